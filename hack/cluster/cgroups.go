@@ -14,8 +14,8 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// cgroupHierarchies returns the mount points of the control group hierarchies. Version 2 has one; version 1 has one
-// per controller.
+// cgroupHierarchies returns the mount points of the control group hierarchies. Version 2 of control groups has one
+// hierarchy. Version 1 has one hierarchy per controller.
 func cgroupHierarchies() ([]string, error) {
 	if isCgroup(cgroupRoot) {
 		return []string{cgroupRoot}, nil
@@ -26,7 +26,7 @@ func cgroupHierarchies() ([]string, error) {
 	}
 	var roots []string
 	for _, entry := range entries {
-		// Symbolic links are controllers that share the hierarchy of another one.
+		// A symbolic link stands for a controller that shares the hierarchy of another controller.
 		if path := filepath.Join(cgroupRoot, entry.Name()); entry.IsDir() && isCgroup(path) {
 			roots = append(roots, path)
 		}
@@ -45,7 +45,7 @@ func isCgroup(path string) bool {
 	return stat.Type == unix.CGROUP2_SUPER_MAGIC || stat.Type == unix.CGROUP_SUPER_MAGIC
 }
 
-// makeCgroups creates the control group in which the kubelet creates those of pods.
+// makeCgroups creates a control group. The kubelet creates the control groups of the pods in it.
 func makeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {
@@ -59,8 +59,8 @@ func makeCgroups(name string) error {
 	return nil
 }
 
-// removeCgroups removes a control group and those below it from all hierarchies. It retries, because the kernel
-// removes killed processes from their groups with a delay.
+// removeCgroups removes a control group, and the groups below it, from all hierarchies. It retries, because the
+// kernel does not remove killed processes from their groups at once.
 func removeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {
@@ -80,7 +80,7 @@ func removeCgroups(name string) error {
 	return fmt.Errorf("remove control groups: %w", err)
 }
 
-// removeCgroup removes a control group from one hierarchy. It removes the groups below it first.
+// removeCgroup removes a control group from one hierarchy. It first removes the groups below it.
 func removeCgroup(path string) error {
 	var groups []string
 	err := filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// cluster is a Kubernetes cluster for tests. Each implementation runs one kind of cluster.
+// cluster is a Kubernetes cluster for tests. There is one implementation per kind of cluster.
 type cluster interface {
-	// check returns an error if the machine cannot run the cluster. The error names the missing requirement.
+	// check returns an error if the machine cannot run the cluster. The error says what is missing.
 	check(ctx context.Context) error
 	// up starts the cluster, imports the images that tests use, and prints how to reach the cluster.
 	up(ctx context.Context) error
@@ -20,7 +20,7 @@ type cluster interface {
 	load(ctx context.Context, archives []string) error
 	// monitoring imports the images of Prometheus and the Prometheus Operator.
 	monitoring(ctx context.Context) error
-	// policies prepares the cluster to enforce NetworkPolicies from its next start.
+	// policies prepares the cluster so that, from its next start, it enforces NetworkPolicies.
 	policies(ctx context.Context) error
 	// shell runs a command on the node.
 	shell(ctx context.Context, command []string) error
@@ -28,8 +28,8 @@ type cluster interface {
 	down(ctx context.Context) error
 }
 
-// chooseCluster returns the cluster of the given kind. If kind is empty, it returns a kind cluster if Docker is
-// running, and a native cluster otherwise.
+// chooseCluster returns a cluster of the given kind. If kind is empty, it returns a cluster managed by kind (the
+// program) if Docker is running, and a native cluster otherwise.
 func chooseCluster(ctx context.Context, l layout, kind string) (cluster, error) {
 	if kind == "" {
 		kind = "native"
@@ -58,7 +58,7 @@ func dockerAnswers(ctx context.Context) bool {
 	return exec.CommandContext(ctx, "docker", "info").Run() == nil
 }
 
-// existingCluster is the cluster to which KUBECONFIG points. The command never changes it.
+// existingCluster is the cluster that KUBECONFIG selects. This program never changes it.
 type existingCluster struct{}
 
 func (existingCluster) check(ctx context.Context) error {
@@ -83,7 +83,8 @@ func (existingCluster) load(context.Context, []string) error {
 // monitoring does nothing, because an existing cluster pulls its images from a registry.
 func (existingCluster) monitoring(context.Context) error { return nil }
 
-// policies does nothing. Tests check whether an existing cluster enforces NetworkPolicies.
+// policies does nothing, because this program does not change an existing cluster. Tests check whether the cluster
+// enforces NetworkPolicies.
 func (existingCluster) policies(context.Context) error { return nil }
 
 func (existingCluster) shell(context.Context, []string) error {
@@ -95,7 +96,7 @@ func (existingCluster) down(context.Context) error {
 	return nil
 }
 
-// output runs a command and returns its output. The error of a failed command includes its stderr.
+// output runs a command and returns its output. If the command fails, the error includes the command's stderr.
 func output(ctx context.Context, name string, arguments ...string) (string, error) {
 	return outputOf(exec.CommandContext(ctx, name, arguments...))
 }

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The configuration files repeat some constants of layout.go, because they cannot refer to them.
+// The configuration files repeat some constants of layout.go, because they cannot refer to Go constants.
 func TestConfigFiles_AgreeWithLayout(t *testing.T) {
 	t.Parallel()
 	var cni struct {
@@ -50,10 +50,10 @@ func TestConfigFiles_AgreeWithLayout(t *testing.T) {
 	}
 }
 
-// images holds the references of the monitoring images in the chart values.
+// images contains the references to the monitoring images from the chart values.
 type images struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
-func TestConfigFiles_NameImagesThatTheClusterHas(t *testing.T) {
+func TestConfigFiles_NameOnlyImagesInTheCluster(t *testing.T) {
 	t.Parallel()
 	var values struct {
 		Simulations struct {
@@ -160,7 +160,7 @@ func TestPKI_Kubeconfig_CanBeLoaded(t *testing.T) {
 	}
 }
 
-func TestStartTime_SameProcess_SameTime(t *testing.T) {
+func TestStartTime_SameProcess_ReturnsSameTime(t *testing.T) {
 	t.Parallel()
 	first, err := startTime(os.Getpid())
 	if err != nil || first == 0 {
@@ -169,7 +169,7 @@ func TestStartTime_SameProcess_SameTime(t *testing.T) {
 	if again, err := startTime(os.Getpid()); err != nil || again != first {
 		t.Errorf("the second start time is %d, the first %d: %v", again, first, err)
 	}
-	const unused = 1 << 30 // Linux has no process ids this high
+	const unused = 1 << 30 // higher than any process ID on Linux
 	if _, err := startTime(unused); err == nil {
 		t.Error("a process that does not exist has a start time")
 	}

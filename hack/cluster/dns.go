@@ -16,10 +16,11 @@ import (
 	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 )
 
-// hostsFile maps the DNS names of the cluster to addresses, in the format of /etc/hosts. dnsmasq serves these names.
+// hostsFile contains the DNS names of the cluster and their addresses, in the format of /etc/hosts. dnsmasq serves
+// these names.
 const hostsFile = nodeState + "/hosts"
 
-// startDNS starts dnsmasq, the only name server of the pods. It resolves only the names in the hosts file.
+// startDNS starts dnsmasq, which is the only name server of the pods. It resolves only the names in the hosts file.
 func (n *node) startDNS() error {
 	if err := os.WriteFile(hostsFile, nil, 0o644); err != nil {
 		return err
@@ -29,7 +30,7 @@ func (n *node) startDNS() error {
 		"--listen-address="+nodeAddress, "--bind-interfaces")
 }
 
-// names writes the hosts file whenever the Services of the cluster change.
+// names keeps the hosts file up to date when the Services of the cluster change.
 type names struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
@@ -40,8 +41,8 @@ type names struct {
 	written string
 }
 
-// publishNames registers event handlers that update the hosts file when a Service or its endpoints change. They run
-// after the caller has started the factory.
+// publishNames registers event handlers that update the hosts file when a Service or its endpoints change. The
+// caller must then start the factory.
 func (n *node) publishNames(factory informers.SharedInformerFactory) error {
 	services, endpoints := factory.Core().V1().Services(), factory.Discovery().V1().EndpointSlices()
 	all := &names{
@@ -54,7 +55,7 @@ func (n *node) publishNames(factory informers.SharedInformerFactory) error {
 	return handle(endpoints.Informer(), func(*discoveryv1.EndpointSlice) error { return all.write() })
 }
 
-// write rewrites the hosts file if its content has changed.
+// write replaces the hosts file if its content has changed.
 func (n *names) write() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -81,7 +82,8 @@ func (n *names) write() error {
 }
 
 // hosts returns the content of the hosts file. A Service with a cluster IP has one line. A headless Service has one
-// line per ready endpoint; if a pod has a host name, its line has the pod's own DNS name too.
+// line per ready endpoint. If the endpoint is a pod with a host name, this line also contains the pod's own DNS
+// name.
 func hosts(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) string {
 	var lines []string
 	headless := map[string]bool{}

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterNode makes this process the node: it sets up mounts and network in the namespaces of the process. The kernel
-// discards them when the process ends.
+// enterNode turns this process into the node. It sets up mounts and the network in the namespaces of this process.
+// The kernel discards both when the process ends.
 func enterNode(l layout) error {
 	for _, part := range []struct {
 		name string
@@ -31,7 +31,7 @@ func enterNode(l layout) error {
 	return nil
 }
 
-// mountNode mounts a private folder over every host folder to which a component writes, so that the host does not
+// mountNode mounts a private folder over each host folder that a component writes to, so that the host does not
 // change.
 func mountNode(l layout) error {
 	run := filepath.Join(l.state, "run")
@@ -54,7 +54,7 @@ func mountNode(l layout) error {
 		{run, "/run", "", unix.MS_MOVE},
 		{nodeState + "/log", "/var/log", "", unix.MS_BIND},
 		{"var-lib", "/var/lib", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV},
-		{"", "/", "", unix.MS_REC | unix.MS_SHARED}, // lets pods share mounts with each other
+		{"", "/", "", unix.MS_REC | unix.MS_SHARED}, // allows pods to share mounts with each other
 	} {
 		if m.source != "" {
 			if err := os.MkdirAll(m.target, 0o755); err != nil {
@@ -68,8 +68,8 @@ func mountNode(l layout) error {
 	return nil
 }
 
-// coverKernelSettings mounts ordinary files over the kernel settings in /proc/sys that the kubelet writes. Otherwise
-// the kubelet would change the settings of the whole machine.
+// coverKernelSettings mounts ordinary files over those kernel settings in /proc/sys that the kubelet writes.
+// Otherwise the kubelet would change the settings of the whole machine.
 func coverKernelSettings() error {
 	for name, value := range map[string]string{
 		"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",
@@ -89,8 +89,8 @@ func coverKernelSettings() error {
 	return nil
 }
 
-// connectNode creates a network interface with the node's address, and a default route. Without a default route,
-// connections to the cluster IPs of Services fail before kube-proxy can redirect them.
+// connectNode creates a network interface with the node's address, and a default route. Without a default route, the
+// kernel rejects connections to the cluster IPs of Services before kube-proxy can redirect them.
 func connectNode() error {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {

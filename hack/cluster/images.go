@@ -14,14 +14,15 @@ import (
 	"github.com/parking-operator/parking-operator/hack/image/oci"
 )
 
-// The images of the native cluster, in addition to the operator's image. The cluster cannot pull images.
+// These are the images in the native cluster, in addition to the operator's image. They are imported, because the
+// cluster cannot pull images.
 const (
 	pauseImage = "docker.io/local/pause:1"
 	// serversImage contains RabbitMQ and Redis from Debian 13.
 	serversImage = "docker.io/local/debian-servers:13"
 	// exporterImage contains the Prometheus exporter for Redis from Debian 13.
 	exporterImage = "docker.io/local/prometheus-redis-exporter:13"
-	// Images of Prometheus and the Prometheus Operator.
+	// These are the images of Prometheus and the Prometheus Operator.
 	prometheusImage         = "docker.io/local/prometheus:13"
 	prometheusOperatorImage = "docker.io/local/prometheus-operator:1"
 	configReloaderImage     = "docker.io/local/prometheus-config-reloader:1"
@@ -42,7 +43,8 @@ func (c *nativeCluster) loadNodeImages(ctx context.Context) error {
 	return c.importImage(ctx, programImage(pauseImage, c.layout.program("pause")))
 }
 
-// writeServers writes the archives of the server images and the exporter image. It skips archives that exist.
+// writeServers writes the archives of the server images and the exporter image. It skips archives that already
+// exist.
 func (c *nativeCluster) writeServers(ctx context.Context) error {
 	root, err := c.debian13(ctx, "rabbitmq-server", "redis-server", "valkey-server", "prometheus-redis-exporter")
 	if err != nil {
@@ -70,7 +72,7 @@ func (c *nativeCluster) loadServers(ctx context.Context) error {
 	return c.load(ctx, []string{c.archive(oci.Image{Name: serversImage}), c.archive(oci.Image{Name: exporterImage})})
 }
 
-// monitoring builds the Prometheus Operator, then imports the images of the Prometheus Operator and Prometheus.
+// monitoring builds the Prometheus Operator, then imports the images of the Prometheus Operator and of Prometheus.
 func (c *nativeCluster) monitoring(ctx context.Context) error {
 	if err := c.buildAll(ctx, monitoringBuilds()); err != nil {
 		return err
@@ -97,7 +99,6 @@ func (c *nativeCluster) monitoring(ctx context.Context) error {
 	})
 }
 
-// load imports archives.
 func (c *nativeCluster) load(ctx context.Context, archives []string) error {
 	for _, archive := range archives {
 		if err := c.steps.do("Import "+filepath.Base(archive), "5 s", func() error { return c.importArchive(ctx, archive) }); err != nil {
@@ -107,7 +108,6 @@ func (c *nativeCluster) load(ctx context.Context, archives []string) error {
 	return nil
 }
 
-// archive returns the path of the archive of an image.
 func (c *nativeCluster) archive(image oci.Image) string {
 	name, _, _ := strings.Cut(image.Name[strings.LastIndexByte(image.Name, '/')+1:], ":")
 	return filepath.Join(c.layout.images, name+".tar")
@@ -125,7 +125,7 @@ func (c *nativeCluster) importArchive(ctx context.Context, archive string) error
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }() // closing a file that was only read cannot lose data
+	defer func() { _ = file.Close() }() // the file was only read
 	cmd, err := c.inNode(ctx, "ctr", "--namespace", "k8s.io", "images", "import", "--local", "-")
 	if err != nil {
 		return err
@@ -135,7 +135,8 @@ func (c *nativeCluster) importArchive(ctx context.Context, archive string) error
 	return err
 }
 
-// programImage returns an image that contains one static program in /bin, the folder that the upstream images use.
+// programImage returns an image that contains one static program. The program is in /bin, because it is there in the
+// upstream images too.
 func programImage(name, program string) oci.Image {
 	path := "bin/" + filepath.Base(program)
 	return oci.Image{
@@ -146,15 +147,15 @@ func programImage(name, program string) oci.Image {
 }
 
 // debian13 downloads and extracts packages of Debian 13, and returns the folder with the extracted files. It does
-// nothing if they are already extracted.
+// nothing if the files already exist.
 func (c *nativeCluster) debian13(ctx context.Context, packages ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.layout.repository, "hack", "debian13.sh"), packages...)
 	cmd.Stderr = c.steps
 	return outputOf(cmd)
 }
 
-// linkedImage returns an image that contains one dynamically linked program and its shared libraries. root is the
-// folder with extracted Debian packages.
+// linkedImage returns an image that contains one dynamically linked program and its shared libraries. The parameter
+// root is the folder with the extracted Debian packages.
 func linkedImage(ctx context.Context, name, root, program string) (oci.Image, error) {
 	path := filepath.Join("usr", "bin", program)
 	linked, err := output(ctx, "chroot", root, "ldd", "/"+path)
@@ -172,15 +173,14 @@ func linkedImage(ctx context.Context, name, root, program string) (oci.Image, er
 	return image, nil
 }
 
-// serversImageOf returns an image that contains RabbitMQ and Redis. root is the folder with extracted Debian
-// packages.
+// serversImageOf returns an image that contains RabbitMQ and Redis. The parameter root is the folder with the
+// extracted Debian packages.
 func serversImageOf(root string) oci.Image {
 	return oci.Image{
 		Name: serversImage, Architecture: runtime.GOARCH, Created: time.Unix(0, 0),
 		Config: v1.Config{
-			User: "999", // as in the official images of both
-			// The upstream scripts of RabbitMQ come first in PATH, because Debian's scripts work only for the user
-			// rabbitmq.
+			User: "999", // as in the official images of RabbitMQ and Redis
+			// RabbitMQ's own scripts come first in PATH, because Debian's scripts work only for the user rabbitmq.
 			Env: []string{"PATH=/usr/lib/rabbitmq/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
 		},
 		Layers: []oci.Layer{func(f *oci.Files) {

@@ -7,10 +7,10 @@ import (
 	"os/exec"
 )
 
-// kindName is the name that kind has for the cluster.
+// kindName is the cluster's name in the program kind.
 const kindName = "parking"
 
-// kindCluster is a cluster that runs in Docker and that kind manages.
+// kindCluster is a cluster that runs in Docker and is managed by the program kind.
 type kindCluster struct {
 	layout layout
 	steps  *steps
@@ -22,7 +22,8 @@ func (k *kindCluster) kind(ctx context.Context, arguments ...string) error {
 	return err
 }
 
-// check does nothing. Docker runs if kind was chosen, and the kind program reports other missing requirements.
+// check does nothing. Docker is running if kind was chosen automatically, and the program kind reports other missing
+// requirements.
 func (k *kindCluster) check(context.Context) error { return nil }
 
 func (k *kindCluster) up(ctx context.Context) error {
@@ -35,7 +36,7 @@ func (k *kindCluster) up(ctx context.Context) error {
 	if err := os.MkdirAll(k.layout.state, 0o755); err != nil {
 		return err
 	}
-	// kind returns no kubeconfig if the cluster does not exist.
+	// The command kind exports no kubeconfig if the cluster does not exist.
 	if k.kind(ctx, "export", "kubeconfig", "--kubeconfig", k.layout.kubeconfig()) != nil {
 		if err := k.steps.do("Create the kind cluster", "2 min", func() error {
 			return k.kind(ctx, "create", "cluster", "--wait", "5m", "--kubeconfig", k.layout.kubeconfig())
@@ -59,10 +60,10 @@ func (k *kindCluster) load(ctx context.Context, archives []string) error {
 	return nil
 }
 
-// monitoring does nothing, because a kind cluster pulls its images from a registry.
+// monitoring does nothing, because this kind of cluster pulls its images from a registry.
 func (k *kindCluster) monitoring(context.Context) error { return nil }
 
-// policies does nothing, because kind clusters enforce NetworkPolicies.
+// policies does nothing, because this kind of cluster enforces NetworkPolicies anyway.
 func (k *kindCluster) policies(context.Context) error { return nil }
 
 func (k *kindCluster) shell(ctx context.Context, command []string) error {
@@ -76,7 +77,7 @@ func (k *kindCluster) down(ctx context.Context) error {
 	return os.RemoveAll(k.layout.state)
 }
 
-// interactive runs a command that uses this process's terminal.
+// interactive runs a command that uses the terminal of this process.
 func interactive(cmd *exec.Cmd) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return cmd.Run()

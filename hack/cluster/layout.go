@@ -6,14 +6,14 @@ import (
 	"path/filepath"
 )
 
-// layout has the paths of the cluster's files on the host.
+// layout contains the paths of the cluster's files on the host.
 type layout struct {
 	// repository is the root of the source tree.
 	repository string
-	// programs is the folder of built programs, images is the folder of image archives. Both remain when the cluster
-	// is removed.
+	// programs is the folder with the built programs. images is the folder with the image archives. Both folders
+	// remain when the cluster is removed.
 	programs, images string
-	// state is the folder of the cluster's data, logs and kubeconfig.
+	// state is the folder with the cluster's data, logs and kubeconfig.
 	state string
 }
 
@@ -36,15 +36,15 @@ func (l layout) program(name string) string {
 	return filepath.Join(l.programs, name)
 }
 
-// cgroup returns the name of the control group of all pods. The name differs between checkouts, because the clusters
-// on one machine share the control group hierarchy.
+// cgroup returns the name of the control group that contains all pods. The name depends on the checkout, because all
+// clusters on the machine use the same control group hierarchy.
 func (l layout) cgroup() string {
 	sum := sha256.Sum256([]byte(l.state))
 	return "parking-" + hex.EncodeToString(sum[:4])
 }
 
-// Paths in the mount namespace of the node. They do not contain the path of the checkout, because socket paths must
-// be short.
+// These are paths in the mount namespace of the node. They do not contain the path of the checkout, because socket
+// paths must be short.
 const (
 	nodeState = "/run/node"
 	nodeBin   = "/run/bin"
@@ -52,8 +52,8 @@ const (
 	containerdSocket = "/run/containerd/containerd.sock"
 )
 
-// Addresses in the network namespace of the node. The host cannot reach them; the node forwards one port of the host
-// to the API server.
+// These are names and addresses in the network namespace of the node. The host cannot reach the addresses. Instead,
+// the node forwards one port of the host to the API server.
 const (
 	nodeName     = "parking"
 	nodeAddress  = "10.243.0.1"

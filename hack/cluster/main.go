@@ -75,7 +75,7 @@ func run(ctx context.Context, arguments []string) error {
 	}
 }
 
-// findLayout returns the layout of the source tree. The working folder must be the root of the tree.
+// findLayout returns the layout for this source tree. The working folder must be the root of the tree.
 func findLayout(ctx context.Context) (layout, error) {
 	root, err := os.Getwd()
 	if err != nil {

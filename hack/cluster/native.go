@@ -20,7 +20,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// nodeCommand is the subcommand that runs the node. The command calls itself with it; users do not.
+// nodeCommand is the subcommand that runs the node. This program starts itself with this subcommand. Users do not
+// use it.
 const nodeCommand = "node"
 
 // nativeCluster is a single-node cluster that runs directly on this machine, without a container engine.
@@ -29,20 +30,20 @@ type nativeCluster struct {
 	steps  *steps
 }
 
-// nodeProcess identifies the running process of the node. Its start time, in clock ticks since boot, distinguishes it
-// from a later process with the same PID.
+// nodeProcess identifies the process that runs the node. The start time of the process, in clock ticks since boot,
+// distinguishes it from a later process with the same PID.
 type nodeProcess struct {
 	PID     int    `json:"pid"`
 	Started uint64 `json:"started"`
-	// API is the host and port at which the host reaches the API server.
+	// API is the host and port under which the API server is reachable from the host.
 	API string `json:"api"`
 }
 
 func (c *nativeCluster) up(ctx context.Context) error {
-	if err := c.check(ctx); err != nil { // check first, because the builds take minutes
+	if err := c.check(ctx); err != nil { // before the builds, because they take minutes
 		return err
 	}
-	// kube-proxy runs nft, and dnsmasq is the name server of the pods.
+	// kube-proxy needs nft. The pods need dnsmasq as their name server.
 	if err := installPackages(ctx, c.steps, "nftables", "dnsmasq-base"); err != nil {
 		return err
 	}
@@ -64,9 +65,9 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	return nil
 }
 
-// policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router if it is built.
+// policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router if this program exists.
 func (c *nativeCluster) policies(ctx context.Context) error {
-	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs these programs
+	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router needs these packages
 		return err
 	}
 	if err := c.buildAll(ctx, policyBuilds()); err != nil {
@@ -85,8 +86,8 @@ func (c *nativeCluster) policies(ctx context.Context) error {
 	return nil
 }
 
-// buildAll builds programs, and runs the functions in others at the same time, because a build does not always use
-// all CPUs.
+// buildAll builds programs. At the same time, it runs the functions in the parameter others, because a build does
+// not always use all CPUs.
 func (c *nativeCluster) buildAll(ctx context.Context, builds []build, others ...func(context.Context) error) error {
 	b := &builder{c.layout.source(), c.layout.programs, c.steps}
 	if slices.ContainsFunc(builds, func(b build) bool { return b.cgo }) {
@@ -119,15 +120,15 @@ func (c *nativeCluster) check(ctx context.Context) error {
 	if _, err := outputOf(isolated); err != nil {
 		return fmt.Errorf("create the mount, PID and network namespaces of a node (%s): %w", remedy, err)
 	}
-	// removeCgroups also removes the control groups of a node that crashed.
+	// removeCgroups also removes control groups that a crashed node has left behind.
 	if err := errors.Join(makeCgroups(c.layout.cgroup()), removeCgroups(c.layout.cgroup())); err != nil {
 		return fmt.Errorf("create control groups below %s for the pods (%s): %w", cgroupRoot, remedy, err)
 	}
 	return nil
 }
 
-// equip prepares the use of the cluster. It links kubectl into .tools/bin, and writes the chart values for this kind
-// of cluster next to the kubeconfig.
+// equip prepares this machine for the use of the cluster. It links kubectl into .tools/bin, and writes the chart
+// values for this kind of cluster next to the kubeconfig.
 func equip(l layout, kind string) error {
 	for _, name := range []string{"values", "monitoring"} {
 		text, err := configs.ReadFile("config/" + name + "-" + kind + ".yaml")
@@ -147,7 +148,7 @@ func equip(l layout, kind string) error {
 
 // startNode starts a new, empty cluster.
 func (c *nativeCluster) startNode(ctx context.Context) error {
-	// Remove the files of a cluster that crashed, and the logs of the previous cluster.
+	// Remove the files that a crashed cluster has left behind, and the logs of the previous cluster.
 	if err := errors.Join(c.remove(), os.RemoveAll(c.layout.logs())); err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func (c *nativeCluster) startNode(ctx context.Context) error {
 	return nil
 }
 
-// launch starts the process of the node and waits until its API server is ready.
+// launch starts the node and waits until its API server is ready.
 func (c *nativeCluster) launch(ctx context.Context) error {
 	if err := os.MkdirAll(c.layout.logs(), 0o755); err != nil {
 		return err
@@ -188,7 +189,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command("/proc/self/exe", nodeCommand)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{socket} // apiListener
+	cmd.ExtraFiles = []*os.File{socket} // becomes file descriptor apiListener
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
 		Cloneflags: nodeNamespaces,
@@ -196,7 +197,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the node in new namespaces: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // reap the process, so that it does not remain as a zombie
+	go func() { _ = cmd.Wait() }() // reaps the process when it ends, so that it does not remain as a zombie
 	started, err := startTime(cmd.Process.Pid)
 	if err != nil {
 		return err
@@ -277,7 +278,7 @@ func (c *nativeCluster) until(ctx context.Context, check func() error) error {
 	}
 }
 
-// explain adds the end of the node's log to an error.
+// explain appends the last lines of the node's log to an error.
 func (c *nativeCluster) explain(err error) error {
 	text, readErr := os.ReadFile(c.layout.nodeLog())
 	if readErr != nil || len(text) == 0 {
@@ -356,7 +357,7 @@ func (c *nativeCluster) awaitEnd() error {
 	return fmt.Errorf("the node did not end within %s", timeout)
 }
 
-// node returns the process of the node, and whether it is running.
+// node returns the process that runs the node, and whether it is still running.
 func (c *nativeCluster) node() (node nodeProcess, running bool) {
 	text, err := os.ReadFile(c.layout.nodeFile())
 	if err != nil || json.Unmarshal(text, &node) != nil {
@@ -373,8 +374,8 @@ func startTime(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The process name, in parentheses, may contain any character. Parse the fields after the last parenthesis; the
-	// first is the state.
+	// The name of the process is in parentheses and may contain any character, even parentheses. So parse the fields
+	// after the last parenthesis. The first of them is the state.
 	const state, start = 0, 19
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) <= start || fields[state] == "Z" {

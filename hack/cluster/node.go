@@ -20,15 +20,16 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// node runs all processes of a cluster. It is PID 1 of its own PID namespace: when it ends, the kernel kills the
-// other processes.
+// node runs all processes of a cluster. It is PID 1 of its own PID namespace, so that the kernel kills the other
+// processes when it ends.
 type node struct {
 	layout layout
 	pki    *pki
 	*supervisor
 }
 
-// apiListener is the file descriptor of the listener on the host's loopback address. The node inherits it.
+// apiListener is the file descriptor of the listener on the host's loopback address. The node inherits it from the
+// process that starts it.
 const apiListener = 3
 
 // runNode runs the cluster until one of its processes ends or the node receives a signal.
@@ -53,7 +54,7 @@ func runNode(ctx context.Context, l layout) error {
 	return n.wait(ctx)
 }
 
-// startAll starts the components in dependency order.
+// startAll starts the components in the order of their dependencies.
 func (n *node) startAll(ctx context.Context) error {
 	for _, component := range []struct {
 		start func() error
@@ -66,10 +67,10 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
 		{nil, accepts("unix", containerdSocket)},
-		// SIGHUP would kill dnsmasq if it arrived before dnsmasq listens.
+		// Wait until dnsmasq listens, because an earlier SIGHUP would kill it.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
 		{n.startKubelet, n.isRegistered},
-		{n.startKubeRouter, nil}, // exits if there is no Node
+		{n.startKubeRouter, nil}, // started after the Node object exists, because kube-router exits without it
 	} {
 		if component.start != nil {
 			if err := component.start(); err != nil {
@@ -133,7 +134,7 @@ func (n *node) writeConfig() error {
 			return err
 		}
 	}
-	// The node has no upstream name server: dnsmasq resolves all names.
+	// An empty file, because dnsmasq resolves all names itself, without an upstream name server.
 	if err := os.WriteFile(nodeState+"/resolv.conf", nil, 0o644); err != nil {
 		return err
 	}
@@ -200,8 +201,8 @@ func (n *node) startKubeProxy() error {
 
 const kubeRouter = "kube-router"
 
-// startKubeRouter starts kube-router if it is built. kube-router only enforces NetworkPolicies; kube-proxy and the CNI
-// plugins do the rest of the networking.
+// startKubeRouter starts kube-router if this program exists. kube-router only enforces NetworkPolicies. For
+// everything else in the network, kube-proxy and the CNI plugins are responsible.
 func (n *node) startKubeRouter() error {
 	if _, err := os.Stat(n.layout.program(kubeRouter)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -224,7 +225,7 @@ func (n *node) startKubelet() error {
 }
 
 // forwardAPI forwards connections from the host's loopback address to the API server. The listener belongs to the
-// host's network namespace, and the forwarded connections belong to the node's.
+// network namespace of the host. The connections to the API server belong to the network namespace of the node.
 func (n *node) forwardAPI(ctx context.Context) error {
 	listener, err := net.FileListener(os.NewFile(apiListener, "api"))
 	if err != nil {
@@ -267,7 +268,7 @@ func (n *node) apiServerAnswers(ctx context.Context) error {
 	return answers("https://"+nodeAPI+"/readyz", &tls.Config{RootCAs: roots})(ctx)
 }
 
-// answers returns a check that succeeds if a GET request for the URL returns status 200.
+// answers returns a check that succeeds if a GET request for the URL is answered with status 200.
 func answers(url string, config *tls.Config) func(context.Context) error {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 2 * time.Second}
 	return func(ctx context.Context) error {

@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// validity is the lifetime of certificates. It is short, because a cluster runs for a few hours.
+// validity is the validity period of certificates. It is short, because a cluster runs for a few hours.
 const validity = 30 * 24 * time.Hour
 
-// pki signs certificates and writes them to a folder.
+// pki signs certificates, and writes them with their keys to a folder.
 type pki struct {
 	folder       string
 	authority    *x509.Certificate
@@ -70,7 +70,7 @@ func (p *pki) server(name string, hosts ...string) error {
 	return err
 }
 
-// client creates a client certificate. The API server reads the user and the groups from it.
+// client creates a client certificate, from which the API server reads the user and the groups.
 func (p *pki) client(name, user string, groups ...string) error {
 	_, _, err := p.create(name, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: user, Organization: groups},
@@ -137,7 +137,7 @@ func (p *pki) certificates() error {
 		func() error { return p.client("kube-proxy", "system:kube-proxy") },
 		func() error { return p.client(kubeRouter, kubeRouter, "system:masters") },
 		func() error { return p.client("node", "system:node:"+nodeName, "system:nodes") },
-		func() error { return p.client("service-accounts", "service-accounts") }, // its key signs tokens
+		func() error { return p.client("service-accounts", "service-accounts") }, // the key of this certificate signs tokens
 	} {
 		if err := create(); err != nil {
 			return err
@@ -146,7 +146,7 @@ func (p *pki) certificates() error {
 	return nil
 }
 
-// kubeconfig returns a kubeconfig with the client certificate of the given name.
+// kubeconfig returns a kubeconfig that contains the client certificate with the given name.
 func (p *pki) kubeconfig(name, server string) ([]byte, error) {
 	certificate, err := p.read(name + ".crt")
 	if err != nil {

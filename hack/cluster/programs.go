@@ -15,23 +15,23 @@ import (
 	"strings"
 )
 
-// build describes one run of go build. It builds programs of one Go module with the same flags. The go.mod file of
-// the module pins the versions of the programs.
+// build describes one run of go build. It builds several programs of one Go module with the same flags. The go.mod
+// file of this module pins the versions of the programs.
 type build struct {
 	what, usually string
 	// module is the folder of the Go module, relative to hack/cluster.
 	module string
 	// programs maps the name of each program to its Go package.
 	programs map[string]string
-	// flags are the flags of go build. In them, VERSION and MINOR are replaced by the version of the Go module that
-	// contains the package stamped.
+	// flags are the flags of go build. The words VERSION and MINOR in them are placeholders for the version of a Go
+	// module. It is the module that contains the package in the field stamped.
 	flags   []string
 	stamped string
-	// cgo reports whether the build needs a C compiler.
+	// cgo is true if the build needs a C compiler.
 	cgo bool
 }
 
-// kubernetesBuild returns a build of Kubernetes programs. Its flags set the version that the programs report.
+// kubernetesBuild returns a build of Kubernetes programs, with flags that set the version that the programs report.
 func kubernetesBuild(what, usually string, programs map[string]string) build {
 	return build{
 		what: what, usually: usually, module: ".", programs: programs, stamped: "k8s.io/kubernetes/cmd/kubectl",
@@ -40,7 +40,7 @@ func kubernetesBuild(what, usually string, programs map[string]string) build {
 	}
 }
 
-// commands maps program names to their packages, which are subfolders of one folder.
+// commands maps the names of programs to their packages, which are subfolders of the given folder.
 func commands(folder string, names ...string) map[string]string {
 	all := map[string]string{}
 	for _, name := range names {
@@ -86,7 +86,8 @@ func policyBuilds() []build {
 	}}
 }
 
-// kindBuilds returns the builds of the programs that a kind cluster needs: its node runs in Docker and has the rest.
+// kindBuilds returns the builds of the programs that are needed on the host if the cluster runs in Docker. The
+// node's image contains the other programs.
 func kindBuilds() []build {
 	return []build{
 		{what: "Build kind from source, once", usually: "30 s", module: "modules/kind", programs: map[string]string{"kind": "sigs.k8s.io/kind"}},
@@ -109,7 +110,7 @@ func monitoringBuilds() []build {
 	}}
 }
 
-// kubernetesVersion returns the Kubernetes version that the go.mod file pins.
+// kubernetesVersion returns the Kubernetes version that go.mod pins.
 func kubernetesVersion(ctx context.Context, repository string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
 	cmd.Dir = filepath.Join(repository, "hack", "cluster")
@@ -122,7 +123,7 @@ type builder struct {
 	steps          *steps
 }
 
-// build builds each program that is missing from the folder or has another version there.
+// build builds those programs that are missing from the folder or have a different version there.
 func (b *builder) build(ctx context.Context, build build) error {
 	if err := os.MkdirAll(b.folder, 0o755); err != nil {
 		return err
@@ -133,13 +134,13 @@ func (b *builder) build(ctx context.Context, build build) error {
 	}
 	missing := maps.Clone(build.programs)
 	maps.DeleteFunc(missing, func(name, path string) bool {
-		version := versions[path] // empty for a program of this repository, which is always built
+		version := versions[path] // empty for a program of this repository, so that it is always built
 		return version != "" && builtVersion(filepath.Join(b.folder, name)) == version
 	})
 	if len(missing) == 0 {
 		return nil
 	}
-	// Build into a temporary folder, so that an interrupted build leaves no incomplete program.
+	// Build into a temporary folder, so that an interrupted build leaves no incomplete program behind.
 	part, err := os.MkdirTemp(b.folder, "part-")
 	if err != nil {
 		return err
@@ -171,8 +172,8 @@ func binaryName(pkg string) string {
 	return path.Base(pkg)
 }
 
-// versions returns the module version of each package in a build. The version is empty for packages of this
-// repository.
+// versions returns the module version of each package in a build. The version of packages in this repository is
+// empty.
 func (b *builder) versions(ctx context.Context, build build) (map[string]string, error) {
 	arguments := append([]string{"list", "-f", "{{.ImportPath}} {{.Module.Version}}"}, slices.Sorted(maps.Values(build.programs))...)
 	if build.stamped != "" {
@@ -190,7 +191,7 @@ func (b *builder) versions(ctx context.Context, build build) (map[string]string,
 	return versions, nil
 }
 
-// goCommand returns a go command that runs in the module of a build.
+// goCommand returns a go command that runs in the module of the given build.
 func (b *builder) goCommand(ctx context.Context, build build, arguments ...string) *exec.Cmd {
 	cgo := "CGO_ENABLED=0"
 	if build.cgo {
@@ -202,7 +203,7 @@ func (b *builder) goCommand(ctx context.Context, build build, arguments ...strin
 	return cmd
 }
 
-// builtVersion returns the module version of an existing binary, or "" if there is no binary.
+// builtVersion returns the module version of an existing binary. It returns "" if the binary does not exist.
 func builtVersion(path string) string {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
@@ -211,8 +212,8 @@ func builtVersion(path string) string {
 	return info.Main.Version
 }
 
-// installPackages installs missing Debian packages. On other systems it does nothing, and a missing program causes an
-// error when it is used.
+// installPackages installs missing Debian packages. On systems other than Debian, it does nothing, so a missing
+// program causes an error when the program is used.
 func installPackages(ctx context.Context, s *steps, names ...string) error {
 	var missing []string
 	for _, name := range names {

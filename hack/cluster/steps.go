@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// steps prints the progress of long steps, in the format of hack/step.sh: the name and the usual duration of a step,
-// a line every 10 s while the step runs, and its actual duration. Several steps can run at the same time.
+// steps prints the progress of long steps, in the same format as hack/step.sh. It prints the name and the usual
+// duration of a step at its start, a line every 10 s, and the actual duration at its end. Several steps can run at
+// the same time.
 type steps struct {
 	repository string
 	out        io.Writer

@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Names of config/storage.yaml.
+// These names also occur in config/storage.yaml.
 const (
 	localClass       = "local"
 	localProvisioner = "simulation.parking.dev/local"
@@ -22,15 +22,15 @@ const (
 	provisionedBy = "pv.kubernetes.io/provisioned-by"
 )
 
-// provisioner manages the volumes of the storage class "local". It creates a folder as the volume of each claim, and
-// deletes the folder when the claim is deleted.
+// provisioner manages the volumes of the storage class "local". For each PersistentVolumeClaim, it creates a folder
+// as the volume. It deletes the folder when the claim is deleted.
 type provisioner struct {
 	client kubernetes.Interface
 	folder string
 }
 
-// provisionVolumes registers event handlers that create and delete volumes. They run after the caller has started the
-// factory. A failed operation is retried at the next resync.
+// provisionVolumes registers event handlers that create and delete volumes. The caller must then start the factory.
+// A failed operation is retried at the next resync.
 func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory informers.SharedInformerFactory, folder string) error {
 	p := &provisioner{client: client, folder: folder}
 	if err := handle(factory.Core().V1().PersistentVolumeClaims().Informer(), func(c *corev1.PersistentVolumeClaim) error {
@@ -58,7 +58,7 @@ func handle[T any](informer cache.SharedIndexInformer, do func(T) error) error {
 	return err
 }
 
-// provision creates a volume for a claim that has no volume yet.
+// provision creates a volume for a PersistentVolumeClaim that has none yet.
 func (p *provisioner) provision(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
 	class := claim.Spec.StorageClassName
 	if class == nil || *class != localClass || claim.Spec.VolumeName != "" || claim.DeletionTimestamp != nil {
@@ -97,7 +97,7 @@ func volume(name, path string, claim *corev1.PersistentVolumeClaim) *corev1.Pers
 	}
 }
 
-// release deletes a volume after its claim was deleted.
+// release deletes a volume whose PersistentVolumeClaim was deleted.
 func (p *provisioner) release(ctx context.Context, v *corev1.PersistentVolume) error {
 	if v.Annotations[provisionedBy] != localProvisioner || v.Status.Phase != corev1.VolumeReleased || v.Spec.Local == nil {
 		return nil

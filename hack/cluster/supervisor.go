@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// supervisor starts the processes of a node and reaps every process that ends. Each process has its own log file.
+// supervisor starts the processes of a node and reaps all processes that end. Each process has its own log file.
 type supervisor struct {
 	logs string
 	// failed receives an error when the first of the started processes ends.
 	failed chan error
 
 	mu    sync.Mutex
-	names map[int]string // by process
+	names map[int]string // by process ID
 }
 
 func newSupervisor(logs string) *supervisor {
@@ -34,7 +34,8 @@ func newSupervisor(logs string) *supervisor {
 	return s
 }
 
-// start starts a program. It prefers the program in the node's folder to the one in the host's PATH.
+// start starts a program. If the program exists both in the node's folder and in the host's PATH, it starts the one
+// in the node's folder.
 func (s *supervisor) start(name string, arguments ...string) error {
 	log, err := os.Create(filepath.Join(s.logs, name+".log"))
 	if err != nil {
@@ -48,7 +49,7 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	cmd := exec.Command(program, arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=" + nodeBin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + nodeState}
-	s.mu.Lock() // keeps reap from seeing the process before its name is known
+	s.mu.Lock() // prevents reap from seeing the process before its name is stored
 	defer s.mu.Unlock()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
@@ -57,7 +58,7 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	return nil
 }
 
-// signal sends a signal to a process that start has started, by its name.
+// signal sends a signal to a process. The name is the one that was passed to start.
 func (s *supervisor) signal(name string, signal syscall.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,8 +70,8 @@ func (s *supervisor) signal(name string, signal syscall.Signal) error {
 	return fmt.Errorf("%s is not running", name)
 }
 
-// reap reaps all processes that have ended. They include orphaned processes, because PID 1 of a PID namespace becomes
-// their parent.
+// reap reaps all processes that have ended. Among them are orphaned processes, because they become children of PID 1
+// of the PID namespace, which is this process.
 func (s *supervisor) reap() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,7 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-// values returns YAML values to test, by field of the spec: values at and around each bound, and frequent mistakes.
+// values returns YAML values to test for each field of the spec. They are values at and around the bounds of the
+// field, and frequent mistakes.
 func values() map[string][]string {
 	durations := []string{
 		"0s", "1ns", "1ms", "1.5s", "999ms", "1s", "1h0m0s", "1h", "1h0.000000001s", "10000s", "8760h", "8761h", "-1s", "1d", "5", "''", "1µs", "1μs",
@@ -104,7 +105,8 @@ func values() map[string][]string {
 	}
 }
 
-// faults returns YAML lists of faults to test. Some have one field at or around a bound; some contain several faults.
+// faults returns YAML lists of faults to test. Most of them have one field with a value at or around a bound. Some
+// contain several faults.
 func faults(durations []string) []string {
 	const kill, pause = "name: a, target: Redis, action: Kill, at: 10s", "name: a, target: Processor, action: Pause, at: 10s, for: 5s"
 	texts := []string{
@@ -131,7 +133,7 @@ func faults(durations []string) []string {
 	return lists
 }
 
-// drawn returns a random spec with at most four fields, in YAML flow style and without braces.
+// drawn returns a random spec with at most four fields. The spec is in YAML flow style, without the outer braces.
 func drawn(random *rand.Rand, fields map[string][]string, names []string) string {
 	spec := make(tree)
 	for range random.IntN(5) {
@@ -141,7 +143,7 @@ func drawn(random *rand.Rand, fields map[string][]string, names []string) string
 	return strings.TrimSuffix(strings.TrimPrefix(spec.String(), "{"), "}")
 }
 
-// metadata returns YAML values to test for the fields of the metadata.
+// metadata returns YAML values to test for the metadata of a manifest.
 func metadata() []string {
 	long := strings.Repeat("a", 64)
 	return []string{
@@ -153,13 +155,14 @@ func metadata() []string {
 	}
 }
 
-// difference is a kind of manifest that either only the CLI or only the API server accepts.
+// difference describes manifests that either only the CLI or only the API server accepts.
 type difference struct {
-	// doc is the text of the difference in the table of docs/manifests.md.
+	// doc is the description in the table of docs/manifests.md.
 	doc string
-	// admits says whether the API server accepts such a manifest, reads whether the CLI does.
+	// admits is true if the API server accepts these manifests. reads is true if the CLI accepts them.
 	admits, reads bool
-	// explains reports whether an error, from the side that rejects the manifest, is due to this difference.
+	// explains reports whether this difference is the cause of an error. The error is from the side that rejects the
+	// manifest.
 	explains func(message string) bool
 }
 
@@ -180,10 +183,11 @@ func differences() []difference {
 	}
 }
 
-// The CRD and the CLI accept the same manifests, except for the differences that docs/manifests.md lists.
-func TestCreate_AcceptsTheManifestsThatTheCLIAccepts(t *testing.T) {
+// The API server, with the CRD, and the CLI must accept the same manifests, except for the differences that
+// docs/manifests.md lists.
+func TestCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	t.Parallel()
-	const moreGarbage = 800 // with the default, garbage collection takes a third of the time
+	const moreGarbage = 800 // with the default value, garbage collection takes a third of the time
 	defer debug.SetGCPercent(debug.SetGCPercent(moreGarbage))
 	const specs = 20_000
 	a := load(t)
@@ -228,8 +232,8 @@ func TestCreate_AcceptsTheManifestsThatTheCLIAccepts(t *testing.T) {
 	}
 }
 
-// explanation returns the index of the difference that explains why only one side rejects the manifest, or -1 if none
-// does.
+// explanation returns the index of the difference because of which only one side rejects the manifest. It returns -1
+// if there is no such difference.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
 		return (admitted == nil) == d.admits && (read == nil) == d.reads && d.explains(errors.Join(admitted, read).Error())
@@ -257,11 +261,11 @@ func TestDifferences_AreDocumented(t *testing.T) {
 	}
 }
 
-// tree is a YAML mapping. Its values are YAML texts or other trees.
+// tree is a YAML mapping. Its values are YAML texts or nested trees.
 type tree map[string]any
 
-// set sets the value at a path. It does nothing if the path already has a value, or if a part of the path is not a
-// mapping.
+// set sets the value at a path. It does nothing if there already is a value at this path, or if an element on the
+// way to it is not a mapping.
 func (m tree) set(path []string, text string) {
 	if len(path) == 1 {
 		if _, taken := m[path[0]]; !taken {

@@ -1,6 +1,6 @@
-// Package crd tests the generated CRD: that it is up to date, and that it accepts, defaults and rejects objects as
-// documented. It runs the code of the API server. It is a separate module, so that the operator's module does not
-// depend on that code.
+// Package crd tests whether the generated CRD is up to date, and whether it accepts, defaults and rejects objects as
+// documented. The tests run the code of the API server. They are in a separate module, so that the operator's module
+// does not depend on this code.
 package crd
 
 import (
@@ -102,12 +102,12 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	if malformed {
 		return errors.Join(errs...)
 	}
-	// An interface that holds a nil map is not nil, so assign old only if there is an old object.
+	// An interface value that holds a nil map is not equal to nil. So assign old only if there is an old object.
 	var before any
 	if old != nil {
 		before = old
 	}
-	const limit = 10_000_000 // the cost limit of an API server for the rules of one object
+	const limit = 10_000_000 // an API server's limit for the cost of all rules of one object
 	found, _ := a.rules.Validate(ctx, nil, a.structural, object, before, limit)
 	for _, err := range found {
 		errs = append(errs, err)
@@ -115,7 +115,7 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	return errors.Join(errs...)
 }
 
-// admitMetadata sets the metadata that an API server sets on creation, then validates the metadata.
+// admitMetadata sets the metadata that an API server sets on creation. Then it validates the metadata.
 func admitMetadata(object map[string]any) []error {
 	meta, _, unknown, err := objectmeta.GetObjectMetaWithOptions(object, objectmeta.ObjectMetaOptions{ReturnUnknownFieldPaths: true})
 	if err != nil {
@@ -143,8 +143,8 @@ func admitMetadata(object map[string]any) []error {
 	return errs
 }
 
-// malformations returns the types of validation errors that prevent an API server from evaluating the CEL rules of an
-// object.
+// malformations returns the types of those validation errors that prevent an API server from evaluating the CEL
+// rules.
 func malformations() []field.ErrorType {
 	return []field.ErrorType{
 		field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid,

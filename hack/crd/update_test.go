@@ -57,9 +57,9 @@ func TestUpdate_ImmutableFields_CannotChange(t *testing.T) {
 	}
 }
 
-// Switching from a managed server to an external one also removes immutable fields of the managed server. The error
-// must mention only the switch.
-func TestUpdate_SwitchFromManagedServer_ReportsOneError(t *testing.T) {
+// If an edit replaces a managed server by an external one, it also removes immutable fields of the managed server.
+// The error must mention only the replacement.
+func TestUpdate_ManagedServerReplacedByExternal_ReportsOneError(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	const brokers = "rabbitmq: {managed: {replicas: 3, storage: {size: 5Gi, storageClassName: ssd}}}"

@@ -22,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/hack/image/oci"
 )
 
-// user is the numeric user ID under which the containers run.
+// user is the numeric ID of the user that the containers run as.
 const user = "65532"
 
 type options struct {
@@ -62,7 +62,7 @@ func parkingImage(o options) (oci.Image, error) {
 		return oci.Image{}, errors.New("-version is missing")
 	}
 	created := time.Unix(0, 0)
-	if o.date != "" && o.date != "unknown" { // the Makefile sets "unknown" outside of a git checkout
+	if o.date != "" && o.date != "unknown" { // outside of a git checkout, the Makefile sets the date to "unknown"
 		var err error
 		if created, err = time.Parse(time.RFC3339, o.date); err != nil {
 			return oci.Image{}, fmt.Errorf("-date is %q, want a time in RFC 3339 such as 2026-01-02T03:04:05Z", o.date)
@@ -95,8 +95,8 @@ func parkingImage(o options) (oci.Image, error) {
 	}, nil
 }
 
-// architectureOf returns the CPU architecture of a binary. It returns an error unless the binary is static and built
-// for Linux.
+// architectureOf returns the CPU architecture of a binary. It returns an error if the binary is not static or not
+// built for Linux.
 func architectureOf(binary string) (string, error) {
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
@@ -112,7 +112,7 @@ func architectureOf(binary string) (string, error) {
 	return settings["GOARCH"], nil
 }
 
-// baseLayer adds the files that Go programs expect in an image, such as the CA certificates.
+// baseLayer adds files that Go programs expect in an image, such as CA certificates.
 func baseLayer(f *oci.Files) {
 	f.Text("etc/passwd", "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:"+user+":"+user+":nonroot:/:/sbin/nologin\n")
 	f.Text("etc/group", "root:x:0:\nnonroot:x:"+user+":\n")
@@ -120,12 +120,13 @@ func baseLayer(f *oci.Files) {
 	f.Folder("tmp", 0o1777)
 }
 
-// authorities returns Mozilla's CA certificates in PEM, without those that Mozilla trusts only under constraints.
+// authorities returns Mozilla's CA certificates in PEM format. It omits certificates that Mozilla trusts only with
+// constraints.
 func authorities() string {
 	var text strings.Builder
 	for root := range bundle.Roots() {
 		if root.Constraint == nil {
-			_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}) // a Builder never fails
+			_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}) // writing to a strings.Builder never fails
 		}
 	}
 	return text.String()

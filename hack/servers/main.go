@@ -58,8 +58,8 @@ func run(ctx context.Context, out io.Writer, env string) (err error) {
 	return nil
 }
 
-// writeEnv writes the URIs as shell variables in single quotes. The URIs contain no single quotes, because URIs
-// escape them.
+// writeEnv writes the URIs as shell variables in single quotes. The URIs cannot contain single quotes, because
+// single quotes in URIs are escaped.
 func writeEnv(path, amqpURI, redisURI string) error {
 	text := fmt.Sprintf("export PARKING_TEST_AMQP_URI='%s'\nexport PARKING_TEST_REDIS_URI='%s'\n", amqpURI, redisURI)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -1,5 +1,5 @@
-// Package oci builds container images from files and writes them as archives that docker, podman, containerd and kind
-// can load. Equal input produces equal bytes.
+// Package oci builds container images from files and writes them as archives that docker, podman, containerd and
+// kind can load. Equal input always produces an identical archive.
 package oci
 
 import (
@@ -24,7 +24,7 @@ import (
 
 // Image is a container image for Linux.
 type Image struct {
-	// Name is the full reference with registry and tag, such as docker.io/local/pause:1.
+	// Name is the full name of the image with registry and tag, such as docker.io/local/pause:1.
 	Name string
 	// Architecture is the GOARCH value, such as amd64.
 	Architecture string
@@ -34,10 +34,10 @@ type Image struct {
 	Layers  []Layer
 }
 
-// Layer writes the files of one layer.
+// Layer is a function that writes the files of one layer.
 type Layer func(*Files)
 
-// WriteFile writes the image as an archive to a file. The file appears only after all of it is written.
+// WriteFile writes the image as an archive to a file. The file does not exist until all of it is written.
 func (i Image) WriteFile(path string) error {
 	if err := i.writeFile(path); err != nil {
 		return fmt.Errorf("write image %s to %s: %w", i.Name, path, err)
@@ -64,8 +64,8 @@ func (i Image) writeFile(path string) error {
 	return os.Rename(part, path)
 }
 
-// build assembles the image. It does not compress layers, because compression takes longer than it saves on a local
-// machine.
+// build assembles the image. It does not compress layers, because on a local machine the compression would take
+// longer than it saves.
 func (i Image) build() (v1.Image, error) {
 	image, err := mutate.ConfigFile(mutate.MediaType(empty.Image, types.OCIManifestSchema1), &v1.ConfigFile{
 		Created: v1.Time{Time: i.Created.UTC()}, Architecture: i.Architecture, OS: "linux",
@@ -94,7 +94,8 @@ func (i Image) files(layer Layer) ([]byte, error) {
 	return text.Bytes(), errors.Join(files.err, files.tar.Close())
 }
 
-// Files writes the files of a layer. Paths have no leading slash. After the first error, further calls do nothing.
+// Files writes the files of a layer. Paths must not begin with a slash. After the first error, all further calls do
+// nothing.
 type Files struct {
 	tar     *tar.Writer
 	created time.Time
@@ -109,7 +110,7 @@ func (f *Files) Text(path, content string) {
 	}
 }
 
-// Folder writes an empty folder. mode can include the sticky bit in tar notation: 01777.
+// Folder writes an empty folder. The mode can include the sticky bit as tar encodes it, for example 01777.
 func (f *Files) Folder(path string, mode int64) {
 	f.header(tar.Header{Name: path + "/", Mode: mode, Typeflag: tar.TypeDir})
 }
@@ -125,8 +126,7 @@ func (f *Files) Program(path, source string) {
 	f.content(source)
 }
 
-// Tree copies all files below root, with owners and modes. It omits devices, sockets and the paths for which skip
-// returns true.
+// Tree copies all files below root, with their owners and modes. It omits devices, sockets, and the paths in skip.
 func (f *Files) Tree(root string, skip ...string) {
 	err := filepath.WalkDir(root, func(source string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -182,7 +182,7 @@ func (f *Files) entry(path, source string, entry fs.DirEntry) {
 	}
 }
 
-// content writes the content of a file. Its header must have been written just before.
+// content copies the content of a file to the archive. The header of the file must have been written just before.
 func (f *Files) content(source string) {
 	if f.err != nil {
 		return

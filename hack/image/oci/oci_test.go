@@ -37,7 +37,7 @@ func write(t *testing.T, image Image) string {
 	return path
 }
 
-// headers returns the tar headers in the layer of an image archive, by path. The image must have exactly one layer.
+// headers returns the tar headers of the files in an image archive, by path. The image must have exactly one layer.
 func headers(t *testing.T, archive string) map[string]*tar.Header {
 	t.Helper()
 	tag, err := name.NewTag(testName)
@@ -72,7 +72,7 @@ func headers(t *testing.T, archive string) map[string]*tar.Header {
 	}
 }
 
-func TestWriteFile_EqualImages_ProduceEqualBytes(t *testing.T) {
+func TestWriteFile_EqualImages_ProduceIdenticalArchives(t *testing.T) {
 	t.Parallel()
 	image := testImage(func(f *Files) { f.Text("etc/motd", "hello") }, func(f *Files) { f.Folder("tmp", 0o1777) })
 	first, err := os.ReadFile(write(t, image))
@@ -88,7 +88,7 @@ func TestWriteFile_EqualImages_ProduceEqualBytes(t *testing.T) {
 	}
 }
 
-func TestWriteFile_PreservesFolderModeAndTime(t *testing.T) {
+func TestWriteFile_KeepsFolderModeAndTime(t *testing.T) {
 	t.Parallel()
 	h := headers(t, write(t, testImage(func(f *Files) { f.Folder("tmp", 0o1777) })))["tmp/"]
 	if h == nil || h.Mode != 0o1777 || h.ModTime.Unix() != 1_000_000_000 {
@@ -96,7 +96,7 @@ func TestWriteFile_PreservesFolderModeAndTime(t *testing.T) {
 	}
 }
 
-func TestTree_PreservesLinksAndModes_OmitsSkippedPaths(t *testing.T) {
+func TestTree_KeepsLinksAndModes_OmitsSkippedPaths(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	for _, err := range []error{
