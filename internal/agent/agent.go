@@ -1,12 +1,13 @@
 // Package agent injects faults into the other containers of its pod.
 //
 // The operator may neither execute commands in a pod nor signal a process on a node. Therefore each pod of a
-// simulation with faults runs an agent: a container that shares the process namespace of the pod and runs as the same
-// user. The target is the container into which the agent injects faults. The agent signals its processes when the
-// operator asks for it. To isolate a server, the agent forwards all connections to it, and closes them on demand.
+// simulation with faults runs an agent. An agent is a container that shares the process namespace of the pod and
+// runs as the same user. The target is the container that the agent injects faults into. When the operator asks for
+// it, the agent signals the processes of the target. All connections to a server go through its agent, which closes
+// them to isolate the server.
 //
-// A timer in the agent ends each pause and each isolation, even if the operator is down. If the agent crashes, they
-// end when the next agent starts.
+// A timer in the agent ends each pause and each isolation, even if the operator is down. If the agent crashes, the
+// next agent ends them when it starts.
 package agent
 
 import (
@@ -22,35 +23,36 @@ import (
 )
 
 // Marker is the path of a volume mount that marks the target container. The agent signals only processes that see
-// this mount. An environment variable cannot mark them: some programs, such as Redis, overwrite their environment in
-// /proc with a process title.
+// this mount. An environment variable could not mark these processes, because some programs, such as Redis,
+// overwrite their environment in /proc with a process title.
 const Marker = "/run/parking/fault-target"
 
 const (
-	// MaxLength is the maximum length of a pause or an isolation.
+	// MaxLength is the maximum duration of a pause or an isolation.
 	MaxLength = 24 * time.Hour
-	// maxRemembered is the maximum number of faults that one agent can inject, because it remembers each.
+	// maxRemembered is the maximum number of faults that an agent can inject. It is limited because the agent keeps
+	// all of them in memory.
 	maxRemembered = 1000
 )
 
-// Command asks an agent for a fault. The agent ignores a command whose ID it has seen before, so callers can safely
-// retry.
+// Command asks an agent to inject a fault. The agent ignores a command if it has seen its ID before, so callers can
+// safely retry.
 type Command struct {
-	// ID identifies the fault within the simulation. A request has it in the path, not in the body.
+	// ID identifies the fault within the simulation. A request contains the ID in its path, not in its body.
 	ID string `json:"-"`
 	// Action is Kill, Pause or Isolate.
 	Action plan.FaultAction `json:"action"`
-	// For is the length of a pause or an isolation. Kill ignores it.
+	// For is the duration of a pause or an isolation. Kill ignores it.
 	For time.Duration `json:"forNs,omitempty"`
-	// From lists the addresses of the clients from which Isolate cuts the target off. If it is empty, Isolate cuts
-	// off all clients.
+	// From lists the IP addresses of clients. Isolate closes the connections of these clients to the target and
+	// rejects new ones. If From is empty, Isolate does so for all clients.
 	From []netip.Addr `json:"from,omitempty"`
 }
 
 // Fault is a fault that the agent has injected.
 type Fault struct {
-	// At is the time at which the fault took effect. Healed is the time at which a pause or an isolation ended; it is
-	// zero until then. For Kill, Healed stays zero: the kubelet restarts the container.
+	// At is the time when the fault took effect. Healed is the time when a pause or an isolation ended, and zero
+	// before that. After a Kill, Healed stays zero, because it is the kubelet that restarts the container.
 	At     time.Time `json:"at"`
 	Healed time.Time `json:"healed,omitzero"`
 }
@@ -58,7 +60,7 @@ type Fault struct {
 // ErrBusy means that another fault has paused the target. The caller can retry later.
 var ErrBusy = errors.New("another fault has paused the target")
 
-// RejectedError means that the agent can never execute the command, so a retry does not help.
+// RejectedError means that the agent cannot execute the command, even if it is retried.
 type RejectedError struct{ Reason string }
 
 // Error implements error.
@@ -72,33 +74,34 @@ type Agent struct {
 
 	mu     sync.Mutex
 	faults map[string]*Fault
-	// active holds the pauses and isolations in effect, by the ID of their command.
+	// active contains the pauses and isolations that have not ended, by the ID of their command.
 	active map[string]*effect
 }
 
 // effect is a pause or an isolation that has not ended.
 type effect struct {
 	action plan.FaultAction
-	// end resumes the target, or lets clients connect to it again.
+	// end resumes the target after a pause, or lets clients connect to it again after an isolation.
 	end   func()
 	timer *time.Timer
 }
 
 // Config configures an Agent.
 type Config struct {
-	// Target is the path of a mount that only the processes of the target see, such as Marker.
+	// Target is the path of a mount, such as Marker. Only the processes of the target may see this mount.
 	Target string
-	// Relay forwards connections to the target. If it is nil, the agent rejects Isolate.
+	// Relay forwards all connections to the target. If it is nil, the agent rejects Isolate.
 	Relay *relay.Relay
 }
 
-// New returns an agent. It first resumes processes that an agent that crashed has left stopped.
+// New returns an agent. First it resumes processes of the target that an earlier agent has left stopped because it
+// crashed.
 func New(c Config, log *slog.Logger) *Agent {
 	Resume(c.Target)
 	return &Agent{target: c.Target, relay: c.Relay, log: log, faults: map[string]*Fault{}, active: map[string]*effect{}}
 }
 
-// Inject executes a command and returns the fault, which is in effect by then.
+// Inject executes a command. It returns when the fault has taken effect.
 func (a *Agent) Inject(c Command) (Fault, error) {
 	if err := c.validate(); err != nil {
 		return Fault{}, err
@@ -165,13 +168,14 @@ func (a *Agent) pause(c Command) (*Fault, error) {
 	}), nil
 }
 
-// begin records that a pause or an isolation is in effect, and starts the timer that ends it. The caller holds a.mu.
+// begin records that a pause or an isolation has taken effect, and starts the timer that ends it. The caller holds
+// a.mu.
 func (a *Agent) begin(c Command, end func()) *Fault {
 	a.active[c.ID] = &effect{action: c.Action, end: end, timer: time.AfterFunc(c.For, func() { a.Heal(c.ID) })}
 	return &Fault{At: time.Now()}
 }
 
-// Heal ends a pause or an isolation. It does nothing if the fault is not in effect.
+// Heal ends a pause or an isolation. It does nothing if the pause or isolation has already ended.
 func (a *Agent) Heal(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -190,7 +194,7 @@ func (a *Agent) end(id string, e *effect) {
 	a.log.Info("fault ended", "id", id, "action", e.action, "after", f.Healed.Sub(f.At))
 }
 
-// Fault returns a fault by its ID, or false if this agent has not injected it.
+// Fault returns the fault with an ID. It returns false if this agent has not injected such a fault.
 func (a *Agent) Fault(id string) (Fault, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -201,7 +205,7 @@ func (a *Agent) Fault(id string) (Fault, bool) {
 	return *f, true
 }
 
-// Close ends all pauses and isolations in effect.
+// Close ends all pauses and isolations.
 func (a *Agent) Close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

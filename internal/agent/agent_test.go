@@ -22,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// target is a shell with one child process, into which an agent injects faults.
+// target is a shell with one child process. Agents inject faults into both processes.
 type target struct{ *agenttest.Target }
 
 func startTarget(t *testing.T) *target {
@@ -82,7 +82,7 @@ func TestAgent_Kill_EndsOnlyProcessesOfTheTarget(t *testing.T) {
 	}
 }
 
-func TestAgent_Pause_EndsAfterItsLength(t *testing.T) {
+func TestAgent_Pause_EndsAfterItsDuration(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
 	if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: 300 * time.Millisecond}); err != nil {
@@ -145,7 +145,7 @@ func TestAgent_InvalidCommand_IsRejected(t *testing.T) {
 		{ID: "a/0", Action: plan.ActionPause},
 		{ID: "a/0", Action: plan.ActionPause, For: -time.Second},
 		{ID: "a/0", Action: plan.ActionPause, For: MaxLength + 1},
-		{ID: "a/0", Action: plan.ActionIsolate, For: time.Second}, // there is no relay
+		{ID: "a/0", Action: plan.ActionIsolate, For: time.Second}, // rejected because the agent has no relay
 	} {
 		if _, err := a.Inject(c); !isRejected(err) {
 			t.Errorf("%+v: %v", c, err)
@@ -175,7 +175,7 @@ func TestAgent_SecondPause_IsBusyUntilTheFirstEnds(t *testing.T) {
 	}
 }
 
-func TestAgent_Isolate_CutsConnectionsToItsServer(t *testing.T) {
+func TestAgent_Isolate_ClosesConnectionsToTheServer(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	forwarding, err := relay.Listen(t.Context(), "127.0.0.1:0", server.Listener.Addr().String())
@@ -322,8 +322,8 @@ func TestHandler_LimitsSizeOfInput(t *testing.T) {
 	}
 }
 
-// The kubelet has no token. If /healthz needed one, the probe would have to be a TCP connection, which the agent would
-// log as a failed TLS handshake.
+// The kubelet has no token. If /healthz required one, the kubelet would have to probe with a TCP connection, which
+// the agent would log as a failed TLS handshake.
 func TestHandler_Healthz_NeedsNoToken(t *testing.T) {
 	w := httptest.NewRecorder()
 	noToken := func() (string, error) { return "", net.ErrClosed }

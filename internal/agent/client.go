@@ -15,21 +15,22 @@ import (
 	"time"
 )
 
-// ServerName is the host name in the certificates of agents. It does not depend on the address of a pod.
+// ServerName is the host name in the certificates of agents. It is the same for all agents, because the addresses of
+// pods change.
 const ServerName = "agent"
 
 const clientTimeout = 5 * time.Second
 
-// ErrUnknown means that the agent has not injected the fault that a caller asks about or wants to end.
+// ErrUnknown means that a caller asks about a fault, or wants to end a fault, that the agent has not injected.
 var ErrUnknown = errors.New("the agent has not injected this fault")
 
-// Client sends commands to agents. All of them have the same token and the same certificate.
+// Client sends commands to agents. All agents use the same token and the same certificate.
 type Client struct {
 	token string
 	http  http.Client
 }
 
-// NewClient returns a client that trusts only the given certificate, in PEM.
+// NewClient returns a client that trusts only the given certificate, which must be in PEM format.
 func NewClient(token string, certificate []byte) (*Client, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(certificate) {
@@ -39,13 +40,13 @@ func NewClient(token string, certificate []byte) (*Client, error) {
 		Timeout: clientTimeout,
 		Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: ServerName, MinVersion: tls.VersionTLS13},
-			// Requests to agents are rare, and pods come and go, so connections are not reused.
+			// Requests to agents are rare, and agents may be replaced in between, so connections are not kept open.
 			DisableKeepAlives: true,
 		},
 	}}, nil
 }
 
-// Inject sends a command to the agent at address (host:port) and returns the fault, which is in effect by then.
+// Inject sends a command to the agent at address (host:port). It returns when the fault has taken effect.
 func (c *Client) Inject(ctx context.Context, address string, command Command) (Fault, error) {
 	body, err := json.Marshal(command)
 	if err != nil {
@@ -54,7 +55,8 @@ func (c *Client) Inject(ctx context.Context, address string, command Command) (F
 	return c.do(ctx, http.MethodPut, address, command.ID, body)
 }
 
-// Fault returns a fault of the agent at address (host:port), or ErrUnknown if the agent has not injected it.
+// Fault asks the agent at address (host:port) for a fault. It returns ErrUnknown if the agent has not injected this
+// fault.
 func (c *Client) Fault(ctx context.Context, address, id string) (Fault, error) {
 	return c.do(ctx, http.MethodGet, address, id, nil)
 }
@@ -76,7 +78,7 @@ func (c *Client) do(ctx context.Context, method, address, id string, body []byte
 	if err != nil {
 		return Fault{}, fmt.Errorf("reach the agent: %w", err)
 	}
-	defer func() { _ = response.Body.Close() }() // it has been read
+	defer func() { _ = response.Body.Close() }() // the body has been read
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	if err != nil {
 		return Fault{}, fmt.Errorf("read the answer of the agent: %w", err)

@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// maxRounds limits how often stop searches for processes that the target has started in the meantime.
+// maxRounds limits how often the function stop searches for processes that the target has started since the last
+// search.
 const maxRounds = 100
 
-// processes are the processes of the target that ran when they were listed. Each has a pidfd, so that a signal cannot
-// reach an unrelated process that has reused the PID.
+// processes are the processes of the target that were running when the list was made. A pidfd identifies each of
+// them, so that a signal cannot reach an unrelated process that has reused the PID.
 type processes []*os.Process
 
 // find returns all processes that see a mount at the path. It returns an error if there are none.
@@ -31,9 +32,9 @@ func find(path string) (processes, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		p, err := os.FindProcess(pid) // get the handle before reading the mounts, so that both belong to the same process
+		p, err := os.FindProcess(pid) // called before the mounts are read, so that both belong to the same process
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		switch marked, err := hasMount(mounts, path); {
 		case errors.Is(err, os.ErrPermission):
@@ -51,8 +52,8 @@ func find(path string) (processes, error) {
 	return found, nil
 }
 
-// hasMount reports whether the file mounts, in the format of proc_pid_mountinfo(5), lists a mount at path. The path
-// must not contain blanks.
+// hasMount reports whether a file lists a mount at the given path. The parameter mounts is the name of the file,
+// whose format is that of proc_pid_mountinfo(5). The path must not contain blanks.
 func hasMount(mounts, path string) (bool, error) {
 	text, err := os.ReadFile(mounts)
 	if err != nil {
@@ -67,8 +68,8 @@ func hasMount(mounts, path string) (bool, error) {
 	return false, nil
 }
 
-// stop sends SIGSTOP to all processes of the target and returns them. It includes processes that the target starts in
-// the meantime.
+// stop sends SIGSTOP to all processes of the target, including those that the target starts while stop is running.
+// It returns the stopped processes.
 func stop(path string) (processes, error) {
 	stopped := processes{}
 	for range maxRounds {
@@ -96,7 +97,7 @@ func stop(path string) (processes, error) {
 	return nil, errors.New("stop the processes of the target: it starts processes faster than they can be stopped")
 }
 
-// without returns the processes in p that are not in others. It closes the pidfds of the other ones in p.
+// without returns the processes in p that are not in others. It closes the pidfds of the processes that it omits.
 func (p processes) without(others processes) processes {
 	known := map[int]bool{}
 	for _, other := range others {
@@ -105,7 +106,7 @@ func (p processes) without(others processes) processes {
 	var rest processes
 	for _, process := range p {
 		if known[process.Pid] {
-			_ = process.Release() // closes the handle
+			_ = process.Release() // closes the pidfd
 			continue
 		}
 		rest = append(rest, process)
@@ -130,12 +131,12 @@ func (p processes) resume() { _ = p.signal(syscall.SIGCONT) }
 // release closes the pidfds.
 func (p processes) release() {
 	for _, process := range p {
-		_ = process.Release() // closes the handle
+		_ = process.Release() // closes the pidfd
 	}
 }
 
-// kill kills all processes of the target. It stops them first, so that none can react to the end of another one, for
-// example by flushing data.
+// kill kills all processes of the target. It stops them first, so that no process can react to the end of another
+// process, for example by flushing data.
 func kill(path string) (time.Time, error) {
 	stopped, err := stop(path)
 	if err != nil {
@@ -154,13 +155,14 @@ func kill(path string) (time.Time, error) {
 }
 
 const (
-	// effectTimeout limits how long processes may take to react to a signal by changing their state.
+	// effectTimeout limits the time that processes may take to change their state after a signal.
 	effectTimeout = 3 * time.Second
-	// effectPoll is the interval at which the states are read.
+	// effectPoll is the interval at which the states of the processes are read.
 	effectPoll = 2 * time.Millisecond
 )
 
-// await waits until each process has ended or is in one of the given states. States are letters of proc_pid_stat(5).
+// await waits until each process has ended or is in one of the given states. The states are letters as in
+// proc_pid_stat(5).
 func (p processes) await(states string) error {
 	deadline := time.Now().Add(effectTimeout)
 	for _, process := range p {
@@ -179,7 +181,7 @@ func (p processes) await(states string) error {
 }
 
 // stateOf returns the state of a process as one letter, or "" if the process has ended. In /proc/PID/stat, the state
-// follows the name of the program, which is in parentheses and may itself contain parentheses.
+// follows the name of the program. The name is in parentheses and may itself contain parentheses.
 func stateOf(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -192,7 +194,8 @@ func stateOf(pid int) string {
 	return fields[0]
 }
 
-// Resume sends SIGCONT to all processes of the target, in case an agent that crashed has left them stopped.
+// Resume sends SIGCONT to all processes of the target, in case an earlier agent has left them stopped because it
+// crashed.
 func Resume(path string) {
 	found, err := find(path)
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// Path is the path of the collection of faults. Path + "/" + ID is the path of one fault.
+// Path is the URL path of all faults. Path + "/" + ID is the URL path of one fault.
 const Path = "/v1/faults"
 
-// maxBody limits the size of a command and of an answer, in bytes.
+// maxBody limits the size of a command and of a response, in bytes.
 const maxBody = 4 << 10
 
 // Handler serves the HTTP API of an agent, and /healthz, which always answers with 200. Requests to the API need the
@@ -22,8 +22,8 @@ const maxBody = 4 << 10
 //	GET    /v1/faults/{id}  returns a fault
 //	DELETE /v1/faults/{id}  ends a fault
 //
-// PUT and GET answer with a Fault. PUT answers with 422 if the agent rejects the command, with 409 if another fault
-// has to end first, and with 503 if the injection failed. The body is then the reason.
+// PUT and GET answer with a Fault. If PUT fails, the body contains the reason. The status is then 422 if the agent
+// rejects the command, 409 if another fault has to end first, and 503 if the injection has failed.
 func Handler(a *Agent, token func() (string, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT "+Path+"/{id...}", func(w http.ResponseWriter, r *http.Request) { serveInject(a, w, r) })
@@ -74,11 +74,11 @@ func codeOf(err error) int {
 
 func answer(w http.ResponseWriter, f Fault) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(f) // the client may have disconnected
+	_ = json.NewEncoder(w).Encode(f) // fails if the client has disconnected
 }
 
-// authenticated passes on requests that have the token. It compares hashes, because the time of a plain comparison
-// would reveal the length of the token.
+// authenticated passes a request on if it contains the token. It compares hashes, because the time that a plain
+// comparison takes would reveal the length of the token.
 func authenticated(next http.Handler, token func() (string, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		want, err := token()

@@ -1,4 +1,4 @@
-// Package agenttest starts processes into which tests of agents inject faults.
+// Package agenttest starts processes, so that tests of agents can inject faults into them.
 package agenttest
 
 import (
@@ -23,8 +23,8 @@ type Target struct {
 	err   error
 }
 
-// Start starts a command, and kills it when the test ends. If the machine does not allow mount namespaces, Start
-// skips the test, or fails it if PARKING_TEST_REQUIRE is 1.
+// Start starts a command and kills it when the test ends. If the machine does not allow mount namespaces, Start
+// skips the test. If PARKING_TEST_REQUIRE is 1, Start fails the test instead.
 func Start(t testing.TB, command ...string) *Target {
 	t.Helper()
 	s := &Target{Path: t.TempDir(), ended: make(chan struct{})}
@@ -33,7 +33,7 @@ func Start(t testing.TB, command ...string) *Target {
 		namespace = "-rm"
 	}
 	cmd := exec.Command("unshare", append([]string{namespace, "sh", "-ec", `mount --bind "$0" "$0"; exec "$@"`, s.Path}, command...)...)
-	// A separate process group lets the cleanup kill the children too.
+	// The process gets its own process group, so that the cleanup can kill its children too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		missing(t, err)
@@ -44,7 +44,7 @@ func Start(t testing.TB, command ...string) *Target {
 		close(s.ended)
 	}()
 	t.Cleanup(func() {
-		_ = syscall.Kill(-s.PID, syscall.SIGKILL) // it may have ended
+		_ = syscall.Kill(-s.PID, syscall.SIGKILL) // fails if the process has already ended
 		<-s.ended
 	})
 	polltest.Until(t, "the process has its mount", func() bool {
@@ -59,7 +59,7 @@ func Start(t testing.TB, command ...string) *Target {
 	return s
 }
 
-// missing skips or fails a test because it cannot create a mount namespace.
+// missing is called if a mount namespace cannot be created. It skips or fails the test.
 func missing(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
@@ -71,7 +71,7 @@ func missing(t testing.TB, err error) {
 // Ended is closed when the process has ended.
 func (s *Target) Ended() <-chan struct{} { return s.ended }
 
-// AwaitKilled waits until the process has ended, and fails the test unless SIGKILL was the cause.
+// AwaitKilled waits until the process has ended. It fails the test if the cause was not SIGKILL.
 func (s *Target) AwaitKilled(t testing.TB) {
 	t.Helper()
 	<-s.ended
