@@ -1,10 +1,10 @@
 // Package apply applies objects by server-side apply. It sends no request for an object that would not change.
 //
-// Each applied object carries an annotation with a hash of the desired object. Apply first compares that hash, which
-// shows whether the desired object has changed. It then checks the managed fields, in which the API server records
-// who owns each field. If the operator no longer owns a desired field, someone else has changed the object. Hash and
-// managed fields are metadata of the live object, so the package keeps no state, and a restarted operator does not
-// apply unchanged objects again.
+// Each applied object has an annotation with a hash of the desired object. First, Apply compares this hash with the
+// hash of the current desired object to find out whether the desired object has changed. Then Apply checks the
+// managed fields, in which the API server records who owns each field. If the operator no longer owns a desired
+// field, someone else has changed the object. The hash and the managed fields are metadata of the live object. So
+// this package keeps no state, and a restarted operator does not apply unchanged objects again.
 package apply
 
 import (
@@ -32,23 +32,24 @@ import (
 const (
 	// FieldManager is the operator's name in the managed fields of the objects that it applies.
 	FieldManager = "parking-operator"
-	// HashAnnotation is the annotation with the hash of the desired object that was last applied.
+	// HashAnnotation is the annotation with the hash of the desired object at the time of the last apply.
 	HashAnnotation = "simulation.parking.dev/applied-hash"
 )
 
-// Result is what Apply did.
+// Result says what Apply has done.
 type Result string
 
-// The results.
+// These are the results of Apply.
 const (
 	Unchanged Result = "unchanged"
 	Created   Result = "created"
 	Updated   Result = "updated"
-	// Healed means that someone else had changed the object, and Apply restored it.
+	// Healed means that someone else had changed the object, and Apply has restored it.
 	Healed Result = "healed"
 )
 
-// NameTakenError says that Apply left an existing object alone because it has another controller or no controller.
+// NameTakenError means that Apply did not change an existing object, because another controller or no controller
+// owns it.
 type NameTakenError struct {
 	Kind string
 	Key  client.ObjectKey
@@ -66,22 +67,22 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an applier. To find an object that the cache lacks, the applier reads with direct, which must not be a
-// cache.
+// New returns an applier. The applier uses direct to look for objects that the cache does not contain, so direct
+// must not read from a cache.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
 
-// Apply sets every field of desired in the live object, and takes over the ownership of fields that other managers
-// own.
+// Apply sets every field of desired in the live object. It takes over fields that other field managers own.
 //
-// desired is unstructured or has a type of the applier's scheme. It must have a controller reference. Apply ignores
-// its status and does not modify it.
+// The parameter desired is unstructured or has a type of the applier's scheme. It must have a controller reference.
+// Apply ignores its status and does not modify it.
 //
-// live is the object from a cache, or nil if the cache does not have it. It needs only the metadata that Slimmer
-// retains.
+// The parameter live is the object from a cache, or nil if the cache does not contain it. It needs only the metadata
+// that Slimmer retains.
 //
-// If an object of that name exists and has another controller or no controller, the error is a *NameTakenError.
+// If an object with the same name exists, and another controller or no controller owns it, the error is a
+// *NameTakenError.
 func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
 	patch, err := a.patchFor(desired)
 	if err != nil {
@@ -115,8 +116,8 @@ func (a *Applier) send(ctx context.Context, patch *unstructured.Unstructured) er
 	return a.writer.Patch(ctx, patch.DeepCopy(), raw, client.FieldOwner(FieldManager), client.ForceOwnership)
 }
 
-// escapeForYAML escapes characters that JSON allows and YAML does not. The API server parses an apply patch as
-// YAML.
+// escapeForYAML escapes characters that JSON allows and YAML does not, because the API server parses an apply patch
+// as YAML.
 func escapeForYAML(text []byte) []byte {
 	escaped := make([]byte, 0, len(text))
 	for _, c := range string(text) {
@@ -129,9 +130,9 @@ func escapeForYAML(text []byte) []byte {
 	return escaped
 }
 
-// forceReplace replaces whole lists of the live object with a merge patch, then applies the desired object again. This
-// removes list items of other field managers that make the desired object invalid, such as a second port with the same
-// name.
+// forceReplace replaces whole lists of the live object with a merge patch, then applies the desired object again.
+// This removes list items of other field managers that make the desired object invalid, for example a second port
+// with the same name.
 func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstructured) error {
 	content := maps.Clone(patch.Object)
 	delete(content, "metadata")
@@ -143,8 +144,8 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	if err := a.writer.Patch(ctx, replaced, client.RawPatch(types.MergePatchType, text), client.FieldOwner(FieldManager)); err != nil {
 		return err
 	}
-	// The API server records the fields of a merge patch as updated, not as applied. Convert them, because a later
-	// apply removes only applied fields.
+	// The API server records the fields of a merge patch as updated, not as applied. Convert these records, because
+	// a later apply removes only fields that were applied.
 	owners, err := csaupgrade.UpgradeManagedFieldsPatch(replaced, sets.New(FieldManager), FieldManager)
 	if err != nil {
 		return err
@@ -157,11 +158,13 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	return a.send(ctx, patch)
 }
 
-// findUncached reads an object that the cache lacks, and returns nil if it does not exist. The cache can lack an
-// existing object because it lags, or because the object does not have the labels that the cache selects by.
+// findUncached reads an object that the cache does not contain. It returns nil if the object does not exist. An
+// existing object is missing from the cache if the cache lags, or if the object lacks the labels by which the cache
+// selects objects.
 //
-// Usually the object does not exist. A read with resource version 0 confirms that from the watch cache of the API
-// server, without a request to etcd. A consistent read is needed only if the object exists.
+// Usually the object does not exist. To confirm this, a read with resource version 0 is enough. The API server
+// answers such a read from its watch cache, without a request to etcd. A consistent read follows only if the object
+// exists.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
@@ -183,7 +186,7 @@ func (a *Applier) findUncached(ctx context.Context, desired client.Object) (clie
 	return live, nil
 }
 
-// compare returns the result of applying the patch to the live object, without applying it.
+// compare determines what an apply of the patch to the live object would do.
 func compare(live, desired client.Object, patch *unstructured.Unstructured) (Result, error) {
 	if live == nil {
 		return Created, nil
@@ -209,7 +212,8 @@ func sameController(live, desired client.Object) bool {
 	return is != nil && want != nil && is.UID == want.UID
 }
 
-// patchFor returns the desired object as a patch: with its hash, and without fields that only the API server sets.
+// patchFor returns the patch for the desired object. It contains the hash, and no fields that only the API server
+// sets.
 func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, error) {
 	content, err := a.content(desired)
 	if err != nil {
@@ -219,7 +223,7 @@ func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, e
 	patch := &unstructured.Unstructured{Object: content}
 	addEmptyRules(patch)
 	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
-	text, err := json.Marshal(content) // sorts the keys of maps
+	text, err := json.Marshal(content) // Marshal sorts the keys of maps
 	if err != nil {
 		return nil, fmt.Errorf("hash %s %s: %w", patch.GetKind(), client.ObjectKeyFromObject(desired), err)
 	}
@@ -233,8 +237,8 @@ func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, e
 	return patch, nil
 }
 
-// addEmptyRules sets absent rules of a NetworkPolicy to an empty list. An apply does not change absent fields, so
-// rules that someone else has added would remain.
+// addEmptyRules sets the rules of a NetworkPolicy to an empty list if they are absent. If they stayed absent, an
+// apply would not remove rules that someone else has added.
 func addEmptyRules(patch *unstructured.Unstructured) {
 	spec, ok := patch.Object["spec"].(map[string]any)
 	if !ok || patch.GetKind() != "NetworkPolicy" {
@@ -247,8 +251,8 @@ func addEmptyRules(patch *unstructured.Unstructured) {
 	}
 }
 
-// content returns the JSON form of an object. Quantities and similar values are in canonical form, because they have
-// been decoded into their Go types.
+// content returns the JSON form of an object. Quantities and similar values are in canonical form, because the
+// object was decoded into Go types.
 func (a *Applier) content(object client.Object) (map[string]any, error) {
 	kind, err := apiutil.GVKForObject(object, a.scheme)
 	if err != nil {
@@ -259,7 +263,7 @@ func (a *Applier) content(object client.Object) (map[string]any, error) {
 		return nil, fmt.Errorf("convert %s %s: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
 	}
 	if _, isShared := object.(runtime.Unstructured); isShared {
-		content = runtime.DeepCopyJSON(content) // the converter returns the map of the object itself
+		content = runtime.DeepCopyJSON(content) // copied, because the converter returns the map of the object itself
 	}
 	content["apiVersion"], content["kind"] = kind.GroupVersion().String(), kind.Kind
 	return content, nil

@@ -69,19 +69,19 @@ func deployment() *appsv1.Deployment {
 			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{
 				Name: "c", Image: "i", Args: []string{"one", "two"},
 				Env:       []corev1.EnvVar{{Name: "A", Value: "1"}},
-				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // the protocol is part of the key and has a default
+				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // the protocol is missing here: it is a key field with a default
 				Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": resource.MustParse("1000m")}},
 			}}}},
 		},
 	}
 }
 
-func TestApply_ReturnsTheKindOfChange(t *testing.T) {
+func TestApply_ReturnsWhatItHasDone(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		desired client.Object
-		// change modifies the live object after it was applied. edit modifies the desired object before it is applied
-		// again.
+		// change modifies the live object after it was applied. edit modifies the desired object before it is
+		// applied again.
 		change func(client.Object)
 		edit   func(client.Object)
 		want   apply.Result
@@ -226,7 +226,7 @@ func TestApply_ObjectOfAnotherOwner_ReturnsNameTakenError(t *testing.T) {
 	}
 }
 
-func TestSlimmer_SimilarObjects_ShareFields(t *testing.T) {
+func TestSlimmer_ObjectsWithEqualFields_ShareOneCopy(t *testing.T) {
 	t.Parallel()
 	s, slimmer := newServer(), apply.NewSlimmer()
 	var all []metav1.ObjectMeta

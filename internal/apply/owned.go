@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// ownedFields returns the part of the managed fields that FieldManager owns, or nil if it owns no field.
+// ownedFields returns those managed fields of an object that FieldManager owns. It returns nil if there are none.
 func ownedFields(o client.Object) *metav1.FieldsV1 {
 	for i, entry := range o.GetManagedFields() {
 		if entry.Manager == FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
@@ -23,9 +23,10 @@ func ownedFields(o client.Object) *metav1.FieldsV1 {
 
 // ownsAll reports whether the operator still owns every field of the desired object.
 //
-// If it does, every field still has the applied value: someone else who changes a field becomes its owner, and a
-// removed field has no owner. The API server knows which lists and maps are atomic, and which are merged so that
-// others may add items. ownsAll does not compare values: the hash of the desired object is one of the owned fields.
+// If so, every field still has the applied value, because whoever changes a field becomes its owner, and a removed
+// field has no owner. Only the API server knows which lists and maps are replaced as a whole, and to which of them
+// others may add items. ownsAll does not compare values, because the hash of the desired object is itself one of the
+// owned fields.
 func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	fields := ownedFields(live)
 	if fields == nil {
@@ -37,7 +38,7 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	}
 	for name, value := range desired {
 		switch name {
-		case "apiVersion", "kind": // have no owner
+		case "apiVersion", "kind": // these fields have no owner
 		case "metadata":
 			if !ownsMetadata(owned, value) {
 				return false, nil
@@ -51,8 +52,8 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	return true, nil
 }
 
-// ownsMetadata checks the ownership of labels and annotations. It ignores names, which have no owner, and the owner
-// references, which compare checks.
+// ownsMetadata checks whether the operator owns the labels and annotations. It ignores names, which have no owner.
+// It also ignores owner references, which the function compare checks.
 func ownsMetadata(owned map[string]any, desired any) bool {
 	metadata, _ := desired.(map[string]any)
 	below, _ := owned["f:metadata"].(map[string]any)
@@ -72,8 +73,8 @@ func ownsField(owned map[string]any, name string, desired any) bool {
 	return ok && owns(below, desired)
 }
 
-// owns reports whether every part of the desired value is owned. An empty owned means that the value is owned as a
-// whole.
+// owns reports whether the operator owns every part of the desired value. If the parameter owned is empty, the
+// operator owns the value as a whole.
 func owns(owned map[string]any, desired any) bool {
 	if len(owned) == 0 {
 		return true
@@ -95,8 +96,8 @@ func owns(owned map[string]any, desired any) bool {
 	return true
 }
 
-// ownsElement reports whether an element of a list is owned. Managed fields identify an element by its value, or by
-// the values of its key fields.
+// ownsElement reports whether the operator owns an element of a list. Managed fields identify an element either by
+// its value or by the values of its key fields.
 func ownsElement(owned map[string]any, element any) bool {
 	for name, below := range owned {
 		kind, text, _ := strings.Cut(name, ":")
@@ -114,8 +115,8 @@ func ownsElement(owned map[string]any, element any) bool {
 	return false
 }
 
-// isKeyOf reports whether an element has the given values in its key fields. A key field that the element lacks
-// matches any value, because the API server fills in a default.
+// isKeyOf reports whether the key fields of an element have the given values. If the element lacks a key field, any
+// value is accepted, because the API server fills in a default.
 func isKeyOf(key, element any) bool {
 	fields, _ := key.(map[string]any)
 	values, _ := element.(map[string]any)
@@ -138,11 +139,11 @@ func equalJSON(decoded, value any) bool {
 	}
 }
 
-// Slimmer reduces the metadata of objects to the part that an Applier reads: names, owner references, the hash and
-// the owned fields. This saves memory in a cache of thousands of objects. It is safe for concurrent use.
+// Slimmer reduces the metadata of objects to what an Applier reads: names, owner references, the hash and the owned
+// fields. This saves memory in a cache with thousands of objects. It is safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
-	// shared holds one copy of each distinct set of owned fields, by its JSON text.
+	// shared contains one copy of each distinct set of owned fields. The key is the JSON text of the set.
 	shared map[string]*metav1.FieldsV1
 }
 
@@ -167,10 +168,10 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	return slim
 }
 
-// share returns one shared copy of equal managed fields. It removes the UIDs of the owners, because they would make
+// share returns the same copy for equal managed fields. It removes the UIDs of the owners, because they would make
 // the fields of otherwise equal objects differ.
 func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
-	// limit is the maximum number of distinct sets of fields in the table. When it is reached, the table is cleared.
+	// limit is the maximum number of distinct sets of fields in the map. When it is reached, the map is cleared.
 	const limit = 4096
 	text := fields.GetRawString()
 	for _, owner := range o.GetOwnerReferences() {
