@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Notify sends to a channel of capacity 1 without blocking. If the receiver has not received an earlier signal yet,
-// both count as one.
+// Notify sends a signal to a channel of capacity 1 without blocking. If the receiver has not yet received an earlier
+// signal, it receives only one signal.
 func Notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -16,15 +16,15 @@ func Notify(c chan<- struct{}) {
 	}
 }
 
-// ErrKilled is the cause of a context that simulates a crash. Code that runs under such a context returns at once,
-// without finishing work or flushing data.
+// ErrKilled is the cancellation cause of a context that simulates a crash. Code that runs with such a context must
+// return at once, without finishing work or flushing data.
 var ErrKilled = errors.New("killed")
 
 // Killed reports whether ctx has ended with the cause ErrKilled.
 func Killed(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrKilled) }
 
-// Outlive returns a context that has the values of ctx and ends d later than ctx, or when cancel is called. If ctx is
-// killed (see Killed), the returned context ends at the same time.
+// Outlive returns a context that has the values of ctx. It ends when cancel is called, or d after the end of ctx. If
+// ctx is killed (see Killed), the returned context ends at the same time as ctx.
 func Outlive(ctx context.Context, d time.Duration) (outliving context.Context, cancel context.CancelFunc) {
 	outliving, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, func() {
@@ -38,7 +38,7 @@ func Outlive(ctx context.Context, d time.Duration) (outliving context.Context, c
 	return outliving, cancel
 }
 
-// Every calls f at once, and then at every interval until ctx ends.
+// Every calls f at once, and then once per interval until ctx ends.
 func Every(ctx context.Context, interval time.Duration, f func()) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
