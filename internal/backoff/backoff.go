@@ -1,4 +1,4 @@
-// Package backoff computes the delays between retries of one operation.
+// Package backoff computes the delays between the retries of an operation.
 package backoff
 
 import (
@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// Backoff is an exponential backoff with jitter. The full delay starts at First and doubles with each call of Next,
-// up to Last. First and Last must be positive.
+// Backoff is an exponential backoff with jitter. The delay without jitter starts at First and doubles with each call
+// of Next, up to Last. First and Last must be positive.
 type Backoff struct {
 	First, Last time.Duration
 
 	delay time.Duration
 }
 
-// Next returns the next delay: a random duration between half of the full delay and the full delay. The jitter
-// spreads the retries of callers that failed at the same time.
+// Next returns the next delay. It is a random duration between half of the delay without jitter and all of it. The
+// jitter spreads the retries of callers that failed at the same time.
 func (b *Backoff) Next() time.Duration {
 	b.delay = min(max(2*b.delay, b.First), b.Last)
 	return b.delay/2 + rand.N(b.delay/2+1)
 }
 
-// Wait sleeps for the next delay, but at least for atLeast. If ctx ends first, Wait returns the error of ctx.
+// Wait sleeps for the next delay, but at least for atLeast. If ctx ends before, Wait returns the error of ctx.
 func (b *Backoff) Wait(ctx context.Context, atLeast time.Duration) error {
 	timer := time.NewTimer(max(b.Next(), atLeast))
 	defer timer.Stop()
@@ -34,5 +34,5 @@ func (b *Backoff) Wait(ctx context.Context, atLeast time.Duration) error {
 	}
 }
 
-// Reset makes First the next delay again. Call it after a success.
+// Reset makes the backoff start at First again. Call it after a success.
 func (b *Backoff) Reset() { b.delay = 0 }
