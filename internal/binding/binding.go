@@ -1,31 +1,32 @@
-// Package binding describes how to reach a server: its address, its credentials and its TLS material. It reads them
-// from a URI, from a folder at which a Secret is mounted, or from the data of a Secret.
+// Package binding describes how to reach a server. A binding contains the server's address, credentials and TLS
+// certificates. It is read from a URI, from a folder at which a Secret is mounted, or from the data of a Secret.
 //
-// The keys of a Secret are those of the Service Binding specification for Kubernetes
-// (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries) and a few more, which Folder documents.
+// The keys of such a Secret are the ones in the Service Binding specification for Kubernetes
+// (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries), and a few others. The comment on Folder
+// describes all of them.
 //
-// No error of this package quotes a URI or the value of a key, because either may contain a password.
+// No error of this package quotes a URI or the value of a key, because both may contain a password.
 package binding
 
 import "net/url"
 
 // Binding is everything that a client needs to reach one server.
 type Binding struct {
-	// URI is the address of the server, including the user name and password if there are any. Never print it; print
-	// Redacted instead.
+	// URI is the address of the server. It includes the user name and password if there are any, so never print it.
+	// Print the result of Redacted instead.
 	URI *url.URL
 	// Token is a bearer token. Only bindings of HTTP servers have one.
 	Token string
-	// CA holds the CA certificates that the client trusts, in PEM. If it is nil, the client trusts the CAs of the
-	// system.
+	// CA contains the CA certificates that the client trusts, in PEM format. If it is nil, the client trusts the CA
+	// certificates of the operating system.
 	CA []byte
-	// Certificate and Key are the client's certificate chain and private key in PEM. Both are nil if the
-	// client has no certificate.
+	// Certificate contains the client's certificate chain and Key contains its private key, both in PEM format. Both
+	// are nil if the client has no certificate.
 	Certificate, Key []byte
 }
 
-// Source returns the current binding. Call it before each connection attempt, so that rotated credentials take effect
-// without a restart. The caller may modify the binding that it returns.
+// Source returns the current binding. Call it before each connection attempt, so that new credentials take effect
+// without a restart. The caller may modify the returned binding.
 type Source func() (Binding, error)
 
 // Static returns a source that always returns the same binding.
@@ -40,8 +41,8 @@ func Static(b Binding) Source {
 	}
 }
 
-// Redacted returns the part of the URI that logs and errors may contain: scheme, host and path. It omits the user
-// name too, because users sometimes put a password there.
+// Redacted returns only those parts of the URI that logs and errors may contain: scheme, host and path. It also
+// omits the user name, because users sometimes put a password there.
 func (b Binding) Redacted() string {
 	if b.URI == nil {
 		return ""
@@ -54,9 +55,9 @@ func (b Binding) Redacted() string {
 type Service struct {
 	// Name is the name of the server in error messages.
 	Name string
-	// Scheme and TLSScheme are the URI schemes without and with TLS.
+	// Scheme is the URI scheme for connections without TLS. TLSScheme is the one for connections with TLS.
 	Scheme, TLSScheme string
-	// Example is a valid URI, which the error for an invalid URI shows.
+	// Example is a valid URI. It is shown in the error for an invalid URI.
 	Example string
 }
 
@@ -84,5 +85,6 @@ func HTTP() Service {
 	}
 }
 
-// example inserts placeholders for the user name and password into a URI.
+// example returns an example of a URI with placeholders for the user name and password. The parameter rest is what
+// follows them.
 func example(scheme, rest string) string { return scheme + "://user:password@" + rest }

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// ExplainFiles returns the remedy for a connection error that is caused by too many open files. It returns "" for
-// other errors.
+// ExplainFiles returns what the user can do about a connection error that is caused by too many open files. It
+// returns "" for other errors.
 func ExplainFiles(err error) string {
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		return "this process has too many open files: raise their limit (ulimit -n)"

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestExplainFiles_TooManyOpenFiles_ReturnsTheRemedy(t *testing.T) {
+func TestExplainFiles_TooManyOpenFiles_SaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	err := fmt.Errorf("dial: %w", os.NewSyscallError("socket", syscall.EMFILE))
 	if got := ExplainFiles(err); !strings.Contains(got, "ulimit -n") {
@@ -23,7 +23,7 @@ func TestExplainFiles_TooManyOpenFiles_ReturnsTheRemedy(t *testing.T) {
 	}
 }
 
-func TestExplainTLS_ServerWithoutTLS_ReturnsTheRemedy(t *testing.T) {
+func TestExplainTLS_ServerWithoutTLS_SaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

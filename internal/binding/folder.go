@@ -15,14 +15,14 @@ const maxFile = 1 << 20
 // Folder returns a source that reads the binding from the folder at which a Secret is mounted. Each file is one key:
 //
 //   - uri, or host and port: the address.
-//   - username and password: the credentials, if uri has none.
-//   - vhost (RabbitMQ) or database (Redis): the path of the URI, if uri has none.
-//   - ca.crt, tls.crt and tls.key: the CA to trust, and the client's certificate and private key. Any of them enables
-//     TLS.
-//   - type: the kind of server. A binding for another kind of server is invalid.
+//   - username and password: the credentials, if the URI contains none.
+//   - vhost (RabbitMQ) or database (Redis): the path of the URI, if the URI has no path.
+//   - ca.crt, tls.crt and tls.key: the CA certificates to trust, the client's certificate, and its private key. Any of
+//     these keys enables TLS.
+//   - type: the kind of server. The Secret must be for the kind of server that s describes.
 //
-// The source reads all files at each call, and removes one trailing newline from each. Errors name the folder and the
-// key.
+// The source reads all files at each call, and removes one trailing newline from each value. Errors name the folder
+// and the key.
 func Folder(s Service, dir string) Source {
 	option := WithFolder(dir)
 	return func() (Binding, error) {
@@ -34,11 +34,13 @@ func Folder(s Service, dir string) Source {
 	}
 }
 
-// folderReader reads the keys of a mounted Secret. All keys that it returns belong to the same version of the Secret.
+// folderReader reads the keys of a mounted Secret. All values that it returns belong to the same version of the
+// Secret.
 func folderReader(dir string) keyReader { return secretFiles{dir: snapshot(dir)}.read }
 
-// snapshot returns the folder with the current version of a mounted Secret. It resolves the symbolic link that the
-// kubelet replaces when the Secret changes, so that all files read later belong to one version.
+// snapshot returns the folder with the current version of a mounted Secret. When the Secret changes, the kubelet
+// replaces a symbolic link. snapshot resolves this link, so that all files that are read later belong to the same
+// version.
 func snapshot(dir string) string {
 	if version, err := filepath.EvalSymlinks(filepath.Join(dir, "..data")); err == nil {
 		return version
@@ -61,8 +63,8 @@ func (f secretFiles) read(key string) (string, error) {
 	return value, nil
 }
 
-// exists returns an error if dir is not a readable folder. Otherwise, a folder that is not mounted would look like
-// one without keys.
+// exists returns an error if dir is not a readable folder. Without this check, a folder that is not mounted would
+// look like a Secret without keys.
 func (f secretFiles) exists() error {
 	info, err := os.Stat(f.dir)
 	switch {
@@ -80,7 +82,7 @@ func readFile(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = file.Close() }() // nothing was written
+	defer func() { _ = file.Close() }() // the file was only read
 	value, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return "", err

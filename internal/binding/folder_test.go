@@ -14,8 +14,8 @@ func TestFolder_ReadsKeysOfAMountedSecret(t *testing.T) {
 		name    string
 		service Service
 		keys    map[string]string
-		uri     string // the URI of a valid folder
-		reason  string // the error of an invalid folder
+		uri     string // expected if the folder is valid
+		reason  string // expected error if the folder is invalid
 	}{
 		{"a uri is taken as it is", Redis(), map[string]string{"uri": "redis://u:p@h:1/2\n"}, "redis://u:p@h:1/2", ""},
 		{"a uri without user is completed with user name and password", RabbitMQ(),
@@ -78,9 +78,9 @@ func TestFolder_MissingFolder_IsNamedInTheError(t *testing.T) {
 	}
 }
 
-// This test swaps the symbolic link ..data, as a kubelet does when a mounted Secret changes. Each key is a link
+// This test replaces the symbolic link ..data, as a kubelet does when a mounted Secret changes. Each file is a link
 // through ..data.
-func TestFolder_RotatedSecret_IsReturnedByTheNextCall(t *testing.T) {
+func TestFolder_SecretChanges_NextCallReturnsTheNewBinding(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	version := func(name, password string) {

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// The keys of a binding. Each is an entry of a Secret, or a file in the folder at which the Secret is mounted.
+// These are the keys of a binding. Each key is an entry of a Secret, or a file in the folder at which the Secret is
+// mounted.
 const (
 	keyType        = "type"
 	keyURI         = "uri"
@@ -24,15 +25,15 @@ const (
 
 type keySpec struct {
 	name string
-	// synonyms are other names of the same key.
+	// synonyms are other names for the key.
 	synonyms []string
-	// pem marks keys whose values are PEM blocks. White space around PEM blocks is allowed.
+	// pem is true if the values of the key are PEM blocks. White space around PEM blocks is allowed.
 	pem bool
-	// services are the kinds of server to which the key applies. Bindings of other servers must not have it.
+	// services are the kinds of server that the key is for. Bindings of other kinds must not have this key.
 	services []Service
 }
 
-// keyTable lists all keys of a binding. Other entries of a Secret are ignored.
+// keyTable lists all keys of a binding. All other entries of a Secret are ignored.
 func keyTable() []keySpec {
 	servers := []Service{RabbitMQ(), Redis()}
 	all := append(slices.Clone(servers), HTTP())
@@ -63,10 +64,11 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// keyReader returns the value of a key without one trailing newline, or "" if the key is missing.
+// keyReader returns the value of a key without its trailing newline. It returns "" if the key is missing.
 type keyReader func(key string) (string, error)
 
-// values reads the values of all keys, by the key's main name. A missing key has the value "".
+// values reads the values of all keys. Synonyms are stored under the main name of the key. A missing key has the
+// value "".
 func (s Service) values(read keyReader) (map[string]string, error) {
 	values := map[string]string{}
 	for _, key := range keyTable() {

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// describeBinding renders every field of a binding as text, so that tests can compare bindings.
+// describeBinding returns all fields of a binding as text, so that tests can compare bindings.
 func describeBinding(b Binding) string {
 	parts := []string{b.URI.String()}
 	for name, value := range map[string]string{"token": b.Token, "CA": string(b.CA), "certificate": string(b.Certificate), "key": string(b.Key)} {
@@ -21,9 +21,9 @@ func describeBinding(b Binding) string {
 	return strings.Join(parts, " ")
 }
 
-// Each key has a test case in which it changes the binding. The test fails if a key of the table has no case, or if
-// no code reads the key.
-func TestKeys_EachKey_ChangesTheBinding(t *testing.T) {
+// In each test case, one key changes the binding. The test fails if a key in keyTable has no test case, or if the
+// code does not read the key.
+func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
 	certificate, key := keyPair(t)
@@ -32,8 +32,8 @@ func TestKeys_EachKey_ChangesTheBinding(t *testing.T) {
 		service Service
 		value   string
 		with    map[string]string
-		want    string // the binding
-		err     string // the error, if the binding is invalid
+		want    string // the expected binding, as text
+		err     string // the expected error if the binding is invalid
 	}{
 		{key: "type", service: Redis(), value: "rabbitmq", with: map[string]string{"host": "h"}, err: `key "type" says`},
 		{key: "uri", service: Redis(), value: "redis://a", want: "redis://a"},
@@ -94,7 +94,7 @@ func TestKeys_EachKey_ChangesTheBinding(t *testing.T) {
 	}
 }
 
-func TestKeys_InvalidValues_AreRejected(t *testing.T) {
+func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 	t.Parallel()
 	certificate, key := keyPair(t)
 	_, otherKey := keyPair(t)
@@ -131,7 +131,7 @@ func TestKeys_InvalidValues_AreRejected(t *testing.T) {
 	}
 }
 
-func TestURI_WithFolder_AddsItsKeys(t *testing.T) {
+func TestURI_WithFolder_AddsTheKeysInTheFolder(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
 	tests := []struct {
@@ -168,7 +168,7 @@ func TestURI_WithFolder_AddsItsKeys(t *testing.T) {
 	}
 }
 
-func TestURI_WithTLSFiles_AddsTLSMaterial(t *testing.T) {
+func TestURI_WithTLSFiles_AddsTheCertificates(t *testing.T) {
 	t.Parallel()
 	certificate, key := keyPair(t)
 	dir := folderOf(t, map[string]string{"authority": certificate, "mine": certificate, "mine.key": key})
@@ -217,13 +217,13 @@ func TestCheckFolder_ReportsInvalidFolders(t *testing.T) {
 	}
 }
 
-// certificate returns a CA certificate in PEM.
+// certificate returns a CA certificate in PEM format.
 func certificate(t *testing.T) string {
 	t.Helper()
 	return string(tlstest.NewAuthority(t, "test CA").PEM)
 }
 
-// keyPair returns a certificate and its private key in PEM.
+// keyPair returns a certificate and its private key in PEM format.
 func keyPair(t *testing.T) (certificate, key string) {
 	t.Helper()
 	c, k := tlstest.NewAuthority(t, "test CA").Issue(t)

@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// Data returns the binding in the data of a Secret. Folder documents the keys. Errors name the key and never quote a
-// value.
+// Data reads a binding from the data of a Secret. The comment on Folder documents the keys. Errors name the invalid
+// key and never quote a value.
 func Data(s Service, data map[string][]byte) (Binding, error) {
 	return s.read(func(key string) (string, error) { return withoutLineEnd(string(data[key])), nil })
 }
 
-// read builds a binding from the keys of a Secret, which must contain the address of the server.
+// read builds a binding from the keys of a Secret. The keys must include the address of the server.
 func (s Service) read(read keyReader) (Binding, error) {
 	values, err := s.values(read)
 	if err != nil {
@@ -34,8 +34,8 @@ func (s Service) read(read keyReader) (Binding, error) {
 	return s.bind(u, values)
 }
 
-// complete builds a binding from a URI and the keys of a Secret that adds credentials and TLS material. The user name
-// and password of the Secret override those of the URI.
+// complete builds a binding from a URI and from a Secret with credentials and TLS certificates. If both contain a
+// user name and password, those in the Secret are used.
 func (s Service) complete(u *url.URL, read keyReader) (Binding, error) {
 	values, err := s.values(read)
 	if err != nil {
@@ -50,7 +50,7 @@ func (s Service) complete(u *url.URL, read keyReader) (Binding, error) {
 	return s.bind(u, values)
 }
 
-// userOf returns the user name and password in the keys, or nil if both are missing.
+// userOf returns the user name and password in a Secret. It returns nil if the Secret has neither of them.
 func userOf(values map[string]string) *url.Userinfo {
 	if values[keyUsername] == "" && values[keyPassword] == "" {
 		return nil
@@ -58,8 +58,8 @@ func userOf(values map[string]string) *url.Userinfo {
 	return url.UserPassword(values[keyUsername], values[keyPassword])
 }
 
-// bind builds a binding from a URI, which already contains the user name and password, and the values of the other
-// keys.
+// bind builds a binding from a URI and the values of the keys. The URI must already contain the user name and
+// password, because bind ignores the keys for them.
 func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
 	b := Binding{
 		URI: u, Token: values[keyToken],
@@ -85,7 +85,8 @@ func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
 	return b, s.secure(b)
 }
 
-// pemBlocks returns nil for an empty value, because a nil field of Binding means no value.
+// pemBlocks converts a value to bytes. It returns nil for an empty value, because a field of Binding that is nil
+// means that there is no value.
 func pemBlocks(value string) []byte {
 	if value == "" {
 		return nil
@@ -94,7 +95,7 @@ func pemBlocks(value string) []byte {
 }
 
 // addPath sets the path of a URI to the virtual host or database in a Secret. If the URI already has a different
-// path, it returns an error, because the two contradict each other.
+// path, addPath returns an error.
 func addPath(u *url.URL, key, value string) error {
 	if value == "" {
 		return nil
@@ -106,8 +107,8 @@ func addPath(u *url.URL, key, value string) error {
 	return nil
 }
 
-// secure changes the scheme of the URI to the one with TLS if the binding has TLS material. It does not change the
-// scheme of a summary API: a user who writes http:// with TLS material gets an error.
+// secure changes the scheme of the URI to the scheme for TLS if the binding contains certificates. For a summary
+// API, it returns an error instead, because the user has explicitly written http://.
 func (s Service) secure(b Binding) error {
 	if b.CA == nil && b.Certificate == nil || b.URI.Scheme == s.TLSScheme {
 		return nil
@@ -120,7 +121,7 @@ func (s Service) secure(b Binding) error {
 	return nil
 }
 
-// checkType returns an error if a Secret belongs to another kind of server. It accepts unknown types.
+// checkType returns an error if a Secret is meant for a different kind of server. It accepts unknown types.
 func (s Service) checkType(name string) error {
 	if other := serviceOfType(name); other != "" && other != s.Name {
 		return fmt.Errorf("key %q says that this is the Secret of a %s server", keyType, other)
@@ -128,7 +129,7 @@ func (s Service) checkType(name string) error {
 	return nil
 }
 
-// serviceOfType returns the name of the server for a value of the key "type", or "" if the value is unknown.
+// serviceOfType returns the name of the server for a value of the key "type". It returns "" if the value is unknown.
 func serviceOfType(t string) string {
 	switch strings.ToLower(t) {
 	case "rabbitmq":
@@ -139,8 +140,8 @@ func serviceOfType(t string) string {
 	return ""
 }
 
-// locate returns the URI from the key "uri", or from the keys "host" and "port". It ignores the keys "username" and
-// "password".
+// locate returns the URI from the key "uri", or from the keys "host" and "port". It does not add the user name and
+// password from the keys "username" and "password".
 func (s Service) locate(values map[string]string) (*url.URL, error) {
 	if values[keyURI] != "" {
 		u, err := s.parse(values[keyURI])
@@ -166,8 +167,8 @@ func (s Service) locate(values map[string]string) (*url.URL, error) {
 	return u, nil
 }
 
-// CheckFolder returns an error if the Secret mounted at dir cannot complete a URI of the service: because the folder
-// is unreadable, a key is invalid, or no key applies to the service.
+// CheckFolder returns an error if the Secret that is mounted at dir cannot be used together with a URI. The reasons
+// are that the folder cannot be read, that a key is invalid, or that no key is for this kind of server.
 func (s Service) CheckFolder(dir string) error {
 	option := WithFolder(dir)
 	b, err := s.complete(&url.URL{Scheme: s.TLSScheme}, option.open())

@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// TLSConfig returns the client's TLS configuration, or nil if the scheme of the URI does not use TLS.
+// TLSConfig returns the client's TLS configuration. It returns nil if the scheme of the URI does not use TLS.
 //
-// The certificate of the server must be valid for serverName or for the host of the URI. The second is needed for
-// clusters, whose nodes announce their own addresses but often share one certificate. If serverName is empty, the
-// dialer sets it to the host that it connects to.
+// The server's certificate must be valid for serverName or for the host of the URI. The latter is needed for
+// clusters whose nodes announce their own addresses but share one certificate. If serverName is empty, the dialer
+// sets it to the host that it connects to.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
 		return nil, nil //nolint:nilnil // no configuration means no TLS
@@ -29,7 +29,7 @@ func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName, RootCAs: roots, Certificates: certificates}
 	if host := b.URI.Hostname(); serverName != "" && serverName != host {
-		config.InsecureSkipVerify = true // VerifyConnection verifies
+		config.InsecureSkipVerify = true // VerifyConnection verifies the certificate
 		config.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, roots, serverName, host) }
 	}
 	return config, nil
@@ -60,7 +60,8 @@ func verify(state tls.ConnectionState, roots *x509.CertPool, name, other string)
 	return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
 }
 
-// roots returns the CAs to trust, or nil to trust those of the system.
+// roots returns the CA certificates that the client trusts. It returns nil if these are the CA certificates of the
+// operating system.
 func (b Binding) roots() (*x509.CertPool, error) {
 	if b.CA == nil {
 		return nil, nil //nolint:nilnil // package tls takes nil for those of the system
@@ -72,7 +73,8 @@ func (b Binding) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// certificates returns the client certificate, or an empty list if the binding has none.
+// certificates returns a list with the client certificate. The list is empty if the binding has no client
+// certificate.
 func (b Binding) certificates() ([]tls.Certificate, error) {
 	switch {
 	case b.Certificate == nil && b.Key == nil:
@@ -89,12 +91,12 @@ func (b Binding) certificates() ([]tls.Certificate, error) {
 	return []tls.Certificate{pair}, nil
 }
 
-// SameTLS reports whether two bindings have equal TLS material.
+// SameTLS reports whether two bindings have the same certificates and private key.
 func (b Binding) SameTLS(other Binding) bool {
 	return bytes.Equal(b.CA, other.CA) && bytes.Equal(b.Certificate, other.Certificate) && bytes.Equal(b.Key, other.Key)
 }
 
-// checkTLS returns an error if the TLS material is invalid.
+// checkTLS returns an error if a certificate or the private key is invalid.
 func (b Binding) checkTLS() error {
 	_, err := b.roots()
 	if err != nil {
@@ -104,8 +106,8 @@ func (b Binding) checkTLS() error {
 	return err
 }
 
-// ExplainTLS returns the remedy for a TLS failure, as part of a sentence without a full stop. It returns "" for other
-// errors.
+// ExplainTLS returns what the user can do about a TLS failure, as part of a sentence without a full stop. It returns
+// "" for other errors.
 func ExplainTLS(err error) string {
 	if err == nil {
 		return ""
@@ -122,7 +124,7 @@ func ExplainTLS(err error) string {
 	return ""
 }
 
-// explainOwn explains a handshake that the client aborted.
+// explainOwn explains a TLS handshake that the client has aborted.
 func explainOwn(err error) string {
 	var plain tls.RecordHeaderError
 	var authority x509.UnknownAuthorityError
@@ -131,7 +133,7 @@ func explainOwn(err error) string {
 	switch {
 	case errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "the port does not speak TLS: use the port for TLS, or a URI without TLS (amqp, redis, http)"
-	case strings.Contains(err.Error(), "TLS handshake timeout"): // package net/http does not export this error
+	case strings.Contains(err.Error(), "TLS handshake timeout"): // package net/http does not export this error value
 		return "the port does not answer the TLS handshake: check that it speaks TLS, or use a URI without TLS (amqp, redis, http)"
 	case errors.As(err, &authority):
 		return "the client does not know the CA of the server's certificate: put the certificate of that CA into " + keyCA
@@ -143,9 +145,9 @@ func explainOwn(err error) string {
 	return ""
 }
 
-// explainAlert explains a handshake that the server aborted with an alert. It matches the text of the alert, because
-// package tls does not export the type, and the RabbitMQ client passes on only the text. With TLS 1.3, the alert can
-// arrive after the client's handshake has succeeded.
+// explainAlert explains a TLS handshake that the server has aborted with an alert. It compares the text of the
+// error. The type cannot be used, because package tls does not export it, and the RabbitMQ client passes on only the
+// text. With TLS 1.3, the alert can arrive even after the handshake has succeeded for the client.
 func explainAlert(text string) string {
 	_, alert, found := strings.Cut(text, "remote error: tls: ")
 	if !found {

@@ -15,16 +15,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// peer has the TLS material of one side of a handshake.
+// peer contains the certificates of one side of a TLS handshake.
 type peer struct {
 	certificate, key, authority []byte
 }
 
-// newPeer returns a peer with its own CA and a certificate for host that is valid until the given time.
+// newPeer returns a peer with its own CA. Its certificate is for the given host and valid until the given time.
 func newPeer(t *testing.T, host string, until time.Time) peer {
 	t.Helper()
-	// All CAs have the same name. Otherwise the client would send no certificate, because the server names the CAs
-	// that it accepts.
+	// All CAs have the same name, because a server names the CAs that it accepts. With a different name, the client
+	// would send no certificate.
 	authority := tlstest.NewAuthority(t, "test CA")
 	certificate, key := authority.IssueUntil(t, until, host)
 	return peer{certificate, key, authority.PEM}
@@ -77,7 +77,7 @@ func exchange(t *testing.T, server, client *tls.Config) error {
 	return err
 }
 
-func TestExplainTLS_EachFailure_HasItsRemedy(t *testing.T) {
+func TestExplainTLS_EachFailure_SaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	later := time.Now().Add(time.Hour)
 	server, client := newPeer(t, "good.example", later), newPeer(t, "client", later)
@@ -143,7 +143,7 @@ func TestExplainTLS_EachFailure_HasItsRemedy(t *testing.T) {
 	}
 }
 
-func TestExplainTLS_OtherErrors_HaveNoRemedy(t *testing.T) {
+func TestExplainTLS_OtherErrors_AreNotExplained(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{nil, io.EOF, net.ErrClosed, errors.New("connection refused")} {
 		if got := ExplainTLS(err); got != "" {
@@ -152,7 +152,8 @@ func TestExplainTLS_OtherErrors_HaveNoRemedy(t *testing.T) {
 	}
 }
 
-// The nodes of a Redis Cluster either have one certificate each or share one for the host in the URI.
+// In a Redis Cluster, either each node has its own certificate, or all nodes use one certificate for the host in the
+// URI.
 func TestTLSConfig_AcceptsTheDialedHostAndTheHostOfTheURI(t *testing.T) {
 	t.Parallel()
 	later := time.Now().Add(time.Hour)
@@ -187,7 +188,7 @@ func TestTLSConfig_AcceptsTheDialedHostAndTheHostOfTheURI(t *testing.T) {
 	}
 }
 
-func TestTLSConfig_SchemeWithoutTLS_IsNil(t *testing.T) {
+func TestTLSConfig_SchemeWithoutTLS_ReturnsNil(t *testing.T) {
 	t.Parallel()
 	for _, b := range []Binding{{}, {URI: &url.URL{Scheme: "amqp", Host: "h"}}} {
 		if config, err := b.TLSConfig("h"); config != nil || err != nil {

@@ -9,29 +9,29 @@ import (
 	"strings"
 )
 
-// Option adds credentials or TLS material to a URI. Use WithFolder or WithTLSFiles.
+// Option adds credentials or certificates to a URI. WithFolder and WithTLSFiles return options.
 type Option struct {
-	// where names the folder or the files in error messages.
+	// where says in error messages where the folder or the files are.
 	where string
 	// open returns a function that reads the current value of a key.
 	open func() keyReader
 }
 
-// WithFolder adds the user name, password, token and TLS material of a Secret that is mounted at dir. They override
-// those of the URI. The binding's source reads the files at each call.
+// WithFolder adds the user name, password, token and certificates of a Secret that is mounted at dir. They override
+// those in the URI. The files are read again at each call of the source.
 func WithFolder(dir string) Option {
 	return Option{where: dir, open: func() keyReader { return folderReader(dir) }}
 }
 
-// TLSFiles holds the paths of PEM files. An empty path means that there is no such file.
+// TLSFiles contains the paths of PEM files. If a path is empty, there is no such file.
 type TLSFiles struct {
-	// CA contains the CA certificates to trust instead of those of the system.
+	// CA contains the CA certificates that the client trusts instead of those of the operating system.
 	CA string
-	// Certificate contains the client's certificate chain, Key its private key.
+	// Certificate contains the client's certificate chain. Key contains its private key.
 	Certificate, Key string
 }
 
-// WithTLSFiles adds TLS material from files. The binding's source reads the files at each call.
+// WithTLSFiles adds certificates from files. The files are read again at each call of the source.
 func WithTLSFiles(files TLSFiles) Option {
 	paths := map[string]string{keyCA: files.CA, keyCertificate: files.Certificate, keyKey: files.Key}
 	read := func(key string) (string, error) {
@@ -48,15 +48,15 @@ func WithTLSFiles(files TLSFiles) Option {
 
 func isEmpty(s string) bool { return s == "" }
 
-// URI returns the source of a binding from a URI that a user has entered. It returns an error if the URI is invalid.
-// The error says what is wrong and shows an example, but does not quote the URI. URI does not read the files of its
-// options; call the source to check them.
+// URI returns the source of a binding for a URI that a user has entered. If the URI is invalid, it returns an error
+// that says what is wrong and shows an example, but does not quote the URI. URI does not read the files of its
+// options. To check them, call the source.
 func URI(s Service, raw string, options ...Option) (Source, error) {
 	if _, err := s.parse(raw); err != nil {
 		return nil, err
 	}
 	return func() (Binding, error) {
-		// Parse the URI at each call, so that callers may modify the result.
+		// Parse the URI at each call, because callers may modify the result.
 		u, err := s.parse(raw)
 		if err != nil {
 			return Binding{}, err
@@ -72,7 +72,7 @@ func URI(s Service, raw string, options ...Option) (Source, error) {
 	}, nil
 }
 
-// firstOf returns a function that reads each key from the first option that has it.
+// firstOf returns a function that reads a key from the first of the options that contains the key.
 func firstOf(options []Option) keyReader {
 	readers := make([]keyReader, len(options))
 	for i, option := range options {
@@ -88,7 +88,7 @@ func firstOf(options []Option) keyReader {
 	}
 }
 
-// unreadable adds the names of the options to an error.
+// unreadable adds the places from which the options read to an error.
 func (s Service) unreadable(options []Option, err error) error {
 	where := make([]string, len(options))
 	for i, option := range options {
@@ -97,7 +97,7 @@ func (s Service) unreadable(options []Option, err error) error {
 	return fmt.Errorf("read the binding of %s in %s: %w", s.Name, strings.Join(where, " and "), err)
 }
 
-// parse parses a URI. It rejects a URI that is probably mistyped and would lead to the wrong server.
+// parse parses a URI. It rejects URIs with probable typing errors that would lead to the wrong server.
 func (s Service) parse(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -111,8 +111,8 @@ func (s Service) parse(raw string) (*url.URL, error) {
 	case !validPort(u):
 		return nil, s.invalid("its port is not a number from 1 to 65535")
 	case strings.Contains(u.EscapedPath()+u.RawQuery, "@") || strings.Contains(raw, "#"):
-		// An unescaped /, ? or # in a password ends the host part of the URI. The rest of the password would become
-		// path or query.
+		// If a password contains an unescaped /, ? or #, the host part of the URI ends there. The rest of the
+		// password would become the path or the query.
 		return nil, s.invalid("it has a /, ? or # before its @; write these as %2F, %3F, %23 in a password")
 	}
 	return u, nil
@@ -130,7 +130,7 @@ func (s Service) invalid(what string) error {
 	return fmt.Errorf("the URI of %s is invalid: %s; it must look like %s", s.Name, what, s.Example)
 }
 
-// describe explains an error of url.Parse. It omits the quoted part of the URI, which may be a password.
+// describe explains an error of url.Parse. It omits the quoted part of the URI, because this may be a password.
 func describe(err error) string {
 	var escape url.EscapeError
 	var host url.InvalidHostError

@@ -11,8 +11,8 @@ func TestURI_ParsesAndRejectsURIs(t *testing.T) {
 		name     string
 		service  Service
 		uri      string
-		redacted string // the redacted form of a valid URI
-		reason   string // the error of an invalid URI
+		redacted string // expected redacted form if the URI is valid
+		reason   string // expected error if the URI is invalid
 	}{
 		{"a broker with user and password hides the password", RabbitMQ(), "amqp://guest:s3cr3t@127.0.0.1:5672/", "amqp://127.0.0.1:5672/", ""},
 		{"a broker over TLS is taken", RabbitMQ(), "amqps://broker.example", "amqps://broker.example", ""},
@@ -68,7 +68,7 @@ func TestURI_ParsesAndRejectsURIs(t *testing.T) {
 	}
 }
 
-func TestURI_Result_MayBeModifiedByCallers(t *testing.T) {
+func TestURI_CallerModifiesResult_NextResultIsUnchanged(t *testing.T) {
 	t.Parallel()
 	source, err := URI(Redis(), "redis://localhost:6379")
 	if err != nil {
@@ -97,7 +97,8 @@ func assertNoSecret(t *testing.T, text, secret string) {
 
 const fuzzedSecret = "s3cr3tPassw0rd"
 
-// FuzzURI puts a known password into URIs of any form, and checks that neither errors nor redacted URIs contain it.
+// FuzzURI puts a known password into URIs of any form. It checks that neither errors nor redacted URIs contain the
+// password.
 func FuzzURI(f *testing.F) {
 	addSecretShapes(f)
 	f.Fuzz(func(t *testing.T, scheme, before, after, rest string) {
@@ -111,8 +112,8 @@ func FuzzURI(f *testing.F) {
 	})
 }
 
-// FuzzFolder puts a known password into the files of a mounted Secret, and checks that neither errors nor redacted
-// URIs contain it.
+// FuzzFolder puts a known password into the files of a mounted Secret. It checks that neither errors nor redacted
+// URIs contain the password.
 func FuzzFolder(f *testing.F) {
 	addSecretShapes(f)
 	f.Fuzz(func(t *testing.T, scheme, before, after, rest string) {
