@@ -13,7 +13,7 @@ import (
 )
 
 // Check returns an error for each part of a JSON value that cannot be decoded into type t. The value must be valid
-// JSON. path is the path of the value in the document, for error messages.
+// JSON. The parameter path is the path of the value in the document. Error messages begin with it.
 func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -32,7 +32,7 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	case reflect.Slice:
 		return f.checkList(path, value, t)
 	case reflect.String:
-		if f.Directives && value[0] != '"' { // in a pod template, the value may be a secret
+		if f.Directives && value[0] != '"' { // only pod templates have directives, and their values may be secrets
 			return field.ErrorList{field.InvalidSecret(path, "", "must be a string: put it in quotes")}
 		}
 		return checkLeaf(path, value, t, expectedString(value))
@@ -43,8 +43,8 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	}
 }
 
-// isLeaf reports whether a type decodes itself with an UnmarshalJSON method, so that its parts are not checked. A
-// type with an entry in Examples is never a leaf.
+// isLeaf reports whether values of a type are checked as a whole, because the type has its own UnmarshalJSON method.
+// A type with an entry in Examples is never a leaf.
 func (f Format) isLeaf(t reflect.Type) bool {
 	_, hasExample := f.Examples[t]
 	return !hasExample && decodesItself(t)
@@ -54,7 +54,7 @@ func decodesItself(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
 }
 
-// expectedString returns the advice in the error for a value that should be a string.
+// expectedString returns what the error says about a value that should be a string.
 func expectedString(value json.RawMessage) string {
 	if strings.ContainsAny(string(value[:1]), "{[") {
 		return "must be a string"
@@ -62,7 +62,7 @@ func expectedString(value json.RawMessage) string {
 	return fmt.Sprintf("must be a string: write %q", value)
 }
 
-// expectedNumber returns the advice in the error for a value that should be a number of type t.
+// expectedNumber returns what the error says about a value that should be a number of type t.
 func expectedNumber(value json.RawMessage, t reflect.Type) string {
 	var text string
 	if json.Unmarshal(value, &text) == nil && json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
@@ -71,7 +71,8 @@ func expectedNumber(value json.RawMessage, t reflect.Type) string {
 	return fmt.Sprintf("must be a whole number of at most %d bits, such as 10", t.Bits())
 }
 
-// checkLeaf checks a value by decoding it. The error says expected, or the decoder's error if expected is empty.
+// checkLeaf checks a value by decoding it. The error contains the text expected, or the decoder's error if that text
+// is empty.
 func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
@@ -83,8 +84,8 @@ func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected 
 	return field.ErrorList{field.Invalid(path, Written(value), expected)}
 }
 
-// Written returns a JSON value as error messages show it: a string without its quotes, or any other value as a
-// field.Raw. It hides the contents of objects and lists, because they may contain a password.
+// Written returns a JSON value for use in an error message. A string is returned without quotes, any other value as
+// a field.Raw. The contents of objects and lists are hidden, because they may contain a password.
 func Written(value json.RawMessage) any {
 	var text string
 	switch {
@@ -98,7 +99,8 @@ func Written(value json.RawMessage) any {
 	return field.Raw(value)
 }
 
-// example appends the example for type t to a description of the expected value, if the format has one.
+// example appends an example of type t to a description of the expected value. It appends nothing if the format has
+// no example.
 func (f Format) example(expected string, t reflect.Type) string {
 	if example, known := f.Examples[t]; known {
 		return expected + " such as " + example
@@ -125,12 +127,12 @@ func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Ty
 	return list
 }
 
-// checkMergeKey returns an error for each item of a list that lacks its merge key. A strategic merge patch identifies
-// the items of a list by that field.
+// checkMergeKey returns an error for each list item that lacks the merge key. The merge key is the field by which a
+// strategic merge patch identifies list items.
 func checkMergeKey(path field.Path, value json.RawMessage, key string) field.ErrorList {
 	var items []map[string]json.RawMessage
 	if json.Unmarshal(value, &items) != nil {
-		return nil // Check reports the type
+		return nil // Check returns an error for the wrong type
 	}
 	var list field.ErrorList
 	for i, item := range items {
@@ -162,8 +164,8 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 	return list
 }
 
-// membersOf returns the members of a JSON object. It returns errors for duplicate names, and an error with the text
-// expected if the value is not an object.
+// membersOf returns the members of a JSON object. It returns an error for each duplicate name. If the value is not
+// an object, it returns an error with the text expected.
 func membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -189,8 +191,9 @@ func membersOf(path field.Path, value json.RawMessage, expected string) (map[str
 	return members, list
 }
 
-// Owners maps each field name in a struct of type t, or in the structs within it, to the paths of the structs that
-// have a field of that name. It does not look into lists, maps, or structs with an UnmarshalJSON method.
+// Owners finds out where field names occur in a struct of type t and in the structs within it. It maps each name to
+// the paths of all structs that have a field with this name. It does not look into lists, maps, or structs with
+// their own UnmarshalJSON method.
 func Owners(path field.Path, t reflect.Type) map[string][]string {
 	owners := make(map[string][]string)
 	addOwners(owners, path, t)
@@ -232,12 +235,12 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 const (
 	// maxListed is the maximum number of known fields that an error lists.
 	maxListed = 20
-	// maxOwners is the maximum number of objects that an error lists as owners of a field.
+	// maxOwners is the maximum number of objects that an error about a field in the wrong object suggests.
 	maxOwners = 4
 )
 
-// unknownField returns the advice in the error for an unknown field. It lists the known fields only if they are few:
-// the objects of a pod template have too many.
+// unknownField returns what the error says about an unknown field. It lists the known fields only if there are few.
+// The objects in a pod template have too many.
 func (f Format) unknownField(name string, known map[string]reflect.StructField) string {
 	if owners := f.Owners[name]; len(owners) > 0 && len(owners) <= maxOwners {
 		return fmt.Sprintf("unknown field: %s is a field of %s", name, strings.Join(owners, ", "))
@@ -252,8 +255,8 @@ func (f Format) unknownField(name string, known map[string]reflect.StructField) 
 	return "unknown field: remove it; \"kubectl explain\" lists the known fields"
 }
 
-// closest returns the name most similar to an unknown name, or "" if none is similar. A similar name differs in at
-// most two characters, and in at most half of its characters.
+// closest returns the known name that is most similar to an unknown name. It returns "" if no name is similar. Two
+// names are similar if they differ in at most two characters, and in at most half of the characters.
 func closest(name string, names []string) string {
 	best, bestDistance := "", 3
 	for _, candidate := range names {
@@ -264,7 +267,7 @@ func closest(name string, names []string) string {
 	return best
 }
 
-// distance returns the Levenshtein distance of two names. It returns 3 if their lengths differ by more than 2.
+// distance returns the Levenshtein distance between two names. It returns 3 if their lengths differ by more than 2.
 func distance(a, b string) int {
 	if diff := len(a) - len(b); diff > 2 || diff < -2 {
 		return 3

@@ -1,5 +1,5 @@
-// Package document reads small JSON documents, such as plan files and manifests, strictly: it rejects unknown and
-// duplicate fields, and each error names the invalid field.
+// Package document reads small JSON documents, such as plan files and manifests. It is strict: it rejects unknown
+// and duplicate fields, and each error names the invalid field.
 package document
 
 import (
@@ -14,10 +14,10 @@ import (
 	"strconv"
 )
 
-// MaxBytes is the maximum size of a document.
+// MaxBytes is the maximum size of a document in bytes.
 const MaxBytes = 1 << 20
 
-// ReadFile reads a file of at most MaxBytes.
+// ReadFile reads a file. It returns an error if the file is larger than MaxBytes.
 func ReadFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -27,12 +27,13 @@ func ReadFile(path string) ([]byte, error) {
 	return ReadAll(file, strconv.Quote(path))
 }
 
-// ReadAll reads at most MaxBytes from r. Errors begin with name, which describes the source.
+// ReadAll reads everything from r. It returns an error if there are more than MaxBytes. Errors begin with name,
+// which describes the source.
 func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			err = failed.Err // name contains the path already
+			err = failed.Err // the name already contains the path
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -42,23 +43,24 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 	return text, nil
 }
 
-// Format configures how documents of one kind are checked, and what errors about them say.
+// Format configures how documents of one kind are checked, and what the errors say.
 type Format struct {
-	// Expected describes the valid values of a type in errors, for example "must be a duration". If a type with an
-	// UnmarshalJSON method has no entry, errors contain the error of that method.
+	// Expected describes the valid values of a type for errors, for example "must be a duration". If there is no
+	// entry for a type with its own UnmarshalJSON method, errors contain the error of this method.
 	Expected map[reflect.Type]string
-	// Examples holds a valid YAML value for each struct, list or map type. Errors show it. Values of these types are
-	// checked part by part, even if the type has an UnmarshalJSON method.
+	// Examples contains valid YAML values of struct, list and map types. Errors show these values. If a type has an
+	// example, its values are checked field by field, even if the type has its own UnmarshalJSON method.
 	Examples map[reflect.Type]string
-	// Owners maps the name of a field to the paths of the objects that have it. An error about a field in the wrong
-	// object names these paths.
+	// Owners maps the name of a field to the paths of the objects that have this field. An error about a field in
+	// the wrong object names these paths.
 	Owners map[string][]string
-	// Directives allows the directives of a strategic merge patch: unknown fields whose names begin with "$".
+	// Directives allows the directives of a strategic merge patch, which are unknown fields whose names begin with
+	// "$".
 	Directives bool
 }
 
-// Decode decodes one JSON object into the struct that into points to. Field names are case-sensitive. An error is one
-// line that names each invalid field, its value and the expected value.
+// Decode decodes a JSON object. The parameter into is a pointer to a struct. Field names are case-sensitive. An
+// error is one line that names each invalid field, its value and the expected value.
 func (f Format) Decode(text []byte, into any) error {
 	if err := checkSyntax(text); err != nil {
 		return err
