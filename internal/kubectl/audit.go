@@ -15,7 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// Audit is the ledger of a simulation, with the verdict, latencies and objectives to show next to it.
+// Audit is the ledger of a simulation. It also contains the verdict, the latencies and the objectives, which are
+// shown next to the ledger.
 type Audit struct {
 	ledger.Verdict
 
@@ -23,15 +24,15 @@ type Audit struct {
 	Ledger     ledger.Report
 	Latencies  report.Latencies
 	Objectives plan.Objectives
-	// Running means that the simulation is not complete. Its numbers are then read while they change, so that
-	// they may not add up.
+	// Running is true if the simulation is not complete. Its numbers change while they are read, so they may not add
+	// up.
 	Running bool
-	// Notes say which data the audit does not have, and why.
+	// Notes say which data is missing from the audit, and why.
 	Notes []string
 }
 
-// Audit reads the ledger of a simulation. If the simulation is complete, it reads the report. If the simulation
-// is running, it reads live data from a pod or, if no pod can be read, the status.
+// Audit reads the ledger of a simulation. For a complete simulation, it reads the report. For a running simulation,
+// it reads live data from a pod. If no pod can be read, it reads the status.
 func (p *Plugin) Audit(ctx context.Context, name string) (*Audit, error) {
 	c, err := p.connect()
 	if err != nil {
@@ -69,7 +70,7 @@ func auditOfReport(sim *v1alpha1.ParkingSimulation, d *report.Document) (*Audit,
 	return &Audit{Verdict: d.Verdict, Simulation: d.Simulation, Ledger: *d.Ledger, Latencies: d.LatencySeconds, Objectives: d.Objectives}, nil
 }
 
-// audit reads the ledger and the timeline of a running simulation from a pod.
+// audit reads the ledger and the timeline of a running simulation from one of its pods.
 func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*Audit, error) {
 	state, err := s.State(ctx)
 	if err != nil {
@@ -79,15 +80,14 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 		return nil, errors.New("the ledger has not been read yet")
 	}
 	a := &Audit{Simulation: manifest.ID(sim), Ledger: *state.Ledger, Objectives: objectivesOf(sim), Running: true}
-	rows, err := s.fetch(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
+	rows, err := s.fetch(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the end is in the future, because the clocks of two machines may differ
 	latencies := ledger.LatenciesOf(rows, err, &a.Ledger)
 	a.Latencies = report.LatenciesOf(latencies)
 	a.evaluate(depthsOf(&state.Queues), latencies)
 	return a, nil
 }
 
-// evaluate adds the verdict of a running simulation. The verdict is never PASS, because events may still be
-// lost.
+// evaluate adds the verdict of a running simulation. This verdict is never PASS, because events may still be lost.
 func (a *Audit) evaluate(depths broker.Depths, latencies *ledger.Latencies) {
 	a.Verdict = ledger.Evaluate(ledger.Evidence{
 		Report: a.Ledger, Objectives: a.Objectives, Running: true, Depths: depths, InFlight: ledger.Unknown, Latencies: latencies,
@@ -95,12 +95,12 @@ func (a *Audit) evaluate(depths broker.Depths, latencies *ledger.Latencies) {
 	a.Notes = append(a.Notes, "the simulation is not complete: its numbers were read while they changed, so they may not add up; lost events are named once it is complete")
 }
 
-// objectivesOf returns the objectives that can be checked before the simulation is complete. The others need
-// the records of faults, which only the operator has.
+// objectivesOf returns those objectives that can be checked before the simulation is complete. It omits objectives
+// that depend on faults, because only the operator knows when faults were injected.
 func objectivesOf(sim *v1alpha1.ParkingSimulation) plan.Objectives {
 	resolved, errs := manifest.Resolve(sim)
 	if len(errs) > 0 {
-		return plan.Objectives{} // the condition Stalled says what is invalid
+		return plan.Objectives{} // the spec is invalid, and the condition Stalled says why
 	}
 	o := resolved.Plan.Objectives
 	return plan.Objectives{
@@ -119,7 +119,7 @@ func depthsOf(q *view.Queues) broker.Depths {
 	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
 }
 
-// auditOfStatus returns an audit with the data in the status. reason says why there is no live data.
+// auditOfStatus returns an audit with the data in the status. The parameter reason says why there is no live data.
 func auditOfStatus(sim *v1alpha1.ParkingSimulation, reason error) (*Audit, error) {
 	l := sim.Status.Ledger
 	if l == nil {
@@ -146,7 +146,7 @@ func auditOfStatus(sim *v1alpha1.ParkingSimulation, reason error) (*Audit, error
 		at = l.ObservedTime.UTC().Format(time.RFC3339)
 	}
 	a.Notes = []string{"there is no live data: " + reason.Error(), "the numbers are those of the status, read at " + at}
-	if sim.Status.Verdict != "" { // complete, but without a report
+	if sim.Status.Verdict != "" { // the simulation is complete, but has no report
 		a.Running = false
 		a.Verdict = ledger.Verdict{Outcome: ledger.Outcome(sim.Status.Verdict), Reasons: sim.Status.Reasons, Checks: []ledger.Check{}}
 		return a, nil

@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// names checks that a command has from least to most arguments, which are names of simulations. If most is 0,
-// there is no limit.
+// names checks the number of arguments of a command. The arguments are names of simulations. If most is 0, there is
+// no upper limit.
 func names(least, most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
@@ -22,8 +22,8 @@ func names(least, most int) cobra.PositionalArgs {
 	}
 }
 
-// CompleteNames returns a function that completes the names of simulations in a shell, for up to maxArgs
-// arguments. If maxArgs is 0, there is no limit. It offers no names if the cluster does not answer.
+// CompleteNames returns a function that completes the names of simulations in a shell. It completes at most maxArgs
+// arguments, or any number if maxArgs is 0. If the cluster does not respond, it offers no names.
 func (p *Plugin) CompleteNames(maxArgs int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const directive = cobra.ShellCompDirectiveNoFileComp

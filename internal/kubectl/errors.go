@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// InputError is an error that the user can fix on the command line, in the kubeconfig, or in a Kubernetes
-// object or role that the message names.
+// InputError is an error that the user can fix. The cause is on the command line, in the kubeconfig, or in a
+// Kubernetes object or role. The message says where.
 type InputError struct {
 	err error
 }
@@ -26,13 +26,13 @@ func (e *InputError) Unwrap() error { return e.err }
 
 func inputErrorf(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
 
-// kubeconfigError explains an error in the kubeconfig, or in a flag that overrides one of its fields.
+// kubeconfigError explains an error in the kubeconfig, or in a flag that overrides a field of the kubeconfig.
 func kubeconfigError(err error) error {
 	if clientcmd.IsEmptyConfig(err) {
 		return inputErrorf("no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG, or a server with --server")
 	}
 	if clientcmd.IsContextNotFound(err) {
-		// The error also lists what follows from that, such as a missing server.
+		// The original error also lists consequences, such as a missing server.
 		return inputErrorf("kubeconfig: the context that --context or current-context selects does not exist; 'kubectl config get-contexts' lists all")
 	}
 	return inputErrorf("kubeconfig: %w", err)
@@ -43,7 +43,7 @@ type rule struct {
 	group, resource, verbs string
 }
 
-// simulationsResource is the resource of the ParkingSimulation kind.
+// simulationsResource is the name of the resource for the kind ParkingSimulation.
 const simulationsResource = "parkingsimulations"
 
 // onSimulations is the rule that allows requests for simulations.
@@ -58,8 +58,8 @@ func (r rule) String() string {
 	return fmt.Sprintf("{apiGroups: [%q], resources: [%q], verbs: [%s]}", r.group, r.resource, verbs)
 }
 
-// explain adds to an error of the API server what the plugin was doing and what the user can do about it.
-// needed is the rule that allows the request.
+// explain completes an error of the API server. It adds what the plugin was doing, and what the user can do. The
+// parameter needed is the RBAC rule that allows the request.
 func (c *connection) explain(err error, doing string, needed rule) error {
 	var unreachable *url.Error
 	var network net.Error
@@ -84,15 +84,15 @@ func (c *connection) explain(err error, doing string, needed rule) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// isMissingRight reports whether the user's roles do not allow the request. Requests that admission rejects,
-// for example because of a quota, are forbidden too, but say nothing about rights. The text must be examined,
-// because an error of port forwarding has no status code.
+// isMissingRight reports whether the user's roles do not allow the request. The status code alone does not show
+// this, because admission can also forbid a request, for example if a quota is exceeded. The text of the error must
+// be examined, because an error of port forwarding has no status code.
 func isMissingRight(err error) bool {
 	text := err.Error()
 	return (apierrors.IsForbidden(err) || strings.Contains(text, " is forbidden: ")) && strings.Contains(text, " cannot ")
 }
 
-// isMissingResource reports whether the API server does not serve the resource at all.
+// isMissingResource reports whether the API server does not serve the kind of resource.
 func isMissingResource(err error) bool {
 	return apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource")
 }

@@ -17,22 +17,22 @@ import (
 )
 
 const (
-	// recoveryInterval is the minimum time between two reads of the timeline to find out whether the simulation
-	// has recovered. The interval grows with the time since the end of the fault.
+	// recoveryInterval is the minimum time between two reads of the timeline while the simulation is recovering from
+	// a fault. The interval grows with the time since the end of the fault.
 	recoveryInterval = 5 * time.Second
-	// baselineTime is how much of the timeline before the first fault is read. Package fault compares the time
-	// after a fault with a part of it.
+	// baselineTime is the length of the timeline that is read before the first fault. Package fault compares the
+	// time after a fault with a part of this time.
 	baselineTime = 11 * time.Minute
 )
 
-// liveFaults computes the accounts of the faults of a running simulation. Processors do not know about faults.
-// The operator keeps the records in a ConfigMap, which the plugin reads with the rights of the user. The
-// timeline shows whether the simulation has recovered.
+// liveFaults finds out how the faults of a running simulation affect it. Processors do not know about faults, so the
+// plugin cannot ask their pods. Instead, it reads the journal of faults, which the operator keeps in a ConfigMap,
+// with the permissions of the user. The timeline shows whether the simulation has recovered.
 type liveFaults struct {
-	// read reads the records of a simulation's faults. rows reads a part of its timeline.
+	// read reads the journal of a simulation's faults. rows reads a part of the simulation's timeline.
 	read func(context.Context, *v1alpha1.ParkingSimulation) ([]fault.Record, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
-	// failed is called with the first error of read, and not again.
+	// failed is called with the first error of read. It is not called again for later errors.
 	failed func(error)
 
 	mu         sync.Mutex // guards the fields below
@@ -40,15 +40,15 @@ type liveFaults struct {
 	readAt     time.Time
 	measuredAt time.Time
 	records    []fault.Record
-	timeline   []timeline.Row // as of measuredAt
+	timeline   []timeline.Row // read at the time measuredAt
 }
 
-// liveFaults returns the liveFaults of the simulation that s reads.
+// liveFaults returns the liveFaults for the simulation that s reads.
 func (c *connection) liveFaults(s *source, failed func(error)) *liveFaults {
 	return &liveFaults{read: c.faultRecords, rows: s.fetch, failed: failed}
 }
 
-// faultRecords reads the records that the operator has saved in a ConfigMap.
+// faultRecords reads the journal of faults, which the operator keeps in a ConfigMap.
 func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) ([]fault.Record, error) {
 	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.FaultsName(sim)}
 	object := &corev1.ConfigMap{}
@@ -62,8 +62,8 @@ func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimu
 	return content.Records, nil
 }
 
-// accounts returns the accounts of the faults so far. If no new data can be read, it uses the data that was
-// read before.
+// accounts returns the effect of each fault and the recovery from it so far. If new data cannot be read, it uses the
+// data from the last read.
 func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if sim.Status.Faults == nil || sim.Status.StartTime == nil {
 		return nil
@@ -73,7 +73,7 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	f.readRecords(ctx, sim)
 	accounts := f.account(sim)
 	if from, ok := f.unmeasured(accounts); ok {
-		if rows, err := f.rows(ctx, from, time.Now().Add(time.Hour)); err == nil { // clocks of machines may differ
+		if rows, err := f.rows(ctx, from, time.Now().Add(time.Hour)); err == nil { // the end is in the future, because the clocks of machines may differ
 			f.timeline = rows
 		}
 		f.measuredAt = time.Now()
@@ -82,7 +82,7 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	return accounts
 }
 
-// readRecords reads the records again if the last read was more than objectInterval ago.
+// readRecords reads the journal of faults again if the last read was more than objectInterval ago.
 func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) {
 	if time.Since(f.readAt) < objectInterval {
 		return
@@ -97,7 +97,7 @@ func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimul
 	}
 }
 
-// account computes the accounts from the data that was read last.
+// account computes the effect of each fault and the recovery from it from the data of the last read.
 func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	var end time.Time
 	if sim.Spec.Duration != nil {
@@ -106,8 +106,8 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	return fault.Accounts(f.records, fault.RunSoFar(f.timeline, end))
 }
 
-// unmeasured reports whether the timeline must be read because it may show a recovery that is still unknown.
-// from is the beginning of the part to read.
+// unmeasured reports whether the timeline must be read, because it may show a recovery that is not known yet. The
+// result from is the beginning of the part to read.
 func (f *liveFaults) unmeasured(accounts []fault.Account) (from time.Time, ok bool) {
 	i := slices.IndexFunc(accounts, func(a fault.Account) bool { return a.Outcome == fault.OutcomeRecovering })
 	if i < 0 {

@@ -21,15 +21,16 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 )
 
-// tunnel is a connection to a pod through the API server. It carries any number of connections to ports of the pod.
+// tunnel is a connection to a pod through the API server. It can carry several connections to ports of the pod at
+// the same time.
 type tunnel interface {
 	// Dial connects to a port of the pod.
 	Dial(port int32) (net.Conn, error)
 	Close() error
 }
 
-// openTunnel connects to a pod with the rights of the user, who needs the rule forwardRule. It does not open a
-// port on the user's machine.
+// openTunnel connects to a pod with the permissions of the user. The user needs the permission in forwardRule. No
+// port is opened on the user's machine.
 func (c *connection) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, error) {
 	dialer, err := c.dialer(pod)
 	if err != nil {
@@ -53,18 +54,19 @@ func (c *connection) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, e
 	case <-ctx.Done():
 		go func() {
 			if r := <-done; r.err == nil {
-				_ = r.connection.Close() // it came too late
+				_ = r.connection.Close() // the tunnel was opened too late
 			}
 		}()
 		return nil, fmt.Errorf("connect to pod %s/%s: %w", pod.Namespace, pod.Name, ctx.Err())
 	}
 }
 
-// forwardRule is the RBAC rule that port forwarding needs: the verb get for WebSockets and create for SPDY.
+// forwardRule is the RBAC rule that allows port forwarding. WebSockets need the verb get, and SPDY needs the verb
+// create.
 func forwardRule() rule { return onCore("pods/portforward", "get,create") }
 
-// dialer returns a dialer for a pod. It uses WebSockets. If the API server or a proxy in front of it does not
-// support them, it uses SPDY.
+// dialer returns a dialer for a pod. It uses WebSockets. If the API server, or a proxy in front of it, does not
+// support WebSockets, it uses SPDY.
 func (c *connection) dialer(pod *corev1.Pod) (httpstream.Dialer, error) {
 	config := rest.CopyConfig(c.config)
 	config.APIPath, config.GroupVersion = "/api", &corev1.SchemeGroupVersion
@@ -88,8 +90,8 @@ func (c *connection) dialer(pod *corev1.Pod) (httpstream.Dialer, error) {
 	}), nil
 }
 
-// podTunnel implements tunnel. The protocol is that of kubectl port-forward: each connection is a pair of streams, one
-// for data and one for an error message.
+// podTunnel implements tunnel with the protocol of kubectl port-forward. In this protocol, each connection is a pair
+// of streams: one for data and one for an error message.
 type podTunnel struct {
 	connection httpstream.Connection
 	requests   atomic.Int64
@@ -98,7 +100,7 @@ type podTunnel struct {
 // Close implements tunnel.
 func (t *podTunnel) Close() error { return t.connection.Close() }
 
-// Dial implements tunnel. It succeeds even if no process listens at the port; then the first read fails.
+// Dial implements tunnel. It succeeds even if no process listens on the port. In this case, the first read fails.
 func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	headers := http.Header{}
 	headers.Set(corev1.PortHeader, strconv.Itoa(int(port)))
@@ -108,7 +110,7 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to the pod: %w", err)
 	}
-	_ = failure.Close() // nothing is written to it
+	_ = failure.Close() // the client never writes to this stream
 	headers.Set(corev1.StreamType, corev1.StreamTypeData)
 	data, err := t.connection.CreateStream(headers)
 	if err != nil {
@@ -116,19 +118,19 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	}
 	c := &podConn{Stream: data, tunnel: t.connection, failure: failure, failed: make(chan string, 1)}
 	go func() {
-		message, _ := io.ReadAll(io.LimitReader(failure, maxFailure)) // a broken tunnel also breaks the data stream
+		message, _ := io.ReadAll(io.LimitReader(failure, maxFailure)) // a read error is ignored, because it also occurs on the data stream
 		c.failed <- strings.TrimSpace(string(message))
 		if len(message) > 0 {
-			_ = data.Reset() // some servers keep it open
+			_ = data.Reset() // some servers keep the data stream open
 		}
 	}()
 	return c, nil
 }
 
 const (
-	// maxFailure is the maximum length, in bytes, of the error message that is read from a pod.
+	// maxFailure is the maximum length of an error message that is read from a pod, in bytes.
 	maxFailure = 4 << 10
-	// failureTime is how long a failed read waits for the pod's error message.
+	// failureTime is how long a failed read waits for the error message of the pod.
 	failureTime = time.Second
 )
 
@@ -141,7 +143,7 @@ type podConn struct {
 	failed  chan string
 }
 
-// Read reads data. If the pod has reported why the connection failed, Read returns that message as the error.
+// Read reads data. If the pod has reported why the connection failed, Read returns the pod's message as the error.
 func (c *podConn) Read(p []byte) (int, error) {
 	n, err := c.Stream.Read(p)
 	if err == nil || n > 0 {
@@ -164,7 +166,7 @@ func (c *podConn) Close() error {
 	return err
 }
 
-// podAddr stands in for the address of a pod, which is unknown.
+// podAddr is used as the address of a pod, because the real address is unknown.
 type podAddr struct{}
 
 func (podAddr) Network() string { return "pod" }

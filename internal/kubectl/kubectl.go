@@ -1,5 +1,5 @@
-// Package kubectl is the kubectl plugin: commands that read and change the simulations of a cluster with the rights of
-// the user. It uses the API server only, never the servers of a simulation.
+// Package kubectl is the kubectl plugin. Its commands read and change the simulations in a cluster with the
+// permissions of the user. They connect only to the API server, never to the servers of a simulation.
 package kubectl
 
 import (
@@ -31,23 +31,23 @@ type Options struct {
 	OpenPage func(ctx context.Context, url string)
 }
 
-// Plugin holds the options and flags that all commands share.
+// Plugin contains the options and flags that all commands share.
 type Plugin struct {
 	Options
 
-	// rules and overrides hold the values of the kubectl flags that select the cluster, the user and the
+	// rules and overrides contain the values of those kubectl flags that select the cluster, the user and the
 	// namespace.
 	rules     *clientcmd.ClientConfigLoadingRules
 	overrides clientcmd.ConfigOverrides
 }
 
-// New returns a plugin. It adds to the root command the flags of kubectl that select the cluster, the user and
-// the namespace.
+// New returns a plugin. It adds those flags of kubectl to the root command that select the cluster, the user and the
+// namespace.
 //
-// Package clientcmd defines the flags. Package genericclioptions defines the same ones, but depends on
-// kustomize, which would make the binary 30 MB larger.
+// Package clientcmd defines these flags. Package genericclioptions defines them too, but it depends on kustomize,
+// which would make the binary 30 MB larger.
 func New(root *cobra.Command, o Options) *Plugin {
-	// The client libraries log to stderr. Discard that, because the commands report all errors that matter.
+	// The client libraries log to stderr. Discard their logs, because the commands report all errors that matter.
 	klog.SetLogger(logr.Discard())
 	log.SetLogger(logr.Discard())
 	p := &Plugin{Options: o, rules: clientcmd.NewDefaultClientConfigLoadingRules()}
@@ -56,7 +56,7 @@ func New(root *cobra.Command, o Options) *Plugin {
 	_ = root.MarkPersistentFlagFilename(clientcmd.RecommendedConfigPathFlag) // fails only for a flag that does not exist
 	names := clientcmd.RecommendedConfigOverrideFlags("")
 	names.ClusterOverrideFlags.APIServer.ShortName = "s"
-	names.AuthOverrideFlags.Username.LongName, names.AuthOverrideFlags.Password.LongName = "", "" // kubectl has none either
+	names.AuthOverrideFlags.Username.LongName, names.AuthOverrideFlags.Password.LongName = "", "" // kubectl does not have these flags either
 	clientcmd.BindOverrideFlags(&p.overrides, flags, names)
 	return p
 }
@@ -68,7 +68,7 @@ func (p *Plugin) Commands() []*cobra.Command {
 	}
 }
 
-// connection is a client of an API server, and a namespace.
+// connection is a client of an API server, together with a namespace.
 type connection struct {
 	client.WithWatch
 
@@ -76,8 +76,8 @@ type connection struct {
 	config    *rest.Config
 }
 
-// connect returns a client with the rights of the user, and the namespace that the flags or the kubeconfig
-// select. It does not send requests.
+// connect returns a client with the permissions of the user. The flags or the kubeconfig select its namespace.
+// connect does not send requests.
 func (p *Plugin) connect() (*connection, error) {
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(p.rules, &p.overrides)
 	namespace, _, err := loader.Namespace()
@@ -106,8 +106,8 @@ func newScheme() (*runtime.Scheme, error) {
 	return scheme, errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
 }
 
-// mapper maps the kinds that the plugin reads to their resources. The mapping is fixed, so that no command has
-// to discover the resources of the cluster first.
+// mapper maps the kinds that the plugin reads to their resources. This mapping is fixed, so commands need not ask
+// the cluster for its resources first.
 func mapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), meta.RESTScopeNamespace)
@@ -117,7 +117,6 @@ func mapper() meta.RESTMapper {
 	return m
 }
 
-// simulation gets a simulation by name.
 func (c *connection) simulation(ctx context.Context, name string) (*v1alpha1.ParkingSimulation, error) {
 	sim := &v1alpha1.ParkingSimulation{}
 	if err := c.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, sim); err != nil {
@@ -126,7 +125,7 @@ func (c *connection) simulation(ctx context.Context, name string) (*v1alpha1.Par
 	return sim, nil
 }
 
-// simulations lists the simulations of a namespace, or of all namespaces if namespace is "".
+// simulations lists the simulations in a namespace. If namespace is "", it lists the simulations in all namespaces.
 func (c *connection) simulations(ctx context.Context, namespace string) (*v1alpha1.ParkingSimulationList, error) {
 	list := &v1alpha1.ParkingSimulationList{}
 	if err := c.List(ctx, list, client.InNamespace(namespace)); err != nil {

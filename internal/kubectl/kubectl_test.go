@@ -23,7 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestExplain_NamesTheRemedy(t *testing.T) {
+func TestExplain_SaysWhatTheUserCanDo(t *testing.T) {
 	resource := schema.GroupResource{Group: v1alpha1.Group, Resource: simulationsResource}
 	c := &connection{}
 	for name, test := range map[string]struct {
@@ -82,7 +82,7 @@ func TestSuspend_PatchesOnlySpecSuspend(t *testing.T) {
 	}
 }
 
-func TestWriteStatus(t *testing.T) {
+func TestWriteStatus_ShowsVerdictFaultsAndPods(t *testing.T) {
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "parking", Name: "rush-hour"}}
 	sim.Status.TargetRates = &v1alpha1.TargetRates{Entry: 200, Exit: 180}
 	sim.Status.Verdict = v1alpha1.VerdictFail

@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The output formats. The empty string means text for people.
+// These are the output formats. The empty string stands for text for people.
 const (
 	outputWide = "wide"
 	outputName = "name"
@@ -66,7 +66,7 @@ func (f *outputFlag) register(cmd *cobra.Command) {
 // isText reports whether the output is text for people.
 func (f *outputFlag) isText() bool { return f.format == "" || f.format == outputWide }
 
-// newTable returns a writer that aligns columns, which are separated by tabs.
+// newTable returns a writer that aligns columns. The columns are separated by tabs.
 func newTable(out io.Writer) *tabwriter.Writer {
 	const padding = 3
 	return tabwriter.NewWriter(out, 0, 0, padding, ' ', 0)
@@ -101,7 +101,7 @@ func qualifiedName(name string) string {
 	return strings.ToLower(v1alpha1.Kind) + "." + v1alpha1.Group + "/" + name
 }
 
-// complete returns a copy of a simulation for output. It sets the kind, which the client leaves empty, and
+// complete returns a copy of a simulation for output. It sets the kind, which the client library leaves empty, and
 // removes the managed fields.
 func complete(sim *v1alpha1.ParkingSimulation) *v1alpha1.ParkingSimulation {
 	c := sim.DeepCopy()
@@ -132,13 +132,13 @@ func writeList(out io.Writer, format string, sims []v1alpha1.ParkingSimulation) 
 	return writeValue(out, format, list)
 }
 
-// none is the placeholder for a value that does not exist or is unknown.
+// none is shown in place of a value that does not exist or is unknown.
 const none = "–"
 
-// age returns how long ago an instant was, such as "5m".
+// age returns how long ago something happened, such as "5m".
 func age(at time.Time) string { return duration.HumanDuration(time.Since(at)) }
 
-// number formats a number. It returns the placeholder if n is nil.
+// number formats a number. If n is nil, it returns the constant none.
 func number[T int32 | int64](n *T) string {
 	if n == nil {
 		return none

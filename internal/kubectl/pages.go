@@ -19,40 +19,40 @@ import (
 )
 
 const (
-	// podAttempts is the maximum number of pods that one request tries. podTimeout is the timeout of the
-	// request to each pod.
+	// podAttempts is the maximum number of pods that are tried for one request. podTimeout is the timeout for each
+	// pod.
 	podAttempts = 3
 	podTimeout  = 4 * time.Second
-	// avoidTime is how long pods that have not failed are preferred to one that has.
+	// avoidTime is how long other pods are preferred to a pod that has failed.
 	avoidTime = 15 * time.Second
-	// maxAnswer is the maximum size of a response in bytes. A timeline has at most a few megabytes.
+	// maxAnswer is the maximum size of a response in bytes. The largest responses are timelines of a few megabytes.
 	maxAnswer = 64 << 20
 )
 
 // podAccess lists the pods of a simulation and connects to them.
 type podAccess struct {
-	// list returns the pods of the simulation. open opens a tunnel to one of them.
+	// list returns the pods of the simulation. open opens a tunnel to one of these pods.
 	list func(ctx context.Context) ([]corev1.Pod, error)
 	open func(ctx context.Context, pod *corev1.Pod) (tunnel, error)
-	// connected is called with the name of the pod when a tunnel is open. It may be nil.
+	// connected is called with the name of the pod after a tunnel was opened. It may be nil.
 	connected func(pod string)
 }
 
-// pages reads the live data of one simulation from the pods that serve its live page. It keeps a tunnel to one
-// of them, and uses another pod if that one fails. It is safe for concurrent use.
+// pages reads the live data of a simulation from the pods that serve its live page. It keeps a tunnel to one of
+// these pods. If this pod fails, it uses another pod. It is safe for concurrent use.
 type pages struct {
 	podAccess
 
 	client http.Client
 
 	mu     sync.Mutex // guards the fields below
-	tunnel tunnel     // nil while there is no tunnel
-	pod    string     // the pod at the end of the tunnel
+	tunnel tunnel     // nil if no tunnel is open
+	pod    string     // the pod that the tunnel leads to
 	port   int32
 	failed map[string]time.Time
 }
 
-// newPages returns a reader of live data. The caller must close it.
+// newPages returns a reader of live data, which the caller must close.
 func newPages(a podAccess) *pages {
 	p := &pages{podAccess: a, failed: map[string]time.Time{}}
 	p.client.Transport = &http.Transport{
@@ -71,7 +71,7 @@ func (c *connection) pagesOf(namespace, name string, connected func(string)) *pa
 	})
 }
 
-// get requests a path and decodes the JSON response. If a pod does not answer, it tries others.
+// get requests a path and decodes the JSON response. If a pod does not respond, it tries other pods.
 func (p *pages) get(ctx context.Context, path string, into any) error {
 	var err error
 	for range podAttempts {
@@ -85,7 +85,7 @@ func (p *pages) get(ctx context.Context, path string, into any) error {
 	return err
 }
 
-// getOnce requests a path from one pod. final means that a request to another pod would not give a better
+// getOnce requests a path from one pod. The result final is true if a request to another pod would not give a better
 // result.
 func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, podTimeout)
@@ -100,14 +100,14 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 		var none *noPodError
 		return errors.As(err, &input) || errors.As(err, &none), p.describe(err)
 	}
-	defer func() { _ = response.Body.Close() }() // it was only read
+	defer func() { _ = response.Body.Close() }() // the body was only read
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return false, p.describe(err)
 	}
 	if response.StatusCode != http.StatusOK {
 		var problem struct{ Detail string }
-		_ = json.Unmarshal(text, &problem) // without a detail there is the status
+		_ = json.Unmarshal(text, &problem) // if there is no detail, the status is used below
 		return true, &answerError{pod: p.current(), detail: cmp.Or(problem.Detail, response.Status)}
 	}
 	if err := json.Unmarshal(text, into); err != nil {
@@ -116,7 +116,7 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	return true, nil
 }
 
-// describe removes the text that package http adds to an error, and adds the name of the pod.
+// describe adds the name of the pod to an error. It removes the text that package http has added to the error.
 func (p *pages) describe(err error) error {
 	var input *InputError
 	var none *noPodError
@@ -132,14 +132,14 @@ func (p *pages) describe(err error) error {
 	return fmt.Errorf("pod %s does not answer: %w", p.current(), err)
 }
 
-// current returns the name of the pod to which the tunnel leads.
+// current returns the name of the pod that the tunnel leads to.
 func (p *pages) current() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return cmp.Or(p.pod, none)
 }
 
-// dial connects to the live page through the tunnel. If there is no tunnel, it first opens one.
+// dial connects to the live page through the tunnel. It opens the tunnel first if necessary.
 func (p *pages) dial(ctx context.Context) (net.Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,7 +151,7 @@ func (p *pages) dial(ctx context.Context) (net.Conn, error) {
 	return p.tunnel.Dial(p.port)
 }
 
-// choose opens a tunnel to the most suitable pod. The caller holds the mutex.
+// choose opens a tunnel to the best pod. The caller holds the mutex.
 func (p *pages) choose(ctx context.Context) error {
 	pods, err := p.list(ctx)
 	if err != nil {
@@ -177,12 +177,12 @@ func (p *pages) choose(ctx context.Context) error {
 type candidate struct {
 	pod  *corev1.Pod
 	port int32
-	rank int // the lowest is the best
+	rank int // the pod with the lowest rank is the best
 }
 
-// candidates returns the running pods that serve the live page, the most suitable first. It prefers pods that
-// have not failed recently, and ready ones among these. While a server is down, no processor is ready, but its
-// page may still show earlier data.
+// candidates returns the running pods that serve the live page, in the order in which they are tried. Pods that have
+// not failed recently come first, and among them ready pods. Pods that are not ready are also included. While a
+// server is down, no processor is ready, but its page may still show earlier data.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {
@@ -204,7 +204,8 @@ func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	return all
 }
 
-// pagePort returns the port at which a pod serves the live page. It reports false if the pod does not serve it.
+// pagePort returns the port on which a pod serves the live page. It returns false if the pod does not serve the
+// page.
 func pagePort(pod *corev1.Pod) (number int32, ok bool) {
 	for i := range pod.Spec.Containers {
 		for _, port := range pod.Spec.Containers[i].Ports {
@@ -236,7 +237,7 @@ func (p *pages) drop() {
 func (p *pages) close() {
 	p.client.CloseIdleConnections()
 	if p.tunnel != nil {
-		_ = p.tunnel.Close() // it may be broken already
+		_ = p.tunnel.Close() // the tunnel may already be broken
 		p.tunnel = nil
 	}
 }
@@ -248,7 +249,7 @@ func (p *pages) Close() {
 	p.close()
 }
 
-// answerError is the error response of a pod that cannot read the simulation's servers.
+// answerError is the error that a pod returns if it cannot read the simulation's servers.
 type answerError struct{ pod, detail string }
 
 func (e *answerError) Error() string { return "pod " + e.pod + ": " + e.detail }

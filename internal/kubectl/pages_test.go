@@ -34,7 +34,7 @@ func newPod(name string, port int32, ready corev1.ConditionStatus) corev1.Pod {
 	return pod
 }
 
-// fakePods implements podAccess with HTTP servers of this process in place of pods.
+// fakePods implements podAccess. HTTP servers in this process take the place of pods.
 type fakePods struct {
 	pods []corev1.Pod
 
@@ -90,7 +90,7 @@ func (localTunnel) Dial(port int32) (net.Conn, error) {
 
 func (localTunnel) Close() error { return nil }
 
-// answers is a handler that answers each request with the same JSON text.
+// answers returns a handler that answers each request with the same JSON text.
 func answers(text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
 }
@@ -162,7 +162,7 @@ func unavailable(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, `{"detail": "the state cannot be read now"}`)
 }
 
-// forwardingServer is an API server that supports only port forwarding over SPDY.
+// forwardingServer is a fake API server. It supports only port forwarding, and only over SPDY.
 func forwardingServer(t *testing.T) *connection {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -205,7 +205,7 @@ func forwardingServer(t *testing.T) *connection {
 	}
 }
 
-// forward copies data between a stream and the port that its headers name.
+// forward copies data between a stream and a port. The headers of the stream contain the port.
 func forward(s, failure httpstream.Stream) {
 	defer func() { _ = s.Close() }()
 	target, err := net.Dial("tcp", "127.0.0.1:"+s.Headers().Get(corev1.PortHeader))
@@ -241,7 +241,7 @@ func TestOpenTunnel_CarriesRequestsToThePod(t *testing.T) {
 	}
 }
 
-func TestOpenTunnel_RequestForbidden_ErrorNamesTheMissingRule(t *testing.T) {
+func TestOpenTunnel_Forbidden_ErrorNamesTheMissingRule(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

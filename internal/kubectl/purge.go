@@ -24,7 +24,6 @@ and its queues and keys on external servers, even if spec.deletionPolicy is Reta
 The operator removes the queues and keys. The command waits until it has done so, and fails if
 something may be left.`
 
-// purgeFlags are the flags of the purge command.
 type purgeFlags struct {
 	yes     bool
 	timeout time.Duration
@@ -80,7 +79,7 @@ func (p *Plugin) purge(ctx context.Context, c *connection, name string, f purgeF
 	return err
 }
 
-// confirm asks the user on the terminal whether to delete the simulation.
+// confirm asks the user on the terminal whether the simulation shall be deleted.
 func (p *Plugin) confirm(sim *v1alpha1.ParkingSimulation) error {
 	if !terminal.Is(p.In) {
 		return inputErrorf("purge deletes %s/%s with its data for good: confirm that with --yes", sim.Namespace, sim.Name)
@@ -96,7 +95,7 @@ func (p *Plugin) confirm(sim *v1alpha1.ParkingSimulation) error {
 	return nil
 }
 
-// deleteWithData deletes a simulation. First it sets the deletion policy to Delete, so that the operator also
+// deleteWithData deletes a simulation. Before that, it sets the deletion policy to Delete, so that the operator also
 // removes the simulation's data from external servers.
 func (c *connection) deleteWithData(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
 	doing := sim.Namespace + "/" + sim.Name
@@ -112,7 +111,8 @@ func (c *connection) deleteWithData(ctx context.Context, sim *v1alpha1.ParkingSi
 	return nil
 }
 
-// awaitGone waits until a simulation no longer exists. A new simulation of the same name does not count.
+// awaitGone waits until a simulation no longer exists. If a new simulation with the same name exists, the old one is
+// gone.
 func (c *connection) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
 	for {
 		now := &v1alpha1.ParkingSimulation{}
@@ -131,8 +131,8 @@ func (c *connection) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulat
 	}
 }
 
-// leftBehind returns which data the operator could not remove, as its events say. It returns "" if it removed
-// everything, or if the user has no right to read events.
+// leftBehind returns which data the operator could not remove, according to the events of the simulation. It returns
+// "" if all data was removed, or if the user is not permitted to read events.
 func (c *connection) leftBehind(ctx context.Context, sim *v1alpha1.ParkingSimulation) string {
 	list := &corev1.EventList{}
 	if err := c.List(ctx, list, client.InNamespace(sim.Namespace), client.MatchingFields{"involvedObject.uid": string(sim.UID)}); err != nil {

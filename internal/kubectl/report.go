@@ -25,7 +25,8 @@ func (p *Plugin) Report(ctx context.Context, name string) (*report.Document, err
 	return c.reportOf(ctx, sim)
 }
 
-// reportOf reads the report from the ConfigMap that the status of a simulation names.
+// reportOf reads the report of a simulation from a ConfigMap. The simulation's status contains the name of the
+// ConfigMap.
 func (c *connection) reportOf(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*report.Document, error) {
 	name := sim.Status.Report
 	if name == "" {

@@ -16,37 +16,38 @@ import (
 )
 
 const (
-	// objectInterval is the minimum time between two reads of the ParkingSimulation. Its status changes at most
-	// every few seconds.
+	// objectInterval is the minimum time between two reads of the ParkingSimulation. Reading it more often is
+	// useless, because its status changes at most every few seconds.
 	objectInterval = 3 * time.Second
-	// The live page requests the rows of the last minutes repeatedly. recentTime is the longest interval that
-	// counts as such an update. For most updates, only the rows of the last newestTime are requested from the
-	// pod. For every fullUpdate-th one, all of them are requested, because rows may arrive late.
+	// The live page repeatedly requests the rows of the last minutes. recentTime is the maximum length of such a
+	// request. For most of these requests, only the rows of the last newestTime are read from the pod. For every
+	// fullUpdate-th request, all rows are read, because some rows may arrive late.
 	recentTime = 5 * time.Minute
 	newestTime = 10 * time.Second
 	fullUpdate = 15
 )
 
-// source implements view.Source for a simulation in the cluster. It gets measurements from the pods, and the
-// verdict from the status. Once the simulation is complete, it gets both from the report.
+// source implements view.Source for a simulation in the cluster. It reads measurements from the pods, and the
+// verdict from the status. Once the simulation is complete, it reads both from the report.
 type source struct {
-	// get reads the simulation. read reads the report that its status names.
+	// get reads the simulation. read reads the report of a simulation.
 	get  func(context.Context) (*v1alpha1.ParkingSimulation, error)
 	read func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error)
 	// pages reads live data from the pods.
 	pages *pages
-	// faults accounts for the faults of a simulation that runs. It is nil if no one asks for them.
+	// faults finds out how the faults of a running simulation affect it. It is nil if this information is not
+	// needed.
 	faults *liveFaults
 
 	mu       sync.Mutex // guards the fields below
 	sim      *v1alpha1.ParkingSimulation
-	seen     time.Time // when sim was read
+	seen     time.Time // the time when sim was read
 	document *report.Document
-	recent   map[int64]timeline.Row // by second
+	recent   map[int64]timeline.Row // by the second in which the row begins
 	updates  int
 }
 
-// source returns a view.Source for a simulation. The caller must close its pages.
+// source returns a source for a simulation. The caller must close the field pages.
 func (c *connection) source(sim *v1alpha1.ParkingSimulation, connected func(pod string)) *source {
 	return &source{
 		get: func(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
@@ -56,8 +57,8 @@ func (c *connection) source(sim *v1alpha1.ParkingSimulation, connected func(pod 
 	}
 }
 
-// simulation returns the simulation, read at most objectInterval ago. If it could not be read, simulation
-// returns the previous one.
+// simulation returns the simulation. It reads the simulation again if the last read was at least objectInterval ago.
+// If this fails, it returns the result of the last read.
 func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +71,8 @@ func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	return s.sim
 }
 
-// report returns the report of a complete simulation, or nil if it has no report or the report cannot be read.
+// report returns the report of a complete simulation. It returns nil if there is no report or if the report cannot
+// be read.
 func (s *source) report(ctx context.Context, sim *v1alpha1.ParkingSimulation) *report.Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,13 +102,13 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 	if document != nil {
 		state.Faults = document.Faults
 		if document.Ledger != nil {
-			state.Ledger = document.Ledger // the audit at rest: only that knows what is lost
+			state.Ledger = document.Ledger // the final audit, because no earlier audit knows which events are lost
 		}
 	}
 	return state, nil
 }
 
-// reportedState returns the state of a complete simulation from its report, for use if no pod answers.
+// reportedState returns the state of a complete simulation from its report. It is used if no pod responds.
 func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.State {
 	rate := func(r report.Rate) view.Generator {
 		return view.Generator{TargetRate: r.Target, AchievedRate: r.Achieved, Missed: r.Missed}
@@ -118,7 +120,8 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict adds the verdict in the status, or failures that are already certain, to a state.
+// addVerdict adds a verdict to the state. It is the verdict in the status or, if there is none yet, FAIL if the
+// simulation is certain to fail.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {
@@ -155,7 +158,7 @@ func within(rows []timeline.Row, from, to time.Time) []timeline.Row {
 	})
 }
 
-// fetch requests rows from a pod.
+// fetch requests rows of the timeline from a pod.
 func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	query := url.Values{"from": {from.UTC().Format(time.RFC3339)}, "to": {to.UTC().Format(time.RFC3339)}}
 	var answer struct{ Rows []timeline.Row }
@@ -163,8 +166,8 @@ func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row,
 	return answer.Rows, err
 }
 
-// update returns recent rows. It requests only the newest ones and has kept the others, because an open page
-// would load the API server otherwise.
+// update returns the rows of the last minutes. It requests only the newest rows and keeps the others in memory.
+// Otherwise an open live page would put too much load on the API server.
 func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	s.mu.Lock()
 	since := from

@@ -28,11 +28,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// liveData is an HTTP handler like that of a pod. It serves a state and a timeline.
+// liveData is an HTTP handler that takes the place of a pod. It serves a state and a timeline.
 type liveData struct {
 	state view.State
 	rows  []timeline.Row
-	from  []time.Time // of the requests for rows
+	from  []time.Time // the beginning of each requested interval
 }
 
 func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -45,8 +45,8 @@ func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"rows": within(d.rows, from, time.Now().Add(time.Hour))})
 }
 
-// newSource returns the source of a simulation. The simulation has a pod unless data is nil, and a report
-// unless d is nil.
+// newSource returns the source of a simulation. If data is nil, the simulation has no pod. If d is nil, it has no
+// report.
 func newSource(t *testing.T, sim *v1alpha1.ParkingSimulation, data *liveData, d *report.Document) *source {
 	t.Helper()
 	pods := &fakePods{}
@@ -75,7 +75,7 @@ func completed() (*v1alpha1.ParkingSimulation, *report.Document) {
 	return sim, &d
 }
 
-func TestSourceState_CompleteSimulation_HasTheVerdictInTheStatus(t *testing.T) {
+func TestSourceState_CompleteSimulation_ShowsTheVerdict(t *testing.T) {
 	t.Parallel()
 	sim, document := completed()
 	data := &liveData{state: view.State{Run: "uid", Phase: view.Draining, Ledger: &ledger.Report{}, Queues: view.Queues{Ready: new(int64(3))}}}
@@ -91,7 +91,7 @@ func TestSourceState_CompleteSimulation_HasTheVerdictInTheStatus(t *testing.T) {
 	}
 }
 
-func TestSourceState_RunningSimulation_HasCertainFailures(t *testing.T) {
+func TestSourceState_RunningSimulation_ShowsCertainFailures(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionObjectivesMet, Status: metav1.ConditionFalse, Message: "one; two"}}
@@ -125,7 +125,7 @@ func TestSource_NoPods_UsesTheReport(t *testing.T) {
 	}
 }
 
-func TestSourceTimeline_RequestsOnlyTheNewestRows(t *testing.T) {
+func TestSourceTimeline_RepeatedRequests_ReadOnlyTheNewestRows(t *testing.T) {
 	t.Parallel()
 	data := &liveData{}
 	s := newSource(t, &v1alpha1.ParkingSimulation{}, data, nil)
@@ -164,7 +164,7 @@ func TestReportOf_NoReport_ErrorSaysWhy(t *testing.T) {
 	}
 }
 
-func TestSource_State_HasTheFaultsOfARunningSimulation(t *testing.T) {
+func TestSourceState_RunningSimulation_HasItsFaults(t *testing.T) {
 	t.Parallel()
 	start := time.Now().Add(-2 * time.Minute).Truncate(time.Second)
 	injected, healed := start.Add(60*time.Second), start.Add(65*time.Second)
@@ -221,7 +221,7 @@ func TestSource_State_HasTheFaultsOfARunningSimulation(t *testing.T) {
 	if err := c.Update(t.Context(), configMap()); err != nil {
 		t.Fatal(err)
 	}
-	s.faults.readAt = time.Time{} // the records are old
+	s.faults.readAt = time.Time{} // makes the next call read the journal again
 	for range 3 {
 		if a := account(); a.Outcome != fault.OutcomeRecovered || a.RecoverySeconds == nil || *a.RecoverySeconds < 4 || *a.RecoverySeconds > 7 {
 			t.Errorf("a fault that ended is %+v", a)
@@ -232,7 +232,7 @@ func TestSource_State_HasTheFaultsOfARunningSimulation(t *testing.T) {
 	}
 }
 
-func TestSource_State_WithoutTheRightToReadFaults_SaysSoOnce(t *testing.T) {
+func TestSourceState_FaultsForbidden_ReportsTheErrorOnce(t *testing.T) {
 	t.Parallel()
 	sim := started()
 	sim.Status.Faults = &v1alpha1.FaultsStatus{}

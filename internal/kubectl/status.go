@@ -25,7 +25,6 @@ const statusExamples = `  # List the simulations of a namespace, or of all names
   # Show one simulation on one screen, and again after each change
   kubectl parking status rush-hour --watch`
 
-// statusFlags are the flags of the status command.
 type statusFlags struct {
 	output        outputFlag
 	allNamespaces bool
@@ -101,9 +100,9 @@ func noSimulations(namespace string) string {
 	return fmt.Sprintf("No simulations found in namespace %s; -A lists those of all namespaces.", namespace)
 }
 
-// watchList prints the simulations of a namespace, and then a line for each change of one.
+// watchList prints the simulations of a namespace. After that, it prints a line for each change of a simulation.
 func (p *Plugin) watchList(ctx context.Context, c *connection, namespace string, f statusFlags) error {
-	const width = 14 // the rows come one by one, so that their columns cannot be aligned with later ones
+	const width = 14 // a fixed width, because the later rows are not known yet
 	line := func(cells []string) {
 		for i := range cells[:len(cells)-1] {
 			cells[i] = fmt.Sprintf("%-*s", width, cells[i])
@@ -126,7 +125,6 @@ func (p *Plugin) watchList(ctx context.Context, c *connection, namespace string,
 	})
 }
 
-// columns returns the column headers of the list.
 func columns(f statusFlags) []string {
 	names := []string{"NAME", "STATUS", "ENTRY/S", "EXIT/S", "PROCESSORS", "PROCESSED", "LOST", "VERDICT", "AGE"}
 	if f.allNamespaces {
@@ -138,7 +136,7 @@ func columns(f statusFlags) []string {
 	return names
 }
 
-// cells returns the cells of a simulation in the list.
+// cells returns the cells of a simulation's row in the list.
 func cells(sim *v1alpha1.ParkingSimulation, f statusFlags) []string {
 	status := &sim.Status
 	entry, exit, processed, lost := none, none, none, none
@@ -180,7 +178,7 @@ func verdictSoFar(status *v1alpha1.ParkingSimulationStatus) string {
 	return string(status.Verdict)
 }
 
-// certainFailures returns the reasons for which a running simulation is already certain to fail.
+// certainFailures returns the reasons why a running simulation is already certain to fail.
 func certainFailures(status *v1alpha1.ParkingSimulationStatus) []string {
 	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionObjectivesMet)
 	if status.Verdict != "" || c == nil || c.Status != metav1.ConditionFalse {
@@ -189,7 +187,7 @@ func certainFailures(status *v1alpha1.ParkingSimulationStatus) []string {
 	return strings.Split(c.Message, "; ")
 }
 
-// show prints one simulation and, with --watch, prints it again after each change.
+// show prints a simulation. With --watch, it prints the simulation again after each change.
 func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusFlags) error {
 	sim, err := c.simulation(ctx, name)
 	if err != nil {
@@ -223,7 +221,7 @@ func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusF
 	return err
 }
 
-// errDeleted ends the watch of a simulation that was deleted.
+// errDeleted ends the watch of a simulation when the simulation is deleted.
 var errDeleted = errors.New("the simulation was deleted")
 
 // podsOf returns the pods of a simulation, sorted by name.
@@ -237,8 +235,8 @@ func (c *connection) podsOf(ctx context.Context, namespace, name string) ([]core
 	return list.Items, nil
 }
 
-// writeStatus writes the state of a simulation. podsErr is the error of listing its pods. If it is set,
-// writeStatus writes it in place of the pods.
+// writeStatus writes the state of a simulation. The parameter podsErr is the error of listing the pods. If it is not
+// nil, the error is shown in place of the pods.
 func writeStatus(out io.Writer, sim *v1alpha1.ParkingSimulation, pods []corev1.Pod, podsErr error) error {
 	w := newTable(out)
 	writeHead(w, sim)
@@ -285,8 +283,8 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// writeServers writes the servers that the spec names. It does not say whether they work, because conditions
-// do.
+// writeServers writes which servers the spec selects. It does not say whether they work, because the conditions say
+// so.
 func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nSERVER\tSOURCE\tSTATE\n")
 	for _, server := range []struct{ name, source, condition string }{
@@ -372,8 +370,8 @@ func writeLedger(w io.Writer, l *v1alpha1.LedgerStatus) {
 	fmt.Fprintf(w, "lost\t\t%s\n", lost)
 }
 
-// writeObjectives writes each objective and, if known, the measured value. The status has latencies only after
-// the simulation is complete.
+// writeObjectives writes each objective with the measured value, if this is known. The status does not contain
+// latencies until the simulation is complete.
 func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nOBJECTIVE\tBOUND\tMEASURED\n")
 	objectives, latency := &sim.Spec.Objectives, sim.Status.Latency

@@ -11,10 +11,10 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// fieldManager names the plugin as the owner of the fields that it changes.
+// fieldManager is the plugin's name in the managed fields of the objects that it changes.
 const fieldManager = "kubectl-parking"
 
-// suspendCommand returns the command pause if suspend is true, and the command resume otherwise.
+// suspendCommand returns the command "pause" if suspend is true, and the command "resume" otherwise.
 func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 	output := outputFlag{allowed: []string{outputName}}
 	cmd := &cobra.Command{
@@ -52,8 +52,8 @@ func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 	return cmd
 }
 
-// suspend sets spec.suspend of a simulation with a patch. A patch needs no right to read the simulation, and
-// does not conflict with other changes.
+// suspend sets spec.suspend of a simulation with a patch. A patch does not require permission to read the
+// simulation, and does not conflict with other changes.
 func (c *connection) suspend(ctx context.Context, name string, suspend bool) error {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Namespace, sim.Name = c.namespace, name

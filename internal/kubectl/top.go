@@ -33,18 +33,17 @@ rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]
 come from the status: rates are then means since the start, and P99 is known at the end only.`
 
 const (
-	// topInterval is the time between two updates on a terminal. topTimeout is the timeout for measuring one
+	// topInterval is the time between two updates of a terminal. topTimeout is the timeout for reading one
 	// simulation.
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
-	// topWindow is the latest period for which rates and latencies are shown. The row of its last second may
-	// still be incomplete.
+	// topWindow is how far back the rates and latencies reach that are shown. The newest row in this time may be
+	// incomplete.
 	topWindow = 10 * time.Second
-	// topConcurrency is the maximum number of simulations that are read concurrently.
+	// topConcurrency is the maximum number of simulations that are read at the same time.
 	topConcurrency = 8
 )
 
-// topFlags are the flags of the top command.
 type topFlags struct {
 	output        outputFlag
 	allNamespaces bool
@@ -77,7 +76,7 @@ func (p *Plugin) topCommand() *cobra.Command {
 	return cmd
 }
 
-// top prints the table once or, on a terminal, updates it until ctx ends.
+// top prints the table. On a terminal, it updates the table until ctx ends.
 func (p *Plugin) top(ctx context.Context, m *meter, f topFlags) error {
 	defer m.close()
 	if !f.output.isText() {
@@ -114,28 +113,29 @@ func (p *Plugin) top(ctx context.Context, m *meter, f topFlags) error {
 	}
 }
 
-// TopRow is the row of one simulation in the table of the top command. A nil pointer means that the value is
-// unknown.
+// TopRow is the row of one simulation in the table of the command "top". If a pointer is nil, the value is unknown.
 type TopRow struct {
 	Namespace  string `json:"namespace"`
 	Simulation string `json:"simulation"`
 	Status     string `json:"status"`
 	Entry      Rates  `json:"entry"`
 	Exit       Rates  `json:"exit"`
-	// EndToEndP99Seconds and ProcessingP99Seconds cover the last seconds, or the whole run if it is complete.
+	// EndToEndP99Seconds and ProcessingP99Seconds are about the last 10 seconds of a running simulation, or about
+	// all of a complete simulation.
 	EndToEndP99Seconds   *float64 `json:"endToEndP99Seconds"`
 	ProcessingP99Seconds *float64 `json:"processingP99Seconds"`
 	Backlog              *int64   `json:"backlog"`
 	Lost                 *int64   `json:"lost"`
 	// Verdict is PASS or FAIL. It is empty as long as both are possible.
 	Verdict string `json:"verdict"`
-	// Live means that the values come from a pod. Otherwise they come from the status.
+	// Live is true if the values come from a pod, and false if they come from the status.
 	Live bool `json:"live"`
 	// Note says why there is no live data of a running simulation.
 	Note string `json:"note,omitempty"`
 }
 
-// Rates are the achieved rate of publishing and the target rate of the schedule, in events per second.
+// Rates contains the rate at which events were published, and the target rate of the schedule. Both are in events
+// per second.
 type Rates struct {
 	Achieved *float64 `json:"achieved"`
 	Target   *float64 `json:"target"`
@@ -147,16 +147,16 @@ func (r Rates) String() string {
 	if r.Achieved != nil {
 		achieved = terminal.Rate(*r.Achieved)
 	}
-	if r.Target == nil { // nothing is due any more
+	if r.Target == nil { // no more events are due
 		return achieved
 	}
 	return achieved + " of " + terminal.Rate(*r.Target)
 }
 
-// meter measures simulations repeatedly. Between measurements, it keeps a tunnel to a pod of each.
+// meter measures simulations repeatedly. Between two measurements, it keeps a tunnel to one pod of each simulation.
 type meter struct {
 	c         *connection
-	name      string // of the only simulation, or "" for all
+	name      string // the simulation to measure; if "", all simulations are measured
 	namespace string // "" means all
 
 	mu      sync.Mutex
@@ -192,7 +192,7 @@ func (m *meter) measure(ctx context.Context) ([]TopRow, error) {
 			return nil
 		})
 	}
-	_ = work.Wait() // no function returns an error
+	_ = work.Wait() // always nil, because no function returns an error
 	return rows, nil
 }
 
@@ -214,8 +214,8 @@ func (m *meter) simulations(ctx context.Context) ([]v1alpha1.ParkingSimulation, 
 	return list.Items, nil
 }
 
-// measureOne measures one simulation. It reads live data from a pod if the simulation is running, and its
-// status otherwise.
+// measureOne measures one simulation. It reads live data from a pod if the simulation is running, and the status
+// otherwise.
 func (m *meter) measureOne(ctx context.Context, sim *v1alpha1.ParkingSimulation) TopRow {
 	row := rowOfStatus(sim)
 	if sim.Status.CompletionTime != nil || sim.Status.StartTime == nil || sim.DeletionTimestamp != nil {
@@ -230,7 +230,7 @@ func (m *meter) measureOne(ctx context.Context, sim *v1alpha1.ParkingSimulation)
 	return row
 }
 
-// sourceOf returns the source of a simulation, which is kept for later measurements.
+// sourceOf returns the source of a simulation, and keeps it for later measurements.
 func (m *meter) sourceOf(sim *v1alpha1.ParkingSimulation) *source {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -269,8 +269,8 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	return nil
 }
 
-// perSecond returns n per second of the time that the rows cover. It returns 0 if there are no rows, because
-// then nothing was published.
+// perSecond divides n by the time that the rows cover. If there are no rows, it returns 0, because nothing was
+// published.
 func perSecond(n int64, rows []timeline.Row) *float64 {
 	if len(rows) == 0 {
 		return new(0.0)
@@ -320,8 +320,8 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	return row
 }
 
-// missingEvents returns how many confirmed events have not taken effect. Indeterminate events, which took
-// effect without a recorded confirm, count on both sides.
+// missingEvents returns how many confirmed events have not taken effect. An event that took effect without a
+// recorded confirm also counts as confirmed here, so that it does not change the difference.
 func missingEvents(l *v1alpha1.LedgerStatus) int64 {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)
@@ -338,7 +338,7 @@ func p99Of(l *v1alpha1.LatencySummary) *float64 {
 	return new(d.Seconds())
 }
 
-// lines renders rows as a table, or says that there are none.
+// lines renders rows as a table. If there are no rows, it says so.
 func (m *meter) lines(rows []TopRow, f topFlags) []string {
 	if len(rows) == 0 {
 		return []string{noSimulations(m.namespace)}
@@ -346,7 +346,7 @@ func (m *meter) lines(rows []TopRow, f topFlags) []string {
 	return topLines(rows, f.allNamespaces)
 }
 
-// topLines renders rows as a table, with the notes below it.
+// topLines renders rows as a table, with their notes below it.
 func topLines(rows []TopRow, withNamespace bool) []string {
 	var b strings.Builder
 	w := newTable(&b)
@@ -371,7 +371,7 @@ func topLines(rows []TopRow, withNamespace bool) []string {
 			notes[fmt.Sprintf("%s/%s: no live data: %s", r.Namespace, r.Simulation, r.Note)] = true
 		}
 	}
-	_ = w.Flush() // a strings.Builder does not fail
+	_ = w.Flush() // writing to a strings.Builder never fails
 	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 	if len(notes) > 0 {
 		lines = append(lines, "")

@@ -26,7 +26,7 @@ func started() *v1alpha1.ParkingSimulation {
 	return sim
 }
 
-func TestTop_WithoutSimulations_NamesTheNamespace(t *testing.T) {
+func TestTop_NoSimulations_NamesTheNamespace(t *testing.T) {
 	t.Parallel()
 	m := newMeter(&connection{namespace: "nope"}, "", false)
 	if got := m.lines(nil, topFlags{}); len(got) != 1 || !strings.Contains(got[0], "in namespace nope") {
@@ -34,14 +34,14 @@ func TestTop_WithoutSimulations_NamesTheNamespace(t *testing.T) {
 	}
 }
 
-func TestMeasure_UsesTheLastSecondsOfTheTimeline(t *testing.T) {
+func TestMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 	t.Parallel()
 	var latency histogram.Histogram
 	latency.Observe(100 * time.Millisecond)
 	data := &liveData{state: view.State{Entry: view.Generator{Rate: 40}, Ledger: &ledger.Report{Outstanding: 7}, Queues: view.Queues{Ready: new(int64(3)), Retrying: new(int64(1))}}}
 	now := time.Now().Unix()
 	for ago := int64(60); ago > 0; ago-- {
-		published := int64(1000) // long ago
+		published := int64(1000) // published more than 10 s ago
 		if ago <= 10 {
 			published = 40
 		}
@@ -55,7 +55,7 @@ func TestMeasure_UsesTheLastSecondsOfTheTimeline(t *testing.T) {
 	if !row.Live || *row.Entry.Target != 40 || *row.Backlog != 7 || row.Verdict != "" {
 		t.Errorf("the row is %+v", row)
 	}
-	if rate := *row.Entry.Achieved; rate < 40 || rate > 140 { // the first second may be one of long ago
+	if rate := *row.Entry.Achieved; rate < 40 || rate > 140 { // the first row may be one from more than 10 s ago
 		t.Errorf("the rate of the entries is %v", rate)
 	}
 	if p99 := *row.EndToEndP99Seconds; p99 < 0.08 || p99 > 0.12 {
@@ -63,7 +63,7 @@ func TestMeasure_UsesTheLastSecondsOfTheTimeline(t *testing.T) {
 	}
 }
 
-func TestRowOfStatus(t *testing.T) {
+func TestRowOfStatus_ShowsRatesBacklogAndVerdict(t *testing.T) {
 	t.Parallel()
 	sim := started()
 	row := rowOfStatus(sim)
@@ -79,7 +79,7 @@ func TestRowOfStatus(t *testing.T) {
 	}
 }
 
-func TestTopLines(t *testing.T) {
+func TestTopLines_RenderATable(t *testing.T) {
 	t.Parallel()
 	row := rowOfStatus(started())
 	row.Note = "no processor runs"
@@ -94,7 +94,7 @@ parking/rush-hour: no live data: no processor runs`)
 	}
 }
 
-func TestAudit_RunningSimulation_HasLiveData(t *testing.T) {
+func TestAudit_RunningSimulation_UsesLiveData(t *testing.T) {
 	t.Parallel()
 	var latency histogram.Histogram
 	latency.Observe(100 * time.Millisecond)

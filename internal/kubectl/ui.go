@@ -25,10 +25,10 @@ simulation without processors is shown from its report.
 This needs the rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]},
 which the role parkingsimulation-ui-role has, and what parkingsimulation-viewer-role has.`
 
-// pageInterval is the time between two updates of the live page. The timeline has one row per second.
+// pageInterval is the time between two updates of the live page. It is 1 s, because the timeline has one row per
+// second.
 const pageInterval = time.Second
 
-// uiFlags are the flags of the ui command.
 type uiFlags struct {
 	port int
 	open bool
@@ -72,7 +72,7 @@ func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) 
 	if err := p.tryPage(ctx, live); err != nil {
 		return err
 	}
-	log := slog.New(slog.DiscardHandler) // the page itself says that its data is old
+	log := slog.New(slog.DiscardHandler) // no log is needed, because the page shows when its data is old
 	page := view.New(view.Config{Version: p.Version, Interval: pageInterval}, view.Dependencies{Source: live, Logger: log})
 	server, err := httpserver.Listen(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)), page, log)
 	if err != nil {
@@ -83,13 +83,13 @@ func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) 
 	if f.open {
 		go p.OpenPage(ctx, url)
 	}
-	context.AfterFunc(ctx, func() { page.Close(context.WithoutCancel(ctx)) }) // ends the streams of events
+	context.AfterFunc(ctx, func() { page.Close(context.WithoutCancel(ctx)) }) // ends the streams of server-sent events
 	return server.Serve(ctx)
 }
 
-// tryPage reads the state once. It returns an error if, for example, the user lacks a right or no pod serves
-// the page. A server of the simulation that is down is no error, because the user may want to watch its
-// recovery.
+// tryPage reads the state once. It returns an error if the page cannot work, for example because the user lacks a
+// permission or no pod serves the page. It returns no error if a server of the simulation is down, because the user
+// may want to watch the recovery.
 func (p *Plugin) tryPage(ctx context.Context, live *source) error {
 	_, err := live.State(ctx)
 	if answer, ok := errors.AsType[*answerError](err); ok {

@@ -11,18 +11,18 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// rewatchInterval is the delay before a new watch, after the API server has ended the previous one.
+// rewatchInterval is the delay before the next watch after the API server has ended a watch.
 const rewatchInterval = time.Second
 
-// watchSimulations calls show with each simulation of a namespace, and again after each change, until ctx ends
-// or show returns an error. If namespace is "", it watches all namespaces. If name is "", it watches all
-// simulations.
+// watchSimulations calls show with each simulation of a namespace, and again after each change of a simulation. It
+// returns when ctx ends or when show returns an error. If namespace is "", it watches all namespaces. If name is "",
+// it watches all simulations.
 func (c *connection) watchSimulations(ctx context.Context, namespace, name string, show func(sim *v1alpha1.ParkingSimulation, deleted bool) error) error {
 	options := []client.ListOption{client.InNamespace(namespace)}
 	if name != "" {
 		options = append(options, client.MatchingFields{"metadata.name": name})
 	}
-	shown := map[types.NamespacedName]string{} // resource versions: a new watch begins with objects that did not change
+	shown := map[types.NamespacedName]string{} // resource versions that were shown: a new watch begins with all objects, even unchanged ones
 	for {
 		events, err := c.Watch(ctx, &v1alpha1.ParkingSimulationList{}, options...)
 		switch {
@@ -34,7 +34,7 @@ func (c *connection) watchSimulations(ctx context.Context, namespace, name strin
 		err = forEach(events, func(e watch.Event) error {
 			sim, ok := e.Object.(*v1alpha1.ParkingSimulation)
 			if !ok {
-				return nil // the API server ends the watch with a status
+				return nil // a Status object, with which the API server ends the watch
 			}
 			key := client.ObjectKeyFromObject(sim)
 			if e.Type != watch.Deleted && shown[key] == sim.ResourceVersion {
@@ -54,7 +54,7 @@ func (c *connection) watchSimulations(ctx context.Context, namespace, name strin
 	}
 }
 
-// forEach calls handle with each event until the watch ends or handle returns an error.
+// forEach calls handle with each event. It returns when the watch ends or when handle returns an error.
 func forEach(events watch.Interface, handle func(watch.Event) error) error {
 	defer events.Stop()
 	for e := range events.ResultChan() {
