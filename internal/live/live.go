@@ -1,6 +1,6 @@
 // Package live reports the state of a running simulation whose components are separate processes. It reads
-// everything from the store, so any process that can reach the store can serve the live page with it. It
-// reports no final verdict, because only the operator knows when a simulation is complete. It reports failures
+// everything from the store. So any process that can reach the store can use this package to serve the live page. It
+// reports no final verdict, because only the operator knows when a simulation is complete. But it reports failures
 // that are already certain.
 package live
 
@@ -20,14 +20,15 @@ import (
 )
 
 const (
-	// settleTime is the age from which a row of the timeline is expected not to change any more. totalsAge is
-	// how long the sum of those rows is reused before all rows are read again: a process that could not reach
-	// the store writes its rows later.
+	// settleTime is the age after which a row of the timeline usually does not change any more. The sum of these
+	// older rows is cached. totalsAge is the time after which all rows are read again, because a process that could
+	// not reach the store writes its rows later.
 	settleTime = 2 * time.Minute
 	totalsAge  = time.Minute
-	// lagTime is the length of the latest interval in which the longest lag of the generators is looked for.
+	// lagTime is the length of the most recent interval. The reported lag of a generator is its longest lag in this
+	// interval.
 	lagTime = 5 * time.Second
-	// farFuture is added to the current time to read all rows, because the clocks of machines may differ.
+	// farFuture is added to the current time when all rows are read, because clocks of other machines may be ahead.
 	farFuture = time.Hour
 )
 
@@ -38,12 +39,12 @@ type Store interface {
 	PoolSize(ctx context.Context) (int64, error)
 }
 
-// Dependencies are what a Source works with. All are required.
+// Dependencies are the dependencies of a Source. All of them are required.
 type Dependencies struct {
 	Store Store
 	// Plan returns the current plan.
 	Plan func() *plan.Plan
-	// Depths returns the numbers of messages in the queues, or nil if they are unknown.
+	// Depths returns the numbers of messages in the queues, or nil if these numbers are unknown.
 	Depths func() *broker.Depths
 }
 
@@ -56,10 +57,10 @@ type Source struct {
 	totals  totals
 }
 
-// totals caches the sum of the rows that are older than settleTime.
+// totals caches the sum of those rows that are older than settleTime.
 type totals struct {
 	settled timeline.Row
-	// until is the Unix time at which the last summed row ends. readAt is when the rows were read.
+	// until is the end of the last row in the sum, in Unix time. readAt is when the rows were read.
 	until  int64
 	readAt time.Time
 }
@@ -74,8 +75,8 @@ func (s *Source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }
 
-// State implements view.Source. It audits the ledger. The first audit reads the whole ledger, and later ones
-// only what has changed.
+// State implements view.Source. It audits the ledger. The first audit reads the whole ledger. Later audits read only
+// what has changed.
 func (s *Source) State(ctx context.Context) (view.State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +120,7 @@ func (s *Source) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// verdictSoFar returns FAIL with the reasons if the simulation is already certain to fail.
+// verdictSoFar returns FAIL and the reasons if the simulation is already certain to fail.
 func verdictSoFar(account ledger.Report, p *plan.Plan, depths *broker.Depths) view.Verdict {
 	e := ledger.Evidence{Report: account, Objectives: p.Objectives, Running: true, InFlight: ledger.Unknown}
 	if depths != nil {
@@ -132,8 +133,8 @@ func verdictSoFar(account ledger.Report, p *plan.Plan, depths *broker.Depths) vi
 	return v
 }
 
-// readTimeline returns the rows younger than settleTime. It reads the older ones only if their cached sum is
-// too old.
+// readTimeline returns the rows that are younger than settleTime. It reads the older rows only if their cached sum
+// has become too old.
 func (s *Source) readTimeline(ctx context.Context, now time.Time) (recent []timeline.Row, err error) {
 	if now.Sub(s.totals.readAt) < totalsAge {
 		rows, err := s.deps.Store.ReadTimeline(ctx, time.Unix(s.totals.until, 0), now.Add(farFuture))
@@ -149,7 +150,7 @@ func (s *Source) readTimeline(ctx context.Context, now time.Time) (recent []time
 	return recent, nil
 }
 
-// rowsSince returns the rows that begin at or after a Unix time.
+// rowsSince returns the rows that begin at the given Unix time or later.
 func rowsSince(second int64, rows []timeline.Row) []timeline.Row {
 	for i := range rows {
 		if rows[i].Second >= second {
@@ -159,11 +160,11 @@ func rowsSince(second int64, rows []timeline.Row) []timeline.Row {
 	return nil
 }
 
-// clock says how far a simulation is in its schedules.
+// clock says how far the schedules of a simulation have progressed.
 type clock struct {
-	elapsed time.Duration // since the start, at most the duration; 0 before the start
-	runs    bool          // events are due
-	over    bool          // the duration is over
+	elapsed time.Duration // time since the start, at most the duration of the simulation; 0 before the start
+	runs    bool          // the generators publish events
+	over    bool          // the duration of the simulation is over
 }
 
 func clockOf(p *plan.Plan, now time.Time) clock {
@@ -178,7 +179,8 @@ func clockOf(p *plan.Plan, now time.Time) clock {
 	return c
 }
 
-// rate returns the rate of a schedule at a time since the start, in events per second.
+// rate returns the current rate of a schedule in events per second. The parameter after is how long after the start
+// of the simulation the schedule begins.
 func (c clock) rate(s plan.Schedule, after time.Duration) float64 {
 	if !c.runs {
 		return 0

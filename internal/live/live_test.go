@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// site is a simulation whose state is in a memory store.
+// site is a simulation whose state is in a store in memory.
 type site struct {
 	store  *memory.Store
 	plan   *plan.Plan
@@ -35,7 +35,7 @@ func newSite(ago time.Duration) *site {
 	return s
 }
 
-// append adds a row of a process that begins the given time ago.
+// append adds a row of a process to the timeline. The row begins the given time ago.
 func (s *site) append(t *testing.T, process string, ago time.Duration, row timeline.Row) {
 	t.Helper()
 	row.Second = time.Now().Add(-ago).Unix()
@@ -59,7 +59,7 @@ func TestState_SumsTheTimelineOfAllProcesses(t *testing.T) {
 	s.append(t, "a", 8*time.Minute, timeline.Row{Entry: timeline.Events{Due: 100, Published: 90, Missed: 10}})
 	s.append(t, "a", time.Second, timeline.Row{Entry: timeline.Events{Due: 20, Published: 20, Lag: time.Second}})
 	s.append(t, "b", time.Second, timeline.Row{Exit: timeline.Events{Due: 10, Published: 8, Starved: 2}})
-	for range 2 { // the second time, the settled rows are not read again
+	for range 2 { // the second call uses the cached sum of the older rows
 		got := s.state(t)
 		if got.Entry.Due != 120 || got.Entry.Published != 110 || got.Entry.Missed != 10 || got.Entry.LagSeconds != 1 {
 			t.Errorf("the entries are %+v", got.Entry)
@@ -117,14 +117,14 @@ func TestState_ReportsCertainFailures(t *testing.T) {
 	}
 }
 
-// unavailable is a store that does not answer.
+// unavailable is a store that does not respond.
 type unavailable struct{ Store }
 
 func (unavailable) Counts(context.Context) (store.Counts, error) {
 	return store.Counts{}, store.ErrUnavailable
 }
 
-func TestState_FailsWhenTheStoreIsUnavailable(t *testing.T) {
+func TestState_StoreUnavailable_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	source := New(Dependencies{Store: unavailable{}})
 	if _, err := source.State(t.Context()); !errors.Is(err, store.ErrUnavailable) {
