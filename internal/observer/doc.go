@@ -1,10 +1,10 @@
-// Package observer reads the state of simulations that is too slow to read in a reconcile: the ledgers,
-// timelines and queues on their servers, and the number of summaries in their summary APIs.
+// Package observer reads those parts of a simulation's state that are too slow to read in a reconcile: the ledger,
+// the timeline and the queues on its servers, and the number of summaries in its summary API.
 //
-// An Observer tracks simulations. Its goroutines poll each of them, keep the latest Observation in memory, and
-// send an update when an observation brings news. It does not decide anything: conditions and verdicts are
-// computed elsewhere.
+// An Observer tracks simulations. Its goroutines poll each simulation and keep the latest Observation in memory. If
+// an observation differs from the one before, they send an update. The observer does not decide anything: conditions
+// and verdicts are computed elsewhere.
 //
-// A simulation is at rest when its generators have stopped and no event is in flight. Only then can a final
-// audit tell lost events from delayed ones.
+// A simulation is at rest when its generators have stopped and all of its events are processed. Only then can a
+// final audit tell lost events from delayed events.
 package observer

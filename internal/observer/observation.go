@@ -14,38 +14,39 @@ import (
 )
 
 const (
-	// restObservations is how many consecutive observations must be equal to show that a simulation is at rest.
-	// If events are missing, missingObservations are needed, because a processor may hold them while it waits
-	// for a server.
+	// restObservations is how many consecutive observations must be equal before the simulation is considered to be
+	// at rest, which means that all of its events are processed. If events are missing, missingObservations must be
+	// equal, because a processor may hold these events while it waits for a server.
 	restObservations    = 2
 	missingObservations = 5
-	// concludeAttempts is how often the observer tries to read a complete timeline and the summary API for the
-	// final audit. Processors store their last measurements within a second, and the summary API may be
+	// concludeAttempts is how often the observer tries to read all data for the final audit. An attempt can fail
+	// because processors store their last measurements up to one second later, or because the summary API is
 	// restarting. After the last attempt, the audit says which data are missing.
 	concludeAttempts = 5
-	// giveUpObservations is the minimum number of observations before the observer stops waiting for rest.
-	// Without it, a simulation that came to rest while the operator was not running would count as late.
+	// giveUpObservations is how many observations are made after the generators have stopped, even if the deadline
+	// has passed. Without this minimum, a simulation whose last event was processed while the operator was not
+	// running would count as too late.
 	giveUpObservations = missingObservations + concludeAttempts
 )
 
-// Observation is the state of a simulation and its servers at one instant.
+// Observation is the state of a simulation and of its servers at one point in time.
 type Observation struct {
 	At     time.Time
 	Report ledger.Report
 	Depths broker.Depths
-	// DeadReasons counts the reasons for which messages were dead-lettered.
+	// DeadReasons contains the reasons why messages were dead-lettered, with the number of messages for each reason.
 	DeadReasons []broker.ReasonCount
-	// StoreErr and BrokerErr are the errors of reading the servers. If one is set, the fields above are
-	// incomplete.
+	// StoreErr is the error of reading Redis, and BrokerErr is the error of reading RabbitMQ. If one of them is set,
+	// the fields above are incomplete.
 	StoreErr, BrokerErr error
-	// Timeline holds the measurements so far. It is nil if it was not requested in the target, or could not be
+	// Timeline contains the measurements so far. It is nil if the target does not request it, or if it could not be
 	// read.
 	Timeline []timeline.Row
-	// Rest is the result of the final audit. It is nil until the simulation is at rest.
+	// Rest is the result of the final audit. It is nil until the final audit has been made.
 	Rest *Rest
 }
 
-// Err returns the first error because of which the observation is incomplete, or nil.
+// Err returns the first error that makes the observation incomplete. It returns nil if the observation is complete.
 func (o *Observation) Err() error {
 	if o.StoreErr != nil {
 		return o.StoreErr
@@ -56,17 +57,17 @@ func (o *Observation) Err() error {
 // Rest is the result of the final audit of a simulation.
 type Rest struct {
 	Report ledger.Report
-	// Err is the error of reading the ledger. If it is set, Report is unknown.
+	// Err is the error of reading the ledger. If it is set, Report is not valid.
 	Err error
-	// TimedOut means that the simulation was not at rest by the deadline.
+	// TimedOut means that the deadline passed before it was certain that all events were processed.
 	TimedOut  bool
 	Latencies ledger.Latencies
-	// Summaries is the number of summaries in the summary API. It is nil if the operator does not run the
-	// summary API.
+	// Summaries is the number of summaries in the summary API. It is nil if the operator does not run the summary
+	// API.
 	Summaries *ledger.SummaryCount
-	// Timeline holds the measurements of the whole run. It is empty if it could not be read.
+	// Timeline contains the measurements of the whole simulation. It is empty if it could not be read.
 	Timeline []timeline.Row
-	// BrokerVersion and StoreVersion are the names and versions of the servers, or "" if they are unknown.
+	// BrokerVersion and StoreVersion are the names and versions of the servers. They are "" if they are unknown.
 	BrokerVersion, StoreVersion string
 }
 
@@ -75,41 +76,42 @@ func (r *Rest) isComplete() bool {
 	return r.Latencies.Err == nil && r.Latencies.Unmeasured == 0 && (r.Summaries == nil || r.Summaries.Err == nil)
 }
 
-// simulation is a simulation that the Observer tracks.
+// simulation is a simulation that an Observer tracks.
 type simulation struct {
 	target Target
-	// The Observer's mutex guards the next three fields.
+	// The Observer's mutex guards the following three fields.
 	draining *Draining
 	latest   *Observation
 	timeline []timeline.Row
 
-	// Only the worker that handles the simulation's key uses the fields below.
+	// Only the worker that is handling the simulation uses the fields below.
 
-	// broker and store are nil until they have been opened. auditor and reader are nil as long as store is nil.
+	// broker and store are nil until they have been opened. auditor and reader are nil until store has been opened.
 	broker  broker.Broker
 	store   store.Store
 	auditor *ledger.Auditor
 	reader  *ledger.TimelineReader
 	// failures counts consecutive observations with an error.
 	failures int
-	// unchanged counts consecutive observations with empty queues and the same report. last is that report.
+	// unchanged counts consecutive observations in which the queues were empty and the report was equal. last is the
+	// report of the latest observation.
 	unchanged int
 	last      ledger.Report
 	// drained counts consecutive observations since the generators have stopped.
 	drained int
-	// attempts counts the attempts to make the final audit.
+	// attempts counts how often the final audit was tried.
 	attempts int
 	letters  deadLetters
 }
 
-// deadLetters caches the result of the last read of the dead-letter queue.
+// deadLetters is the result of the last read of the dead-letter queue.
 type deadLetters struct {
 	at      time.Time
 	count   int64
 	reasons []broker.ReasonCount
 }
 
-// open opens those clients of the simulation's servers that are not open yet.
+// open opens the clients of the simulation's servers if they are not open yet.
 func (s *simulation) open(servers Servers) (brokerErr, storeErr error) {
 	if s.broker == nil {
 		opened, err := servers.OpenBroker(s.target.Plan, s.target.Broker)
@@ -140,11 +142,12 @@ func (s *simulation) close() error {
 	return errors.Join(errs...)
 }
 
-// observe reads the ledger and the queues. If the simulation is at rest, it also makes the final audit.
+// observe reads the ledger and the queues. If all events of the simulation are processed, it also makes the final
+// audit.
 func (o *Observer) observe(ctx context.Context, s *simulation, draining *Draining) *Observation {
 	now := &Observation{At: time.Now()}
 	defer func() { s.countFailure(now) }()
-	// Read both servers even if one fails, because each of them has its own condition.
+	// Read both servers, even if one of them fails, because each has its own condition.
 	now.BrokerErr, now.StoreErr = s.open(o.servers)
 	if s.store != nil {
 		now.Report, now.StoreErr = within(ctx, func(ctx context.Context) (ledger.Report, error) {
@@ -152,7 +155,7 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 		})
 	}
 	if s.store != nil && now.StoreErr == nil && s.target.Timeline {
-		now.Timeline, _ = within(ctx, s.reader.Read) // without it, the accounts of faults stay as they were
+		now.Timeline, _ = within(ctx, s.reader.Read) // if it fails, the known effects of faults do not change
 	}
 	if s.broker != nil {
 		now.Depths, now.BrokerErr = within(ctx, s.broker.Depths)
@@ -187,9 +190,9 @@ func within[T any](ctx context.Context, read func(context.Context) (T, error)) (
 	return read(ctx)
 }
 
-// readDeadLetters returns the reasons for which messages were dead-lettered. It reads the dead-letter queue
-// only if its length has changed, and at most once per updateInterval. If it cannot read the queue, it returns
-// the reasons that it read last.
+// readDeadLetters returns the reasons why messages were dead-lettered. It reads the dead-letter queue only if its
+// length has changed, and at most once per updateInterval. Otherwise, or if the queue cannot be read, it returns the
+// reasons from the last read.
 func (s *simulation) readDeadLetters(ctx context.Context, now *Observation) []broker.ReasonCount {
 	isDue := now.Rest != nil || now.At.Sub(s.letters.at) >= updateInterval
 	if dead := now.Depths.Dead; dead != s.letters.count && isDue {
@@ -211,14 +214,14 @@ func (s *simulation) countFailure(now *Observation) {
 	s.failures++
 }
 
-// isEmpty reports whether no event is known to be in flight. Empty queues are not enough: processors hold
-// messages whose summaries wait for the summary API.
+// isEmpty reports whether all events seem to be processed. Empty queues alone do not show this, because processors
+// may hold messages whose summaries wait for the summary API.
 func isEmpty(o *Observation) bool {
 	held := o.Report.Outbox > 0 && o.Report.Outstanding > 0
 	return o.Depths.Ready+o.Depths.Retry == 0 && !held
 }
 
-// needed returns how many consecutive observations must be equal to show that a simulation is at rest.
+// needed returns how many consecutive observations must be equal before the simulation is considered to be at rest.
 func needed(r ledger.Report) int {
 	if r.Outstanding > 0 {
 		return missingObservations
@@ -226,9 +229,9 @@ func needed(r ledger.Report) int {
 	return restObservations
 }
 
-// conclude makes the final audit. It reads the timeline and the summary API, and then the whole ledger again:
-// at rest, a confirmed event without an effect is lost. If data are missing, it leaves Rest unset so that the
-// next observation tries again, up to concludeAttempts times.
+// conclude makes the final audit when the simulation is at rest. First it reads the timeline and the summary API.
+// Then it reads the whole ledger again. Now every confirmed event that has not taken effect counts as lost. If data
+// are missing, conclude does not set now.Rest, and the next observation tries again, up to concludeAttempts times.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := o.measure(ctx, s, now, draining)
@@ -245,7 +248,7 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 	o.describe(ctx, s, rest)
 }
 
-// giveUp makes the final audit without rest if the deadline has passed.
+// giveUp makes the final audit if the deadline has passed, although events may still be processed.
 func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, draining *Draining) {
 	if draining == nil || draining.Deadline.IsZero() || now.At.Before(draining.Deadline) || s.drained < giveUpObservations {
 		return

@@ -20,25 +20,25 @@ import (
 )
 
 const (
-	// pollInterval is the time between two observations of a simulation. The observer notices the failure and
-	// the recovery of a server within that time.
+	// pollInterval is the time between two observations of a simulation. It limits how long the observer needs to
+	// notice that a server fails or recovers.
 	pollInterval = 5 * time.Second
-	// drainInterval is the time between two observations of a simulation whose generators have stopped.
+	// drainInterval is the time between two observations of a simulation after its generators have stopped.
 	drainInterval = 2 * time.Second
-	// updateInterval is the minimum time between two updates if only counters have changed. It limits how often
-	// a status is written.
+	// updateInterval is the minimum time between two updates if only numbers have changed. It limits how often the
+	// status is written.
 	updateInterval = 15 * time.Second
 	// readTimeout is the timeout of a request to a server.
 	readTimeout = 8 * time.Second
-	// failureDelay is added to the interval for each consecutive failure after the first, up to maxInterval.
-	// Otherwise, simulations whose servers do not answer would occupy the workers.
+	// failureDelay is added to the interval for each consecutive failure after the first one. The interval is at
+	// most maxInterval. Without this delay, simulations whose servers do not respond would keep the workers busy.
 	failureDelay = 5 * time.Second
 	maxInterval  = 30 * time.Second
-	// workers is the number of simulations that are observed concurrently.
+	// workers is the number of simulations that are observed at the same time.
 	workers = 16
 )
 
-// Servers opens clients of a simulation's servers. A client connects when it is first used.
+// Servers opens clients of a simulation's servers. A client connects when it is used for the first time.
 type Servers interface {
 	OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error)
 	OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error)
@@ -50,23 +50,23 @@ type Dependencies struct {
 	Summaries SummaryCounter
 }
 
-// Target says how to reach and observe a simulation.
+// Target says how to reach the servers of a simulation, and what to observe.
 type Target struct {
-	// Plan identifies the simulation's queues and store keys. Its schedule is not used.
+	// Plan identifies the simulation's queues and keys. The schedules in the plan are not used.
 	Plan *plan.Plan
-	// Broker and Store are the bindings of RabbitMQ and Redis.
+	// Broker is the binding of RabbitMQ. Store is the binding of Redis.
 	Broker, Store binding.Binding
-	// Timeline requests that each observation includes the timeline.
+	// Timeline requests that each observation contains the timeline.
 	Timeline bool
 }
 
-// Draining describes a simulation whose generators have stopped and whose remaining events are being processed.
+// Draining describes a simulation whose generators have stopped, and whose remaining events are being processed.
 type Draining struct {
-	// SummariesPod is the IP address of the pod of the summary API. It is "" if the operator does not run the
-	// summary API.
+	// SummariesPod is the IP address of the summary API's pod. It is "" if the operator does not run the summary
+	// API.
 	SummariesPod string
-	// Deadline is when the observer stops waiting for rest. It then makes the final audit with the data that it
-	// has.
+	// Deadline is when the observer stops waiting for the remaining events. Then it makes the final audit with the
+	// data that it has.
 	Deadline time.Time
 }
 
@@ -79,12 +79,12 @@ type Observer struct {
 
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
-	// replaced holds simulations that are no longer tracked, or whose target has changed, and whose connections
-	// may be open. The worker that next handles the key closes them.
+	// replaced contains simulations that are no longer tracked, or whose target has changed, as long as their
+	// connections may be open. A worker closes these connections when it next handles the same key.
 	replaced map[types.NamespacedName][]*simulation
 }
 
-// New returns an Observer. Start and Track must be called before it observes anything.
+// New returns an Observer. It observes nothing until Start and Track are called.
 func New(d Dependencies) *Observer {
 	return &Observer{
 		servers:   d.Servers,
@@ -96,9 +96,9 @@ func New(d Dependencies) *Observer {
 	}
 }
 
-// Track starts the observation of a simulation, or changes its target. If the target changes, the observer
-// opens new connections. draining is nil until the generators have stopped. After that, the observer waits
-// until the simulation is at rest and makes the final audit.
+// Track starts the observation of a simulation, or changes its target. If the target changes, the observer opens new
+// connections. The parameter draining must be nil until the generators have stopped. After that, the observer waits
+// until all events are processed, and makes the final audit.
 func (o *Observer) Track(key types.NamespacedName, target Target, draining *Draining) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -128,7 +128,8 @@ func (o *Observer) Untrack(key types.NamespacedName) {
 	}
 }
 
-// Latest returns the observation for which the latest update was sent. It returns nil before the first one.
+// Latest returns the observation for which the latest update was sent. It returns nil if no update has been sent
+// yet.
 func (o *Observer) Latest(key types.NamespacedName) *Observation {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -138,8 +139,8 @@ func (o *Observer) Latest(key types.NamespacedName) *Observation {
 	return nil
 }
 
-// Timeline returns the timeline as it was last read, which may be newer than the latest update. It returns nil
-// if the timeline was not requested in the target.
+// Timeline returns the timeline from the last read, which may be newer than the latest update. It returns nil if the
+// target does not request the timeline.
 func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -149,12 +150,12 @@ func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	return nil
 }
 
-// Updates returns a channel that receives the key of a simulation each time an observation brings news. The
-// caller must receive from it while Start runs.
+// Updates returns a channel that receives the key of a simulation whenever its observation has changed. The caller
+// must receive from the channel while Start is running.
 func (o *Observer) Updates() <-chan event.TypedGenericEvent[types.NamespacedName] { return o.updates }
 
-// NeedLeaderElection returns true, because observations serve to write the status, and only the leader writes
-// it.
+// NeedLeaderElection returns true, because observations are needed only to write the status, which only the leader
+// does.
 func (o *Observer) NeedLeaderElection() bool { return true }
 
 // Start observes the tracked simulations until ctx ends.
@@ -171,7 +172,7 @@ func (o *Observer) Start(ctx context.Context) error {
 	return o.closeAll()
 }
 
-// next handles one key of the queue. It returns false if the queue is shut down.
+// next handles the next key in the queue. It returns false if the queue has been shut down.
 func (o *Observer) next(ctx context.Context) bool {
 	key, shutdown := o.queue.Get()
 	if shutdown {
@@ -180,7 +181,7 @@ func (o *Observer) next(ctx context.Context) bool {
 	defer o.queue.Done(key)
 	s, draining, replaced := o.current(key)
 	for _, old := range replaced {
-		_ = old.close() // its server may no longer exist
+		_ = old.close() // fails if the server no longer exists
 	}
 	if s == nil {
 		return true
@@ -193,8 +194,8 @@ func (o *Observer) next(ctx context.Context) bool {
 	return true
 }
 
-// current returns the simulation to observe, and those whose connections must be closed. The simulation is nil
-// if it is no longer tracked.
+// current returns the simulation to observe, or nil if it is no longer tracked. It also returns the replaced
+// simulations whose connections must be closed.
 func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Draining, replaced []*simulation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -206,21 +207,21 @@ func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *D
 	return s, draining, replaced
 }
 
-// interval returns the time until the next observation. Random jitter spreads the observations of many
-// simulations over time.
+// interval returns the time until the next observation. Random jitter spreads the observations of many simulations
+// over time.
 func interval(draining bool, failures int) time.Duration {
 	next := pollInterval
 	if draining {
 		next = drainInterval
 	}
-	if failures > 1 { // a single failure is often over at once
+	if failures > 1 { // do not delay after a single failure, which often does not last
 		next = min(next+time.Duration(failures-1)*failureDelay, maxInterval)
 	}
 	return next + rand.N(next/10)
 }
 
-// isNews reports whether an observation differs enough from the latest one to send an update. If so, it becomes
-// the latest one.
+// isNews reports whether an observation differs enough from the latest one to send an update. If it does, isNews
+// stores it as the latest one.
 func (o *Observer) isNews(s *simulation, now *Observation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

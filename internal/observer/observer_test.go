@@ -17,7 +17,7 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// fakeServers opens memory brokers and stores that can fail, and counts the open ones.
+// fakeServers opens brokers and stores in memory. It can make them fail, and it counts how many of them are open.
 type fakeServers struct {
 	mu                  sync.Mutex
 	brokerErr, storeErr error
@@ -51,7 +51,7 @@ func (f *fakeServers) CountSummaries(_ context.Context, ip string) (int64, error
 }
 
 type fakeBroker struct {
-	broker.Broker // nil: the observer uses only the methods below
+	broker.Broker // nil, because the observer calls only the methods that are overridden
 
 	servers *fakeServers
 }
@@ -100,7 +100,7 @@ func target() Target {
 	return Target{Plan: &plan.Plan{Simulation: "default.sim", Partitions: 1}}
 }
 
-// observed runs a test with an Observer in the fake time of package synctest.
+// observed runs a test with an Observer, in the fake time of package synctest.
 func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -120,7 +120,7 @@ func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)
 	})
 }
 
-// next waits for an update. It returns the latest observation, and how long the update took.
+// next waits for an update. It returns the latest observation, and the time until the update.
 func next(t *testing.T, o *Observer) (*Observation, time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -135,7 +135,7 @@ func next(t *testing.T, o *Observer) (*Observation, time.Duration) {
 	return o.Latest(key), time.Since(began)
 }
 
-func TestObserver_SendsAnUpdateOnlyIfTheObservationChanged(t *testing.T) {
+func TestObserver_SendsAnUpdateOnlyIfTheObservationHasChanged(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		o.Track(key, target(), nil)
@@ -180,7 +180,7 @@ func TestObserver_ServerFails_SendsAnUpdateAtOnce(t *testing.T) {
 	})
 }
 
-func TestObserver_AtRest_MakesTheFinalAudit(t *testing.T) {
+func TestObserver_AllEventsProcessed_MakesTheFinalAudit(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		f.set(func(f *fakeServers) { f.depths.Ready = 3 })
@@ -199,11 +199,11 @@ func TestObserver_AtRest_MakesTheFinalAudit(t *testing.T) {
 	})
 }
 
-func TestObserver_DeadlinePasses_MakesTheFinalAuditWithoutRest(t *testing.T) {
+func TestObserver_DeadlinePasses_MakesTheFinalAudit(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fail    func(*fakeServers)
-		ledgers bool // the ledger is read
+		ledgers bool // the ledger can be read
 	}{
 		"a message that stays in its queue": {func(f *fakeServers) { f.depths.Ready = 1 }, true},
 		"a broker that does not answer":     {func(f *fakeServers) { f.brokerErr = errors.New("refused") }, true},
@@ -230,10 +230,10 @@ func TestObserver_DeadlinePasses_MakesTheFinalAuditWithoutRest(t *testing.T) {
 	}
 }
 
-func TestObserver_DeadlineHasPassed_FirstLooksForRest(t *testing.T) {
+func TestObserver_DeadlineAlreadyPassed_FirstChecksWhetherEventsRemain(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, _ *fakeServers) {
-		o.Track(key, target(), &Draining{Deadline: time.Now().Add(-time.Hour)}) // the operator was not running
+		o.Track(key, target(), &Draining{Deadline: time.Now().Add(-time.Hour)}) // passed while the operator was not running
 		for o.Latest(key) == nil || o.Latest(key).Rest == nil {
 			next(t, o)
 		}
@@ -243,7 +243,7 @@ func TestObserver_DeadlineHasPassed_FirstLooksForRest(t *testing.T) {
 	})
 }
 
-func TestObserver_TargetChanges_ReopensClients(t *testing.T) {
+func TestObserver_TargetChanges_OpensNewClients(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		o.Track(key, target(), nil)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// SummaryCounter asks the summary API in a pod for its number of summaries.
+// SummaryCounter asks the summary API in a pod how many summaries it has stored.
 type SummaryCounter interface {
 	CountSummaries(ctx context.Context, ip string) (int64, error)
 }
@@ -30,7 +30,7 @@ type HTTPCounter struct {
 	port   int
 }
 
-// NewHTTPCounter returns a counter for pods that listen at the given port. It uses no proxy and follows no
+// NewHTTPCounter returns an HTTPCounter for pods that listen on the given port. It uses no proxy and follows no
 // redirects.
 func NewHTTPCounter(port int) *HTTPCounter {
 	return &HTTPCounter{port: port, client: &http.Client{

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// pod starts an HTTP server at its own loopback IP address, as if it were a pod, and returns the address.
+// pod starts an HTTP server that takes the place of a pod, at its own loopback IP address. It returns the address.
 func pod(t *testing.T, handler http.Handler) string {
 	t.Helper()
 	for host := 2; host < 250; host++ {
