@@ -30,8 +30,8 @@ type adapters struct {
 	brokerFlag, storeFlag string
 }
 
-// openPlanAdapters opens the adapters for a plan file. The plan must refer to servers. openPlanAdapters does not
-// connect to them.
+// openPlanAdapters opens the adapters for the servers that a plan file refers to. It does not connect to the
+// servers.
 func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	if err := wiring.RequireServers(p); err != nil {
 		return adapters{}, badInput(err)
@@ -39,8 +39,8 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, "rabbitmq", "redis")
 }
 
-// openAdapters opens the adapters for the servers that flags select. If no flag selects a server, the adapter works
-// in memory. openAdapters does not connect to servers.
+// openAdapters opens adapters for the servers that flags select. If no flag selects RabbitMQ or Redis, its adapter
+// works in memory. openAdapters does not connect to servers.
 func openAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), flagOf(p.Redis, flagRedis, flagRedisSecret))
 }

@@ -43,8 +43,8 @@ const auditExamples = `  # Audit a simulation in a cluster, through forwarded po
   # Audit a simulation after 'parking simulate --keep', by the name that it printed
   parking audit -f rush-hour.yaml --simulation default.rush-hour-4f7k2a --redis-uri redis://127.0.0.1:6379`
 
-// observationInterval is the time between two reads of the ledger. If the numbers do not change in this time, the
-// simulation is considered to have stopped.
+// observationInterval is the time between two reads of the ledger. If the ledger has changed in this time, the
+// simulation is running.
 const observationInterval = time.Second
 
 type auditFlags struct {
@@ -80,7 +80,7 @@ type auditResult struct {
 	Ledger     ledger.Report `json:"ledger"`
 	// LatencySeconds contains the latencies, computed from the recorded timeline.
 	LatencySeconds report.Latencies `json:"latencySeconds"`
-	// Running is true if the ledger changed during the audit.
+	// Running is true if the ledger changed during the audit, so that the simulation must be running.
 	Running bool `json:"running"`
 	// Notes list what the audit could not check.
 	Notes []string `json:"notes,omitempty"`

@@ -43,7 +43,7 @@ type exitHook struct {
 	do func()
 }
 
-// set replaces the function. If do is nil, nothing is called.
+// set sets the function to call before a second signal ends the process. If do is nil, no function is called.
 func (h *exitHook) set(do func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -65,8 +65,8 @@ const (
 	completionName = "kubectl_complete-parking"
 )
 
-// rootFor returns the root command. It is the command of the kubectl plugin if the binary is called by the plugin's
-// name, and the command parking otherwise.
+// rootFor returns the root command. If the binary is called by the name of the plugin, it is the command of the
+// kubectl plugin. Otherwise it is the command parking.
 func (c *cli) rootFor() *cobra.Command {
 	if c.isPlugin() {
 		if plugin := c.pluginCommand(); plugin != nil {
@@ -130,7 +130,7 @@ func (e *runError) Error() string { return e.err.Error() }
 
 func (e *runError) Unwrap() error { return e.err }
 
-// errVerdict is returned by a command that has already printed the verdict FAIL. It makes the exit code 1.
+// errVerdict is the error of a command that has already printed the verdict FAIL. It makes the exit code 1.
 var errVerdict = errors.New("the verdict is FAIL")
 
 // badInput marks an error as one that the user can fix. The cause is on the command line, in the environment, in a
@@ -142,7 +142,8 @@ func badInput(err error) error {
 	return &runError{err: err, badInput: true}
 }
 
-// runs adapts f to cobra. If an error of f is not marked as bad input, runs marks it as a failure.
+// runs returns a function for cobra that calls f. If the error of f is not marked as bad input, it marks the error
+// as a failure.
 func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		err := f(cmd.Context())

@@ -33,7 +33,7 @@ const compareExamples = `  # Compare last week's run with today's, and tolerate 
   # Write a page with the charts of both runs
   parking compare before.json after.json -o html --output-file diff.html`
 
-// errRegression is returned by a command that has already printed a comparison in which the second report is worse.
+// errRegression is the error of a command that has already printed a comparison in which the second report is worse.
 // It makes the exit code 1.
 var errRegression = errors.New("a metric or a check is worse in the second report")
 
@@ -129,8 +129,8 @@ func comparisonTable(r *report.Comparison) []string {
 	return append(lines, "")
 }
 
-// aligned renders rows as aligned columns. The columns from 1 to numbers-1 contain numbers, so they are aligned to
-// the right. All other columns are aligned to the left.
+// aligned renders rows as columns that are aligned. The columns with the indexes from 1 to numbers-1 contain numbers
+// and are aligned to the right. All other columns contain text and are aligned to the left.
 func aligned(rows [][]string, numbers int) []string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -153,8 +153,8 @@ func aligned(rows [][]string, numbers int) []string {
 	return lines
 }
 
-// thresholdFlags is a flag value. It maps the name of a metric to the relative change that is tolerated. The flag
-// can be repeated.
+// thresholdFlags is a flag value. For each metric, it contains the relative change that is tolerated. The flag can
+// be repeated.
 type thresholdFlags map[string]float64
 
 // String implements pflag.Value.

@@ -68,14 +68,14 @@ func jsonFields(path string, t reflect.Type) (fields []string) {
 	return fields
 }
 
-// recordingRegistry is a Prometheus registry that also records the names of the registered metrics.
+// recordingRegistry is a Prometheus registry that also keeps a list of the names of all registered metrics.
 type recordingRegistry struct {
 	*prometheus.Registry
 
 	described []string
 }
 
-// Register records the names of a collector and registers it.
+// Register registers a collector and adds the names of its metrics to the list.
 func (s *recordingRegistry) Register(c prometheus.Collector) error {
 	descriptions := make(chan *prometheus.Desc, 100)
 	c.Describe(descriptions)
@@ -176,7 +176,7 @@ func operatorMetrics(t *testing.T) []string {
 	return lines
 }
 
-// checkSection compares the text between two marker comments of a document with want. With the flag -update, it
+// checkSection checks that the text between two marker comments of a document equals want. With the flag -update, it
 // replaces the text by want.
 func checkSection(t *testing.T, path, name, want string) {
 	t.Helper()

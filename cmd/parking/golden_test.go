@@ -209,7 +209,7 @@ func TestProgressLine_MatchesGoldenFile(t *testing.T) {
 	golden(t, "progress-line.txt", strings.Join(lines, "\n")+"\n")
 }
 
-func TestRates_AreMeansOverTwoSeconds(t *testing.T) {
+func TestWindowRates_AreMeansOverTwoSeconds(t *testing.T) {
 	t.Parallel()
 	var w window
 	at := func(seconds float64, published int64) {

@@ -164,7 +164,7 @@ func TestProcess_InvalidURIInPlan_NamesTheFile(t *testing.T) {
 	}
 }
 
-// closedPort returns an address at which no process listens.
+// closedPort returns an address on which no process listens.
 func closedPort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -54,7 +54,8 @@ func (c *cli) pluginCommand() *cobra.Command {
 	return root
 }
 
-// pluginError marks an error of the kubectl plugin either as bad input or as a failure.
+// pluginError marks an error of the kubectl plugin either as bad input or as a failure, which have different exit
+// codes.
 func pluginError(err error) error {
 	var input *kubectl.InputError
 	var marked *runError

@@ -75,8 +75,9 @@ func TestKubectl_CompletesCommandLines(t *testing.T) {
 	}
 }
 
-// users is an API server with a complete simulation, a running simulation, and three users. The user ann has the
-// viewer role. The user ben has the viewer role and may also forward ports. The user eve has no permissions.
+// users is an API server with two simulations and three users. One simulation is complete, the other one is running.
+// The user ann has the viewer role. The user ben has the viewer role and may also forward ports. The user eve has no
+// permissions.
 type users struct {
 	*apiserver.Cluster
 

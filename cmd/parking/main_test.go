@@ -23,8 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// asParking is an environment variable. If it is set, the test binary behaves as the program parking. So tests can
-// run the program in a separate process, with the race detector if it is enabled.
+// asParking is an environment variable. If it is set, the test binary behaves like the program parking. This allows
+// tests to run the program in a separate process, with the race detector if it is enabled.
 const asParking = "PARKING_TEST_AS_PARKING"
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -88,7 +88,7 @@ func command(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, binary(t), args...)
 }
 
-// running is a process that is still running, and its output so far.
+// running is a process that has not ended yet, with its output so far.
 type running struct {
 	cmd            *exec.Cmd
 	stdout, stderr bytes.Buffer

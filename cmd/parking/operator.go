@@ -105,8 +105,8 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods, which network policies let in")
 }
 
-// ownImage returns the image that was released together with this binary. If the binary is not a release, it returns
-// the latest image.
+// ownImage returns the container image of the release that this binary belongs to. If the binary does not belong to
+// a release, it returns the latest image.
 func ownImage() string {
 	const repository = "ghcr.io/parking-operator/parking-operator"
 	if v := currentBuild().version; regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(v) {
@@ -184,8 +184,8 @@ const leaderElectionID = "operator.simulation.parking.dev"
 
 // These are the times for leader election.
 //
-// A leader exits if it cannot renew its Lease within renewDeadline. The deadline must be longer than an overload or
-// a restart of the API server.
+// A leader exits if it cannot renew its Lease within renewDeadline. This time must be long enough for the API server
+// to restart or to recover from an overload.
 //
 // When an operator stops normally, it releases its Lease at once. Another operator has to wait for leaseDuration
 // only if the leader's node fails.

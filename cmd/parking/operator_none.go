@@ -4,8 +4,8 @@ package main
 
 import "github.com/spf13/cobra"
 
-// operatorCommands returns no commands: this file is compiled into builds without the operator. These builds are
-// much faster, because they do not need the Kubernetes libraries.
+// operatorCommands returns no commands, because this file is compiled only into builds without the operator. These
+// builds are much faster, because they do not need the Kubernetes libraries.
 func (c *cli) operatorCommands() []*cobra.Command { return nil }
 
 // pluginCommand returns nil, because builds without the operator have no kubectl plugin either.

@@ -40,7 +40,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// lot is an API server without nodes. The tests run the operator in a separate process.
+// lot is an API server without nodes, with an operator that runs in a separate process.
 type lot struct {
 	*apiserver.Cluster
 

@@ -50,9 +50,8 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// agree checks that a figure is the same in the JSON report and in all other formats. The parameter column is
-	// the position of the figure in its row of the terminal table and of the Markdown table, counted from the row's
-	// name.
+	// agree checks that a figure is the same in all formats of the report. The parameter column says where the
+	// figure is in its row of the terminal table and of the Markdown table, counted from the name of the row.
 	agree := func(key, want string, format func(float64) string, row string, column int) {
 		t.Helper()
 		number, err := strconv.ParseFloat(properties[key], 64)

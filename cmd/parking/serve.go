@@ -87,8 +87,8 @@ const closingTime = 5 * time.Second
 // workTime is the part of the grace period that remains for finishing work.
 func (f *serviceFlags) workTime() time.Duration { return f.grace - min(f.grace/5, closingTime) }
 
-// gcPercent lets the heap grow to five times its live size, which is a few megabytes. With the default of two times,
-// garbage collection takes a tenth of the CPU time at high rates.
+// gcPercent lets the heap grow to five times its live size, which is a few megabytes. By default, the heap may only
+// double, and garbage collection takes a tenth of the CPU time at high rates.
 const gcPercent = 400
 
 // setGCPercent applies gcPercent, unless the environment variable GOGC is set.

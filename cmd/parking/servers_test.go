@@ -585,7 +585,8 @@ func (s *processes) write(t *testing.T) {
 	}
 }
 
-// metric returns the value of a metric of a process. It adds the series whose text contains the given labels.
+// metric returns the sum of all series of a metric whose text contains the given labels. It reads the metrics of a
+// process.
 func metric(ctx context.Context, t *testing.T, p *stack.Process, name, labels string) float64 {
 	t.Helper()
 	page, err := get(ctx, p.URL("/metrics"))
@@ -669,7 +670,7 @@ func TestProcess_IdleWhileRedisIsDown_LogsTheOutage(t *testing.T) {
 	terminate(ctx, t, idle)
 }
 
-func TestProcess_SIGTERM_SettlesAllDeliveries(t *testing.T) {
+func TestProcess_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()

@@ -53,7 +53,7 @@ func (s *session) exposeAdapters(d *simulate.Dependencies, t *simulate.Targets) 
 	}
 }
 
-// refusal returns the reason why no fault can be injected into a server that was selected by a flag.
+// refusal returns the reason why faults cannot be injected into a server that was selected by a flag.
 func refusal(flag string) string {
 	return fmt.Sprintf("a fault cannot target an external server, and %s selects one: remove the fault, or run with --servers private", flag)
 }

@@ -119,7 +119,7 @@ func (s *session) declare(ctx context.Context) error {
 		err = badInput(err)
 	}
 	left := s.purge(ctx)
-	// A user who has permission neither to declare nor to delete queues cannot run the purge. In this case no queue
+	// If the user has permission neither to declare nor to delete queues, the purge fails too. But then no queue
 	// exists, so there is nothing to report.
 	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
 		return err
@@ -153,7 +153,7 @@ func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log
 	return nil
 }
 
-// describe returns pairs of a label and a value, such as an address. The command prints them at the start.
+// describe returns labels with their values, such as addresses. The command prints them at the start.
 func (s *session) describe() [][2]string {
 	lines := [][2]string{
 		{"broker", s.adapters.broker.Address},
@@ -272,15 +272,15 @@ func (s *session) close(log *slog.Logger) {
 	}
 }
 
-// summaries is where summaries are sent: a summary service in this process, or an external API.
+// summaries is the destination of summaries. It is either a summary service in this process or an external API.
 type summaries struct {
 	poster processor.Poster
-	// held counts the summaries that are stored in this process. It is nil if the summaries are sent to an external
-	// API.
+	// held returns the number of summaries that are stored in this process. It is nil if the summaries are sent to
+	// an external API.
 	held func(context.Context) (int64, error)
 	// routes are the HTTP routes of the summary service. There are no routes for an external API.
 	routes []httpserver.Route
-	// where describes where summaries are sent. The command prints it.
+	// where is the text with which the command shows the destination of summaries.
 	where string
 	// discard deletes temporary files. It can be called at any time, and more than once.
 	discard func()

@@ -21,7 +21,7 @@ import (
 // calm is a spec with low rates.
 const calm = "{entry: {rate: 40}, exit: {rate: 40, matchPercent: 50, minStay: 1s}}"
 
-// busy is a spec with such high rates that events of every kind of outcome occur within seconds.
+// busy is a spec with high rates, so that events of every kind of outcome occur within seconds.
 const busy = "{entry: {rate: 800}, exit: {rate: 700, matchPercent: 50, minStay: 100ms}, rabbitmq: {partitions: 2}}"
 
 func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
@@ -100,7 +100,7 @@ func TestSimulate_MissedObjective_Fails(t *testing.T) {
 	}
 }
 
-func TestSimulate_OneSignal_EndsWithAVerdict(t *testing.T) {
+func TestSimulate_FirstSignal_EndsWithAVerdict(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -265,7 +265,7 @@ func TestSimulate_DrainTimeout_VerdictCountsUnprocessedEvents(t *testing.T) {
 	}
 }
 
-func TestSimulate_SummariesDB_KeepsSummariesAfterTheProcess(t *testing.T) {
+func TestSimulate_SummariesDB_KeepsSummariesForTheNextProcess(t *testing.T) {
 	t.Parallel()
 	db := t.TempDir() + "/summaries.db"
 	var matched int64
@@ -313,7 +313,7 @@ func TestSimulate_ManifestOnStdin_IsRead(t *testing.T) {
 	}
 }
 
-// eventually calls f until it returns no error. It fails the test if ctx ends before.
+// eventually calls f until f returns no error. It fails the test if ctx ends earlier.
 func eventually(ctx context.Context, t *testing.T, what string, f func() error) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)

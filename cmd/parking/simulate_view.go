@@ -120,14 +120,14 @@ func (w *window) add(p simulate.Progress) {
 func entriesOf(p simulate.Progress) generator.Stats { return p.Entries }
 func exitsOf(p simulate.Progress) generator.Stats   { return p.Exits }
 
-// rates are in events per second. The field target is the scheduled rate. The field now is the rate at which events
-// were published.
+// rates are rates in events per second: target is the scheduled rate, and now is the rate at which events were
+// published.
 type rates struct {
 	target, now float64
 }
 
-// rates returns the means of the scheduled and of the actual rate. Both are means over the same window, so they can
-// be compared even while the rate changes.
+// rates returns the mean of the scheduled rate and the mean of the actual rate. Both are computed over the same
+// window, so they can be compared even while the rate changes.
 func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	first, last := w.seen[0], w.seen[len(w.seen)-1]
 	elapsed := last.At.Sub(first.At).Seconds()
@@ -248,7 +248,7 @@ func (s snapshot) outcomes(p terminal.Palette, columns int) []string {
 	})
 }
 
-// unknown is shown instead of a number that a server did not report.
+// unknown is the text that is shown if a server did not report a number.
 const unknown = "unknown"
 
 // outcome returns the number of entries and exits that ended with the given outcome.
@@ -296,8 +296,7 @@ func (s snapshot) latencies(p terminal.Palette, columns int) []string {
 	}
 }
 
-// measured formats a figure of a latency distribution, such as a percentile. If no latency was measured, it returns
-// a text that says so.
+// measured formats a percentile or a mean of latencies. If no latency was measured, it returns a text that says so.
 func measured(of histogram.Snapshot, figure time.Duration) string {
 	if of.Count() == 0 {
 		return report.Unmeasured

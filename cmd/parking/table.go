@@ -101,8 +101,8 @@ const (
 	bothSides              = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
-// ledger adds the counters of published events and of events that took effect, side by side. If the store has lost
-// data, the counters are incomplete, so it adds nothing.
+// ledger adds a table with the numbers of published events and of events that took effect, side by side. If the
+// store has lost data, these numbers are incomplete, so it adds nothing.
 func (t *table) ledger(r ledger.Report) {
 	if !r.DataKept() {
 		return
@@ -121,7 +121,8 @@ func (t *table) ledger(r ledger.Report) {
 	t.lost(r)
 }
 
-// equation adds both sides of an equation between counters of the ledger. It marks whether they are equal.
+// equation adds both sides of an equation that must hold between numbers of the ledger. It marks whether they are
+// equal.
 func (t *table) equation(e report.Equation) {
 	mark := t.palette.Good("✓")
 	switch {
