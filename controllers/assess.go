@@ -90,7 +90,7 @@ func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.
 	return failure, nil
 }
 
-// component is a component with its name for messages.
+// component is a generator or processor with its name in singular and plural, for messages.
 type component struct {
 	component        resources.Component
 	singular, plural string
@@ -105,8 +105,8 @@ func ownComponents() []component {
 	}
 }
 
-// assessParts examines the servers, the summary API, the workloads and the monitoring objects as far as the objects
-// in the cluster show. It also writes the fields of the scale subresource.
+// assessParts examines the servers, the summary API, the workloads and the monitoring objects. It uses only objects
+// in the cluster. It also writes the status fields that the scale subresource reads.
 func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	s.findings.suspended = s.sim.Spec.Suspend
 	s.findings.complete = s.isComplete()
@@ -153,8 +153,9 @@ func (s *scope) running() string {
 	return "Running: " + strings.Join(parts, ", ")
 }
 
-// assessServer returns the state of RabbitMQ or Redis, based on its pods or on its Secret. When a simulation is
-// complete, the operator no longer observes external servers, so their conditions do not change.
+// assessServer returns the state of RabbitMQ or Redis, based on the server's pods or on its Secret. After a
+// simulation is complete, the operator no longer observes external servers, so their conditions do not change any
+// more.
 func (s *scope) assessServer(server server, c resources.Component) finding {
 	switch {
 	case server.finding.state != unchecked:
@@ -180,7 +181,7 @@ func (s *scope) assessSummaryAPI() finding {
 	return found(ready, reasonExternal, "Processors post summaries to the URL in spec.summaryAPI.url")
 }
 
-// monitoringFinding returns which monitoring objects exist, for the condition about monitoring.
+// monitoringFinding returns the state of the monitoring objects: it says which of them exist.
 func monitoringFinding(spec v1alpha1.MonitoringSpec, s served) finding {
 	monitors, rules := s[resources.ServiceMonitorKind()], s[resources.PrometheusRuleKind()]
 	var created, missing []string

@@ -22,8 +22,8 @@ type server struct {
 	// name is "RabbitMQ" or "Redis".
 	name    string
 	managed bool
-	// origin says where the binding (address and credentials) comes from: a Secret or a RabbitmqCluster. Messages
-	// contain it.
+	// origin is the object that the binding (address and credentials) comes from: a Secret or a RabbitmqCluster. It
+	// is used in messages.
 	origin string
 	// data is the data of the Secret with the binding, including the password. It is nil if the Secret has not been
 	// read.
@@ -47,7 +47,7 @@ type credentialsSecret struct {
 	finding finding
 }
 
-// secretKeys says in messages which keys a Secret with a binding must have.
+// secretKeys is the part of a message that says which keys a Secret with a binding must have.
 const secretKeys = "uri, or host, port, username and password; and ca.crt for TLS"
 
 // resolveBindings determines the bindings (addresses and credentials) of RabbitMQ and Redis, and the credentials of
@@ -169,8 +169,8 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 func (s *scope) isDenied() bool { return s.broker.denied || s.store.denied || s.summaryAPI.denied }
 
 // ensureCredentials generates passwords for managed servers without a password, and credentials for the agents if
-// they have none. The operator stores them in Secrets of the simulation, and reads these Secrets in later
-// reconciles.
+// they have none. The operator stores these passwords and credentials in Secrets of the simulation, and reads the
+// Secrets in later reconciles.
 func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	var broker, store map[string][]byte
 	if s.broker.managed {

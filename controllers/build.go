@@ -106,8 +106,8 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	return err
 }
 
-// isNotServed reports whether an error means that the API server does not serve a kind. The reason is that the
-// kind's CRD was deleted or is not established yet.
+// isNotServed reports whether an error means that the API server does not serve a kind. This happens if the kind's
+// CRD was deleted or is not established yet.
 func isNotServed(err error) bool {
 	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource")
 }

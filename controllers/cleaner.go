@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// cleanup is the input of a cleanup: the plan of a simulation, and the bindings of its external servers. If a
-// binding is nil, nothing is removed from that server.
+// cleanup contains what is needed to remove a simulation's queues and keys: its plan, and the bindings of its
+// external servers. If a binding is nil, nothing is removed from this server.
 type cleanup struct {
 	plan          *plan.Plan
 	broker, store *binding.Binding
@@ -38,8 +38,8 @@ type cleanupResult struct {
 // done reports whether all queues and keys have been removed.
 func (r cleanupResult) done() bool { return !r.running && r.queues == nil && r.keys == nil }
 
-// bindings are the bindings of a simulation's external servers. A binding is nil if the operator manages the server
-// or if the binding is unknown.
+// bindings contains the addresses and credentials of a simulation's external servers. A field is nil if the operator
+// itself manages the server, or if the address is unknown.
 type bindings struct{ broker, store *binding.Binding }
 
 // Cleaner removes queues and keys of deleted simulations from external servers. It works in the background. When an
@@ -103,8 +103,8 @@ func (c *Cleaner) remember(key client.ObjectKey, broker, store server) {
 	c.known[key] = known
 }
 
-// remember returns the binding to store: the current binding if it is known, otherwise the binding that is already
-// stored. It returns nil if the simulation may no longer use the server.
+// remember returns the binding to store. It is the current binding if this is known, otherwise the binding that is
+// already stored. It is nil if the simulation may no longer use the server.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:
@@ -129,8 +129,8 @@ func (c *Cleaner) evict(key client.ObjectKey) {
 	delete(c.known, key)
 }
 
-// attempt returns the result of the latest attempt to clean up. It starts another attempt if there was none, or if
-// the latest one failed and attemptInterval has passed.
+// attempt returns the result of the latest attempt to clean up. It starts a new attempt if there was none before, or
+// if the latest one failed and attemptInterval has passed since then.
 func (c *Cleaner) attempt(key client.ObjectKey, job cleanup) cleanupResult {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -23,9 +23,9 @@ import (
 // same annotation.
 const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 
-// clusterServer determines the binding of a RabbitmqCluster, which combines the Secret of the cluster's default user
-// with the TLS settings in the cluster's spec. The operator copies the binding to a Secret of the simulation,
-// because pods cannot mount Secrets of other namespaces.
+// clusterServer determines the binding (address and credentials) of a RabbitmqCluster. The binding combines the
+// Secret of the cluster's default user with the TLS settings in the cluster's spec. The operator copies the binding
+// to a Secret of the simulation, because pods cannot mount Secrets of other namespaces.
 func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
 	ref := s.sim.Spec.RabbitMQ.ClusterRef
 	key := client.ObjectKey{Namespace: orElse(ref.Namespace, s.key.Namespace), Name: ref.Name}

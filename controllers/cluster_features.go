@@ -14,17 +14,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// clusterFeatures caches which features the cluster has. It is safe for concurrent use. Reconciles that need the
-// same answer at the same time send the same query, because no lock is held during a query. So a slow API server
-// does not make reconciles wait for each other.
+// clusterFeatures caches which features the cluster has. It is safe for concurrent use. No lock is held during a
+// query, so a slow API server does not make reconciles wait for each other. Several reconciles may therefore send
+// the same query at the same time.
 type clusterFeatures struct {
-	// userIDs points to whether the cluster assigns user IDs to namespaces. It is nil if this is unknown.
+	// userIDs says whether the cluster assigns user IDs to namespaces. It is nil if this is not known yet.
 	userIDs atomic.Pointer[bool]
-	// histograms points to whether ServiceMonitors support native histograms. It is nil if this is unknown.
+	// histograms says whether ServiceMonitors support native histograms. It is nil if this is not known yet.
 	histograms atomic.Pointer[nativeHistograms]
 }
 
-// nativeHistograms is a cached answer to the question whether ServiceMonitors support native histograms.
+// nativeHistograms is a cached result. It says whether ServiceMonitors support native histograms.
 type nativeHistograms struct {
 	supported bool
 	// expires is when the ServiceMonitor CRD must be read again. The CRD changes when the Prometheus Operator is
@@ -46,8 +46,8 @@ func (r *Reconciler) addClusterFeatures(ctx context.Context, input *resources.In
 	return err
 }
 
-// clusterAssignsUserIDs reports whether the cluster assigns user IDs to namespaces, as OpenShift does. It recognizes
-// OpenShift by the kind SecurityContextConstraints, which the API server then serves.
+// clusterAssignsUserIDs reports whether the cluster assigns user IDs to namespaces, as OpenShift does. A cluster
+// counts as OpenShift if its API server serves the kind SecurityContextConstraints.
 func (r *Reconciler) clusterAssignsUserIDs() (bool, error) {
 	if known := r.features.userIDs.Load(); known != nil {
 		return *known, nil

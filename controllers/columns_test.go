@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/discovery"
 )
 
-func TestColumns_ShowRatesPodsAndLedger(t *testing.T) {
+func TestPrinterColumns_ShowRatesPodsAndLedger(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("shown", nil)

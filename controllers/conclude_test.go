@@ -15,7 +15,7 @@ import (
 
 // After the drain timeout, the simulation still waits for the observer, but only for giveUpTime. Then the verdict is
 // given without an observation.
-func TestConclude_WithoutAudit_WaitsUntilGiveUpTime(t *testing.T) {
+func TestConclude_NoObservation_WaitsUntilGiveUpTime(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	const duration, drain = 10 * time.Minute, 2 * time.Minute

@@ -45,8 +45,8 @@ func conditionsOf(f findings) []metav1.Condition {
 	return append(all, summarize(f)...)
 }
 
-// statusOf returns the status of a condition. It is True if the part works. It is Unknown if the condition depends
-// on a measurement that has no result yet. Otherwise it is False.
+// statusOf returns the status of a condition. It is True if the part of the simulation works. It is Unknown if the
+// condition depends on a measurement that has no result yet. Otherwise it is False.
 func statusOf(kind string, f finding) metav1.ConditionStatus {
 	measured := kind == v1alpha1.ConditionLedgerReadable || kind == v1alpha1.ConditionObjectivesMet
 	switch {
@@ -84,9 +84,9 @@ func seeCondition(f finding, source string) finding {
 	return found(f.state, f.reason, "Not ready: see condition %s", source)
 }
 
-// worst returns the worst finding, which determines whether the simulation is ready. It also returns the condition
-// that shows the same message, or "" if there is none. If the simulation is complete, only the spec and the objects
-// count.
+// worst returns the finding with the worst state, which determines whether the simulation is ready. It also returns
+// the condition that shows the same message, or "" if there is none. If the simulation is complete, only the
+// findings about the spec and the objects count.
 func (f *findings) worst() (worst finding, condition string) {
 	candidates := []part{{"", f.spec}, {"", f.objects}}
 	if !f.complete {

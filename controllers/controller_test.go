@@ -276,7 +276,7 @@ func TestReconcile_DurationEnds_CompletesTheSimulation(t *testing.T) {
 	}
 }
 
-func TestReconcile_Complete_WritesAReportAndKeepsIt(t *testing.T) {
+func TestReconcile_CompleteSimulation_WritesAReportAndKeepsIt(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("done", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -311,7 +311,8 @@ func TestReconcile_Complete_WritesAReportAndKeepsIt(t *testing.T) {
 	if !strings.Contains(text, "TOKEN") || strings.Contains(text, "hush") {
 		t.Errorf("the report holds the value of an environment variable, or no manifest:\n%s", text)
 	}
-	// An edit of the spec causes another reconcile, which prunes objects. It must not prune the report.
+	// The edit of the spec causes another reconcile, which deletes objects that are no longer desired. The report
+	// must remain.
 	c.Edit(sim, func() { sim.Spec.Duration = v1alpha1.NewDuration(time.Hour) })
 	c.AwaitEvent(sim, "EditIgnored", "has no effect")
 	c.Exists(&corev1.ConfigMap{}, sim.Status.Report)

@@ -49,8 +49,8 @@ func newCRDWatcher(r *Reconciler, mgr ctrl.Manager, referenced cache.Cache, owne
 	}
 }
 
-// handler returns an event handler for CustomResourceDefinitions. It passes changes of those that define optional
-// kinds to Start.
+// handler returns an event handler for CustomResourceDefinitions. If a definition defines an optional kind, the
+// handler passes its creation or deletion to Start.
 func (w *crdWatcher) handler() handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
 	type object = *metav1.PartialObjectMetadata
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -147,7 +147,8 @@ func (w *crdWatcher) unwatch(ctx context.Context, c crdChange) {
 	w.record(ctx, c)
 }
 
-// record records whether a kind is served. If this has changed, it causes a reconcile of every simulation.
+// record stores whether the API server serves a kind. If this has changed, it causes a reconcile of every
+// simulation.
 func (w *crdWatcher) record(ctx context.Context, c crdChange) {
 	if !w.reconciler.kinds.set(c.kind, c.exists) {
 		return

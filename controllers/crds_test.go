@@ -118,7 +118,7 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-// rabbitmqCluster is the kind RabbitmqCluster of the RabbitMQ Cluster Operator.
+// rabbitmqCluster returns the kind RabbitmqCluster of the RabbitMQ Cluster Operator.
 func rabbitmqCluster() schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: "rabbitmq.com", Version: "v1beta1", Kind: "RabbitmqCluster"}
 }

@@ -29,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
-// cluster is an API server, and an operator that watches only the namespace of one test.
+// cluster is an API server with an operator. The operator watches only the namespace of one test.
 type cluster struct {
 	*apiserver.Cluster
 
@@ -120,7 +120,7 @@ func (w *writeCounter) drain() []string {
 type reconcileCounter struct {
 	slog.Handler
 
-	// calls is shared with the handlers that WithAttrs and WithGroup return.
+	// calls is the number of counted reconciles. It is shared with the handlers that WithAttrs and WithGroup return.
 	calls *atomic.Int64
 }
 

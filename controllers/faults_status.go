@@ -16,8 +16,8 @@ const (
 	maxFaultMessage = 1024
 )
 
-// faultsStatus converts the measured effects of faults to the form that the status has. It returns nil if no fault
-// was scheduled.
+// faultsStatus converts the measured effects of faults to the form that they have in the status. It returns nil if
+// the list is empty.
 func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
 	if len(accounts) == 0 {
 		return nil
@@ -53,8 +53,8 @@ func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
 	return status
 }
 
-// resultStatus converts a result to the form that the status has. A result sums up all faults with the same target
-// and action.
+// resultStatus converts a result to the form that it has in the status. A result sums up all faults with the same
+// target and action.
 func resultStatus(r *fault.Result) v1alpha1.FaultResult {
 	status := v1alpha1.FaultResult{
 		Target: v1alpha1.FaultTarget(r.Target), Action: v1alpha1.FaultAction(r.Action),

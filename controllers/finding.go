@@ -44,11 +44,12 @@ type findings struct {
 	ledger        finding
 	completion    finding
 	objectives    finding
-	// running says which components are running. It is the message of a simulation that is ready.
+	// running is a text that says which components are running. It is the message for a simulation that is ready.
 	running string
 	// notes are warnings about a valid spec.
 	notes []string
-	// suspended and complete are true if no generators run for this reason.
+	// suspended is true if no generators run because the simulation is suspended. complete is true if none run
+	// because it is complete.
 	suspended, complete bool
 }
 

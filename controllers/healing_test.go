@@ -83,7 +83,7 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 				c.isRestored(child)
 			}
 		}
-		// If this label is missing, the operator's cache does not contain the object.
+		// The operator's cache contains only objects with this label.
 		if !c.edit(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
 			t.Errorf("the labels of %s cannot be edited", child.what)
 		}
@@ -145,7 +145,7 @@ func (c *cluster) edit(child child, l leaf) bool {
 	return err == nil
 }
 
-// isRestored waits until the object has all its fields again.
+// isRestored waits until the operator has restored all fields of the object that it owns.
 func (c *cluster) isRestored(child child) {
 	c.T.Helper()
 	live, want := child.DeepCopy(), values(child.Unstructured)
@@ -335,7 +335,7 @@ func TestSyncMounts_PlanOrSecretChanges_AnnotatesRunningPods(t *testing.T) {
 	}
 }
 
-// annotated waits until the annotation with the hash of a pod's mounts has changed.
+// annotated waits until the operator has changed the annotation that contains the hash of a pod's mounted files.
 func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	c.T.Helper()
 	var now string

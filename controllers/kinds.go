@@ -37,8 +37,8 @@ type childKind struct {
 	crd string
 }
 
-// childKinds lists the kinds of objects that simulations own. It must list every kind that internal/resources
-// builds, because the operator caches, watches and prunes only listed kinds.
+// childKinds lists the kinds of objects that simulations own. It must contain every kind of object that package
+// resources builds, because the operator caches, watches and prunes only the kinds in this list.
 func childKinds() []childKind {
 	return []childKind{
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceAccountList{} },

@@ -173,8 +173,8 @@ func namespaces(names []string) map[string]cache.Config {
 	return configs
 }
 
-// reduceToName reduces an object that simulations refer to to its name and resource version. The operator reads the
-// content from the API server when needed.
+// reduceToName removes everything but the name and the resource version from an object to which simulations refer.
+// The operator reads the content from the API server when needed.
 func reduceToName(object any) (any, error) {
 	switch o := object.(type) {
 	case *metav1.PartialObjectMetadata:

@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// observe makes the observer watch the simulation's servers, and examines its latest observation. It stops this when
-// the simulation is complete.
+// observe makes the observer track the simulation's servers, and examines the latest observation. Once the
+// simulation is complete, it makes the observer stop.
 func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	if s.isComplete() {
 		r.observer.Untrack(s.key)
@@ -78,7 +78,8 @@ func (s *scope) assessObservation() {
 	}
 }
 
-// foreseen returns whether the verdict of a running simulation can still be PASS, for the condition ObjectivesMet.
+// foreseen returns the state for the condition ObjectivesMet of a running simulation: it says whether the verdict
+// can still be PASS.
 func foreseen(e ledger.Evidence) finding {
 	if reasons := ledger.CertainFailures(e); len(reasons) > 0 {
 		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(reasons), "; "))
@@ -86,12 +87,12 @@ func foreseen(e ledger.Evidence) finding {
 	return verdictPending()
 }
 
-// verdictPending is used for the condition ObjectivesMet while the verdict can still be PASS.
+// verdictPending is the state for the condition ObjectivesMet while the verdict can still be PASS.
 func verdictPending() finding {
 	return found(progressing, reasonNotComplete, "The verdict follows when the simulation is complete")
 }
 
-// ledgerStatus converts the ledger in an observation to the form that the status has.
+// ledgerStatus converts the ledger in an observation to the form that it has in the status.
 func ledgerStatus(now *observer.Observation) *v1alpha1.LedgerStatus {
 	at := metav1.NewTime(now.At.Truncate(time.Second)) // times in the status have a precision of seconds
 	l := now.Report

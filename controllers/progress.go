@@ -125,8 +125,8 @@ func (s *scope) overMessage() string {
 	return "The duration is over"
 }
 
-// wakeAtDeadline requests a reconcile for the moment when the drain timeout expires. It requests another reconcile
-// for the moment when giveUpTime has passed after that.
+// wakeAtDeadline requests two reconciles: one when the drain timeout expires, and one when giveUpTime has passed
+// after that.
 func (s *scope) wakeAtDeadline() {
 	deadline, ok := s.drainDeadline()
 	if !ok || s.isComplete() {
@@ -187,8 +187,8 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 // rateInterval is how often the status shows new rates while the scheduled rate is changing.
 const rateInterval = 15 * time.Second
 
-// setTargetRates writes the scheduled rates at this moment to the status. As long as they can change, it requests
-// another reconcile.
+// setTargetRates writes the current scheduled rates to the status. As long as the rates can still change, it
+// requests another reconcile.
 func (s *scope) setTargetRates() {
 	rates := &v1alpha1.TargetRates{}
 	s.sim.Status.TargetRates = rates

@@ -95,8 +95,8 @@ func NewReconciler(o Options, d Dependencies) *Reconciler {
 	}
 }
 
-// errHalt ends a reconcile early, but is not an error. The findings contain the reason. A change of the objects that
-// are involved will cause the next reconcile.
+// errHalt ends a reconcile early without reporting an error. The findings say why. The next reconcile follows when
+// one of the objects involved changes.
 var errHalt = errors.New("the reconcile cannot continue")
 
 // phase is one step of a reconcile.

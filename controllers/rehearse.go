@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// rehearse starts the injection of faults into the simulation, and reads the journal of the injected faults. If the
-// faults are removed from the spec, the journal remains.
+// rehearse makes the operator inject the faults of the simulation, and reads the records of the injected faults. If
+// the faults are removed from the spec, their records remain.
 func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	_, hasRecords := s.children[faultsKey(s)]
 	start := s.sim.Status.StartTime
@@ -42,8 +42,8 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 // accountInterval is the interval of reconciles while a simulation has not yet recovered from all of its faults.
 const accountInterval = 5 * time.Second
 
-// accountsSoFar returns the effect of each fault and the recovery from it, as far as they are known while the
-// simulation is running.
+// accountsSoFar returns, for each fault, its effect so far and whether the simulation has recovered from it. It is
+// used before the simulation is complete.
 func (s *scope) accountsSoFar() []fault.Account {
 	end, ends := endOf(s.sim)
 	if !ends {
@@ -65,8 +65,8 @@ func (s *scope) faultsEnded() bool {
 	return true
 }
 
-// accounts returns the effect of each fault and the recovery from it, when the simulation is about to become
-// complete.
+// accounts returns, for each fault, its effect and whether the simulation has recovered from it. It is used when the
+// simulation becomes complete.
 func (s *scope) accounts() []fault.Account {
 	rest := s.observation.Rest
 	run := fault.Run{Rows: rest.Timeline, Ended: true}
@@ -99,5 +99,5 @@ func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation
 	}
 }
 
-// faultsKey returns the key of the ConfigMap with the journal of faults.
+// faultsKey returns the key of the ConfigMap with the records of injected faults.
 func faultsKey(s *scope) childKey { return childKey{"ConfigMap", resources.FaultsName(s.sim)} }

@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// rehearse runs a simulation with one fault until its generators have stopped.
+// rehearse creates a simulation with one fault and waits until its generators have stopped.
 func (c *cluster) rehearse(name string, f v1alpha1.Fault, prepare func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	c.T.Helper()
 	f.At = v1alpha1.NewDuration(time.Second)
@@ -84,8 +84,9 @@ func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 	c.Exists(pod, pod.Name)
 }
 
-// measured returns a timeline from 30 s before a fault to 5 min after it. For the duration slow after the fault,
-// latencies are high, and the generators are behind their schedule by the duration lag.
+// measured returns a timeline from 30 s before a fault to 5 min after it. After the fault, the latencies are high
+// and the generators are late. The parameter slow says for how long, and the parameter lag says how late the
+// generators are.
 func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
 	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {
@@ -106,8 +107,8 @@ func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	return rows
 }
 
-// runs creates a simulation that lasts an hour and has one fault. The target of the fault is a processor pod, which
-// it also creates.
+// runs creates a simulation that lasts an hour and has one fault. It also creates a processor pod, which is the
+// target of the fault.
 func (c *cluster) runs(name string, objectives v1alpha1.ObjectivesSpec, f v1alpha1.Fault) (*v1alpha1.ParkingSimulation, *corev1.Pod) {
 	c.T.Helper()
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
@@ -178,7 +179,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 	}
 }
 
-// spared checks that no fault was injected, neither into the pod nor into another target of the simulation.
+// spared checks that neither the pod nor any other target of the simulation was hit by a fault.
 func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 	c.T.Helper()
 	if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil || pod.DeletionTimestamp != nil {

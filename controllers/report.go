@@ -20,9 +20,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// writeReport writes the report of a simulation that is about to become complete to a ConfigMap, and returns the
-// name of the ConfigMap. If the API server rejects the report, writeReport records an event and returns an empty
-// name, because the verdict does not depend on the report. Other errors cause a retry.
+// writeReport writes the report of a simulation that becomes complete. It stores the report in a ConfigMap and
+// returns the name of the ConfigMap. If the API server rejects the report, writeReport records an event and returns
+// an empty name, because the verdict does not depend on the report. Other errors cause a retry.
 func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) (name string, err error) {
 	document := r.report(ctx, s, verdict, faults)
 	text, err := document.Bounded(resources.MaxReport)
@@ -44,7 +44,7 @@ func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.V
 // reportKey returns the key of the ConfigMap with the report.
 func reportKey(s *scope) childKey { return childKey{"ConfigMap", resources.ReportName(s.sim)} }
 
-// report builds the report of a simulation that is about to become complete.
+// report builds the report of a simulation that becomes complete.
 func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) report.Document {
 	rest := s.observation.Rest
 	run := report.Run{

@@ -30,39 +30,40 @@ type scope struct {
 	warnings []string
 	invalid  error
 
-	// gather sets these fields to the simulation's objects and pods in the cache, and to the optional kinds that the
-	// cluster serves. Phases must not modify the objects, because they are shared with the cache.
+	// These fields are set by the phase gather. They contain the simulation's objects and pods in the cache, and the
+	// optional kinds that the API server serves. Phases must not modify the objects, because they are shared with
+	// the cache.
 	children map[childKey]client.Object
 	pods     []*corev1.Pod
 	served   served
 
-	// resolveBindings sets these fields.
+	// These fields are set by the phase resolveBindings.
 	broker, store server
 	summaryAPI    credentialsSecret
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
 	secretsRead []client.ObjectKey
 
-	// ensureCredentials sets this field.
+	// This field is set by the phase ensureCredentials.
 	credentials resources.Credentials
 
-	// build sets this field.
+	// This field is set by the phase build.
 	desired []client.Object
 
-	// assessWorkloads sets this field.
+	// This field is set by the phase assessWorkloads.
 	workloads map[resources.Component]workload
 
-	// observe sets this field to the latest observation of the simulation's servers. It is nil before the first
-	// observation.
+	// This field is set by the phase observe. It is the latest observation of the simulation's servers, or nil
+	// before the first observation.
 	observation *observer.Observation
 	// timeline contains the latest measurements. It is nil if this reconcile does not need them.
 	timeline []timeline.Row
 
-	// rehearse sets these fields. faults contains the journal of the faults. faultsKnown is false until the journal
-	// is loaded.
+	// These fields are set by the phase rehearse. faults contains the records of injected faults. faultsKnown is
+	// false until these records are loaded.
 	faults      []fault.Record
 	faultsKnown bool
 
-	// Every phase may add findings and call wakeAfter. If wake is 0, no reconcile is scheduled.
+	// Every phase may add findings and may call wakeAfter, which sets wake. If wake is 0, no reconcile is requested.
 	findings findings
 	wake     time.Duration
 }
@@ -72,7 +73,7 @@ type childKey struct {
 	kind, name string
 }
 
-// newScope derives once per reconcile everything that depends only on the spec.
+// newScope derives everything that depends only on the spec, so that it is derived only once per reconcile.
 func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s := &scope{
 		before: sim, key: client.ObjectKeyFromObject(sim), now: now,

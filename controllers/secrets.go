@@ -59,7 +59,7 @@ func (r *secretReaders) add(sim, secret client.ObjectKey) {
 	}
 }
 
-// retain forgets which Secrets a simulation has read, except those in the list.
+// retain removes the record that a simulation has read a Secret, for all Secrets that are not in the list.
 func (r *secretReaders) retain(sim client.ObjectKey, secrets []client.ObjectKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,7 +81,7 @@ func without(keys []client.ObjectKey, key client.ObjectKey) []client.ObjectKey {
 	return slices.DeleteFunc(keys, func(k client.ObjectKey) bool { return k == key })
 }
 
-// of returns the simulations that have read a Secret.
+// The method of returns the simulations that have read a Secret.
 func (r *secretReaders) of(secret client.ObjectKey) []client.ObjectKey {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,7 +95,7 @@ func allowsSimulation(o client.Object, name string) bool {
 	return listed(o.GetAnnotations()[v1alpha1.AllowedSimulationsAnnotation], name)
 }
 
-// listed reports whether a comma-separated list contains a name. The list "*" contains every name.
+// listed reports whether a comma-separated list contains a name. The value "*" stands for a list with every name.
 func listed(list, name string) bool {
 	for item := range strings.SplitSeq(list, ",") {
 		if item = strings.TrimSpace(item); item == name || item == "*" {

@@ -196,7 +196,7 @@ func (c *cluster) isCalm(most int64) {
 	}
 }
 
-// settled waits until an object passes the check.
+// settled waits until an object in the cluster passes the given check.
 func settled[O client.Object](c *cluster, o O, name string, check func(O) bool) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("%T %s to settle", o, name), func() error {

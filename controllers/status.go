@@ -24,8 +24,8 @@ import (
 )
 
 // patchStatus writes the status if this reconcile has changed it, and records the changes as events. The patch fails
-// if the status has changed since it was read. Otherwise, if the cache lags, something could be started or reported
-// twice.
+// if the status in the API server is newer than the one in the cache. This ensures that nothing is started or
+// reported twice.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	status.ObservedGeneration = s.sim.Generation
@@ -75,8 +75,8 @@ func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
 	log.FromContext(ctx).Error(errors.New(message), "The status cannot be written")
 }
 
-// setConditions adds new conditions to the existing ones and sorts all of them in the order of conditionTypes. It
-// removes Reconciling and Stalled if the new conditions do not contain them.
+// setConditions sets the given conditions and sorts all conditions in the order of conditionTypes. It removes
+// Reconciling and Stalled if they are not among the given conditions.
 func setConditions(conditions *[]metav1.Condition, now []metav1.Condition, generation int64) {
 	for _, kind := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
 		if meta.FindStatusCondition(now, kind) == nil {
@@ -108,7 +108,7 @@ type notice struct {
 	kind, reason, action, message string
 }
 
-// transitions returns the events to record after a change of the status.
+// transitions returns the Kubernetes events to record after a change of the status.
 func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	var notices []notice
 	note := func(isNormal bool, reason, action, message string) {
@@ -140,7 +140,7 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// recoveries returns the events to record for faults whose recovery measurement has ended.
+// recoveries returns the Kubernetes events to record for faults whose recovery measurement has ended.
 func recoveries(before, now *v1alpha1.FaultsStatus) []notice {
 	var notices []notice
 	for _, f := range measuredFaults(before, now) {
@@ -174,8 +174,8 @@ func measuredFaults(before, now *v1alpha1.FaultsStatus) []v1alpha1.FaultStatus {
 	return changed
 }
 
-// changedReason returns a condition if its reason has changed, and nil otherwise. For a new simulation, the reason
-// Progressing does not count as a change.
+// changedReason returns a condition if its reason has changed, and nil otherwise. If the condition is new, it also
+// returns it, except if its reason is Progressing.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {

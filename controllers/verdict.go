@@ -47,8 +47,8 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// conclude reports whether the verdict can be given now. If the servers could not be observed in time, it sets an
-// observation that contains an error.
+// conclude reports whether it is time for the verdict. If the servers could not be observed by then, it sets an
+// observation that contains the error.
 func (s *scope) conclude() bool {
 	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
 		return true
@@ -124,9 +124,9 @@ func schedules(p *plan.Plan, r *ledger.Report) (entries, exits *ledger.Schedule)
 	return kept(p.Entry.Schedule, p.Duration.D(), entered), kept(p.Exit.Schedule, p.Duration.D()-p.Exit.MinStay.D(), left)
 }
 
-// kept compares the number of published events with the number of events that were due. It tolerates a late start,
-// and the statistical variation of random arrivals. It returns nil if no event was due after this tolerance is
-// subtracted.
+// kept compares the number of published events with the number of events that were due by the schedule. It tolerates
+// a late start, and the statistical variation of random arrivals. It returns nil if no event remains due after this
+// tolerance is subtracted.
 func kept(s plan.Schedule, length time.Duration, attempted int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil
@@ -145,7 +145,7 @@ func kept(s plan.Schedule, length time.Duration, attempted int64) *ledger.Schedu
 	return &ledger.Schedule{Due: due, Missed: max(0, due-attempted)}
 }
 
-// evidence returns the evidence that is available from every observation, not only from the final one.
+// evidence returns the part of the evidence that every observation contains, not only the final one.
 func evidence(now *observer.Observation, objectives plan.Objectives) ledger.Evidence {
 	return ledger.Evidence{
 		Report: now.Report, Objectives: objectives, Depths: now.Depths, DeadReasons: now.DeadReasons, InFlight: ledger.Unknown,
@@ -157,7 +157,8 @@ const (
 	p99 = 0.99
 )
 
-// latencyStatus converts latencies to the form that the status has. It returns nil if no latency was measured.
+// latencyStatus converts latencies to the form that they have in the status. It returns nil if no latency was
+// measured.
 func latencyStatus(l *ledger.Latencies) *v1alpha1.LatencyStatus {
 	status := &v1alpha1.LatencyStatus{
 		Processing: latencySummary(l.Processing),
@@ -180,7 +181,8 @@ func latencySummary(s histogram.Snapshot) *v1alpha1.LatencySummary {
 	return &v1alpha1.LatencySummary{P50: shown(p50), P99: shown(p99)}
 }
 
-// verdictFinding returns the verdict of a complete simulation, for the condition ObjectivesMet.
+// verdictFinding returns the state for the condition ObjectivesMet of a complete simulation. It contains the
+// verdict.
 func verdictFinding(status *v1alpha1.ParkingSimulationStatus) finding {
 	if status.Verdict != v1alpha1.VerdictPass {
 		return found(stalled, reasonObjectivesUnmet, "%s%s", strings.Join(status.Reasons, "; "), figures(status.Latency))

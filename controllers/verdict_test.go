@@ -29,7 +29,7 @@ func measured(t *testing.T) *observer.Rest {
 	}
 }
 
-// unparsable returns the dead-letter reasons for two messages that could not be parsed.
+// unparsable returns the reason why two messages were dead-lettered: they could not be parsed.
 func unparsable() []broker.ReasonCount {
 	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 2}}
 }
@@ -200,7 +200,7 @@ func TestEvaluate_PublishedEvents_AreComparedWithSchedules(t *testing.T) {
 	}
 }
 
-// nothing changes the ledger to that of a simulation that has published no events.
+// The function nothing changes a ledger so that it is the ledger of a simulation without events.
 func nothing(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 0, 0 }
 
 func TestCompleteFinding_DurationEditedAfterCompletion_IsReported(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// workload compares the desired state of a Deployment or StatefulSet with its status.
+// workload contains the desired state of a Deployment or StatefulSet and its actual state.
 type workload struct {
 	component resources.Component
 	// desired is the desired number of pods. pods is the number of existing pods. updated is the number of pods with
@@ -35,7 +35,8 @@ func desiredWorkload(object any) (workload, bool) {
 	return workload{}, false
 }
 
-// observe adds the status of the object in the cluster. The parameter live is nil if the object does not exist.
+// observe sets the fields that depend on the status of the object in the cluster. The parameter live is this object,
+// or nil if it does not exist.
 func (w *workload) observe(live any) {
 	switch o := live.(type) {
 	case *appsv1.Deployment:
@@ -123,8 +124,8 @@ func assessAll(all ...finding) finding {
 	return found(ready, reasonReady, "%s", strings.Join(messages, "; "))
 }
 
-// isQuotaFailure reports whether a message is about a ResourceQuota. Either the quota is exceeded, or it requires
-// resources that the pod does not specify.
+// isQuotaFailure reports whether a message is about a ResourceQuota. This is the case if the quota is exceeded, or
+// if the quota requires resources that the pod does not specify.
 func isQuotaFailure(message string) bool {
 	return strings.Contains(message, "exceeded quota") || strings.Contains(message, "failed quota")
 }
