@@ -30,11 +30,11 @@ func (n *node) startDNS() error {
 		"--listen-address="+nodeAddress, "--bind-interfaces")
 }
 
-// names keeps the hosts file up to date when the Services of the cluster change.
+// The type names keeps the hosts file up to date when the Services of the cluster change.
 type names struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
-	// changed makes dnsmasq read the hosts file again.
+	// changed is a function that makes dnsmasq read the hosts file again.
 	changed func() error
 
 	mu      sync.Mutex

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func TestHosts_ListsServicesAndReadyEndpoints(t *testing.T) {
+func TestHostsFile_ListsServicesAndReadyEndpoints(t *testing.T) {
 	t.Parallel()
 	service := func(name, address string) *corev1.Service {
 		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}, Spec: corev1.ServiceSpec{ClusterIP: address}}

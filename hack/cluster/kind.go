@@ -22,8 +22,8 @@ func (k *kindCluster) kind(ctx context.Context, arguments ...string) error {
 	return err
 }
 
-// check does nothing. Docker is running if kind was chosen automatically, and the program kind reports other missing
-// requirements.
+// check does nothing. If this kind of cluster was chosen automatically, Docker is running. The program kind reports
+// all other missing requirements.
 func (k *kindCluster) check(context.Context) error { return nil }
 
 func (k *kindCluster) up(ctx context.Context) error {

@@ -65,7 +65,7 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	return nil
 }
 
-// policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router if this program exists.
+// policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router if the program is there.
 func (c *nativeCluster) policies(ctx context.Context) error {
 	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router needs these packages
 		return err
@@ -255,7 +255,7 @@ func (c *nativeCluster) kubectl(ctx context.Context, input []byte, arguments ...
 	return outputOf(cmd)
 }
 
-// until polls check until it succeeds, the node ends, or a timeout expires.
+// The method until calls check repeatedly. It returns when check succeeds, the node ends, or a timeout expires.
 func (c *nativeCluster) until(ctx context.Context, check func() error) error {
 	const timeout, interval = 2 * time.Minute, 200 * time.Millisecond
 	deadline := time.Now().Add(timeout)

@@ -134,7 +134,7 @@ func (n *node) writeConfig() error {
 			return err
 		}
 	}
-	// An empty file, because dnsmasq resolves all names itself, without an upstream name server.
+	// Write an empty file: dnsmasq resolves all names itself, without an upstream name server.
 	if err := os.WriteFile(nodeState+"/resolv.conf", nil, 0o644); err != nil {
 		return err
 	}
@@ -201,8 +201,8 @@ func (n *node) startKubeProxy() error {
 
 const kubeRouter = "kube-router"
 
-// startKubeRouter starts kube-router if this program exists. kube-router only enforces NetworkPolicies. For
-// everything else in the network, kube-proxy and the CNI plugins are responsible.
+// startKubeRouter starts kube-router if the program is there. kube-router only enforces NetworkPolicies, while
+// kube-proxy and the CNI plugins do the rest of the networking.
 func (n *node) startKubeRouter() error {
 	if _, err := os.Stat(n.layout.program(kubeRouter)); errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -23,8 +23,8 @@ type build struct {
 	module string
 	// programs maps the name of each program to its Go package.
 	programs map[string]string
-	// flags are the flags of go build. The words VERSION and MINOR in them are placeholders for the version of a Go
-	// module. It is the module that contains the package in the field stamped.
+	// flags are the flags of go build. VERSION and MINOR in them are replaced by the version of a Go module. It is
+	// the module of the package in the field stamped.
 	flags   []string
 	stamped string
 	// cgo is true if the build needs a C compiler.
@@ -172,8 +172,8 @@ func binaryName(pkg string) string {
 	return path.Base(pkg)
 }
 
-// versions returns the module version of each package in a build. The version of packages in this repository is
-// empty.
+// versions returns the module version of each package in a build. For packages of this repository, it returns an
+// empty version.
 func (b *builder) versions(ctx context.Context, build build) (map[string]string, error) {
 	arguments := append([]string{"list", "-f", "{{.ImportPath}} {{.Module.Version}}"}, slices.Sorted(maps.Values(build.programs))...)
 	if build.stamped != "" {

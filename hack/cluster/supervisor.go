@@ -58,7 +58,7 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	return nil
 }
 
-// signal sends a signal to a process. The name is the one that was passed to start.
+// signal sends a signal to a process. The parameter name is the name that was passed to start.
 func (s *supervisor) signal(name string, signal syscall.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,8 +70,8 @@ func (s *supervisor) signal(name string, signal syscall.Signal) error {
 	return fmt.Errorf("%s is not running", name)
 }
 
-// reap reaps all processes that have ended. Among them are orphaned processes, because they become children of PID 1
-// of the PID namespace, which is this process.
+// reap reaps all processes that have ended. These include orphaned processes, because the kernel makes them children
+// of PID 1 of the namespace, which is this process.
 func (s *supervisor) reap() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +103,8 @@ func describe(status syscall.WaitStatus) string {
 	return fmt.Sprintf("code %d", status.ExitStatus())
 }
 
-// until polls check until it succeeds, a started process ends, or a timeout expires.
+// The method until calls check repeatedly. It returns when check succeeds, a started process ends, or a timeout
+// expires.
 func (s *supervisor) until(ctx context.Context, check func(context.Context) error) error {
 	const timeout, interval = 2 * time.Minute, 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -155,7 +155,7 @@ func metadata() []string {
 	}
 }
 
-// difference describes manifests that either only the CLI or only the API server accepts.
+// difference describes manifests that only one side accepts: either the CLI or the API server.
 type difference struct {
 	// doc is the description in the table of docs/manifests.md.
 	doc string
@@ -183,8 +183,8 @@ func differences() []difference {
 	}
 }
 
-// The API server, with the CRD, and the CLI must accept the same manifests, except for the differences that
-// docs/manifests.md lists.
+// The API server and the CLI must accept the same manifests, except for the differences that docs/manifests.md
+// lists.
 func TestCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	t.Parallel()
 	const moreGarbage = 800 // with the default value, garbage collection takes a third of the time
@@ -232,15 +232,15 @@ func TestCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	}
 }
 
-// explanation returns the index of the difference because of which only one side rejects the manifest. It returns -1
-// if there is no such difference.
+// explanation returns the index of the known difference that explains why only one side rejects the manifest. It
+// returns -1 if no known difference explains it.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
 		return (admitted == nil) == d.admits && (read == nil) == d.reads && d.explains(errors.Join(admitted, read).Error())
 	})
 }
 
-func TestDifferences_AreDocumented(t *testing.T) {
+func TestDifferences_BetweenCLIAndAPIServer_AreDocumented(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(root + "/docs/manifests.md")
 	if err != nil {

@@ -110,7 +110,7 @@ func (f *Files) Text(path, content string) {
 	}
 }
 
-// Folder writes an empty folder. The mode can include the sticky bit as tar encodes it, for example 01777.
+// Folder writes an empty folder. The mode can include the sticky bit in the encoding of tar, for example 01777.
 func (f *Files) Folder(path string, mode int64) {
 	f.header(tar.Header{Name: path + "/", Mode: mode, Typeflag: tar.TypeDir})
 }
