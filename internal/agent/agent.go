@@ -35,8 +35,8 @@ const (
 	maxRemembered = 1000
 )
 
-// Command asks an agent to inject a fault. The agent ignores a command if it has seen its ID before, so callers can
-// safely retry.
+// Command asks an agent to inject a fault. If the agent has already seen a command with the same ID, it does
+// nothing, so callers can safely retry.
 type Command struct {
 	// ID identifies the fault within the simulation. A request contains the ID in its path, not in its body.
 	ID string `json:"-"`
@@ -194,7 +194,7 @@ func (a *Agent) end(id string, e *effect) {
 	a.log.Info("fault ended", "id", id, "action", e.action, "after", f.Healed.Sub(f.At))
 }
 
-// Fault returns the fault with an ID. It returns false if this agent has not injected such a fault.
+// Fault returns the fault with the given ID. It returns false if this agent has not injected a fault with this ID.
 func (a *Agent) Fault(id string) (Fault, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

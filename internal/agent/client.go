@@ -21,7 +21,8 @@ const ServerName = "agent"
 
 const clientTimeout = 5 * time.Second
 
-// ErrUnknown means that a caller asks about a fault, or wants to end a fault, that the agent has not injected.
+// ErrUnknown means that the agent has not injected the fault in the request. The caller wanted to read this fault or
+// to end it.
 var ErrUnknown = errors.New("the agent has not injected this fault")
 
 // Client sends commands to agents. All agents use the same token and the same certificate.
