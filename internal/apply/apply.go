@@ -44,12 +44,12 @@ const (
 	Unchanged Result = "unchanged"
 	Created   Result = "created"
 	Updated   Result = "updated"
-	// Healed means that someone else had changed the object, and Apply has restored it.
+	// Healed means that someone else had changed the object, and that Apply has restored it.
 	Healed Result = "healed"
 )
 
-// NameTakenError means that Apply did not change an existing object, because another controller or no controller
-// owns it.
+// NameTakenError means that an object with the desired name exists, but does not belong to the same controller.
+// Apply did not change the object.
 type NameTakenError struct {
 	Kind string
 	Key  client.ObjectKey
@@ -81,7 +81,7 @@ func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Ap
 // The parameter live is the object from a cache, or nil if the cache does not contain it. It needs only the metadata
 // that Slimmer retains.
 //
-// If an object with the same name exists, and another controller or no controller owns it, the error is a
+// If an object with the same name exists, but does not belong to the same controller, the error is a
 // *NameTakenError.
 func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
 	patch, err := a.patchFor(desired)
@@ -237,7 +237,7 @@ func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, e
 	return patch, nil
 }
 
-// addEmptyRules sets the rules of a NetworkPolicy to an empty list if they are absent. If they stayed absent, an
+// addEmptyRules sets the rules of a NetworkPolicy to an empty list if the desired object has no rules. Otherwise an
 // apply would not remove rules that someone else has added.
 func addEmptyRules(patch *unstructured.Unstructured) {
 	spec, ok := patch.Object["spec"].(map[string]any)

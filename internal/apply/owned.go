@@ -11,7 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// ownedFields returns those managed fields of an object that FieldManager owns. It returns nil if there are none.
+// ownedFields returns the fields of an object that FieldManager owns, in the format of the managed fields. It
+// returns nil if there are none.
 func ownedFields(o client.Object) *metav1.FieldsV1 {
 	for i, entry := range o.GetManagedFields() {
 		if entry.Manager == FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
@@ -143,7 +144,8 @@ func equalJSON(decoded, value any) bool {
 // fields. This saves memory in a cache with thousands of objects. It is safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
-	// shared contains one copy of each distinct set of owned fields. The key is the JSON text of the set.
+	// shared contains one copy of each set of owned fields that is different from all others. The key is the JSON
+	// text of the set.
 	shared map[string]*metav1.FieldsV1
 }
 
@@ -168,7 +170,7 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	return slim
 }
 
-// share returns the same copy for equal managed fields. It removes the UIDs of the owners, because they would make
+// share returns the shared copy of the given managed fields. It removes the UIDs of owners, because they would make
 // the fields of otherwise equal objects differ.
 func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
 	// limit is the maximum number of distinct sets of fields in the map. When it is reached, the map is cleared.
