@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Notify sends a signal to a channel of capacity 1 without blocking. If the receiver has not yet received an earlier
-// signal, it receives only one signal.
+// Notify sends a signal to a channel of capacity 1 without blocking. If several signals are sent before the receiver
+// reads the channel, it receives only one signal.
 func Notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
