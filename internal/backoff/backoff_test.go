@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/backoff"
 )
 
-func TestNext_DoublesUpToLast(t *testing.T) {
+func TestBackoffNext_DelayDoublesUpToLast(t *testing.T) {
 	t.Parallel()
 	b := backoff.Backoff{First: 10 * time.Millisecond, Last: 100 * time.Millisecond}
 	for range 2 {
@@ -24,7 +24,7 @@ func TestNext_DoublesUpToLast(t *testing.T) {
 	}
 }
 
-func TestWait_MinimumAboveTheDelay_WaitsForTheMinimum(t *testing.T) {
+func TestBackoffWait_MinimumAboveTheDelay_WaitsForTheMinimum(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.Backoff{First: time.Millisecond, Last: time.Millisecond}
@@ -38,7 +38,7 @@ func TestWait_MinimumAboveTheDelay_WaitsForTheMinimum(t *testing.T) {
 	})
 }
 
-func TestWait_ContextEnds_ReturnsItsError(t *testing.T) {
+func TestBackoffWait_ContextEnds_ReturnsItsError(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
