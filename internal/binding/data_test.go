@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-func TestData_ReadsKeysOfASecret(t *testing.T) {
+func TestSecretData_ReadsItsKeys(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		data map[string]string

@@ -21,8 +21,8 @@ func describeBinding(b Binding) string {
 	return strings.Join(parts, " ")
 }
 
-// In each test case, one key changes the binding. The test fails if a key in keyTable has no test case, or if the
-// code does not read the key.
+// In each test case, one key of a Secret changes the binding. The test fails if a key in keyTable has no test case,
+// or if no code reads the key.
 func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)

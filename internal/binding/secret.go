@@ -85,8 +85,8 @@ func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
 	return b, s.secure(b)
 }
 
-// pemBlocks converts a value to bytes. It returns nil for an empty value, because a field of Binding that is nil
-// means that there is no value.
+// pemBlocks converts a value to bytes. It returns nil for an empty value, because nil means in a Binding that there
+// is no value.
 func pemBlocks(value string) []byte {
 	if value == "" {
 		return nil
@@ -107,8 +107,8 @@ func addPath(u *url.URL, key, value string) error {
 	return nil
 }
 
-// secure changes the scheme of the URI to the scheme for TLS if the binding contains certificates. For a summary
-// API, it returns an error instead, because the user has explicitly written http://.
+// secure changes the scheme of the URI to the scheme for TLS if the binding contains certificates. It does not do so
+// for a summary API: because the user has explicitly written http://, it returns an error.
 func (s Service) secure(b Binding) error {
 	if b.CA == nil && b.Certificate == nil || b.URI.Scheme == s.TLSScheme {
 		return nil
@@ -167,8 +167,8 @@ func (s Service) locate(values map[string]string) (*url.URL, error) {
 	return u, nil
 }
 
-// CheckFolder returns an error if the Secret that is mounted at dir cannot be used together with a URI. The reasons
-// are that the folder cannot be read, that a key is invalid, or that no key is for this kind of server.
+// CheckFolder returns an error if the Secret that is mounted at dir cannot be used together with a URI. It cannot be
+// used if the folder cannot be read, if a key is invalid, or if no key is for this kind of server.
 func (s Service) CheckFolder(dir string) error {
 	option := WithFolder(dir)
 	b, err := s.complete(&url.URL{Scheme: s.TLSScheme}, option.open())

@@ -145,9 +145,9 @@ func explainOwn(err error) string {
 	return ""
 }
 
-// explainAlert explains a TLS handshake that the server has aborted with an alert. It compares the text of the
-// error. The type cannot be used, because package tls does not export it, and the RabbitMQ client passes on only the
-// text. With TLS 1.3, the alert can arrive even after the handshake has succeeded for the client.
+// explainAlert explains a TLS handshake that the server has aborted with an alert. It recognizes the alert by the
+// text of the error, because package tls does not export the type, and the RabbitMQ client passes on only the text.
+// With TLS 1.3, the alert can arrive even after the handshake has succeeded for the client.
 func explainAlert(text string) string {
 	_, alert, found := strings.Cut(text, "remote error: tls: ")
 	if !found {

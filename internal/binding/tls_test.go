@@ -23,8 +23,8 @@ type peer struct {
 // newPeer returns a peer with its own CA. Its certificate is for the given host and valid until the given time.
 func newPeer(t *testing.T, host string, until time.Time) peer {
 	t.Helper()
-	// All CAs have the same name, because a server names the CAs that it accepts. With a different name, the client
-	// would send no certificate.
+	// All test CAs have the same name. In a handshake, the server names the CAs that it accepts, and a client sends
+	// no certificate of a CA with a different name.
 	authority := tlstest.NewAuthority(t, "test CA")
 	certificate, key := authority.IssueUntil(t, until, host)
 	return peer{certificate, key, authority.PEM}

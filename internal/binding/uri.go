@@ -11,7 +11,7 @@ import (
 
 // Option adds credentials or certificates to a URI. WithFolder and WithTLSFiles return options.
 type Option struct {
-	// where says in error messages where the folder or the files are.
+	// where is the name of the folder or of the files in error messages.
 	where string
 	// open returns a function that reads the current value of a key.
 	open func() keyReader
@@ -48,9 +48,9 @@ func WithTLSFiles(files TLSFiles) Option {
 
 func isEmpty(s string) bool { return s == "" }
 
-// URI returns the source of a binding for a URI that a user has entered. If the URI is invalid, it returns an error
-// that says what is wrong and shows an example, but does not quote the URI. URI does not read the files of its
-// options. To check them, call the source.
+// URI returns a Source for a URI that a user has entered. If the URI is invalid, it returns an error that says what
+// is wrong and shows an example, but does not quote the URI. URI does not read the files of its options. To check
+// them, call the Source.
 func URI(s Service, raw string, options ...Option) (Source, error) {
 	if _, err := s.parse(raw); err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func firstOf(options []Option) keyReader {
 	}
 }
 
-// unreadable adds the places from which the options read to an error.
+// unreadable adds the names of the folders or files to an error.
 func (s Service) unreadable(options []Option, err error) error {
 	where := make([]string, len(options))
 	for i, option := range options {
