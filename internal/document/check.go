@@ -13,7 +13,7 @@ import (
 )
 
 // Check returns an error for each part of a JSON value that cannot be decoded into type t. The value must be valid
-// JSON. The parameter path is the path of the value in the document. Error messages begin with it.
+// JSON. The parameter path says where in the document the value is. Error messages begin with it.
 func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -71,8 +71,8 @@ func expectedNumber(value json.RawMessage, t reflect.Type) string {
 	return fmt.Sprintf("must be a whole number of at most %d bits, such as 10", t.Bits())
 }
 
-// checkLeaf checks a value by decoding it. The error contains the text expected, or the decoder's error if that text
-// is empty.
+// checkLeaf checks a value by decoding it. The error contains the parameter expected. If this is empty, it contains
+// the decoder's error.
 func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
@@ -165,7 +165,7 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 }
 
 // membersOf returns the members of a JSON object. It returns an error for each duplicate name. If the value is not
-// an object, it returns an error with the text expected.
+// an object, it returns an error that contains the parameter expected.
 func membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -235,7 +235,7 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 const (
 	// maxListed is the maximum number of known fields that an error lists.
 	maxListed = 20
-	// maxOwners is the maximum number of objects that an error about a field in the wrong object suggests.
+	// maxOwners is the maximum number of paths that an error lists to say where a misplaced field belongs.
 	maxOwners = 4
 )
 

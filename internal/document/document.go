@@ -27,8 +27,8 @@ func ReadFile(path string) ([]byte, error) {
 	return ReadAll(file, strconv.Quote(path))
 }
 
-// ReadAll reads everything from r. It returns an error if there are more than MaxBytes. Errors begin with name,
-// which describes the source.
+// ReadAll reads everything from r. It returns an error if there are more than MaxBytes bytes. Errors begin with the
+// parameter name, which describes the source.
 func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
