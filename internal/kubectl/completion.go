@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// names checks the number of arguments of a command. The arguments are names of simulations. If most is 0, there is
-// no upper limit.
+// The function names checks the number of arguments of a command. The arguments are names of simulations. If most is
+// 0, there is no upper limit.
 func names(least, most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {

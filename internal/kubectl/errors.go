@@ -58,8 +58,8 @@ func (r rule) String() string {
 	return fmt.Sprintf("{apiGroups: [%q], resources: [%q], verbs: [%s]}", r.group, r.resource, verbs)
 }
 
-// explain completes an error of the API server. It adds what the plugin was doing, and what the user can do. The
-// parameter needed is the RBAC rule that allows the request.
+// explain adds to an error of the API server what the plugin was doing, and what the user can do. The parameter
+// needed is the RBAC rule that allows the request.
 func (c *connection) explain(err error, doing string, needed rule) error {
 	var unreachable *url.Error
 	var network net.Error

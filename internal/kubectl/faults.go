@@ -20,16 +20,16 @@ const (
 	// recoveryInterval is the minimum time between two reads of the timeline while the simulation is recovering from
 	// a fault. The interval grows with the time since the end of the fault.
 	recoveryInterval = 5 * time.Second
-	// baselineTime is the length of the timeline that is read before the first fault. Package fault compares the
-	// time after a fault with a part of this time.
+	// baselineTime is how far back the timeline is read, counted from the first fault. Package fault compares the
+	// time after a fault with a part of the time before it.
 	baselineTime = 11 * time.Minute
 )
 
-// liveFaults finds out how the faults of a running simulation affect it. Processors do not know about faults, so the
-// plugin cannot ask their pods. Instead, it reads the journal of faults, which the operator keeps in a ConfigMap,
-// with the permissions of the user. The timeline shows whether the simulation has recovered.
+// liveFaults finds out how faults affect a running simulation. It cannot ask the processor pods, because processors
+// do not know about faults. Instead, it reads the records of faults that the operator keeps in a ConfigMap, with the
+// permissions of the user. The timeline shows whether the simulation has recovered.
 type liveFaults struct {
-	// read reads the journal of a simulation's faults. rows reads a part of the simulation's timeline.
+	// read reads the records of a simulation's faults. rows reads a part of the simulation's timeline.
 	read func(context.Context, *v1alpha1.ParkingSimulation) ([]fault.Record, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
 	// failed is called with the first error of read. It is not called again for later errors.
@@ -48,7 +48,7 @@ func (c *connection) liveFaults(s *source, failed func(error)) *liveFaults {
 	return &liveFaults{read: c.faultRecords, rows: s.fetch, failed: failed}
 }
 
-// faultRecords reads the journal of faults, which the operator keeps in a ConfigMap.
+// faultRecords reads the records of faults, which the operator keeps in a ConfigMap.
 func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) ([]fault.Record, error) {
 	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.FaultsName(sim)}
 	object := &corev1.ConfigMap{}
@@ -62,8 +62,8 @@ func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimu
 	return content.Records, nil
 }
 
-// accounts returns the effect of each fault and the recovery from it so far. If new data cannot be read, it uses the
-// data from the last read.
+// accounts returns, for each fault, its effect so far and whether the simulation has recovered from it. If new data
+// cannot be read, it uses the data from the last read.
 func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if sim.Status.Faults == nil || sim.Status.StartTime == nil {
 		return nil
@@ -82,7 +82,7 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	return accounts
 }
 
-// readRecords reads the journal of faults again if the last read was more than objectInterval ago.
+// readRecords reads the records of faults again if the last read was more than objectInterval ago.
 func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) {
 	if time.Since(f.readAt) < objectInterval {
 		return
@@ -97,7 +97,8 @@ func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimul
 	}
 }
 
-// account computes the effect of each fault and the recovery from it from the data of the last read.
+// account computes, for each fault, its effect and whether the simulation has recovered from it. It uses the data
+// from the last read.
 func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	var end time.Time
 	if sim.Spec.Duration != nil {
@@ -107,7 +108,7 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 }
 
 // unmeasured reports whether the timeline must be read, because it may show a recovery that is not known yet. The
-// result from is the beginning of the part to read.
+// result from says where to begin.
 func (f *liveFaults) unmeasured(accounts []fault.Account) (from time.Time, ok bool) {
 	i := slices.IndexFunc(accounts, func(a fault.Account) bool { return a.Outcome == fault.OutcomeRecovering })
 	if i < 0 {

@@ -132,7 +132,7 @@ func writeList(out io.Writer, format string, sims []v1alpha1.ParkingSimulation) 
 	return writeValue(out, format, list)
 }
 
-// none is shown in place of a value that does not exist or is unknown.
+// The constant none is the text for a value that does not exist or is unknown.
 const none = "–"
 
 // age returns how long ago something happened, such as "5m".

@@ -181,8 +181,8 @@ type candidate struct {
 }
 
 // candidates returns the running pods that serve the live page, in the order in which they are tried. Pods that have
-// not failed recently come first, and among them ready pods. Pods that are not ready are also included. While a
-// server is down, no processor is ready, but its page may still show earlier data.
+// not failed recently come first, and among them ready pods. Pods that are not ready are tried too, because no
+// processor is ready while a server is down, but the page of a processor may still show earlier data.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {

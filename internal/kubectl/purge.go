@@ -111,8 +111,8 @@ func (c *connection) deleteWithData(ctx context.Context, sim *v1alpha1.ParkingSi
 	return nil
 }
 
-// awaitGone waits until a simulation no longer exists. If a new simulation with the same name exists, the old one is
-// gone.
+// awaitGone waits until a simulation no longer exists. It also returns if a new simulation with the same name
+// exists, because then the old simulation is gone.
 func (c *connection) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
 	for {
 		now := &v1alpha1.ParkingSimulation{}

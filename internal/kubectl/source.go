@@ -19,9 +19,9 @@ const (
 	// objectInterval is the minimum time between two reads of the ParkingSimulation. Reading it more often is
 	// useless, because its status changes at most every few seconds.
 	objectInterval = 3 * time.Second
-	// The live page repeatedly requests the rows of the last minutes. recentTime is the maximum length of such a
-	// request. For most of these requests, only the rows of the last newestTime are read from the pod. For every
-	// fullUpdate-th request, all rows are read, because some rows may arrive late.
+	// The live page repeatedly requests the rows of the last minutes. A request counts as one of these if its
+	// interval is at most recentTime long. For most of these requests, only the rows of the last newestTime are read
+	// from the pod. For every fullUpdate-th request, all rows are read, because some rows may arrive late.
 	recentTime = 5 * time.Minute
 	newestTime = 10 * time.Second
 	fullUpdate = 15
@@ -35,8 +35,7 @@ type source struct {
 	read func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error)
 	// pages reads live data from the pods.
 	pages *pages
-	// faults finds out how the faults of a running simulation affect it. It is nil if this information is not
-	// needed.
+	// faults computes how faults affect a running simulation. It is nil if this is not needed.
 	faults *liveFaults
 
 	mu       sync.Mutex // guards the fields below
@@ -120,8 +119,8 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict adds a verdict to the state. It is the verdict in the status or, if there is none yet, FAIL if the
-// simulation is certain to fail.
+// addVerdict adds the verdict in the status to the state. If the status has no verdict yet, but the simulation is
+// certain to fail, it adds FAIL.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {

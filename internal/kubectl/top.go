@@ -37,8 +37,8 @@ const (
 	// simulation.
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
-	// topWindow is how far back the rates and latencies reach that are shown. The newest row in this time may be
-	// incomplete.
+	// topWindow is the length of the most recent period. Rates and latencies are shown for this period. Its newest
+	// row may be incomplete.
 	topWindow = 10 * time.Second
 	// topConcurrency is the maximum number of simulations that are read at the same time.
 	topConcurrency = 8
@@ -320,8 +320,8 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	return row
 }
 
-// missingEvents returns how many confirmed events have not taken effect. An event that took effect without a
-// recorded confirm also counts as confirmed here, so that it does not change the difference.
+// missingEvents returns how many confirmed events have not taken effect. Some events took effect although no confirm
+// was recorded. They are counted as confirmed, because they are also counted as events that took effect.
 func missingEvents(l *v1alpha1.LedgerStatus) int64 {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)
