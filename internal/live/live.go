@@ -20,15 +20,16 @@ import (
 )
 
 const (
-	// settleTime is the age after which a row of the timeline usually does not change any more. The sum of these
-	// older rows is cached. totalsAge is the time after which all rows are read again, because a process that could
-	// not reach the store writes its rows later.
+	// settleTime is the age after which a row of the timeline usually does not change any more. The sum of all rows
+	// of this age is cached. totalsAge is how long this sum is used before all rows are read again. They are read
+	// again because a process that could not reach the store writes its rows later.
 	settleTime = 2 * time.Minute
 	totalsAge  = time.Minute
 	// lagTime is the length of the most recent interval. The reported lag of a generator is its longest lag in this
 	// interval.
 	lagTime = 5 * time.Second
-	// farFuture is added to the current time when all rows are read, because clocks of other machines may be ahead.
+	// farFuture is added to the current time when all rows are read, because the clocks of other machines may be
+	// ahead.
 	farFuture = time.Hour
 )
 
