@@ -20,11 +20,11 @@ const (
 	restObservations    = 2
 	missingObservations = 5
 	// concludeAttempts is how often the observer tries to read all data for the final audit. An attempt can fail
-	// because processors store their last measurements up to one second later, or because the summary API is
-	// restarting. After the last attempt, the audit says which data are missing.
+	// because a processor has not stored its last measurements yet, or because the summary API is restarting. After
+	// the last attempt, the audit is made without the missing data, and says what is missing.
 	concludeAttempts = 5
-	// giveUpObservations is how many observations are made after the generators have stopped, even if the deadline
-	// has passed. Without this minimum, a simulation whose last event was processed while the operator was not
+	// giveUpObservations is the minimum number of observations after the generators have stopped. They are made even
+	// if the deadline has passed. Otherwise a simulation whose last event was processed while the operator was not
 	// running would count as too late.
 	giveUpObservations = missingObservations + concludeAttempts
 )
@@ -91,15 +91,15 @@ type simulation struct {
 	store   store.Store
 	auditor *ledger.Auditor
 	reader  *ledger.TimelineReader
-	// failures counts consecutive observations with an error.
+	// failures is the number of consecutive observations with an error.
 	failures int
-	// unchanged counts consecutive observations in which the queues were empty and the report was equal. last is the
-	// report of the latest observation.
+	// unchanged is the number of consecutive observations in which the queues were empty and the report did not
+	// change. last is the report of the latest observation.
 	unchanged int
 	last      ledger.Report
-	// drained counts consecutive observations since the generators have stopped.
+	// drained is the number of consecutive observations since the generators have stopped.
 	drained int
-	// attempts counts how often the final audit was tried.
+	// attempts is the number of attempts to make the final audit.
 	attempts int
 	letters  deadLetters
 }
@@ -229,9 +229,10 @@ func needed(r ledger.Report) int {
 	return restObservations
 }
 
-// conclude makes the final audit when the simulation is at rest. First it reads the timeline and the summary API.
-// Then it reads the whole ledger again. Now every confirmed event that has not taken effect counts as lost. If data
-// are missing, conclude does not set now.Rest, and the next observation tries again, up to concludeAttempts times.
+// conclude makes the final audit when the simulation is at rest. First it reads the timeline and asks the summary
+// API. Then it reads the whole ledger again, in which every confirmed event that has not taken effect now counts as
+// lost. If data is missing, it does not set now.Rest, so that the next observation tries again, up to
+// concludeAttempts times.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := o.measure(ctx, s, now, draining)
@@ -248,7 +249,7 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 	o.describe(ctx, s, rest)
 }
 
-// giveUp makes the final audit if the deadline has passed, although events may still be processed.
+// giveUp makes the final audit after the deadline has passed, even if some events are still being processed.
 func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, draining *Draining) {
 	if draining == nil || draining.Deadline.IsZero() || now.At.Before(draining.Deadline) || s.drained < giveUpObservations {
 		return

@@ -79,8 +79,8 @@ type Observer struct {
 
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
-	// replaced contains simulations that are no longer tracked, or whose target has changed, as long as their
-	// connections may be open. A worker closes these connections when it next handles the same key.
+	// replaced contains simulations that are no longer tracked or whose target has changed, as long as their
+	// connections may be open. The worker that next handles the same key closes these connections.
 	replaced map[types.NamespacedName][]*simulation
 }
 
