@@ -45,7 +45,8 @@ func openAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), flagOf(p.Redis, flagRedis, flagRedisSecret))
 }
 
-// openNamedAdapters is like openAdapters. Its errors begin with the name of the invalid flag or field.
+// openNamedAdapters opens adapters as openAdapters does. Its errors begin with the name of the invalid flag or
+// field.
 func openNamedAdapters(p *plan.Plan, o wiring.Options, brokerFlag, storeFlag string) (adapters, error) {
 	b, err := wiring.OpenBroker(p, o)
 	if err != nil {

@@ -80,7 +80,7 @@ type auditResult struct {
 	Ledger     ledger.Report `json:"ledger"`
 	// LatencySeconds contains the latencies, computed from the recorded timeline.
 	LatencySeconds report.Latencies `json:"latencySeconds"`
-	// Running is true if the ledger changed during the audit, so that the simulation must be running.
+	// Running is true if the ledger changed during the audit. In this case the simulation is running.
 	Running bool `json:"running"`
 	// Notes list what the audit could not check.
 	Notes []string `json:"notes,omitempty"`

@@ -48,7 +48,7 @@ is counted as starved and publishes nothing.`),
 	return cmd
 }
 
-// newGenerator is the type of generator.NewEntry and generator.NewExit.
+// newGenerator is the type of the functions generator.NewEntry and generator.NewExit.
 type newGenerator func(generator.Config, generator.Dependencies) (*generator.Generator, error)
 
 func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long string) *cobra.Command {

@@ -20,7 +20,8 @@ type planned struct {
 	adapters adapters
 }
 
-// openPlanned reads the plan and opens its adapters. It does not connect. The caller must close the result.
+// openPlanned reads the plan and opens its adapters. It does not connect to the servers. The caller must close the
+// result.
 func (c *cli) openPlanned(ctx context.Context, component string, flags serviceFlags, path string) (*planned, error) {
 	if err := flags.check(); err != nil {
 		return nil, err

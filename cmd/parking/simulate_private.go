@@ -78,7 +78,7 @@ func (s *privateServers) sync() error {
 	return s.node.SyncQueues()
 }
 
-// targets adds the servers to the targets of faults.
+// targets adds the servers to the map of servers that faults can hit.
 func (s *privateServers) targets(servers map[plan.FaultTarget][]fault.Instance) {
 	servers[plan.TargetRabbitMQ] = []fault.Instance{s.rabbitmq}
 	servers[plan.TargetRedis] = []fault.Instance{s.redis}

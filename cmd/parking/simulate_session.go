@@ -307,8 +307,8 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 	return s, nil
 }
 
-// openExternal opens an external API and checks that it responds. Without this check, a simulation would start and
-// then wait for the API.
+// openExternal opens an external summary API and checks that it responds. Without this check, a simulation would
+// start and then wait for the API.
 func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

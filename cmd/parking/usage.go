@@ -50,7 +50,7 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// arguments requires exactly one argument for each of the given names.
+// arguments returns a check that requires exactly one argument for each of the given names.
 func arguments(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
