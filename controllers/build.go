@@ -122,7 +122,7 @@ func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 		}
 		desired[key] = true
 	}
-	desired[reportKey(s)], desired[faultsKey(s)] = true, true // never prune the report and the journal of faults
+	desired[reportKey(s)], desired[faultsKey(s)] = true, true // never prune the report and the records of faults
 	for key, object := range s.children {
 		if desired[key] || object.GetDeletionTimestamp() != nil {
 			continue

@@ -38,7 +38,7 @@ type crdChange struct {
 	exists bool
 	// queue is the work queue of the controller. Start adds the simulations that the change affects to it.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
-	// lifetime is canceled when the CustomResourceDefinition is deleted.
+	// lifetime is a context that is canceled when the CustomResourceDefinition is deleted.
 	lifetime context.Context //nolint:containedctx // a definition that is deleted and created again has another lifetime
 }
 

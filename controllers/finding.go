@@ -35,7 +35,7 @@ func found(s state, reason, format string, args ...any) finding {
 
 // findings contains the findings about all parts of a simulation. The conditions are computed from it.
 type findings struct {
-	// spec is about the validity of the spec. objects is about applying the desired objects.
+	// spec is the finding about the validity of the spec. objects is the finding about applying the desired objects.
 	spec, objects finding
 	broker, store finding
 	summaryAPI    finding

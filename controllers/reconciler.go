@@ -111,7 +111,8 @@ func (r *Reconciler) phases() []phase {
 		r.ensureFinalizer,
 		// gather reads the objects that all later phases use.
 		r.gather,
-		// Pods mount the Secrets that contain the bindings of the servers.
+		// Read the Secrets with the bindings (addresses and credentials) of the servers. Pods mount these Secrets
+		// too.
 		r.resolveBindings,
 		// Generate the passwords of managed servers, but only once.
 		r.ensureCredentials,
@@ -120,13 +121,13 @@ func (r *Reconciler) phases() []phase {
 		// Examine the workloads and everything that depends on them.
 		r.assessWorkloads,
 		r.assessParts,
-		// The ledger shows whether external servers respond, and whether all events have been processed.
+		// Reading the ledger shows whether external servers respond, and whether all events have been processed.
 		r.observe,
 		r.rehearse,
 		r.foresee,
 		r.complete,
 		r.assessProgress,
-		// The start time must be in the status before it is in the plan.
+		// Write the start time to the status first. The next reconcile writes it to the plan.
 		r.start,
 		// Apply the desired objects, then delete objects that are no longer desired.
 		r.applyChildren,

@@ -59,7 +59,7 @@ func (r *secretReaders) add(sim, secret client.ObjectKey) {
 	}
 }
 
-// retain removes the record that a simulation has read a Secret, for all Secrets that are not in the list.
+// retain keeps only the Secrets in the list. It discards the record that the simulation has read any other Secret.
 func (r *secretReaders) retain(sim client.ObjectKey, secrets []client.ObjectKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -96,7 +96,7 @@ func TestReconcile_QuotaExceededByStatefulSetPods_IsReported(t *testing.T) {
 	c.isCalm(1)
 }
 
-// The quota is about objects that the operator itself creates: Services.
+// The quota limits the number of Services, which the operator itself creates.
 func TestReconcile_QuotaExceededByObjects_IsReportedUntilRaised(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

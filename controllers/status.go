@@ -140,7 +140,8 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// recoveries returns the Kubernetes events to record for faults whose recovery measurement has ended.
+// recoveries returns the Kubernetes events to record when it becomes known whether the simulation has recovered from
+// a fault.
 func recoveries(before, now *v1alpha1.FaultsStatus) []notice {
 	var notices []notice
 	for _, f := range measuredFaults(before, now) {

@@ -145,7 +145,8 @@ func kept(s plan.Schedule, length time.Duration, attempted int64) *ledger.Schedu
 	return &ledger.Schedule{Due: due, Missed: max(0, due-attempted)}
 }
 
-// evidence returns the part of the evidence that every observation contains, not only the final one.
+// evidence returns what every observation contributes to the verdict: the ledger, the queue depths and the reasons
+// for dead letters.
 func evidence(now *observer.Observation, objectives plan.Objectives) ledger.Evidence {
 	return ledger.Evidence{
 		Report: now.Report, Objectives: objectives, Depths: now.Depths, DeadReasons: now.DeadReasons, InFlight: ledger.Unknown,

@@ -161,7 +161,8 @@ func finalizersChanged() predicate.Predicate {
 	}}
 }
 
-// versionChanged is a predicate that ignores resyncs, because they do not change the resource version.
+// versionChanged is a predicate that selects updates in which the resource version has changed. So it ignores
+// resyncs.
 func versionChanged() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	return predicate.TypedFuncs[*metav1.PartialObjectMetadata]{
 		UpdateFunc: func(e event.TypedUpdateEvent[*metav1.PartialObjectMetadata]) bool {
