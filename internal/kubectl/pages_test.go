@@ -34,7 +34,7 @@ func newPod(name string, port int32, ready corev1.ConditionStatus) corev1.Pod {
 	return pod
 }
 
-// fakePods implements podAccess. HTTP servers in this process take the place of pods.
+// fakePods is a podAccess in which HTTP servers of this process take the place of pods.
 type fakePods struct {
 	pods []corev1.Pod
 

@@ -46,7 +46,7 @@ type source struct {
 	updates  int
 }
 
-// source returns a source for a simulation. The caller must close the field pages.
+// source returns a view.Source that reads a simulation in the cluster. The caller must close its field pages.
 func (c *connection) source(sim *v1alpha1.ParkingSimulation, connected func(pod string)) *source {
 	return &source{
 		get: func(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
@@ -107,7 +107,7 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// reportedState returns the state of a complete simulation from its report. It is used if no pod responds.
+// reportedState returns the state of a complete simulation, as its report shows it. It is used if no pod responds.
 func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.State {
 	rate := func(r report.Rate) view.Generator {
 		return view.Generator{TargetRate: r.Target, AchievedRate: r.Achieved, Missed: r.Missed}

@@ -120,8 +120,8 @@ type TopRow struct {
 	Status     string `json:"status"`
 	Entry      Rates  `json:"entry"`
 	Exit       Rates  `json:"exit"`
-	// EndToEndP99Seconds and ProcessingP99Seconds are about the last 10 seconds of a running simulation, or about
-	// all of a complete simulation.
+	// EndToEndP99Seconds and ProcessingP99Seconds cover the last 10 seconds of a running simulation. For a complete
+	// simulation, they cover all of its duration.
 	EndToEndP99Seconds   *float64 `json:"endToEndP99Seconds"`
 	ProcessingP99Seconds *float64 `json:"processingP99Seconds"`
 	Backlog              *int64   `json:"backlog"`
