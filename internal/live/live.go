@@ -33,7 +33,7 @@ const (
 	farFuture = time.Hour
 )
 
-// Store is the part of the store that a Source reads.
+// Store contains those methods of a store that a Source calls.
 type Store interface {
 	store.Ledger
 	ledger.Timeline

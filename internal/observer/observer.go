@@ -220,8 +220,8 @@ func interval(draining bool, failures int) time.Duration {
 	return next + rand.N(next/10)
 }
 
-// isNews reports whether an observation differs enough from the latest one to send an update. If it does, isNews
-// stores it as the latest one.
+// isNews reports whether an update must be sent, because an observation differs enough from the latest one. If so,
+// isNews stores the observation as the latest one.
 func (o *Observer) isNews(s *simulation, now *Observation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
