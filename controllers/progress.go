@@ -200,8 +200,8 @@ func (s *scope) setTargetRates() {
 	// change the status.
 	elapsed := s.now.Sub(start.Time)
 	step := elapsed.Truncate(rateInterval)
-	rates.Entry, rates.Exit = s.plan.Entry.RateAt(step), s.plan.Exit.RateAt(step-s.plan.Exit.MinStay.D())
-	if step < s.plan.Entry.Length() || step < s.plan.Exit.Length()+s.plan.Exit.MinStay.D() {
+	rates.Entry, rates.Exit = s.plan.Entry.RateAt(step), s.plan.Exit.RateAt(step-s.plan.Exit.Delay())
+	if step < s.plan.Entry.Length() || step < s.plan.Exit.Length()+s.plan.Exit.Delay() {
 		s.wakeAfter(step + rateInterval - elapsed)
 	}
 }

@@ -121,7 +121,7 @@ const lateStart = 30 * time.Second
 func schedules(p *plan.Plan, r *ledger.Report) (entries, exits *ledger.Schedule) {
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
 	left := r.ExitsMatchedConfirmed + r.ExitsUnmatchedConfirmed + r.IndeterminateMatched + r.IndeterminateUnmatched + r.Starved
-	return kept(p.Entry.Schedule, p.Duration.D(), entered), kept(p.Exit.Schedule, p.Duration.D()-p.Exit.MinStay.D(), left)
+	return kept(p.Entry.Schedule, p.Duration.D(), entered), kept(p.Exit.Schedule, p.Duration.D()-p.Exit.Delay(), left)
 }
 
 // kept compares the number of published events with the number of events that were due by the schedule. It tolerates

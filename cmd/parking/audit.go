@@ -26,7 +26,7 @@ confirmed event that has not taken effect is lost, and the audit names it.
 While the simulation runs, such an event is outstanding. The verdict is then FAIL, because
 the event may still take effect. The numbers are read one after the other, so they may not add up.
 
-The manifest must have as many partitions as the one that the simulation was started with.
+The manifest must have as many partitions as the one with which the simulation was started.
 
 Without --rabbitmq-uri the audit cannot count the messages in the queues. It then assumes that
 a simulation whose ledger does not change is at rest, and counts waiting events as lost.

@@ -12,9 +12,9 @@ import (
 
 const pluginAuditHelp = `Print the ledger of a simulation, its verdict and the identifiers of lost events.
 
-The ledger of a complete simulation is in its report. That of a simulation that runs comes from
-a processor pod, through the API server; without the right to forward a port, it is that of the
-status. An event that is on its way may still take effect: nothing is proved before the end, and
+The ledger of a complete simulation is in its report. While a simulation runs, the ledger comes
+from a processor pod, through the API server. Without the right to forward a port, it comes from
+the status. An event that is on its way may still take effect: nothing is proved before the end, and
 the verdict is FAIL.
 
 Exit codes:

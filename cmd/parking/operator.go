@@ -81,13 +81,13 @@ func (c *cli) operatorCommands() []*cobra.Command {
 
 func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string) {
 	flags := cmd.Flags()
-	flags.Var(&f.level, "log-level", "lowest level to log: debug, info, warn or error")
-	flags.StringSliceVar(&f.namespaces, "namespaces", nil, "comma-separated `namespaces` to watch (default all)")
+	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
+	flags.StringSliceVar(&f.namespaces, "namespaces", nil, "comma-separated `namespaces` to watch (default: all)")
 	flags.IntVar(&f.workers, "workers", 8, "number of simulations to reconcile at the same time")
 	flags.Float32Var(&f.qps, "kube-api-qps", 300, "maximum requests per second to the API server; -1 disables client-side throttling")
 	flags.IntVar(&f.burst, "kube-api-burst", 600, "maximum burst of requests to the API server")
 	flags.BoolVar(&f.leaderElect, "leader-elect", true, "run the controller only while elected leader")
-	flags.StringVar(&f.leaderNamespace, "leader-election-namespace", "", "`namespace` of the Lease for leader election (default the pod's)")
+	flags.StringVar(&f.leaderNamespace, "leader-election-namespace", "", "`namespace` of the Lease for leader election (default: that of the pod)")
 	flags.StringVar(&f.health, "health-address", ":8081", "`address` for /healthz and /readyz; 0 disables them")
 	flags.StringVar(&f.metrics, "metrics-address", ":8443", "`address` for /metrics; 0 disables it")
 	flags.StringVar(&f.metricsCerts, "metrics-certificates", "", "`directory` with tls.crt and tls.key for /metrics (default a self-signed certificate)")

@@ -38,7 +38,8 @@ While it runs, the --http address serves a live page with charts. --open opens i
 The manifest is a ParkingSimulation, as for a cluster. Omitted fields have their defaults.
 Some fields have no effect here:
   - rabbitmq, redis and summaryAPI, except partitions and queueType: flags select the servers.
-  - replicas: one generator of each type and one processor do all the work.
+  - replicas, except of a component that a fault hits: one generator of each type and one
+    processor do all the work.
 
 On servers, each simulation has its own name, and its queues and keys are removed at the end.
 A name that is set with --simulation is rejected if a server already has queues or keys of that name.
@@ -74,7 +75,7 @@ const simulateExamples = `  # Run the defaults in memory for 30 seconds
   # Record the run, and a page with charts
   parking simulate --duration 1m --report run.json --report run.html
 
-  # Print the result as JSON; the exit code tells the verdict
+  # Print the result as JSON; the exit code shows the verdict
   parking simulate -f rush-hour.yaml --duration 1m --output json | jq .ledger`
 
 type simulateFlags struct {
@@ -117,7 +118,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	}
 	f.manifest.register(cmd)
 	f.servers.register(cmd)
-	cmd.Flags().Var(&f.private, flagServers, "start servers for this run: private starts a RabbitMQ and a Redis from installed packages")
+	cmd.Flags().Var(&f.private, flagServers, "private: start a RabbitMQ and a Redis from installed packages for this run")
 	flags := cmd.Flags()
 	flags.Var(&f.output, "output", "output format: table or json")
 	flags.DurationVar(&f.duration, "duration", 0, "how long to publish events (default: the duration of the manifest, otherwise until Ctrl-C)")

@@ -81,8 +81,8 @@ func NewMetrics(labels ...string) *Metrics {
 	return &Metrics{
 		faults:     describe("faults", "Occurrences of faults by outcome: Recovered, NotRecovered, NotInjected or Aborted.", "outcome"),
 		inProgress: describe("faults_in_progress", "Occurrences of faults that are in effect, or from which the simulation has not recovered yet."),
-		recovery:   describe("fault_recovery_seconds", "Time in which the simulation recovered from faults."),
-		slowest:    describe("fault_recovery_max_seconds", "Longest time in which the simulation recovered from a fault."),
+		recovery:   describe("fault_recovery_seconds", "Time that the simulation took to recover from faults."),
+		slowest:    describe("fault_recovery_max_seconds", "Longest time that the simulation took to recover from a fault."),
 	}
 }
 

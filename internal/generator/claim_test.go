@@ -9,9 +9,13 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/sequence"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
+
+// exitDelay is the time from the start of the entries to that of the exits, in addition to minStay.
+var exitDelay = new(plan.Exit).Delay()
 
 // exitsOf returns the published exits that have the given intent.
 func exitsOf(t *testing.T, p *fakePublisher, intent event.Intent) []event.Exit {

@@ -14,10 +14,6 @@ import (
 // need some time. The limit prevents an overloaded simulation from running much longer than its schedule.
 const patience = time.Second
 
-// exitDelay is how much later than minStay the first exit is due. It gives the broker time to confirm the
-// entries and the store time to record that, because plates become available only then.
-const exitDelay = 500 * time.Millisecond
-
 // pacing is the part of a plan that determines when events of one type are due.
 type pacing struct {
 	schedule plan.Schedule
@@ -39,12 +35,11 @@ func entryPacing(p *plan.Plan) pacing {
 	}
 }
 
-// exitPacing delays the first exit by minStay. Before that, no vehicle has been parked for the minimum time.
 func exitPacing(p *plan.Plan) pacing {
 	return pacing{
 		schedule:  p.Exit.Schedule,
 		origin:    p.StartTime,
-		delay:     later(p.Exit.MinStay.D(), exitDelay),
+		delay:     p.Exit.Delay(),
 		duration:  p.Duration.D(),
 		suspended: p.Suspended,
 	}

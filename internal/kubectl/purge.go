@@ -18,11 +18,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-const purgeHelp = `Delete a simulation and everything of it: its pods, its managed servers with their data, its report,
-and its queues and keys on external servers, even if spec.deletionPolicy is Retain.
+const purgeHelp = `Delete a simulation and everything that belongs to it: its pods, its managed servers with their
+data, its report, and its queues and keys on external servers, even if spec.deletionPolicy is Retain.
 
 The operator removes the queues and keys. The command waits until it has done so, and fails if
-something may be left.`
+something may remain.`
 
 type purgeFlags struct {
 	yes     bool

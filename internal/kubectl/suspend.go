@@ -27,7 +27,7 @@ func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 	if suspend {
 		cmd.Use = "pause NAME..."
 		cmd.Short = "Stop the generators of simulations"
-		cmd.Long = "Stop the generators of simulations. The processors finish their work and stay. 'resume' starts the\ngenerators again."
+		cmd.Long = "Stop the generators of simulations. The processors finish their work and keep running.\n'resume' starts the generators again."
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := p.connect()

@@ -26,7 +26,7 @@ two seconds until Ctrl-C.
   P99               99th percentile from when an event was due to its effect, in the last 10 s
   BACKLOG           events that wait in queues, or that were confirmed but have not taken effect
   LOST              confirmed events that never took effect. It is known once a simulation is complete
-  VERDICT           PASS or FAIL. FAIL before the end means that it is certain already
+  VERDICT           PASS or FAIL. FAIL before the end means that it can no longer become PASS
 
 The numbers come from a processor pod of each simulation, through the API server. That needs the
 rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}. Without it, they

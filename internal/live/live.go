@@ -105,7 +105,7 @@ func (s *Source) State(ctx context.Context) (view.State, error) {
 		state.Phase = view.Draining
 	}
 	state.Entry = generatorOf(&total.Entry, clock, clock.rate(p.Entry.Schedule, 0))
-	state.Exit = generatorOf(&total.Exit, clock, clock.rate(p.Exit.Schedule, p.Exit.MinStay.D()))
+	state.Exit = generatorOf(&total.Exit, clock, clock.rate(p.Exit.Schedule, p.Exit.Delay()))
 	for i := range recent {
 		if recent[i].End().After(now.Add(-lagTime)) {
 			state.Entry.LagSeconds = max(state.Entry.LagSeconds, recent[i].Entry.Lag.Seconds())

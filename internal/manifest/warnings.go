@@ -54,9 +54,9 @@ func (w *warner) durations() {
 	if end == 0 {
 		return
 	}
-	if w.plan.Exit.Publishes() && w.plan.Exit.MinStay.D() >= end {
-		w.warn("exits begin exit.minStay, %s, after the entries, but the simulation ends after %s: no exit will be published",
-			*w.spec.Exit.MinStay, *w.spec.Duration)
+	if w.plan.Exit.Publishes() && w.plan.Exit.Delay() >= end {
+		w.warn("exits begin %s after the entries (exit.minStay is %s), but the simulation ends after %s: no exit will be published",
+			w.plan.Exit.Delay(), *w.spec.Exit.MinStay, *w.spec.Duration)
 	}
 	for _, stages := range []struct {
 		of     string

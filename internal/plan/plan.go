@@ -152,6 +152,14 @@ type Exit struct {
 	MinStay Duration `json:"minStay"`
 }
 
+// confirmTime is how much later than MinStay the first exit is due. It gives the broker time to confirm the entries and
+// the store time to record that, because plates become available only then.
+const confirmTime = 500 * time.Millisecond
+
+// Delay returns the time from the start of the schedule of the entries to the start of that of the exits. Before that, no
+// vehicle has been parked for MinStay.
+func (e *Exit) Delay() time.Duration { return e.MinStay.D() + confirmTime }
+
 // Processor is the plan of the processors.
 type Processor struct {
 	// Concurrency is the maximum number of messages of one queue that a processor processes at the same time.

@@ -26,8 +26,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// DefaultDrainTimeout is the default value of Config.DrainTimeout.
-const DefaultDrainTimeout = 2 * time.Minute
+// DefaultDrainTimeout is the default value of Config.DrainTimeout, as of spec.drainTimeout.
+const DefaultDrainTimeout = 5 * time.Minute
 
 const (
 	// overrun is how long generators may continue after the end of their schedule. Normally, they stop earlier,
