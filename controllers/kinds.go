@@ -29,8 +29,8 @@ type childKind struct {
 	// such objects.
 	object  client.Object
 	newList func() client.ObjectList
-	// keep returns the part of an object that the operator reads. The cache stores only this part. Otherwise it
-	// would need hundreds of MiB for the pod templates of a thousand simulations.
+	// keep strips an object to the fields that the operator uses, and the cache stores only these. With the pod
+	// templates of a thousand simulations it would need hundreds of MiB.
 	keep func(slim metav1.ObjectMeta, o client.Object) error
 	// crd is the name of the CustomResourceDefinition that defines an optional kind. It is "" for a kind that every
 	// cluster serves.

@@ -206,7 +206,7 @@ func ignoredEdit(before, now *v1alpha1.ParkingSimulationStatus) bool {
 // maxNote is the maximum length of an event's note in bytes.
 const maxNote = 1024
 
-// event records an event about the simulation.
+// event records a Kubernetes Event that concerns the simulation.
 func (r *Reconciler) event(s *scope, kind, reason, action, format string, args ...any) {
 	r.events.Eventf(s.sim, nil, kind, reason, action, "%s", excerpt.Of(fmt.Sprintf(format, args...), maxNote))
 }

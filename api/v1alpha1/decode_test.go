@@ -11,7 +11,7 @@ import (
 
 // One object that cannot be decoded would break the operator's list of all simulations. So this test decodes every
 // field of spec and status from JSON values of every type.
-func TestParkingSimulation_ValuesOfWrongTypes_AreDecoded(t *testing.T) {
+func TestParkingSimulation_ValuesOfWrongTypes_DoNotFailDecoding(t *testing.T) {
 	t.Parallel()
 	values := []string{
 		`null`, `true`, `5`, `-1.5`, `1e400`, `30000000000000000000`, `""`, `"abc"`, `"1e1.5"`, `"1e2147483640"`, `"99999999999h"`,

@@ -125,7 +125,7 @@ func (f *operatorFlags) check() error {
 		return badInput(fmt.Errorf("--cleanup-timeout: %s must be above 0s", f.cleanupTimeout))
 	}
 	if f.workers < 1 {
-		return badInput(fmt.Errorf("--workers: %d must be at least 1", f.workers))
+		return badInput(fmt.Errorf("--workers is %d: it must be at least 1", f.workers))
 	}
 	for _, image := range []struct{ flag, value string }{
 		{"image", f.images.Parking}, {"rabbitmq-image", f.images.RabbitMQ}, {"redis-image", f.images.Redis},

@@ -175,7 +175,7 @@ func TestStartTime_SameProcess_ReturnsSameTime(t *testing.T) {
 	}
 }
 
-func TestLayout_Cgroup_DiffersBetweenCheckouts(t *testing.T) {
+func TestLayout_CgroupName_IsUniquePerRepository(t *testing.T) {
 	t.Parallel()
 	if a, b := newLayout("/a", "v1"), newLayout("/b", "v1"); a.cgroup() == b.cgroup() {
 		t.Errorf("both have %s", a.cgroup())

@@ -95,7 +95,7 @@ func TestAgent_Pause_EndsAfterItsDuration(t *testing.T) {
 	}
 }
 
-func TestAgent_Pause_EndsEarly(t *testing.T) {
+func TestAgent_PauseCancelled_ResumesTheTarget(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		end  func(t *testing.T, a *Agent, s *target)

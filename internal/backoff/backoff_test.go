@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/backoff"
 )
 
-func TestBackoffNext_DelayDoublesUpToLast(t *testing.T) {
+func TestBackoffNext_DelayDoublesUpToTheMaximum(t *testing.T) {
 	t.Parallel()
 	b := backoff.Backoff{First: 10 * time.Millisecond, Last: 100 * time.Millisecond}
 	for range 2 {

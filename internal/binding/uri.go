@@ -72,7 +72,8 @@ func URI(s Service, raw string, options ...Option) (Source, error) {
 	}, nil
 }
 
-// firstOf returns a function that reads a key from the first of the options that contains the key.
+// firstOf returns a function that looks up a key in each option in turn. It returns the value from the first option
+// that has the key.
 func firstOf(options []Option) keyReader {
 	readers := make([]keyReader, len(options))
 	for i, option := range options {

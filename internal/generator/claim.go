@@ -22,8 +22,8 @@ const (
 	// emptyValid is how long a generator assumes that a pool which was empty is still empty. Otherwise, every
 	// attempt to get a plate from an empty pool would cost a round trip to the store.
 	emptyValid = 10 * time.Millisecond
-	// drainedRetry is the minimum delay between a claim that emptied the pool and the next claim. There is no
-	// delay if an exit is waiting for the plate.
+	// drainedRetry is the minimum delay between a claim that emptied the pool and the next claim. It does not apply
+	// while an exit is due and has no plate: the next claim is then made at once.
 	drainedRetry = 100 * time.Millisecond
 )
 
@@ -34,7 +34,7 @@ type claims struct {
 	claimers []*claimer
 	// answered receives a value when the store has answered a claim.
 	answered chan struct{}
-	// turn is the index of the claimer that is asked for the next plate first.
+	// turn is the index of the claimer to ask first when the next plate is needed.
 	turn int
 	// latest is the claimer that provided the last plate.
 	latest *claimer
@@ -132,8 +132,7 @@ func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	}
 }
 
-// restore undoes the latest call of next: the plate that it returned is held again. It is called if the exit
-// was not published.
+// restore undoes the latest call of next. Call it if the exit with the plate that next returned was not published.
 func (c *claims) restore() { c.latest.restore() }
 
 func (c *claimer) pop() (store.Plate, bool) {

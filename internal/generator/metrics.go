@@ -24,8 +24,8 @@ func intentLabel(i event.Intent) string {
 	return string(i)
 }
 
-// metrics contains the metrics that a generator updates itself. starved and pool are nil in a generator of
-// entries.
+// metrics contains the metrics that are updated while events are published. In a generator of entries, starved and
+// pool are nil.
 type metrics struct {
 	published map[event.Intent]prometheus.Counter
 	confirm   prometheus.Histogram

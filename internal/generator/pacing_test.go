@@ -325,7 +325,7 @@ func TestPacer_Lag_IsTheTimeSinceTheNextEventWasDue(t *testing.T) {
 	}
 }
 
-func TestPacer_OverdueEvents_RemainDueForALimitedTime(t *testing.T) {
+func TestPacer_OverdueEvents_AreDroppedAfterALimit(t *testing.T) {
 	t.Parallel()
 	ending := uniform(1000)
 	ending.duration = 10 * time.Second

@@ -33,9 +33,8 @@ type Stats struct {
 	// Rate is the current rate of the schedule, in events per second. TargetRate is the mean rate of the
 	// schedule, over the time in which the rate was above 0.
 	Rate, TargetRate float64
-	// AchievedRate is the mean rate of publishing, in events per second. The mean is over the time in which the
-	// rate of the schedule was above 0. It also includes the time after that in which overdue events were still
-	// published.
+	// AchievedRate is the mean rate of publishing, in events per second. The mean covers the periods in which the
+	// scheduled rate was above 0, and the time after each of them in which overdue events were still published.
 	AchievedRate float64
 
 	// Done means that the schedule is over and that the confirms of all published events are durably recorded.

@@ -92,7 +92,7 @@ func isMissingRight(err error) bool {
 	return (apierrors.IsForbidden(err) || strings.Contains(text, " is forbidden: ")) && strings.Contains(text, " cannot ")
 }
 
-// isMissingResource reports whether the API server does not serve the kind of resource.
+// isMissingResource reports whether err means that the API server does not serve the requested kind.
 func isMissingResource(err error) bool {
 	return apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource")
 }

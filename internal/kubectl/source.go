@@ -165,8 +165,8 @@ func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row,
 	return answer.Rows, err
 }
 
-// update returns the rows of the last minutes. It requests only the newest rows and keeps the others in memory.
-// Otherwise an open live page would put too much load on the API server.
+// update returns the rows of the past few minutes. It requests only the newest rows and keeps the older ones in
+// memory. Requesting all of them each time would put too much load on the API server while a live page is open.
 func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	s.mu.Lock()
 	since := from

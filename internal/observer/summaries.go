@@ -70,7 +70,7 @@ func (c *HTTPCounter) count(ctx context.Context, url string) (held int64, err er
 		return 0, fmt.Errorf("decode the answer: %w", err)
 	}
 	if stats.Count == nil {
-		return 0, errors.New("the answer has no field count")
+		return 0, errors.New("the response lacks the field \"count\"")
 	}
 	return *stats.Count, nil
 }

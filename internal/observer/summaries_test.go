@@ -59,7 +59,7 @@ func TestCountSummaries_PodFails_ErrorNamesPodAndReason(t *testing.T) {
 		"the answer is not JSON":           {answer("nonsense"), "decode the answer"},
 		"the answer is another JSON":       {answer("[]"), "decode the answer"},
 		"the answer is empty":              {answer(""), "EOF"},
-		"the answer has no count":          {answer("{}"), "no field count"},
+		"the answer has no count":          {answer("{}"), "lacks the field"},
 		"the answer has a count in quotes": {answer(`{"count":"7"}`), "decode the answer"},
 		"the answer is a redirect":         {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), "302"},
 		"the pod takes too long":           {http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { block(r.Context(), release) }), "deadline exceeded"},

@@ -47,8 +47,8 @@ func (c *Checks) FaultAction(path field.Path, action FaultAction) {
 	c.OneOf(path, string(action), string(ActionKill), string(ActionRestart), string(ActionEvict), string(ActionPause), string(ActionIsolate))
 }
 
-// FaultTimes contains the durations of a fault and the duration of the simulation. If a duration is not set,
-// its Text is empty.
+// FaultTimes contains the times of a fault, and the duration of the simulation. The Text of a time that is not set is
+// empty.
 type FaultTimes struct{ At, Every, Jitter, For, Simulation Length }
 
 // FaultTimes checks that the durations of a fault are consistent with each other. Each duration by itself must

@@ -194,9 +194,9 @@ type PhaseObjectives struct {
 	MinAchievedPercent int `json:"minAchievedPercent,omitempty"`
 }
 
-// BindingRef says where a process finds the binding of a server, that is, its address and credentials. The
-// process reads the files each time it connects, so that credentials can be rotated without a restart. If both
-// fields are empty, the process uses an in-memory implementation instead of a server.
+// BindingRef names the URI, or the directory of files, in which a process finds the address and the credentials of a
+// server. The process reads the files each time it connects, so that credentials can be rotated without a restart. If
+// both fields are empty, the process uses an in-memory implementation instead of a server.
 type BindingRef struct {
 	// URI is the URI of the server. If a user has given it on the command line, it may contain a password. It
 	// is empty in the plans that the operator writes.

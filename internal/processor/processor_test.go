@@ -315,7 +315,7 @@ func TestRun_RetryAfter_IsBounded(t *testing.T) {
 	}
 }
 
-func TestRun_DeadLetter_IsMovedAfterItsCountIsDurable(t *testing.T) {
+func TestRun_DeadLetter_IsPublishedOnlyOnceItsCountIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("bad"))), nil)
@@ -348,7 +348,7 @@ func TestRun_DeadLetter_IsMovedAfterItsCountIsDurable(t *testing.T) {
 	})
 }
 
-func TestRun_DeadLetter_IsMovedAfterTheEffectOfItsEventIsDurable(t *testing.T) {
+func TestRun_DeadLetter_IsPublishedOnlyOnceItsEffectIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var marks []store.Mark

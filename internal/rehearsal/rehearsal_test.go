@@ -72,8 +72,8 @@ func (w *world) target() rehearsal.Target {
 	return rehearsal.Target{Simulation: w.sim, Plan: w.plan, Start: w.start, Agents: w.agents}
 }
 
-// lead runs Rehearsals with the simulation tracked, as the leader does. It ends when stop is called or the test
-// ends.
+// lead injects the faults of the simulation in the background, as the operator that leads does, until stop is called
+// or the test ends.
 func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }

@@ -8,7 +8,7 @@ import (
 
 // The validation of a manifest knows the names of all containers of the operator. So a template may change any of
 // them without setting an image.
-func TestBuild_TemplateWithoutImage_MayChangeEachOperatorContainer(t *testing.T) {
+func TestBuild_PodTemplate_PatchesContainersWithoutNamingAnImage(t *testing.T) {
 	t.Parallel()
 	workloads := map[string]string{
 		"sim-entry":     "entry: {template: {%s}}",

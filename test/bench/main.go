@@ -43,7 +43,8 @@ type report struct {
 	// Ratio contains, for each round, the maximum rate of the pipeline divided by the rate of the broker alone.
 	Ratio []float64     `json:"ratio"`
 	Drain []drainResult `json:"drain"`
-	// DrainRatio contains, for each round, the rate of measureDrain divided by the rate of the broker alone.
+	// DrainRatio contains, for each round, the rate at which a processor drains a queue, divided by the rate at which
+	// a bare consumer does.
 	DrainRatio []float64        `json:"drainRatio"`
 	Offered    []pipelineResult `json:"offered"`
 }

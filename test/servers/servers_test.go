@@ -170,7 +170,7 @@ func TestSharedServers_TwoCalls_ReturnOneServerAndTwoNames(t *testing.T) {
 	}
 }
 
-func TestRemoveKeys_DeletesOnlyKeysWithName(t *testing.T) {
+func TestRemoveKeys_DeletesOnlyKeysOfTheNamedSimulation(t *testing.T) {
 	t.Parallel()
 	uri := RedisURI(t)
 	mine, other := Name(t), Name(t)

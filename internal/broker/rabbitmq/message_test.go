@@ -94,7 +94,7 @@ func TestCopyOf_MessageOfExternalPublisher_KeepsItsProperties(t *testing.T) {
 	}
 }
 
-func TestCopyOf_DropsADirectReplyTo(t *testing.T) {
+func TestCopyOf_DirectReplyToAddress_IsDropped(t *testing.T) {
 	t.Parallel()
 	original := amqp.Delivery{ReplyTo: "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA="}
 	if got := copyOf(&original).ReplyTo; got != "" {

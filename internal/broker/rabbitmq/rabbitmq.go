@@ -105,11 +105,11 @@ func (o Options) check() error {
 	case o.QueueType != plan.QueueTypeQuorum && o.QueueType != plan.QueueTypeClassic:
 		return fmt.Errorf("queue type: %q is neither quorum nor classic", o.QueueType)
 	case o.RetryDelay < time.Millisecond || o.RetryDelay > 24*time.Hour:
-		return fmt.Errorf("retry delay: %s is not in 1ms to 24h", o.RetryDelay)
+		return fmt.Errorf("retry delay: %s is not between 1ms and 24h", o.RetryDelay)
 	case o.DeliveryLimit < 1 || o.DeliveryLimit > deadDeliveryLimit:
-		return fmt.Errorf("delivery limit: %d is not in 1 to %d", o.DeliveryLimit, deadDeliveryLimit)
+		return fmt.Errorf("delivery limit: %d is not between 1 and %d", o.DeliveryLimit, deadDeliveryLimit)
 	case o.Window < 1 || o.Window > maxWindow:
-		return fmt.Errorf("window: %d is not in 1 to %d", o.Window, maxWindow)
+		return fmt.Errorf("window: %d is not between 1 and %d", o.Window, maxWindow)
 	}
 	return o.checkNames()
 }

@@ -135,7 +135,7 @@ func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64,
 		return 0, err
 	}
 	if n < 1 {
-		return 0, fmt.Errorf("%s: a lease must have at least 1 position", doing)
+		return 0, fmt.Errorf("%s: a lease must cover at least 1 sequence number", doing)
 	}
 	return do(s.partitions[0], func(s *state) int64 { return s.lease(counter, n) }), nil
 }

@@ -21,7 +21,7 @@ func newVisit(entered time.Time, expires int64) visit {
 
 func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.enteredNano)).UTC() }
 
-// sweepInterval is the minimum time between two searches for expired claimed visits, in nanoseconds.
+// sweepInterval is the minimum time between two searches for claimed visits that have expired, in nanoseconds.
 const sweepInterval = int64(time.Minute)
 
 // visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries, so a

@@ -73,8 +73,8 @@ func (d *dataset) isLost(before *observation, now observation) bool {
 	if !d.durable {
 		return false
 	}
-	// A server without an append-only file may have restarted with an older snapshot. That snapshot can contain the
-	// mark.
+	// The mark alone does not prove that no data was lost. A server without an append-only file may have restarted
+	// from an older snapshot that already contains the mark.
 	older := before != nil && !before.logging && now.data.effects < before.data.effects
 	return now.data.mark != d.mark || older
 }

@@ -113,8 +113,9 @@ type waiter struct {
 	// epoch is the server process that the caller expects. If another process runs, the caller's effects may be
 	// lost. If epoch is empty, the caller accepts any process.
 	epoch string
-	// observed says whether target is set. The caller's effects are on disk once the append-only file is at least
-	// target bytes long. The field rewrites identifies the version of the file to which target refers.
+	// target is the length in bytes that the append-only file must reach before the effects of the caller are on
+	// disk. It is valid only if observed is true. Each rewrite begins a new file, so target applies only as long as
+	// rewrites has not changed.
 	observed bool
 	rewrites rewrites
 	target   int64

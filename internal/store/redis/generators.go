@@ -20,7 +20,7 @@ const maxConfirmed = 1000
 func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64, error) {
 	doing := fmt.Sprintf("lease %d positions of %s", n, counter)
 	if n < 1 {
-		return 0, fmt.Errorf("%s: a lease must have at least 1 position", doing)
+		return 0, fmt.Errorf("%s: a lease must cover at least 1 sequence number", doing)
 	}
 	next, err := s.client.IncrBy(ctx, s.partitions[0].key(keyCounter, string(counter)), int64(n)).Result()
 	if err != nil {

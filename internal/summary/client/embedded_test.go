@@ -183,7 +183,7 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 	}
 }
 
-func TestGather_WaitsOnlyIfSeveralPostsAreQueuedDuringARequest(t *testing.T) {
+func TestGather_WaitsForPostsOnlyIfSeveralArrivedDuringTheLastRequest(t *testing.T) {
 	t.Parallel()
 	const late = linger / 2 // when another post arrives
 	tests := []struct {
