@@ -108,6 +108,12 @@ func shareNode(sim *v1alpha1.ParkingSimulation) {
 	spec.Processor.Resources = requirements("40m", "512Mi")
 }
 
+// lowRates sets rates that a node can keep while other tests use it too. A simulation that misses more than 10 % of its
+// schedule fails.
+func lowRates(sim *v1alpha1.ParkingSimulation) {
+	sim.Spec.Entry.Rate, sim.Spec.Exit.Rate = new(int32(50)), new(int32(50))
+}
+
 // edit changes the spec of an existing simulation.
 func (ns *namespace) edit(sim *v1alpha1.ParkingSimulation, change func(*v1alpha1.ParkingSimulationSpec)) {
 	ns.t.Helper()

@@ -93,8 +93,8 @@ func TestPlugin_EachUser_CanRunOnlyThePermittedCommands(t *testing.T) {
 	p := ns.buildPlugin()
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Duration = v1alpha1.NewDuration(2 * time.Minute)
-		sim.Spec.Objectives.ProcessingP99 = v1alpha1.NewDuration(10 * time.Second)
-		sim.Spec.Objectives.EndToEndP99 = v1alpha1.NewDuration(20 * time.Second)
+		sim.Spec.Objectives = v1alpha1.ObjectivesSpec{}
+		lowRates(sim)
 		shareNode(sim)
 	})
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)

