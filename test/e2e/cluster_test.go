@@ -248,6 +248,15 @@ func helm(ctx context.Context, arguments ...string) error {
 // nodeShell returns a command prefix. A command with this prefix runs on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
+// skipWithoutNode skips a test that runs commands on the node, if E2E_NODE_SHELL is not set. purpose says what the test
+// cannot do then.
+func skipWithoutNode(t *testing.T, purpose string) {
+	t.Helper()
+	if len(nodeShell()) == 0 {
+		t.Skipf("cannot %s: set E2E_NODE_SHELL to a command that runs others on a node with containerd's ctr, such as 'docker exec NODE'", purpose)
+	}
+}
+
 // onNode runs a command on the node of the cluster and returns its standard output.
 func onNode(t *testing.T, command ...string) string {
 	t.Helper()

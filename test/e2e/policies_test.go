@@ -40,9 +40,7 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if len(nodeShell()) == 0 {
-				t.Skip("cannot connect from the pods: set E2E_NODE_SHELL to a command that runs others on a node with containerd's ctr, such as 'docker exec NODE'")
-			}
+			skipWithoutNode(t, "connect from the pods")
 			ns := newNamespace(t)
 			sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
 				sim.Spec.Faults = test.faults
