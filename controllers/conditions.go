@@ -85,7 +85,7 @@ func seeCondition(f finding, source string) finding {
 }
 
 // worst returns the finding with the worst state, which determines whether the simulation is ready. It also returns
-// the condition that shows the same message, or "" if there is none. If the simulation is complete, only the
+// the condition that shows the same message, or "" if no other condition shows it. If the simulation is complete, only the
 // findings about the spec and the objects count.
 func (f *findings) worst() (worst finding, condition string) {
 	candidates := []part{{"", f.spec}, {"", f.objects}}

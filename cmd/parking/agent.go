@@ -84,7 +84,7 @@ func (c *cli) agent(ctx context.Context, flags agentFlags) error {
 	if _, err := token(); err != nil {
 		return badInput(fmt.Errorf("--secret-dir: %w", err))
 	}
-	// Read the certificate anew for each connection, because the operator renews it.
+	// Read the certificate again for each connection, because the operator renews it.
 	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(filepath.Join(flags.secrets, agentCertificateFile), filepath.Join(flags.secrets, agentKeyFile))
 		return &pair, err

@@ -19,7 +19,7 @@ const maxRounds = 100
 // them, so that a signal cannot reach an unrelated process that has reused the PID.
 type processes []*os.Process
 
-// find returns all processes that see a mount at the path. It returns an error if there are none.
+// find returns all processes that see a mount at the path. It returns an error if no process does.
 func find(path string) (processes, error) {
 	paths, err := filepath.Glob("/proc/[0-9]*/mountinfo")
 	if err != nil {

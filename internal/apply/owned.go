@@ -12,7 +12,7 @@ import (
 )
 
 // ownedFields returns the fields of an object that FieldManager owns, in the format of the managed fields. It
-// returns nil if there are none.
+// returns nil if FieldManager owns no field.
 func ownedFields(o client.Object) *metav1.FieldsV1 {
 	for i, entry := range o.GetManagedFields() {
 		if entry.Manager == FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {

@@ -267,7 +267,7 @@ func unprintable(text []byte) int {
 }
 
 // faultyRune describes the first character that is not allowed in an identifier or a plate. It returns "" if
-// there is none.
+// all characters are allowed.
 func faultyRune(text []byte) string {
 	for _, r := range string(text) {
 		switch {

@@ -94,7 +94,7 @@ func Outcomes() []Outcome {
 
 // Run holds the measurements of a simulation into which faults were injected.
 type Run struct {
-	// Rows contains the rows of the timeline, the earliest first. If there are none, recovery cannot be
+	// Rows contains the rows of the timeline, the earliest first. If it is empty, recovery cannot be
 	// measured.
 	Rows []timeline.Row
 	// End is when the generators stopped. While they are running, it is the time up to which Rows are complete.

@@ -17,7 +17,7 @@ const (
 )
 
 // contradiction checks whether the timeline proves that a pause or an isolation had no effect, although its
-// injector reported that it took effect. It returns the proof as a text, or "" if there is none. There can be a
+// injector reported that it took effect. It returns the proof as a text, or "" if it has no proof. There can be a
 // proof only if all instances of the target were hit, and for at least some seconds.
 func (s *search) contradiction(r *Record) string {
 	if r.State != Healed || !r.Action.Lasts() || len(r.Hit) == 0 || len(r.Hit) != r.Of {

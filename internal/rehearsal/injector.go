@@ -81,7 +81,7 @@ func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []stri
 }
 
 // Resume implements fault.Resumer. If the record does not say whether the fault was injected, Resume looks for
-// traces of the fault. If there are none, it injects the fault now.
+// traces of the fault. If it finds no trace, it injects the fault now.
 func (i *injector) Resume(ctx context.Context, r fault.Record) (fault.Injection, error) {
 	if r.State == fault.Active {
 		return i.injection(ctx, r.Occurrence, r.Hit, r.Of, r.InjectedAt)

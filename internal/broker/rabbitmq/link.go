@@ -32,7 +32,7 @@ type link struct {
 	watches sync.WaitGroup
 }
 
-// try returns the open connection. If there is none, it makes one attempt to connect.
+// try returns the open connection. Without one, it makes one attempt to connect.
 func (l *link) try(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func (l *link) try(ctx context.Context) (*connection, error) {
 	return l.attempt(ctx)
 }
 
-// get returns the open connection. If there is none, it tries to connect until it succeeds. It returns an error
+// get returns the open connection. Without one, it tries to connect until it succeeds. It returns an error
 // only if ctx ends or the broker is closed.
 func (l *link) get(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
@@ -84,7 +84,7 @@ func (l *link) isClosed() bool {
 	}
 }
 
-// attempt returns the open connection. If there is none, it makes one attempt to connect. The caller must have
+// attempt returns the open connection. Without one, it makes one attempt to connect. The caller must have
 // called acquire.
 func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.isClosed() {

@@ -47,8 +47,8 @@ type dataState struct {
 	effects int64
 }
 
-// compare checks an observation for a loss of data. The argument before is the previous observation, or nil if
-// there is none.
+// compare checks an observation for a loss of data. The argument before is the previous observation, or nil before
+// the second one.
 func (d *dataset) compare(ctx context.Context, before *observation, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -137,7 +137,7 @@ func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
 
-// epoch returns the server process in the latest observation. If there is none yet, it waits for the first one.
+// epoch returns the server process in the latest observation. Before the first observation, it waits for it.
 func (o *observer) epoch(ctx context.Context) (string, error) {
 	if latest := o.latest.Load(); latest != nil {
 		return latest.epoch, nil
