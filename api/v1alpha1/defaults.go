@@ -53,13 +53,23 @@ func (m *ManagedRedis) setDefaults() {
 }
 
 func (m *ManagedSummaryAPI) setDefaults() {
-	if m != nil {
-		m.Storage.setDefaults()
+	if m == nil {
+		return
 	}
+	setDefault(&m.Replicas, 1)
+	m.Storage.setDefaults()
 }
 
+// defaultSize is the default size of volumes.
+const defaultSize Quantity = "2Gi"
+
 func (s *StorageSpec) setDefaults() {
-	setDefault(&s.Size, Quantity("2Gi"))
+	setDefault(&s.Size, defaultSize)
+}
+
+// IsDefault reports whether all fields have their default values.
+func (s *StorageSpec) IsDefault() bool {
+	return (s.Size == nil || *s.Size == defaultSize) && s.StorageClassName == ""
 }
 
 func (m *MonitoringSpec) setDefaults() {

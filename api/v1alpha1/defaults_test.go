@@ -73,8 +73,12 @@ func TestDefault_PartlySetManagedServers_AreCompleted(t *testing.T) {
 			t.Errorf("%s has storage %v, want %v", name, storage.Size, want)
 		}
 	}
-	if got := sim.Spec.RabbitMQ.Managed.Replicas; got == nil || *got != 1 {
-		t.Errorf("rabbitmq has %v replicas, want 1", got)
+	for name, replicas := range map[string]*int32{
+		"rabbitmq": sim.Spec.RabbitMQ.Managed.Replicas, "summaryAPI": sim.Spec.SummaryAPI.Managed.Replicas,
+	} {
+		if replicas == nil || *replicas != 1 {
+			t.Errorf("%s has %v replicas, want 1", name, replicas)
+		}
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 )
 
 // Duration is a length of time from 0s to 8760h, written as a Go duration such as "90s", "1.5h" or "1h30m". It has no
-// sign, and each number has a unit: h, m, s, ms, us or ns.
+// sign, and each number has a unit: h, m, s, ms, us or ns. A number has at most 9 digits (6 for minutes, 5 for hours),
+// and at most 5 before a decimal point.
 // +kubebuilder:validation:MinLength=2
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') && duration(self) <= duration('8760h')",message="must be a duration from 0s to 8760h such as \"30s\" or \"1h30m\""
@@ -23,7 +24,7 @@ const maxDurationLength = 32
 
 var durationSyntax = regexp.MustCompile(DurationPattern)
 
-// NewDuration returns the shortest text of d, without units of zero: "1h1m" instead of "1h1m0s".
+// NewDuration returns the text of d without trailing units that are zero: "1h1m" instead of "1h1m0s".
 func NewDuration(d time.Duration) *Duration {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -41,6 +42,23 @@ func (d Duration) Parse() (time.Duration, error) {
 		return 0, errors.New(`must be a duration such as "30s" or "1h30m"`)
 	}
 	return time.ParseDuration(string(d))
+}
+
+// goSyntax is the regular expression for Go durations without a sign.
+var goSyntax = regexp.MustCompile(`^(\d*[.]?\d*(h|m|s|ms|us|µs|μs|ns))+$`)
+
+// Shorter returns a valid text for a duration that is invalid only because it has too many digits. It returns "" for
+// any other duration.
+func (d Duration) Shorter() Duration {
+	value, err := time.ParseDuration(string(d))
+	if err != nil || value <= 0 || !goSyntax.MatchString(string(d)) {
+		return ""
+	}
+	shorter := *NewDuration(value)
+	if _, err := d.Parse(); err == nil || shorter.Value() != value {
+		return ""
+	}
+	return shorter
 }
 
 // Value returns the value as a time.Duration, or 0 if d is nil or invalid.

@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// Fault is a failure to inject while events are published, once or periodically.
+// Fault is a failure that is injected while events are published, once or periodically.
 // +kubebuilder:validation:XValidation:rule="!(self.action in ['Pause', 'Isolate']) || has(self.__for__)",message="is required for Pause and Isolate: say how long the fault lasts, such as \"20s\"",fieldPath=".for",reason="FieldValueRequired"
 // +kubebuilder:validation:XValidation:rule="self.action in ['Pause', 'Isolate'] || !has(self.__for__)",message="is only for Pause and Isolate, because the other actions do not last: remove it",fieldPath=".for",reason="FieldValueForbidden"
+// +kubebuilder:validation:XValidation:rule="!has(self.__for__) || !self.__for__.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.__for__) <= duration('24h')",message="must be at most 24h",fieldPath=".for"
 // +kubebuilder:validation:XValidation:rule="!has(self.every) || !self.every.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.every) >= duration('1s')",message="must be at least 1s; remove it to inject the fault once",fieldPath=".every"
 // +kubebuilder:validation:XValidation:rule="!has(self.every) || ![self.every, has(self.__for__) ? self.__for__ : '0s', has(self.jitter) ? self.jitter : '0s'].all(d, d.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$')) || duration(self.every) < duration('1s') || duration(self.every) > duration(has(self.__for__) ? self.__for__ : '0s') + duration(has(self.jitter) ? self.jitter : '0s') + duration(has(self.jitter) ? self.jitter : '0s')",message="must be longer than for plus twice jitter, or an occurrence begins before the previous one ends: raise every, or lower for or jitter",fieldPath=".every"
 // +kubebuilder:validation:XValidation:rule="!has(self.jitter) || !self.jitter.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.at.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.jitter) <= duration(self.at)",message="must not exceed at, or the fault begins before the simulation does: lower jitter or raise at",fieldPath=".jitter"
@@ -36,9 +37,10 @@ type Fault struct {
 	Pods FaultPods `json:"pods,omitempty"`
 
 	// action is what happens to the pods. Kill sends SIGKILL, so that the process crashes without flushing data.
-	// Restart stops and starts the process gracefully. Evict deletes the pods through the eviction API, which
-	// respects disruption budgets. Pause stops the process with SIGSTOP. Isolate cuts the pods off from all other
-	// parts of the simulation. Pause and Isolate end after the time in for.
+	// Restart stops and starts the process gracefully. Evict deletes the pods through the eviction API, which respects
+	// disruption budgets. Pause stops the process with SIGSTOP. Isolate cuts the pods off from all other parts of the
+	// simulation. RabbitMQ can be isolated only if it has one node, and processors and generators only if the operator
+	// runs RabbitMQ, Redis and the summary API. The field "for" says how long Pause and Isolate last.
 	// +required
 	Action FaultAction `json:"action,omitempty"`
 
@@ -46,18 +48,18 @@ type Fault struct {
 	// +required
 	At *Duration `json:"at,omitempty"`
 
-	// every is the interval at which the fault is repeated until the simulation ends, as a Go duration such as "5m".
-	// It must be at least 1s, and longer than for plus twice jitter. If it is omitted, the fault occurs once.
+	// every is the interval at which the fault is repeated until the simulation ends, as a Go duration such as "5m". It
+	// must be at least 1s, and longer than "for" plus twice "jitter". If it is omitted, the fault occurs once.
 	// +optional
 	Every *Duration `json:"every,omitempty"`
 
-	// jitter is the maximum random shift of each occurrence, earlier or later, as a Go duration such as "30s". The
-	// seed determines the shifts. jitter must not exceed at.
+	// jitter is the maximum random shift of each occurrence, earlier or later, as a Go duration such as "30s". The seed
+	// determines the shifts. The value of jitter must not exceed that of "at".
 	// +optional
 	Jitter *Duration `json:"jitter,omitempty"`
 
-	// for is how long Pause and Isolate last, as a Go duration such as "20s". It is required for these actions, and
-	// not allowed for the others.
+	// for is how long Pause and Isolate last, as a Go duration of at most 24h, such as "20s". It is required for these
+	// actions, and not allowed for the others.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	For *Duration `json:"for,omitempty"`

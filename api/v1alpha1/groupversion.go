@@ -1,5 +1,5 @@
 // Package v1alpha1 defines the types of version v1alpha1 of the API group simulation.parking.dev, and their defaults.
-// Package manifest validates a spec and derives the configuration of its processes from it.
+// Package manifest validates a spec and derives the configuration of the simulation's processes from it.
 // +kubebuilder:object:generate=true
 // +groupName=simulation.parking.dev
 package v1alpha1

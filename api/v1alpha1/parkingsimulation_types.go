@@ -6,7 +6,7 @@ import (
 )
 
 // ParkingSimulation is an event-driven parking simulation on RabbitMQ and Redis that accounts for every event.
-// Generators publish the entries and exits of cars. Processors match each exit with its entry and post a summary of
+// Generators publish the entries and exits of vehicles. Processors match each exit with its entry and post a summary of
 // the visit to a REST API. A ledger shows whether any event was lost or counted twice.
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:shortName=psim,categories=parking,scope=Namespaced
@@ -56,7 +56,7 @@ type ParkingSimulationList struct {
 
 // ParkingSimulationSpec is the desired simulation.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.exit) || !has(self.exit.minStay) || !has(self.plates) || !has(self.plates.maxStay) || !self.exit.minStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.exit.minStay) < duration(self.plates.maxStay)",message="exit.minStay must be less than plates.maxStay, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay",fieldPath=".exit.minStay"
+// +kubebuilder:validation:XValidation:rule="!has(self.exit) || !has(self.exit.minStay) || !has(self.plates) || !has(self.plates.maxStay) || !self.exit.minStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.exit.minStay) < duration(self.plates.maxStay)",message="exit.minStay must be less than plates.maxStay, or every vehicle is forgotten before it may leave: lower exit.minStay or raise plates.maxStay",fieldPath=".exit.minStay"
 // +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.rate) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.rate * duration(self.plates.maxStay).getSeconds() <= 87880000",message="entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay",fieldPath=".entry.rate"
 // +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.stages) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.stages.all(stage, stage.rate * duration(self.plates.maxStay).getSeconds() <= 87880000)",message="the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay",fieldPath=".entry.stages"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.duration) || !self.duration.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.faults.all(fault, ![fault.at, has(fault.__for__) ? fault.__for__ : '0s', has(fault.jitter) ? fault.jitter : '0s'].all(d, d.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$')) || duration(fault.at) + duration(has(fault.__for__) ? fault.__for__ : '0s') + duration(has(fault.jitter) ? fault.jitter : '0s') < duration(self.duration))",message="at, for and jitter of each fault must together be less than duration, or the simulation ends before the fault does: raise duration or lower at",fieldPath=".faults"
@@ -64,6 +64,8 @@ type ParkingSimulationList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.redis) || !has(self.redis.secretRef) || self.faults.all(fault, fault.target != 'Redis')",message="a fault cannot target an external server: remove the faults of Redis, or remove redis.secretRef to run a managed Redis",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.summaryAPI) || !has(self.summaryAPI.url) || self.faults.all(fault, fault.target != 'SummaryAPI')",message="a fault cannot target an external server: remove the faults of SummaryAPI, or remove summaryAPI.url to run a managed summary API",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.queueType) || self.rabbitmq.queueType != 'Classic' || self.faults.all(fault, fault.target != 'RabbitMQLeader')",message="the target RabbitMQLeader requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or rabbitmq.queueType to Quorum",fieldPath=".faults"
+// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.managed) || !has(self.rabbitmq.managed.replicas) || self.rabbitmq.managed.replicas < 2 || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['RabbitMQ', 'RabbitMQLeader']))",message="the action Isolate is not possible for one of several RabbitMQ nodes, because it does not cut their connections to each other: use Pause, or set rabbitmq.managed.replicas to 1",fieldPath=".faults"
+// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !(has(self.rabbitmq) && (has(self.rabbitmq.clusterRef) || has(self.rabbitmq.secretRef)) || has(self.redis) && has(self.redis.secretRef) || has(self.summaryAPI) && has(self.summaryAPI.url)) || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['Processor', 'EntryGenerator', 'ExitGenerator']))",message="the action Isolate cannot cut connections to an external server: use Pause, or run managed servers only",fieldPath=".faults"
 type ParkingSimulationSpec struct {
 	// suspend stops the generators when it is true. The processors finish the queued events and keep running; queues,
 	// keys and summaries are kept. Set it to false to resume. The time of a suspension counts towards duration.
@@ -85,7 +87,8 @@ type ParkingSimulationSpec struct {
 	DrainTimeout *Duration `json:"drainTimeout,omitempty"`
 
 	// seed determines the order of the plates, and which exits match an entry. Two runs with the same seed and spec
-	// publish the same events. It is immutable, because another order could contain plates that are still parked.
+	// publish the same events. It is immutable, because with another seed, the plate of a parked vehicle could enter
+	// again.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked plates could be drawn again: create another simulation for another seed"
 	// +default=1
@@ -102,7 +105,7 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Exit ExitSpec `json:"exit,omitzero"`
 
-	// plates configures how long the simulation remembers parked cars.
+	// plates configures how long the simulation remembers parked vehicles.
 	// +default={}
 	// +optional
 	Plates PlatesSpec `json:"plates,omitzero"`
@@ -135,8 +138,8 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Monitoring MonitoringSpec `json:"monitoring,omitzero"`
 
-	// faults are failures to inject while events are published, such as a crash of Redis. The verdict says for each
-	// fault whether it was injected, and when the simulation recovered from it. An edit affects future occurrences
+	// faults are failures that are injected while events are published, such as a crash of Redis. The verdict says for
+	// each fault whether it was injected, and when the simulation recovered from it. An edit affects future occurrences
 	// only.
 	// +kubebuilder:validation:MaxItems=20
 	// +listType=map
@@ -171,7 +174,7 @@ const (
 	DeletionPolicyRetain DeletionPolicy = "Retain"
 )
 
-// Arrivals is an arrival process: how the events of a rate are spaced in time.
+// Arrivals is an arrival process. It says how events are spaced in time at a given rate.
 // +kubebuilder:validation:Enum=Uniform;Poisson
 type Arrivals string
 
@@ -207,17 +210,17 @@ type ExitSpec struct {
 	// +optional
 	Rate *int32 `json:"rate,omitempty"`
 
-	// matchPercent is the percentage of exits, a whole number from 0 to 100, that have the plate of a parked car. The
-	// other exits have a plate that never entered, which the processor must detect. If no parked car is available for
-	// a matched exit, the exit is not published and counts as starved.
+	// matchPercent is the percentage of exits, a whole number from 0 to 100, that have the plate of a parked vehicle.
+	// The other exits have a plate that never entered, which the processor must detect. If no parked vehicle is
+	// available for a matched exit, the exit is not published and counts as starved.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	// +default=20
 	// +optional
 	MatchPercent *int32 `json:"matchPercent,omitempty"`
 
-	// minStay is the minimum time between the entry and the exit of a car, as a Go duration such as "2s". It must be
-	// less than plates.maxStay. With "0s", a car can leave at once.
+	// minStay is the minimum time between the entry and the exit of a vehicle, as a Go duration such as "2s". It must
+	// be less than plates.maxStay. With "0s", a vehicle can leave at once.
 	// +default="2s"
 	// +optional
 	MinStay *Duration `json:"minStay,omitempty"`
@@ -236,13 +239,14 @@ type GeneratorSpec struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// arrivals is how events are spaced in time. Uniform spaces them evenly; Poisson spaces them at random, like
-	// independent cars. Both publish the same number of events.
+	// independent vehicles. Both publish the same number of events.
 	// +default="Uniform"
 	// +optional
 	Arrivals Arrivals `json:"arrivals,omitempty"`
 
-	// stages change the rate linearly, one after the other. The first stage starts with rate when the simulation
-	// starts. After the last stage, its rate stays in effect. At most 100 stages are allowed.
+	// stages change the rate linearly, one after the other. The first stage begins when the simulation starts, at the
+	// rate in the field "rate". After the last stage, the final rate of that stage stays in effect. At most 100 stages
+	// are allowed.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=100
 	// +listType=atomic
@@ -273,9 +277,9 @@ type Stage struct {
 	Rate *int32 `json:"rate,omitempty"`
 }
 
-// PlatesSpec configures how long the simulation remembers parked cars.
+// PlatesSpec configures how long the simulation remembers parked vehicles.
 type PlatesSpec struct {
-	// maxStay is how long the simulation remembers a car that does not leave, as a Go duration such as "1h". Redis
+	// maxStay is how long the simulation remembers a vehicle that does not leave, as a Go duration such as "1h". Redis
 	// stores up to entry.rate times maxStay visits of some 150 bytes each. Their number must not exceed 87880000, the
 	// number of possible plates.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
@@ -318,12 +322,12 @@ type PodTemplate struct {
 	// +optional
 	Metadata PodMetadata `json:"metadata,omitzero"`
 
-	// spec is a strategic merge patch for the PodSpec of the operator. Lists such as containers are merged by name.
-	// The operator's container is named "parking"; a container with another name is added, and needs an image. For
-	// example {"nodeSelector": {"disk": "ssd"}}, or {"containers": [{"name": "parking", "env": [...]}]}. An unknown
-	// field or an invalid value makes the simulation Stalled, with a message that names the field. So does a field
-	// that gives the pods access to Secrets, or more rights than the restricted Pod Security Standard allows, unless
-	// the operator runs with --allow-privileged-templates.
+	// spec is a strategic merge patch for the PodSpec that the operator generates. Lists such as containers are
+	// merged by name. The operator's container is named "parking"; a container with another name is added, and needs
+	// an image. For example {"nodeSelector": {"disk": "ssd"}}, or {"containers": [{"name": "parking", "env":
+	// [...]}]}. An unknown field or an invalid value makes the simulation Stalled, with a message that names the
+	// field. A field that gives the pods access to Secrets, or more rights than the restricted Pod Security Standard
+	// allows, has the same effect, unless the operator runs with --allow-privileged-templates.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Spec *runtime.RawExtension `json:"spec,omitempty"`
@@ -370,7 +374,8 @@ type RabbitMQSpec struct {
 
 	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a RabbitMQ.
 	// Its keys are those of the Service Binding specification: uri, or host, port, username and password. The keys
-	// vhost and ca.crt (for TLS) are optional. The operator applies changes of the Secret.
+	// vhost and ca.crt (for TLS) are optional. The key uris may list the URIs of several nodes of a cluster, separated
+	// by commas. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
@@ -383,11 +388,11 @@ type RabbitMQSpec struct {
 
 	// partitions is the number of entry queues, and the number of exit queues, from 1 to 64. The entry and the exit
 	// of a plate go to the same partition. Several partitions spread the load over the nodes of a RabbitMQ cluster
-	// and the slots of a Redis Cluster. It is immutable, because exits of parked cars would go to another partition
+	// and the slots of a Redis Cluster. It is immutable, because exits of parked vehicles would go to another partition
 	// than their entries.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=64
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked cars would be looked up in another partition: create another simulation"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked vehicles would be looked up in another partition: create another simulation"
 	// +default=1
 	// +optional
 	Partitions *int32 `json:"partitions,omitempty"`
@@ -451,7 +456,8 @@ type RedisSpec struct {
 
 	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a Redis,
 	// Redis Cluster or Valkey. Its keys are those of the Service Binding specification: uri, or host, port, username
-	// and password. The key ca.crt (for TLS) is optional. The operator applies changes of the Secret.
+	// and password. The key ca.crt (for TLS) is optional. The key uris may list the URIs of several nodes of a Redis
+	// Cluster, separated by commas. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }
@@ -489,32 +495,53 @@ type ManagedRedis struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an external API: set url, or remove secretRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@')",message="must not hold a user name or password: put them into a Secret and name it in secretRef",fieldPath=".url"
 // +kubebuilder:validation:XValidation:rule="!has(self.url) || self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@') || isURL(self.url) && self.url.matches('^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$')",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", without fragment",fieldPath=".url"
-// +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.size"
-// +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
+// +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) == (has(oldSelf.managed) && has(oldSelf.managed.database))",message="cannot change between a volume and a database, as stored summaries would be left behind: create another simulation"
+// +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.size"
+// +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type SummaryAPISpec struct {
-	// managed makes the operator run its own summary API, which stores the summaries in SQLite. It is deleted with
-	// the simulation. This is the default.
+	// managed makes the operator run its own summary API, which stores the summaries in SQLite on a volume, or in
+	// your PostgreSQL database. The API and the volume are deleted with the simulation. This is the default.
 	// +optional
 	Managed *ManagedSummaryAPI `json:"managed,omitempty"`
 
 	// url is the URL of an external REST API, such as "https://example.com/v1/visits". Each summary is sent as a POST
-	// request with a JSON body and the exit event's id as Idempotency-Key. The request is retried until the API
-	// answers 2xx. The URL must not contain credentials; store them in the Secret that secretRef names.
+	// request with a JSON body and the exit event's id as Idempotency-Key. A response with status 2xx, or 409 without
+	// Retry-After, means that the summary is stored. Status 413 or 422, or 400 if the processor has stored another
+	// summary before, means that the summary is rejected for good; its event is then dead-lettered. After any other
+	// response, or none, the request is repeated. The URL must not contain credentials; store them in the Secret that secretRef names.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
 	// +optional
 	URL string `json:"url,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace with the credentials for url: the key token for a bearer
-	// token, or the keys username and password. The optional key ca.crt contains the CA certificates to trust instead
-	// of those of the system.
+	// secretRef names a Secret in the simulation's namespace with the credentials for url: a bearer token under the key
+	// "token", or a user name and password under the keys "username" and "password". The optional key "ca.crt" contains
+	// the CA certificates to trust instead of those of the system.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }
 
 // ManagedSummaryAPI is a summary API that the operator runs.
+//
+// +kubebuilder:validation:XValidation:rule="self.replicas == 1 || has(self.database)",message="several replicas need a database that they share: set database.secretRef, or set replicas to 1",fieldPath=".replicas"
+// +kubebuilder:validation:XValidation:rule="!has(self.database) || string(self.storage.size) == '2Gi' && !has(self.storage.storageClassName)",message="there is no volume with database, because the summaries are stored in PostgreSQL: remove storage, or remove database",fieldPath=".storage"
 type ManagedSummaryAPI struct {
-	// storage is the volume of the database. The database grows by some 250 bytes per matched exit.
+	// replicas is the number of pods, from 1 to 16. More than one pod requires database, and keeps the summary API
+	// available when a pod or a node fails. Each pod opens several connections to the database.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=16
+	// +default=1
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// database is the PostgreSQL database that stores the summaries. If it is omitted, they are stored in SQLite on
+	// the volume that storage describes. It cannot be added or removed later, because the summaries stored so far
+	// would be left behind, and the verdict would count them as missing.
+	// +optional
+	Database *SummaryDatabase `json:"database,omitempty"`
+
+	// storage is the volume of the SQLite database, which grows by some 250 bytes per matched exit. It cannot be
+	// combined with database.
 	// +default={}
 	// +optional
 	Storage StorageSpec `json:"storage,omitzero"`
@@ -523,9 +550,21 @@ type ManagedSummaryAPI struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is a patch for the pod template of the summary API. An edit restarts the pod.
+	// template is a patch for the pod template of the summary API. An edit restarts the pods.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
+}
+
+// SummaryDatabase is the PostgreSQL database in which a managed summary API stores the summaries.
+type SummaryDatabase struct {
+	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a
+	// PostgreSQL database. Its keys are those of the Service Binding specification: uri, or host, port, database,
+	// username and password. The Secret that CloudNativePG creates with the suffix -app also works. The keys ca.crt
+	// (for TLS), and tls.crt and tls.key (for a client certificate) are optional. Running pods use a changed Secret
+	// without a restart. The summaries stay in the database when the simulation is deleted. Do not change to another
+	// database, because the verdict would count the summaries stored so far as missing.
+	// +required
+	SecretRef SecretReference `json:"secretRef,omitzero"`
 }
 
 // StorageSpec is the volume of a managed server. It is immutable, because an existing volume cannot be replaced
@@ -635,9 +674,9 @@ type ObjectivesSpec struct {
 	UnderFaults PhaseObjectivesSpec `json:"underFaults,omitzero"`
 
 	// maxRecovery is the maximum time in which the simulation must recover from a fault, as a Go duration such as
-	// "30s". Recovery starts when a Pause or Isolate ends, and when a Kill, Restart or Evict is injected: starting again
-	// is part of the recovery. It is complete when latency and backlog have been as before the fault for 5 s. If
-	// maxRecovery is omitted, recovery may take any time.
+	// "30s". Recovery starts when a Pause or Isolate ends, and when a Kill, Restart or Evict is injected: starting
+	// again is part of the recovery. It is complete once latency and backlog are as before the fault and remain so for
+	// 5 s. If maxRecovery is omitted, recovery may take any time.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxRecovery *Duration `json:"maxRecovery,omitempty"`
@@ -674,13 +713,15 @@ type PhaseObjectivesSpec struct {
 	// +optional
 	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
 
-	// maxLag is the maximum time that a generator may be behind its schedule, as a Go duration such as "5s".
+	// maxLag is the maximum time that a generator may be behind its schedule, as a Go duration such as "5s". Time in
+	// which events are due but no generator runs also counts as lag.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxLag *Duration `json:"maxLag,omitempty"`
 
-	// minAchievedPercent is the minimum percentage of the due events that must be published. It applies to entries
-	// and exits separately. Exits without an available plate are not published.
+	// minAchievedPercent is the minimum percentage of the due events that must be published. It applies to entries and
+	// exits separately. An exit for which no plate is available counts as due, but not as published. The same applies
+	// to an event that is due while no generator runs.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional

@@ -30,6 +30,8 @@ const (
 	// WholeQuantityPattern is the regular expression for a Quantity that must be an integer, such as a number of
 	// bytes.
 	WholeQuantityPattern = `^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$`
+	// HugePagesPattern is the regular expression for the name of a resource that consists of huge pages.
+	HugePagesPattern = `^hugepages-[1-9][0-9]{0,3}[KMG]i$`
 )
 
 // maxQuantityLength is the maximum length of a Quantity in characters.
@@ -90,13 +92,16 @@ func (q *Quantity) Value() resource.Quantity {
 
 // ResourceList maps the name of each compute resource to its amount.
 // +kubebuilder:validation:MaxProperties=16
-// +kubebuilder:validation:XValidation:rule="self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.contains('/') && !format.qualifiedName().validate(name).hasValue())",message="must have keys such as \"cpu\", \"memory\" or \"example.com/gpu\""
+// +kubebuilder:validation:XValidation:rule="self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.matches('^hugepages-[1-9][0-9]{0,3}[KMG]i$') || name.contains('kubernetes.io/') && !format.qualifiedName().validate(name).hasValue() || name.contains('/') && !name.startsWith('requests.') && !format.qualifiedName().validate('requests.' + name).hasValue())",message="must have keys such as \"cpu\", \"memory\" or \"example.com/gpu\""
 // +kubebuilder:validation:XValidation:rule="self.all(name, name == 'cpu' || string(self[name]).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$'))",message="must be whole quantities such as \"512Mi\", except for cpu"
+// +kubebuilder:validation:XValidation:rule="self.all(name, !name.matches('^hugepages-[1-9][0-9]{0,3}[KMG]i$') || !string(self[name]).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$') || quantity(string(self[name])).isInteger() && quantity(string(self[name])).asInteger() % quantity(name.substring(10)).asInteger() == 0)",message="must be multiples of the page size for huge pages"
 type ResourceList map[string]Quantity
 
 // ResourceRequirements are the compute resources of a container.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.requests) || self.requests.all(name, !(name in self.limits) || ![self.requests[name], self.limits[name]].all(q, string(q).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$')) || quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",message="requests must not exceed limits"
+// +kubebuilder:validation:XValidation:rule="!has(self.requests) || self.requests.all(name, !(name.startsWith('hugepages-') || name.contains('/') && !name.contains('kubernetes.io/')) || has(self.limits) && name in self.limits && (![self.requests[name], self.limits[name]].all(q, string(q).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$')) || quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) == 0))",message="requests must equal limits for huge pages and extended resources: set only the limits"
+// +kubebuilder:validation:XValidation:rule="!(has(self.limits) && self.limits.exists(name, name.startsWith('hugepages-')) || has(self.requests) && self.requests.exists(name, name.startsWith('hugepages-'))) || has(self.limits) && self.limits.exists(name, name in ['cpu', 'memory']) || has(self.requests) && self.requests.exists(name, name in ['cpu', 'memory'])",message="huge pages require cpu or memory: add a limit for memory"
 type ResourceRequirements struct {
 	// limits are the maximum amounts that the container may use, such as {"memory": "512Mi"}.
 	// +optional

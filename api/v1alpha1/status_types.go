@@ -28,7 +28,8 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// readyReplicas is the number of processor pods that are ready and have the current template.
+	// readyReplicas is the number of processor pods that are ready. It includes pods of an older template while they
+	// are being replaced.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
@@ -39,8 +40,8 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// targetRates are the rates at which the generators should publish now. They are 0 while no generator publishes:
-	// before the start, while the simulation is suspended, and after its end.
+	// targetRates are the rates at which the generators should publish now, whether or not they keep up. They are 0 while
+	// no generator publishes: before the start, while the simulation is suspended or has no generators, and after its end.
 	// +optional
 	TargetRates *TargetRates `json:"targetRates,omitempty"`
 
@@ -48,11 +49,18 @@ type ParkingSimulationStatus struct {
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
-	// startGeneration is the metadata.generation at startTime. If the spec has changed since, the verdict does not
-	// say whether the generators kept to their schedule.
-	// +kubebuilder:validation:Minimum=1
+	// runSettings contains the fields of the spec that determine the run, such as "entry.rate", each with its value or
+	// a digest of it. They are kept up to date from startTime until completionTime. A later change of one of these
+	// fields has no effect.
+	// +kubebuilder:validation:MaxProperties=32
 	// +optional
-	StartGeneration int64 `json:"startGeneration,omitempty"`
+	RunSettings map[string]string `json:"runSettings,omitempty"`
+
+	// scheduleChangeTime is when the schedule last changed while the simulation ran, for example because of a new rate
+	// or a suspension. If it is set, the verdict does not compare the published events with the schedule. It equals
+	// startTime if the simulation was started by an earlier version of the operator, which did not record changes.
+	// +optional
+	ScheduleChangeTime *metav1.Time `json:"scheduleChangeTime,omitempty"`
 
 	// endTime is when the duration of a complete simulation ended. Later changes of spec.duration have no effect.
 	// +optional
@@ -129,7 +137,7 @@ type FaultsStatus struct {
 	// +required
 	NotInjected int32 `json:"notInjected"`
 
-	// aborted is the number of occurrences that the end of the simulation interrupted.
+	// aborted is the number of occurrences that were prevented or ended early, for example by the end of the simulation.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Aborted int32 `json:"aborted"`
@@ -142,11 +150,13 @@ type FaultsStatus struct {
 	// +optional
 	Results []FaultResult `json:"results,omitempty"`
 
-	// worst is the occurrence with the worst outcome. Among several, it is the one with the longest recovery.
+	// worst is the occurrence with the worst outcome. The outcomes from worst to best are NotInjected, NotRecovered,
+	// Aborted, Recovered, and those that are not final. Among equal outcomes, the occurrence with the longest recovery
+	// is the worst one.
 	// +optional
 	Worst *FaultStatus `json:"worst,omitempty"`
 
-	// latest has the latest 20 occurrences, in the order of their injection. The report has all occurrences.
+	// latest has the latest 20 occurrences, in the order in which they were due. The report has all occurrences.
 	// +kubebuilder:validation:MaxItems=20
 	// +listType=atomic
 	// +optional
@@ -184,7 +194,7 @@ type FaultResult struct {
 	// +required
 	NotInjected int32 `json:"notInjected"`
 
-	// aborted is the number of occurrences that the end of the simulation interrupted.
+	// aborted is the number of occurrences that were prevented or ended early, for example by the end of the simulation.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Aborted int32 `json:"aborted"`
@@ -202,7 +212,7 @@ type FaultResult struct {
 type FaultStatus struct {
 	// name is the name of the fault in spec.faults.
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:MaxLength=40
 	// +required
 	Name string `json:"name,omitempty"`
 
@@ -210,6 +220,27 @@ type FaultStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Number int32 `json:"number"`
+
+	// target is the kind of process that the fault targeted.
+	// +optional
+	Target FaultTarget `json:"target,omitempty"`
+
+	// action is what the fault did to the target.
+	// +optional
+	Action FaultAction `json:"action,omitempty"`
+
+	// hitCount is the number of pods that were hit. It is absent if no pod was hit.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	HitCount int32 `json:"hitCount,omitempty"`
+
+	// hit lists the names of at most five of the pods that were hit. The report may list more.
+	// +kubebuilder:validation:MaxItems=5
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=atomic
+	// +optional
+	Hit []string `json:"hit,omitempty"`
 
 	// injectedTime is when the fault took effect. It is absent if the fault did not take effect.
 	// +optional
@@ -224,6 +255,39 @@ type FaultStatus struct {
 	// faults were in effect. It is absent if the simulation did not recover.
 	// +optional
 	Recovery *Duration `json:"recovery,omitempty"`
+
+	// peakLag is the longest lag of a generator behind its schedule, as a Go duration. Like the fields from peakBacklog
+	// to duplicatesSuppressed, it covers the time from the injection to the recovery. If the simulation did not
+	// recover, it covers the time until the end. These fields are absent if the fault did not take effect. If this time
+	// overlaps with that of another fault, both faults count what happened in the overlap.
+	// +optional
+	PeakLag *Duration `json:"peakLag,omitempty"`
+
+	// peakBacklog is the largest number of messages in the queues. It is absent if it was not measured.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	PeakBacklog *int64 `json:"peakBacklog,omitempty"`
+
+	// peakEndToEndP99 is the largest 99th percentile of the end-to-end latency in any second, as a Go duration. It is
+	// absent if no event took effect.
+	// +optional
+	PeakEndToEndP99 *Duration `json:"peakEndToEndP99,omitempty"`
+
+	// redeliveries is the number of deliveries of messages that RabbitMQ had delivered before.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Redeliveries *int64 `json:"redeliveries,omitempty"`
+
+	// duplicatesSuppressed is the number of deliveries of events that had already taken effect.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	DuplicatesSuppressed *int64 `json:"duplicatesSuppressed,omitempty"`
+
+	// lost is 0 if no event was lost in the whole simulation. It is absent until that is known. It is also absent if
+	// events were lost, because it is unknown which fault caused the loss: status.ledger.lost has their number.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Lost *int64 `json:"lost,omitempty"`
 
 	// outcome is Recovered, NotRecovered, NotInjected or Aborted. Before the simulation is complete, it may also be
 	// Injecting, Active or Recovering.
@@ -316,8 +380,8 @@ const (
 	ConditionObjectivesMet = "ObjectivesMet"
 )
 
-// LedgerStatus has the counters of a simulation's events. Each counter is counted independently where the event has
-// its effect.
+// LedgerStatus has the counters of a simulation's events. Counters that the verdict compares are obtained independently
+// of each other: for example, generators count confirmed events, and processors count events that take effect.
 type LedgerStatus struct {
 	// observedTime is when the operator read the ledger.
 	// +optional
@@ -338,12 +402,12 @@ type LedgerStatus struct {
 	// +required
 	EntriesRecorded int64 `json:"entriesRecorded"`
 
-	// exitsMatchedConfirmed is the number of exits with a parked car's plate that RabbitMQ has confirmed.
+	// exitsMatchedConfirmed is the number of confirmed exits that were published with the plate of a parked vehicle.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	ExitsMatchedConfirmed int64 `json:"exitsMatchedConfirmed"`
 
-	// exitsUnmatchedConfirmed is the number of exits with a plate that never entered that RabbitMQ has confirmed.
+	// exitsUnmatchedConfirmed is the number of confirmed exits that were published with a plate that never entered.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
