@@ -1,20 +1,27 @@
 // Package binding describes how to reach a server. A binding contains the server's address, credentials and TLS
-// certificates. It is read from a URI, from a folder at which a Secret is mounted, or from the data of a Secret.
+// certificates. It is read from a URI, from a directory at which a Secret is mounted, or from the data of a Secret.
 //
 // The keys of such a Secret are the ones in the Service Binding specification for Kubernetes
-// (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries), and a few others. The comment on Folder
+// (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries), and a few others. The comment on Directory
 // describes all of them.
 //
 // No error of this package quotes a URI or the value of a key, because both may contain a password.
 package binding
 
-import "net/url"
+import (
+	"net/url"
+	"slices"
+)
 
 // Binding is everything that a client needs to reach one server.
 type Binding struct {
 	// URI is the address of the server. It includes the user name and password if there are any, so never print it.
 	// Print the result of Redacted instead.
 	URI *url.URL
+	// Alternatives are further endpoints of the same server, such as the other nodes of a cluster. Each is a host, or a
+	// host and port. Everything else in URI also applies to them. Only bindings of RabbitMQ and Redis have
+	// alternatives.
+	Alternatives []string
 	// Token is a bearer token. Only bindings of HTTP servers have one.
 	Token string
 	// CA contains the CA certificates that the client trusts, in PEM format. If it is nil, the client trusts the CA
@@ -36,18 +43,18 @@ func Static(b Binding) Source {
 			return b, nil
 		}
 		own, uri := b, *b.URI
-		own.URI = &uri
+		own.URI, own.Alternatives = &uri, slices.Clone(b.Alternatives)
 		return own, nil
 	}
 }
 
-// Redacted returns only those parts of the URI that logs and errors may contain: scheme, host and path. It also
-// omits the user name, because users sometimes put a password there.
+// Redacted returns only those parts of the URI that logs and errors may contain: scheme, host and path. The host is a
+// list if the binding has alternatives. Redacted also omits the user name, because users sometimes put a password there.
 func (b Binding) Redacted() string {
 	if b.URI == nil {
 		return ""
 	}
-	shown := url.URL{Scheme: b.URI.Scheme, Host: b.URI.Host, Path: b.URI.Path, RawPath: b.URI.RawPath}
+	shown := url.URL{Scheme: b.URI.Scheme, Host: b.hostList(), Path: b.URI.Path, RawPath: b.URI.RawPath}
 	return shown.String()
 }
 
@@ -55,7 +62,8 @@ func (b Binding) Redacted() string {
 type Service struct {
 	// Name is the name of the server in error messages.
 	Name string
-	// Scheme is the URI scheme for connections without TLS. TLSScheme is the one for connections with TLS.
+	// Scheme is the URI scheme for connections without TLS. TLSScheme is the one for connections with TLS. PostgreSQL
+	// is an exception: its two schemes mean the same, and the parameter sslmode of the URI selects TLS.
 	Scheme, TLSScheme string
 	// Example is a valid URI. It is shown in the error for an invalid URI.
 	Example string
@@ -77,6 +85,14 @@ func Redis() Service {
 	}
 }
 
+// PostgreSQL describes the bindings of PostgreSQL servers. The host of a URI may be a list, such as a:5432,b:5432.
+func PostgreSQL() Service {
+	return Service{
+		Name: "PostgreSQL", Scheme: "postgres", TLSScheme: "postgresql",
+		Example: example("postgres", "127.0.0.1:5432/parking"),
+	}
+}
+
 // HTTP describes the bindings of summary APIs.
 func HTTP() Service {
 	return Service{
@@ -85,6 +101,6 @@ func HTTP() Service {
 	}
 }
 
-// example returns an example of a URI with placeholders for the user name and password. The parameter rest is what
-// follows them.
+// example returns an example of a URI with placeholders for the user name and password. The parameter named rest is
+// what follows them.
 func example(scheme, rest string) string { return scheme + "://user:password@" + rest }

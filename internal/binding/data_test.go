@@ -39,3 +39,32 @@ func TestSecretData_ReadsItsKeys(t *testing.T) {
 		})
 	}
 }
+
+func TestCheckData_ReportsUnusableSecrets(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, uri string
+		data      map[string]string
+		err       string
+	}{
+		{"a token", "https://h", map[string]string{"token": "t"}, ""},
+		{"a user name", "http://h", map[string]string{"username": "u", "password": "p"}, ""},
+		{"an invalid URI", "h", map[string]string{"token": "t"}, ""},
+		{"a token under another name", "https://h", map[string]string{"access_token": "secret"}, `key "access_token" is not read: rename it to "token"`},
+		{"no key", "https://h", map[string]string{"a": "secret"}, "it has none of the keys type, username"},
+		{"a CA without certificates", "https://h", map[string]string{"token": "t", "ca.crt": "secret"}, `key "ca.crt" holds no PEM certificate`},
+		{"a URI in the Secret", "https://h", map[string]string{"uri": "https://other"}, `key "uri" does not apply to the summary API`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			data := map[string][]byte{}
+			for key, value := range test.data {
+				data[key] = []byte(value)
+			}
+			err := binding.HTTP().CheckData(test.uri, data)
+			if (err == nil) != (test.err == "") || err != nil && (!strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "secret")) {
+				t.Errorf("error is %v, want %q", err, test.err)
+			}
+		})
+	}
+}

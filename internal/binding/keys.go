@@ -2,15 +2,18 @@ package binding
 
 import (
 	"fmt"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
 
-// These are the keys of a binding. Each key is an entry of a Secret, or a file in the folder at which the Secret is
+// These are the keys of a binding. Each key is an entry of a Secret, or a file in the directory at which the Secret is
 // mounted.
 const (
 	keyType        = "type"
 	keyURI         = "uri"
+	keyURIs        = "uris"
 	keyHost        = "host"
 	keyPort        = "port"
 	keyUsername    = "username"
@@ -27,52 +30,73 @@ type keySpec struct {
 	name string
 	// synonyms are other names for the key.
 	synonyms []string
-	// pem is true if the values of the key are PEM blocks. White space around PEM blocks is allowed.
-	pem bool
-	// services are the kinds of server that the key is for. Bindings of other kinds must not have this key.
+	// substitutes are names of other keys with the same meaning. Each is read only if the key and the substitutes before it
+	// have no value.
+	substitutes []string
+	// The field like is a pattern for other names that people give to the key, in the form that the function squash
+	// returns. Keys with these names are not read. A Secret with such a name is rejected, unless it also has the key
+	// itself or a URI with its value. The field is nil if no other names are known.
+	like *regexp.Regexp
+	// trims is true if white space around a value is allowed, as around PEM blocks.
+	trims bool
+	// services are the kinds of server that the key is for. A binding of another kind of server must not have this
+	// key. It may have the substitutes, which are then ignored.
 	services []Service
 }
 
 // keyTable lists all keys of a binding. All other entries of a Secret are ignored.
 func keyTable() []keySpec {
-	servers := []Service{RabbitMQ(), Redis()}
+	servers := []Service{RabbitMQ(), Redis(), PostgreSQL()}
 	all := append(slices.Clone(servers), HTTP())
 	return []keySpec{
 		{name: keyType, services: all},
-		{name: keyURI, services: servers},
-		{name: keyHost, services: servers},
-		{name: keyPort, services: servers},
-		{name: keyUsername, synonyms: []string{"user"}, services: all},
-		{name: keyPassword, services: all},
-		{name: keyToken, services: []Service{HTTP()}},
-		{name: keyVhost, synonyms: []string{"virtual-host"}, services: []Service{RabbitMQ()}},
-		{name: keyDatabase, synonyms: []string{"db"}, services: []Service{Redis()}},
-		{name: keyCA, pem: true, services: all},
-		{name: keyCertificate, pem: true, services: all},
-		{name: keyKey, pem: true, services: all},
+		{name: keyURI, services: servers, like: likeURI},
+		{name: keyURIs, trims: true, services: []Service{RabbitMQ(), Redis()}, like: likeURIs},
+		{name: keyHost, substitutes: []string{"hosts", "addresses"}, services: servers, like: likeHost},
+		{name: keyPort, services: servers, like: likePort},
+		{name: keyUsername, synonyms: []string{"user"}, services: all, like: likeUsername},
+		{name: keyPassword, services: all, like: likePassword},
+		{name: keyToken, services: []Service{HTTP()}, like: likeToken},
+		{name: keyVhost, synonyms: []string{"virtual-host"}, services: []Service{RabbitMQ()}, like: likeVhost},
+		{name: keyDatabase, synonyms: []string{"db", "dbname"}, services: []Service{Redis(), PostgreSQL()}, like: likeDatabase},
+		{name: keyCA, trims: true, services: all, like: likeCA},
+		{name: keyCertificate, trims: true, services: all, like: likeCert},
+		{name: keyKey, trims: true, services: all, like: likeKey},
 	}
 }
 
-// Keys returns the names of all keys that apply to the service, including synonyms.
+// otherNames returns the synonyms and the substitutes of the key.
+func (k keySpec) otherNames() []string { return slices.Concat(k.synonyms, k.substitutes) }
+
+// Keys returns the names of all keys that apply to the service, including synonyms and substitutes.
 func (s Service) Keys() []string {
 	var names []string
 	for _, key := range keyTable() {
 		if slices.Contains(key.services, s) {
-			names = append(append(names, key.name), key.synonyms...)
+			names = append(append(names, key.name), key.otherNames()...)
 		}
 	}
 	return names
 }
 
-// keyReader returns the value of a key without its trailing newline. It returns "" if the key is missing.
-type keyReader func(key string) (string, error)
+// keyReader reads the keys of a Secret.
+type keyReader struct {
+	// read returns the value of a key without its trailing newline. It returns "" if the key is missing.
+	read func(key string) (string, error)
+	// names returns the names of all keys of the Secret, including those that are not in keyTable.
+	names func() ([]string, error)
+}
 
-// values reads the values of all keys. Synonyms are stored under the main name of the key. A missing key has the
-// value "".
-func (s Service) values(read keyReader) (map[string]string, error) {
+// values reads the values of all keys. Synonyms and substitutes are stored under the main name of the key. A missing
+// key has the value "". The key "host" also has the value "" if there is a URI, and so has the key "uris" if the
+// server cannot have several URIs.
+func (s Service) values(keys keyReader) (map[string]string, error) {
 	values := map[string]string{}
 	for _, key := range keyTable() {
-		value, err := s.value(key, read)
+		if key.name == keyHost && values[keyURI] != "" || key.name == keyURIs && !slices.Contains(key.services, s) {
+			continue
+		}
+		value, err := s.value(key, keys)
 		if err != nil {
 			return nil, err
 		}
@@ -81,28 +105,70 @@ func (s Service) values(read keyReader) (map[string]string, error) {
 	return values, nil
 }
 
-func (s Service) value(key keySpec, read keyReader) (string, error) {
+// isGiven reports whether there is a value for the key, either under its own name or in the URI.
+func (k keySpec) isGiven(values map[string]string, u *url.URL) bool {
+	if values[k.name] != "" {
+		return true
+	}
+	if u == nil {
+		return false
+	}
+	switch k.name {
+	case keyURI, keyURIs, keyHost:
+		return true
+	case keyPort:
+		return u.Port() != "" || values[keyHost] == ""
+	case keyUsername:
+		return u.User.Username() != ""
+	case keyPassword:
+		return passwordOf(u) != ""
+	case keyVhost, keyDatabase:
+		return strings.TrimPrefix(u.Path, "/") != ""
+	}
+	return false
+}
+
+func (s Service) value(key keySpec, keys keyReader) (string, error) {
 	var found, foundAs string
 	for _, name := range append([]string{key.name}, key.synonyms...) {
-		value, err := read(name)
+		value, err := s.valueAs(name, key, keys)
 		switch {
 		case err != nil:
 			return "", err
 		case value == "":
 			continue
-		case !slices.Contains(key.services, s):
-			return "", fmt.Errorf("key %q does not apply to %s: remove it", name, s.Name)
-		case !key.pem && strings.TrimSpace(value) != value:
-			return "", fmt.Errorf("key %q has surplus white space at its start or end: remove it (echo adds a line end, printf does not)", name)
 		case found != "" && found != value:
-			return "", fmt.Errorf("keys %q and %q mean the same and differ: remove one of them", foundAs, name)
+			return "", fmt.Errorf("keys %q and %q are synonyms but have different values: remove one of them", foundAs, name)
 		}
 		found, foundAs = value, name
+	}
+	for _, name := range key.substitutes {
+		if found != "" || !slices.Contains(key.services, s) {
+			break
+		}
+		var err error
+		if found, err = s.valueAs(name, key, keys); err != nil {
+			return "", err
+		}
 	}
 	return found, nil
 }
 
-// withoutLineEnd removes one trailing newline.
+// valueAs reads the value of a key under one of its names.
+func (s Service) valueAs(name string, key keySpec, keys keyReader) (string, error) {
+	value, err := keys.read(name)
+	switch {
+	case err != nil || value == "":
+		return "", err
+	case !slices.Contains(key.services, s):
+		return "", fmt.Errorf("key %q does not apply to %s: remove it", name, s.Name)
+	case !key.trims && strings.TrimSpace(value) != value:
+		return "", fmt.Errorf("the value of key %q starts or ends with white space: remove it (echo adds a line end, printf does not)", name)
+	}
+	return value, nil
+}
+
+// withoutLineEnd removes one newline at the end of a value, if there is one.
 func withoutLineEnd(value string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(value, "\n"), "\r")
 }

@@ -2,6 +2,8 @@ package binding
 
 import (
 	"maps"
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +13,7 @@ import (
 
 // describeBinding returns all fields of a binding as text, so that tests can compare bindings.
 func describeBinding(b Binding) string {
-	parts := []string{b.URI.String()}
+	parts := append([]string{b.URI.String()}, b.Alternatives...)
 	for name, value := range map[string]string{"token": b.Token, "CA": string(b.CA), "certificate": string(b.Certificate), "key": string(b.Key)} {
 		if value != "" {
 			parts = append(parts, name+"="+value)
@@ -37,7 +39,10 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 	}{
 		{key: "type", service: Redis(), value: "rabbitmq", with: map[string]string{"host": "h"}, err: `key "type" says`},
 		{key: "uri", service: Redis(), value: "redis://a", want: "redis://a"},
+		{key: "uris", service: RabbitMQ(), value: "amqp://a,amqp://b:1", want: "amqp://a b:1"},
 		{key: "host", service: Redis(), value: "a", want: "redis://a"},
+		{key: "hosts", service: Redis(), value: "a,b:7", want: "redis://a b:7"},
+		{key: "addresses", service: RabbitMQ(), value: "a:1,b:2", want: "amqp://a:1 b:2"},
 		{key: "port", service: Redis(), value: "7", with: map[string]string{"host": "h"}, want: "redis://h:7"},
 		{key: "username", service: Redis(), value: "u", with: map[string]string{"host": "h"}, want: "redis://u:@h"},
 		{key: "user", service: Redis(), value: "u", with: map[string]string{"host": "h"}, want: "redis://u:@h"},
@@ -46,6 +51,7 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 		{key: "virtual-host", service: RabbitMQ(), value: "v", with: map[string]string{"uri": "amqp://h/"}, want: "amqp://h/v"},
 		{key: "database", service: Redis(), value: "3", with: map[string]string{"host": "h"}, want: "redis://h/3"},
 		{key: "db", service: Redis(), value: "3", with: map[string]string{"uri": "redis://h"}, want: "redis://h/3"},
+		{key: "dbname", service: PostgreSQL(), value: "d", with: map[string]string{"uri": "postgresql://h/d"}, want: "postgresql://h/d"},
 		{key: "token", service: HTTP(), value: "t", want: "https://h token=t"},
 		{key: "ca.crt", service: Redis(), value: ca, with: map[string]string{"host": "h"}, want: "rediss://h CA=" + strings.TrimSuffix(ca, "\n")},
 		{key: "tls.crt", service: RabbitMQ(), value: certificate, with: map[string]string{"host": "h", "tls.key": key},
@@ -63,10 +69,10 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 				keys = map[string]string{}
 			}
 			keys[tt.key] = tt.value
-			source := Folder(tt.service, folderOf(t, keys))
+			source := Directory(tt.service, directoryOf(t, keys))
 			if tt.service == HTTP() {
 				var err error
-				if source, err = URI(HTTP(), "https://h", WithFolder(folderOf(t, keys))); err != nil {
+				if source, err = URI(HTTP(), "https://h", directoryOf(t, keys)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -85,12 +91,53 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 			}
 		})
 	}
-	for _, service := range []Service{RabbitMQ(), Redis(), HTTP()} {
+	for _, service := range []Service{RabbitMQ(), Redis(), PostgreSQL(), HTTP()} {
 		for _, key := range service.Keys() {
 			if !tested[key] {
 				t.Errorf("key %q has no test", key)
 			}
 		}
+	}
+}
+
+// A URI determines the address of the server. Earlier versions ignored other keys with an address, so these keys must
+// not make the Secret of a running simulation invalid.
+func TestSecretKeys_URIIsSet_OtherAddressKeysAreIgnored(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		service Service
+		keys    map[string]string
+		want    string
+	}{
+		{RabbitMQ(), map[string]string{"uri": "amqp://a", "hosts": "b,c"}, "amqp://a"},
+		{RabbitMQ(), map[string]string{"uri": "amqp://a", "host": "a", "hosts": "b,c", "addresses": "b:1"}, "amqp://a"},
+		{RabbitMQ(), map[string]string{"uri": "amqp://a", "hosts": " b\n\n", "port": "1"}, "amqp://a"},
+		{RabbitMQ(), map[string]string{"host": "a", "hosts": "b,c"}, "amqp://a"},
+		{RabbitMQ(), map[string]string{"hosts": "b,c", "addresses": "d"}, "amqp://b c"},
+		{RabbitMQ(), map[string]string{"uri": "amqp://a", "uris": "amqp://b"}, "amqp://a b"},
+		{RabbitMQ(), map[string]string{"uri": "amqp://u:p@a", "uris": "amqp://v:q@b"}, "amqp://u:p@a"},
+		{RabbitMQ(), map[string]string{"uri": "amqp://a", "uris": "http://b"}, "amqp://a"},
+		{RabbitMQ(), map[string]string{"uri": "amqp://a", "uris": "amqp://u:p@b,amqp://c/v"}, "amqp://a"},
+		{RabbitMQ(), map[string]string{"uri": "amqp://a", "uris": "amqp://u:p@b/v"}, "amqp://a"},
+		{Redis(), map[string]string{"uri": "redis://a", "uris": "redis://a,redis://replica"}, "redis://a"},
+		{Redis(), map[string]string{"uri": "redis://a?cluster=false", "uris": "redis://b?cluster=false"}, "redis://a?cluster=false"},
+		{Redis(), map[string]string{"uri": "redis://a?cluster=true", "uris": "redis://b?cluster=true"}, "redis://a?cluster=true b"},
+		{Redis(), map[string]string{"uri": "redis://a?cluster=true", "uris": "redis://b"}, "redis://a?cluster=true"},
+		{PostgreSQL(), map[string]string{"uri": "postgres://a/d", "hosts": "b,c", "uris": "postgres://b/d"}, "postgres://a/d"},
+	} {
+		b, err := Directory(tt.service, directoryOf(t, tt.keys))()
+		if err != nil {
+			t.Errorf("%s with %q: %v", tt.service.Name, tt.keys, err)
+		} else if got := describeBinding(b); got != tt.want {
+			t.Errorf("%s with %q: binding is %q, want %q", tt.service.Name, tt.keys, got, tt.want)
+		}
+	}
+	source, err := URI(HTTP(), "https://h", directoryOf(t, map[string]string{"token": "t", "hosts": "a,b", "uris": "x"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := source(); err != nil {
+		t.Errorf("a Secret of the summary API: %v", err)
 	}
 }
 
@@ -108,22 +155,26 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 		{"a virtual host of Redis", Redis(), map[string]string{"host": "h", "virtual-host": "v"}, `key "virtual-host" does not apply to Redis`},
 		{"a token for RabbitMQ", RabbitMQ(), map[string]string{"host": "h", "token": "t"}, `key "token" does not apply to RabbitMQ`},
 		{"a database that is no number", Redis(), map[string]string{"host": "h", "database": "main"}, `key "database" is not the number`},
-		{"two virtual hosts", RabbitMQ(), map[string]string{"host": "h", "vhost": "a", "virtual-host": "b"}, `keys "vhost" and "virtual-host" mean the same and differ`},
+		{"two virtual hosts", RabbitMQ(), map[string]string{"host": "h", "vhost": "a", "virtual-host": "b"}, `keys "vhost" and "virtual-host" are synonyms but have different values`},
 		{"a virtual host that differs from the URI", RabbitMQ(), map[string]string{"uri": "amqp://h/a", "vhost": "b"}, `key "vhost" differs from the path of key "uri"`},
 		{"a database that differs from the URI", Redis(), map[string]string{"uri": "redis://h/1", "db": "2"}, `key "database" differs from the path of key "uri"`},
-		{"two line ends after a password", Redis(), map[string]string{"host": "h", "password": "secret\n\n"}, `key "password" has surplus white space`},
-		{"a blank before a host", Redis(), map[string]string{"host": " h"}, `key "host" has surplus white space`},
-		{"a blank after a URI", Redis(), map[string]string{"uri": "redis://h "}, `key "uri" has surplus white space`},
-		{"a password of blanks", Redis(), map[string]string{"host": "h", "password": "  "}, `key "password" has surplus white space`},
+		{"two line ends after a password", Redis(), map[string]string{"host": "h", "password": "secret\n\n"}, `key "password" starts or ends with white space`},
+		{"a blank before a host", Redis(), map[string]string{"host": " h"}, `key "host" starts or ends with white space`},
+		{"a blank after a URI", Redis(), map[string]string{"uri": "redis://h "}, `key "uri" starts or ends with white space`},
+		{"a password of blanks", Redis(), map[string]string{"host": "h", "password": "  "}, `key "password" starts or ends with white space`},
 		{"a certificate without a key", Redis(), map[string]string{"host": "h", "tls.crt": certificate}, `key "tls.crt" has no "tls.key"`},
 		{"a key without a certificate", Redis(), map[string]string{"host": "h", "tls.key": key}, `key "tls.key" has no "tls.crt"`},
+		{"a password that differs from the URI", Redis(), map[string]string{"uri": "redis://u:a@h", "password": "b"}, `key "password" differs from the password in key "uri"`},
+		{"a user name that differs from the URI", Redis(), map[string]string{"uri": "redis://u:a@h", "username": "v"}, `key "username" differs from the username in key "uri"`},
+		{"a URI as a host", Redis(), map[string]string{"host": "redis://h"}, `key "host" contains a URI: use the key "uri"`},
+		{"an IPv6 address without brackets", Redis(), map[string]string{"uri": "redis://2001:db8::7"}, `write it as [::1]`},
 		{"a key of another certificate", Redis(), map[string]string{"host": "h", "tls.crt": certificate, "tls.key": otherKey}, `keys "tls.crt" and "tls.key" are not`},
 		{"a key that is no PEM block", Redis(), map[string]string{"host": "h", "tls.crt": certificate, "tls.key": "secret"}, `keys "tls.crt" and "tls.key" are not`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Folder(tt.service, folderOf(t, tt.keys))()
+			_, err := Directory(tt.service, directoryOf(t, tt.keys))()
 			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("error is %v, want %q", err, tt.want)
 			}
@@ -131,7 +182,184 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 	}
 }
 
-func TestURI_WithFolder_AddsTheKeysInTheFolder(t *testing.T) {
+// People give the keys of their Secrets many names. A name that is not read must not silently result in a default of
+// the server, such as the virtual host "/" or a connection without TLS.
+func TestSecretKeys_Lookalike_IsRejectedByName(t *testing.T) {
+	t.Parallel()
+	lookalikes := map[string]string{
+		"uri": "URI url URL Url connection_string connectionString connection-string connection dsn amqp_url redis_url REDIS_URL " +
+			"AMQP_URL RABBITMQ_URL RABBITMQ_URI CLOUDAMQP_URL DATABASE-URL service-uri",
+		"uris": "URIS urls REDIS_URLS amqp-urls connection_urls",
+		"host": "HOST Host hostname hostName host_name HOST_NAME server address addr endpoint endpoints nodes REDIS_HOST rabbitmq-host " +
+			"service_host serverName node_addresses HOSTS",
+		"port":     "PORT Port ports port_number portNumber amqp-port redis_port REDIS_PORT sslPort tls-port SERVICE_PORT",
+		"username": "USERNAME USER userName user_name user-name login RABBITMQ_DEFAULT_USER default_user redis-user loginName",
+		"password": "PASSWORD pass passwd pwd redis-password rabbitmq-password RABBITMQ_DEFAULT_PASS default_pass requirepass REDIS_PASSWORD authPassword user_password",
+		"token":    "TOKEN access_token accessToken access-token bearer bearerToken api_key apiKey api-key API_TOKEN authToken",
+		"vhost": "VHOST vHost Vhost v_host vhost_name vhostName virtual_host virtualHost virtualhost VirtualHost VIRTUAL-HOST rabbitmq-vhost " +
+			"rabbitmq_vhost RABBITMQ_VHOST RABBITMQ_DEFAULT_VHOST default_vhost amqp.vhost",
+		"database": "DATABASE Database DB db_name dbName DB_NAME database_name databaseName db_number dbNumber dbIndex db-index db_index databaseNumber " +
+			"database_number database-number redis-db REDIS_DB index databaseIndex",
+		"ca.crt": "ca CA ca.pem ca.cert ca-cert ca_cert caCert cacert cacert.pem ca-certificate ca-bundle.crt ca-bundle ca-cert.pem caCert.pem ca_crt ca-crt " +
+			"caBundle ca_bundle CA.crt CA_CERT root.crt rootCA.pem tls.ca tls-ca.crt sslrootcert service-ca.crt server-ca.pem certificates caCertificates ca_file",
+		"tls.crt": "tls.cert tls.pem client.crt client.pem cert.pem certificate tls-cert cert cert.crt client-cert.pem client.cert TLS_CRT tlsCert clientCertificate sslcert user.crt",
+		"tls.key": "client.key client-key.pem key.pem privateKey private-key TLS_KEY tls-key sslkey user.key private_key.pem",
+	}
+	for _, service := range []Service{RabbitMQ(), Redis(), PostgreSQL(), HTTP()} {
+		for _, key := range keyTable() {
+			if !slices.Contains(key.services, service) || key.name == "type" {
+				continue
+			}
+			if lookalikes[key.name] == "" {
+				t.Errorf("there is no test of names for key %q", key.name)
+			}
+			for name := range strings.FieldsSeq(lookalikes[key.name]) {
+				keys := secretReader(map[string][]byte{name: []byte("secret")})
+				u := &url.URL{Scheme: service.TLSScheme}
+				values, err := service.values(keys)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if isLocation := slices.Contains([]string{"uri", "uris", "host", "port"}, key.name); isLocation {
+					values["host"], u = "h", &url.URL{Scheme: service.Scheme, Host: "h"}
+					if key.name != "port" {
+						values["host"], u = "", nil
+					}
+				}
+				err = service.checkLookalikes(keys, values, u)
+				if err == nil || !strings.Contains(err.Error(), `key "`+name+`" is not read: rename it to "`) || strings.Contains(err.Error(), "secret") {
+					t.Errorf("%s with key %q: error is %v", service.Name, name, err)
+				} else if key.name != "uris" && !strings.Contains(err.Error(), `rename it to "`+key.name+`"`) {
+					t.Errorf("%s with key %q: error is %v, want one with %q", service.Name, name, err, key.name)
+				}
+				if slices.Contains(service.Keys(), name) {
+					t.Errorf("%s: key %q is read and rejected", service.Name, name)
+				}
+				values[key.name] = "value"
+				if err := service.checkLookalikes(keys, values, &url.URL{Host: "h"}); err != nil {
+					t.Errorf("%s with keys %q and %q: error is %v", service.Name, name, key.name, err)
+				}
+			}
+		}
+	}
+	for _, tt := range []struct {
+		service Service
+		keys    map[string]string
+		want    string
+	}{
+		{RabbitMQ(), map[string]string{"host": "h", "virtual_host": "secret"}, `key "virtual_host" is not read: rename it to "vhost"`},
+		{RabbitMQ(), map[string]string{"uri": "amqp://h", "virtualHost": "secret"}, `key "virtualHost" is not read: rename it to "vhost"`},
+		{RabbitMQ(), map[string]string{"connection_string": "amqp://u:secret@h"}, `key "connection_string" is not read: rename it to "uri"`},
+		{RabbitMQ(), map[string]string{"connection_string": "amqp://u:secret@h", "host": "h"}, ""},
+		{Redis(), map[string]string{"hostname": "h", "password": "secret"}, `key "hostname" is not read: rename it to "host"`},
+		{Redis(), map[string]string{"host": "h", "pass": "secret"}, `key "pass" is not read: rename it to "password"`},
+		{Redis(), map[string]string{"host": "h", "ca.pem": "secret"}, `key "ca.pem" is not read: rename it to "ca.crt"`},
+		{Redis(), map[string]string{"host": "h", "tls": "true"}, `key "tls" asks for TLS, but is not read: set "uri" to a URI that begins with rediss://`},
+		{RabbitMQ(), map[string]string{"uri": "amqp://h", "ssl": "required"}, `key "ssl" asks for TLS`},
+		{RabbitMQ(), map[string]string{"uri": "amqps://h", "ssl": "true"}, ""},
+		{Redis(), map[string]string{"host": "h", "tls": "false"}, ""},
+		{Redis(), map[string]string{"host": "h", "tlsEnabled": "true"}, `key "tlsEnabled" asks for TLS`},
+		{Redis(), map[string]string{"host": "h", "SSL_ENABLED": "1"}, `key "SSL_ENABLED" asks for TLS`},
+		{Redis(), map[string]string{"host": "h", "enableTLS": "yes"}, `key "enableTLS" asks for TLS`},
+		{Redis(), map[string]string{"host": "h", "tls.enabled": "on"}, `key "tls.enabled" asks for TLS`},
+		{Redis(), map[string]string{"host": "h", "secure": "true"}, `key "secure" asks for TLS`},
+		{RabbitMQ(), map[string]string{"host": "h", "sslmode": "require"}, `key "sslmode" asks for TLS`},
+		{Redis(), map[string]string{"host": "h", "scheme": "rediss"}, `key "scheme" asks for TLS`},
+		{RabbitMQ(), map[string]string{"host": "h", "protocol": "amqps"}, `key "protocol" asks for TLS`},
+		{RabbitMQ(), map[string]string{"host": "h", "protocol": "amqp"}, ""},
+		{PostgreSQL(), map[string]string{"host": "h", "sslmode": "verify-full"}, `key "sslmode" asks for TLS, but is not read: set "uri" to a URI that has sslmode=verify-full`},
+		{PostgreSQL(), map[string]string{"host": "h", "sslmode": "prefer"}, ""},
+		{PostgreSQL(), map[string]string{"uri": "postgres://h/d?sslmode=require", "sslmode": "require"}, ""},
+		{RabbitMQ(), map[string]string{"host": "h", "password": "secret", "default_user.conf": "x", "provider": "rabbitmq", "connection_string": "x", "username": "u"}, ""},
+		{Redis(), map[string]string{"host": "h", "tls.crl": "x", "keystore.p12": "x", "server.crt": "x", "server.key": "x", "ca.key": "x"}, ""},
+		{Redis(), map[string]string{"host": "h", "readme": "secret"}, ""},
+		{Redis(), map[string]string{"uri": "redis://:secret@h:6379/3", "redis-password": "secret", "db_number": "3"}, ""},
+		{RabbitMQ(), map[string]string{"uri": "amqp://u:secret@h/v", "USERNAME": "u", "pass": "secret", "virtual_host": "v"}, ""},
+		{RabbitMQ(), map[string]string{"uri": "amqp://u:secret@h/", "virtual_host": "v"}, `key "virtual_host" is not read`},
+		{Redis(), map[string]string{"uri": "redis://h/3", "redis-password": "secret"}, `key "redis-password" is not read`},
+	} {
+		_, err := Directory(tt.service, directoryOf(t, tt.keys))()
+		if (err == nil) != (tt.want == "") || err != nil && (!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s with %q: error is %v, want %q", tt.service.Name, tt.keys, err, tt.want)
+		}
+	}
+}
+
+func TestBindingKeys_AreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, service := range []Service{RabbitMQ(), Redis(), PostgreSQL(), HTTP()} {
+		for _, key := range service.Keys() {
+			if !strings.Contains(string(text), "`"+key+"`") {
+				t.Errorf("docs/operations.md does not mention the key %q", key)
+			}
+		}
+	}
+}
+
+func TestPostgreSQL_CertificatesRequireTLS(t *testing.T) {
+	t.Parallel()
+	ca := certificate(t)
+	tests := []struct {
+		name string
+		uri  string
+		ca   string
+		want string
+		err  string
+	}{
+		{"without certificates, the URI does not change", "postgres://h/d?sslmode=disable", "", "postgres://h/d?sslmode=disable", ""},
+		{"a CA verifies the server and its host", "postgres://h/d", ca, "postgres://h/d?sslmode=verify-full", ""},
+		{"a CA and sslmode=require verify the server", "postgresql://h/d?sslmode=require", ca, "postgresql://h/d?sslmode=verify-ca", ""},
+		{"a CA does not change a mode that verifies", "postgresql://h/d?sslmode=verify-ca", ca, "postgresql://h/d?sslmode=verify-ca", ""},
+		{"several hosts", "postgres://a:1,b:2/d", ca, "postgres://a:1,b:2/d?sslmode=verify-full", ""},
+		{"a CA and an optional TLS differ", "postgres://h/d?sslmode=prefer", ca, "", "set it to verify-full"},
+		{"another scheme", "mysql://h/d", "", "", "it does not begin with postgres:// or postgresql://"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b, err := Data(PostgreSQL(), map[string][]byte{"uri": []byte(tt.uri), "ca.crt": []byte(tt.ca)})
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("error is %v, want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil || b.URI.String() != tt.want {
+				t.Errorf("URI is %v (%v), want %s", b.URI, err, tt.want)
+			}
+		})
+	}
+}
+
+// The keys are those of the Secret that CloudNativePG creates for the owner of a database.
+func TestPostgreSQL_SecretOfCloudNativePG_IsRead(t *testing.T) {
+	t.Parallel()
+	data := map[string][]byte{}
+	for key, value := range map[string]string{
+		"dbname": "app", "fqdn-jdbc-uri": "jdbc:postgresql://c-rw.ns.svc.cluster.local:5432/app?password=p&user=app",
+		"fqdn-uri": "postgresql://app:p@c-rw.ns.svc.cluster.local:5432/app", "host": "c-rw",
+		"jdbc-uri": "jdbc:postgresql://c-rw.ns:5432/app?password=p&user=app", "password": "p",
+		"pgpass": "c-rw:5432:app:app:p\n", "port": "5432", "uri": "postgresql://app:p@c-rw.ns:5432/app",
+		"user": "app", "username": "app",
+	} {
+		data[key] = []byte(value)
+	}
+	const want = "postgresql://app:p@c-rw.ns:5432/app"
+	if b, err := Data(PostgreSQL(), data); err != nil || b.URI.String() != want {
+		t.Errorf("URI is %v (%v), want %s", b.URI, err, want)
+	}
+	delete(data, "uri")
+	const wantParts = "postgres://app:p@c-rw:5432/app"
+	if b, err := Data(PostgreSQL(), data); err != nil || b.URI.String() != wantParts {
+		t.Errorf("URI without the key uri is %v (%v), want %s", b.URI, err, wantParts)
+	}
+}
+
+func TestBindingURI_WithDirectory_AddsTheKeysInTheDirectory(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
 	tests := []struct {
@@ -141,16 +369,18 @@ func TestURI_WithFolder_AddsTheKeysInTheFolder(t *testing.T) {
 		err       string
 	}{
 		{"the Secret's user replaces the URL's", "http://a:b@h", map[string]string{"username": "u", "password": "p"}, "http://u:p@h", ""},
-		{"an empty folder adds nothing", "http://a:b@h", nil, "http://a:b@h", ""},
+		{"an empty directory adds nothing", "http://a:b@h", nil, "http://a:b@h", ""},
+		{"the Secret's password completes the URL's user", "http://a@h", map[string]string{"password": "p"}, "http://a:p@h", ""},
+		{"a switch for TLS", "http://h", map[string]string{"token": "t", "tls": "true"}, "", `key "tls" asks for TLS`},
 		{"a CA needs https", "http://h", map[string]string{"ca.crt": ca}, "", "use https://"},
 		{"a URI in the Secret", "http://h", map[string]string{"uri": "http://other"}, "", `key "uri" does not apply to the summary API`},
-		{"a token of two lines", "https://h", map[string]string{"token": "a\nb"}, "", `key "token" holds characters`},
+		{"a token of two lines", "https://h", map[string]string{"token": "a\nb"}, "", `the value of key "token" contains characters`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			dir := folderOf(t, tt.keys)
-			source, err := URI(HTTP(), tt.uri, WithFolder(dir))
+			dir := directoryOf(t, tt.keys)
+			source, err := URI(HTTP(), tt.uri, dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -168,33 +398,7 @@ func TestURI_WithFolder_AddsTheKeysInTheFolder(t *testing.T) {
 	}
 }
 
-func TestURI_WithTLSFiles_AddsTheCertificates(t *testing.T) {
-	t.Parallel()
-	certificate, key := keyPair(t)
-	dir := folderOf(t, map[string]string{"authority": certificate, "mine": certificate, "mine.key": key})
-	source, err := URI(RabbitMQ(), "amqp://u:p@h:5671/v", WithTLSFiles(TLSFiles{
-		CA: dir + "/authority", Certificate: dir + "/mine", Key: dir + "/mine.key",
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := source()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.URI.String() != "amqps://u:p@h:5671/v" || b.CA == nil || b.Certificate == nil || b.Key == nil {
-		t.Errorf("binding is %q", describeBinding(b))
-	}
-	source, err = URI(RabbitMQ(), "amqp://h", WithTLSFiles(TLSFiles{CA: dir + "/missing"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := source(); err == nil || !strings.Contains(err.Error(), dir+"/missing") {
-		t.Errorf("error is %v, want one that names the missing file", err)
-	}
-}
-
-func TestCheckFolder_ReportsInvalidFolders(t *testing.T) {
+func TestCheckDirectory_ReportsInvalidDirectories(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
@@ -209,7 +413,7 @@ func TestCheckFolder_ReportsInvalidFolders(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			err := HTTP().CheckFolder(folderOf(t, tt.keys))
+			err := HTTP().CheckDirectory(directoryOf(t, tt.keys))
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error is %v, want %q", err, tt.want)
 			}

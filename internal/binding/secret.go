@@ -1,92 +1,104 @@
 package binding
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
-	"net"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// Data reads a binding from the data of a Secret. The comment on Folder documents the keys. Errors name the invalid
+// Data reads a binding from the data of a Secret. The comment on Directory documents the keys. Errors name the invalid
 // key and never quote a value.
 func Data(s Service, data map[string][]byte) (Binding, error) {
-	return s.read(func(key string) (string, error) { return withoutLineEnd(string(data[key])), nil })
+	return s.read(secretReader(data))
+}
+
+// secretReader reads the keys in the data of a Secret.
+func secretReader(data map[string][]byte) keyReader {
+	return keyReader{
+		read:  func(key string) (string, error) { return withoutLineEnd(string(data[key])), nil },
+		names: func() ([]string, error) { return slices.Sorted(maps.Keys(data)), nil },
+	}
 }
 
 // read builds a binding from the keys of a Secret. The keys must include the address of the server.
-func (s Service) read(read keyReader) (Binding, error) {
-	values, err := s.values(read)
+func (s Service) read(keys keyReader) (Binding, error) {
+	values, err := s.values(keys)
 	if err != nil {
 		return Binding{}, err
 	}
 	if err := s.checkType(values[keyType]); err != nil {
 		return Binding{}, err
 	}
-	u, err := s.locate(values)
-	if err != nil {
+	b, err := s.locate(values)
+	// A key with a wrong name may be the reason why the address is missing.
+	if err := cmp.Or(s.checkLookalikes(keys, values, b.URI), err); err != nil {
 		return Binding{}, err
 	}
-	if u.User == nil {
-		u.User = userOf(values)
+	for _, part := range []struct{ key, inURI string }{{keyUsername, b.URI.User.Username()}, {keyPassword, passwordOf(b.URI)}} {
+		if value := values[part.key]; value != "" && part.inURI != "" && value != part.inURI {
+			return Binding{}, fmt.Errorf("the value of key %q differs from the %s in key %q: remove one of the two", part.key, part.key, keyURI)
+		}
 	}
-	return s.bind(u, values)
+	return s.bind(b, keys, values)
 }
 
-// complete builds a binding from a URI and from a Secret with credentials and TLS certificates. If both contain a
-// user name and password, those in the Secret are used.
-func (s Service) complete(u *url.URL, read keyReader) (Binding, error) {
-	values, err := s.values(read)
+// complete adds the credentials and TLS certificates of a Secret to a binding that was read from a URI. A user name or
+// password in the Secret replaces that in the URI.
+func (s Service) complete(b Binding, keys keyReader) (Binding, error) {
+	values, err := s.values(keys)
+	if err == nil {
+		err = s.checkLookalikes(keys, values, b.URI)
+	}
 	if err != nil {
 		return Binding{}, err
 	}
 	if err := s.checkType(values[keyType]); err != nil {
 		return Binding{}, err
 	}
-	if user := userOf(values); user != nil {
-		u.User = user
-	}
-	return s.bind(u, values)
+	return s.bind(b, keys, values)
 }
 
-// userOf returns the user name and password in a Secret. It returns nil if the Secret has neither of them.
-func userOf(values map[string]string) *url.Userinfo {
-	if values[keyUsername] == "" && values[keyPassword] == "" {
-		return nil
-	}
-	return url.UserPassword(values[keyUsername], values[keyPassword])
+// passwordOf returns the password in a URI, or "" if the URI has no password.
+func passwordOf(u *url.URL) string {
+	password, _ := u.User.Password()
+	return password
 }
 
-// bind builds a binding from a URI and the values of the keys. The URI must already contain the user name and
-// password, because bind ignores the keys for them.
-func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
-	b := Binding{
-		URI: u, Token: values[keyToken],
-		CA: pemBlocks(values[keyCA]), Certificate: pemBlocks(values[keyCertificate]), Key: pemBlocks(values[keyKey]),
+// bind adds the values of the keys to a binding that has only a URI and its alternatives.
+func (s Service) bind(b Binding, keys keyReader, values map[string]string) (Binding, error) {
+	if values[keyUsername] != "" || values[keyPassword] != "" {
+		b.URI.User = url.UserPassword(cmp.Or(values[keyUsername], b.URI.User.Username()), cmp.Or(values[keyPassword], passwordOf(b.URI)))
 	}
+	b.Token, b.CA = values[keyToken], pemBlocks(values[keyCA])
+	b.Certificate, b.Key = pemBlocks(values[keyCertificate]), pemBlocks(values[keyKey])
 	if strings.ContainsFunc(b.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return Binding{}, fmt.Errorf("key %q holds characters that a token cannot have", keyToken)
+		return Binding{}, fmt.Errorf("the value of key %q contains characters that a bearer token cannot contain", keyToken)
 	}
-	if err := addPath(u, keyVhost, values[keyVhost]); err != nil {
+	if err := addPath(b.URI, keyVhost, values[keyVhost]); err != nil {
 		return Binding{}, err
 	}
-	if db := values[keyDatabase]; db != "" {
+	if db := values[keyDatabase]; db != "" && s == Redis() {
 		if _, err := strconv.ParseUint(db, 10, 31); err != nil {
 			return Binding{}, fmt.Errorf("key %q is not the number of a database, such as 0", keyDatabase)
 		}
 	}
-	if err := addPath(u, keyDatabase, values[keyDatabase]); err != nil {
+	if err := addPath(b.URI, keyDatabase, values[keyDatabase]); err != nil {
 		return Binding{}, err
 	}
 	if err := b.checkTLS(); err != nil {
 		return Binding{}, err
 	}
-	return b, s.secure(b)
+	if err := s.secure(b); err != nil {
+		return Binding{}, err
+	}
+	return b, s.checkTLSSwitch(keys, b.URI)
 }
 
-// pemBlocks converts a value to bytes. It returns nil for an empty value, because nil means in a Binding that there
-// is no value.
+// pemBlocks converts a value to bytes. It returns nil for an empty value, because nil means "no value" in a Binding.
 func pemBlocks(value string) []byte {
 	if value == "" {
 		return nil
@@ -101,23 +113,51 @@ func addPath(u *url.URL, key, value string) error {
 		return nil
 	}
 	if path := strings.TrimPrefix(u.Path, "/"); path != "" && path != value {
-		return fmt.Errorf("key %q differs from the path of key %q: remove one of them", key, keyURI)
+		return fmt.Errorf("the value of key %q differs from the path of key %q: remove one of the two", key, keyURI)
 	}
 	u.Path, u.RawPath = "/"+value, "/"+url.PathEscape(value)
 	return nil
 }
 
-// secure changes the scheme of the URI to the scheme for TLS if the binding contains certificates. It does not do so
-// for a summary API: because the user has explicitly written http://, it returns an error.
+// secure changes the scheme of the URI to the scheme for TLS if the binding contains certificates. For PostgreSQL, it
+// changes the parameter sslmode instead. For a summary API, it returns an error, because the user has explicitly
+// written http://.
 func (s Service) secure(b Binding) error {
-	if b.CA == nil && b.Certificate == nil || b.URI.Scheme == s.TLSScheme {
+	switch {
+	case b.CA == nil && b.Certificate == nil:
 		return nil
-	}
-	if s == HTTP() {
+	case s == PostgreSQL():
+		return requireSSL(b.URI)
+	case b.URI.Scheme == s.TLSScheme:
+		return nil
+	case s == HTTP():
 		return fmt.Errorf("keys %q, %q and %q need TLS, but the URL begins with http://: use https://, or remove them",
 			keyCA, keyCertificate, keyKey)
 	}
 	b.URI.Scheme = s.TLSScheme
+	return nil
+}
+
+// parameterSSLMode is the parameter of a PostgreSQL URI that selects TLS.
+const parameterSSLMode = "sslmode"
+
+// requireSSL sets the parameter sslmode of a PostgreSQL URI for a binding with certificates. A URI without this
+// parameter gets the mode "verify-full", in which the server's certificate must be valid for its host. The mode
+// "require" becomes "verify-ca", which verifies the certificate but not the host, as libpq does.
+func requireSSL(u *url.URL) error {
+	query := u.Query()
+	switch mode := query.Get(parameterSSLMode); mode {
+	case "verify-ca", "verify-full":
+		return nil
+	case "":
+		query.Set(parameterSSLMode, "verify-full")
+	case "require":
+		query.Set(parameterSSLMode, "verify-ca")
+	default:
+		return fmt.Errorf("keys %q, %q and %q need TLS, but the URI has an %s that permits connections without TLS: remove it, or set it to verify-full",
+			keyCA, keyCertificate, keyKey, parameterSSLMode)
+	}
+	u.RawQuery = query.Encode()
 	return nil
 }
 
@@ -136,47 +176,99 @@ func serviceOfType(t string) string {
 		return RabbitMQ().Name
 	case "redis", "valkey":
 		return Redis().Name
+	case "postgres", "postgresql":
+		return PostgreSQL().Name
 	}
 	return ""
 }
 
-// locate returns the URI from the key "uri", or from the keys "host" and "port". It does not add the user name and
-// password from the keys "username" and "password".
-func (s Service) locate(values map[string]string) (*url.URL, error) {
-	if values[keyURI] != "" {
-		u, err := s.parse(values[keyURI])
-		if err != nil {
-			return nil, fmt.Errorf("key %q: %w", keyURI, err)
-		}
-		return u, nil
+// locate returns a binding with the address from the keys "uri" and "uris", or from the keys "host" and "port". It does not
+// add the user name and password from the keys "username" and "password".
+func (s Service) locate(values map[string]string) (Binding, error) {
+	if values[keyURI] != "" || values[keyURIs] != "" {
+		return s.locateURIs(values)
 	}
-	host := values[keyHost]
-	if host == "" {
-		return nil, fmt.Errorf("key %q is missing or empty, and so is %q: the Secret needs %s, or %s with %s, %s and %s",
+	if values[keyHost] == "" {
+		return Binding{}, fmt.Errorf("key %q is missing or empty, and so is %q: the Secret needs %s, or %s with %s, %s and %s",
 			keyURI, keyHost, keyURI, keyHost, keyPort, keyUsername, keyPassword)
 	}
-	if port := values[keyPort]; port != "" {
-		host = net.JoinHostPort(host, port)
-	} else if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	u, err := s.parse(s.Scheme + "://" + host)
+	b, err := s.locateHosts(values[keyHost], values[keyPort])
 	if err != nil {
-		return nil, fmt.Errorf("keys %q and %q do not make an address: %w", keyHost, keyPort, err)
+		return Binding{}, fmt.Errorf("keys %q and %q do not form a valid address: %w", keyHost, keyPort, err)
 	}
-	return u, nil
+	return b, nil
 }
 
-// CheckFolder returns an error if the Secret that is mounted at dir cannot be used together with a URI. It cannot be
-// used if the folder cannot be read, if a key is invalid, or if no key is for this kind of server.
-func (s Service) CheckFolder(dir string) error {
-	option := WithFolder(dir)
-	b, err := s.complete(&url.URL{Scheme: s.TLSScheme}, option.open())
-	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {
-		err = errors.New("it has none of the files " + strings.Join(s.Keys(), ", ") + ", or they are empty")
+// locateURIs returns a binding with the URIs of the keys "uri" and "uris". The key "uri" alone is enough. So if "uris" is
+// invalid or contradicts it, locateURIs ignores "uris". For Redis, it also ignores "uris" unless "uri" refers to a cluster,
+// because "uris" may list the replicas of a single server.
+func (s Service) locateURIs(values map[string]string) (Binding, error) {
+	if values[keyURI] == "" {
+		return s.locateList(values[keyURIs])
 	}
+	u, err := s.parse(values[keyURI])
 	if err != nil {
-		return s.unreadable([]Option{option}, err)
+		return Binding{}, fmt.Errorf("key %q: %w", keyURI, err)
+	}
+	alone := Binding{URI: u}
+	if values[keyURIs] == "" || s == Redis() && !refersToCluster(u) {
+		return alone, nil
+	}
+	others, err := s.locateList(values[keyURIs])
+	if err != nil {
+		return alone, nil //nolint:nilerr // the URI alone is enough
+	}
+	first := *u // a copy, because merge may add the user of another URI
+	uris := []*url.URL{&first}
+	for _, endpoint := range others.Endpoints() {
+		uris = append(uris, endpoint.URI)
+	}
+	merged, err := s.merge(uris)
+	if err != nil {
+		return alone, nil //nolint:nilerr // the URI alone is enough
+	}
+	return merged, nil
+}
+
+// locateList returns a binding with the URIs of the key "uris".
+func (s Service) locateList(list string) (Binding, error) {
+	b, err := s.parseList(strings.TrimSpace(list))
+	if err != nil {
+		return Binding{}, fmt.Errorf("key %q: %w", keyURIs, err)
+	}
+	return b, nil
+}
+
+// refersToCluster reports whether the URI of a Redis server asks for a cluster client.
+func refersToCluster(u *url.URL) bool {
+	cluster, err := strconv.ParseBool(u.Query().Get("cluster"))
+	return err == nil && cluster || u.Query().Has("addr")
+}
+
+// CheckDirectory returns an error if the Secret that is mounted at dir cannot be used together with a URI. It cannot be
+// used if the directory cannot be read, if a key is invalid, or if no key is for this kind of server.
+func (s Service) CheckDirectory(dir string) error {
+	if err := s.checkUsable(&url.URL{Scheme: s.TLSScheme}, directoryReader(dir), "files"); err != nil {
+		return s.unreadable(dir, err)
 	}
 	return nil
+}
+
+// CheckData returns an error if the data of a Secret cannot be used together with a URI. It ignores an invalid URI, which
+// is not an error of the Secret.
+func (s Service) CheckData(raw string, data map[string][]byte) error {
+	if u, err := s.parse(raw); err == nil {
+		return s.checkUsable(u, secretReader(data), "keys")
+	}
+	return nil
+}
+
+// checkUsable returns an error if a key is invalid together with a URI, or if no key is for this kind of server. The
+// parameter named what is a text that describes the keys in the error.
+func (s Service) checkUsable(u *url.URL, keys keyReader, what string) error {
+	b, err := s.complete(Binding{URI: u}, keys)
+	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {
+		err = fmt.Errorf("it has none of the %s %s, or they are empty", what, strings.Join(s.Keys(), ", "))
+	}
+	return err
 }

@@ -7,32 +7,49 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
 // TLSConfig returns the client's TLS configuration. It returns nil if the scheme of the URI does not use TLS.
 //
-// The server's certificate must be valid for serverName or for the host of the URI. The latter is needed for
+// The server's certificate must be valid for serverName or for the host of one of the endpoints. The latter is needed for
 // clusters whose nodes announce their own addresses but share one certificate. If serverName is empty, the dialer
 // sets it to the host that it connects to.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
 		return nil, nil //nolint:nilnil // no configuration means no TLS
 	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName}
+	if err := b.AddCertificates(config); err != nil {
+		return nil, err
+	}
+	roots := config.RootCAs
+	if hosts := b.hostnames(); serverName != "" && !slices.Equal(hosts, []string{serverName}) {
+		config.InsecureSkipVerify = true // VerifyConnection verifies the certificate
+		config.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, roots, serverName, hosts) }
+	}
+	return config, nil
+}
+
+// AddCertificates adds the CA certificates and the client certificate of the binding to a client's TLS configuration.
+// If the binding lacks a certificate, the corresponding field of the configuration does not change.
+func (b Binding) AddCertificates(config *tls.Config) error {
 	roots, err := b.roots()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	certificates, err := b.certificates()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName, RootCAs: roots, Certificates: certificates}
-	if host := b.URI.Hostname(); serverName != "" && serverName != host {
-		config.InsecureSkipVerify = true // VerifyConnection verifies the certificate
-		config.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, roots, serverName, host) }
+	if roots != nil {
+		config.RootCAs = roots
 	}
-	return config, nil
+	if certificates != nil {
+		config.Certificates = certificates
+	}
+	return nil
 }
 
 func isTLSScheme(scheme string) bool {
@@ -44,8 +61,9 @@ func isTLSScheme(scheme string) bool {
 	return false
 }
 
-// verify checks a server's certificate chain as package tls does, but accepts a certificate for either of two names.
-func verify(state tls.ConnectionState, roots *x509.CertPool, name, other string) error {
+// verify checks a server's certificate chain as package tls does, but also accepts a certificate for one of the
+// other names.
+func verify(state tls.ConnectionState, roots *x509.CertPool, name string, others []string) error {
 	certificate, intermediates := state.PeerCertificates[0], x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
 		intermediates.AddCert(c)
@@ -54,7 +72,8 @@ func verify(state tls.ConnectionState, roots *x509.CertPool, name, other string)
 		return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
 	}
 	err := certificate.VerifyHostname(name)
-	if err == nil || certificate.VerifyHostname(other) == nil {
+	isValid := func(other string) bool { return certificate.VerifyHostname(other) == nil }
+	if err == nil || slices.ContainsFunc(others, isValid) {
 		return nil
 	}
 	return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
@@ -127,20 +146,37 @@ func ExplainTLS(err error) string {
 // explainOwn explains a TLS handshake that the client has aborted.
 func explainOwn(err error) string {
 	var plain tls.RecordHeaderError
-	var authority x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "the port does not speak TLS: use the port for TLS, or a URI without TLS (amqp, redis, http)"
 	case strings.Contains(err.Error(), "TLS handshake timeout"): // package net/http does not export this error value
 		return "the port does not answer the TLS handshake: check that it speaks TLS, or use a URI without TLS (amqp, redis, http)"
+	case strings.Contains(err.Error(), "server selected unsupported protocol version"):
+		return "the server offers only TLS 1.1 or older: enable TLS 1.2 or 1.3 on it"
+	}
+	return explainCertificate(err)
+}
+
+// explainCertificate explains why the client has rejected the certificate of the server.
+func explainCertificate(err error) string {
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"): // a CA of this name is known
+		return "no certificate in " + keyCA + " fits: it may have expired, or be an older certificate of the CA; put the current one into " + keyCA
 	case errors.As(err, &authority):
 		return "the client does not know the CA of the server's certificate: put the certificate of that CA into " + keyCA
+	case errors.As(err, &name) && len(name.Certificate.DNSNames)+len(name.Certificate.IPAddresses) == 0:
+		return "the server's certificate has no subject alternative names: issue one with the host as DNS name or IP address"
 	case errors.As(err, &name):
 		return "the server's certificate is for another host: use a host name of the certificate, or issue one for this host"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "the server's certificate has expired or is not valid yet: renew it, or correct the clock"
+		return "the server's certificate has expired or is not valid yet: renew it, or correct the clock; the same applies to " + keyCA
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		return "the server's certificate is not for servers: issue one with the extended key usage serverAuth"
+	case errors.As(err, &invalid) && invalid.Reason == x509.NotAuthorizedToSign:
+		return "a certificate in the server's chain or in " + keyCA + " is not one of a CA: put the certificate of the CA into " + keyCA
 	}
 	return ""
 }
@@ -158,6 +194,11 @@ func explainAlert(text string) string {
 		{"bad certificate", "the server requires a client certificate that it trusts: check " + keyCertificate + " and " + keyKey},
 		{"unknown certificate authority", "the server does not know the CA of the client certificate in " + keyCertificate +
 			": use a certificate of a CA that it trusts"},
+		{"unsupported certificate", "the server does not accept the client certificate in " + keyCertificate +
+			": issue one with the extended key usage clientAuth"},
+		{"unknown certificate", "the server does not accept the client certificate in " + keyCertificate + ": see its log"},
+		{"access denied", "the server does not accept the client certificate in " + keyCertificate + ": see its log"},
+		{"insufficient security level", "the server requires stronger keys or ciphers: see its log"},
 		{"expired certificate", "the client certificate in " + keyCertificate + " has expired: renew it"},
 		{"revoked certificate", "the client certificate in " + keyCertificate + " has been revoked: renew it"},
 		{"handshake failure", "the server rejects the handshake: it may require a client certificate (" + keyCertificate + " and " +

@@ -23,8 +23,9 @@ type peer struct {
 // newPeer returns a peer with its own CA. Its certificate is for the given host and valid until the given time.
 func newPeer(t *testing.T, host string, until time.Time) peer {
 	t.Helper()
-	// All test CAs have the same name. In a handshake, the server names the CAs that it accepts, and a client sends
-	// no certificate of a CA with a different name.
+	// All test CAs have the same name. A server tells the client the names of the CAs that it accepts, and the client
+	// sends no certificate of a CA with another name. So with different names, the server would never receive a
+	// certificate to reject.
 	authority := tlstest.NewAuthority(t, "test CA")
 	certificate, key := authority.IssueUntil(t, until, host)
 	return peer{certificate, key, authority.PEM}
@@ -108,7 +109,7 @@ func TestExplainTLS_EachFailure_SaysWhatToDo(t *testing.T) {
 	}{
 		{"a valid certificate", serves(server), binding(server, peer{}), "good.example", ""},
 		{"a valid client certificate", asks(tls.VersionTLS13), binding(server, client), "good.example", ""},
-		{"an unknown CA", serves(server), binding(other, peer{}), "good.example", "put the certificate of that CA into ca.crt"},
+		{"an unknown CA", serves(server), binding(other, peer{}), "good.example", "ca.crt"},
 		{"a wrong host name", serves(other), binding(other, peer{}), "good.example", "the server's certificate is for another host"},
 		{"an expired certificate", serves(expired), binding(expired, peer{}), "good.example", "has expired or is not valid yet"},
 		{"a missing client certificate with TLS 1.3", asks(tls.VersionTLS13), binding(server, peer{}), "good.example", "requires a client certificate: give it in tls.crt and tls.key"},
@@ -140,6 +141,44 @@ func TestExplainTLS_EachFailure_SaysWhatToDo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// These are error texts of the packages crypto/tls and crypto/x509.
+func TestExplainTLS_RareFailures_SaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	invalid := func(reason x509.InvalidReason) error { return x509.CertificateInvalidError{Reason: reason} }
+	for name, tt := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a server of TLS 1.1":                    {errors.New("tls: server selected unsupported protocol version 302"), "enable TLS 1.2"},
+		"a client certificate of a server":       {errors.New("remote error: tls: unsupported certificate"), "clientAuth"},
+		"a client certificate that is not known": {errors.New("remote error: tls: unknown certificate"), "client certificate in tls.crt"},
+		"a client CA that is not known":          {errors.New("remote error: tls: unknown certificate authority"), "does not know the CA"},
+		"a client that is denied":                {errors.New("remote error: tls: access denied"), "client certificate in tls.crt"},
+		"a weak key":                             {errors.New("remote error: tls: insufficient security level"), "stronger keys"},
+		"a certificate with a common name only":  {x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}, "no subject alternative names"},
+		"a server certificate of a client":       {invalid(x509.IncompatibleUsage), "serverAuth"},
+		"a ca.crt that is not one of a CA":       {invalid(x509.NotAuthorizedToSign), "certificate of the CA"},
+	} {
+		if got := ExplainTLS(fmt.Errorf("connect: %w", tt.err)); !strings.Contains(got, tt.want) {
+			t.Errorf("%s: the remedy is %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestExplainTLS_ExpiredCA_SuggestsToReplaceIt(t *testing.T) {
+	t.Parallel()
+	server := newPeer(t, "good.example", time.Now().Add(time.Hour))
+	other := newPeer(t, "good.example", time.Now().Add(time.Hour)) // another CA of the same name
+	config, err := Binding{URI: &url.URL{Scheme: "amqps", Host: "good.example"}, CA: other.authority}.TLSConfig("good.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = exchange(t, &tls.Config{Certificates: []tls.Certificate{server.pair(t)}, MinVersion: tls.VersionTLS12}, config)
+	if got := ExplainTLS(err); !strings.Contains(got, "ca.crt") {
+		t.Errorf("error %v has the remedy %q", err, got)
 	}
 }
 

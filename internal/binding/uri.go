@@ -3,103 +3,49 @@ package binding
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 )
 
-// Option adds credentials or certificates to a URI. WithFolder and WithTLSFiles return options.
-type Option struct {
-	// where is the name of the folder or of the files in error messages.
-	where string
-	// open returns a function that reads the current value of a key.
-	open func() keyReader
-}
-
-// WithFolder adds the user name, password, token and certificates of a Secret that is mounted at dir. They override
-// those in the URI. The files are read again at each call of the source.
-func WithFolder(dir string) Option {
-	return Option{where: dir, open: func() keyReader { return folderReader(dir) }}
-}
-
-// TLSFiles contains the paths of PEM files. If a path is empty, there is no such file.
-type TLSFiles struct {
-	// CA contains the CA certificates that the client trusts instead of those of the operating system.
-	CA string
-	// Certificate contains the client's certificate chain. Key contains its private key.
-	Certificate, Key string
-}
-
-// WithTLSFiles adds certificates from files. The files are read again at each call of the source.
-func WithTLSFiles(files TLSFiles) Option {
-	paths := map[string]string{keyCA: files.CA, keyCertificate: files.Certificate, keyKey: files.Key}
-	read := func(key string) (string, error) {
-		if paths[key] == "" {
-			return "", nil
-		}
-		return readFile(paths[key])
-	}
-	return Option{
-		where: "the TLS files " + strings.Join(slices.DeleteFunc([]string{files.CA, files.Certificate, files.Key}, isEmpty), ", "),
-		open:  func() keyReader { return read },
-	}
-}
-
-func isEmpty(s string) bool { return s == "" }
-
-// URI returns a Source for a URI that a user has entered. If the URI is invalid, it returns an error that says what
-// is wrong and shows an example, but does not quote the URI. URI does not read the files of its options. To check
-// them, call the Source.
-func URI(s Service, raw string, options ...Option) (Source, error) {
-	if _, err := s.parse(raw); err != nil {
+// URI returns a Source for a URI that a user has entered. For RabbitMQ and Redis, it may be a list of URIs that are
+// separated by commas or white space. If dir is not empty, a Secret is mounted there. Its user name, password, token and
+// certificates override those in the URI. The source reads the files at each call.
+//
+// If the URI is invalid, URI returns an error that says what is wrong and shows an example, but does not quote the URI.
+// URI does not read the files. To check them, call the Source.
+func URI(s Service, raw, dir string) (Source, error) {
+	if _, err := s.parseList(raw); err != nil {
 		return nil, err
 	}
 	return func() (Binding, error) {
 		// Parse the URI at each call, because callers may modify the result.
-		u, err := s.parse(raw)
-		if err != nil {
-			return Binding{}, err
+		b, err := s.parseList(raw)
+		if err != nil || dir == "" {
+			return b, err
 		}
-		if len(options) == 0 {
-			return Binding{URI: u}, nil
-		}
-		b, err := s.complete(u, firstOf(options))
+		b, err = s.complete(b, directoryReader(dir))
 		if err != nil {
-			return Binding{}, s.unreadable(options, err)
+			return Binding{}, s.unreadable(dir, err)
 		}
 		return b, nil
 	}, nil
 }
 
-// firstOf returns a function that looks up a key in each option in turn. It returns the value from the first option
-// that has the key.
-func firstOf(options []Option) keyReader {
-	readers := make([]keyReader, len(options))
-	for i, option := range options {
-		readers[i] = option.open()
-	}
-	return func(key string) (string, error) {
-		for _, read := range readers {
-			if value, err := read(key); err != nil || value != "" {
-				return value, err
-			}
-		}
-		return "", nil
-	}
+// unreadable adds the name of the directory to an error.
+func (s Service) unreadable(dir string, err error) error {
+	return fmt.Errorf("read the binding of %s in %s: %w", s.Name, dir, err)
 }
 
-// unreadable adds the names of the folders or files to an error.
-func (s Service) unreadable(options []Option, err error) error {
-	where := make([]string, len(options))
-	for i, option := range options {
-		where[i] = option.where
-	}
-	return fmt.Errorf("read the binding of %s in %s: %w", s.Name, strings.Join(where, " and "), err)
-}
-
-// parse parses a URI. It rejects URIs with probable typing errors that would lead to the wrong server.
+// parse parses a URI. It rejects URIs with likely typos that would make the client connect to the wrong server.
 func (s Service) parse(raw string) (*url.URL, error) {
+	if s.takesList() && strings.Contains(hostOf(raw), ",") {
+		return nil, s.invalid("it names several hosts; give one URI for each of them, separated by commas")
+	}
+	if address, err := netip.ParseAddr(hostOf(raw)); err == nil && address.Is6() {
+		return nil, s.invalid("its host is an IPv6 address without brackets; write it as [::1]")
+	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, s.invalid(describe(err))
@@ -117,6 +63,15 @@ func (s Service) parse(raw string) (*url.URL, error) {
 		return nil, s.invalid("it has a /, ? or # before its @; write these as %2F, %3F, %23 in a password")
 	}
 	return u, nil
+}
+
+// hostOf returns the host and port of a URI that may be invalid.
+func hostOf(raw string) string {
+	_, rest, _ := strings.Cut(raw, "://")
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	return rest[strings.LastIndex(rest, "@")+1:]
 }
 
 func validPort(u *url.URL) bool {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestURI_ParsesAndRejectsURIs(t *testing.T) {
+func TestBindingURI_ParsesAndRejectsURIs(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name     string
@@ -40,7 +40,7 @@ func TestURI_ParsesAndRejectsURIs(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			source, err := URI(tt.service, tt.uri)
+			source, err := URI(tt.service, tt.uri, "")
 			if tt.reason != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.reason) {
 					t.Fatalf("error %v does not say %q", err, tt.reason)
@@ -68,9 +68,9 @@ func TestURI_ParsesAndRejectsURIs(t *testing.T) {
 	}
 }
 
-func TestURI_CallerModifiesResult_NextResultIsUnchanged(t *testing.T) {
+func TestBindingURI_CallerModifiesResult_NextResultIsUnchanged(t *testing.T) {
 	t.Parallel()
-	source, err := URI(Redis(), "redis://localhost:6379")
+	source, err := URI(Redis(), "redis://localhost:6379", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,16 +105,16 @@ func FuzzURI(f *testing.F) {
 		if strings.Contains(rest, fuzzedSecret) || !strings.HasPrefix(rest, "@") {
 			t.Skip("not a URI with the password before its @")
 		}
-		for _, s := range []Service{RabbitMQ(), Redis(), HTTP()} {
-			source, err := URI(s, scheme+before+fuzzedSecret+after+rest)
+		for _, s := range []Service{RabbitMQ(), Redis(), PostgreSQL(), HTTP()} {
+			source, err := URI(s, scheme+before+fuzzedSecret+after+rest, "")
 			showNoSecret(t, source, err)
 		}
 	})
 }
 
-// FuzzFolder puts a known password into the files of a mounted Secret. It checks that neither errors nor redacted
+// FuzzDirectory puts a known password into the files of a mounted Secret. It checks that neither errors nor redacted
 // URIs contain the password.
-func FuzzFolder(f *testing.F) {
+func FuzzDirectory(f *testing.F) {
 	addSecretShapes(f)
 	f.Fuzz(func(t *testing.T, scheme, before, after, rest string) {
 		if strings.Contains(rest, fuzzedSecret) || !strings.HasPrefix(rest, "@") {
@@ -129,7 +129,7 @@ func FuzzFolder(f *testing.F) {
 			{"host": scheme + password + rest, "port": password},
 			{"host": "localhost", "port": fuzzedSecret, "type": fuzzedSecret, "ca.crt": fuzzedSecret},
 		} {
-			showNoSecret(t, Folder(RabbitMQ(), folderOf(t, keys)), nil)
+			showNoSecret(t, Directory(RabbitMQ(), directoryOf(t, keys)), nil)
 		}
 	})
 }

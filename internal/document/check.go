@@ -21,8 +21,17 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	if string(bytes.TrimSpace(value)) == "null" {
 		return nil
 	}
+	if validate, known := f.Validators[t]; known {
+		if validate(value) != nil {
+			return field.ErrorList{field.Invalid(path, f.Written(path, value), f.Expected[t])}
+		}
+		return nil
+	}
 	if expected, known := f.Expected[t]; known || f.isLeaf(t) {
-		return checkLeaf(path, value, t, expected)
+		if unit := f.Units[t]; unit != "" && json.Unmarshal(value, new(json.Number)) == nil && value[0] != '"' {
+			expected += fmt.Sprintf(": write %q", string(value)+unit)
+		}
+		return f.checkLeaf(path, value, t, expected)
 	}
 	switch t.Kind() {
 	case reflect.Struct:
@@ -31,15 +40,23 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 		return f.checkMap(path, value, t)
 	case reflect.Slice:
 		return f.checkList(path, value, t)
+	default:
+		return f.checkScalar(path, value, t)
+	}
+}
+
+// checkScalar checks a value that should be a string, a boolean or a number.
+func (f Format) checkScalar(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
+	switch t.Kind() {
 	case reflect.String:
 		if f.Directives && value[0] != '"' { // only pod templates have directives, and their values may be secrets
 			return field.ErrorList{field.InvalidSecret(path, "", "must be a string: put it in quotes")}
 		}
-		return checkLeaf(path, value, t, expectedString(value))
+		return f.checkLeaf(path, value, t, f.expectedString(path, value))
 	case reflect.Bool:
-		return checkLeaf(path, value, t, "must be true or false, without quotes")
+		return f.checkLeaf(path, value, t, "must be true or false, without quotes")
 	default:
-		return checkLeaf(path, value, t, expectedNumber(value, t))
+		return f.checkLeaf(path, value, t, expectedNumber(path, value, t))
 	}
 }
 
@@ -54,26 +71,35 @@ func decodesItself(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
 }
 
-// expectedString returns what the error says about a value that should be a string.
-func expectedString(value json.RawMessage) string {
+// expectedString returns the error message for a value that should be a string, but is not.
+func (f Format) expectedString(path field.Path, value json.RawMessage) string {
 	if strings.ContainsAny(string(value[:1]), "{[") {
 		return "must be a string"
 	}
-	return fmt.Sprintf("must be a string: write %q", value)
+	return fmt.Sprintf("must be a string: write %q", fmt.Sprint(f.Written(path, value)))
 }
 
-// expectedNumber returns what the error says about a value that should be a number of type t.
-func expectedNumber(value json.RawMessage, t reflect.Type) string {
+// expectedNumber returns the error message for a value that should be a number of type t, but is not.
+func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) string {
 	var text string
-	if json.Unmarshal(value, &text) == nil && json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
-		return "must be a number without quotes: write " + text
+	if json.Unmarshal(value, &text) == nil {
+		text = strings.TrimSuffix(text, "%")
+		if json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
+			return "must be a number without quotes: write " + text
+		}
+	}
+	if strings.HasSuffix(string(path), "Percent") {
+		return "must be a whole number of percent, from 0 to 100, such as 20"
+	}
+	if t.Kind() == reflect.Float64 || t.Kind() == reflect.Float32 {
+		return "must be a number, such as 0.5"
 	}
 	return fmt.Sprintf("must be a whole number of at most %d bits, such as 10", t.Bits())
 }
 
-// checkLeaf checks a value by decoding it. The error contains the parameter expected. If this is empty, it contains
-// the decoder's error.
-func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
+// checkLeaf checks a value by decoding it. The parameter named expected describes the valid values for the error
+// message. If it is empty, the message is that of the decoder.
+func (f Format) checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
 	case err == nil:
@@ -81,12 +107,12 @@ func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected 
 	case expected == "":
 		expected = err.Error()
 	}
-	return field.ErrorList{field.Invalid(path, Written(value), expected)}
+	return field.ErrorList{field.Invalid(path, f.Written(path, value), expected)}
 }
 
 // Written returns a JSON value for use in an error message. A string is returned without quotes, any other value as
 // a field.Raw. The contents of objects and lists are hidden, because they may contain a password.
-func Written(value json.RawMessage) any {
+func (f Format) Written(path field.Path, value json.RawMessage) any {
 	var text string
 	switch {
 	case json.Unmarshal(value, &text) == nil:
@@ -95,6 +121,8 @@ func Written(value json.RawMessage) any {
 		return field.Raw("{…}")
 	case len(value) > 2 && value[0] == '[':
 		return field.Raw("[…]")
+	case f.Source != nil:
+		return f.Source(path, field.Raw(value))
 	}
 	return field.Raw(value)
 }
@@ -109,7 +137,7 @@ func (f Format) example(expected string, t reflect.Type) string {
 }
 
 func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
-	members, list := membersOf(path, value, f.example("must be an object", t))
+	members, list := f.membersOf(path, value, f.example("must be an object", t))
 	fields := fieldsOf(t)
 	for _, name := range sortedKeys(members) {
 		switch member, known := fields[name]; {
@@ -119,9 +147,9 @@ func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Ty
 			if key := member.Tag.Get("patchMergeKey"); key != "" && f.Directives {
 				list = append(list, checkMergeKey(at, members[name], key)...)
 			}
-		case f.Directives && strings.HasPrefix(name, "$"):
+		case f.ignoresUnknown, f.Directives && strings.HasPrefix(name, "$"):
 		default:
-			list = append(list, field.Forbidden(path.Child(name), f.unknownField(name, fields)))
+			list = append(list, field.Forbidden(path.Child(name), f.unknownField(path, name, fields)))
 		}
 	}
 	return list
@@ -145,7 +173,7 @@ func checkMergeKey(path field.Path, value json.RawMessage, key string) field.Err
 }
 
 func (f Format) checkMap(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
-	members, list := membersOf(path, value, f.example("must be an object", t))
+	members, list := f.membersOf(path, value, f.example("must be an object", t))
 	for _, key := range sortedKeys(members) {
 		list = append(list, f.Check(path.Key(key), members[key], t.Elem())...)
 	}
@@ -155,7 +183,7 @@ func (f Format) checkMap(path field.Path, value json.RawMessage, t reflect.Type)
 func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	var elements []json.RawMessage
 	if t.Elem().Kind() == reflect.Uint8 || json.Unmarshal(value, &elements) != nil {
-		return checkLeaf(path, value, t, f.example("must be a list", t))
+		return f.checkLeaf(path, value, t, f.example("must be a list", t))
 	}
 	var list field.ErrorList
 	for i, element := range elements {
@@ -164,12 +192,12 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 	return list
 }
 
-// membersOf returns the members of a JSON object. It returns an error for each duplicate name. If the value is not
-// an object, it returns an error that contains the parameter expected.
-func membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
+// membersOf returns the members of a JSON object. It returns an error for each duplicate name. If the value is not an
+// object, it returns an error that contains the text in the parameter named expected.
+func (f Format) membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
-		return nil, field.ErrorList{field.Invalid(path, Written(value), expected)}
+		return nil, field.ErrorList{field.Invalid(path, f.Written(path, value), expected)}
 	}
 	members := map[string]json.RawMessage{}
 	var list field.ErrorList
@@ -180,7 +208,7 @@ func membersOf(path field.Path, value json.RawMessage, expected string) (map[str
 			err = decoder.Decode(&member)
 		}
 		if err != nil { // cannot happen with valid JSON
-			return nil, append(list, field.Invalid(path, Written(value), err.Error()))
+			return nil, append(list, field.Invalid(path, f.Written(path, value), err.Error()))
 		}
 		key, _ := name.(string)
 		if _, twice := members[key]; twice {
@@ -236,17 +264,25 @@ const (
 	// maxListed is the maximum number of known fields that an error lists.
 	maxListed = 20
 	// maxOwners is the maximum number of paths that an error lists to say where a misplaced field belongs.
-	maxOwners = 4
+	maxOwners = 8
 )
 
-// unknownField returns what the error says about an unknown field. It lists the known fields only if there are few.
-// The objects in a pod template have too many.
-func (f Format) unknownField(name string, known map[string]reflect.StructField) string {
-	if owners := f.Owners[name]; len(owners) > 0 && len(owners) <= maxOwners {
+// unknownField returns what the error says about an unknown field in the object at a path. It lists the known fields only
+// if there are few. The objects in a pod template have too many.
+func (f Format) unknownField(path field.Path, name string, known map[string]reflect.StructField) string {
+	if slices.Contains(f.SecretKeys[path], name) {
+		return fmt.Sprintf("unknown field: %s is a key of the Secret that %s names", name, path.Child("secretRef"))
+	}
+	owners := f.Owners[name]
+	isBelow := func(owner string) bool { return strings.HasPrefix(owner, string(path)+".") }
+	if slices.ContainsFunc(owners, isBelow) {
+		owners = slices.DeleteFunc(slices.Clone(owners), func(owner string) bool { return !isBelow(owner) })
+	}
+	if len(owners) > 0 && len(owners) <= maxOwners {
 		return fmt.Sprintf("unknown field: %s is a field of %s", name, strings.Join(owners, ", "))
 	}
 	names := sortedKeys(known)
-	if near := closest(name, names); near != "" {
+	if near := Closest(name, names); near != "" {
 		return fmt.Sprintf("unknown field: did you mean %q?", near)
 	}
 	if len(names) <= maxListed {
@@ -255,9 +291,9 @@ func (f Format) unknownField(name string, known map[string]reflect.StructField) 
 	return "unknown field: remove it; \"kubectl explain\" lists the known fields"
 }
 
-// closest returns the known name that is most similar to an unknown name. It returns "" if no name is similar. Two
+// Closest returns the known name that is most similar to an unknown name. It returns "" if no name is similar. Two
 // names are similar if they differ in at most two characters, and in at most half of the characters.
-func closest(name string, names []string) string {
+func Closest(name string, names []string) string {
 	best, bestDistance := "", 3
 	for _, candidate := range names {
 		if d := distance(strings.ToLower(name), strings.ToLower(candidate)); d < bestDistance && 2*d <= len(candidate) {

@@ -1,5 +1,5 @@
-// Package document reads small JSON documents, such as plan files and manifests. It is strict: it rejects unknown
-// and duplicate fields, and each error names the invalid field.
+// Package document reads small JSON documents, such as plan files and manifests, and writes files. Reading is strict:
+// it rejects unknown and duplicate fields, and each error names the invalid field.
 package document
 
 import (
@@ -12,6 +12,8 @@ import (
 	"os"
 	"reflect"
 	"strconv"
+
+	"github.com/parking-operator/parking-operator/internal/field"
 )
 
 // MaxBytes is the maximum size of a document in bytes.
@@ -28,7 +30,7 @@ func ReadFile(path string) ([]byte, error) {
 }
 
 // ReadAll reads everything from r. It returns an error if there are more than MaxBytes bytes. Errors begin with the
-// parameter name, which describes the source.
+// given name of the source.
 func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
@@ -51,27 +53,60 @@ type Format struct {
 	// Examples contains valid YAML values of struct, list and map types. Errors show these values. If a type has an
 	// example, its values are checked field by field, even if the type has its own UnmarshalJSON method.
 	Examples map[reflect.Type]string
+	// Validators check values of a type instead of decoding them. A type needs a validator if decoding a short text
+	// can take minutes, such as a number with a large exponent. Expected must have an entry for the type.
+	Validators map[reflect.Type]func(value json.RawMessage) error
 	// Owners maps the name of a field to the paths of the objects that have this field. An error about a field in
 	// the wrong object names these paths.
 	Owners map[string][]string
+	// SecretKeys maps the path of an object with the field secretRef to the keys that the Secret may have. An error about a
+	// field with such a name says that it belongs in the Secret.
+	SecretKeys map[field.Path][]string
+	// Units maps a type whose values are strings to a unit such as "s". An error about a number without quotes suggests
+	// adding the unit.
+	Units map[reflect.Type]string
+	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
+	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.
+	Source func(path field.Path, decoded any) any
 	// Directives allows the directives of a strategic merge patch, which are unknown fields whose names begin with
 	// "$".
 	Directives bool
+
+	ignoresUnknown bool // allows unknown fields
 }
 
-// Decode decodes a JSON object. The parameter into is a pointer to a struct. Field names are case-sensitive. An
+// Decode decodes a JSON object. The parameter named into is a pointer to a struct. Field names are case-sensitive. An
 // error is one line that names each invalid field, its value and the expected value.
 func (f Format) Decode(text []byte, into any) error {
+	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+// DecodeKnown is like Decode, but ignores unknown fields, and ignores the case of field names. It is faster than
+// Decode, because it checks the fields one by one only if the text is invalid.
+func (f Format) DecodeKnown(text []byte, into any) error {
+	if json.Unmarshal(text, into) == nil {
+		return nil
+	}
+	// The error of package json names Go types. Describe the invalid fields instead.
+	f.ignoresUnknown = true
+	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
+		return err
+	}
+	return errors.New("a field has a value of the wrong type")
+}
+
+// checkDocument returns an error if a text is not a JSON object that can be decoded into type t.
+func (f Format) checkDocument(text []byte, t reflect.Type) error {
 	if err := checkSyntax(text); err != nil {
 		return err
 	}
 	if err := CheckObject(text); err != nil {
 		return err
 	}
-	if err := f.Check("", text, reflect.TypeOf(into)).Err(); err != nil {
-		return err
-	}
-	return json.Unmarshal(text, into)
+	return f.Check("", text, t).Err()
 }
 
 func checkSyntax(text []byte) error {

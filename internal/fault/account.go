@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
@@ -18,8 +19,10 @@ type Account struct {
 	Action plan.FaultAction `json:"action"`
 	// AtSeconds is when the occurrence was due, in seconds since the start of the schedule.
 	AtSeconds float64 `json:"atSeconds"`
-	// Hit contains the names of the instances that were hit.
-	Hit []string `json:"hit,omitempty"`
+	// Hit contains the names of the instances that were hit. HitOmitted is the number of further instances that were
+	// hit. Their names were omitted to limit the size of a report.
+	Hit        []string `json:"hit,omitempty"`
+	HitOmitted int      `json:"hitOmitted,omitempty"`
 
 	// InjectedAt is when the fault took effect. HealedAt is when it ended. RecoveredAt is when latency and
 	// backlog were again as before the fault. Each of them is zero until that has happened.
@@ -28,20 +31,20 @@ type Account struct {
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
 	// RecoverySeconds is how long the simulation needed to recover, until RecoveredAt. For an action with a
 	// duration, such as a pause, it is counted from HealedAt. For all other actions, it is counted from
-	// InjectedAt, because their recovery includes the restart. The time in which other faults were in effect is
-	// not included. RecoverySeconds is nil if the simulation has not recovered.
+	// InjectedAt, because their recovery includes the restart. The time after HealedAt in which other faults
+	// were in effect is not included. RecoverySeconds is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
 	// UnrecoveredSeconds is set if the simulation has not recovered. It says how long the simulation had been
 	// recovering when the run ended. That time is counted in the same way as RecoverySeconds.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the
-	// simulation has not recovered. If the times of several faults overlap, each of these faults includes what
-	// happened in the overlap. A nil figure was not measured.
+	// simulation has not recovered. If these times overlap for several faults, what happened in the overlap is
+	// counted for each of them. A nil figure was not measured.
 	//
 	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakBacklog is the largest number
-	// of messages in the queues. PeakP99Seconds is the largest 99th percentile of the end-to-end latency in a
-	// row of the timeline.
+	// of messages in the queues. PeakP99Seconds is the largest 99th percentile of the end-to-end latency that
+	// any row of the timeline contains.
 	PeakLagSeconds float64  `json:"peakLagSeconds"`
 	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
 	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
@@ -76,7 +79,7 @@ const (
 	// OutcomeNotRecovered means that latency or backlog did not return to the level before the fault, or that
 	// it is unknown whether they did.
 	OutcomeNotRecovered Outcome = "NotRecovered"
-	// OutcomeNotInjected means that the fault could not be injected.
+	// OutcomeNotInjected means that the fault could not be injected, or had no effect.
 	OutcomeNotInjected Outcome = "NotInjected"
 	// OutcomeAborted means that the simulation was ended or suspended before the fault had ended.
 	OutcomeAborted Outcome = "Aborted"
@@ -100,8 +103,8 @@ type Run struct {
 	// End is when the generators stopped. While they are running, it is the time up to which Rows are complete.
 	// Recovery cannot be measured after End, because then there is no load.
 	End time.Time
-	// Ended is true if the run is over, so that every outcome is final.
-	Ended bool
+	// Ended is true if the run is over, so that every outcome is final. Aborted is true if the run was ended early.
+	Ended, Aborted bool
 	// Lost is the number of events that the run lost, or nil if that is unknown.
 	Lost *int64
 }
@@ -110,7 +113,7 @@ type Run struct {
 // processes may not have written their part of the row.
 const incompleteTime = 2 * time.Second
 
-// RunSoFar returns the measurements of a running simulation. rows is its timeline so far. end is when its
+// RunSoFar returns the measurements of a running simulation from its timeline. The parameter named end is when its
 // generators stop, or zero if that is unknown.
 func RunSoFar(rows []timeline.Row, end time.Time) Run {
 	run := Run{Rows: rows}
@@ -123,10 +126,16 @@ func RunSoFar(rows []timeline.Row, end time.Time) Run {
 	return run
 }
 
-// Accounts returns one Account for each record, in the order in which the faults were injected. The accounts of
-// faults that were not injected come last.
+// Accounts returns one Account for each record, in the order in which the occurrences were due.
 func Accounts(records []Record, run Run) []Account {
 	records = slices.Clone(records)
+	// The same interval differs by nanoseconds between the monotonic clock and the wall clock. If only wall times are
+	// used, the parts of an interval add up to the whole.
+	for i := range records {
+		r := &records[i]
+		r.InjectedAt, r.HealedAt = r.InjectedAt.Round(0), r.HealedAt.Round(0)
+	}
+	run.End = run.End.Round(0)
 	slices.SortStableFunc(records, func(a, b Record) int {
 		if a.InjectedAt.IsZero() != b.InjectedAt.IsZero() {
 			if a.InjectedAt.IsZero() {
@@ -141,19 +150,26 @@ func Accounts(records []Record, run Run) []Account {
 	for i := range records {
 		accounts = append(accounts, s.account(&records[i]))
 	}
+	slices.SortStableFunc(accounts, func(a, b Account) int { return cmp.Compare(a.AtSeconds, b.AtSeconds) })
 	return accounts
 }
 
 // account returns the Account for one record. It must be called for all records in the order of their
 // injection.
 func (s *search) account(r *Record) Account {
+	if r.Measured != nil {
+		a := *r.Measured
+		a.Hit, a.Lost = r.Hit, s.lost()
+		if !a.InjectedAt.IsZero() {
+			s.disturb(interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt})
+		}
+		return a
+	}
 	a := Account{
 		Fault: r.Fault, Number: r.Number, Target: r.Target, Action: r.Action, AtSeconds: r.At.Seconds(), Hit: r.Hit,
 		InjectedAt: r.InjectedAt, HealedAt: r.HealedAt,
 	}
-	if s.run.Lost != nil && *s.run.Lost == 0 {
-		a.Lost = s.run.Lost
-	}
+	a.Lost = s.lost()
 	if r.InjectedAt.IsZero() {
 		a.Outcome, a.Message = s.notInjected(r)
 		return a
@@ -177,8 +193,22 @@ func (s *search) account(r *Record) Account {
 	return a
 }
 
-// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. It may
-// if, in that time, the fault was in effect or the simulation had not recovered from it.
+func (s *search) lost() *int64 {
+	if s.run.Lost != nil && *s.run.Lost == 0 {
+		return s.run.Lost
+	}
+	return nil
+}
+
+// isSettled reports whether later measurements cannot change the account: the simulation has recovered, or the
+// timeline has proved that the fault had no effect.
+func (a *Account) isSettled(r *Record, run Run) bool {
+	return r.State == Healed && !run.End.Before(r.HealedAt) && (a.Outcome == OutcomeRecovered || a.Outcome == OutcomeNotInjected)
+}
+
+// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. This
+// is the case if, at any time in [from, to+rowShift), the fault was in effect or the simulation had not
+// recovered from it yet.
 func (a *Account) Disturbs(from, to time.Time) bool {
 	return !a.InjectedAt.IsZero() && to.Add(rowShift).After(a.InjectedAt) && (a.RecoveredAt.IsZero() || from.Before(a.RecoveredAt))
 }
@@ -187,7 +217,7 @@ func (a *Account) Disturbs(from, to time.Time) bool {
 func (s *search) notInjected(r *Record) (Outcome, string) {
 	switch {
 	case r.State == NotInjected:
-		return OutcomeNotInjected, "The fault was not injected: " + r.Reason
+		return OutcomeNotInjected, "The fault " + r.Failure()
 	case r.State == Aborted:
 		return OutcomeAborted, "The fault was not injected: " + cmp.Or(r.Reason, "the simulation ended before")
 	case s.run.Ended:
@@ -208,18 +238,18 @@ func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 	case found.ok:
 		return OutcomeRecovered, "Latency and backlog were as before " + s.after(r, found.at)
 	case s.run.Ended:
-		return OutcomeNotRecovered, "Latency and backlog did not become as before: " + found.why
+		return OutcomeNotRecovered, "Latency and backlog did not return to what they were before: " + found.why + s.meanwhile(r)
 	case len(s.rows) == 0:
 		return OutcomeRecovering, "The fault has ended"
 	}
-	return OutcomeRecovering, "Latency and backlog are not as before yet: " + found.why
+	return OutcomeRecovering, "Latency and backlog have not returned to what they were before: " + found.why + s.meanwhile(r)
 }
 
 // after returns the end of a sentence, such as "2.5s after the end of the fault", that says how long the
 // simulation needed to recover.
 func (s *search) after(r *Record, recovered time.Time) string {
 	took := s.undisturbed(r, recovered)
-	text := took.Round(10*time.Millisecond).String() + " after the "
+	text := terminal.Duration(took) + " after the "
 	switch {
 	case !r.Action.Lasts():
 		text += "fault"
@@ -234,7 +264,7 @@ func (s *search) after(r *Record, recovered time.Time) string {
 	return text
 }
 
-// measure sets the figures in a that cover the time from the injection to the recovery.
+// measure sets those figures of the account a that cover the time from the injection to the recovery.
 func (s *search) measure(a *Account) {
 	for i := range s.rows {
 		row := &s.rows[i]
@@ -279,8 +309,20 @@ func Worst(accounts []Account, n int) []Account {
 	return worst
 }
 
-// compare returns a positive number if a has the worse outcome, or the longer recovery if the outcomes are
-// equal.
+// Abridge returns copies of accounts with at most n names of instances in Hit.
+func Abridge(accounts []Account, n int) []Account {
+	short := slices.Clone(accounts)
+	for i := range short {
+		if a := &short[i]; len(a.Hit) > n {
+			a.HitOmitted += len(a.Hit) - n
+			a.Hit = a.Hit[:n:n]
+		}
+	}
+	return short
+}
+
+// compare returns a positive number if account a is worse than account b, and a negative number if b is worse.
+// The worse outcome is decisive, then the longer recovery.
 func compare(a, b *Account) int {
 	severity := func(o Outcome) int { return slices.Index(Outcomes(), o) }
 	recovery := func(a *Account) float64 {

@@ -19,13 +19,13 @@ func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 0, time.U
 
 func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(time.Second))) }
 
-// story describes an invented run that lasts length seconds. In each second, as many entries as rate says and
-// as many exits take effect, with a latency of 2 ms. During an outage, the latency is the value of the field
-// slow. If that value is 0, no event takes effect during the outage.
+// story describes an invented run that lasts length seconds. In each second, the field rate is both the number of
+// entries and the number of exits that take effect. Their latency is 2 ms. During an outage, the latency is
+// outage.slow. If that is 0, no event takes effect during the outage.
 type story struct {
 	length, rate int
 	outages      []outage
-	width        int64 // of the rows, 1 if it is 0
+	width        int64 // of a row in seconds; 0 means 1
 }
 
 type outage struct {
@@ -61,13 +61,12 @@ func (s story) rows() []timeline.Row {
 
 func (s story) run() Run { return Run{Rows: s.rows(), End: second(float64(s.length)), Ended: true} }
 
-// record returns the Record of a pause. Its parameters from and to are the seconds of the run between which the
-// pause was in effect.
+// record returns the Record of a pause that was in effect from second "from" to second "to" of the run.
 func record(name string, from, to float64) Record {
 	return Record{Occurrence: Occurrence{Fault: name, Action: plan.ActionPause, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
 }
 
-func TestAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
+func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	unmeasured := func(r Run, from int) Run {
@@ -87,19 +86,19 @@ func TestAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			story{length: 60, rate: 50, outages: []outage{{20, 29, slow, 0}}}.run(),
 			[]Record{record("a", 20.5, 22)},
 			[]float64{7},
-			"Latency and backlog were as before 7s after the end of the fault",
+			"Latency and backlog were as before 7.00 s after the end of the fault",
 		},
 		"the fault ends within a second": {
-			story{length: 60, rate: 50, outages: []outage{{20, 24, slow, 0}}}.run(), []Record{record("a", 20.5, 22.25)}, []float64{1.75}, "1.75s after",
+			story{length: 60, rate: 50, outages: []outage{{20, 24, slow, 0}}}.run(), []Record{record("a", 20.5, 22.25)}, []float64{1.75}, "1.75 s after",
 		},
 		"nothing takes effect until 4 s after the fault": {
-			story{length: 60, rate: 50, outages: []outage{{20, 26, 0, 400}}}.run(), []Record{record("a", 20, 22)}, []float64{4}, "4s after",
+			story{length: 60, rate: 50, outages: []outage{{20, 26, 0, 400}}}.run(), []Record{record("a", 20, 22)}, []float64{4}, "4.00 s after",
 		},
 		"the backlog remains longer than the latency": {
-			story{length: 60, rate: 50, outages: []outage{{20, 32, 2 * time.Millisecond, 300}}}.run(), []Record{record("a", 20, 22)}, []float64{10}, "10s after",
+			story{length: 60, rate: 50, outages: []outage{{20, 32, 2 * time.Millisecond, 300}}}.run(), []Record{record("a", 20, 22)}, []float64{10}, "10.0 s after",
 		},
 		"normal operation for less than 5 s is not enough": {
-			story{length: 60, rate: 50, outages: []outage{{20, 24, slow, 0}, {27, 30, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{8}, "8s after",
+			story{length: 60, rate: 50, outages: []outage{{20, 24, slow, 0}, {27, 30, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{8}, "8.00 s after",
 		},
 		"a few slow events do not matter": {
 			func() Run {
@@ -150,7 +149,7 @@ func TestAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		},
 		"no recovery until the end": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
-			"did not become as before: p99 is 5",
+			"did not return to what they were before: p99 is 5",
 		},
 		"a backlog until the end": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, 2 * time.Millisecond, 700}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
@@ -170,15 +169,28 @@ func TestAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			[]Record{record("a", 20, 22)},
 			[]float64{-1}, "no exit took effect",
 		},
-		"a fault at the very end":   {story{length: 60, rate: 50}.run(), []Record{record("a", 56, 57)}, []float64{-1}, "the run ended less than 5 s after the fault"},
+		"a fault at the very end": {story{length: 60, rate: 50}.run(), []Record{record("a", 56, 57)}, []float64{-1}, "the run ended less than 5 s after the fault"},
+		"a fault that ends with a run that is ended early": {
+			func() Run {
+				r := story{length: 60, rate: 50}.run()
+				r.Aborted = true
+				return r
+			}(),
+			[]Record{record("a", 56, 57)},
+			[]float64{-1}, "the run was ended early, less than 5 s after the fault",
+		},
+		"a fault that outlasts the load": {
+			story{length: 60, rate: 50}.run(), []Record{record("a", 56, 61)}, []float64{-1}, "the load ended before the fault did",
+		},
 		"a fault at the very start": {story{length: 60, rate: 50}.run(), []Record{record("a", 0, 2)}, []float64{-1}, "too little was measured before the fault"},
 		"nothing is measured before the fault": {
 			unmeasured(story{length: 60, rate: 50}.run(), 30), []Record{record("a", 29, 35)}, []float64{-1}, "too little was measured before the fault",
 		},
 		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "too little was measured"},
 		"a second fault before recovery from the first": {
-			// The simulation recovers from both faults after 33 s. The recovery from the first fault takes 11
-			// s. The second fault is in effect during 3 of these seconds, so only 8 s are counted.
+			// At second 33 of the run, the simulation has recovered from both faults. The recovery from the
+			// first fault took 11 s. The second fault was in effect during 3 of these seconds, so only 8 s are
+			// counted.
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 22), record("b", 25, 28)},
 			[]float64{8, 5}, "",
@@ -224,9 +236,29 @@ func TestAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 	}
 }
 
+// If another fault prevents the recovery, the message names it.
+func TestFaultAccounts_AnotherFaultPreventsRecovery_MessageNamesIt(t *testing.T) {
+	t.Parallel()
+	measured := story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.run()
+	unmeasured := measured
+	unmeasured.Rows = measured.Rows[:20]
+	for name, tt := range map[string]struct {
+		run  Run
+		want string
+	}{
+		"no event takes effect": {measured, "no event took effect; meanwhile fault b/0 was in effect"},
+		"nothing is measured":   {unmeasured, "too little was measured after the fault to prove it: fewer than 5 events took effect; meanwhile fault b/0 was in effect"},
+	} {
+		a := Accounts([]Record{record("a", 20, 22), record("b", 21, 58)}, tt.run)[0]
+		if a.Outcome != OutcomeNotRecovered || !strings.HasSuffix(a.Message, tt.want) {
+			t.Errorf("%s: the fault is %s: %q, want %q", name, a.Outcome, a.Message, tt.want)
+		}
+	}
+}
+
 // After a kill, the recovery time is counted from the kill and includes the restart. After a pause, it would be
 // counted from the end of the pause.
-func TestAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
+func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	kill := func(from, to float64) Record {
@@ -244,8 +276,8 @@ func TestAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 		unrecovered float64
 		message     string
 	}{
-		"recovered":                        {[]Record{kill(20, 30)}, recovers, 15, 0, "15s after the fault"},
-		"without the time of other faults": {[]Record{kill(20, 30), record("b", 22, 26)}, recovers, 11, 0, "11s after the fault, without"},
+		"recovered":                        {[]Record{kill(20, 30)}, recovers, 15, 0, "15.0 s after the fault"},
+		"without the time of other faults": {[]Record{kill(20, 30), record("b", 22, 26)}, recovers, 15, 0, "15.0 s after the fault"},
 		"not recovered":                    {[]Record{kill(20, 30)}, story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), -1, 40, "p99 is"},
 		"not running again":                {[]Record{down}, RunSoFar(story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.rows(), time.Time{}), -1, 38, "in effect"},
 	} {
@@ -260,7 +292,30 @@ func TestAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 	}
 }
 
-func TestAccounts_WithoutRecovery_StateOutcomeAndReason(t *testing.T) {
+// Two targets are killed at the same time, and both need 40 s to run again. The recovery from one kill must not hide
+// that the other target is still down.
+func TestFaultAccounts_TwoKillsAtOnce_BothCountTheirDowntime(t *testing.T) {
+	run := story{length: 120, rate: 50, outages: []outage{{20, 62, 0, 0}}}.run()
+	a, b := record("a", 20, 60), record("b", 20, 60)
+	a.Action, b.Action = plan.ActionKill, plan.ActionKill
+	for _, account := range Accounts([]Record{a, b}, run) {
+		if account.RecoverySeconds == nil || *account.RecoverySeconds < 40 {
+			t.Errorf("%s recovered after %v s: %s", account.ID(), account.RecoverySeconds, account.Message)
+		}
+	}
+}
+
+func TestFaultAccounts_AreInTheOrderInWhichTheyWereDue(t *testing.T) {
+	missed, later := record("missed", 0, 0), record("later", 30, 35)
+	missed.At, missed.State, missed.InjectedAt, missed.HealedAt = 10*time.Second, NotInjected, time.Time{}, time.Time{}
+	later.At = 30 * time.Second
+	accounts := Accounts([]Record{later, missed}, Run{})
+	if accounts[0].Fault != "missed" || accounts[1].Fault != "later" {
+		t.Errorf("the accounts are %+v", accounts)
+	}
+}
+
+func TestFaultAccounts_WithoutRecovery_ContainOutcomeAndReason(t *testing.T) {
 	t.Parallel()
 	due := Occurrence{Fault: "a", Number: 3, At: 20 * time.Second}
 	for name, tt := range map[string]struct {
@@ -290,7 +345,7 @@ func TestAccounts_WithoutRecovery_StateOutcomeAndReason(t *testing.T) {
 	}
 }
 
-func TestAccounts_FiguresCoverTheTimeUntilRecovery(t *testing.T) {
+func TestFaultAccounts_PeaksAndCountsCoverTheTimeUntilRecovery(t *testing.T) {
 	t.Parallel()
 	run := story{length: 60, rate: 50, outages: []outage{{20, 26, 500 * time.Millisecond, 400}}}.run()
 	run.Rows[10].Entry.Lag = time.Minute // before
@@ -335,9 +390,9 @@ func TestDisturbs_ReportsRowsThatTheFaultAffects(t *testing.T) {
 	}
 }
 
-// TestAccounts_RecoveryMatchesTheOutage generates random runs. In each of them, all events are slow from the
+// TestFaultAccounts_RecoveryMatchesTheOutage generates random runs. In each of them, all events are slow from the
 // injection of a fault until some seconds after its end.
-func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
+func TestFaultAccounts_RecoveryMatchesTheOutage(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := story{rate: rapid.IntRange(1, 40).Draw(t, "rate"), width: rapid.SampledFrom([]int64{1, 1, 10}).Draw(t, "width")}
@@ -373,9 +428,9 @@ func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
 	})
 }
 
-// TestAccounts_RandomRecords_KeepTheInvariants checks properties that accounts must have for all records and
+// TestFaultAccounts_RandomRecords_KeepTheInvariants checks properties that accounts must have for all records and
 // timelines.
-func TestAccounts_RandomRecords_KeepTheInvariants(t *testing.T) {
+func TestFaultAccounts_RandomRecords_KeepTheInvariants(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := story{length: 100, rate: rapid.IntRange(0, 3).Draw(t, "rate")}
@@ -414,7 +469,7 @@ func TestAccounts_RandomRecords_KeepTheInvariants(t *testing.T) {
 	})
 }
 
-func TestWorst_ReturnsTheWorstInOriginalOrder(t *testing.T) {
+func TestWorst_ReturnsTheWorstFaultAccountsInTheirOrder(t *testing.T) {
 	t.Parallel()
 	accounts := []Account{
 		{Number: 0, Outcome: OutcomeRecovered, RecoverySeconds: new(9.0)},
@@ -435,7 +490,7 @@ func TestWorst_ReturnsTheWorstInOriginalOrder(t *testing.T) {
 	}
 }
 
-func TestResults_CountsOccurrencesByTargetAndAction(t *testing.T) {
+func TestFaultResults_CountOccurrencesByTargetAndAction(t *testing.T) {
 	t.Parallel()
 	of := func(target plan.FaultTarget, action plan.FaultAction, outcome Outcome, seconds float64) Account {
 		return Account{Target: target, Action: action, Outcome: outcome, RecoverySeconds: &seconds}
@@ -453,5 +508,18 @@ func TestResults_CountsOccurrencesByTargetAndAction(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the results are %+v, want %+v", got, want)
+	}
+}
+
+func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
+	t.Parallel()
+	now := time.Now() // has a reading of the monotonic clock
+	records := []Record{{Occurrence: Occurrence{Fault: "f", Action: plan.ActionKill}, State: Healed, InjectedAt: now, HealedAt: now.Add(time.Second)}}
+	a := Accounts(records, Run{End: now.Add(time.Minute), Ended: true})[0]
+	if text := a.InjectedAt.String() + a.HealedAt.String(); strings.Contains(text, "m=") {
+		t.Errorf("the account is from %s to %s", a.InjectedAt, a.HealedAt)
+	}
+	if !strings.Contains(records[0].InjectedAt.String(), "m=") {
+		t.Error("the record was changed")
 	}
 }

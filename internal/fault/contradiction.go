@@ -7,18 +7,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The rows of the timeline that are near the beginning or the end of a fault prove nothing about the fault.
-// They may show what happened before the injection or after the end, because processes measure up to rowShift
-// late, and because the clocks of machines differ. settlesAfter is the time after the injection in which rows
-// are ignored. settlesUntil is the time before the end in which they are ignored.
+// Rows of the timeline near the beginning or the end of a fault prove nothing about the fault. They may show
+// what happened before the injection or after the end, because processes measure up to rowShift late, and
+// because the clocks of machines differ. Rows are ignored for settlesAfter after the injection, and for
+// settlesUntil before the end.
 const (
 	settlesAfter = rowShift + time.Second
 	settlesUntil = time.Second
 )
 
 // contradiction checks whether the timeline proves that a pause or an isolation had no effect, although its
-// injector reported that it took effect. It returns the proof as a text, or "" if it has no proof. There can be a
-// proof only if all instances of the target were hit, and for at least some seconds.
+// injector reported that it took effect. It returns the proof as a text, or "" if it has no proof. There can be
+// a proof only if all instances of the target were hit, and the fault lasted several seconds.
 func (s *search) contradiction(r *Record) string {
 	if r.State != Healed || !r.Action.Lasts() || len(r.Hit) == 0 || len(r.Hit) != r.Of {
 		return ""
@@ -54,5 +54,5 @@ func (m *measured) proves(target plan.FaultTarget) bool {
 		return m.confirmed[1] > 0
 	case plan.TargetSummaryAPI:
 	}
-	return false // what does not need the summary API goes on without it
+	return false // work that does not need the summary API continues without it
 }

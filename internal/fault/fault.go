@@ -9,7 +9,9 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -22,8 +24,8 @@ type Occurrence struct {
 	Number int              `json:"number"`
 	Target plan.FaultTarget `json:"target"`
 	Action plan.FaultAction `json:"action"`
-	// At is when the occurrence is due, measured from the start of the schedule. For is how long the fault
-	// lasts. It is 0 for an action without a duration, such as a kill.
+	// The field At is the time at which the occurrence is due, measured from the start of the schedule. The field For
+	// is the duration of the fault. It is 0 for an action without a duration, such as a kill.
 	At  time.Duration `json:"at"`
 	For time.Duration `json:"for,omitempty"`
 	// Instances is the number of instances to hit. If Percent is set, that percentage of the target's instances
@@ -39,13 +41,47 @@ func (o *Occurrence) ID() string { return occurrenceID(o.Fault, o.Number) }
 
 func occurrenceID(fault string, number int) string { return fault + "/" + strconv.Itoa(number) }
 
+// Chosen identifies an instance that an occurrence hits, and its state before the injection. With it, an injector
+// can see whether the instance has been hit.
+type Chosen struct {
+	// Name is the name of the instance, such as "processor-1".
+	Name string `json:"name"`
+	// ID changes when the instance is replaced by another one with the same name. Processes changes when a
+	// process of the instance starts again. Either may be empty.
+	ID        string `json:"id,omitempty"`
+	Processes string `json:"processes,omitempty"`
+}
+
+// Names returns the names of the instances.
+func Names(instances []Chosen) []string {
+	names := make([]string, len(instances))
+	for i := range instances {
+		names[i] = instances[i].Name
+	}
+	return names
+}
+
+// Choice is the set of instances that an occurrence hits.
+type Choice struct {
+	Instances []Chosen
+	// The field Of is the number of instances that could have been chosen.
+	Of int
+	// Incomplete is true if fewer instances run than the plan declares.
+	Incomplete bool
+}
+
 // Record says what has happened to one occurrence so far.
 type Record struct {
 	Occurrence
 
-	// Hit contains the names of the instances that were hit, such as "processor-1".
+	// Chosen contains the instances to hit. It is saved before the first of them is hit, and removed when the
+	// state is final. ChosenAt is when they were chosen.
+	Chosen   []Chosen  `json:"chosen,omitempty"`
+	ChosenAt time.Time `json:"chosenAt,omitzero"`
+	// Hit contains the names of the instances that were hit, such as "processor-1". It is empty if the fault had no
+	// effect.
 	Hit []string `json:"hit,omitempty"`
-	// Of is the number of instances that the target had when the fault was injected, whether or not they were
+	// The field Of is the number of instances that the target had when the fault was injected, whether or not they were
 	// hit. It is 0 if the number is unknown.
 	Of int `json:"of,omitempty"`
 	// InjectedAt is when the fault took effect. HealedAt is when the fault ended, that is, when a paused or
@@ -56,7 +92,21 @@ type Record struct {
 	State      State     `json:"state"`
 	// Reason says why the occurrence was not injected, or was aborted.
 	Reason string `json:"reason,omitempty"`
+	// Measured is the final account of the fault, as soon as there is one. The timeline gets coarser with time, so
+	// the account could not be derived from it again.
+	Measured *Account `json:"measured,omitempty"`
 }
+
+// Failure says why the state is NotInjected, as the end of a sentence that begins with the name of the fault.
+func (r *Record) Failure() string {
+	if strings.HasPrefix(r.Reason, ErrNoEffect.Error()) {
+		return strings.TrimPrefix(r.Reason, "the fault ")
+	}
+	return "was not injected: " + r.Reason
+}
+
+// IsFinal reports whether the fault has ended, or will not be injected.
+func (r *Record) IsFinal() bool { return r.State != Injecting && r.State != Active }
 
 // recoversFrom returns the time from which the recovery is counted. For an action with a duration, it is the
 // time at which the fault ended. For any other action, it is the time at which the fault took effect. It is
@@ -73,42 +123,53 @@ type State string
 
 // The states.
 const (
-	// Injecting means that the injector is about to be called, or has been called. A record is stored in this
-	// state before the call. So a process that takes over from a crashed process sees the record, and never
-	// injects the same occurrence a second time.
+	// Injecting means that the fault is due and is not in effect yet. A record is stored in this state before
+	// the instances are chosen, and again before they are hit. So a process that takes over from a crashed
+	// process hits the same instances, and hits none of them a second time.
 	Injecting State = "Injecting"
 	// Active means that the fault is in effect.
 	Active State = "Active"
 	// Healed means that the fault has ended.
 	Healed State = "Healed"
-	// NotInjected means that the fault could not be injected. Reason says why.
+	// NotInjected means that the fault could not be injected, or had no effect. Reason says why.
 	NotInjected State = "NotInjected"
 	// Aborted means that the simulation was ended or suspended before the occurrence was due, or before the
 	// fault had ended by itself.
 	Aborted State = "Aborted"
 )
 
-// Injector injects faults into one simulation.
+// Injector injects faults into one simulation. The errors that it returns explain to the author of the manifest,
+// in the terms of the manifest, why a fault cannot be injected.
 type Injector interface {
-	// Inject injects the fault of an occurrence. It returns as soon as the fault is in effect, or with an error
-	// if the fault could not be injected. The error explains why to the author of the manifest, in the terms of
-	// the manifest.
+	// Choose returns the instances that the occurrence hits. It has no effect on them.
+	Choose(context.Context, Occurrence) (Choice, error)
+	// Inject injects a fault into all instances in Record.Chosen. It returns as soon as the fault is in effect in all
+	// of them. If it returns an error, it has ended the effects that have a duration, unless the context ended with the
+	// cause ErrHandedOver.
 	//
 	// A fault with a duration ends by itself after that time, even if this process crashes.
-	Inject(context.Context, Occurrence) (Injection, error)
+	Inject(context.Context, Record) (Injection, error)
 }
+
+// Resumer is an Injector whose faults outlive the process that injects them.
+type Resumer interface {
+	Injector
+	// Resume continues the injection of a fault that an earlier process began. The record contains the chosen
+	// instances. Resume does not hit an instance again that was hit already. If late is true, Resume hits no
+	// instance, and returns an error unless all of them were hit already.
+	Resume(ctx context.Context, r Record, late bool) (Injection, error)
+}
+
+// ErrNoEffect means that a fault had no effect, although it was injected. Record.Reason then begins with the text of
+// this error.
+var ErrNoEffect = errors.New("the fault had no effect")
 
 // Injection is a fault that is in effect.
 type Injection struct {
-	// Of is the number of instances of the target, whether or not they were hit. It is 0 if the number is
-	// unknown.
-	Of int
-	// Hit contains the names of the instances that were hit.
-	Hit []string
-	// At is when the fault took effect.
+	// The field At is the time at which the fault took effect.
 	At time.Time
-	// Healed waits until the fault has ended, and returns the time at which it ended. If ctx ends first, Healed
-	// tries to end the fault at once. But if the cause of ctx is ErrHandedOver, Healed leaves the fault in
-	// effect and returns an error.
+	// Healed waits until the fault has ended, and returns the time at which it ended, or zero if that time is unknown.
+	// It returns ErrNoEffect if the fault had no effect. If ctx ends first, Healed tries to end the fault at once. But
+	// if the cause of ctx is ErrHandedOver, Healed leaves the fault in effect and returns an error.
 	Healed func(ctx context.Context) (time.Time, error)
 }

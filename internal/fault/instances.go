@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,9 +15,10 @@ import (
 type Instance interface {
 	// Name identifies the instance, such as "processor".
 	Name() string
-	// Stop ends the instance and then starts it again. It returns when the instance has ended. The caller must
-	// then call started, which waits until the instance runs again. If crash is true, the instance writes
-	// nothing to disk while it ends, and the random number draw determines which unwritten data are lost.
+	// Stop ends the instance, and returns when the instance has ended. The instance then starts again in the
+	// background. The caller must call the returned function started, which waits until the instance runs
+	// again. If crash is true, the instance writes nothing to disk while it ends, and the random number draw
+	// determines which unwritten data are lost.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
 	// Pause stops all activity of the instance until the caller calls release. Isolate cuts the instance off
 	// from all others until the caller calls release.
@@ -24,34 +26,38 @@ type Instance interface {
 	Isolate(context.Context) (release func() error, err error)
 }
 
-// startTimeout is the timeout for starting a stopped instance again.
-const startTimeout = time.Minute
+// startTimeout is the timeout for starting a stopped instance again. It only catches an instance that never starts: a
+// slow start is a long recovery, and the objective maxRecovery limits that. A server has an earlier timeout of its own,
+// which says what was wrong.
+const startTimeout = 5 * time.Minute
+
+// Targets are the targets of the faults of one simulation.
+type Targets struct {
+	// Instances holds the instances of each target.
+	Instances map[plan.FaultTarget][]Instance
+	// Unavailable says why faults cannot be injected into a target that has no instances.
+	Unavailable map[plan.FaultTarget]string
+}
 
 // Instances is an Injector for instances that run in, or are controlled by, this process.
 type Instances struct {
-	// ByTarget holds the instances of each target.
-	ByTarget map[plan.FaultTarget][]Instance
-	// Refused says, for targets without instances, why faults cannot be injected into them.
-	Refused map[plan.FaultTarget]string
-
-	mu   sync.Mutex
-	busy map[Instance]chan struct{} // closed when the instance is no longer in a fault
+	Targets Targets
 }
 
 // Check returns an error if the plan has a fault that cannot be injected.
 func (i *Instances) Check(p *plan.Plan) error {
 	var errs []error
 	for _, f := range p.Faults {
-		if err := i.refuse(f.Target); err != nil {
+		if err := i.check(f.Target); err != nil {
 			errs = append(errs, fmt.Errorf("fault %q: %w", f.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (i *Instances) refuse(target plan.FaultTarget) error {
-	switch reason := i.Refused[target]; {
-	case len(i.ByTarget[target]) > 0:
+func (i *Instances) check(target plan.FaultTarget) error {
+	switch reason := i.Targets.Unavailable[target]; {
+	case len(i.Targets.Instances[target]) > 0:
 		return nil
 	case reason != "":
 		return errors.New(reason)
@@ -59,74 +65,46 @@ func (i *Instances) refuse(target plan.FaultTarget) error {
 	return fmt.Errorf("the simulation has no %s", target)
 }
 
-// Inject injects the fault into the instances that Occurrence.Pick chooses. It first waits until no other fault
-// affects these instances.
-func (i *Instances) Inject(ctx context.Context, o Occurrence) (Injection, error) {
-	if err := i.refuse(o.Target); err != nil {
-		return Injection{}, err
+// Choose implements Injector.
+func (i *Instances) Choose(_ context.Context, o Occurrence) (Choice, error) {
+	if err := i.check(o.Target); err != nil {
+		return Choice{}, err
 	}
-	hit := i.pick(&o)
-	for n, instance := range hit {
-		if err := i.acquire(ctx, instance); err != nil {
-			i.release(hit[:n])
-			return Injection{}, err
-		}
-	}
-	var faults []effect
-	for n, instance := range hit {
-		ends, err := inject(ctx, &o, instance, uint64(n))
-		if err != nil {
-			err = errors.Join(fmt.Errorf("%s %s: %w", o.Action, instance.Name(), err), end(faults))
-			i.release(hit)
-			return Injection{}, err
-		}
-		faults = append(faults, ends)
-	}
-	return i.injection(&o, hit, faults), nil
-}
-
-func (i *Instances) pick(o *Occurrence) []Instance {
-	all := i.ByTarget[o.Target]
-	var hit []Instance
+	all := i.Targets.Instances[o.Target]
+	choice := Choice{Of: len(all)}
 	for _, index := range o.Pick(len(all)) {
-		hit = append(hit, all[index])
+		choice.Instances = append(choice.Instances, Chosen{Name: all[index].Name()})
 	}
-	return hit
+	return choice, nil
 }
 
-// acquire waits until no other fault affects the instance, and then reserves the instance.
-func (i *Instances) acquire(ctx context.Context, instance Instance) error {
-	timeout := time.NewTimer(MaxLate)
-	defer timeout.Stop()
-	for {
-		i.mu.Lock()
-		if i.busy == nil {
-			i.busy = make(map[Instance]chan struct{})
+// Inject implements Injector.
+func (i *Instances) Inject(ctx context.Context, r Record) (Injection, error) {
+	at := time.Now()
+	var hit []Instance
+	var faults []effect
+	for n, instance := range i.chosen(&r) {
+		ends, err := inject(ctx, &r.Occurrence, instance, uint64(n))
+		if err != nil {
+			return Injection{}, errors.Join(fmt.Errorf("%s %s: %w", r.Action, instance.Name(), err), end(faults))
 		}
-		other, taken := i.busy[instance]
-		if !taken {
-			i.busy[instance] = make(chan struct{})
-			i.mu.Unlock()
-			return nil
-		}
-		i.mu.Unlock()
-		select {
-		case <-other:
-		case <-timeout.C:
-			return fmt.Errorf("%s is still affected by another fault", instance.Name())
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		hit, faults = append(hit, instance), append(faults, ends)
 	}
+	if r.Action.Lasts() {
+		at = time.Now() // the instances are stopped only now
+	}
+	return injection(&r.Occurrence, hit, faults, at), nil
 }
 
-func (i *Instances) release(instances []Instance) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for _, instance := range instances {
-		close(i.busy[instance])
-		delete(i.busy, instance)
+// chosen returns the instances that were chosen for a record.
+func (i *Instances) chosen(r *Record) []Instance {
+	var list []Instance
+	for _, instance := range i.Targets.Instances[r.Target] {
+		if slices.ContainsFunc(r.Chosen, func(c Chosen) bool { return c.Name == instance.Name() }) {
+			list = append(list, instance)
+		}
 	}
+	return list
 }
 
 // effect is the effect of a fault on one instance. The function release ends the effect. The function healed
@@ -150,7 +128,6 @@ func inject(ctx context.Context, o *Occurrence, instance Instance, number uint64
 	return e, err
 }
 
-// end ends all the effects.
 func end(effects []effect) error {
 	var errs []error
 	for _, e := range effects {
@@ -161,13 +138,10 @@ func end(effects []effect) error {
 	return errors.Join(errs...)
 }
 
-// injection returns the Injection for effects that have just begun. If the effects have a duration, a timer
-// ends them, even if nobody calls Healed.
-func (i *Instances) injection(o *Occurrence, hit []Instance, effects []effect) Injection {
-	injected := Injection{Of: len(i.ByTarget[o.Target]), At: time.Now()}
-	for _, instance := range hit {
-		injected.Hit = append(injected.Hit, instance.Name())
-	}
+// injection returns the Injection for effects that have begun. If the effects have a duration, a timer ends them,
+// even if no caller waits in Healed.
+func injection(o *Occurrence, hit []Instance, effects []effect, at time.Time) Injection {
+	injected := Injection{At: at}
 	released := make(chan struct{})
 	var releaseErr error
 	release := sync.OnceFunc(func() {
@@ -176,7 +150,6 @@ func (i *Instances) injection(o *Occurrence, hit []Instance, effects []effect) I
 	})
 	timer := time.AfterFunc(o.For, release)
 	injected.Healed = func(ctx context.Context) (time.Time, error) {
-		defer i.release(hit)
 		select {
 		case <-released:
 		case <-ctx.Done():

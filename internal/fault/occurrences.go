@@ -15,7 +15,7 @@ import (
 // is infinite if a fault repeats and the plan has no duration.
 //
 // An occurrence depends only on the seed, its fault and its number. So an edit of one fault does not change the
-// occurrences of other faults. An occurrence that would still last when the plan ends is omitted.
+// occurrences of other faults. An occurrence is omitted if it would still be in effect when the plan ends.
 func Occurrences(p *plan.Plan) iter.Seq[Occurrence] {
 	return func(yield func(Occurrence) bool) {
 		var upcoming []*series
@@ -46,8 +46,8 @@ type series struct {
 	// end is the duration of the plan, or 0 if the plan does not end.
 	end time.Duration
 
-	// next is the occurrence that advance has computed. base is when this occurrence would be due without
-	// jitter.
+	// The field next is the occurrence that the method advance has computed. base is when this occurrence would be due
+	// without jitter.
 	next   Occurrence
 	base   time.Duration
 	number int
@@ -87,8 +87,8 @@ func jitter(random *rand.Rand, most time.Duration) time.Duration {
 	return time.Duration(draw%(2*uint64(most)+1)) - most
 }
 
-// Pick returns the indexes of the instances that the occurrence hits, in ascending order, if its target has n
-// instances. If the occurrence is to hit more than n instances, it hits all n.
+// Pick returns the indexes of the instances that the occurrence hits, in ascending order. n is the number of
+// instances of the target. If the occurrence is to hit more than n instances, it hits all n.
 func (o *Occurrence) Pick(n int) []int {
 	random := rand.New(rand.NewPCG(o.Draw, 0))
 	picked := random.Perm(n)[:min(o.count(n), n)]
@@ -96,7 +96,7 @@ func (o *Occurrence) Pick(n int) []int {
 	return picked
 }
 
-// count returns how many instances the occurrence is to hit if its target has n.
+// count returns the number of instances that the occurrence must hit. The target has n instances.
 func (o *Occurrence) count(n int) int {
 	if o.Percent > 0 {
 		return (n*o.Percent + 99) / 100

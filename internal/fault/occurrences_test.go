@@ -45,7 +45,7 @@ func drawPlan(t *rapid.T) *plan.Plan {
 	return p
 }
 
-func TestOccurrences_FollowThePlan(t *testing.T) {
+func TestFaultOccurrences_FollowThePlan(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)
@@ -75,7 +75,7 @@ func TestOccurrences_FollowThePlan(t *testing.T) {
 }
 
 // The test removes one fault and reverses the order of the others.
-func TestOccurrences_EditOfOneFault_DoesNotChangeOthers(t *testing.T) {
+func TestFaultOccurrences_EditOfOneFault_DoesNotChangeOthers(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)
@@ -95,7 +95,7 @@ func TestOccurrences_EditOfOneFault_DoesNotChangeOthers(t *testing.T) {
 	})
 }
 
-// within returns the occurrences before the given time, without those of one fault.
+// within returns the occurrences before the given time, except those of the fault with the given name.
 func within(p *plan.Plan, until time.Duration, without string) []fault.Occurrence {
 	var list []fault.Occurrence
 	for o := range fault.Occurrences(p) {
@@ -109,7 +109,7 @@ func within(p *plan.Plan, until time.Duration, without string) []fault.Occurrenc
 	return list
 }
 
-func TestOccurrences_DependOnTheSeed(t *testing.T) {
+func TestFaultOccurrences_DependOnTheSeed(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Seed: 1, Faults: []plan.Fault{{Name: "a", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20)}}}
 	other := *p
@@ -121,7 +121,7 @@ func TestOccurrences_DependOnTheSeed(t *testing.T) {
 
 // Users rely on the seed to repeat a run. So no version of this program may change which occurrences a seed
 // gives.
-func TestOccurrences_FixedSeed_NeverChange(t *testing.T) {
+func TestFaultOccurrences_FixedSeed_NeverChange(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Seed: 42, Faults: []plan.Fault{{Name: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20), Instances: 1}}}
 	var got []string
@@ -134,7 +134,7 @@ func TestOccurrences_FixedSeed_NeverChange(t *testing.T) {
 	}
 }
 
-func TestPick_ChoosesTheRequestedNumberOfInstances(t *testing.T) {
+func TestPickInstances_ChoosesTheRequestedNumberOfInstances(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 20).Draw(t, "instances")
@@ -155,7 +155,7 @@ func TestPick_ChoosesTheRequestedNumberOfInstances(t *testing.T) {
 	})
 }
 
-func TestPick_ChoosesEveryInstanceSometimes(t *testing.T) {
+func TestPickInstances_ManyDraws_ChooseEveryInstance(t *testing.T) {
 	t.Parallel()
 	hit := map[int]int{}
 	p := &plan.Plan{Seed: 7, Faults: []plan.Fault{{Name: "a", Instances: 1, Every: seconds(1)}}}

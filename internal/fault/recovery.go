@@ -7,26 +7,29 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// This file determines from the timeline when the simulation has recovered from a fault. That is the earliest
-// time t, at or after the end of the fault, such that all of the following conditions hold from t on for a
-// period of steadyTime:
+// This file determines from the timeline when the simulation has recovered from a fault. The time of the recovery is
+// the earliest time t, at or after the end of the fault, such that all of the following conditions hold from t on for
+// a period of steadyTime:
 //
 //   - The end-to-end p99 of all events is at most twice the p99 before the fault, or at most latencySlack above it.
 //   - The queues hold at most twice as many messages as before the fault, plus the arrivals of a tenth of a second,
 //     plus backlogSlack.
 //   - Events of a type take effect, if at least one of that type per second took effect before the fault.
 //
-// "Before the fault" means the last period before the injection that has the length baselineTime and that no
-// other fault disturbed. If fewer than minEvents events were measured in this period, it is extended up to the
-// length maxTime. The period of steadyTime is extended in the same way. The p99 is computed over all events in
-// the period, so one slow event among hundreds does not matter. In addition, the p99 of the first row of the
-// period must not exceed the limit.
+// "Before the fault" means the last undisturbed period before the injection, of length baselineTime. It leaves
+// out the time from the injection of another fault to the recovery from it. If fewer than minEvents events were
+// measured in this period, it is extended up to the length maxTime. The period of steadyTime is extended in the
+// same way. The p99 is computed over all events in the period, so one slow event among hundreds does not
+// matter. In addition, the first row of the period must meet the condition for the p99 by itself. A row
+// contains the measurements of one interval of the timeline, usually one second.
 //
 // latencySlack is more than the noise of a busy machine and less than the effect of a fault. After the
-// recovery, latencies count for the objectives for the time without faults. Those objectives may be stricter
+// recovery, latencies are again judged by the objectives for the time without faults. These may be stricter
 // than the conditions above.
 //
 // The time t is either the end of the fault or the beginning of a row, so its accuracy is about the width of a
@@ -34,7 +37,7 @@ import (
 // already show the fault.
 const (
 	rowShift     = time.Second
-	steadyTime   = 5 * time.Second
+	steadyTime   = plan.SteadyTime
 	baselineTime = 30 * time.Second
 	maxTime      = 10 * time.Minute
 	minEvents    = 5
@@ -42,17 +45,17 @@ const (
 	backlogSlack = 10
 )
 
-// interval is the time [from, to). If the field to is zero, the interval has no end.
+// interval is the time [from, to). If the field named to is zero, the interval has no end.
 type interval struct{ from, to time.Time }
 
 // measured holds the values from one row of the timeline that matter for recovery.
 type measured struct {
 	start, end time.Time
-	// endToEnd holds the end-to-end latencies of entries and exits together. effects counts the events that
-	// took effect, first entries and then exits.
+	// endToEnd holds the end-to-end latencies of entries and exits together. effects[0] is the number of
+	// entries that took effect, effects[1] that of exits.
 	endToEnd histogram.Snapshot
 	effects  [2]uint64
-	// confirmed counts the events that the broker has confirmed, first entries and then exits.
+	// confirmed[0] is the number of entries that the broker has confirmed, confirmed[1] that of exits.
 	confirmed [2]int64
 	lag       time.Duration
 	// backlog is the number of messages in the queues. If it was not measured in this row, it is the number
@@ -69,13 +72,13 @@ func (m *measured) overlaps(i interval) bool {
 type search struct {
 	run  Run
 	rows []measured
-	// active contains the interval in which each fault was in effect. The key is the ID of the occurrence.
+	// The field active contains the interval in which each fault was in effect. The key is the ID of the occurrence.
 	active map[string]interval
-	// disturbed contains the intervals from the injection of a fault to the recovery from it, for the faults
+	// The field disturbed contains the intervals from the injection of a fault to the recovery from it, for the faults
 	// handled so far. Overlapping intervals are merged. The earliest comes first.
 	disturbed []interval
-	// before is the baseline that the latest search used. latest is the result of this search, and from is the
-	// time at which the search began.
+	// These fields are about the latest search. The field before is the baseline that it used, latest is its result,
+	// and from is the time at which it began.
 	before *baseline
 	latest recovery
 	from   time.Time
@@ -85,18 +88,19 @@ type search struct {
 type recovery struct {
 	at time.Time
 	ok bool
-	// why says which measurement had not returned to the level before the fault. It is empty if ok is true.
+	// The field why says which measurement had not returned to the level before the fault. It is empty if the field ok
+	// is true.
 	why string
 }
 
 // baseline holds the measurements from the period before a fault, which count as normal.
 type baseline struct {
-	// last is the index of the last row in that period.
+	// The field last is the index of the last row in that period.
 	last int
 	p99  time.Duration
 	// backlog is the largest number of messages in the queues. It is nil if it was not measured.
 	backlog *int64
-	// rates contains the numbers of events per second that took effect, first entries and then exits.
+	// rates[0] is the number of entries per second that took effect, rates[1] that of exits.
 	rates [2]float64
 }
 
@@ -131,7 +135,8 @@ func newSearch(run Run, records []Record) *search {
 }
 
 // undisturbed returns the time that passed from the beginning of the recovery from the fault of r until the
-// given instant. It leaves out the time in which other faults were in effect.
+// given instant. It leaves out the time in which other faults were in effect, but only after the fault of r itself had
+// ended: the time that a killed target needs to run again always counts.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -139,7 +144,10 @@ func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 		if id == r.ID() {
 			continue
 		}
-		i.from = latest(i.from, begin)
+		i.from = latest(i.from, latest(begin, r.HealedAt))
+		if r.HealedAt.IsZero() {
+			continue
+		}
 		if i.to.IsZero() || i.to.After(recovered) {
 			i.to = recovered
 		}
@@ -177,7 +185,7 @@ func (s *search) recovery(r *Record) recovery {
 		return recovery{why: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
 	}
 	// If the simulation does not recover between consecutive faults, all of them have the same baseline. Then a
-	// search that began at the end of the first fault also gives the recovery from the later ones.
+	// search that began at the end of the first fault also gives the recovery from the later faults.
 	known := !s.from.IsZero() && !r.HealedAt.Before(s.from) && (!s.latest.ok || !s.latest.at.Before(r.HealedAt))
 	if !known {
 		s.latest, s.from = s.find(r.HealedAt, s.before), r.HealedAt
@@ -251,10 +259,7 @@ func (s *search) isDisturbed(row *measured) bool {
 // find returns the time of the recovery. That is the earliest time, not before the parameter from, at which a
 // period of steadyTime begins in which all measurements are as in the baseline.
 func (s *search) find(from time.Time, b *baseline) recovery {
-	found := recovery{why: "the fault ended less than 5 s ago"}
-	if s.run.Ended {
-		found.why = "the run ended less than 5 s after the fault"
-	}
+	found := recovery{why: s.unproven(from)}
 	at := from
 	for i := range s.rows {
 		row := &s.rows[i]
@@ -277,9 +282,45 @@ func (s *search) find(from time.Time, b *baseline) recovery {
 	return found
 }
 
-// window compares the measurements in a period that begins at the given time with the baseline. Row i is the
-// first row of the period. complete is false if the timeline does not cover the whole period. Otherwise, why
-// says which measurement is not normal, or is empty if all are.
+// unproven returns why it cannot be proved that the simulation recovered from a fault that ended at the given time,
+// although no later measurement contradicts a recovery.
+func (s *search) unproven(healed time.Time) string {
+	switch since := s.run.End.Sub(healed); {
+	case since >= steadyTime:
+		return fmt.Sprintf("too little was measured after the fault to prove it: fewer than %d events took effect", minEvents)
+	case !s.run.Ended:
+		return "the fault ended less than 5 s ago"
+	case since <= 0:
+		return "the load ended before the fault did"
+	case s.run.Aborted:
+		return "the run was ended early, less than 5 s after the fault"
+	}
+	return "the run ended less than 5 s after the fault"
+}
+
+// meanwhile returns the end of a sentence that names other faults, if any were in effect between the end of the fault of r
+// and the end of the measurements. They may have prevented the recovery.
+func (s *search) meanwhile(r *Record) string {
+	var others []string
+	for id, i := range s.active {
+		if id != r.ID() && i.from.Before(s.run.End) && (i.to.IsZero() || i.to.After(r.HealedAt)) {
+			others = append(others, id)
+		}
+	}
+	slices.Sort(others)
+	switch n := len(others); n {
+	case 0:
+		return ""
+	case 1:
+		return "; meanwhile fault " + others[0] + " was in effect"
+	default:
+		return fmt.Sprintf("; meanwhile fault %s and %d more were in effect", others[0], n-1)
+	}
+}
+
+// window compares the measurements of one period with the baseline. The period begins at the given time, and row i is
+// its first row. The result named complete is false if the timeline does not cover the whole period. Otherwise, the
+// result named why says which measurement is not normal. It is empty if all are normal.
 func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -341,16 +382,7 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 // latencyViolation says by how much the p99 exceeds that of the baseline. It returns "" if the p99 is normal.
 func (b *baseline) latencyViolation(endToEnd histogram.Snapshot) string {
 	if p99 := endToEnd.Quantile(0.99); p99 > max(2*b.p99, b.p99+latencySlack) {
-		return fmt.Sprintf("p99 is %s, and was %s before", rounded(p99), rounded(b.p99))
+		return fmt.Sprintf("p99 is %s, and was %s before", terminal.Duration(p99), terminal.Duration(b.p99))
 	}
 	return ""
-}
-
-// rounded returns d rounded to about three significant digits.
-func rounded(d time.Duration) time.Duration {
-	unit := time.Duration(1)
-	for d/unit >= 1000 {
-		unit *= 10
-	}
-	return d.Round(unit)
 }

@@ -18,8 +18,8 @@ type Result struct {
 	// InProgress counts the occurrences whose outcome is not final. Each of the other fields counts the
 	// occurrences with the outcome that it is named after.
 	InProgress, Recovered, NotRecovered, NotInjected, Aborted int
-	// Recovery is the sum of the recovery times of the occurrences that Recovered counts. Slowest is the
-	// longest of these times.
+	// Recovery is the sum of the recovery times of the occurrences counted in Recovered. Slowest is the longest
+	// of these times.
 	Recovery, Slowest time.Duration
 }
 
@@ -86,7 +86,7 @@ func NewMetrics(labels ...string) *Metrics {
 	}
 }
 
-// Describe sends the descriptions of the metrics, as the method of prometheus.Collector does.
+// Describe sends the descriptions of the metrics to the channel, as prometheus.Collector requires.
 func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.faults, m.inProgress, m.recovery, m.slowest} {
 		descriptions <- d

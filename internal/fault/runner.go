@@ -1,13 +1,17 @@
 package fault
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"iter"
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,9 +22,13 @@ import (
 )
 
 const (
-	// MaxLate is how late an occurrence may be injected. If it would be injected later, it gets the state
-	// NotInjected instead.
+	// MaxLate is how late an occurrence may be injected if no process was running when it was due. It is also how long
+	// an occurrence waits for a target that another fault has killed. After that, the occurrence becomes NotInjected.
+	// If another fault pauses or isolates the target, an occurrence may wait longer: until its own fault is due again.
 	MaxLate = time.Minute
+	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
+	// some time.
+	endTolerance = time.Second
 	// saveRetry is the interval between attempts to save a record.
 	saveRetry = 500 * time.Millisecond
 	// lastSaveTimeout is how long a Runner tries to save a record after its context has ended.
@@ -40,25 +48,58 @@ var (
 // Progress says which occurrences a Runner has handled. With it, the process that takes over does not inject
 // these occurrences again.
 type Progress struct {
-	// Through is the time, measured from the start of the schedule, before which every occurrence counts as
+	// The field Through is a time, measured from the start of the schedule. Every occurrence before it counts as
 	// handled. Occurrences that were due before it are no longer injected.
 	Through time.Duration `json:"through"`
-	// Next contains the number of the first occurrence that is not handled, for each fault. The key is the name
-	// of the fault.
-	Next map[string]int `json:"next,omitempty"`
+	// Last contains, for each fault, the time at which its latest handled occurrence was due. Next contains the number
+	// that its next occurrence gets. The keys are the names of the faults. The number of an occurrence is its number in
+	// the plan, unless an edit has changed when the fault occurs: then the numbering continues.
+	Last map[string]time.Duration `json:"last,omitempty"`
+	Next map[string]int           `json:"next,omitempty"`
+	// Plan identifies the occurrences of the plan to which the progress belongs.
+	Plan string `json:"plan,omitempty"`
 }
 
 // covers reports whether the occurrence has been handled.
-func (p *Progress) covers(o *Occurrence) bool { return o.At < p.Through || o.Number < p.Next[o.Fault] }
+func (p *Progress) covers(o *Occurrence) bool {
+	last, known := p.Last[o.Fault]
+	return o.At < p.Through || known && o.At <= last
+}
 
-// with returns the progress after the occurrence, too, has been handled.
+// with returns a copy of the progress in which this occurrence also counts as handled.
 func (p *Progress) with(o *Occurrence) Progress {
-	next := Progress{Through: max(p.Through, o.At), Next: maps.Clone(p.Next)}
-	if next.Next == nil {
-		next.Next = make(map[string]int)
-	}
-	next.Next[o.Fault] = o.Number + 1
+	next := p.clone()
+	next.Through = max(p.Through, o.At)
+	next.Last[o.Fault], next.Next[o.Fault] = o.At, o.Number+1
 	return next
+}
+
+func (p *Progress) clone() Progress {
+	c := *p
+	c.Last, c.Next = maps.Clone(p.Last), maps.Clone(p.Next)
+	if c.Last == nil {
+		c.Last = make(map[string]time.Duration)
+	}
+	if c.Next == nil {
+		c.Next = make(map[string]int)
+	}
+	return c
+}
+
+// fingerprint identifies the occurrences of the faults in a plan. It includes the duration of the plan, because
+// occurrences that would outlast it are omitted.
+func fingerprint(p *plan.Plan) string {
+	text, err := json.Marshal(struct {
+		Seed     uint64
+		Duration plan.Duration
+		Faults   []plan.Fault
+	}{p.Seed, p.Duration, p.Faults})
+	if err != nil {
+		panic(err) // faults contain only plain values
+	}
+	hash := fnv.New64a()
+	_, _ = hash.Write(text) // never fails
+	return strconv.FormatUint(hash.Sum64(), 16)
 }
 
 // Journal stores the progress and the records of a Runner, so that another process can take over.
@@ -66,14 +107,6 @@ type Journal interface {
 	// Save stores the progress and the record durably. A record replaces the earlier record of the same
 	// occurrence. If r is nil, Save stores only the progress. It returns nil once everything is durable.
 	Save(ctx context.Context, p Progress, r *Record) error
-}
-
-// Resumer is an Injector that can find the faults that an earlier process has injected, so that this process
-// can continue them.
-type Resumer interface {
-	// Resume returns the Injection for a record whose state is Injecting or Active. It returns an error if the
-	// fault was not injected.
-	Resume(context.Context, Record) (Injection, error)
 }
 
 // RunnerConfig configures a Runner.
@@ -88,6 +121,9 @@ type RunnerConfig struct {
 	// omitted.
 	Progress Progress
 	Records  []Record
+	// Added is true if the simulation had no faults at first, and these were added while it was running. Then Run does
+	// not inject occurrences that were due before it was called.
+	Added bool
 }
 
 // RunnerDependencies holds the dependencies of a Runner. Journal and Mark may be nil.
@@ -104,34 +140,54 @@ type RunnerDependencies struct {
 type Runner struct {
 	start     time.Time
 	exitAtEnd bool
+	added     bool
 	deps      RunnerDependencies
-	// updated receives a value when Update has replaced the plan.
+	// The field updated receives a value when Update has replaced the plan.
 	updated chan struct{}
 
 	mu       sync.Mutex
 	plan     *plan.Plan
 	progress Progress
 	records  []*Record
-	// interrupts contains, for each fault in effect, a function that ends the fault early.
-	interrupts map[*Record]context.CancelCauseFunc
+	// interrupts contains an entry for each fault that is being injected or in effect.
+	interrupts map[*Record]*interrupt
+	// The field settled contains the records that Settle has changed and that are not saved yet. The channel settling
+	// receives a value when there is such a record.
+	settled  []*Record
+	settling chan struct{}
+	// The channel changed is closed, and replaced by a new one, when waiting faults must check again whether they can
+	// be injected. That is the case when another fault has ended, so that its instances can be hit again, and when an
+	// occurrence becomes due.
+	changed chan struct{}
 
 	saving sync.Mutex // so that an older record never replaces a newer one
+}
+
+// interrupt ends a fault early.
+type interrupt struct {
+	end context.CancelCauseFunc
+	// timer calls the function end at the end of the schedule. It is nil if the fault ends before that.
+	timer *time.Timer
 }
 
 // NewRunner returns a Runner. Call Run to start it.
 func NewRunner(c RunnerConfig, d RunnerDependencies) *Runner {
 	r := &Runner{
-		start: c.Start, exitAtEnd: c.ExitAtEnd, deps: d, updated: make(chan struct{}, 1),
-		plan: c.Plan, progress: c.Progress, interrupts: make(map[*Record]context.CancelCauseFunc),
+		start: c.Start, exitAtEnd: c.ExitAtEnd, added: c.Added, deps: d, updated: make(chan struct{}, 1),
+		plan: c.Plan, progress: c.Progress, interrupts: make(map[*Record]*interrupt), changed: make(chan struct{}),
+		settling: make(chan struct{}, 1),
 	}
 	for i := range c.Records {
 		record := c.Records[i]
 		r.records = append(r.records, &record)
+		if !r.progress.covers(&record.Occurrence) {
+			r.progress = r.progress.with(&record.Occurrence)
+		}
 	}
 	return r
 }
 
-// Records returns the records so far, in the order in which the occurrences were due.
+// Records returns a copy of all records, in the order in which the occurrences were due.
 func (r *Runner) Records() []Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,16 +199,57 @@ func (r *Runner) Records() []Record {
 	return records
 }
 
+// Settle derives the accounts of all faults from the measurements so far, and returns them. It saves those that are
+// final, because later measurements have a lower resolution.
+func (r *Runner) Settle(run Run) []Account {
+	accounts := Accounts(r.Records(), run)
+	byID := make(map[string]*Account, len(accounts))
+	for i := range accounts {
+		byID[accounts[i].ID()] = &accounts[i]
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, record := range r.records {
+		a := byID[record.ID()]
+		if record.Measured != nil || a == nil || !a.isSettled(record, run) {
+			continue
+		}
+		measured := *a
+		measured.Hit, measured.Lost = nil, nil
+		record.Measured = &measured
+		r.settled = append(r.settled, record)
+		async.Notify(r.settling)
+	}
+	return accounts
+}
+
+// saveSettled saves the records that Settle has changed, until ctx ends.
+func (r *Runner) saveSettled(ctx context.Context) {
+	for {
+		select {
+		case <-r.settling:
+		case <-ctx.Done():
+			return
+		}
+		r.mu.Lock()
+		records := r.settled
+		r.settled = nil
+		r.mu.Unlock()
+		for _, record := range records {
+			r.save(ctx, record)
+		}
+	}
+}
+
 // Update replaces the plan. Faults that are in effect continue. Occurrences of the new plan that were due
-// before the update are not injected. If the new plan is suspended, the faults in effect are ended.
+// before the update are not injected. If the new plan is suspended, or ends before a fault in effect would, that fault
+// is ended early.
 func (r *Runner) Update(p *plan.Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.plan = p
-	if p.Suspended {
-		for _, interrupt := range r.interrupts {
-			interrupt(errSuspended)
-		}
+	for record := range r.interrupts {
+		r.limit(record)
 	}
 	async.Notify(r.updated)
 }
@@ -164,14 +261,20 @@ func (r *Runner) Run(ctx context.Context) {
 	defer cancel(errEnded)
 	var active sync.WaitGroup
 	defer active.Wait()
+	saving, stopSaving := context.WithCancel(ctx)
+	var settling sync.WaitGroup
+	settling.Go(func() { r.saveSettled(saving) })
+	defer settling.Wait()
+	defer stopSaving()
 	for _, record := range r.unfinished() {
 		active.Go(func() { r.inEffect(ctx, record, r.resume) })
 	}
-	for adopted := false; ctx.Err() == nil; adopted = true {
-		upcoming, stop := iter.Pull(Occurrences(r.adopt(adopted)))
-		if adopted {
+	for ctx.Err() == nil {
+		p, changed := r.adopt()
+		if changed {
 			r.save(ctx, nil)
 		}
+		upcoming, stop := iter.Pull(Occurrences(p))
 		ended := r.runPlan(ctx, upcoming, &active)
 		stop()
 		if ended && r.exitAtEnd {
@@ -183,15 +286,21 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// adopt returns the current plan. If that plan replaces another one, adopt records all occurrences that were
-// due before now as handled.
-func (r *Runner) adopt(replaces bool) *plan.Plan {
+// adopt returns the current plan, and whether adopt changed the progress. If the progress belongs to a plan with other
+// occurrences, adopt records all occurrences that were due before now as handled. If there is no progress, it does so
+// only if the faults were added while the simulation was running.
+func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if replaces {
+	current := fingerprint(r.plan)
+	if current == r.progress.Plan {
+		return r.plan, false
+	}
+	if r.progress.Plan != "" || r.added {
 		r.progress.Through = max(r.progress.Through, time.Since(r.start))
 	}
-	return r.plan
+	r.progress.Plan = current
+	return r.plan, true
 }
 
 // unfinished returns the records of faults that the previous process injected and that may still be in effect.
@@ -200,25 +309,52 @@ func (r *Runner) unfinished() []*Record {
 	defer r.mu.Unlock()
 	var list []*Record
 	for _, record := range r.records {
-		if record.State == Injecting || record.State == Active {
+		if !record.IsFinal() {
 			list = append(list, record)
 		}
 	}
 	return list
 }
 
-// inEffect calls f with a context that ends when ctx ends, or when the simulation is suspended.
+// inEffect calls f with a context that ends when ctx ends, when the simulation is suspended, or when the schedule ends
+// before the fault would.
 func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Context, *Record)) {
-	ctx, interrupt := context.WithCancelCause(ctx)
-	defer interrupt(nil)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	r.change(func() {
-		r.interrupts[record] = interrupt
-		if r.plan.Suspended {
-			interrupt(errSuspended)
-		}
+		r.interrupts[record] = &interrupt{end: end}
+		r.limit(record)
 	})
-	defer r.change(func() { delete(r.interrupts, record) })
+	defer r.change(func() {
+		r.interrupts[record].stop()
+		delete(r.interrupts, record)
+	})
 	f(ctx, record)
+}
+
+func (i *interrupt) stop() {
+	if i.timer != nil {
+		i.timer.Stop()
+		i.timer = nil
+	}
+}
+
+// limit ends a fault if the simulation is suspended. If the fault has a duration and would outlast the schedule, limit
+// ends it at the end of the schedule. The caller must hold r.mu.
+func (r *Runner) limit(record *Record) {
+	i := r.interrupts[record]
+	i.stop()
+	begin := record.InjectedAt
+	if begin.IsZero() {
+		begin = r.start.Add(record.At)
+	}
+	end := endOf(r.plan, r.start)
+	switch {
+	case r.plan.Suspended:
+		i.end(errSuspended)
+	case record.Action.Lasts() && !end.IsZero() && begin.Add(record.For).After(end.Add(endTolerance)):
+		i.timer = time.AfterFunc(time.Until(end), func() { i.end(errEnded) })
+	}
 }
 
 // runPlan injects the occurrences of one plan. It returns true when there are no more occurrences. It returns
@@ -275,38 +411,203 @@ func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 func (r *Runner) open(o Occurrence) *Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	o.Number = max(o.Number, r.progress.Next[o.Fault])
 	record := &Record{Occurrence: o, State: Injecting}
-	late := time.Since(r.start.Add(o.At))
+	now := time.Now()
+	late := cmp.Or(missed(&o, r.start, now), overdue(&o, r.plan, r.start, now))
 	switch {
 	case r.plan.Suspended:
 		record.State, record.Reason = Aborted, errSuspended.Error()+" when the fault was due"
-	case late > MaxLate:
-		record.State = NotInjected
-		record.Reason = fmt.Sprintf("the injector was not running when the fault was due, and started %s later", late.Round(time.Second))
+	case late != "":
+		record.State, record.Reason = NotInjected, late
 	}
 	r.records = append(r.records, record)
 	r.progress = r.progress.with(&o)
+	r.wake()
 	return record
 }
 
-// inject injects the fault of a record, and updates the record until the fault has ended.
+// wake makes waiting faults check again whether they can be injected. The caller must hold r.mu.
+func (r *Runner) wake() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// missed is for an occurrence that was due while no process could inject it. It returns why the occurrence must no
+// longer be injected. It returns "" if the occurrence may still be injected.
+func missed(o *Occurrence, start, now time.Time) string {
+	if late := now.Sub(start.Add(o.At)); late > MaxLate {
+		return fmt.Sprintf("the injector was not running, or could not save its state, when the fault was due %s earlier", late.Round(time.Second))
+	}
+	return ""
+}
+
+// overdue returns why an occurrence that was due can no longer be injected, or "" if it can.
+func overdue(o *Occurrence, p *plan.Plan, start, now time.Time) string {
+	deadline := deadlineOf(o, p, start)
+	switch {
+	case deadline.IsZero() || now.Before(deadline):
+		return ""
+	case now.Before(endOf(p, start)):
+		return "the fault would have outlasted the schedule"
+	}
+	return "the schedule ended before the fault could be injected"
+}
+
+// deadlineOf returns the time from which an occurrence can no longer be injected, because it would outlast the
+// schedule. It returns zero if the schedule does not end.
+func deadlineOf(o *Occurrence, p *plan.Plan, start time.Time) time.Time {
+	end := endOf(p, start)
+	if end.IsZero() || o.For <= endTolerance {
+		return end
+	}
+	return end.Add(endTolerance - o.For)
+}
+
+// endOf returns the end of the schedule of a plan that began at the given time. It returns zero if the schedule does
+// not end.
+func endOf(p *plan.Plan, start time.Time) time.Time {
+	if p.Duration == 0 {
+		return time.Time{}
+	}
+	return start.Add(p.Duration.D())
+}
+
+// inject chooses the instances that the fault of a record hits, injects the fault, and updates the record until the
+// fault has ended.
 func (r *Runner) inject(ctx context.Context, record *Record) {
-	injection, err := r.deps.Injector.Inject(ctx, record.Occurrence)
+	err := r.choose(ctx, record)
+	if err == nil && !r.save(ctx, record) {
+		err = ctx.Err()
+	}
+	var injection Injection
+	if err == nil {
+		injection, err = r.deps.Injector.Inject(ctx, r.copy(record))
+	}
 	r.observe(ctx, record, injection, err)
 }
 
-// resume takes over a fault that the previous process injected, and updates its record until the fault has
-// ended.
+// resume takes over a fault from the previous process, and updates its record until the fault has ended.
 func (r *Runner) resume(ctx context.Context, record *Record) {
 	resumer, ok := r.deps.Injector.(Resumer)
 	if !ok {
 		r.finish(ctx, record, func() {
-			record.State, record.Reason = Aborted, "the process that injected the fault ended before the fault did"
+			record.State, record.Reason = Aborted, "the process that injected the fault ended before the fault had ended"
 		})
 		return
 	}
-	injection, err := resumer.Resume(ctx, *record)
+	known := r.copy(record)
+	if known.State == Injecting && len(known.Chosen) == 0 { // no instance was hit: the fault may have waited for another one
+		r.inject(ctx, record)
+		return
+	}
+	late := time.Since(known.ChosenAt) > MaxLate
+	r.change(func() { late = late || overdue(&record.Occurrence, r.plan, r.start, time.Now()) != "" })
+	injection, err := resumer.Resume(ctx, known, late)
 	r.observe(ctx, record, injection, err)
+}
+
+// copy returns a copy of a record.
+func (r *Runner) copy(record *Record) Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return *record
+}
+
+// choose sets the instances that the fault of a record hits. If another fault affects one of them, choose waits until
+// that fault has ended, and then chooses again.
+func (r *Runner) choose(ctx context.Context, record *Record) error {
+	waiting := time.Now()
+	affected := "" // says which other fault affected the target
+	for {
+		reason, changed := r.refusal(record)
+		if reason != "" {
+			return errors.New(reason + affected)
+		}
+		choice, err := r.deps.Injector.Choose(ctx, record.Occurrence)
+		other := r.reserve(record, choice, err)
+		if other == nil {
+			return err
+		}
+		affected = fmt.Sprintf(", because fault %s affected the target %s: leave more time between these faults", other.ID(), record.Target)
+		if other.Action.Lasts() {
+			waiting = time.Now() // such a fault ends in any case
+		}
+		left := MaxLate - time.Since(waiting)
+		if left <= 0 {
+			return fmt.Errorf("fault %s still affected the target %s after %s: leave more time between these faults", other.ID(), record.Target, MaxLate)
+		}
+		if err := r.await(ctx, record, changed, left); err != nil {
+			return err
+		}
+	}
+}
+
+// refusal returns why a fault that was due can no longer be injected, or "" if it can. It also returns a channel that
+// is closed when a waiting fault must check again.
+func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.ContainsFunc(r.records, func(o *Record) bool { return o.Fault == record.Fault && o.Number > record.Number }) {
+		return "the fault was due again before this occurrence could be injected", nil
+	}
+	return overdue(&record.Occurrence, r.plan, r.start, time.Now()), r.changed
+}
+
+// await waits until the channel changed is closed, the timeout has passed, or the fault of the record can no longer be
+// injected.
+func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struct{}, timeout time.Duration) error {
+	r.change(func() {
+		if deadline := deadlineOf(&record.Occurrence, r.plan, r.start); !deadline.IsZero() {
+			timeout = min(timeout, time.Until(deadline))
+		}
+	})
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// reserve assigns the chosen instances to a record. If the choice failed or is incomplete because of another fault,
+// or if that fault affects a chosen instance now, reserve returns that fault instead.
+func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.records {
+		if other == record || other.IsFinal() || len(other.Chosen) == 0 {
+			continue
+		}
+		absent := (err != nil || choice.Incomplete) && sameServer(other.Target, record.Target)
+		if absent || sharesInstance(other.Chosen, choice.Instances) {
+			return other
+		}
+	}
+	if err == nil {
+		record.Chosen, record.ChosenAt, record.Of = choice.Instances, time.Now(), choice.Of
+	}
+	return nil
+}
+
+// sameServer reports whether two targets have the same instances.
+func sameServer(a, b plan.FaultTarget) bool {
+	server := func(t plan.FaultTarget) plan.FaultTarget {
+		if t == plan.TargetRabbitMQLeader {
+			return plan.TargetRabbitMQ
+		}
+		return t
+	}
+	return server(a) == server(b)
+}
+
+func sharesInstance(a, b []Chosen) bool {
+	return slices.ContainsFunc(a, func(x Chosen) bool {
+		return slices.ContainsFunc(b, func(y Chosen) bool { return x.Name == y.Name })
+	})
 }
 
 // observe records that the fault is in effect, waits until the fault has ended, and records that as well. If
@@ -327,27 +628,37 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 		return
 	}
 	r.change(func() {
-		record.State, record.Hit, record.Of, record.InjectedAt = Active, injection.Hit, injection.Of, injection.At
+		record.State, record.InjectedAt = Active, injection.At
+		record.Hit = Names(record.Chosen)
+		r.limit(record)
 	})
-	r.mark(injection.At, timeline.MarkInjected, id, fmt.Sprintf("%s of %s", record.Action, strings.Join(injection.Hit, ", ")))
-	r.deps.Logger.Info("Fault injected", "fault", id, "action", record.Action, "hit", injection.Hit)
+	r.mark(injection.At, timeline.MarkInjected, id, fmt.Sprintf("%s of %s", record.Action, strings.Join(record.Hit, ", ")))
+	r.deps.Logger.Info("Fault injected", "fault", id, "action", record.Action, "hit", record.Hit)
 	r.save(ctx, record)
 	at, err := injection.Healed(ctx)
 	if err != nil && isHandedOver(ctx) {
 		return
 	}
+	if at.IsZero() {
+		at = time.Now()
+	}
 	r.finish(ctx, record, func() {
 		record.State, record.HealedAt = Healed, at
 		switch {
 		case ctx.Err() != nil:
-			record.State, record.Reason = Aborted, ended(ctx).Error()+" before the fault did"
+			record.State, record.Reason = Aborted, ended(ctx).Error()+" before the fault had ended"
+		case errors.Is(err, ErrNoEffect):
+			record.State, record.Reason = NotInjected, err.Error()
+			record.InjectedAt, record.HealedAt, record.Hit = time.Time{}, time.Time{}, nil
 		case err != nil:
 			record.State, record.Reason = Aborted, err.Error()
 		}
 	})
-	if !at.IsZero() {
-		r.mark(at, timeline.MarkHealed, id, string(record.State))
+	message := string(record.State)
+	if record.State == NotInjected {
+		message = record.Failure()
 	}
+	r.mark(at, timeline.MarkHealed, id, message)
 	r.deps.Logger.Info("Fault ended", "fault", id, "state", record.State, "reason", record.Reason)
 }
 
@@ -363,7 +674,11 @@ func ended(ctx context.Context) error {
 
 // finish makes the last change to a record and saves the record, even if ctx has ended.
 func (r *Runner) finish(ctx context.Context, record *Record, change func()) {
-	r.change(change)
+	r.change(func() {
+		change()
+		record.Chosen = nil
+		r.wake()
+	})
 	if ctx.Err() != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastSaveTimeout)
@@ -412,7 +727,7 @@ func (r *Runner) save(ctx context.Context, record *Record) bool {
 func (r *Runner) snapshot(record *Record) (Progress, *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	progress := Progress{Through: r.progress.Through, Next: maps.Clone(r.progress.Next)}
+	progress := r.progress.clone()
 	if record == nil {
 		return progress, nil
 	}

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
@@ -28,9 +29,28 @@ type target struct {
 	// stays in effect.
 	err      error
 	recovery time.Duration
+	// The field ended is the error that Injection.Healed returns.
+	ended error
+	// The field absent is the error that Choose returns.
+	absent error
+	// sameInstance makes all faults hit the same instance.
+	sameInstance bool
 }
 
-func (f *target) Inject(_ context.Context, o fault.Occurrence) (fault.Injection, error) {
+func (f *target) Choose(_ context.Context, o fault.Occurrence) (fault.Choice, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.absent != nil {
+		return fault.Choice{}, f.absent
+	}
+	name := "redis-" + o.Fault
+	if f.sameInstance {
+		name = "redis"
+	}
+	return fault.Choice{Instances: []fault.Chosen{{Name: name}}, Of: 1}, nil
+}
+
+func (f *target) Inject(_ context.Context, o fault.Record) (fault.Injection, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -39,7 +59,7 @@ func (f *target) Inject(_ context.Context, o fault.Occurrence) (fault.Injection,
 	f.injected = append(f.injected, fmt.Sprint(o.ID(), " ", o.At))
 	f.active++
 	length := max(o.For, f.recovery)
-	return fault.Injection{Hit: []string{"redis"}, At: time.Now(), Healed: func(ctx context.Context) (time.Time, error) {
+	return fault.Injection{At: time.Now(), Healed: func(ctx context.Context) (time.Time, error) {
 		select {
 		case <-time.After(length):
 		case <-ctx.Done():
@@ -47,7 +67,7 @@ func (f *target) Inject(_ context.Context, o fault.Occurrence) (fault.Injection,
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.active--
-		return time.Now(), nil
+		return time.Now(), f.ended
 	}}, nil
 }
 
@@ -147,7 +167,7 @@ func pause(name string, at, length int) plan.Fault {
 	return plan.Fault{Name: name, Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, At: seconds(at), For: seconds(length)}
 }
 
-func TestRunner_InjectsDueOccurrences_ThenReturns(t *testing.T) {
+func TestFaultRunner_InjectsDueOccurrences_ThenReturns(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		start := time.Now()
 		p := &plan.Plan{Duration: seconds(100), Faults: []plan.Fault{pause("b", 10, 5), pause("a", 10, 8)}}
@@ -160,12 +180,12 @@ func TestRunner_InjectsDueOccurrences_ThenReturns(t *testing.T) {
 		last := r.Records()[3]
 		same(t, "injectedAt", start.Add(90*time.Second), last.InjectedAt)
 		same(t, "healedAt", start.Add(95*time.Second), last.HealedAt)
-		same(t, "hit", []string{"redis"}, last.Hit)
-		same(t, "the last marks", []string{"injected b/2 Pause of redis", "healed b/2 Healed"}, b.marks[len(b.marks)-2:])
+		same(t, "hit", []string{"redis-b"}, last.Hit)
+		same(t, "the last marks", []string{"injected b/2 Pause of redis-b", "healed b/2 Healed"}, b.marks[len(b.marks)-2:])
 	})
 }
 
-func TestRunner_SavesTheRecordBeforeInjecting(t *testing.T) {
+func TestFaultRunner_SavesTheRecordBeforeInjecting(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.journal.err = errors.New("the store is down")
 		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 10, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
@@ -181,7 +201,7 @@ func TestRunner_SavesTheRecordBeforeInjecting(t *testing.T) {
 	})
 }
 
-func TestRunner_InjectionFails_RecordsTheReason(t *testing.T) {
+func TestFaultRunner_InjectionFails_RecordsTheReason(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.err = errors.New("there is no pod of Redis")
 		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 1, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
@@ -190,21 +210,188 @@ func TestRunner_InjectionFails_RecordsTheReason(t *testing.T) {
 	})
 }
 
-func TestRunner_SimulationEnds_EndsActiveFaults(t *testing.T) {
+// The injector finds out at the end of a fault that the fault had no effect. The record, its account and the marks then
+// agree that no instance was hit.
+func TestFaultRunner_FaultHadNoEffect_IsNotInjected(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.target.ended = fmt.Errorf("%w: the relays saw no connection", fault.ErrNoEffect)
+		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 1, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
+		r.Run(t.Context())
+		records := r.Records()
+		same(t, "states", []string{"a/0 NotInjected: the fault had no effect: the relays saw no connection"}, states(records))
+		if record := records[0]; len(record.Hit) > 0 || !record.InjectedAt.IsZero() || !record.HealedAt.IsZero() {
+			t.Errorf("the record is %+v", record)
+		}
+		account := fault.Accounts(records, fault.Run{Ended: true})[0]
+		same(t, "message", "The fault had no effect: the relays saw no connection", account.Message)
+		same(t, "outcome", fault.OutcomeNotInjected, account.Outcome)
+		same(t, "the last mark", "healed a/0 had no effect: the relays saw no connection", b.marks[len(b.marks)-1])
+	})
+}
+
+// Two faults never affect the same instance at the same time. The second one waits, but not beyond the end of the
+// schedule, and not without limit for a target that does not start again.
+func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
+	kill := func(at int) plan.Fault {
+		return plan.Fault{Name: "kill", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: seconds(at)}
+	}
+	t.Run("a long pause", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, b *bench) {
+			b.target.sameInstance = true
+			r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("pause", 10, 180), kill(40)}}, fault.RunnerConfig{ExitAtEnd: true})
+			r.Run(t.Context())
+			same(t, "states", []string{"pause/0 Healed", "kill/0 Healed"}, states(r.Records()))
+			same(t, "the second injection", r.Records()[0].HealedAt, r.Records()[1].InjectedAt)
+		})
+	})
+	t.Run("a target that does not start again", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, b *bench) {
+			b.target.sameInstance, b.target.recovery = true, time.Hour
+			r := b.runner(&plan.Plan{Faults: []plan.Fault{kill(10), pause("pause", 20, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
+			r.Run(t.Context())
+			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: fault kill/0 still affected the target Redis after 1m0s: leave more time between these faults"}, states(r.Records()))
+		})
+	})
+	t.Run("the schedule ends", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, b *bench) {
+			b.target.sameInstance, b.target.recovery = true, 40*time.Second
+			p := &plan.Plan{Duration: seconds(30), Faults: []plan.Fault{kill(10), pause("pause", 20, 5)}}
+			r := b.runner(p, fault.RunnerConfig{ExitAtEnd: true})
+			r.Run(t.Context())
+			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: the fault would have outlasted the schedule, because fault kill/0 affected the target Redis: leave more time between these faults"}, states(r.Records()))
+		})
+	})
+}
+
+// A fault that starts late, because another one affected its target, must not outlast the schedule.
+func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.target.sameInstance = true
+		p := &plan.Plan{Duration: seconds(600), Faults: []plan.Fault{pause("a", 60, 420), pause("b", 120, 300)}}
+		start := time.Now()
+		b.runner(p, fault.RunnerConfig{ExitAtEnd: true}).Run(t.Context())
+		same(t, "states", []string{
+			"a/0 Healed", "b/0 NotInjected: the fault would have outlasted the schedule, because fault a/0 affected the target Redis: leave more time between these faults",
+		}, slices.Sorted(slices.Values(states(b.journal.saved()))))
+		if end := time.Since(start); end > 600*time.Second {
+			t.Errorf("the faults ended after %s", end)
+		}
+	})
+}
+
+// The fault started late. When the schedule becomes shorter, the fault ends with it, although it was planned to end earlier.
+func TestFaultRunnerUpdate_FaultStartedLate_EndsWithTheSchedule(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.target.sameInstance = true
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		p := plan.Plan{Duration: seconds(1200), Faults: []plan.Fault{pause("a", 60, 420), pause("b", 120, 300)}}
+		shorter := p
+		shorter.Duration = seconds(600)
+		start := time.Now()
+		r := b.runner(&p, fault.RunnerConfig{})
+		time.AfterFunc(500*time.Second, func() { r.Update(&shorter) })
+		r.Run(ctx)
+		same(t, "states", []string{"a/0 Healed", "b/0 Aborted: the simulation ended before the fault had ended"}, states(r.Records()))
+		same(t, "healedAt", start.Add(600*time.Second), r.Records()[1].HealedAt)
+	})
+}
+
+// Only the latest of the kills that were due during the pause takes place when the pause has ended.
+func TestFaultRunner_WaitingFaultIsDueAgain_InjectsOnlyTheLatest(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.target.sameInstance = true
+		kill := plan.Fault{Name: "kill", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: seconds(60), Every: seconds(60)}
+		p := &plan.Plan{Duration: seconds(250), Faults: []plan.Fault{pause("pause", 30, 180), kill}}
+		r := b.runner(p, fault.RunnerConfig{ExitAtEnd: true})
+		r.Run(t.Context())
+		const due = " NotInjected: the fault was due again before this occurrence could be injected, because fault pause/0 affected the target Redis: leave more time between these faults"
+		same(t, "states", []string{"pause/0 Healed", "kill/0" + due, "kill/1" + due, "kill/2 Healed", "kill/3 Healed"}, states(r.Records()))
+		same(t, "the injection of kill/2", r.Records()[0].HealedAt, r.Records()[3].InjectedAt)
+	})
+}
+
+// resumer is a target whose faults the next process continues.
+type resumer struct{ target }
+
+func (r *resumer) Inject(ctx context.Context, record fault.Record) (fault.Injection, error) {
+	record.InjectedAt = time.Now()
+	return r.Resume(ctx, record, false)
+}
+
+func (r *resumer) Resume(_ context.Context, record fault.Record, _ bool) (fault.Injection, error) {
+	return fault.Injection{At: record.InjectedAt, Healed: func(ctx context.Context) (time.Time, error) {
+		select {
+		case <-time.After(time.Until(record.InjectedAt.Add(record.For))):
+			return time.Now(), nil
+		case <-ctx.Done():
+			return time.Time{}, context.Cause(ctx)
+		}
+	}}, nil
+}
+
+// A fault waits longer than MaxLate for another one while processes replace each other. It still takes place.
+func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_StillInjectsIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		injector := &resumer{target: target{sameInstance: true}}
+		p := &plan.Plan{Duration: seconds(3600), Faults: []plan.Fault{pause("a", 10, 600), pause("b", 20, 5)}}
+		start := time.Now()
+		for _, end := range []int{300, 600, 1000} {
+			ctx, handOver := context.WithCancelCause(t.Context())
+			time.AfterFunc(time.Until(start.Add(time.Duration(end)*time.Second)), func() { handOver(fault.ErrHandedOver) })
+			fault.NewRunner(
+				fault.RunnerConfig{Plan: p, Start: start, Progress: b.journal.progress, Records: b.journal.saved()},
+				fault.RunnerDependencies{Injector: injector, Journal: &b.journal, Logger: slog.New(slog.DiscardHandler)},
+			).Run(ctx)
+		}
+		same(t, "states", []string{"a/0 Healed", "b/0 Healed"}, slices.Sorted(slices.Values(states(b.journal.saved()))))
+		same(t, "the second injection", start.Add(610*time.Second), b.journal.records["b/0"].InjectedAt)
+	})
+}
+
+// With the longer duration, the plan has further occurrences. Those that were due before the edit do not take place.
+func TestFaultRunnerUpdate_LongerDuration_AddsOnlyFutureOccurrences(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		p := plan.Plan{Duration: seconds(300), Faults: []plan.Fault{pause("a", 100, 120)}}
+		p.Faults[0].Every = seconds(130)
+		longer := p
+		longer.Duration = seconds(500)
+		r := b.runner(&p, fault.RunnerConfig{})
+		time.AfterFunc(250*time.Second, func() { r.Update(&longer) })
+		r.Run(ctx)
+		same(t, "injected", []string{"a/0 1m40s", "a/2 6m0s"}, b.target.injected)
+	})
+}
+
+func TestFaultRunner_StartsAfterTheSchedule_InjectsNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := &plan.Plan{Duration: seconds(100), Faults: []plan.Fault{pause("a", 90, 5)}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		b.runner(p, fault.RunnerConfig{}).Run(ctx) // saves the progress at the start
+		cancel()
+		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-110 * time.Second), Progress: b.journal.progress, ExitAtEnd: true})
+		r.Run(t.Context())
+		same(t, "states", []string{"a/0 NotInjected: the schedule ended before the fault could be injected"}, states(r.Records()))
+	})
+}
+
+func TestFaultRunner_SimulationEnds_EndsActiveFaults(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
 		defer cancel()
 		start := time.Now()
 		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 13, 5)}}, fault.RunnerConfig{})
 		r.Run(ctx)
-		same(t, "states", []string{"a/0 Aborted: the simulation ended before the fault did"}, states(r.Records()))
+		same(t, "states", []string{"a/0 Aborted: the simulation ended before the fault had ended"}, states(r.Records()))
 		same(t, "saved", states(r.Records()), states(b.journal.saved()))
 		same(t, "healedAt", start.Add(12*time.Second), r.Records()[0].HealedAt)
 		same(t, "active faults", 0, b.target.inEffect())
 	})
 }
 
-func TestRunner_Suspended_InjectsNothing(t *testing.T) {
+func TestFaultRunner_Suspended_InjectsNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -217,29 +404,94 @@ func TestRunner_Suspended_InjectsNothing(t *testing.T) {
 		time.AfterFunc(20*time.Second, func() { r.Update(&p) })
 		r.Run(ctx)
 		same(t, "states", []string{
-			"a/0 Aborted: the simulation was suspended before the fault did",
+			"a/0 Aborted: the simulation was suspended before the fault had ended",
 			"b/0 Aborted: the simulation was suspended when the fault was due",
 			"c/0 Healed",
 		}, states(r.Records()))
 	})
 }
 
-func TestUpdate_AffectsOnlyFutureOccurrences(t *testing.T) {
+func TestFaultRunnerUpdate_AffectsOnlyFutureOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
-		before := &plan.Plan{Faults: []plan.Fault{pause("removed", 40, 5), pause("kept", 10, 30), pause("stays", 50, 1)}}
-		after := &plan.Plan{Faults: []plan.Fault{pause("kept", 60, 5), pause("past", 15, 5), pause("added", 45, 5), pause("stays", 50, 1)}}
+		before := &plan.Plan{Faults: []plan.Fault{pause("removed", 40, 5), pause("moved", 10, 30), pause("stays", 50, 1)}}
+		after := &plan.Plan{Faults: []plan.Fault{pause("moved", 60, 5), pause("past", 15, 5), pause("added", 45, 5), pause("stays", 50, 1)}}
 		r := b.runner(before, fault.RunnerConfig{})
 		time.AfterFunc(20*time.Second, func() { r.Update(after) })
 		r.Run(ctx)
-		same(t, "states", []string{"kept/0 Healed", "added/0 Healed", "stays/0 Healed"}, states(r.Records()))
+		same(t, "states", []string{"moved/0 Healed", "added/0 Healed", "stays/0 Healed", "moved/1 Healed"}, states(r.Records()))
+	})
+}
+
+func TestFaultRunnerUpdate_IntervalChanged_FollowsTheNewSchedule(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+		defer cancel()
+		before, after := pause("a", 120, 5), pause("a", 120, 5)
+		before.Every, after.Every = seconds(60), seconds(240)
+		r := b.runner(&plan.Plan{Faults: []plan.Fault{before}}, fault.RunnerConfig{})
+		time.AfterFunc(450*time.Second, func() { r.Update(&plan.Plan{Faults: []plan.Fault{after}}) })
+		r.Run(ctx)
+		same(t, "injected", []string{
+			"a/0 2m0s", "a/1 3m0s", "a/2 4m0s", "a/3 5m0s", "a/4 6m0s", "a/5 7m0s", "a/6 10m0s", "a/7 14m0s", "a/8 18m0s",
+		}, b.target.injected)
+	})
+}
+
+func TestFaultRunnerUpdate_FaultIsRemovedAndAdded_OccursAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 10, 1)}}, fault.RunnerConfig{})
+		time.AfterFunc(20*time.Second, func() { r.Update(&plan.Plan{}) })
+		time.AfterFunc(30*time.Second, func() { r.Update(&plan.Plan{Faults: []plan.Fault{pause("a", 40, 1)}}) })
+		r.Run(ctx)
+		same(t, "injected", []string{"a/0 10s", "a/1 40s"}, b.target.injected)
+	})
+}
+
+// If faults are added while no process runs, or to a simulation without faults, only their future occurrences are
+// injected.
+func TestFaultRunner_FaultsAddedDuringTheRun_OccurOnlyInTheFuture(t *testing.T) {
+	added := pause("a", 300, 5)
+	added.Every = seconds(240)
+	for name, progress := range map[string]fault.Progress{
+		"to a simulation without faults": {},
+		"while no process ran":           {Through: 100 * time.Second, Next: map[string]int{"b": 1}, Plan: "another"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				p := &plan.Plan{Duration: seconds(1000), Faults: []plan.Fault{added}}
+				r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-590 * time.Second), Progress: progress, Added: progress.Plan == "", ExitAtEnd: true})
+				r.Run(t.Context())
+				same(t, "states", []string{"a/2 Healed"}, states(r.Records())[:1])
+				same(t, "due", 780*time.Second, r.Records()[0].At)
+			})
+		})
+	}
+}
+
+// An abort makes the plan end now. A pause that would last longer must not delay the end.
+func TestFaultRunnerUpdate_PlanEnds_EndsALongPause(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		start := time.Now()
+		p := plan.Plan{Duration: seconds(3600), Faults: []plan.Fault{pause("long", 10, 1200)}}
+		shorter := p
+		shorter.Duration = seconds(60)
+		r := b.runner(&p, fault.RunnerConfig{})
+		time.AfterFunc(60*time.Second, func() { r.Update(&shorter) })
+		r.Run(ctx)
+		same(t, "states", []string{"long/0 Aborted: the simulation ended before the fault had ended"}, states(r.Records()))
+		same(t, "healedAt", start.Add(time.Minute), r.Records()[0].HealedAt)
 	})
 }
 
 // The first process ends at a random time. The next process must not inject an occurrence a second time. It may
 // skip only the occurrences that are late by more than MaxLate.
-func TestRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.T) {
+func TestFaultRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		p := drawPlan(rt)
@@ -276,23 +528,72 @@ func TestRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.T) {
 	})
 }
 
-func TestRunner_StartsLate_SkipsOverdueOccurrences(t *testing.T) {
+// No process was running at the start, so there is no progress. The occurrences that were due since then have records.
+func TestFaultRunner_FirstStartIsLate_RecordsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
-		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 100, 5)}}
+		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 200, 5)}}
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-2 * time.Minute), ExitAtEnd: true})
 		r.Run(t.Context())
 		same(t, "states", []string{
-			"a/0 NotInjected: the injector was not running when the fault was due, and started 1m50s later",
+			"a/0 NotInjected: the injector was not running, or could not save its state, when the fault was due 1m50s earlier",
 			"b/0 Healed",
 		}, states(r.Records()))
 	})
 }
 
-func TestRunner_FaultOfPreviousProcess_IsRecordedAsAborted(t *testing.T) {
+func TestFaultRunner_StartsLate_SkipsOverdueOccurrences(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 100, 5)}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		b.runner(p, fault.RunnerConfig{}).Run(ctx) // saves the progress at the start
+		cancel()
+		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-2 * time.Minute), Progress: b.journal.progress, ExitAtEnd: true})
+		r.Run(t.Context())
+		same(t, "states", []string{
+			"a/0 NotInjected: the injector was not running, or could not save its state, when the fault was due 1m50s earlier",
+			"b/0 Healed",
+		}, states(r.Records()))
+	})
+}
+
+func TestFaultRunner_FaultOfPreviousProcess_IsRecordedAsAborted(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		o := fault.Occurrence{Fault: "a", Action: plan.ActionKill}
 		r := b.runner(&plan.Plan{}, fault.RunnerConfig{ExitAtEnd: true, Records: []fault.Record{{Occurrence: o, State: fault.Active}}})
 		r.Run(t.Context())
-		same(t, "states", []string{"a/0 Aborted: the process that injected the fault ended before the fault did"}, states(r.Records()))
+		same(t, "states", []string{"a/0 Aborted: the process that injected the fault ended before the fault had ended"}, states(r.Records()))
 	})
+}
+
+// A recovery of 2 s is measured in rows of a second. Hours later, the timeline has only rows of a minute.
+func TestFaultRunnerSettle_TimelineGetsCoarser_KeepsFinalAccounts(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		start := time.Now()
+		b.target.recovery = 2 * time.Second
+		kill := plan.Fault{Name: "a", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: seconds(40)}
+		r := b.runner(&plan.Plan{Faults: []plan.Fault{kill}}, fault.RunnerConfig{Start: start})
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		settled := make(chan []fault.Account, 1)
+		time.AfterFunc(90*time.Second, func() { settled <- r.Settle(fault.RunSoFar(steady(start, 90), time.Time{})) })
+		r.Run(ctx)
+		before := <-settled
+		if before[0].Outcome != fault.OutcomeRecovered {
+			t.Fatalf("the account is %+v", before[0])
+		}
+		same(t, "the accounts without a timeline", before, fault.Accounts(b.journal.saved(), fault.Run{Ended: true}))
+	})
+}
+
+// steady returns rows of a second each, in which events take effect at a steady rate.
+func steady(start time.Time, seconds int) []timeline.Row {
+	var rows []timeline.Row
+	for n := range seconds {
+		var h histogram.Histogram
+		for range 50 {
+			h.Observe(time.Millisecond)
+		}
+		rows = append(rows, timeline.Row{Second: start.Unix() + int64(n), Entry: timeline.Events{Due: 50, Published: 50, Effects: 50, EndToEnd: h.Snapshot()}})
+	}
+	return rows
 }

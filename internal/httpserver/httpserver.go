@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -14,19 +15,40 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 )
 
 const (
 	// checkTimeout is the timeout of each readiness check. It is shorter than the default timeout of a
 	// Kubernetes probe.
 	checkTimeout = 2 * time.Second
-	// shutdownTimeout is how long Serve waits, after its context has ended, for requests in progress to finish.
-	shutdownTimeout = 3 * time.Second
-	// headerTimeout is how long a client may take to send the headers of a request. idleTimeout is how long a
-	// connection may stay open between two requests.
-	headerTimeout = 5 * time.Second
-	idleTimeout   = 2 * time.Minute
 )
+
+// limits bounds the memory and the time that clients can occupy.
+type limits struct {
+	// connections is the maximum number of open connections. Further connections, even for /healthz, wait until another
+	// one closes. Therefore the maximum is well above the 2000 connections that 1000 processors open to a summary API.
+	connections int
+	// headerBytes is the maximum size of the headers of a request.
+	headerBytes int
+	// The fields header and body limit the times in which a client must send the headers and the body of a request. A
+	// handler can set another deadline for the body.
+	header, body time.Duration
+	// The field idle is the maximum time for which a connection stays open between two requests.
+	idle time.Duration
+	// age is the average age at which a connection is closed after a response. Clients then open new connections.
+	// If a Service has several pods, this spreads clients over all of them again after a pod was replaced.
+	age time.Duration
+	// shutdown is how long Serve waits, after its context has ended, for requests in progress to finish.
+	shutdown time.Duration
+}
+
+func defaultLimits() limits {
+	return limits{
+		connections: 4096, headerBytes: 16 << 10, header: 5 * time.Second, body: 30 * time.Second,
+		idle: 2 * time.Minute, age: 2 * time.Minute, shutdown: 3 * time.Second,
+	}
+}
 
 // Check is a readiness check. It checks a condition that must hold for a process to be ready.
 type Check struct {
@@ -36,6 +58,15 @@ type Check struct {
 	// return when its context ends.
 	Check func(context.Context) error
 }
+
+// The names of the checks of processors and generators, which the operator reads from /readyz.
+const (
+	CheckRabbitMQ = "RabbitMQ"
+	CheckRedis    = "Redis"
+)
+
+// OK is the body of /healthz and /readyz if all checks pass, without the newline at its end.
+const OK = "ok"
 
 // Options configure Handler.
 type Options struct {
@@ -79,7 +110,7 @@ func answer(w http.ResponseWriter, failures []string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if len(failures) == 0 {
-		_, _ = fmt.Fprintln(w, "ok") // the client may have disconnected
+		_, _ = fmt.Fprintln(w, OK) // the client may have disconnected
 		return
 	}
 	w.WriteHeader(http.StatusServiceUnavailable)
@@ -88,7 +119,7 @@ func answer(w http.ResponseWriter, failures []string) {
 	}
 }
 
-// failing makes all checks concurrently. It returns one line per failed check, in the order of the checks.
+// failing runs all checks concurrently. It returns one line per failed check, in the order of the checks.
 func failing(ctx context.Context, checks []Check) []string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -111,12 +142,20 @@ func failing(ctx context.Context, checks []Check) []string {
 type Server struct {
 	listener net.Listener
 	server   *http.Server
+	shutdown time.Duration // see limits
 }
 
 // Listen opens the address, which has the form host:port or :port. It is separate from Serve so that, if the
 // address is in use, this is reported before the process starts other work. The server does not answer requests
 // until Serve is called.
+//
+// The server limits the number of connections, the size of headers, and the time in which a client must send a
+// request. The handler must limit the size of bodies that it reads, and the time for sending its response.
 func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logger) (*Server, error) {
+	return listen(ctx, address, h, log, defaultLimits())
+}
+
+func listen(ctx context.Context, address string, h http.Handler, log *slog.Logger, l limits) (*Server, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -125,12 +164,49 @@ func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 		}
 		return nil, fmt.Errorf("listen for HTTP at %s: %w", address, err)
 	}
-	return &Server{listener: listener, server: &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
+	return &Server{listener: netutil.LimitListener(listener, l.connections), shutdown: l.shutdown, server: &http.Server{
+		Handler:           closingOld(withBodyTimeout(h, l.body)),
+		ConnContext:       l.withClosingTime,
+		MaxHeaderBytes:    l.headerBytes,
+		ReadHeaderTimeout: l.header,
+		IdleTimeout:       l.idle,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}}, nil
+}
+
+// withBodyTimeout limits the time for receiving the body of a request. Without this limit, a client that never sends
+// its body would occupy a connection forever. That is so even if the handler does not read the body, because package
+// http reads the rest of it. http.Server.ReadTimeout is not used, because it would also end long responses without a
+// request body, such as server-sent events.
+func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // tests have no connection
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// closingTime is the context key of the time after which a connection is closed.
+type closingTime struct{}
+
+// withClosingTime adds to the context of a connection the time after which the connection is closed. The age is random,
+// between half and one and a half times the average, so that connections that were opened together are not closed
+// together.
+func (l limits) withClosingTime(ctx context.Context, _ net.Conn) context.Context {
+	age := l.age/2 + rand.N(l.age)
+	return context.WithValue(ctx, closingTime{}, time.Now().Add(age))
+}
+
+// closingOld makes the server close a connection after the response if the connection is old. The client is told so in
+// the response, so that it sends no further request on this connection, and no request fails.
+func closingOld(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if at, ok := r.Context().Value(closingTime{}).(time.Time); ok && time.Now().After(at) {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // WithTLS makes the server accept only TLS connections. It returns the same server.
@@ -153,7 +229,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fmt.Errorf("serve HTTP at %s: %w", s.Address(), err)
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.shutdown)
 	defer cancel()
 	err := s.server.Shutdown(grace)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -63,11 +64,13 @@ func TestServe_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
 	entered, release := make(chan struct{}), make(chan struct{})
-	s, err := Listen(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	l := defaultLimits()
+	l.shutdown = time.Minute // enough for a busy machine
+	s, err := listen(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
 		_, _ = io.WriteString(w, "finished")
-	}), log)
+	}), log, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,10 +107,12 @@ func TestServe_UnfinishedRequest_DoesNotDelayShutdown(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
-	s, err := Listen(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	l := defaultLimits()
+	l.shutdown = 100 * time.Millisecond
+	s, err := listen(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(entered)
 		<-release
-	}), slog.New(slog.DiscardHandler))
+	}), slog.New(slog.DiscardHandler), l)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 // each type of object and list in the spec.
 func TestExamples_CoverAllTypesInTheSpec(t *testing.T) {
 	t.Parallel()
-	found := map[reflect.Type]bool{reflect.TypeFor[metav1.ObjectMeta](): true}
+	found := map[reflect.Type]bool{reflect.TypeFor[metav1.ObjectMeta](): true, reflect.TypeFor[v1alpha1.ParkingSimulationStatus](): true}
 	collect(reflect.TypeFor[v1alpha1.ParkingSimulationSpec](), found)
 	for typ := range found {
 		if examples[typ] == "" {
@@ -25,7 +25,7 @@ func TestExamples_CoverAllTypesInTheSpec(t *testing.T) {
 	}
 	for typ, example := range examples {
 		if !found[typ] {
-			t.Errorf("%s has an example, but is not in the spec", typ)
+			t.Errorf("%s has an example, but no manifest contains it", typ)
 		}
 		text, err := yaml.YAMLToJSON([]byte(example))
 		if err != nil {

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"strings"
+	"time"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/field"
@@ -24,6 +25,7 @@ func (c *checks) fault(path field.Path, f *v1alpha1.Fault, s *v1alpha1.ParkingSi
 		c.required(path.Child("action"), "say what happens to the target: Kill, Restart, Evict, Pause or Isolate")
 	} else {
 		c.FaultAction(path.Child("action"), plan.FaultAction(f.Action))
+		c.isolation(path.Child("action"), f, s)
 	}
 	if _, _, err := f.Pods.Parse(); err != nil {
 		c.Invalid(path.Child("pods"), string(f.Pods), "%s", err)
@@ -59,6 +61,28 @@ func (c *checks) faultTarget(path field.Path, target v1alpha1.FaultTarget, s *v1
 	}
 }
 
+// isolation checks that the operator can cut all connections of the target, if the fault is an isolation.
+func (c *checks) isolation(path field.Path, f *v1alpha1.Fault, s *v1alpha1.ParkingSimulationSpec) {
+	if f.Action != v1alpha1.FaultActionIsolate {
+		return
+	}
+	switch f.Target {
+	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader:
+		if m := s.RabbitMQ.Managed; m != nil && *m.Replicas > 1 {
+			c.Invalid(path, string(f.Action), "is not possible for one of several RabbitMQ nodes, because it does not cut their connections to each other: "+
+				"use Pause, or set rabbitmq.managed.replicas to 1")
+		}
+	case v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:
+		for _, server := range []v1alpha1.FaultTarget{v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRedis, v1alpha1.FaultTargetSummaryAPI} {
+			if external := externalServer(server, s); external != "" {
+				c.Invalid(path, string(f.Action), "cannot cut connections to an external server: use Pause, or remove %s to run a managed server", external)
+				return
+			}
+		}
+	case v1alpha1.FaultTargetRedis, v1alpha1.FaultTargetSummaryAPI:
+	}
+}
+
 // externalServer returns the spec field that makes the fault's target an external server. It returns "" if the
 // operator runs the target itself.
 func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSpec) string {
@@ -83,11 +107,13 @@ func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSp
 	return ""
 }
 
-func faultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
+// FaultsOf returns the faults of a spec in the form in which the plan contains them. If the spec has no valid number of
+// pods for a fault, its Instances and Percent are 0.
+func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	var faults []plan.Fault
 	for i := range s.Faults {
 		f := &s.Faults[i]
-		number, percent, _ := f.Pods.Parse() // the spec is valid
+		number, percent, _ := f.Pods.Parse() // the validation reports the error
 		faults = append(faults, plan.Fault{
 			Name: f.Name, Target: plan.FaultTarget(f.Target), Action: plan.FaultAction(f.Action),
 			Instances: number, Percent: percent,
@@ -97,17 +123,78 @@ func faultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	return faults
 }
 
-// faults warns if a fault is to hit more pods than its target has.
+// faults warns about faults that cannot be injected in a cluster as they are declared.
 func (w *warner) faults() {
 	for i := range w.spec.Faults {
 		f := &w.spec.Faults[i]
 		pods := w.podsOf(f.Target)
-		switch number, _, _ := f.Pods.Parse(); {
-		case pods == 0:
+		number, percent, _ := f.Pods.Parse() // the spec is valid
+		if pods == 0 {
 			w.warn("the fault %q will not be injected, and the verdict will be FAIL: %s has no pods", f.Name, f.Target)
-		case number > pods:
+			continue
+		}
+		if number > pods {
 			w.warn("the fault %q is for %d pods, but %s has %d: it hits all of them", f.Name, number, f.Target, pods)
 		}
+		w.eviction(f, min(pods, max(number, (pods*percent+99)/100)))
+		w.pause(f)
+		w.recovery(&w.plan.Faults[i])
+	}
+}
+
+// recovery warns if the simulation ends too soon after the last occurrence of a fault to prove that it recovers.
+func (w *warner) recovery(f *plan.Fault) {
+	end, last := w.plan.Duration.D(), f.LatestEnd()
+	if every := f.Every.D(); every > 0 {
+		last = end - 1 - (end-1-last)%every
+	}
+	if end == 0 || end-last >= plan.SteadyTime {
+		return
+	}
+	remedy := "set duration to " + string(*v1alpha1.NewDuration(last + 2*plan.SteadyTime)) + ", or let the fault end earlier"
+	if f.Every > 0 && f.Every.D() <= 2*plan.SteadyTime {
+		remedy = "raise every to more than " + (2 * plan.SteadyTime).String()
+	}
+	w.warn("the fault %q may end as late as %s, but the simulation ends after %s: the outcome will be NotRecovered, because only %s of normal operation prove recovery; %s",
+		f.Name, *v1alpha1.NewDuration(last), *w.spec.Duration, plan.SteadyTime, remedy)
+}
+
+// eviction warns if a fault evicts several pods at the same time, which their disruption budget does not allow.
+func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
+	if f.Action != v1alpha1.FaultActionEvict || pods < 2 || !hasDisruptionBudget(f.Target) {
+		return
+	}
+	w.warn("the fault %[1]q evicts %[2]d pods of %[3]s, but the disruption budget allows one at a time: each further pod waits up to a minute, "+
+		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop them together", f.Name, pods, f.Target)
+}
+
+// hasDisruptionBudget reports whether the operator creates a disruption budget for the pods of the target if there are
+// several.
+func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
+	switch target {
+	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor:
+		return true
+	case v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:
+	}
+	return false
+}
+
+// maxProbedPause is the longest pause that a liveness probe of the operator's own components certainly tolerates. The
+// kubelet restarts a container whose probe fails three times in a row, at intervals of 20 s. So the third failure
+// occurs 40 to 60 s after the beginning of a pause.
+const maxProbedPause = 40 * time.Second
+
+// pause warns if a liveness probe may restart the target during a pause. RabbitMQ has no liveness probe. That of Redis
+// only opens a connection, which the kernel accepts for a paused process.
+func (w *warner) pause(f *v1alpha1.Fault) {
+	if f.Action != v1alpha1.FaultActionPause || f.For.Value() <= maxProbedPause {
+		return
+	}
+	switch f.Target {
+	case v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:
+		w.warn("the fault %q pauses %s for %s, but unless the template sets a more tolerant livenessProbe, the container is restarted after 40 to 60 s, "+
+			"the fault is Aborted, and the verdict will be FAIL; set \"for\" to 40s or less", f.Name, f.Target, *f.For)
+	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis:
 	}
 }
 
@@ -121,7 +208,9 @@ func (w *warner) podsOf(target v1alpha1.FaultTarget) int {
 		return int(*w.spec.Processor.Replicas)
 	case v1alpha1.FaultTargetRabbitMQ:
 		return int(*w.spec.RabbitMQ.ManagedOrDefault().Replicas)
-	case v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis, v1alpha1.FaultTargetSummaryAPI:
+	case v1alpha1.FaultTargetSummaryAPI:
+		return int(*w.spec.SummaryAPI.ManagedOrDefault().Replicas)
+	case v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis:
 	}
 	return 1
 }

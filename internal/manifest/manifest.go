@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -28,9 +29,19 @@ var (
 	format = document.Format{
 		Expected: expected,
 		Examples: examples,
-		Owners:   document.Owners("spec", reflect.TypeFor[v1alpha1.ParkingSimulationSpec]()),
+		Owners:   owners(),
+		SecretKeys: map[field.Path][]string{
+			"spec.rabbitmq":   {"uri", "uris", "url", "host", "port", "username", "user", "password", "vhost"},
+			"spec.redis":      {"uri", "uris", "url", "host", "port", "username", "user", "password", "database", "db"},
+			"spec.summaryAPI": {"token", "username", "user", "password"},
+		},
+		Units: map[reflect.Type]string{reflect.TypeFor[v1alpha1.Duration](): "s"},
 	}
-	patchFormat = document.Format{Expected: expected, Directives: true}
+	patchFormat = document.Format{
+		Expected:   expected,
+		Validators: map[reflect.Type]func(json.RawMessage) error{reflect.TypeFor[resource.Quantity](): checkQuantity},
+		Directives: true,
+	}
 
 	expected = map[reflect.Type]string{
 		reflect.TypeFor[v1alpha1.Duration](): `must be a duration such as "30s" or "1h30m"`,
@@ -40,36 +51,57 @@ var (
 
 	// examples contains a valid value for each type of object or list. Error messages show these values.
 	examples = map[reflect.Type]string{
-		reflect.TypeFor[v1alpha1.ParkingSimulationSpec](): "{duration: 30m}",
-		reflect.TypeFor[v1alpha1.EntrySpec]():             "{rate: 200}",
-		reflect.TypeFor[v1alpha1.ExitSpec]():              "{rate: 180}",
-		reflect.TypeFor[v1alpha1.PlatesSpec]():            "{maxStay: 1h}",
-		reflect.TypeFor[v1alpha1.ProcessorSpec]():         "{replicas: 2}",
-		reflect.TypeFor[[]v1alpha1.Stage]():               "[{duration: 5m, rate: 2000}]",
-		reflect.TypeFor[v1alpha1.Stage]():                 "{duration: 5m, rate: 2000}",
-		reflect.TypeFor[v1alpha1.RabbitMQSpec]():          "{secretRef: {name: my-secret}}",
-		reflect.TypeFor[v1alpha1.ManagedRabbitMQ]():       "{storage: {size: 2Gi}}",
-		reflect.TypeFor[v1alpha1.RedisSpec]():             "{secretRef: {name: my-secret}}",
-		reflect.TypeFor[v1alpha1.ManagedRedis]():          "{storage: {size: 2Gi}}",
-		reflect.TypeFor[v1alpha1.SummaryAPISpec]():        "{managed: {storage: {size: 2Gi}}}",
-		reflect.TypeFor[v1alpha1.ManagedSummaryAPI]():     "{storage: {size: 2Gi}}",
-		reflect.TypeFor[v1alpha1.StorageSpec]():           "{size: 2Gi}",
-		reflect.TypeFor[v1alpha1.SecretReference]():       "{name: my-secret}",
-		reflect.TypeFor[v1alpha1.ClusterReference]():      "{name: my-cluster}",
-		reflect.TypeFor[v1alpha1.ResourceRequirements]():  "{limits: {memory: 512Mi}}",
-		reflect.TypeFor[v1alpha1.ResourceList]():          "{memory: 512Mi}",
-		reflect.TypeFor[v1alpha1.PodTemplate]():           "{spec: {nodeSelector: {disk: ssd}}}",
-		reflect.TypeFor[v1alpha1.PodMetadata]():           "{labels: {team: a}}",
-		reflect.TypeFor[v1alpha1.MonitoringSpec]():        "{interval: 15s}",
-		reflect.TypeFor[[]v1alpha1.Fault]():               "[{name: redis-crash, target: Redis, action: Kill, at: 2m}]",
-		reflect.TypeFor[v1alpha1.Fault]():                 "{name: redis-crash, target: Redis, action: Kill, at: 2m}",
-		reflect.TypeFor[v1alpha1.ObjectivesSpec]():        "{endToEndP99: 1s}",
-		reflect.TypeFor[v1alpha1.PhaseObjectivesSpec]():   "{endToEndP99: 1s}",
-		reflect.TypeFor[map[string]v1alpha1.LabelValue](): "{team: a}",
-		reflect.TypeFor[map[string]string]():              "{team: a}",
-		reflect.TypeFor[metav1.ObjectMeta]():              "{name: rush-hour}",
+		reflect.TypeFor[v1alpha1.ParkingSimulationSpec]():   "{duration: 30m}",
+		reflect.TypeFor[v1alpha1.EntrySpec]():               "{rate: 200}",
+		reflect.TypeFor[v1alpha1.ExitSpec]():                "{rate: 180}",
+		reflect.TypeFor[v1alpha1.PlatesSpec]():              "{maxStay: 1h}",
+		reflect.TypeFor[v1alpha1.ProcessorSpec]():           "{replicas: 2}",
+		reflect.TypeFor[[]v1alpha1.Stage]():                 "[{duration: 5m, rate: 2000}]",
+		reflect.TypeFor[v1alpha1.Stage]():                   "{duration: 5m, rate: 2000}",
+		reflect.TypeFor[v1alpha1.RabbitMQSpec]():            "{secretRef: {name: my-secret}}",
+		reflect.TypeFor[v1alpha1.ManagedRabbitMQ]():         "{storage: {size: 2Gi}}",
+		reflect.TypeFor[v1alpha1.RedisSpec]():               "{secretRef: {name: my-secret}}",
+		reflect.TypeFor[v1alpha1.ManagedRedis]():            "{storage: {size: 2Gi}}",
+		reflect.TypeFor[v1alpha1.SummaryAPISpec]():          "{managed: {storage: {size: 2Gi}}}",
+		reflect.TypeFor[v1alpha1.ManagedSummaryAPI]():       "{storage: {size: 2Gi}}",
+		reflect.TypeFor[v1alpha1.SummaryDatabase]():         "{secretRef: {name: my-secret}}",
+		reflect.TypeFor[v1alpha1.StorageSpec]():             "{size: 2Gi}",
+		reflect.TypeFor[v1alpha1.SecretReference]():         "{name: my-secret}",
+		reflect.TypeFor[v1alpha1.ClusterReference]():        "{name: my-cluster}",
+		reflect.TypeFor[v1alpha1.ResourceRequirements]():    "{limits: {memory: 512Mi}}",
+		reflect.TypeFor[v1alpha1.ResourceList]():            "{memory: 512Mi}",
+		reflect.TypeFor[v1alpha1.PodTemplate]():             "{spec: {nodeSelector: {disk: ssd}}}",
+		reflect.TypeFor[v1alpha1.PodMetadata]():             "{labels: {team: a}}",
+		reflect.TypeFor[v1alpha1.MonitoringSpec]():          "{interval: 15s}",
+		reflect.TypeFor[[]v1alpha1.Fault]():                 "[{name: redis-crash, target: Redis, action: Kill, at: 2m}]",
+		reflect.TypeFor[v1alpha1.Fault]():                   "{name: redis-crash, target: Redis, action: Kill, at: 2m}",
+		reflect.TypeFor[v1alpha1.ObjectivesSpec]():          "{endToEndP99: 1s}",
+		reflect.TypeFor[v1alpha1.PhaseObjectivesSpec]():     "{endToEndP99: 1s}",
+		reflect.TypeFor[map[string]v1alpha1.LabelValue]():   "{team: a}",
+		reflect.TypeFor[map[string]string]():                "{team: a}",
+		reflect.TypeFor[metav1.ObjectMeta]():                "{name: rush-hour}",
+		reflect.TypeFor[v1alpha1.ParkingSimulationStatus](): "{replicas: 2}",
 	}
 )
+
+// owners maps the name of each field of the spec to the paths of the objects that have it. It also maps the fields that
+// people most often set in a pod or a container, to the templates.
+func owners() map[string][]string {
+	all := document.Owners("spec", reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
+	for _, owner := range all["template"] {
+		pod := owner + ".template.spec"
+		for _, name := range []string{
+			"affinity", "containers", "initContainers", "nodeSelector", "priorityClassName", "terminationGracePeriodSeconds",
+			"tolerations", "topologySpreadConstraints", "volumes",
+		} {
+			all[name] = append(all[name], pod)
+		}
+		for _, name := range []string{"args", "command", "env", "image", "imagePullPolicy", "livenessProbe", "readinessProbe", "volumeMounts"} {
+			all[name] = append(all[name], pod+".containers[]")
+		}
+	}
+	return all
+}
 
 // Read reads one ParkingSimulation in YAML or JSON, of at most 1 MiB. It sets defaults, and applies the same
 // rules as the API server does when an object is created. The error is one line. It contains each invalid
@@ -81,20 +113,31 @@ func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 	}
 	sim, err := parse(text)
 	if err != nil {
-		return nil, withUnrendered(err, text)
+		return nil, withUnusualCharacters(withUnrendered(err, text), text)
 	}
 	return sim, nil
 }
 
 func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
-	text, err := toJSON(text)
+	text, original, err := toJSON(text)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkKind(text); err != nil {
+	sim, err := decode(text, original)
+	if err != nil && original.hasBinary() {
+		return nil, errors.New("the manifest is invalid. The errors are not shown, because a value with the tag !!binary may be a password: write the value as text")
+	}
+	return sim, err
+}
+
+// decode decodes a simulation in JSON. Its errors show the values as the original contains them.
+func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) {
+	format := format
+	format.Source = original.written
+	if err := checkKind(text, &format); err != nil {
 		return nil, err
 	}
-	text, err = normalize(text)
+	text, err := normalize(text, &format)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +145,7 @@ func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
 	if err := format.Decode(text, sim); err != nil {
 		return nil, err
 	}
-	resolved, faults := Resolve(sim)
+	resolved, faults := resolve(sim, original.written)
 	if err := faults.Err(); err != nil {
 		return nil, err
 	}
@@ -111,13 +154,16 @@ func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
 
 // ReadFile reads a manifest from a file, in the same way as Read. Its errors contain the path.
 func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
-	if strings.Contains(path, "://") { // the error does not show it, because it may hold a password
+	if field.LooksLikeURI(path) { // the error does not show it, because it may hold a password
 		return nil, errors.New("read manifest: URLs are not supported: download the manifest and pass the file, or - for standard input")
 	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil, fmt.Errorf("read manifest: %q is a directory: give one file, such as %q", path, filepath.Join(path, "simulation.yaml"))
 	}
 	text, err := document.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(path, ",*?[") {
+		return nil, fmt.Errorf("read manifest: %w: give one file, not a list or a pattern", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
@@ -130,7 +176,7 @@ func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 
 // checkKind rejects documents that are not a ParkingSimulation. It must run before the fields are checked.
 // Otherwise, the error would list all fields of the other kind of document as unknown.
-func checkKind(text []byte) error {
+func checkKind(text []byte, format *document.Format) error {
 	if err := document.CheckObject(text); err != nil {
 		return fmt.Errorf("%w: %s", err, beginning())
 	}
@@ -141,7 +187,7 @@ func checkKind(text []byte) error {
 	if err := json.Unmarshal(text, &got); err != nil {
 		return err
 	}
-	if kind, isText := document.Written(got.Kind).(string); isText && (kind == "List" || kind == v1alpha1.Kind+"List") {
+	if kind, isText := format.Written("kind", got.Kind).(string); isText && (kind == "List" || kind == v1alpha1.Kind+"List") {
 		return field.Invalid("kind", kind, "must be "+v1alpha1.Kind+": write each of the items into a separate file")
 	}
 	var list field.ErrorList
@@ -153,7 +199,7 @@ func checkKind(text []byte) error {
 		{"apiVersion", got.APIVersion, v1alpha1.GroupVersion.String()},
 		{"kind", got.Kind, v1alpha1.Kind},
 	} {
-		value := document.Written(check.got)
+		value := format.Written(check.path, check.got)
 		switch {
 		case len(check.got) == 0:
 			list = append(list, field.Required(check.path, "must be "+check.want))

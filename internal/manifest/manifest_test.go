@@ -1,6 +1,7 @@
 package manifest_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -11,9 +12,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-const head = manifesttest.Head
+const (
+	head           = manifesttest.Head
+	simulationJSON = `{"apiVersion":"simulation.parking.dev/v1alpha1","kind":"ParkingSimulation","metadata":{"name":"a"},"spec":{}}`
+)
 
-func TestRead_AcceptsValidManifests(t *testing.T) {
+func TestReadManifest_AcceptsValidManifests(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{
 		"no spec":                      head,
@@ -30,6 +34,9 @@ func TestRead_AcceptsValidManifests(t *testing.T) {
 		"replicas of zero":             head + "spec: {entry: {replicas: 0}, exit: {replicas: 0}, processor: {replicas: 0}}\n",
 		"ephemeral storage":            head + "spec: {redis: {managed: {storage: {size: 0}}}}\n",
 		"external summary API":         head + "spec: {summaryAPI: {url: 'https://example.com/a@b', secretRef: {name: api}}}\n",
+		"whole numbers in JSON":        strings.Replace(simulationJSON, `"spec":{}`, `"spec":{"entry":{"rate":2e2},"exit":{"rate":180.0}}`, 1),
+		"a byte order mark":            "\ufeff" + head,
+		"null after the end":           head + "...\n# nothing\n",
 		"aliases":                      head + "spec: {entry: {resources: &r {limits: {cpu: 1}}}, exit: {resources: *r}}\n",
 		"request below its limit":      head + "spec: {processor: {resources: {requests: {cpu: 500m}, limits: {cpu: 1}}}}\n",
 	}
@@ -47,7 +54,19 @@ func TestRead_AcceptsValidManifests(t *testing.T) {
 	}
 }
 
-func TestRead_RejectsInvalidManifests(t *testing.T) {
+// unknownField is the format of the error about an unknown field of spec.entry.
+const unknownField = "spec.entry.unknown%02d: Forbidden: unknown field: remove it; known fields are arrivals, rate, replicas, resources, stages, template\n"
+
+// lines formats the numbers from 0 to n-1.
+func lines(format string, n int) string {
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, format, i)
+	}
+	return text.String()
+}
+
+func TestReadManifest_RejectsInvalidManifests(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ text, want string }{
 		// The file.
@@ -62,7 +81,7 @@ func TestRead_RejectsInvalidManifests(t *testing.T) {
 		"a key twice":                 {head + "spec:\n  seed: 1\n  seed: 2\n", `not valid YAML: line 6: key "seed" already set in map`},
 		"a key twice in JSON":         {`{"apiVersion":"simulation.parking.dev/v1alpha1","kind":"ParkingSimulation","metadata":{"name":"a"},"spec":{"seed":1,"seed":2}}`, `spec.seed: Forbidden: duplicate field: give each field once`},
 		"exponential aliases":         {head + "spec: {a: &a [x,x,x,x,x,x,x,x,x], b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a], c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b], d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c], e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d], f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e], g: [*f,*f,*f,*f,*f,*f,*f,*f,*f]}\n", `not valid YAML: document contains excessive aliasing`},
-		"an unknown alias":            {head + "spec: *missing\n", `not valid YAML: unknown anchor 'missing' referenced`},
+		"an unknown alias":            {head + "spec: *missing\n", `not valid YAML: a value begins with *, but is not the name of an anchor: put the value in quotes`},
 		"invalid UTF-8":               {head + "spec: {deletionPolicy: \"\xff\"}\n", `not valid YAML: invalid leading UTF-8 octet`},
 		"no apiVersion":               {"kind: ParkingSimulation\n", `apiVersion: Required value: must be simulation.parking.dev/v1alpha1`},
 		"another version":             {strings.Replace(head, "v1alpha1", "v1", 1), `apiVersion: Invalid value: "simulation.parking.dev/v1": must be simulation.parking.dev/v1alpha1`},
@@ -84,6 +103,40 @@ func TestRead_RejectsInvalidManifests(t *testing.T) {
 		"generateName":                {strings.Replace(head, "{name: rush-hour}", "{generateName: rush-}", 1), `metadata.name: Required value: give the simulation a name: generateName needs an API server`},
 		"a name with a blank":         {strings.Replace(head, "rush-hour", `"rush-hour "`, 1), `metadata.name: Invalid value: "rush-hour ": must have at most 40 characters of a-z, 0-9 and '-', start with a letter and not end with '-': remove the white space around the value`},
 		"a key that is an object":     {head + "spec: {? {password: hunter2} : 1}\n", `not valid YAML: a key must be a text`},
+		"a spec after the object":     {"{apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation, metadata: {name: a}}\nspec: {entry: {rate: 5000}}\n", `not valid YAML: there is text after the end of the document: leave one ParkingSimulation in the file`},
+		"a spec after the end":        {head + "...\nspec: {entry: {raet: 3}}\n", `not valid YAML: there is text after the end of the document: leave one ParkingSimulation in the file`},
+		"rubbish after the object":    {"{apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation, metadata: {name: a}}\n}}}} rubbish\n", `not valid YAML: there is text after the end of the document: leave one ParkingSimulation in the file`},
+		"two objects in JSON":         {simulationJSON + `{"kind":"Secret"}`, `not valid YAML: there is text after the end of the document: leave one ParkingSimulation in the file`},
+		"a stream of JSON":            {simulationJSON + "\n" + simulationJSON, `not valid YAML: there is text after the end of the document: leave one ParkingSimulation in the file`},
+		"a brace too many":            {simulationJSON + "}\n", `not valid YAML: there is text after the end of the document: leave one ParkingSimulation in the file`},
+		"a password after ---":        {`--- {apiVersion: v1, spec: {redis: {managed: {image: "u:hunter2@h/r"}}}}`, `not valid YAML: line 1 has text after ---: begin the document on the next line, or indent the line if it is part of a multi-line value`},
+		"a certificate not indented":  {head + "spec: |\n-----BEGIN CERTIFICATE-----\nhunter2\n", `not valid YAML: line 5 has text after ---: begin the document on the next line, or indent the line if it is part of a multi-line value`},
+		"a password with a star":      {head + "spec: {processor: {template: {spec: {containers: [{name: parking, env: [{name: P, value: *hunter2}]}]}}}}\n", `not valid YAML: a value begins with *, but is not the name of an anchor: put the value in quotes`},
+		"a password as a key, twice":  {head + "spec:\n  \"amqp://u:hunter2@h\": a\n  \"amqp://u:hunter2@h\": a\n", `not valid YAML: line 6: a key is already set in the same object`},
+		"a password in base64":        {head + "spec: {entry: {rate: !!binary aHVudGVyMg==}}\n", `the manifest is invalid. The errors are not shown, because a value with the tag !!binary may be a password: write the value as text`},
+		"a password with a tag":       {head + "spec: {entry: {rate: !!int hunter2}}\n", `not valid YAML: a value does not have the type of its tag: put the value in quotes, without a tag`},
+		"an anchor in itself":         {head + "spec: &hunter2 [*hunter2]\n", `not valid YAML: an anchor contains itself`},
+		"a tab behind a license":      {"# a\n# b\n# c\n---\n" + head + "spec:\n\tseed: 1\n", `not valid YAML: line 9 is indented with a tab: use spaces`},
+		"an error behind a license":   {"# a\n# b\n# c\n---\n" + head + "spec:\n  seed: 1\n  seed: 2\n", `not valid YAML: line 10: key "seed" already set in map`},
+		"UTF-16":                      {"\xff\xfea\x00", `the manifest is encoded as UTF-16: save it as UTF-8`},
+		"a label that is a version":   {strings.Replace(head, "{name: rush-hour}", "{name: a, labels: {version: 1.10}}", 1), `metadata.labels[version]: Invalid value: 1.10: must be a string: write "1.10"`},
+		"a label that is octal":       {strings.Replace(head, "{name: rush-hour}", "{name: a, labels: {a/b: 010}}", 1), `metadata.labels[a/b]: Invalid value: 010: must be a string: write "010"`},
+		"a label that is hexadecimal": {strings.Replace(head, "{name: rush-hour}", "{name: a, labels: {a: 0x1F}}", 1), `metadata.labels[a]: Invalid value: 0x1F: must be a string: write "0x1F"`},
+		"a label with an exponent":    {strings.Replace(head, "{name: rush-hour}", "{name: a, labels: {a: 1e3}}", 1), `metadata.labels[a]: Invalid value: 1e3: must be a string: write "1e3"`},
+		"a label in an alias":         {strings.Replace(head, "{name: rush-hour}", "{name: a, annotations: &a {b: 1e3}, labels: *a}", 1), `metadata.annotations[b]: Invalid value: 1e3: must be a string: write "1e3"; metadata.labels[b]: Invalid value: 1e3: must be a string: write "1e3"`},
+		"a name that is on":           {strings.Replace(head, "rush-hour", "on", 1), `metadata.name: Invalid value: on: must be a string: write "on"`},
+		"a policy that is no":         {head + "spec: {deletionPolicy: no}\n", `spec.deletionPolicy: Invalid value: no: must be a string: write "no"`},
+		"a duration with underscores": {head + "spec: {duration: 1_000}\n", `spec.duration: Invalid value: 1_000: must be a duration such as "30s" or "1h30m": write "1000s"`},
+		"a rate with underscores":     {head + "spec: {entry: {rate: 2_000_000}}\n", `spec.entry.rate: Invalid value: 2_000_000: must be from 0 to 1000000 events per second`},
+		"a quantity with an exponent": {head + "spec: {redis: {managed: {storage: {size: -0x10}}}}\n", `spec.redis.managed.storage.size: Invalid value: -0x10: must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`},
+		"an invisible character":      {head + "spec:\n\u00a0 seed: 1\n", "\u00a0 seed: Forbidden: unknown field: remove it; known fields are apiVersion, kind, metadata, spec, status; line 5 has the invisible character U+00A0: remove it, or write a space"},
+		"a quotation mark":            {head + "spec: {duration: “30m”} # don’t\n", `spec.duration: Invalid value: "“30m”": must be a duration above 0s and up to 8760h, such as "30m"` + "; line 4 has the typographic quotation mark “: write \" or '"},
+		"a comment in JSON":           {"{ // a comment\n \"apiVersion\": \"v1\"}", "not valid YAML: line 1: did not find expected ',' or '}'; line 1 has a comment, which JSON does not allow: remove it"},
+		"an exponent in JSON":         {strings.Replace(simulationJSON, `"spec":{}`, `"spec":{"seed":1.5e0,"entry":{"rate":2.5}}`, 1), `spec.entry.rate: Invalid value: 2.5: must be a whole number of at most 32 bits, such as 10; spec.seed: Invalid value: 1.5e0: must be a whole number of at most 64 bits, such as 10`},
+		"an unknown field in status":  {head + "status: {replica: 1}\n", `status.replica: Forbidden: unknown field: did you mean "replicas"?`},
+		"a variable with a default":   {head + "spec: {duration: '${D:-hunter2@h}'}\n", `spec.duration: Invalid value: must be a duration above 0s and up to 8760h, such as "30m"; line 4 has the template expression ${D}: render the manifest first, for example with "helm template" or "envsubst"`},
+		"an ERB template":             {head + "spec: {duration: <%= d %>}\n", `spec.duration: Invalid value: "<%= d %>": must be a duration above 0s and up to 8760h, such as "30m"; line 4 has the template expression <% %>: render the manifest first, for example with "helm template" or "envsubst"`},
+		"21 unknown fields":           {head + "spec:\n  entry:\n" + lines("    unknown%02d: 1\n", 21), strings.Join(strings.Split(strings.TrimSuffix(lines(unknownField, 20), "\n"), "\n"), "; ") + "; and 1 more"},
 		"misspelled spec":             {head + "sepc: {}\n", `sepc: Forbidden: unknown field: did you mean "spec"?`},
 		"a spec that is a list":       {head + "spec: []\n", `spec: Invalid value: []: must be an object such as {duration: 30m}`},
 	}
@@ -101,7 +154,7 @@ func TestRead_RejectsInvalidManifests(t *testing.T) {
 	}
 }
 
-func TestRead_RejectsInvalidSpecs(t *testing.T) {
+func TestReadManifest_RejectsInvalidSpecs(t *testing.T) {
 	t.Parallel()
 	for _, faulty := range manifesttest.FaultyManifests() {
 		t.Run(faulty.Name, func(t *testing.T) {
@@ -113,10 +166,11 @@ func TestRead_RejectsInvalidSpecs(t *testing.T) {
 	}
 }
 
-func TestReadFile_ErrorsNameTheFile(t *testing.T) {
+func TestReadManifestFile_ErrorsNameTheFile(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{
 		"testdata/missing.yaml": "read manifest: open testdata/missing.yaml: no such file or directory",
+		"a.yaml,b.yaml":         "read manifest: open a.yaml,b.yaml: no such file or directory: give one file, not a list or a pattern",
 		".":                     `read manifest: "." is a directory: give one file, such as "simulation.yaml"`,
 		"https://user:hunter2@example.com/a.yaml": "read manifest: URLs are not supported: download the manifest and pass the file, or - for standard input",
 		"manifest_test.go":                        "manifest manifest_test.go: not valid YAML: ",

@@ -9,32 +9,34 @@ import (
 	"strings"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/document"
 	"github.com/parking-operator/parking-operator/internal/field"
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 // normalize checks the names and types of the fields in a manifest. Then it treats the spec as the API server
 // does: it removes fields whose value is null, and rejects empty strings and numbers with a fraction or an
 // exponent.
-func normalize(text []byte) ([]byte, error) {
+func normalize(text []byte, format *document.Format) ([]byte, error) {
 	if err := format.Check("", text, reflect.TypeFor[v1alpha1.ParkingSimulation]()).Err(); err != nil {
 		return nil, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber() // keeps large numbers exact
-	var document map[string]any
-	if err := decoder.Decode(&document); err != nil {
+	var object map[string]any
+	if err := decoder.Decode(&object); err != nil {
 		return nil, err
 	}
-	spec, isObject := document["spec"].(map[string]any)
+	spec, isObject := object["spec"].(map[string]any)
 	if !isObject {
 		return text, nil
 	}
-	var c checks
+	c := checks{plan.Checks{Source: format.Source}}
 	c.normalize("spec", spec)
 	if err := c.Errors.Err(); err != nil {
 		return nil, err
 	}
-	return json.Marshal(document)
+	return json.Marshal(object)
 }
 
 func (c *checks) normalize(path field.Path, object map[string]any) {

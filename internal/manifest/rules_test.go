@@ -4,8 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -20,6 +22,7 @@ func TestCRDRules_ContainTheSamePatternsAsTheGoConstants(t *testing.T) {
 		"v1alpha1.DurationPattern":      v1alpha1.DurationPattern,
 		"v1alpha1.QuantityPattern":      v1alpha1.QuantityPattern,
 		"v1alpha1.WholeQuantityPattern": v1alpha1.WholeQuantityPattern,
+		"v1alpha1.HugePagesPattern":     v1alpha1.HugePagesPattern,
 		"v1alpha1.ImagePattern":         v1alpha1.ImagePattern,
 		"v1alpha1.FaultPodsPattern":     v1alpha1.FaultPodsPattern,
 		"plan.URLPattern":               plan.URLPattern,
@@ -27,14 +30,7 @@ func TestCRDRules_ContainTheSamePatternsAsTheGoConstants(t *testing.T) {
 		"a simulation's name":           `^[a-z]([-a-z0-9]*[a-z0-9])?$`,
 		"a duration above 0s":           `[1-9]`,
 	}
-	text, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "simulation.parking.dev_parkingsimulations.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var definition any
-	if err := yaml.Unmarshal(text, &definition); err != nil {
-		t.Fatal(err)
-	}
+	definition := customResourceDefinition(t)
 	unused := map[string]string{}
 	for name, pattern := range patterns {
 		unused[pattern] = name
@@ -55,6 +51,32 @@ func TestCRDRules_ContainTheSamePatternsAsTheGoConstants(t *testing.T) {
 	for pattern, name := range unused {
 		t.Errorf("no rule has the pattern of %s, %s", name, pattern)
 	}
+}
+
+func TestCRDRules_NamesOfFaults_HaveTheSameBoundEverywhere(t *testing.T) {
+	t.Parallel()
+	versions, _, _ := unstructured.NestedSlice(customResourceDefinition(t), "spec", "versions")
+	version := versions[0].(map[string]any)
+	for _, fault := range [][]string{
+		{"spec", "properties", "faults"}, {"status", "properties", "faults", "properties", "latest"},
+	} {
+		path := slices.Concat([]string{"schema", "openAPIV3Schema", "properties"}, fault, []string{"items", "properties", "name", "maxLength"})
+		if bound, _, err := unstructured.NestedNumberAsFloat64(version, path...); bound != plan.MaxFaultName || err != nil {
+			t.Errorf("%v is %v (%v), want %d", path, bound, err, plan.MaxFaultName)
+		}
+	}
+}
+
+func customResourceDefinition(t *testing.T) (definition map[string]any) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "simulation.parking.dev_parkingsimulations.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &definition); err != nil {
+		t.Fatal(err)
+	}
+	return definition
 }
 
 func rulesIn(value any) (rules []string) {

@@ -2,27 +2,29 @@ package manifest_test
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 )
 
 func TestSamples_HaveNoWarnings(t *testing.T) {
 	t.Parallel()
-	samples := []string{"minimal", "rush-hour", "run-to-completion", "external-broker", "rabbitmq-cluster", "demo", "rehearsal", "node-loss", "soak"}
-	folder := filepath.Join("..", "..", "config", "samples")
-	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	samples := []string{"minimal", "rush-hour", "run-to-completion", "external-broker", "rabbitmq-cluster", "demo", "rehearsal", "node-loss", "soak", "postgresql"}
+	directory := filepath.Join("..", "..", "config", "samples")
+	files, err := filepath.Glob(filepath.Join(directory, "*.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := len(samples) + len([]string{"kustomization"}); len(files) != want {
-		t.Errorf("%d files are in %s, want %d: %v", len(files), folder, want, files)
+		t.Errorf("%d files are in %s, want %d: %v", len(files), directory, want, files)
 	}
 	for _, name := range samples {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sim, err := manifest.ReadFile(filepath.Join(folder, name+".yaml"))
+			sim, err := manifest.ReadFile(filepath.Join(directory, name+".yaml"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,6 +39,32 @@ func TestSamples_HaveNoWarnings(t *testing.T) {
 				t.Errorf("warnings: %q", resolved.Warnings)
 			}
 		})
+	}
+}
+
+// The rehearsal is usable as it is: it has phases and limits, and leaves time to measure recovery.
+func TestRehearsalSample_HasPhasesObjectivesAndTimeToRecover(t *testing.T) {
+	t.Parallel()
+	sim, err := manifest.ReadFile(filepath.Join("..", "..", "config", "samples", "rehearsal.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &sim.Spec.Objectives
+	if o.MaxRecovery == nil || o.WithoutFaults.EndToEndP99 == nil || o.UnderFaults.EndToEndP99 == nil || !o.AbortOnFailure {
+		t.Errorf("the objectives are %+v, want maxRecovery, both phases and abortOnFailure", o)
+	}
+	p := planOf(t, sim)
+	if p.Duration.D() != 10*time.Minute || p.Entry.Length() != p.Duration.D() || p.Exit.Length() != p.Duration.D() {
+		t.Errorf("the duration is %s, the stages take %s and %s, want 10m for each", p.Duration, p.Entry.Length(), p.Exit.Length())
+	}
+	const recovery = 15 * time.Second
+	occurrences := slices.Collect(fault.Occurrences(p))
+	previous := time.Minute // until then, the rates rise
+	for _, o := range occurrences {
+		if o.At < previous+recovery {
+			t.Errorf("the fault %s occurs at %s, less than %s after %s", o.Fault, o.At, recovery, previous)
+		}
+		previous = o.At + o.For
 	}
 }
 

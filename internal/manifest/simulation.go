@@ -1,8 +1,6 @@
 package manifest
 
 import (
-	"strings"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -26,27 +24,45 @@ type Resolved struct {
 // If the simulation is invalid, Resolve returns the errors and nil.
 //
 // Call Resolve once per version of a simulation, and pass its result to all functions that need it.
-func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) {
+func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) { return resolve(sim, nil) }
+
+// resolve is like Resolve. The parameter source returns the values that the errors show; see plan.Checks.
+func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) (*Resolved, field.ErrorList) {
 	sim = sim.DeepCopy()
 	sim.Default()
-	if errs := validate(sim); len(errs) > 0 {
+	if errs := validate(sim, source); len(errs) > 0 {
 		return nil, errs
 	}
 	p := planOf(sim)
 	return &Resolved{Simulation: sim, Plan: p, Warnings: warnings(sim, p)}, nil
 }
 
-func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
-	spec := &sim.Spec
+// Identity returns those fields of a simulation's plan that identify its queues and keys. Unlike Resolve, it also
+// works if the spec is invalid, so that the queues and keys can be removed. Defaults must be set.
+func Identity(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	p := &plan.Plan{
-		Simulation:   ID(sim),
-		Owner:        string(sim.UID),
+		Simulation: ID(sim), Owner: string(sim.UID), Partitions: int(*sim.Spec.RabbitMQ.Partitions), QueueType: plan.QueueTypeQuorum,
+	}
+	if sim.Spec.RabbitMQ.QueueType == v1alpha1.QueueTypeClassic {
+		p.QueueType = plan.QueueTypeClassic
+	}
+	if p.Partitions < 1 || p.Partitions > plan.MaxPartitions || sim.Spec.Undecodable != nil {
+		p.Partitions = plan.MaxPartitions // unknown: cover all queues and keys that there can be
+	}
+	return p
+}
+
+func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
+	spec, identity := &sim.Spec, Identity(sim)
+	p := &plan.Plan{
+		Simulation:   identity.Simulation,
+		Owner:        identity.Owner,
 		Seed:         uint64(*spec.Seed),
 		Duration:     durationOf(spec.Duration),
 		DrainTimeout: durationOf(spec.DrainTimeout),
 		Suspended:    spec.Suspend,
-		Partitions:   int(*spec.RabbitMQ.Partitions),
-		QueueType:    plan.QueueType(strings.ToLower(string(spec.RabbitMQ.QueueType))),
+		Partitions:   identity.Partitions,
+		QueueType:    identity.QueueType,
 		Entry:        plan.Entry{Schedule: scheduleOf(*spec.Entry.Rate, &spec.Entry.GeneratorSpec)},
 		Exit: plan.Exit{
 			Schedule:     scheduleOf(*spec.Exit.Rate, &spec.Exit.GeneratorSpec),
@@ -55,7 +71,7 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 		},
 		MaxStay:   durationOf(spec.Plates.MaxStay),
 		Processor: plan.Processor{Concurrency: int(*spec.Processor.Concurrency)},
-		Faults:    faultsOf(spec),
+		Faults:    FaultsOf(spec),
 		Objectives: plan.Objectives{
 			PhaseObjectives: phaseObjectivesOf(&spec.Objectives.PhaseObjectivesSpec),
 			WithoutFaults:   phaseObjectivesOf(&spec.Objectives.WithoutFaults),

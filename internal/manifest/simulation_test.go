@@ -148,12 +148,25 @@ func TestResolve_RejectsInvalidSimulation(t *testing.T) {
 	}
 }
 
-func TestResolve_Warns(t *testing.T) {
+func TestResolve_ProbableMistakes_ReturnsWarnings(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		spec string
 		want []string
 	}{
+		"objectives without a duration":    {"objectives: {endToEndP99: 1s}", []string{"objectives are set, but duration is not: in a cluster, the simulation does not end and has no verdict; set duration, such as 30m"}},
+		"an abort without a duration":      {"objectives: {abortOnFailure: true}", []string{"objectives are set, but duration is not: in a cluster, the simulation does not end and has no verdict; set duration, such as 30m"}},
+		"objectives for missing faults":    {"duration: 10m, objectives: {underFaults: {maxLag: 1s}, maxRecovery: 1s}", []string{"objectives.underFaults is set, but there are no faults: the verdict will be FAIL; add faults, or remove objectives.underFaults", "objectives.maxRecovery is set, but there are no faults: the verdict will be FAIL; add faults, or remove objectives.maxRecovery"}},
+		"a summary API on localhost":       {"summaryAPI: {url: 'http://localhost:8080/v1'}", []string{"the host of summaryAPI.url is localhost: in a cluster, this is the pod itself; use the name of a Service or of another host"}},
+		"a summary API on a loopback IP":   {"summaryAPI: {url: 'http://[::1]:8080/v1'}", []string{"the host of summaryAPI.url is ::1: in a cluster, this is the pod itself; use the name of a Service or of another host"}},
+		"a class of no volume":             {"redis: {managed: {storage: {size: 0, storageClassName: ssd}}}", []string{"redis.managed.storage.storageClassName has no effect, because redis.managed.storage.size is 0: the data are in the pod; give the size, such as 2Gi"}},
+		"an image by its ID":               {"redis: {managed: {image: " + strings.Repeat("0a", 32) + "}}", []string{"redis.managed.image looks like an image ID (64 hexadecimal digits): nodes pull images by name, such as redis:8"}},
+		"an image with a long name":        {"redis: {managed: {image: " + strings.Repeat("a", 256) + "}}", []string{"redis.managed.image has a name of 256 characters: most registries allow at most 255"}},
+		"an image with a capital":          {"redis: {managed: {image: 'MyOrg/redis:7'}}", []string{"redis.managed.image has upper-case letters before the first slash, so MyOrg is the host of a registry: write myorg/redis:7 for a repository"}},
+		"an image with a large port":       {"rabbitmq: {managed: {image: 'host:99999/rabbitmq'}}", []string{"rabbitmq.managed.image names port 99999 of a registry: ports are numbers up to 65535"}},
+		"an image of a registry":           {"rabbitmq: {managed: {image: 'Registry.example.com:5000/a/rabbitmq:4'}}, redis: {managed: {image: 'localhost/redis'}}", nil},
+		"labels of no monitoring object":   {"monitoring: {labels: {a: b}, serviceMonitors: Disabled, rules: Disabled, dashboards: Disabled}", []string{"monitoring.labels have no effect, because serviceMonitors, rules and dashboards are Disabled; remove the labels, or set one of these to Auto"}},
+		"a limit of 0":                     {"entry: {resources: {limits: {memory: 0}}}", []string{"entry.resources.limits.memory is 0: the container has no limit; remove it, or give it 32Mi or more, such as 512Mi"}},
 		"empty spec":                       {"", nil},
 		"as many matched exits as entries": {"entry: {rate: 20}, exit: {rate: 100, matchPercent: 20}", nil},
 		"more matched exits than entries":  {"entry: {rate: 19}, exit: {rate: 100, matchPercent: 20}", []string{"20 % of 100 exits a second leave with a plate that entered, but only 19 a second enter: the shortfall will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
@@ -170,8 +183,8 @@ func TestResolve_Warns(t *testing.T) {
 		"exit stages beyond the end":       {"duration: 1m, exit: {stages: [{duration: 61s, rate: 100}]}", []string{"exit.stages take 1m1s, but the simulation ends after 1m: the rest will not take place"}},
 		"durations as they are written":    {"duration: 61m, exit: {minStay: 90m, stages: [{duration: 121m, rate: 100}]}, plates: {maxStay: 2h}", []string{"exits begin 1h30m0.5s after the entries (exit.minStay is 90m), but the simulation ends after 61m: no exit will be published", "exit.stages take 2h1m, but the simulation ends after 61m: the rest will not take place"}},
 		"stages of whole hours":            {"duration: 1h, exit: {stages: [{duration: 120m, rate: 100}]}", []string{"exit.stages take 2h, but the simulation ends after 1h: the rest will not take place"}},
-		"end to end below processing":      {"objectives: {endToEndP99: 1ms, processingP99: 5ms}", []string{"objectives.endToEndP99, 1ms, is below objectives.processingP99, 5ms: end to end includes processing, so that endToEndP99 alone decides"}},
-		"equal objectives":                 {"objectives: {endToEndP99: 5ms, processingP99: 5ms}", nil},
+		"end to end below processing":      {"duration: 10m, objectives: {endToEndP99: 1ms, processingP99: 5ms}", []string{"objectives.endToEndP99, 1ms, is below objectives.processingP99, 5ms: end to end includes processing, so that endToEndP99 alone decides"}},
+		"equal objectives":                 {"duration: 10m, objectives: {endToEndP99: 5ms, processingP99: 5ms}", nil},
 		"no entry generators":              {"entry: {replicas: 0}", []string{"entry.replicas is 0: no entries will be published", "exit.matchPercent is 20, but entry.replicas is 0: each matched exit will be counted as starved; set exit.matchPercent to 0, or entry.replicas to 1"}},
 		"no entries and no matched exits":  {"entry: {replicas: 0}, exit: {matchPercent: 0}", []string{"entry.replicas is 0: no entries will be published"}},
 		"no exit generators":               {"exit: {replicas: 0}", []string{"exit.replicas is 0: no exits will be published"}},
@@ -184,6 +197,18 @@ func TestResolve_Warns(t *testing.T) {
 		"small limits":                     {"processor: {resources: {limits: {memory: 32Mi}, requests: {memory: 1}}}", nil},
 		"a fault without pods":             {"entry: {replicas: 0, rate: 0}, exit: {matchPercent: 0}, faults: [{name: a, target: EntryGenerator, action: Kill, at: 1m}]", []string{`the fault "a" will not be injected, and the verdict will be FAIL: EntryGenerator has no pods`}},
 		"a fault of more pods than exist":  {"rabbitmq: {managed: {replicas: 3}}, faults: [{name: a, target: RabbitMQ, action: Kill, at: 1m, pods: 4}]", []string{`the fault "a" is for 4 pods, but RabbitMQ has 3: it hits all of them`}},
+		"a fault of some summary APIs":     {"summaryAPI: {managed: {replicas: 2, database: {secretRef: {name: a}}}}, faults: [{name: a, target: SummaryAPI, action: Kill, at: 1m, pods: 2}]", nil},
+		"evictions of several pods":        {"processor: {replicas: 3}, faults: [{name: a, target: Processor, action: Evict, at: 1m, pods: 34%}]", []string{`the fault "a" evicts 2 pods of Processor, but the disruption budget allows one at a time: each further pod waits up to a minute, and if it is not evicted by then, the verdict will be FAIL; use Restart to stop them together`}},
+		"an eviction of one pod":           {"processor: {replicas: 3}, faults: [{name: a, target: Processor, action: Evict, at: 1m, pods: 33%}]", nil},
+		"evictions without a budget":       {"entry: {replicas: 2}, faults: [{name: a, target: EntryGenerator, action: Evict, at: 1m, pods: 2}]", nil},
+		"a pause beyond a liveness probe":  {"faults: [{name: a, target: SummaryAPI, action: Pause, at: 1m, for: 41s}]", []string{`the fault "a" pauses SummaryAPI for 41s, but unless the template sets a more tolerant livenessProbe, the container is restarted after 40 to 60 s, the fault is Aborted, and the verdict will be FAIL; set "for" to 40s or less`}},
+		"a pause within a liveness probe":  {"faults: [{name: a, target: Processor, action: Pause, at: 1m, for: 40s}]", nil},
+		"a fault just before the end":      {"duration: 30s, faults: [{name: a, target: Redis, action: Pause, at: 20s, for: 5100ms}]", []string{`the fault "a" may end as late as 25.1s, but the simulation ends after 30s: the outcome will be NotRecovered, because only 5s of normal operation prove recovery; set duration to 35.1s, or let the fault end earlier`}},
+		"a fault 5 s before the end":       {"duration: 30s, faults: [{name: a, target: Redis, action: Pause, at: 18s, jitter: 2s, for: 5s}]", nil},
+		"the last of many faults":          {"duration: 2m, faults: [{name: a, target: Redis, action: Kill, at: 10s, every: 54s}]", []string{`the fault "a" may end as late as 1m58s, but the simulation ends after 2m: the outcome will be NotRecovered, because only 5s of normal operation prove recovery; set duration to 2m8s, or let the fault end earlier`}},
+		"faults in quick succession":       {"duration: 2m, faults: [{name: a, target: Redis, action: Kill, at: 10s, every: 4s}]", []string{`the fault "a" may end as late as 1m58s, but the simulation ends after 2m: the outcome will be NotRecovered, because only 5s of normal operation prove recovery; raise every to more than 10s`}},
+		"a pause without a liveness probe": {"faults: [{name: a, target: RabbitMQ, action: Pause, at: 1m, for: 10m}, {name: b, target: Redis, action: Pause, at: 1m, for: 10m}]", nil},
+		"an isolation has no such limit":   {"faults: [{name: a, target: Processor, action: Isolate, at: 1m, for: 10m}]", nil},
 		"a fault of all pods":              {"faults: [{name: a, target: Processor, action: Kill, at: 1m, pods: 100%}]", nil},
 		"no processors":                    {"processor: {replicas: 0}", []string{"processor.replicas is 0: events will stay in their queues"}},
 	}

@@ -18,27 +18,46 @@ import (
 // such pods, only these containers need no image.
 type pod struct{ containers, initContainers []string }
 
-// The kinds of pods for which the spec can have a template.
+// The kinds of pods for which the spec can have a template. A pod has the container "agent" if a fault hits its
+// component.
 var (
-	parkingPod  = pod{containers: []string{"parking"}}
-	rabbitMQPod = pod{containers: []string{"rabbitmq"}, initContainers: []string{"cookie"}}
-	redisPod    = pod{containers: []string{"redis", "exporter"}}
+	parkingPod  = pod{containers: []string{"parking", "agent"}}
+	rabbitMQPod = pod{containers: []string{"rabbitmq", "agent"}, initContainers: []string{"cookie"}}
+	redisPod    = pod{containers: []string{"redis", "exporter", "agent"}}
 )
 
 // podPatch contains those fields of the pod spec in a template whose values are checked. Of all other fields,
 // only the types are checked.
 type podPatch struct {
-	RestartPolicy  string           `json:"restartPolicy"`
-	Containers     []containerPatch `json:"containers"`
-	InitContainers []containerPatch `json:"initContainers"`
+	RestartPolicy  string              `json:"restartPolicy"`
+	DNSPolicy      string              `json:"dnsPolicy"`
+	GracePeriod    int64               `json:"terminationGracePeriodSeconds"`
+	NodeSelector   map[string]string   `json:"nodeSelector"`
+	Tolerations    []corev1.Toleration `json:"tolerations"`
+	Containers     []containerPatch    `json:"containers"`
+	InitContainers []containerPatch    `json:"initContainers"`
 }
 
 type containerPatch struct {
 	Name          string         `json:"name"`
 	Image         string         `json:"image"`
+	PullPolicy    string         `json:"imagePullPolicy"`
 	RestartPolicy string         `json:"restartPolicy"`
+	Ports         []portPatch    `json:"ports"`
+	Env           []envPatch     `json:"env"`
 	Resources     resourcesPatch `json:"resources"`
 	Directive     string         `json:"$patch"`
+}
+
+type portPatch struct {
+	Port      int64  `json:"containerPort"`
+	Protocol  string `json:"protocol"`
+	Directive string `json:"$patch"`
+}
+
+type envPatch struct {
+	Name      string `json:"name"`
+	Directive string `json:"$patch"`
 }
 
 // resourcesPatch contains quantities by the name of the resource. A nil quantity means that the patch removes
@@ -79,14 +98,37 @@ func (c *checks) podSpec(path field.Path, patch []byte, of pod) {
 		return
 	}
 	c.alwaysRestarts(path, p.RestartPolicy, "a pod")
+	optional(c, path.Child("dnsPolicy"), p.DNSPolicy, corev1.DNSClusterFirst, corev1.DNSClusterFirstWithHostNet, corev1.DNSDefault, corev1.DNSNone)
+	if p.GracePeriod < 0 {
+		c.Invalid(path.Child("terminationGracePeriodSeconds"), p.GracePeriod, "must not be negative")
+	}
+	c.nodeSelector(path.Child("nodeSelector"), p.NodeSelector)
+	for i, toleration := range p.Tolerations {
+		at := path.Child("tolerations").Index(i)
+		optional(c, at.Child("operator"), string(toleration.Operator), corev1.TolerationOpEqual, corev1.TolerationOpExists)
+		optional(c, at.Child("effect"), string(toleration.Effect), corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
+	}
 	names := map[string]field.Path{}
 	c.containers(path.Child("containers"), p.Containers, of.containers, names)
 	c.containers(path.Child("initContainers"), p.InitContainers, of.initContainers, names)
 }
 
-// containers checks the containers in a template. own contains the names of the containers that the operator
-// creates. Container names must be unique in a pod. names contains the names that are already used, each with
-// the path of its container. containers adds the names that it finds.
+// checkQuantity checks the JSON text of a resource.Quantity without decoding it. Decoding a short text such as
+// "1e-2147483640" takes minutes and gigabytes of memory. The pattern of v1alpha1.Quantity limits the number of digits
+// and the exponent.
+func checkQuantity(value json.RawMessage) error {
+	var text string
+	if json.Unmarshal(value, &text) != nil {
+		text = string(value)
+	}
+	_, err := v1alpha1.Quantity(text).Parse()
+	return err
+}
+
+// containers checks the containers in a template. The parameter named own contains the names of the containers that the
+// operator creates. The map in the parameter names contains, for each container name that is already used in the pod,
+// the path of the container. It is needed because these names must be unique. The function adds the names that it
+// finds.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)
@@ -106,13 +148,59 @@ func (c *checks) containers(path field.Path, containers []containerPatch, own []
 		if container.Image == "" && !slices.Contains(own, container.Name) {
 			c.required(at.Child("image"), missingImage(container.Name, own))
 		}
+		optional(c, at.Child("imagePullPolicy"), container.PullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
+		c.ports(at.Child("ports"), container.Ports)
+		c.env(at.Child("env"), container.Env)
 		c.alwaysRestarts(at, container.RestartPolicy, "a container")
 		c.resources(at.Child("resources"), container.Resources.requirements())
 	}
 }
 
-// missingImage returns the advice for a container without an image. own contains the names of the containers
-// that need no image.
+func (c *checks) ports(path field.Path, ports []portPatch) {
+	for i, port := range ports {
+		if port.Directive != "" {
+			continue
+		}
+		at := path.Index(i)
+		if len(validation.IsValidPortNum(int(port.Port))) > 0 {
+			c.Invalid(at.Child("containerPort"), port.Port, "must be from 1 to 65535")
+		}
+		optional(c, at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP)
+	}
+}
+
+// env checks the names of environment variables. The errors do not quote them: a name such as "KEY=value" may hold a
+// password.
+func (c *checks) env(path field.Path, env []envPatch) {
+	for i, variable := range env {
+		if variable.Directive == "" && len(validation.IsRelaxedEnvVarName(variable.Name)) > 0 {
+			c.Add(field.InvalidSecret(path.Index(i).Child("name"), variable.Name, `must be the name of a variable, such as "LOG_LEVEL", without "="`))
+		}
+	}
+}
+
+func (c *checks) nodeSelector(path field.Path, labels map[string]string) {
+	for _, key := range sortedKeys(labels) {
+		if !strings.HasPrefix(key, "$") { // a directive
+			c.label(path, key, labels[key])
+		}
+	}
+}
+
+// optional checks that a value is one of the allowed values, or empty.
+func optional[V ~string](c *checks, path field.Path, value string, allowed ...V) {
+	if value == "" {
+		return
+	}
+	texts := make([]string, len(allowed))
+	for i, v := range allowed {
+		texts[i] = string(v)
+	}
+	c.OneOf(path, value, texts...)
+}
+
+// missingImage returns the advice for a container without an image. The parameter named own contains the names of the
+// containers that need no image.
 func missingImage(name string, own []string) string {
 	text := fmt.Sprintf("%q is a new container: give it an image", name)
 	if len(own) > 0 {

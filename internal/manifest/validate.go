@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"reflect"
 	"regexp"
@@ -22,8 +23,8 @@ import (
 // validate checks a simulation in which defaults are set. It applies the rules of the API server, except those
 // that compare two versions of an object. It also checks the fields of pod templates, which the API server does
 // not.
-func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
-	var c checks
+func validate(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) field.ErrorList {
+	c := checks{plan.Checks{Source: source}}
 	c.metadata("metadata", &sim.ObjectMeta)
 	if undecodable := sim.Spec.Undecodable; undecodable != nil {
 		c.types("spec", undecodable)
@@ -33,8 +34,8 @@ func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
 	return c.Errors
 }
 
-// checks collects the errors of a simulation. It adds checks of Kubernetes objects to plan.Checks, which checks
-// the values that plans and manifests have in common.
+// checks collects the errors of a simulation. It extends plan.Checks, which validates the values that plans and
+// manifests have in common, with methods that validate Kubernetes objects.
 type checks struct{ plan.Checks }
 
 // types adds an error for each value in the spec that has the wrong type. An object in the cluster can have
@@ -127,7 +128,7 @@ func (c *checks) generator(path field.Path, g *v1alpha1.GeneratorSpec) {
 			c.stage(stages.Index(i), &g.Stages[i])
 		}
 	}
-	c.resources(path.Child("resources"), g.Resources)
+	c.completeResources(path.Child("resources"), g.Resources)
 	c.template(path.Child("template"), g.Template, parkingPod)
 }
 
@@ -147,7 +148,7 @@ func (c *checks) stage(path field.Path, s *v1alpha1.Stage) {
 func (c *checks) processor(path field.Path, p *v1alpha1.ProcessorSpec) {
 	c.Number(path.Child("replicas"), int64(*p.Replicas), 0, 1000, "pods")
 	c.Number(path.Child("concurrency"), int64(*p.Concurrency), 1, plan.MaxConcurrency, "messages")
-	c.resources(path.Child("resources"), p.Resources)
+	c.completeResources(path.Child("resources"), p.Resources)
 	c.template(path.Child("template"), p.Template, parkingPod)
 }
 
@@ -162,7 +163,7 @@ func (c *checks) rabbitMQ(path field.Path, r *v1alpha1.RabbitMQSpec) {
 			c.Invalid(managed.Child("replicas"), n, "must be 1, 3 or 5, as quorum queues need a majority")
 		}
 		c.storage(managed.Child("storage"), &m.Storage)
-		c.resources(managed.Child("resources"), m.Resources)
+		c.completeResources(managed.Child("resources"), m.Resources)
 		c.template(managed.Child("template"), m.Template, rabbitMQPod)
 	}
 	if ref := r.ClusterRef; ref != nil {
@@ -181,7 +182,7 @@ func (c *checks) redis(path field.Path, r *v1alpha1.RedisSpec) {
 		managed := path.Child("managed")
 		c.image(managed.Child("image"), m.Image)
 		c.storage(managed.Child("storage"), &m.Storage)
-		c.resources(managed.Child("resources"), m.Resources)
+		c.completeResources(managed.Child("resources"), m.Resources)
 		c.template(managed.Child("template"), m.Template, redisPod)
 	}
 	c.secretRef(path.Child("secretRef"), r.SecretRef)
@@ -189,11 +190,8 @@ func (c *checks) redis(path field.Path, r *v1alpha1.RedisSpec) {
 
 func (c *checks) summaryAPISpec(path field.Path, s *v1alpha1.SummaryAPISpec) {
 	c.atMostOne(path, map[string]bool{"managed": s.Managed != nil, "url": s.URL != ""})
-	if m := s.Managed; m != nil {
-		managed := path.Child("managed")
-		c.storage(managed.Child("storage"), &m.Storage)
-		c.resources(managed.Child("resources"), m.Resources)
-		c.template(managed.Child("template"), m.Template, parkingPod)
+	if s.Managed != nil {
+		c.managedSummaryAPI(path.Child("managed"), s.Managed)
 	}
 	if s.URL != "" {
 		if len(s.URL) > 2048 {
@@ -204,6 +202,22 @@ func (c *checks) summaryAPISpec(path field.Path, s *v1alpha1.SummaryAPISpec) {
 		c.Add(field.Forbidden(path.Child("secretRef"), "is for an external API: set url, or remove secretRef"))
 	}
 	c.secretRef(path.Child("secretRef"), s.SecretRef)
+}
+
+func (c *checks) managedSummaryAPI(path field.Path, m *v1alpha1.ManagedSummaryAPI) {
+	c.Number(path.Child("replicas"), int64(*m.Replicas), 1, 16, "pods")
+	if *m.Replicas > 1 && m.Database == nil {
+		c.Invalid(path.Child("replicas"), *m.Replicas, "several replicas need a database that they share: set database.secretRef, or set replicas to 1")
+	}
+	if m.Database != nil {
+		c.secretRef(path.Child("database", "secretRef"), &m.Database.SecretRef)
+		if !m.Storage.IsDefault() {
+			c.Add(field.Forbidden(path.Child("storage"), "there is no volume with database, because the summaries are stored in PostgreSQL: remove storage, or remove database"))
+		}
+	}
+	c.storage(path.Child("storage"), &m.Storage)
+	c.completeResources(path.Child("resources"), m.Resources)
+	c.template(path.Child("template"), m.Template, parkingPod)
 }
 
 func (c *checks) monitoring(path field.Path, m *v1alpha1.MonitoringSpec) {
@@ -244,6 +258,10 @@ func (c *checks) length(path field.Path, d *v1alpha1.Duration, zeroAllowed bool,
 		return plan.Length{}, false
 	}
 	value, err := d.Parse()
+	if shorter := d.Shorter(); err != nil && shorter != "" {
+		c.Invalid(path, string(*d), "must be written as %q", shorter)
+		return plan.Length{}, false
+	}
 	if err != nil {
 		value = -1 // is out of bounds, so that Duration reports the text
 	}
@@ -256,8 +274,8 @@ func (c *checks) required(path field.Path, remedy string) {
 	c.Add(field.Required(path, remedy))
 }
 
-// atMostOne checks that at most one of several fields is set. The map set says for each field whether it is
-// set.
+// atMostOne checks that at most one of several fields is set. The map named set says for each field whether it
+// is set.
 func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 	var names []string
 	for _, name := range sortedKeys(set) {
@@ -308,7 +326,8 @@ func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
 	}
 }
 
-// resources checks compute resources in the same way as the API server does when a pod is created.
+// resources validates the requests and limits of a container in the same way as the API server does when a pod
+// is created.
 func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
@@ -318,9 +337,30 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	for _, name := range sortedKeys(requests) {
 		request := requests[name]
 		limit, limited := limits[name]
-		if limited && request.Cmp(limit) > 0 {
-			c.Invalid(path.Child("requests").Key(name), string(r.Requests[name]), "must not exceed the limit of %s", r.Limits[name])
+		at := path.Child("requests").Key(name)
+		switch {
+		case limited && isReserved(name) && request.Cmp(limit) != 0:
+			c.Invalid(at, string(r.Requests[name]), "must equal the limit of %s, because %s cannot be shared: remove the request", r.Limits[name], name)
+		case limited && request.Cmp(limit) > 0:
+			c.Invalid(at, string(r.Requests[name]), "must not exceed the limit of %s", r.Limits[name])
 		}
+	}
+}
+
+// completeResources is like resources, for requirements that are not merged with others.
+func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirements) {
+	if r == nil {
+		return
+	}
+	c.resources(path, r)
+	for _, name := range sortedKeys(r.Requests) {
+		if _, limited := r.Limits[name]; isReserved(name) && !limited {
+			c.required(path.Child("limits").Key(name), "the limit must equal the request, because "+name+" cannot be shared: set the limit instead of the request")
+		}
+	}
+	names := slices.Concat(sortedKeys(r.Limits), sortedKeys(r.Requests))
+	if slices.ContainsFunc(names, isHugePages) && !slices.Contains(names, string(corev1.ResourceCPU)) && !slices.Contains(names, string(corev1.ResourceMemory)) {
+		c.Add(field.Forbidden(path, `huge pages require cpu or memory: add a limit for memory, such as "512Mi"`))
 	}
 }
 
@@ -330,7 +370,7 @@ func (c *checks) quantities(path field.Path, list v1alpha1.ResourceList) map[str
 	valid := make(map[string]resource.Quantity, len(list))
 	for _, name := range sortedKeys(list) {
 		if !isResourceName(name) {
-			c.Add(field.Forbidden(path.Key(name), `unknown resource: must be "cpu", "memory", "ephemeral-storage", "hugepages-<size>" or an extended resource such as "example.com/gpu"`))
+			c.Add(field.Forbidden(path.Key(name), `unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`))
 		}
 		parse, expected := v1alpha1.Quantity.ParseWhole, `must be a whole quantity such as "512Mi" or "2Gi"`
 		if name == string(corev1.ResourceCPU) {
@@ -340,6 +380,12 @@ func (c *checks) quantities(path field.Path, list v1alpha1.ResourceList) map[str
 		if err != nil {
 			c.Invalid(path.Key(name), string(list[name]), "%s", expected)
 			continue
+		}
+		if size, found := strings.CutPrefix(name, corev1.ResourceHugePagesPrefix); found && isHugePages(name) {
+			page := resource.MustParse(size)
+			if quantity.Value()%page.Value() != 0 {
+				c.Invalid(path.Key(name), string(list[name]), "must be a multiple of the page size, %s", size)
+			}
 		}
 		valid[name] = quantity
 	}
@@ -351,9 +397,26 @@ func isResourceName(name string) bool {
 	case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
 		return true
 	}
-	return strings.HasPrefix(name, corev1.ResourceHugePagesPrefix) ||
-		strings.Contains(name, "/") && len(validation.IsQualifiedName(name)) == 0
+	return isHugePages(name) || isExtendedResource(name) ||
+		strings.Contains(name, kubernetesPrefix) && len(validation.IsQualifiedName(name)) == 0
 }
+
+var hugePages = regexp.MustCompile(v1alpha1.HugePagesPattern) //nolint:gocritic // the CRD contains a copy of the pattern, in which \d would have to be escaped
+
+func isHugePages(name string) bool { return hugePages.MatchString(name) }
+
+const (
+	kubernetesPrefix = "kubernetes.io/"
+	quotaPrefix      = "requests." // begins the names of extended resources in quotas
+)
+
+func isExtendedResource(name string) bool {
+	return strings.Contains(name, "/") && !strings.Contains(name, kubernetesPrefix) && !strings.HasPrefix(name, quotaPrefix) &&
+		len(validation.IsQualifiedName(quotaPrefix+name)) == 0
+}
+
+// isReserved reports whether a resource is reserved for one container, so that its request must equal its limit.
+func isReserved(name string) bool { return isHugePages(name) || isExtendedResource(name) }
 
 func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, limit int) {
 	c.entries(path, len(labels), limit)
@@ -369,11 +432,12 @@ func (c *checks) label(path field.Path, key, value string) {
 	}
 }
 
-// qualifiedName checks the key of a label or an annotation. The argument checked is the key of a label, or the
-// key of an annotation in lower case, because the API server ignores the case of annotation keys.
+// qualifiedName checks the key of a label or an annotation. It validates the text in the parameter named
+// checked. For a label, this is the key itself. For an annotation, it is the key in lower case, because the API
+// server ignores the case of annotation keys.
 func (c *checks) qualifiedName(path field.Path, key, checked, kind string) {
 	if len(validation.IsQualifiedName(checked)) > 0 {
-		c.Invalid(path.Key(key), key, `must be %s's key such as "team" or "example.com/team"`, kind)
+		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be %s's key such as "team" or "example.com/team"`, kind)))
 	}
 }
 

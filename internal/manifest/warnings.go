@@ -2,6 +2,12 @@ package manifest
 
 import (
 	"fmt"
+	"math"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -19,8 +25,11 @@ func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) []string {
 	w.durations()
 	w.faults()
 	w.objectives()
+	w.summaryURL()
 	w.replicas()
 	w.sizes()
+	w.images()
+	w.monitoring()
 	return w.list
 }
 
@@ -69,10 +78,21 @@ func (w *warner) durations() {
 	}
 }
 
-// objectives warns if, in the same phase, the objective for the end-to-end latency is stricter than the one for
-// the processing time.
+// objectives warns if objectives are never checked, if an objective requires faults but the plan has none, or if, in
+// the same phase, the objective for the end-to-end latency is stricter than the one for the processing time.
 func (w *warner) objectives() {
 	o := &w.spec.Objectives
+	var noPhase v1alpha1.PhaseObjectivesSpec
+	underFaults := o.UnderFaults != noPhase
+	if w.spec.Duration == nil && (o.PhaseObjectivesSpec != noPhase || o.WithoutFaults != noPhase || underFaults || o.MaxRecovery != nil || o.AbortOnFailure) {
+		w.warn("objectives are set, but duration is not: in a cluster, the simulation does not end and has no verdict; set duration, such as 30m")
+	}
+	if underFaults && len(w.spec.Faults) == 0 {
+		w.warn("objectives.underFaults is set, but there are no faults: the verdict will be FAIL; add faults, or remove objectives.underFaults")
+	}
+	if o.MaxRecovery != nil && len(w.spec.Faults) == 0 {
+		w.warn("objectives.maxRecovery is set, but there are no faults: the verdict will be FAIL; add faults, or remove objectives.maxRecovery")
+	}
 	w.phaseObjectives("objectives", &o.PhaseObjectivesSpec)
 	w.phaseObjectives("objectives.withoutFaults", &o.WithoutFaults)
 	w.phaseObjectives("objectives.underFaults", &o.UnderFaults)
@@ -82,6 +102,17 @@ func (w *warner) phaseObjectives(path string, o *v1alpha1.PhaseObjectivesSpec) {
 	if o.EndToEndP99 != nil && o.ProcessingP99 != nil && o.EndToEndP99.Value() < o.ProcessingP99.Value() {
 		w.warn("%[1]s.endToEndP99, %[2]s, is below %[1]s.processingP99, %[3]s: end to end includes processing, so that "+
 			"endToEndP99 alone decides", path, *o.EndToEndP99, *o.ProcessingP99)
+	}
+}
+
+// summaryURL warns if the URL of an external summary API leads to the pod that uses it.
+func (w *warner) summaryURL() {
+	u, err := url.Parse(w.spec.SummaryAPI.URL)
+	if err != nil {
+		return
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() == "localhost" || err == nil && ip.IsLoopback() {
+		w.warn("the host of summaryAPI.url is %s: in a cluster, this is the pod itself; use the name of a Service or of another host", u.Hostname())
 	}
 }
 
@@ -113,7 +144,8 @@ const (
 	leastRabbitMQMemory = "256Mi"
 )
 
-// sizes warns if the size of a volume or a memory limit is too small. Often, its unit is missing.
+// sizes warns if the size of a volume or a memory limit is suspiciously small. The usual cause is a missing
+// unit.
 func (w *warner) sizes() {
 	s := w.spec
 	w.memory("entry", s.Entry.Resources, leastMemory)
@@ -135,6 +167,9 @@ func (w *warner) sizes() {
 
 func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 	size := s.Size.Value()
+	if size.IsZero() && s.StorageClassName != "" {
+		w.warn("%[1]s.storage.storageClassName has no effect, because %[1]s.storage.size is %[2]s: the data are in the pod; give the size, such as 2Gi", path, *s.Size)
+	}
 	if !size.IsZero() && size.Cmp(resource.MustParse(leastStorage)) < 0 {
 		w.warn("%s.storage.size is %s: the volume will soon be full; give it %s or more, such as 2Gi", path, *s.Size, leastStorage)
 	}
@@ -146,7 +181,48 @@ func (w *warner) memory(path string, r *v1alpha1.ResourceRequirements, least str
 	}
 	text, limited := r.Limits["memory"]
 	limit := text.Value()
-	if limited && limit.Cmp(resource.MustParse(least)) < 0 {
+	if limited && limit.IsZero() {
+		w.warn("%s.resources.limits.memory is %s: the container has no limit; remove it, or give it %s or more, such as 512Mi", path, text, least)
+	} else if limited && limit.Cmp(resource.MustParse(least)) < 0 {
 		w.warn("%s.resources.limits.memory is %s: the container will be killed; give it %s or more, such as 512Mi", path, text, least)
+	}
+}
+
+// images warns of the images of managed servers that no registry can have.
+func (w *warner) images() {
+	if m := w.spec.RabbitMQ.Managed; m != nil {
+		w.image("rabbitmq.managed.image", m.Image)
+	}
+	if m := w.spec.Redis.Managed; m != nil {
+		w.image("redis.managed.image", m.Image)
+	}
+}
+
+var imageID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (w *warner) image(path, image string) {
+	const maxRepository = 255
+	name, _, _ := strings.Cut(image, "@")
+	registry, repository, hasRegistry := strings.Cut(name, "/")
+	host, port, hasPort := strings.Cut(registry, ":")
+	number, err := strconv.Atoi(port)
+	switch {
+	case imageID.MatchString(name):
+		w.warn("%s looks like an image ID (64 hexadecimal digits): nodes pull images by name, such as redis:8", path)
+	case len(name) > maxRepository:
+		w.warn("%s has a name of %d characters: most registries allow at most %d", path, len(name), maxRepository)
+	case hasRegistry && hasPort && (err != nil || number > math.MaxUint16):
+		w.warn("%s names port %s of a registry: ports are numbers up to 65535", path, port)
+	case hasRegistry && !hasPort && host != strings.ToLower(host) && !strings.Contains(host, "."):
+		w.warn("%[1]s has upper-case letters before the first slash, so %[2]s is the host of a registry: write %[3]s/%[4]s for a repository", path, host, strings.ToLower(host), repository)
+	}
+}
+
+// monitoring warns of settings of monitoring objects that are all disabled.
+func (w *warner) monitoring() {
+	m := &w.spec.Monitoring
+	isDisabled := m.ServiceMonitors == v1alpha1.MonitoringDisabled && m.Rules == v1alpha1.MonitoringDisabled && m.Dashboards == v1alpha1.MonitoringDisabled
+	if isDisabled && len(m.Labels) > 0 {
+		w.warn("monitoring.labels have no effect, because serviceMonitors, rules and dashboards are Disabled; remove the labels, or set one of these to Auto")
 	}
 }

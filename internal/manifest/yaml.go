@@ -1,109 +1,195 @@
 package manifest
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
-	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
-	yamlv3 "go.yaml.in/yaml/v3"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	yamlv2 "go.yaml.in/yaml/v2"
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// toJSON converts a YAML file to JSON. The file must contain exactly one document, not counting empty ones. A
-// file that is already JSON is returned unchanged.
-func toJSON(text []byte) ([]byte, error) {
-	if json.Valid(text) { // may be indented with tabs, which the YAML parser rejects
-		return text, nil
+var errSeveralDocuments = errors.New("there is more than one document: leave one ParkingSimulation in the file")
+
+// toJSON returns the one document of a file in two forms: as JSON, and as the file contains it. Empty documents do
+// not count.
+func toJSON(text []byte) (converted []byte, original *source, err error) {
+	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
+		return nil, nil, errors.New("the manifest is encoded as UTF-16: save it as UTF-8")
 	}
-	var found []byte
-	documents := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
-	for {
-		text, err := documents.Read()
-		if errors.Is(err, io.EOF) {
-			break
+	if json.Valid(text) { // may be indented with tabs, which the YAML parser rejects
+		return wholeNumbers(text), newSource(text), nil
+	}
+	documents, err := splitYAML(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, document := range documents {
+		found, err := documentToJSON(document.text)
+		switch {
+		case err != nil:
+			return nil, nil, document.yamlError(err)
+		case found == nil: // nothing but comments
+		case converted != nil:
+			return nil, nil, errSeveralDocuments
+		default:
+			converted, original = found, newSource(document.text)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read the documents in the manifest: %w", err)
-		}
-		converted, err := yaml.YAMLToJSONStrict(text)
-		if err != nil {
-			return nil, yamlError(err, text)
-		}
-		if string(converted) == "null" { // nothing but comments
+	}
+	if converted == nil {
+		return nil, nil, errors.New("the manifest is empty: " + beginning())
+	}
+	return converted, original, nil
+}
+
+// yamlDocument is a part of a YAML file between two lines that begin with "---".
+type yamlDocument struct {
+	text  []byte
+	lines int // in the file before the text
+}
+
+// splitYAML splits a file in the same way as kubectl does.
+func splitYAML(text []byte) ([]yamlDocument, error) {
+	const separator = "---"
+	documents := []yamlDocument{{}}
+	number, start := 0, 0
+	for line := range bytes.Lines(text) {
+		number++
+		current := &documents[len(documents)-1]
+		rest, separates := bytes.CutPrefix(line, []byte(separator))
+		if !separates {
+			current.text = text[start : start+len(current.text)+len(line)]
 			continue
 		}
-		if found != nil {
-			return nil, errors.New("there is more than one document: leave one ParkingSimulation in the file")
+		if rest = bytes.TrimSpace(rest); len(rest) > 0 && rest[0] != '#' { // the error does not quote it, because it may hold a password
+			return nil, fmt.Errorf("not valid YAML: line %d has text after ---: begin the document on the next line, or indent the line if it is part of a multi-line value", number)
 		}
-		found = converted
+		start += len(current.text) + len(line)
+		documents = append(documents, yamlDocument{lines: number})
 	}
-	if found == nil {
-		return nil, errors.New("the manifest is empty: " + beginning())
+	return documents, nil
+}
+
+// documentToJSON converts a YAML document to JSON. It returns nil if the document is empty. It returns an error if a
+// second document follows, after a line "..." or after the closing brace of the first one.
+func documentToJSON(text []byte) ([]byte, error) {
+	converted, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil, err
 	}
-	return found, nil
+	decoder := yamlv2.NewDecoder(bytes.NewReader(text)) // the parser of YAMLToJSONStrict, which ignores what follows
+	var document, following any
+	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch err := decoder.Decode(&following); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		return nil, err
+	case following != nil:
+		return nil, errSeveralDocuments
+	}
+	if string(converted) == "null" {
+		return nil, nil
+	}
+	return converted, nil
+}
+
+// wholeNumbers writes the whole numbers in a JSON text as integers: 200.0 and 2e2 become 200. kubectl does the same.
+func wholeNumbers(text []byte) []byte {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var result []byte
+	copied := 0
+	for {
+		token, err := decoder.Token()
+		if err != nil { // the end, because the text is valid
+			return append(result, text[copied:]...)
+		}
+		number, isNumber := token.(json.Number)
+		if !isNumber || !strings.ContainsAny(number.String(), ".eE") {
+			continue
+		}
+		value, err := number.Float64()
+		mantissa, _, _ := strings.Cut(strings.ToLower(number.String()), "e")
+		tooSmall := value == 0 && strings.ContainsAny(mantissa, "123456789") // such as 1e-999
+		if err != nil || tooSmall || value != math.Trunc(value) {
+			continue
+		}
+		end := int(decoder.InputOffset())
+		integer, _ := json.Marshal(value) // succeeds for finite numbers
+		result = append(append(result, text[copied:end-len(number)]...), integer...)
+		copied = end
+	}
 }
 
 var (
 	// tabIndent matches a line that is indented with a tab.
 	tabIndent = regexp.MustCompile(`(?m)^ *\t`)
-	// templateExpression matches the start of an expression in a Helm template, or a variable for envsubst.
-	templateExpression = regexp.MustCompile(`{{|\$\{\w+\}`)
+	// templateExpression matches the start of an expression in a Helm or ERB template, or of a variable for envsubst.
+	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+`)
+	// duplicateKey matches the parser's error about a duplicate key. The groups are the line and the key, quoted.
+	duplicateKey = regexp.MustCompile(`^line (\d+): key (.*) already set in map$`)
 )
 
-// yamlError converts an error of the YAML parser to one line. For frequent mistakes, it adds how to correct
-// them.
-func yamlError(err error, document []byte) error {
-	if at := tabIndent.FindIndex(document); at != nil {
-		return fmt.Errorf("not valid YAML: line %d is indented with a tab: use spaces", lineAt(document, at[0]))
+// yamlError converts an error of the YAML parser to one line. Its line numbers are those of the file. For frequent
+// mistakes, it adds how to correct them. It does not quote values.
+func (d yamlDocument) yamlError(err error) error {
+	if errors.Is(err, errSeveralDocuments) {
+		return err
 	}
-	if path, number := unrepresentable(document); number != "" {
+	padded := append(bytes.Repeat([]byte("\n"), d.lines), d.text...)
+	if at := tabIndent.FindIndex(padded); at != nil {
+		return fmt.Errorf("not valid YAML: line %d is indented with a tab: use spaces", lineAt(padded, at[0]))
+	}
+	if path, number := newSource(d.text).unrepresentable(); number != "" {
 		return field.Invalid(path, field.Raw(number), "must be a finite number, such as 10")
+	}
+	if _, again := documentToJSON(padded); again != nil { // the same error with the right line
+		err = again
 	}
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors:\n")
-	if strings.HasPrefix(text, "invalid map key: ") { // the error quotes the key, which may hold a password
-		text = "a key must be a text"
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = withoutValue(strings.TrimSpace(line))
 	}
-	return fmt.Errorf("not valid YAML: %s", strings.Join(strings.Fields(text), " "))
+	return fmt.Errorf("not valid YAML: %s", strings.Join(lines, "; "))
 }
 
-// unrepresentable finds the first number in a YAML document that JSON cannot represent, such as .inf. It
-// returns the number and its path.
-func unrepresentable(document []byte) (field.Path, string) {
-	var root yamlv3.Node
-	if yamlv3.Unmarshal(document, &root) != nil || len(root.Content) == 0 {
-		return "", ""
-	}
-	return unrepresentableIn("", root.Content[0])
-}
-
-func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) {
-	special := []string{".inf", "+.inf", "-.inf", ".nan"}
-	if node.Kind == yamlv3.ScalarNode && node.Tag == "!!float" && slices.Contains(special, strings.ToLower(node.Value)) {
-		return path, node.Value
-	}
-	for i, child := range node.Content {
-		at := path.Index(i)
-		if node.Kind == yamlv3.MappingNode {
-			if i%2 == 0 { // a key
-				continue
-			}
-			at = path.Child(node.Content[i-1].Value)
+// withoutValue replaces those errors of the YAML parser that quote a part of the document.
+func withoutValue(text string) string {
+	if duplicate := duplicateKey.FindStringSubmatch(text); duplicate != nil {
+		key, err := strconv.Unquote(duplicate[2])
+		if err != nil || field.MayHoldPassword(key) {
+			return fmt.Sprintf("line %s: a key is already set in the same object", duplicate[1])
 		}
-		if at, number := unrepresentableIn(at, child); number != "" {
-			return at, number
+		return text
+	}
+	if strings.HasSuffix(text, "did not find expected <document start>") {
+		return "there is text after the end of the document: leave one ParkingSimulation in the file"
+	}
+	for _, replacement := range []struct{ prefix, text string }{
+		{"invalid map key: ", "a key must be a text"},
+		{"unknown anchor ", "a value begins with *, but is not the name of an anchor: put the value in quotes"},
+		{"anchor ", "an anchor contains itself"},
+		{"cannot decode ", "a value does not have the type of its tag: put the value in quotes, without a tag"},
+	} {
+		if strings.HasPrefix(text, replacement.prefix) {
+			return replacement.text
 		}
 	}
-	return "", ""
+	return text
 }
 
 // withUnrendered adds to err the advice to render the manifest first, if the manifest contains a template
@@ -115,11 +201,43 @@ func withUnrendered(err error, manifest []byte) error {
 		return err
 	}
 	expression := string(manifest[at[0]:at[1]])
-	if expression == "{{" {
+	switch expression {
+	case "{{":
 		expression = "{{ }}"
+	case "<%":
+		expression = "<% %>"
+	default:
+		expression += "}" // a default value, as in ${NAME:-value}, may be a password
 	}
 	return fmt.Errorf("%w; line %d has the template expression %s: render the manifest first, for example with \"helm template\" or \"envsubst\"",
 		err, lineAt(manifest, at[0]), expression)
+}
+
+var (
+	// unusualCharacter finds a character, outside of comments, that an editor or a web page puts in place of a blank or a
+	// quotation mark.
+	unusualCharacter = regexp.MustCompile(`(?m)^[^#\n]*?([\x{a0}\x{200b}-\x{200d}\x{2060}\x{feff}\x{2018}\x{2019}\x{201c}\x{201d}])`)
+	// jsonComment finds a comment at the beginning of a line, or after a comma or a brace.
+	jsonComment = regexp.MustCompile(`(?m)^\s*(//|/\*)|[,{\[]\s*(//|/\*)`)
+)
+
+// withUnusualCharacters adds to err the line of a character that cannot be seen or looks like a quotation mark, or of a
+// comment in JSON.
+func withUnusualCharacters(err error, manifest []byte) error {
+	manifest = bytes.TrimPrefix(manifest, []byte("\xef\xbb\xbf")) // a byte order mark is allowed
+	if at := jsonComment.FindIndex(manifest); at != nil && bytes.HasPrefix(bytes.TrimSpace(manifest), []byte("{")) {
+		return fmt.Errorf("%w; line %d has a comment, which JSON does not allow: remove it", err, lineAt(manifest, at[1]))
+	}
+	groups := unusualCharacter.FindSubmatchIndex(manifest)
+	if groups == nil {
+		return err
+	}
+	character, _ := utf8.DecodeRune(manifest[groups[2]:])
+	line := lineAt(manifest, groups[2])
+	if unicode.IsPrint(character) {
+		return fmt.Errorf("%w; line %d has the typographic quotation mark %c: write \" or '", err, line, character)
+	}
+	return fmt.Errorf("%w; line %d has the invisible character %U: remove it, or write a space", err, line, character)
 }
 
 // lineAt returns the number of the line at the given offset. Lines are numbered from 1.

@@ -67,7 +67,7 @@ func (r Role) needs(path string) bool {
 }
 
 // waitsForStart reports whether processes read the field at path only when they start, so that an edit has no
-// effect until then.
+// effect on a running process.
 func waitsForStart(path string) bool {
 	return hasAnyPrefix(path, "owner", "rabbitmq.", "redis.", "summaryAPI.", "processor.concurrency")
 }

@@ -32,6 +32,8 @@ const (
 	MaxFaultInstances = 999
 	// MinFaultInterval is the minimum time between two occurrences of a fault.
 	MinFaultInterval = time.Second
+	// MaxFaultLength is the longest duration of a single pause or isolation.
+	MaxFaultLength = 24 * time.Hour
 	// MaxDuration is the longest duration that any field may have: one year.
 	MaxDuration = 365 * 24 * time.Hour
 )
@@ -43,7 +45,8 @@ var owner = regexp.MustCompile(`^[A-Za-z0-9-]{0,64}$`)
 const (
 	// URLPattern matches absolute http and https URLs without credentials and without a fragment.
 	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
-	// URLCredentialsPattern matches URLs with a user name or password. The URL may otherwise be malformed.
+	// URLCredentialsPattern matches URLs with a user name or password, even if the rest of the URL is
+	// malformed.
 	URLCredentialsPattern = `^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@`
 )
 
@@ -53,13 +56,21 @@ var simulationName = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,126}[A-Za
 
 // Checks collects the errors of a plan or a manifest. Its methods check values that occur in both. They add an
 // error if a value is invalid. The zero value is ready to use.
-type Checks struct{ Errors field.ErrorList }
+type Checks struct {
+	Errors field.ErrorList
+	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
+	// If Source is nil, errors show the decoded value.
+	Source func(path field.Path, decoded any) any
+}
 
 // Add adds an error to Errors.
 func (c *Checks) Add(err field.Error) { c.Errors = append(c.Errors, err) }
 
 // Invalid adds an error for an invalid value. The format and the arguments describe which values are valid.
 func (c *Checks) Invalid(path field.Path, value any, format string, args ...any) {
+	if c.Source != nil {
+		value = c.Source(path, value)
+	}
 	c.Add(field.Invalid(path, value, fmt.Sprintf(format, args...)))
 }
 
@@ -77,7 +88,7 @@ func (c *Checks) Number(path field.Path, value, low, high int64, unit string) {
 	}
 }
 
-// NotNegative checks that the maximum number of events in an objective is not negative.
+// NotNegative checks that a limit for a number of events is not negative.
 func (c *Checks) NotNegative(path field.Path, value int64) {
 	if value < 0 {
 		c.Invalid(path, value, "must not be negative; 0 allows none")
@@ -114,13 +125,13 @@ func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example s
 // may leave. maxStayName is the name of the field of maxStay, for error messages.
 func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName string) {
 	if minStay.Value >= maxStay.Value {
-		c.Invalid(path, minStay.Text, "must be less than %s, which is %s, or every car is forgotten before it may leave: "+
+		c.Invalid(path, minStay.Text, "must be less than %s, which is %s, or every vehicle is forgotten before it may leave: "+
 			"lower exit.minStay or raise %s", maxStayName, maxStay.Text, maxStayName)
 	}
 }
 
-// Capacity checks that there are enough plates. All vehicles that are parked at the same time need different
-// plates, if they enter at the given rate and stay for maxStay.
+// Capacity checks that there are enough plates. If vehicles enter at the given rate and stay for maxStay, all
+// vehicles that are parked at the same time need different plates.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
 	if rate > MaxRate || maxStay.Value > MaxDuration { // another error says so
 		return
@@ -137,8 +148,8 @@ var (
 )
 
 // HTTPURL checks that a text is an absolute URL without credentials. Its errors never quote the text, because
-// it may contain a password in an unexpected place. The argument instead says where to put credentials, for
-// error messages.
+// it may contain a password in an unexpected place. The parameter named instead is a text for error messages
+// that says where to put credentials.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))

@@ -37,7 +37,7 @@ func TestPlanDoc_ListsEveryField(t *testing.T) {
 // rows returns the rows of the table of fields in docs/plan.md. Each contains a field and the effect of editing
 // it.
 func rows(page string) [][]string {
-	return regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| (refused|at once|next start) \\|$").FindAllStringSubmatch(page, -1)
+	return regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| (rejected|at once|next start) \\|$").FindAllStringSubmatch(page, -1)
 }
 
 // fieldsOf returns the paths of all values and lists that the JSON form of a type contains.

@@ -6,7 +6,7 @@ func EffectOfEdit(path string) string {
 	p := new(Plan)
 	for _, fixed := range p.fixed(p) {
 		if fixed.field == path {
-			return "refused"
+			return "rejected"
 		}
 	}
 	if waitsForStart(path) {

@@ -1,5 +1,10 @@
 package plan
 
+import "time"
+
+// SteadyTime is how long latency and backlog must be as before a fault to prove that the simulation has recovered.
+const SteadyTime = 5 * time.Second
+
 // Fault is a failure that is injected while the simulation runs. It may occur once or periodically.
 type Fault struct {
 	// Name identifies the fault within the plan.
@@ -10,15 +15,19 @@ type Fault struct {
 	// percentage of the target's instances is hit. The number is rounded up to whole instances.
 	Instances int `json:"instances,omitempty"`
 	Percent   int `json:"percent,omitempty"`
-	// At is when the fault occurs for the first time, measured from the start of the schedule.
+	// The field At is the time at which the fault occurs first, measured from the start of the schedule.
 	At Duration `json:"at"`
 	// Every is the interval between occurrences. If it is 0, the fault occurs only once. Each occurrence is
 	// moved by a random time in either direction. Jitter is the maximum of that time.
 	Every  Duration `json:"every,omitzero"`
 	Jitter Duration `json:"jitter,omitzero"`
-	// For is how long the fault lasts, for the actions Pause and Isolate.
+	// The field For is the duration of the fault, for the actions Pause and Isolate.
 	For Duration `json:"for,omitzero"`
 }
+
+// LatestEnd returns the latest time at which the first occurrence of the fault ends, measured from the start of the
+// schedule.
+func (f *Fault) LatestEnd() time.Duration { return (f.At + f.Jitter + f.For).D() }
 
 // FaultTarget is the part of a simulation that a fault hits.
 type FaultTarget string

@@ -51,8 +51,8 @@ func (c *Checks) FaultAction(path field.Path, action FaultAction) {
 // empty.
 type FaultTimes struct{ At, Every, Jitter, For, Simulation Length }
 
-// FaultTimes checks that the durations of a fault are consistent with each other. Each duration by itself must
-// already have been found valid. path is the path of the fault.
+// FaultTimes checks that the durations of a fault are consistent with each other. The caller must have checked each
+// single duration before. path is the path of the fault.
 func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	if action.Lasts() && t.For.Text == "" {
 		c.Add(field.Required(path.Child("for"), fmt.Sprintf(`say how long %s lasts, such as "20s"`, action)))
@@ -60,13 +60,17 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	if !action.Lasts() && t.For.Text != "" {
 		c.Add(field.Forbidden(path.Child("for"), "is only for Pause and Isolate, because the other actions do not last: remove it"))
 	}
+	if t.For.Value > MaxFaultLength {
+		c.Invalid(path.Child("for"), t.For.Text, "must be at most 24h")
+	}
 	if t.Jitter.Value > t.At.Value {
 		c.Invalid(path.Child("jitter"), t.Jitter.Text, "must not exceed at, which is %s, or the fault begins before the simulation does: lower jitter or raise at", t.At.Text)
 	}
 	if t.Every.Text != "" {
 		c.faultInterval(path.Child("every"), t)
 	}
-	if end := t.At.Value + t.For.Value + t.Jitter.Value; t.Simulation.Value > 0 && end >= t.Simulation.Value {
+	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
+	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		c.Invalid(path.Child("at"), t.At.Text, "at, for and jitter must together be less than duration, which is %s, or the simulation ends before the fault does: "+
 			"raise duration or lower at", t.Simulation.Text)
 	}

@@ -2,10 +2,7 @@ package plan
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"time"
 
@@ -52,25 +49,4 @@ func (p *Plan) Marshal() ([]byte, error) {
 		return nil, fmt.Errorf("marshal plan of %s: %w", p.Simulation, err)
 	}
 	return append(text, '\n'), nil
-}
-
-// Write writes the plan to a file that only the file's owner can read. If the file exists, it is replaced
-// atomically, so that readers never see an incomplete plan.
-func (p *Plan) Write(path string) (err error) {
-	text, err := p.Marshal()
-	if err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write plan: %w", err)
-	}
-	_, writeErr := file.Write(text)
-	if err = errors.Join(writeErr, file.Close()); err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write plan: %w", err), os.Remove(file.Name()))
-	}
-	return nil
 }

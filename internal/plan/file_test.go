@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/plan/plantest"
 )
 
 // full returns a plan in which every field is set.
@@ -59,7 +60,7 @@ func TestPlanFile_RoundTrip(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	for range 2 { // the second write replaces the first
-		if err := full().Write(path); err != nil {
+		if err := plantest.Write(full(), path); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -70,28 +71,9 @@ func TestPlanFile_RoundTrip(t *testing.T) {
 	if diff := cmp.Diff(full(), got); diff != "" {
 		t.Errorf("read back (-want +got):\n%s", diff)
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if mode := info.Mode().Perm(); mode != 0o600 {
-		t.Errorf("the file's mode is %o, want 600", mode)
-	}
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(entries) != 1 {
-		t.Errorf("the folder has %v (%v), want only the plan file", entries, err)
-	}
 }
 
-func TestWrite_MissingFolder_Fails(t *testing.T) {
-	t.Parallel()
-	err := full().Write(filepath.Join(t.TempDir(), "missing", "plan.json"))
-	if err == nil || !strings.HasPrefix(err.Error(), "write plan: ") {
-		t.Errorf("error is %v, want one that says what was being done", err)
-	}
-}
-
-// edited returns the text of the plan that full returns, with one field set to another value.
+// edited returns the text of a full plan after it has set one field to another value.
 func edited(t *testing.T, value any, path ...string) string {
 	t.Helper()
 	text, err := full().Marshal()
@@ -114,7 +96,7 @@ func edited(t *testing.T, value any, path ...string) string {
 	return string(text)
 }
 
-func TestParse_RejectsInvalidPlans(t *testing.T) {
+func TestParsePlan_RejectsInvalidPlans(t *testing.T) {
 	t.Parallel()
 	stage := func(duration any, rate any) []any {
 		return []any{map[string]any{"duration": duration, "rate": rate}}
@@ -153,10 +135,10 @@ func TestParse_RejectsInvalidPlans(t *testing.T) {
 		"a stage with a negative rate":   {edited(t, stage("1s", -1), "entry", "stages"), `entry.stages[0].rate: Invalid value: -1: must be from 0 to 1000000 events per second`},
 		"101 stages":                     {edited(t, make([]struct{}, 101), "exit", "stages"), `exit.stages: Too many: 101: must have at most 100 items`},
 		"a negative minStay":             {edited(t, "-1s", "exit", "minStay"), `exit.minStay: Invalid value: "-1s": must be a duration from 0s to 8760h, such as "2s"`},
-		"no maxStay":                     {edited(t, "0s", "maxStay"), `maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; exit.minStay: Invalid value: "1.5s": must be less than maxStay, which is 0s, or every car is forgotten before it may leave: lower exit.minStay or raise maxStay`},
-		"minStay as long as maxStay":     {edited(t, "1h", "exit", "minStay"), `exit.minStay: Invalid value: "1h0m0s": must be less than maxStay, which is 1h0m0s, or every car is forgotten before it may leave: lower exit.minStay or raise maxStay`},
+		"no maxStay":                     {edited(t, "0s", "maxStay"), `maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; exit.minStay: Invalid value: "1.5s": must be less than maxStay, which is 0s, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
+		"minStay as long as maxStay":     {edited(t, "1h", "exit", "minStay"), `exit.minStay: Invalid value: "1h0m0s": must be less than maxStay, which is 1h0m0s, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
 		"a duration of more than a year": {edited(t, "8761h", "duration"), `duration: Invalid value: "8761h0m0s": must be a duration from 0s to 8760h, such as "30m"`},
-		"more cars than plates":          {edited(t, 24412, "entry", "rate"), `entry.rate: Invalid value: 24412: times maxStay, 1h0m0s, must not exceed 87880000, the number of plates: lower the rate or maxStay`},
+		"more vehicles than plates":      {edited(t, 24412, "entry", "rate"), `entry.rate: Invalid value: 24412: times maxStay, 1h0m0s, must not exceed 87880000, the number of plates: lower the rate or maxStay`},
 		"no concurrency":                 {edited(t, 0, "processor", "concurrency"), `processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`},
 		"21 faults":                      {edited(t, make([]struct{}, 21), "faults"), `faults: Too many: 21: must have at most 20 items`},
 		"a fault without anything":       {edited(t, []any{map[string]any{}}, "faults"), `faults[0].target: Unsupported value: "": supported values: "RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"; faults[0].action: Unsupported value: "": supported values: "Kill", "Restart", "Evict", "Pause", "Isolate"; faults[0].instances: Invalid value: 0: must be from 1 to 999 instances; or set percent; faults[0].name: Required value: give the fault a name, such as "redis-crash"`},
@@ -167,7 +149,7 @@ func TestParse_RejectsInvalidPlans(t *testing.T) {
 		"a negative objective":           {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`},
 		"an external API without URL":    {edited(t, "", "summaryAPI", "url"), `summaryAPI.url: Required value: must be the URL of the external API`},
 		"an API that is no URL":          {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`},
-		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into files of a folder and name that in secretDir`},
+		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into files of a directory and name that in secretDir`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -183,7 +165,7 @@ func TestParse_RejectsInvalidPlans(t *testing.T) {
 	}
 }
 
-func TestRead_RejectsInvalidFiles(t *testing.T) {
+func TestReadPlan_RejectsInvalidFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string) string {

@@ -6,19 +6,20 @@ package plan
 import (
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
 // Plan contains everything that a generator, a processor or an audit must know about its simulation. In a
-// cluster, it contains no secrets. It only contains the paths of the folders in which secrets are mounted.
+// cluster, it contains no secrets. It only contains the paths of the directories in which secrets are mounted.
 type Plan struct {
 	// Simulation identifies the simulation on shared brokers and stores. Its form is <namespace>.<name>.
 	Simulation string `json:"simulation"`
-	// Owner distinguishes the simulation from others that have the same name and use the same RabbitMQ. The
-	// operator sets it to the UID of the ParkingSimulation. If it is empty, the simulation does not check to
-	// whom the queues belong.
+	// Owner distinguishes the simulation from others that have the same name and use the same RabbitMQ or
+	// Redis. The operator sets it to the UID of the ParkingSimulation. If it is empty, the simulation does not check
+	// to whom the queues and the data belong.
 	Owner string `json:"owner,omitempty"`
 	// Seed determines which plates are used and which exits are matched.
 	Seed uint64 `json:"seed"`
@@ -132,7 +133,8 @@ func (s Schedule) Length() time.Duration {
 	return sum
 }
 
-// Stage is a period in which the rate changes linearly. At the end of the period, it is Rate events per second.
+// Stage is a period in which the rate changes linearly. The field Rate is the rate at the end of the period, in
+// events per second.
 type Stage struct {
 	Duration Duration `json:"duration"`
 	Rate     int64    `json:"rate"`
@@ -152,12 +154,12 @@ type Exit struct {
 	MinStay Duration `json:"minStay"`
 }
 
-// confirmTime is how much later than MinStay the first exit is due. It gives the broker time to confirm the entries and
-// the store time to record that, because plates become available only then.
+// confirmTime is how much later than MinStay the first exit is due. In this time, the broker confirms the entries,
+// and the store records the confirms. Only then are the plates of these entries available to exits.
 const confirmTime = 500 * time.Millisecond
 
-// Delay returns the time from the start of the schedule of the entries to the start of that of the exits. Before that, no
-// vehicle has been parked for MinStay.
+// Delay returns how much later the exit schedule starts than the entry schedule. At an earlier start, no vehicle
+// would have been parked for MinStay.
 func (e *Exit) Delay() time.Duration { return e.MinStay.D() + confirmTime }
 
 // Processor is the plan of the processors.
@@ -198,12 +200,12 @@ type PhaseObjectives struct {
 // server. The process reads the files each time it connects, so that credentials can be rotated without a restart. If
 // both fields are empty, the process uses an in-memory implementation instead of a server.
 type BindingRef struct {
-	// URI is the URI of the server. If a user has given it on the command line, it may contain a password. It
-	// is empty in the plans that the operator writes.
+	// URI is the URI of the server, or a list of the URIs of its nodes, separated by commas. If a user has given it on
+	// the command line, it may contain a password. It is empty in the plans that the operator writes.
 	URI string `json:"uri,omitempty"`
-	// SecretDir is a folder that contains a file for each key of a Service Binding. The keys are uri, or host
+	// SecretDir is a directory that contains a file for each key of a Service Binding. The keys are uri, or host
 	// and port; username and password; ca.crt, tls.crt and tls.key. If URI is set as well, the address is taken
-	// from URI, and the credentials are taken from the folder.
+	// from URI, and the credentials are taken from the directory.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
@@ -214,7 +216,7 @@ type SummaryAPI struct {
 	// External means that the API is a program of the user. It receives one POST request per summary, whose
 	// body is a JSON object.
 	External bool `json:"external,omitempty"`
-	// SecretDir is a folder with the credentials for an external API. It contains either the file token or the
+	// SecretDir is a directory with the credentials for an external API. It contains either the file token or the
 	// files username and password. It may also contain ca.crt.
 	SecretDir string `json:"secretDir,omitempty"`
 }
@@ -222,5 +224,18 @@ type SummaryAPI struct {
 // Partition returns the partition of a plate. The entry and the exit of a visit are in the same partition.
 func (p *Plan) Partition(plate string) int { return event.PartitionOf(plate, p.Partitions) }
 
-// Exchange returns the name of the simulation's direct exchange.
-func (p *Plan) Exchange() string { return "parking." + p.Simulation }
+// Exchange returns the name of the simulation's direct exchange. The names of its queues, and the name of the exchange
+// that marks its owner, are the name of this exchange with a suffix such as .entry.0, .retry.entry.0 or .owner.
+//
+// If the part of the simulation's name after the first dot contains another dot and ends in .retry or .owner, the exchange
+// ends in a dash. Otherwise, default.a.retry would have queues with the names of the retry queues of default.a. The queues
+// of default.retry do not collide, because no simulation in a cluster is called default. No simulation's name ends in a
+// dash.
+func (p *Plan) Exchange() string {
+	name := "parking." + p.Simulation
+	_, own, _ := strings.Cut(p.Simulation, ".")
+	if strings.HasSuffix(own, ".retry") || strings.HasSuffix(own, ".owner") {
+		name += "-"
+	}
+	return name
+}

@@ -12,7 +12,7 @@ import (
 
 // While a file is being overwritten in place, it is incomplete for a moment. A single read of it must not be
 // logged as an error.
-func TestPoll_InvalidFile_IsLoggedAtTheSecondRead(t *testing.T) {
+func TestPollPlan_InvalidFile_IsLoggedAtTheSecondRead(t *testing.T) {
 	t.Parallel()
 	running := &Plan{
 		Simulation: "a", Partitions: 1, QueueType: QueueTypeQuorum, MaxStay: Duration(time.Hour), Processor: Processor{Concurrency: 1},

@@ -92,11 +92,11 @@ func (w *watcher) change(next *Plan) error {
 		return !waitsForStart(path) || !w.role.needs(path) || !slices.Contains(differs, path)
 	})
 	if len(waiting) > 0 {
-		w.log.Warn("some changes of the plan take effect at the next start: restart the process to apply them",
+		w.log.Warn("Some changes of the plan take effect at the next start: restart the process to apply them",
 			"plan", w.path, "fields", strings.Join(waiting, " "))
 	}
 	if len(applied) > 0 {
-		w.log.Info("the plan changed", "plan", w.path, "fields", strings.Join(applied, " "))
+		w.log.Info("The plan changed", "plan", w.path, "fields", strings.Join(applied, " "))
 		w.apply(next)
 	}
 	return nil
@@ -108,7 +108,7 @@ func (w *watcher) report(err error) {
 	case w.fault:
 	case w.suspicion:
 		w.fault = fault
-		w.log.Error("the plan file is invalid or cannot be read; the previous plan remains in use", "plan", w.path, "error", err)
+		w.log.Error("The plan file is invalid or cannot be read; the previous plan remains in use", "plan", w.path, "error", err)
 	default:
 		w.suspicion = fault
 	}
@@ -123,8 +123,8 @@ func (p *Plan) successor(text []byte) (*Plan, error) {
 	return next, p.canBecome(next)
 }
 
-// canBecome returns an error if next changes a field that must not change while the simulation runs. If such a
-// field changed, processes could no longer find the events and visits of the simulation.
+// canBecome returns an error if the plan named next changes a field that must not change while the simulation runs. If
+// such a field changed, processes could no longer find the events and visits of the simulation.
 func (p *Plan) canBecome(next *Plan) error {
 	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/plan/plantest"
 )
 
 // buffer stores log lines. It can be read while lines are being written.
@@ -73,7 +74,7 @@ func (w watched) next(t *testing.T) *plan.Plan {
 	select {
 	case p := <-w.applied:
 		return p
-	case <-time.After(30 * time.Second):
+	case <-time.After(5 * time.Minute):
 		t.Fatalf("no plan was applied; the log:\n%s", w.log)
 		return nil
 	}
@@ -82,7 +83,7 @@ func (w watched) next(t *testing.T) *plan.Plan {
 // waitLogged waits until the log contains the text.
 func (w watched) waitLogged(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.After(30 * time.Second); !strings.Contains(w.log.String(), text); {
+	for deadline := time.After(5 * time.Minute); !strings.Contains(w.log.String(), text); {
 		select {
 		case <-w.log.written:
 		case <-deadline:
@@ -99,7 +100,7 @@ func withRate(rate int64) *plan.Plan {
 
 func write(t *testing.T, p *plan.Plan, path string) {
 	t.Helper()
-	if err := p.Write(path); err != nil {
+	if err := plantest.Write(p, path); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -111,7 +112,7 @@ func overwrite(t *testing.T, path, text string) {
 	}
 }
 
-func TestWatch_AppliesEachEdit(t *testing.T) {
+func TestWatchPlan_AppliesEachEdit(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, withRate(100), path) // edited between reading and watching
@@ -124,7 +125,7 @@ func TestWatch_AppliesEachEdit(t *testing.T) {
 	}
 }
 
-func TestWatch_InvalidEdit_KeepsThePlan(t *testing.T) {
+func TestWatchPlan_InvalidEdit_KeepsThePlan(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
@@ -152,7 +153,7 @@ func TestWatch_InvalidEdit_KeepsThePlan(t *testing.T) {
 	}
 }
 
-func TestWatch_EditWithoutEffect_IsIgnored(t *testing.T) {
+func TestWatchPlan_EditWithoutEffect_IsIgnored(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
@@ -164,9 +165,9 @@ func TestWatch_EditWithoutEffect_IsIgnored(t *testing.T) {
 	}
 }
 
-// The kubelet writes each version of a ConfigMap to a new folder. Then it replaces the symbolic link that
-// points to the folder.
-func TestWatch_ConfigMapVolume_AppliesEachVersion(t *testing.T) {
+// The kubelet writes each version of a ConfigMap to a new directory. Then it replaces the symbolic link that
+// points to the directory.
+func TestWatchPlan_ConfigMapVolume_AppliesEachVersion(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	publish := func(version string, p *plan.Plan) {
@@ -194,7 +195,7 @@ func TestWatch_ConfigMapVolume_AppliesEachVersion(t *testing.T) {
 	}
 }
 
-func TestWatch_EditThatNeedsARestart_IsLogged(t *testing.T) {
+func TestWatchPlan_EditThatNeedsARestart_IsLogged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
@@ -202,7 +203,7 @@ func TestWatch_EditThatNeedsARestart_IsLogged(t *testing.T) {
 	moved := full()
 	moved.Redis.URI, moved.SummaryAPI.URL, moved.Processor.Concurrency = "redis://:hunter2@elsewhere", "https://example.com/v2", 1
 	write(t, moved, path)
-	w.waitLogged(t, `level=WARN msg="some changes of the plan take effect at the next start`)
+	w.waitLogged(t, `level=WARN msg="Some changes of the plan take effect at the next start`)
 	w.waitLogged(t, `fields="processor.concurrency redis.uri summaryAPI.url"`)
 	moved.Entry.Rate, moved.Exit.Stages, moved.RabbitMQ.SecretDir = 7, []plan.Stage{{Duration: 1, Rate: 1}}, "/elsewhere"
 	write(t, moved, path)
@@ -210,13 +211,13 @@ func TestWatch_EditThatNeedsARestart_IsLogged(t *testing.T) {
 		t.Errorf("the plan with rate %d was applied, want only the plan with rate 7", got.Entry.Rate)
 	}
 	w.waitLogged(t, `fields=rabbitmq.secretDir`)
-	w.waitLogged(t, `level=INFO msg="the plan changed" plan=`+path+` fields="entry.rate exit.stages"`)
+	w.waitLogged(t, `level=INFO msg="The plan changed" plan=`+path+` fields="entry.rate exit.stages"`)
 	if strings.Contains(w.log.String(), "hunter2") {
 		t.Errorf("a password is in the log:\n%s", w.log)
 	}
 }
 
-func TestWatch_IneffectiveEdit_NeedsNoRestart(t *testing.T) {
+func TestWatchPlan_EditOfUnusedField_NeedsNoRestart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)

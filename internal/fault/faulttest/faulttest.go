@@ -14,9 +14,9 @@ func Hit(name string, number int, target plan.FaultTarget, indexes []int) string
 	return fmt.Sprintf("%s/%d: %s %v", name, number, target, indexes)
 }
 
-// Planned returns one text per planned occurrence, as Hit does, in the order in which the occurrences are due.
-// The map instances contains the number of instances of each target. Targets that are not in the map have one
-// instance.
+// Planned returns one text for each planned occurrence, in the format of Hit, in the order in which the
+// occurrences are due. The map contains the number of instances of each target. Targets that are not in the map
+// have one instance.
 func Planned(p *plan.Plan, instances map[plan.FaultTarget]int) []string {
 	var hits []string
 	for o := range fault.Occurrences(p) {

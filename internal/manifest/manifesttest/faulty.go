@@ -95,8 +95,44 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a duration without a unit",
 			Spec:      "duration: 30",
-			Error:     `spec.duration: Invalid value: 30: must be a duration such as "30s" or "1h30m"`,
+			Error:     `spec.duration: Invalid value: 30: must be a duration such as "30s" or "1h30m": write "30s"`,
 			Admission: `spec.duration in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "a duration with too many digits, 1000000000ns",
+			Spec:      `duration: "1000000000ns"`,
+			Error:     `spec.duration: Invalid value: "1000000000ns": must be written as "1s"`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
+			Name:      "a duration with too many digits, 3600000000us",
+			Spec:      `duration: "3600000000us"`,
+			Error:     `spec.duration: Invalid value: "3600000000us": must be written as "1h"`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
+			Name:      "a duration with too many digits, 31536000000ms",
+			Spec:      `duration: "31536000000ms"`,
+			Error:     `spec.duration: Invalid value: "31536000000ms": must be written as "8760h"`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
+			Name:      "a duration with too many digits, 0000001h",
+			Spec:      `duration: "0000001h"`,
+			Error:     `spec.duration: Invalid value: "0000001h": must be written as "1h"`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
+			Name:      "a duration with too many digits, 1.s",
+			Spec:      `duration: "1.s"`,
+			Error:     `spec.duration: Invalid value: "1.s": must be written as "1s"`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
+			Name:      "a duration with too many digits, 1.5ns",
+			Spec:      `duration: "1.5ns"`,
+			Error:     `spec.duration: Invalid value: "1.5ns": must be written as "1ns"`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
 			Name:      "a duration in days",
@@ -247,8 +283,124 @@ func FaultyManifests() []Faulty {
 			Error:     `spec.faults[0].target: Invalid value: "RabbitMQLeader": requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or rabbitmq.queueType to Quorum`,
 			Admission: `the target RabbitMQLeader requires quorum queues`,
 		},
+		{
+			Name:      "a pause of more than a day",
+			Spec:      `faults: [{name: a, target: Redis, action: Pause, at: 10s, for: 24h1s}]`,
+			Error:     `spec.faults[0].for: Invalid value: "24h1s": must be at most 24h`,
+			Admission: `must be at most 24h`,
+		},
+		{
+			Name:      "an isolation of one of several RabbitMQ nodes",
+			Spec:      `rabbitmq: {managed: {replicas: 3}}, faults: [{name: a, target: RabbitMQ, action: Isolate, at: 10s, for: 5s}]`,
+			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for one of several RabbitMQ nodes, because it does not cut their connections to each other: use Pause, or set rabbitmq.managed.replicas to 1`,
+			Admission: `the action Isolate is not possible for one of several RabbitMQ nodes`,
+		},
+		{
+			Name:      "an isolation of the leader among several RabbitMQ nodes",
+			Spec:      `rabbitmq: {managed: {replicas: 5}}, faults: [{name: a, target: RabbitMQLeader, action: Isolate, at: 10s, for: 5s}]`,
+			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for one of several RabbitMQ nodes, because it does not cut their connections to each other: use Pause, or set rabbitmq.managed.replicas to 1`,
+			Admission: `the action Isolate is not possible for one of several RabbitMQ nodes`,
+		},
+		{
+			Name:      "an isolation of processors from an external RabbitMQ",
+			Spec:      `rabbitmq: {clusterRef: {name: s}}, faults: [{name: a, target: Processor, action: Isolate, at: 10s, for: 5s}]`,
+			Error:     `spec.faults[0].action: Invalid value: "Isolate": cannot cut connections to an external server: use Pause, or remove rabbitmq.clusterRef to run a managed server`,
+			Admission: `the action Isolate cannot cut connections to an external server`,
+		},
+		{
+			Name:      "an isolation of a generator from an external Redis",
+			Spec:      `redis: {secretRef: {name: s}}, faults: [{name: a, target: EntryGenerator, action: Isolate, at: 10s, for: 5s}]`,
+			Error:     `spec.faults[0].action: Invalid value: "Isolate": cannot cut connections to an external server: use Pause, or remove redis.secretRef to run a managed server`,
+			Admission: `the action Isolate cannot cut connections to an external server`,
+		},
+		{
+			Name:      "an isolation of a generator from an external API",
+			Spec:      `summaryAPI: {url: 'https://a.b'}, faults: [{name: a, target: ExitGenerator, action: Isolate, at: 10s, for: 5s}]`,
+			Error:     `spec.faults[0].action: Invalid value: "Isolate": cannot cut connections to an external server: use Pause, or remove summaryAPI.url to run a managed server`,
+			Admission: `the action Isolate cannot cut connections to an external server`,
+		},
 
 		// Values that have the wrong form, or are in the wrong place.
+		{
+			Name:      "huge pages alone",
+			Spec:      `entry: {resources: {limits: {hugepages-2Mi: 4Mi}}}`,
+			Error:     `spec.entry.resources: Forbidden: huge pages require cpu or memory: add a limit for memory, such as "512Mi"`,
+			Admission: `huge pages require cpu or memory: add a limit for memory`,
+		},
+		{
+			Name:      "huge pages without a size",
+			Spec:      `entry: {resources: {limits: {cpu: 1, hugepages-: 1}}}`,
+			Error:     `spec.entry.resources.limits[hugepages-]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`,
+			Admission: `must have keys such as "cpu", "memory" or "example.com/gpu"`,
+		},
+		{
+			Name:      "half a huge page",
+			Spec:      `entry: {resources: {limits: {cpu: 1, hugepages-2Mi: 3Mi}}}`,
+			Error:     `spec.entry.resources.limits[hugepages-2Mi]: Invalid value: "3Mi": must be a multiple of the page size, 2Mi`,
+			Admission: `must be multiples of the page size for huge pages`,
+		},
+		{
+			Name:      "an extended resource without a limit",
+			Spec:      `entry: {resources: {requests: {example.com/gpu: 1}}}`,
+			Error:     `spec.entry.resources.limits[example.com/gpu]: Required value: the limit must equal the request, because example.com/gpu cannot be shared: set the limit instead of the request`,
+			Admission: `requests must equal limits for huge pages and extended resources: set only the limits`,
+		},
+		{
+			Name:      "an extended resource with a higher limit",
+			Spec:      `entry: {resources: {requests: {example.com/gpu: 1}, limits: {example.com/gpu: 2}}}`,
+			Error:     `spec.entry.resources.requests[example.com/gpu]: Invalid value: "1": must equal the limit of 2, because example.com/gpu cannot be shared: remove the request`,
+			Admission: `requests must equal limits for huge pages and extended resources: set only the limits`,
+		},
+		{
+			Name:  "a port too high in a template",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, ports: [{containerPort: 99999}]}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].ports[0].containerPort: Invalid value: 99999: must be from 1 to 65535`,
+		},
+		{
+			Name:  "a port without a number in a template",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, ports: [{name: a, containerPort: 0}]}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].ports[0].containerPort: Invalid value: 0: must be from 1 to 65535`,
+		},
+		{
+			Name:  "a port of an unknown protocol in a template",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, ports: [{containerPort: 1, protocol: HTTP}]}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].ports[0].protocol: Unsupported value: "HTTP": supported values: "TCP", "UDP", "SCTP"`,
+		},
+		{
+			Name:  "an unknown pull policy in a template",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, imagePullPolicy: Sometimes}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].imagePullPolicy: Unsupported value: "Sometimes": supported values: "Always", "IfNotPresent", "Never"`,
+		},
+		{
+			Name:  "an unknown DNS policy in a template",
+			Spec:  `processor: {template: {spec: {dnsPolicy: Foo}}}`,
+			Error: `spec.processor.template.spec.dnsPolicy: Unsupported value: "Foo": supported values: "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"`,
+		},
+		{
+			Name:  "a negative grace period in a template",
+			Spec:  `processor: {template: {spec: {terminationGracePeriodSeconds: -5}}}`,
+			Error: `spec.processor.template.spec.terminationGracePeriodSeconds: Invalid value: -5: must not be negative`,
+		},
+		{
+			Name:  "an invalid node selector in a template",
+			Spec:  `processor: {template: {spec: {nodeSelector: {a b: c}}}}`,
+			Error: `spec.processor.template.spec.nodeSelector[a b]: Invalid value: "a b": must be a label's key such as "team" or "example.com/team"`,
+		},
+		{
+			Name:  "a variable with an invalid name in a template",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, env: [{name: KEY=hunter2, value: a}]}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].env[0].name: Invalid value: must be the name of a variable, such as "LOG_LEVEL", without "="`,
+		},
+		{
+			Name:  "an unknown operator of a toleration in a template",
+			Spec:  `processor: {template: {spec: {tolerations: [{key: a, operator: Equals}]}}}`,
+			Error: `spec.processor.template.spec.tolerations[0].operator: Unsupported value: "Equals": supported values: "Equal", "Exists"`,
+		},
+		{
+			Name:  "an unknown effect of a toleration in a template",
+			Spec:  `processor: {template: {spec: {tolerations: [{key: a, operator: Exists, effect: Never}]}}}`,
+			Error: `spec.processor.template.spec.tolerations[0].effect: Unsupported value: "Never": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"`,
+		},
 		{
 			Name:      "a rate in quotes",
 			Spec:      `entry: {rate: "200"}`,
@@ -328,6 +480,48 @@ func FaultyManifests() []Faulty {
 			Admission: `unknown field "spec.exit.maxStay"`,
 		},
 		{
+			Name:      "maxStay without a unit",
+			Spec:      `plates: {maxStay: 3600}`,
+			Error:     `spec.plates.maxStay: Invalid value: 3600: must be a duration such as "30s" or "1h30m": write "3600s"`,
+			Admission: `spec.plates.maxStay in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "a share instead of percent",
+			Spec:      `exit: {matchPercent: 0.2}`,
+			Error:     `spec.exit.matchPercent: Invalid value: 0.2: must be a whole number of percent, from 0 to 100, such as 20`,
+			Admission: `spec.exit.matchPercent in body must be of type int32: "float64"`,
+		},
+		{
+			Name:      "percent with a sign",
+			Spec:      `exit: {matchPercent: 20%}`,
+			Error:     `spec.exit.matchPercent: Invalid value: "20%": must be a number without quotes: write 20`,
+			Admission: `spec.exit.matchPercent in body must be of type integer: "string"`,
+		},
+		{
+			Name:      "a node selector in a component",
+			Spec:      `processor: {nodeSelector: {disk: ssd}}`,
+			Error:     `spec.processor.nodeSelector: Forbidden: unknown field: nodeSelector is a field of spec.processor.template.spec`,
+			Admission: `unknown field "spec.processor.nodeSelector"`,
+		},
+		{
+			Name:      "an image in a component",
+			Spec:      `processor: {image: "parking:v1"}`,
+			Error:     `spec.processor.image: Forbidden: unknown field: image is a field of spec.processor.template.spec.containers[]`,
+			Admission: `unknown field "spec.processor.image"`,
+		},
+		{
+			Name:      "replicas in the spec",
+			Spec:      `replicas: 2`,
+			Error:     `spec.replicas: Forbidden: unknown field: replicas is a field of spec.entry, spec.exit, spec.processor, spec.rabbitmq.managed, spec.summaryAPI.managed`,
+			Admission: `unknown field "spec.replicas"`,
+		},
+		{
+			Name:      "a host of an external server",
+			Spec:      `redis: {host: cache.example.com}`,
+			Error:     `spec.redis.host: Forbidden: unknown field: host is a key of the Secret that spec.redis.secretRef names`,
+			Admission: `unknown field "spec.redis.host"`,
+		},
+		{
 			Name:      "a rate in the spec",
 			Spec:      `rate: 5`,
 			Error:     `spec.rate: Forbidden: unknown field: rate is a field of spec.entry, spec.exit`,
@@ -348,7 +542,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "minutes beyond maxStay",
 			Spec:      `exit: {minStay: 61m}`,
-			Error:     `spec.exit.minStay: Invalid value: "61m": must be less than plates.maxStay, which is 1h, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+			Error:     `spec.exit.minStay: Invalid value: "61m": must be less than plates.maxStay, which is 1h, or every vehicle is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
 			Admission: `exit.minStay must be less than plates.maxStay`,
 		},
 
@@ -401,7 +595,22 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "a resource in capitals in a template",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, resources: {limits: {CPU: 1}}}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].resources.limits[CPU]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", "hugepages-<size>" or an extended resource such as "example.com/gpu"`,
+			Error: `spec.processor.template.spec.containers[0].resources.limits[CPU]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`,
+		},
+		{
+			Name:  "a memory limit with a huge negative exponent in a template",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, resources: {limits: {memory: "1e-2147483640"}}}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: "1e-2147483640": must be a quantity such as "2Gi" or "500m"`,
+		},
+		{
+			Name:  "an empty directory with a huge exponent",
+			Spec:  `rabbitmq: {managed: {template: {spec: {volumes: [{name: a, emptyDir: {sizeLimit: "1e2147483640"}}]}}}}`,
+			Error: `spec.rabbitmq.managed.template.spec.volumes[0].emptyDir.sizeLimit: Invalid value: "1e2147483640": must be a quantity such as "2Gi" or "500m"`,
+		},
+		{
+			Name:  "a divisor with a huge negative exponent",
+			Spec:  `redis: {managed: {template: {spec: {containers: [{name: redis, env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: "1e-20000000"}}}]}]}}}}`,
+			Error: `spec.redis.managed.template.spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: "1e-20000000": must be a quantity such as "2Gi" or "500m"`,
 		},
 		{
 			Name:  "thousandths of a byte in a template",
@@ -517,8 +726,8 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "minStay as long as maxStay",
 			Spec:      "exit: {minStay: 60m}",
-			Error:     `spec.exit.minStay: Invalid value: "60m": must be less than plates.maxStay, which is 1h, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
-			Admission: `exit.minStay must be less than plates.maxStay, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+			Error:     `spec.exit.minStay: Invalid value: "60m": must be less than plates.maxStay, which is 1h, or every vehicle is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+			Admission: `exit.minStay must be less than plates.maxStay, or every vehicle is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
 		},
 		{
 			Name:      "more vehicles than plates",
@@ -701,6 +910,30 @@ func FaultyManifests() []Faulty {
 			Admission: `secretRef is for an external API: set url, or remove secretRef`,
 		},
 		{
+			Name:      "several summary APIs with SQLite",
+			Spec:      "summaryAPI: {managed: {replicas: 2}}",
+			Error:     `spec.summaryAPI.managed.replicas: Invalid value: 2: several replicas need a database that they share: set database.secretRef, or set replicas to 1`,
+			Admission: `spec.summaryAPI.managed.replicas: Invalid value: several replicas need a database that they share: set database.secretRef, or set replicas to 1`,
+		},
+		{
+			Name:      "no summary API",
+			Spec:      "summaryAPI: {managed: {replicas: 0}}",
+			Error:     `spec.summaryAPI.managed.replicas: Invalid value: 0: must be from 1 to 16 pods`,
+			Admission: `spec.summaryAPI.managed.replicas in body should be greater than or equal to 1`,
+		},
+		{
+			Name:      "a database and a volume",
+			Spec:      "summaryAPI: {managed: {database: {secretRef: {name: a}}, storage: {size: 1Gi}}}",
+			Error:     `spec.summaryAPI.managed.storage: Forbidden: there is no volume with database, because the summaries are stored in PostgreSQL: remove storage, or remove database`,
+			Admission: `spec.summaryAPI.managed.storage: Invalid value: there is no volume with database, because the summaries are stored in PostgreSQL: remove storage, or remove database`,
+		},
+		{
+			Name:      "a database without a Secret",
+			Spec:      "summaryAPI: {managed: {database: {}}}",
+			Error:     `spec.summaryAPI.managed.database.secretRef.name: Required value: name the Secret`,
+			Admission: `spec.summaryAPI.managed.database.secretRef: Required value`,
+		},
+		{
 			Name:      "a URL without scheme",
 			Spec:      "summaryAPI: {url: example.com}",
 			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`,
@@ -781,7 +1014,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an invalid resource name",
 			Spec:      "entry: {resources: {limits: {'c p u': 1}}}",
-			Error:     `spec.entry.resources.limits[c p u]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", "hugepages-<size>" or an extended resource such as "example.com/gpu"`,
+			Error:     `spec.entry.resources.limits[c p u]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`,
 			Admission: `must have keys such as "cpu", "memory" or "example.com/gpu"`,
 		},
 		{
@@ -823,13 +1056,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a resource in capitals",
 			Spec:      `entry: {resources: {limits: {CPU: 1}}}`,
-			Error:     `spec.entry.resources.limits[CPU]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", "hugepages-<size>" or an extended resource such as "example.com/gpu"`,
+			Error:     `spec.entry.resources.limits[CPU]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`,
 			Admission: `must have keys such as "cpu", "memory" or "example.com/gpu"`,
 		},
 		{
 			Name:      "a resource without domain",
 			Spec:      `entry: {resources: {limits: {gpu: 1}}}`,
-			Error:     `spec.entry.resources.limits[gpu]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", "hugepages-<size>" or an extended resource such as "example.com/gpu"`,
+			Error:     `spec.entry.resources.limits[gpu]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`,
 			Admission: `must have keys such as "cpu", "memory" or "example.com/gpu"`,
 		},
 		{

@@ -7,21 +7,25 @@ import (
 	"testing"
 )
 
-func TestFolder_ReadsKeysOfAMountedSecret(t *testing.T) {
+func TestDirectory_ReadsKeysOfAMountedSecret(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
 	tests := []struct {
 		name    string
 		service Service
 		keys    map[string]string
-		uri     string // expected if the folder is valid
-		reason  string // expected error if the folder is invalid
+		uri     string // expected if the directory is valid
+		reason  string // expected error if the directory is invalid
 	}{
 		{"a uri is taken as it is", Redis(), map[string]string{"uri": "redis://u:p@h:1/2\n"}, "redis://u:p@h:1/2", ""},
 		{"a uri without user is completed with user name and password", RabbitMQ(),
 			map[string]string{"uri": "amqp://h:1/v", "username": "u", "password": "p"}, "amqp://u:p@h:1/v", ""},
-		{"a uri with a user stands against user name and password", RabbitMQ(),
-			map[string]string{"uri": "amqp://a:b@h", "username": "u", "password": "p"}, "amqp://a:b@h", ""},
+		{"a uri with a user is completed with a password", RabbitMQ(), map[string]string{"uri": "amqp://a@h", "password": "p"}, "amqp://a:p@h", ""},
+		{"a uri with a password is completed with a user name", Redis(), map[string]string{"uri": "redis://:p@h", "username": "u"}, "redis://u:p@h", ""},
+		{"keys that repeat the credentials of the uri are accepted", RabbitMQ(),
+			map[string]string{"uri": "amqp://a:b%2F@h", "username": "a", "password": "b/"}, "amqp://a:b%2F@h", ""},
+		{"keys that contradict the credentials of the uri are rejected", RabbitMQ(),
+			map[string]string{"uri": "amqp://a:b@h", "username": "a", "password": "p"}, "", `key "password" differs from the password in key "uri"`},
 		{"host, port, user name and password make an address", RabbitMQ(),
 			map[string]string{"type": "rabbitmq", "host": "h", "port": "5672", "username": "u", "password": "p/@\n"}, "amqp://u:p%2F%40@h:5672", ""},
 		{"the port may be left out", Redis(), map[string]string{"host": "h"}, "redis://h", ""},
@@ -31,19 +35,19 @@ func TestFolder_ReadsKeysOfAMountedSecret(t *testing.T) {
 		{"certificates mean TLS whatever the uri says", RabbitMQ(), map[string]string{"uri": "amqp://h:5671", "ca.crt": ca}, "amqps://h:5671", ""},
 		{"Valkey is a store", Redis(), map[string]string{"type": "valkey", "host": "h"}, "redis://h", ""},
 		{"a type that is not known does no harm", Redis(), map[string]string{"type": "cache", "host": "h"}, "redis://h", ""},
-		{"an empty folder names the missing keys", RabbitMQ(), nil, "", `key "uri" is missing or empty, and so is "host"`},
+		{"an empty directory names the missing keys", RabbitMQ(), nil, "", `key "uri" is missing or empty, and so is "host"`},
 		{"an empty uri and no host names the missing keys", RabbitMQ(), map[string]string{"uri": "\n"}, "", `key "uri" is missing or empty`},
 		{"the Secret of another server is refused", RabbitMQ(), map[string]string{"type": "redis", "host": "h"}, "", `key "type" says that this is the Secret of a Redis server`},
 		{"a uri that is not valid names its key", RabbitMQ(), map[string]string{"uri": "redis://h"}, "", `key "uri": the URI of RabbitMQ is invalid`},
-		{"a port that is no number names its key", RabbitMQ(), map[string]string{"host": "h", "port": "x"}, "", `keys "host" and "port" do not make an address`},
+		{"a port that is no number names its key", RabbitMQ(), map[string]string{"host": "h", "port": "x"}, "", `keys "host" and "port" do not form a valid address`},
 		{"an invalid certificate, with the name of its key", RabbitMQ(), map[string]string{"host": "h", "ca.crt": "x"}, "", `key "ca.crt" holds no PEM certificate`},
 		{"a file beyond all bounds is refused", RabbitMQ(), map[string]string{"host": strings.Repeat("h", maxFile+1)}, "", `key "host": the file is longer than`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			dir := folderOf(t, tt.keys)
-			a, err := Folder(tt.service, dir)()
+			dir := directoryOf(t, tt.keys)
+			a, err := Directory(tt.service, dir)()
 			if tt.reason != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.reason) || !strings.Contains(err.Error(), dir) {
 					t.Fatalf("error %v does not say %q of %s", err, tt.reason, dir)
@@ -63,24 +67,24 @@ func TestFolder_ReadsKeysOfAMountedSecret(t *testing.T) {
 	}
 }
 
-func TestFolder_MissingFolder_IsNamedInTheError(t *testing.T) {
+func TestDirectory_MissingDirectory_IsNamedInTheError(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "missing")
-	if _, err := Folder(Redis(), missing)(); err == nil || !strings.Contains(err.Error(), "is the Secret mounted there?") {
+	if _, err := Directory(Redis(), missing)(); err == nil || !strings.Contains(err.Error(), "check that the Secret is mounted there") {
 		t.Errorf("error is %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Folder(Redis(), file)(); err == nil || !strings.Contains(err.Error(), "not a") {
+	if _, err := Directory(Redis(), file)(); err == nil || !strings.Contains(err.Error(), "not a") {
 		t.Errorf("error is %v", err)
 	}
 }
 
 // This test replaces the symbolic link ..data, as a kubelet does when a mounted Secret changes. Each file is a link
 // through ..data.
-func TestFolder_SecretChanges_NextCallReturnsTheNewBinding(t *testing.T) {
+func TestDirectory_SecretChanges_NextCallReturnsTheNewBinding(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	version := func(name, password string) {
@@ -101,7 +105,7 @@ func TestFolder_SecretChanges_NextCallReturnsTheNewBinding(t *testing.T) {
 		}
 	}
 	version("..1", "old")
-	source := Folder(Redis(), dir)
+	source := Directory(Redis(), dir)
 	for _, password := range []string{"old", "new"} {
 		if password == "new" {
 			version("..2", "new")
@@ -116,7 +120,7 @@ func TestFolder_SecretChanges_NextCallReturnsTheNewBinding(t *testing.T) {
 	}
 }
 
-func folderOf(t *testing.T, keys map[string]string) string {
+func directoryOf(t *testing.T, keys map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for key, value := range keys {

@@ -1,0 +1,161 @@
+package binding
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// product matches a word at the beginning of a name that says only to which server the key belongs, such as redis in
+// REDIS_DB.
+var product = regexp.MustCompile(`^(redis|valkey|rabbitmq|rabbit|cloudamqp|amqp|postgresql|postgres|pg|default)`)
+
+// squash returns a name in lower case, without the characters that separate words. RABBITMQ_VHOST, rabbitmq-vhost and
+// rabbitmqVhost have the same result.
+func squash(name string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("-_./ ", r) {
+			return -1
+		}
+		return r
+	}, strings.ToLower(name))
+}
+
+// resembles reports whether a pattern matches a name, or the name without words for the product. It ignores case and the
+// characters that separate words.
+func resembles(name string, pattern *regexp.Regexp) bool {
+	for short := squash(name); ; {
+		if pattern.MatchString(short) {
+			return true
+		}
+		rest := product.ReplaceAllLiteralString(short, "")
+		if rest == short {
+			return false
+		}
+		short = rest
+	}
+}
+
+// like compiles a pattern that must match a squashed name from its beginning to its end.
+func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
+
+// These patterns match the squashed names that people give to keys. They follow how such names are made: words that say
+// what the value is for, then the value, then the format of a file.
+var (
+	likeURI      = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
+	likeURIs     = like(`(connection|service|server|database|broker)?(uris|urls)`)
+	likeHost     = like(`(host|server|node|service|endpoint|broker)s?(name|addr|address|host|ip)?(es|s)?|addr(ess)?(es|s)?`)
+	likePort     = like(`(tls|ssl|service|server|secure)?ports?(number)?`)
+	likeUsername = like(`(user|login)(name|id)?`)
+	likePassword = like(`(user|auth|require)?pass(word|wd)?|pwd`)
+	likeToken    = like(`(access|api|auth|authorization|bearer)*tokens?|bearer|authorization|(access|api|auth)key`)
+	likeVhost    = like(`(v|virtual)hosts?(name)?`)
+	likeDatabase = like(`(database|db)s?(name|number|num|no|index|id)?|index`)
+	likeCA       = like(`(tls|ssl|server|service|client|trusted|x509)*((root)?ca|authority|certificateauthority)s?(cert|certs|certificates?|bundle|chain|file)*(crt|cer|pem|data)?` +
+		`|(tls|ssl)*root(cert|certificate|crt|cer|pem)s?(crt|pem)?|(trusted)?certificates|trustedcerts`)
+	likeCert = like(`(tls|ssl|client|user)*(cert|certificate|crt)(chain|file)?(crt|cer|pem|cert|data)?|(tls|ssl|client)(chain|cer|pem)`)
+	likeKey  = like(`(tls|ssl|client|user)+(private)?key(file)?(pem|data)?|privatekey(file)?(pem|data)?|keypem`)
+	// likeTLSSwitch matches names that people use to ask for TLS with a value such as true. They are not read: the URI or the
+	// certificates select TLS.
+	likeTLSSwitch = like(`(is|use|enable|require|with)?(tls|ssl|secure)(enabled?|required?|mode|on|active)?`)
+	// likeScheme matches names of keys for a protocol. Such a key asks for TLS if its value is the scheme for TLS.
+	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
+)
+
+// checkLookalikes returns an error if the name of an unknown key resembles that of a known key, and neither the known
+// key nor the URI has a value. Without this check, the server's default would be used silently. u is the URI before
+// the values of other keys are added to it, or nil if there is no valid one.
+func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *url.URL) error {
+	names, err := keys.names()
+	if err != nil {
+		return err
+	}
+	table := keyTable()
+	for _, name := range names {
+		if isKey(table, name) {
+			continue
+		}
+		for _, key := range table {
+			if key.like == nil || !resembles(name, key.like) || !slices.Contains(key.services, s) || key.isGiven(values, u) {
+				continue
+			}
+			if value, err := keys.read(name); err != nil || value != "" {
+				return cmp.Or(err, fmt.Errorf("key %q is not read: rename it to %q, or remove it", name, key.name))
+			}
+		}
+	}
+	return nil
+}
+
+// isKey reports whether a name is that of a key, a synonym or a substitute, for any kind of server.
+func isKey(table []keySpec, name string) bool {
+	return slices.ContainsFunc(table, func(key keySpec) bool { return key.name == name || slices.Contains(key.otherNames(), name) })
+}
+
+// checkTLSSwitch returns an error if a key asks for TLS but the URI does not use TLS.
+func (s Service) checkTLSSwitch(keys keyReader, u *url.URL) error {
+	if s.usesTLS(u) {
+		return nil
+	}
+	names, err := keys.names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		isSwitch, isScheme := resembles(name, likeTLSSwitch), resembles(name, likeScheme)
+		if !isSwitch && !isScheme {
+			continue
+		}
+		value, err := keys.read(name)
+		if err != nil {
+			return err
+		}
+		if isSwitch && asksForTLS(value) || isScheme && s.namesTLS(value) {
+			return fmt.Errorf("key %q asks for TLS, but is not read: set %q to a URI that %s, or add %q", name, keyURI, s.tlsForm(), keyCA)
+		}
+	}
+	return nil
+}
+
+// asksForTLS reports whether the value of a switch asks for TLS. "allow" and "prefer" are modes of PostgreSQL that permit
+// connections without TLS.
+func asksForTLS(value string) bool {
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "", "0", "f", "false", "n", "no", "none", "off", "disable", "disabled", "plain", "plaintext", "allow", "prefer":
+		return false
+	}
+	return true
+}
+
+// namesTLS reports whether the value of a key such as "scheme" or "protocol" asks for TLS.
+func (s Service) namesTLS(value string) bool {
+	protocol, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(value)), ":")
+	switch protocol {
+	case "tls", "ssl", "amqp+ssl", "redis+tls", "https":
+		return true
+	}
+	return protocol == s.TLSScheme && s != PostgreSQL()
+}
+
+// usesTLS reports whether connections to the URI use TLS.
+func (s Service) usesTLS(u *url.URL) bool {
+	if s != PostgreSQL() {
+		return u.Scheme == s.TLSScheme
+	}
+	switch u.Query().Get(parameterSSLMode) {
+	case "require", "verify-ca", "verify-full":
+		return true
+	}
+	return false
+}
+
+// tlsForm says what all URIs of the service for TLS connections have in common.
+func (s Service) tlsForm() string {
+	if s == PostgreSQL() {
+		return "has " + parameterSSLMode + "=verify-full"
+	}
+	return "begins with " + s.TLSScheme + "://"
+}

@@ -1,0 +1,99 @@
+package document
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// WriteFile replaces the content of a file atomically: readers never see an incomplete file, and if WriteFile fails,
+// the file keeps its old content. An existing file keeps its permissions. Symbolic links are followed. Everyone may
+// read a new file, unless the umask forbids it, so the text must not contain credentials. WriteFile writes to devices
+// and named pipes directly.
+func WriteFile(path string, text []byte) error { return named(path, writeFile(path, text)) }
+
+func writeFile(path string, text []byte) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return writeInPlace(path, text)
+	}
+	path = linked(path)
+	file, err := createNextTo(path)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	if err == nil && info != nil {
+		err = file.Chmod(info.Mode().Perm())
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return nil
+}
+
+// writeInPlace writes to a file that is not regular, such as a device. It fails for a directory.
+func writeInPlace(path string, text []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	return errors.Join(err, file.Close())
+}
+
+// CheckWritable returns an error if WriteFile would fail for the path. It does not try devices and named pipes, because
+// opening a named pipe blocks until another process reads from it.
+func CheckWritable(path string) error { return named(path, checkWritable(path)) }
+
+func checkWritable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return errors.New("this is a directory: name a file")
+	case err == nil && !info.Mode().IsRegular():
+		return nil
+	}
+	file, err := createNextTo(linked(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
+// named returns an error that names the path instead of a temporary file or the target of a link.
+func named(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	cause := err
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		cause = failed.Err
+	} else if failed, ok := errors.AsType[*os.LinkError](err); ok {
+		cause = failed.Err
+	}
+	return fmt.Errorf("write %s: %w", path, cause)
+}
+
+// linked returns the path of the file that a symbolic link points to, or the path itself if it is not a link.
+func linked(path string) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	return path
+}
+
+// createNextTo creates a temporary file in the directory of the path. Its name cannot be guessed, and no existing file
+// is opened. Otherwise, other users who may write to the directory could place a link there that points to another
+// file. os.CreateTemp is not used, because only the owner could read the file.
+func createNextTo(path string) (*os.File, error) {
+	const mode = 0o666 // the umask removes bits
+	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%s.tmp", filepath.Base(path), rand.Text()))
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+}

@@ -1,0 +1,95 @@
+// Package fair runs functions for many tenants, so that slow functions of one tenant do not delay those of others.
+package fair
+
+import "sync"
+
+// Limits are the maximum numbers of functions that a Pool runs at the same time.
+type Limits struct {
+	// Total is the maximum for all tenants together. PerTenant is the maximum for each of them.
+	Total, PerTenant int
+}
+
+// Pool runs functions in goroutines. Functions over the limits wait. The next function to run is always one of the
+// tenant with the fewest running functions, so the wait of a tenant depends on the number of other tenants, but not on
+// how many functions they have added. The functions of one tenant start in the order in which they were added. Pool is
+// safe for concurrent use.
+type Pool struct {
+	limits Limits
+	active sync.WaitGroup
+
+	mu      sync.Mutex
+	running map[string]int
+	total   int
+	// waiting contains the functions that wait, by tenant. order lists these tenants by the time at which they began to
+	// wait.
+	waiting map[string][]func()
+	order   []string
+}
+
+// New returns a Pool. Both limits must be positive.
+func New(l Limits) *Pool {
+	return &Pool{limits: l, running: map[string]int{}, waiting: map[string][]func(){}}
+}
+
+// Go runs a function for a tenant as soon as the limits allow it. It does not wait for that.
+func (p *Pool) Go(tenant string, run func()) {
+	p.active.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting[tenant]) == 0 {
+		p.order = append(p.order, tenant)
+	}
+	p.waiting[tenant] = append(p.waiting[tenant], run)
+	p.startNext()
+}
+
+// Wait waits until all functions have returned, including those that have not started yet. The caller must not call Go
+// until Wait has returned.
+func (p *Pool) Wait() { p.active.Wait() }
+
+// startNext starts functions while the limits allow it. The caller holds the mutex.
+func (p *Pool) startNext() {
+	for p.total < p.limits.Total {
+		next := -1
+		for i, tenant := range p.order {
+			if p.running[tenant] < p.limits.PerTenant && (next < 0 || p.running[tenant] < p.running[p.order[next]]) {
+				next = i
+			}
+		}
+		if next < 0 {
+			return
+		}
+		p.start(next)
+	}
+}
+
+// start starts the first waiting function of a tenant, given by its index in p.order. The tenant then goes to the end of
+// this list.
+func (p *Pool) start(index int) {
+	tenant := p.order[index]
+	p.order = append(p.order[:index], p.order[index+1:]...)
+	run := p.waiting[tenant][0]
+	if rest := p.waiting[tenant][1:]; len(rest) > 0 {
+		p.waiting[tenant] = rest
+		p.order = append(p.order, tenant)
+	} else {
+		delete(p.waiting, tenant)
+	}
+	p.running[tenant]++
+	p.total++
+	go func() {
+		defer p.active.Done()
+		defer p.release(tenant)
+		run()
+	}()
+}
+
+func (p *Pool) release(tenant string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total--
+	if p.running[tenant]--; p.running[tenant] == 0 {
+		delete(p.running, tenant)
+	}
+	p.startNext()
+}

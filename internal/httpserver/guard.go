@@ -1,0 +1,76 @@
+package httpserver
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Guard protects a server on a user's machine from web sites that the user visits. Such a site can make the browser send
+// requests to the server. Guard rejects, with the status 403,
+//
+//   - requests whose Host header is not an IP address, localhost, a name below localhost, or one of the given names. A
+//     site can make its own name resolve to this machine, and then read all responses (DNS rebinding). It needs a name for
+//     that, so IP addresses are safe.
+//   - requests that a browser sends on behalf of another site or another port, unless the user follows a link. Browsers
+//     prevent other origins from reading responses, but not from sending requests.
+//
+// The second rule does not affect programs other than browsers.
+func Guard(names []string, h http.Handler) http.Handler {
+	var known []string
+	for _, name := range names {
+		if name = normalizeHost(name); name != "" {
+			known = append(known, name)
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !isLocalHost(r.Host) && !slices.Contains(known, hostname(r.Host)):
+			Problem(w, http.StatusForbidden, "this server does not answer requests for this host name: use localhost or an IP address")
+		case !isSameOrigin(r) && !isLink(r):
+			Problem(w, http.StatusForbidden, "this server rejects requests from other web sites")
+		default:
+			h.ServeHTTP(w, r)
+		}
+	})
+}
+
+// isSameOrigin reports whether a request comes from a page of this server, from the user, or from a program other than a
+// browser. Old browsers do not send the header Sec-Fetch-Site.
+func isSameOrigin(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+		return false
+	}
+	origin := r.Header.Get("Origin")
+	u, err := url.Parse(origin)
+	return origin == "" || err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// isLink reports whether a browser opens a page of this server because the user follows a link on another site.
+func isLink(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
+		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+}
+
+// isLocalHost reports whether a Host header contains an IP address, localhost, or a name below localhost.
+func isLocalHost(hostport string) bool {
+	host := hostname(hostport)
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// hostname returns the normalized host name or address in a Host header, without the port and without brackets.
+func hostname(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return normalizeHost(host)
+	}
+	return normalizeHost(strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]"))
+}
+
+// normalizeHost returns a host name in lower case and without the dot that ends an absolute name.
+func normalizeHost(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

@@ -1,0 +1,30 @@
+package manifest_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// TestIdentity_UnknownPartitions_CoversAllPossiblePartitions checks that a stored simulation whose number of partitions cannot be decoded
+// is removed completely.
+func TestIdentity_UnknownPartitions_CoversAllPossiblePartitions(t *testing.T) {
+	t.Parallel()
+	for spec, want := range map[string]int{
+		`{"rabbitmq":{"partitions":3}}`:      3,
+		`{"rabbitmq":{"partitions":"four"}}`: plan.MaxPartitions,
+		`{"rabbitmq":{"partitions":-1}}`:     plan.MaxPartitions,
+	} {
+		var sim v1alpha1.ParkingSimulation
+		if err := json.Unmarshal([]byte(`{"metadata":{"name":"a"},"spec":`+spec+`}`), &sim); err != nil {
+			t.Fatal(err)
+		}
+		sim.Default()
+		if got := manifest.Identity(&sim).Partitions; got != want {
+			t.Errorf("%s: the identity has %d partitions, want %d", spec, got, want)
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	yamlv3 "go.yaml.in/yaml/v3"
+
+	"github.com/parking-operator/parking-operator/internal/field"
+)
+
+// source is a document as its author wrote it. Decoded values do not show how they were written: YAML decodes 1.10 as
+// 1.1, and no as false.
+type source struct {
+	root func() *yamlv3.Node // parses the document when it is first called
+}
+
+// newSource returns the source of a document in YAML or JSON. If the document cannot be parsed, the source is empty.
+func newSource(text []byte) *source {
+	return &source{root: sync.OnceValue(func() *yamlv3.Node {
+		var compact bytes.Buffer
+		if json.Compact(&compact, text) == nil { // removes tabs, which the YAML parser rejects
+			text = compact.Bytes()
+		}
+		document := new(yamlv3.Node)
+		if yamlv3.Unmarshal(text, document) != nil || len(document.Content) == 0 {
+			return new(yamlv3.Node)
+		}
+		return document.Content[0]
+	})}
+}
+
+// written returns the value at a path as the document contains it. The parameter value is the decoded value, which is
+// also the result if the document does not contain the value, or contains it as an object, a list or in quotes.
+func (s *source) written(path field.Path, value any) any {
+	node := find(s.root(), "", path)
+	if node == nil || node.Kind != yamlv3.ScalarNode || node.Style != 0 || node.ShortTag() == "!!null" {
+		return value
+	}
+	if node.Value == fmt.Sprint(value) || field.MayHoldPassword(node.Value) {
+		return value
+	}
+	return field.Raw(node.Value)
+}
+
+// find returns the node at a path. It starts from the given node, whose own path is in the parameter named at. It
+// returns nil if there is no node at the path. A path does not say whether the objects on the way are structs or maps,
+// so find tries both forms.
+func find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
+	if node.Kind == yamlv3.AliasNode {
+		node = node.Alias
+	}
+	if at == path {
+		return node
+	}
+	for _, child := range childrenOf(node, at) {
+		for _, form := range child.paths {
+			if strings.HasPrefix(string(path), string(form)) {
+				if found := find(child.node, form, path); found != nil {
+					return found
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// childNode is a member of an object or an item of a list.
+type childNode struct {
+	paths []field.Path // the forms that its path can have
+	node  *yamlv3.Node
+}
+
+func childrenOf(node *yamlv3.Node, at field.Path) []childNode {
+	var children []childNode
+	switch node.Kind {
+	case yamlv3.SequenceNode:
+		for i, item := range node.Content {
+			children = append(children, childNode{[]field.Path{at.Index(i)}, item})
+		}
+	case yamlv3.MappingNode:
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			key := node.Content[i].Value
+			children = append(children, childNode{[]field.Path{at.Child(key), at.Key(key)}, node.Content[i+1]})
+		}
+	}
+	return children
+}
+
+// unrepresentable finds the first number that JSON cannot represent, such as .inf. It returns the number and its path.
+func (s *source) unrepresentable() (field.Path, string) { return unrepresentableIn("", s.root()) }
+
+func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) {
+	special := []string{".inf", "+.inf", "-.inf", ".nan"}
+	if node.Kind == yamlv3.ScalarNode && node.Tag == "!!float" && slices.Contains(special, strings.ToLower(node.Value)) {
+		return path, node.Value
+	}
+	for _, child := range childrenOf(node, path) {
+		if at, number := unrepresentableIn(child.paths[0], child.node); number != "" {
+			return at, number
+		}
+	}
+	return "", ""
+}
+
+// hasBinary reports whether a value has the tag !!binary. The decoded value may be a password.
+func (s *source) hasBinary() bool { return hasBinary(s.root()) }
+
+func hasBinary(node *yamlv3.Node) bool {
+	return node.ShortTag() == "!!binary" || slices.ContainsFunc(node.Content, hasBinary)
+}
