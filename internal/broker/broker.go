@@ -35,6 +35,10 @@ var (
 	// server. Examples are invalid settings, missing permissions, exceeded limits, and existing queues that
 	// have other settings or another owner.
 	ErrConfig = errors.New("the configuration of the broker is invalid")
+	// ErrNotReady matches errors of Check that are not caused by a wrong address or wrong credentials, as far as
+	// Check can tell. Examples are a limit of connections, an internal error of the server, and too few file
+	// descriptors.
+	ErrNotReady = errors.New("the broker cannot serve at the moment")
 	// ErrSettled is returned when a delivery has already been settled, or is being settled by another call.
 	ErrSettled = errors.New("the delivery has been settled before")
 )
@@ -69,8 +73,8 @@ type Message struct {
 	ContentType string
 	// Timestamp is the instant of publishing. AMQP transmits whole seconds.
 	Timestamp time.Time
-	// Intent says whether the generator expects the exit to find a visit; see event.Intent. Entries have no
-	// intent.
+	// Intent says whether the generator of an exit event expects that a visit exists for it; see event.Intent.
+	// Entry events have no intent.
 	Intent event.Intent
 	// Scheduled is when the event was due by the schedule. Latencies are measured from it. The zero time means
 	// unknown.
@@ -90,7 +94,7 @@ type Publisher interface {
 	// unroutable return, until the broker confirms it. Then it calls confirmed exactly once, from another
 	// goroutine. It may call the callbacks of different messages in any order. A callback must not block.
 	//
-	// If Publish returns an error, which is that of ctx or ErrClosed, msg is not accepted and confirmed is
+	// If Publish returns an error, either ErrClosed or the error of ctx, msg is not accepted and confirmed is
 	// never called. The caller must not change msg.Body after the call.
 	Publish(ctx context.Context, q Queue, msg Message, confirmed func()) error
 	// Flush waits until the broker has confirmed every message that Publish has accepted so far. It returns

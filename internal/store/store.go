@@ -24,9 +24,15 @@ var (
 	// ErrUnavailable means that the store could not be reached. The step may or may not have taken effect. The
 	// store itself logs the beginning and the end of an outage.
 	ErrUnavailable = errors.New("the store is unavailable")
-	// ErrOtherPartitions means that the simulation started with a different number of partitions, so that its
-	// events are not in the partitions in which this process looks for them. Mark returns this error.
+	// ErrNotReady means that the store was reached with valid credentials, but cannot serve at the moment. Errors that
+	// match it also match ErrUnavailable.
+	ErrNotReady = errors.New("the server is not ready")
+	// ErrOtherPartitions means that the simulation started with a different number of partitions. Its events are
+	// therefore not in the partitions in which this process looks for them. Mark returns this error.
 	ErrOtherPartitions = errors.New("the simulation started with a different number of partitions")
+	// ErrOtherOwner means that the data are marked as belonging to another simulation of the same name. Mark, Dataset
+	// and Purge return this error.
+	ErrOtherOwner = errors.New("the data belong to another simulation of the same name")
 )
 
 // MaxOutstanding is the maximum number of sequence numbers that a generator may use beyond its durable watermark in
@@ -37,7 +43,7 @@ const MaxOutstanding = 1 << 16
 type Counter string
 
 // The counters. The position of an entry determines its plate. The position of an exit determines whether the exit
-// is matched, and its plate if it is not.
+// is matched. If the exit is unmatched, the position also determines its plate.
 const (
 	CounterEntries Counter = "entries"
 	CounterExits   Counter = "exits"
@@ -115,11 +121,11 @@ type Plate struct {
 }
 
 const (
-	// VisitMargin is how much longer than MaxStay an unclaimed visit exists. A plate therefore leaves the pool
+	// VisitMargin is added to MaxStay to get the lifetime of an unclaimed visit. A plate therefore leaves the pool
 	// before its visit expires.
 	VisitMargin = time.Minute
-	// ClaimedStay is how much longer than MaxStay a claimed visit exists. The visit therefore still exists if its
-	// exit has waited in a queue for a long time.
+	// ClaimedStay is added to MaxStay to get the lifetime of a claimed visit. The visit therefore still exists if
+	// its exit has waited in a queue for a long time.
 	ClaimedStay = 24 * time.Hour
 )
 
@@ -136,9 +142,9 @@ type Generators interface {
 	// Claim removes up to Limit plates from the pool, earliest entries first. It extends the lifetime of their
 	// visits, so that the visits still exist when the exits are processed.
 	Claim(ctx context.Context, c Claim) ([]Plate, error)
-	// Release returns unused plates of a claim to the pool, that is, plates for which no exit was published. It
-	// skips plates that are not in the claim. A repeated release changes nothing. Call it after all other plates of
-	// the claim are used.
+	// Release returns the unused plates of a claim to the pool. A plate is unused if no exit was published for it.
+	// Release skips plates that are not in the claim. A repeated release changes nothing. Call it after all other
+	// plates of the claim are used.
 	Release(ctx context.Context, c Claim, plates []Plate) error
 	// PoolSize returns the number of plates in the pools of all partitions.
 	PoolSize(ctx context.Context) (int64, error)
@@ -152,7 +158,7 @@ type EntryStep struct {
 	Partition int
 	Plate     string
 	At        time.Time
-	// MaxStay plus VisitMargin is the lifetime of the visit as long as it is unclaimed.
+	// The lifetime of an unclaimed visit is MaxStay plus VisitMargin.
 	MaxStay time.Duration
 }
 
@@ -225,18 +231,19 @@ type Processors interface {
 // Mark identifies a server process. A caller reads the mark before it performs a step, and passes it to WaitDurable
 // afterwards.
 type Mark struct {
-	// Epoch identifies the server process in the store's latest observation.
+	// Epoch identifies the server process that ran when the store last observed the server.
 	Epoch string
 }
 
 // Durability says when effects survive a crash of the server process.
 type Durability interface {
-	// Mark returns a mark from the latest observation of the partition's server. Only the first call does I/O. The
-	// first call in a simulation also records the simulation's number of partitions.
+	// Mark returns a mark that identifies the server process at the latest observation of the partition's server.
+	// Only the first call does I/O. The first call in a simulation also records the simulation's number of
+	// partitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
-	// WaitDurable waits until a crash of the server process can no longer undo effects in the partition that were
-	// reported before the call. It returns ErrRolledBack if the server process is no longer the one that the mark
-	// identifies. Concurrent calls share observations of the server.
+	// WaitDurable waits until effects in the partition will survive a crash of the server process. It waits for all
+	// effects that were reported before the call. It returns ErrRolledBack if the server process is no longer the
+	// one that the mark identifies. Concurrent calls share observations of the server.
 	WaitDurable(ctx context.Context, partition int, mark Mark) error
 }
 
@@ -251,8 +258,8 @@ type Counts struct {
 	DuplicatesSuppressed int64
 	DeadLettered         int64
 	Starved              int64
-	// ExternalEntries, ExternalMatched and EntryNotFound are the numbers of external events by their result. The
-	// fields above do not include external events, except SummariesStored and DuplicatesSuppressed.
+	// ExternalEntries, ExternalMatched and EntryNotFound are the numbers of external events by their result. Of the
+	// fields above, only SummariesStored and DuplicatesSuppressed include external events.
 	ExternalEntries int64
 	ExternalMatched int64
 	EntryNotFound   int64
@@ -327,7 +334,7 @@ type Store interface {
 	Processors
 	Ledger
 	// CountStarved sets the number of matched exits that a generator run could not publish because the pool was
-	// empty. The argument total is the number since the start of the run, so a repeated call changes nothing.
+	// empty. total is the number since the start of the run, so a repeated call changes nothing.
 	CountStarved(ctx context.Context, run string, total int64) error
 	// Ping returns an error if the store does not respond.
 	Ping(ctx context.Context) error

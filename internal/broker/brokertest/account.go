@@ -99,8 +99,8 @@ func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 }
 
 // publishAndSettle publishes messages from several goroutines. Several other goroutines settle them in random
-// ways, until every message is acknowledged or dead-lettered. Meanwhile, publishAndSettle calls interrupt a few
-// times.
+// ways, until every message is acknowledged or dead-lettered. Meanwhile, publishAndSettle calls the function
+// interrupt several times.
 func (s *subject) publishAndSettle(t *testing.T, interrupt func()) *account {
 	t.Helper()
 	a := newAccount()

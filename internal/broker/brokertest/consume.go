@@ -71,7 +71,7 @@ func endsConsuming(t *testing.T, s *subject) {
 		stop()
 		awaitClosed(t, deliveries)
 		if err := settle(d.Settler); err != nil {
-			t.Errorf("%s a delivery after its consumer ended: %v", name, err)
+			t.Errorf("settle a delivery with %s after its consumer ended: %v", name, err)
 		}
 		if name == "requeue" || name == "retry" {
 			again, stop := s.consume(t, entries(), 1)

@@ -16,7 +16,7 @@ import (
 func BenchmarkPublishToAck(b *testing.B) {
 	for _, workers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
-			client := newBroker(b, memory.Options{Partitions: 1})
+			client := newBroker(b, memory.Config{Partitions: 1})
 			deliveries, err := client.Consume(b.Context(), broker.Queue{Type: event.TypeEntry}, 1024)
 			if err != nil {
 				b.Fatal(err)

@@ -10,13 +10,13 @@ import (
 const (
 	// maxBuffered is the maximum capacity of a consumer's Go channel.
 	maxBuffered = 256
-	// maxBatch is the maximum number of messages that a consumer takes from its queue while it holds the lock
-	// of the queue once.
+	// maxBatch is the maximum number of messages that a consumer takes from its queue each time it locks the
+	// queue.
 	maxBatch = 64
 )
 
-// consumer sends the messages of its queue to the Go channel in its field out. The mutex of the queue guards
-// the fields below wake.
+// consumer sends the messages of its queue to the Go channel out. The mutex of the queue guards the fields
+// session, idle and ended.
 type consumer struct {
 	queue    *queue
 	prefetch int
@@ -73,14 +73,14 @@ func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	credit := c.prefetch - c.session.unsettled
-	for range min(credit, q.ready.length, maxBatch) {
-		batch = append(batch, c.session.deliver(q.ready.popFront()))
+	for range min(credit, q.ready.Len(), maxBatch) {
+		batch = append(batch, c.session.deliver(q.ready.PopFront()))
 	}
-	if q.ready.length > 0 {
+	if q.ready.Len() > 0 {
 		q.wakeOne() // others may have credit
 	} else if len(batch) == 0 && credit > 0 && !c.idle {
 		c.idle = true
-		q.idle.pushBack(c)
+		q.idle.PushBack(c)
 	}
 	return batch
 }
@@ -122,7 +122,7 @@ func (c *consumer) leaveQueue() {
 	c.ended = true
 	delete(q.consumers, c)
 	c.session.removeIfDone()
-	if q.ready.length > 0 {
+	if q.ready.Len() > 0 {
 		q.wakeOne() // this consumer may have been woken for it
 	}
 }

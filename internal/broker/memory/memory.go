@@ -1,11 +1,12 @@
 // Package memory implements the interfaces of package broker within one process, without a server. Its messages
 // do not outlive the process. Apart from that, it gives the guarantees of package broker.
 //
-// Each queue holds at most Options.Limit messages: ready messages, unsettled deliveries, and messages that wait
+// Each queue holds at most Config.Limit messages: ready messages, unsettled deliveries, and messages that wait
 // for a retry. While a queue is full, Publish blocks.
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,11 +18,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// The default values of the fields of Options.
+// Defaults for unset fields of Config.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	DefaultWindow     = 1024
-	// DefaultLimit is the default of Options.Limit. At the highest supported rate, this number of messages
+	// DefaultLimit is the default of Config.Limit. At the highest supported rate, this number of messages
 	// fills a queue in a few seconds. It takes about 100 MB of memory.
 	DefaultLimit = 1 << 18
 )
@@ -30,9 +31,9 @@ const (
 // but still counted.
 const keptLetters = 1000
 
-// Options configure New.
-type Options struct {
-	// Partitions is the number of entry queues, and of exit queues.
+// Config is the configuration of a broker.
+type Config struct {
+	// Partitions is the number of entry queues. There are as many exit queues.
 	Partitions int
 	// RetryDelay is how long a retried message stays in the retry queue.
 	RetryDelay time.Duration
@@ -42,36 +43,34 @@ type Options struct {
 	Limit int
 }
 
-func (o Options) complete() (Options, error) {
-	setDefault(&o.RetryDelay, DefaultRetryDelay)
-	setDefault(&o.Window, DefaultWindow)
-	setDefault(&o.Limit, DefaultLimit)
-	switch {
-	case o.Partitions < 1:
-		return o, fmt.Errorf("partitions: %d is not at least 1", o.Partitions)
-	case o.RetryDelay < 0:
-		return o, fmt.Errorf("retry delay: %s is negative", o.RetryDelay)
-	case o.Window < 1:
-		return o, fmt.Errorf("window: %d is not at least 1", o.Window)
-	case o.Limit < 1:
-		return o, fmt.Errorf("limit: %d is not at least 1", o.Limit)
-	}
-	return o, nil
+// withDefaults sets the unset fields.
+func (c Config) withDefaults() Config {
+	c.RetryDelay = cmp.Or(c.RetryDelay, DefaultRetryDelay)
+	c.Window = cmp.Or(c.Window, DefaultWindow)
+	c.Limit = cmp.Or(c.Limit, DefaultLimit)
+	return c
 }
 
-func setDefault[T comparable](value *T, byDefault T) {
-	var unset T
-	if *value == unset {
-		*value = byDefault
+func (c Config) validate() error {
+	switch {
+	case c.Partitions < 1:
+		return fmt.Errorf("partitions: %d is less than 1", c.Partitions)
+	case c.RetryDelay < 0:
+		return fmt.Errorf("retry delay: %s is negative", c.RetryDelay)
+	case c.Window < 1:
+		return fmt.Errorf("window: %d is less than 1", c.Window)
+	case c.Limit < 1:
+		return fmt.Errorf("limit: %d is less than 1", c.Limit)
 	}
+	return nil
 }
 
 // Broker holds the queues of one simulation. All methods are safe for concurrent use.
 type Broker struct {
-	options Options
-	queues  map[broker.Queue]*queue
-	dead    *deadLetters
-	tally   *tally.Tally
+	config Config
+	queues map[broker.Queue]*queue
+	dead   *deadLetters
+	tally  *tally.Tally
 
 	closing sync.Mutex
 	closed  chan struct{}
@@ -81,22 +80,22 @@ type Broker struct {
 var _ broker.Broker = (*Broker)(nil)
 
 // New returns a broker with empty queues.
-func New(options Options) (*Broker, error) {
-	options, err := options.complete()
-	if err != nil {
-		return nil, fmt.Errorf("broker options: %w", err)
+func New(c Config) (*Broker, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("configure the broker: %w", err)
 	}
 	b := &Broker{
-		options: options,
-		queues:  make(map[broker.Queue]*queue),
-		dead:    &deadLetters{},
-		tally:   &tally.Tally{},
-		closed:  make(chan struct{}),
+		config: c,
+		queues: make(map[broker.Queue]*queue),
+		dead:   &deadLetters{},
+		tally:  &tally.Tally{},
+		closed: make(chan struct{}),
 	}
-	for partition := range options.Partitions {
+	for partition := range c.Partitions {
 		for _, eventType := range event.Types() {
 			name := broker.Queue{Type: eventType, Partition: partition}
-			b.queues[name] = newQueue(name, options, b.dead, b.tally)
+			b.queues[name] = newQueue(name, c, b.dead, b.tally)
 		}
 	}
 	return b, nil
@@ -133,7 +132,7 @@ func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-c
 		return nil, err
 	}
 	if prefetch < 1 {
-		return nil, fmt.Errorf("consume %s: a prefetch of %d is not at least 1", q, prefetch)
+		return nil, fmt.Errorf("consume %s: the prefetch %d is less than 1", q, prefetch)
 	}
 	b.closing.Lock()
 	defer b.closing.Unlock()
@@ -149,7 +148,7 @@ func (b *Broker) queue(q broker.Queue) (*queue, error) {
 	if queue := b.queues[q]; queue != nil {
 		return queue, nil
 	}
-	return nil, q.Check(b.options.Partitions)
+	return nil, q.Check(b.config.Partitions)
 }
 
 // Declare does nothing, because the queues always exist.

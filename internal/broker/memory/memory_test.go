@@ -18,7 +18,7 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	brokertest.Run(t, func(t *testing.T, retryDelay time.Duration) brokertest.Subject {
-		b := newBroker(t, memory.Options{Partitions: brokertest.Partitions, RetryDelay: retryDelay})
+		b := newBroker(t, memory.Config{Partitions: brokertest.Partitions, RetryDelay: retryDelay})
 		return brokertest.Subject{
 			Broker:          b,
 			Interrupt:       b.Interrupt,
@@ -28,9 +28,9 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-func newBroker(t testing.TB, options memory.Options) *memory.Broker {
+func newBroker(t testing.TB, config memory.Config) *memory.Broker {
 	t.Helper()
-	b, err := memory.New(options)
+	b, err := memory.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,10 +66,10 @@ func consume(t *testing.T, b broker.Broker, prefetch int) <-chan broker.Delivery
 
 // inBubble runs a test with the fake clock of package synctest. The test fails if one of its goroutines does
 // not end.
-func inBubble(t *testing.T, options memory.Options, test func(*testing.T, *memory.Broker)) {
+func inBubble(t *testing.T, config memory.Config, test func(*testing.T, *memory.Broker)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b, err := memory.New(options)
+		b, err := memory.New(config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func TestPublish_BlocksWhileTheQueueIsFull(t *testing.T) {
 	for name, leave := range ways {
 		t.Run("until a message is "+name, func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, memory.Options{Partitions: 1, Limit: 2}, func(t *testing.T, b *memory.Broker) {
+			inBubble(t, memory.Config{Partitions: 1, Limit: 2}, func(t *testing.T, b *memory.Broker) {
 				deliveries := consume(t, b, 1)
 				publish(t, b, "1")
 				publish(t, b, "2")
@@ -127,7 +127,7 @@ func TestPublish_BlocksWhileTheQueueIsFull(t *testing.T) {
 	}
 	t.Run("until the broker is closed", func(t *testing.T) {
 		t.Parallel()
-		inBubble(t, memory.Options{Partitions: 1, Limit: 1}, func(t *testing.T, b *memory.Broker) {
+		inBubble(t, memory.Config{Partitions: 1, Limit: 1}, func(t *testing.T, b *memory.Broker) {
 			publish(t, b, "1")
 			ended := make(chan error, 1)
 			go func() { ended <- b.Publish(t.Context(), entries(), broker.Message{}, func() {}) }()
@@ -149,7 +149,7 @@ func TestPublish_BlocksWhileTheQueueIsFull(t *testing.T) {
 
 func TestPublish_BlocksWhileTheWindowIsFull(t *testing.T) {
 	t.Parallel()
-	inBubble(t, memory.Options{Partitions: 1, Window: 2}, func(t *testing.T, b *memory.Broker) {
+	inBubble(t, memory.Config{Partitions: 1, Window: 2}, func(t *testing.T, b *memory.Broker) {
 		slow := make(chan struct{})
 		for range 2 {
 			if err := b.Publish(t.Context(), entries(), broker.Message{}, func() { <-slow }); err != nil {
@@ -168,7 +168,7 @@ func TestPublish_BlocksWhileTheWindowIsFull(t *testing.T) {
 
 func TestConsume_OneConsumerEnds_AnotherGetsItsMessages(t *testing.T) {
 	t.Parallel()
-	inBubble(t, memory.Options{Partitions: 1}, func(t *testing.T, b *memory.Broker) {
+	inBubble(t, memory.Config{Partitions: 1}, func(t *testing.T, b *memory.Broker) {
 		for n := range 100 {
 			ctx, cancel := context.WithCancel(t.Context())
 			ending, err := b.Consume(ctx, entries(), 1)
@@ -202,7 +202,7 @@ func TestConsume_OneConsumerEnds_AnotherGetsItsMessages(t *testing.T) {
 func TestRetry_ReturnsEachMessageAfterItsDelay(t *testing.T) {
 	t.Parallel()
 	const delay = time.Minute
-	inBubble(t, memory.Options{Partitions: 1, RetryDelay: delay}, func(t *testing.T, b *memory.Broker) {
+	inBubble(t, memory.Config{Partitions: 1, RetryDelay: delay}, func(t *testing.T, b *memory.Broker) {
 		deliveries := consume(t, b, 10)
 		retried := map[string]time.Time{}
 		for n := range 5 {
@@ -225,7 +225,7 @@ func TestRetry_ReturnsEachMessageAfterItsDelay(t *testing.T) {
 
 func TestDeadLetters_KeepsTheLatestAndCountsAll(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, memory.Options{Partitions: 1})
+	b := newBroker(t, memory.Config{Partitions: 1})
 	deliveries := consume(t, b, 1)
 	const count = 1003
 	for n := range count {
@@ -243,15 +243,15 @@ func TestDeadLetters_KeepsTheLatestAndCountsAll(t *testing.T) {
 	}
 }
 
-func TestNew_RejectsInvalidOptions(t *testing.T) {
+func TestNewBroker_RejectsInvalidConfig(t *testing.T) {
 	t.Parallel()
-	for want, options := range map[string]memory.Options{
+	for want, config := range map[string]memory.Config{
 		"partitions":  {},
 		"retry delay": {Partitions: 1, RetryDelay: -1},
 		"window":      {Partitions: 1, Window: -1},
 		"limit":       {Partitions: 1, Limit: -1},
 	} {
-		if _, err := memory.New(options); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := memory.New(config); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("with a wrong %s, New returned %v", want, err)
 		}
 	}

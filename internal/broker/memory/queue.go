@@ -8,6 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
+	"github.com/parking-operator/parking-operator/internal/ring"
 )
 
 // message is a message in a queue. It contains the settler of its first delivery. This saves an allocation,
@@ -20,18 +21,18 @@ type message struct {
 
 // queue is one queue together with its retry queue. One mutex guards both. Each operation locks it once.
 type queue struct {
-	name    broker.Queue
-	options Options
-	dead    *deadLetters
-	tally   *tally.Tally
+	name   broker.Queue
+	config Config
+	dead   *deadLetters
+	tally  *tally.Tally
 
 	mu        sync.Mutex
 	closed    bool
-	ready     ring[*message]
-	retries   ring[retry]
+	ready     ring.Ring[*message]
+	retries   ring.Ring[retry]
 	messages  int // ready, delivered and unsettled, or in retries
 	consumers map[*consumer]struct{}
-	idle      ring[*consumer] // consumers that wait for a message, the longest waiting first; some may have ended
+	idle      ring.Ring[*consumer] // consumers that wait for a message, the longest waiting first; some may have ended
 	sessions  map[*session]struct{}
 
 	confirms    []pendingConfirm // pending calls
@@ -52,9 +53,9 @@ type retry struct {
 	due     time.Time
 }
 
-func newQueue(name broker.Queue, options Options, dead *deadLetters, counts *tally.Tally) *queue {
+func newQueue(name broker.Queue, config Config, dead *deadLetters, counts *tally.Tally) *queue {
 	return &queue{
-		name: name, options: options, dead: dead, tally: counts,
+		name: name, config: config, dead: dead, tally: counts,
 		consumers: make(map[*consumer]struct{}), sessions: make(map[*session]struct{}),
 	}
 }
@@ -87,14 +88,14 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 	if q.closed {
 		return nil, broker.ErrClosed
 	}
-	if q.messages >= q.options.Limit || q.unconfirmed >= q.options.Window {
+	if q.messages >= q.config.Limit || q.unconfirmed >= q.config.Window {
 		if q.room == nil {
 			q.room = make(chan struct{})
 		}
 		return q.room, nil
 	}
 	q.messages++
-	q.ready.pushBack(m)
+	q.ready.PushBack(m)
 	q.wakeOne()
 	q.unconfirmed++
 	q.confirms = append(q.confirms, pendingConfirm{call: confirmed, number: q.tally.Accept()})
@@ -121,8 +122,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the pending confirm callbacks. The callbacks in before have been called, so it frees
-// their slots in the window.
+// nextConfirms returns the pending confirm callbacks. The parameter named before is the previous batch, whose callbacks
+// have been called. nextConfirms frees their slots in the window.
 func (q *queue) nextConfirms(before []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -145,8 +146,8 @@ func (q *queue) signalRoom() {
 
 // wakeOne wakes the consumer that has waited longest for a message.
 func (q *queue) wakeOne() {
-	for q.idle.length > 0 {
-		c := q.idle.popFront()
+	for q.idle.Len() > 0 {
+		c := q.idle.PopFront()
 		c.idle = false
 		if !c.ended {
 			async.Notify(c.wake)
@@ -162,9 +163,9 @@ func (q *queue) leave() {
 
 // delay adds m to the retry queue.
 func (q *queue) delay(m *message) {
-	q.retries.pushBack(retry{message: m, due: time.Now().Add(q.options.RetryDelay)})
-	if q.retries.length == 1 {
-		time.AfterFunc(q.options.RetryDelay, q.releaseRetries)
+	q.retries.PushBack(retry{message: m, due: time.Now().Add(q.config.RetryDelay)})
+	if q.retries.Len() == 1 {
+		time.AfterFunc(q.config.RetryDelay, q.releaseRetries)
 	}
 }
 
@@ -174,12 +175,12 @@ func (q *queue) releaseRetries() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
-	for q.retries.length > 0 {
-		if wait := q.retries.front().due.Sub(now); wait > 0 {
+	for q.retries.Len() > 0 {
+		if wait := q.retries.Front().due.Sub(now); wait > 0 {
 			time.AfterFunc(wait, q.releaseRetries)
 			return
 		}
-		q.ready.pushBack(q.retries.popFront().message)
+		q.ready.PushBack(q.retries.PopFront().message)
 		q.wakeOne()
 	}
 }
@@ -187,10 +188,10 @@ func (q *queue) releaseRetries() {
 func (q *queue) depths() (ready, retrying int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.messages - q.retries.length, q.retries.length
+	return q.messages - q.retries.Len(), q.retries.Len()
 }
 
-// interrupt ends every session. Its unsettled messages return to the queue.
+// interrupt ends every session. Unsettled messages return to the queue.
 func (q *queue) interrupt() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -216,7 +217,7 @@ func (q *queue) clear() {
 
 func (q *queue) drop(err error) {
 	q.loseSessions(err)
-	q.ready, q.retries, q.messages = ring[*message]{}, ring[retry]{}, 0
+	q.ready, q.retries, q.messages = ring.Ring[*message]{}, ring.Ring[retry]{}, 0
 	q.signalRoom()
 }
 

@@ -12,7 +12,7 @@ import (
 func TestConsumer_EndedAndAllDeliveriesSettled_SessionIsRemoved(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b, err := New(Options{Partitions: 1})
+		b, err := New(Config{Partitions: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

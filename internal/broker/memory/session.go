@@ -73,7 +73,7 @@ func (s *session) removeIfDone() {
 func (s *session) lose(err error) {
 	s.err = err
 	for d := s.last; d != nil; d = d.previous {
-		s.queue.ready.pushFront(d.message)
+		s.queue.ready.PushFront(d.message)
 	}
 	s.first, s.last, s.unsettled = nil, nil, 0
 	delete(s.queue.sessions, s)
@@ -90,7 +90,7 @@ type delivery struct {
 
 var _ broker.Settler = (*delivery)(nil)
 
-// settle marks the delivery as settled and then calls outcome, while it holds the mutex of the queue.
+// settle marks the delivery as settled and then calls the function outcome, while it holds the mutex of the queue.
 func (d *delivery) settle(outcome func(*queue, *message)) error {
 	s := d.session
 	s.queue.mu.Lock()
@@ -115,7 +115,7 @@ func (d *delivery) Ack() error {
 // Requeue returns the message to the front of the queue.
 func (d *delivery) Requeue() error {
 	return d.settle(func(q *queue, m *message) {
-		q.ready.pushFront(m)
+		q.ready.PushFront(m)
 		q.wakeOne()
 	})
 }

@@ -3,6 +3,7 @@ package rabbitmq
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -50,9 +51,11 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	})
 }
 
-// Exists reports whether the server still holds the exchange, the dead-letter queue or the owner's mark of the
-// simulation. Delete removes the dead-letter queue and the mark last. So the result does not depend on the
-// number of partitions. Exists changes nothing and makes one attempt.
+// Exists reports whether the server has an exchange or a queue with a name that the simulation uses, or the owner's
+// mark. It looks for the queues of this broker's partitions, but not behind several partitions without queues. Because
+// Delete removes the dead-letter queue and the mark last, Exists also finds what is left of a simulation with more
+// partitions. Queues with other settings count too, although the simulation cannot use them. Exists changes nothing and
+// makes one attempt.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {
@@ -60,13 +63,15 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 				return found, err
 			}
 		}
-		return a.hasQueue(b.topology.dead().queue)
+		queues, err := a.existing(b.topology)
+		return len(queues) > 0, err
 	})
 }
 
 // Delete removes the simulation's exchange and queues, with the messages in them. It makes one attempt. If they
-// belong to another simulation, it removes nothing and returns broker.ErrOtherOwner. A publisher or consumer
-// that still runs declares the exchange and queues again.
+// belong to another simulation, it removes nothing and returns broker.ErrOtherOwner. It leaves a queue or an exchange
+// that has one of the simulation's names but other settings, because the simulation cannot have declared it, and logs
+// a warning. A publisher or consumer that is still running declares the exchange and the queues again.
 func (b *Broker) Delete(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verify(b.declarer); err != nil {
@@ -76,21 +81,53 @@ func (b *Broker) Delete(ctx context.Context) error {
 		// Delete the exchange first, so that no message is routed to a queue that is already deleted. Delete
 		// the mark last. Otherwise, if the deletion were interrupted, another owner could take over the
 		// remaining queues.
-		if err := a.deleteExchange(b.topology.exchange); err != nil {
+		if err := b.deleteExchange(a); err != nil {
 			return err
 		}
-		for _, q := range b.topology.queues() {
-			for _, r := range []route{b.topology.main(q), b.topology.retry(q)} {
-				if err := a.deleteQueue(r); err != nil {
-					return err
-				}
+		queues, err := a.existing(b.topology)
+		if err != nil {
+			return err
+		}
+		variants := b.topology.variants()
+		for _, queue := range slices.Backward(queues) {
+			if err := b.deleteQueue(a, queue, variants[queue]); err != nil {
+				return err
 			}
-		}
-		if err := a.deleteQueue(b.topology.dead()); err != nil {
-			return err
 		}
 		return a.deleteExchange(b.topology.ownerExchange())
 	})
+}
+
+// deleteExchange deletes the simulation's exchange, unless it has other settings.
+func (b *Broker) deleteExchange(a *administration) error {
+	name := b.topology.exchange
+	switch state, err := a.exchangeState(name); {
+	case err != nil:
+		return err
+	case state == foreign:
+		b.warnForeign("exchange", name)
+		return nil
+	case state == absent:
+		return nil
+	}
+	return a.deleteExchange(name)
+}
+
+// deleteQueue deletes a queue of the simulation, unless its settings differ from those of every variant.
+func (b *Broker) deleteQueue(a *administration, name string, variants []amqp.Table) error {
+	switch state, err := a.queueState(name, variants); {
+	case err != nil:
+		return err
+	case state == foreign:
+		b.warnForeign("queue", name)
+		return nil
+	}
+	return a.deleteQueue(name)
+}
+
+// warnForeign logs that a queue or an exchange was not deleted, because the simulation did not declare it.
+func (b *Broker) warnForeign(kind, name string) {
+	b.log.Warn("A queue or exchange with other settings was not deleted; delete it if nothing uses it", kind, name)
 }
 
 // administration is a channel for administrative requests, with its connection.
@@ -108,8 +145,8 @@ func (b *Broker) administer(ctx context.Context, work func(*administration) erro
 //
 // The client library cannot cancel a request. If ctx ends first, administer returns the error of ctx, and the
 // function work continues in the background until the server answers or the connection ends. administer does
-// not close the connection to stop it. Other requests use the same connection, and the server would log the
-// closing as an error of the client.
+// not close the connection to abort the request, because other requests use the same connection, and the server
+// would log an error of the client.
 func administer[T any](ctx context.Context, b *Broker, work func(*administration) (T, error)) (T, error) {
 	var none T
 	release, err := b.acquireAdmin(ctx)
@@ -201,8 +238,53 @@ func (a *administration) hasExchange(name string) (bool, error) {
 	return a.found("exchange "+name, err)
 }
 
+// existing returns the names of the simulation's queues that exist, in the order of allRoutes.
+func (a *administration) existing(t topology) ([]string, error) {
+	return existingQueues(t, a.hasQueue)
+}
+
+// maxGap is the number of successive partitions without queues after which existingQueues looks no further.
+const maxGap = 4
+
+// existingQueues returns the names of the queues for which the function named exists returns true. A server closes the
+// channel and logs an error for each queue that it does not have, so existingQueues stops after some partitions without
+// queues. 'parking purge' does not know the number of partitions and looks for the maximum.
+func existingQueues(t topology, exists func(name string) (bool, error)) ([]string, error) {
+	var found []string
+	look := func(routes ...route) error {
+		for _, r := range routes {
+			exists, err := exists(r.queue)
+			if err != nil {
+				return err
+			}
+			if exists {
+				found = append(found, r.queue)
+			}
+		}
+		return nil
+	}
+	if err := look(t.dead()); err != nil {
+		return nil, err
+	}
+	for partition, gap := 0, 0; partition < t.partitions && gap < maxGap; partition++ {
+		before := len(found)
+		for _, q := range t.queuesOf(partition) {
+			if err := look(t.main(q), t.retry(q)); err != nil {
+				return nil, err
+			}
+		}
+		if gap++; len(found) > before {
+			gap = 0
+		}
+	}
+	return found, nil
+}
+
 func (a *administration) hasQueue(name string) (bool, error) {
 	_, err := a.channel.QueueDeclarePassive(name, true, false, false, false, nil)
+	if hasCode(err, amqp.ResourceLocked) { // another connection uses it exclusively
+		return true, a.open()
+	}
 	return a.found("queue "+name, err)
 }
 
@@ -232,9 +314,51 @@ func (a *administration) count(r route, sum *int64) error {
 	return nil
 }
 
-func (a *administration) deleteQueue(r route) error {
-	if _, err := a.channel.QueueDelete(r.queue, false, false, false); err != nil && !isNotFound(err) {
-		return fmt.Errorf("delete queue %s: %w", r.queue, err)
+// state says whether the server has a queue or an exchange, and whether the simulation can have declared it.
+type state int
+
+const (
+	absent  state = iota
+	own           // it has the settings with which the simulation declares it
+	foreign       // it has other settings, or another connection uses it exclusively
+)
+
+// exchangeState returns the state of the simulation's exchange.
+func (a *administration) exchangeState(name string) (state, error) {
+	if found, err := a.hasExchange(name); !found || err != nil {
+		return absent, err
+	}
+	err := declareExchange(a.channel, name)
+	if hasCode(err, amqp.PreconditionFailed) {
+		return foreign, a.open() // the server has closed the channel with its answer
+	}
+	if err != nil {
+		return absent, fmt.Errorf("compare the settings of exchange %s: %w", name, err)
+	}
+	return own, nil
+}
+
+// queueState returns the state of an existing queue. It declares the queue with each of the variants. A server rejects a
+// declaration if the settings differ.
+func (a *administration) queueState(name string, variants []amqp.Table) (state, error) {
+	for _, args := range variants {
+		_, err := a.channel.QueueDeclare(name, true, false, false, false, args)
+		switch {
+		case err == nil:
+			return own, nil
+		case !hasCode(err, amqp.PreconditionFailed) && !hasCode(err, amqp.ResourceLocked):
+			return absent, fmt.Errorf("compare the settings of queue %s: %w", name, err)
+		}
+		if err := a.open(); err != nil { // the server has closed the channel with its answer
+			return absent, err
+		}
+	}
+	return foreign, nil
+}
+
+func (a *administration) deleteQueue(name string) error {
+	if _, err := a.channel.QueueDelete(name, false, false, false); err != nil && !isNotFound(err) {
+		return fmt.Errorf("delete queue %s: %w", name, err)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ const (
 	deletedDelay = time.Second
 )
 
-// errQueueGone is why a session ends when its queue is deleted.
+// errQueueGone is the error with which a session ends when its queue is deleted.
 var errQueueGone = errors.New("the queue was deleted")
 
 func newBackoff() backoff.Backoff { return backoff.Backoff{First: minDelay, Last: maxDelay} }

@@ -12,7 +12,7 @@ import (
 )
 
 // The test does not run in parallel with others, because it would count their goroutines.
-func TestClose_LeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // see above
+func TestBrokerClose_LeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // see above
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
 	b := open(t, options)
@@ -27,7 +27,7 @@ func TestClose_LeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // see ab
 	}
 	b.Interrupt()
 	receive(t, deliveries)
-	unreachable := open(t, optionsFor(t, "amqp://"+closedPort(t)))
+	unreachable := open(t, optionsFor(t, "amqp://"+servers.FreeAddress(t)))
 	unanswered := consume(t, unreachable, entries(), 1)
 	for _, b := range []broker.Broker{b, unreachable} {
 		if err := b.Close(); err != nil {
@@ -65,7 +65,7 @@ func goroutines(texts ...string) string {
 	return found.String()
 }
 
-func TestClose_SendsAcknowledgementsAndRequeuesUnsettledDeliveries(t *testing.T) {
+func TestBrokerClose_SendsAcknowledgementsAndRequeuesUnsettledDeliveries(t *testing.T) {
 	t.Parallel()
 	const count = 300
 	options := optionsFor(t, servers.AMQPURI(t))

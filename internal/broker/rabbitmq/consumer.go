@@ -14,7 +14,8 @@ import (
 // maxBuffered is the maximum capacity of a consumer's Go channel.
 const maxBuffered = 64
 
-// consumer delivers the messages of one queue. It opens a session and, whenever that ends, the next one.
+// consumer delivers the messages of one queue. It opens a session, and opens the next one whenever a session
+// ends.
 type consumer struct {
 	broker   *Broker
 	queue    broker.Queue
@@ -29,7 +30,7 @@ func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-c
 		return nil, err
 	}
 	if prefetch < 1 || prefetch > math.MaxUint16 {
-		return nil, fmt.Errorf("consume %s: a prefetch of %d is not in 1 to %d", b.topology.main(q).queue, prefetch, math.MaxUint16)
+		return nil, fmt.Errorf("consume %s: the prefetch %d is not between 1 and %d", b.topology.main(q).queue, prefetch, math.MaxUint16)
 	}
 	c := &consumer{
 		broker: b, queue: q, prefetch: prefetch,
@@ -80,7 +81,7 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	if err != nil {
 		return 0, lostOr(conn, err)
 	}
-	c.broker.outages.Fine(partConnection, c.part())
+	c.broker.outages.Fine(c.broker.consume.part, c.part())
 	for {
 		select {
 		case d, open := <-deliveries:
@@ -116,12 +117,12 @@ func (c *consumer) subscribe(channel *amqp.Channel) (*session, <-chan amqp.Deliv
 	if err := channel.Qos(c.prefetch, 0, false); err != nil {
 		return nil, nil, fmt.Errorf("set the prefetch: %w", err)
 	}
-	tag := c.broker.options.Component
+	tag := c.broker.config.Component
 	s := newSession(channel, tag, c.prefetch)
 	queue := c.broker.topology.main(c.queue).queue
 	deliveries, err := channel.Consume(queue, tag, false, false, false, false, nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("consume %s: %w", queue, err)
+		return nil, nil, withRemedy(fmt.Errorf("consume %s: %w", queue, err))
 	}
 	if !c.broker.adopt(s) {
 		return nil, nil, broker.ErrClosed
@@ -172,15 +173,16 @@ func (c *consumer) track(s *session, original *amqp.Delivery) *delivery {
 	return d
 }
 
-// end waits until the session has ended, after the server has stopped delivering in it. It returns why the
-// session ended. When a queue is deleted or moved, the server cancels the consumer and leaves the channel open.
+// end ends a session after the server has closed its channel or has cancelled the consumer. It waits until the
+// session has ended, and returns why. The server cancels the consumer, and leaves the channel open, when a
+// queue is deleted or moved.
 func (c *consumer) end(s *session) error {
 	s.finish(broker.ErrSessionLost)
 	<-s.done
 	c.withdraw()
 	queue := c.broker.topology.main(c.queue).queue
 	if s.reason != nil {
-		return fmt.Errorf("consume %s: %w", queue, s.reason)
+		return withRemedy(fmt.Errorf("consume %s: %w", queue, s.reason))
 	}
 	return fmt.Errorf("consume %s: the broker cancelled the consumer: %w", queue, errQueueGone)
 }

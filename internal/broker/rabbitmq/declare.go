@@ -11,6 +11,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 // declarer declares the exchange and queues of a topology.
@@ -21,9 +22,12 @@ type declarer struct {
 	marked atomic.Bool
 
 	mu sync.Mutex
-	// unlocated holds the queues that exist without the argument x-queue-leader-locator, because an earlier
+	// The field unlocated holds the queues that exist without the argument x-queue-leader-locator, because an earlier
 	// version of this program declared them.
 	unlocated map[string]bool
+
+	spreading sync.Mutex // held while spread declares queues
+	isSpread  bool
 }
 
 func newDeclarer(t topology) *declarer { return &declarer{topology: t, unlocated: map[string]bool{}} }
@@ -31,9 +35,39 @@ func newDeclarer(t topology) *declarer { return &declarer{topology: t, unlocated
 // errOtherLocator means that a queue exists whose leader locator differs from the one in the declaration.
 var errOtherLocator = errors.New("the queue exists with another leader locator")
 
+// maxBalanced is the number of queues up to which a server balances their leaders. With more queues, it selects the nodes
+// at random.
+const maxBalanced = 1000
+
+// spread declares all quorum queues of the simulation one after the other. It does so once per process.
+//
+// A server places the leader of a new queue on the node that leads the fewest queues. If many queues are declared at the
+// same time, it counts none of the others, and places all leaders on one node. So the lanes must not declare their queues
+// concurrently. Every process declares the queues in the same order. Therefore the processes of a simulation, which start
+// at the same time, do not disturb each other either.
+//
+// Errors are ignored, because the caller then declares the queues that it needs itself.
+func (d *declarer) spread(conn *connection) {
+	routes := d.allRoutes()
+	if d.queueType != plan.QueueTypeQuorum || len(routes) > maxBalanced {
+		return
+	}
+	d.spreading.Lock()
+	defer d.spreading.Unlock()
+	if d.isSpread {
+		return
+	}
+	channel, err := d.try(conn, routes)
+	d.isSpread = err == nil || !conn.IsClosed()
+	if err == nil {
+		_ = channel.Close() // the answers are in
+	}
+}
+
 // open opens a channel and declares the routes on it. When a server rejects a declaration, it closes the
 // channel, so each attempt opens a new one.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
+	d.spread(conn)
 	for range routes { // each of them may need another attempt
 		channel, err := d.try(conn, routes)
 		if !errors.Is(err, errOtherLocator) {
@@ -46,7 +80,7 @@ func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error)
 func (d *declarer) try(conn *connection, routes []route) (*amqp.Channel, error) {
 	channel, err := conn.Channel()
 	if err != nil {
-		return nil, fmt.Errorf("open a channel: %w", err)
+		return nil, withRemedy(fmt.Errorf("open a channel: %w", err))
 	}
 	if err := d.declare(channel, routes); err != nil {
 		_ = channel.Close() // the server may have closed it
@@ -60,7 +94,7 @@ func (d *declarer) declare(channel *amqp.Channel, routes []route) error {
 	if err := d.declareOwner(channel); err != nil {
 		return err
 	}
-	if err := channel.ExchangeDeclare(d.exchange, amqp.ExchangeDirect, true, false, false, false, nil); err != nil {
+	if err := declareExchange(channel, d.exchange); err != nil {
 		return declareError("exchange "+d.exchange, err)
 	}
 	for _, r := range routes {
@@ -74,15 +108,20 @@ func (d *declarer) declare(channel *amqp.Channel, routes []route) error {
 	return nil
 }
 
+// declareExchange creates the simulation's exchange, or checks the settings of an existing one.
+func declareExchange(channel *amqp.Channel, name string) error {
+	return channel.ExchangeDeclare(name, amqp.ExchangeDirect, true, false, false, false, nil)
+}
+
 // declareOwner marks the simulation with its owner. It returns an error if the simulation is already marked
 // with another owner.
 //
 // The mark is an exchange whose alternate exchange is named after the owner. Nothing is ever published to it.
-// If an exchange is declared again, the server compares its alternate exchange, but no other argument. So
-// declaring the mark checks the owner in one atomic step. A queue could not serve as the mark: in a cluster,
-// the metadata of a queue may be on one node only, while the metadata of an exchange is on every node. The
-// alternate exchange does not exist. Its name begins with the name of the simulation's exchange, because users
-// may have permissions only for that prefix.
+// When an exchange is declared again, the server rejects the declaration if it names another alternate
+// exchange, but compares no other argument. So declaring the mark checks the owner in one atomic step. A queue
+// could not serve as the mark: in a cluster, the metadata of a queue may be on one node only, while the
+// metadata of an exchange is on every node. The alternate exchange itself is never created. Its name begins
+// with the name of the simulation's exchange, because users may have permissions only for that prefix.
 func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	if d.owner == "" {
 		return nil
@@ -114,8 +153,8 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 	return args
 }
 
-// queueError explains why a queue could not be declared. If the leader locator is the cause, it makes the next
-// attempt omit the leader locator, or include it again.
+// queueError explains why a queue could not be declared. If the leader locator is the cause, the next attempt
+// omits the leader locator if this attempt has included it, and includes it otherwise.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {
@@ -129,35 +168,7 @@ func (d *declarer) queueError(r route, err error) error {
 
 // declareError adds to err what could not be declared, and the remedy if one is known.
 func declareError(what string, err error) error {
-	refusal, ok := errors.AsType[*amqp.Error](err)
-	if !ok {
-		return fmt.Errorf("declare %s: %w", what, err)
-	}
-	remedy, isConfig := declareRemedy(refusal)
-	err = fmt.Errorf("declare %s: %w: %s", what, err, remedy)
-	if isConfig {
-		return &configError{err}
-	}
-	return err
-}
-
-// declareRemedy returns the remedy for a rejected declaration. isConfig is true if the cause is the
-// configuration of the simulation or of the server.
-func declareRemedy(refusal *amqp.Error) (remedy string, isConfig bool) {
-	switch {
-	case refusal.Code == amqp.PreconditionFailed && strings.Contains(refusal.Reason, "limit"):
-		return "raise the limit with rabbitmqctl set_vhost_limits, or delete unused queues", true
-	case refusal.Code == amqp.PreconditionFailed:
-		return "it exists with other settings; delete it, or give the simulation another name", true
-	case refusal.Code == amqp.AccessRefused:
-		return "grant the user permission to configure, write and read it with rabbitmqctl set_permissions", true
-	case refusal.Code == amqp.NotFound:
-		return "the node that holds it may be down: see 'rabbitmqctl cluster_status'", false
-	case refusal.Code == amqp.ResourceLocked:
-		return "another connection uses it exclusively: delete it, or give the simulation another name", true
-	default:
-		return "see the log of RabbitMQ; a quorum queue needs a majority of the nodes", false
-	}
+	return withRemedy(fmt.Errorf("declare %s: %w", what, err))
 }
 
 // Is makes errors.Is(err, broker.ErrConfig) true for every configError.

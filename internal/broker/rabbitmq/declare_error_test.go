@@ -22,7 +22,10 @@ func TestDeclareError_NamesTheRemedy(t *testing.T) {
 	}{
 		{"other settings", refusal(amqp.PreconditionFailed, "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q'"), "delete it, or give the simulation another name", true},
 		{"a limit of queues", refusal(amqp.PreconditionFailed, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost '/' (10) is reached"), "set_vhost_limits", true},
-		{"a missing permission", refusal(amqp.AccessRefused, "ACCESS_REFUSED - configure access to queue 'q' refused"), "set_permissions", true},
+		{"a missing permission", refusal(amqp.AccessRefused, "ACCESS_REFUSED - configure access to queue 'q' in vhost '/' refused for user 'u'"), "set_permissions", true},
+		{"a limit of queues in the cluster", refusal(amqp.PreconditionFailed, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in cluster (10) is reached"), "cluster_queue_limit", true},
+		{"an old version", refusal(amqp.PreconditionFailed, "PRECONDITION_FAILED - invalid arg 'x-message-ttl' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue"), "upgrade RabbitMQ", true},
+		{"a queue that has crashed", refusal(amqp.NotFound, "NOT_FOUND - queue 'q' in vhost '/' process is stopped by supervisor"), "log of RabbitMQ", false},
 		{"an exclusive queue", refusal(amqp.ResourceLocked, "RESOURCE_LOCKED - cannot obtain exclusive access"), "another name", true},
 		{"a node that is down", refusal(amqp.NotFound, "NOT_FOUND - home node 'a@b' of durable queue 'q' is down"), "cluster_status", false},
 		{"an internal error", refusal(amqp.InternalError, "INTERNAL_ERROR"), "log of RabbitMQ", false},

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -75,15 +76,15 @@ func TestBroker_QueuesWithoutLeaderLocator_AreUsed(t *testing.T) {
 	}
 }
 
-func declareAsEarlierVersion(t *testing.T, channel *amqp.Channel, options rabbitmq.Options) {
+func declareAsEarlierVersion(t *testing.T, channel *amqp.Channel, o testOptions) {
 	t.Helper()
-	if err := channel.ExchangeDeclare(options.Exchange, "direct", true, false, false, false, nil); err != nil {
+	if err := channel.ExchangeDeclare(o.Exchange, "direct", true, false, false, false, nil); err != nil {
 		t.Fatal(err)
 	}
 	args := func(key string, more amqp.Table) amqp.Table {
 		table := amqp.Table{
 			"x-queue-type": "quorum", "x-delivery-limit": rabbitmq.DefaultDeliveryLimit,
-			"x-dead-letter-exchange": options.Exchange, "x-dead-letter-routing-key": key,
+			"x-dead-letter-exchange": o.Exchange, "x-dead-letter-routing-key": key,
 			"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
 		}
 		maps.Copy(table, more)
@@ -95,11 +96,11 @@ func declareAsEarlierVersion(t *testing.T, channel *amqp.Channel, options rabbit
 		queues["retry."+key] = args(key, amqp.Table{"x-message-ttl": rabbitmq.DefaultRetryDelay.Milliseconds()})
 	}
 	for key, table := range queues {
-		queue := options.Exchange + "." + key
+		queue := o.Exchange + "." + key
 		if _, err := channel.QueueDeclare(queue, true, false, false, false, table); err != nil {
 			t.Fatal(err)
 		}
-		if err := channel.QueueBind(queue, key, options.Exchange, false, nil); err != nil {
+		if err := channel.QueueBind(queue, key, o.Exchange, false, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +123,7 @@ func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
 	}
 }
 
-func TestDelete_WithoutOwner_RemovesTheOwnerMark(t *testing.T) {
+func TestBrokerDelete_WithoutOwner_RemovesTheOwnerMark(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, servers.AMQPURI(t))
 	options.Owner = "first"
@@ -144,7 +145,7 @@ func TestDelete_WithoutOwner_RemovesTheOwnerMark(t *testing.T) {
 	}
 }
 
-func TestExists_OnlyTheOwnerMarkIsLeft_ReturnsTrue(t *testing.T) {
+func TestBrokerExists_OnlyTheOwnerMarkIsLeft_ReturnsTrue(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -287,14 +288,51 @@ func TestDeclare_WithoutPermission_ReturnsErrConfig(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRabbitMQ(t, servers.RabbitMQOptions{})
 	own := &ownServer{RabbitMQ: server}
-	own.ctl(t, "add_user", "reader", "password")
-	own.ctl(t, "set_permissions", "reader", "^$", "^$", ".*")
+	own.ctl(t, "add_user", "limited", "password")
 	uri, _ := url.Parse(server.URI())
-	uri.User = url.UserPassword("reader", "password")
+	uri.User = url.UserPassword("limited", "password")
 	options := optionsFor(t, uri.String())
 	options.QueueType = plan.QueueTypeClassic
-	err := open(t, options).Declare(t.Context())
-	if !errors.Is(err, broker.ErrConfig) || !strings.Contains(err.Error(), "set_permissions") {
-		t.Errorf("declare without permission: %v", err)
+	exchange := regexp.QuoteMeta(options.Exchange)
+	// To declare a queue with a dead-letter exchange, a user needs read permission for the queue and write permission
+	// for the exchange.
+	for _, tt := range []struct{ name, configure, write, read, want string }{
+		{"no right to declare", "^$", "^$", ".*", "declare exchange"},
+		{"no right to publish", ".*", "^" + exchange + `\.`, ".*", "declare queue " + options.Exchange + ".entry.0"},
+		{"no right to consume", ".*", ".*", "^(" + exchange + "|" + exchange + `\.(dead|retry.*|.*exit.*))$`, "declare queue " + options.Exchange + ".entry.0"},
+		{"the documented rights", `^parking\.`, `^parking\.`, `^parking\.`, ""},
+	} {
+		own.ctl(t, "set_permissions", "limited", tt.configure, tt.write, tt.read)
+		b := open(t, options)
+		err := b.Declare(t.Context())
+		if tt.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			continue
+		}
+		if !errors.Is(err, broker.ErrConfig) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "set_permissions") {
+			t.Errorf("%s: error is %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	// A user with the documented permissions can do everything that a simulation needs.
+	b := open(t, options)
+	publish(t, b, entries(), broker.Message{ID: "1"})
+	d := receive(t, consume(t, b, entries(), 1))
+	if err := d.Settler.DeadLetter(t.Context(), broker.Reason{}); err != nil {
+		t.Error(err)
+	}
+	if err := b.Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// The remedies recognize error texts of RabbitMQ, so these errors must come from a real server.
+	own.ctl(t, "set_vhost_limits", "-p", "/", `{"max-connections": 0}`)
+	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "set_vhost_limits") || !errors.Is(err, broker.ErrNotReady) {
+		t.Errorf("check with a limit of the virtual host: %v", err)
+	}
+	own.ctl(t, "clear_vhost_limits", "-p", "/")
+	own.ctl(t, "set_user_limits", "limited", `{"max-connections": 0}`)
+	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "set_user_limits") {
+		t.Errorf("check with a limit of the user: %v", err)
 	}
 }

@@ -5,9 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -18,6 +22,11 @@ import (
 
 const (
 	connectTimeout = 10 * time.Second
+	// nextTimeout is how long an attempt to connect may take if there is another address to try.
+	nextTimeout = 5 * time.Second
+	// versionDelay is how long an attempt to connect may take before an address of the other IP version is tried at the
+	// same time. It is the default of net.Dialer.
+	versionDelay = 300 * time.Millisecond
 	// heartbeat is the heartbeat interval that the client proposes to the server. Client and server use the
 	// shorter of their two proposals. Each of them sends data at least twice per interval, so a peer that has
 	// been silent for two intervals is considered dead.
@@ -41,31 +50,190 @@ func (c *connection) close(timeout time.Duration) {
 	<-c.wire.done
 }
 
-// dial makes one attempt to connect to the server that the current binding names. Its errors contain the
-// address and the remedy, but never the password.
-func dial(ctx context.Context, source binding.Source, name string) (*connection, error) {
-	address, err := source()
+// dialer opens connections to the server. The functions are fields so that tests can replace them.
+type dialer struct {
+	binding binding.Source
+	// component is the name of this process in the server's list of connections.
+	component string
+	// lookup returns the IP addresses of a host.
+	lookup func(ctx context.Context, host string) ([]string, error)
+	// dialTCP opens a TCP connection.
+	dialTCP func(ctx context.Context, network, address string) (net.Conn, error)
+	log     *slog.Logger
+}
+
+func newDialer(source binding.Source, component string, log *slog.Logger) *dialer {
+	return &dialer{
+		binding: source, component: component, log: log,
+		lookup: net.DefaultResolver.LookupHost, dialTCP: (&net.Dialer{}).DialContext,
+	}
+}
+
+// dial reads the binding and makes one attempt to connect. It tries each IP address of each endpoint until it has a
+// connection. The order is random, so that the connections of many clients spread over the nodes of a cluster, even
+// when they reconnect after a node has failed. The errors contain the addresses and the remedies, but never the
+// password.
+func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
+	b, err := d.binding()
 	if err != nil {
 		return nil, fmt.Errorf("read the binding of the broker: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	conn, err := connect(ctx, address, name)
+	targets, err := readTargets(b)
 	if err != nil {
-		return nil, explain(address, err)
+		return nil, explain(b, []failure{{err: err}})
 	}
-	return conn, nil
+	rand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
+	var failures []failure
+	for i, target := range targets {
+		conn, failed := d.dialTarget(ctx, target, len(targets)-i-1, role)
+		if conn != nil {
+			return conn, nil
+		}
+		failures = append(failures, failed...)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, explain(b, failures)
 }
 
-func connect(ctx context.Context, address binding.Binding, name string) (*connection, error) {
-	target, err := readTarget(address)
+// dialTarget tries each IP address of a target. It returns either a connection or all failures. The parameter named
+// others is the number of targets that dial tries afterwards.
+func (d *dialer) dialTarget(ctx context.Context, target target, others int, role string) (*connection, []failure) {
+	addresses, err := d.addresses(ctx, target.host, others)
+	if err != nil {
+		return nil, []failure{{endpoint: target.hostPort(), err: err}}
+	}
+	var failures []failure
+	for i, address := range addresses {
+		conn, address, err := d.connect(ctx, target, address, otherVersion(addresses[i:]), len(addresses)-i-1+others, role)
+		if err == nil {
+			d.log.Debug("Connected to the broker", "role", role, "endpoint", target.hostPort(), "address", address)
+			return conn, nil
+		}
+		failed := failure{endpoint: target.hostPort(), err: err}
+		if len(addresses) > 1 {
+			failed.address = address
+		}
+		failures = append(failures, failed)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, failures
+}
+
+// addresses returns the IP addresses of a host in random order. But the addresses of the IP version that the resolver
+// prefers come first, because the other version may not be routed.
+func (d *dialer) addresses(ctx context.Context, host string, others int) ([]string, error) {
+	if net.ParseIP(host) != nil {
+		return []string{host}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout(ctx, others))
+	defer cancel()
+	found, err := d.lookup(ctx, host)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", target.hostPort)
-	if err != nil {
-		return nil, err
+	if len(found) == 0 {
+		return nil, &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}
 	}
+	isFirstVersion := func(address string) bool { return strings.Contains(address, ":") == strings.Contains(found[0], ":") }
+	preferred := slices.DeleteFunc(slices.Clone(found), func(address string) bool { return !isFirstVersion(address) })
+	rest := slices.DeleteFunc(slices.Clone(found), isFirstVersion)
+	for _, list := range [][]string{preferred, rest} {
+		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	}
+	return append(preferred, rest...), nil
+}
+
+// otherVersion returns the first address whose IP version differs from that of addresses[0], or "" if all have the
+// same version.
+func otherVersion(addresses []string) string {
+	for _, address := range addresses[1:] {
+		if strings.Contains(address, ":") != strings.Contains(addresses[0], ":") {
+			return address
+		}
+	}
+	return ""
+}
+
+// attemptTimeout returns how long an attempt at one address may take if other addresses remain to be tried. The time
+// until the deadline of ctx is divided between them.
+func attemptTimeout(ctx context.Context, others int) time.Duration {
+	timeout := connectTimeout
+	if others > 0 {
+		timeout = nextTimeout
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline)/time.Duration(others+1))
+	}
+	return timeout
+}
+
+// connect makes one attempt to connect to one IP address, or to the address fallback; see dialEither. It returns the address
+// that it has tried last.
+func (d *dialer) connect(ctx context.Context, target target, address, fallback string, others int, role string) (*connection, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout(ctx, others))
+	defer cancel()
+	transport, address, err := d.dialEither(ctx, target.port, address, fallback)
+	if err != nil {
+		return nil, address, err
+	}
+	conn, err := d.handshake(ctx, transport, target, role)
+	return conn, address, err
+}
+
+// dialEither opens a TCP connection to an address. If this takes longer than versionDelay, it also tries the address
+// fallback, which may be "". So a host name with an IP version that is not routed costs little time. dialEither returns the
+// connection that is open first, and its address. If the first address fails, it returns that error at once.
+func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
+	if fallback == "" {
+		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))
+		return conn, address, err
+	}
+	type result struct {
+		conn    net.Conn
+		address string
+		err     error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results, pending := make(chan result, 2), 0
+	start := func(address string) {
+		pending++
+		go func() {
+			conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))
+			results <- result{conn, address, err}
+		}()
+	}
+	defer func() {
+		cancel()
+		go func() {
+			for range pending {
+				if r := <-results; r.conn != nil {
+					_ = r.conn.Close() // nothing was sent on it
+				}
+			}
+		}()
+	}()
+	start(address)
+	delay := time.NewTimer(versionDelay)
+	defer delay.Stop()
+	for {
+		select {
+		case r := <-results:
+			pending--
+			if r.err == nil || r.address == address {
+				return r.conn, r.address, r.err
+			}
+		case <-delay.C:
+			start(fallback)
+		}
+	}
+}
+
+// handshake opens a TLS connection, if the target needs it, and an AMQP connection on a TCP connection.
+func (d *dialer) handshake(ctx context.Context, conn net.Conn, target target, role string) (*connection, error) {
 	if target.tls != nil {
 		secured := tls.Client(conn, target.tls)
 		if err := secured.HandshakeContext(ctx); err != nil {
@@ -74,7 +242,7 @@ func connect(ctx context.Context, address binding.Binding, name string) (*connec
 		}
 		conn = secured
 	}
-	return open(ctx, newWire(conn, silence), target, name)
+	return open(ctx, newWire(conn, silence), target, d.component+" "+role)
 }
 
 func open(ctx context.Context, w *wire, target target, name string) (*connection, error) {
@@ -83,7 +251,7 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	properties["product"] = event.AppID
 	properties.SetClientConnectionName(name)
 	conn, err := amqp.Open(w, amqp.Config{
-		SASL:       []amqp.Authentication{&target.login},
+		SASL:       target.logins,
 		Vhost:      target.vhost,
 		Heartbeat:  heartbeat,
 		Locale:     "en_US",
@@ -91,6 +259,9 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	})
 	if !giveUp() {
 		err = ctx.Err()
+	}
+	if target.isGuest && hasCode(err, amqp.AccessRefused) {
+		err = fmt.Errorf("log in as guest, because the binding has no user name: %w", err)
 	}
 	if err != nil {
 		w.abort()
@@ -102,10 +273,35 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 
 // target holds the connection parameters that a URI contains.
 type target struct {
-	hostPort string
-	login    amqp.PlainAuth
-	vhost    string
-	tls      *tls.Config // nil means no TLS
+	host, port string
+	// logins contains the ways to log in, in the order of preference.
+	logins []amqp.Authentication
+	// isGuest is true if the binding has no user name. The client then logs in as guest, unless the server accepts
+	// its certificate instead of a user name.
+	isGuest bool
+	vhost   string
+	tls     *tls.Config // nil means no TLS
+}
+
+func (t target) hostPort() string { return net.JoinHostPort(t.host, t.port) }
+
+// CheckBinding returns an error if a broker cannot use the binding. It does not connect.
+func CheckBinding(b binding.Binding) error {
+	_, err := readTargets(b)
+	return err
+}
+
+// readTargets returns one target for each endpoint of a binding.
+func readTargets(b binding.Binding) ([]target, error) {
+	var targets []target
+	for _, endpoint := range b.Endpoints() {
+		t, err := readTarget(endpoint)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, t)
+	}
+	return targets, nil
 }
 
 // readTarget reads an AMQP URI (https://www.rabbitmq.com/docs/uri-spec).
@@ -117,7 +313,7 @@ func readTarget(address binding.Binding) (target, error) {
 	if uri.RawQuery != "" { // the error quotes nothing of it, because a name may be a misplaced password
 		return target{}, &configError{errors.New("its URI has query parameters, which are not supported: remove the ? and everything after it")}
 	}
-	t := target{login: loginOf(uri), vhost: vhostOf(uri)}
+	t := target{isGuest: uri.User.Username() == "", vhost: vhostOf(uri)}
 	port := 5672
 	switch uri.Scheme {
 	case "amqp":
@@ -142,17 +338,24 @@ func readTarget(address binding.Binding) (target, error) {
 	if host == "" {
 		host = "localhost"
 	}
-	t.hostPort = net.JoinHostPort(host, strconv.Itoa(port))
+	t.host, t.port = host, strconv.Itoa(port)
+	t.logins = loginsOf(uri, t.tls)
 	return t, nil
 }
 
-func loginOf(uri *url.URL) amqp.PlainAuth {
-	login := amqp.PlainAuth{Username: "guest", Password: "guest"}
-	if uri.User != nil {
-		login.Username = uri.User.Username()
-		login.Password, _ = uri.User.Password()
+// loginsOf returns the ways to log in. With a user name, this is PLAIN. Without a user name, it is EXTERNAL if there is a
+// client certificate, and otherwise PLAIN as guest, the default user of RabbitMQ. A server offers EXTERNAL only if
+// somebody has enabled it.
+func loginsOf(uri *url.URL, config *tls.Config) []amqp.Authentication {
+	if name := uri.User.Username(); name != "" {
+		password, _ := uri.User.Password()
+		return []amqp.Authentication{&amqp.PlainAuth{Username: name, Password: password}}
 	}
-	return login
+	guest := &amqp.PlainAuth{Username: "guest", Password: "guest"}
+	if config != nil && len(config.Certificates) > 0 {
+		return []amqp.Authentication{&amqp.ExternalAuth{}, guest}
+	}
+	return []amqp.Authentication{guest}
 }
 
 // vhostOf returns the virtual host: the path of the URI without its leading slash, or "/" if that is empty.

@@ -18,18 +18,18 @@
 // Broker with another owner refuses to use the queues, because it uses another store.
 //
 // The queues are quorum queues or durable classic queues. A quorum queue keeps a confirmed message as long as a
-// majority of the nodes works. It dead-letters a message with a confirm: it removes the message only after the
-// target queue has confirmed it. A classic queue does not wait for a confirm, so an event may be lost if the
-// node dies while the event returns from its retry queue.
+// majority of the nodes works. When a quorum queue dead-letters a message, it removes the message only after
+// the target queue has confirmed it. A classic queue does not wait for this confirm, so an event may be lost if
+// the node dies while the event returns from its retry queue.
 //
 // A quorum queue dead-letters a message that was delivered too often; see DefaultDeliveryLimit. A server closes
 // the channel of a consumer that leaves a message unsettled for longer than the server's consumer_timeout, 30
-// minutes by default, and delivers the messages again. A consumer holds up to its prefetch of messages in
-// memory, whatever their size.
+// minutes by default, and delivers the messages again. A consumer holds as many messages in memory as its
+// prefetch allows, whatever their size.
 //
-// Any program may publish to the exchange. It uses the routing key entry.<p> or exit.<p>, where p is the
-// partition of the plate: the 32-bit FNV-1a hash of its bytes, modulo the number of partitions. The body is in
-// the wire format of package event. No header or property is required.
+// Any program may publish to the exchange. It must use the routing key entry.<p> or exit.<p>, where p is the
+// partition of the plate: the 32-bit FNV-1a hash of the plate, modulo the number of partitions. The body must
+// be in the wire format of package event. No header or property is required.
 //
 // Publishers and consumers declare the exchange and queues whenever they open a channel, so a queue that was
 // deleted is created again as an empty queue. If a queue exists with other arguments, they log an error and
@@ -40,6 +40,7 @@
 // A Broker opens up to three connections, each when it is first needed: one publishes, one consumes, and one
 // serves administrative requests such as Depths. While a memory or disk alarm is active, a server stops reading
 // from connections that publish; acknowledgements must still reach it. Publishing and consuming reconnect until
-// they succeed. Each attempt uses the binding that the source returns at that time. The log says that a
-// connection is lost, with the cause, and that it is restored. It does not mention each attempt.
+// they succeed. Each attempt uses the address and the credentials that Dependencies.Binding returns at that
+// time. The log reports that a connection is lost, with the cause, and that it is restored, but not each
+// attempt.
 package rabbitmq

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
 // configError is an error that lasts until somebody changes the configuration. Its text names the remedy.
@@ -25,15 +27,79 @@ type tlsError struct{ error }
 
 func (e *tlsError) Unwrap() error { return e.error }
 
-// explain adds the address and the remedy to an error that occurred while connecting. The resulting error is
-// one line. It contains no password, because err comes from the client library or the network, which never see
-// the URI.
-func explain(address binding.Binding, err error) error {
-	if remedy := remedyOf(err); remedy != "" {
-		return fmt.Errorf("connect to the broker at %s: %w: %s", address.Redacted(), err, remedy)
-	}
-	return fmt.Errorf("connect to the broker at %s: %w", address.Redacted(), err)
+// failure is a failed attempt to connect to one address of the server.
+type failure struct {
+	endpoint string // host and port
+	address  string // the IP address, if the host has several
+	err      error
 }
+
+func (f failure) label() string {
+	if f.address == "" {
+		return f.endpoint
+	}
+	return fmt.Sprintf("%s (%s)", f.endpoint, f.address)
+}
+
+// connectError contains the failures of all addresses of a server. Its text is one line.
+type connectError struct {
+	where    string // the URI without credentials
+	failures []failure
+}
+
+// explain adds the addresses and the remedies to the failures of an attempt to connect. The resulting error is one line.
+// It contains no password, because the failures come from the client library or the network, which never see the URI.
+func explain(b binding.Binding, failures []failure) error {
+	slices.SortFunc(failures, func(a, b failure) int { return strings.Compare(a.label(), b.label()) })
+	return &connectError{where: b.Redacted(), failures: failures}
+}
+
+func (e *connectError) Error() string {
+	parts := make([]string, len(e.failures))
+	for i, f := range e.failures {
+		parts[i] = f.err.Error()
+		if len(e.failures) > 1 {
+			parts[i] = f.label() + ": " + parts[i]
+		}
+		remedy := remedyOf(f.err)
+		if i+1 < len(e.failures) && remedyOf(e.failures[i+1].err) == remedy {
+			continue // the next failure names it
+		}
+		if remedy != "" {
+			parts[i] += ": " + remedy
+		}
+	}
+	return fmt.Sprintf("connect to the broker at %s: %s", e.where, strings.Join(parts, "; "))
+}
+
+func (e *connectError) Unwrap() []error {
+	causes := make([]error, len(e.failures))
+	for i, f := range e.failures {
+		causes[i] = f.err
+	}
+	return causes
+}
+
+// Is makes errors.Is(err, broker.ErrNotReady) true if one of the addresses is right, but the server cannot serve or this
+// process cannot connect.
+func (e *connectError) Is(target error) bool {
+	return target == broker.ErrNotReady && slices.ContainsFunc(e.failures, func(f failure) bool { return isNotReady(f.err) })
+}
+
+// isNotReady reports whether neither the address nor the credentials caused a failure.
+func isNotReady(err error) bool {
+	if binding.ExplainFiles(err) != "" {
+		return true
+	}
+	server, ok := errors.AsType[*amqp.Error](err)
+	if !ok {
+		return false
+	}
+	row := find(server)
+	return row.remedy != "" && !row.isConfig
+}
+
+const checkPort = "check that RabbitMQ listens on the port, and whether it requires TLS (amqps)"
 
 func remedyOf(err error) string {
 	var config *configError
@@ -56,28 +122,23 @@ func remedyOf(err error) string {
 	case errors.As(err, &server):
 		return serverRemedy(server)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return "check that RabbitMQ listens on the port, and whether it requires TLS (amqps)"
+		return checkPort
 	default:
 		return ""
 	}
 }
 
-// serverRemedy returns the remedy for a login that the server rejected. While a connection is being opened, the
-// client library reports every failure as an amqp.Error.
+// serverRemedy returns the remedy for an error during the login. In this phase, the client library reports every failure
+// as an amqp.Error, even a lost connection.
 func serverRemedy(err *amqp.Error) string {
+	row := find(err)
 	switch {
-	case err.Code == amqp.NotAllowed && strings.Contains(err.Reason, "not found"):
-		return "create it with rabbitmqctl add_vhost, or correct the path of the URI"
-	case err.Code == amqp.NotAllowed && strings.Contains(err.Reason, "refused"):
-		return "grant it with rabbitmqctl set_permissions"
-	case err.Code == amqp.NotAllowed:
-		return "see the limits of the user and of the virtual host"
-	case err.Code == amqp.AccessRefused:
-		return "correct the user name or password"
+	case row.remedy != "":
+		return row.remedy
 	case err.Code == amqp.FrameError, err.Code == amqp.ChannelError:
-		return "check that RabbitMQ listens on the port, and whether it requires TLS (amqps)"
+		return checkPort
 	default:
-		return "see the broker's log"
+		return "see the log of RabbitMQ"
 	}
 }
 

@@ -1,5 +1,11 @@
 package rabbitmq
 
+import (
+	"context"
+	"net"
+	"sync/atomic"
+)
+
 // Decode is the function decode, exported for the tests in package rabbitmq_test.
 var Decode = decode
 
@@ -10,4 +16,23 @@ func (b *Broker) Interrupt() {
 	if b.consume.current != nil {
 		b.consume.current.wire.abort()
 	}
+}
+
+// CountDials returns a function that returns how often b has tried to open a TCP connection. Call CountDials before b
+// connects.
+func (b *Broker) CountDials() func() int64 {
+	var dials atomic.Int64
+	dialTCP := b.dialer.dialTCP
+	b.dialer.dialTCP = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return dialTCP(ctx, network, address)
+	}
+	return dials.Load
+}
+
+// ConsumesFrom returns the IP address and the port of the node from which b consumes. b must be connected.
+func (b *Broker) ConsumesFrom() string {
+	b.consume.turn <- struct{}{}
+	defer b.consume.release()
+	return b.consume.current.wire.conn.RemoteAddr().String()
 }

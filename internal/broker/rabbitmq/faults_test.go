@@ -61,8 +61,8 @@ func (s *ownServer) setAlarm(t *testing.T, on bool) {
 	s.ctl(t, "set_vm_memory_high_watermark", watermark)
 }
 
-// losesNothing makes the server fail in one way after the other while two streams publish and consume messages.
-// It checks that every message is confirmed once and none is lost.
+// losesNothing makes the server fail in several ways, one after the other, while two streams publish and consume
+// messages. It checks that every message is confirmed once and none is lost.
 func losesNothing(t *testing.T, server *ownServer) {
 	faults := []struct {
 		name   string
@@ -75,7 +75,7 @@ func losesNothing(t *testing.T, server *ownServer) {
 			server.ctl(t, "start_app")
 		}},
 		{"it is killed and starts", func() {
-			if err := errors.Join(server.Kill(), server.Start(t.Context())); err != nil {
+			if err := errors.Join(server.SyncQueues(), server.Kill(), server.Start(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 		}},
@@ -97,7 +97,7 @@ func losesNothing(t *testing.T, server *ownServer) {
 		}
 	}()
 	streams := []*stream{
-		startStream(t, server.URI(), plan.QueueTypeQuorum, log), startStream(t, server.URI(), plan.QueueTypeClassic, log),
+		startStream(t, source(t, server.URI()), plan.QueueTypeQuorum, log), startStream(t, source(t, server.URI()), plan.QueueTypeClassic, log),
 	}
 	for _, fault := range faults {
 		for _, s := range streams {
@@ -128,7 +128,7 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 	var mu sync.Mutex
 	confirmed := map[string]int{}
 	count := 0
-	isRejected := func() bool { return gathered(t, registry, "parking_broker_refused_messages_total") > 0 }
+	isRejected := func() bool { return gathered(t, registry, "parking_broker_rejected_messages_total") > 0 }
 	// A full quorum queue accepts a few more messages before it rejects one.
 	for !isRejected() {
 		id := strconv.Itoa(count)
@@ -240,7 +240,7 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 	log := &logBuffer{}
 	options := optionsFor(t, server.URI())
 	options.Logger = log.logger()
-	options.Address = func() (binding.Binding, error) {
+	options.Binding = func() (binding.Binding, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		rotated := *uri
@@ -304,6 +304,7 @@ func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 // stream publishes and consumes messages continuously.
 type stream struct {
 	broker    *rabbitmq.Broker
+	dials     func() int64 // returns the number of attempts to connect
 	retries   bool
 	stop      context.CancelFunc
 	publisher sync.WaitGroup
@@ -320,9 +321,10 @@ type stream struct {
 // backlog is the maximum number of unacknowledged messages of a stream.
 const backlog = 1000
 
-func startStream(t *testing.T, uri string, queueType plan.QueueType, log *logBuffer) *stream {
+func startStream(t *testing.T, at binding.Source, queueType plan.QueueType, log *logBuffer) *stream {
 	t.Helper()
-	options := optionsFor(t, uri)
+	options := optionsFor(t, "")
+	options.Binding = at
 	options.QueueType, options.Logger, options.RetryDelay = queueType, log.logger(), 50*time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	s := &stream{
@@ -330,6 +332,7 @@ func startStream(t *testing.T, uri string, queueType plan.QueueType, log *logBuf
 		retries:   queueType == plan.QueueTypeQuorum, // a classic queue may lose messages that it dead-letters while its node crashes
 		confirmed: map[string]int{}, acknowledged: map[string]int{},
 	}
+	s.dials = s.broker.CountDials()
 	s.moved.L = &s.mu
 	context.AfterFunc(ctx, func() {
 		s.mu.Lock()
@@ -366,7 +369,7 @@ func (s *stream) publish(ctx context.Context, t *testing.T) {
 	}
 }
 
-// mayPublish blocks while the stream has as many unacknowledged messages as the constant backlog allows. It
+// mayPublish blocks while the number of unacknowledged messages of the stream has reached the limit backlog. It
 // returns false if ctx ends first.
 func (s *stream) mayPublish(ctx context.Context) bool {
 	s.mu.Lock()

@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// errRejected is why a session ends when the broker rejects a message, for example because the queue is full or
-// has no leader.
+// errRejected is the error with which a session ends when the broker rejects a message, for example because the queue
+// is full or has no leader.
 var errRejected = errors.New("the broker rejected messages: the queue may be full, or without a leader")
 
 // outgoing is a message that a lane has accepted and that the broker has not confirmed yet.
@@ -27,9 +27,8 @@ type outgoing struct {
 	published  bool   // at least once
 }
 
-// lane publishes the messages with one routing key, on a channel of its own. Therefore, a queue that does not
-// confirm its messages does not delay other queues. A lane keeps each message until the broker has confirmed
-// it.
+// lane publishes the messages with one routing key, on its own channel. Therefore, a queue that does not confirm its
+// messages does not delay other queues. A lane keeps each message until the broker has confirmed it.
 //
 // A session of the lane uses one channel. It ends when the channel is lost, or when the broker rejects or
 // returns a message. Before it ends, it waits until the broker has answered all published messages. The next
@@ -40,7 +39,7 @@ type lane struct {
 	exchange string
 	key      string
 	tally    *tally.Tally
-	metrics  *collectors
+	metrics  *metrics
 	outages  *outage.Log
 	part     string // of the outage log
 
@@ -93,8 +92,8 @@ func (l *lane) confirm(m *outgoing) {
 	l.tally.Confirm(m.number)
 }
 
-// swapUnsent returns the unsent messages and continues with the empty slice that it is given, so that slices
-// are reused.
+// swapUnsent returns the unsent messages. The given empty slice becomes the new list of unsent messages, so
+// that slices are reused.
 func (l *lane) swapUnsent(empty []*outgoing) []*outgoing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -103,7 +102,7 @@ func (l *lane) swapUnsent(empty []*outgoing) []*outgoing {
 	return unsent
 }
 
-// putBack puts messages back in front of the unsent ones, because they are older than those.
+// putBack puts messages back in front of the unsent messages, because they are older.
 func (l *lane) putBack(messages []*outgoing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -202,7 +201,7 @@ type sending struct {
 	inFlight chan flight   // from the sender to the collector
 	refused  chan struct{} // closed by the collector when a message stays unconfirmed
 
-	// Only the collector uses the following fields until it ends.
+	// No other goroutine uses the following fields until the collector has ended.
 	returned    map[string]struct{} // message ids
 	unconfirmed []*outgoing
 	confirmed   int
@@ -294,7 +293,7 @@ func (s *sending) await(f flight) {
 		return
 	}
 	s.confirmed++
-	s.lane.outages.Fine(partConnection, s.lane.part)
+	s.lane.outages.Fine(s.lane.link.part, s.lane.part)
 	s.lane.confirm(f.message)
 }
 
@@ -312,7 +311,7 @@ func (s *sending) noteReturn(r amqp.Return, open bool) {
 // returned m. If the channel was lost, the client library reports all messages without an answer as rejected.
 func (s *sending) keepUnconfirmed(m *outgoing) {
 	if !s.channel.IsClosed() {
-		s.lane.metrics.refused.Inc()
+		s.lane.metrics.rejected.Inc()
 	}
 	if len(s.unconfirmed) == 0 {
 		close(s.refused)
@@ -320,13 +319,13 @@ func (s *sending) keepUnconfirmed(m *outgoing) {
 	s.unconfirmed = append(s.unconfirmed, m)
 }
 
-// reason returns why the session ended. That is the error with which the server closed the channel, or
+// reason returns why the session ended. The result is the error with which the server closed the channel, or
 // errQueueGone if a message was unroutable. In all other cases, it is err.
 func (s *sending) reason(err error) error {
 	select {
 	case closed := <-s.closes:
 		if closed != nil {
-			return closed
+			return withRemedy(closed)
 		}
 	default:
 	}
@@ -336,7 +335,7 @@ func (s *sending) reason(err error) error {
 	return err
 }
 
-// errConnectionLost is why a session ends when its connection is lost.
+// errConnectionLost is the error with which a session ends when its connection is lost.
 var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
 // lostOr returns errConnectionLost if the connection is closed, and err otherwise.

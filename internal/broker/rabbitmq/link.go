@@ -2,9 +2,10 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -13,26 +14,27 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// partConnection is the connection's name in the log of outages. In that log, each lane and each consumer has a
-// name of its own.
-const partConnection = "connection"
-
 // link holds at most one open connection to the server. If the connection is lost, the link opens a new one as
 // soon as one is needed.
 type link struct {
 	// connect makes one attempt to open a connection.
 	connect func(ctx context.Context) (*connection, error)
 	outages *outage.Log // shared by the links of a broker, which fail together
-	log     *slog.Logger
+	part    string      // the connection's name in the log of outages, where each lane and each consumer has another one
+	blocks  *outage.Log // the periods in which the server blocks the connection
 	gauges  linkGauges
 	closed  <-chan struct{} // the broker's
+
+	// The field blocked is the reason why the server blocks the connection. It is nil while the connection is not
+	// blocked.
+	blocked atomic.Pointer[string]
 
 	turn    chan struct{} // a lock that guards current
 	current *connection
 	watches sync.WaitGroup
 }
 
-// try returns the open connection. Without one, it makes one attempt to connect.
+// try returns the open connection. If none is open, it makes one attempt to connect.
 func (l *link) try(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -41,8 +43,8 @@ func (l *link) try(ctx context.Context) (*connection, error) {
 	return l.attempt(ctx)
 }
 
-// get returns the open connection. Without one, it tries to connect until it succeeds. It returns an error
-// only if ctx ends or the broker is closed.
+// get returns the open connection. If none is open, it tries to connect until it succeeds. It returns an error only
+// if ctx ends or the broker is closed.
 func (l *link) get(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -57,7 +59,7 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		l.outages.Fault(partConnection, err)
+		l.outages.Fault(l.part, err)
 		_ = delay.Wait(ctx, minDelayAfter(err)) // the loop checks ctx
 	}
 }
@@ -84,8 +86,8 @@ func (l *link) isClosed() bool {
 	}
 }
 
-// attempt returns the open connection. Without one, it makes one attempt to connect. The caller must have
-// called acquire.
+// attempt returns the open connection. If none is open, it makes one attempt to connect. The caller must have called
+// acquire.
 func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.isClosed() {
 		return nil, broker.ErrClosed
@@ -99,7 +101,8 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	l.current = conn
-	l.outages.Fine(partConnection)
+	l.outages.Fine(l.part)
+	l.blocks.Fine(l.part) // the server blocks a new connection when it publishes
 	l.gauges.connections.Inc()
 	l.gauges.connected.Set(1)
 	closes := conn.NotifyClose(make(chan *amqp.Error, 1))
@@ -108,17 +111,24 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// watch logs and measures the loss of a connection, and the times in which the server blocks it, until the
-// connection is closed. It does not report that the program itself closes the connection, whatever error the
-// socket then returns.
+// blockReminder is the interval at which a link reports that the server still blocks its connection. It is shorter
+// than the time after which an outage.Log ignores a fault.
+const blockReminder = 30 * time.Second
+
+// watch reports in the log and in the metrics when the server blocks the connection, and when the connection is
+// lost. It returns when the connection is closed. If the program itself has closed the connection, watch does
+// not report a loss, whatever error the socket returns.
 func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 	defer l.gauges.connected.Set(0)
 	defer l.gauges.blocked.Set(0)
+	defer l.blocked.Store(nil)
+	reminders := time.NewTicker(blockReminder)
+	defer reminders.Stop()
 	for {
 		select {
 		case reason, lost := <-closes:
 			if lost && !l.isClosed() {
-				l.outages.Fault(partConnection, fmt.Errorf("connection lost: %w", reason))
+				l.outages.Fault(l.part, withRemedy(fmt.Errorf("connection lost: %w", reason)))
 			}
 			return
 		case blocking, open := <-blocks:
@@ -127,6 +137,10 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 				continue
 			}
 			l.reportBlocked(blocking)
+		case <-reminders.C:
+			if reason := l.blocked.Load(); reason != nil {
+				l.blocks.Fault(l.part, errors.New(*reason))
+			}
 		}
 	}
 }
@@ -134,11 +148,13 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 func (l *link) reportBlocked(blocking amqp.Blocking) {
 	if blocking.Active {
 		l.gauges.blocked.Set(1)
-		l.log.Warn("the broker blocks publishers until its resource alarm ends", "reason", blocking.Reason)
+		l.blocked.Store(&blocking.Reason)
+		l.blocks.Fault(l.part, errors.New(blocking.Reason))
 		return
 	}
 	l.gauges.blocked.Set(0)
-	l.log.Info("the broker accepts messages again")
+	l.blocked.Store(nil)
+	l.blocks.Fine(l.part)
 }
 
 // close closes the connection. If the server does not respond within the timeout, it closes the connection

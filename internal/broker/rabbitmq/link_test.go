@@ -2,12 +2,17 @@ package rabbitmq
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
@@ -25,12 +30,12 @@ func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 			t.Parallel()
 			var text bytes.Buffer
 			log := slog.New(slog.NewTextHandler(&text, nil))
-			metrics, err := newCollectors(nil)
+			shared, err := newMetrics(nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			closed := make(chan struct{})
-			l := &link{outages: outage.New(log, "down", "up"), log: log, gauges: metrics.of("publish"), closed: closed}
+			l := &link{outages: outage.New(log, "down", "up"), part: "a", gauges: shared.of("publish"), closed: closed}
 			if tt.closed {
 				close(closed)
 			}
@@ -42,4 +47,107 @@ func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLink_AnotherLinkReconnects_OutageContinues has two connections. One of them hangs, as it would behind a load
+// balancer whose node does not answer. The other one is established.
+func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&text, nil))
+		broker := newBroker(t, log)
+		const attempt = 10 * time.Second
+		broker.publish.connect = func(context.Context) (*connection, error) {
+			time.Sleep(attempt)
+			return nil, errors.New("timed out")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = broker.publish.get(ctx) // ends with ctx
+		}()
+		time.Sleep(attempt + time.Second)
+		broker.outages.Fine(broker.consume.part, broker.admin.part) // they have connected
+		time.Sleep(2 * attempt)
+		cancel()
+		<-done
+		synctest.Wait()
+		if strings.Contains(text.String(), "available again") {
+			t.Errorf("the outage ended while a link could not connect:\n%s", &text)
+		}
+	})
+}
+
+func TestLink_BlockedAgainAndAgain_IsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&text, nil))
+		l := newBroker(t, log).publish
+		for range 10 {
+			l.reportBlocked(amqp.Blocking{Active: true, Reason: "low on memory"})
+			time.Sleep(time.Second)
+			l.reportBlocked(amqp.Blocking{})
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if blocked, free := strings.Count(text.String(), "blocks publishers"), strings.Count(text.String(), "accepts messages again"); blocked != 1 || free != 1 {
+			t.Errorf("logged the beginning %d times and the end %d times:\n%s", blocked, free, &text)
+		}
+	})
+}
+
+func TestLink_BlockedForALongTime_EndsWithTheAlarm(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		l := newBroker(t, slog.New(slog.NewTextHandler(&text, nil))).publish
+		closes, blocks := make(chan *amqp.Error), make(chan amqp.Blocking)
+		go l.watch(closes, blocks)
+		blocks <- amqp.Blocking{Active: true, Reason: "low on memory"}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		const end = "accepts messages again"
+		if strings.Contains(text.String(), end) {
+			t.Errorf("the end was logged although the server still blocks the connection:\n%s", &text)
+		}
+		blocks <- amqp.Blocking{}
+		time.Sleep(time.Minute)
+		close(closes)
+		synctest.Wait()
+		if strings.Count(text.String(), end) != 1 {
+			t.Errorf("the end was not logged once:\n%s", &text)
+		}
+	})
+}
+
+// TestLink_IdleAfterALoss_OutageEnds has a connection that is lost and not used again.
+func TestLink_IdleAfterALoss_OutageEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		broker := newBroker(t, slog.New(slog.NewTextHandler(&text, nil)))
+		closes := make(chan *amqp.Error, 1)
+		closes <- &amqp.Error{Code: amqp.ConnectionForced, Reason: "shutdown"}
+		broker.publish.watch(closes, nil)
+		broker.outages.Fine(broker.consume.part, broker.admin.part) // they have connected
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if !strings.Contains(text.String(), "available again") {
+			t.Errorf("the outage has no end:\n%s", &text)
+		}
+	})
+}
+
+// newBroker returns a broker that does not connect.
+func newBroker(t *testing.T, log *slog.Logger) *Broker {
+	t.Helper()
+	b, err := New(Config{Exchange: "parking.a", Partitions: 1}, Dependencies{Binding: binding.Static(binding.Binding{}), Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -149,7 +149,7 @@ func deadLetterOf(d *amqp.Delivery, reason broker.Reason) amqp.Publishing {
 // properties and headers that would change how the server treats the copy:
 //
 //   - the expiration: the copy would expire in the dead-letter queue, or too early in the retry queue;
-//   - the user id: the server rejects a message if it differs from the user that publishes it;
+//   - the user id: the server rejects a message whose user id is not that of the publishing user;
 //   - a direct reply-to: only the channel that waits for the reply may use it;
 //   - the headers CC and BCC: the server would route the copy to other queues as well;
 //   - the headers in which the server records earlier deliveries.

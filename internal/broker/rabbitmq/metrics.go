@@ -5,16 +5,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/parking-operator/parking-operator/internal/metrics"
+	shared "github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// collectors are the Prometheus collectors of this package.
-type collectors struct {
+// metrics are the Prometheus metrics of the brokers in this process.
+type metrics struct {
 	connected   *prometheus.GaugeVec
 	connections *prometheus.CounterVec
 	blocked     *prometheus.GaugeVec
 	unconfirmed prometheus.Gauge
-	refused     prometheus.Counter
+	rejected    prometheus.Counter
 	repeated    prometheus.Counter
 }
 
@@ -27,12 +27,13 @@ type linkGauges struct {
 
 const labelRole = "role"
 
-func newCollectors(registerer prometheus.Registerer) (*collectors, error) {
+// newMetrics registers the metrics. The registerer may be nil.
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	const subsystem = "broker"
 	options := func(name, help string) prometheus.Opts {
-		return prometheus.Opts{Namespace: metrics.Namespace, Subsystem: subsystem, Name: name, Help: help}
+		return prometheus.Opts{Namespace: shared.Namespace, Subsystem: subsystem, Name: name, Help: help}
 	}
-	c := &collectors{
+	m := &metrics{
 		connected: prometheus.NewGaugeVec(prometheus.GaugeOpts(options("connected",
 			"Whether there is a connection to the broker, by role: publish, consume or admin.")), []string{labelRole}),
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts(options("connections_total",
@@ -41,24 +42,24 @@ func newCollectors(registerer prometheus.Registerer) (*collectors, error) {
 			"Whether the broker blocks publishers because of a resource alarm, by role.")), []string{labelRole}),
 		unconfirmed: prometheus.NewGauge(prometheus.GaugeOpts(options("unconfirmed_messages",
 			"Messages accepted for publishing that the broker has not confirmed yet."))),
-		refused: prometheus.NewCounter(prometheus.CounterOpts(options("refused_messages_total",
-			"Messages that the broker rejected or returned as unroutable. Each is published again."))),
+		rejected: prometheus.NewCounter(prometheus.CounterOpts(options("rejected_messages_total",
+			"Messages that the broker rejected, or returned as unroutable. Each is published again."))),
 		repeated: prometheus.NewCounter(prometheus.CounterOpts(options("republished_messages_total",
 			"Messages published again after a rejection or a lost connection."))),
 	}
-	return c, c.register(registerer)
+	return m, m.register(registerer)
 }
 
-// register registers the collectors. If another Broker of this process has already registered its own, register
-// uses those, so that all brokers of the process share them.
-func (c *collectors) register(registerer prometheus.Registerer) error {
+// register registers the collectors. If another Broker of this process has already registered its own collectors,
+// register uses those instead, so that all brokers of the process share them.
+func (m *metrics) register(registerer prometheus.Registerer) error {
 	if registerer == nil {
 		return nil
 	}
 	return errors.Join(
-		registerOne(registerer, &c.connected), registerOne(registerer, &c.connections),
-		registerOne(registerer, &c.blocked), registerOne(registerer, &c.unconfirmed),
-		registerOne(registerer, &c.refused), registerOne(registerer, &c.repeated),
+		registerOne(registerer, &m.connected), registerOne(registerer, &m.connections),
+		registerOne(registerer, &m.blocked), registerOne(registerer, &m.unconfirmed),
+		registerOne(registerer, &m.rejected), registerOne(registerer, &m.repeated),
 	)
 }
 
@@ -76,10 +77,10 @@ func registerOne[C prometheus.Collector](registerer prometheus.Registerer, colle
 	return nil
 }
 
-func (c *collectors) of(role string) linkGauges {
+func (m *metrics) of(role string) linkGauges {
 	return linkGauges{
-		connected:   c.connected.WithLabelValues(role),
-		connections: c.connections.WithLabelValues(role),
-		blocked:     c.blocked.WithLabelValues(role),
+		connected:   m.connected.WithLabelValues(role),
+		connections: m.connections.WithLabelValues(role),
+		blocked:     m.blocked.WithLabelValues(role),
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// laneID identifies the queue to which a lane publishes, which also identifies the lane.
+// laneID identifies a lane by the queue to which it publishes.
 type laneID struct {
 	kind laneKind
 	of   broker.Queue // empty for the dead-letter queue
@@ -91,7 +91,7 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 		metrics:  b.metrics,
 		outages:  b.outages,
 		part:     "publish " + key,
-		slots:    make(chan struct{}, b.options.Window),
+		slots:    make(chan struct{}, b.config.Window),
 		wake:     make(chan struct{}, 1),
 	}
 	b.lanes[id] = l

@@ -1,12 +1,14 @@
 package rabbitmq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,10 +20,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The default values of the fields of Options.
+// Defaults for unset fields of Config.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
-	// DefaultDeliveryLimit is the default of Options.DeliveryLimit: how often a quorum queue delivers a message
+	// DefaultDeliveryLimit is the default of Config.DeliveryLimit: how often a quorum queue delivers a message
 	// again before it dead-letters the message. When a session is lost, the server counts one more delivery for
 	// every message that was unsettled in it. So the limit must be high enough that a long series of faults
 	// does not dead-letter a valid event: with one lost session every three seconds, a message reaches it after
@@ -34,29 +36,26 @@ const (
 const (
 	// maxName is the maximum length of a name in AMQP.
 	maxName = 255
-	// maxOwner is the maximum length of Options.Owner. A UUID has 36 bytes.
+	// maxOwner is the maximum length of Config.Owner. A UUID has 36 bytes.
 	maxOwner = 64
 	// maxPartitions is the maximum number of partitions. Each queue needs a channel, and a server allows 2047
 	// channels per connection.
 	maxPartitions = 1000
-	// maxWindow is the maximum of Options.Window.
+	// maxWindow is the maximum of Config.Window.
 	maxWindow = 1 << 16
 	// closeTimeout is how long Close waits for a server that does not answer.
 	closeTimeout = 5 * time.Second
 )
 
-// Options configure New.
-type Options struct {
-	// Address returns the current binding: the address and the credentials of the server. It is called before
-	// each attempt to connect.
-	Address binding.Source
+// Config is the configuration of a broker.
+type Config struct {
 	// Exchange is the name of the simulation's exchange. The names of its queues begin with it.
 	Exchange string
 	// Owner distinguishes the simulation from others that have the same name and use another store. When queues
 	// are declared, they are marked with the owner. Queues that are marked with another owner are not used. If
 	// Owner is empty, queues are neither marked nor checked.
 	Owner string
-	// Partitions is the number of entry queues, and of exit queues.
+	// Partitions is the number of entry queues. There are as many exit queues.
 	Partitions int
 	// QueueType is the type of the queues: quorum or classic. The default is quorum.
 	QueueType plan.QueueType
@@ -68,80 +67,77 @@ type Options struct {
 	Window int
 	// Component is the name of this process in the server's list of connections.
 	Component string
+}
+
+// Dependencies are the dependencies of a broker. Binding is required.
+type Dependencies struct {
+	// Binding returns the current binding: the addresses and the credentials of the server. It is called before each
+	// attempt to connect.
+	Binding binding.Source
 	// Logger receives log messages. nil discards them.
 	Logger *slog.Logger
-	// Registerer registers the metrics whose names begin with parking_broker_. nil registers none.
+	// Registerer registers the metrics whose names begin with parking_broker_. If it is nil, no metrics are
+	// registered.
 	Registerer prometheus.Registerer
 }
 
-// complete sets the defaults and validates the options.
-func (o Options) complete() (Options, error) {
-	setDefault(&o.QueueType, plan.QueueTypeQuorum)
-	setDefault(&o.RetryDelay, DefaultRetryDelay)
-	setDefault(&o.DeliveryLimit, DefaultDeliveryLimit)
-	setDefault(&o.Window, DefaultWindow)
-	setDefault(&o.Component, "parking")
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return o, o.check()
+// withDefaults sets the unset fields.
+func (c Config) withDefaults() Config {
+	c.QueueType = cmp.Or(c.QueueType, plan.QueueTypeQuorum)
+	c.RetryDelay = cmp.Or(c.RetryDelay, DefaultRetryDelay)
+	c.DeliveryLimit = cmp.Or(c.DeliveryLimit, DefaultDeliveryLimit)
+	c.Window = cmp.Or(c.Window, DefaultWindow)
+	c.Component = cmp.Or(c.Component, "parking")
+	return c
 }
 
-func setDefault[T comparable](value *T, byDefault T) {
-	var unset T
-	if *value == unset {
-		*value = byDefault
-	}
-}
-
-func (o Options) check() error {
+func (c Config) validate() error {
 	switch {
-	case o.Address == nil:
-		return errors.New("address: it is required")
-	case o.Exchange == "":
+	case c.Exchange == "":
 		return errors.New("exchange: its name is required")
-	case o.Partitions < 1 || o.Partitions > maxPartitions:
-		return fmt.Errorf("partitions: %d is not in 1 to %d", o.Partitions, maxPartitions)
-	case o.QueueType != plan.QueueTypeQuorum && o.QueueType != plan.QueueTypeClassic:
-		return fmt.Errorf("queue type: %q is neither quorum nor classic", o.QueueType)
-	case o.RetryDelay < time.Millisecond || o.RetryDelay > 24*time.Hour:
-		return fmt.Errorf("retry delay: %s is not between 1ms and 24h", o.RetryDelay)
-	case o.DeliveryLimit < 1 || o.DeliveryLimit > deadDeliveryLimit:
-		return fmt.Errorf("delivery limit: %d is not between 1 and %d", o.DeliveryLimit, deadDeliveryLimit)
-	case o.Window < 1 || o.Window > maxWindow:
-		return fmt.Errorf("window: %d is not between 1 and %d", o.Window, maxWindow)
+	case c.Partitions < 1 || c.Partitions > maxPartitions:
+		return fmt.Errorf("partitions: %d is not between 1 and %d", c.Partitions, maxPartitions)
+	case c.QueueType != plan.QueueTypeQuorum && c.QueueType != plan.QueueTypeClassic:
+		return fmt.Errorf("queue type: %q is neither quorum nor classic", c.QueueType)
+	case c.RetryDelay < time.Millisecond || c.RetryDelay > 24*time.Hour:
+		return fmt.Errorf("retry delay: %s is not between 1ms and 24h", c.RetryDelay)
+	case c.DeliveryLimit < 1 || c.DeliveryLimit > deadDeliveryLimit:
+		return fmt.Errorf("delivery limit: %d is not between 1 and %d", c.DeliveryLimit, deadDeliveryLimit)
+	case c.Window < 1 || c.Window > maxWindow:
+		return fmt.Errorf("window: %d is not between 1 and %d", c.Window, maxWindow)
 	}
-	return o.checkNames()
+	return c.checkNames()
 }
 
 // checkNames checks the lengths of names.
-func (o Options) checkNames() error {
-	if len(o.Owner) > maxOwner {
+func (c Config) checkNames() error {
+	if len(c.Owner) > maxOwner {
 		return fmt.Errorf("owner: it has more than %d bytes", maxOwner)
 	}
-	if len(o.Component) > maxName {
+	if len(c.Component) > maxName {
 		return fmt.Errorf("component: its name has more than %d bytes", maxName)
 	}
-	if longest := o.topology().retry(broker.Queue{Type: "entry", Partition: o.Partitions - 1}); len(longest.queue) > maxName {
-		return fmt.Errorf("exchange: with the name %s the queue %s has more than %d bytes", o.Exchange, longest.queue, maxName)
+	if longest := c.topology().retry(broker.Queue{Type: "entry", Partition: c.Partitions - 1}); len(longest.queue) > maxName {
+		return fmt.Errorf("exchange: the name %s is too long: the name of queue %s would have more than %d bytes", c.Exchange, longest.queue, maxName)
 	}
 	return nil
 }
 
-func (o Options) topology() topology {
+func (c Config) topology() topology {
 	return topology{
-		exchange: o.Exchange, owner: o.Owner, partitions: o.Partitions, queueType: o.QueueType,
-		retryDelay: o.RetryDelay, deliveryLimit: o.DeliveryLimit,
+		exchange: c.Exchange, owner: c.Owner, partitions: c.Partitions, queueType: c.QueueType,
+		retryDelay: c.RetryDelay, deliveryLimit: c.DeliveryLimit,
 	}
 }
 
 // Broker is a client of one simulation's queues. It connects when it is first used. All methods are safe for
 // concurrent use.
 type Broker struct {
-	options  Options
+	config   Config
+	dialer   *dialer
 	topology topology
 	declarer *declarer
-	metrics  *collectors
+	metrics  *metrics
 	log      *slog.Logger
 	outages  *outage.Log
 
@@ -152,6 +148,8 @@ type Broker struct {
 	adminSlots chan struct{} // one is taken by each administrative request under way
 
 	unconfirmed tally.Tally
+
+	probed atomic.Bool // the last call of Probe succeeded
 
 	running context.Context // ends with Close
 	stop    context.CancelFunc
@@ -166,20 +164,24 @@ type Broker struct {
 var _ broker.Broker = (*Broker)(nil)
 
 // New returns a broker for the queues of a simulation. It does not connect.
-func New(options Options) (*Broker, error) {
-	options, err := options.complete()
-	if err != nil {
-		return nil, fmt.Errorf("broker options: %w", err)
+func New(c Config, d Dependencies) (*Broker, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("configure the broker: %w", err)
 	}
-	metrics, err := newCollectors(options.Registerer)
+	if d.Binding == nil {
+		return nil, errors.New("configure the broker: it has no binding: set Dependencies.Binding")
+	}
+	metrics, err := newMetrics(d.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics of the broker: %w", err)
 	}
+	log := cmp.Or(d.Logger, slog.New(slog.DiscardHandler))
 	running, stop := context.WithCancel(context.Background())
-	topology := options.topology()
+	topology := c.topology()
 	b := &Broker{
-		options: options, topology: topology, declarer: newDeclarer(topology), metrics: metrics, log: options.Logger,
-		outages:    outage.New(options.Logger, "the broker is unavailable; operations on it are retried", "the broker is available again"),
+		config: c, dialer: newDialer(d.Binding, c.Component, log), topology: topology, declarer: newDeclarer(topology), metrics: metrics, log: log,
+		outages:    outage.New(log, "The broker is unavailable; operations on it are retried", "The broker is available again"),
 		adminSlots: make(chan struct{}, maxAdminRequests),
 		running:    running, stop: stop,
 		lanes: make(map[laneID]*lane), sessions: make(map[*session]struct{}),
@@ -195,10 +197,11 @@ func (b *Broker) newLink(role string) *link {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(b.running, cancel)()
-		return dial(ctx, b.options.Address, b.options.Component+" "+role)
+		return b.dialer.dial(ctx, role)
 	}
 	return &link{
-		connect: connect, outages: b.outages, log: b.log.With("role", role), gauges: b.metrics.of(role),
+		connect: connect, outages: b.outages, part: "connection " + role, gauges: b.metrics.of(role),
+		blocks: outage.New(b.log.With("role", role), "The broker blocks publishers until its resource alarm ends", "The broker accepts messages again"),
 		closed: b.running.Done(), turn: make(chan struct{}, 1),
 	}
 }
@@ -206,7 +209,7 @@ func (b *Broker) newLink(role string) *link {
 // Check makes one attempt to connect, and closes the connection again. Its error is one line with the address,
 // without the password, and with the remedy.
 func (b *Broker) Check(ctx context.Context) error {
-	conn, err := dial(ctx, b.options.Address, b.options.Component+" check")
+	conn, err := b.dialer.dial(ctx, "check")
 	if err != nil {
 		return err
 	}
@@ -216,7 +219,7 @@ func (b *Broker) Check(ctx context.Context) error {
 
 // Version opens a connection and returns the product name and the version that the server reports.
 func (b *Broker) Version(ctx context.Context) (string, error) {
-	conn, err := dial(ctx, b.options.Address, b.options.Component+" version")
+	conn, err := b.dialer.dial(ctx, "version")
 	if err != nil {
 		return "", err
 	}
@@ -273,7 +276,8 @@ func (b *Broker) finish(sessions []*session) {
 	}
 }
 
-// start runs f in a goroutine, whose end Close waits for. It returns false if the broker is closed.
+// start runs f in a goroutine, or returns false if the broker is closed. Close waits until that goroutine has
+// ended.
 func (b *Broker) start(f func()) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -45,14 +45,22 @@ func testConformance(t *testing.T, queueType plan.QueueType) {
 	})
 }
 
+// testOptions are the arguments of rabbitmq.New.
+type testOptions struct {
+	rabbitmq.Config
+	rabbitmq.Dependencies
+}
+
 // optionsFor returns options for a simulation that no other test uses.
-func optionsFor(t testing.TB, uri string) rabbitmq.Options {
+func optionsFor(t testing.TB, uri string) testOptions {
 	t.Helper()
-	return rabbitmq.Options{
-		Address:    source(t, uri),
-		Exchange:   "parking." + servers.Name(t),
-		Partitions: brokertest.Partitions,
-		Component:  t.Name()[:min(len(t.Name()), 200)],
+	return testOptions{
+		Config: rabbitmq.Config{
+			Exchange:   "parking." + servers.Name(t),
+			Partitions: brokertest.Partitions,
+			Component:  t.Name()[:min(len(t.Name()), 200)],
+		},
+		Dependencies: rabbitmq.Dependencies{Binding: source(t, uri)},
 	}
 }
 
@@ -66,16 +74,16 @@ func source(t testing.TB, uri string) binding.Source {
 }
 
 // newBroker returns a broker. When the test ends, its queues are deleted and it is closed.
-func newBroker(t testing.TB, options rabbitmq.Options) *rabbitmq.Broker {
+func newBroker(t testing.TB, o testOptions) *rabbitmq.Broker {
 	t.Helper()
-	b := open(t, options)
-	t.Cleanup(func() { deleteQueues(t, options) })
+	b := open(t, o)
+	t.Cleanup(func() { deleteQueues(t, o) })
 	return b
 }
 
-func open(t testing.TB, options rabbitmq.Options) *rabbitmq.Broker {
+func open(t testing.TB, o testOptions) *rabbitmq.Broker {
 	t.Helper()
-	b, err := rabbitmq.New(options)
+	b, err := rabbitmq.New(o.Config, o.Dependencies)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,11 +91,11 @@ func open(t testing.TB, options rabbitmq.Options) *rabbitmq.Broker {
 	return b
 }
 
-func deleteQueues(t testing.TB, options rabbitmq.Options) {
+func deleteQueues(t testing.TB, o testOptions) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	options.Registerer = nil
-	b, err := rabbitmq.New(options)
+	o.Registerer = nil
+	b, err := rabbitmq.New(o.Config, o.Dependencies)
 	if err != nil {
 		t.Fatal(err)
 	}

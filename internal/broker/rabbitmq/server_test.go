@@ -33,7 +33,7 @@ const patience = 3 * time.Minute
 
 func entries() broker.Queue { return broker.Queue{Type: event.TypeEntry} }
 
-func TestCheck_ErrorIsOneLineWithTheRemedy(t *testing.T) {
+func TestBrokerCheck_ErrorIsOneLineWithTheRemedy(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	if err := open(t, optionsFor(t, uri)).Check(t.Context()); err != nil {
@@ -50,7 +50,7 @@ func TestCheck_ErrorIsOneLineWithTheRemedy(t *testing.T) {
 		uri  *url.URL
 		want string
 	}{
-		{"no process listens", with(func(u *url.URL) { u.Host = closedPort(t) }), "start RabbitMQ there"},
+		{"no process listens", with(func(u *url.URL) { u.Host = servers.FreeAddress(t) }), "start RabbitMQ there"},
 		{"the password is wrong", with(func(u *url.URL) {
 			u.User = url.UserPassword(good.User.Username(), "a-wrong-password")
 		}), "correct the user name or password"},
@@ -64,7 +64,7 @@ func TestCheck_ErrorIsOneLineWithTheRemedy(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			options := optionsFor(t, uri)
-			options.Address = func() (binding.Binding, error) { return binding.Binding{URI: tt.uri}, nil }
+			options.Binding = func() (binding.Binding, error) { return binding.Binding{URI: tt.uri}, nil }
 			err := open(t, options).Check(t.Context())
 			if err == nil {
 				t.Fatal("the check succeeded")
@@ -80,7 +80,7 @@ func TestCheck_ErrorIsOneLineWithTheRemedy(t *testing.T) {
 	}
 }
 
-func TestCheck_ContextEnds_Returns(t *testing.T) {
+func TestBrokerCheck_ContextEnds_Returns(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -104,14 +104,14 @@ func TestBroker_OverTLS_TrustsOnlyTheGivenCA(t *testing.T) {
 	secured.Scheme, secured.Host = "amqps", host
 
 	options := optionsFor(t, uri.String())
-	options.Address = func() (binding.Binding, error) { return binding.Binding{URI: &secured, CA: ca}, nil }
+	options.Binding = func() (binding.Binding, error) { return binding.Binding{URI: &secured, CA: ca}, nil }
 	b := newBroker(t, options)
 	publish(t, b, entries(), broker.Message{ID: "over TLS"})
 	if d := receive(t, consume(t, b, entries(), 1)); d.Message.ID != "over TLS" {
 		t.Errorf("received %q", d.Message.ID)
 	}
 	for name, ca := range map[string][]byte{"the system's": nil, "another": otherCA} {
-		options.Address = func() (binding.Binding, error) { return binding.Binding{URI: &secured, CA: ca}, nil }
+		options.Binding = func() (binding.Binding, error) { return binding.Binding{URI: &secured, CA: ca}, nil }
 		if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "ca.crt") {
 			t.Errorf("with %s CA the check returned %v", name, err)
 		}
@@ -318,6 +318,7 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	}
 	log := &logBuffer{}
 	options.Logger = log.logger()
+	began := time.Now()
 	b := newBroker(t, options)
 	err := b.Declare(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "it exists with other settings") || !strings.Contains(err.Error(), queue) {
@@ -328,7 +329,7 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 		t.Fatal(err)
 	}
 	polltest.Until(t, "the fault is logged", func() bool {
-		return strings.Contains(log.String(), "the broker is unavailable") && strings.Contains(log.String(), "other settings")
+		return strings.Contains(log.String(), "The broker is unavailable") && strings.Contains(log.String(), "other settings")
 	})
 	if err := deletionOf(queue)(channel); err != nil {
 		t.Fatal(err)
@@ -338,9 +339,92 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the message is not confirmed")
 	}
-	polltest.Until(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "the broker is available again") })
-	if faults := strings.Count(log.String(), "the broker is unavailable"); faults != 1 {
-		t.Errorf("one fault is logged %d times:\n%s", faults, log)
+	polltest.Until(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "The broker is available again") })
+	assertOneOutage(t, log, began)
+}
+
+// assertOneOutage checks that the log shows one outage, which began after the given time and is over.
+func assertOneOutage(t *testing.T, log *logBuffer, began time.Time) {
+	t.Helper()
+	const reminder = 30 * time.Second // package outage repeats the line at this interval
+	most := 1 + int(time.Since(began)/reminder)
+	down, up := strings.Count(log.String(), "The broker is unavailable"), strings.Count(log.String(), "available again")
+	if down < 1 || down > most || up != 1 {
+		t.Errorf("one fault is logged %d times, want at most %d, and its end %d times, want 1:\n%s", down, most, up, log)
+	}
+}
+
+// A queue or an exchange with other settings was not declared by the simulation, even if it has such a name.
+func TestBrokerDelete_ObjectsWithOtherSettings_AreLeft(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	channel := dialServer(t, uri)
+	queue := options.Exchange + ".entry.0"
+	t.Cleanup(func() {
+		for _, err := range []error{deletionOf(queue)(channel), channel.ExchangeDelete(options.Exchange, false, false)} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if _, err := channel.QueueDeclare(queue, true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := channel.ExchangeDeclare(options.Exchange, "topic", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := channel.PublishWithContext(t.Context(), "", queue, false, false, amqp.Publishing{}); err != nil {
+		t.Fatal(err)
+	}
+	polltest.Until(t, "the message is in the queue", func() bool {
+		found, err := channel.QueueDeclarePassive(queue, true, false, false, false, nil)
+		return err == nil && found.Messages == 1
+	})
+	log := &logBuffer{}
+	options.Logger = log.logger()
+	b := open(t, options)
+	if err := b.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := channel.QueueDeclarePassive(queue, true, false, false, false, nil); err != nil || found.Messages != 1 {
+		t.Errorf("the queue has %d messages (%v), want 1", found.Messages, err)
+	}
+	if err := channel.ExchangeDeclarePassive(options.Exchange, "topic", true, false, false, false, nil); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"queue=" + queue, "exchange=" + options.Exchange} {
+		if !strings.Contains(log.String(), name) {
+			t.Errorf("the log does not name %s:\n%s", name, log)
+		}
+	}
+	if exists, err := b.Exists(t.Context()); err != nil || !exists {
+		t.Errorf("the name counts as unused (%v)", err)
+	}
+}
+
+// 'parking purge' knows only the name of the simulation, so its queue type may differ from the actual one.
+func TestBrokerDelete_AnotherQueueType_RemovesTheQueues(t *testing.T) {
+	t.Parallel()
+	for declared, purged := range map[plan.QueueType]plan.QueueType{
+		plan.QueueTypeClassic: plan.QueueTypeQuorum, plan.QueueTypeQuorum: plan.QueueTypeClassic,
+	} {
+		t.Run(string(declared), func(t *testing.T) {
+			t.Parallel()
+			options := optionsFor(t, servers.AMQPURI(t))
+			options.QueueType = declared
+			if err := newBroker(t, options).Declare(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			options.QueueType = purged
+			b := open(t, options)
+			if err := b.Delete(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if exists, err := b.Exists(t.Context()); err != nil || exists {
+				t.Errorf("queues are left (%v)", err)
+			}
+		})
 	}
 }
 
@@ -348,13 +432,13 @@ func TestBroker_ReadsAddressAndCredentialsAtEachConnect(t *testing.T) {
 	t.Parallel()
 	uri, _ := url.Parse(servers.AMQPURI(t))
 	wrong := *uri
-	wrong.Host = closedPort(t)
+	wrong.Host = servers.FreeAddress(t)
 	var mu sync.Mutex
-	reads, current := 0, &wrong
+	reads, current, began := 0, &wrong, time.Now()
 	log := &logBuffer{}
 	options := optionsFor(t, uri.String())
 	options.Logger = log.logger()
-	options.Address = func() (binding.Binding, error) {
+	options.Binding = func() (binding.Binding, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		reads++
@@ -362,7 +446,7 @@ func TestBroker_ReadsAddressAndCredentialsAtEachConnect(t *testing.T) {
 	}
 	b := open(t, options)
 	defer func() {
-		options.Address = source(t, uri.String())
+		options.Binding = source(t, uri.String())
 		deleteQueues(t, options)
 	}()
 	deliveries := consume(t, b, entries(), 1)
@@ -382,16 +466,14 @@ func TestBroker_ReadsAddressAndCredentialsAtEachConnect(t *testing.T) {
 	<-confirmed
 	receive(t, deliveries)
 	polltest.Until(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "available again") })
-	if down, up := strings.Count(log.String(), "the broker is unavailable"), strings.Count(log.String(), "available again"); down != 1 || up != 1 {
-		t.Errorf("one fault is logged %d times and its end %d times:\n%s", down, up, log)
-	}
+	assertOneOutage(t, log, began)
 	assertNoPassword(t, log, uri)
 }
 
-func TestCheck_UnreadableBinding_Fails(t *testing.T) {
+func TestBrokerCheck_UnreadableBinding_Fails(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, "amqp://127.0.0.1")
-	options.Address = func() (binding.Binding, error) { return binding.Binding{}, io.ErrUnexpectedEOF }
+	options.Binding = func() (binding.Binding, error) { return binding.Binding{}, io.ErrUnexpectedEOF }
 	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "read the binding of the broker") {
 		t.Errorf("check returned %v", err)
 	}
@@ -399,7 +481,7 @@ func TestCheck_UnreadableBinding_Fails(t *testing.T) {
 
 func TestDeclare_ContextEnds_Returns(t *testing.T) {
 	t.Parallel()
-	options := optionsFor(t, "amqp://u:secret@"+closedPort(t))
+	options := optionsFor(t, "amqp://u:secret@"+servers.FreeAddress(t))
 	b := open(t, options)
 	if _, err := b.Depths(t.Context()); err == nil || !strings.Contains(err.Error(), "start RabbitMQ there") {
 		t.Errorf("depths returned %v", err)
@@ -411,7 +493,7 @@ func TestDeclare_ContextEnds_Returns(t *testing.T) {
 	}
 }
 
-func TestNew_BrokersOfOneProcessShareMetrics(t *testing.T) {
+func TestNewBroker_BrokersOfOneProcessShareMetrics(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, servers.AMQPURI(t))
 	registry := prometheus.NewRegistry()
@@ -437,23 +519,23 @@ func TestNew_BrokersOfOneProcessShareMetrics(t *testing.T) {
 	}
 }
 
-func TestNew_RejectsInvalidOptions(t *testing.T) {
+func TestNewBroker_RejectsInvalidConfig(t *testing.T) {
 	t.Parallel()
 	valid := optionsFor(t, "amqp://127.0.0.1")
-	for want, change := range map[string]func(*rabbitmq.Options){
-		"address":        func(o *rabbitmq.Options) { o.Address = nil },
-		"exchange":       func(o *rabbitmq.Options) { o.Exchange = "" },
-		"partitions":     func(o *rabbitmq.Options) { o.Partitions = 0 },
-		"queue type":     func(o *rabbitmq.Options) { o.QueueType = plan.QueueType("stream") },
-		"retry delay":    func(o *rabbitmq.Options) { o.RetryDelay = time.Microsecond },
-		"delivery limit": func(o *rabbitmq.Options) { o.DeliveryLimit = -1 },
-		"window":         func(o *rabbitmq.Options) { o.Window = -1 },
-		"component":      func(o *rabbitmq.Options) { o.Component = strings.Repeat("x", 256) },
-		"255 bytes":      func(o *rabbitmq.Options) { o.Exchange = strings.Repeat("x", 250) },
+	for want, change := range map[string]func(*testOptions){
+		"binding":        func(o *testOptions) { o.Binding = nil },
+		"exchange":       func(o *testOptions) { o.Exchange = "" },
+		"partitions":     func(o *testOptions) { o.Partitions = 0 },
+		"queue type":     func(o *testOptions) { o.QueueType = plan.QueueType("stream") },
+		"retry delay":    func(o *testOptions) { o.RetryDelay = time.Microsecond },
+		"delivery limit": func(o *testOptions) { o.DeliveryLimit = -1 },
+		"window":         func(o *testOptions) { o.Window = -1 },
+		"component":      func(o *testOptions) { o.Component = strings.Repeat("x", 256) },
+		"255 bytes":      func(o *testOptions) { o.Exchange = strings.Repeat("x", 250) },
 	} {
 		options := valid
 		change(&options)
-		if _, err := rabbitmq.New(options); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := rabbitmq.New(options.Config, options.Dependencies); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("with a wrong %s, New returned %v", want, err)
 		}
 	}
@@ -529,17 +611,6 @@ func assertNoPassword(t *testing.T, log *logBuffer, uri *url.URL) {
 	if password, _ := uri.User.Password(); password != "" && strings.Contains(log.String(), password) {
 		t.Error("the password is in the log")
 	}
-}
-
-// closedPort returns an address at which no process listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
 }
 
 // proxyTLS starts a proxy that speaks TLS and forwards to another address. It returns the address of the proxy and the

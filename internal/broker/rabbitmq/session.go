@@ -16,8 +16,8 @@ import (
 // see session.
 const gapPatience = 250 * time.Millisecond
 
-// session is an AMQP channel that consumes, together with the deliveries that the server regards as unsettled.
-// After the setup, only the goroutine that executes run uses the channel.
+// session is an AMQP channel that consumes, together with the deliveries that the server regards as unsettled. After
+// the setup, only the goroutine that executes the method named run uses the channel.
 //
 // Acknowledgements are combined. Settling a delivery marks it and wakes the goroutine. With a single request,
 // the goroutine acknowledges all deliveries before the first one that is not settled. A delivery that is not
@@ -40,9 +40,9 @@ type session struct {
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	drained   bool  // no more deliveries follow
-	// first and last are the ends of a list. It contains the deliveries that the server still regards as
-	// unsettled, in the order of their tags. The slice settled contains those of them that were settled, but of
-	// which the server has not been informed yet. It is in the order of settling.
+	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
+	// order of their tags. The slice named settled contains those deliveries of the list whose settlement has not been
+	// sent to the server yet, in the order in which they were settled.
 	first, last *delivery
 	settled     []*delivery
 }
@@ -78,8 +78,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict on d. It returns broker.ErrSettled if the current verdict is not the value of
-// from.
+// settle changes the verdict on d. The parameter named from is the verdict that d must have now. Otherwise, settle
+// returns broker.ErrSettled.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *session) settle(d *delivery, from, to verdict) error {
 	return nil
 }
 
-// finish makes the session end after it has sent the settlements so far. After that, settle returns err.
+// finish makes the session send the pending settlements and then end. Later calls of settle return err.
 func (s *session) finish(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,8 +184,8 @@ func (s *session) plan(out *outbox, now time.Time) {
 	s.planSingles(out, now)
 }
 
-// planSingles adds to the outbox the settled deliveries after a gap whose acknowledgements have been delayed
-// long enough.
+// planSingles looks at the settled deliveries after a gap. If the acknowledgement of one of them must not be delayed
+// any longer, it adds the delivery to the outbox.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -224,9 +224,10 @@ func (s *session) remove(d *delivery) {
 // send sends the requests in the outbox. Requeues come first, because the tags of requeued deliveries may lie
 // below out.prefix, up to which all deliveries are acknowledged.
 //
-// The cancellation of the consumer comes last. The server forwards only about 30 acknowledgements of a channel
-// at a time to a quorum queue. If the channel is closed, it discards the others. It answers a cancellation only
-// after the queue has accepted the first acknowledgements, and then forwards the rest.
+// The cancellation of the consumer comes last, so that fewer acknowledgements are lost when the channel is
+// closed afterwards. The server forwards only about 30 acknowledgements of a channel at a time to a quorum
+// queue. When the channel is closed, it discards those that it has not forwarded. It answers a cancellation
+// only after the queue has accepted the acknowledgements forwarded first, and then forwards the rest.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {

@@ -38,8 +38,8 @@ func (p *planned) deliver() *delivery {
 	return d
 }
 
-// flush lets the session plan its requests, and applies them to the model of the server. It returns an error if
-// a request contradicts how its delivery was settled.
+// flush lets the session plan its requests, and applies them to the model of the server. It returns an error if a
+// request settles a delivery that is already settled in another way.
 func (p *planned) flush() error {
 	p.session.plan(&p.out, p.now)
 	for _, tag := range p.out.requeues {

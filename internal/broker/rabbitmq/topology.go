@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"maps"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -82,13 +83,39 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 	return args
 }
 
+// variants maps the name of each queue to all arguments with which a process of the simulation can have declared it.
+// The queue type of this broker may not be the actual one, because 'parking purge' knows only the name of the
+// simulation. Earlier versions of this program set no leader locator.
+func (t topology) variants() map[string][]amqp.Table {
+	variants := map[string][]amqp.Table{}
+	for _, queueType := range []plan.QueueType{plan.QueueTypeQuorum, plan.QueueTypeClassic} {
+		t.queueType = queueType
+		for _, r := range t.allRoutes() {
+			variants[r.queue] = append(variants[r.queue], r.args)
+			if _, located := r.args[argLocator]; located {
+				earlier := maps.Clone(r.args)
+				delete(earlier, argLocator)
+				variants[r.queue] = append(variants[r.queue], earlier)
+			}
+		}
+	}
+	return variants
+}
+
 // queues returns the queues that processors consume: the entry and exit queues of all partitions.
 func (t topology) queues() []broker.Queue {
 	queues := make([]broker.Queue, 0, 2*t.partitions)
 	for partition := range t.partitions {
-		for _, eventType := range event.Types() {
-			queues = append(queues, broker.Queue{Type: eventType, Partition: partition})
-		}
+		queues = append(queues, t.queuesOf(partition)...)
+	}
+	return queues
+}
+
+// queuesOf returns the queues of one partition that processors consume.
+func (t topology) queuesOf(partition int) []broker.Queue {
+	var queues []broker.Queue
+	for _, eventType := range event.Types() {
+		queues = append(queues, broker.Queue{Type: eventType, Partition: partition})
 	}
 	return queues
 }

@@ -28,8 +28,8 @@ var errWireClosed = errors.New("connection is closed")
 //   - A write appends to a buffer, which another goroutine writes to the socket. Frames that arrive during one
 //     system call are written by the next. So there are few system calls when there is much to write, and a
 //     single frame is written at once.
-//   - A read sets the deadline that detects a dead peer once per system call. The library sets none, because a
-//     wire has no method SetReadDeadline.
+//   - The read deadline, which detects a dead peer, is set once per system call. The library itself sets no read
+//     deadline, because a wire has no method SetReadDeadline.
 //
 // When a read fails, every write fails as well, including one that is blocked. Otherwise the library would wait
 // forever for the blocked write.
@@ -57,7 +57,6 @@ func newWire(conn net.Conn, silence time.Duration) *wire {
 	return w
 }
 
-// Read reads from the socket.
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.in.Read(p)
 	if err != nil {
@@ -81,7 +80,8 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close makes the wire end once the buffered bytes are written, or after the time lastWrite.
+// Close makes the wire end as soon as the buffered bytes are written, but at the latest after the duration
+// lastWrite.
 func (w *wire) Close() error {
 	// The deadline also ends a write that is blocked because the peer does not read.
 	_ = w.conn.SetWriteDeadline(time.Now().Add(lastWrite))
@@ -126,8 +126,8 @@ func (w *wire) write() {
 	}
 }
 
-// swapUnwritten waits for unwritten bytes. It returns their buffer and continues with the buffer spare. It
-// returns false if no more bytes will follow.
+// swapUnwritten waits for unwritten bytes. It returns the buffer that holds them, and uses the slice in the parameter
+// named spare as the new write buffer. It returns false if no more bytes will follow.
 func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -139,7 +139,7 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader reads from conn. A read fails if nothing arrives for the time in the field silence.
+// impatientReader reads from conn. A read fails if nothing arrives for the duration in the field silence.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration

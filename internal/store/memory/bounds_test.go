@@ -34,7 +34,7 @@ func TestPartition_MemoryIsBounded(t *testing.T) {
 			if held := len(v.claimed); held > 24*60+1 {
 				t.Fatalf("minute %d: %d claimed visits are held; want those of a day at most", minute, held)
 			}
-			if queued := v.expiry.len(); queued > 10*60 {
+			if queued := v.expiry.Len(); queued > 10*60 {
 				t.Fatalf("minute %d: %d expiries are queued; want those of an hour at most", minute, queued)
 			}
 		}
@@ -56,7 +56,7 @@ func TestPartition_MemoryIsBounded(t *testing.T) {
 			for i := range 100 {
 				e.add(fmt.Sprint(hour, "-", i), now+hour*stay)
 			}
-			if len(e.expires) > 101 || e.order.len() > 101 {
+			if len(e.expires) > 101 || e.order.Len() > 101 {
 				t.Fatalf("%d names are held; want those of an hour", len(e.expires))
 			}
 		}
@@ -68,42 +68,13 @@ func TestPartition_MemoryIsBounded(t *testing.T) {
 			c.remember(token, []available{{plate: "A"}})
 			c.remember(-token, nil)
 		}
-		if len(c.byToken) != store.ClaimsRemembered || c.tokens.len() != store.ClaimsRemembered {
+		if len(c.byToken) != store.ClaimsRemembered || c.tokens.Len() != store.ClaimsRemembered {
 			t.Errorf("%d claims are held; want %d", len(c.byToken), store.ClaimsRemembered)
 		}
 	})
 }
 
-func TestQueue_IsFirstInFirstOut(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		var q queue[int]
-		var model []int
-		for i := range rapid.IntRange(0, 20).Draw(t, "rounds") {
-			for j := range rapid.IntRange(0, 200).Draw(t, "pushes") {
-				q.push(1000*i + j)
-				model = append(model, 1000*i+j)
-			}
-			for range min(len(model), rapid.IntRange(0, 200).Draw(t, "pops")) {
-				if got := *q.front(); got != model[0] {
-					t.Fatalf("front = %d; want %d", got, model[0])
-				}
-				if got := q.pop(); got != model[0] {
-					t.Fatalf("pop = %d; want %d", got, model[0])
-				}
-				model = model[1:]
-			}
-			if q.len() != len(model) {
-				t.Fatalf("len = %d; want %d", q.len(), len(model))
-			}
-		}
-		if len(q.ring) > max(smallestRing, 8*len(model)) {
-			t.Fatalf("a ring of %d holds %d items", len(q.ring), len(model))
-		}
-	})
-}
-
-func TestPool_RemovesEarliestEntriesFirst(t *testing.T) {
+func TestPlatePool_RemovesEarliestEntriesFirst(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPool()

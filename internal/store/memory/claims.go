@@ -1,11 +1,14 @@
 package memory
 
-import "github.com/parking-operator/parking-operator/internal/store"
+import (
+	"github.com/parking-operator/parking-operator/internal/ring"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
 
 // claims stores the latest claims of one generator run, so that they can be repeated or released.
 type claims struct {
 	byToken map[int64][]available
-	tokens  queue[int64] // oldest first
+	tokens  ring.Ring[int64] // oldest first
 }
 
 func newClaims() *claims { return &claims{byToken: map[int64][]available{}} }
@@ -17,9 +20,9 @@ func (c *claims) remember(token int64, claimed []available) {
 		return
 	}
 	c.byToken[token] = claimed
-	c.tokens.push(token)
-	if c.tokens.len() > store.ClaimsRemembered {
-		delete(c.byToken, c.tokens.pop())
+	c.tokens.PushBack(token)
+	if c.tokens.Len() > store.ClaimsRemembered {
+		delete(c.byToken, c.tokens.PopFront())
 	}
 }
 

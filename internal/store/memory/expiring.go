@@ -1,12 +1,16 @@
 package memory
 
-import "time"
+import (
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/ring"
+)
 
 // expiring is a set of names in which every name expires after the same time.
 type expiring struct {
 	stay    time.Duration
 	expires map[string]int64 // Unix nanoseconds
-	order   queue[expiry]
+	order   ring.Ring[expiry]
 }
 
 // expiry says when a name expires.
@@ -33,13 +37,13 @@ func (e *expiring) add(name string, now int64) bool {
 	}
 	at := now + int64(e.stay)
 	e.expires[name] = at
-	e.order.push(expiry{name: name, at: at})
+	e.order.PushBack(expiry{name: name, at: at})
 	return false
 }
 
 // evict removes the names that have expired.
 func (e *expiring) evict(now int64) {
-	for e.order.len() > 0 && e.order.front().at <= now {
-		delete(e.expires, e.order.pop().name)
+	for e.order.Len() > 0 && e.order.Front().at <= now {
+		delete(e.expires, e.order.PopFront().name)
 	}
 }

@@ -12,9 +12,9 @@ import (
 // steps become durable, even if no caller waits for that.
 const maxTail = 1 << 14
 
-// partition contains the current state of one partition. A store that can crash needs two more fields. durable is
-// the state that survives every crash. tail contains the steps since that state, of which a crash keeps only the
-// first ones.
+// partition contains the current state of one partition. A store that can crash needs two more fields: durable is
+// the state that survives every crash, and tail contains the steps made since then. A crash keeps some of the
+// first steps of the tail and loses the rest.
 type partition struct {
 	mu      sync.Mutex
 	state   *state
@@ -52,7 +52,7 @@ func (p *partition) change(step func(*state)) {
 	})
 }
 
-// read returns a part of the state. The function part must not change the state.
+// read returns what the given function returns for the state. The function must not change the state.
 func read[R any](p *partition, part func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,8 +71,8 @@ func (p *partition) keep(n int) {
 	p.tail = p.tail[:0]
 }
 
-// crash replaces the current state with one that a crash could leave behind. The random number draw determines how
-// many steps of the tail survive.
+// crash replaces the current state with one that a crash could leave behind. draw is a random number that
+// determines how many steps of the tail survive.
 func (p *partition) crash(draw uint64) {
 	if p.durable == nil {
 		return
@@ -81,7 +81,7 @@ func (p *partition) crash(draw uint64) {
 	p.state, p.durable = p.durable, p.durable.clone()
 }
 
-// numberOf derives a pseudo-random number from the random number draw and an index.
+// numberOf derives a pseudo-random number from another random number and an index.
 func numberOf(draw uint64, i int) uint64 { return rand.NewPCG(draw, uint64(i)).Uint64() }
 
 // clone returns a copy of the state. The copy shares only data that steps never change.
@@ -112,11 +112,11 @@ func (b bitmaps) clone() bitmaps {
 }
 
 func (e *expiring) clone() *expiring {
-	return &expiring{stay: e.stay, expires: maps.Clone(e.expires), order: e.order.clone()}
+	return &expiring{stay: e.stay, expires: maps.Clone(e.expires), order: e.order.Clone()}
 }
 
 func (v *visits) clone() *visits {
-	return &visits{unclaimed: maps.Clone(v.unclaimed), expiry: v.expiry.clone(), claimed: maps.Clone(v.claimed), nextSweep: v.nextSweep}
+	return &visits{unclaimed: maps.Clone(v.unclaimed), expiry: v.expiry.Clone(), claimed: maps.Clone(v.claimed), nextSweep: v.nextSweep}
 }
 
 func (p *pool) clone() *pool {
@@ -124,9 +124,5 @@ func (p *pool) clone() *pool {
 }
 
 func (c *claims) clone() *claims {
-	return &claims{byToken: maps.Clone(c.byToken), tokens: c.tokens.clone()}
-}
-
-func (q *queue[T]) clone() queue[T] {
-	return queue[T]{ring: slices.Clone(q.ring), first: q.first, count: q.count}
+	return &claims{byToken: maps.Clone(c.byToken), tokens: c.tokens.Clone()}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -17,7 +18,9 @@ import (
 
 func TestConformance_CrashableStore(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(_ *testing.T, partitions int) store.Store { return newStore(partitions, 0, true) })
+	storetest.Run(t, func(_ *testing.T, partitions int) store.Store {
+		return newStore(Config{Partitions: partitions, Crashable: true}, 0)
+	})
 }
 
 // history performs a sequence of steps on a store. What step n does depends only on n.
@@ -80,13 +83,13 @@ func (h *history) observe() {
 	}
 }
 
-// TestCrash_KeepsAPrefixWithAllDurableSteps checks that a crash keeps a prefix of the steps that includes all
+// TestMemoryStoreCrash_KeepsAPrefixWithAllDurableSteps checks that a crash keeps a prefix of the steps that includes all
 // durable ones. It must be possible to repeat the lost steps.
-func TestCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
+func TestMemoryStoreCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "steps")
-		crashed := &history{t: t, store: NewCrashable(1)}
+		crashed := &history{t: t, store: New(Config{Partitions: 1, Crashable: true})}
 		crashed.observe()
 		durable := 0
 		for i := range n {
@@ -112,7 +115,7 @@ func TestCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
 				}
 			}
 		}
-		whole := &history{t: t, store: New(1)}
+		whole := &history{t: t, store: New(Config{Partitions: 1})}
 		for i := range n {
 			whole.step(i)
 		}
@@ -126,9 +129,9 @@ func TestCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
 // first steps of the history. The argument n is the length of the history.
 func prefixOf(t *rapid.T, h *history, n int) int {
 	got := h.ledger()
-	model := &history{t: t, store: New(1)}
+	model := &history{t: t, store: New(Config{Partitions: 1})}
 	for kept := 0; ; kept++ {
-		if cmp.Equal(got, model.ledger()) {
+		if reflect.DeepEqual(got, model.ledger()) {
 			return kept
 		}
 		if kept == n {
@@ -138,16 +141,16 @@ func prefixOf(t *rapid.T, h *history, n int) int {
 	}
 }
 
-func TestCrash_LosesNonDurableEffects(t *testing.T) {
+func TestMemoryStoreCrash_LosesNonDurableEffects(t *testing.T) {
 	t.Parallel()
 	lost := 0
 	for draw := range uint64(50) {
-		h := &history{t: t, store: NewCrashable(1)}
+		h := &history{t: t, store: New(Config{Partitions: 1, Crashable: true})}
 		for i := range 8 {
 			h.step(i)
 		}
 		before := h.ledger()
-		if h.store.Crash(draw); !cmp.Equal(before, h.ledger()) {
+		if h.store.Crash(draw); !reflect.DeepEqual(before, h.ledger()) {
 			lost++
 		}
 	}

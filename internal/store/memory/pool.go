@@ -2,8 +2,8 @@ package memory
 
 // pool contains the available plates. They are ordered by entry time and then by plate.
 type pool struct {
-	// entered maps each plate to its entry time in Unix milliseconds. A heap item with another entry time is
-	// outdated.
+	// The map entered contains the entry time of each plate in Unix milliseconds. A heap item with another entry time
+	// is outdated.
 	entered map[string]int64
 	heap    []available
 }
@@ -19,7 +19,6 @@ func newPool() *pool { return &pool{entered: map[string]int64{}} }
 
 func (p *pool) len() int { return len(p.entered) }
 
-// put adds a plate to the pool.
 func (p *pool) put(plate string, at int64) {
 	if before, found := p.entered[plate]; found && before == at {
 		return
@@ -36,7 +35,7 @@ func (p *pool) evict(until int64) {
 	}
 }
 
-// remove removes and returns the plate with the earliest entry. It returns false if that entry is after the time
+// remove removes and returns the plate with the earliest entry. It returns false if that entry is later than
 // newest.
 func (p *pool) remove(newest int64) (available, bool) {
 	if p.prune(); len(p.heap) == 0 || p.heap[0].at > newest {

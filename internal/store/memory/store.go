@@ -31,25 +31,29 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New returns an empty store with at least one partition. Every effect is durable at once.
-func New(partitions int) *Store { return newStore(partitions, store.VisitMargin, false) }
+// Config is the configuration of a store.
+type Config struct {
+	// Partitions is the number of partitions. A store has at least one.
+	Partitions int
+	// Crashable makes the store support Crash. Like a server, it then makes effects durable only when a caller waits
+	// for that, and it needs twice as much memory. Otherwise, every effect is durable at once.
+	Crashable bool
+}
 
-// NewCrashable returns an empty store that supports Crash. Like a server, it makes effects durable only when a
-// caller waits for that. It needs twice as much memory as a store that New returns.
-func NewCrashable(partitions int) *Store { return newStore(partitions, store.VisitMargin, true) }
+// New returns an empty store.
+func New(c Config) *Store { return newStore(c, store.VisitMargin) }
 
-func newStore(partitions int, visitMargin time.Duration, crashable bool) *Store {
+func newStore(c Config, visitMargin time.Duration) *Store {
 	s := &Store{timeline: newTimelineBlocks()}
-	for range max(1, partitions) {
-		s.partitions = append(s.partitions, newPartition(visitMargin, crashable))
+	for range max(1, c.Partitions) {
+		s.partitions = append(s.partitions, newPartition(visitMargin, c.Crashable))
 	}
 	return s
 }
 
-// Crash simulates a crash of the server. Afterwards each partition contains the effects of only its first steps.
-// These include all durable steps. The random number draw determines how many further steps they include.
-// WaitDurable returns store.ErrRolledBack for marks from before the crash. Crash has no effect on a store that New
-// created.
+// Crash simulates a crash of the server. Afterwards each partition contains the effects of all durable steps and of
+// some of the steps that followed them. draw is a random number that determines how many. WaitDurable returns
+// store.ErrRolledBack for marks from before the crash. Crash has no effect unless the store is crashable.
 func (s *Store) Crash(draw uint64) {
 	for _, p := range s.partitions {
 		p.mu.Lock()
@@ -66,7 +70,8 @@ func (s *Store) Crash(draw uint64) {
 // epoch identifies the simulated server process. It changes with every crash.
 func (s *Store) epoch() string { return "memory-" + strconv.FormatInt(s.crashes.Load(), 10) }
 
-// partition returns the partition with the given index. The argument doing describes the operation, for errors.
+// partition returns the partition with the given index. The parameter named doing is the name of the operation for
+// error messages.
 func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
 	if err := s.ready(ctx, doing); err != nil {
 		return nil, err
@@ -196,7 +201,7 @@ func (s *Store) sum(ctx context.Context, doing string, count func(*state) int) (
 
 // CountStarved implements store.Store.
 func (s *Store) CountStarved(ctx context.Context, run string, total int64) error {
-	if err := s.ready(ctx, "count starved draws"); err != nil {
+	if err := s.ready(ctx, "count the draws that found no available plate"); err != nil {
 		return err
 	}
 	s.partitions[0].change(func(s *state) { s.countStarved(run, total) })
@@ -243,7 +248,7 @@ func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 
 // Runs implements store.Ledger. The runs are ordered by partition and name.
 func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
-	if err := s.ready(ctx, "list the runs"); err != nil {
+	if err := s.ready(ctx, "list the generator processes"); err != nil {
 		return nil, err
 	}
 	var runs []store.Run

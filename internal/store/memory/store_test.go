@@ -10,7 +10,7 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
-		s := newStore(partitions, 0, false)
+		s := newStore(Config{Partitions: partitions}, 0)
 		t.Cleanup(func() {
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -21,5 +21,5 @@ func TestConformance(t *testing.T) {
 }
 
 func BenchmarkMemoryStore(b *testing.B) {
-	storetest.Benchmark(b, 16, func(*testing.B) store.Store { return New(1) })
+	storetest.Benchmark(b, 16, func(*testing.B) store.Store { return New(Config{Partitions: 1}) })
 }

@@ -29,8 +29,11 @@ func (b *timelineBlocks) size() (bytes int) {
 }
 
 func TestTimeline_BusyDay_SizeIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a day of events takes 10 s")
+	}
 	t.Parallel()
-	s := New(1)
+	s := New(Config{Partitions: 1})
 	start := time.Date(2026, time.May, 17, 0, 0, 0, 0, time.UTC)
 	var h histogram.Histogram
 	const events = 1000
@@ -70,8 +73,8 @@ func TestTimeline_BusyDay_SizeIsBounded(t *testing.T) {
 
 func TestCompactTimeline_RemovesDataOfProcessesThatEndedLongAgo(t *testing.T) {
 	t.Parallel()
-	s, start := New(1), time.Unix(1_800_000_000, 0)
-	// Every day one process starts and stores a row.
+	s, start := New(Config{Partitions: 1}), time.Unix(1_800_000_000, 0)
+	// On each simulated day, one process starts and stores a row.
 	for day := range 30 {
 		at := start.Add(time.Duration(day) * 24 * time.Hour)
 		if err := s.AppendTimeline(t.Context(), fmt.Sprintf("processor-%d", day), []timeline.Row{{Second: at.Unix(), Entry: timeline.Events{Published: 1}}}); err != nil {

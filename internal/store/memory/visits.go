@@ -1,6 +1,10 @@
 package memory
 
-import "time"
+import (
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/ring"
+)
 
 // visit is a parked vehicle. It is small and contains no pointer, because there may be millions of visits.
 type visit struct {
@@ -25,11 +29,11 @@ func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.ente
 const sweepInterval = int64(time.Minute)
 
 // visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries, so a
-// queue finds the expired ones. Claimed visits live much longer, but are few, because their exits will soon end
-// them. Therefore they are in a map that is searched from time to time.
+// queue finds the expired ones. Claimed visits expire much later, but there are only a few of them, because an exit
+// usually ends them soon. Therefore they are in a map that is searched from time to time.
 type visits struct {
 	unclaimed map[string]visit
-	expiry    queue[expiry]
+	expiry    ring.Ring[expiry]
 	claimed   map[string]visit
 	nextSweep int64
 }
@@ -47,9 +51,9 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 	return found, ok && found.parked && found.expires > now
 }
 
-// enter creates the visit of a plate, or sets a new entry time if there is already a visit. There is already a
-// visit if the plate was claimed before its entry was processed, or if it has entered before. The later of the old
-// and the new expiry time applies.
+// enter creates the visit of a plate, or sets a new entry time if there is already a visit. This is the case if the
+// plate was claimed before its entry was processed, or if the vehicle has entered before and has not left. The
+// later of the old and the new expiry time applies.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
@@ -64,7 +68,7 @@ func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 
 func (v *visits) addUnclaimed(plate string, added visit) {
 	v.unclaimed[plate] = added
-	v.expiry.push(expiry{name: plate, at: added.expires})
+	v.expiry.PushBack(expiry{name: plate, at: added.expires})
 }
 
 // claim marks the visit of a plate as claimed and sets its expiry. If the entry of the plate has not been processed
@@ -107,8 +111,8 @@ func (v *visits) end(plate string) {
 // expire removes expired visits. It skips a queue item if its visit has ended, was claimed, or has a later expiry
 // now.
 func (v *visits) expire(now int64) {
-	for v.expiry.len() > 0 && v.expiry.front().at <= now {
-		plate := v.expiry.pop().name
+	for v.expiry.Len() > 0 && v.expiry.Front().at <= now {
+		plate := v.expiry.PopFront().name
 		if found, ok := v.unclaimed[plate]; ok && found.expires <= now {
 			delete(v.unclaimed, plate)
 		}

@@ -30,7 +30,8 @@ var (
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// answered is called after the server has executed a step. The argument identifies the step in the outage log.
+	// The function answered is called after the server has executed a step. The argument identifies the step in the
+	// outage log.
 	answered func(part string)
 	// Close cancels stopped.
 	stopped context.Context
@@ -64,9 +65,9 @@ func (b *batcher) shut() {
 
 func (b *batcher) drain() { b.senders.Wait() }
 
-// do sends a call and returns its reply. The caller must not use the call afterwards, because do returns it to its
-// pool. If the context ends first, do returns the error of the context, and the server may or may not have executed
-// the call.
+// do sends a call and returns its reply. The caller must not use the call afterwards, because it has been put back
+// into its pool. If the context ends first, the error of the context is returned, and the server may or may not
+// have executed the call.
 func (b *batcher) do(ctx context.Context, c *call) (string, error) {
 	if err := ctx.Err(); err != nil {
 		c.end()
@@ -156,8 +157,8 @@ func (b *batcher) abort(batch []*call) {
 // sender contains the buffers of a goroutine that sends pipelines.
 type sender struct {
 	*batcher
-	// batch contains the calls of the current pipeline. again contains those that must be sent again because the
-	// server did not know their script.
+	// batch contains the calls of the current pipeline. The field named again contains the calls that must be sent
+	// again because the server did not know their script.
 	batch, again []*call
 	bundles      []bundle
 	// line contains the arguments of the commands in the pipeline.
@@ -208,14 +209,13 @@ func (s *sender) reset() {
 	clear(s.line)
 }
 
-// answer sets the reply or the error of each call in a bundle. The argument pipeline is the error of the whole
-// pipeline. It is needed because the client library does not always set the errors of the commands if it cannot
-// connect.
-func (u *bundle) answer(pipeline error) {
+// answer sets the reply or the error of each call in a bundle. pipelineErr is the error of the whole pipeline. It
+// is needed because the client library does not always set the errors of the commands if it cannot connect.
+func (u *bundle) answer(pipelineErr error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {
-		if err = errUnanswered; pipeline != nil {
-			err = pipeline
+		if err = errUnanswered; pipelineErr != nil {
+			err = pipelineErr
 		}
 	}
 	for i, c := range u.calls {
@@ -247,16 +247,16 @@ func (e stepError) Error() string { return string(e) }
 // RedisError marks the error as a reply of the server. The client library requires this method.
 func (stepError) RedisError() {}
 
-// unknownScripts appends to again those calls that failed because the server did not know their script. This
-// happens after a restart of the server or a SCRIPT FLUSH. The sender then sends them again with the source of the
-// script, which cannot fail in this way.
-func unknownScripts(batch, again []*call) []*call {
+// unknownScripts collects the calls that failed because the server did not know their script, and appends them to the
+// slice named resend. This happens after a restart of the server or a SCRIPT FLUSH. The sender then sends them again
+// with the source of the script, which cannot fail in this way.
+func unknownScripts(batch, resend []*call) []*call {
 	for _, c := range batch {
 		if goredis.HasErrorPrefix(c.err, "NOSCRIPT") {
-			again = append(again, c)
+			resend = append(resend, c)
 		}
 	}
-	return again
+	return resend
 }
 
 // dropped reports whether the caller of a call no longer waits. If so, it returns the call to its pool.

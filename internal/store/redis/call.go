@@ -66,8 +66,8 @@ func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 // call is the request of one caller to execute a step.
 type call struct {
 	step *step
-	// fields contains the keys and arguments. next is the index of the next field to fill. text is the buffer with
-	// the bytes of all fields.
+	// fields contains the keys and arguments. The integer next is the index of the next field to fill. text is the
+	// buffer with the bytes of all fields.
 	fields [maxFields]field
 	next   int
 	text   []byte
@@ -75,7 +75,8 @@ type call struct {
 	// set.
 	reply string
 	err   error
-	// state determines whether the caller or the sender returns the call to its pool. answered wakes the caller.
+	// state determines whether the caller or the sender returns the call to its pool. The channel answered wakes the
+	// caller.
 	state    atomic.Int32
 	answered chan struct{}
 }
@@ -109,7 +110,7 @@ func (c *call) end() {
 	}
 }
 
-// fill makes the next field refer to the bytes of the buffer text from index start on.
+// fill makes the next field refer to c.text[start:].
 func (c *call) fill(start int) {
 	// If the bytes move to a larger buffer later, the field continues to refer to the old buffer.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -23,6 +24,25 @@ func (s *Store) Check(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// writableTTL is how long the keys of CheckWritable exist.
+const writableTTL = time.Minute
+
+// CheckWritable writes one key with an expiry to each server. It detects a server that does not answer or accepts no
+// writes, for example because its memory is full. Readiness probes call it, so it must be cheap and does not check
+// permissions: it succeeds even if the user may not write the key.
+func (s *Store) CheckWritable(ctx context.Context) error {
+	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		for _, p := range s.servers() {
+			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
+		}
+		return nil
+	})
+	if err == nil || isForbidden(replyIn(err)) {
+		return nil
+	}
+	return s.failure(ctx, "write a key", err)
 }
 
 // checkServer tries every command on the server that stores the partition.
@@ -67,17 +87,17 @@ func right(command []any, reply string) string {
 }
 
 // trialsOn returns one trial call of each command that the store or one of its scripts uses. The keys begin with
-// the given prefix. The last command removes them.
+// the given prefix. The last command removes them. They expire if the connection is cut before that.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{
 		{"INFO", "server"},
 		{"SET", text, "x", "PX", 60_000}, {"GET", text}, {"EXISTS", text}, {"PEXPIRE", text, 60_000}, {"DEL", text},
-		{"SETBIT", text, 0, 1}, {"GETBIT", text, 0}, {"INCR", number}, {"INCRBY", number, 1},
-		{"HSET", hash, "field", 1}, {"HSETNX", hash, "other", 1}, {"HINCRBY", hash, "field", 1},
+		{"SETBIT", text, 0, 1}, {"GETBIT", text, 0}, {"PEXPIRE", text, 60_000}, {"INCR", number}, {"PEXPIRE", number, 60_000}, {"INCRBY", number, 1},
+		{"HSET", hash, "field", 1}, {"PEXPIRE", hash, 60_000}, {"HSETNX", hash, "other", 1}, {"HINCRBY", hash, "field", 1},
 		{"HGET", hash, "field"}, {"HMGET", hash, "field"}, {"HGETALL", hash}, {"HKEYS", hash}, {"HVALS", hash}, {"HLEN", hash}, {"HDEL", hash, "field"},
-		{"RPUSH", list, "x"}, {"LPOP", list}, {"SADD", set, "x"}, {"SMEMBERS", set}, {"SREM", set, "x"},
-		{"ZADD", sorted, 1, "x"}, {"ZCARD", sorted}, {"ZRANGE", sorted, 0, -1},
+		{"RPUSH", list, "x"}, {"LPOP", list}, {"SADD", set, "x"}, {"PEXPIRE", set, 60_000}, {"SMEMBERS", set}, {"SREM", set, "x"},
+		{"ZADD", sorted, 1, "x"}, {"PEXPIRE", sorted, 60_000}, {"ZCARD", sorted}, {"ZRANGE", sorted, 0, -1},
 		{"ZREMRANGEBYSCORE", sorted, 0, 0}, {"ZREMRANGEBYRANK", sorted, 0, 0},
 		{"EVAL", script, 2, hash, text}, {"EVALSHA", strings.Repeat("0", 40), 0},
 		{"SCAN", 0, "COUNT", 1}, {"UNLINK", text, number, hash, list, set, sorted},

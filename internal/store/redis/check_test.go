@@ -1,18 +1,27 @@
 package redis
 
 import (
+	"context"
+	"errors"
+	"io"
 	"io/fs"
+	"net"
+	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
+func TestStoreCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
@@ -87,7 +96,43 @@ func TestCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 	}
 }
 
-func TestCheck_TriesEveryCommandOfTheScripts(t *testing.T) {
+// Each pod calls CheckWritable every few seconds, so it must be cheap. If the user lacks a permission that only one
+// step needs, pods that have worked so far must stay ready.
+func TestCheckWritable_ServerAcceptsNoWrites_ReturnsError(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	admin := client(t, server.URI())
+	s := open(t, server.URI(), "written", 3)
+	noError(t, s.CheckWritable(t.Context()))
+	for _, key := range admin.Keys(t.Context(), "*").Val() {
+		if left := admin.PTTL(t.Context(), key).Val(); left <= 0 {
+			t.Errorf("key %s does not expire", key)
+		}
+	}
+	for _, rules := range [][]any{{"+@all", "-hset"}, {"+@all", "-set"}, {"+@all", "-info", "-@scripting"}} {
+		noError(t, admin.Do(t.Context(), append([]any{"ACL", "SETUSER", "parking", "reset", "on", ">s3cr3t", "~parking:*"}, rules...)...).Err())
+		if err := open(t, withUser(t, server.URI(), "parking", "s3cr3t"), "limited", 3).CheckWritable(t.Context()); err != nil {
+			t.Errorf("with %v: %v", rules, err)
+		}
+	}
+	noError(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	if err := s.CheckWritable(t.Context()); err == nil || !strings.Contains(err.Error(), "OOM") || !strings.Contains(err.Error(), "raise maxmemory") {
+		t.Errorf("with a full memory: %v", err)
+	}
+}
+
+func TestCheckWritable_ClusterNodeAcceptsNoWrites_ReturnsError(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	s := open(t, c.uri, "written", 12)
+	noError(t, s.CheckWritable(t.Context()))
+	noError(t, c.admins[2].ConfigSet(t.Context(), "maxmemory", "1").Err())
+	if err := s.CheckWritable(t.Context()); err == nil || !strings.Contains(err.Error(), "OOM") {
+		t.Errorf("with a node whose memory is full: %v", err)
+	}
+}
+
+func TestStoreCheck_TriesEveryCommandOfTheScripts(t *testing.T) {
 	t.Parallel()
 	var tried []string
 	for _, command := range trialsOn("", "") {
@@ -108,7 +153,7 @@ func TestCheck_TriesEveryCommandOfTheScripts(t *testing.T) {
 	}))
 }
 
-func TestPing_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
+func TestStorePing_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{Config: []string{"databases 2"}})
 	noError(t, client(t, server.URI()).Do(t.Context(), "ACL", "SETUSER", "mute", "on", ">x", "~*", "+@all", "-ping").Err())
@@ -124,6 +169,106 @@ func TestPing_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 		err := open(t, uri, "ping", 1).Ping(t.Context())
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Ping: %v; want %q", err, want)
+		}
+	}
+}
+
+func TestStorePing_ServerReplies_ErrorContainsTheRemedy(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		reply, want string
+		isNotReady  bool
+	}{
+		{"-ERR max number of clients reached", "raise maxclients", true},
+		{"-ERR max number of clients + cluster connections reached", "raise maxclients", true},
+		{"-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user.", "protected-mode no", false},
+		{"-LOADING Redis is loading the dataset in memory", "wait until it has finished", true},
+		{"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "give the address of the primary", true},
+		{"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "SCRIPT KILL", true},
+		{"-NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write", true},
+		{"-MISCONF Errors writing to the AOF file: No space left on device", "check its log", true},
+		{"-CLUSTERDOWN Hash slot not served", "CLUSTER INFO", true},
+		{"-ERR unknown command 'EVALSHA', with args beginning with: ", "not of a Sentinel", false},
+	} {
+		t.Run(test.reply, func(t *testing.T) {
+			t.Parallel()
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			noError(t, err)
+			defer func() { _ = listener.Close() }()
+			go func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					go func() { // a server that rejects the connection sends one reply and closes it; others reply to every command
+						defer func() { _ = conn.Close() }()
+						for command := make([]byte, 4096); ; {
+							if n, err := conn.Read(command); err != nil || n == 0 {
+								return
+							}
+							if _, err := io.WriteString(conn, test.reply+"\r\n"); err != nil {
+								return
+							}
+							if strings.HasPrefix(test.reply, "-ERR max") || strings.HasPrefix(test.reply, "-DENIED") {
+								return
+							}
+						}
+					}()
+				}
+			}()
+			err = open(t, "redis://"+listener.Addr().String(), "ping", 1).Ping(t.Context())
+			if err == nil || !strings.Contains(err.Error(), test.want) || errors.Is(err, store.ErrNotReady) != test.isNotReady {
+				t.Errorf("Ping: %v; want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// The client library ignores the database of a cluster's URI, so the store would write to database 0 without an
+// error.
+func TestNewStore_DatabaseOfCluster_IsRejected(t *testing.T) {
+	t.Parallel()
+	for uri, valid := range map[string]bool{
+		"redis://h?cluster=true": true, "redis://h/?cluster=true": true, "redis://h/0?cluster=true": true, "redis://h/3": true,
+		"redis://h/3?cluster=true": false, "rediss://h/12?addr=i:6379": false,
+	} {
+		at, err := url.Parse(uri)
+		noError(t, err)
+		s, err := New(Config{Simulation: "a", Partitions: 1}, Dependencies{Binding: binding.Static(binding.Binding{URI: at})})
+		if err == nil {
+			noError(t, s.Close())
+		}
+		if (err == nil) != valid || err != nil && !strings.Contains(err.Error(), "a Redis cluster has only database 0") {
+			t.Errorf("%s: error is %v, want it to be valid: %t", uri, err, valid)
+		}
+	}
+}
+
+// A node that hangs is as useless as one that refuses connections: after a failover, only a new topology helps. Replies
+// of a node, and requests that the caller itself cancels, say nothing about the topology.
+func TestReloader_NodeDoesNotRespond_ReloadsTheTopology(t *testing.T) {
+	t.Parallel()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		ctx  context.Context
+		err  error
+		want int
+	}{
+		"the node times out":           {t.Context(), &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, 1},
+		"the node refuses connections": {t.Context(), &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, 1},
+		"the node ends the connection": {t.Context(), io.EOF, 1},
+		"the command succeeds":         {t.Context(), nil, 0},
+		"the node replies":             {t.Context(), goredis.Nil, 0},
+		"the caller cancels":           {canceled, context.Canceled, 0},
+	} {
+		reloads := 0
+		hook := reloader{reload: func() { reloads++ }}
+		command := hook.ProcessHook(func(context.Context, goredis.Cmder) error { return test.err })
+		pipeline := hook.ProcessPipelineHook(func(context.Context, []goredis.Cmder) error { return test.err })
+		if err := errors.Join(command(test.ctx, nil), pipeline(test.ctx, nil)); !errors.Is(err, test.err) || reloads != 2*test.want {
+			t.Errorf("%s: %d reloads (%v), want %d", name, reloads, err, 2*test.want)
 		}
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// Defaults for timeouts and retries, which parameters of the URI override. The timeouts are short, because callers
-// repeat every step with their own backoff.
+// Default timeouts and retries. Parameters of the URI override them. The timeouts are short, because callers repeat
+// every step with their own backoff.
 const (
 	dialTimeout     = 3 * time.Second
 	answerTimeout   = 3 * time.Second
@@ -27,54 +27,90 @@ const (
 	maxRetryBackoff = 64 * time.Millisecond
 )
 
-// errUnreadable replaces the error with which the client library rejects a URI. That error may quote a password
-// that is in the wrong place.
+// errUnreadable is returned if the client library rejects a URI. The library's own error is not returned, because
+// it may quote a password that is in the wrong place.
 var errUnreadable = errors.New("the URI of Redis is invalid: it must have the form redis://user:password@localhost:6379/0")
 
 // connector opens connections to the server. It reads the binding for each connection, so that a changed Secret
 // takes effect without a restart.
 type connector struct {
-	address binding.Source
-	// cluster says that the binding refers to a Redis cluster. In that case connections go to the node addresses
-	// that the server reports.
+	binding binding.Source
+	// cluster is true if the binding refers to a Redis cluster. In that case connections go to the node addresses that
+	// the server reports.
 	cluster bool
 }
 
+// options are the options of a client. One of the fields is set.
+type options struct {
+	node    *goredis.Options        // of a single server
+	cluster *goredis.ClusterOptions // of a Redis cluster
+}
+
 // newClient returns a client of the server, or of the Redis cluster, to which a binding refers.
-func newClient(address binding.Source) (goredis.UniversalClient, error) {
-	now, err := address()
-	if err != nil {
+func newClient(source binding.Source) (goredis.UniversalClient, error) {
+	o, err := optionsFrom(source)
+	switch {
+	case err != nil:
 		return nil, err
+	case o.node != nil:
+		return goredis.NewClient(o.node), nil
 	}
-	where, cluster, err := withoutClusterParameter(now.URI)
+	client := goredis.NewClusterClient(o.cluster)
+	client.OnNewNode(func(node *goredis.Client) {
+		node.AddHook(reloader{reload: func() { client.ReloadState(context.Background()) }})
+	})
+	return client, nil
+}
+
+// CheckBinding returns an error if a store cannot use the binding. It does not connect.
+func CheckBinding(b binding.Binding) error {
+	_, err := optionsFrom(binding.Static(b))
+	return err
+}
+
+// optionsFrom returns the options of a client for the server, or for the Redis cluster, to which a binding refers.
+func optionsFrom(source binding.Source) (o options, err error) {
+	now, err := source()
 	if err != nil {
-		return nil, err
+		return options{}, err
 	}
-	c := connector{address: address, cluster: cluster}
+	where, cluster, err := withoutClusterParameter(now)
+	if err != nil {
+		return options{}, err
+	}
 	if _, err := now.TLSConfig(""); err != nil {
-		return nil, err
+		return options{}, err
 	}
+	c := connector{binding: source, cluster: cluster}
 	if cluster {
-		return c.newClusterClient(where)
+		o.cluster, err = c.clusterOptions(where)
+	} else {
+		o.node, err = c.nodeOptions(where)
 	}
-	return c.newNodeClient(where)
+	return o, err
 }
 
 // withoutClusterParameter returns the URI without the parameter "cluster" and without the credentials, which are
-// read for each connection. It also reports whether the URI refers to a Redis cluster, either by cluster=true or by
-// further nodes in parameters "addr".
-func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
-	if u == nil {
+// read for each connection. The parameters "addr" contain all endpoints but the first. It also reports whether the binding
+// refers to a Redis cluster, either by cluster=true or by several endpoints.
+func withoutClusterParameter(b binding.Binding) (*url.URL, bool, error) {
+	if b.URI == nil {
 		return nil, false, errors.New("the Redis binding has no URI")
 	}
-	where := *u
+	where := *b.URI
 	where.User = nil
 	query := where.Query()
+	for _, endpoint := range b.Endpoints()[1:] {
+		query.Add("addr", hostPort(endpoint.URI))
+	}
 	cluster := query.Has("addr")
 	if text := query.Get("cluster"); text != "" {
 		said, err := strconv.ParseBool(text)
 		if err != nil {
 			return nil, false, errors.New("the parameter cluster of the Redis URI must be true or false")
+		}
+		if len(b.Alternatives) > 0 && !said {
+			return nil, false, errors.New("a Redis binding with several addresses refers to a cluster: remove cluster=false, or all addresses but one")
 		}
 		cluster = said
 	}
@@ -83,35 +119,35 @@ func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 	return &where, cluster, nil
 }
 
-// checkParameters returns an error that names the parameter of a URI which the client library rejects. The function
-// parse calls the library. The error quotes neither values nor unknown parameter names, because either may be a
-// password in the wrong place.
-func checkParameters(where *url.URL, parse func(string) error) error {
+// parseURI parses a URI with a function of the client library. If the library rejects a parameter, the error names the
+// parameter. It quotes neither values nor unknown parameter names, because either may be a password in the wrong place.
+func parseURI[T any](where *url.URL, parse func(string) (*T, error)) (*T, error) {
 	for name, values := range where.Query() {
 		alone := url.URL{Scheme: where.Scheme, Host: where.Host, RawQuery: url.Values{name: values}.Encode()}
-		switch err := parse(alone.String()); {
+		switch _, err := parse(alone.String()); {
 		case err == nil:
 		case strings.Contains(err.Error(), "unexpected option"):
-			return errors.New("the Redis URI has an unknown parameter: correct or remove the text after the ?")
+			return nil, errors.New("the Redis URI has an unknown parameter: correct or remove the text after the ?")
 		default:
-			return fmt.Errorf("the parameter %s of the Redis URI has an invalid value: correct or remove it", name)
+			return nil, fmt.Errorf("the parameter %s of the Redis URI has an invalid value: correct or remove it", name)
 		}
 	}
-	return nil
+	options, err := parse(where.String())
+	if err != nil {
+		return nil, errUnreadable
+	}
+	return options, nil
 }
 
-func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error) {
+func (c connector) nodeOptions(where *url.URL) (*goredis.Options, error) {
 	if path := strings.Trim(where.Path, "/"); path != "" {
 		if _, err := strconv.ParseUint(path, 10, 31); err != nil {
 			return nil, errors.New("the path of the Redis URI must be a database number, such as /0")
 		}
 	}
-	if err := checkParameters(where, func(uri string) error { _, err := goredis.ParseURL(uri); return err }); err != nil {
-		return nil, err
-	}
-	o, err := goredis.ParseURL(where.String())
+	o, err := parseURI(where, goredis.ParseURL)
 	if err != nil {
-		return nil, errUnreadable
+		return nil, err
 	}
 	o.Protocol = 2
 	setTimes(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.MinRetryBackoff, &o.MaxRetryBackoff)
@@ -123,16 +159,16 @@ func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error
 	o.CredentialsProviderContext = c.credentials
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
 	o.TLSConfig = nil // the dialer uses TLS itself
-	return goredis.NewClient(o), nil
+	return o, nil
 }
 
-func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, error) {
-	if err := checkParameters(where, func(uri string) error { _, err := goredis.ParseClusterURL(uri); return err }); err != nil {
-		return nil, err
+func (c connector) clusterOptions(where *url.URL) (*goredis.ClusterOptions, error) {
+	if path := strings.Trim(where.Path, "/"); path != "" && strings.Trim(path, "0") != "" {
+		return nil, errors.New("a Redis cluster has only database 0: remove the database from the URI or the Secret, or the parameters cluster=true and addr")
 	}
-	o, err := goredis.ParseClusterURL(where.String())
+	o, err := parseURI(where, goredis.ParseClusterURL)
 	if err != nil {
-		return nil, errUnreadable
+		return nil, err
 	}
 	o.Protocol = 2
 	setTimes(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.MinRetryBackoff, &o.MaxRetryBackoff)
@@ -143,11 +179,7 @@ func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, er
 	o.CredentialsProviderContext = c.credentials
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
 	o.TLSConfig = nil // the dialer uses TLS itself
-	client := goredis.NewClusterClient(o)
-	client.OnNewNode(func(node *goredis.Client) {
-		node.AddHook(reloader{reload: func() { client.ReloadState(context.Background()) }})
-	})
-	return client, nil
+	return o, nil
 }
 
 // reloader is a go-redis hook of one node of a Redis cluster. It reloads the topology of the cluster if the node
@@ -196,7 +228,7 @@ func orDefault[T comparable](value, otherwise T) T {
 }
 
 func (c connector) credentials(context.Context) (user, password string, err error) {
-	now, err := c.address()
+	now, err := c.binding()
 	if err != nil {
 		return "", "", err
 	}
@@ -205,10 +237,10 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 }
 
 // dialer returns a function that connects to the server of the current binding or, in a cluster, to the given node.
-// The argument base is the TLS configuration from the parameters of the URI.
+// base is the TLS configuration from the parameters of the URI.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
-		now, err := c.address()
+		now, err := c.binding()
 		if err != nil {
 			return nil, err
 		}
@@ -225,14 +257,49 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 		}
 		plain := &net.Dialer{Timeout: timeout}
 		if config == nil {
-			return plain.DialContext(ctx, network, node)
+			return withGreeting(plain.DialContext(ctx, network, node))
 		}
 		return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext(ctx, network, node)
 	}
 }
 
-// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS. The
-// argument base is the TLS configuration from the parameters of the URI.
+// rejectedConnection is the error reply with which the server has rejected a connection.
+type rejectedConnection string
+
+func (e rejectedConnection) Error() string { return string(e) }
+
+// greeting is a connection that looks at the first reply of the server. A server that rejects a connection, because
+// of maxclients or of its protected mode, sends an error and closes the connection. The client library treats this
+// error as the reply to its first command, HELLO. It ignores errors of HELLO, and then reports only EOF.
+type greeting struct {
+	*net.TCPConn
+
+	seen bool
+}
+
+func withGreeting(conn net.Conn, err error) (net.Conn, error) {
+	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+		return &greeting{TCPConn: tcp}, nil
+	}
+	return conn, err
+}
+
+// Read implements net.Conn.
+func (g *greeting) Read(p []byte) (int, error) {
+	n, err := g.TCPConn.Read(p)
+	if g.seen || n == 0 {
+		return n, err
+	}
+	g.seen = true
+	reply, _, _ := strings.Cut(string(p[:n]), "\r\n")
+	if strings.HasPrefix(reply, "-ERR max number of clients") || strings.HasPrefix(reply, "-DENIED ") {
+		return 0, rejectedConnection(reply[1:])
+	}
+	return n, err
+}
+
+// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS.
+// base is the TLS configuration from the parameters of the URI.
 func tlsConfig(b binding.Binding, host string, base *tls.Config) (*tls.Config, error) {
 	config, err := b.TLSConfig(host)
 	if err != nil || config == nil {

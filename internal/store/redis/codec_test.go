@@ -117,7 +117,7 @@ func TestParseExitReply_UnexpectedReply_Fails(t *testing.T) {
 	}
 }
 
-func TestPurge_KeepsOtherSimulations(t *testing.T) {
+func TestStorePurge_KeepsOtherSimulations(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	redis := client(t, server.URI())
@@ -148,7 +148,7 @@ func TestPurge_KeepsOtherSimulations(t *testing.T) {
 	}
 }
 
-func TestPurge_RemovesPartitionsThatTheStoreDoesNotHave(t *testing.T) {
+func TestStorePurge_StoreWithFewerPartitions_RemovesAllKeys(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	fillAll := open(t, server.URI(), "shrunk", 12)

@@ -47,8 +47,8 @@ type dataState struct {
 	effects int64
 }
 
-// compare checks an observation for a loss of data. The argument before is the previous observation, or nil before
-// the second one.
+// compare checks an observation for a loss of data. The parameter named before is the previous observation. It is nil
+// at the first observation.
 func (d *dataset) compare(ctx context.Context, before *observation, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -58,7 +58,7 @@ func (d *dataset) compare(ctx context.Context, before *observation, now observat
 			return err
 		}
 		d.metrics.losses.Inc()
-		d.logger.Error("the store lost data of the simulation, so the verdict will be FAIL; set " +
+		d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL; set " +
 			"appendonly yes and maxmemory-policy noeviction for later runs")
 	case d.mark == "" || now.data.mark != d.mark: // a new server, or the mark was lost before it was durable
 		return d.begin(ctx, now, time.Time{})
@@ -111,29 +111,32 @@ func (d *dataset) reset() {
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the server has lost a mark that was durable. The argument is the mark that the server has
-// now.
+// misses reports whether the server has lost a mark that was durable. mark is the mark that the server has now.
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.durable && mark != d.mark
 }
 
-// joiner returns the function that writes the mark into the ledger of a partition.
+// joiner returns the function that writes the mark into the ledger of a partition. The function also marks the partition
+// with the owner of this store. It returns store.ErrOtherOwner if the partition has another owner's mark.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""
 		if !lostAt.IsZero() {
 			lost = strconv.FormatInt(lostAt.UnixMilli(), 10)
 		}
-		stands, err := s.scripts.dataset.Run(ctx, s.client, []string{p.key(keyLedger)}, mark, len(s.partitions), lost).StringSlice()
+		keys := []string{p.key(keyLedger), p.key(keyOwner)}
+		stands, err := s.scripts.dataset.Run(ctx, s.client, keys, mark, len(s.partitions), lost, s.owner).StringSlice()
 		switch {
 		case err != nil:
 			return "", err
+		case len(stands) == 0:
+			return "", errOtherOwner
 		case len(stands) != 2 || stands[0] == "":
 			return "", unexpected("mark the data", fmt.Sprint(stands))
 		case stands[1] != strconv.Itoa(len(s.partitions)):
-			return "", fmt.Errorf("%w: %s, not %d; use %s, or give the simulation another name",
+			return "", fmt.Errorf("%w: the existing data have %s partitions, but %d are configured; use %s partitions, or give the simulation another name",
 				store.ErrOtherPartitions, stands[1], len(s.partitions), stands[1])
 		}
 		return stands[0], nil
@@ -143,6 +146,9 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 // Dataset implements store.Ledger. The result includes a loss that this process has detected but not yet recorded.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	const doing = "read the state of the data"
+	if err := s.verifyOwner(ctx); err != nil {
+		return store.Dataset{}, s.failure(ctx, doing, err)
+	}
 	found, err := each(ctx, s, func(pipe goredis.Pipeliner, p *partition) *goredis.SliceCmd {
 		return pipe.HMGet(ctx, p.key(keyLedger), fieldDataset, fieldPartitions, fieldLostAt)
 	})

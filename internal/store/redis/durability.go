@@ -22,8 +22,8 @@ import (
 // even if many callers wait.
 const observationGap = 20 * time.Millisecond
 
-// Mark implements store.Durability. The mark identifies the server process in the latest observation of the
-// partition's server.
+// Mark implements store.Durability. The mark identifies the server process that ran at the latest observation of
+// the partition's server.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	const doing = "observe the store"
 	p, err := s.partition(partition)
@@ -68,8 +68,8 @@ type observation struct {
 	// rewrites identifies the current version of the file, which the server rewrites from time to time. Lengths are
 	// comparable only within one version.
 	rewrites rewrites
-	// written is the length of the file in bytes. appended is the length that the file will have once the buffer is
-	// written.
+	// The field written is the length of the file in bytes. The field appended is the length that the file will have
+	// once the buffer is written.
 	written, appended int64
 	// data is the state of the simulation's data at the time of the observation.
 	data dataState
@@ -92,7 +92,7 @@ type observer struct {
 	dataset *dataset
 	// inspect is called at the first observation of each server process, to check its settings.
 	inspect func(context.Context)
-	// outages logs outages of the server. part identifies the observer in that log.
+	// outages is the log of the server's outages. part identifies the observer in that log.
 	outages *outage.Log
 	part    string
 	metrics *metrics
@@ -113,18 +113,18 @@ type waiter struct {
 	// epoch is the server process that the caller expects. If another process runs, the caller's effects may be
 	// lost. If epoch is empty, the caller accepts any process.
 	epoch string
-	// target is the length in bytes that the append-only file must reach before the effects of the caller are on
-	// disk. It is valid only if observed is true. Each rewrite begins a new file, so target applies only as long as
-	// rewrites has not changed.
+	// target is the length in bytes that the append-only file must reach before the effects of the caller are on disk.
+	// It is valid only if the field observed is true. Each rewrite begins a new file, so target is valid only while the
+	// field rewrites stays the same.
 	observed bool
 	rewrites rewrites
 	target   int64
-	// left is true if the caller has stopped waiting.
+	// The field left is true if the caller has stopped waiting.
 	left   atomic.Bool
 	answer chan error
 }
 
-// start starts the goroutine of the observer. It runs until shut is called.
+// start starts the goroutine of the observer. It runs until the method shut is called.
 func (o *observer) start() *observer {
 	o.arrived = make(chan struct{}, 1)
 	o.stopped, o.stop = context.WithCancel(context.Background())
@@ -137,7 +137,8 @@ func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
 
-// epoch returns the server process in the latest observation. Before the first observation, it waits for it.
+// epoch returns the identifier of the server process that the latest observation found. If there has been no
+// observation yet, it waits for the first one.
 func (o *observer) epoch(ctx context.Context) (string, error) {
 	if latest := o.latest.Load(); latest != nil {
 		return latest.epoch, nil
@@ -258,8 +259,9 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return true, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// This is the waiter's first observation, or the first after the file was rewritten. The end of the file is
-		// now after the effects of all replies that preceded the wait.
+		// This is the waiter's first observation, or the first after the file was rewritten. The end of the file,
+		// including the buffer, is now after the effects of all replies that preceded the wait. So this end becomes
+		// the target.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return seen.written >= w.target, nil
@@ -283,7 +285,7 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	}
 	if before != nil && before.epoch != seen.epoch {
 		o.metrics.restarts.Inc()
-		o.logger.Warn("the store restarted; steps since the last observation are repeated",
+		o.logger.Warn("The store restarted; steps since the last observation are repeated",
 			"before", before.epoch, "now", seen.epoch)
 	}
 	return seen, nil

@@ -17,8 +17,8 @@ import (
 // kindObservation identifies observations of the server in the outage log.
 const kindObservation = "observation"
 
-// fault returns the same error as the method failure, and also logs an outage. It is for steps that callers repeat
-// until they succeed. The argument part identifies the step in the outage log.
+// fault returns the error that s.failure returns, and also logs an outage. It is for steps that callers repeat
+// until they succeed. part identifies the step in the outage log.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
 	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(failure, errClosed) {
@@ -41,31 +41,89 @@ func (s *Store) classify(ctx context.Context, doing string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", doing, ctx.Err())
-	case errors.Is(err, store.ErrOtherPartitions):
+	case errors.Is(err, store.ErrOtherPartitions), errors.Is(err, store.ErrOtherOwner):
 		return fmt.Errorf("%s at %s: %w", doing, s.where(), err)
 	case refused(err):
 		return fmt.Errorf("%s: the store at %s rejected the command: %w", doing, s.where(), err)
+	case isNotReady(err):
+		return fmt.Errorf("%s: %w (%w) at %s: %w", doing, store.ErrUnavailable, store.ErrNotReady, s.where(), err)
 	default:
 		return fmt.Errorf("%s: %w at %s: %w", doing, store.ErrUnavailable, s.where(), err)
 	}
 }
 
+// replies lists the error replies of Redis that have a remedy. It is searched from top to bottom for the first row whose
+// text begins the reply. isTemporary is true if a retry may succeed, because the server is not ready, or because an
+// administrator can correct the cause. All replies that are not listed are final.
+var replies = []struct {
+	prefix      string
+	isTemporary bool
+	remedy      string
+}{
+	// With these replies, the server rejects a write.
+	{"OOM ", true, "its memory is full: raise maxmemory"},
+	{"MISCONF ", true, "it cannot save its data: check its log"},
+	{"READONLY ", true, "it is a replica: give the address of the primary, or wait until a failover has ended"},
+	{"NOREPLICAS ", true, "too few replicas are connected: start them, or lower min-replicas-to-write"},
+	// With these replies, the server says that it is not ready.
+	{"LOADING ", true, "it is loading its data: wait until it has finished"},
+	{"MASTERDOWN ", true, "it is a replica that has lost its primary: give the address of the primary, or wait until a failover has ended"},
+	{"BUSY ", true, "a script blocks it: end the script with SCRIPT KILL"},
+	{"TRYAGAIN ", true, "it is moving keys to another node of the cluster: wait until it has finished"},
+	{"ASK ", true, ""},
+	{"MOVED ", true, replyCluster},
+	{"CLUSTERDOWN ", true, replyCluster},
+	{"ERR max number of clients", true, "raise maxclients, or close unused connections"},
+	{"ERR upstream failure", true, "the proxy cannot reach Redis: check both"}, // Envoy
+	{"ERR no upstream host", true, "the proxy cannot reach Redis: check both"},
+	// With these replies, the server rejects the client.
+	{"DENIED ", true, "it is in protected mode: set a password, or protected-mode no"},
+	{"NOAUTH ", true, "add the user and password to the URI, redis://user:password@host, or to the Secret"},
+	{"WRONGPASS ", true, "correct the user name or password"},
+	{"NOPERM ", true, replyPermission},
+	{"ERR The user executing the script can't", true, ""}, // checkServer names the permissions
+	// These replies show that the address is wrong.
+	{"ERR DB index is out of range", false, "the server has no such database: correct the number in the path of the URI"},
+	{"ERR This instance has cluster support disabled", false, "it is a single server: remove the parameters cluster=true and addr, and all addresses but one"},
+	{"ERR unknown command", false, "give the address of a Redis or Valkey server, not of a Sentinel or a proxy that lacks the command, and do not rename commands"},
+}
+
+const (
+	replyCluster = "it is a node of a cluster: set the parameter cluster=true in the URI if it is missing, " +
+		"and check with CLUSTER INFO that the cluster serves all slots"
+	replyPermission = "grant the user the command with ACL SETUSER"
+)
+
 // refused reports whether the server rejected a command for good, so that a retry would get the same error. All
 // other errors are temporary, or have a cause that an administrator can correct.
 func refused(err error) bool {
 	reply := replyIn(err)
-	switch codeOf(reply) {
-	case "",
-		"OOM", "MISCONF", "READONLY", "NOREPLICAS", // the server accepts no writes
-		"LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", // the server is not ready
-		"NOAUTH", "WRONGPASS": // the server does not accept the credentials
-		return false
+	for _, row := range replies {
+		if strings.HasPrefix(reply, row.prefix) {
+			return !row.isTemporary
+		}
 	}
-	return !strings.HasPrefix(reply, "ERR max number of clients") && !isForbidden(reply)
+	return reply != ""
+}
+
+// isNotReady reports whether the server was reached and accepts the credentials, but cannot serve at the moment, or
+// this process cannot connect.
+func isNotReady(err error) bool {
+	if binding.ExplainFiles(err) != "" {
+		return true
+	}
+	switch codeOf(replyIn(err)) {
+	case "OOM", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN":
+		return true
+	}
+	return strings.HasPrefix(replyIn(err), "ERR max number of clients")
 }
 
 // replyIn returns the error reply of the server, or "" if the error is not a reply of the server.
 func replyIn(err error) string {
+	if rejection, ok := errors.AsType[rejectedConnection](err); ok {
+		return string(rejection)
+	}
 	var reply goredis.Error
 	if !errors.As(err, &reply) {
 		return ""
@@ -119,36 +177,17 @@ func remedyOf(err error) string {
 }
 
 func replyRemedy(reply string) string {
-	switch codeOf(reply) {
-	case "NOAUTH":
-		return "add the user and password to the URI, redis://user:password@host, or to the Secret"
-	case "WRONGPASS":
-		return "correct the user name or password"
-	case "NOPERM":
-		return "grant the user the command with ACL SETUSER"
-	case "READONLY":
-		return "it is a replica: give the address of the primary, or wait until a failover has ended"
-	case "OOM":
-		return "its memory is full: raise maxmemory"
-	case "MISCONF":
-		return "it cannot save its data: check its log"
-	case "LOADING":
-		return "it is loading its data: wait until it has finished"
-	case "MOVED", "CLUSTERDOWN":
-		return "it is a node of a cluster: add the parameter cluster=true to the URI, and check CLUSTER INFO"
-	}
-	switch {
-	case strings.HasPrefix(reply, "ERR DB index is out of range"):
-		return "the server has no such database: correct the number in the path of the URI"
-	case strings.HasPrefix(reply, "ERR This instance has cluster support disabled"):
-		return "it is a single server: remove the parameters cluster=true and addr from the URI"
+	for _, row := range replies {
+		if strings.HasPrefix(reply, row.prefix) {
+			return row.remedy
+		}
 	}
 	return ""
 }
 
 // where returns the URI of the server without credentials and parameters, for messages.
 func (s *Store) where() string {
-	now, err := s.address()
+	now, err := s.binding()
 	if err != nil {
 		return "an unknown server"
 	}

@@ -30,14 +30,14 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFaults_StepsCountOnce performs steps with concurrent callers while it injects faults into the server. The
+// TestServerFaults_StepsCountOnce performs steps with concurrent callers while it injects faults into the server. The
 // callers repeat each step until it succeeds. Every step must count exactly once.
-func TestFaults_StepsCountOnce(t *testing.T) {
+func TestServerFaults_StepsCountOnce(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
 		name string
 		do   func(context.Context, *goredis.Client) error
-		// harmless says that the fault must not cause an error in any caller.
+		// harmless is true if the fault must not cause an error in any caller.
 		harmless bool
 	}{
 		{
@@ -200,6 +200,9 @@ func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 		name   string
 		cause  string
 		remedy string
+		// parameters are appended to the URI of the store.
+		parameters string
+
 		spoil  func(*testing.T, *servers.Redis, *goredis.Client)
 		repair func(*testing.T, *servers.Redis, *goredis.Client)
 	}{
@@ -212,8 +215,9 @@ func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 		},
 		{
 			name: "it hangs", cause: "timeout", remedy: "check that Redis runs there",
-			spoil:  func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Pause()) },
-			repair: func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Resume()) },
+			parameters: "?read_timeout=1s&write_timeout=1s&pool_timeout=1s",
+			spoil:      func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Pause()) },
+			repair:     func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Resume()) },
 		},
 		{
 			name: "its memory is full", cause: "OOM", remedy: "raise maxmemory",
@@ -247,9 +251,12 @@ func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			server := servers.NewRedis(t, servers.RedisOptions{})
-			s := open(t, server.URI()+"?read_timeout=1s&write_timeout=1s&pool_timeout=1s", "broken", 1)
+			s := open(t, server.URI()+test.parameters, "broken", 1)
 			admin := client(t, server.URI())
-			record(t, s, 0, store.ResultRecorded)
+			polltest.UntilNoError(t, "an entry is recorded", func() error {
+				_, err := s.RecordEntry(t.Context(), entryStep(0))
+				return err
+			})
 
 			test.spoil(t, server, admin)
 			for name, err := range writingSteps(t.Context(), s) {
@@ -272,7 +279,7 @@ func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 				_, err := s.RecordEntry(t.Context(), entryStep(1))
 				return err == nil
 			})
-			counts := countsOf(t, s)
+			counts := countsOf(t, open(t, server.URI(), "broken", 1))
 			if counts.EntriesRecorded != 2 || counts.Matched != 0 {
 				t.Errorf("Counts = %+v; want the two entries and no part of what failed", counts)
 			}
@@ -319,10 +326,7 @@ func TestConnect_ReadsCredentialsForEachConnection(t *testing.T) {
 		uri.Store(&text)
 	}
 	set("old")
-	s := openWith(t, Options{
-		Address:    func() (binding.Binding, error) { return source(t, *uri.Load())() },
-		Simulation: "rotation", Partitions: 1,
-	})
+	s := openWith(t, Config{Simulation: "rotation", Partitions: 1}, Dependencies{Binding: func() (binding.Binding, error) { return source(t, *uri.Load())() }})
 	record(t, s, 0, store.ResultRecorded)
 	noError(t, admin.Do(t.Context(), "ACL", "SETUSER", "parking", "resetpass", ">new").Err())
 	noError(t, admin.ClientKillByFilter(t.Context(), "USER", "parking").Err())
@@ -333,7 +337,7 @@ func TestConnect_ReadsCredentialsForEachConnection(t *testing.T) {
 	record(t, s, 1, store.ResultRecorded)
 }
 
-func TestExplain_TooManyOpenFiles_SuggestsARemedy(t *testing.T) {
+func TestExplainRedisError_TooManyOpenFiles_SuggestsARemedy(t *testing.T) {
 	t.Parallel()
 	if got := remedyOf(fmt.Errorf("%w: %w", store.ErrUnavailable, os.NewSyscallError("socket", syscall.EMFILE))); !strings.Contains(got, "ulimit -n") {
 		t.Errorf("the remedy is %q", got)
@@ -361,10 +365,7 @@ func TestStore_Failover_ReconnectsToTheNewPrimary(t *testing.T) {
 	before, after := servers.NewRedis(t, servers.RedisOptions{}), servers.NewRedis(t, servers.RedisOptions{})
 	var primary atomic.Pointer[servers.Redis]
 	primary.Store(before)
-	s := openWith(t, Options{
-		Address:    func() (binding.Binding, error) { return source(t, primary.Load().URI())() },
-		Simulation: "failover", Partitions: 1,
-	})
+	s := openWith(t, Config{Simulation: "failover", Partitions: 1}, Dependencies{Binding: func() (binding.Binding, error) { return source(t, primary.Load().URI())() }})
 	for name, err := range writingSteps(t.Context(), s) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -396,10 +397,7 @@ func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)
 	with := func(uri *url.URL, ca []byte) *Store {
-		return openWith(t, Options{
-			Address:    func() (binding.Binding, error) { return binding.Binding{URI: uri, CA: ca}, nil },
-			Simulation: simulation, Partitions: 1,
-		})
+		return openWith(t, Config{Simulation: simulation, Partitions: 1}, Dependencies{Binding: func() (binding.Binding, error) { return binding.Binding{URI: uri, CA: ca}, nil }})
 	}
 
 	record(t, with(uri, ca), 0, store.ResultRecorded)
@@ -452,71 +450,76 @@ func relay(client net.Conn, to string) {
 	group.Wait()
 }
 
-func TestNew_RejectsInvalidOptions(t *testing.T) {
+func TestNewStore_RejectsInvalidConfig(t *testing.T) {
 	t.Parallel()
-	at := func(uri string) binding.Source { return source(t, uri) }
+	at := func(uri string) binding.Source { return exactSource(t, uri) }
 	for _, test := range []struct {
 		name    string
-		options Options
+		config  Config // by default, valid
+		binding binding.Source
 		says    string
 	}{
-		{name: "no address", options: Options{Simulation: "a", Partitions: 1}, says: "no binding"},
-		{
-			name:    "an address that cannot be read",
-			options: Options{Address: binding.Folder(binding.Redis(), "/nowhere"), Simulation: "a", Partitions: 1}, says: "/nowhere",
-		},
-		{name: "no partition", options: Options{Address: at("redis://localhost"), Simulation: "a"}, says: "the number of partitions is 0"},
-		{name: "no name", options: Options{Address: at("redis://localhost"), Partitions: 1}, says: "name"},
+		{name: "no binding", says: "no binding"},
+		{name: "a binding that cannot be read", binding: binding.Directory(binding.Redis(), "/nowhere"), says: "/nowhere"},
+		{name: "no partition", config: Config{Simulation: "a"}, binding: at("redis://localhost"), says: "the number of partitions is 0"},
+		{name: "no name", config: Config{Partitions: 1}, binding: at("redis://localhost"), says: "name"},
 		{
 			name: "a name that breaks the hash tag", says: "brace",
-			options: Options{Address: at("redis://localhost"), Simulation: "a}b", Partitions: 1},
+			config: Config{Simulation: "a}b", Partitions: 1}, binding: at("redis://localhost"),
 		},
 		{
 			name: "an unknown parameter", says: "unknown parameter: correct or remove the text after the ?",
-			options: Options{Address: at("redis://:hunter2@localhost/0?colour=red"), Simulation: "a", Partitions: 1},
+			binding: at("redis://:hunter2@localhost/0?colour=red"),
 		},
 		{
 			name: "a password in place of a parameter", says: "unknown parameter: correct or remove the text after the ?",
-			options: Options{Address: at("redis://localhost/0?hunter2"), Simulation: "a", Partitions: 1},
+			binding: at("redis://localhost/0?hunter2"),
 		},
 		{
 			name: "a password in place of a number", says: "the parameter pool_size of the Redis URI has an invalid value",
-			options: Options{Address: at("redis://localhost/0?pool_size=hunter2"), Simulation: "a", Partitions: 1},
+			binding: at("redis://localhost/0?pool_size=hunter2"),
 		},
 		{
 			name: "a password in place of a truth value", says: "the parameter skip_verify of the Redis URI has an invalid value",
-			options: Options{Address: at("rediss://localhost/0?skip_verify=hunter2"), Simulation: "a", Partitions: 1},
+			binding: at("rediss://localhost/0?skip_verify=hunter2"),
 		},
 		{
 			name: "a password in place of a node", says: "the parameter addr of the Redis URI has an invalid value",
-			options: Options{Address: at("redis://localhost/?addr=hunter2"), Simulation: "a", Partitions: 1},
+			binding: at("redis://localhost/?addr=hunter2"),
 		},
 		{
 			name: "a database that is no number", says: "must be a database number",
-			options: Options{Address: at("redis://:hunter2@localhost/first"), Simulation: "a", Partitions: 1},
+			binding: at("redis://:hunter2@localhost/first"),
 		},
 		{
 			name: "a database below zero", says: "must be a database number",
-			options: Options{Address: at("redis://:hunter2@localhost/-1"), Simulation: "a", Partitions: 1},
+			binding: at("redis://:hunter2@localhost/-1"),
 		},
 		{
 			name: "a cluster that is neither true nor false", says: "cluster",
-			options: Options{Address: at("redis://:hunter2@localhost/?cluster=maybe"), Simulation: "a", Partitions: 1},
+			binding: at("redis://:hunter2@localhost/?cluster=maybe"),
+		},
+		{
+			name: "several addresses of a single server", says: "remove cluster=false",
+			binding: at("redis://:hunter2@localhost/?cluster=false,redis://:hunter2@other/?cluster=false"),
 		},
 		{
 			name: "a node of a cluster without a port", says: "addr",
-			options: Options{Address: at("redis://:hunter2@localhost/?addr=other"), Simulation: "a", Partitions: 1},
+			binding: at("redis://:hunter2@localhost/?addr=other"),
 		},
 		{
 			name: "a CA that is no certificate", says: "PEM",
-			options: Options{Simulation: "a", Partitions: 1, Address: func() (binding.Binding, error) {
+			binding: func() (binding.Binding, error) {
 				return binding.Binding{URI: &url.URL{Scheme: "rediss", Host: "localhost"}, CA: []byte("x")}, nil
-			}},
+			},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, err := New(test.options)
+			if test.config == (Config{}) {
+				test.config = Config{Simulation: "a", Partitions: 1}
+			}
+			s, err := New(test.config, Dependencies{Binding: test.binding})
 			if err == nil {
 				t.Fatal(errors.Join(errors.New("New succeeded; want an error"), s.Close()))
 			}
@@ -527,11 +530,11 @@ func TestNew_RejectsInvalidOptions(t *testing.T) {
 	}
 }
 
-func TestKeys_HaveTheDocumentedExpiries(t *testing.T) {
+func TestRedisKeys_HaveTheDocumentedExpiries(t *testing.T) {
 	t.Parallel()
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)
-	s, err := New(Options{Address: source(t, servers.RedisURI(t)), Simulation: simulation, Partitions: 1})
+	s, err := New(Config{Simulation: simulation, Partitions: 1}, Dependencies{Binding: source(t, servers.RedisURI(t))})
 	noError(t, err)
 	t.Cleanup(func() { noError(t, s.Close()) })
 	ctx, redis := t.Context(), client(t, servers.RedisURI(t))
@@ -573,7 +576,7 @@ func TestKeys_HaveTheDocumentedExpiries(t *testing.T) {
 	}
 }
 
-func TestFailure_RejectedCommand_IsNotErrUnavailable(t *testing.T) {
+func TestStoreFailure_RejectedCommand_IsNotErrUnavailable(t *testing.T) {
 	t.Parallel()
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)
@@ -589,7 +592,7 @@ func TestFailure_RejectedCommand_IsNotErrUnavailable(t *testing.T) {
 func TestBatcher_CallersSharePipelines(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
-	s := open(t, server.URI()+"?read_timeout=1m", "shared", 1)
+	s := open(t, server.URI(), "shared", 1)
 	const callers = 300
 	errs := together(t, server, s, callers, func(i int64) error {
 		_, err := s.RecordEntry(t.Context(), entryStep(i))
@@ -608,7 +611,7 @@ func TestBatcher_CallersSharePipelines(t *testing.T) {
 func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
-	s := open(t, server.URI()+"?read_timeout=1m", "neighbours", 1)
+	s := open(t, server.URI(), "neighbours", 1)
 	const callers, broken = 300, 250
 	noError(t, client(t, server.URI()).RPush(t.Context(), s.partitions[0].key(keyVisit, "ABC-1234"), "of another type").Err())
 	errs := together(t, server, s, callers, func(i int64) error {
@@ -668,7 +671,7 @@ func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			server := servers.NewRedis(t, servers.RedisOptions{})
-			s := open(t, server.URI()+"?read_timeout=1m", "mixed", 2)
+			s := open(t, server.URI(), "mixed", 2)
 			admin := client(t, server.URI())
 			mixed := newMixedCallers(t, s)
 			noError(t, test.spoil(t.Context(), admin))
@@ -749,7 +752,7 @@ func (m *mixedCallers) check() {
 	}
 }
 
-// together starts concurrent callers, each of which runs the function call once. It pauses the server until all
+// together starts concurrent callers, each of which runs the given function once. It pauses the server until all
 // callers wait, so that they share pipelines. It returns the errors of the callers.
 func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
 	t.Helper()
@@ -816,7 +819,7 @@ func TestBatcher_CallerGivesUp_CallStaysReusable(t *testing.T) {
 	record(t, s, 1000, store.ResultDuplicate)
 }
 
-func TestClose_EndsHangingCalls(t *testing.T) {
+func TestStoreClose_EndsHangingCalls(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "closing", 1)
@@ -841,13 +844,13 @@ func TestClose_EndsHangingCalls(t *testing.T) {
 	noError(t, server.Resume())
 }
 
-func TestMetrics_CountCallsPerPipeline(t *testing.T) {
+func TestStoreMetrics_CountCallsPerPipeline(t *testing.T) {
 	t.Parallel()
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)
 	registry := prometheus.NewPedanticRegistry()
-	o := Options{Address: source(t, servers.RedisURI(t)), Simulation: simulation, Partitions: 2, Registerer: registry}
-	s := openWith(t, o)
+	config, deps := Config{Simulation: simulation, Partitions: 2}, Dependencies{Binding: source(t, servers.RedisURI(t)), Registerer: registry}
+	s := openWith(t, config, deps)
 	record(t, s, 0, store.ResultRecorded)
 	noError(t, s.WaitDurable(t.Context(), 0, markOf(t, s)))
 
@@ -864,7 +867,7 @@ func TestMetrics_CountCallsPerPipeline(t *testing.T) {
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
-	if _, err := New(o); err == nil {
+	if _, err := New(config, deps); err == nil {
 		t.Error("a second store is registered with the same registry")
 	}
 }

@@ -161,7 +161,7 @@ func (s *Store) PoolSize(ctx context.Context) (int64, error) {
 func (s *Store) CountStarved(ctx context.Context, run string, total int64) error {
 	keys := []string{s.partitions[0].key(keyStarved)}
 	if err := s.scripts.starved.Run(ctx, s.client, keys, run, total).Err(); err != nil {
-		return s.failure(ctx, "count starved draws", err)
+		return s.failure(ctx, "count the draws that found no available plate", err)
 	}
 	return nil
 }

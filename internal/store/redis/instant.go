@@ -29,7 +29,8 @@ func appendInstant(b []byte, t time.Time) []byte {
 	return appendDigits(b, uint64(nano), 9)
 }
 
-// appendDigits appends the last width decimal digits of n to b.
+// appendDigits appends n to b, as a decimal number of exactly width digits. It adds leading zeros, or drops the
+// first digits.
 func appendDigits(b []byte, n uint64, width int) []byte {
 	start := len(b)
 	b = append(b, "000000000000"[:width]...)
@@ -40,7 +41,6 @@ func appendDigits(b []byte, n uint64, width int) []byte {
 	return b
 }
 
-// parseInstant parses an encoded instant.
 func parseInstant(s string) (time.Time, error) {
 	if len(s) != instantWidth {
 		return time.Time{}, fmt.Errorf("the instant %q does not have %d digits", s, instantWidth)

@@ -24,13 +24,14 @@ const (
 	keyClaims     = "claims:"     // + run: HASH token -> packed plates
 	keyTokens     = "claimorder:" // + run: LIST of tokens, oldest first
 	keyCounter    = "counter:"    // + name: positions leased so far, in partition 0
+	keyWritable   = "writable"    // STRING, written by readiness probes
 	// The names of the keys of the timeline, which is stored in partition 0.
 	keyTimelineMinutes    = "timeline:minutes"    // SET of the starts of minutes that have rows
 	keyTimelineMinute     = "timeline:minute:"    // + start: HASH <second>:<process> -> row
 	keyTimelineBlocks     = "timeline:blocks:"    // + tier: HASH start -> rows
 	keyTimelineMerged     = "timeline:merged"     // HASH process -> second of its latest merged row
 	keyTimelineGeneration = "timeline:generation" // number of replacements
-	keyOwner              = "owner"               // STRING owner of the simulation's name, in partition 0
+	keyOwner              = "owner"               // STRING owner of the data
 )
 
 // partition contains the keys of one partition and the steps on them.

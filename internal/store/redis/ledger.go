@@ -61,7 +61,7 @@ func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 	for _, text := range starved {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return counts, fmt.Errorf("%s: read a count of starved draws: %w", doing, err)
+			return counts, fmt.Errorf("%s: read the number of starved draws of a generator run: %w", doing, err)
 		}
 		counts.Starved += n
 	}
@@ -106,7 +106,7 @@ func number(hash map[string]string, field string) (int64, error) {
 
 // Runs implements store.Ledger. The runs are ordered by partition and name.
 func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
-	const doing = "list the runs"
+	const doing = "list the generator processes"
 	names, err := each(ctx, s, func(pipe goredis.Pipeliner, p *partition) *goredis.StringSliceCmd {
 		return pipe.SMembers(ctx, p.key(keyRuns))
 	})

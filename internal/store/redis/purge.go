@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -9,9 +10,14 @@ import (
 // scanCount is the number of keys that the server examines per SCAN command.
 const scanCount = 1000
 
-// Purge implements store.Store. It also removes the keys of partitions that this store does not have.
+// Purge implements store.Store. It removes the keys of all partitions of the simulation, even if an earlier
+// store had more partitions than this one. It removes nothing if the data belong to another owner.
 func (s *Store) Purge(ctx context.Context) error {
-	purge := func(ctx context.Context, node *goredis.Client) error { return purgeNode(ctx, node, s.prefix) }
+	const doing = "purge the store"
+	if err := s.verifyOwner(ctx); err != nil {
+		return s.failure(ctx, doing, err)
+	}
+	purge := func(ctx context.Context, node *goredis.Client) error { return s.purgeNode(ctx, node) }
 	var err error
 	switch client := s.client.(type) {
 	case *goredis.ClusterClient:
@@ -20,7 +26,7 @@ func (s *Store) Purge(ctx context.Context) error {
 		err = purge(ctx, client)
 	}
 	if err != nil {
-		return s.failure(ctx, "purge the store", err)
+		return s.failure(ctx, doing, err)
 	}
 	for _, o := range s.observers {
 		o.dataset.reset()
@@ -28,19 +34,31 @@ func (s *Store) Purge(ctx context.Context) error {
 	return nil
 }
 
-// purgeNode removes all keys with the given prefix from one server.
-func purgeNode(ctx context.Context, node *goredis.Client, prefix string) error {
-	pattern := escapeGlob(prefix) + "*"
+// purgeNode removes all keys of the simulation from one server. It removes the owners' marks last. Otherwise, if it were
+// interrupted, another owner could take over the remaining keys.
+func (s *Store) purgeNode(ctx context.Context, node *goredis.Client) error {
+	pattern := escapeGlob(s.prefix) + "*"
+	var marks []string
 	for cursor := uint64(0); ; {
 		keys, next, err := node.Scan(ctx, cursor, pattern, scanCount).Result()
 		if err != nil {
 			return err
 		}
-		if err := unlink(ctx, node, keys, prefix); err != nil {
+		var others []string
+		for _, key := range keys {
+			switch {
+			case !belongs(key, s.prefix):
+			case strings.HasSuffix(key, "}:"+keyOwner):
+				marks = append(marks, key)
+			default:
+				others = append(others, key)
+			}
+		}
+		if err := unlink(ctx, node, others); err != nil {
 			return err
 		}
 		if next == 0 {
-			return nil
+			return unlink(ctx, node, marks)
 		}
 		cursor = next
 	}
@@ -48,12 +66,10 @@ func purgeNode(ctx context.Context, node *goredis.Client, prefix string) error {
 
 // unlink removes keys with one command per key, because in a Redis cluster the keys of one command must have the
 // same hash tag.
-func unlink(ctx context.Context, node *goredis.Client, keys []string, prefix string) error {
+func unlink(ctx context.Context, node *goredis.Client, keys []string) error {
 	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for _, key := range keys {
-			if belongs(key, prefix) {
-				pipe.Unlink(ctx, key)
-			}
+			pipe.Unlink(ctx, key)
 		}
 		return nil
 	})

@@ -12,10 +12,10 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestRights_DocumentedRights_Suffice checks the permissions that docs/ledger.md lists. The basic permissions must
-// suffice where the document says so. Each of the additional permissions must be necessary where the document says
-// so.
-func TestRights_DocumentedRights_Suffice(t *testing.T) {
+// TestRedisRights_DocumentedRights_Suffice checks the permissions that docs/ledger.md lists. The basic permissions must
+// suffice for database 0. For another database and for a cluster, the additional permissions in the document must
+// be necessary and must suffice.
+func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/ledger.md")
 	noError(t, err)

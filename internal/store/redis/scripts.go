@@ -15,7 +15,7 @@ var luaFiles embed.FS
 type scripts struct {
 	// The sources of the frequently used scripts. One execution performs the steps of several callers.
 	entry, exit, settle, deadLetter string
-	// The other scripts. One execution performs the step of one caller.
+	// The sources of the less frequent scripts. One execution performs the step of one caller.
 	confirm, claim, release, starved, dataset *goredis.Script
 	timelineAppend, timelineReplace           *goredis.Script
 }

@@ -4,6 +4,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,16 +20,25 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Options configure a store.
-type Options struct {
-	// Address returns the current binding of the server. Its URI has the scheme redis or rediss. The URI refers to
-	// a cluster if it has the parameter cluster=true, or further nodes in parameters "addr". Otherwise it refers to
-	// a single server. Other parameters are those of go-redis, such as read_timeout and pool_size.
-	Address binding.Source
+// Config is the configuration of a store.
+type Config struct {
 	// Simulation identifies the simulation. It has the form <namespace>.<name>.
 	Simulation string
+	// Owner distinguishes the simulation from others that have the same name and use another broker. The first observation
+	// of a server marks the data on it with the owner. Data that are marked with another owner are not used. If Owner is empty, data
+	// are neither marked nor checked.
+	Owner string
 	// Partitions is the simulation's number of partitions.
 	Partitions int
+}
+
+// Dependencies are the dependencies of a store. Binding is required.
+type Dependencies struct {
+	// Binding returns the current binding of the server. Its URI has the scheme redis or rediss. The URI refers to a
+	// cluster if it has the parameter cluster=true, or further nodes in parameters "addr", or if the binding has
+	// alternative endpoints. Otherwise it refers to a single server. Other parameters are those of go-redis, such as
+	// read_timeout and pool_size.
+	Binding binding.Source
 	// Logger receives messages about the server that concern administrators. Nil discards them.
 	Logger *slog.Logger
 	// Registerer registers the metrics. If it is nil, there are no metrics. Only one store at a time can be
@@ -38,10 +48,11 @@ type Options struct {
 
 // Store is an implementation of store.Store on Redis. It is safe for concurrent use.
 type Store struct {
-	address    binding.Source
+	binding    binding.Source
 	client     goredis.UniversalClient
 	scripts    *scripts
 	prefix     string
+	owner      string
 	partitions []*partition
 	// On a single server, all partitions share one batcher and one observer. In a cluster, each partition has its
 	// own.
@@ -55,42 +66,40 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New returns a store. It does not connect to the server. It returns an error if the options are invalid or if the
+// New returns a store. It does not connect to the server. It returns an error if the configuration is invalid or if the
 // binding cannot be read.
-func New(o Options) (*Store, error) {
-	return newStore(o, store.VisitMargin)
+func New(c Config, d Dependencies) (*Store, error) {
+	return newStore(c, d, store.VisitMargin)
 }
 
-func newStore(o Options, visitMargin time.Duration) (*Store, error) {
-	if err := validate(o); err != nil {
+func newStore(c Config, d Dependencies, visitMargin time.Duration) (*Store, error) {
+	if err := validate(c, d); err != nil {
 		return nil, err
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	scripts, err := newScripts()
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := newMetrics(o.Registerer)
+	metrics, err := newMetrics(d.Registerer)
 	if err != nil {
 		return nil, err
 	}
-	client, err := newClient(o.Address)
+	client, err := newClient(d.Binding)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		address:     o.Address,
+		binding:     d.Binding,
 		client:      client,
 		scripts:     scripts,
-		prefix:      keyPrefix(o.Simulation),
+		prefix:      keyPrefix(c.Simulation),
+		owner:       c.Owner,
 		visitMargin: visitMargin,
 	}
-	logger := o.Logger.With("store", s.where())
-	s.outages = outage.New(logger, "the store is unavailable; every step is retried until it succeeds", "the store is available again")
-	for i := range o.Partitions {
-		s.partitions = append(s.partitions, newPartition(o.Simulation, i, scripts))
+	logger := cmp.Or(d.Logger, slog.New(slog.DiscardHandler)).With("store", s.where())
+	s.outages = outage.New(logger, "The store is unavailable; every step is retried until it succeeds", "The store is available again")
+	for i := range c.Partitions {
+		s.partitions = append(s.partitions, newPartition(c.Simulation, i, scripts))
 	}
 	settings := &settings{logger: logger}
 	for _, p := range s.servers() {
@@ -105,14 +114,14 @@ func newStore(o Options, visitMargin time.Duration) (*Store, error) {
 	return s, nil
 }
 
-func validate(o Options) error {
+func validate(c Config, d Dependencies) error {
 	switch {
-	case o.Address == nil:
-		return errors.New("the store has no binding: set Options.Address")
-	case o.Partitions < 1:
-		return fmt.Errorf("the number of partitions is %d: it must be at least 1", o.Partitions)
+	case d.Binding == nil:
+		return errors.New("the store has no binding: set Dependencies.Binding")
+	case c.Partitions < 1:
+		return fmt.Errorf("the number of partitions is %d: it must be at least 1", c.Partitions)
 	default:
-		return validateSimulation(o.Simulation)
+		return validateSimulation(c.Simulation)
 	}
 }
 

@@ -1,12 +1,13 @@
 package redis
 
 import (
-	"log/slog"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/store"
@@ -15,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	SetLibraryLogger(slog.New(slog.DiscardHandler)) // the library logs every refused connection
+	logging.Disable() // the library logs every refused connection
 	servers.Main(m)
 }
 
@@ -32,12 +33,12 @@ func TestConformance(t *testing.T) {
 // open returns a store whose visits expire exactly after MaxStay, without the usual margin.
 func open(t testing.TB, uri, simulation string, partitions int) *Store {
 	t.Helper()
-	return openWith(t, Options{Address: source(t, uri), Simulation: simulation, Partitions: partitions})
+	return openWith(t, Config{Simulation: simulation, Partitions: partitions}, Dependencies{Binding: source(t, uri)})
 }
 
-func openWith(t testing.TB, o Options) *Store {
+func openWith(t testing.TB, c Config, d Dependencies) *Store {
 	t.Helper()
-	s, err := newStore(o, 0)
+	s, err := newStore(c, d, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,9 +50,24 @@ func openWith(t testing.TB, o Options) *Store {
 	return s
 }
 
+// source returns a source of a binding with the given URI. Unless the URI sets timeouts, they are long enough for a busy
+// machine: a repeated step would count as a duplicate.
 func source(t testing.TB, uri string) binding.Source {
 	t.Helper()
-	address, err := binding.URI(binding.Redis(), uri)
+	if !strings.Contains(uri, "timeout=") {
+		separator := "?"
+		if strings.Contains(uri, "?") {
+			separator = "&"
+		}
+		uri += separator + "dial_timeout=1m&read_timeout=1m&write_timeout=1m&pool_timeout=2m"
+	}
+	return exactSource(t, uri)
+}
+
+// exactSource returns a source of a binding with the given URI.
+func exactSource(t testing.TB, uri string) binding.Source {
+	t.Helper()
+	address, err := binding.URI(binding.Redis(), uri, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,8 @@ func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64)
 	return found, nil
 }
 
-// digest returns the version of a block. The script computes the same digest.
+// digest returns the SHA-1 hash of a block, which serves as the version of the block. The script
+// computes the same hash.
 func digest(text string) string {
 	sum := sha1.Sum([]byte(text)) //nolint:gosec // see the import
 	return hex.EncodeToString(sum[:])

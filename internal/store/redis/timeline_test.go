@@ -14,7 +14,7 @@ func TestCompactTimeline_RemovesDataOfProcessesThatEndedLongAgo(t *testing.T) {
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)
 	s, start := open(t, servers.RedisURI(t), simulation, 1), time.Unix(1_800_000_000, 0)
-	// Every day one process starts and stores a row.
+	// On each simulated day, one process starts and stores a row.
 	for day := range 30 {
 		at := start.Add(time.Duration(day) * 24 * time.Hour)
 		if err := s.AppendTimeline(t.Context(), fmt.Sprintf("processor-%d", day), []timeline.Row{{Second: at.Unix(), Entry: timeline.Events{Published: 1}}}); err != nil {

@@ -244,8 +244,9 @@ func exitDelivery(s store.Store, partition int, seq int64, plate string, intent 
 	}
 }
 
-// deliver delivers each message one to three times, in random order, to concurrent workers. It delivers early exits
-// again until they are processed. It returns the number of deliveries beyond the first of each message.
+// deliver delivers each message one to three times, in random order, to concurrent workers. An exit may be delivered
+// before its entry. Such an exit is delivered again until it is processed. deliver returns the number of deliveries
+// beyond the first of each message.
 func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Context) (bool, error)) (duplicates int, err error) {
 	queue := make(chan func(context.Context) (bool, error), 4*len(messages))
 	var open sync.WaitGroup

@@ -130,7 +130,8 @@ func testConfirmations(t *testing.T, factory Factory) {
 	})
 }
 
-// countWithin returns the number of events that are less than d older than the last one.
+// countWithin returns the number of events that happened less than d before the last event. It includes the
+// last event.
 func countWithin(events []store.Published, d time.Duration) int {
 	last := events[len(events)-1].At
 	n := 0
@@ -369,7 +370,8 @@ func testExpiry(t *testing.T, factory Factory) {
 }
 
 // claimInTime records an entry of the plate "claimed" and claims it before its visit expires. It returns the
-// MaxStay with which it succeeded, which is longer on a slow machine. It confirms the entries 0 to 99.
+// MaxStay with which it succeeded, which is longer on a slow machine. Before that, it confirms 100 entries
+// with the sequence numbers 0 to 99.
 func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	f.t.Helper()
 	plates := plateNames(100)

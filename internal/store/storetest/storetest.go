@@ -231,7 +231,7 @@ func entered(from int64, plates ...string) store.Confirmation {
 	}
 }
 
-// claimAt returns a claim for plates that entered at least one second before now.
+// claimAt returns a claim for plates that entered at least one second before the instant in the parameter now.
 func claimAt(token int64, now time.Time, limit int) store.Claim {
 	return store.Claim{
 		Run: exitRun, Token: token, Limit: limit, Now: now, MinStay: time.Second, MaxStay: maxStay,

@@ -72,7 +72,7 @@ func (f fixture) recorded(rows []timeline.Row) int64 {
 	f.t.Helper()
 	total := timeline.Sum(rows...).Entry
 	if int64(total.Processing.Count()) != total.Effects || total.Outcomes["recorded"] != total.Effects {
-		f.t.Errorf("the rows have %d effects, but %d durations and the outcomes %v", total.Effects, total.Processing.Count(), total.Outcomes)
+		f.t.Errorf("the rows count %d effects, but %d durations and %v outcomes; want equal counts", total.Effects, total.Processing.Count(), total.Outcomes)
 	}
 	return total.Effects
 }
@@ -94,7 +94,7 @@ func timelineMerges(t *testing.T, open Factory) {
 		t.Errorf("the rows differ (-want +got):\n%s", diff)
 	}
 	if rows[0].Entry.Lag != 5 || *rows[0].Ready != 5 {
-		t.Errorf("the merged row has lag %d and backlog %d, want the maximum of both rows, 5", rows[0].Entry.Lag, *rows[0].Ready)
+		t.Errorf("the merged row has lag %d and backlog %d; want 5 for each, the maximum of the two rows", rows[0].Entry.Lag, *rows[0].Ready)
 	}
 	if got := f.timeline(time.Unix(at+1, 0), time.Unix(at+2, 0)); len(got) != 1 || got[0].Second != at+1 {
 		t.Errorf("ReadTimeline for an interval of one second returned the rows %v", got)

@@ -6,3 +6,10 @@ func (t *Tally) Waiting() int {
 	defer t.mu.Unlock()
 	return len(t.waiters)
 }
+
+// Unconfirmed returns the number of messages that are accepted and not yet confirmed.
+func (t *Tally) Unconfirmed() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.unconfirmed
+}

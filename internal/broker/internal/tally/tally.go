@@ -1,5 +1,5 @@
-// Package tally counts the messages that a broker client has accepted and the server has confirmed. With it,
-// Flush waits for the messages that were accepted before it was called, and not for later ones.
+// Package tally numbers the messages that a broker client accepts, and counts those that are not confirmed yet.
+// With it, Flush waits for the messages that were accepted before it was called, and not for later ones.
 package tally
 
 import (
@@ -57,15 +57,8 @@ func (t *Tally) notify(number uint64) {
 	})
 }
 
-// Unconfirmed returns the number of messages that are accepted and not yet confirmed.
-func (t *Tally) Unconfirmed() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.unconfirmed
-}
-
 // Wait waits until every message accepted so far is confirmed. It returns the error of ctx if ctx ends first.
-// It returns broker.ErrClosed if the channel closed is closed first.
+// It returns broker.ErrClosed if the given channel is closed first.
 func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	w := t.register()
 	if w == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
 )
 
-func TestWait_NothingUnconfirmed_ReturnsAtOnce(t *testing.T) {
+func TestTallyWait_NothingUnconfirmed_ReturnsAtOnce(t *testing.T) {
 	t.Parallel()
 	var counts tally.Tally
 	counts.Confirm(counts.Accept())
@@ -21,7 +21,7 @@ func TestWait_NothingUnconfirmed_ReturnsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWait_ContextEndsOrBrokerCloses_ReturnsTheError(t *testing.T) {
+func TestTallyWait_ContextEndsOrBrokerCloses_ReturnsTheError(t *testing.T) {
 	t.Parallel()
 	var counts tally.Tally
 	counts.Accept()
@@ -40,7 +40,7 @@ func TestWait_ContextEndsOrBrokerCloses_ReturnsTheError(t *testing.T) {
 
 // Wait must return exactly when all messages accepted before the call are confirmed, in whatever order that
 // happens. Messages accepted later must not delay it.
-func TestWait_ReturnsWhenEarlierMessagesAreConfirmed(t *testing.T) {
+func TestTallyWait_ReturnsWhenEarlierMessagesAreConfirmed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var counts tally.Tally

@@ -1,0 +1,107 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+const (
+	// keyProbe is the routing key of the messages that Probe publishes. No queue is bound with it.
+	keyProbe = "probe"
+	// blockedInterval is how often Probe checks whether the server has blocked the connection.
+	blockedInterval = 50 * time.Millisecond
+)
+
+// Probe checks that a simulation can use the server: that it can declare its exchange and queues, and that the server
+// confirms a message. No queue receives the message, so Probe changes no queue. It makes one attempt. Its error says what
+// to do.
+//
+// A simulation has up to thousands of queues, and each declaration is a round trip. So Probe declares them only if it has
+// not done so yet, or if the last call failed.
+func (b *Broker) Probe(ctx context.Context) error {
+	if !b.probed.Load() {
+		if err := b.Declare(ctx); err != nil {
+			return err
+		}
+	}
+	err := b.probePublish(ctx)
+	b.probed.Store(err == nil)
+	return err
+}
+
+// probePublish publishes a message that no queue receives. It does not wait if the server blocks publishers.
+func (b *Broker) probePublish(ctx context.Context) error {
+	conn, err := b.publish.try(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.publish.blockedError(); err != nil {
+		return err // a request on this connection would wait until the alarm ends
+	}
+	done := make(chan error, 1)
+	if !b.start(func() { done <- publishProbe(ctx, conn, b.topology.exchange) }) {
+		return errors.New("the broker is closed")
+	}
+	look := time.NewTicker(blockedInterval)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-look.C:
+			if err := b.publish.blockedError(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("wait until RabbitMQ confirms a message: %w", ctx.Err())
+		}
+	}
+}
+
+// publishProbe publishes a message that no queue receives, and waits until the server confirms it.
+func publishProbe(ctx context.Context, conn *connection, exchange string) error {
+	channel, err := conn.Channel()
+	if err != nil {
+		return fmt.Errorf("open a channel: %w", err)
+	}
+	defer func() { _ = channel.Close() }() // the server may have closed it
+	if err := channel.Confirm(false); err != nil {
+		return fmt.Errorf("enable confirms: %w", err)
+	}
+	closes := channel.NotifyClose(make(chan *amqp.Error, 1))
+	confirmation, err := channel.PublishWithDeferredConfirmWithContext(ctx, exchange, keyProbe, false, false, amqp.Publishing{})
+	if err != nil {
+		return fmt.Errorf("publish a message: %w", err)
+	}
+	select {
+	case <-confirmation.Done():
+		if !confirmation.Acked() {
+			return errors.New("RabbitMQ rejected a message: see its log")
+		}
+		return nil
+	case reason := <-closes:
+		if reason == nil {
+			return errors.New("the connection was closed before RabbitMQ confirmed a message")
+		}
+		return withRemedy(fmt.Errorf("publish to exchange %s: %w", exchange, reason))
+	case <-ctx.Done():
+		return fmt.Errorf("wait until RabbitMQ confirms a message: %w", ctx.Err())
+	}
+}
+
+// Blocked returns an error if the server blocks the connection of this broker's publishers because of a resource alarm. It
+// does no I/O.
+func (b *Broker) Blocked() error { return b.publish.blockedError() }
+
+// blockedError returns an error if the server blocks the connection because of a resource alarm.
+func (l *link) blockedError() error {
+	if reason := l.blocked.Load(); reason != nil {
+		return fmt.Errorf("RabbitMQ blocks publishers (%s): free memory or disk space on its nodes, "+
+			"or change vm_memory_high_watermark or disk_free_limit", *reason)
+	}
+	return nil
+}

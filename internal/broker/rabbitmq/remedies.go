@@ -1,0 +1,92 @@
+package rabbitmq
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// remedy says what to do about an error with which RabbitMQ, or the client library, ends a connection or a channel.
+type remedy struct {
+	code int
+	// text is a part of the error's reason. If it is empty, the row matches every reason.
+	text   string
+	remedy string
+	// isConfig is true if the error lasts until somebody changes the settings of the simulation or the rights of
+	// its user. It is false if the server cannot serve anyone at the moment, or has too many users.
+	isConfig bool
+}
+
+const (
+	grantRights = "grant the user the permissions to configure, write and read '^parking\\.' with rabbitmqctl set_permissions"
+	seeCluster  = "a node of the cluster may be down: see 'rabbitmqctl cluster_status'"
+)
+
+// remedies is searched from top to bottom, so a row with a longer text comes before a row with a shorter one. The texts
+// are those of RabbitMQ 3.10 to 4.1 and of the client library.
+var remedies = []remedy{
+	// Logging in.
+	{amqp.NotAllowed, "node connection limit", "raise connection_max in rabbitmq.conf, or close unused connections", false},
+	{amqp.NotAllowed, "user connection limit", "raise max-connections with rabbitmqctl set_user_limits, or close unused connections", false},
+	{amqp.NotAllowed, "limit cannot be queried", seeCluster, false},
+	{amqp.NotAllowed, "connection limit", "raise max-connections with rabbitmqctl set_vhost_limits, or close unused connections", false},
+	{amqp.NotAllowed, "not found", "create it with rabbitmqctl add_vhost, or correct the virtual host in the path of the URI or in the key vhost", true},
+	{amqp.NotAllowed, "refused for user", "grant it with rabbitmqctl set_permissions", true},
+	{amqp.AccessRefused, "shared mechanism", "the server does not offer this way to log in, which is PLAIN for a user name and password, " +
+		"and EXTERNAL for a client certificate without a user name: change the Secret, or auth_mechanisms in rabbitmq.conf", true},
+	{amqp.AccessRefused, "access to ", grantRights, true},
+	{amqp.AccessRefused, "", "correct the user name or password", true},
+	{amqp.InternalError, "is down", "start the virtual host with rabbitmqctl restart_vhost", false},
+
+	// Opening channels.
+	{amqp.NotAllowed, "opened for user", "raise max-channels with rabbitmqctl set_user_limits, or use fewer partitions", false},
+	{amqp.NotAllowed, "opened on node", "raise channel_max_per_node in rabbitmq.conf, or use fewer partitions", false},
+	{amqp.NotAllowed, "negotiated channel_max", raiseChannels, false},
+	{amqp.ChannelError, "channel id space exhausted", raiseChannels, false},
+
+	// These errors occur when the exchange and the queues are declared.
+	{amqp.PreconditionFailed, "inequivalent arg", "it exists with other settings; delete it, or give the simulation another name", true},
+	{amqp.PreconditionFailed, "limit in vhost", "raise max-queues with rabbitmqctl set_vhost_limits, or delete unused queues", true},
+	{amqp.PreconditionFailed, "limit in cluster", "raise cluster_queue_limit in rabbitmq.conf, or delete unused queues", true},
+	{amqp.PreconditionFailed, "invalid arg", "this version of RabbitMQ does not support it: upgrade RabbitMQ", true},
+	{amqp.InternalError, "feature flag is disabled", "run 'rabbitmqctl enable_feature_flag all'", true},
+	{amqp.ResourceLocked, "", "another connection uses it exclusively: delete it, or give the simulation another name", true},
+	{amqp.NotFound, "is down", seeCluster, false},
+	{amqp.NotFound, "stopped by supervisor", "the queue has crashed: see the log of RabbitMQ", false},
+	{amqp.InternalError, "", "see the log of RabbitMQ; a quorum queue needs a majority of the nodes", false},
+
+	// Consuming.
+	{amqp.PreconditionFailed, "timed out", "the server waits no longer for an acknowledgement: raise consumer_timeout in rabbitmq.conf, " +
+		"and find out why processing takes so long", false},
+}
+
+const raiseChannels = "raise channel_max in rabbitmq.conf, or use fewer partitions"
+
+// find returns the first row that matches an error. If no row matches, it returns an empty row.
+func find(err *amqp.Error) remedy {
+	for _, row := range remedies {
+		if err.Code == row.code && strings.Contains(err.Reason, row.text) {
+			return row
+		}
+	}
+	return remedy{}
+}
+
+// withRemedy adds the remedy to an error with which the server has ended a connection or a channel, if one is known.
+func withRemedy(err error) error {
+	refusal, ok := errors.AsType[*amqp.Error](err)
+	if !ok {
+		return err
+	}
+	row := find(refusal)
+	if row.remedy == "" {
+		return err
+	}
+	err = fmt.Errorf("%w: %s", err, row.remedy)
+	if row.isConfig {
+		return &configError{err}
+	}
+	return err
+}

@@ -1,0 +1,60 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// Reserve reserves the name of the simulation for an owner until Purge is called. It returns false if another owner
+// has reserved the name. If several owners try at the same time, exactly one succeeds.
+func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
+	// The reply to a first attempt may get lost. The second attempt must then succeed because it finds its own
+	// reservation.
+	before, err := s.client.SetArgs(ctx, s.ownerKey(), owner, goredis.SetArgs{Mode: "NX", Get: true}).Result()
+	switch {
+	case errors.Is(err, goredis.Nil):
+		return true, nil
+	case err != nil:
+		return false, s.failure(ctx, "reserve the simulation's name", err)
+	}
+	return before == owner, nil
+}
+
+// ownerKey returns the key with which Reserve reserves the name. It is also the owner's mark of partition 0.
+func (s *Store) ownerKey() string { return s.partitions[0].key(keyOwner) }
+
+// verifyOwner returns store.ErrOtherOwner if the data on one of the servers have another owner's mark. It never creates a
+// mark.
+func (s *Store) verifyOwner(ctx context.Context) error {
+	if s.owner == "" {
+		return nil
+	}
+	var marks []*goredis.StringCmd
+	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		for _, p := range s.servers() {
+			marks = append(marks, pipe.Get(ctx, p.key(keyOwner)))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, goredis.Nil) {
+		return err
+	}
+	for _, mark := range marks {
+		owner, err := mark.Result()
+		switch {
+		case errors.Is(err, goredis.Nil):
+		case err != nil:
+			return err
+		case owner != s.owner:
+			return errOtherOwner
+		}
+	}
+	return nil
+}
+
+var errOtherOwner = fmt.Errorf("%w: give this simulation another name, or end the other one and remove it with 'parking purge'", store.ErrOtherOwner)
