@@ -66,7 +66,7 @@ func BenchmarkHTTPPost_ManySummaries(b *testing.B) {
 func BenchmarkEmbeddedPost(b *testing.B) {
 	for _, posters := range []int{1, 256, 1024} {
 		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
-			c, err := client.NewEmbedded(client.Options{URL: newServer(b, newService(b)).URL})
+			c, err := client.NewEmbedded(client.Config{URL: newServer(b, newService(b)).URL})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -79,7 +79,7 @@ func BenchmarkEmbeddedPost(b *testing.B) {
 
 // BenchmarkExternalPost posts summaries with client.External, which sends one request per summary.
 func BenchmarkExternalPost(b *testing.B) {
-	c, err := client.NewExternal(client.Options{URL: newServer(b, newService(b)).URL + "/v1/summaries"})
+	c, err := client.NewExternal(client.Config{URL: newServer(b, newService(b)).URL + "/v1/summaries"})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func runServer(path string) error {
 		stop()
 	}()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	db, err := sqlite.Open(ctx, sqlite.Options{Path: path})
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: path})
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func runServer(path string) error {
 	if err != nil {
 		return err
 	}
-	api, err := rest.New(rest.Options{Summaries: service, Registerer: registry, Logger: log})
+	api, err := rest.New(rest.Dependencies{Summaries: service, Registerer: registry, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -115,18 +115,18 @@ func (p *process) kill(t *testing.T) {
 // load is a set of summaries that clients post to a server that is killed repeatedly.
 type load struct {
 	mu sync.Mutex
-	// pending are the summaries that the server has not accepted yet.
+	// The field pending contains the summaries that the server has not accepted yet.
 	pending  []event.Summary
 	accepted map[string]event.Summary
-	// left is the number of summaries that the server must still accept before the test kills it. When left reaches 0,
-	// the channel enough is closed.
+	// The field left is the number of summaries that the server must still accept before the test kills it. The channel
+	// enough is closed when this number reaches 0.
 	left   int
 	enough chan struct{}
-	// The channel killed is closed after the server is killed.
+	// killed is a channel that is closed after the server is killed.
 	killed chan struct{}
 }
 
-// round prepares to kill the next server after it has accepted the given number of summaries.
+// round prepares the next round, in which the server is killed once it has accepted the given number of summaries.
 func (l *load) round(acceptances int) {
 	l.left, l.enough, l.killed = acceptances, make(chan struct{}), make(chan struct{})
 }
@@ -185,9 +185,9 @@ func (l *load) post(t *testing.T, c interface {
 	}
 }
 
-// TestServer_KilledRepeatedly_KeepsAcceptedSummaries kills a server repeatedly while clients post summaries. Summaries
+// TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries kills a server repeatedly while clients post summaries. Summaries
 // that the killed server did not accept are posted again. In the end each summary must be stored exactly once.
-func TestServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
+func TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
 	const kills, posters, total = 5, 64, 6_000
 	path := filepath.Join(t.TempDir(), "summaries.db")
@@ -218,11 +218,11 @@ func TestServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 // clients have finished.
 func (l *load) start(t *testing.T, url string, posters int) (finished chan struct{}) {
 	t.Helper()
-	embedded, err := client.NewEmbedded(client.Options{URL: url})
+	embedded, err := client.NewEmbedded(client.Config{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
-	external, err := client.NewExternal(client.Options{URL: url + "/v1/summaries"})
+	external, err := client.NewExternal(client.Config{URL: url + "/v1/summaries"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func (l *load) start(t *testing.T, url string, posters int) (finished chan struc
 // must contain at least the accepted summaries, and no more than were posted.
 func checkDatabase(t *testing.T, path string, accepted map[string]event.Summary, posted int) int {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path})
+	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func newService(tb testing.TB) *summary.Service {
 
 func newServiceWithMetrics(tb testing.TB) (*summary.Service, *prometheus.Registry) {
 	tb.Helper()
-	db, err := sqlite.Open(tb.Context(), sqlite.Options{Path: filepath.Join(tb.TempDir(), "summaries.db")})
+	db, err := sqlite.Open(tb.Context(), sqlite.Config{Path: filepath.Join(tb.TempDir(), "summaries.db")})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func newServiceWithMetrics(tb testing.TB) (*summary.Service, *prometheus.Registr
 // newServer serves the API of a service on the loopback interface.
 func newServer(tb testing.TB, s rest.Summaries) *httptest.Server {
 	tb.Helper()
-	handler, err := rest.New(rest.Options{
+	handler, err := rest.New(rest.Dependencies{
 		Summaries: s, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -35,8 +35,8 @@ func newServiceMetrics(reg prometheus.Registerer) (*serviceMetrics, error) {
 		m.stored, m.duplicates, m.conflicts, m.commitRows, m.commitSeconds, m.commitFailures)
 }
 
-// count adds the outcomes of one transaction to the metrics.
-func (m *serviceMetrics) count(outcomes []Outcome) {
+// count adds the outcomes of one transaction to the metrics. It returns how many summaries were created.
+func (m *serviceMetrics) count(outcomes []Outcome) (created int) {
 	var n [Conflicting + 1]int
 	for _, o := range outcomes {
 		n[o]++
@@ -44,4 +44,5 @@ func (m *serviceMetrics) count(outcomes []Outcome) {
 	m.stored.Add(float64(n[Created]))
 	m.duplicates.Add(float64(n[Known]))
 	m.conflicts.Add(float64(n[Conflicting]))
+	return n[Created]
 }

@@ -2,15 +2,16 @@ package summary
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
 const (
@@ -23,6 +24,8 @@ const (
 	retryAfter = time.Second
 	// postTimeout is the timeout of Post. A transaction on a healthy disk takes far less.
 	postTimeout = 10 * time.Second
+	// transactions is the name of the part of the database whose outages are logged.
+	transactions = "transactions"
 )
 
 // Service stores summaries for concurrent callers. A single goroutine, the writer, commits the requests. All
@@ -30,14 +33,17 @@ const (
 // committed at once.
 type Service struct {
 	db      Database
-	log     *slog.Logger
+	outages *outage.Log
 	metrics *serviceMetrics
 
 	queue chan *request
-	// The channel closing is closed when the service accepts no more requests. The channel stopped is closed when the
-	// writer has ended.
+	// closing is a channel that is closed when the service accepts no more requests. stopped is a channel that is
+	// closed when the writer has ended.
 	closing, stopped chan struct{}
 	close            func() error
+	// failure is the error of the latest transaction, or nil if it succeeded.
+	failure atomic.Pointer[error]
+	created atomic.Int64
 	// requests is a pool of the requests that Post reuses.
 	requests sync.Pool
 }
@@ -46,7 +52,8 @@ type Service struct {
 type request struct {
 	summaries []event.Summary
 	outcomes  []Outcome
-	// done receives the result. It is buffered, so that the writer never waits for a caller that has returned.
+	// The field done receives the result. It is buffered, so that the writer never waits for a caller that has
+	// returned.
 	done chan error
 
 	// The fields one, outcome and timer save allocations in Post. Store does not use them.
@@ -68,7 +75,8 @@ func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, er
 		return nil, err
 	}
 	s := &Service{
-		db: db, log: log, metrics: m,
+		db: db, metrics: m,
+		outages: outage.New(log, "Summaries cannot be stored; callers have to retry", "Summaries can be stored again"),
 		queue:   make(chan *request, queueLength),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 		requests: sync.Pool{New: func() any { return newRequest() }},
@@ -125,13 +133,17 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	return nil
 }
 
-// Ready returns nil if the database is writable. It checks this by writing to the database.
+// Ready returns nil if the database is writable. It checks this by writing to the database. If ctx ends first and the
+// latest transaction failed, Ready returns the error of that transaction, because it contains the reason.
 func (s *Service) Ready(ctx context.Context) error {
 	_, err := s.Store(ctx, nil)
+	if latest := s.failure.Load(); err != nil && ctx.Err() != nil && latest != nil {
+		return *latest
+	}
 	return err
 }
 
-// Find returns the summary with an identifier, and whether it exists.
+// Find returns the summary with the given identifier, and whether it exists.
 func (s *Service) Find(ctx context.Context, id string) (event.Summary, bool, error) {
 	found, ok, err := s.db.Find(ctx, id)
 	return found, ok, unavailable(err)
@@ -149,11 +161,14 @@ func (s *Service) Stats(ctx context.Context) (Stats, error) {
 	return stats, unavailable(err)
 }
 
+// Created returns how many summaries this service has added to the database. Other processes may have added more.
+func (s *Service) Created() int64 { return s.created.Load() }
+
 // Close commits all pending requests and closes the database. Later calls fail with ErrClosed.
 func (s *Service) Close() error { return s.close() }
 
-// submit sends a request to the writer and waits for the result. It stops waiting if ctx ends or the channel timeout
-// delivers a value.
+// submit sends a request to the writer and waits for the result. It stops waiting if ctx ends or if it receives a
+// value from timeout.
 func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Time) error {
 	select {
 	case s.queue <- r:
@@ -162,7 +177,7 @@ func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Ti
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the database: %w", ctx.Err())
 	case <-timeout:
-		return unavailable(errHangs)
+		return unavailable(s.errHangs())
 	}
 	select {
 	case err := <-r.done:
@@ -170,7 +185,7 @@ func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Ti
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the database: %w", ctx.Err())
 	case <-timeout:
-		return unavailable(errHangs)
+		return unavailable(s.errHangs())
 	case <-s.stopped:
 	}
 	select {
@@ -181,11 +196,13 @@ func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Ti
 	}
 }
 
-// errHangs means that the database did not respond in time.
-var errHangs = errors.New("the database of summaries does not respond; check its volume")
+// errHangs returns the error of a database that did not respond in time.
+func (s *Service) errHangs() error {
+	return fmt.Errorf("the summary database, %s, does not respond", s.db)
+}
 
 func errServiceClosed() error {
-	return &UnavailableError{Err: fmt.Errorf("the summary service is %w", ErrClosed), After: retryAfter}
+	return &UnavailableError{Err: fmt.Errorf("summary service: %w", ErrClosed), After: retryAfter}
 }
 
 func unavailable(err error) error {
@@ -213,13 +230,11 @@ func (s *Service) write() {
 // writer is the state of the writer goroutine.
 type writer struct {
 	*Service
-	// group contains the requests of the current transaction. The field summaries contains all summaries of these
-	// requests. The field outcomes contains the outcomes of these summaries.
+	// group contains the requests of the current transaction. The next two fields contain all summaries of these
+	// requests, and the outcomes of these summaries.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome
-	// failing says whether the last transaction failed.
-	failing bool
 }
 
 // drain commits all queued requests.
@@ -278,25 +293,21 @@ func (w *writer) answer(err error) {
 	clear(w.summaries)
 }
 
-// observe records the metrics of a transaction. It logs the first failed transaction, and the first that succeeds
-// after a failure.
+// observe records the metrics of a transaction. It logs when transactions begin to fail, every 30 s while they fail, and
+// when they succeed again.
 func (w *writer) observe(took time.Duration, err error) {
 	if err != nil {
+		w.failure.Store(&err)
 		w.metrics.commitFailures.Inc()
-		if !w.failing {
-			w.log.Error("summaries cannot be stored; callers have to retry", "error", err)
-		}
-		w.failing = true
+		w.outages.Fault(transactions, err)
 		return
 	}
-	if w.failing {
-		w.log.Info("summaries can be stored again")
-	}
-	w.failing = false
+	w.failure.Store(nil)
+	w.outages.Fine(transactions)
 	if len(w.summaries) == 0 { // a readiness probe
 		return
 	}
 	w.metrics.commitRows.Observe(float64(len(w.summaries)))
 	w.metrics.commitSeconds.Observe(took.Seconds())
-	w.metrics.count(w.outcomes)
+	w.created.Add(int64(w.metrics.count(w.outcomes)))
 }

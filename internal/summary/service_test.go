@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-func TestValidate_RejectsSummariesThatCannotBeStored(t *testing.T) {
+func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
 	valid := event.Summary{ID: "a", Plate: "P", EntryAt: at, ExitAt: at.Add(time.Hour)}
@@ -41,6 +41,8 @@ func TestValidate_RejectsSummariesThatCannotBeStored(t *testing.T) {
 		{"with a long id", with(func(s *event.Summary) { s.ID = strings.Repeat("i", 129) }), "id has 129 bytes"},
 		{"without a plate", with(func(s *event.Summary) { s.Plate = "" }), "vehicle_plate has 0 bytes"},
 		{"with a long plate", with(func(s *event.Summary) { s.Plate = strings.Repeat("p", 33) }), "vehicle_plate has 33 bytes"},
+		{"an id with the character U+0000", with(func(s *event.Summary) { s.ID = "a\x00" }), "id must be valid UTF-8"},
+		{"a plate that is not UTF-8", with(func(s *event.Summary) { s.Plate = "\xff" }), "vehicle_plate must be valid UTF-8"},
 		{"an exit before the entry", with(func(s *event.Summary) { s.ExitAt = at.Add(-1) }), "exit_date_time is before"},
 		{"an entry in the year 0", with(func(s *event.Summary) { s.EntryAt = at.AddDate(-2026, 0, 0) }), "entry_date_time must be between the years 1678 and 2261"},
 		{"an exit in the year 9999", with(func(s *event.Summary) { s.ExitAt = at.AddDate(9999-2026, 0, 0) }), "exit_date_time must be between the years 1678 and 2261"},
@@ -68,8 +70,8 @@ func TestValidate_RejectsSummariesThatCannotBeStored(t *testing.T) {
 type fakeDatabase struct {
 	summary.Database // nil: the other methods are not called
 
-	// Each transaction sends its number of rows to entered, and then blocks until the test sends an error or nil to
-	// result.
+	// Each transaction sends its number of rows to the channel named entered. It then blocks until the test sends an
+	// error or nil to the channel named result.
 	entered chan int
 	result  chan error
 	closed  chan struct{}
@@ -86,6 +88,8 @@ func (d *fakeDatabase) Insert(_ context.Context, rows []event.Summary, outcomes 
 	}
 	return <-d.result
 }
+
+func (d *fakeDatabase) String() string { return "a fake" }
 
 func (d *fakeDatabase) Close() error {
 	close(d.closed)
@@ -136,6 +140,11 @@ func TestService_PostsDuringATransaction_ShareTheNextTransaction(t *testing.T) {
 
 func TestService_ReportsAFailureToAllCallersAndLogsItOnce(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, testFailure) // fake time: it advances when all goroutines wait
+}
+
+func testFailure(t *testing.T) {
+	t.Helper()
 	db, v := newFake(), newVisits()
 	var log bytes.Buffer
 	s, _ := serve(t, db, slog.New(slog.NewTextHandler(&log, nil)))
@@ -159,6 +168,8 @@ func TestService_ReportsAFailureToAllCallersAndLogsItOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	time.Sleep(time.Minute) // an outage ends after some seconds without failures
+	synctest.Wait()
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -188,7 +199,7 @@ func TestServicePost_ContextEnds_ReturnsTheErrorOfTheContext(t *testing.T) {
 	}
 }
 
-func TestPost_DatabaseHangs_ReturnsAfterTheTimeout(t *testing.T) {
+func TestServicePost_DatabaseHangs_ReturnsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // fake time: it advances when all goroutines wait
 		db, v := newFake(), newVisits()
@@ -287,8 +298,7 @@ func TestService_StoresEachSummaryOnce(t *testing.T) {
 	}
 }
 
-// counters returns the values of some counters in a registry. It selects the counters whose names are keys of the map
-// names.
+// counters returns the values of counters in a registry. It omits counters whose names are not keys of the given map.
 func counters(t *testing.T, registry *prometheus.Registry, names map[string]float64) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -304,7 +314,7 @@ func counters(t *testing.T, registry *prometheus.Registry, names map[string]floa
 	return values
 }
 
-func TestStore_BatchWithInvalidSummary_IsRejected(t *testing.T) {
+func TestServiceStore_BatchWithInvalidSummary_IsRejected(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	batch := newVisits().batch(3)
@@ -332,6 +342,15 @@ func TestServiceReady_WritesToTheDatabase(t *testing.T) {
 			t.Errorf("ready is %v, want %v", err, result)
 		}
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Ready(ctx) }()
+	<-db.entered
+	cancel()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("while the database does not respond, ready is %v, want the error of the latest transaction", err)
+	}
+	db.result <- nil
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

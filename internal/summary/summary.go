@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 )
@@ -28,15 +30,19 @@ const (
 	lastYear  = 2261
 )
 
-// Validate returns a *RejectedError if the summary can never be stored. That is the case if its identifier or plate
-// is empty or too long, if the visit ends before it begins, or if an instant or the duration does not fit into 64
-// bits of nanoseconds.
+// Validate returns a *RejectedError if the summary can never be stored. That is the case if its identifier or plate is
+// empty, too long, or not a text that every database can store. It is also the case if the visit ends before it begins,
+// or if an instant or the duration does not fit into 64 bits of nanoseconds.
 func Validate(s event.Summary) error {
 	switch {
 	case s.ID == "" || len(s.ID) > event.MaxIDBytes:
 		return invalid("id has %d bytes: it must have 1 to %d", len(s.ID), event.MaxIDBytes)
 	case s.Plate == "" || len(s.Plate) > event.MaxPlateBytes:
 		return invalid("vehicle_plate has %d bytes: it must have 1 to %d", len(s.Plate), event.MaxPlateBytes)
+	case !isText(s.ID):
+		return invalid("id must be valid UTF-8 without the character U+0000")
+	case !isText(s.Plate):
+		return invalid("vehicle_plate must be valid UTF-8 without the character U+0000")
 	case !storable(s.EntryAt):
 		return invalid("entry_date_time must be between the years %d and %d", firstYear, lastYear)
 	case !storable(s.ExitAt):
@@ -48,6 +54,8 @@ func Validate(s event.Summary) error {
 	}
 	return nil
 }
+
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
 func storable(t time.Time) bool {
 	year := t.UTC().Year()
@@ -65,10 +73,40 @@ type Query struct {
 	Plate string
 	// From and To select visits with From <= exit < To. A zero time means no bound.
 	From, To time.Time
-	// After is the position of the last summary on the previous page. For the first page it is the zero position.
+	// The field After is the position of the last summary on the previous page. For the first page it is the zero
+	// position.
 	After Position
 	// Limit is the maximum number of summaries on the page. It must be at least 1.
 	Limit int
+}
+
+// Bounds returns the limits of a query for a database. The query selects the summaries whose position is greater than
+// the result named after, and whose exit is not later than the result named last. The latter is a Unix time in
+// nanoseconds.
+func (q Query) Bounds() (after Position, last int64) {
+	after, last = Position{ExitNanos: math.MinInt64}, math.MaxInt64
+	if !q.From.IsZero() {
+		after.ExitNanos = nanos(q.From) // Seq 0 precedes all summaries with the same exit time
+	}
+	if !q.After.IsZero() && q.After.ExitNanos >= after.ExitNanos {
+		after = q.After
+	}
+	if !q.To.IsZero() {
+		last = nanos(q.To.Add(-1))
+	}
+	return after, last
+}
+
+// nanos converts an instant to a Unix time in nanoseconds. If the result does not fit into 64 bits, it returns the
+// nearest value that does.
+func nanos(t time.Time) int64 {
+	switch first, last := time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64); {
+	case t.Before(first):
+		return math.MinInt64
+	case t.After(last):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
 }
 
 // Position identifies a place in the results of a query by the exit time and the insertion number of a summary.
@@ -102,12 +140,16 @@ type Stats struct {
 // Database stores summaries for a Service. All methods except Insert are safe for concurrent use. Calls after Close
 // return an error.
 type Database interface {
+	// String returns what the database is, where it is, and what to check if it does not respond. It is used in
+	// messages, so it contains no credentials.
+	String() string
 	// Insert stores summaries in one transaction. The caller has validated each of them. They are durable when Insert
-	// returns. Insert sets outcomes, which has the same length as summaries. If several summaries have the same
-	// identifier, only the first is stored. After an error it is unknown whether any are stored. Even without
-	// summaries, Insert writes to the database, so that its success shows that the database is writable.
+	// returns. Insert stores the outcome of each summary in outcomes, which must have the same length as summaries.
+	// If several summaries have the same identifier, only the first is stored. After an error it is unknown whether
+	// any are stored. Even without summaries, Insert writes to the database, so that its success shows that the
+	// database is writable.
 	Insert(ctx context.Context, summaries []event.Summary, outcomes []Outcome) error
-	// Find returns the summary with an identifier, and whether it exists.
+	// Find returns the summary with the given identifier, and whether it exists.
 	Find(ctx context.Context, id string) (event.Summary, bool, error)
 	// List returns one page of a query's results.
 	List(ctx context.Context, q Query) (Page, error)

@@ -32,7 +32,7 @@ const (
 )
 
 // Embedded posts summaries to the API of package rest. Summaries that arrive while requests are in flight share the
-// next request. A single summary is sent at once.
+// next request. If only one summary is queued, it is sent without delay.
 type Embedded struct {
 	transport transport
 
@@ -41,7 +41,7 @@ type Embedded struct {
 	stopping context.Context
 	stop     context.CancelFunc
 	senders  sync.WaitGroup
-	// The mutex gathering is held by the goroutine that collects the summaries of the next request from the queue.
+	// gathering is a mutex. It is held by the goroutine that collects the summaries of the next request from the queue.
 	gathering sync.Mutex
 	// underWay is the number of requests in flight.
 	underWay atomic.Int32
@@ -51,20 +51,21 @@ type Embedded struct {
 type item struct {
 	ctx     context.Context //nolint:containedctx // the context of the Post
 	summary event.Summary
-	// done receives the result. It is buffered, so that the sender never blocks, even if Post has already returned.
+	// The field done receives the result. It is buffered, so that the sender never blocks, even if Post has already
+	// returned.
 	done chan error
 }
 
-// NewEmbedded returns a client for the API at o.URL. The caller must close it.
-func NewEmbedded(o Options) (*Embedded, error) {
-	endpoint, source, err := o.open("/v1/summaries")
+// NewEmbedded returns a client for the API at config.URL. The caller must close it.
+func NewEmbedded(config Config) (*Embedded, error) {
+	endpoint, source, err := config.open("/v1/summaries")
 	if err != nil {
 		return nil, err
 	}
-	senders := cmp.Or(o.maxInFlight, embeddedInFlight)
+	senders := cmp.Or(config.maxInFlight, embeddedInFlight)
 	c := &Embedded{
 		transport: transport{
-			endpoint: endpoint, binding: cachedBinding{source: source}, timeout: cmp.Or(o.timeout, defaultTimeout), connections: senders,
+			endpoint: endpoint, binding: cachedBinding{source: source}, timeout: cmp.Or(config.timeout, defaultTimeout), connections: senders,
 		},
 		queue: make(chan *item, maxBatch),
 	}
@@ -182,15 +183,15 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	}
 	header := http.Header{
 		"Content-Type": {typeNDJSON},
-		// If the map contains this key, package http repeats the request on a new connection when the server has closed
-		// an idle one. Without values the header is not sent.
+		// If the header of a request contains this key, package http repeats the request on a new connection when the
+		// server has closed an idle one. The key has no values, so it is not sent.
 		"Idempotency-Key": {},
 	}
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)
 }
 
-// finishEach reports to each item its result, which is one line of the response. If a line is missing or belongs to
-// another summary, this item and all following ones fail with an UnavailableError.
+// finishEach gives each item its result, which is one line of the response. If a line is missing or belongs to another
+// summary, this item and all following ones fail with an UnavailableError.
 func (c *Embedded) finishEach(batch []*item, r *reply) {
 	results := results{rest: r.body}
 	for i, it := range batch {

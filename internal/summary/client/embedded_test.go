@@ -101,11 +101,11 @@ func TestEmbeddedPost_EachResponse_ReturnsTheExpectedError(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			o := Options{URL: serve(t, tt.handler).URL}
+			config := Config{URL: serve(t, tt.handler).URL}
 			if strings.Contains(tt.name, "hangs") {
-				o.timeout = 100 * time.Millisecond
+				config.timeout = 100 * time.Millisecond
 			}
-			err := newEmbedded(t, o).Post(t.Context(), visit("a"))
+			err := newEmbedded(t, config).Post(t.Context(), visit("a"))
 			if got := kind(err); got != tt.want {
 				t.Errorf("it is %s (%v), want %s", got, err, tt.want)
 			}
@@ -147,7 +147,7 @@ func postTogether(t *testing.T, rest http.HandlerFunc, ids ...string) []string {
 	t.Helper()
 	g := &gathered{t: t, rest: rest, entered: make(chan struct{}), release: make(chan struct{})}
 	server := serve(t, g.ServeHTTP)
-	c := newEmbedded(t, Options{URL: server.URL, maxInFlight: 1})
+	c := newEmbedded(t, Config{URL: server.URL, maxInFlight: 1})
 	lone := make(chan error, 1)
 	go func() { lone <- c.Post(context.Background(), visit("lone")) }()
 	<-g.entered
@@ -183,7 +183,7 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 	}
 }
 
-func TestGather_WaitsForPostsOnlyIfSeveralArrivedDuringTheLastRequest(t *testing.T) {
+func TestEmbeddedGather_WaitsForPostsOnlyIfSeveralArrivedDuringTheLastRequest(t *testing.T) {
 	t.Parallel()
 	const late = linger / 2 // when another post arrives
 	tests := []struct {
@@ -290,7 +290,7 @@ func TestEmbedded_LimitsTheSizeAndNumberOfRequests(t *testing.T) {
 		}
 	}
 	g := &gathered{t: t, rest: handler, entered: make(chan struct{}), release: make(chan struct{})}
-	c := newEmbedded(t, Options{URL: serve(t, g.ServeHTTP).URL, maxInFlight: 1})
+	c := newEmbedded(t, Config{URL: serve(t, g.ServeHTTP).URL, maxInFlight: 1})
 	var wg sync.WaitGroup
 	for i := range posts {
 		wg.Go(func() {
@@ -317,7 +317,7 @@ func TestEmbedded_ContextEnded_PostIsNotSent(t *testing.T) {
 			_, _ = io.WriteString(w, line201(s))
 		}
 	}}
-	c := newEmbedded(t, Options{URL: serve(t, g.ServeHTTP).URL, maxInFlight: 1})
+	c := newEmbedded(t, Config{URL: serve(t, g.ServeHTTP).URL, maxInFlight: 1})
 	lone := make(chan error)
 	go func() { lone <- c.Post(context.Background(), visit("lone")) }()
 	<-g.entered
@@ -349,7 +349,7 @@ func TestEmbedded_Close_FailsPendingPosts(t *testing.T) {
 		close(entered)
 		<-r.Context().Done()
 	})
-	c := newEmbedded(t, Options{URL: server.URL})
+	c := newEmbedded(t, Config{URL: server.URL})
 	done := make(chan error)
 	go func() { done <- c.Post(context.Background(), visit("a")) }()
 	<-entered
@@ -366,7 +366,7 @@ func TestEmbedded_Close_FailsPendingPosts(t *testing.T) {
 func TestEmbedded_ServerClosedIdleConnection_RequestIsRepeated(t *testing.T) {
 	t.Parallel()
 	server := serve(t, answerLines(t, line201))
-	c := newEmbedded(t, Options{URL: server.URL})
+	c := newEmbedded(t, Config{URL: server.URL})
 	for i := range 50 {
 		if err := c.Post(t.Context(), visit(fmt.Sprint(i))); err != nil {
 			t.Fatalf("post %d: %v", i, err)
@@ -379,7 +379,7 @@ func TestEmbedded_ServerClosedIdleConnection_RequestIsRepeated(t *testing.T) {
 // twice and with both clients. It then checks which summaries are stored.
 func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 	t.Parallel()
-	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})
+	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +389,7 @@ func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = service.Close() }()
-	handler, err := rest.New(rest.Options{Summaries: service, Registerer: prometheus.NewRegistry(), Logger: log})
+	handler, err := rest.New(rest.Dependencies{Summaries: service, Registerer: prometheus.NewRegistry(), Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,8 +402,8 @@ func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 		want = append(want, "accepted")
 	}
 	clients := []poster{
-		newEmbedded(t, Options{URL: server.URL}),
-		newExternal(t, Options{URL: server.URL + "/v1/summaries"}),
+		newEmbedded(t, Config{URL: server.URL}),
+		newExternal(t, Config{URL: server.URL + "/v1/summaries"}),
 	}
 	for _, c := range clients {
 		if diff := cmp.Diff(want, postAll(t, c, ids...)); diff != "" {

@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
-	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
@@ -31,18 +31,20 @@ type External struct {
 	transport transport
 	// places contains one element for each request in flight. Its capacity limits their number.
 	places chan struct{}
+	// accepted says whether the API has accepted a summary.
+	accepted atomic.Bool
 }
 
-// NewExternal returns a client for the external API at o.URL.
-func NewExternal(o Options) (*External, error) {
-	endpoint, source, err := o.open("")
+// NewExternal returns a client for the external API at config.URL.
+func NewExternal(config Config) (*External, error) {
+	endpoint, source, err := config.open("")
 	if err != nil {
 		return nil, err
 	}
-	places := cmp.Or(o.maxInFlight, externalInFlight)
+	places := cmp.Or(config.maxInFlight, externalInFlight)
 	return &External{
 		transport: transport{
-			endpoint: endpoint, binding: cachedBinding{source: source}, timeout: cmp.Or(o.timeout, defaultTimeout),
+			endpoint: endpoint, binding: cachedBinding{source: source}, timeout: cmp.Or(config.timeout, defaultTimeout),
 			connections: places, proxied: true,
 		},
 		places: make(chan struct{}, places),
@@ -51,6 +53,9 @@ func NewExternal(o Options) (*External, error) {
 
 // Post makes one attempt to post the summary. It returns nil if the API has accepted it, a *summary.RejectedError for
 // the statuses 400, 413 and 422, a *summary.UnavailableError if another attempt may succeed, or the error of ctx.
+//
+// The status 400 rejects a summary only after this client has posted another one successfully. Before, the cause is
+// probably not the summary: proxies and web servers also respond with 400 to a wrong Host header or port.
 func (c *External) Post(ctx context.Context, s event.Summary) error {
 	select {
 	case c.places <- struct{}{}:
@@ -64,10 +69,11 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 		return &summary.UnavailableError{Err: wrap(c.transport.endpoint, err)}
 	}
 	if r.success() || r.status == http.StatusConflict && r.header.Get("Retry-After") == "" {
+		c.accepted.Store(true)
 		return nil
 	}
-	if r.wantsTLS() {
-		return r.unavailable(c.transport.endpoint) // nothing has looked at the summary
+	if r.status == http.StatusBadRequest && (r.wantsTLS() || !c.accepted.Load()) {
+		return r.unavailable(c.transport.endpoint)
 	}
 	return r.failure(c.transport.endpoint)
 }
@@ -89,11 +95,11 @@ func (c *External) Reach(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if f, ok := errors.AsType[fault](err); ok && f.remedy != "" {
+	var refusal proxyError
+	if f, ok := errors.AsType[fault](err); ok && f.remedy != "" || errors.As(err, &refusal) {
 		return fmt.Errorf("reach the summary API at %s: %w", c.Address(), err)
 	}
-	remedy := cmp.Or(binding.ExplainTLS(err), "start the API there, or correct the address")
-	return fmt.Errorf("reach the summary API at %s: %w; %s", c.Address(), err, remedy)
+	return fmt.Errorf("reach the summary API at %s: %w; %s", c.Address(), err, remedyAddress)
 }
 
 // Close closes the idle connections. Requests in flight continue.

@@ -30,6 +30,25 @@ func answerWith(status int, contentType, body string, headers ...string) http.Ha
 	}
 }
 
+// TestExternalPost_BadRequest_RejectsAfterASuccess checks that no event is lost because of a wrong configuration.
+// Proxies and web servers respond with 400 to such a configuration, too.
+func TestExternalPost_BadRequest_RejectsAfterASuccess(t *testing.T) {
+	t.Parallel()
+	for first, want := range map[int]string{201: "rejected 400", 409: "rejected 400", 400: "again", 503: "again"} {
+		c := newExternal(t, Config{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Idempotency-Key") == "first" {
+				w.WriteHeader(first)
+				return
+			}
+			w.WriteHeader(http.StatusBadRequest)
+		}).URL})
+		_ = c.Post(t.Context(), visit("first"))
+		if got := kind(c.Post(t.Context(), visit("second"))); got != want {
+			t.Errorf("400 after %d is %q, want %q", first, got, want)
+		}
+	}
+}
+
 func TestExternalPost_EachResponse_ReturnsTheExpectedError(t *testing.T) {
 	t.Parallel()
 	raw := func(answer string) http.HandlerFunc {
@@ -49,7 +68,7 @@ func TestExternalPost_EachResponse_ReturnsTheExpectedError(t *testing.T) {
 		{"200 with a body that breaks off accepts", raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), "accepted", nil},
 		{"409 says that it is there", answerWith(409, "text/plain", "exists"), "accepted", nil},
 		{"409 with Retry-After says that it is being processed", answerWith(409, "text/plain", "busy", "Retry-After", "1"), "again in 1s", nil},
-		{"400 rejects", answerWith(400, "text/plain", "no such field"), "rejected 400", []string{"no such field"}},
+		{"400 before the first accepted summary passes", answerWith(400, "text/plain", "Invalid Hostname"), "again", []string{"400 Bad Request: Invalid Hostname: check the URL of the summary API"}},
 		{"413 rejects", answerWith(413, "text/plain", ""), "rejected 413", []string{"Request Entity Too Large"}},
 		{"422 rejects with the detail of a problem", answerWith(422, "application/problem+json", `{"title":"Invalid","detail":"the plate is stolen"}`), "rejected 422", []string{"422 Unprocessable Entity: the plate is stolen"}},
 		{"422 rejects with the message of another shape", answerWith(422, "application/json", `{"message":"too old"}`), "rejected 422", []string{"too old"}},
@@ -87,11 +106,11 @@ func TestExternalPost_EachResponse_ReturnsTheExpectedError(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			server := serve(t, tt.handler)
-			o := Options{URL: server.URL + "/in?key=hidden"}
+			config := Config{URL: server.URL + "/in?key=hidden"}
 			if strings.Contains(tt.name, "hangs") {
-				o.timeout = 5 * time.Second // enough to send half of the body
+				config.timeout = 5 * time.Second // enough to send half of the body
 			}
-			c := newExternal(t, o)
+			c := newExternal(t, config)
 			err := c.Post(t.Context(), visit("a"))
 			if got := kind(err); got != tt.want {
 				t.Fatalf("it is %s (%v), want %s", got, err, tt.want)
@@ -115,13 +134,13 @@ func TestExternal_NoServer_ReturnsUnavailableError(t *testing.T) {
 	t.Parallel()
 	server := serve(t, hang)
 	server.Close()
-	err := newExternal(t, Options{URL: server.URL}).Post(t.Context(), visit("a"))
+	err := newExternal(t, Config{URL: server.URL}).Post(t.Context(), visit("a"))
 	if kind(err) != "again" || !strings.Contains(err.Error(), "connection refused") || !strings.Contains(err.Error(), server.URL) {
 		t.Errorf("error is %v, want one that says that the connection was refused, and by whom", err)
 	}
 }
 
-func TestReach_AcceptsAnyStatus(t *testing.T) {
+func TestExternalReach_AcceptsAnyStatus(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]int{
 		"it knows no HEAD": http.StatusMethodNotAllowed, "it wants credentials": http.StatusUnauthorized,
@@ -136,13 +155,13 @@ func TestReach_AcceptsAnyStatus(t *testing.T) {
 				w.Header().Set("Location", "/elsewhere")
 				w.WriteHeader(status)
 			})
-			c := newExternal(t, Options{URL: server.URL + "/in/box"})
+			c := newExternal(t, Config{URL: server.URL + "/in/box"})
 			if err := c.Reach(t.Context()); err != nil {
 				t.Error(err)
 			}
 			server.Close()
 			err := c.Reach(t.Context())
-			if err == nil || !strings.Contains(err.Error(), server.URL+"/in/box") || !strings.Contains(err.Error(), "connection refused; start the API there") {
+			if err == nil || !strings.Contains(err.Error(), server.URL+"/in/box") || !strings.Contains(err.Error(), "connection refused: start the API there") {
 				t.Errorf("error is %v once it is gone, want one that names the address", err)
 			}
 		})
@@ -175,7 +194,7 @@ func TestExternal_SendsTheDocumentedRequest(t *testing.T) {
 					t.Error("the request has credentials although none are configured")
 				}
 			})
-			if err := newExternal(t, Options{URL: server.URL + "/in/box?a=b"}).Post(t.Context(), visit(tt.id)); err != nil {
+			if err := newExternal(t, Config{URL: server.URL + "/in/box?a=b"}).Post(t.Context(), visit(tt.id)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -195,7 +214,7 @@ func TestExternal_FollowsRedirectsOnlyWithinTheHost(t *testing.T) {
 		}
 	})
 	dir := writeSecret(t, t.TempDir(), map[string]string{"token": "token-1\n"})
-	if err := newExternal(t, Options{URL: server.URL + "/old", SecretDir: dir}).Post(t.Context(), visit("a")); err != nil {
+	if err := newExternal(t, Config{URL: server.URL + "/old", SecretDir: dir}).Post(t.Context(), visit("a")); err != nil {
 		t.Error(err)
 	}
 }
@@ -226,7 +245,7 @@ func TestExternal_SendsCredentialsButNeverQuotesThem(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := writeSecret(t, t.TempDir(), tt.keys)
-			err := newExternal(t, Options{URL: tt.url, SecretDir: dir}).Post(t.Context(), visit("a"))
+			err := newExternal(t, Config{URL: tt.url, SecretDir: dir}).Post(t.Context(), visit("a"))
 			if got := authorization.Load(); got != tt.want {
 				t.Errorf("Authorization is %q, want %q", got, tt.want)
 			}
@@ -251,14 +270,14 @@ func TestExternal_InvalidSecret_ErrorSaysWhatIsInvalid(t *testing.T) {
 		dir  string
 		want string
 	}{
-		{"a folder that is not there", t.TempDir() + "/none", "is the Secret mounted there?"},
-		{"a token of two lines", writeSecret(t, t.TempDir(), map[string]string{"token": "s3c\nret"}), `key "token" holds characters`},
+		{"a directory that is not there", t.TempDir() + "/none", "check that the Secret is mounted there"},
+		{"a token of two lines", writeSecret(t, t.TempDir(), map[string]string{"token": "s3c\nret"}), `the value of key "token" contains characters`},
 		{"an invalid certificate", writeSecret(t, t.TempDir(), map[string]string{"ca.crt": "s3cret"}), "holds no PEM certificate"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			err := newExternal(t, Options{URL: server.URL, SecretDir: tt.dir}).Post(t.Context(), visit("a"))
+			err := newExternal(t, Config{URL: server.URL, SecretDir: tt.dir}).Post(t.Context(), visit("a"))
 			if kind(err) != "again" || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "s3c") {
 				t.Errorf("error is %v, want one that passes, with %q", err, tt.want)
 			}
@@ -276,7 +295,7 @@ func TestExternal_UsesRotatedCredentials(t *testing.T) {
 		}
 	})
 	dir := writeSecret(t, t.TempDir(), map[string]string{"token": "one"})
-	c := newExternal(t, Options{URL: server.URL, SecretDir: dir})
+	c := newExternal(t, Config{URL: server.URL, SecretDir: dir})
 	if err := c.Post(t.Context(), visit("a")); err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +314,7 @@ func TestExternal_TrustsTheCAInTheSecret(t *testing.T) {
 	server := httptest.NewTLSServer(answerWith(201, "", ""))
 	defer server.Close()
 	dir := t.TempDir()
-	c := newExternal(t, Options{URL: server.URL, SecretDir: dir})
+	c := newExternal(t, Config{URL: server.URL, SecretDir: dir})
 	if err := c.Post(t.Context(), visit("a")); kind(err) != "again" || !strings.Contains(err.Error(), "certificate") {
 		t.Fatalf("error is %v, want one of an unknown certificate", err)
 	}
@@ -323,7 +342,7 @@ func TestExternal_ReusesConnectionsAndLimitsTheirNumber(t *testing.T) {
 		w.WriteHeader(500)
 		_, _ = io.WriteString(w, strings.Repeat("x", 20_000)) // longer than the quoted excerpt
 	})
-	c := newExternal(t, Options{URL: server.URL, maxInFlight: inFlight, timeout: time.Minute})
+	c := newExternal(t, Config{URL: server.URL, maxInFlight: inFlight, timeout: time.Minute})
 	var wg sync.WaitGroup
 	for range posts {
 		wg.Go(func() {
@@ -348,11 +367,11 @@ func TestExternal_ReusesConnectionsAndLimitsTheirNumber(t *testing.T) {
 	}
 }
 
-func TestNew_RejectsInvalidURLs(t *testing.T) {
+func TestNewClient_RejectsInvalidURLs(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"", "ftp://x", "http://", "not a url", "http://user:s3cret@:80", "http://x:0/"} {
-		_, external := NewExternal(Options{URL: url})
-		_, embedded := NewEmbedded(Options{URL: url})
+		_, external := NewExternal(Config{URL: url})
+		_, embedded := NewEmbedded(Config{URL: url})
 		for _, err := range []error{external, embedded} {
 			if err == nil || !strings.Contains(err.Error(), "summary API") || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("URL %q has error %v", url, err)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,9 +25,16 @@ type poster interface {
 	Close() error
 }
 
-func newEmbedded(t *testing.T, o Options) *Embedded {
+// patient returns the given configuration. If it has no timeout, patient adds one that is long enough for a busy
+// machine.
+func patient(config Config) Config {
+	config.timeout = cmp.Or(config.timeout, time.Minute)
+	return config
+}
+
+func newEmbedded(t *testing.T, config Config) *Embedded {
 	t.Helper()
-	c, err := NewEmbedded(o)
+	c, err := NewEmbedded(patient(config))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,9 +42,9 @@ func newEmbedded(t *testing.T, o Options) *Embedded {
 	return c
 }
 
-func newExternal(t *testing.T, o Options) *External {
+func newExternal(t *testing.T, config Config) *External {
 	t.Helper()
-	c, err := NewExternal(o)
+	c, err := NewExternal(patient(config))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +65,8 @@ func visit(id string) event.Summary {
 	return event.Summary{ID: id, Plate: "P-1", EntryAt: at, ExitAt: at.Add(time.Hour)}
 }
 
-// kind describes how a caller treats an error: as accepted, rejected, or to be retried.
+// kind says what an error means to a caller: the summary was accepted, was rejected, or must be
+// posted again.
 func kind(err error) string {
 	rejected, isRejected := errors.AsType[*summary.RejectedError](err)
 	unavailable, isUnavailable := errors.AsType[*summary.UnavailableError](err)

@@ -2,31 +2,63 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-const remedyHTTPS = "the port speaks TLS: begin the URL with https://"
+const (
+	remedyHTTPS   = "the port speaks TLS: begin the URL with https://"
+	remedyAddress = "start the API there, or correct the address"
+)
 
 // remedyFor returns advice for a request that failed without a response, or "" if it has no advice.
 func (t *transport) remedyFor(request *http.Request, err error) string {
-	if remedy := binding.ExplainFiles(err); remedy != "" {
-		return remedy
-	}
-	if strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`) { // an alert of TLS
+	dial, _ := errors.AsType[*net.OpError](err)
+	isDial := dial != nil && (dial.Op == "dial" || dial.Op == "proxyconnect")
+	var refusal proxyError
+	switch {
+	case errors.As(err, &refusal):
+		return "" // its text says what to do
+	case binding.ExplainFiles(err) != "":
+		return binding.ExplainFiles(err)
+	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`): // an alert of TLS
 		return remedyHTTPS
-	}
-	if dial, ok := errors.AsType[*net.OpError](err); !ok || dial.Op != "dial" && dial.Op != "proxyconnect" {
-		return ""
-	}
-	if proxy := t.proxyFor(request); proxy != "" {
-		return "start the proxy " + proxy + ", which the environment names (HTTP_PROXY, HTTPS_PROXY), or add the host of the API to NO_PROXY"
+	case isDial && t.proxyFor(request) != "":
+		return "start the proxy " + t.proxyFor(request) + ", which the environment names (HTTP_PROXY, HTTPS_PROXY), or add the host of the API to NO_PROXY"
+	case binding.ExplainTLS(err) != "":
+		return binding.ExplainTLS(err)
+	case isDial:
+		return remedyAddress
+	case t.endpoint.Scheme == "http" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+		return "if this repeats, check the port, and whether it speaks TLS (https://)" // Envoy closes the connection
 	}
 	return ""
+}
+
+// proxyError is the refusal of an HTTP proxy to connect to the API.
+type proxyError struct{ proxy, status string }
+
+// Error names the proxy and says what to do.
+func (e proxyError) Error() string {
+	return "the proxy " + e.proxy + ", which the environment names (HTTPS_PROXY), answered " + line(e.status) +
+		": correct its settings, or add the host of the API to NO_PROXY"
+}
+
+// checkProxy returns an error if the proxy does not connect to the API.
+func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	return proxyError{proxy.Host, response.Status} // the rest of the URL may contain a password
 }
 
 // proxyFor returns the host of the HTTP proxy for a request, or "" if the request uses no proxy.
@@ -41,14 +73,35 @@ func (t *transport) proxyFor(request *http.Request) string {
 	return proxy.Host // the rest may contain a password
 }
 
-// wantsTLS reports whether a response says that the port expects TLS. Web servers respond to an unencrypted request on
-// a TLS port with status 400 and one of the sentences below.
+// tlsSentences are parts, in lower case, of the responses of web servers to an unencrypted request on a TLS port.
+var tlsSentences = []string{
+	"http request to an https server",                   // Go
+	"plain http request was sent to https port",         // nginx
+	"speaking plain http to an ssl-enabled server port", // Apache
+	"combination of host and port requires tls",         // Tomcat, and so Spring Boot
+}
+
+// wantsTLS reports whether a response says that the port expects TLS. Such a response has status 400.
 func (r *reply) wantsTLS() bool {
 	if r.status != http.StatusBadRequest {
 		return false
 	}
-	body := bytes.ToLower(r.body)
-	return bytes.Contains(body, []byte("http request to an https server")) || // Go
-		bytes.Contains(body, []byte("plain http request was sent to https port")) || // nginx
-		bytes.Contains(body, []byte("speaking plain http to an ssl-enabled server port")) // Apache
+	body := string(bytes.ToLower(r.body))
+	return slices.ContainsFunc(tlsSentences, func(sentence string) bool { return strings.Contains(body, sentence) })
+}
+
+// remedy returns advice for a response that accepts no summary, or "" if there is none.
+func (r *reply) remedy() string {
+	switch r.status {
+	case http.StatusBadRequest:
+		if r.wantsTLS() {
+			return remedyHTTPS
+		}
+		return "check the URL of the summary API, and the host names that the API and its proxies allow"
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "check the credentials in the Secret of the summary API"
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return "check the URL of the summary API"
+	}
+	return ""
 }

@@ -42,7 +42,7 @@ type transport struct {
 
 	mu     sync.Mutex
 	client *http.Client
-	// client uses the TLS configuration of this binding.
+	// tls is the binding from which the TLS configuration of the HTTP client was made.
 	tls binding.Binding
 }
 
@@ -50,7 +50,7 @@ type transport struct {
 type reply struct {
 	status int
 	header http.Header
-	// body is the response body. It is incomplete if truncated is true.
+	// body is the response body. It is incomplete if the field truncated is true.
 	body []byte
 	// truncated is true if the body was longer than the limit, or if it could not be read to its end.
 	truncated bool
@@ -160,12 +160,13 @@ func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	}
 	if t.proxied {
 		connections.Proxy = t.proxy
+		connections.OnProxyConnectResponse = checkProxy
 	}
 	t.client, t.tls = &http.Client{Transport: connections, CheckRedirect: t.checkRedirect}, b
 	return t.client, nil
 }
 
-// proxy returns the URL of the HTTP proxy for a request, or nil if the request uses none.
+// proxy returns the URL of the HTTP proxy for a request, or nil if the request uses no proxy.
 func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 	if t.fromEnvironment != nil {
 		return t.fromEnvironment(request)

@@ -35,7 +35,7 @@ func permanent(status int) bool {
 	return false
 }
 
-// failure returns the error for a response with which the API does not accept the summary.
+// failure returns the error for a response that does not accept the summary.
 func (r *reply) failure(endpoint *url.URL) error {
 	if permanent(r.status) {
 		return &summary.RejectedError{Detail: describe(r.status, r.detail())}
@@ -46,8 +46,8 @@ func (r *reply) failure(endpoint *url.URL) error {
 // unavailable returns the error for a response after which another attempt may succeed.
 func (r *reply) unavailable(endpoint *url.URL) error {
 	text := "the API responded with " + describe(r.status, r.detail())
-	if r.wantsTLS() {
-		text += ": " + remedyHTTPS
+	if remedy := r.remedy(); remedy != "" {
+		text += ": " + remedy
 	}
 	if location := r.redirect(endpoint); location != "" {
 		text += ", a redirect to " + location + " that is not followed; if that is the right URL, use it instead"

@@ -22,7 +22,7 @@ type contract struct {
 	document map[string]any
 
 	mu sync.Mutex
-	// met contains the kinds of responses that occurred in the test, in the form "GET /v1/stats 200".
+	// The field met contains the kinds of responses that occurred in the test, in the form "GET /v1/stats 200".
 	met map[string]bool
 }
 
@@ -35,8 +35,8 @@ func newContract(tb testing.TB) *contract {
 	return c
 }
 
-// wrap returns a handler that calls next. The handler fails the test if the request or the response does not match the
-// OpenAPI document.
+// wrap returns a handler that calls the handler named next. It fails the test if the request or the response does not
+// match the OpenAPI document.
 func (c *contract) wrap(tb testing.TB, next http.Handler) http.Handler {
 	tb.Helper()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

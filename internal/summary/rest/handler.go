@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"cmp"
 	"context"
 	_ "embed" // for the document
 	"log/slog"
@@ -26,14 +25,11 @@ type Summaries interface {
 	Stats(ctx context.Context) (summary.Stats, error)
 }
 
-// Options configure New.
-type Options struct {
+// Dependencies are the dependencies of the API. All are required.
+type Dependencies struct {
 	Summaries  Summaries
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
-
-	// limits replaces defaultLimits in tests.
-	limits limits
 }
 
 const (
@@ -69,14 +65,15 @@ type methods map[string]endpoint
 
 // New returns the HTTP handler of the API. It does not serve metrics, health and readiness; package httpserver
 // does.
-func New(o Options) (http.Handler, error) {
-	o.limits = cmp.Or(o.limits, defaultLimits())
+func New(d Dependencies) (http.Handler, error) { return newHandler(defaultLimits(), d) }
+
+func newHandler(l limits, d Dependencies) (http.Handler, error) {
 	a := &api{
-		summaries: o.Summaries, log: o.Logger, limits: o.limits, gate: newGate(o.limits),
+		summaries: d.Summaries, log: d.Logger, limits: l, gate: newGate(l),
 		seconds: prometheus.NewHistogramVec(metrics.Latency("summary_requests_seconds",
 			"Time to answer a request to the summary API, by the status code of the answer."), []string{"code"}),
 	}
-	if err := metrics.Register(o.Registerer, "summary API", a.seconds); err != nil {
+	if err := metrics.Register(d.Registerer, "summary API", a.seconds); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
@@ -139,7 +136,8 @@ func (m methods) allowed() string {
 	return strings.Join(names, ", ")
 }
 
-// bounded limits how many requests the endpoint handles concurrently. See limits.maxBytesInFlight.
+// bounded returns an endpoint that passes only a limited number of concurrent requests to the given endpoint. See
+// limits.maxBytesInFlight.
 func (a *api) bounded(next endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		leave, err := a.gate.enter(r)

@@ -10,15 +10,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// limits bounds the resources that requests can use.
+// limits contains the sizes, numbers and times that requests must not exceed.
 type limits struct {
 	// maxBytes is the maximum body size of a request with many summaries. The maximum for a single summary, and for
 	// each line, is event.MaxBodyBytes.
 	maxBytes int64
 	// maxLines is the maximum number of summaries per request.
 	maxLines int
-	// maxBytesInFlight is the maximum total size of the requests that are handled concurrently. Each request counts
-	// at least minWeight. Further requests wait up to maxWait and then get status 503.
+	// maxBytesInFlight is the maximum total size of the requests that are handled concurrently. Each request counts as
+	// at least minWeight bytes, even if it is smaller. Further requests wait up to maxWait and then get status 503.
 	maxBytesInFlight int64
 	maxWait          time.Duration
 	// maxTransfer is the maximum time to receive a body, and also the maximum time to send a response.

@@ -13,7 +13,7 @@ import (
 type bulk struct {
 	// summaries contains the valid summaries, in the order of their lines.
 	summaries []event.Summary
-	// refused contains the invalid lines, in order.
+	// The field refused contains the invalid lines, in order.
 	refused []refusal
 	lines   int
 }

@@ -46,12 +46,12 @@ func newServiceOn(tb testing.TB, db summary.Database) *summary.Service {
 	return s
 }
 
-// newHandler returns a handler that serves the API of the service s and the endpoints of package httpserver.
-func newHandler(tb testing.TB, s Summaries, l limits) http.Handler {
+// serve returns a handler that serves the API of the service s and the endpoints of package httpserver.
+func serve(tb testing.TB, s Summaries, l limits) http.Handler {
 	tb.Helper()
 	log := slog.New(slog.DiscardHandler)
 	registry := prometheus.NewRegistry()
-	api, err := New(Options{Summaries: s, Registerer: registry, Logger: log, limits: l})
+	api, err := newHandler(l, Dependencies{Summaries: s, Registerer: registry, Logger: log})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -221,13 +221,13 @@ func (e *exchange) do(t *testing.T, base string) {
 func TestAPI_EveryDocumentedResponse_Occurs(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
-	server := httptest.NewServer(c.wrap(t, newHandler(t, newService(t), limits{})))
+	server := httptest.NewServer(c.wrap(t, serve(t, newService(t), defaultLimits())))
 	defer server.Close()
 	for _, e := range exchanges() {
 		t.Run(e.name, func(t *testing.T) { e.do(t, server.URL) })
 	}
 
-	broken := httptest.NewServer(c.wrap(t, newHandler(t, unavailable{}, limits{})))
+	broken := httptest.NewServer(c.wrap(t, serve(t, unavailable{}, defaultLimits())))
 	defer broken.Close()
 	for _, e := range []exchange{
 		{method: "POST", path: "/v1/summaries", contentType: typeJSON, body: visitA},
@@ -369,10 +369,10 @@ func TestOpenAPI_HasTheLimits(t *testing.T) {
 	}
 }
 
-func TestList_PagesByCursor(t *testing.T) {
+func TestListSummaries_PagesByCursor(t *testing.T) {
 	t.Parallel()
 	const count = 25
-	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newService(t), limits{})))
+	server := httptest.NewServer(newContract(t).wrap(t, serve(t, newService(t), defaultLimits())))
 	defer server.Close()
 	var body strings.Builder
 	var want []string
@@ -412,11 +412,11 @@ func TestList_PagesByCursor(t *testing.T) {
 	}
 }
 
-func TestPost_BodyExceedsLimit_IsRejected(t *testing.T) {
+func TestPostSummaries_BodyExceedsLimit_IsRejected(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.maxBytes, limits.maxLines = 1000, 3
-	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newService(t), limits)))
+	server := httptest.NewServer(newContract(t).wrap(t, serve(t, newService(t), limits)))
 	defer server.Close()
 	lines := func(n int) string { return strings.Repeat("1\n", n) }
 	for _, e := range []exchange{
@@ -441,15 +441,15 @@ func TestPost_BodyExceedsLimit_IsRejected(t *testing.T) {
 	})
 }
 
-// TestPost_DatabaseIsLocked_IsUnavailable locks the database as another process would do.
-func TestPost_DatabaseIsLocked_IsUnavailable(t *testing.T) {
+// TestPostSummaries_DatabaseIsLocked_IsUnavailable locks the database as another process would do.
+func TestPostSummaries_DatabaseIsLocked_IsUnavailable(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "summaries.db")
-	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, NoSync: true})
+	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newServiceOn(t, db), limits{})))
+	server := httptest.NewServer(newContract(t).wrap(t, serve(t, newServiceOn(t, db), defaultLimits())))
 	defer server.Close()
 	other, err := sql.Open("sqlite", path+"?_txlock=immediate")
 	if err != nil {
@@ -491,12 +491,12 @@ func (h hanging) Store(ctx context.Context, _ []event.Summary) ([]summary.Outcom
 	return nil, ctx.Err()
 }
 
-func TestPost_TooManyRequestsInFlight_IsUnavailable(t *testing.T) {
+func TestPostSummaries_TooManyRequestsInFlight_IsUnavailable(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.maxBytesInFlight, limits.maxWait = 2*minWeight, time.Millisecond
 	backend := hanging{entered: make(chan struct{})}
-	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, backend, limits)))
+	server := httptest.NewServer(newContract(t).wrap(t, serve(t, backend, limits)))
 	defer server.Close()
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -526,12 +526,12 @@ func TestPost_TooManyRequestsInFlight_IsUnavailable(t *testing.T) {
 	<-left
 }
 
-func TestPost_Timeout_IsUnavailable(t *testing.T) {
+func TestPostSummaries_Timeout_IsUnavailable(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.timeout = time.Millisecond
 	backend := hanging{entered: make(chan struct{}, 1)}
-	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, backend, limits)))
+	server := httptest.NewServer(newContract(t).wrap(t, serve(t, backend, limits)))
 	defer server.Close()
 	e := exchange{
 		method: "POST", path: "/v1/summaries", contentType: typeJSON, body: visitA,
@@ -540,11 +540,11 @@ func TestPost_Timeout_IsUnavailable(t *testing.T) {
 	e.do(t, server.URL)
 }
 
-func TestPost_SlowClient_IsDisconnected(t *testing.T) {
+func TestPostSummaries_SlowClient_IsDisconnected(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
-	limits.maxTransfer = time.Second // enough for a busy server to send its response
-	server := httptest.NewServer(newHandler(t, newService(t), limits))
+	limits.maxTransfer = 5 * time.Second // enough for a busy server to send its response
+	server := httptest.NewServer(serve(t, newService(t), limits))
 	defer server.Close()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {

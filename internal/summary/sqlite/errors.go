@@ -23,9 +23,9 @@ func describe(path string, err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fmt.Errorf("another process has locked %s; end that process, or give each process its own file: %w", path, err)
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		return fmt.Errorf("%s is not writable; mount its volume writable, and give the user of this process write permission on the file and its folder: %w", path, err)
+		return fmt.Errorf("%s is not writable; mount its volume writable, and give the user of this process write permission on the file and its directory: %w", path, err)
 	case sqlite3.SQLITE_CANTOPEN:
-		return fmt.Errorf("%s cannot be opened; create its folder,and give the user of this process write permission on it: %w", path, err)
+		return fmt.Errorf("%s cannot be opened; create its directory, and give the user of this process write permission on it: %w", path, err)
 	case sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%s is not a database; give the path of a new file, or of a database that parking created: %w", path, err)
 	case sqlite3.SQLITE_CORRUPT:

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/summarytest"
 )
 
-func TestOpen_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
+func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
@@ -24,7 +24,7 @@ func TestOpen_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 	}{
 		{"a file of a newer version", func(t *testing.T, path string) {
 			t.Helper()
-			if err := open(t, Options{Path: path}).Close(); err != nil {
+			if err := open(t, Config{Path: path}).Close(); err != nil {
 				t.Fatal(err)
 			}
 			execute(t, path, "PRAGMA user_version = 2")
@@ -39,12 +39,12 @@ func TestOpen_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"is not a database", "give the path of a new file"}},
-		{"a path in a folder that does not exist", func(t *testing.T, path string) {
+		{"a path in a directory that does not exist", func(t *testing.T, path string) {
 			t.Helper()
 			if err := os.Remove(filepath.Dir(path)); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"cannot be opened", "create its folder"}},
+		}, []string{"cannot be opened", "create its directory"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestOpen_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.prepare(t, path)
-			d, err := Open(t.Context(), Options{Path: path})
+			d, err := Open(t.Context(), Config{Path: path})
 			if err == nil {
 				_ = d.Close()
 				t.Fatal("it was opened")
@@ -81,22 +81,22 @@ func execute(t *testing.T, path, statement string) {
 	}
 }
 
-func TestOpen_ReadOnlyFile_ReturnsAnError(t *testing.T) {
+func TestOpenDatabase_ReadOnlyFile_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "summaries.db")
-	if err := open(t, Options{Path: path}).Close(); err != nil {
+	if err := open(t, Config{Path: path}).Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(t.Context(), Options{Path: path, pragmas: []string{"query_only(1)"}})
+	_, err := Open(t.Context(), Config{Path: path, pragmas: []string{"query_only(1)"}})
 	if err == nil || !strings.Contains(err.Error(), path+" is not writable") {
 		t.Errorf("open a file that cannot be written: %v", err)
 	}
 }
 
-func TestOpen_PathWithSpecialCharacters_Succeeds(t *testing.T) {
+func TestOpenDatabase_PathWithSpecialCharacters_Succeeds(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "what?_query_only=1#100% ü.db")
-	summarytest.Insert(t, open(t, Options{Path: path}), summarytest.Visit("a", "P", 1))
+	summarytest.Insert(t, open(t, Config{Path: path}), summarytest.Visit("a", "P", 1))
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
 	}
@@ -115,7 +115,7 @@ func TestInsert_Failure_ErrorContainsRemedyAndNextInsertSucceeds(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			d := open(t, Options{})
+			d := open(t, Config{})
 			summarytest.Insert(t, d, summarytest.Visit("before", "P", 1))
 			healthy := replaceWriter(t, d, tt.pragma)
 
@@ -147,7 +147,7 @@ func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	}
 	d.writer = nil
 	healthy = d.writerAt
-	d.writerAt = Options{pragmas: []string{setting}}.writerURI(d.path)
+	d.writerAt = Config{pragmas: []string{setting}}.writerURI(d.path)
 	return healthy
 }
 
@@ -164,7 +164,7 @@ func insertMany(d *Database) error {
 
 func TestInsert_AnotherProcessLocksTheFile_ReturnsAnError(t *testing.T) {
 	t.Parallel()
-	d := open(t, Options{})
+	d := open(t, Config{})
 	other, err := sql.Open("sqlite", d.path)
 	if err != nil {
 		t.Fatal(err)

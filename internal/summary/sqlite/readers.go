@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"math"
 	"math/bits"
 	"time"
 
@@ -45,8 +44,8 @@ const (
 	totalsSQL = "SELECT summaries, seconds, nanos, shortest, longest, first_exit, last_exit FROM totals"
 )
 
-func openReaders(ctx context.Context, path string) (*readers, error) {
-	db, err := connect(readerURI(path), maxReaders)
+func openReaders(ctx context.Context, uri string) (*readers, error) {
+	db, err := connect(uri, maxReaders)
 	if err != nil {
 		return nil, err
 	}
@@ -114,45 +113,12 @@ func (r *readers) list(ctx context.Context, q summary.Query) (summary.Page, erro
 }
 
 func (r *readers) query(ctx context.Context, q summary.Query) (*sql.Rows, error) {
-	after := start(q)
-	args := []any{after.ExitNanos, after.Seq, end(q), q.Limit + 1}
+	after, last := q.Bounds()
+	args := []any{after.ExitNanos, after.Seq, last, q.Limit + 1}
 	if q.Plate == "" {
 		return r.listAll.QueryContext(ctx, args...)
 	}
 	return r.listPlate.QueryContext(ctx, append(args, q.Plate)...)
-}
-
-// start returns the position after which the page begins. A position with Seq 0 precedes all summaries with the same
-// exit time.
-func start(q summary.Query) summary.Position {
-	from := summary.Position{ExitNanos: math.MinInt64}
-	if !q.From.IsZero() {
-		from.ExitNanos = nanos(q.From)
-	}
-	if q.After.IsZero() || q.After.ExitNanos < from.ExitNanos {
-		return from
-	}
-	return q.After
-}
-
-// end returns the latest exit time that a query selects, as a Unix time in nanoseconds.
-func end(q summary.Query) int64 {
-	if q.To.IsZero() {
-		return math.MaxInt64
-	}
-	return nanos(q.To.Add(-1))
-}
-
-// nanos converts an instant to a Unix time in nanoseconds. If the result does not fit into 64 bits, it returns the
-// nearest value that does.
-func nanos(t time.Time) int64 {
-	switch first, last := instant(math.MinInt64), instant(math.MaxInt64); {
-	case t.Before(first):
-		return math.MinInt64
-	case t.After(last):
-		return math.MaxInt64
-	}
-	return t.UnixNano()
 }
 
 func instant(nanos int64) time.Time { return time.Unix(0, nanos).UTC() }

@@ -50,8 +50,8 @@ type identity struct {
 	application, version, tables int64
 }
 
-// prepare creates the schema in a new file. In an existing file it checks the identity.
-func prepare(ctx context.Context, db *sql.DB, path string) error {
+// prepare creates the schema in a new file. In an existing file, and always if readOnly is true, it checks the identity.
+func prepare(ctx context.Context, db *sql.DB, path string, readOnly bool) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func prepare(ctx context.Context, db *sql.DB, path string) error {
 	if err != nil {
 		return err
 	}
-	if id != (identity{}) {
+	if id != (identity{}) || readOnly {
 		return id.check(path)
 	}
 	create := fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d;", schema, applicationID, schemaVersion)

@@ -24,20 +24,24 @@ const (
 	// cacheKiB is the size of the page cache of each connection. The writer needs a few MiB, for the last pages of
 	// the table and of its indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is the length of the write-ahead log, in pages, that makes a commit copy the log into the
-	// database. While 16 MiB of log are written, most pages change many times but are copied only once.
+	// checkpointPages is a length of the write-ahead log, in pages. A commit that makes the log at least that long
+	// also copies it into the database. While 16 MiB of log are written, most pages change many times but are copied
+	// only once.
 	checkpointPages = 4000
 	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
 )
 
-// Options configure Open.
-type Options struct {
+// Config is the configuration of a database.
+type Config struct {
 	// Path is the path of the database file. Open creates the file, but not its directory.
 	Path string
 	// NoSync lets the operating system decide when to write to the disk. Committed summaries then survive a crash
 	// of this process, but not a crash of the machine. It suits simulations whose other state is in memory.
 	NoSync bool
+	// ReadOnly makes Open use an existing file without changing it. Insert then fails. SQLite may still create other
+	// files next to it.
+	ReadOnly bool
 
 	// pragmas are additional SQLite settings of the writer's connection, for tests.
 	pragmas []string
@@ -55,48 +59,57 @@ type Database struct {
 var _ summary.Database = (*Database)(nil)
 
 // Open opens the database and creates it if necessary. It writes to the file, so it fails if the file is not
-// writable.
-func Open(ctx context.Context, o Options) (*Database, error) {
-	path, err := filepath.Abs(o.Path)
+// writable, unless the configuration says ReadOnly.
+func Open(ctx context.Context, c Config) (*Database, error) {
+	path, err := filepath.Abs(c.Path)
 	if err != nil {
-		return nil, fmt.Errorf("open the database of summaries: %w", err)
+		return nil, fmt.Errorf("open the summary database: %w", err)
 	}
-	d := &Database{path: path, writerAt: o.writerURI(path)}
-	if err := d.create(ctx); err != nil {
-		return nil, fmt.Errorf("open the database of summaries: %w", describe(path, err))
+	d := &Database{path: path, writerAt: c.writerURI(path)}
+	if c.ReadOnly {
+		d.writerAt = c.readerURI(path)
 	}
-	if d.readers, err = openReaders(ctx, path); err != nil {
-		return nil, fmt.Errorf("open the database of summaries: %w", describe(path, err))
-	}
-	if err := d.insert(ctx, nil, nil); err != nil {
-		_ = d.readers.close() // the cause is known
-		return nil, fmt.Errorf("open the database of summaries: %w", describe(path, err))
+	if err := d.open(ctx, c); err != nil {
+		return nil, fmt.Errorf("open the summary database: %w", describe(path, err))
 	}
 	return d, nil
 }
 
-// create creates the file with its schema, or checks the schema of an existing file.
-func (d *Database) create(ctx context.Context) error {
+// open creates the file with its schema, or checks the schema of an existing file, and opens the connections.
+func (d *Database) open(ctx context.Context, c Config) error {
 	db, err := connect(d.writerAt, 1)
 	if err != nil {
 		return err
 	}
-	return errors.Join(prepare(ctx, db, d.path), db.Close())
+	if err := errors.Join(prepare(ctx, db, d.path, c.ReadOnly), db.Close()); err != nil {
+		return err
+	}
+	if d.readers, err = openReaders(ctx, c.readerURI(d.path)); err != nil || c.ReadOnly {
+		return err
+	}
+	if err := d.insert(ctx, nil, nil); err != nil {
+		_ = d.readers.close() // the cause is known
+		return err
+	}
+	return nil
 }
 
-// Close closes the database.
+// Close closes all connections to the database.
 func (d *Database) Close() error {
-	// Close the readers first, because the last connection that closes copies the write-ahead log into the database.
-	// Only the writer's connection can do that.
+	// SQLite copies the write-ahead log into the database when the last connection is closed. Only the writer's
+	// connection can write, so close the readers first.
 	err := d.readers.close()
 	if d.writer != nil {
 		err = errors.Join(err, d.writer.close())
 	}
 	if err != nil {
-		return fmt.Errorf("close the database of summaries: %w", describe(d.path, err))
+		return fmt.Errorf("close the summary database: %w", describe(d.path, err))
 	}
 	return nil
 }
+
+// String implements summary.Database.
+func (d *Database) String() string { return "SQLite file " + d.path + " (check its volume)" }
 
 // Insert implements summary.Database. It must not be called concurrently.
 func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
@@ -152,9 +165,9 @@ func (d *Database) Stats(ctx context.Context) (summary.Stats, error) {
 }
 
 // writerURI returns the SQLite URI for the writer's connection.
-func (o Options) writerURI(path string) string {
+func (c Config) writerURI(path string) string {
 	sync := "FULL"
-	if o.NoSync {
+	if c.NoSync {
 		sync = "OFF"
 	}
 	settings := url.Values{
@@ -164,14 +177,18 @@ func (o Options) writerURI(path string) string {
 		"_pragma": append([]string{
 			pragma("wal_autocheckpoint", checkpointPages),
 			pragma("journal_size_limit", logLimitBytes),
-		}, o.pragmas...),
+		}, c.pragmas...),
 	}
 	return fileURI(path, settings)
 }
 
 // readerURI returns the SQLite URI for the readers' connections.
-func readerURI(path string) string {
-	return fileURI(path, url.Values{"_query_only": {"true"}})
+func (c Config) readerURI(path string) string {
+	settings := url.Values{"_query_only": {"true"}}
+	if c.ReadOnly {
+		settings.Set("mode", "ro")
+	}
+	return fileURI(path, settings)
 }
 
 // fileURI returns the SQLite URI of a file, with the given settings and the settings that all connections have in

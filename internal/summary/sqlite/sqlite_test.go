@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,12 +20,12 @@ import (
 )
 
 // open opens the database at path, or a new database if path is empty. It closes the database when the test ends.
-func open(tb testing.TB, o Options) *Database {
+func open(tb testing.TB, c Config) *Database {
 	tb.Helper()
-	if o.Path == "" {
-		o.Path = filepath.Join(tb.TempDir(), "summaries.db")
+	if c.Path == "" {
+		c.Path = filepath.Join(tb.TempDir(), "summaries.db")
 	}
-	d, err := Open(context.Background(), o)
+	d, err := Open(context.Background(), c)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -39,7 +41,7 @@ func TestDatabase_Conformance(t *testing.T) {
 	t.Parallel()
 	summarytest.Run(t, func(tb testing.TB) summary.Database {
 		tb.Helper()
-		return open(tb, Options{NoSync: true})
+		return open(tb, Config{NoSync: true})
 	})
 }
 
@@ -49,7 +51,7 @@ func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "summaries.db")
 		want := summarytest.New()
 		for range 2 {
-			d, err := Open(context.Background(), Options{Path: path, NoSync: true})
+			d, err := Open(context.Background(), Config{Path: path, NoSync: true})
 			if err != nil {
 				rt.Fatal(err)
 			}
@@ -64,10 +66,11 @@ func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
 	})
 }
 
-func TestList_ByPlate_SearchesEverySectionOfTheIndex(t *testing.T) {
+// The index of plates is divided into sections of 4096 rows. A search must look into all of them.
+func TestListSummaries_ByPlate_ManyRows_ReturnsEverySummaryOfThePlate(t *testing.T) {
 	t.Parallel()
-	const rows, every = 10_000, 1_000 // more than two sections of 4096
-	d := open(t, Options{NoSync: true})
+	const rows, every = 10_000, 1_000 // more than two sections
+	d := open(t, Config{NoSync: true})
 	batch := make([]event.Summary, 0, rows)
 	var want []string
 	for i := range rows {
@@ -84,9 +87,9 @@ func TestList_ByPlate_SearchesEverySectionOfTheIndex(t *testing.T) {
 	}
 }
 
-func TestQueries_UseIndexes(t *testing.T) {
+func TestSQLiteQueries_UseIndexes(t *testing.T) {
 	t.Parallel()
-	d := open(t, Options{})
+	d := open(t, Config{})
 	tests := []struct {
 		name, query string
 		want, never []string
@@ -135,7 +138,7 @@ func queryPlan(t *testing.T, db *sql.DB, query string) []string {
 	return steps
 }
 
-func TestTotals_SumExceeds64Bits_MeanIsExact(t *testing.T) {
+func TestSummaryTotals_SumExceeds64Bits_MeanIsExact(t *testing.T) {
 	t.Parallel()
 	// The sum of the durations of 50 million visits that each last a day and a nanosecond does not fit into 64 bits.
 	const visits, length = 50_000_000, 24*time.Hour + 1
@@ -145,9 +148,9 @@ func TestTotals_SumExceeds64Bits_MeanIsExact(t *testing.T) {
 	}
 }
 
-func TestTotals_CarryNanosecondsIntoSeconds(t *testing.T) {
+func TestSummaryTotals_CarryNanosecondsIntoSeconds(t *testing.T) {
 	t.Parallel()
-	d := open(t, Options{})
+	d := open(t, Config{})
 	length := time.Second - 1
 	for i := range 3 {
 		at := summarytest.Morning()
@@ -163,5 +166,57 @@ func TestTotals_CarryNanosecondsIntoSeconds(t *testing.T) {
 	}
 	if seconds != 2 || nanos != 1_000_000_000-3 {
 		t.Errorf("totals are %d s and %d ns, want 2 s and 999999997 ns", seconds, nanos)
+	}
+}
+
+// The process that wrote the file was killed, so the latest summaries are only in the write-ahead log.
+func TestOpenDatabase_ReadOnly_ReadsTheLogAndDoesNotChangeTheFile(t *testing.T) {
+	t.Parallel()
+	d := open(t, Config{})
+	want := summarytest.Visit("a", "P", 1)
+	summarytest.Insert(t, d, want)
+	path := filepath.Join(t.TempDir(), "copy.db")
+	read := func(name string) []byte {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for _, suffix := range []string{"", "-wal"} {
+		if err := os.WriteFile(path+suffix, read(d.path+suffix), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := read(path)
+	copied, err := Open(t.Context(), Config{Path: path, ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]event.Summary{want}, summarytest.List(t, copied, summary.Query{Limit: 10})); diff != "" {
+		t.Errorf("the summaries differ (-want +got):\n%s", diff)
+	}
+	if err := copied.Insert(t.Context(), []event.Summary{summarytest.Visit("b", "P", 1)}, make([]summary.Outcome, 1)); err == nil {
+		t.Error("a summary was stored")
+	}
+	if err := copied.Close(); err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(before, read(path)) {
+		t.Error("the file was changed")
+	}
+}
+
+func TestOpenDatabase_ReadOnly_UnusableFile_ReturnsAnError(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "empty.db")
+	if _, err := Open(t.Context(), Config{Path: path, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("error for a missing file is %v, want one with the path", err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Config{Path: path, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("error for an empty file is %v, want one about another program", err)
 	}
 }

@@ -20,7 +20,7 @@ type writer struct {
 	db *sql.DB
 
 	begin, addTotals, find, commit *sql.Stmt
-	// inserts are the prepared insert statements, one for each element of insertRows and in the same order.
+	// inserts are the prepared insert statements, one for each element of rowsPerInsert and in the same order.
 	inserts []insertion
 	// args is a buffer for the arguments of the current statement.
 	args []any
@@ -32,15 +32,15 @@ type insertion struct {
 	stmt *sql.Stmt
 }
 
-// insertRows are the numbers of rows for which insert statements are prepared. Statements with more than 64 rows are
-// not faster per row.
-var insertRows = [...]int{64, 8, 1}
+// rowsPerInsert contains the numbers of rows for which insert statements are prepared. Statements with more than 64
+// rows are not faster per row.
+var rowsPerInsert = [...]int{64, 8, 1}
 
 const (
 	// insertSQL, rowSQL and skipSQL are the parts of a statement that inserts rows. The statement skips rows whose
 	// identifier is already stored. If the statement fails, SQLite rolls back the whole transaction. To roll back only
-	// the statement, SQLite would have to copy each page before it changes the page, which would take a fifth of the
-	// statement's time.
+	// the statement, SQLite would have to save a copy of each page before it changes the page. Copying would account
+	// for a fifth of the statement's time.
 	insertSQL = "INSERT OR ROLLBACK INTO summaries (id, plate, entry_at, exit_at) VALUES "
 	rowSQL    = "(?, ?, ?, ?)"
 	skipSQL   = " ON CONFLICT (id) DO NOTHING"
@@ -62,7 +62,7 @@ func openWriter(ctx context.Context, uri string) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{db: db, args: make([]any, 0, insertRows[0]*columns)}
+	w := &writer{db: db, args: make([]any, 0, rowsPerInsert[0]*columns)}
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -80,7 +80,7 @@ func (w *writer) prepare(ctx context.Context) error {
 	w.addTotals = prepare(addTotalsSQL)
 	w.find = prepare(storedSQL)
 	w.commit = prepare("COMMIT")
-	for _, rows := range insertRows {
+	for _, rows := range rowsPerInsert {
 		values := strings.Repeat(rowSQL+", ", rows-1) + rowSQL
 		w.inserts = append(w.inserts, insertion{rows: rows, stmt: prepare(insertSQL + values + skipSQL)})
 	}
@@ -159,9 +159,9 @@ func firstCreated(result sql.Result, created int64) (int64, error) {
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes of the rows of a statement that skipped some of them. first is the number of the
-// first created row. A row with a number below first was stored before. Any other row is new, unless an earlier row
-// of the same statement has the same identifier.
+// lookUpOutcomes sets the outcomes of the rows of a statement that skipped some of them. The parameter named first is
+// the number of the first created row. A row whose number is less than that was stored before. Any other row is new,
+// unless an earlier row of the same statement has the same identifier.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {

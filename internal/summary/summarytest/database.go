@@ -16,7 +16,7 @@ import (
 type Database struct {
 	mu     sync.RWMutex
 	closed bool
-	// stored contains the summaries in insertion order. The summary with number n has index n-1.
+	// The field stored contains the summaries in insertion order. The summary with number n has index n-1.
 	stored []event.Summary
 	byID   map[string]event.Summary
 }
@@ -25,6 +25,9 @@ var _ summary.Database = (*Database)(nil)
 
 // New returns an empty database.
 func New() *Database { return &Database{byID: map[string]event.Summary{}} }
+
+// String implements summary.Database.
+func (d *Database) String() string { return "in memory" }
 
 // Insert implements summary.Database.
 func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
@@ -141,7 +144,7 @@ func (d *Database) Close() error {
 
 func (d *Database) usable(ctx context.Context) error {
 	if d.closed {
-		return fmt.Errorf("the in-memory database is %w", summary.ErrClosed)
+		return fmt.Errorf("use the in-memory database: %w", summary.ErrClosed)
 	}
 	return ctx.Err()
 }

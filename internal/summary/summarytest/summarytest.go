@@ -79,7 +79,8 @@ func List(tb failer, d summary.Database, q summary.Query) []event.Summary {
 	}
 }
 
-// IDs returns the identifiers of the summaries.
+// IDs returns the identifiers of the summaries, in the same order. The result is not nil, even if there are no
+// summaries.
 func IDs(summaries []event.Summary) []string {
 	ids := []string{}
 	for _, s := range summaries {

@@ -11,15 +11,15 @@ import (
 // defaultTimeout is the timeout of one request. It includes connecting and reading the response.
 const defaultTimeout = 5 * time.Second
 
-// Options configure a client.
-type Options struct {
+// Config is the configuration of a client.
+type Config struct {
 	// URL is the base URL of an embedded API. For an external API it is the complete URL to which summaries are
 	// posted.
 	URL string
-	// SecretDir is a directory with the files for authentication and TLS, or "" for none. All files are optional. For
-	// authentication, use either the file token, or the files username and password. The file ca.crt contains the PEM
-	// certificates to trust instead of the system's. The files tls.crt and tls.key contain a client certificate and its
-	// key. Changes take effect without a restart.
+	// SecretDir is a directory with the files for authentication and TLS, or "" if there is no such directory. All
+	// files are optional. For authentication, use either the file token, or the files username and password. The file
+	// ca.crt contains the PEM certificates to trust instead of the system's. The files tls.crt and tls.key contain a
+	// client certificate and its key. Changes take effect without a restart.
 	SecretDir string
 
 	// timeout and maxInFlight are for tests. They replace the client's request timeout and its limit of concurrent
@@ -28,10 +28,10 @@ type Options struct {
 	maxInFlight int
 }
 
-// open returns two values: the URL to which summaries are posted, and the source of the binding. The URL is o.URL with
+// open returns two values: the URL to which summaries are posted, and the source of the binding. The URL is c.URL with
 // path appended.
-func (o Options) open(path string) (*url.URL, binding.Source, error) {
-	bare, err := binding.URI(binding.HTTP(), o.URL)
+func (c Config) open(path string) (*url.URL, binding.Source, error) {
+	bare, err := binding.URI(binding.HTTP(), c.URL, "")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -42,20 +42,17 @@ func (o Options) open(path string) (*url.URL, binding.Source, error) {
 	if path != "" {
 		b.URI = b.URI.JoinPath(path)
 	}
-	if o.SecretDir == "" {
-		return b.URI, bare, nil
-	}
-	source, err := binding.URI(binding.HTTP(), o.URL, binding.WithFolder(o.SecretDir))
+	source, err := binding.URI(binding.HTTP(), c.URL, c.SecretDir)
 	return b.URI, source, err
 }
 
 // CheckSecret returns an error if the directory SecretDir cannot be read, if one of its files is invalid, or if it
 // contains none of the known files. It returns nil if SecretDir is empty.
-func (o Options) CheckSecret() error {
-	if o.SecretDir == "" {
+func (c Config) CheckSecret() error {
+	if c.SecretDir == "" {
 		return nil
 	}
-	return binding.HTTP().CheckFolder(o.SecretDir)
+	return binding.HTTP().CheckDirectory(c.SecretDir)
 }
 
 // shown returns a URL without credentials and query, for messages.

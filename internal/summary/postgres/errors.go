@@ -1,0 +1,133 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/puddle/v2"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+// The SQLSTATE codes that this package handles. See https://www.postgresql.org/docs/current/errcodes-appendix.html.
+const (
+	codeUniqueViolation    = "23505"
+	codeReadOnly           = "25006"
+	codeInvalidAuth        = "28000"
+	codeInvalidPassword    = "28P01"
+	codeInvalidDatabase    = "3D000"
+	codeInvalidSchema      = "3F000"
+	codeInsufficientRights = "42501"
+	codeUndefinedTable     = "42P01"
+	codeDuplicateSchema    = "42P06"
+	codeDuplicateTable     = "42P07"
+	codeDiskFull           = "53100"
+	codeOutOfMemory        = "53200"
+	codeTooManyConnections = "53300"
+	codeQueryCanceled      = "57014"
+	codeAdminShutdown      = "57P01"
+	codeCrashShutdown      = "57P02"
+	codeCannotConnectNow   = "57P03"
+	codeIOError            = "58030"
+	codeDataCorrupted      = "XX001"
+	codeIndexCorrupted     = "XX002"
+)
+
+// code returns the SQLSTATE code of an error, or "" if the error does not come from the server.
+func code(err error) string {
+	fault, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return ""
+	}
+	return fault.Code
+}
+
+// describe adds the address of the server, and advice, to an error. The result contains neither the URI nor the password.
+func (d *Database) describe(err error) error {
+	if errors.Is(err, puddle.ErrClosedPool) || d.running.Err() != nil {
+		return fmt.Errorf("summary database: %w", summary.ErrClosed)
+	}
+	b, bindingErr := d.source()
+	if bindingErr != nil {
+		return bindingErr
+	}
+	where := "PostgreSQL " + b.Redacted()
+	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		err = failed.Unwrap() // ConnectError only adds the user name and the database
+	}
+	if advice := advise(err); advice != "" {
+		where += " " + advice
+	}
+	return fmt.Errorf("%s: %w", where, oneLine{err})
+}
+
+// oneLine is an error whose text has no line ends. The errors of pgx have one line for each host.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	return excerpt.OneLine(strings.ReplaceAll(e.error.Error(), "\t", ""))
+}
+
+func (e oneLine) Unwrap() error { return e.error }
+
+// advise returns what is wrong with the server and what the user can do, or "" if that is unknown.
+func advise(err error) string {
+	if advice := adviceFor(code(err)); advice != "" {
+		return advice
+	}
+	if remedy := binding.ExplainFiles(err); remedy != "" {
+		return "cannot be reached: " + remedy
+	}
+	if remedy := binding.ExplainTLS(err); remedy != "" {
+		return "cannot be used with TLS: " + remedy
+	}
+	var network net.Error
+	switch text := err.Error(); {
+	case strings.Contains(text, "read only connection"), strings.Contains(text, "server is in hot standby mode"):
+		return "is a read-only replica; wait for the failover to complete, or use the address of the primary"
+	case strings.Contains(text, "server refused TLS connection"):
+		return "does not support TLS; enable ssl in postgresql.conf, or remove sslmode and the certificates from the binding"
+	case strings.Contains(text, "invalid response to GSSEncRequest"), strings.Contains(text, "unexpected message from server"):
+		return "does not answer like PostgreSQL; check the port"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "does not answer in time; check the network and the load of the server"
+	case errors.As(err, &network), strings.Contains(text, "hostname resolving error"), strings.Contains(text, "dial error"):
+		return "cannot be reached; check that it runs, and check the host and the port"
+	}
+	return ""
+}
+
+// adviceFor returns the advice for a SQLSTATE code.
+func adviceFor(code string) string {
+	switch code {
+	case codeInvalidPassword, codeInvalidAuth:
+		return "rejects the credentials; correct the user name and the password or the client certificate, and check pg_hba.conf"
+	case codeInvalidDatabase:
+		return "has no such database; create it, or correct its name"
+	case codeInsufficientRights:
+		return "denies a permission; make the user the owner of the database, or of the schema and its tables"
+	case codeReadOnly:
+		return "is read-only; wait for the failover to complete, or use the address of the primary"
+	case codeDiskFull:
+		return "has a full disk; enlarge its volume, or delete data"
+	case codeOutOfMemory:
+		return "has no memory left; give it more memory, or lower its work_mem or max_connections"
+	case codeTooManyConnections:
+		return fmt.Sprintf("has no free connections; raise max_connections or the connection limit of the user (each replica needs %d), or end other clients", maxReaders+1)
+	case codeQueryCanceled:
+		return "has cancelled the statement; raise its statement_timeout, and check its load"
+	case codeAdminShutdown, codeCrashShutdown, codeCannotConnectNow:
+		return "is starting, stopping or recovering; wait, and see its log if this lasts"
+	case codeUndefinedTable, codeInvalidSchema:
+		return "no longer has all tables; drop the whole schema so that all tables are created again, or restore a backup"
+	case codeIOError, codeDataCorrupted, codeIndexCorrupted:
+		return "has a damaged disk or database; see its log, and restore a backup"
+	}
+	return ""
+}

@@ -1,0 +1,288 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+const (
+	// maxReaders is the maximum number of connections for queries. Inserts have one more connection.
+	maxReaders = 4
+	// connectTimeout is the timeout of a connection attempt to one host, unless the URI has the parameter
+	// connect_timeout.
+	connectTimeout = 3 * time.Second
+	// timeout is the timeout of an insert or a query, including a connection attempt. It is shorter than the timeout of
+	// summary.Service, so that callers get the reason.
+	timeout = 8 * time.Second
+	// slots is the number of rows in the table of totals. Each process updates one of them.
+	slots = 16
+)
+
+// Config configures New.
+type Config struct {
+	// Schema is the name of the PostgreSQL schema with the tables. It is created if it does not exist. If Schema is
+	// empty, the tables are in the default schema of the user, which usually is "public".
+	Schema string
+}
+
+// Dependencies are what a Database needs from other packages.
+type Dependencies struct {
+	// Binding returns the address, the credentials and the certificates of the server. It is called before each
+	// connection attempt.
+	Binding binding.Source
+}
+
+// Database is a PostgreSQL database of summaries. It implements summary.Database. In contrast to the requirements of
+// that interface, all its methods are safe for concurrent use.
+type Database struct {
+	source binding.Source
+	schema string
+	// slot is the row of totals that this process updates.
+	slot int
+
+	// writer is a pool of one connection. Queries cannot delay inserts, because they use other connections.
+	writer, readers *pgxpool.Pool
+
+	// prepared says whether the schema has the current version. The group makes sure that only one goroutine at a time
+	// migrates it. The migration runs until it is complete, or until stop is called.
+	prepared  atomic.Bool
+	preparing singleflight.Group
+	running   context.Context //nolint:containedctx // the lifetime of this Database
+	stop      context.CancelFunc
+}
+
+var _ summary.Database = (*Database)(nil)
+
+// New returns a database. It reads the binding, but does not connect to the server. It returns an *UnusableError if the
+// binding or the configuration is invalid.
+func New(c Config, deps Dependencies) (*Database, error) {
+	d := &Database{source: deps.Binding, schema: c.Schema, slot: rand.IntN(slots)}
+	if err := checkSchema(c.Schema); err != nil {
+		return nil, &UnusableError{err}
+	}
+	d.running, d.stop = context.WithCancel(context.Background())
+	var err error
+	if d.writer, err = d.pool(1); err != nil {
+		return nil, &UnusableError{err}
+	}
+	if d.readers, err = d.pool(maxReaders); err != nil {
+		d.writer.Close()
+		return nil, &UnusableError{err}
+	}
+	return d, nil
+}
+
+func (d *Database) pool(limit int32) (*pgxpool.Pool, error) {
+	// The pool reads the connection settings again before each connection attempt, so these are only the initial ones.
+	config, err := pgxpool.ParseConfig("")
+	if err != nil {
+		return nil, fmt.Errorf("read the environment variables of PostgreSQL: %w", err)
+	}
+	if config.ConnConfig, err = d.connConfig(); err != nil {
+		return nil, err
+	}
+	config.MaxConns = limit
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		current, err := d.connConfig()
+		if err == nil {
+			*c = *current
+		}
+		return err
+	}
+	config.AfterConnect = d.afterConnect
+	return pgxpool.NewWithConfig(d.running, config)
+}
+
+// connConfig returns the connection settings of the current binding.
+func (d *Database) connConfig() (*pgx.ConnConfig, error) {
+	b, err := d.source()
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(b.URI.String())
+	if err != nil {
+		// The error of the parser quotes parts of the URI.
+		return nil, fmt.Errorf("the URI of PostgreSQL %s has an invalid parameter: check sslmode, target_session_attrs, connect_timeout and the files that it names", b.Redacted())
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	if config.ValidateConnect == nil {
+		// After a failover, a list of hosts or a DNS name may still lead to the old primary.
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "parking"
+	}
+	if err := addCertificates(b, config); err != nil {
+		return nil, err
+	}
+	return config, nil
+}
+
+// addCertificates adds the certificates of the binding to all TLS configurations.
+func addCertificates(b binding.Binding, config *pgx.ConnConfig) error {
+	if config.TLSConfig != nil {
+		if err := b.AddCertificates(config.TLSConfig); err != nil {
+			return err
+		}
+	}
+	for _, fallback := range config.Fallbacks {
+		if fallback.TLSConfig == nil {
+			continue
+		}
+		if err := b.AddCertificates(fallback.TLSConfig); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// afterConnect makes commits durable on this connection, even if they are not by default, and selects the schema.
+func (d *Database) afterConnect(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `
+		SELECT set_config('synchronous_commit', 'on', false)
+		WHERE current_setting('synchronous_commit') IN ('off', 'local')
+		UNION ALL
+		SELECT set_config('search_path', $1, false) WHERE $1 <> ''`,
+		pgx.QueryExecModeExec, d.schema)
+	return err
+}
+
+// Prepare creates the tables, or migrates them to the current version. Other methods do this if Prepare has not
+// succeeded. It returns an *UnusableError if this version of the program cannot use the database.
+func (d *Database) Prepare(ctx context.Context) error {
+	if err := d.prepare(ctx); err != nil {
+		return fmt.Errorf("prepare the summary database: %w", d.describe(err))
+	}
+	return nil
+}
+
+// prepare waits for the migration of the schema until ctx ends. The migration then continues in the background.
+func (d *Database) prepare(ctx context.Context) error {
+	if d.prepared.Load() {
+		return nil
+	}
+	result := d.preparing.DoChan("", func() (any, error) {
+		err := d.migrate(d.running)
+		d.prepared.Store(err == nil)
+		return nil, err
+	})
+	select {
+	case r := <-result:
+		return r.Err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the migration of the tables: %w", ctx.Err())
+	}
+}
+
+// Close closes all connections. It waits for current calls.
+func (d *Database) Close() error {
+	d.stop()
+	_, _, _ = d.preparing.Do("", func() (any, error) { return nil, nil }) // waits for a migration
+	d.writer.Close()
+	d.readers.Close()
+	return nil
+}
+
+// String implements summary.Database.
+func (d *Database) String() string {
+	b, err := d.source()
+	if err != nil {
+		return "PostgreSQL (" + err.Error() + ")"
+	}
+	return "PostgreSQL " + b.Redacted() + " (check the server and the network)"
+}
+
+// Insert implements summary.Database.
+func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
+	err := d.call(ctx, func(ctx context.Context) error { return d.insert(ctx, summaries, outcomes) })
+	if err != nil {
+		return fmt.Errorf("store summaries: %w", err)
+	}
+	return nil
+}
+
+// Find implements summary.Database.
+func (d *Database) Find(ctx context.Context, id string) (found event.Summary, ok bool, err error) {
+	err = d.call(ctx, func(ctx context.Context) error {
+		var err error
+		found, ok, err = d.find(ctx, id)
+		return err
+	})
+	if err != nil {
+		return event.Summary{}, false, fmt.Errorf("find a summary: %w", err)
+	}
+	return found, ok, nil
+}
+
+// List implements summary.Database.
+func (d *Database) List(ctx context.Context, q summary.Query) (page summary.Page, err error) {
+	err = d.call(ctx, func(ctx context.Context) error {
+		var err error
+		page, err = d.list(ctx, q)
+		return err
+	})
+	if err != nil {
+		return summary.Page{}, fmt.Errorf("list summaries: %w", err)
+	}
+	return page, nil
+}
+
+// Stats implements summary.Database.
+func (d *Database) Stats(ctx context.Context) (stats summary.Stats, err error) {
+	err = d.call(ctx, func(ctx context.Context) error {
+		var err error
+		stats, err = d.stats(ctx)
+		return err
+	})
+	if err != nil {
+		return summary.Stats{}, fmt.Errorf("read the totals of the summaries: %w", err)
+	}
+	return stats, nil
+}
+
+// call prepares the schema if necessary and runs an operation with a timeout. It adds the address of the server, and
+// advice, to the error.
+func (d *Database) call(ctx context.Context, operation func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := d.prepare(limited)
+	if err == nil {
+		err = operation(limited)
+	}
+	if err == nil {
+		return nil
+	}
+	d.recover(err)
+	if ctx.Err() != nil { // the caller has ended the call
+		return fmt.Errorf("%w (%w)", ctx.Err(), d.describe(err))
+	}
+	return d.describe(err)
+}
+
+// recover makes the next call open new connections, or create the tables again, if an error shows that this is
+// necessary.
+func (d *Database) recover(err error) {
+	switch code(err) {
+	case codeReadOnly: // the server has become a replica
+		d.writer.Reset()
+		d.readers.Reset()
+	case codeUndefinedTable, codeInvalidSchema: // the tables were dropped, or a failover has lost them
+		d.prepared.Store(false)
+		d.writer.Reset()
+		d.readers.Reset()
+	}
+}
