@@ -16,8 +16,8 @@ const (
 	// claimTime says how far in advance a generator claims plates. The generator holds as many claimed plates
 	// as it needs for its exits in this time.
 	claimTime = 500 * time.Millisecond
-	// maxHeld is the maximum number of held plates of all partitions together. But each partition may hold at
-	// least one, even if there are more partitions than maxHeld.
+	// maxHeld is the maximum number of held plates of all partitions together. However, each partition may always
+	// hold one, even if there are more partitions than maxHeld.
 	maxHeld = 1024
 	// emptyValid is how long a generator assumes that a pool which was empty is still empty. Otherwise, every
 	// attempt to get a plate from an empty pool would cost a round trip to the store.
@@ -36,7 +36,7 @@ type claims struct {
 	answered chan struct{}
 	// turn is the index of the claimer to ask first when the next plate is needed.
 	turn int
-	// latest is the claimer that provided the last plate.
+	// The field latest is the claimer that provided the last plate.
 	latest *claimer
 }
 
@@ -59,9 +59,9 @@ type claimer struct {
 	latest claimed
 	// token identifies the latest claim.
 	token int64
-	// low is the number of held plates at or below which the claimer claims more.
+	// The field low is the number of held plates at or below which the claimer claims more.
 	low int
-	// wanted is true while an exit waits for the answer to a claim.
+	// The field wanted is true while an exit waits for the answer to a claim.
 	wanted bool
 	// drainedAt is when a claim last returned fewer plates than were requested. emptyAt is when a claim last
 	// returned no plate.
@@ -74,7 +74,7 @@ type claimed struct {
 	token int64
 }
 
-// newClaims returns the claims of one generator process. run identifies the process. The function matched
+// newClaims returns the claims of one generator process. run identifies the process. The function named matched
 // returns the current number of matched exits per second.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), matched func() float64,
@@ -132,7 +132,7 @@ func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	}
 }
 
-// restore undoes the latest call of next. Call it if the exit with the plate that next returned was not published.
+// restore undoes the latest call of next. Call it if no exit was published with the plate that the call returned.
 func (c *claims) restore() { c.latest.restore() }
 
 func (c *claimer) pop() (store.Plate, bool) {
@@ -155,8 +155,8 @@ func (c *claimer) restore() {
 	c.held = slices.Insert(c.held, 0, c.latest)
 }
 
-// emptySince reports whether a claim after the given time returned no plate, so that the pool counts as empty.
-// Otherwise, it requests a claim.
+// emptySince reports whether a claim after the given time returned no plate. If so, the pool counts as empty. If
+// not, emptySince requests a claim.
 func (c *claimer) emptySince(since time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,8 +168,8 @@ func (c *claimer) emptySince(since time.Time) bool {
 	return false
 }
 
-// serve claims plates until the channel stopping is closed. Then it releases the held plates and returns. It
-// returns early if ctx ends.
+// serve claims plates until the given channel is closed. Then it releases the held plates and returns. It returns
+// early if ctx ends.
 func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	for {
 		limit, ok := c.await(stopping)
@@ -183,8 +183,8 @@ func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	c.releaseHeld(ctx)
 }
 
-// await waits until plates must be claimed, and returns their number. It returns false when the channel
-// stopping is closed.
+// await waits until plates must be claimed, and returns their number. It returns false when the given channel is
+// closed.
 func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	retry := time.NewTimer(drainedRetry)
 	defer retry.Stop()
@@ -208,8 +208,8 @@ func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	}
 }
 
-// due returns the number of plates to claim now. If limit is 0, no plates must be claimed. Then the caller must
-// call due again after the returned wait time, or earlier if the channel wake receives a value.
+// due returns the number of plates to claim now. If limit is 0, no plates must be claimed. Then the caller must call
+// due again after the returned wait time, or earlier if the channel in the field named wake receives a value.
 func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +261,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// hold adds the plates that the latest claim has returned to the held plates.
+// hold adds to the held plates those that the latest claim has returned.
 func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -291,7 +291,7 @@ func (c *claimer) releaseHeld(ctx context.Context) {
 			n++
 		}
 		if err := c.releaseClaim(ctx, token, plates); err != nil {
-			c.log.Warn("Failed to release claimed plates; their visits last until they expire",
+			c.log.Warn("Failed to release claimed plates; the vehicles stay parked until their visits expire",
 				"partition", c.partition, "plates", len(c.held), "error", err)
 			return
 		}

@@ -45,7 +45,7 @@ func platesOf(n, partition, partitions int) []string {
 	return plates
 }
 
-func TestRun_MatchedExits_UseClaimedPlates(t *testing.T) {
+func TestGeneratorRun_MatchedExits_UseClaimedPlates(t *testing.T) {
 	t.Parallel()
 	for _, percent := range []int{0, 1, 20, 50, 100} {
 		t.Run(fmt.Sprintf("%d percent", percent), func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestRun_MatchedExits_UseClaimedPlates(t *testing.T) {
 	}
 }
 
-func TestRun_EmptyPool_CountsStarvedDrawsAndPublishesNothing(t *testing.T) {
+func TestGeneratorRun_EmptyPool_CountsStarvedDrawsAndPublishesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -120,7 +120,7 @@ func TestRun_EmptyPool_CountsStarvedDrawsAndPublishesNothing(t *testing.T) {
 	})
 }
 
-func TestRun_EmptyPool_DoesNotClaimForEachDraw(t *testing.T) {
+func TestGeneratorRun_EmptyPool_DoesNotClaimForEachDraw(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -133,7 +133,7 @@ func TestRun_EmptyPool_DoesNotClaimForEachDraw(t *testing.T) {
 	})
 }
 
-func TestRun_NoPlateHeld_WaitsForThePendingClaim(t *testing.T) {
+func TestGeneratorRun_NoPlateHeld_WaitsForThePendingClaim(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -152,7 +152,7 @@ func TestRun_NoPlateHeld_WaitsForThePendingClaim(t *testing.T) {
 	})
 }
 
-func TestRun_MatchedExits_FollowTheirEntryAfterMinStay(t *testing.T) {
+func TestGeneratorRun_MatchedExits_FollowTheirEntryAfterMinStay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, entered, left := newFakeStore(), &fakePublisher{}, &fakePublisher{}
@@ -180,7 +180,7 @@ func TestRun_MatchedExits_FollowTheirEntryAfterMinStay(t *testing.T) {
 	})
 }
 
-func TestRun_Exit_IsLaterThanItsEntryDespiteClockSkew(t *testing.T) {
+func TestGeneratorRun_Exit_IsLaterThanItsEntryDespiteClockSkew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -197,7 +197,7 @@ func TestRun_Exit_IsLaterThanItsEntryDespiteClockSkew(t *testing.T) {
 	})
 }
 
-func TestRun_Stop_ReleasesUnusedClaims(t *testing.T) {
+func TestGeneratorRun_Stop_ReleasesUnusedClaims(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -217,7 +217,7 @@ func TestRun_Stop_ReleasesUnusedClaims(t *testing.T) {
 	})
 }
 
-func TestRun_Stop_ReleaseFails_ReturnsAfterTheTimeout(t *testing.T) {
+func TestGeneratorRun_Stop_ReleaseFails_ReturnsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -240,7 +240,7 @@ func TestRun_Stop_ReleaseFails_ReturnsAfterTheTimeout(t *testing.T) {
 }
 
 // The store loses some of its answers, and crashes before some of the claims are durable.
-func TestRun_FaultyStore_EveryClaimedPlateExitsOnce(t *testing.T) {
+func TestGeneratorRun_FaultyStore_EveryClaimedPlateExitsOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -281,7 +281,7 @@ func TestRun_FaultyStore_EveryClaimedPlateExitsOnce(t *testing.T) {
 	})
 }
 
-func TestUpdate_MatchPercent_TakesEffectAtOnce(t *testing.T) {
+func TestGeneratorUpdate_MatchPercent_TakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}

@@ -13,9 +13,9 @@ const (
 	// commitBatch is the maximum number of events that the committer records in one operation, so that no
 	// operation blocks the store for long.
 	commitBatch = 512
-	// commitInterval is the time between two operations that record confirmed events. Recording a hundred
-	// events costs the store about as much as recording one. Plates need not become available any sooner than
-	// that.
+	// commitInterval is the time between two operations that record confirmed events. Recording a hundred events
+	// costs the store about as much as recording one. The plates of confirmed entries need not become available
+	// sooner than after this time.
 	commitInterval = 25 * time.Millisecond
 )
 
@@ -30,8 +30,8 @@ type committer struct {
 	events    []store.Published
 }
 
-// register records this generator process in the store. That must happen before its first event is published,
-// so that an audit finds every event of the process.
+// register records this generator process in the store. It must be called before the process publishes its first
+// event, so that an audit finds every event of the process.
 func (c *committer) register(ctx context.Context) error {
 	return c.steps.run(ctx, c.partition, "register the run", func(ctx context.Context) error {
 		_, err := c.steps.store.Confirm(ctx, c.confirmation(0, nil))
@@ -39,7 +39,7 @@ func (c *committer) register(ctx context.Context) error {
 	})
 }
 
-// commit records confirmed events in the store until ctx ends. After the channel stopping is closed, it returns
+// commit records confirmed events in the store until ctx ends. After the channel named stopping is closed, it returns
 // as soon as every published event is recorded. It returns an error if the store has lost durable data.
 func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error {
 	interval := time.NewTimer(0)
@@ -49,8 +49,8 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 		if stopped && durable == next {
 			return nil
 		}
-		// If there are events to record, wait until the interval has elapsed. Otherwise, wait until there are
-		// some.
+		// If there are events to record, wait until the interval has elapsed. Otherwise, wait until there are such
+		// events.
 		var moved <-chan struct{}
 		var elapsed <-chan time.Time
 		if durable == ready {

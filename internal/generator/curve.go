@@ -36,7 +36,7 @@ type curve struct {
 	// pieces contains the pieces of the curve in chronological order. Each piece ends where the next one
 	// begins. The last piece has no end.
 	pieces []piece
-	// end is when the schedule ends, or the constant never if it has no end.
+	// end is when the schedule ends, or the constant named never if it has no end.
 	end time.Duration
 }
 
@@ -49,10 +49,10 @@ type piece struct {
 	// rate is the rate at the start of the piece, in events per second. slope is the change of the rate per
 	// second.
 	rate, slope float64
-	// due is the number of events that are due by the start of the piece. It is N(start) in the comment on
+	// The field due is the number of events that are due by the start of the piece. It is N(start) in the comment on
 	// curve.
 	due float64
-	// active is the total time before the start of the piece in which the rate was above 0.
+	// The field active is the total time before the start of the piece in which the rate was above 0.
 	active time.Duration
 }
 
@@ -60,7 +60,7 @@ type piece struct {
 type window struct {
 	// origin is when the first stage of the schedule begins. end is when the schedule ends.
 	origin, end time.Duration
-	// suspended means that no events are due until the next edit of the schedule.
+	// The field suspended means that no events are due until the next edit of the schedule.
 	suspended bool
 }
 
@@ -95,7 +95,7 @@ func (p piece) when(target float64) time.Duration {
 // maxSeconds is the largest number of seconds that fits into a time.Duration, even after rounding.
 const maxSeconds = float64(never/time.Second) - 1
 
-// later returns t+d. It returns the constant never if the sum overflows.
+// later returns t+d. It returns the constant named never if the sum overflows.
 func later(t, d time.Duration) time.Duration {
 	if t > 0 && d > never-t {
 		return never
@@ -155,8 +155,8 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	c.pieces = append(c.pieces, part)
 }
 
-// trim removes pieces from the beginning of the curve, as long as they end before t and the number of due
-// events does not reach the target in them.
+// trim removes pieces from the beginning of the curve. It stops at the first piece that ends after t or in
+// which the number of due events reaches the target.
 func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {
@@ -174,8 +174,8 @@ func (c *curve) at(t time.Duration) piece {
 	return c.pieces[i]
 }
 
-// when returns the time at which the number of due events reaches the target. It returns the constant never if
-// the number does not reach the target.
+// when returns the time at which the number of due events reaches the target. It returns the constant named
+// never if the number does not reach the target.
 func (c *curve) when(target float64) time.Duration {
 	i := 0
 	for i+1 < len(c.pieces) && (c.pieces[i].idle() || c.pieces[i+1].due < target) {

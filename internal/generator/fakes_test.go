@@ -18,8 +18,9 @@ import (
 // fakeStore is a store whose server can crash. If volatile is true, a crash undoes all effects that are not
 // durable, namely those since the last call of WaitDurable.
 type fakeStore struct {
-	// before is called before each call of the store takes effect, and after is called afterwards. If one of
-	// them returns an error, the call fails. Both may be nil. They are never called concurrently.
+	// The function named before is called at the beginning of each call of the store. The function named after
+	// is called when the call has taken effect. If one of them returns an error, the call fails. Both may be
+	// nil. They are never called concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.
@@ -101,7 +102,8 @@ func (s *fakeStore) lose() {
 	s.live, s.kept = empty.live, empty.kept
 }
 
-// call applies an effect to the state. It returns an error instead if before or after does.
+// call runs before(), applies an effect to the state, and runs after(). It stops at the first error and returns
+// it.
 func (s *fakeStore) call(ctx context.Context, name string, effect func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -265,7 +267,7 @@ type sent struct {
 // fakePublisher accepts every message and confirms it at once, unless one of its fields is set.
 type fakePublisher struct {
 	mu sync.Mutex
-	// If hold is set, confirms are withheld until release is called. If lazy is set as well, Flush calls
+	// If hold is set, confirms are withheld until the method release is called. If lazy is set as well, Flush calls
 	// release.
 	hold, lazy bool
 	// If blocked is set, Publish waits until this channel is closed.

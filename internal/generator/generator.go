@@ -81,8 +81,8 @@ type Generator struct {
 	// published counts the events that the publisher has accepted. lastSent is when the last of them was
 	// published, in nanoseconds since epoch.
 	published, lastSent atomic.Int64
-	// confirmed counts the events that the broker has confirmed. matched counts the confirmed exits with the
-	// intent matched.
+	// confirmed counts the events that the broker has confirmed. matched counts the confirmed exits with the intent
+	// "matched".
 	confirmed, matched atomic.Int64
 }
 
@@ -217,8 +217,8 @@ func (g *Generator) Run(ctx context.Context) error {
 	return errors.Join(err, g.finish(finishing, &helpers))
 }
 
-// failure returns the error of an operation that cannot be retried, if this error was the cause of the end of
-// ctx. Otherwise, it returns nil.
+// failure returns the error that ended ctx, if it is the error of an operation that cannot be retried.
+// Otherwise, it returns nil.
 func failure(ctx context.Context) error {
 	if err := context.Cause(ctx); errors.As(err, new(finalError)) {
 		return err

@@ -133,7 +133,7 @@ func within(t *testing.T, what string, got, low, high int) {
 	}
 }
 
-func TestRun_AchievesTheRateOfThePlan(t *testing.T) {
+func TestGeneratorRun_AchievesTheRateOfThePlan(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		rate     int64
@@ -171,7 +171,7 @@ func TestRun_AchievesTheRateOfThePlan(t *testing.T) {
 	}
 }
 
-func TestRun_PublishesWellFormedEvents(t *testing.T) {
+func TestGeneratorRun_PublishesWellFormedEvents(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name      string
@@ -226,7 +226,7 @@ func TestRun_PublishesWellFormedEvents(t *testing.T) {
 	}
 }
 
-func TestRun_SameSeed_PublishesTheSamePlatesAndDraws(t *testing.T) {
+func TestGeneratorRun_SameSeed_PublishesTheSamePlatesAndDraws(t *testing.T) {
 	t.Parallel()
 	for name, construct := range map[string]constructor{"entries": NewEntry, "exits": NewExit} {
 		t.Run(name, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestRun_SameSeed_PublishesTheSamePlatesAndDraws(t *testing.T) {
 	}
 }
 
-func TestRun_ReplicasAndRestarts_NeverRepeatAPlate(t *testing.T) {
+func TestGeneratorRun_ReplicasAndRestarts_NeverRepeatAPlate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -285,7 +285,7 @@ func TestRun_ReplicasAndRestarts_NeverRepeatAPlate(t *testing.T) {
 	})
 }
 
-func TestRun_UsesLeasedPositionsOnlyAfterTheLeaseIsDurable(t *testing.T) {
+func TestGeneratorRun_UsesLeasedPositionsOnlyAfterTheLeaseIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -313,7 +313,7 @@ func TestRun_UsesLeasedPositionsOnlyAfterTheLeaseIsDurable(t *testing.T) {
 	})
 }
 
-func TestRun_PlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
+func TestGeneratorRun_PlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true}
@@ -333,7 +333,7 @@ func TestRun_PlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
 	})
 }
 
-func TestRun_RegistersTheRunBeforeTheFirstEvent(t *testing.T) {
+func TestGeneratorRun_RegistersTheRunBeforeTheFirstEvent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -361,7 +361,7 @@ func TestRun_RegistersTheRunBeforeTheFirstEvent(t *testing.T) {
 	})
 }
 
-func TestRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
+func TestGeneratorRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{}
@@ -393,7 +393,7 @@ func TestRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
 	})
 }
 
-func TestRun_StoreDown_StopsPublishingAtTheMaximumOfOutstandingEvents(t *testing.T) {
+func TestGeneratorRun_StoreDown_StopsPublishingAtTheMaximumOfOutstandingEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -426,7 +426,7 @@ func TestRun_StoreDown_StopsPublishingAtTheMaximumOfOutstandingEvents(t *testing
 	})
 }
 
-func TestUpdate_TakesEffectAtOnce(t *testing.T) {
+func TestGeneratorUpdate_TakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
@@ -460,7 +460,7 @@ func TestUpdate_TakesEffectAtOnce(t *testing.T) {
 	}
 }
 
-func TestUpdate_KeepsSeedAndPartitions(t *testing.T) {
+func TestGeneratorUpdate_KeepsSeedAndPartitions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{}
@@ -480,7 +480,7 @@ func TestUpdate_KeepsSeedAndPartitions(t *testing.T) {
 	})
 }
 
-func TestRun_ScheduleEnds_ReturnsOrWaitsForAnUpdate(t *testing.T) {
+func TestGeneratorRun_ScheduleEnds_ReturnsOrWaitsForAnUpdate(t *testing.T) {
 	t.Parallel()
 	t.Run("is done, and continues when the schedule is prolonged", func(t *testing.T) {
 		t.Parallel()
@@ -562,7 +562,7 @@ func TestRun_ScheduleEnds_ReturnsOrWaitsForAnUpdate(t *testing.T) {
 	})
 }
 
-func TestRun_Stop_WaitsForConfirms(t *testing.T) {
+func TestGeneratorRun_Stop_WaitsForConfirms(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true}
@@ -587,7 +587,7 @@ func TestRun_Stop_WaitsForConfirms(t *testing.T) {
 	})
 }
 
-func TestRun_Stop_FlushesThePublisher(t *testing.T) {
+func TestGeneratorRun_Stop_FlushesThePublisher(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true, lazy: true}
@@ -598,7 +598,7 @@ func TestRun_Stop_FlushesThePublisher(t *testing.T) {
 	})
 }
 
-func TestStats_AfterRunHasReturned_DoNotChange(t *testing.T) {
+func TestGeneratorStats_AfterRunHasReturned_DoNotChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		unblock := make(chan struct{})
@@ -617,7 +617,7 @@ func TestStats_AfterRunHasReturned_DoNotChange(t *testing.T) {
 	})
 }
 
-func TestRun_PoissonArrivals_DifferBetweenReplicas(t *testing.T) {
+func TestGeneratorRun_PoissonArrivals_DifferBetweenReplicas(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -643,7 +643,7 @@ func TestRun_PoissonArrivals_DifferBetweenReplicas(t *testing.T) {
 	})
 }
 
-func TestRun_Stop_WithoutConfirms_FailsAfterTheTimeout(t *testing.T) {
+func TestGeneratorRun_Stop_WithoutConfirms_FailsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{hold: true}
@@ -663,7 +663,7 @@ func TestRun_Stop_WithoutConfirms_FailsAfterTheTimeout(t *testing.T) {
 	})
 }
 
-func TestRun_Stop_EndsEveryBlockedOperation(t *testing.T) {
+func TestGeneratorRun_Stop_EndsEveryBlockedOperation(t *testing.T) {
 	t.Parallel()
 	down := func(call string) error { return fmt.Errorf("%s: %w", call, store.ErrUnavailable) }
 	for _, tt := range []struct {
@@ -715,7 +715,7 @@ func TestRun_Stop_EndsEveryBlockedOperation(t *testing.T) {
 	}
 }
 
-func TestRun_PublisherFails_LeavesNoGapInTheSequence(t *testing.T) {
+func TestGeneratorRun_PublisherFails_LeavesNoGapInTheSequence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -730,7 +730,7 @@ func TestRun_PublisherFails_LeavesNoGapInTheSequence(t *testing.T) {
 	})
 }
 
-func TestRun_StoreLostData_ReturnsAnError(t *testing.T) {
+func TestGeneratorRun_StoreLostData_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -744,7 +744,7 @@ func TestRun_StoreLostData_ReturnsAnError(t *testing.T) {
 	})
 }
 
-func TestMetrics_MatchTheStats(t *testing.T) {
+func TestGeneratorMetrics_MatchTheStats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()

@@ -29,7 +29,7 @@ type leaser struct {
 	// rate returns the number of positions that are currently needed per second.
 	rate   func() float64
 	blocks chan block
-	// current is the block that is in use. Only the goroutine that calls next and peek accesses it.
+	// The field current is the block that is in use. Only the goroutine that calls next and peek accesses it.
 	current block
 }
 
@@ -62,7 +62,7 @@ func (l *leaser) lease(ctx context.Context) (block, error) {
 	return block{first: first, end: first + int64(size)}, err
 }
 
-// peek returns the next position without using it up. If none is leased, it waits for a lease.
+// peek returns the next position without using it up. If no position is leased, it waits for a lease.
 func (l *leaser) peek(ctx context.Context) (int64, error) {
 	for l.current.first == l.current.end {
 		select {

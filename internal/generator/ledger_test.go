@@ -20,15 +20,15 @@ import (
 
 // The test edits plans, restarts generators and kills one of them. A killed generator writes nothing more to
 // the store. The audit must find exactly those events that the generators report.
-func TestRun_EditsRestartsAndKill_LedgerMatchesTheGenerators(t *testing.T) {
+func TestGeneratorRun_EditsRestartsAndKill_LedgerMatchesTheGenerators(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const queues = 2
-		b, err := memorybroker.New(memorybroker.Options{Partitions: queues})
+		b, err := memorybroker.New(memorybroker.Config{Partitions: queues})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := memorystore.New(queues)
+		s := memorystore.New(memorystore.Config{Partitions: queues})
 		consuming, stopConsuming := context.WithCancel(t.Context())
 		var consumers sync.WaitGroup
 		for _, eventType := range event.Types() {

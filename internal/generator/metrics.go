@@ -65,9 +65,9 @@ func newMetrics(t event.Type) *metrics {
 // register registers the metrics. These include metrics that are computed from the pacer at each scrape.
 // register does nothing if registerer is nil.
 //
-// The lag is a gauge, not a histogram, because it must rise while publishing is blocked. In that time, no event
-// is published that a histogram could count. parking_event_end_to_end_seconds includes the final delay of every
-// event.
+// The lag is a gauge, not a histogram, because it must rise while publishing is blocked. In that time, no event is
+// published that a histogram could count. The delays of published events are part of the histogram
+// parking_event_end_to_end_seconds.
 func (m *metrics) register(r prometheus.Registerer, t event.Type, p *pacer) error {
 	if r == nil {
 		return nil

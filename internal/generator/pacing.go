@@ -51,7 +51,7 @@ func exitPacing(p *plan.Plan) pacing {
 //
 // Only one goroutine may call next and advance. All other methods may be called concurrently.
 type pacer struct {
-	// edited receives a value when the time of the next event may have changed.
+	// The field edited receives a value when the time of the next event may have changed.
 	edited chan struct{}
 
 	mu     sync.Mutex
@@ -61,7 +61,7 @@ type pacer struct {
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// target is the number of due events at which the next event is due; see the comment on curve.
+	// The next event is due when the number of due events, which is N in the comment on curve, reaches target.
 	target float64
 	// interval returns a random number from an exponential distribution with mean 1.
 	interval func() float64
@@ -78,7 +78,6 @@ func newPacer(p pacing) *pacer {
 	}
 }
 
-// start starts the schedule.
 func (p *pacer) start(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,9 +131,9 @@ func (p *pacer) reschedule(t time.Duration) {
 	p.curve.replace(p.pacing.schedule, w, t)
 }
 
-// next returns when the next event is due, and the time to wait until then. wait is 0 or negative if the event
-// is already due. It is the constant never if no more events will be due. over is true if the schedule has
-// ended. A later update may prolong the schedule.
+// next returns the time at which the next event is due, and the time to wait until then. The wait time is 0 or negative
+// if the event is already due. It is the constant named never if no more events will be due. The result named over is
+// true if the schedule has ended. A later update may prolong the schedule.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,8 +151,8 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	return time.Time{}, never, t >= p.curve.end
 }
 
-// countMissed skips the events that are due and not published, and counts them as missed. due is the number of
-// events that are due so far.
+// countMissed skips the events that are due and not published, and counts them as missed. The parameter named due is
+// the number of events that are due so far.
 func (p *pacer) countMissed(due float64) {
 	if p.target <= due {
 		overdue := int64(due-p.target) + 1
@@ -162,7 +161,7 @@ func (p *pacer) countMissed(due float64) {
 	}
 }
 
-// advance makes the event after the current one the next event.
+// advance moves on to the following event, which then counts as the next event.
 func (p *pacer) advance() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -199,16 +198,16 @@ func (p *pacer) lag(now time.Time) time.Duration {
 
 // progress describes how far a schedule has advanced.
 type progress struct {
-	// due is the number of events that have become due, plus the accumulated fraction of the next event.
+	// The field due is the number of events that have become due, plus the accumulated fraction of the next event.
 	due float64
-	// missed is the number of events that were skipped.
+	// The field missed is the number of events that were skipped.
 	missed int64
-	// active is the total time in which the rate was above 0.
+	// The field active is the total time in which the rate was above 0.
 	active time.Duration
-	// rest is when the schedule paused, on the pacer's clock. It is the constant never if the schedule is not
-	// paused.
+	// The field rest is when the schedule paused, on the pacer's clock. It is the constant named never if the schedule
+	// is not paused.
 	rest time.Duration
-	// over means that no more events will be due, unless the schedule is edited.
+	// The field over means that no more events will be due, unless the schedule is edited.
 	over bool
 }
 

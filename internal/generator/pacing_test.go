@@ -14,7 +14,7 @@ import (
 // origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns when events are due, up to the given time after origin. The map edits contains later
+// arrivals returns the times at which events are due, up to the given time after origin. The map edits contains later
 // schedules. Their keys are the times after origin at which they replace the earlier schedule.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)

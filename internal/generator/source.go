@@ -26,9 +26,9 @@ type source interface {
 	// draft returns the event for a position. It returns false if no event is to be published for this
 	// position.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn tells the source that the event that draft returned last was not published.
+	// withdrawn tells the source that the event of the latest call of draft was not published.
 	withdrawn(d draft)
-	// serve runs the background work of the source. After the channel stopping is closed, it cleans up and
+	// serve runs the background work of the source. After the given channel is closed, it cleans up and
 	// returns. It returns early if ctx ends.
 	serve(ctx context.Context, stopping <-chan struct{})
 	// starved returns the number of positions for which no event was published, because no plate was available.
@@ -58,8 +58,8 @@ func (e *entries) starved() int64 { return 0 }
 func (e *entries) pool() *int64 { return nil }
 
 const (
-	// reportInterval is the interval at which exits measures the pool and reports how many matched exits found
-	// no available plate.
+	// reportInterval is the interval at which the source of exits measures the pool and reports how many
+	// matched exits found no available plate.
 	reportInterval = 5 * time.Second
 	// entryPrecision is the precision with which stores keep the entry time of a plate.
 	entryPrecision = time.Millisecond
@@ -96,7 +96,7 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 }
 
 // report measures the pool, and reports the exits for which no plate was available. It does so at a regular
-// interval, and once more when the channel stopping is closed.
+// interval, and once more when the given channel is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()
@@ -131,7 +131,7 @@ func (e *exits) reportStarved(ctx context.Context) {
 		return
 	}
 	if err := e.store.CountStarved(ctx, e.run, total); err != nil {
-		e.log.Debug("Failed to report starved draws", "error", err)
+		e.log.Debug("Failed to report how many exits found no available plate", "error", err)
 	}
 }
 

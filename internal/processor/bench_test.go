@@ -76,8 +76,8 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 }
 
-// startPipeline starts a processor that runs until the benchmark ends. The returned function process delivers the
-// given number of entries to it.
+// startPipeline starts a processor that runs until the benchmark ends. The returned function delivers the given
+// number of entries to the processor.
 func startPipeline(b *testing.B) (p *Processor, process func(events int)) {
 	b.Helper()
 	entries := NewEntryEventProcessor(nullStore{}, 1, maxStay, discard())

@@ -14,7 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// chaos decides at random when the fake servers of a test inject faults. After a call of calm they inject no more.
+// chaos decides at random when the fake servers of a test inject faults. After the method named calm is called, they
+// inject no more faults.
 type chaos struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -61,7 +62,7 @@ type chaoticBroker struct {
 	queues map[broker.Queue]*chaoticQueue
 	dead   []broker.Message
 	reason map[string]broker.Reason // by body
-	// waiting is the number of messages in the retry queues.
+	// The field waiting is the number of messages in the retry queues.
 	waiting int
 }
 
@@ -263,7 +264,7 @@ type chaoticStore struct {
 }
 
 func newChaoticStore(c *chaos, partitions int) *chaoticStore {
-	return &chaoticStore{chaos: c, partitions: partitions, state: memory.New(partitions)}
+	return &chaoticStore{chaos: c, partitions: partitions, state: memory.New(memory.Config{Partitions: partitions})}
 }
 
 // crash resets the store to a random earlier state that includes every durable step.
@@ -272,7 +273,7 @@ func (s *chaoticStore) crash() {
 	defer s.mu.Unlock()
 	s.history = s.history[:s.durable+s.below(len(s.history)-s.durable+1)]
 	s.durable = len(s.history)
-	s.state = memory.New(s.partitions)
+	s.state = memory.New(memory.Config{Partitions: s.partitions})
 	for _, step := range s.history {
 		step(s.state)
 	}
@@ -346,8 +347,8 @@ func (s *chaoticStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) 
 	return ctx.Err()
 }
 
-// chaoticAPI is a fake summary API. It sometimes stores a summary and still returns an error. It permanently
-// rejects a summary if the function rejects returns true for its plate.
+// chaoticAPI is a fake summary API. It sometimes stores a summary and still returns an error. It permanently rejects
+// a summary if rejects(plate) returns true for the plate of the summary.
 type chaoticAPI struct {
 	*chaos
 	rejects func(plate string) bool

@@ -36,7 +36,7 @@ type scenario struct {
 	restarts, crashes int
 }
 
-func TestRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
+func TestProcessorRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		sc := scenario{
@@ -61,11 +61,11 @@ type published struct {
 	messages []delivered
 	entries  [][]store.Published // generated, by partition
 	exits    [][]store.Published
-	// matched is the number of generated exits that have an entry.
+	// The field matched is the number of generated exits that have an entry.
 	matched int64
 	// summaries are the expected summaries of generated exits, by event ID, without the summary that the API
-	// rejects. The field maybe contains the possible summaries of external exits. Such a summary exists unless the
-	// exit used up its attempts before the entry was processed.
+	// rejects. The field named maybe contains summaries of external exits that may be missing. Such a summary is
+	// missing if the exit used up its attempts before the entry was processed.
 	summaries, maybe map[string]event.Summary
 	// externalExits is the number of external exits. Any number of them may be matched.
 	externalExits int
@@ -138,7 +138,7 @@ func (p *published) exit(plate string, intent event.Intent) {
 }
 
 // exitBeforeEntry publishes an entry, and an exit of the same plate with an earlier timestamp. The exit is
-// dead-lettered, so it is not among the exits that the test confirms.
+// dead-lettered, so the test does not record it as a confirmed exit.
 func (p *published) exitBeforeEntry(plate string) {
 	p.entry(plate)
 	partition := event.PartitionOf(plate, len(p.exits))

@@ -106,7 +106,7 @@ func (s *fakeSettler) expect(t *testing.T, want ...string) {
 }
 
 // fakeStore is a fake of the durability and dead-letter functions of the store. Effects are durable at once unless
-// the test sets the field wait.
+// the test sets the field named wait.
 type fakeStore struct {
 	mu          sync.Mutex
 	epoch       string
@@ -190,7 +190,7 @@ func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 	return r
 }
 
-// start runs the processor in the background until the test calls finish.
+// start runs the processor in the background until the test calls the method finish.
 func (r *rig) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r.stop = cancel

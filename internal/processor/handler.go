@@ -9,6 +9,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/outage"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -20,8 +21,7 @@ type EntryEventProcessor struct {
 	log        *slog.Logger
 }
 
-// NewEntryEventProcessor returns an EntryEventProcessor. A visit that no exit ends expires when it has lasted for
-// maxStay.
+// NewEntryEventProcessor returns an EntryEventProcessor. If no exit ends a visit, the visit expires after maxStay.
 func NewEntryEventProcessor(s EntryStore, partitions int, maxStay time.Duration, log *slog.Logger) *EntryEventProcessor {
 	p := &EntryEventProcessor{store: s, partitions: partitions, log: log}
 	p.SetMaxStay(maxStay)
@@ -63,11 +63,18 @@ type ExitEventProcessor struct {
 	poster     Poster
 	partitions int
 	log        *slog.Logger
+	outages    *outage.Log // of the summary API
 }
+
+// partPost identifies posts of summaries in the log of outages.
+const partPost = "post"
 
 // NewExitEventProcessor returns an ExitEventProcessor.
 func NewExitEventProcessor(s ExitStore, poster Poster, partitions int, log *slog.Logger) *ExitEventProcessor {
-	return &ExitEventProcessor{store: s, poster: poster, partitions: partitions, log: log}
+	return &ExitEventProcessor{
+		store: s, poster: poster, partitions: partitions, log: log,
+		outages: outage.New(log, "The summary API is unavailable; every summary is posted again until it is stored", "The summary API is available again"),
+	}
 }
 
 // ProcessMessage implements Handler. It parses an exit and matches it with its entry. If the exit ends a visit, it
@@ -112,12 +119,18 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 // postSummary posts a summary and removes it from the outbox. Two deliveries of the same exit may post it at the
 // same time. The delivery that removes the summary counts as matched, and the other one counts as a duplicate.
 func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
-	if err := p.poster.Post(ctx, s); err != nil {
-		if isRejection(err) {
-			return OutcomeMatched, Permanent(StagePost, s.ID, err)
+	err := p.poster.Post(ctx, s)
+	switch {
+	case err != nil && isRejection(err):
+		p.outages.Fine(partPost)
+		return OutcomeMatched, Permanent(StagePost, s.ID, err)
+	case err != nil:
+		if ctx.Err() == nil {
+			p.outages.Fault(partPost, err)
 		}
 		return OutcomeMatched, Transient(StagePost, s.ID, err)
 	}
+	p.outages.Fine(partPost)
 	result, err := p.store.SettleSummary(ctx, partition, s.ID)
 	switch {
 	case err != nil:
@@ -129,7 +142,7 @@ func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s e
 }
 
 // parse parses the event in the body of a message. It ignores the content type and other message properties. Every
-// failure is permanent, because another attempt would read the same body. The function decode must reject a body of
+// failure is permanent, because another attempt would read the same body. The given function must reject a body of
 // more than event.MaxBodyBytes without parsing it.
 func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) (E, error)) (E, error) {
 	var none E

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -150,6 +152,31 @@ func TestSetMaxStay_AppliesToLaterEntries(t *testing.T) {
 	if got := s.entries[0].MaxStay; got != time.Minute {
 		t.Errorf("the visit expires after %v, want a minute", got)
 	}
+}
+
+func TestExitEventProcessor_SummaryAPIIsDown_LogsOneOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, api := new(lockedBuffer), &posted{err: verdict(false)}
+		p := NewExitEventProcessor(&stepStore{result: store.ResultPending}, api, 4, slog.New(slog.NewTextHandler(log, nil)))
+		process := func() { _, _ = p.ProcessMessage(t.Context(), exitMessage(generated().String(), event.IntentMatched)) }
+		for range 40 {
+			process()
+			time.Sleep(time.Second)
+		}
+		api.err = nil
+		process()
+		time.Sleep(10 * time.Second) // an outage ends only after some seconds without a failure
+		var levels []string
+		for line := range strings.Lines(log.String()) {
+			if strings.Contains(line, "summary API") {
+				levels = append(levels, strings.Fields(line)[1])
+			}
+		}
+		if want := []string{"level=WARN", "level=WARN", "level=INFO"}; !slices.Equal(levels, want) {
+			t.Errorf("logged %q, want the start, one reminder and the end:\n%s", levels, log)
+		}
+	})
 }
 
 func TestExitEventProcessor_MatchesExitsAndPostsSummaries(t *testing.T) {

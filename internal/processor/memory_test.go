@@ -45,13 +45,13 @@ func (k *keeper) Post(_ context.Context, s event.Summary) error {
 // exit, and an unmatched exit. Half of the matched exits are published before their entries.
 func newInMemory(t testing.TB, visits int) *inMemory {
 	t.Helper()
-	b, err := brokermemory.New(brokermemory.Options{Partitions: memoryPartitions, RetryDelay: time.Millisecond, Window: 1 << 20, Limit: 1 << 20})
+	b, err := brokermemory.New(brokermemory.Config{Partitions: memoryPartitions, RetryDelay: time.Millisecond, Window: 1 << 20, Limit: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
 	m := &inMemory{
-		broker: b, store: storememory.New(memoryPartitions),
+		broker: b, store: storememory.New(storememory.Config{Partitions: memoryPartitions}),
 		api: keeper{kept: make(map[string]event.Summary)}, load: newPublished(memoryPartitions),
 	}
 	for i := range visits {
@@ -73,7 +73,7 @@ func newInMemory(t testing.TB, visits int) *inMemory {
 	return m
 }
 
-// start runs a processor in the background. The function stop ends it and returns the error of Run.
+// start runs a processor in the background. The returned function stop ends it and returns the error of Run.
 func (m *inMemory) start(t testing.TB, concurrency int) (p *Processor, stop func() error) {
 	t.Helper()
 	p, err := New(Config{Partitions: memoryPartitions, Concurrency: concurrency}, Dependencies{
@@ -144,7 +144,7 @@ func (m *inMemory) expectBalance(t *testing.T, duplicates bool) {
 	}
 }
 
-func TestRun_ContextEnds_LeavesNoDeliveryUnsettled(t *testing.T) {
+func TestProcessorRun_ContextEnds_LeavesNoDeliveryUnsettled(t *testing.T) {
 	t.Parallel()
 	m := newInMemory(t, 2000)
 	for n := 0; m.left(t) > 0; n++ {
@@ -160,7 +160,7 @@ func TestRun_ContextEnds_LeavesNoDeliveryUnsettled(t *testing.T) {
 	m.expectBalance(t, false) // a delivery left unsettled after its effect would be a duplicate
 }
 
-func TestRun_LostSessions_LoseNoEvent(t *testing.T) {
+func TestProcessorRun_LostSessions_LoseNoEvent(t *testing.T) {
 	t.Parallel()
 	m := newInMemory(t, 2000)
 	p, stop := m.start(t, 16)

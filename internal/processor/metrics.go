@@ -18,8 +18,9 @@ const (
 	labelStage   = "stage"
 )
 
-// metrics are the metrics of one event type. Their series are looked up once at the start, so that an event costs
-// no lookup. The histograms in the field measured are not exported to Prometheus, but returned by Stats and Totals.
+// metrics are the metrics of one event type. Their series are looked up once at the start, so that an event costs no
+// lookup. The field named measured contains histograms that are not exported to Prometheus, but returned by Stats
+// and Totals.
 type metrics struct {
 	outcomes [outcomes]*outcomeMetrics // nil if the event type cannot have the outcome
 	failures map[Stage]*failureMetrics
@@ -86,7 +87,7 @@ func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Typ
 	return byType, nil
 }
 
-// has reports whether the outcome is possible for the event type of the metrics.
+// The method named has reports whether the outcome is possible for the event type of the metrics.
 func (m *metrics) has(o Outcome) bool { return o < outcomes && m.outcomes[o] != nil }
 
 func (m *metrics) recordCall(o Outcome, took time.Duration) {
@@ -97,9 +98,10 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	m.measured.processing.Observe(took)
 }
 
-// recordEffect records an event that took effect at the given time. If the event does not carry the time at which
-// it was due, scheduled is zero and no latency is recorded. Call recordEffect once per event, when the effect is
-// durable. Before that, the store may lose the effect, and the event is then processed again.
+// recordEffect records an event that took effect at the given time. The parameter named scheduled is the time at which
+// the event was due. It is zero if the event does not carry that time. Then no latency is recorded. Call recordEffect
+// once per event, when the effect is durable. Before that, the store may lose the effect, and the event is then
+// processed again.
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() {

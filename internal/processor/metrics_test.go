@@ -75,7 +75,7 @@ func TestNewMetrics_CreatesEverySeries(t *testing.T) {
 	}
 }
 
-func TestMetrics_CountEachCallOnce(t *testing.T) {
+func TestProcessorMetrics_CountEachCallOnce(t *testing.T) {
 	t.Parallel()
 	answers := []struct {
 		outcome Outcome

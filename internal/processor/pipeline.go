@@ -94,6 +94,9 @@ func (p *pipeline) process(ctx context.Context, w *work) {
 	if d.Redelivered {
 		p.metrics.redeliveries.Add(1)
 	}
+	if acknowledgeEarly {
+		_ = d.Settler.Ack() // if it fails, the message is delivered again
+	}
 	retry := newBackoff()
 	for ctx.Err() == nil {
 		done, failure := p.call(ctx, &d.Message)
@@ -236,8 +239,8 @@ func (p *pipeline) requeue(ctx context.Context, d *broker.Delivery) {
 	p.flight.end(1)
 }
 
-// recordSettled records the result of settling a delivery. The loss of a session is expected, because the broker
-// then delivers the message again. It counts as a failure, but is logged at debug level only.
+// recordSettled records the result of settling a delivery. The loss of a session is harmless, because the broker
+// then delivers the message again. So it counts as a failure, but is logged at debug level only.
 func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err error) {
 	switch {
 	case err == nil:
@@ -250,9 +253,9 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 	}
 }
 
-// fail counts and logs a failure. It logs outages of the store at debug level only, because the store itself logs
-// them. It also logs errors that may quote the message at debug level only. The header of the dead letter contains
-// these errors, too.
+// fail counts and logs a failure. Two kinds of errors are logged at debug level only: outages of the store and of
+// the summary API, because these have logs of their own, and errors that may quote the message. The header of the dead letter contains these
+// errors, too.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {
@@ -271,7 +274,7 @@ func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	switch {
 	case f.Stage == StagePanic:
 		about.level = slog.LevelError
-	case errors.Is(f.Err, store.ErrUnavailable):
+	case errors.Is(f.Err, store.ErrUnavailable), f.Stage == StagePost && !f.permanent:
 		about.level = slog.LevelDebug
 	}
 	p.reporter.report(about, detail)

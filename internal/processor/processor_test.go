@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-func TestRun_SettlesEachDeliveryByItsOutcome(t *testing.T) {
+func TestProcessorRun_SettlesEachDeliveryByItsOutcome(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -53,7 +53,7 @@ func TestRun_SettlesEachDeliveryByItsOutcome(t *testing.T) {
 	}
 }
 
-func TestRun_AcknowledgesOnlyDurableEffects(t *testing.T) {
+func TestProcessorRun_AcknowledgesOnlyDurableEffects(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
@@ -91,7 +91,7 @@ func TestRun_AcknowledgesOnlyDurableEffects(t *testing.T) {
 	})
 }
 
-func TestRun_RolledBackStore_ProcessesTheMessagesAgain(t *testing.T) {
+func TestProcessorRun_RolledBackStore_ProcessesTheMessagesAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var r *rig
@@ -141,7 +141,7 @@ func TestRun_RolledBackStore_ProcessesTheMessagesAgain(t *testing.T) {
 	})
 }
 
-func TestTotals_CountRedeliveries(t *testing.T) {
+func TestProcessorTotals_CountRedeliveries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, answer(OutcomeRecorded, nil), answer(OutcomeMatched, nil))
@@ -159,7 +159,7 @@ func TestTotals_CountRedeliveries(t *testing.T) {
 	})
 }
 
-func TestRun_StoreFails_AcknowledgesOnceTheEffectIsDurable(t *testing.T) {
+func TestProcessorRun_StoreFails_AcknowledgesOnceTheEffectIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
@@ -183,7 +183,7 @@ func TestRun_StoreFails_AcknowledgesOnceTheEffectIsDurable(t *testing.T) {
 	})
 }
 
-func TestRun_TransientFailure_IsRetriedWithoutRequeuing(t *testing.T) {
+func TestProcessorRun_TransientFailure_IsRetriedWithoutRequeuing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const outage = 5 * time.Minute
@@ -222,12 +222,12 @@ func TestRun_TransientFailure_IsRetriedWithoutRequeuing(t *testing.T) {
 	})
 }
 
-func TestRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
+func TestProcessorRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// stuck is what the handler does with messages that block a worker. If unsettleable is set, these messages
-		// also cannot be moved to another queue.
+		// The function stuck handles the messages that are meant to block a worker. If unsettleable is true, the broker
+		// cannot move these messages to another queue.
 		stuck        func(ctx context.Context) (Completion, error)
 		unsettleable bool
 	}{
@@ -290,7 +290,7 @@ type busy time.Duration
 func (b busy) Error() string             { return "busy" }
 func (b busy) RetryAfter() time.Duration { return time.Duration(b) }
 
-func TestRun_RetryAfter_IsBounded(t *testing.T) {
+func TestProcessorRun_RetryAfter_IsBounded(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name        string
@@ -315,7 +315,7 @@ func TestRun_RetryAfter_IsBounded(t *testing.T) {
 	}
 }
 
-func TestRun_DeadLetter_IsPublishedOnlyOnceItsCountIsDurable(t *testing.T) {
+func TestProcessorRun_DeadLetter_IsPublishedOnlyAfterItsCountIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("bad"))), nil)
@@ -348,7 +348,7 @@ func TestRun_DeadLetter_IsPublishedOnlyOnceItsCountIsDurable(t *testing.T) {
 	})
 }
 
-func TestRun_DeadLetter_IsPublishedOnlyOnceItsEffectIsDurable(t *testing.T) {
+func TestProcessorRun_DeadLetter_IsPublishedOnlyAfterItsEffectIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var marks []store.Mark
@@ -376,7 +376,7 @@ func TestRun_DeadLetter_IsPublishedOnlyOnceItsEffectIsDurable(t *testing.T) {
 	})
 }
 
-func TestRun_SettlingFails_IsRetriedUnlessTheSessionIsLost(t *testing.T) {
+func TestProcessorRun_SettlingFails_IsRetriedUnlessTheSessionIsLost(t *testing.T) {
 	t.Parallel()
 	refused := Permanent(StageParse, "", errors.New("bad"))
 	tests := []struct {
@@ -433,7 +433,7 @@ func TestRun_SettlingFails_IsRetriedUnlessTheSessionIsLost(t *testing.T) {
 	}
 }
 
-func TestRun_Panic_IsLoggedOnceWithItsStack(t *testing.T) {
+func TestProcessorRun_Panic_IsLoggedOnceWithItsStack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 4, answer(OutcomeRecorded, nil), handlerFunc(func(context.Context, broker.Message) (Completion, error) {
 		panic("oops")
@@ -455,7 +455,7 @@ func TestRun_Panic_IsLoggedOnceWithItsStack(t *testing.T) {
 	}
 }
 
-func TestRun_InvalidCompletion_CountsAsAFailure(t *testing.T) {
+func TestProcessorRun_InvalidCompletion_CountsAsAFailure(t *testing.T) {
 	t.Parallel()
 	for name, done := range map[string]Completion{
 		"no outcome":                     {},
@@ -476,7 +476,7 @@ func TestRun_InvalidCompletion_CountsAsAFailure(t *testing.T) {
 	}
 }
 
-func TestRun_ContextEnds_FinishesDeliveredMessages(t *testing.T) {
+func TestProcessorRun_ContextEnds_FinishesDeliveredMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const took = time.Second
@@ -505,7 +505,7 @@ func TestRun_ContextEnds_FinishesDeliveredMessages(t *testing.T) {
 	})
 }
 
-func TestRun_DrainTimeoutExpires_RequeuesUnfinishedDeliveries(t *testing.T) {
+func TestProcessorRun_DrainTimeoutExpires_RequeuesUnfinishedDeliveries(t *testing.T) {
 	t.Parallel()
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	tests := []struct {
@@ -557,7 +557,7 @@ func TestRun_DrainTimeoutExpires_RequeuesUnfinishedDeliveries(t *testing.T) {
 	}
 }
 
-func TestRun_DrainTimeoutExpires_RequeuesFailingMessages(t *testing.T) {
+func TestProcessorRun_DrainTimeoutExpires_RequeuesFailingMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, nil, answer(OutcomeEarly, nil))
@@ -583,7 +583,7 @@ type brokenSettler struct {
 func (s *brokenSettler) Retry(context.Context) error { s.retries++; return errDown }
 func (s *brokenSettler) Requeue() error              { s.requeues++; return nil }
 
-func TestRun_ConsumeFails_ReturnsTheError(t *testing.T) {
+func TestProcessorRun_ConsumeFails_ReturnsTheError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil, nil)
 	r.queues.err = errDown
@@ -592,7 +592,7 @@ func TestRun_ConsumeFails_ReturnsTheError(t *testing.T) {
 	}
 }
 
-func TestRun_BrokerEndsTheDeliveries_ReturnsAnError(t *testing.T) {
+func TestProcessorRun_BrokerEndsTheDeliveries_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
 	deliveries := make(chan broker.Delivery, 1)
@@ -617,7 +617,7 @@ func (f consumerFunc) Consume(ctx context.Context, q broker.Queue, prefetch int)
 	return f(ctx, q, prefetch)
 }
 
-func TestRun_ConsumesEveryQueueOfEveryPartition(t *testing.T) {
+func TestProcessorRun_ConsumesEveryQueueOfEveryPartition(t *testing.T) {
 	t.Parallel()
 	var (
 		mu  sync.Mutex
@@ -660,7 +660,7 @@ func TestPrefetch_CoversAllWorkersAndIsBounded(t *testing.T) {
 	}
 }
 
-func TestNew_RejectsInvalidConfig(t *testing.T) {
+func TestNewProcessor_RejectsInvalidConfig(t *testing.T) {
 	t.Parallel()
 	for _, c := range []Config{{Partitions: 0, Concurrency: 1}, {Partitions: 1, Concurrency: 0}} {
 		if _, err := New(c, Dependencies{Registerer: prometheus.NewRegistry(), Logger: discard()}); err == nil {

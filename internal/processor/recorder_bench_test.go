@@ -23,7 +23,7 @@ func BenchmarkRecorder(b *testing.B) {
 	plain := func() { process(events) }
 	recorded := func() {
 		ctx, stop := context.WithCancel(b.Context())
-		recorder := timeline.NewRecorder("processor", p.Totals, memory.New(1), discard())
+		recorder := timeline.NewRecorder("processor", p.Totals, memory.New(memory.Config{Partitions: 1}), discard())
 		done := make(chan error, 1)
 		go func() { done <- recorder.Run(ctx, b.Context()) }()
 		process(events)

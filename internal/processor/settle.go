@@ -94,7 +94,8 @@ func (s *settler) push(w work) {
 	}
 }
 
-// close ends the settler. The method run first settles all deliveries that were pushed before, and then returns.
+// close ends the settler. The method run returns after it has settled all deliveries that were pushed before the call
+// of close.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -127,8 +128,9 @@ func (s *settler) nextBatch() []work {
 	return batch
 }
 
-// settle settles a batch. Deliveries of one batch have different marks only if the store restarted between their
-// effects. In that rare case settle handles each mark separately.
+// settle settles the deliveries of a batch. The mark of a delivery says in which run of the store it had its effect.
+// All marks of a batch are equal, unless the store restarted in the middle of the batch. settle then handles the
+// deliveries of each run of the store separately.
 func (s *settler) settle(ctx context.Context, batch []work) {
 	for len(batch) > 0 {
 		n := groupByMark(batch)
@@ -150,7 +152,7 @@ func groupByMark(batch []work) int {
 }
 
 // settleSince acknowledges the deliveries of a batch once their effects are durable. All of these effects occurred
-// after the given mark was read. If the store may have lost the effects, it processes the deliveries again.
+// after the given mark was read. If the store may have lost the effects, settleSince processes the deliveries again.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)

@@ -1,0 +1,5 @@
+//go:build parking_earlyack
+
+package processor
+
+const acknowledgeEarly = true
