@@ -24,16 +24,19 @@ type Audit struct {
 	Ledger     ledger.Report
 	Latencies  report.Latencies
 	Objectives plan.Objectives
-	// Running is true if the simulation is not complete. Its numbers change while they are read, so they may not add
-	// up.
+	// Running is true if the simulation is not complete. The numbers of a running simulation change while they are
+	// read, so they may not add up.
 	Running bool
 	// Notes say which data is missing from the audit, and why.
 	Notes []string
 }
 
 // Audit reads the ledger of a simulation. For a complete simulation, it reads the report. For a running simulation,
-// it reads live data from a pod. If no pod can be read, it reads the status.
+// it reads live data from a pod. If this is not possible, it reads the status.
 func (p *Plugin) Audit(ctx context.Context, name string) (*Audit, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
 	c, err := p.connect()
 	if err != nil {
 		return nil, err
@@ -49,7 +52,7 @@ func (c *connection) audit(ctx context.Context, name string) (*Audit, error) {
 	if sim.Status.Report != "" {
 		d, err := c.reportOf(ctx, sim)
 		if err != nil {
-			return nil, err
+			return auditOfStatus(sim, "the report cannot be read", err)
 		}
 		return auditOfReport(sim, d)
 	}
@@ -59,7 +62,7 @@ func (c *connection) audit(ctx context.Context, name string) (*Audit, error) {
 	if err == nil {
 		return a, nil
 	}
-	return auditOfStatus(sim, err)
+	return auditOfStatus(sim, "the ledger was not read from a pod", err)
 }
 
 // auditOfReport returns the audit of a complete simulation.
@@ -83,15 +86,18 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 	rows, err := s.fetch(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the end is in the future, because the clocks of two machines may differ
 	latencies := ledger.LatenciesOf(rows, err, &a.Ledger)
 	a.Latencies = report.LatenciesOf(latencies)
-	a.evaluate(depthsOf(&state.Queues), latencies)
+	a.evaluate(sim, ledger.Evidence{Depths: depthsOf(&state.Queues), Latencies: latencies, Timeline: rows})
 	return a, nil
 }
 
-// evaluate adds the verdict of a running simulation. This verdict is never PASS, because events may still be lost.
-func (a *Audit) evaluate(depths broker.Depths, latencies *ledger.Latencies) {
-	a.Verdict = ledger.Evaluate(ledger.Evidence{
-		Report: a.Ledger, Objectives: a.Objectives, Running: true, Depths: depths, InFlight: ledger.Unknown, Latencies: latencies,
-	})
+// evaluate adds the verdict of a running simulation. This verdict is never PASS, because events may still be lost. The
+// evidence contains what is known in addition to the ledger.
+func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
+	e.Report, e.Objectives, e.Running, e.InFlight = a.Ledger, a.Objectives, true, ledger.Unknown
+	a.Verdict = ledger.Evaluate(e)
+	if len(sim.Spec.Faults) > 0 {
+		a.Notes = append(a.Notes, "faults, recovery and the objectives without and under faults are checked once the simulation is complete")
+	}
 	a.Notes = append(a.Notes, "the simulation is not complete: its numbers were read while they changed, so they may not add up; lost events are named once it is complete")
 }
 
@@ -103,10 +109,7 @@ func objectivesOf(sim *v1alpha1.ParkingSimulation) plan.Objectives {
 		return plan.Objectives{} // the spec is invalid, and the condition Stalled says why
 	}
 	o := resolved.Plan.Objectives
-	return plan.Objectives{
-		PhaseObjectives: plan.PhaseObjectives{ProcessingP99: o.ProcessingP99, EndToEndP99: o.EndToEndP99},
-		MaxLost:         o.MaxLost, MaxUnexpected: o.MaxUnexpected,
-	}
+	return plan.Objectives{PhaseObjectives: o.PhaseObjectives, MaxLost: o.MaxLost, MaxUnexpected: o.MaxUnexpected}
 }
 
 func depthsOf(q *view.Queues) broker.Depths {
@@ -119,11 +122,12 @@ func depthsOf(q *view.Queues) broker.Depths {
 	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
 }
 
-// auditOfStatus returns an audit with the data in the status. The parameter reason says why there is no live data.
-func auditOfStatus(sim *v1alpha1.ParkingSimulation, reason error) (*Audit, error) {
+// auditOfStatus returns an audit with the data in the status. The parameter named missing says which more accurate data
+// cannot be read, and the parameter named reason says why.
+func auditOfStatus(sim *v1alpha1.ParkingSimulation, missing string, reason error) (*Audit, error) {
 	l := sim.Status.Ledger
 	if l == nil {
-		return nil, fmt.Errorf("audit %s/%s: the operator has not read the ledger yet, and there is no live data: %w", sim.Namespace, sim.Name, reason)
+		return nil, fmt.Errorf("audit %s/%s: the status has no ledger, and %s: %w", sim.Namespace, sim.Name, missing, reason)
 	}
 	a := &Audit{Simulation: manifest.ID(sim), Objectives: objectivesOf(sim), Running: true, Ledger: ledger.Report{
 		EntriesConfirmed: l.EntriesConfirmed, EntriesRecorded: l.EntriesRecorded,
@@ -145,12 +149,12 @@ func auditOfStatus(sim *v1alpha1.ParkingSimulation, reason error) (*Audit, error
 	if l.ObservedTime != nil {
 		at = l.ObservedTime.UTC().Format(time.RFC3339)
 	}
-	a.Notes = []string{"there is no live data: " + reason.Error(), "the numbers are those of the status, read at " + at}
-	if sim.Status.Verdict != "" { // the simulation is complete, but has no report
+	a.Notes = []string{missing + ": " + reason.Error(), "the numbers are those of the status, read at " + at}
+	if sim.Status.Verdict != "" { // the simulation is complete, but its report is missing
 		a.Running = false
 		a.Verdict = ledger.Verdict{Outcome: ledger.Outcome(sim.Status.Verdict), Reasons: sim.Status.Reasons, Checks: []ledger.Check{}}
 		return a, nil
 	}
-	a.evaluate(broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown, Dead: l.DeadLettered}, nil)
+	a.evaluate(sim, ledger.Evidence{Depths: broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown, Dead: l.DeadLettered}})
 	return a, nil
 }

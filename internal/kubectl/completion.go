@@ -6,11 +6,12 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// The function names checks the number of arguments of a command. The arguments are names of simulations. If most is
-// 0, there is no upper limit.
-func names(least, most int) cobra.PositionalArgs {
+// nameArgs returns a check of the number of arguments of a command. The arguments are names of simulations. If the
+// parameter named most is 0, there is no upper limit.
+func nameArgs(least, most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
@@ -18,8 +19,21 @@ func names(least, most int) cobra.PositionalArgs {
 		case most > 0 && len(args) > most:
 			return fmt.Errorf("unexpected argument %q", args[most])
 		}
+		for _, name := range args {
+			if err := checkName(name); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
+}
+
+// checkName returns an error if a text cannot be the name of a simulation.
+func checkName(name string) error {
+	if len(validation.IsDNS1123Subdomain(name)) > 0 {
+		return inputErrorf("%q is not the name of a simulation", name)
+	}
+	return nil
 }
 
 // CompleteNames returns a function that completes the names of simulations in a shell. It completes at most maxArgs

@@ -21,15 +21,16 @@ type InputError struct {
 
 func (e *InputError) Error() string { return e.err.Error() }
 
-// Unwrap returns the wrapped error.
+// Unwrap returns the cause, for errors.Is and errors.As.
 func (e *InputError) Unwrap() error { return e.err }
 
 func inputErrorf(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
 
 // kubeconfigError explains an error in the kubeconfig, or in a flag that overrides a field of the kubeconfig.
-func kubeconfigError(err error) error {
+func (p *Plugin) kubeconfigError(err error) error {
 	if clientcmd.IsEmptyConfig(err) {
-		return inputErrorf("no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG, or a server with --server")
+		return inputErrorf("no cluster is configured in %s: name a kubeconfig with --kubeconfig or KUBECONFIG, or a server with --server",
+			strings.Join(p.rules.GetLoadingPrecedence(), ", "))
 	}
 	if clientcmd.IsContextNotFound(err) {
 		// The original error also lists consequences, such as a missing server.
@@ -46,10 +47,10 @@ type rule struct {
 // simulationsResource is the name of the resource for the kind ParkingSimulation.
 const simulationsResource = "parkingsimulations"
 
-// onSimulations is the rule that allows requests for simulations.
+// onSimulations returns the RBAC rule that allows a verb, such as get, on ParkingSimulation objects.
 func onSimulations(verb string) rule { return rule{v1alpha1.Group, simulationsResource, verb} }
 
-// onCore is the rule that allows requests for resources of the core API group, such as pods.
+// onCore returns the RBAC rule that allows verbs on a resource of the core API group, such as pods.
 func onCore(resource, verbs string) rule { return rule{"", resource, verbs} }
 
 // String returns the rule as it is written in a Role.
@@ -58,8 +59,8 @@ func (r rule) String() string {
 	return fmt.Sprintf("{apiGroups: [%q], resources: [%q], verbs: [%s]}", r.group, r.resource, verbs)
 }
 
-// explain adds to an error of the API server what the plugin was doing, and what the user can do. The parameter
-// needed is the RBAC rule that allows the request.
+// explain adds to an error of the API server what the plugin was doing, and what the user can do. Its last argument
+// is the RBAC rule that allows the request.
 func (c *connection) explain(err error, doing string, needed rule) error {
 	var unreachable *url.Error
 	var network net.Error
@@ -69,7 +70,7 @@ func (c *connection) explain(err error, doing string, needed rule) error {
 		if strings.Contains(err.Error(), "at the cluster scope") {
 			role = "ClusterRole"
 		}
-		return inputErrorf("%s: %w; ask an administrator to add this rule to a %s of yours: %s", doing, err, role, needed)
+		return inputErrorf("%s: %w; ask an administrator to add this rule to one of your %ss: %s", doing, err, role, needed)
 	case apierrors.IsUnauthorized(err):
 		return inputErrorf("%s: the API server rejects the credentials: %w; log in again, or choose others with --context or --user", doing, err)
 	case isMissingResource(err):

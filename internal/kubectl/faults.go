@@ -2,7 +2,6 @@ package kubectl
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/document"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -20,8 +20,8 @@ const (
 	// recoveryInterval is the minimum time between two reads of the timeline while the simulation is recovering from
 	// a fault. The interval grows with the time since the end of the fault.
 	recoveryInterval = 5 * time.Second
-	// baselineTime is how far back the timeline is read, counted from the first fault. Package fault compares the
-	// time after a fault with a part of the time before it.
+	// The part of the timeline that is read begins baselineTime before the first fault, because package fault compares
+	// the time after a fault with a part of the time before it.
 	baselineTime = 11 * time.Minute
 )
 
@@ -32,7 +32,7 @@ type liveFaults struct {
 	// read reads the records of a simulation's faults. rows reads a part of the simulation's timeline.
 	read func(context.Context, *v1alpha1.ParkingSimulation) ([]fault.Record, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
-	// failed is called with the first error of read. It is not called again for later errors.
+	// The function failed is called with the first error of the method read. It is not called again for later errors.
 	failed func(error)
 
 	mu         sync.Mutex // guards the fields below
@@ -43,9 +43,16 @@ type liveFaults struct {
 	timeline   []timeline.Row // read at the time measuredAt
 }
 
-// liveFaults returns the liveFaults for the simulation that s reads.
+// The method liveFaults returns a value of type liveFaults for the simulation that s reads.
 func (c *connection) liveFaults(s *source, failed func(error)) *liveFaults {
 	return &liveFaults{read: c.faultRecords, rows: s.fetch, failed: failed}
+}
+
+// reset discards the faults of a simulation that was deleted.
+func (f *liveFaults) reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.readAt, f.measuredAt, f.records, f.timeline = time.Time{}, time.Time{}, nil, nil
 }
 
 // faultRecords reads the records of faults, which the operator keeps in a ConfigMap.
@@ -55,8 +62,10 @@ func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimu
 	if err := c.Get(ctx, key, object); err != nil {
 		return nil, c.explain(err, "get the faults in ConfigMap "+key.String(), onCore("configmaps", "get"))
 	}
-	var content struct{ Records []fault.Record }
-	if err := json.Unmarshal([]byte(object.Data[resources.FaultsKey]), &content); err != nil {
+	var content struct {
+		Records []fault.Record `json:"records"`
+	}
+	if err := (document.Format{}).DecodeKnown([]byte(object.Data[resources.FaultsKey]), &content); err != nil {
 		return nil, inputErrorf("ConfigMap %s: %s: %w", key, resources.FaultsKey, err)
 	}
 	return content.Records, nil
@@ -107,8 +116,8 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	return fault.Accounts(f.records, fault.RunSoFar(f.timeline, end))
 }
 
-// unmeasured reports whether the timeline must be read, because it may show a recovery that is not known yet. The
-// result from says where to begin.
+// unmeasured reports whether the timeline must be read, because it may show a recovery that is not known yet. It
+// also returns the time from which to read.
 func (f *liveFaults) unmeasured(accounts []fault.Account) (from time.Time, ok bool) {
 	i := slices.IndexFunc(accounts, func(a fault.Account) bool { return a.Outcome == fault.OutcomeRecovering })
 	if i < 0 {

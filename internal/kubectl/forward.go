@@ -2,7 +2,6 @@ package kubectl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -134,6 +133,11 @@ const (
 	failureTime = time.Second
 )
 
+// portError is the kubelet's message about a failed connection to a port of a pod.
+type portError string
+
+func (e portError) Error() string { return string(e) }
+
 // podConn is a connection to a port of a pod. It does not support deadlines.
 type podConn struct {
 	httpstream.Stream
@@ -152,7 +156,7 @@ func (c *podConn) Read(p []byte) (int, error) {
 	select {
 	case message := <-c.failed:
 		if message != "" {
-			err = errors.New(message)
+			err = portError(message)
 		}
 	case <-time.After(failureTime):
 	}

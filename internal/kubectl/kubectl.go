@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 // Options are the inputs and outputs of the commands.
@@ -41,7 +43,7 @@ type Plugin struct {
 	overrides clientcmd.ConfigOverrides
 }
 
-// New returns a plugin. It adds those flags of kubectl to the root command that select the cluster, the user and the
+// New returns a plugin. It adds to the root command those kubectl flags that select the cluster, the user and the
 // namespace.
 //
 // Package clientcmd defines these flags. Package genericclioptions defines them too, but it depends on kustomize,
@@ -68,6 +70,11 @@ func (p *Plugin) Commands() []*cobra.Command {
 	}
 }
 
+// notef prints a message for the user on stderr.
+func (p *Plugin) notef(format string, args ...any) {
+	_, _ = fmt.Fprintf(terminal.CleanWriter(p.ErrOut), format, args...) // there is no other place to report an error
+}
+
 // connection is a client of an API server, together with a namespace.
 type connection struct {
 	client.WithWatch
@@ -82,13 +89,16 @@ func (p *Plugin) connect() (*connection, error) {
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(p.rules, &p.overrides)
 	namespace, _, err := loader.Namespace()
 	if err != nil {
-		return nil, kubeconfigError(err)
+		return nil, p.kubeconfigError(err)
+	}
+	if len(validation.IsDNS1123Label(namespace)) > 0 {
+		return nil, inputErrorf("%q is not the name of a namespace", namespace)
 	}
 	config, err := loader.ClientConfig()
 	if err != nil {
-		return nil, kubeconfigError(err)
+		return nil, p.kubeconfigError(err)
 	}
-	config.WarningHandler = rest.NewWarningWriter(p.ErrOut, rest.WarningWriterOptions{Deduplicate: true})
+	config.WarningHandler = rest.NewWarningWriter(terminal.CleanWriter(p.ErrOut), rest.WarningWriterOptions{Deduplicate: true})
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -98,6 +108,17 @@ func (p *Plugin) connect() (*connection, error) {
 		return nil, &InputError{fmt.Errorf("kubeconfig: %w", err)}
 	}
 	return &connection{WithWatch: c, namespace: namespace, config: config}, nil
+}
+
+// connected returns a cobra function that connects and then calls f with the arguments of the command.
+func (p *Plugin) connected(f func(ctx context.Context, c *connection, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := p.connect()
+		if err != nil {
+			return err
+		}
+		return f(cmd.Context(), c, args)
+	}
 }
 
 // newScheme returns a scheme with the kinds that the plugin reads.

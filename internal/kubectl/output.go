@@ -17,9 +17,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// These are the output formats. The empty string stands for text for people.
+// These are the output formats. The empty string means text for people.
 const (
 	outputWide = "wide"
 	outputName = "name"
@@ -66,31 +67,38 @@ func (f *outputFlag) register(cmd *cobra.Command) {
 // isText reports whether the output is text for people.
 func (f *outputFlag) isText() bool { return f.format == "" || f.format == outputWide }
 
+// tablePadding is the number of spaces between the columns of a table.
+const tablePadding = 3
+
 // newTable returns a writer that aligns columns. The columns are separated by tabs.
 func newTable(out io.Writer) *tabwriter.Writer {
-	const padding = 3
-	return tabwriter.NewWriter(out, 0, 0, padding, ' ', 0)
+	return tabwriter.NewWriter(out, 0, 0, tablePadding, ' ', 0)
 }
 
 // writeValue writes a value in the format json or yaml.
 func writeValue(out io.Writer, format string, value any) error {
 	if format == outputYAML {
-		text, err := yaml.Marshal(value)
-		if err == nil {
-			_, err = out.Write(text)
-		}
-		return err
+		return WriteYAML(out, value)
 	}
-	encoder := json.NewEncoder(out)
+	encoder := json.NewEncoder(terminal.CleanWriter(out)) // the encoder writes everything in one piece
 	encoder.SetIndent("", "    ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(value)
 }
 
+// WriteYAML writes a value as YAML with the names of its JSON form.
+func WriteYAML(out io.Writer, value any) error {
+	text, err := yaml.Marshal(value)
+	if err == nil {
+		_, err = terminal.CleanWriter(out).Write(text)
+	}
+	return err
+}
+
 // writeSimulation writes a simulation in the format json, yaml or name.
 func writeSimulation(out io.Writer, format string, sim *v1alpha1.ParkingSimulation) error {
 	if format == outputName {
-		_, err := fmt.Fprintln(out, qualifiedName(sim.Name))
+		_, err := fmt.Fprintln(out, terminal.Clean(qualifiedName(sim.Name)))
 		return err
 	}
 	return writeValue(out, format, complete(sim))

@@ -10,20 +10,27 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/parking-operator/parking-operator/internal/document"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/view"
 )
 
 const (
-	// podAttempts is the maximum number of pods that are tried for one request. podTimeout is the timeout for each
-	// pod.
+	// podAttempts is the maximum number of pods that are tried for one request. podTimeout is how long a pod may send
+	// nothing. There is no timeout for a whole response, because the connection to the cluster may be slow.
 	podAttempts = 3
 	podTimeout  = 4 * time.Second
-	// avoidTime is how long other pods are preferred to a pod that has failed.
+	// podTimelineTimeout is the same for a timeline. A pod sends nothing before it has read the timeline, for which it may
+	// first have to wait until another client has received its own.
+	podTimelineTimeout = view.MaxSilence + podTimeout
+	timelinePath       = "/v1/timeline"
+	// avoidTime is the time for which a pod that has failed is tried after all other pods.
 	avoidTime = 15 * time.Second
 	// maxAnswer is the maximum size of a response in bytes. The largest responses are timelines of a few megabytes.
 	maxAnswer = 64 << 20
@@ -34,7 +41,7 @@ type podAccess struct {
 	// list returns the pods of the simulation. open opens a tunnel to one of these pods.
 	list func(ctx context.Context) ([]corev1.Pod, error)
 	open func(ctx context.Context, pod *corev1.Pod) (tunnel, error)
-	// connected is called with the name of the pod after a tunnel was opened. It may be nil.
+	// The function connected is called with the name of the pod after a tunnel was opened. It may be nil.
 	connected func(pod string)
 }
 
@@ -44,6 +51,8 @@ type pages struct {
 	podAccess
 
 	client http.Client
+	// timeout is podTimeout, and timelineTimeout is podTimelineTimeout, or less in tests.
+	timeout, timelineTimeout time.Duration
 
 	mu     sync.Mutex // guards the fields below
 	tunnel tunnel     // nil if no tunnel is open
@@ -54,7 +63,7 @@ type pages struct {
 
 // newPages returns a reader of live data, which the caller must close.
 func newPages(a podAccess) *pages {
-	p := &pages{podAccess: a, failed: map[string]time.Time{}}
+	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, failed: map[string]time.Time{}}
 	p.client.Transport = &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
 		IdleConnTimeout: time.Minute,
@@ -85,11 +94,17 @@ func (p *pages) get(ctx context.Context, path string, into any) error {
 	return err
 }
 
-// getOnce requests a path from one pod. The result final is true if a request to another pod would not give a better
-// result.
+// getOnce requests a path from one pod. The result named final is true if a request to another pod would not give a
+// better result.
 func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, podTimeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timeout := p.timeout
+	if strings.HasPrefix(path, timelinePath) {
+		timeout = p.timelineTimeout
+	}
+	silent := time.AfterFunc(timeout, func() { cancel(silentError(timeout)) })
+	defer silent.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
 	if err != nil {
 		return true, err
@@ -98,22 +113,47 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	if err != nil {
 		var input *InputError
 		var none *noPodError
-		return errors.As(err, &input) || errors.As(err, &none), p.describe(err)
+		return errors.As(err, &input) || errors.As(err, &none), p.describe(orSilence(ctx, err))
 	}
 	defer func() { _ = response.Body.Close() }() // the body was only read
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	body := readerFunc(func(b []byte) (int, error) {
+		n, err := response.Body.Read(b)
+		silent.Reset(timeout)
+		return n, err
+	})
+	text, err := io.ReadAll(io.LimitReader(body, maxAnswer))
 	if err != nil {
-		return false, p.describe(err)
+		return false, p.describe(orSilence(ctx, err))
 	}
 	if response.StatusCode != http.StatusOK {
 		var problem struct{ Detail string }
 		_ = json.Unmarshal(text, &problem) // if there is no detail, the status is used below
 		return true, &answerError{pod: p.current(), detail: cmp.Or(problem.Detail, response.Status)}
 	}
-	if err := json.Unmarshal(text, into); err != nil {
+	if err := (document.Format{}).DecodeKnown(text, into); err != nil {
 		return true, fmt.Errorf("pod %s: the answer cannot be read: %w", p.current(), err)
 	}
 	return true, nil
+}
+
+// readerFunc is a function that implements io.Reader.
+type readerFunc func([]byte) (int, error)
+
+// Read implements io.Reader.
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// silentError is the error of a request to a pod that has sent nothing for some time. Its value is the length of this
+// time.
+type silentError time.Duration
+
+func (e silentError) Error() string { return "it sent nothing for " + time.Duration(e).String() }
+
+// orSilence returns the silentError that has ended ctx, or err if there is none.
+func orSilence(ctx context.Context, err error) error {
+	if silence, ok := errors.AsType[silentError](context.Cause(ctx)); ok {
+		return silence
+	}
+	return err
 }
 
 // describe adds the name of the pod to an error. It removes the text that package http has added to the error.
@@ -126,7 +166,9 @@ func (p *pages) describe(err error) error {
 	case errors.As(err, &none):
 		return none
 	}
-	if cause := errors.Unwrap(err); cause != nil {
+	if port, ok := errors.AsType[portError](err); ok {
+		err = port
+	} else if cause := errors.Unwrap(err); cause != nil {
 		err = cause
 	}
 	return fmt.Errorf("pod %s does not answer: %w", p.current(), err)
@@ -192,7 +234,7 @@ func (p *pages) candidates(pods []corev1.Pod) []candidate {
 			continue
 		}
 		c := candidate{pod: pod, port: port}
-		if !isReady(pod) {
+		if !resources.IsReady(pod) {
 			c.rank++
 		}
 		if time.Since(p.failed[pod.Name]) < avoidTime {
@@ -215,12 +257,6 @@ func pagePort(pod *corev1.Pod) (number int32, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-func isReady(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
 }
 
 // drop closes the tunnel after a failure, so that the next request tries another pod if there is one.
@@ -261,11 +297,13 @@ func (e *noPodError) Error() string {
 	for i := range e.pods {
 		pod := &e.pods[i]
 		switch _, serves := pagePort(pod); {
+		case serves && pod.DeletionTimestamp != nil:
+			return fmt.Sprintf("pod %s is being deleted, and no other processor runs", pod.Name)
 		case serves:
 			return fmt.Sprintf("pod %s does not run yet: its phase is %s", pod.Name, pod.Status.Phase)
 		case pod.Labels[resources.ComponentLabel] == string(resources.ComponentProcessor):
 			return fmt.Sprintf("pod %s does not serve the live page: update the operator", pod.Name)
 		}
 	}
-	return "no processor runs: live data is served by processors; check spec.processor.replicas"
+	return "no processor runs, and only processors serve live data: the simulation has not started or has ended, or spec.processor.replicas is 0"
 }

@@ -3,17 +3,21 @@ package kubectl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	constants "k8s.io/apimachinery/pkg/util/portforward"
 	"k8s.io/client-go/rest"
 	"k8s.io/streaming/pkg/httpstream"
@@ -21,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/view"
 )
 
 // newPod returns a running pod that serves the live page.
@@ -136,11 +141,14 @@ func TestPagesGet_NoLiveData_ErrorSaysWhy(t *testing.T) {
 	old, pending := newPod("old", 1, corev1.ConditionTrue), newPod("pending", 1, corev1.ConditionFalse)
 	old.Spec.Containers[0].Ports = nil
 	pending.Status.Phase = corev1.PodPending
+	deleted := newPod("deleted", 1, corev1.ConditionTrue)
+	deleted.DeletionTimestamp = new(metav1.Now())
 	for name, test := range map[string]struct {
 		pods *fakePods
 		want string
 	}{
-		"no pods":       {&fakePods{}, "check spec.processor.replicas"},
+		"deleted":       {&fakePods{pods: []corev1.Pod{deleted}}, "pod deleted is being deleted"},
+		"no pods":       {&fakePods{}, "spec.processor.replicas is 0"},
 		"old operator":  {&fakePods{pods: []corev1.Pod{old}}, "update the operator"},
 		"pending":       {&fakePods{pods: []corev1.Pod{pending}}, "pod pending does not run yet: its phase is Pending"},
 		"a server down": {serve(t, map[string]http.Handler{"a": http.HandlerFunc(unavailable)}), "pod a: the state cannot be read now"},
@@ -160,6 +168,73 @@ func TestPagesGet_NoLiveData_ErrorSaysWhy(t *testing.T) {
 func unavailable(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusServiceUnavailable)
 	_, _ = io.WriteString(w, `{"detail": "the state cannot be read now"}`)
+}
+
+func TestPagesGet_SlowConnection_ReadsTheWholeAnswer(t *testing.T) {
+	t.Parallel()
+	const timeout, pieces = 2 * time.Second, 6
+	slow := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for range pieces {
+			_, _ = io.WriteString(w, " ")
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(timeout / (pieces - 2))
+		}
+		_, _ = io.WriteString(w, `"all"`)
+	})
+	p := serve(t, map[string]http.Handler{"a": slow}).pages()
+	defer p.Close()
+	p.timelineTimeout = timeout
+	var got string
+	if err := p.get(t.Context(), "/v1/timeline", &got); err != nil || got != "all" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestPagesGet_PodReadsALongTimeline_WaitsLongerThanForAState(t *testing.T) {
+	t.Parallel()
+	if podTimelineTimeout <= view.MaxSilence {
+		t.Errorf("a pod is given up after %s, but may send nothing for %s", podTimelineTimeout, view.MaxSilence)
+	}
+	const timeout = 20 * time.Millisecond
+	late := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(10 * timeout)
+		_, _ = io.WriteString(w, `"all"`)
+	})
+	p := serve(t, map[string]http.Handler{"a": late}).pages()
+	defer p.Close()
+	p.timeout = timeout
+	var got string
+	if err := p.get(t.Context(), "/v1/timeline?from=2026-01-01T00:00:00Z", &got); err != nil || got != "all" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestPagesGet_SilentPod_UsesAnotherPod(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{"no answer": "", "part of an answer": `"half`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			silent := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if answer != "" {
+					_, _ = io.WriteString(w, answer)
+					_ = http.NewResponseController(w).Flush()
+				}
+				<-r.Context().Done()
+			})
+			f := serve(t, map[string]http.Handler{"a": silent, "b": silent})
+			p := f.pages()
+			defer p.Close()
+			p.timeout = 50 * time.Millisecond
+			var got string
+			err := p.get(t.Context(), "/v1/state", &got)
+			if err == nil || !strings.HasSuffix(err.Error(), "does not answer: it sent nothing for 50ms") {
+				t.Errorf("the error is %v", err)
+			}
+			if !slices.Contains(f.opened, "a") || !slices.Contains(f.opened, "b") {
+				t.Errorf("tunnels were opened to %q", f.opened)
+			}
+		})
+	}
 }
 
 // forwardingServer is a fake API server. It supports only port forwarding, and only over SPDY.
@@ -238,6 +313,21 @@ func TestOpenTunnel_CarriesRequestsToThePod(t *testing.T) {
 	err := p.get(t.Context(), "/v1/state", &got)
 	if err == nil || !strings.Contains(err.Error(), "pod a does not answer: nothing listens at the port") {
 		t.Errorf("without a listener the error is %v", err)
+	}
+}
+
+// Package http wraps an error differently if the connection fails before a request than if it fails during one.
+func TestPagesDescribe_WrappedPortError_IsShownAlone(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{
+		portError("nothing listens"),
+		&url.Error{Op: "Get", URL: "http://pod", Err: portError("nothing listens")},
+		&url.Error{Op: "Get", URL: "http://pod", Err: fmt.Errorf("readLoopPeekFailLocked: %w", portError("nothing listens"))},
+	} {
+		p := &pages{}
+		if got, want := p.describe(err).Error(), fmt.Sprintf("pod %s does not answer: nothing listens", p.current()); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

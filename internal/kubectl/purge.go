@@ -25,27 +25,25 @@ The operator removes the queues and keys. The command waits until it has done so
 something may remain.`
 
 type purgeFlags struct {
+	output  outputFlag
 	yes     bool
 	timeout time.Duration
 }
 
 func (p *Plugin) purgeCommand() *cobra.Command {
-	var f purgeFlags
+	f := purgeFlags{output: outputFlag{allowed: []string{outputName}}}
 	cmd := &cobra.Command{
 		Use:               "purge NAME",
 		Short:             "Delete a simulation with its queues, keys and report",
 		Long:              purgeHelp,
 		Example:           "  kubectl parking purge rush-hour --yes",
-		Args:              names(1, 1),
+		Args:              nameArgs(1, 1),
 		ValidArgsFunction: p.CompleteNames(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := p.connect()
-			if err != nil {
-				return err
-			}
-			return p.purge(cmd.Context(), c, args[0], f)
-		},
+		RunE: p.connected(func(ctx context.Context, c *connection, args []string) error {
+			return p.purge(ctx, c, args[0], f)
+		}),
 	}
+	f.output.register(cmd)
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask for confirmation")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "time to wait for the end of the deletion")
 	return cmd
@@ -72,19 +70,26 @@ func (p *Plugin) purge(ctx context.Context, c *connection, name string, f purgeF
 	if err := c.awaitGone(ctx, sim); err != nil {
 		return err
 	}
-	if message := c.leftBehind(ctx, sim); message != "" {
+	switch message, err := c.leftBehind(ctx, sim); {
+	case err != nil:
+		p.notef("it is unknown whether the operator could remove all data: %s\n", err)
+	case message != "":
 		return errors.New(message)
 	}
-	_, err = fmt.Fprintf(p.Out, "%s/%s is purged\n", sim.Namespace, sim.Name)
+	message := fmt.Sprintf("%s/%s is purged", sim.Namespace, sim.Name)
+	if f.output.format == outputName {
+		message = qualifiedName(sim.Name)
+	}
+	_, err = fmt.Fprintln(p.Out, message)
 	return err
 }
 
-// confirm asks the user on the terminal whether the simulation shall be deleted.
+// confirm asks the user on the terminal whether to delete the simulation.
 func (p *Plugin) confirm(sim *v1alpha1.ParkingSimulation) error {
 	if !terminal.Is(p.In) {
 		return inputErrorf("purge deletes %s/%s with its data for good: confirm that with --yes", sim.Namespace, sim.Name)
 	}
-	fmt.Fprintf(p.ErrOut, "Delete %s/%s with its queues, keys and report for good? [y/N] ", sim.Namespace, sim.Name)
+	p.notef("Delete %s/%s with its queues, keys and report for good? [y/N] ", sim.Namespace, sim.Name)
 	answer, err := bufio.NewReader(p.In).ReadString('\n')
 	if err != nil {
 		return inputErrorf("read the confirmation: %w", err)
@@ -126,22 +131,22 @@ func (c *connection) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulat
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the deletion of %s/%s: %w; the operator continues it if it runs", sim.Namespace, sim.Name, context.Cause(ctx))
+			return fmt.Errorf("wait for the deletion of %s/%s: %w; the deletion continues if the operator is running", sim.Namespace, sim.Name, context.Cause(ctx))
 		}
 	}
 }
 
 // leftBehind returns which data the operator could not remove, according to the events of the simulation. It returns
-// "" if all data was removed, or if the user is not permitted to read events.
-func (c *connection) leftBehind(ctx context.Context, sim *v1alpha1.ParkingSimulation) string {
+// "" if all data was removed.
+func (c *connection) leftBehind(ctx context.Context, sim *v1alpha1.ParkingSimulation) (string, error) {
 	list := &corev1.EventList{}
 	if err := c.List(ctx, list, client.InNamespace(sim.Namespace), client.MatchingFields{"involvedObject.uid": string(sim.UID)}); err != nil {
-		return ""
+		return "", c.explain(err, "list the events of "+sim.Namespace+"/"+sim.Name, onCore("events", "list"))
 	}
 	for i := range list.Items {
 		if e := &list.Items[i]; e.Reason == "CleanupAbandoned" {
-			return e.Message
+			return e.Message, nil
 		}
 	}
-	return ""
+	return "", nil
 }

@@ -14,6 +14,9 @@ import (
 
 // Report returns the report of a complete simulation.
 func (p *Plugin) Report(ctx context.Context, name string) (*report.Document, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
 	c, err := p.connect()
 	if err != nil {
 		return nil, err

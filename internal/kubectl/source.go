@@ -2,14 +2,19 @@ package kubectl
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
 	"sync"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/podfailure"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/view"
@@ -19,9 +24,9 @@ const (
 	// objectInterval is the minimum time between two reads of the ParkingSimulation. Reading it more often is
 	// useless, because its status changes at most every few seconds.
 	objectInterval = 3 * time.Second
-	// The live page repeatedly requests the rows of the last minutes. A request counts as one of these if its
-	// interval is at most recentTime long. For most of these requests, only the rows of the last newestTime are read
-	// from the pod. For every fullUpdate-th request, all rows are read, because some rows may arrive late.
+	// The live page repeatedly requests recent rows: an interval that begins less than recentTime before now. To
+	// save load, most of these requests read only the newest rows from the pod, those less than newestTime old. One
+	// of every fullUpdate requests reads the whole interval, because some rows may arrive late.
 	recentTime = 5 * time.Minute
 	newestTime = 10 * time.Second
 	fullUpdate = 15
@@ -37,6 +42,8 @@ type source struct {
 	pages *pages
 	// faults computes how faults affect a running simulation. It is nil if this is not needed.
 	faults *liveFaults
+	// failures contains the failures of pods that have been observed. They become marks in the timeline.
+	failures podfailure.Tracker
 
 	mu       sync.Mutex // guards the fields below
 	sim      *v1alpha1.ParkingSimulation
@@ -44,9 +51,10 @@ type source struct {
 	document *report.Document
 	recent   map[int64]timeline.Row // by the second in which the row begins
 	updates  int
+	ahead    time.Duration // how far the clock of the pods is ahead of the clock of this machine
 }
 
-// source returns a view.Source that reads a simulation in the cluster. The caller must close its field pages.
+// source returns a view.Source that reads a simulation in the cluster. The caller must close the field named pages.
 func (c *connection) source(sim *v1alpha1.ParkingSimulation, connected func(pod string)) *source {
 	return &source{
 		get: func(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
@@ -63,6 +71,9 @@ func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	defer s.mu.Unlock()
 	if time.Since(s.seen) > objectInterval {
 		if sim, err := s.get(ctx); err == nil {
+			if sim.UID != s.sim.UID {
+				s.reset()
+			}
 			s.sim = sim
 		}
 		s.seen = time.Now()
@@ -70,11 +81,48 @@ func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	return s.sim
 }
 
-// report returns the report of a complete simulation. It returns nil if there is no report or if the report cannot
-// be read.
+// reset discards the data of a simulation that was deleted. Another simulation with the same name takes its place. The
+// caller holds the mutex.
+func (s *source) reset() {
+	s.document, s.recent, s.updates = nil, nil, 0
+	if s.faults != nil {
+		s.faults.reset()
+	}
+}
+
+// reread reads the simulation again, no matter when it was read last.
+func (s *source) reread(ctx context.Context) *v1alpha1.ParkingSimulation {
+	s.mu.Lock()
+	s.seen = time.Time{}
+	s.mu.Unlock()
+	return s.simulation(ctx)
+}
+
+// now returns the time according to the clock of the pods, which may differ from the clock of this machine. Rows of the
+// timeline have the time of the pods.
+func (s *source) now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Add(s.ahead)
+}
+
+// setClock compares the clock of this machine with the time at which a pod has just read its state.
+func (s *source) setClock(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !at.IsZero() {
+		s.ahead = time.Until(at)
+	}
+}
+
+// report returns the report of a complete simulation. It returns nil if there is no report, if the report cannot be read,
+// or if another simulation has the name now.
 func (s *source) report(ctx context.Context, sim *v1alpha1.ParkingSimulation) *report.Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if sim.UID != s.sim.UID {
+		return nil
+	}
 	if s.document == nil && sim.Status.Report != "" {
 		if d, err := s.read(ctx, sim); err == nil {
 			s.document = d
@@ -86,12 +134,22 @@ func (s *source) report(ctx context.Context, sim *v1alpha1.ParkingSimulation) *r
 // State implements view.Source.
 func (s *source) State(ctx context.Context) (view.State, error) {
 	sim := s.simulation(ctx)
-	document := s.report(ctx, sim)
 	var state view.State
-	if err := s.pages.get(ctx, "/v1/state", &state); err != nil {
-		if document == nil {
-			return view.State{}, err
+	err := s.pages.get(ctx, "/v1/state", &state)
+	if err == nil && isOther(&state, sim) {
+		sim = s.reread(ctx)
+		if isOther(&state, sim) {
+			err = fmt.Errorf("pod %s belongs to an earlier simulation of the same name", s.pages.current())
+			s.pages.drop()
 		}
+	}
+	document := s.report(ctx, sim)
+	switch {
+	case err == nil:
+		s.setClock(state.At)
+	case document == nil:
+		return view.State{}, err
+	default:
 		state = reportedState(sim, document)
 	}
 	addVerdict(&state, sim)
@@ -105,6 +163,12 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 		}
 	}
 	return state, nil
+}
+
+// isOther reports whether a state is that of another simulation with the same name. This is the case if the simulation
+// was deleted and created again.
+func isOther(state *view.State, sim *v1alpha1.ParkingSimulation) bool {
+	return state.Run != "" && sim.UID != "" && state.Run != string(sim.UID)
 }
 
 // reportedState returns the state of a complete simulation, as its report shows it. It is used if no pod responds.
@@ -132,11 +196,27 @@ func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// Timeline implements view.Source.
+// Timeline implements view.Source. It adds a mark for each failure of a pod.
 func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
+	rows, err := s.rows(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	// Omit failures before the creation of the simulation, which are those of a deleted simulation with the same
+	// name, and failures after its completion.
+	sim := s.simulation(ctx)
+	until := time.Now().Add(time.Hour) // in the future, because the clocks of machines may differ
+	if t := sim.Status.CompletionTime; t != nil {
+		until = t.Time
+	}
+	return timeline.AddMarks(rows, from, to, s.failures.Marks(client.ObjectKeyFromObject(sim), sim.CreationTimestamp.Time, until)...), nil
+}
+
+// rows returns the rows that the pods or the report contain.
+func (s *source) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	var rows []timeline.Row
 	var err error
-	if time.Since(from) > recentTime {
+	if s.now().Sub(from) > recentTime {
 		rows, err = s.fetch(ctx, from, to)
 	} else {
 		rows, err = s.update(ctx, from, to)
@@ -161,17 +241,18 @@ func within(rows []timeline.Row, from, to time.Time) []timeline.Row {
 func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	query := url.Values{"from": {from.UTC().Format(time.RFC3339)}, "to": {to.UTC().Format(time.RFC3339)}}
 	var answer struct{ Rows []timeline.Row }
-	err := s.pages.get(ctx, "/v1/timeline?"+query.Encode(), &answer)
+	err := s.pages.get(ctx, timelinePath+"?"+query.Encode(), &answer)
 	return answer.Rows, err
 }
 
 // update returns the rows of the past few minutes. It requests only the newest rows and keeps the older ones in
 // memory. Requesting all of them each time would put too much load on the API server while a live page is open.
 func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
+	newest := s.now().Add(-newestTime)
 	s.mu.Lock()
-	since := from
-	if s.updates%fullUpdate != 0 {
-		since = time.Now().Add(-newestTime)
+	since, run := from, s.sim.UID
+	if s.updates%fullUpdate != 0 && newest.After(from) {
+		since = newest
 	}
 	s.mu.Unlock()
 	rows, err := s.fetch(ctx, since, to)
@@ -180,6 +261,9 @@ func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if run != s.sim.UID {
+		return nil, errors.New("the simulation was deleted, and another one has its name")
+	}
 	s.updates++
 	if s.recent == nil {
 		s.recent = map[int64]timeline.Row{}

@@ -5,14 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -22,6 +25,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/podfailure"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -91,7 +96,7 @@ func TestSourceState_CompleteSimulation_ShowsTheVerdict(t *testing.T) {
 	}
 }
 
-func TestSourceState_RunningSimulation_ShowsCertainFailures(t *testing.T) {
+func TestSourceState_RunningSimulation_ShowsFailuresThatAreFinal(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionObjectivesMet, Status: metav1.ConditionFalse, Message: "one; two"}}
@@ -147,6 +152,72 @@ func TestSourceTimeline_RepeatedRequests_ReadOnlyTheNewestRows(t *testing.T) {
 	}
 }
 
+func TestSourceTimeline_ClockOfThisMachineIsWrong_UsesTheClockOfThePod(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
+		now := time.Now().Add(ahead)
+		data := &liveData{state: view.State{At: now}, rows: []timeline.Row{{Second: now.Unix() - 3}}}
+		s := newSource(t, &v1alpha1.ParkingSimulation{}, data, nil)
+		if _, err := s.State(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if rows, err := s.Timeline(t.Context(), now.Add(-2*time.Minute), now.Add(time.Minute)); err != nil || len(rows) != 1 {
+				t.Errorf("the clock of the pod is %s ahead: the rows are %v, %v", ahead, rows, err)
+			}
+		}
+		if ago := now.Sub(data.from[1]); ago < newestTime-time.Minute/2 || ago > 2*newestTime {
+			t.Errorf("the clock of the pod is %s ahead: the second update requests rows since %s ago", ahead, ago)
+		}
+	}
+}
+
+func TestSource_SimulationCreatedAgain_ShowsNothingOfTheEarlierOne(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	earlier, document := completed()
+	document.Faults = []fault.Account{{Fault: "freeze"}}
+	data := &liveData{state: view.State{Run: "uid", At: now, Ledger: &ledger.Report{Lost: 2}}, rows: []timeline.Row{{Second: now.Unix() - 40}}}
+	s := newSource(t, earlier, data, document)
+	s.faults = &liveFaults{records: make([]fault.Record, 1), timeline: data.rows}
+	update := func() (view.State, []timeline.Row) {
+		t.Helper()
+		state, err := s.State(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := s.Timeline(t.Context(), now.Add(-2*time.Minute), now.Add(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state, rows
+	}
+	if state, rows := update(); state.Phase != view.Finished || len(state.Faults) != 1 || len(rows) != 1 {
+		t.Fatalf("the earlier simulation has the state %+v and the rows %+v", state, rows)
+	}
+	later := &v1alpha1.ParkingSimulation{}
+	later.UID = "later"
+	s.get = func(context.Context) (*v1alpha1.ParkingSimulation, error) { return later, nil }
+	data.state, data.rows = view.State{Run: "later", Phase: view.Running, At: now, Ledger: &ledger.Report{}}, []timeline.Row{{Second: now.Unix() - 3}}
+	state, rows := update()
+	if state.Phase != view.Running || state.Verdict.Final || state.Ledger.Lost != 0 || len(state.Faults) != 0 {
+		t.Errorf("the state is %+v", state)
+	}
+	if len(rows) != 1 || rows[0].Second != now.Unix()-3 || len(s.faults.records) != 0 || len(s.faults.timeline) != 0 {
+		t.Errorf("the rows are %+v, the faults are %+v", rows, s.faults.records)
+	}
+}
+
+func TestSourceState_PodOfAnEarlierSimulation_IsNotUsed(t *testing.T) {
+	t.Parallel()
+	sim := started()
+	sim.UID = "later"
+	_, err := newSource(t, sim, &liveData{state: view.State{Run: "uid"}}, nil).State(t.Context())
+	if err == nil || err.Error() != "pod processor belongs to an earlier simulation of the same name" {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestReportOf_NoReport_ErrorSaysWhy(t *testing.T) {
 	t.Parallel()
 	c := &connection{}
@@ -164,7 +235,7 @@ func TestReportOf_NoReport_ErrorSaysWhy(t *testing.T) {
 	}
 }
 
-func TestSourceState_RunningSimulation_HasItsFaults(t *testing.T) {
+func TestSourceState_RunningSimulation_ContainsFaults(t *testing.T) {
 	t.Parallel()
 	start := time.Now().Add(-2 * time.Minute).Truncate(time.Second)
 	injected, healed := start.Add(60*time.Second), start.Add(65*time.Second)
@@ -254,5 +325,172 @@ func TestSourceState_FaultsForbidden_ReportsTheErrorOnce(t *testing.T) {
 	}
 	if len(said) != 1 || !strings.Contains(said[0], `resources: ["configmaps"], verbs: ["get"]`) {
 		t.Errorf("the messages are %q", said)
+	}
+}
+
+// failedPod returns a processor pod whose container was killed at the given time.
+func failedPod(at time.Time) *corev1.Pod {
+	pod := newPod("processor-0", 8085, corev1.ConditionFalse)
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			ExitCode: 137, Reason: "OOMKilled", FinishedAt: metav1.NewTime(at),
+		}},
+	}}
+	return &pod
+}
+
+func TestSourceTimeline_FailedPods_BecomeMarks(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Truncate(time.Second)
+	sim := started()
+	sim.CreationTimestamp = metav1.NewTime(now.Add(-2 * time.Minute))
+	rows := []timeline.Row{{Second: now.Unix() - 90}, {Second: now.Unix() - 30}}
+	s := newSource(t, sim, &liveData{rows: rows}, nil)
+	key := client.ObjectKeyFromObject(sim)
+	for _, ago := range []int{180, 90, 60} { // the first one was in another simulation of the same name
+		s.failures.Observe(key, failedPod(now.Add(-time.Duration(ago)*time.Second)))
+	}
+	want := []timeline.Row{
+		{Second: now.Unix() - 90, Marks: s.failures.Marks(key, now.Add(-90*time.Second), now.Add(-89*time.Second))},
+		{Second: now.Unix() - 60, Marks: s.failures.Marks(key, now.Add(-60*time.Second), now)},
+		{Second: now.Unix() - 30},
+	}
+	for i, from := range []time.Time{time.Unix(0, 0), now.Add(-2 * time.Minute), now.Add(-2 * time.Minute)} {
+		got, err := s.Timeline(t.Context(), from, now.Add(time.Minute))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("request %d returns the rows %+v, %v, want %+v", i, got, err, want)
+		}
+	}
+	if m := want[1].Marks[0]; m.Kind != timeline.MarkDown || m.Subject != "processor" || m.Message != "pod processor-0 failed with exit code 137 (OOMKilled)" {
+		t.Errorf("the mark is %+v", m)
+	}
+	sim.Status.CompletionTime = new(metav1.NewTime(now.Add(-70 * time.Second)))
+	if got, err := s.Timeline(t.Context(), time.Unix(0, 0), now); err != nil || len(timeline.MarksOf(got)) != 1 {
+		t.Errorf("after the end of the run, the rows are %+v, %v", got, err)
+	}
+}
+
+func TestWatchPods_ObservesChangesAndDeletions(t *testing.T) {
+	t.Parallel()
+	pod := newPod("processor-0", 8085, corev1.ConditionTrue)
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	watcher := watch.NewFakeWithOptions(watch.FakeOptions{ChannelSize: 10})
+	c := connection{}
+	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+		Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
+			return watcher, nil
+		},
+	}).Build()
+	key := client.ObjectKeyFromObject(started())
+	var failures podfailure.Tracker
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.watchPods(ctx, key, &failures, time.Now, func(err error) { t.Error(err) })
+	}()
+	at := time.Now().Add(-time.Minute)
+	watcher.Add(&pod)
+	watcher.Modify(failedPod(at))
+	watcher.Modify(failedPod(at))
+	watcher.Delete(&pod)
+	watcher.Error(&metav1.Status{})
+	watcher.Stop()
+	polltest.Until(t, "both failures are known", func() bool { return len(failures.Marks(key, time.Time{}, time.Now())) == 2 })
+	cancel()
+	<-done
+}
+
+func TestWatchPods_Forbidden_ReportsTheErrorOnce(t *testing.T) {
+	t.Parallel()
+	c := connection{}
+	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+		Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
+			return nil, apierrors.NewForbidden(corev1.Resource("pods"), "", errors.New(`User "ann" cannot watch resource "pods"`))
+		},
+	}).Build()
+	ctx, cancel := context.WithCancel(t.Context())
+	said := make(chan error, 2)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.watchPods(ctx, client.ObjectKeyFromObject(started()), &podfailure.Tracker{}, time.Now, func(err error) { said <- err })
+	}()
+	if err := <-said; !strings.Contains(err.Error(), `resources: ["pods"], verbs: ["watch"]`) {
+		t.Errorf("the error is %v", err)
+	}
+	cancel()
+	<-done
+}
+
+// The pod is deleted without a grace period after the API server has ended the first watch. Later watches do not report it.
+func TestWatchPods_DeletedBetweenWatches_IsAFailure(t *testing.T) {
+	t.Parallel()
+	pod := newPod("processor-0", 8085, corev1.ConditionTrue)
+	pod.UID = "uid"
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	var watches atomic.Int32
+	c := connection{}
+	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+		Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
+			watcher := watch.NewFakeWithOptions(watch.FakeOptions{ChannelSize: 1})
+			if watches.Add(1) == 1 {
+				watcher.Add(&pod)
+			}
+			watcher.Stop()
+			return watcher, nil
+		},
+	}).Build()
+	key := client.ObjectKeyFromObject(started())
+	var failures podfailure.Tracker
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.watchPods(ctx, key, &failures, time.Now, func(err error) { t.Error(err) })
+	}()
+	polltest.Until(t, "the deletion is known", func() bool { return len(failures.Marks(key, time.Time{}, time.Now())) == 1 })
+	cancel()
+	<-done
+}
+
+func TestWatchSimulations_DeletedBetweenWatches_IsReported(t *testing.T) {
+	t.Parallel()
+	sim := started()
+	sim.UID = "uid"
+	exists := atomic.Bool{}
+	exists.Store(true)
+	var watches atomic.Int32
+	c := connection{}
+	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+		Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
+			watcher := watch.NewFakeWithOptions(watch.FakeOptions{ChannelSize: 1})
+			watcher.Add(sim)
+			watcher.Stop() // as when the API server ends the watch
+			if watches.Add(1) == 2 {
+				exists.Store(false)
+			}
+			return watcher, nil
+		},
+		List: func(_ context.Context, _ client.WithWatch, list client.ObjectList, _ ...client.ListOption) error {
+			if l, ok := list.(*v1alpha1.ParkingSimulationList); ok && exists.Load() {
+				l.Items = []v1alpha1.ParkingSimulation{*sim}
+			}
+			return nil
+		},
+	}).Build()
+	var shown []bool
+	err := c.watchSimulations(t.Context(), "parking", "rush-hour", func(got *v1alpha1.ParkingSimulation, deleted bool) error {
+		shown = append(shown, deleted)
+		if got.Name != sim.Name {
+			t.Errorf("the simulation is %s", got.Name)
+		}
+		if deleted {
+			return errDeleted
+		}
+		return nil
+	})
+	if !errors.Is(err, errDeleted) || !slices.Equal(shown, []bool{false, true}) {
+		t.Errorf("the simulation was shown %v, and the watch ends with %v", shown, err)
 	}
 }

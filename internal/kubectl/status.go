@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -15,7 +16,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 const statusExamples = `  # List the simulations of a namespace, or of all namespaces
@@ -35,24 +38,21 @@ func (p *Plugin) statusCommand() *cobra.Command {
 	f := statusFlags{output: outputFlag{allowed: []string{outputJSON, outputYAML, outputWide, outputName}}}
 	cmd := &cobra.Command{
 		Use:   "status [NAME]",
-		Short: "List simulations, or show the conditions, servers, pods, ledger and objectives of one",
-		Long: `List simulations, or show one on one screen: its conditions, servers, objectives, pods, ledger
-and verdict.`,
+		Short: "List simulations, or show the conditions, servers, pods, ledger, objectives and faults of one",
+		Long: `List simulations, or show one simulation on one screen: its conditions, servers, pods, ledger,
+objectives, faults and verdict.`,
 		Example:           statusExamples,
-		Args:              names(0, 1),
+		Args:              nameArgs(0, 1),
 		ValidArgsFunction: p.CompleteNames(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := p.connect()
+		RunE: p.connected(func(ctx context.Context, c *connection, args []string) error {
 			switch {
-			case err != nil:
-				return err
 			case len(args) == 0:
-				return p.list(cmd.Context(), c, f)
+				return p.list(ctx, c, f)
 			case f.allNamespaces:
 				return inputErrorf("-A lists all simulations: leave out the name %q, or name its namespace with -n", args[0])
 			}
-			return p.show(cmd.Context(), c, args[0], f)
-		},
+			return p.show(ctx, c, args[0], f)
+		}),
 	}
 	f.output.register(cmd)
 	registerAllNamespaces(cmd, &f.allNamespaces)
@@ -117,7 +117,7 @@ func (p *Plugin) watchList(ctx context.Context, c *connection, namespace string,
 		case !f.output.isText():
 			return writeSimulation(p.Out, f.output.format, sim)
 		case deleted:
-			line([]string{sim.Namespace + "/" + sim.Name, "deleted"})
+			line([]string{terminal.Clean(sim.Namespace + "/" + sim.Name), "deleted"})
 		default:
 			line(cells(sim, f))
 		}
@@ -138,6 +138,7 @@ func columns(f statusFlags) []string {
 
 // cells returns the cells of a simulation's row in the list.
 func cells(sim *v1alpha1.ParkingSimulation, f statusFlags) []string {
+	sim = terminal.Cleaned(sim)
 	status := &sim.Status
 	entry, exit, processed, lost := none, none, none, none
 	if t := status.TargetRates; t != nil {
@@ -197,8 +198,7 @@ func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusF
 		if !f.output.isText() {
 			return writeSimulation(p.Out, f.output.format, sim)
 		}
-		pods, podsErr := c.podsOf(ctx, sim.Namespace, sim.Name)
-		return writeStatus(p.Out, sim, pods, podsErr)
+		return writeStatus(p.Out, sim, c.detailsOf(ctx, sim))
 	}
 	if !f.watch {
 		return write(sim)
@@ -206,7 +206,7 @@ func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusF
 	first := true
 	err = c.watchSimulations(ctx, c.namespace, name, func(sim *v1alpha1.ParkingSimulation, deleted bool) error {
 		if deleted {
-			fmt.Fprintf(p.ErrOut, "%s/%s was deleted.\n", sim.Namespace, sim.Name)
+			p.notef("%s/%s was deleted.\n", sim.Namespace, sim.Name)
 			return errDeleted
 		}
 		if !first && f.output.isText() {
@@ -235,9 +235,34 @@ func (c *connection) podsOf(ctx context.Context, namespace, name string) ([]core
 	return list.Items, nil
 }
 
-// writeStatus writes the state of a simulation. The parameter podsErr is the error of listing the pods. If it is not
-// nil, the error is shown in place of the pods.
-func writeStatus(out io.Writer, sim *v1alpha1.ParkingSimulation, pods []corev1.Pod, podsErr error) error {
+// details are those parts of the state of a simulation that other objects contain. If they cannot be read, the errors
+// say why.
+type details struct {
+	pods    []corev1.Pod
+	podsErr error
+	// checks are the checks in the report of a complete simulation. They are nil if there is no report.
+	checks    []ledger.Check
+	checksErr error
+}
+
+func (c *connection) detailsOf(ctx context.Context, sim *v1alpha1.ParkingSimulation) details {
+	var d details
+	d.pods, d.podsErr = c.podsOf(ctx, sim.Namespace, sim.Name)
+	if sim.Status.Report == "" {
+		return d
+	}
+	document, err := c.reportOf(ctx, sim)
+	if err != nil {
+		d.checksErr = err
+		return d
+	}
+	d.checks = document.Checks
+	return d
+}
+
+// writeStatus writes the state of a simulation.
+func writeStatus(out io.Writer, sim *v1alpha1.ParkingSimulation, d details) error {
+	sim, d.pods, d.checks = terminal.Cleaned(sim), terminal.Cleaned(d.pods), terminal.Cleaned(d.checks)
 	w := newTable(out)
 	writeHead(w, sim)
 	fmt.Fprint(w, "\nCONDITION\tSTATUS\tREASON\tMESSAGE\n")
@@ -246,9 +271,14 @@ func writeStatus(out io.Writer, sim *v1alpha1.ParkingSimulation, pods []corev1.P
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Type, c.Status, c.Reason, c.Message)
 	}
 	writeServers(w, sim)
-	writePods(w, pods, podsErr)
+	writePods(w, d.pods, d.podsErr)
 	writeLedger(w, sim.Status.Ledger)
-	writeObjectives(w, sim)
+	if d.checks != nil {
+		writeReportedObjectives(w, d.checks)
+	} else {
+		writeObjectives(w, sim, d.checksErr)
+	}
+	writeFaults(w, sim.Status.Faults)
 	return w.Flush()
 }
 
@@ -257,6 +287,9 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprintf(w, "Suspended:\t%t\n", sim.Spec.Suspend)
 	if d := sim.Spec.Duration; d != nil {
 		fmt.Fprintf(w, "Duration:\t%s\n", *d)
+	}
+	if sim.Spec.Objectives.AbortOnFailure {
+		fmt.Fprint(w, "Ends early:\tonce the verdict can only be FAIL\n")
 	}
 	if t := sim.Status.TargetRates; t != nil {
 		fmt.Fprintf(w, "Target rates:\t%d entries/s, %d exits/s\n", t.Entry, t.Exit)
@@ -283,8 +316,7 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// writeServers writes which servers the spec selects. It does not say whether they work, because the conditions say
-// so.
+// writeServers writes which servers the spec selects. The state of a server is the reason of its condition.
 func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nSERVER\tSOURCE\tSTATE\n")
 	for _, server := range []struct{ name, source, condition string }{
@@ -298,6 +330,44 @@ func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", server.name, server.source, state)
 	}
+}
+
+// writeFaults writes a table of the latest occurrences of faults. If the worst occurrence is an earlier one, it comes
+// first.
+func writeFaults(w io.Writer, faults *v1alpha1.FaultsStatus) {
+	if faults == nil {
+		return
+	}
+	rows := faults.Latest
+	if f := faults.Worst; f != nil && !slices.ContainsFunc(rows, func(r v1alpha1.FaultStatus) bool { return r.Name == f.Name && r.Number == f.Number }) {
+		rows = slices.Concat([]v1alpha1.FaultStatus{*f}, rows)
+	}
+	fmt.Fprint(w, "\nFAULT\tTARGET\tACTION\tHIT\tOUTCOME\tRECOVERY\tPEAK LAG\tPEAK BACKLOG\tPEAK P99\tREDELIVERED\tDUPLICATES\tLOST\n")
+	for i := range rows {
+		f := &rows[i]
+		fmt.Fprintf(w, "%s/%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", f.Name, f.Number, orNone(string(f.Target)), orNone(string(f.Action)),
+			hitOf(f), f.Outcome, valueOf(f.Recovery), valueOf(f.PeakLag), valueOf(f.PeakBacklog), valueOf(f.PeakEndToEndP99),
+			valueOf(f.Redeliveries), valueOf(f.DuplicatesSuppressed), valueOf(f.Lost))
+	}
+}
+
+// hitOf returns the name of the pod that was hit. If several were hit, it returns their number.
+func hitOf(f *v1alpha1.FaultStatus) string {
+	switch {
+	case f.HitCount == 0:
+		return orNone("")
+	case f.HitCount == 1 && len(f.Hit) == 1:
+		return f.Hit[0]
+	}
+	return fmt.Sprintf("%d pods", f.HitCount)
+}
+
+// valueOf returns the value as text. A nil value was not measured.
+func valueOf[T any](value *T) string {
+	if value == nil {
+		return orNone("")
+	}
+	return fmt.Sprint(*value)
 }
 
 const managed = "managed"
@@ -320,15 +390,19 @@ func redisOf(sim *v1alpha1.ParkingSimulation) string {
 }
 
 func summaryAPIOf(sim *v1alpha1.ParkingSimulation) string {
-	if url := sim.Spec.SummaryAPI.URL; url != "" {
-		return url
+	spec := &sim.Spec.SummaryAPI
+	switch {
+	case spec.URL != "":
+		return spec.URL
+	case spec.Managed != nil && spec.Managed.Database != nil:
+		return managed + ", PostgreSQL of Secret " + spec.Managed.Database.SecretRef.Name
 	}
 	return managed
 }
 
 func writePods(w io.Writer, pods []corev1.Pod, podsErr error) {
 	if podsErr != nil {
-		fmt.Fprintf(w, "\nThe pods are not shown: %s\n", podsErr)
+		fmt.Fprintf(w, "\nThe pods are not shown: %s\n", terminal.Clean(podsErr.Error()))
 		return
 	}
 	if len(pods) == 0 {
@@ -370,32 +444,96 @@ func writeLedger(w io.Writer, l *v1alpha1.LedgerStatus) {
 	fmt.Fprintf(w, "lost\t\t%s\n", lost)
 }
 
-// writeObjectives writes each objective with the measured value, if this is known. The status does not contain
-// latencies until the simulation is complete.
-func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation) {
+// writeReportedObjectives writes all objectives of a complete simulation.
+func writeReportedObjectives(w io.Writer, checks []ledger.Check) {
+	fmt.Fprint(w, "\nOBJECTIVE\tBOUND\tMEASURED\tOUTCOME\n")
+	for _, c := range checks {
+		if c.Kind == ledger.Objective {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, c.Want, orNone(c.Got), c.Outcome)
+		}
+	}
+}
+
+// writeObjectives writes each objective of the spec, and the measured values that the status contains. The parameter
+// reportErr says why the report cannot be read. It is nil if there is no report.
+func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation, reportErr error) {
 	fmt.Fprint(w, "\nOBJECTIVE\tBOUND\tMEASURED\n")
-	objectives, latency := &sim.Spec.Objectives, sim.Status.Latency
-	if latency == nil {
-		latency = &v1alpha1.LatencyStatus{}
+	for _, o := range objectivesInStatus(sim) {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", o.name, orNone(o.bound), orNone(o.measured))
 	}
-	for _, line := range []struct {
-		name     string
-		bound    *v1alpha1.Duration
-		measured *v1alpha1.LatencySummary
-	}{{"processing p99", objectives.ProcessingP99, latency.Processing}, {"end-to-end p99", objectives.EndToEndP99, latency.EndToEnd}} {
-		bound, measured := none, none
-		if line.bound != nil {
-			bound = string(*line.bound)
+	if reportErr != nil {
+		fmt.Fprintf(w, "\nNot all measured values are shown: %s\n", terminal.Clean(reportErr.Error()))
+	}
+}
+
+// objective is one objective of a simulation. Its name is the name of the check in the verdict. If bound is empty, the
+// simulation does not have this objective. The status contains only some of the measured values.
+type objective struct {
+	name, bound, measured string
+}
+
+// objectivesInStatus returns all objectives of a simulation. It also returns the latencies of the whole run if they have
+// no bound.
+func objectivesInStatus(sim *v1alpha1.ParkingSimulation) []objective {
+	spec := &sim.Spec.Objectives
+	var all []objective
+	for _, phase := range []struct {
+		suffix string
+		spec   *v1alpha1.PhaseObjectivesSpec
+	}{{"", &spec.PhaseObjectivesSpec}, {" without faults", &spec.WithoutFaults}, {" under faults", &spec.UnderFaults}} {
+		percent := ""
+		if p := phase.spec.MinAchievedPercent; p != nil {
+			percent = number(p) + " %"
 		}
-		if line.measured != nil {
-			measured = string(line.measured.P99)
+		all = append(all,
+			objective{name: "processing p99" + phase.suffix, bound: text(phase.spec.ProcessingP99)},
+			objective{name: "end-to-end p99" + phase.suffix, bound: text(phase.spec.EndToEndP99)},
+			objective{name: "generator lag" + phase.suffix, bound: text(phase.spec.MaxLag)},
+			objective{name: "achieved rate" + phase.suffix, bound: percent},
+		)
+	}
+	all = append(all,
+		objective{name: "recovery", bound: text(spec.MaxRecovery)},
+		objective{name: "lost events", bound: number(spec.MaxLost)},
+		objective{name: "unexpectedly unmatched exits", bound: number(spec.MaxUnexpected)},
+	)
+	measured := measuredInStatus(&sim.Status)
+	for i := range all {
+		all[i].measured = measured[all[i].name]
+	}
+	return slices.DeleteFunc(all, func(o objective) bool { return o.bound == "" && o.measured == "" && !strings.HasSuffix(o.name, " p99") })
+}
+
+// measuredInStatus returns the measured values that the status contains, by the name of the objective.
+func measuredInStatus(status *v1alpha1.ParkingSimulationStatus) map[string]string {
+	values := map[string]string{}
+	if l := status.Latency; l != nil && l.Processing != nil {
+		values["processing p99"] = string(l.Processing.P99)
+	}
+	if l := status.Latency; l != nil && l.EndToEnd != nil {
+		values["end-to-end p99"] = string(l.EndToEnd.P99)
+	}
+	if l := status.Ledger; l != nil {
+		values["lost events"], values["unexpectedly unmatched exits"] = number(l.Lost), number(&l.UnmatchedUnexpected)
+	}
+	if f := status.Faults; f != nil {
+		var slowest time.Duration
+		for i := range f.Results {
+			if d := f.Results[i].SlowestRecovery; d != nil {
+				slowest = max(slowest, d.Value())
+			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", line.name, bound, measured)
+		if slowest > 0 {
+			values["recovery"] = slowest.String()
+		}
 	}
-	lost, unexpected := none, none
-	if l := sim.Status.Ledger; l != nil {
-		lost, unexpected = number(l.Lost), number(&l.UnmatchedUnexpected)
+	return values
+}
+
+// text returns a duration of the spec as text. If d is nil, it returns "".
+func text(d *v1alpha1.Duration) string {
+	if d == nil {
+		return ""
 	}
-	fmt.Fprintf(w, "lost events\t%s\t%s\n", number(objectives.MaxLost), lost)
-	fmt.Fprintf(w, "unexpectedly unmatched exits\t%s\t%s\n", number(objectives.MaxUnexpected), unexpected)
+	return string(*d)
 }

@@ -1,12 +1,15 @@
 package kubectl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,8 +41,9 @@ const (
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
 	// topWindow is the length of the most recent period. Rates and latencies are shown for this period. Its newest
-	// row may be incomplete.
-	topWindow = 10 * time.Second
+	// row may be incomplete, and rows of the last reportDelay may be missing.
+	topWindow   = 10 * time.Second
+	reportDelay = 2 * time.Second
 	// topConcurrency is the maximum number of simulations that are read at the same time.
 	topConcurrency = 8
 )
@@ -47,70 +51,85 @@ const (
 type topFlags struct {
 	output        outputFlag
 	allNamespaces bool
+	watch         bool
 	noWatch       bool
 }
 
 func (p *Plugin) topCommand() *cobra.Command {
-	f := topFlags{output: outputFlag{allowed: []string{outputJSON, outputYAML}}}
+	f := topFlags{output: outputFlag{allowed: []string{outputJSON, outputYAML, outputWide, outputName}}}
 	cmd := &cobra.Command{
 		Use:               "top [NAME]",
 		Short:             "Show the current rates, latencies and backlog of simulations",
 		Long:              topHelp,
 		Example:           "  kubectl parking top -A\n  kubectl parking top rush-hour --no-watch",
-		Args:              names(0, 1),
+		Args:              nameArgs(0, 1),
 		ValidArgsFunction: p.CompleteNames(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := p.connect()
+		RunE: p.connected(func(ctx context.Context, c *connection, args []string) error {
 			switch {
-			case err != nil:
-				return err
 			case f.allNamespaces && len(args) > 0:
 				return inputErrorf("-A shows all simulations: leave out the name %q, or name its namespace with -n", args[0])
+			case f.watch && f.noWatch:
+				return inputErrorf("--watch and --no-watch cannot be used together")
 			}
-			return p.top(cmd.Context(), newMeter(c, strings.Join(args, ""), f.allNamespaces), f)
-		},
+			return p.top(ctx, newMeter(c, strings.Join(args, ""), f.allNamespaces), f)
+		}),
 	}
 	f.output.register(cmd)
 	registerAllNamespaces(cmd, &f.allNamespaces)
-	cmd.Flags().BoolVar(&f.noWatch, "no-watch", false, "print the table once, as always if stdout is not a terminal")
+	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "print again every two seconds, until Ctrl-C (default for a table on a terminal)")
+	cmd.Flags().BoolVar(&f.noWatch, "no-watch", false, "print once (default if stdout is not a terminal, and for json, yaml and name)")
 	return cmd
 }
 
-// top prints the table. On a terminal, it updates the table until ctx ends.
+// top prints the table once, or repeatedly until ctx ends.
 func (p *Plugin) top(ctx context.Context, m *meter, f topFlags) error {
 	defer m.close()
-	if !f.output.isText() {
-		rows, err := m.measure(ctx)
-		if err != nil {
-			return err
+	show := func(rows []TopRow) error { return p.writeTop(m, rows, f) }
+	watch := f.watch
+	if !f.noWatch && f.output.isText() && terminal.CanRedraw(p.Out) {
+		screen := terminal.NewScreen(p.Out, func() (int, int) { return terminal.Size(p.Out) })
+		defer screen.Close()
+		watch = true
+		show = func(rows []TopRow) error {
+			columns, _ := screen.Size()
+			screen.Show(m.lines(rows, f, columns))
+			return nil
 		}
-		return writeValue(p.Out, f.output.format, rows)
 	}
-	if f.noWatch || !terminal.CanRedraw(p.Out) {
-		rows, err := m.measure(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(p.Out, strings.Join(m.lines(rows, f), "\n"))
-		return err
-	}
-	screen := terminal.NewScreen(p.Out, func() (int, int) { return terminal.Size(p.Out) })
-	defer screen.Close()
 	for {
 		rows, err := m.measure(ctx)
 		switch {
-		case ctx.Err() != nil:
+		case watch && ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return err
 		}
-		screen.Show(m.lines(rows, f))
+		if err := show(rows); err != nil || !watch {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(topInterval):
 		}
 	}
+}
+
+// writeTop prints the rows in the format that the user has chosen.
+func (p *Plugin) writeTop(m *meter, rows []TopRow, f topFlags) error {
+	switch {
+	case f.output.isText():
+		_, err := fmt.Fprintln(p.Out, strings.Join(m.lines(rows, f, math.MaxInt), "\n"))
+		return err
+	case f.output.format == outputName:
+		for i := range rows {
+			if _, err := fmt.Fprintln(p.Out, terminal.Clean(qualifiedName(rows[i].Simulation))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return writeValue(p.Out, f.output.format, rows)
 }
 
 // TopRow is the row of one simulation in the table of the command "top". If a pointer is nil, the value is unknown.
@@ -248,35 +267,48 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	rows, err := s.fetch(ctx, now.Add(-topWindow), now.Add(time.Second))
+	now := cmp.Or(state.At, s.now())
+	from := now.Add(-topWindow).Truncate(time.Second)
+	rows, err := s.fetch(ctx, from, now.Add(time.Second))
 	if err != nil {
 		return err
 	}
-	total := timeline.Sum(rows...)
+	total, seconds := timeline.Sum(rows...), secondsOf(rows, from, now, state.StartedAt)
 	row.Live = true
 	row.Verdict = string(state.Verdict.Outcome)
-	row.Entry = Rates{perSecond(total.Entry.Published, rows), &state.Entry.Rate}
-	row.Exit = Rates{perSecond(total.Exit.Published, rows), &state.Exit.Rate}
+	row.Entry = Rates{new(float64(total.Entry.Published) / seconds), &state.Entry.Rate}
+	row.Exit = Rates{new(float64(total.Exit.Published) / seconds), &state.Exit.Rate}
 	row.EndToEndP99Seconds = p99(total.Entry.EndToEnd, total.Exit.EndToEnd)
 	row.ProcessingP99Seconds = p99(total.Entry.Processing, total.Exit.Processing)
 	if l := state.Ledger; l != nil {
 		row.Backlog = &l.Outstanding
 	}
 	if q := state.Queues; q.Ready != nil && q.Retrying != nil {
-		row.Backlog = new(max(*q.Ready+*q.Retrying, *row.Backlog))
+		waiting := *q.Ready + *q.Retrying
+		if row.Backlog == nil || waiting > *row.Backlog {
+			row.Backlog = &waiting
+		}
 	}
 	return nil
 }
 
-// perSecond divides n by the time that the rows cover. If there are no rows, it returns 0, because nothing was
-// published.
-func perSecond(n int64, rows []timeline.Row) *float64 {
-	if len(rows) == 0 {
-		return new(0.0)
+// secondsOf returns how many seconds of the interval [from, to) the rows cover. A second without a row counts, because
+// nothing happened in it. Seconds before the start of the simulation do not count, and neither do the last seconds
+// whose rows may still be missing.
+func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
+	end := to.Add(-reportDelay)
+	if n := len(rows); n > 0 {
+		if newest := rows[n-1].End(); newest.After(end) {
+			end = newest
+		}
+		if oldest := rows[0].Start(); oldest.Before(from) { // the row is wider than a second
+			from = oldest
+		}
 	}
-	seconds := rows[len(rows)-1].End().Sub(rows[0].Start()).Seconds()
-	return new(float64(n) / max(seconds, 1))
+	if start.After(from) {
+		from = start
+	}
+	return max(end.Sub(from).Seconds(), 1)
 }
 
 func p99(of ...histogram.Snapshot) *float64 {
@@ -320,8 +352,8 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	return row
 }
 
-// missingEvents returns how many confirmed events have not taken effect. Some events took effect although no confirm
-// was recorded. They are counted as confirmed, because they are also counted as events that took effect.
+// missingEvents returns how many confirmed events have not taken effect. Events that took effect without a recorded
+// confirm count as confirmed, too. Otherwise, each of them would hide a missing event.
 func missingEvents(l *v1alpha1.LedgerStatus) int64 {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)
@@ -339,42 +371,69 @@ func p99Of(l *v1alpha1.LatencySummary) *float64 {
 }
 
 // lines renders rows as a table. If there are no rows, it says so.
-func (m *meter) lines(rows []TopRow, f topFlags) []string {
+func (m *meter) lines(rows []TopRow, f topFlags, columns int) []string {
 	if len(rows) == 0 {
 		return []string{noSimulations(m.namespace)}
 	}
-	return topLines(rows, f.allNamespaces)
+	return topLines(rows, f, columns)
 }
 
-// topLines renders rows as a table, with their notes below it.
-func topLines(rows []TopRow, withNamespace bool) []string {
-	var b strings.Builder
-	w := newTable(&b)
-	head := "NAME\tSTATUS\tENTRY/S\tEXIT/S\tP99\tBACKLOG\tLOST\tVERDICT"
-	if withNamespace {
-		head = "NAMESPACE\t" + head
+// topLines renders rows as a table, with their notes below it. If the lines are wider than the given number of columns, it
+// wraps the notes, and moves the columns of the table closer together.
+func topLines(rows []TopRow, f topFlags, columns int) []string {
+	rows = terminal.Cleaned(rows)
+	lines := tableLines(rows, f, tablePadding)
+	if slices.ContainsFunc(lines, func(line string) bool { return terminal.Width(line) > columns }) {
+		lines = tableLines(rows, f, 1)
 	}
-	fmt.Fprintln(w, head)
 	notes := map[string]bool{}
 	for i := range rows {
-		r := &rows[i]
-		latency := none
-		if r.EndToEndP99Seconds != nil {
-			latency = terminal.Duration(time.Duration(*r.EndToEndP99Seconds * float64(time.Second)))
-		}
-		if withNamespace {
-			fmt.Fprintf(w, "%s\t", r.Namespace)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Simulation, orNone(r.Status), r.Entry, r.Exit, latency,
-			number(r.Backlog), number(r.Lost), orNone(r.Verdict))
-		if r.Note != "" {
+		if r := &rows[i]; r.Note != "" {
 			notes[fmt.Sprintf("%s/%s: no live data: %s", r.Namespace, r.Simulation, r.Note)] = true
 		}
 	}
-	_ = w.Flush() // writing to a strings.Builder never fails
-	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 	if len(notes) > 0 {
 		lines = append(lines, "")
 	}
-	return append(lines, slices.Sorted(maps.Keys(notes))...)
+	for _, note := range slices.Sorted(maps.Keys(notes)) {
+		lines = append(lines, terminal.Wrap(note, columns)...)
+	}
+	return lines
+}
+
+func tableLines(rows []TopRow, f topFlags, padding int) []string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, padding, ' ', 0)
+	head := "NAME\tSTATUS\tENTRY/S\tEXIT/S\tP99\tBACKLOG\tLOST\tVERDICT"
+	if f.allNamespaces {
+		head = "NAMESPACE\t" + head
+	}
+	if f.output.format == outputWide {
+		head += "\tPROCESSING P99"
+	}
+	fmt.Fprintln(w, head)
+	for i := range rows {
+		r := &rows[i]
+		cells := []string{
+			r.Simulation, orNone(r.Status), r.Entry.String(), r.Exit.String(), latencyText(r.EndToEndP99Seconds),
+			number(r.Backlog), number(r.Lost), orNone(r.Verdict),
+		}
+		if f.allNamespaces {
+			cells = slices.Insert(cells, 0, r.Namespace)
+		}
+		if f.output.format == outputWide {
+			cells = append(cells, latencyText(r.ProcessingP99Seconds))
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	_ = w.Flush() // writing to a strings.Builder never fails
+	return strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
+}
+
+// latencyText formats a latency. If seconds is nil, it returns the constant none.
+func latencyText(seconds *float64) string {
+	if seconds == nil {
+		return none
+	}
+	return terminal.Duration(time.Duration(*seconds * float64(time.Second)))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/view"
 )
@@ -29,12 +30,12 @@ func started() *v1alpha1.ParkingSimulation {
 func TestTop_NoSimulations_NamesTheNamespace(t *testing.T) {
 	t.Parallel()
 	m := newMeter(&connection{namespace: "nope"}, "", false)
-	if got := m.lines(nil, topFlags{}); len(got) != 1 || !strings.Contains(got[0], "in namespace nope") {
+	if got := m.lines(nil, topFlags{}, 80); len(got) != 1 || !strings.Contains(got[0], "in namespace nope") {
 		t.Errorf("the output is %q", got)
 	}
 }
 
-func TestMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
+func TestTopMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 	t.Parallel()
 	var latency histogram.Histogram
 	latency.Observe(100 * time.Millisecond)
@@ -63,6 +64,55 @@ func TestMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 	}
 }
 
+// measured returns the row of a running simulation whose pod returns the given state and the given rows.
+func measured(t *testing.T, state view.State, rows ...timeline.Row) TopRow {
+	t.Helper()
+	state.Ledger = &ledger.Report{}
+	row := rowOfStatus(started())
+	if err := newSource(t, started(), &liveData{state: state, rows: rows}, nil).measure(t.Context(), &row); err != nil {
+		t.Fatal(err)
+	}
+	return row
+}
+
+func TestMeasure_FewRows_DividesByTheWindow(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1_700_000_000, 0)
+	row := func(ago, published int64) timeline.Row {
+		return timeline.Row{Second: at.Unix() - ago, Entry: timeline.Events{Published: published}}
+	}
+	for name, test := range map[string]struct {
+		state     view.State
+		rows      []timeline.Row
+		low, high float64
+	}{
+		"one event":                {view.State{At: at}, []timeline.Row{row(5, 1)}, 0.1, 0.13},
+		"paused 6 s ago":           {view.State{At: at}, []timeline.Row{row(10, 20), row(9, 20), row(8, 20), row(7, 20)}, 8, 10},
+		"nothing":                  {view.State{At: at}, nil, 0, 0},
+		"started 4 s ago":          {view.State{At: at, StartedAt: at.Add(-4 * time.Second)}, []timeline.Row{row(4, 20), row(3, 20), row(2, 20)}, 20, 30},
+		"the last second is late":  {view.State{At: at}, []timeline.Row{row(10, 20), row(9, 20), row(8, 20), row(7, 20), row(6, 20), row(5, 20), row(4, 20), row(3, 20), row(2, 20)}, 20, 20},
+		"wide rows of a long past": {view.State{At: at}, []timeline.Row{{Second: at.Unix() - 20, Width: 20, Entry: timeline.Events{Published: 400}}}, 20, 20},
+	} {
+		if rate := *measured(t, test.state, test.rows...).Entry.Achieved; rate < test.low || rate > test.high {
+			t.Errorf("%s: the rate is %v, want from %v to %v", name, rate, test.low, test.high)
+		}
+	}
+}
+
+func TestMeasure_ClockOfThisMachineIsWrong_UsesTheClockOfThePod(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{-5 * time.Minute, 5 * time.Minute} {
+		at := time.Now().Add(ahead).Truncate(time.Second)
+		var rows []timeline.Row
+		for ago := int64(60); ago > 0; ago-- {
+			rows = append(rows, timeline.Row{Second: at.Unix() - ago, Entry: timeline.Events{Published: 40}})
+		}
+		if row := measured(t, view.State{At: at}, rows...); *row.Entry.Achieved != 40 {
+			t.Errorf("the clock of the pod is %s ahead: the row is %s", ahead, row.Entry)
+		}
+	}
+}
+
 func TestRowOfStatus_ShowsRatesBacklogAndVerdict(t *testing.T) {
 	t.Parallel()
 	sim := started()
@@ -83,7 +133,7 @@ func TestTopLines_RenderATable(t *testing.T) {
 	t.Parallel()
 	row := rowOfStatus(started())
 	row.Note = "no processor runs"
-	got := strings.Join(topLines([]TopRow{row}, true), "\n")
+	got := strings.Join(topLines([]TopRow{row}, topFlags{allNamespaces: true}, 100), "\n")
 	want := strings.TrimSpace(`
 NAMESPACE   NAME        STATUS   ENTRY/S        EXIT/S        P99   BACKLOG   LOST   VERDICT
 parking     rush-hour   –        20.0 of 20.0   0.0 of 10.0   –     10        –      –
@@ -91,6 +141,49 @@ parking     rush-hour   –        20.0 of 20.0   0.0 of 10.0   –     10      
 parking/rush-hour: no live data: no processor runs`)
 	if got != want {
 		t.Errorf("the table is\n%s\nnot\n%s", got, want)
+	}
+	row.Note = "connect to pod a: forbidden; ask an administrator to add this rule to one of your Roles: " + onCore("pods/portforward", "get,create").String()
+	narrow := topLines([]TopRow{row}, topFlags{allNamespaces: true}, 80)
+	for _, line := range narrow {
+		if terminal.Width(line) > 80 {
+			t.Errorf("%q is too wide for a terminal of 80 columns", line)
+		}
+	}
+	if text := strings.Join(narrow, " "); !strings.Contains(text, `verbs: ["get", "create"]}`) || !strings.Contains(text, "VERDICT") {
+		t.Errorf("the narrow table is incomplete:\n%s", text)
+	}
+}
+
+func TestTopLines_Wide_ShowTheProcessingLatency(t *testing.T) {
+	t.Parallel()
+	row := rowOfStatus(started())
+	row.ProcessingP99Seconds = new(0.004)
+	got := topLines([]TopRow{row}, topFlags{output: outputFlag{format: outputWide}}, 200)
+	if !strings.HasSuffix(got[0], "VERDICT   PROCESSING P99") || !strings.HasSuffix(got[1], "4.00 ms") {
+		t.Errorf("the table is %q", got)
+	}
+}
+
+func TestAudit_RunningSimulation_ChecksLagAndAchievedRate(t *testing.T) {
+	t.Parallel()
+	sim := started()
+	sim.Spec.Objectives.MaxLag, sim.Spec.Objectives.MinAchievedPercent = new(v1alpha1.Duration("1s")), new(int32(95))
+	data := &liveData{
+		state: view.State{Ledger: &ledger.Report{EntriesConfirmed: 5, EntriesRecorded: 5}},
+		rows:  []timeline.Row{{Second: 100, Entry: timeline.Events{Due: 10, Published: 5, Lag: 3 * time.Second}}},
+	}
+	a, err := newSource(t, sim, data, nil).audit(t.Context(), sim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := map[string]string{}
+	for _, c := range a.Checks {
+		if c.Outcome == ledger.Failed {
+			failed[c.Name] = c.Got
+		}
+	}
+	if failed["generator lag"] == "" || failed["achieved rate"] == "" {
+		t.Errorf("the failed checks are %q", failed)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/view"
@@ -19,8 +20,9 @@ const uiHelp = `Serve the live page of a simulation on 127.0.0.1 until Ctrl-C.
 
 The data comes from a processor pod, through the API server and with your own rights: nothing is
 exposed in the cluster. If that pod goes away, another one takes its place. The verdict comes
-from the status of the simulation, and its faults from the ConfigMap NAME-faults. A complete
-simulation without processors is shown from its report.
+from the status of the simulation, its faults from the ConfigMap NAME-faults, and failures of
+processes from the status of its pods. A complete simulation without processors is shown from its
+report.
 
 This needs the rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]},
 which the role parkingsimulation-ui-role has, and what parkingsimulation-viewer-role has.`
@@ -28,6 +30,10 @@ which the role parkingsimulation-ui-role has, and what parkingsimulation-viewer-
 // pageInterval is the time between two updates of the live page. It is 1 s, because the timeline has one row per
 // second.
 const pageInterval = time.Second
+
+// timelineTimeout is the timeout for reading the timeline from a pod. It is long, because the timeline may have several
+// megabytes, and the connection to the cluster may be slow. A pod that sends nothing for podTimelineTimeout fails earlier.
+const timelineTimeout = 5 * time.Minute
 
 type uiFlags struct {
 	port int
@@ -41,15 +47,11 @@ func (p *Plugin) uiCommand() *cobra.Command {
 		Short:             "Serve the live page of a simulation on a local port",
 		Long:              uiHelp,
 		Example:           "  kubectl parking ui rush-hour --open",
-		Args:              names(1, 1),
+		Args:              nameArgs(1, 1),
 		ValidArgsFunction: p.CompleteNames(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := p.connect()
-			if err != nil {
-				return err
-			}
-			return p.ui(cmd.Context(), c, args[0], f)
-		},
+		RunE: p.connected(func(ctx context.Context, c *connection, args []string) error {
+			return p.ui(ctx, c, args[0], f)
+		}),
 	}
 	cmd.Flags().IntVarP(&f.port, "port", "p", 0, "local `port` (default: any free port)")
 	cmd.Flags().BoolVar(&f.open, "open", false, "open the page in a browser")
@@ -66,15 +68,20 @@ func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) 
 	if err != nil {
 		return err
 	}
-	live := c.source(sim, func(pod string) { fmt.Fprintf(p.ErrOut, "connected to pod %s\n", pod) })
+	live := c.source(sim, func(pod string) { p.notef("connected to pod %s\n", pod) })
 	defer live.pages.Close()
-	live.faults = c.liveFaults(live, func(err error) { fmt.Fprintf(p.ErrOut, "the page shows no faults: %s\n", err) })
+	live.faults = c.liveFaults(live, func(err error) { p.notef("the page shows no faults: %s\n", err) })
 	if err := p.tryPage(ctx, live); err != nil {
 		return err
 	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go c.watchPods(watching, client.ObjectKeyFromObject(sim), &live.failures, live.now, func(err error) {
+		p.notef("the page may not show all failures of pods: %s\n", err)
+	})
 	log := slog.New(slog.DiscardHandler) // no log is needed, because the page shows when its data is old
-	page := view.New(view.Config{Version: p.Version, Interval: pageInterval}, view.Dependencies{Source: live, Logger: log})
-	server, err := httpserver.Listen(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)), page, log)
+	page := view.New(view.Config{Version: p.Version, Interval: pageInterval, TimelineTimeout: timelineTimeout}, view.Dependencies{Source: live, Logger: log})
+	server, err := httpserver.Listen(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)), httpserver.Guard(nil, page), log)
 	if err != nil {
 		return inputErrorf("%w; choose another port with --port", err)
 	}
@@ -93,7 +100,8 @@ func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) 
 func (p *Plugin) tryPage(ctx context.Context, live *source) error {
 	_, err := live.State(ctx)
 	if answer, ok := errors.AsType[*answerError](err); ok {
-		_, err = fmt.Fprintf(p.ErrOut, "there is no data yet: %s\n", answer)
+		p.notef("there is no data yet: %s\n", answer)
+		return nil
 	}
 	return err
 }

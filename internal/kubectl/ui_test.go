@@ -57,6 +57,31 @@ func TestUI_ServesThePageWithTheDataOfAPod(t *testing.T) {
 	if err := json.Unmarshal([]byte(fetch(t, url+"v1/state")), &state); err != nil || state.Simulation != "parking.rush-hour" || state.Phase != view.Running {
 		t.Errorf("the state is %+v, %v", state, err)
 	}
+	for name, tt := range map[string]struct {
+		path, host string
+		status     int
+	}{
+		"another host name, as in DNS rebinding":     {"v1/state", "evil.example", http.StatusForbidden},
+		"the API server's paths":                     {"api/v1/namespaces/parking/secrets", "", http.StatusNotFound},
+		"a path of the pod that is not on the page":  {"metrics", "", http.StatusNotFound},
+		"a path that leaves the page":                {"assets/..%2f..%2fmetrics", "", http.StatusNotFound},
+		"another simulation":                         {"v1/timeline?simulation=other", "", http.StatusBadRequest},
+		"a query that would change that for the pod": {"v1/timeline?from=2026-01-01T00:00:00Z%26simulation=other", "", http.StatusBadRequest},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+tt.path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = tt.host
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != tt.status {
+			t.Errorf("%s: the answer is %s, want %d", name, response.Status, tt.status)
+		}
+	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("the command ended with %v", err)

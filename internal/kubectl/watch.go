@@ -2,48 +2,118 @@ package kubectl
 
 import (
 	"context"
+	"maps"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/podfailure"
+	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 // rewatchInterval is the delay before the next watch after the API server has ended a watch.
 const rewatchInterval = time.Second
 
-// watchSimulations calls show with each simulation of a namespace, and again after each change of a simulation. It
-// returns when ctx ends or when show returns an error. If namespace is "", it watches all namespaces. If name is "",
-// it watches all simulations.
+// watchSimulations calls the function show with each simulation of a namespace, and again after each change of a
+// simulation. It returns when ctx ends or when the function show returns an error. If namespace is "", it watches all
+// namespaces. If name is "", it watches all simulations.
 func (c *connection) watchSimulations(ctx context.Context, namespace, name string, show func(sim *v1alpha1.ParkingSimulation, deleted bool) error) error {
 	options := []client.ListOption{client.InNamespace(namespace)}
 	if name != "" {
 		options = append(options, client.MatchingFields{"metadata.name": name})
 	}
-	shown := map[types.NamespacedName]string{} // resource versions that were shown: a new watch begins with all objects, even unchanged ones
+	shown := map[types.UID]*v1alpha1.ParkingSimulation{} // a new watch begins with all objects, even those that have not changed
+	handle := func(e watch.Event) error {
+		sim, ok := e.Object.(*v1alpha1.ParkingSimulation)
+		if !ok {
+			return nil // a Status object, with which the API server ends the watch
+		}
+		if e.Type == watch.Deleted {
+			delete(shown, sim.UID)
+			return show(sim, true)
+		}
+		if last := shown[sim.UID]; last != nil && last.ResourceVersion == sim.ResourceVersion {
+			return nil
+		}
+		shown[sim.UID] = sim
+		return show(sim, false)
+	}
+	return c.watch(ctx, &v1alpha1.ParkingSimulationList{}, "watch simulations", onSimulations("watch"), objects{}, handle, options...)
+}
+
+// podsRetryInterval is the delay after a failed attempt to watch the pods.
+const podsRetryInterval = 10 * time.Second
+
+// watchPods adds the failures of a simulation's pods to a Tracker until ctx ends. For a deleted pod, the function named
+// now returns the time of the failure. That time is late if the pod was deleted while the watch was interrupted. If the
+// pods cannot be watched, watchPods calls the function failed with the first error, and retries.
+func (c *connection) watchPods(
+	ctx context.Context, simulation types.NamespacedName, failures *podfailure.Tracker, now func() time.Time, failed func(error),
+) {
+	hasFailed, known := false, objects{}
+	for ctx.Err() == nil {
+		err := c.watch(ctx, &corev1.PodList{}, "watch the pods of "+simulation.String(), onCore("pods", "watch"), known, func(e watch.Event) error {
+			switch pod, ok := e.Object.(*corev1.Pod); {
+			case !ok: // a Status object, with which the API server ends the watch
+			case e.Type == watch.Deleted:
+				failures.ObserveDeleted(simulation, pod, now())
+			default:
+				failures.Observe(simulation, pod)
+			}
+			return nil
+		}, client.InNamespace(simulation.Namespace), client.MatchingLabels{resources.SimulationLabel: simulation.Name})
+		if err != nil && !hasFailed {
+			hasFailed = true
+			failed(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(podsRetryInterval):
+		}
+	}
+}
+
+// objects contains the objects of which a watch has reported that they exist.
+type objects map[types.UID]client.Object
+
+// watch calls the function handle with each event of the selected objects. It begins with an event for each existing
+// object. When the API server ends the watch, it watches again. Before each watch, it calls the function handle with a
+// Deleted event for each object in known that does not exist any more, because a new watch does not report deletions
+// that came before it. It keeps known up to date. It returns when ctx ends, when the function handle returns an error,
+// or when the objects cannot be watched. Its error says what it was doing, and names the RBAC rule that is needed.
+func (c *connection) watch(
+	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
+	options ...client.ListOption,
+) error {
+	observe := func(e watch.Event) error {
+		if object, ok := e.Object.(client.Object); ok { // otherwise it is a Status
+			known[object.GetUID()] = object
+			if e.Type == watch.Deleted {
+				delete(known, object.GetUID())
+			}
+		}
+		return handle(e)
+	}
 	for {
-		events, err := c.Watch(ctx, &v1alpha1.ParkingSimulationList{}, options...)
+		for _, object := range c.missing(ctx, list, known, options...) {
+			if err := observe(watch.Event{Type: watch.Deleted, Object: object}); err != nil {
+				return err
+			}
+		}
+		events, err := c.Watch(ctx, list, options...)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // the end of ctx is the normal end
 		case err != nil:
-			return c.explain(err, "watch simulations", onSimulations("watch"))
+			return c.explain(err, doing, needed)
 		}
-		err = forEach(events, func(e watch.Event) error {
-			sim, ok := e.Object.(*v1alpha1.ParkingSimulation)
-			if !ok {
-				return nil // a Status object, with which the API server ends the watch
-			}
-			key := client.ObjectKeyFromObject(sim)
-			if e.Type != watch.Deleted && shown[key] == sim.ResourceVersion {
-				return nil
-			}
-			shown[key] = sim.ResourceVersion
-			return show(sim, e.Type == watch.Deleted)
-		})
-		if err != nil {
+		if err := forEach(events, observe); err != nil {
 			return err
 		}
 		select {
@@ -54,7 +124,28 @@ func (c *connection) watchSimulations(ctx context.Context, namespace, name strin
 	}
 }
 
-// forEach calls handle with each event. It returns when the watch ends or when handle returns an error.
+// missing returns the known objects that do not exist any more. If the objects cannot be listed, it returns none: the
+// watch that follows fails for the same reason, or the next call finds them.
+func (c *connection) missing(ctx context.Context, list client.ObjectList, known objects, options ...client.ListOption) objects {
+	if len(known) == 0 {
+		return nil
+	}
+	current, ok := list.DeepCopyObject().(client.ObjectList)
+	if !ok || c.List(ctx, current, options...) != nil {
+		return nil
+	}
+	gone := maps.Clone(known)
+	_ = meta.EachListItem(current, func(o runtime.Object) error { // fails only if the function does
+		if object, ok := o.(client.Object); ok {
+			delete(gone, object.GetUID())
+		}
+		return nil
+	})
+	return gone
+}
+
+// forEach calls the function handle with each event. It returns when the watch ends or when this function returns an
+// error.
 func forEach(events watch.Interface, handle func(watch.Event) error) error {
 	defer events.Stop()
 	for e := range events.ResultChan() {

@@ -3,12 +3,14 @@ package live
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/store/memory"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -25,7 +27,7 @@ type site struct {
 
 // newSite returns a simulation that started the given time ago.
 func newSite(ago time.Duration) *site {
-	s := &site{store: memory.New(1), plan: &plan.Plan{
+	s := &site{store: memory.New(memory.Config{Partitions: 1}), plan: &plan.Plan{
 		Simulation: "default.rush-hour", Owner: "uid", Partitions: 1, StartTime: time.Now().Add(-ago), Duration: plan.Duration(time.Hour),
 		Entry: plan.Entry{Schedule: plan.Schedule{Rate: 20}}, Exit: plan.Exit{Schedule: plan.Schedule{Rate: 10}, MinStay: plan.Duration(time.Minute)},
 	}}
@@ -53,13 +55,13 @@ func (s *site) state(t *testing.T) view.State {
 	return state
 }
 
-func TestState_SumsTheTimelineOfAllProcesses(t *testing.T) {
+func TestLiveState_SumsTheTimelineOfAllProcesses(t *testing.T) {
 	t.Parallel()
 	s := newSite(10 * time.Minute)
 	s.append(t, "a", 8*time.Minute, timeline.Row{Entry: timeline.Events{Due: 100, Published: 90, Missed: 10}})
 	s.append(t, "a", time.Second, timeline.Row{Entry: timeline.Events{Due: 20, Published: 20, Lag: time.Second}})
 	s.append(t, "b", time.Second, timeline.Row{Exit: timeline.Events{Due: 10, Published: 8, Starved: 2}})
-	for range 2 { // the second call uses the cached sum of the older rows
+	for range 2 { // the second call reads only the recent rows from the store
 		got := s.state(t)
 		if got.Entry.Due != 120 || got.Entry.Published != 110 || got.Entry.Missed != 10 || got.Entry.LagSeconds != 1 {
 			t.Errorf("the entries are %+v", got.Entry)
@@ -78,7 +80,23 @@ func TestState_SumsTheTimelineOfAllProcesses(t *testing.T) {
 	}
 }
 
-func TestState_ReportsPhaseAndTargetRates(t *testing.T) {
+func TestLiveState_MeanRates_AreThoseOfTheReport(t *testing.T) {
+	t.Parallel()
+	s := newSite(10 * time.Minute)
+	for ago := range 60 { // a minute of 10 minutes; in the rest, the simulation was suspended
+		s.append(t, "a", 5*time.Minute+time.Duration(ago)*time.Second, timeline.Row{Entry: timeline.Events{Due: 20, Published: 19}})
+	}
+	rows, err := s.source.Timeline(t.Context(), time.Unix(0, 0), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := report.RatesOf(rows).Entry
+	if got := s.state(t).Entry; got.TargetRate != want.Target || got.AchievedRate != want.Achieved || got.TargetRate < 19 {
+		t.Errorf("the rates are %v and %v, want %+v", got.TargetRate, got.AchievedRate, want)
+	}
+}
+
+func TestLiveState_ReportsPhaseAndTargetRates(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		change func(*plan.Plan)
@@ -101,7 +119,7 @@ func TestState_ReportsPhaseAndTargetRates(t *testing.T) {
 	}
 }
 
-func TestState_ReportsCertainFailures(t *testing.T) {
+func TestLiveState_ReportsCertainFailures(t *testing.T) {
 	t.Parallel()
 	s := newSite(time.Minute)
 	if v := s.state(t).Verdict; v.Outcome != "" || v.Final || len(v.Reasons) > 0 {
@@ -117,6 +135,24 @@ func TestState_ReportsCertainFailures(t *testing.T) {
 	}
 }
 
+func TestLiveState_GeneratorLagBeyondItsObjective_IsACertainFailure(t *testing.T) {
+	t.Parallel()
+	s := newSite(10 * time.Minute)
+	s.plan.Objectives.MaxLag = plan.Duration(5 * time.Second)
+	s.append(t, "a", 8*time.Minute, timeline.Row{Entry: timeline.Events{Due: 1, Lag: 4 * time.Second}})
+	if v := s.state(t).Verdict; v.Outcome != "" {
+		t.Errorf("the verdict with a short lag is %+v", v)
+	}
+	s.append(t, "a", time.Second, timeline.Row{Entry: timeline.Events{Due: 1, Lag: 6 * time.Second}})
+	want := []string{"generator lag is 6.00 s, beyond the objective of 5 s"}
+	if v := s.state(t).Verdict; v.Outcome != ledger.Fail || v.Final || !slices.Equal(v.Reasons, want) {
+		t.Errorf("the verdict with a long lag is %+v", v)
+	}
+	if mark := timeline.ObjectiveMark(time.Now(), want[0]); mark.Subject != "generator lag" {
+		t.Errorf("the mark of the reason has the subject %q, want that of the marks of generators", mark.Subject)
+	}
+}
+
 // unavailable is a store that does not respond.
 type unavailable struct{ Store }
 
@@ -124,7 +160,7 @@ func (unavailable) Counts(context.Context) (store.Counts, error) {
 	return store.Counts{}, store.ErrUnavailable
 }
 
-func TestState_StoreUnavailable_ReturnsAnError(t *testing.T) {
+func TestLiveState_StoreUnavailable_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	source := New(Dependencies{Store: unavailable{}})
 	if _, err := source.State(t.Context()); !errors.Is(err, store.ErrUnavailable) {

@@ -20,7 +20,8 @@ const (
 	pathDigits                               = 1
 )
 
-// point is a measured value at a time, in seconds since the start of the run. NaN means that nothing was measured.
+// point is a measured value y and the time x of the measurement, in seconds since the start of the run. The value
+// NaN means that nothing was measured.
 type point struct{ x, y float64 }
 
 // series is one line of a chart.
@@ -35,8 +36,9 @@ type series struct {
 type unit struct {
 	// tick formats a value for the axis. text formats a value for a sentence.
 	tick, text func(float64) string
-	// If log is set, the axis is logarithmic. A linear axis extends at least to the value of the field least.
-	log   bool
+	// log makes the value axis logarithmic.
+	log bool
+	// The field least is the smallest value at which a linear axis ends. It applies if all measured values are smaller.
 	least float64
 }
 
@@ -109,7 +111,7 @@ func (a axis) at(v float64) float64 {
 // coordinate formats a coordinate for SVG.
 func coordinate(v float64) string { return strconv.FormatFloat(v, 'f', pathDigits, 64) }
 
-// newChart returns a line chart. The argument end is where the time axis ends, in seconds since the start of the
+// newChart returns a line chart. The parameter named end is the end of the time axis, in seconds since the start of the
 // run. A limit above 0 is drawn as a horizontal line.
 func newChart(title, help string, u unit, end float64, lines []series, marks []Mark, limit float64) Chart {
 	c := frame(title, help, end)
@@ -177,7 +179,7 @@ func valueAxis(u unit, lines []series, limit float64) (axis, bool) {
 	return a, true
 }
 
-// niceStep returns the smallest of 1, 2 and 5 times a power of ten that is at least v.
+// niceStep rounds v up to the next number that is 1, 2 or 5 times a power of ten.
 func niceStep(v float64) float64 {
 	power := math.Pow(10, math.Floor(math.Log10(v)))
 	for _, factor := range []float64{1, 2, 5} {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/perf/benchmath"
 
@@ -21,22 +22,30 @@ import (
 // Comparison lists the differences between two runs.
 type Comparison struct {
 	Version int `json:"version"`
-	// Regression reports whether at least one metric or check became worse.
-	Regression bool      `json:"regression"`
-	Before     RunOf     `json:"before"`
-	After      RunOf     `json:"after"`
-	Metrics    []Change  `json:"metrics"`
-	Checks     []Differs `json:"checks"`
-	Settings   []Differs `json:"settings"`
-	runs       [2]*Document
+	// Regression reports whether at least one metric, at least one check or the verdict became worse.
+	Regression bool  `json:"regression"`
+	Before     RunOf `json:"before"`
+	After      RunOf `json:"after"`
+	// Notes say what limits the meaning of the comparison, one sentence each.
+	Notes   []string `json:"notes"`
+	Metrics []Change `json:"metrics"`
+	// Objectives contains the measured value of each objective that a run had.
+	Objectives []Values      `json:"objectives"`
+	Checks     []CheckChange `json:"checks"`
+	// Settings contains the settings that differ.
+	Settings []Values `json:"settings"`
+	runs     [2]*Document
 }
 
 // RunOf identifies one of the compared runs.
 type RunOf struct {
 	Simulation string         `json:"simulation"`
-	StartTime  string         `json:"startTime,omitempty"`
+	StartTime  time.Time      `json:"startTime,omitzero"`
 	Verdict    ledger.Outcome `json:"verdict"`
 }
+
+// StartText formats the start of the run.
+func (r RunOf) StartText() string { return timeText(r.StartTime) }
 
 // Change describes how one metric differs between the runs.
 type Change struct {
@@ -49,14 +58,18 @@ type Change struct {
 	After  *float64 `json:"after"`
 	// Relative is the change divided by Before. It is nil if Before is 0 or if a value is missing.
 	Relative *float64 `json:"relative,omitempty"`
-	// Threshold is the tolerated relative change. It is nil for a count, which must not increase at all.
+	// Threshold is the tolerated relative change. Floor is the tolerated absolute change, in the unit of the metric.
+	// A change must exceed both to matter. They are nil for a count, which must not increase at all.
 	Threshold *float64 `json:"threshold,omitempty"`
+	Floor     *float64 `json:"floor,omitempty"`
 	// P is the probability that the samples would differ at least this much if both runs behaved the same. It is
 	// nil if the outcome does not depend on the samples. Windows are the numbers of samples in the two runs. A
 	// sample is a window of the timeline or, in the metrics of recovery times, one recovery.
 	P       *float64      `json:"p,omitempty"`
 	Windows [2]int        `json:"windows,omitzero"`
 	Outcome ChangeOutcome `json:"outcome"`
+	// Reason says what decided the outcome. It is empty if the value did not change.
+	Reason string `json:"reason,omitempty"`
 
 	text    func(float64) string
 	samples string // what Windows counts
@@ -79,8 +92,20 @@ const (
 	Improved   ChangeOutcome = "improved"
 )
 
-// Differs describes a check or a setting whose value differs between the runs.
-type Differs struct {
+// CheckChange describes a check whose outcome differs between the runs. A run that did not make the check has the
+// outcome MissingCheck.
+type CheckChange struct {
+	Name    string        `json:"name"`
+	Before  string        `json:"before"`
+	After   string        `json:"after"`
+	Outcome ChangeOutcome `json:"outcome"`
+}
+
+// MissingCheck is the outcome of a check that only the other run made.
+const MissingCheck = "missing"
+
+// Values are the values of a setting or an objective in both runs.
+type Values struct {
 	Name   string `json:"name"`
 	Before string `json:"before"`
 	After  string `json:"after"`
@@ -123,73 +148,83 @@ const (
 
 // metrics returns the metrics that Compare compares in every run.
 func metrics() []metric {
-	duration := func(v float64) string { return terminal.Duration(Seconds(v)) }
-	latencies := func(name, key string, figure func(*Latency) float64, of func(*Latencies) *Latency, q float64,
-		events func(*timeline.Events) histogram.Snapshot, threshold float64,
-	) metric {
+	return slices.Concat(
+		latencyMetrics("end-to-end", "endToEnd", func(l *Latencies) *Latency { return l.EndToEnd }, endToEnd),
+		latencyMetrics("processing", "processing", func(l *Latencies) *Latency { return l.Processing }, processing),
+		rateMetrics(), countMetrics(),
+	)
+}
+
+// latencyMetrics returns the metrics for the percentiles of a latency. The function whole returns the statistics of a
+// whole run. The function part returns the latencies in a part of the timeline.
+func latencyMetrics(name, key string, whole func(*Latencies) *Latency, part func(*timeline.Events) histogram.Snapshot) []metric {
+	percentile := func(suffix string, q, threshold float64, figure func(*Latency) float64) metric {
 		return metric{
-			key: key, name: name, threshold: threshold, floor: latencyFloor, text: duration,
+			key: key + "." + suffix, name: name + " " + suffix, threshold: threshold, floor: latencyFloor, text: secondsText,
 			total: func(d *Document) (float64, bool) {
-				if l := of(&d.LatencySeconds); l != nil {
+				if l := whole(&d.LatencySeconds); l != nil {
 					return figure(l), true
 				}
 				return 0, false
 			},
 			window: func(r *timeline.Row) (float64, bool) {
-				v := quantile(q, events)(r)
+				v := quantile(q, part)(r)
 				return v, !math.IsNaN(v)
 			},
 		}
 	}
-	p50 := func(l *Latency) float64 { return l.P50 }
-	p99 := func(l *Latency) float64 { return l.P99 }
-	ofProcessing := func(l *Latencies) *Latency { return l.Processing }
-	ofEndToEnd := func(l *Latencies) *Latency { return l.EndToEnd }
-	share := func(name, key string, rate func(*Rates) Rate, of func(*timeline.Row) *timeline.Events) metric {
-		return metric{
-			key: key, name: name, threshold: shareThreshold, higherIsBetter: true,
-			text: func(v float64) string { return fmt.Sprintf("%.1f %%", 100*v) },
+	return []metric{
+		percentile("p50", .50, medianThreshold, func(l *Latency) float64 { return l.P50 }),
+		percentile("p99", .99, tailThreshold, func(l *Latency) float64 { return l.P99 }),
+	}
+}
+
+func secondsText(v float64) string { return terminal.Duration(Seconds(v)) }
+
+func countText(v float64) string { return terminal.Count(int64(v)) }
+
+// rateMetrics returns the metrics that say how well the generators kept to their schedules.
+func rateMetrics() []metric {
+	var shares, lags []metric
+	for _, side := range []struct {
+		name, key string
+		rate      func(*Rates) Rate
+		events    func(*timeline.Row) *timeline.Events
+	}{
+		{"entries", "entry", func(r *Rates) Rate { return r.Entry }, func(r *timeline.Row) *timeline.Events { return &r.Entry }},
+		{"exits", "exit", func(r *Rates) Rate { return r.Exit }, func(r *timeline.Row) *timeline.Events { return &r.Exit }},
+	} {
+		shares = append(shares, metric{
+			key: side.key + ".achieved", name: side.name + " published of due", threshold: shareThreshold, higherIsBetter: true, text: shareText,
 			total: func(d *Document) (float64, bool) {
-				r := rate(&d.Rates)
+				r := side.rate(&d.Rates)
 				return r.Achieved / r.Target, r.Target > 0
 			},
 			window: func(r *timeline.Row) (float64, bool) {
-				e := of(r)
+				e := side.events(r)
 				return float64(e.Published) / float64(e.Due), e.Due > 0
 			},
-		}
+		})
+		lags = append(lags, metric{
+			key: side.key + ".maxLag", name: "max lag of " + side.name, threshold: lagThreshold, floor: lagFloor, text: secondsText,
+			total:  func(d *Document) (float64, bool) { return side.rate(&d.Rates).MaxLagSeconds, true },
+			window: func(r *timeline.Row) (float64, bool) { return side.events(r).Lag.Seconds(), true },
+		})
 	}
-	lag := func(name, key string, rate func(*Rates) Rate, of func(*timeline.Row) *timeline.Events) metric {
-		return metric{
-			key: key, name: name, threshold: lagThreshold, floor: lagFloor, text: duration,
-			total:  func(d *Document) (float64, bool) { return rate(&d.Rates).MaxLagSeconds, true },
-			window: func(r *timeline.Row) (float64, bool) { return of(r).Lag.Seconds(), true },
-		}
-	}
+	return append(shares, lags...)
+}
+
+// countMetrics returns the metrics for the counts of the ledger that must not increase.
+func countMetrics() []metric {
 	count := func(name, key string, n func(*ledger.Report) int64) metric {
-		return metric{
-			key: key, name: name, text: func(v float64) string { return terminal.Count(int64(v)) },
-			total: func(d *Document) (float64, bool) {
-				if d.Ledger == nil || !d.Ledger.DataKept() {
-					return 0, false
-				}
-				return float64(n(d.Ledger)), true
-			},
-		}
+		return metric{key: key, name: name, text: countText, total: func(d *Document) (float64, bool) {
+			if d.Ledger == nil || !d.Ledger.DataKept() {
+				return 0, false
+			}
+			return float64(n(d.Ledger)), true
+		}}
 	}
-	entryRate := func(r *Rates) Rate { return r.Entry }
-	exitRate := func(r *Rates) Rate { return r.Exit }
-	entry := func(r *timeline.Row) *timeline.Events { return &r.Entry }
-	exit := func(r *timeline.Row) *timeline.Events { return &r.Exit }
 	return []metric{
-		latencies("end-to-end p50", "endToEnd.p50", p50, ofEndToEnd, .50, endToEnd, medianThreshold),
-		latencies("end-to-end p99", "endToEnd.p99", p99, ofEndToEnd, .99, endToEnd, tailThreshold),
-		latencies("processing p50", "processing.p50", p50, ofProcessing, .50, processing, medianThreshold),
-		latencies("processing p99", "processing.p99", p99, ofProcessing, .99, processing, tailThreshold),
-		share("entries published of due", "entry.achieved", entryRate, entry),
-		share("exits published of due", "exit.achieved", exitRate, exit),
-		lag("max lag of entries", "entry.maxLag", entryRate, entry),
-		lag("max lag of exits", "exit.maxLag", exitRate, exit),
 		count("lost events", "lost", func(r *ledger.Report) int64 { return r.Lost }),
 		count("events counted twice", "takenTwice", func(r *ledger.Report) int64 { return r.TakenTwice }),
 		count("unexpectedly unmatched exits", "unmatchedUnexpected", func(r *ledger.Report) int64 { return r.UnmatchedUnexpected }),
@@ -208,29 +243,65 @@ func ThresholdKeys() []string {
 	return append(keys, recoveryKey)
 }
 
-// Compare returns the differences between two runs. The argument thresholds overrides default thresholds. It maps
-// the key of a metric to the tolerated relative change.
+// Compare returns the differences between two runs. The map thresholds overrides default thresholds: it contains
+// the tolerated relative change by the key of the metric.
 func Compare(before, after *Document, thresholds map[string]float64) *Comparison {
 	c := &Comparison{
 		Version: Version, Before: runOf(before), After: runOf(after), runs: [2]*Document{before, after},
-		Checks: changedChecks(before, after), Settings: changedSettings(before, after),
+		Objectives: objectives(before, after), Checks: changedChecks(before, after), Settings: changedSettings(before, after),
+		// The verdict of a run that was cut short is FAIL if a fault was still to come. So only its checks count.
+		Regression: before.Outcome == ledger.Pass && after.Outcome != ledger.Pass && after.CutShort == "",
 	}
+	c.Notes = notesOn(c)
 	for _, m := range append(metrics(), faultMetrics(before, after)...) {
 		if threshold, ok := thresholds[cmp.Or(m.thresholdKey, m.key)]; ok {
 			m.threshold = threshold
 		}
 		change := m.compare(before, after)
+		if change.Outcome != Unchanged && c.isMetricUnproved(&m, &change) {
+			change.Outcome, change.Reason = Undecided, "a run was cut short"
+		}
 		c.Metrics = append(c.Metrics, change)
 		c.Regression = c.Regression || change.Outcome == Regression
 	}
-	for _, check := range c.Checks {
-		c.Regression = c.Regression || check.Before == string(ledger.Passed)
+	for i := range c.Checks {
+		check := &c.Checks[i]
+		if check.Outcome != Unchanged && c.isCheckUnproved(check) {
+			check.Outcome = Undecided
+		}
+		c.Regression = c.Regression || check.Outcome == Regression
 	}
 	return c
 }
 
+// isMetricUnproved is isUnproved for a metric.
+func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
+	isFault := strings.HasPrefix(m.key, faultPrefix)
+	lacking := change.After == nil
+	if m.isCount() {
+		// Every run has the counts of the ledger, unless its ledger cannot be read or has lost data.
+		lacking = change.Outcome == Improved || isFault && lacking
+	}
+	return c.isUnproved(isFault, lacking)
+}
+
+// isCheckUnproved is isUnproved for a check.
+func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
+	isFault := strings.HasPrefix(check.Name, "fault ") || check.Name == "recovery"
+	lacking := check.After != string(ledger.Failed) &&
+		!slices.Contains([]string{ledger.CheckReadable, ledger.CheckDataKept, ledger.CheckFailures}, check.Name)
+	return c.isUnproved(isFault, lacking)
+}
+
+// isUnproved reports whether the only cause of a change may be that a run was cut short, because such a run has fewer
+// faults and fewer events. isFault says that the change concerns a fault. lacking says that the second run lacks a
+// value or has a lower count.
+func (c *Comparison) isUnproved(isFault, lacking bool) bool {
+	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
+}
+
 func runOf(d *Document) RunOf {
-	return RunOf{Simulation: d.Simulation, StartTime: timeText(d.StartTime), Verdict: d.Outcome}
+	return RunOf{Simulation: d.Simulation, StartTime: d.StartTime, Verdict: d.Outcome}
 }
 
 // compare compares the values of the metric in both runs.
@@ -240,7 +311,7 @@ func (m *metric) compare(before, after *Document) Change {
 		c.samples = "recoveries"
 	}
 	if !m.isCount() {
-		c.Threshold = &m.threshold
+		c.Threshold, c.Floor = &m.threshold, &m.floor
 	}
 	was, wasMeasured := m.total(before)
 	is, isMeasured := m.total(after)
@@ -251,16 +322,20 @@ func (m *metric) compare(before, after *Document) Change {
 		c.After = &is
 	}
 	if !wasMeasured || !isMeasured {
-		if wasMeasured {
-			c.Outcome = Regression // assume the worst of a value that is no longer measured
-		}
+		c.Outcome, c.Reason = unmeasured(wasMeasured, isMeasured)
 		return c
 	}
-	difference := is - was
 	if was != 0 {
-		relative := difference / was
+		relative := (is - was) / was
 		c.Relative = &relative
 	}
+	m.assess(&c, before, after)
+	return c
+}
+
+// assess sets the outcome of a change and its reason. Both runs must have measured the metric.
+func (m *metric) assess(c *Change, before, after *Document) {
+	was, difference := *c.Before, *c.After-*c.Before
 	direction := Regression
 	if difference < 0 != m.higherIsBetter {
 		direction = Improved
@@ -269,11 +344,30 @@ func (m *metric) compare(before, after *Document) Change {
 	case difference == 0:
 	case m.isCount():
 		c.Outcome = direction
-	case math.Abs(difference) <= max(m.floor, m.threshold*math.Abs(was)):
+		if direction == Regression {
+			c.Reason = "any increase is a regression"
+		}
+	case math.Abs(difference) <= m.threshold*math.Abs(was):
+		c.Reason = "within " + percentText(m.threshold)
+	case math.Abs(difference) <= m.floor:
+		c.Reason = "within " + m.text(m.floor)
+	case m.recoveries != nil && before.FaultsOmitted+after.FaultsOmitted > 0:
+		c.Outcome, c.Reason = Undecided, "a report contains only the worst occurrences"
 	default:
-		c.Outcome = m.significance(&c, before, after, direction)
+		c.Outcome = m.significance(c, before, after, direction)
+		c.Reason = c.noise()
 	}
-	return c
+}
+
+// unmeasured returns the outcome, and the reason, for a metric that was not measured in at least one of the runs.
+func unmeasured(before, after bool) (ChangeOutcome, string) {
+	switch {
+	case before:
+		return Regression, "no longer measured" // assume the worst
+	case after:
+		return Unchanged, "not measured before"
+	}
+	return Unchanged, "not measured"
 }
 
 const (
@@ -294,16 +388,16 @@ const (
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
 // significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. It
-// returns the argument direction if they do, and Noise if they do not. If there are too few samples, it returns
-// Undecided. Recovery times are an exception: most runs have few of them, so with too few samples the threshold
-// alone decides, and significance returns the argument direction.
+// returns the outcome in the argument direction if they do, and Noise if they do not. If there are too few samples, it
+// returns Undecided. Recovery times are an exception: most runs have few of them, so with too few samples the threshold
+// alone decides, and significance returns the outcome in the argument direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
 	if m.recoveries != nil {
 		was, is, few = m.recoveries(before), m.recoveries(after), direction
 	} else {
-		width := min(windowOf(before), windowOf(after))
+		width := max(min(windowOf(before), windowOf(after)), widest(before.Timeline), widest(after.Timeline))
 		was, is = m.windows(before, width), m.windows(after, width)
 	}
 	c.Windows = [2]int{len(was), len(is)}
@@ -335,6 +429,16 @@ func windowOf(d *Document) int64 {
 	return min(max(int64(d.ElapsedSeconds)/minWindows, 1), window)
 }
 
+// widest returns the width of the widest row, in seconds. A window must not be narrower than that, because the maxima
+// of a wide row are larger than those of narrow rows.
+func widest(rows []timeline.Row) int64 {
+	w := int64(1)
+	for i := range rows {
+		w = max(w, rows[i].Width)
+	}
+	return w
+}
+
 // windows returns the value of the metric in each window. It omits windows that extend beyond the schedule of the
 // run.
 func (m *metric) windows(d *Document, width int64) []float64 {
@@ -349,7 +453,8 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 	}
 	var values []float64
 	// Fill implausibly long gaps with fewer, wider rows, to limit the memory.
-	filled := fillGaps(rows, max(width, rows[len(rows)-1].Second/maxGapRows))
+	last := rows[len(rows)-1].Second
+	filled := timeline.FillGaps(rows, max(width, last/maxGapRows), last)
 	for _, row := range timeline.Merge(width, filled...) {
 		if row.Second > 0 && float64(row.Second+width) > d.ElapsedSeconds {
 			continue // the window extends beyond the end of the schedule
@@ -361,28 +466,109 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 	return values
 }
 
-// changedChecks returns the checks whose outcomes differ between the runs.
-func changedChecks(before, after *Document) []Differs {
-	changed := []Differs{}
-	for _, now := range after.Checks {
-		i := slices.IndexFunc(before.Checks, func(c ledger.Check) bool { return c.Name == now.Name })
-		if i >= 0 && before.Checks[i].Outcome != now.Outcome {
-			changed = append(changed, Differs{Name: now.Name, Before: string(before.Checks[i].Outcome), After: string(now.Outcome)})
+// objectives returns the measured values of all objectives that the runs had.
+func objectives(before, after *Document) []Values {
+	all := []Values{}
+	for _, c := range ObjectiveLines(&before.Verdict) {
+		all = append(all, Values{Name: c.Name, Before: c.Got, After: Unmeasured})
+	}
+	for _, c := range ObjectiveLines(&after.Verdict) {
+		i := slices.IndexFunc(all, func(v Values) bool { return v.Name == c.Name })
+		if i < 0 {
+			i = len(all)
+			all = append(all, Values{Name: c.Name, Before: Unmeasured})
+		}
+		all[i].After = c.Got
+	}
+	return all
+}
+
+// changedChecks returns the checks whose outcomes differ between the runs, and those that only one of the runs made. A
+// check that passed and is now missing is a regression, because nothing proves any more that its condition holds.
+func changedChecks(before, after *Document) []CheckChange {
+	was, is := outcomes(before), outcomes(after)
+	changed := []CheckChange{}
+	for _, check := range slices.Concat(after.Checks, before.Checks) {
+		c := CheckChange{
+			Name: check.Name, Before: cmp.Or(was[check.Name], MissingCheck), After: cmp.Or(is[check.Name], MissingCheck),
+			Outcome: Unchanged,
+		}
+		passed := string(ledger.Passed)
+		switch {
+		case c.Before == c.After:
+			continue
+		case c.Before == passed:
+			c.Outcome = Regression
+		case c.After == passed && c.Before != MissingCheck:
+			c.Outcome = Improved
+		}
+		if !slices.Contains(changed, c) {
+			changed = append(changed, c)
 		}
 	}
 	return changed
 }
 
+// outcomes returns the outcomes of the checks of a run by their names.
+func outcomes(d *Document) map[string]string {
+	all := make(map[string]string, len(d.Checks))
+	for _, c := range d.Checks {
+		all[c.Name] = string(c.Outcome)
+	}
+	return all
+}
+
+// notesOn returns the notes on a comparison. They say that both reports describe the same run, that a run was cut short,
+// or that the runs had different settings.
+func notesOn(c *Comparison) []string {
+	notes := []string{}
+	if isSameRun(c.runs[0], c.runs[1]) {
+		notes = append(notes, "both reports describe the same run: to compare two runs, name the report of each")
+	}
+	for i, which := range []string{"first", "second"} {
+		if cut := c.runs[i].CutShort; cut != "" {
+			notes = append(notes, fmt.Sprintf("in the %s report, %s: outcomes that only a complete run can show are undecided", which, cut))
+		}
+	}
+	var different []string
+	for _, s := range c.Settings {
+		if name, isSpec := strings.CutPrefix(s.Name, "manifest.spec."); isSpec {
+			different = append(different, fmt.Sprintf("%s (%s before, %s after)", name, cmp.Or(s.Before, "unset"), cmp.Or(s.After, "unset")))
+		}
+	}
+	if c.runs[0].Environment.Manifest == nil || c.runs[1].Environment.Manifest == nil {
+		different = nil // the settings of one run are unknown
+	}
+	const named = 5
+	if more := len(different) - named; more > 0 {
+		different = append(different[:named], fmt.Sprintf("%d more", more))
+	}
+	inMemory := func(d *Document) bool { return d.Environment.RabbitMQ == InMemory }
+	if before, after := c.runs[0], c.runs[1]; before.Environment.RabbitMQ != "" && after.Environment.RabbitMQ != "" && inMemory(before) != inMemory(after) {
+		notes = append(notes, "only one of the runs used servers; the other ran in memory: their latencies and recoveries are not comparable")
+	}
+	if len(different) > 0 {
+		notes = append(notes, "the runs had different settings: "+strings.Join(different, ", ")+
+			"; a change of a metric may result from the settings and not from the software")
+	}
+	return notes
+}
+
+// isSameRun reports whether two reports describe the same run, which has one start and one end.
+func isSameRun(a, b *Document) bool {
+	return a == b || a.Simulation == b.Simulation && !a.StartTime.IsZero() && a.StartTime.Equal(b.StartTime) && a.EndTime.Equal(b.EndTime)
+}
+
 // changedSettings returns the settings that differ between the runs. The name of a setting is its path in the
 // environment or the manifest.
-func changedSettings(before, after *Document) []Differs {
+func changedSettings(before, after *Document) []Values {
 	was, is := settings(before), settings(after)
 	paths := maps.Clone(was)
 	maps.Copy(paths, is)
-	changed := []Differs{}
+	changed := []Values{}
 	for _, path := range slices.Sorted(maps.Keys(paths)) {
 		if was[path] != is[path] {
-			changed = append(changed, Differs{Name: path, Before: was[path], After: is[path]})
+			changed = append(changed, Values{Name: path, Before: was[path], After: is[path]})
 		}
 	}
 	return changed
@@ -425,19 +611,29 @@ func (c *Change) RelativeText() string {
 	if c.Relative == nil {
 		return ""
 	}
-	return fmt.Sprintf("%+.1f %%", 100**c.Relative)
+	const tenth = 0.1
+	return fmt.Sprintf("%+.1f %%", math.Round(100**c.Relative/tenth)*tenth+0) // + 0 turns -0 into 0
 }
 
-// ThresholdText formats the threshold.
+// ThresholdText formats the tolerated changes: the relative one as a percentage, and the absolute one if there is one.
+// It returns "any" for a count, which must not increase at all.
 func (c *Change) ThresholdText() string {
-	if c.Threshold == nil {
+	switch {
+	case c.Threshold == nil:
 		return "any"
+	case *c.Floor == 0:
+		return percentText(*c.Threshold)
 	}
-	return fmt.Sprintf("%.3g %%", 100**c.Threshold)
+	return percentText(*c.Threshold) + " and " + c.text(*c.Floor)
 }
 
-// NoiseText describes the result of the test for noise: the p-value and the numbers of samples.
-func (c *Change) NoiseText() string {
+// shareText formats a share as a percentage with one decimal.
+func shareText(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
+
+func percentText(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
+
+// noise describes the result of the test for noise: the p-value and the numbers of samples.
+func (c *Change) noise() string {
 	windows := fmt.Sprintf("%d and %d %s", c.Windows[0], c.Windows[1], c.samples)
 	switch {
 	case c.P != nil:
@@ -445,7 +641,7 @@ func (c *Change) NoiseText() string {
 	case c.Outcome == Undecided:
 		return windows + " are too few"
 	}
-	return ""
+	return fmt.Sprintf("beyond the threshold; %s are too few to estimate noise", windows)
 }
 
 // Headline summarizes the comparison in one sentence.
@@ -460,9 +656,15 @@ func (c *Comparison) Headline() string {
 		}
 	}
 	for _, check := range c.Checks {
-		if check.Before == string(ledger.Passed) && !slices.Contains(worse, check.Name) {
+		switch {
+		case check.Outcome == Regression && !slices.Contains(worse, check.Name):
 			worse = append(worse, check.Name)
+		case check.Outcome == Improved && !slices.Contains(better, check.Name):
+			better = append(better, check.Name)
 		}
+	}
+	if c.Regression && len(worse) == 0 {
+		worse = append(worse, "verdict")
 	}
 	var parts []string
 	if len(worse) > 0 {
@@ -490,19 +692,26 @@ func (c *Comparison) Markdown() []byte {
 	b.line("## %s %s", mark, escapeMarkdown(c.Headline()))
 	b.table("|before|after", "-|-|-")
 	b.row("simulation", c.Before.Simulation, c.After.Simulation)
-	b.row("start", c.Before.StartTime, c.After.StartTime)
+	b.row("start", c.Before.StartText(), c.After.StartText())
 	b.row("verdict", string(c.Before.Verdict), string(c.After.Verdict))
-	b.table("metric|before|after|change|threshold|outcome|", "-|-:|-:|-:|-:|-|-")
+	b.notes(c.Notes)
+	b.table("metric|before|after|change|threshold|outcome|reason", "-|-:|-:|-:|-:|-|-")
 	for i := range c.Metrics {
 		m := &c.Metrics[i]
-		b.row(m.Name, m.BeforeText(), m.AfterText(), m.RelativeText(), m.ThresholdText(), string(m.Outcome), m.NoiseText())
+		b.row(m.Name, m.BeforeText(), m.AfterText(), m.RelativeText(), m.ThresholdText(), string(m.Outcome), m.Reason)
 	}
-	b.differences("check", c.Checks)
-	b.differences("setting", c.Settings)
-	return b.Bytes()
+	b.values("objective", c.Objectives)
+	if len(c.Checks) > 0 {
+		b.table("check|before|after|outcome", "-|-|-|-")
+	}
+	for _, check := range c.Checks {
+		b.row(check.Name, check.Before, check.After, string(check.Outcome))
+	}
+	b.values("setting", c.Settings)
+	return terminal.CleanLines(b.Bytes())
 }
 
-func (b *markdown) differences(what string, all []Differs) {
+func (b *markdown) values(what string, all []Values) {
 	if len(all) == 0 {
 		return
 	}

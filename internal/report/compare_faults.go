@@ -4,27 +4,31 @@ import (
 	"slices"
 
 	"github.com/parking-operator/parking-operator/internal/fault"
-	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 // recoveryKey is the key of the threshold that applies to the recovery times of all faults.
 const recoveryKey = "recovery"
 
-// faultMetrics returns two metrics for each fault that occurred in both runs. One is the recovery time, the other
-// is the number of occurrences from which the simulation did not recover. A fault that occurred in only one run is
-// not compared, but is listed as a changed setting.
+// faultPrefix is the beginning of the keys of the metrics of faults.
+const faultPrefix = "fault."
+
+// faultMetrics returns two metrics for each fault that occurred in any of the runs. One is the recovery time, the other
+// is the number of occurrences from which the simulation did not recover. Neither is measured in a run in which the
+// fault did not occur.
 func faultMetrics(before, after *Document) []metric {
 	var all []metric
-	names := faultNames(after)
-	for _, name := range faultNames(before) {
+	names := faultNames(before)
+	for _, name := range faultNames(after) {
 		if !slices.Contains(names, name) {
-			continue
+			names = append(names, name)
 		}
+	}
+	for _, name := range names {
 		recoveries := func(d *Document) []float64 { return recoveriesFrom(d, name) }
 		all = append(all, metric{
-			key: "fault." + name + ".recovery", name: "recovery from " + name, thresholdKey: recoveryKey,
+			key: faultPrefix + name + ".recovery", name: "recovery from " + name, thresholdKey: recoveryKey,
 			threshold: recoveryThreshold, floor: recoveryFloor, recoveries: recoveries,
-			text: func(v float64) string { return terminal.Duration(Seconds(v)) },
+			text: secondsText,
 			total: func(d *Document) (float64, bool) {
 				seconds := recoveries(d)
 				if len(seconds) == 0 {
@@ -33,9 +37,12 @@ func faultMetrics(before, after *Document) []metric {
 				return median(seconds), true
 			},
 		}, metric{
-			key: "fault." + name + ".unrecovered", name: "no recovery from " + name,
-			text:  func(v float64) string { return terminal.Count(int64(v)) },
-			total: func(d *Document) (float64, bool) { return float64(unrecovered(d, name)), true },
+			key: faultPrefix + name + ".unrecovered", name: "no recovery from " + name,
+			text: countText,
+			total: func(d *Document) (float64, bool) {
+				n, occurred := unrecovered(d, name)
+				return float64(n), occurred
+			},
 		})
 	}
 	return all
@@ -67,13 +74,17 @@ func recoveriesFrom(d *Document, name string) []float64 {
 }
 
 // unrecovered counts the occurrences of a fault from which the simulation did not recover. It includes the
-// occurrences that could not be injected as planned.
-func unrecovered(d *Document, name string) int {
-	n := 0
+// occurrences that were not injected or were aborted. It also reports whether there was any occurrence.
+func unrecovered(d *Document, name string) (n int, occurred bool) {
 	for i := range d.Faults {
-		if a := &d.Faults[i]; a.Fault == name && a.Outcome != fault.OutcomeRecovered {
+		a := &d.Faults[i]
+		if a.Fault != name {
+			continue
+		}
+		occurred = true
+		if a.Outcome != fault.OutcomeRecovered {
 			n++
 		}
 	}
-	return n
+	return n, occurred
 }

@@ -3,12 +3,16 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/goldentest"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -59,7 +63,7 @@ func outcomeOf(t *testing.T, c *Comparison, key string) ChangeOutcome {
 	return ""
 }
 
-func TestCompare_ClassifiesChanges(t *testing.T) {
+func TestCompareReports_ClassifiesChanges(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	before := steady(1, 120, 10*ms, 0, 0)
@@ -91,7 +95,7 @@ func TestCompare_ClassifiesChanges(t *testing.T) {
 	}
 }
 
-func TestCompare_RunsOfTheSameSimulation_RarelyDiffer(t *testing.T) {
+func TestCompareReports_RunsOfTheSameSimulation_RarelyDiffer(t *testing.T) {
 	t.Parallel()
 	strict := map[string]float64{"endToEnd.p99": 0, "endToEnd.p50": 0}
 	regressions := 0
@@ -106,7 +110,7 @@ func TestCompare_RunsOfTheSameSimulation_RarelyDiffer(t *testing.T) {
 	}
 }
 
-func TestCompare_CustomThreshold_ReplacesTheDefault(t *testing.T) {
+func TestCompareReports_CustomThreshold_ReplacesTheDefault(t *testing.T) {
 	t.Parallel()
 	before, after := steady(1, 120, 10*time.Millisecond, 0, 0), steady(2, 120, 13*time.Millisecond, 0, 0)
 	for threshold, want := range map[float64]ChangeOutcome{.1: Regression, .5: Unchanged} {
@@ -116,7 +120,7 @@ func TestCompare_CustomThreshold_ReplacesTheDefault(t *testing.T) {
 	}
 }
 
-func TestCompare_RateBelowItsTarget_IsARegression(t *testing.T) {
+func TestCompareReports_RateBelowItsTarget_IsARegression(t *testing.T) {
 	t.Parallel()
 	before, after := steady(1, 120, time.Millisecond, 0, 0), steady(2, 120, time.Millisecond, 0, 0)
 	after.Rates.Entry.Achieved = 150
@@ -128,7 +132,7 @@ func TestCompare_RateBelowItsTarget_IsARegression(t *testing.T) {
 	}
 }
 
-func TestCompare_SlowerOrMissingRecoveryFromFaults_IsARegression(t *testing.T) {
+func TestCompareReports_SlowerOrMissingRecoveryFromFaults_IsARegression(t *testing.T) {
 	t.Parallel()
 	// run returns the report of a run with occurrences of two faults. The arguments are the recovery times, in
 	// seconds, of the occurrences of the first fault. A negative value means that the simulation did not recover.
@@ -175,22 +179,26 @@ func TestCompare_SlowerOrMissingRecoveryFromFaults_IsARegression(t *testing.T) {
 	if got := outcomeOf(t, Compare(run(10), run(30), map[string]float64{"recovery": 3}), recovery); got != Unchanged {
 		t.Errorf("with a threshold of 300 %% the outcome is %q", got)
 	}
-	// A fault that occurred in only one run cannot be compared.
-	if c := Compare(steady(1, 60, 10*time.Millisecond, 0, 0), run(10), nil); len(c.Metrics) != len(metrics()) || c.Regression {
-		t.Errorf("a new fault changes %+v", c.Metrics)
+	without := steady(1, 60, 10*time.Millisecond, 0, 0)
+	if c := Compare(without, run(-1), nil); outcomeOf(t, c, recovery) != Unchanged || outcomeOf(t, c, unrecovered) != Unchanged || c.Regression {
+		t.Errorf("a new fault is a regression:\n%s", c.Markdown())
+	}
+	if c := Compare(run(10), without, nil); outcomeOf(t, c, recovery) != Regression || outcomeOf(t, c, unrecovered) != Regression || !c.Regression {
+		t.Errorf("a fault that is no longer injected is no regression:\n%s", c.Markdown())
 	}
 }
 
-func TestCompare_ListsChecksAndSettingsThatDiffer(t *testing.T) {
+func TestCompareReports_ListsChecksAndSettingsThatDiffer(t *testing.T) {
 	t.Parallel()
 	before, after := steady(1, 60, time.Millisecond, 0, 0), steady(1, 60, time.Millisecond, 0, 2)
 	after.Environment.Redis = "Redis 8.0.0"
+	after.StartTime = after.StartTime.Add(time.Hour)
 	after.Environment.Manifest = json.RawMessage(`{"spec":{"entry":{"rate":300}}}`)
 	c := Compare(before, after, nil)
-	if len(c.Checks) != 1 || c.Checks[0] != (Differs{"lost events", "passed", "failed"}) {
+	if len(c.Checks) != 1 || c.Checks[0] != (CheckChange{"lost events", "passed", "failed", Regression}) {
 		t.Errorf("the checks that differ are %+v", c.Checks)
 	}
-	want := []Differs{{"manifest.spec.entry.rate", "200", "300"}, {"redis", "Redis 7.4.1", "Redis 8.0.0"}}
+	want := []Values{{"manifest.spec.entry.rate", "200", "300"}, {"redis", "Redis 7.4.1", "Redis 8.0.0"}}
 	if len(c.Settings) != 2 || c.Settings[0] != want[0] || c.Settings[1] != want[1] {
 		t.Errorf("the settings that differ are %+v, want %+v", c.Settings, want)
 	}
@@ -203,23 +211,202 @@ func TestCompare_ListsChecksAndSettingsThatDiffer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, text)
+		goldentest.Compare(t, name, text)
 		if !bytes.Contains(text, []byte("Redis 8.0.0")) {
 			t.Errorf("%s does not show a setting that differs", name)
 		}
 	}
 }
 
-func TestCompare_TimelineWithHugeGap_UsesBoundedMemory(t *testing.T) {
+func TestCompareReports_TimelineWithHugeGap_UsesBoundedMemory(t *testing.T) {
 	t.Parallel()
-	d, err := Read(strings.NewReader(`{"version":1,"verdict":"PASS","elapsedSeconds":1e11,
-		"latencySeconds":{"endToEnd":{"p50":1,"p99":1,"mean":1}},"timeline":[{"t":1},{"t":200000000000}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := sample()
+	d.ElapsedSeconds = maxNumber
+	d.Timeline = []timeline.Row{{Second: 1}, {Second: latest().Unix()}}
 	slow := *d
 	slow.LatencySeconds.EndToEnd = &Latency{P50: 9, P99: 9, Mean: 9}
 	if _, err := Compare(d, &slow, nil).HTML(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestCompareReports_FaultWithoutRecovery_IsARegression(t *testing.T) {
+	t.Parallel()
+	run := func(o fault.Outcome) *Document {
+		d := steady(1, 60, 10*time.Millisecond, 0, 0)
+		a := fault.Account{Fault: "kill", Outcome: o}
+		if o == fault.OutcomeRecovered {
+			a.RecoverySeconds = new(3.0)
+		}
+		d.Faults = []fault.Account{a}
+		return d
+	}
+	recovered := run(fault.OutcomeRecovered)
+	for _, bad := range []fault.Outcome{fault.OutcomeNotRecovered, fault.OutcomeNotInjected, fault.OutcomeAborted} {
+		const key = "fault.kill.unrecovered"
+		if c := Compare(recovered, run(bad), nil); outcomeOf(t, c, key) != Regression || !c.Regression {
+			t.Errorf("from Recovered to %s is no regression:\n%s", bad, c.Markdown())
+		}
+		if c := Compare(run(bad), recovered, nil); outcomeOf(t, c, key) != Improved || c.Regression {
+			t.Errorf("from %s to Recovered is no improvement:\n%s", bad, c.Markdown())
+		}
+	}
+}
+
+func TestCompareReports_ChecksMissingInNewReport_AreRegressionsIfTheyPassedBefore(t *testing.T) {
+	t.Parallel()
+	passed := steady(1, 60, time.Millisecond, 0, 0)
+	failed := steady(1, 60, time.Millisecond, 0, 2)
+	without := func(d *Document, name string) *Document {
+		c := *d
+		c.Checks = slices.DeleteFunc(slices.Clone(d.Checks), func(c ledger.Check) bool { return name == "" || c.Name == name })
+		return &c
+	}
+	const lost = "lost events"
+	for name, tt := range map[string]struct {
+		before, after *Document
+		want          CheckChange
+		regression    bool
+	}{
+		"a check that passed is missing":       {passed, without(passed, lost), CheckChange{lost, "passed", MissingCheck, Regression}, true},
+		"all checks are missing":               {passed, without(passed, ""), CheckChange{lost, "passed", MissingCheck, Regression}, true},
+		"a check that failed is missing":       {failed, without(failed, lost), CheckChange{lost, "failed", MissingCheck, Unchanged}, false},
+		"a check that passes is new":           {without(passed, lost), passed, CheckChange{lost, MissingCheck, "passed", Unchanged}, false},
+		"a check that failed passes":           {failed, passed, CheckChange{lost, "failed", "passed", Improved}, false},
+		"a check that fails is new after PASS": {without(passed, lost), failed, CheckChange{lost, MissingCheck, "failed", Unchanged}, true},
+	} {
+		c := Compare(tt.before, tt.after, nil)
+		if !slices.Contains(c.Checks, tt.want) || c.Regression != tt.regression {
+			t.Errorf("%s: regression %v, %+v", name, c.Regression, c.Checks)
+		}
+	}
+	unknown := *passed
+	unknown.Ledger = nil
+	if c := Compare(passed, &unknown, nil); !c.Regression || outcomeOf(t, c, "lost") != Regression {
+		t.Errorf("a missing ledger is no regression:\n%s", c.Markdown())
+	}
+}
+
+func TestCompareReports_Renderings_ShowThresholdsAndReasons(t *testing.T) {
+	t.Parallel()
+	before := steady(1, 60, 10*time.Microsecond, 0, 0)
+	c := Compare(before, steady(2, 60, 40*time.Microsecond, 0, 0), nil)
+	text := string(c.Markdown())
+	for _, want := range []string{"|25 % and 100 µs|unchanged|within 100 µs|", "|50 % and 100 ms|", "|2 %|", "|any|"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the comparison does not show %q:\n%s", want, text)
+		}
+	}
+	encoded, err := c.JSON()
+	if err != nil || !bytes.Contains(encoded, []byte(`"floor": 0.0001,`)) || !bytes.Contains(encoded, []byte(`"reason": "within 100 µs"`)) {
+		t.Errorf("the JSON does not show the limit or the reason, %v:\n%s", err, encoded)
+	}
+}
+
+func TestCompareReports_RunCutShort_ReportsOnlyCertainRegressions(t *testing.T) {
+	t.Parallel()
+	run := func(lost int64, cutShort string, checks ...ledger.Check) *Document {
+		d := steady(1, 60, 10*time.Millisecond, 0, lost)
+		d.CutShort, d.Checks, d.Outcome = cutShort, checks, ledger.Pass
+		for _, c := range checks {
+			if c.Outcome != ledger.Passed {
+				d.Outcome = ledger.Fail
+			}
+		}
+		return d
+	}
+	check := func(name string, o ledger.CheckOutcome) ledger.Check { return ledger.Check{Name: name, Outcome: o} }
+	unread := run(0, "the run was cut short after 0:12 of 1:00", check("ledger readable", ledger.NotMeasured))
+	unread.Ledger = nil
+	const fault, cut = "fault late", "the run was cut short after 0:12 of 1:00"
+	for name, tt := range map[string]struct {
+		before, after *Document
+		regression    bool
+		lost          ChangeOutcome
+	}{
+		"a fault was still to come": {run(0, "", check(fault, ledger.Passed)), run(0, cut, check(fault, ledger.NotMeasured)), false, Unchanged},
+		"a fault was in effect":     {run(0, "", check(fault, ledger.Passed)), run(0, cut, check(fault, ledger.Failed)), false, Unchanged},
+		"fewer events were lost":    {run(2, ""), run(1, cut), false, Undecided},
+		"the ledger is unreadable":  {run(0, "", check("ledger readable", ledger.Passed)), unread, true, Regression},
+		"an event was lost":         {run(0, "", check("lost events", ledger.Passed)), run(1, cut, check("lost events", ledger.Failed)), true, Regression},
+	} {
+		c := Compare(tt.before, tt.after, nil)
+		if got := outcomeOf(t, c, "lost"); c.Regression != tt.regression || got != tt.lost || strings.HasPrefix(c.Headline(), "regression") != tt.regression {
+			t.Errorf("%s: regression %v, lost events %s; want %v, %s\n%s", name, c.Regression, got, tt.regression, tt.lost, c.Markdown())
+		}
+		if want := "in the second report, " + cut + ":"; !slices.ContainsFunc(c.Notes, func(n string) bool { return strings.HasPrefix(n, want) }) {
+			t.Errorf("%s: the notes are %q", name, c.Notes)
+		}
+	}
+}
+
+func TestChange_RelativeText_HasNoNegativeZero(t *testing.T) {
+	t.Parallel()
+	for relative, want := range map[float64]string{-0.0001: "+0.0 %", 0: "+0.0 %", -0.1234: "-12.3 %", 0.0006: "+0.1 %"} {
+		if got := (&Change{Relative: &relative}).RelativeText(); got != want {
+			t.Errorf("%g is shown as %q, want %q", relative, got, want)
+		}
+	}
+}
+
+func TestCompareReports_Notes_SayWhatLimitsTheComparison(t *testing.T) {
+	t.Parallel()
+	run := func(rate int) *Document {
+		d := steady(uint64(rate), 60, time.Millisecond, 0, 0)
+		d.Environment.Manifest = fmt.Appendf(nil, `{"spec":{"entry":{"rate":%d}}}`, rate)
+		d.StartTime = d.StartTime.Add(time.Duration(rate) * time.Minute)
+		return d
+	}
+	if c := Compare(run(200), run(100), nil); len(c.Notes) != 1 || !strings.HasPrefix(c.Notes[0], "the runs had different settings: entry.rate (200 before, 100 after)") {
+		t.Errorf("the notes on half the rate are %q", c.Notes)
+	}
+	if c := Compare(run(200), run(200), nil); len(c.Notes) != 1 || !strings.Contains(c.Notes[0], "the same run") || !strings.Contains(string(c.Markdown()), c.Notes[0]) {
+		t.Errorf("the notes on the same run are %q", c.Notes)
+	}
+	later := run(200)
+	later.StartTime = later.StartTime.Add(time.Hour)
+	if c := Compare(run(200), later, nil); len(c.Notes) != 0 {
+		t.Errorf("the notes on two runs with the same settings are %q", c.Notes)
+	}
+	onServers, inMemory := run(200), run(200)
+	onServers.Environment.RabbitMQ, inMemory.Environment.RabbitMQ = "RabbitMQ 4.0.5", InMemory
+	inMemory.StartTime = inMemory.StartTime.Add(time.Hour)
+	if c := Compare(onServers, inMemory, nil); len(c.Notes) != 1 || !strings.HasPrefix(c.Notes[0], "only one of the runs used servers") {
+		t.Errorf("the notes on a run on servers and a run in memory are %q", c.Notes)
+	}
+}
+
+func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testing.T) {
+	t.Parallel()
+	full, bounded := steady(1, 600, 10*time.Millisecond, 0, 0), steady(2, 600, 10*time.Millisecond, 0, 0)
+	random := rand.New(rand.NewPCG(3, 3))
+	for _, d := range []*Document{full, bounded} {
+		for i := range d.Timeline {
+			// The maximum of 60 of these values is usually twice the maximum of 10 of them.
+			d.Timeline[i].Entry.Lag = time.Duration(200 * math.Pow(random.Float64(), 10) * float64(10*time.Millisecond))
+		}
+	}
+	full.Rates.Entry.MaxLagSeconds, bounded.Rates.Entry.MaxLagSeconds = 2, 3
+	bounded.Timeline = timeline.Merge(60, bounded.Timeline...)
+	if c := Compare(full, bounded, map[string]float64{"entry.maxLag": 0}); outcomeOf(t, c, "entry.maxLag") == Regression {
+		t.Errorf("a report with rows of 60 s has a regression:\n%s", c.Markdown())
+	}
+}
+
+func TestCompareReports_ReportWithTheWorstFaultsOnly_RecoveryIsUndecided(t *testing.T) {
+	t.Parallel()
+	run := func(seconds float64, omitted int64) *Document {
+		d := steady(1, 60, 10*time.Millisecond, 0, 0)
+		for i := range 10 {
+			recovery := seconds + float64(i)/10
+			d.Faults = append(d.Faults, fault.Account{Fault: "f", Number: i, Outcome: fault.OutcomeRecovered, RecoverySeconds: &recovery})
+		}
+		d.FaultsOmitted = omitted
+		return d
+	}
+	for _, omitted := range [][2]int64{{0, 300}, {300, 0}} {
+		if c := Compare(run(10, omitted[0]), run(30, omitted[1]), nil); outcomeOf(t, c, "fault.f.recovery") != Undecided {
+			t.Errorf("with %v omitted faults:\n%s", omitted, c.Markdown())
+		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// curves are the rows of a run's timeline, merged so that each is wide enough to be visible in a chart.
+// curves contains the timeline of a run in as few rows as a chart can show.
 type curves struct {
 	rows []timeline.Row
 	// start is the start of the run as a Unix time in seconds. end is the length of the run in seconds.
@@ -28,26 +28,12 @@ func curvesOf(d *Document) curves {
 	if width > 1 {
 		rows = timeline.Merge(width, rows...)
 	}
-	rows = fillGaps(rows, width)
+	rows = timeline.FillGaps(rows, width, last)
 	start := float64(first)
 	if !d.StartTime.IsZero() {
 		start = float64(d.StartTime.UnixMilli()) / 1000
 	}
 	return curves{rows: rows, start: start, end: float64(rows[len(rows)-1].End().Unix()) - start}
-}
-
-// fillGaps inserts rows of the given width into the gaps of a timeline. Processes store no row for a second in
-// which nothing happened, so the inserted rows have no counts and repeat the previous gauges.
-func fillGaps(rows []timeline.Row, width int64) []timeline.Row {
-	filled := rows[:1:1]
-	for _, row := range rows[1:] {
-		before := &filled[len(filled)-1]
-		for second := before.End().Unix(); second < row.Second; second += width {
-			filled = append(filled, timeline.Row{Second: second, Width: min(width, row.Second-second), Gauges: before.Gauges})
-		}
-		filled = append(filled, row)
-	}
-	return filled
 }
 
 // series returns a chart line with one value for each row of the timeline.
@@ -153,7 +139,7 @@ func (d *Document) charts() []Chart {
 	return charts
 }
 
-// outcomes returns a chart line for each outcome of processing that occurred.
+// outcomes returns one chart line for each outcome that the processing of at least one event had.
 func (c curves) outcomes() []series {
 	total := timeline.Sum(c.rows...)
 	var lines []series
@@ -192,22 +178,21 @@ func (c curves) errors() []series {
 func (c curves) marks() []Mark {
 	x := timeAxis(c.end)
 	var all []Mark
-	for i := range c.rows {
-		for _, m := range c.rows[i].Marks {
-			label := string(m.Kind)
-			if m.Subject != "" {
-				label = m.Subject + " " + label
-			}
-			if m.Message != "" {
-				label += ": " + m.Message
-			}
-			class := "mark"
-			if m.Kind == timeline.MarkUnavailable {
-				class = "mark bad"
-			}
-			at := float64(m.At.UnixMilli())/1000 - c.start
-			all = append(all, Mark{At: coordinate(x.at(at)), Label: label, Class: class})
+	for _, m := range timeline.MarksOf(c.rows) {
+		label := string(m.Kind)
+		if m.Subject != "" {
+			label = m.Subject + " " + label
 		}
+		if m.Message != "" {
+			label += ": " + m.Message
+		}
+		class := "mark"
+		switch m.Kind {
+		case timeline.MarkDown, timeline.MarkUnavailable, timeline.MarkObjective:
+			class = "mark bad"
+		}
+		at := float64(m.At.UnixMilli())/1000 - c.start
+		all = append(all, Mark{At: coordinate(x.at(at)), Label: label, Class: class})
 	}
 	return all
 }

@@ -29,8 +29,11 @@ type Document struct {
 	Timeline []timeline.Row `json:"timeline,omitempty"`
 }
 
-// New returns the report of a run. The argument rows is the timeline of the run.
+// New returns the report of a run. The argument rows is the timeline of the run. New rounds the times of the run down to
+// milliseconds, so that all formats show the same times.
 func New(r Run, e Environment, rows []timeline.Row) Document {
+	r.StartTime = r.StartTime.UTC().Truncate(time.Millisecond)
+	r.EndTime = r.EndTime.UTC().Truncate(time.Millisecond)
 	return Document{Version: Version, Run: r, Environment: e, Timeline: rows}
 }
 
@@ -47,15 +50,18 @@ type Run struct {
 	// early. DrainSeconds is the remaining time until EndTime.
 	ElapsedSeconds float64 `json:"elapsedSeconds"`
 	DrainSeconds   float64 `json:"drainSeconds"`
+	// CutShort says when and why the run ended before the end of its schedule. It is empty if the run was complete, if it
+	// had no duration, or if it ended early because it failed. Then Reasons say why.
+	CutShort string `json:"cutShort,omitempty"`
 	// Ledger is the result of the audit. It is nil if the ledger could not be read.
 	Ledger         *ledger.Report  `json:"ledger"`
 	Rates          Rates           `json:"rates"`
 	LatencySeconds Latencies       `json:"latencySeconds"`
 	Objectives     plan.Objectives `json:"objectives"`
-	// Faults contains the occurrences of faults, in the order of their injection. FaultsOmitted is the number of
+	// Faults contains the occurrences of faults, in the order in which they were due. FaultsOmitted is the number of
 	// occurrences that were omitted to limit the size of the report. The report keeps the worst occurrences.
 	Faults        []fault.Account `json:"faults,omitempty"`
-	FaultsOmitted int             `json:"faultsOmitted,omitempty"`
+	FaultsOmitted int64           `json:"faultsOmitted,omitempty"`
 }
 
 // Rates are the event rates of entries and exits.
@@ -110,6 +116,9 @@ func LatencyOf(d Distribution) *Latency {
 	}
 	return &Latency{P50: d.Quantile(.50).Seconds(), P99: d.Quantile(.99).Seconds(), Mean: d.Mean().Seconds()}
 }
+
+// InMemory is the version that brokers and stores without a server report.
+const InMemory = "in memory"
 
 // Environment describes where a run took place. An empty field means that the value is unknown.
 type Environment struct {

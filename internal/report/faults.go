@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/parking-operator/parking-operator/internal/fault"
@@ -34,9 +35,41 @@ func (r *Run) FaultLines() []FaultLine {
 	return lines
 }
 
+// Warnings returns sentences that a reader of the verdict should know, although they do not change it. A run may have the
+// verdict PASS without recovering from a fault, if no objective limits the time of recovery.
+func (r *Run) Warnings() []string {
+	var warnings, names []string
+	if r.CutShort != "" {
+		warnings = append(warnings, r.CutShort+"; the verdict says nothing about the rest of the schedule")
+	}
+	for i := range r.Faults {
+		if a := &r.Faults[i]; a.Outcome == fault.OutcomeNotRecovered {
+			names = append(names, a.ID())
+		}
+	}
+	if len(names) == 0 || r.Objectives.MaxRecovery > 0 {
+		return warnings
+	}
+	const named = 5
+	list := strings.Join(names[:min(len(names), named)], ", ")
+	if more := len(names) - named; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return append(warnings, fmt.Sprintf("the simulation did not recover from %s; the verdict does not depend on that, because spec.objectives.maxRecovery is not set", list))
+}
+
+// hitOf returns the names of the instances that a fault hit, and how many names were omitted.
+func hitOf(a *fault.Account) string {
+	names := strings.Join(a.Hit, ", ")
+	if a.HitOmitted > 0 {
+		names += fmt.Sprintf(" and %d more", a.HitOmitted)
+	}
+	return names
+}
+
 func (r *Run) faultLine(a *fault.Account) FaultLine {
 	line := FaultLine{
-		ID: a.ID(), Action: string(a.Action) + " " + string(a.Target), Hit: strings.Join(a.Hit, ", "),
+		ID: a.ID(), Action: string(a.Action) + " " + string(a.Target), Hit: hitOf(a),
 		At: terminal.Clock(Seconds(a.AtSeconds)), Lasted: Unmeasured, Outcome: a.Outcome,
 		Recovery: Unmeasured, PeakP99: Unmeasured, PeakLag: Unmeasured, PeakBacklog: Unmeasured,
 		Redeliveries: Unmeasured, Duplicates: Unmeasured, Lost: Unmeasured,

@@ -1,12 +1,11 @@
 package report
 
 import (
-	"fmt"
+	"cmp"
 	"strconv"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
-	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
@@ -15,9 +14,7 @@ const Unmeasured = "–"
 
 // Equation compares the number of events that were published with the number that took effect.
 type Equation struct {
-	// ConfirmedKey and EffectsKey are the names of the two compared counters in the JSON form.
-	ConfirmedKey, EffectsKey string
-	Published                string
+	Published string
 	// Confirmed is the number of events that the broker confirmed. Indeterminate is the number of events that took
 	// effect although no confirmation was recorded. The left side of the equation is the sum of both.
 	Confirmed, Indeterminate int64
@@ -28,7 +25,8 @@ type Equation struct {
 // Holds reports whether both sides of the equation are equal.
 func (e Equation) Holds() bool { return e.Confirmed+e.Indeterminate == e.Effects }
 
-// Left formats the left side of the equation.
+// Left formats the left side of the equation: the number of confirmed events, plus the number of indeterminate
+// ones if there are any.
 func (e Equation) Left() string {
 	text := terminal.Count(e.Confirmed)
 	if e.Indeterminate > 0 {
@@ -37,24 +35,23 @@ func (e Equation) Left() string {
 	return text
 }
 
-// Right formats the right side of the equation.
+// Right formats the right side of the equation: the number of effects.
 func (e Equation) Right() string { return terminal.Count(e.Effects) }
 
 // Equations returns the equations that the counters of a ledger must satisfy.
 func Equations(r *ledger.Report) []Equation {
 	return []Equation{
-		{"entriesConfirmed", "entriesRecorded", "entries", r.EntriesConfirmed, r.IndeterminateEntries, "recorded", r.EntriesRecorded},
-		{"exitsMatchedConfirmed", "matched", "matched exits", r.ExitsMatchedConfirmed, r.IndeterminateMatched, "matched", r.Matched},
-		{"exitsUnmatchedConfirmed", "unmatchedExpected", "unmatched exits", r.ExitsUnmatchedConfirmed, r.IndeterminateUnmatched, "unmatched as expected", r.UnmatchedExpected},
-		{"finishedVisits", "summariesStored", "finished visits", r.Matched + r.ExternalMatched, 0, "summaries stored", r.SummariesStored},
+		{"entries", r.EntriesConfirmed, r.IndeterminateEntries, "recorded", r.EntriesRecorded},
+		{"matched exits", r.ExitsMatchedConfirmed, r.IndeterminateMatched, "matched", r.Matched},
+		{"unmatched exits", r.ExitsUnmatchedConfirmed, r.IndeterminateUnmatched, "unmatched as expected", r.UnmatchedExpected},
+		{"finished visits", r.Matched + r.ExternalMatched, 0, "summaries stored", r.SummariesStored},
 	}
 }
 
 // Count is a counter of the ledger together with its name.
 type Count struct {
-	// Key is the name of the field in the JSON form.
-	Key, Name string
-	N         int64
+	Name string
+	N    int64
 	// Harmless means that any value is acceptable. Other counters must be 0.
 	Harmless bool
 }
@@ -69,76 +66,82 @@ func (c Count) Bad() bool { return c.N != 0 && !c.Harmless }
 // the run.
 func Counts(r *ledger.Report) []Count {
 	counts := []Count{
-		{Key: "lost", Name: "lost", N: r.Lost},
-		{Key: "takenTwice", Name: "counted twice", N: r.TakenTwice},
-		{Key: "unmatchedUnexpected", Name: "unexpectedly unmatched", N: r.UnmatchedUnexpected},
-		{Key: "deadLettered", Name: "dead letters", N: r.DeadLettered},
-		{Key: "duplicatesSuppressed", Name: "duplicates suppressed", N: r.DuplicatesSuppressed, Harmless: true},
-		{Key: "indeterminate", Name: "indeterminate", N: r.Indeterminate, Harmless: true},
-		{Key: "starved", Name: "starved draws", N: r.Starved, Harmless: true},
-		{Key: "runs", Name: "generator runs", N: r.Runs, Harmless: true},
+		{Name: "lost", N: r.Lost},
+		{Name: "counted twice", N: r.TakenTwice},
+		{Name: "unexpectedly unmatched", N: r.UnmatchedUnexpected},
+		{Name: "dead letters", N: r.DeadLettered},
+		{Name: "duplicates suppressed", N: r.DuplicatesSuppressed, Harmless: true},
+		{Name: "indeterminate", N: r.Indeterminate, Harmless: true},
+		{Name: "starved draws", N: r.Starved, Harmless: true},
+		{Name: "generator runs", N: r.Runs, Harmless: true},
 	}
 	if r.External() > 0 {
 		counts = append(counts,
-			Count{Key: "externalEntries", Name: "external entries", N: r.ExternalEntries, Harmless: true},
-			Count{Key: "externalMatched", Name: "external matched", N: r.ExternalMatched, Harmless: true},
-			Count{Key: "entryNotFound", Name: "external unmatched", N: r.EntryNotFound, Harmless: true})
+			Count{Name: "external entries", N: r.ExternalEntries, Harmless: true},
+			Count{Name: "external matched", N: r.ExternalMatched, Harmless: true},
+			Count{Name: "external unmatched", N: r.EntryNotFound, Harmless: true})
 	}
 	if !r.AtRest {
 		counts = append(counts,
-			Count{Key: "outstanding", Name: "outstanding", N: r.Outstanding},
-			Count{Key: "outbox", Name: "pending summaries", N: r.Outbox})
+			Count{Name: "outstanding", N: r.Outstanding},
+			Count{Name: "pending summaries", N: r.Outbox})
 	}
 	return counts
 }
 
 // RateLine describes the rate of one event type as formatted text.
 type RateLine struct {
-	Key, Name                       string
+	Name                            string
 	Target, Achieved, Share, MaxLag string
 	// Missed is the number of due events that the generator never attempted to publish.
 	Missed int64
 }
 
-// RateLines formats the rates.
+// RateLines returns one line for the rate of entries and one for the rate of exits.
 func (r Rates) RateLines() []RateLine {
-	return []RateLine{r.Entry.line("entry", "entries"), r.Exit.line("exit", "exits")}
+	return []RateLine{r.Entry.line("entries"), r.Exit.line("exits")}
 }
 
-func (r Rate) line(key, name string) RateLine {
+func (r Rate) line(name string) RateLine {
 	share := ""
 	if r.Target > 0 {
-		share = fmt.Sprintf("%.1f %%", 100*r.Achieved/r.Target)
+		share = shareText(r.Achieved / r.Target)
 	}
 	return RateLine{
-		Key: key, Name: name, Target: terminal.Rate(r.Target), Achieved: terminal.Rate(r.Achieved), Share: share,
+		Name: name, Target: terminal.Rate(r.Target), Achieved: terminal.Rate(r.Achieved), Share: share,
 		MaxLag: terminal.Duration(Seconds(r.MaxLagSeconds)), Missed: r.Missed,
 	}
 }
 
 // LatencyLine describes one latency distribution as formatted text.
 type LatencyLine struct {
-	Key, Name                 string
-	P50, P99, Mean, Objective string
+	Name, P50, P99, Mean string
 }
 
-// LatencyLines formats the latency distributions with their objectives.
-func (r *Run) LatencyLines() []LatencyLine {
-	return []LatencyLine{
-		r.LatencySeconds.Processing.line("processing", "processing", r.Objectives.ProcessingP99),
-		r.LatencySeconds.EndToEnd.line("endToEnd", "end to end", r.Objectives.EndToEndP99),
-	}
+// LatencyLines formats the latency distributions.
+func (l Latencies) LatencyLines() []LatencyLine {
+	return []LatencyLine{l.Processing.line("processing"), l.EndToEnd.line("end to end")}
 }
 
-func (l *Latency) line(key, name string, objective plan.Duration) LatencyLine {
-	line := LatencyLine{Key: key, Name: name, P50: Unmeasured, P99: Unmeasured, Mean: Unmeasured, Objective: Unmeasured}
-	if objective > 0 {
-		line.Objective = terminal.Duration(objective.D())
-	}
+func (l *Latency) line(name string) LatencyLine {
+	line := LatencyLine{Name: name, P50: Unmeasured, P99: Unmeasured, Mean: Unmeasured}
 	if l != nil {
 		line.P50, line.P99, line.Mean = terminal.Duration(Seconds(l.P50)), terminal.Duration(Seconds(l.P99)), terminal.Duration(Seconds(l.Mean))
 	}
 	return line
+}
+
+// ObjectiveLines returns the checks of the objectives, with the text Unmeasured for a value that was not measured. It
+// omits limits of 0 on counts: every run has them, and the ledger shows these counts.
+func ObjectiveLines(v *ledger.Verdict) []ledger.Check {
+	var lines []ledger.Check
+	for _, c := range v.Checks {
+		if c.Kind == ledger.Objective && c.Want != "at most 0" {
+			c.Got = cmp.Or(c.Got, Unmeasured)
+			lines = append(lines, c)
+		}
+	}
+	return lines
 }
 
 // Seconds converts a number of seconds to a duration.
@@ -147,7 +150,7 @@ func Seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 // Fact is a named property of a run, such as the version of a server.
 type Fact struct{ Name, Value string }
 
-// Facts returns when and where the run took place. It omits unknown values.
+// Facts returns the time and the place of the run. It omits unknown values.
 func (d *Document) Facts() []Fact {
 	facts := []Fact{
 		{"start", timeText(d.StartTime)},
@@ -171,12 +174,12 @@ func (d *Document) Facts() []Fact {
 	return known
 }
 
-// timeText formats a time. It returns "" for the zero time.
+// timeText formats a time with milliseconds. It returns "" for the zero time.
 func timeText(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format("2006-01-02 15:04:05 UTC")
+	return t.UTC().Format("2006-01-02 15:04:05.000 UTC")
 }
 
 // String describes the machine in one line.

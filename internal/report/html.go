@@ -6,9 +6,11 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"html/template"
+	"strings"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/terminal"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 //go:embed report.html.tmpl
@@ -22,13 +24,15 @@ type page struct {
 	*Document
 	// Style is the style sheet. Policy is a content security policy that permits nothing but this style sheet, so
 	// the page can neither run scripts nor load other files.
-	Style    template.CSS
-	Policy   string
-	Title    string
-	Equation []Equation
-	Counters []Count
-	Tiles    []Tile
-	Charts   []Chart
+	Style  template.CSS
+	Policy string
+	Title  string
+	// Objectives contains the checks of the objectives.
+	Objectives []ledger.Check
+	Equation   []Equation
+	Counters   []Count
+	Tiles      []Tile
+	Charts     []Chart
 	// Notes describes the noteworthy events of the run in words.
 	Notes []Note
 	// Comparison is set only on a page that compares two runs.
@@ -48,7 +52,7 @@ func (d *Document) HTML() ([]byte, error) {
 	if d.Ledger != nil && d.Ledger.DataKept() {
 		p.Equation, p.Counters = Equations(d.Ledger), Counts(d.Ledger)
 	}
-	p.Tiles, p.Charts, p.Notes = d.tiles(), d.charts(), d.notes()
+	p.Objectives, p.Tiles, p.Charts, p.Notes = ObjectiveLines(&d.Verdict), d.tiles(), d.charts(), d.notes()
 	return p.render("report")
 }
 
@@ -66,6 +70,7 @@ func (p *page) render(name string) ([]byte, error) {
 		"outcome":  outcomeText,
 		"duration": func(s float64) string { return terminal.Duration(Seconds(s)) },
 		"clock":    func(s float64) string { return terminal.Clock(Seconds(s)) },
+		"time":     timeText,
 		"passed":   func(o ledger.Outcome) bool { return o == ledger.Pass },
 	}).Parse(pageTemplate)
 	if err != nil {
@@ -73,12 +78,12 @@ func (p *page) render(name string) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	err = t.ExecuteTemplate(&b, name, p)
-	return b.Bytes(), err
+	return terminal.CleanLines(b.Bytes()), err
 }
 
 // tiles returns the most important figures.
 func (d *Document) tiles() []Tile {
-	rates, latencies := d.Rates.RateLines(), d.LatencyLines()
+	rates, latencies := d.Rates.RateLines(), d.LatencySeconds.LatencyLines()
 	tiles := []Tile{
 		{Name: "entries/s", Value: rates[0].Achieved, Help: "of " + rates[0].Target + " due"},
 		{Name: "exits/s", Value: rates[1].Achieved, Help: "of " + rates[1].Target + " due"},
@@ -98,18 +103,16 @@ func (d *Document) tiles() []Tile {
 // notes describes the noteworthy events of the timeline in words.
 func (d *Document) notes() []Note {
 	var all []Note
-	for i := range d.Timeline {
-		for _, m := range d.Timeline[i].Marks {
-			at := m.At.UTC().Format("15:04:05")
-			if !d.StartTime.IsZero() && !m.At.Before(d.StartTime) {
-				at = terminal.Clock(m.At.Sub(d.StartTime))
-			}
-			text := m.Subject + " " + string(m.Kind)
-			if m.Message != "" {
-				text += ": " + m.Message
-			}
-			all = append(all, Note{At: at, Text: text})
+	for _, m := range timeline.MarksOf(d.Timeline) {
+		at := m.At.UTC().Format("15:04:05")
+		if !d.StartTime.IsZero() && !m.At.Before(d.StartTime) {
+			at = terminal.Clock(m.At.Sub(d.StartTime))
 		}
+		text := strings.TrimSpace(m.Subject + " " + string(m.Kind))
+		if m.Message != "" {
+			text += ": " + m.Message
+		}
+		all = append(all, Note{At: at, Text: text})
 	}
 	return all
 }

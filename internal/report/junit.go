@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 type junitSuites struct {
@@ -34,6 +35,7 @@ type junitSuite struct {
 	Timestamp  string          `xml:"timestamp,attr,omitempty"`
 	Properties []junitProperty `xml:"properties>property"`
 	Cases      []junitCase     `xml:"testcase"`
+	Out        string          `xml:"system-out,omitempty"`
 }
 
 type junitProperty struct {
@@ -48,6 +50,8 @@ type junitCase struct {
 	Failure *junitProblem `xml:"failure"`
 	Error   *junitProblem `xml:"error"`
 	Skipped *junitProblem `xml:"skipped"`
+	// The field Out contains the measured value of a check that passed.
+	Out string `xml:"system-out,omitempty"`
 }
 
 type junitProblem struct {
@@ -56,7 +60,8 @@ type junitProblem struct {
 	Text    string `xml:",chardata"`
 }
 
-// JUnit returns the report as JUnit XML, with one test case per check and with the figures as properties. A check
+// JUnit returns the report as JUnit XML, with one test case per check, and with the figures as properties and the warnings
+// as output of the suite. The output of a test case shows what the check measured. A check
 // without data becomes an error. A check that was skipped because another check failed becomes a skipped test case.
 func (d *Document) JUnit() ([]byte, error) {
 	properties, err := d.properties()
@@ -67,6 +72,7 @@ func (d *Document) JUnit() ([]byte, error) {
 		Name:       d.Simulation,
 		Time:       strconv.FormatFloat(d.ElapsedSeconds+d.DrainSeconds, 'f', 3, 64),
 		Properties: properties,
+		Out:        strings.Join(d.Warnings(), "\n"),
 	}
 	if !d.StartTime.IsZero() {
 		suite.Timestamp = d.StartTime.UTC().Format("2006-01-02T15:04:05")
@@ -74,19 +80,26 @@ func (d *Document) JUnit() ([]byte, error) {
 	for _, c := range d.Checks {
 		suite.add(c)
 	}
+	if len(d.Checks) == 0 && d.Outcome != ledger.Pass {
+		// Without a test case, a program that reads the file would treat the run as a success.
+		suite.add(ledger.Check{Kind: ledger.Invariant, Name: "verdict", Outcome: ledger.Failed, Want: string(ledger.Pass),
+			Got: string(d.Outcome), Message: strings.Join(d.Reasons, "; ")})
+	}
 	text, err := xml.MarshalIndent(junitSuites{
 		Name: "parking", Tests: suite.Tests, Failures: suite.Failures, Errors: suite.Errors, Skipped: suite.Skipped,
 		Time: suite.Time, Suites: []junitSuite{suite},
 	}, "", "  ")
-	return append([]byte(xml.Header), append(text, '\n')...), err
+	return append([]byte(xml.Header), append(terminal.CleanLines(text), '\n')...), err
 }
 
 func (s *junitSuite) add(c ledger.Check) {
 	test := junitCase{Class: s.Name + "." + string(c.Kind), Name: c.Name, Time: "0"}
-	problem := &junitProblem{Message: c.Message, Type: string(c.Kind), Text: "want: " + c.Want + "\ngot: " + c.Got + "\n"}
+	measured := "want: " + c.Want + "\ngot: " + c.Got + "\n"
+	problem := &junitProblem{Message: c.Message, Type: string(c.Kind), Text: measured}
 	s.Tests++
 	switch {
 	case c.Outcome == ledger.Passed:
+		test.Out = measured
 	case c.Outcome == ledger.Failed:
 		test.Failure = problem
 		s.Failures++
@@ -119,8 +132,8 @@ func (d *Document) properties() ([]junitProperty, error) {
 	return flatten("", value), nil
 }
 
-// flatten returns all scalar values within a JSON value, sorted by their paths. The name of a property is the path
-// of its value.
+// flatten returns all scalar values within a JSON value as properties, sorted by name. The name of a property is the
+// path of its value.
 func flatten(path string, value any) (leaves []junitProperty) {
 	within := func(key string) string { return strings.TrimPrefix(path+"."+key, ".") }
 	switch v := value.(type) {

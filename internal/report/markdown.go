@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -22,11 +23,18 @@ func (d *Document) Markdown() []byte {
 		b.line("")
 	}
 	for _, reason := range d.Reasons {
-		b.line("- %s", escapeMarkdown(reason))
+		b.item(reason)
 	}
-	b.table("latency|p50|p99|mean|objective", "-|-:|-:|-:|-:")
-	for _, l := range d.LatencyLines() {
-		b.row(l.Name, l.P50, l.P99, l.Mean, l.Objective)
+	b.notes(d.Warnings())
+	if objectives := ObjectiveLines(&d.Verdict); len(objectives) > 0 {
+		b.table("objective|bound|measured|outcome", "-|-|-|-")
+		for _, c := range objectives {
+			b.row(c.Name, c.Want, c.Got, outcomeText(c.Outcome))
+		}
+	}
+	b.table("latency|p50|p99|mean", "-|-:|-:|-:")
+	for _, l := range d.LatencySeconds.LatencyLines() {
+		b.row(l.Name, l.P50, l.P99, l.Mean)
 	}
 	if n := d.LatencySeconds.Unmeasured; n > 0 {
 		b.line("")
@@ -57,7 +65,7 @@ func (d *Document) Markdown() []byte {
 	}
 	b.line("")
 	b.line("</details>")
-	return b.Bytes()
+	return terminal.CleanLines(b.Bytes())
 }
 
 // outcomeText returns the display text for the outcome of a check.
@@ -98,6 +106,19 @@ func (b *markdown) row(cells ...string) {
 	}
 	b.line("|%s|", strings.Join(cells, "|"))
 }
+
+// notes appends a list of notes.
+func (b *markdown) notes(notes []string) {
+	if len(notes) > 0 {
+		b.line("")
+	}
+	for _, note := range notes {
+		b.line("- **Note:** %s", escapeMarkdown(note))
+	}
+}
+
+// item appends an item of a list.
+func (b *markdown) item(text string) { b.line("- %s", escapeMarkdown(text)) }
 
 func (b *markdown) ledger(r *ledger.Report) {
 	switch {
@@ -140,7 +161,7 @@ func (b *markdown) faults(r *Run) {
 	}
 	if r.FaultsOmitted > 0 {
 		b.line("")
-		b.line("The report leaves out %d further occurrences. These are the worst.", r.FaultsOmitted)
+		b.line("The report leaves out %s further occurrences. These are the worst.", terminal.Count(r.FaultsOmitted))
 	}
 }
 
@@ -159,14 +180,25 @@ func (b *markdown) fence(text string) {
 	b.line("%s\n%s%s", fence, text, fence)
 }
 
-// escapeMarkdown escapes a text so that Markdown displays it literally, on one line.
+// escapeMarkdown escapes a text so that Markdown displays it literally, on one line. The text may come from anyone who
+// can publish events. Therefore it must not mention people or link to anything where the report is pasted.
 func escapeMarkdown(text string) string {
 	var b strings.Builder
-	for _, c := range strings.Join(strings.Fields(text), " ") {
-		if strings.ContainsRune("\\`*_[]<>|#&~", c) {
+	line := strings.Join(strings.Fields(terminal.Clean(text)), " ")
+	marker := len(strings.TrimSuffix(listMarker.FindString(line), " ")) - 1
+	for i, c := range line {
+		if strings.ContainsRune("\\`*_[]<>|#&~$", c) || i == marker {
 			b.WriteByte('\\')
 		}
 		b.WriteRune(c)
+		if c == '@' || c == '#' || c == ':' && strings.HasPrefix(line[i:], "://") || c == '.' && wwwPrefix.MatchString(line[:i+1]) {
+			b.WriteString("<!-- -->") // GitHub looks for mentions and links after it has removed the backslashes
+		}
 	}
 	return b.String()
 }
+
+var (
+	listMarker = regexp.MustCompile(`^([-+]|\d+[.)])( |$)`)
+	wwwPrefix  = regexp.MustCompile(`(?i)\bwww\.$`)
+)

@@ -6,22 +6,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"reflect"
+	"time"
 
+	"github.com/parking-operator/parking-operator/internal/document"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/field"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-const (
-	// maxSize is the maximum size of a JSON document that Read accepts, in bytes. The report of a busy simulation
-	// of one week is much smaller.
-	maxSize = 64 << 20
-	// maxYears limits the times and widths of the rows in a timeline, in years since 1970.
-	maxYears    = 8000
-	yearSeconds = 366 * 24 * 3600
-)
+// maxSize is the maximum size of a JSON document that Read accepts, in bytes. The report of a busy simulation of one week
+// is much smaller.
+const maxSize = 64 << 20
 
 // ReadFile reads a report from a JSON file.
 func ReadFile(path string) (*Document, error) {
@@ -37,24 +40,31 @@ func ReadFile(path string) (*Document, error) {
 	return d, nil
 }
 
-// Read reads a report in JSON form of at most 64 MiB. It ignores unknown fields.
+// Read reads a report in JSON form of at most 64 MiB. It ignores unknown fields. It rejects a report that contradicts
+// itself, such as one with the verdict PASS but without checks, and one with values that no run can have.
 func Read(r io.Reader) (*Document, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	switch {
 	case err != nil:
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			err = failed.Err // the caller names the path
+		}
 		return nil, err
 	case len(text) > maxSize:
 		return nil, fmt.Errorf("the file is larger than %d MiB: this is not a report", maxSize>>20)
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, errors.New("the file is empty: this is not a report")
+	case bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")):
+		return nil, errors.New("the file is encoded as UTF-16: save it as UTF-8")
 	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark
 	// Read the version first, because the fields of another version may have other types.
 	var head struct {
 		Version *int            `json:"version"`
 		Verdict *ledger.Outcome `json:"verdict"`
 	}
-	if err := json.Unmarshal(text, &head); err != nil {
-		return nil, fmt.Errorf("the file is not a report in JSON: %s", excerpt.OneLine(err.Error()))
+	if err := decode(text, &head); err != nil {
+		return nil, fmt.Errorf("the file is not a report in JSON: %w", err)
 	}
 	switch {
 	case head.Version == nil || head.Verdict == nil:
@@ -63,30 +73,42 @@ func Read(r io.Reader) (*Document, error) {
 		return nil, fmt.Errorf("version %d of the report format is not supported: this program reads version %d", *head.Version, Version)
 	}
 	var d Document
-	if err := json.Unmarshal(text, &d); err != nil {
-		return nil, fmt.Errorf("the report is invalid: %s", excerpt.OneLine(err.Error()))
-	}
-	if err := d.check(); err != nil {
+	if err := decode(text, &d); err != nil {
 		return nil, fmt.Errorf("the report is invalid: %w", err)
+	}
+	if err := errors.Join(requireFields(text), d.validate()); err != nil {
+		return nil, fmt.Errorf("the report is invalid: %s", excerpt.OneLine(err.Error()))
 	}
 	return &d, nil
 }
 
-// check returns an error if the document violates an assumption of the renderers.
-func (d *Document) check() error {
-	if d.Outcome != ledger.Pass && d.Outcome != ledger.Fail {
-		return fmt.Errorf("verdict is %.20q, must be %s or %s", string(d.Outcome), ledger.Pass, ledger.Fail)
+// decode decodes a JSON object and ignores unknown fields. Errors name the invalid fields and the expected values.
+func decode(text []byte, into any) error {
+	return document.Format{Expected: map[reflect.Type]string{
+		reflect.TypeFor[time.Time]():          "must be a time, such as \"2026-05-17T12:00:00Z\"",
+		reflect.TypeFor[plan.Duration]():      "must be a duration, such as \"30s\"",
+		reflect.TypeFor[histogram.Snapshot](): "must be a histogram, such as {\"sumNs\": 1500, \"buckets\": [[-160, 2]]}",
+	}}.DecodeKnown(text, into)
+}
+
+// requiredFields returns the names of the fields that each report has.
+func requiredFields() []string {
+	return []string{
+		"version", "verdict", "reasons", "checks", "simulation", "elapsedSeconds", "drainSeconds", "ledger", "rates", "latencySeconds",
+		"objectives", "environment",
 	}
-	var end int64
-	for i := range d.Timeline {
-		row := &d.Timeline[i]
-		switch {
-		case row.Second < 0 || row.Second > maxYears*yearSeconds || row.Width < 0 || row.Width > maxYears*yearSeconds:
-			return fmt.Errorf("timeline[%d] is out of range", i)
-		case row.Second < end:
-			return fmt.Errorf("timeline[%d] must begin after the end of the previous row", i)
+}
+
+// requireFields returns an error for the first required field that a JSON object lacks.
+func requireFields(text []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return err
+	}
+	for _, name := range requiredFields() {
+		if _, exists := members[name]; !exists {
+			return field.Required(field.Path(name), "each report has this field")
 		}
-		end = row.Second + max(row.Width, 1)
 	}
 	return nil
 }
@@ -128,49 +150,68 @@ func (d *Document) JSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// encode returns a value as JSON, followed by a newline.
+// encode returns a value as JSON, followed by a newline. It escapes invisible characters, so that terminals display the
+// JSON unchanged.
 func encode(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetIndent("", indent)
 	encoder.SetEscapeHTML(false)
 	err := encoder.Encode(v)
-	return b.Bytes(), err
+	return terminal.CleanLines(b.Bytes()), err
 }
 
-// mergedWidths returns widths of rows, in seconds. Bounded merges rows to one width after the other until the
-// report is small enough.
+// mergedWidths returns widths of timeline rows, in seconds. Bounded tries them in this order until the report is small
+// enough.
 func mergedWidths() []int64 {
 	return []int64{2, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600}
 }
 
-// maxBoundedFaults is the maximum number of fault occurrences in a report that Bounded returns.
-const maxBoundedFaults = 200
+const (
+	// maxBoundedFaults is the maximum number of fault occurrences in a report that Bounded returns. maxBoundedHit is the
+	// maximum number of names of instances for each of them.
+	maxBoundedFaults = 200
+	maxBoundedHit    = 5
+)
 
 // Bounded returns the report as JSON of at most limit bytes. If the report is larger, Bounded keeps only the worst
-// occurrences of faults. If it is still too large, Bounded merges the rows of the timeline into wider rows, and
-// finally omits the timeline.
+// occurrences of faults. If it is still too large, Bounded merges the rows of the timeline into wider rows, then omits
+// the timeline, and finally omits the manifest. It omits names of instances that were hit if the report without its
+// timeline exceeds half of the limit.
 func (d *Document) Bounded(limit int) ([]byte, error) {
-	text, err := d.JSON()
 	bounded := *d
-	if err == nil && len(text) > limit && len(d.Faults) > maxBoundedFaults {
-		bounded.Faults = fault.Worst(d.Faults, maxBoundedFaults)
-		bounded.FaultsOmitted += len(d.Faults) - maxBoundedFaults
-		text, err = bounded.JSON()
-	}
-	for _, width := range mergedWidths() {
-		if err != nil || len(text) <= limit {
+	var text []byte
+	for _, shrink := range bounded.shrinkSteps(limit) {
+		shrink()
+		var err error
+		if text, err = bounded.JSON(); err != nil || len(text) <= limit {
 			return text, err
 		}
-		bounded.Timeline = timeline.Merge(width, d.Timeline...)
-		text, err = bounded.JSON()
 	}
-	if err == nil && len(text) > limit {
-		bounded.Timeline = nil
-		text, err = bounded.JSON()
+	return nil, fmt.Errorf("the report has %d bytes even without its timeline and its manifest: at most %d are allowed", len(text), limit)
+}
+
+// shrinkSteps returns the steps by which Bounded shrinks a report. The first step changes nothing.
+func (d *Document) shrinkSteps(limit int) []func() {
+	steps := []func(){func() {}, d.keepWorstFaults, func() { d.abridgeHit(limit / 2) }}
+	rows := d.Timeline
+	for _, width := range mergedWidths() {
+		steps = append(steps, func() { d.Timeline = timeline.Merge(width, rows...) })
 	}
-	if err == nil && len(text) > limit {
-		return nil, fmt.Errorf("the report has %d bytes even without its timeline: at most %d are allowed", len(text), limit)
+	return append(steps, func() { d.Timeline = nil }, func() { d.Environment.Manifest = nil })
+}
+
+func (d *Document) keepWorstFaults() {
+	if omitted := len(d.Faults) - maxBoundedFaults; omitted > 0 {
+		d.Faults, d.FaultsOmitted = fault.Worst(d.Faults, maxBoundedFaults), d.FaultsOmitted+int64(omitted)
 	}
-	return text, err
+}
+
+// abridgeHit omits names of instances that were hit if the report without its timeline exceeds a limit in bytes.
+func (d *Document) abridgeHit(limit int) {
+	head := *d
+	head.Timeline = nil
+	if text, err := head.JSON(); err == nil && len(text) > limit {
+		d.Faults = fault.Abridge(d.Faults, maxBoundedHit)
+	}
 }

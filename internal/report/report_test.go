@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
-	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,31 +19,13 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/goldentest"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares a text with a golden file in testdata. With the flag -update it writes the file.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v; run the tests with -update", err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s differs (-want +got); run the tests with -update if that is intended:\n%s", path, diff)
-	}
-}
 
 // start returns the time at which the runs of these tests start.
 func start() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 250_000_000, time.UTC) }
@@ -81,12 +64,20 @@ func sample() *Document {
 		SummariesStored: 2_160, Lost: 1, DuplicatesSuppressed: 1234, Starved: 56, Runs: 3, AtRest: true, Partitions: 1,
 		LostEvents: []string{"0123456789abc-0-42"},
 	}
+	timeline := rows(60, 400*time.Millisecond)
+	objectives := plan.Objectives{
+		PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second), ProcessingP99: plan.Duration(5 * time.Millisecond)},
+		WithoutFaults:   plan.PhaseObjectives{EndToEndP99: plan.Duration(10 * time.Millisecond), MaxLag: plan.Duration(time.Second)},
+		UnderFaults:     plan.PhaseObjectives{EndToEndP99: plan.Duration(10 * time.Millisecond), MinAchievedPercent: 99},
+		MaxRecovery:     plan.Duration(5 * time.Second),
+	}
 	run := Run{
 		Verdict: ledger.Evaluate(ledger.Evidence{
 			Report:     l,
-			Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second), ProcessingP99: plan.Duration(5 * time.Millisecond)}},
-			Latencies:  &ledger.Latencies{},
-			Entries:    &ledger.Schedule{Due: 12_000}, Exits: &ledger.Schedule{Due: 10_800},
+			Objectives: objectives,
+			Latencies:  ledger.LatenciesOf(timeline, nil, &ledger.Report{}), Timeline: timeline, Faults: sampleFaults(),
+			Summaries: &ledger.SummaryCount{Err: io.ErrUnexpectedEOF},
+			Entries:   &ledger.Schedule{Due: 12_000}, Exits: &ledger.Schedule{Due: 10_800},
 			Failures: []error{fmt.Errorf("the entry generator failed: |no` <b>route</b>\n to *host*")},
 		}),
 		Simulation: "default.rush-hour-4f7k2a", StartTime: start(), EndTime: start().Add(60*time.Second + 153*time.Millisecond),
@@ -96,14 +87,14 @@ func sample() *Document {
 			Exit:  Rate{Target: 180, Achieved: 120.4, MaxLagSeconds: 12.3, Missed: 35},
 		},
 		LatencySeconds: Latencies{Processing: &Latency{P50: .0000113, P99: .00071, Mean: .0000412}, EndToEnd: &Latency{P50: .00038, P99: 1.42, Mean: .0011}, Unmeasured: 17},
-		Objectives:     plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second), ProcessingP99: plan.Duration(5 * time.Millisecond)}},
+		Objectives:     objectives,
+		Faults:         sampleFaults(),
 	}
-	run.Faults = sampleFaults()
 	d := New(run, Environment{
 		Parking: "v1.2.3", RabbitMQ: "RabbitMQ 4.1.2", Redis: "Valkey 8.1.3", Kubernetes: "v1.37.2",
 		Nodes:    []Node{{Name: "worker-1", CPUs: 4, MemoryBytes: 16 << 30, Architecture: "arm64", System: "linux 6.12"}},
 		Manifest: json.RawMessage(`{"apiVersion":"simulation.parking.dev/v1alpha1","kind":"ParkingSimulation","metadata":{"name":"rush-hour"},"spec":{"entry":{"rate":200}}}`),
-	}, rows(60, 400*time.Millisecond))
+	}, timeline)
 	return &d
 }
 
@@ -120,7 +111,7 @@ func sampleFaults() []fault.Account {
 		{
 			Fault: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 50, Hit: []string{"processor-0", "processor-1"},
 			InjectedAt: at(50), HealedAt: at(58), UnrecoveredSeconds: 2,
-			Outcome: fault.OutcomeNotRecovered, Message: "Latency and backlog did not become as before: the run ended less than 5 s after the fault",
+			Outcome: fault.OutcomeNotRecovered, Message: "Latency and backlog did not return to what they were before: the run ended less than 5 s after the fault",
 		},
 		{
 			Fault: "stall", Number: 1, Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 59.5, Hit: []string{"processor-0"},
@@ -133,7 +124,7 @@ func sampleFaults() []fault.Account {
 	}
 }
 
-func TestDocument_RendersEveryFormatLikeItsGoldenFile(t *testing.T) {
+func TestReportDocument_RendersEveryFormatLikeItsGoldenFile(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	for name, render := range map[string]func() ([]byte, error){
@@ -146,11 +137,11 @@ func TestDocument_RendersEveryFormatLikeItsGoldenFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, text)
+		goldentest.Compare(t, name, text)
 	}
 }
 
-func TestDocument_EmptyReport_RendersLikeItsGoldenFile(t *testing.T) {
+func TestReportDocument_EmptyReport_RendersLikeItsGoldenFile(t *testing.T) {
 	t.Parallel()
 	d := New(Run{Verdict: ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{"the ledger cannot be read"}}, Simulation: "s"}, Environment{}, nil)
 	html, err := d.HTML()
@@ -181,7 +172,7 @@ func schema(t *testing.T) *jsonschema.Schema {
 	return compiled
 }
 
-func TestDocument_JSONFollowsTheSchema(t *testing.T) {
+func TestReportDocument_JSONFollowsTheSchema(t *testing.T) {
 	t.Parallel()
 	s := schema(t)
 	empty := New(Run{Verdict: ledger.Evaluate(ledger.Evidence{ReportErr: io.ErrUnexpectedEOF})}, Environment{}, nil)
@@ -205,7 +196,7 @@ func TestDocument_JSONFollowsTheSchema(t *testing.T) {
 	}
 }
 
-func TestSchema_DescribesEveryField(t *testing.T) {
+func TestReportSchema_DescribesEveryField(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/report.schema.json")
 	if err != nil {
@@ -239,7 +230,7 @@ func TestSchema_DescribesEveryField(t *testing.T) {
 	}
 }
 
-func TestRead_WrittenReport_IsEqual(t *testing.T) {
+func TestReadReport_WrittenReport_IsReadUnchanged(t *testing.T) {
 	t.Parallel()
 	want, err := sample().JSON()
 	if err != nil {
@@ -258,27 +249,329 @@ func TestRead_WrittenReport_IsEqual(t *testing.T) {
 	}
 }
 
-func TestRead_RejectsInvalidReports(t *testing.T) {
+func TestReadReport_ByteOrderMark_IsIgnored(t *testing.T) {
+	t.Parallel()
+	text, err := sample().JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(strings.NewReader("\ufeff" + string(text))); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReadReport_NotAReport_IsRejected(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"":                             "the file is empty",
-		"<html>":                       "not a report in JSON",
-		"[]":                           "not a report in JSON",
+		"<html>":                       "the file is not a report in JSON: line 1: not valid JSON",
+		"[]":                           "the file is not a report in JSON: must be an object with fields, not a list",
 		`{"verdict":"PASS"}`:           `"version" or "verdict" is missing`,
 		`{"version":1}`:                `"version" or "verdict" is missing`,
-		`{"version":2,"verdict":true}`: "not a report in JSON",
-		`{"version":7,"verdict":"PASS","timeline":"later"}`:                            "version 7 of the report format is not supported: this program reads version 1",
-		`{"version":1,"verdict":"MAYBE"}`:                                              "must be PASS or FAIL",
-		`{"version":1,"verdict":"PASS","rates":7}`:                                     "the report is invalid",
-		`{"version":1,"verdict":"PASS","timeline":[{"t":5,"w":3},{"t":7}]}`:            "timeline[1] must begin after the end of the previous row",
-		`{"version":1,"verdict":"PASS","timeline":[{"t":-5}]}`:                         "timeline[0] is out of range",
-		`{"version":1,"verdict":"PASS","timeline":[{"t":1,"w":9000000000000000000}]}`:  "timeline[0] is out of range",
-		`{"version":1,"verdict":"PASS","timeline":[{"t":1,"entry":{"endToEnd":"x"}}]}`: "the report is invalid",
-		`{"version":1,"verdict":"PASS"} {"version":1,"verdict":"PASS"}`:                "not a report in JSON",
+		"\xff\xfe{\x00":                "the file is encoded as UTF-16: save it as UTF-8",
+		"\xfe\xff\x00{":                "the file is encoded as UTF-16: save it as UTF-8",
+		`{"version":"1"}`:              `version: Invalid value: "1": must be a number without quotes: write 1`,
+		`{"version":2,"verdict":true}`: "verdict: Invalid value: true: must be a string",
+		`{"version":7,"verdict":"PASS","timeline":"later"}`:             "version 7 of the report format is not supported: this program reads version 1",
+		`{"version":1,"verdict":"PASS"} {"version":1,"verdict":"PASS"}`: "the file is not a report in JSON",
 	} {
-		if _, err := Read(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s fails with %v, want %q", text, err, want)
+		checkRejected(t, text, want)
+	}
+}
+
+// checkRejected fails the test if Read accepts a text, if the error does not contain the wanted text, or if the error
+// names Go types.
+func checkRejected(t *testing.T, text, want string) {
+	t.Helper()
+	_, err := Read(strings.NewReader(text))
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%.200s fails with %v, want %q", text, err, want)
+		return
+	}
+	if found := regexp.MustCompile(`json:|Go |struct|int64|float64|\n`).FindString(err.Error()); found != "" {
+		t.Errorf("the error contains %q: %v", found, err)
+	}
+}
+
+// edited returns the sample report as JSON, in which the value at a path is replaced. The path consists of names and
+// indexes. The value nil removes the field.
+func edited(t *testing.T, path string, value any) string {
+	t.Helper()
+	text, err := sample().JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document map[string]any
+	if err := json.Unmarshal(text, &document); err != nil {
+		t.Fatal(err)
+	}
+	var at any = document
+	steps := strings.Split(path, ".")
+	for i, step := range steps {
+		isLast := i == len(steps)-1
+		switch v := at.(type) {
+		case map[string]any:
+			if isLast {
+				v[step] = value
+			}
+			if isLast && value == nil {
+				delete(v, step)
+			}
+			at = v[step]
+		case []any:
+			index, err := strconv.Atoi(step)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if isLast {
+				v[index] = value
+			}
+			at = v[index]
+		default:
+			t.Fatalf("%s: there is no %s", path, step)
 		}
+	}
+	if text, err = json.Marshal(document); err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestReadReport_AbsurdValue_ErrorNamesTheField(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		path  string
+		value any
+		want  string
+	}{
+		{"verdict", "MAYBE", `verdict: Unsupported value: "MAYBE": supported values: "PASS", "FAIL"`},
+		{"verdict", "PASS", "verdict: Invalid value: PASS: the report contradicts itself: a check did not pass"},
+		{"elapsedSeconds", 1e300, "elapsedSeconds: Invalid value: 1e+300: must be from 0 to 1e+09"},
+		{"elapsedSeconds", -1, "elapsedSeconds: Invalid value: -1: must be from 0 to 1e+09"},
+		{"elapsedSeconds", "NaN", `elapsedSeconds: Invalid value: "NaN": must be a number`},
+		{"elapsedSeconds", json.RawMessage("1e999"), "elapsedSeconds: Invalid value: 1e999: must be a number"},
+		{"drainSeconds", -0.5, "drainSeconds: Invalid value: -0.5"},
+		{"rates", 7, "rates: Invalid value: 7: must be an object"},
+		{"rates.entry.target", -5, "rates.entry.target: Invalid value: -5: must be from 0 to 1e+09"},
+		{"rates.exit.missed", -1, "rates.exit.missed: Invalid value: -1: must be from 0 to 1e+12"},
+		{"rates.exit.missed", 1.5, "rates.exit.missed: Invalid value: 1.5: must be a whole number"},
+		{"latencySeconds.endToEnd.p50", 9, "latencySeconds.endToEnd.p50: Invalid value: 9: the report contradicts itself: it is greater than p99"},
+		{"latencySeconds.unmeasured", -1, "latencySeconds.unmeasured: Invalid value: -1"},
+		{"startTime", "1900-01-01T00:00:00Z", "startTime: Invalid value: 1900-01-01T00:00:00Z: must be from 1970 to 2200"},
+		{"startTime", "soon", `startTime: Invalid value: "soon": must be a time`},
+		{"endTime", "9999-01-01T00:00:00Z", "endTime: Invalid value: 9999-01-01T00:00:00Z: must be from 1970 to 2200"},
+		{"endTime", "2020-01-01T00:00:00Z", "endTime: Invalid value: 2020-01-01T00:00:00Z: the report contradicts itself: it is before startTime"},
+		{"ledger.matched", -1, "ledger.matched: Invalid value: -1"},
+		{"ledger.matched", json.RawMessage("1e18"), "ledger.matched: Invalid value: 1e18: must be a whole number"},
+		{"ledger.missingEntries", -2e12, "ledger.missingEntries: Invalid value: -2000000000000"},
+		{"ledger.indeterminate", 12, "ledger.indeterminate: Invalid value: 12: the report contradicts itself"},
+		{"ledger.lost", 0, "ledger.lost: Invalid value: 0: the report contradicts itself: lostEvents names 1"},
+		{"ledger.dataLostAt", "9999-01-01T00:00:00Z", "ledger.dataLostAt: Invalid value"},
+		{"checks.0.outcome", "skipped", `checks[0].outcome: Unsupported value: "skipped"`},
+		{"checks.0.name", "", "checks[0].name: Required value"},
+		{"checks.1.name", sample().Checks[0].Name, "checks[1].name: Invalid value"},
+		{"objectives.maxLost", -1, "objectives.maxLost: Invalid value: -1"},
+		{"objectives.endToEndP99", "-1s", `objectives.endToEndP99: Invalid value: "-1s": must be from 0s`},
+		{"objectives.endToEndP99", "soon", `objectives.endToEndP99: Invalid value: "soon": must be a duration`},
+		{"environment.nodes.0.cpus", -4, "environment.nodes[0].cpus: Invalid value: -4"},
+		{"environment.nodes.0.memoryBytes", -4, "environment.nodes[0].memoryBytes: Invalid value: -4"},
+		{"faults.0.outcome", "Fine", `faults[0].outcome: Unsupported value: "Fine"`},
+		{"faults.0.fault", "", "faults[0].fault: Required value"},
+		{"faults.0.recoverySeconds", nil, "faults[0].recoverySeconds: Required value: the outcome is Recovered"},
+		{"faults.0.recoverySeconds", -3, "faults[0].recoverySeconds: Invalid value: -3"},
+		{"faults.0.peakBacklog", -3, "faults[0].peakBacklog: Invalid value: -3"},
+		{"faults.0.injectedAt", "9999-01-01T00:00:00Z", "faults[0].injectedAt: Invalid value"},
+		{"faults.0.number", "one", `faults[0].number: Invalid value: "one": must be a whole number`},
+		{"faultsOmitted", -1, "faultsOmitted: Invalid value: -1"},
+		{"timeline.1.t", 5, "timeline[1].t: Invalid value: 5: must not be before the end of the previous row"},
+		{"timeline.0.t", -5, "timeline[0].t: Invalid value: -5: must be a Unix time"},
+		{"timeline.59.t", 253370764800, "timeline[59].t: Invalid value: 253370764800: must be a Unix time"},
+		{"timeline.0.w", 9e18, "timeline[0].w: Invalid value: 9000000000000000000: must be from 0 to 1e+09"},
+		{"timeline.0.entry.published", -1, "timeline[0].entry.published: Invalid value: -1"},
+		{"timeline.0.entry.lagNs", -1, "timeline[0].entry.lagNs: Invalid value: -1"},
+		{"timeline.0.entry.outcomes.recorded", -1, "timeline[0].entry.outcomes[recorded]: Invalid value: -1"},
+		{"timeline.0.entry.endToEnd", "x", `timeline[0].entry.endToEnd: Invalid value: "x": must be a histogram`},
+		{"timeline.0.entry.endToEnd.sumNs", -5e18, "timeline[0].entry.endToEnd.sumNs: Invalid value"},
+		{"timeline.0.entry.endToEnd.buckets.0", []int64{-80, 1e18}, "timeline[0].entry.endToEnd.buckets[0]: Invalid value"},
+		{"timeline.20.marks.0.at", "9999-01-01T00:00:00Z", "timeline[20].marks[0].at: Invalid value"},
+		{"timeline.1.ready", -1, "timeline[1].ready: Invalid value: -1"},
+		{"timeline", "later", "timeline: Invalid value: \"later\": must be a list"},
+	} {
+		checkRejected(t, edited(t, tt.path, tt.value), "the report is invalid: "+tt.want)
+	}
+}
+
+func TestReadReport_PassWithoutProof_IsRejected(t *testing.T) {
+	t.Parallel()
+	pass := func(edit func(*Document)) string {
+		d := steady(1, 3, time.Millisecond, 0, 0)
+		edit(d)
+		text, err := d.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if _, err := Read(strings.NewReader(pass(func(*Document) {}))); err != nil {
+		t.Fatal(err)
+	}
+	const prefix = "verdict: Invalid value: PASS: the report contradicts itself: "
+	const passed = "outcome: Invalid value: passed: the report contradicts itself: "
+	checkRejected(t, pass(func(d *Document) { d.Checks = nil }), prefix+"there are no checks that prove it")
+	checkRejected(t, pass(func(d *Document) { d.Ledger = nil }), prefix+"there is no ledger that proves it")
+	checkRejected(t, pass(func(d *Document) { d.Ledger.Lost = 1 }), passed+"1 event was lost")
+	checkRejected(t, pass(func(d *Document) { d.Ledger.TakenTwice = 1 }), passed+"1 event took effect more than once")
+	checkRejected(t, pass(func(d *Document) { d.Ledger.ForgottenRuns = 1 }), passed+"the store has lost data")
+	checkRejected(t, pass(func(d *Document) { d.Outcome = ledger.Fail }), "verdict: Invalid value: FAIL: the report contradicts itself: all checks passed")
+}
+
+func TestReadReport_MissingField_IsRejected(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/report.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var published struct{ Required []string }
+	if err := json.Unmarshal(text, &published); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(published.Required, requiredFields()); diff != "" {
+		t.Errorf("the required fields differ from those of the schema (-schema +Read):\n%s", diff)
+	}
+	for _, name := range published.Required {
+		want := name + ": Required value"
+		if name == "version" || name == "verdict" {
+			want = "is missing"
+		}
+		checkRejected(t, edited(t, name, nil), want)
+	}
+}
+
+func TestReadReportFile_Errors_NameTheFileAsGiven(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "..", filepath.Base(dir), "bad.json")
+	if err := os.WriteFile(path, []byte(edited(t, "elapsedSeconds", -1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		path: path + ": the report is invalid: elapsedSeconds: Invalid value: -1",
+		dir:  dir + ": is a directory",
+	} {
+		if _, err := ReadFile(path); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s fails with %v, want %q", path, err, want)
+		}
+	}
+}
+
+func TestRenderings_StartTime_HasTheSamePrecisionInAllFormats(t *testing.T) {
+	t.Parallel()
+	zone := time.FixedZone("east", 3600)
+	d := New(Run{StartTime: start().Add(123_456).In(zone), EndTime: start().Add(999_999)}, Environment{}, nil)
+	html, err := d.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := d.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	junit, err := d.JUnit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, rendered := range map[string]struct {
+		text []byte
+		want string
+	}{
+		"HTML": {html, "2026-05-17 12:00:00.250 UTC, ran"}, "the table of HTML": {html, "<td>start</td><td class=\"w\">2026-05-17 12:00:00.250 UTC<"},
+		"Markdown": {d.Markdown(), "|start|2026-05-17 12:00:00.250 UTC|"}, "JSON": {text, `"startTime": "2026-05-17T12:00:00.25Z"`},
+		"JUnit": {junit, `<property name="startTime" value="2026-05-17T12:00:00.25Z">`},
+	} {
+		if !bytes.Contains(rendered.text, []byte(rendered.want)) {
+			t.Errorf("%s does not contain %q:\n%s", name, rendered.want, rendered.text)
+		}
+	}
+}
+
+// Every objective must be visible with its measured value, including the objectives for a phase of the run and for
+// recovery.
+func TestRenderings_EachObjective_IsShownWithItsMeasuredValue(t *testing.T) {
+	t.Parallel()
+	d := sample()
+	html, err := d.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	junit, err := d.JUnit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Compare(d, d, nil)
+	comparison, err := c.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := ObjectiveLines(&d.Verdict)
+	if len(lines) != 7 {
+		t.Errorf("there are %d objectives, want 7: %+v", len(lines), lines)
+	}
+	for _, o := range lines {
+		if o.Got == Unmeasured {
+			t.Errorf("%s was not measured: %s", o.Name, o.Message)
+		}
+		for name, tt := range map[string]struct {
+			text []byte
+			want string
+		}{
+			"HTML":                       {html, fmt.Sprintf(`<tr><td>%s</td><td>%s</td><td class="w">%s</td>`, o.Name, o.Want, o.Got)},
+			"Markdown":                   {d.Markdown(), fmt.Sprintf("|%s|%s|%s|", o.Name, o.Want, o.Got)},
+			"JUnit":                      {junit, "want: " + o.Want + "&#xA;got: " + o.Got + "&#xA;"},
+			"the comparison in HTML":     {comparison, fmt.Sprintf(`<tr><td>%s</td><td class="w">%s</td><td class="w">%s</td>`, o.Name, o.Got, o.Got)},
+			"the comparison in Markdown": {c.Markdown(), fmt.Sprintf("|%s|%s|%s|", o.Name, o.Got, o.Got)},
+		} {
+			if !bytes.Contains(tt.text, []byte(tt.want)) {
+				t.Errorf("%s does not contain %q", name, tt.want)
+			}
+		}
+	}
+}
+
+func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
+	t.Parallel()
+	const want = "did not recover from stall/0; the verdict does not depend on that, because spec.objectives.maxRecovery is not set"
+	d := sample()
+	d.Objectives.MaxRecovery = 0
+	html, err := d.HTML()
+	if err != nil || !bytes.Contains(html, []byte(want)) {
+		t.Errorf("HTML does not say %q (%v)", want, err)
+	}
+	if text := d.Markdown(); !bytes.Contains(text, []byte(want)) {
+		t.Errorf("Markdown does not say %q:\n%s", want, text)
+	}
+	d.Objectives.MaxRecovery = plan.Duration(time.Second)
+	if w := d.Warnings(); w != nil {
+		t.Errorf("with an objective the warnings are %q", w)
+	}
+}
+
+func TestRenderings_RunCutShort_IsMarked(t *testing.T) {
+	t.Parallel()
+	const want = "the run was cut short after 0:12 of 1:00 (stopped by a signal: interrupt)"
+	d := sample()
+	d.CutShort = want
+	for name, render := range map[string]func() ([]byte, error){
+		"HTML": d.HTML, "JUnit": d.JUnit, "JSON": d.JSON, "Markdown": func() ([]byte, error) { return d.Markdown(), nil },
+	} {
+		text, err := render()
+		text = bytes.ReplaceAll(text, []byte(`\`), nil)
+		if err != nil || !bytes.Contains(text, []byte(want)) {
+			t.Errorf("%s does not say %q (%v)", name, want, err)
+		}
+	}
+	junit, err := d.JUnit()
+	if err != nil || !bytes.Contains(junit, []byte("<system-out>"+want)) {
+		t.Errorf("JUnit does not output %q (%v)", want, err)
 	}
 }
 
@@ -292,14 +585,14 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestRead_EndlessFile_StopsAtTheMaximumSize(t *testing.T) {
+func TestReadReport_EndlessFile_StopsAtTheMaximumSize(t *testing.T) {
 	t.Parallel()
 	if _, err := Read(endless{}); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("an endless file fails with %v", err)
 	}
 }
 
-func TestBounded_LongRun_MergesTimelineRows(t *testing.T) {
+func TestBoundedReport_LongRun_MergesTimelineRows(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	d.Timeline = rows(3600, time.Second)
@@ -331,7 +624,7 @@ func TestBounded_LongRun_MergesTimelineRows(t *testing.T) {
 	}
 }
 
-func TestBounded_ManyFaults_KeepsTheWorst(t *testing.T) {
+func TestBoundedReport_ManyFaults_KeepsTheWorst(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	worst := d.Faults[3]
@@ -351,8 +644,49 @@ func TestBounded_ManyFaults_KeepsTheWorst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(got.Faults); n != maxBoundedFaults || got.FaultsOmitted != 5002-n || got.Faults[n-1].Outcome != fault.OutcomeNotInjected || len(got.Timeline) == 0 {
+	if n := len(got.Faults); n != maxBoundedFaults || got.FaultsOmitted != 5002-int64(n) || got.Faults[n-1].Outcome != fault.OutcomeNotInjected || len(got.Timeline) == 0 {
 		t.Errorf("%d faults and %d omitted, the last of them %+v", n, got.FaultsOmitted, got.Faults[n-1])
+	}
+}
+
+func TestBounded_ManyInstancesHit_OmitsNames(t *testing.T) {
+	t.Parallel()
+	d := sample()
+	for i := range 1000 {
+		d.Faults[0].Hit = append(d.Faults[0].Hit, fmt.Sprintf("rush-hour-processor-%057d", i))
+	}
+	for range 180 {
+		d.Faults = append(d.Faults, d.Faults[0])
+	}
+	want := len(d.Faults[0].Hit)
+	const limit = 900 << 10
+	text, err := d.Bounded(limit)
+	if err != nil || len(text) > limit {
+		t.Fatalf("bounded to %d bytes, %v", len(text), err)
+	}
+	got, err := Read(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := got.Faults[0]; len(f.Hit) != maxBoundedHit || f.HitOmitted != want-maxBoundedHit || len(got.Timeline) == 0 {
+		t.Errorf("%d names of instances and %d omitted, %d rows", len(f.Hit), f.HitOmitted, len(got.Timeline))
+	}
+	if line := got.FaultLines()[0]; !strings.HasSuffix(line.Hit, fmt.Sprintf(" and %d more", want-maxBoundedHit)) {
+		t.Errorf("the line of the fault names %q", line.Hit)
+	}
+	if len(d.Faults[0].Hit) != want {
+		t.Error("the report itself was changed")
+	}
+}
+
+func TestBounded_HugeManifest_IsOmitted(t *testing.T) {
+	t.Parallel()
+	d := sample()
+	d.Environment.Manifest = fmt.Appendf(nil, `{"spec":{"notes":%q}}`, strings.Repeat("x", 1<<20))
+	const limit = 900 << 10
+	text, err := d.Bounded(limit)
+	if err != nil || len(text) > limit || bytes.Contains(text, []byte("manifest")) {
+		t.Errorf("bounded to %d bytes, %v", len(text), err)
 	}
 }
 
@@ -395,8 +729,54 @@ func TestJUnit_HasATestCaseForEachCheck(t *testing.T) {
 			t.Errorf("case %d is %+v, want that of %+v", i, test, c)
 		}
 	}
-	if suite.Failures != 2 || suite.Errors != 2 {
-		t.Errorf("%d failures and %d errors, want 2 and 2", suite.Failures, suite.Errors)
+	if suite.Failures != 7 || suite.Errors != 1 {
+		t.Errorf("%d failures and %d errors, want 7 and 1", suite.Failures, suite.Errors)
+	}
+}
+
+func TestJUnit_FailedRunWithoutChecks_HasAFailedTestCase(t *testing.T) {
+	t.Parallel()
+	d := sample()
+	d.Checks = nil
+	text, err := d.JUnit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got junitSuites
+	if err := xml.Unmarshal(text, &got); err != nil || got.Tests != 1 || got.Failures != 1 {
+		t.Errorf("%v, %d tests and %d failures, want 1 and 1:\n%s", err, got.Tests, got.Failures, text)
+	}
+}
+
+func TestEscapeMarkdown_MentionsAndLinks_HaveNoEffect(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"ask @org/team":             `ask @<!-- -->org/team`,
+		"see https://evil.example":  `see https:<!-- -->//evil.example`,
+		"see WWW.evil.example":      `see WWW.<!-- -->evil.example`,
+		"fixes #12":                 `fixes \#<!-- -->12`,
+		"1. first":                  `1\. first`,
+		"12) twelfth":               `12\) twelfth`,
+		"- an item":                 `\- an item`,
+		"+":                         `\+`,
+		"-0.5 s and 1.5 s at 12:00": `-0.5 s and 1.5 s at 12:00`,
+	} {
+		if got := escapeMarkdown(text); got != want {
+			t.Errorf("%q is escaped as %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestReadReport_LargeLimits_AreAccepted(t *testing.T) {
+	t.Parallel()
+	d := sample()
+	d.Objectives.MaxLost, d.Objectives.MaxUnexpected = math.MaxInt64, math.MaxInt64
+	text, err := d.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(bytes.NewReader(text)); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -417,5 +797,73 @@ func TestLatencyOf_NothingMeasured_ReturnsNil(t *testing.T) {
 	t.Parallel()
 	if got := LatencyOf(histogram.Snapshot{}); got != nil {
 		t.Errorf("the latency of nothing is %+v, want nil", got)
+	}
+}
+
+func TestRenderings_ForeignText_CannotControlTheTerminalOrTheDocument(t *testing.T) {
+	t.Parallel()
+	const text = "\x1b[2J\x00\r\u202e\u009b|`x`\n# <b>h</b> $a$ [l](javascript:1) \x7f\ufffe"
+	d := sample()
+	d.Simulation, d.Reasons = text, []string{text, "- a list", "+ a list"}
+	d.Checks[0].Name, d.Checks[0].Want, d.Checks[0].Got, d.Checks[0].Message = text, text, text, text
+	d.Faults[0].Fault, d.Faults[0].Message, d.Faults[1].Message, d.Faults[0].Hit = text, text, text, []string{text}
+	d.Environment.Redis, d.Environment.Nodes[0].Name = text, text
+	d.Environment.Manifest = json.RawMessage(`{"x":"\u202e` + "\u202e\u009b" + `"}`)
+	d.Ledger.LostEvents = []string{text}
+	d.Timeline[0].Marks = []timeline.Mark{{At: start(), Kind: text, Subject: text, Message: text}}
+	c := Compare(sample(), d, nil)
+	for name, render := range map[string]func() ([]byte, error){
+		"JSON": d.JSON, "JUnit": d.JUnit, "HTML": d.HTML, "JSON of the comparison": c.JSON, "HTML of the comparison": c.HTML,
+		"Markdown":                   func() ([]byte, error) { return d.Markdown(), nil },
+		"Markdown of the comparison": func() ([]byte, error) { return c.Markdown(), nil },
+	} {
+		rendered, err := render()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(terminal.CleanLines(rendered), rendered) {
+			t.Errorf("%s contains control characters", name)
+		}
+		switch {
+		case strings.HasPrefix(name, "JSON"):
+			continue // texts are quoted
+		case name == "JUnit":
+			if err := xml.Unmarshal(rendered, &junitSuites{}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			fallthrough
+		case strings.HasPrefix(name, "HTML"):
+			if bytes.Contains(rendered, []byte("<b>h")) {
+				t.Errorf("%s contains elements of the text", name)
+			}
+		default:
+			checkMarkdown(t, name, string(rendered))
+		}
+	}
+}
+
+// checkMarkdown fails the test if the hostile text in a report has an effect outside of code blocks.
+func checkMarkdown(t *testing.T, name, text string) {
+	t.Helper()
+	text = regexp.MustCompile("(?ms)^(````*)$.*?^(````*)$").ReplaceAllString(text, "")
+	for line := range strings.Lines(text) {
+		// An odd number of backslashes escapes a character.
+		if found := regexp.MustCompile("(^|[^\\\\])(\\\\\\\\)*(<b>|`x|\\$a|\\[l)").FindString(line); found != "" || strings.HasPrefix(line, "# ") || strings.HasPrefix(line, "- - ") || strings.HasPrefix(line, "- + ") {
+			t.Errorf("%s contains the line %q", name, line)
+		}
+	}
+	table := regexp.MustCompile(`(?m)^\|(.*)\|$`)
+	columns := 0
+	for line := range strings.Lines(text) {
+		row := table.FindString(strings.TrimSuffix(line, "\n"))
+		if row == "" {
+			columns = 0
+			continue
+		}
+		n := strings.Count(regexp.MustCompile(`\\.`).ReplaceAllString(row, ""), "|") // without escaped characters
+		if columns != 0 && n != columns {
+			t.Errorf("%s: a row has %d cells, the row above has %d: %s", name, n, columns, row)
+		}
+		columns = n
 	}
 }

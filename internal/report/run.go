@@ -1,12 +1,14 @@
 package report
 
 import (
+	"slices"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// RatesOf computes the mean rates of a timeline. Each mean covers only the rows in which events were due.
+// RatesOf computes the mean rates of a timeline. Each mean covers the time in which events were due. It leaves out the
+// time in which the simulation was suspended.
 func RatesOf(rows []timeline.Row) Rates {
 	return Rates{
 		Entry: rateOf(rows, func(r *timeline.Row) *timeline.Events { return &r.Entry }),
@@ -16,22 +18,51 @@ func RatesOf(rows []timeline.Row) Rates {
 
 func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	var total Rate
-	var due, published int64
-	var seconds float64
+	var published int64
 	var lag time.Duration
+	var due []*timeline.Row // a row is large
 	for i := range rows {
 		e := of(&rows[i])
-		due += e.Due
 		published += e.Published
 		total.Missed += e.Missed
 		lag = max(lag, e.Lag)
 		if e.Due > 0 {
-			seconds += width(&rows[i])
+			due = append(due, &rows[i])
+			total.Target += float64(e.Due)
 		}
 	}
 	total.MaxLagSeconds = lag.Seconds()
-	if seconds > 0 {
-		total.Target, total.Achieved = float64(due)/seconds, float64(published)/seconds
+	if len(due) == 0 {
+		return total
 	}
+	seconds := scheduled(due)
+	total.Target, total.Achieved = total.Target/seconds, float64(published)/seconds
 	return total
+}
+
+// scheduled returns the number of seconds that the schedule covers. The argument contains the rows in which events were
+// due. At a rate below one per second and replica, there are idle seconds between these rows. They belong to the
+// schedule. If a gap is longer than the usual one by more than the factor in the constant pause, the simulation was
+// suspended, so the gap does not belong to the schedule.
+func scheduled(due []*timeline.Row) float64 {
+	const pause = 10
+	idle := make([]float64, 0, len(due))
+	var seconds float64
+	for i := range due {
+		seconds += width(due[i])
+		if i > 0 {
+			idle = append(idle, float64(due[i].Second-due[i-1].Second)-width(due[i-1]))
+		}
+	}
+	if len(idle) == 0 {
+		return seconds
+	}
+	slices.Sort(idle)
+	usual := median(idle)
+	for _, gap := range idle {
+		if gap > 0 && gap <= pause*(1+usual) {
+			seconds += gap
+		}
+	}
+	return seconds + usual // the events of the last row became due in the idle time around it, too
 }

@@ -28,7 +28,7 @@ const indexFile = "index.html"
 var assets = sync.OnceValue(func() map[string]asset {
 	entries, err := files.ReadDir("assets")
 	if err != nil {
-		return nil // cannot happen: the folder is embedded
+		return nil // cannot happen: the directory is embedded
 	}
 	all := map[string]asset{}
 	for _, entry := range entries {

@@ -4,15 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,16 +25,20 @@ import (
 	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/timeline"
+	"github.com/parking-operator/parking-operator/test/servers"
 )
 
 const (
 	// browserTimeout is the timeout of each test in the browser.
-	browserTimeout = 3 * time.Minute
+	browserTimeout = 10 * time.Minute
 	// screenshots is the directory of the images in the documentation. The tests write them only with
 	// PARKING_SCREENSHOTS=1.
 	screenshots = "../../docs/images"
@@ -63,7 +70,7 @@ type site struct {
 
 func newSite(t *testing.T, s Source) *site {
 	t.Helper()
-	w := &site{t: t, address: "127.0.0.1:0"}
+	w := &site{t: t, address: servers.FreeAddress(t)}
 	w.start(s)
 	t.Cleanup(w.stop)
 	return w
@@ -161,7 +168,7 @@ func (c *console) take() []string {
 	return all
 }
 
-// with returns the same browser for use in a subtest.
+// The method named with returns the same browser for use in a subtest.
 func (b *browser) with(t *testing.T) *browser {
 	t.Helper()
 	return &browser{t: t, ctx: b.ctx, console: b.console}
@@ -199,6 +206,30 @@ func (b *browser) until(what, expression string) {
 	})
 }
 
+// settles waits until a JavaScript expression returns an empty list of problems. The page draws over several frames, so
+// there may be problems for a short time. settles fails the test with the list if it is not empty after 10 s.
+func (b *browser) settles(what, problems string) {
+	b.t.Helper()
+	var found []string
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		isLast := time.Now().After(deadline)
+		if found = evaluate[[]string](b, problems); len(found) == 0 {
+			return
+		}
+		if isLast {
+			b.t.Errorf("%s: %s", what, strings.Join(found, "\n"))
+			return
+		}
+	}
+}
+
+// fits checks that the page can be read in a window of the given width without scrolling sideways.
+func (b *browser) fits(width int64) {
+	b.t.Helper()
+	b.settles(fmt.Sprintf("the page fits into %d px", width), fmt.Sprintf(
+		"[document.documentElement.scrollWidth].filter(width => width > %d).map(width => 'it is ' + width + ' px wide')", width))
+}
+
 // open loads the live page of a site and waits until the page has received its first rows.
 func (b *browser) open(w *site, rows int) {
 	b.t.Helper()
@@ -231,16 +262,28 @@ func TestPage_InChromium(t *testing.T) {
 	}{
 		{"Updates", testPageUpdates},
 		{"SurvivesReconnect", testPageSurvivesReconnect},
+		{"SurvivesSleep", testPageSurvivesSleep},
 		{"AnotherRunResets", testPageAnotherRunResets},
+		{"SaysThatItsDataIsOld", testPageSaysThatItsDataIsOld},
+		{"PausedRunHasNoRate", testPagePausedRunHasNoRate},
+		{"LatencyHasAGapWhilePaused", testPageLatencyHasAGapWhilePaused},
+		{"HistoryStaysSmall", testPageHistoryStaysSmall},
+		{"WorksBelowAPrefix", testPageWorksBelowAPrefix},
 		{"ShowsFailure", testPageShowsFailure},
 		{"ShowsFaults", testPageShowsFaults},
 		{"ShowsEnd", testPageShowsEnd},
 		{"ExplainsTerms", testPageExplainsTerms},
+		{"WorksWithTheKeyboard", testPageWorksWithTheKeyboard},
 		{"SplitsLogarithmicAxes", testPageSplitsLogarithmicAxes},
 		{"DrawsLatenciesBelowAPowerOfTen", testPageDrawsLatenciesBelowAPowerOfTen},
 		{"IsAccessible", testPageIsAccessible},
+		{"ClipsNoText", testPageClipsNoText},
+		{"ListsEventsOfNote", testPageListsEventsOfNote},
+		{"JoinsOverlappingBands", testPageJoinsOverlappingBands},
+		{"EndShowsLatenciesOfTheWholeRun", testPageEndShowsLatenciesOfTheWholeRun},
 		{"DrawsEveryUpdate", testPageDrawsEveryUpdate},
 		{"KeepsUp", testPageKeepsUp},
+		{"ReportBreaksNoWord", testReportBreaksNoWord},
 		{"Screenshots", testPageScreenshots},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -266,6 +309,7 @@ func testPageUpdates(t *testing.T, b *browser) {
 		f.grow()
 	}
 	b.until("new rows arrive", "document.getElementById('charts').dataset.rows == 65")
+	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 65")
 	b.until("a key number changes", fmt.Sprintf("document.querySelector('#tiles .value').textContent != %q", before))
 	if n := evaluate[int](b, "document.querySelectorAll('#charts canvas').length"); n != 9 {
 		t.Errorf("there are %d charts, want 9", n)
@@ -294,12 +338,178 @@ func testPageSurvivesReconnect(t *testing.T, b *browser) {
 	b.until("no row is missing", "document.getElementById('charts').dataset.rows == 67")
 }
 
+// testPageSurvivesSleep simulates a laptop that sleeps: connections die without an error, and the clock jumps.
+func testPageSurvivesSleep(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	w := newSite(t, f)
+	network := newSilencer(t, w.address)
+	run(b, chromedp.Navigate("http://"+network.address+"/"))
+	b.until("all rows are there", "document.getElementById('charts')?.dataset.rows >= 60")
+	network.silence()
+	for range 7 {
+		f.grow()
+	}
+	evaluate[int](b, "window.skip_ = 0, Date.now = (now => () => now() + window.skip_)(Date.now), 0")
+	b.until("no row is missing", "(window.skip_ += 60_000, document.getElementById('charts').dataset.rows == 67)")
+	b.until("the page is connected", fmt.Sprintf(text+" == ''", "connection"))
+}
+
+// silencer forwards connections to a server. It can silence all present connections: they stay open, but transfer no
+// data any more.
+type silencer struct {
+	address string
+	silent  atomic.Int64 // the number of the last silenced connection
+	opened  atomic.Int64
+}
+
+func newSilencer(t *testing.T, server string) *silencer {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	s := &silencer{address: listener.Addr().String()}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			backend, err := net.Dial("tcp", server)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			t.Cleanup(func() { _, _ = client.Close(), backend.Close() })
+			number := s.opened.Add(1)
+			go s.forward(number, client, backend)
+			go s.forward(number, backend, client)
+		}
+	}()
+	return s
+}
+
+func (s *silencer) silence() { s.silent.Store(s.opened.Load()) }
+
+// forward copies data until the connection ends. It drops the data of a silenced connection.
+func (s *silencer) forward(number int64, from io.Reader, to io.Writer) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if number > s.silent.Load() {
+			_, _ = to.Write(buffer[:n]) // the next read fails if the connection has ended
+		}
+	}
+}
+
 func testPageAnotherRunResets(t *testing.T, b *browser) {
 	w := newSite(t, newFake("first", 60))
 	b.open(w, 60)
 	w.stop()
 	w.start(newFake("second", 11))
 	b.until("only the rows of the second run are shown", "document.getElementById('charts').dataset.rows == 11")
+}
+
+func testPageSaysThatItsDataIsOld(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	b.open(newSite(t, f), 60)
+	connection := fmt.Sprintf(text, "connection")
+	for want, change := range map[string]func(*fake){
+		"no data since ":         func(f *fake) { f.err = errSecret },
+		"no measurements since ": func(f *fake) { f.timelineErr = errSecret },
+	} {
+		f.change(change)
+		b.until("the page says "+want, fmt.Sprintf("%s.startsWith(%q)", connection, want))
+		if class := evaluate[string](b, "document.getElementById('connection').className"); class != "waiting" {
+			t.Errorf("the class of %q is %q", want, class)
+		}
+		f.change(func(f *fake) { f.err, f.timelineErr = nil, nil })
+		b.until("the data is new again", connection+" == ''")
+	}
+}
+
+func testPagePausedRunHasNoRate(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	f.state.Queues.InFlight = nil // as in a cluster
+	b.open(newSite(t, f), 60)
+	tile := func(i int) string {
+		return fmt.Sprintf("document.querySelectorAll('#tiles .value')[%d].textContent", i)
+	}
+	if rate := evaluate[string](b, tile(0)); rate == "0/s" {
+		t.Fatal("the rate is 0 before the pause")
+	}
+	f.change(func(f *fake) { f.state.At, f.state.Entry.Rate = f.state.At.Add(time.Minute), 0 })
+	b.until("the rate is 0", tile(0)+" == '0/s'")
+	b.until("there is no recent latency", tile(2)+" == '–'")
+	for _, value := range evaluate[[]string](b, "[...document.querySelectorAll('#tiles .tile')].map(e => e.innerText)") {
+		if strings.Contains(value, "flight") {
+			t.Errorf("a tile without data is shown: %q", value)
+		}
+	}
+	f.change(func(f *fake) {
+		next := fakeRow(f.rows[59].Second+61, 59, 60)
+		f.rows, f.state.At = append(f.rows, next), next.End()
+	})
+	b.until("the new row is there", "document.getElementById('charts').dataset.rows == 61")
+}
+
+// history is the beginning of a JavaScript expression that returns what a function of a new History returns. The helper
+// row creates a row with events.
+const history = `import('/assets/history.js').then(({History}) => {
+	const h = new History(), row = (t, n, w = 1) => ({t, w, ready: 7, entry: {due: n, published: n, endToEnd: {sumNs: 1e6 * n, buckets: [[-60, n]]}}});
+	const rows = (from, to, n, w = 1) => Array.from({length: (to - from) / w}, (_, i) => row(from + i * w, n, w));
+	const total = () => h.sum(r => r.entry?.published);
+	`
+
+func testPageLatencyHasAGapWhilePaused(t *testing.T, b *browser) {
+	b.open(newSite(t, newFake("run", 60)), 60)
+	for name, tt := range map[string]struct{ code, want string }{
+		"a pause": {
+			"h.add(rows(1000, 1010, 50)); h.add([row(1100, 20)]); return [h.x.slice(9), h.column('entryRate').slice(9), h.column('endToEnd99').slice(9).map(v => v && 1), h.column('ready').slice(9)]",
+			"[[1009,1010,1099,1100],[50,0,0,20],[1,null,null,1],[7,7,7,7]]",
+		},
+		"a second without events": {
+			"h.add([row(1000, 1), row(1002, 1)]); return [h.x, h.column('entryRate'), h.column('endToEnd99').map(v => v === undefined)]",
+			"[[1000,1001,1002],[1,0,1],[false,true,false]]",
+		},
+		"a pause that lasts":   {"h.add(rows(1000, 1010, 50), 1100); return [h.end, h.recent('entryRate'), h.distribution('endToEnd', 10).total]", "[1095,0,0]"},
+		"late rows of a pause": {"h.add([row(1000, 1), row(1100, 1)]); h.add(rows(1001, 1100, 1)); return [h.rows.length, h.measured, total()]", "[101,101,101]"},
+		"wide rows":            {"h.add(rows(1000, 1100, 500, 10)); return [h.recent('entryRate'), h.distribution('endToEnd', 10).total]", "[50,500]"},
+		"a late second of a wide row": {
+			"h.add(rows(1000, 1100, 500, 10)); h.add([row(1005, 1)]); return [total(), h.distribution('endToEnd').total]", "[5000,5000]",
+		},
+	} {
+		if got := evaluate[string](b, history+tt.code+"; }).then(JSON.stringify)"); got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}
+
+// testPageHistoryStaysSmall adds 20 h of rows, 10 min at a time.
+func testPageHistoryStaysSmall(t *testing.T, b *browser) {
+	b.open(newSite(t, newFake("run", 60)), 60)
+	const code = history + `for (let t = 0; t < 72_000; t += 600) h.add(rows(t, t + 600, 10, 10));
+		return [total(), h.distribution('endToEnd').total, h.rows.length < 5000, h.rows[0].w, h.rows.at(-1).w]; }).then(JSON.stringify)`
+	if got, want := evaluate[string](b, code), "[72000,72000,true,60,10]"; got != want {
+		t.Errorf("the history is %s, want %s", got, want)
+	}
+}
+
+// testPageWorksBelowAPrefix serves the page as a reverse proxy does that adds a prefix to its paths.
+func testPageWorksBelowAPrefix(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	v := New(Config{Interval: 100 * time.Millisecond}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
+	server := httptest.NewServer(http.StripPrefix("/runs/7", v))
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	run(b, chromedp.Navigate(server.URL+"/runs/7/"))
+	b.until("all rows are there", "document.getElementById('charts')?.dataset.rows == 60")
 }
 
 func testPageShowsFailure(t *testing.T, b *browser) {
@@ -326,16 +536,39 @@ func testPageShowsFailure(t *testing.T, b *browser) {
 func testPageShowsFaults(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	w := newSite(t, f)
+	b.resize(1280, 900, "light")
 	b.open(w, 60)
 	b.until("the table has the faults", "document.getElementById('faults').tBodies[0].rows.length == 3")
 	const row = "document.getElementById('faults').tBodies[0].rows[%d].innerText"
-	for i, want := range []string{"not injected: no such pod", "in effect", "redis-crash/0\t0:30\tKill Redis redis-0\tRecovered\t3 s\t3.4 s\t1,240\t812\t97"} {
+	for i, want := range []string{"not injected: no such pod", "in effect", "redis-crash/0\t0:30\tKill Redis (redis-0)\tRecovered\t3 s\t3.4 s\t1,240\t812\t97"} {
 		if got := evaluate[string](b, fmt.Sprintf(row, i)); !strings.Contains(got, want) {
 			t.Errorf("row %d is %q, want %q", i, got, want)
 		}
 	}
+	f.change(func(f *fake) {
+		f.state.Faults = fakeFaults(time.Now().Add(-time.Minute), 60)
+		f.state.Faults[0].HitOmitted = 7
+	})
+	b.until("the table counts the omitted names", fmt.Sprintf(row, 2)+".includes('(redis-0 and 7 more)')")
 	f.change(func(f *fake) { f.state.Faults = nil })
 	b.until("the table is hidden", "document.getElementById('faults-panel').hidden")
+	// The charts shade the time of the fault, which lasted 3 s, and of the recovery, which took as long.
+	evaluate[bool](b, `(() => {
+		window.widths = new Map(); // of the latest rectangle in each color
+		const fillRect = CanvasRenderingContext2D.prototype.fillRect;
+		CanvasRenderingContext2D.prototype.fillRect = function(x, y, width, height) {
+			window.widths.set(this.fillStyle, width);
+			return fillRect.call(this, x, y, width, height);
+		};
+		window.widthOf = name => {
+			const context = document.createElement('canvas').getContext('2d');
+			context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+			return window.widths.get(context.fillStyle) ?? 0;
+		};
+		return true;
+	})()`)
+	f.change(func(f *fake) { f.state.Faults = fakeFaults(time.Now().Add(-time.Minute), 60)[:1] })
+	b.until("the charts show the fault and the recovery", "widthOf('--fault') > 5 && Math.abs(widthOf('--fault') - widthOf('--recovering')) < 1")
 }
 
 func testPageShowsEnd(t *testing.T, b *browser) {
@@ -359,7 +592,7 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 	run(b, chromedp.KeyEvent("\x1b"))
 	b.until("Escape hides it", "document.getElementById('tip').hidden")
 	// Every number on the page must have a label with an explanation.
-	missing := evaluate[[]string](b, `[...document.querySelectorAll('.tile, .facts > div, #ledger tbody tr, #totals tbody tr, #latencies tbody tr, figure')]
+	missing := evaluate[[]string](b, `[...document.querySelectorAll('.progress, .tile, .facts > div, #ledger tbody tr, #totals tbody tr, #latencies tbody tr, #faults th, figure')]
 		.filter(e => {
 			const id = e.querySelector('.term')?.getAttribute('aria-describedby');
 			return !(document.getElementById(id)?.textContent.length > 20);
@@ -372,6 +605,47 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 		t.Errorf("after two clicks the theme is %q", theme)
 	}
 	run(b, chromedp.Click("#theme"))
+}
+
+func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	b.open(newSite(t, f), 60)
+	// Tab reaches every control, and each of them is visible when it has the focus.
+	reached := map[string]bool{}
+	for range 100 {
+		run(b, chromedp.KeyEvent("\t"))
+		reached[evaluate[string](b, "(e => e.className || e.id || e.tagName)(document.activeElement)")] = true
+	}
+	for _, want := range []string{"skip", "plain", "term", "plot", "scroll", "marks", "A"} {
+		if !reached[want] {
+			t.Errorf("Tab does not reach %q, only %v", want, reached)
+		}
+	}
+	// The arrow keys move the cursor of all charts.
+	const legends = "[...document.querySelectorAll('#charts .u-legend tr:first-child .u-value')].map(e => e.textContent)"
+	evaluate[bool](b, "document.querySelector('#charts .plot').focus(), true")
+	run(b, chromedp.Steps(chromedp.KeyEvent(kb.Home), chromedp.KeyEvent(kb.ArrowRight)))
+	first := evaluate[[]string](b, legends)
+	if len(first) != 9 || len(slices.Compact(slices.Clone(first))) != 1 {
+		t.Errorf("the cursors of the charts are at %q, want the same time in 9 charts", first)
+	}
+	run(b, chromedp.KeyEvent(kb.End))
+	if last := evaluate[[]string](b, legends); slices.Equal(first, last) {
+		t.Errorf("the key End leaves the cursors at %q", last)
+	}
+	run(b, chromedp.KeyEvent(kb.Escape))
+	// The arrow keys select an event of note.
+	evaluate[bool](b, "document.getElementById('marks').focus(), true")
+	run(b, chromedp.KeyEvent(kb.ArrowDown))
+	b.until("the first event of note is chosen", "document.querySelector('#marks li')?.className.includes('chosen')")
+	if n := evaluate[int](b, "document.querySelectorAll('#marks li.bad.down').length"); n != 1 {
+		t.Errorf("%d events of note say that a process is down, want 1", n)
+	}
+	f.change(func(f *fake) {
+		f.rows[3].Marks = []timeline.Mark{{At: f.rows[3].Start(), Kind: timeline.MarkDown, Subject: "redis", Message: "late"}}
+	})
+	b.until("an event of note that becomes known late is in its place",
+		"[...document.querySelectorAll('#marks li')].map(e => e.textContent).at(-2)?.endsWith('redis down: late')")
 }
 
 func testPageSplitsLogarithmicAxes(t *testing.T, b *browser) {
@@ -417,16 +691,129 @@ func testPageIsAccessible(t *testing.T, b *browser) {
 			b.resize(width, 900, theme)
 			b.open(w, 60)
 			evaluate[any](b, string(content)+"; 1")
-			violations := evaluate[[]string](b, `axe.run({resultTypes: ['violations']}).then(r => r.violations.flatMap(v =>
-				v.nodes.map(n => v.id + ': ' + n.html.slice(0, 150) + ' ' + n.failureSummary)))`)
-			for _, v := range violations {
-				t.Errorf("%d px, %s: %s", width, theme, v)
-			}
-			if wide := evaluate[int64](b, "document.documentElement.scrollWidth"); wide > width {
-				t.Errorf("the page is %d px wide in a window of %d px", wide, width)
+			b.settles(fmt.Sprintf("the page is accessible at %d px in the theme %s", width, theme),
+				`axe.run({resultTypes: ['violations']}).then(r => r.violations.flatMap(v =>
+					v.nodes.map(n => v.id + ': ' + n.html.slice(0, 150) + ' ' + n.failureSummary)))`)
+			b.fits(width)
+		}
+	}
+}
+
+// clipped is a JavaScript expression that returns a description of each visible text that is cut off, that can only be
+// read by scrolling sideways, or that is outside of an element that contains it.
+const clipped = `(() => {
+	const found = [], isScrolled = e => getComputedStyle(e).overflowX !== 'visible';
+	const report = (e, why) => found.push((e.id || e.className || e.tagName) + ' ' + why + ': ' + e.textContent.trim().slice(0, 60));
+	for (const e of document.querySelectorAll('body *')) {
+		if (e.clientWidth === 0 || e.closest('.unseen, .skip, #tip')) continue;
+		if (isScrolled(e) && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)) {
+			report(e, 'is larger than its box');
+		}
+		if (![...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim())) continue;
+		const text = document.createRange();
+		text.selectNodeContents(e);
+		const {left, right, top, bottom} = text.getBoundingClientRect();
+		for (let box = e.parentElement; box; box = box.parentElement) {
+			const outer = box.getBoundingClientRect();
+			if (box.clientWidth > 0 && (left < outer.left - 1 || right > outer.right + 1 || top < outer.top - 3 || bottom > outer.bottom + 3)) {
+				report(e, 'is outside of ' + (box.id || box.className || box.tagName));
+				break;
 			}
 		}
 	}
+	return found;
+})()`
+
+// testPageClipsNoText shows runs with long texts and large numbers in windows of many widths.
+func testPageClipsNoText(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	w := newSite(t, f)
+	f.change(longTexts)
+	b.open(w, 60)
+	for _, state := range []struct {
+		name   string
+		change func(*State)
+	}{
+		{"running", func(*State) {}},
+		{"PASS", func(s *State) { s.Phase, s.Verdict = Finished, Verdict{Outcome: ledger.Pass, Final: true} }},
+		{"FAIL", func(s *State) {
+			s.Verdict = Verdict{Outcome: ledger.Fail, Final: true, Reasons: []string{"end-to-end p99 is 16.5s (1001 events not measured), beyond the objective of 10s"}}
+		}},
+	} {
+		f.change(func(f *fake) { state.change(&f.state) })
+		b.until("the page shows the state", fmt.Sprintf("document.body.innerText.includes(%q)", state.name))
+		for _, width := range []int64{1920, 1500, 1280, 1150, 1024, 1000, 768, 700, 400, 320} {
+			b.resize(width, 900, "light")
+			b.fits(width)
+			b.settles(fmt.Sprintf("%s: no text is clipped at %d px", state.name, width), clipped)
+		}
+	}
+}
+
+// longTexts replaces texts and numbers by long ones.
+func longTexts(f *fake) {
+	f.state.Simulation = "parking-lots-of-the-city-center.rush-hour-of-a-friday-in-december"
+	f.state.Queues = Queues{Ready: new(int64(25_123)), Retrying: new(int64(25_123)), DeadLetters: new(int64(1_234_567)), InFlight: new(int64(2_345))}
+	f.state.Ledger.Outstanding, f.state.Ledger.EntriesConfirmed = 25_123, 1_234_567_890
+	f.state.Ledger.EntriesRecorded = 1_204_567_890
+	f.state.Entry.Missed, f.state.Entry.LagSeconds = 123_456, 4.47
+	f.state.Entry.TargetRate, f.state.Entry.AchievedRate, f.state.Entry.Rate = 123_456, 123_400, 123_456
+	for i := range f.state.Faults {
+		occurrence := &f.state.Faults[i]
+		occurrence.Fault = []string{"generator-stall", "rabbitmq-partition", "processor-eviction"}[i]
+		occurrence.Target, occurrence.Hit = plan.TargetEntryGenerator, []string{"rush-hour-entry-generator-0", "rush-hour-entry-generator-1"}
+		occurrence.Outcome, occurrence.Message = fault.OutcomeNotRecovered, "Latency and backlog did not return to what they were before: p99 is 10.3s, and was 701ms before"
+		occurrence.PeakBacklog, occurrence.Redeliveries, occurrence.DuplicatesSuppressed = new(int64(153_523)), 102_165, 101_613
+		occurrence.InjectedAt, occurrence.PeakP99Seconds = f.rows[30].Start(), new(17.3)
+	}
+	for i := range f.rows {
+		f.rows[i].Marks = append(f.rows[i].Marks, timeline.Mark{
+			At: f.rows[i].Start(), Kind: timeline.MarkInjected, Subject: "generator-stall/0", Message: "Pause of rush-hour-entry-generator-0",
+		})
+	}
+}
+
+func testPageListsEventsOfNote(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	w := newSite(t, f)
+	f.change(longTexts)
+	b.open(w, 60)
+	b.until("the latest events are listed", "document.getElementById('marks').children.length > 60")
+	const shown = "[...document.getElementById('marks').children].filter(e => !e.hidden).length"
+	if n := evaluate[int](b, shown); n != 8 {
+		t.Errorf("the page lists %d events of note, want 8", n)
+	}
+	run(b, chromedp.Click("#all-marks"))
+	b.until("all events are listed", shown+" == document.getElementById('marks').children.length")
+	run(b, chromedp.Click("#all-marks"))
+	evaluate[bool](b, "document.getElementById('marks').focus(), true")
+	for range 9 {
+		run(b, chromedp.KeyEvent(kb.ArrowDown))
+	}
+	b.until("the arrow keys reach all events", "document.querySelector('#marks .chosen') == document.getElementById('marks').children[8] && "+shown+" > 8")
+}
+
+func testPageJoinsOverlappingBands(t *testing.T, b *browser) {
+	b.open(newSite(t, newFake("run", 60)), 60)
+	const bands = `[{from: 5, to: 7, color: 'a'}, {from: 1, to: 3, color: 'a'}, {from: 2, to: 4, color: 'a'}, {from: 2, to: 3, color: 'b'},
+		{from: 6, to: null, color: 'a'}, {from: 8, to: 9, color: 'a'}]`
+	const want = "a 1-4, b 2-3, a 5-null"
+	expression := "import('/assets/marks.js').then(m => m.union(" + bands + ").map(b => `${b.color} ${b.from}-${b.to}`).join(', '))"
+	if got := evaluate[string](b, expression); got != want {
+		t.Errorf("the bands are %s, want %s", got, want)
+	}
+}
+
+// testPageEndShowsLatenciesOfTheWholeRun checks that the key numbers of a finished run agree with its totals.
+func testPageEndShowsLatenciesOfTheWholeRun(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	b.open(newSite(t, f), 60)
+	const tile, total = "document.querySelectorAll('#tiles .value')[2].textContent", "document.querySelector('#latencies tbody').rows[0].cells[3].textContent"
+	if evaluate[bool](b, tile+" == "+total) {
+		t.Fatal("the last seconds have the same p99 as the whole run")
+	}
+	f.change(func(f *fake) { f.state.Phase, f.state.Verdict = Finished, Verdict{Outcome: ledger.Pass, Final: true} })
+	b.until("the tile shows the p99 of the whole run", tile+" == "+total)
 }
 
 // testPageDrawsEveryUpdate sends 10 updates to a page with an hour of history. It sends the next update only when the
@@ -513,6 +900,39 @@ func (b *browser) processorTime() map[string]float64 {
 	return times
 }
 
+// brokenWords is a JavaScript expression that returns the words of at most 20 letters that continue on a second line. A
+// line may end after a hyphen or a slash.
+const brokenWords = `(() => {
+	const found = [], texts = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+	for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+		for (const word of node.textContent.matchAll(/[^\s\/-]+/g)) {
+			const range = document.createRange();
+			range.setStart(node, word.index);
+			range.setEnd(node, word.index + word[0].length);
+			if (word[0].length <= 20 && new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1) found.push(word[0]);
+		}
+	}
+	return found;
+})()`
+
+// testReportBreaksNoWord checks the HTML pages of package report.
+func testReportBreaksNoWord(t *testing.T, b *browser) {
+	server := httptest.NewServer(http.FileServer(http.Dir("../report/testdata")))
+	defer server.Close()
+	for _, page := range []string{"report.html", "comparison.html"} {
+		run(b, chromedp.Navigate(server.URL+"/"+page))
+		for _, width := range []int64{1920, 1280, 1000, 640, 400, 320} {
+			b.resize(width, 900, "light")
+			for _, word := range evaluate[[]string](b, brokenWords) {
+				t.Errorf("%s breaks %q at %d px", page, word, width)
+			}
+			if wide := evaluate[int64](b, "document.documentElement.scrollWidth"); wide > width {
+				t.Errorf("%s is %d px wide in a window of %d px", page, wide, width)
+			}
+		}
+	}
+}
+
 // testPageScreenshots takes the screenshots for the documentation.
 func testPageScreenshots(t *testing.T, b *browser) {
 	if os.Getenv("PARKING_SCREENSHOTS") != "1" {
@@ -530,6 +950,8 @@ func testPageScreenshots(t *testing.T, b *browser) {
 			b.open(w, 1500)
 			height := evaluate[int64](b, "document.documentElement.scrollHeight")
 			b.resize(width, height, theme)
+			// While the pointer is on no chart, all legends except those of the two heat maps show values.
+			b.until("all charts are drawn", "[...document.querySelectorAll('#charts .u-legend')].filter(l => l.textContent.includes('–')).length == 2")
 			image := run(b, chromedp.CaptureScreenshot())
 			if err := os.WriteFile(filepath.Join(screenshots, fmt.Sprintf("live-%s-%d.png", theme, width)), image, 0o644); err != nil {
 				t.Fatal(err)

@@ -1,19 +1,29 @@
 package view
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxRows is the maximum number of rows in one response. Longer timelines are merged into wider rows.
-const maxRows = 8000
+const (
+	// maxRows is the maximum number of rows in one response. If a timeline has more, rows older than keepTime are merged
+	// into wider rows.
+	maxRows = 8000
+	// partLength is the length of the interval that one call of the source reads, in order to bound the memory that the
+	// rows take before they are merged.
+	partLength = 6 * time.Hour
+	// clockDifference is how far rows may be in the future, because the clocks of two machines may differ.
+	clockDifference = time.Hour
+)
 
 // serveState responds with the current state.
 func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
@@ -53,13 +63,13 @@ func (v *View) serveTimeline(w http.ResponseWriter, r *http.Request) {
 // writeRows writes {"rows":[...]}. It encodes one row at a time, because a timeline can be several megabytes long.
 func (v *View) writeRows(w http.ResponseWriter, rows []timeline.Row) error {
 	separator := `{"rows":[`
-	control := http.NewResponseController(w)
+	s := v.stream(w)
 	for i := range rows {
 		text, err := json.Marshal(rows[i])
 		if err != nil {
 			return err
 		}
-		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // tests have no connection
+		s.extendDeadline()
 		if _, err := fmt.Fprintf(w, "%s%s", separator, text); err != nil {
 			return err
 		}
@@ -83,27 +93,83 @@ func (v *View) enter(ctx context.Context) (leave func(), err error) {
 	return func() { v.reads.Release(1) }, nil
 }
 
-// rows returns the rows in an interval. If there are more than maxRows, it merges them into wider rows.
+// rows returns the rows in an interval, with marks for missed objectives. If there are more than maxRows, it merges rows
+// older than keepTime into wider rows.
 func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
-	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
-	defer cancel()
-	rows, err := v.source.Timeline(ctx, from, to)
+	var all []timeline.Row
+	start, err := v.startFor(ctx, from, to)
 	if err != nil {
 		return nil, err
 	}
-	for width := int64(10); len(rows) > maxRows; width *= 6 {
-		rows = timeline.Merge(width, rows...)
+	var end time.Time
+	for begin := from; begin.Before(to); begin = end {
+		end = partEnd(start, begin, to)
+		rows, err := v.read(ctx, begin, end)
+		if err != nil {
+			return nil, err
+		}
+		if !begin.Equal(from) { // the previous part has the rows that begin earlier
+			rows = slices.DeleteFunc(rows, func(r timeline.Row) bool { return r.Start().Before(begin) })
+		}
+		all = limit(append(all, rows...), maxRows)
 	}
-	return rows, nil
+	return limit(timeline.AddMarks(all, from, to, v.objectives.missed()...), maxRows), nil
 }
 
-// interval parses the query parameters "from" and "to", which are times in RFC 3339 format.
+// read calls the source.
+func (v *View) read(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
+	ctx, cancel := context.WithTimeout(ctx, v.config.TimelineTimeout)
+	defer cancel()
+	return v.source.Timeline(ctx, from, to)
+}
+
+// startFor returns the time at which the schedules began, if it is needed to divide an interval into parts. It is zero if
+// the interval is short or the schedules have not begun.
+func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, error) {
+	if to.Sub(from) <= partLength {
+		return time.Time{}, nil
+	}
+	state, err := v.state.get(ctx)
+	return state.StartedAt, err
+}
+
+// partEnd returns the end of the part of a timeline that begins at the given time. The first part ends before the
+// schedules began, and has few rows. A part ends at a whole hour, where no row begins earlier and ends later. If start is
+// zero, there is only one part.
+func partEnd(start, begin, to time.Time) time.Time {
+	if start.IsZero() {
+		return to
+	}
+	first := start.Add(-time.Hour).Truncate(time.Hour)
+	if begin.Before(first) {
+		return earlier(first, to)
+	}
+	return earlier(begin.Truncate(time.Hour).Add(partLength), to)
+}
+
+// limit merges rows until there are at most the given number. It leaves the rows of the latest hour as they are.
+func limit(rows []timeline.Row, most int) []timeline.Row {
+	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
+		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
+		horizon -= horizon % width // no row of the result begins before and ends after it
+		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
+		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)
+	}
+	return rows
+}
+
+// maxWidth is the maximum width in seconds to which rows are merged. It is long enough for a run of many years.
+const maxWidth = 10 * 6 * 6 * 6 * 6 * 6 * 6
+
+// interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It replaces an end that is
+// further in the future than clockDifference, because each part of an interval costs a call of the source.
 func interval(query string) (from, to time.Time, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return from, to, errors.New("the query string of the URL is invalid")
 	}
-	from, to = time.Unix(0, 0), time.Now().Add(time.Minute)
+	latest := time.Now().Add(clockDifference)
+	from, to = time.Unix(0, 0), latest
 	for name, texts := range values {
 		at, err := time.Parse(time.RFC3339, texts[0])
 		switch {
@@ -122,7 +188,7 @@ func interval(query string) (from, to time.Time, err error) {
 	if !from.Before(to) {
 		return from, to, errors.New("the parameter from must be before the parameter to")
 	}
-	return from, to, nil
+	return from, earlier(to, latest), nil
 }
 
 // unavailable responds with status 503. It logs the error but does not send it to the client, because the error may

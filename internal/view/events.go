@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"maps"
 	"net/http"
-	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -19,6 +21,12 @@ const (
 	// lookback is how far back the feed looks for rows that have changed since it sent them. Rows change because the
 	// processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
+	// rereadInterval is the time between two reads of older rows: those that end between keepTime and lookback before
+	// now. Each such read covers rereadPart. So a row that a process delivers late, because it could not reach the store,
+	// is found within a few minutes.
+	rereadInterval = 30 * time.Second
+	rereadPart     = 10 * time.Minute
+	keepTime       = time.Hour
 	// rowsPerEvent is the maximum number of rows per event. It is small, so that a client that loses its connection
 	// must receive only a few rows again.
 	rowsPerEvent = 200
@@ -27,12 +35,13 @@ const (
 // serveEvents sends server-sent events until the client disconnects:
 //
 //	state      a State
-//	rows       an array of timeline.Row; each replaces the previous row of its second
+//	rows       an array of timeline.Row; each row replaces an earlier row for the same second. It is empty if the timeline
+//	           was read and has not changed
 //	heartbeat  nothing
 //
 // For a new client, the stream begins with the state and all rows. For a client that resumes, it begins with the state
 // and the rows since the last event that the client received. The header Last-Event-ID or the query parameter "after"
-// identifies that event.
+// identifies that event. If reading these rows takes long, heartbeats precede the state.
 func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -44,8 +53,9 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	stream := stream{w: w, control: http.NewResponseController(w), timeout: v.config.writeTimeout}
-	err := v.begin(r, &stream)
+	stream := v.stream(w)
+	err := v.begin(r, stream, events)
+	stream.until = time.Time{}
 	for err == nil {
 		select {
 		case <-r.Context().Done():
@@ -56,16 +66,18 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 			}
 			err = stream.write(update)
 		case <-time.After(v.config.heartbeat):
-			err = stream.write([]byte("event: heartbeat\ndata: {}\n\n"))
+			err = stream.heartbeat()
 		}
 	}
 	v.log.Debug("A client of the live page was disconnected", "error", err)
 }
 
-// begin sends the state and the rows that the client does not have yet.
-func (v *View) begin(r *http.Request, s *stream) error {
+// begin sends the state and the rows that the client does not have yet, and then the updates that the feed has sent
+// meanwhile.
+func (v *View) begin(r *http.Request, s *stream, updates <-chan []byte) error {
 	s.w.Header().Set("Content-Type", "text/event-stream")
 	s.w.Header().Set("Cache-Control", "no-store")
+	s.w.Header().Set("X-Accel-Buffering", "no") // nginx would hold the events back
 	state, err := v.state.get(r.Context())
 	if err != nil {
 		v.unavailable(s.w, "the state", err)
@@ -77,22 +89,59 @@ func (v *View) begin(r *http.Request, s *stream) error {
 		return err
 	}
 	defer leave()
-	rows, err := v.rows(r.Context(), since(r, state.Run), time.Now().Add(time.Minute))
+	rows, later, err := v.rowsWithHeartbeats(r.Context(), s, updates, since(r, state.Run), state.now().Add(clockDifference))
 	if err != nil {
-		v.unavailable(s.w, "the timeline", err)
+		if !s.begun {
+			v.unavailable(s.w, "the timeline", err)
+		}
 		return err
 	}
+	v.poller.begin(state.Run, rows)
+	s.until = time.Now().Add(v.config.transferTimeout)
 	err = s.write(stateEvent(state))
 	for len(rows) > 0 && err == nil {
 		n := min(len(rows), rowsPerEvent)
 		err = s.write(rowsEvent(state.Run, rows[:n]))
 		rows = rows[n:]
 	}
+	if len(later) > 0 && err == nil {
+		err = s.write(later)
+	}
 	return err
 }
 
-// since returns the start of the timeline that a client still needs. A client that received rows of another run needs
-// the whole timeline.
+// rowsWithHeartbeats returns the rows in an interval. Reading them from the source may take long. Meanwhile,
+// rowsWithHeartbeats sends heartbeats, so that the client does not consider the connection broken. It also collects the
+// updates of the feed, so that the feed does not consider the client too slow. The result named later contains these
+// updates. The client must receive them after the rows, because they may be newer.
+func (v *View) rowsWithHeartbeats(
+	ctx context.Context, s *stream, updates <-chan []byte, from, to time.Time,
+) (rows []timeline.Row, later []byte, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rows, err = v.rows(ctx, from, to)
+	}()
+	ticker := time.NewTicker(v.config.heartbeat)
+	defer ticker.Stop()
+	s.until = time.Time{}
+	for {
+		select {
+		case <-done:
+			return rows, later, err
+		case update, ok := <-updates:
+			if !ok {
+				updates = nil // the feed is closed; the client still receives its rows
+			}
+			later = append(later, update...)
+		case <-ticker.C:
+			_ = s.heartbeat() // if the client is gone, ctx ends
+		}
+	}
+}
+
+// since returns the time from which a client still needs rows. A client without rows, or with rows of another run,
+// needs the whole timeline.
 func since(r *http.Request, run string) time.Time {
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
@@ -106,16 +155,35 @@ func since(r *http.Request, run string) time.Time {
 	return time.Unix(unix, 0).Add(-lookback)
 }
 
-// stream is the response to one client that receives events.
+// stream is the response to one client that receives a timeline or events.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	timeout time.Duration
+	timeout time.Duration // of each write
+	until   time.Time     // the time until which all writes must be complete; zero if there is no limit
+	begun   bool          // whether an event was sent
+}
+
+// stream returns a stream to which a timeline will be written.
+func (v *View) stream(w http.ResponseWriter) *stream {
+	return &stream{
+		w: w, control: http.NewResponseController(w), timeout: v.config.writeTimeout, until: time.Now().Add(v.config.transferTimeout),
+	}
+}
+
+// extendDeadline sets the deadline of the next write.
+func (s *stream) extendDeadline() {
+	deadline := time.Now().Add(s.timeout)
+	if !s.until.IsZero() && s.until.Before(deadline) {
+		deadline = s.until
+	}
+	_ = s.control.SetWriteDeadline(deadline) // tests have no connection
 }
 
 // write sends events. It returns an error if the client does not receive them in time.
 func (s *stream) write(events []byte) error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.timeout)) // tests have no connection
+	s.begun = true
+	s.extendDeadline()
 	if _, err := s.w.Write(events); err != nil {
 		return err
 	}
@@ -125,55 +193,179 @@ func (s *stream) write(events []byte) error {
 	return nil
 }
 
-// poller remembers the rows that earlier polls have sent.
+// heartbeat sends an event without data.
+func (s *stream) heartbeat() error { return s.write([]byte("event: heartbeat\ndata: {}\n\n")) }
+
+// poller finds the rows that clients do not have yet.
 type poller struct {
-	run string
-	// sent contains the recent rows as they were last sent, by second.
-	sent map[int64]timeline.Row
+	reread time.Duration // time between two reads of older rows
+
+	mu    sync.Mutex // guards the fields below
+	run   string
+	begun bool // whether the first client has received its rows
+	// The field sent contains hashes of the recent rows as they were last sent, by second.
+	sent map[int64]uint64
+	// readUntil is the time of the latest successful read of the newest rows. It is zero before the first one.
+	readUntil time.Time
+	// part is the beginning of the older rows that are read next. nextPart is the time of that read.
+	part, nextPart time.Time
+}
+
+// startPolls prepares the polls after a time without clients.
+func (v *View) startPolls() {
+	v.poller.reset()
+	v.objectives.pause()
 }
 
 // poll returns the events of one update. If the state cannot be read, poll returns no events, and clients receive
-// heartbeats instead.
+// heartbeats instead. If the timeline cannot be read, poll returns no event "rows".
 func (v *View) poll(ctx context.Context) []byte {
 	state, err := v.state.get(ctx)
 	if err != nil {
 		v.log.Debug("The live page cannot read the state", "error", err)
 		return nil
 	}
+	v.objectives.observe(&state)
 	events := stateEvent(state)
-	now := time.Now()
-	rows, err := v.rows(ctx, now.Add(-lookback), now.Add(time.Minute))
+	p, now := &v.poller, state.now()
+	from := p.from(state.Run, now)
+	rows, err := v.rows(ctx, from, now.Add(clockDifference))
 	if err != nil {
 		v.log.Debug("The live page cannot read the timeline", "error", err)
 		return events
 	}
-	if changed := v.poller.changed(state.Run, rows); len(changed) > 0 {
-		events = append(events, rowsEvent(state.Run, changed)...)
+	changed := p.changed(state.Run, rows)
+	p.succeed(now)
+	if from, to, due := p.older(time.Now(), now); due {
+		rows, err := v.rows(ctx, from, to)
+		if err != nil {
+			v.log.Debug("The live page cannot read older rows of the timeline", "error", err)
+		}
+		changed = append(p.changed(state.Run, rows), changed...)
 	}
-	return events
+	for len(changed) > rowsPerEvent {
+		events = append(events, rowsEvent(state.Run, changed[:rowsPerEvent])...)
+		changed = changed[rowsPerEvent:]
+	}
+	return append(events, rowsEvent(state.Run, changed)...)
 }
 
-// changed returns the rows that were not sent before, or that have changed since they were sent.
-func (p *poller) changed(run string, rows []timeline.Row) []timeline.Row {
-	if p.run != run {
-		*p = poller{run: run}
+// reset forgets what earlier clients have received. It must be called before the first poll for a new client.
+func (p *poller) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.run, p.sent, p.begun = "", nil, false
+	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
+}
+
+// begin remembers the rows that the first client receives, except those that a poll has already sent to it. Later clients
+// do not count, because the first one may not have the rows that they receive.
+func (p *poller) begin(run string, rows []timeline.Row) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.begun || p.run != "" && p.run != run {
+		return
 	}
-	sent := make(map[int64]timeline.Row, len(rows))
-	var changed []timeline.Row
-	for _, row := range rows {
-		if before, ok := p.sent[row.Second]; !ok || !reflect.DeepEqual(before, row) {
-			changed = append(changed, row)
+	p.run, p.begun = run, true
+	if p.sent == nil {
+		p.sent = map[int64]uint64{}
+	}
+	for i := range rows {
+		if _, ok := p.sent[rows[i].Second]; !ok {
+			p.sent[rows[i].Second] = hashOf(&rows[i])
 		}
-		sent[row.Second] = row
 	}
-	p.sent = sent
+}
+
+// from returns the time from which rows must be read. Rows may be new if they are younger than lookback, or if they
+// were younger than that at the latest successful read: after an outage of the store, all processes deliver their rows
+// of the outage. No process keeps rows for longer than keepTime.
+func (p *poller) from(run string, now time.Time) (from time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from = now.Add(-lookback)
+	if p.run == run && !p.readUntil.IsZero() {
+		from = earlier(from, p.readUntil.Add(-lookback))
+	}
+	if oldest := now.Add(-keepTime); from.Before(oldest) {
+		return oldest
+	}
+	return from
+}
+
+// succeed remembers that the newest rows were read, and drops what is too old to be needed.
+func (p *poller) succeed(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.readUntil = now
+	oldest := now.Add(-keepTime - rereadPart).Unix()
+	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
+}
+
+// older returns the interval of the older rows that must be read now, if any. One call after another returns all parts
+// of the past hour. Whether a read is due depends on the clock of this machine. The interval depends on the time of the
+// state.
+func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.nextPart.IsZero() {
+		p.nextPart = clock.Add(p.reread) // the first client has just received all rows
+	}
+	if clock.Before(p.nextPart) {
+		return from, to, false
+	}
+	first, last := now.Add(-keepTime), now.Add(-lookback)
+	if p.part.Before(first) || !p.part.Before(last) {
+		p.part = first
+	}
+	from, p.part, p.nextPart = p.part, p.part.Add(rereadPart), clock.Add(p.reread)
+	return from, earlier(p.part, last), true
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// changed returns the rows that were not sent before, or that have changed since they were sent. It remembers them as
+// sent.
+func (p *poller) changed(run string, rows []timeline.Row) []timeline.Row {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.run != run {
+		p.run, p.sent, p.readUntil = run, nil, time.Time{}
+	}
+	if p.sent == nil {
+		p.sent = map[int64]uint64{}
+	}
+	var changed []timeline.Row
+	for i := range rows {
+		hash := hashOf(&rows[i])
+		if before, ok := p.sent[rows[i].Second]; !ok || before != hash {
+			changed = append(changed, rows[i])
+			p.sent[rows[i].Second] = hash
+		}
+	}
 	return changed
+}
+
+// hashOf returns a hash of the JSON form of a row.
+func hashOf(row *timeline.Row) uint64 {
+	h := fnv.New64a()
+	_ = json.NewEncoder(h).Encode(row) // cannot fail: every field has a JSON form, and a hash accepts everything
+	return h.Sum64()
 }
 
 func stateEvent(s State) []byte { return event("state", "", s) }
 
-// rowsEvent returns an event with rows. Its identifier consists of the run and the second of the last row.
+// rowsEvent returns an event with rows. Its identifier consists of the run and the second of the last row. An event
+// without rows has no identifier.
 func rowsEvent(run string, rows []timeline.Row) []byte {
+	if len(rows) == 0 {
+		return event("rows", "", []timeline.Row{})
+	}
 	return event("rows", fmt.Sprintf("%s@%d", run, rows[len(rows)-1].Second), rows)
 }
 

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +59,7 @@ func listen(t *testing.T, base, after string) (*http.Response, func() (message, 
 	}
 }
 
-// receive reads events until it receives one of the given kind.
+// receive reads events until it receives one of the given kind. It skips events without rows.
 func receive(t *testing.T, next func() (message, error), kind string) message {
 	t.Helper()
 	for {
@@ -65,7 +67,7 @@ func receive(t *testing.T, next func() (message, error), kind string) message {
 		if err != nil {
 			t.Fatalf("the events end without %s: %v", kind, err)
 		}
-		if m.kind == kind {
+		if m.kind == kind && m.data != "[]" {
 			return m
 		}
 	}
@@ -80,11 +82,15 @@ func rowsOf(t *testing.T, m message) []timeline.Row {
 	return rows
 }
 
-func TestEvents_NewClient_ReceivesTheStateAndAllRowsFirst(t *testing.T) {
+func TestEventStream_NewClient_ReceivesTheStateAndAllRowsFirst(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 500)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
-	if m, err := next(); err != nil || m.kind != "state" || !strings.Contains(m.data, `"run":"run"`) {
+	m, err := next()
+	for err == nil && m.kind == "heartbeat" { // the timeline is being read
+		m, err = next()
+	}
+	if err != nil || m.kind != "state" || !strings.Contains(m.data, `"run":"run"`) {
 		t.Fatalf("the first event is %+v, %v", m, err)
 	}
 	seen := map[int64]bool{}
@@ -95,7 +101,7 @@ func TestEvents_NewClient_ReceivesTheStateAndAllRowsFirst(t *testing.T) {
 	}
 }
 
-func TestEvents_NewAndChangedRows_AreSent(t *testing.T) {
+func TestEventStream_NewAndChangedRows_AreSent(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 3)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
@@ -116,7 +122,7 @@ func TestEvents_NewAndChangedRows_AreSent(t *testing.T) {
 	}
 }
 
-func TestEvents_ClientReconnects_ReceivesOnlyLaterRows(t *testing.T) {
+func TestEventStream_ClientReconnects_ReceivesOnlyLaterRows(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 600)
 	base := serveHTTP(t, newView(f))
@@ -141,7 +147,7 @@ func TestEvents_ClientReconnects_ReceivesOnlyLaterRows(t *testing.T) {
 	}
 }
 
-func TestEvents_SourceFails_SendsHeartbeats(t *testing.T) {
+func TestEventStream_SourceFails_SendsHeartbeats(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 3)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
@@ -152,7 +158,242 @@ func TestEvents_SourceFails_SendsHeartbeats(t *testing.T) {
 	receive(t, next, "state")
 }
 
-func TestEvents_TooManyClients_RespondsWithStatus503(t *testing.T) {
+// slowSource is a source whose timeline takes long to read from its beginning. It returns the timeline once the channel
+// release is closed.
+type slowSource struct {
+	*fake
+	release chan struct{}
+}
+
+func (s slowSource) Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
+	if from.Unix() == 0 {
+		select {
+		case <-s.release:
+		case <-ctx.Done():
+		}
+	}
+	return s.fake.Timeline(ctx, from, to)
+}
+
+func TestEventStream_SlowSource_SendsHeartbeatsUntilTheTimelineIsRead(t *testing.T) {
+	t.Parallel()
+	source := slowSource{newFake("run-1", 3), make(chan struct{})}
+	v := New(Config{heartbeat: 10 * time.Millisecond, TimelineTimeout: time.Minute}, Dependencies{Source: source, Logger: slog.New(slog.DiscardHandler)})
+	server := httptest.NewServer(v)
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { v.Close(context.Background()) })
+	_, next := listen(t, server.URL, "")
+	for range 3 {
+		receive(t, next, "heartbeat")
+	}
+	close(source.release)
+	receive(t, next, "state")
+	receive(t, next, "rows")
+}
+
+func TestEventStream_TimelineTakesLongerThanManyUpdates_ClientStaysConnected(t *testing.T) {
+	t.Parallel()
+	source := slowSource{newFake("run-1", 3), make(chan struct{})}
+	// The feed disconnects a client that does not read for maxBehind intervals, also if only the machine is busy.
+	v := New(Config{Interval: 100 * time.Millisecond, TimelineTimeout: time.Minute}, Dependencies{Source: source, Logger: slog.New(slog.DiscardHandler)})
+	_, next := listen(t, serveHTTP(t, v), "")
+	for published := int64(1); published <= 3*maxBehind; published++ { // each update has a new state
+		source.change(func(f *fake) { f.state.Entry.Published = published })
+		var before int
+		source.change(func(f *fake) { before = f.reads })
+		polltest.Until(t, "the feed polls", func() bool {
+			var reads int
+			source.change(func(f *fake) { reads = f.reads })
+			return reads > before
+		})
+	}
+	close(source.release)
+	receiveSeconds(t, next, source.rows)
+	source.grow()
+	receiveSeconds(t, next, source.rows[3:])
+}
+
+func TestPoller_PollBeforeTheFirstClientHasItsRows_NoRowIsSentTwice(t *testing.T) {
+	t.Parallel()
+	f := newFake("run", 600)
+	p := &poller{}
+	for range 2 { // the second time, after a time without clients
+		p.reset()
+		if n := len(p.changed("run", f.rows[500:])); n != 100 {
+			t.Errorf("the first poll sends %d rows, want 100", n)
+		}
+		p.begin("run", f.rows)
+		if n := len(p.changed("run", f.rows)); n != 0 {
+			t.Errorf("%d rows are sent twice", n)
+		}
+		late := fakeRow(f.rows[0].Second-10, 0, 600)
+		p.begin("run", []timeline.Row{late}) // of another client
+		if n := len(p.changed("run", []timeline.Row{late})); n != 1 {
+			t.Errorf("%d rows that the first client lacks are sent, want 1", n)
+		}
+	}
+}
+
+func TestMissedObjectives_ReasonThatAppearedWithoutClients_HasNoMark(t *testing.T) {
+	t.Parallel()
+	v := newView(newFake("run", 3))
+	observe := func(reasons ...string) int {
+		v.objectives.observe(&State{Run: "run", Verdict: Verdict{Reasons: reasons}})
+		return len(v.objectives.missed())
+	}
+	v.startPolls()
+	got := []int{observe(), observe("lost")}
+	v.startPolls()
+	got = append(got, observe("lost", "dead"), observe("lost", "dead", "late"))
+	if want := []int{0, 1, 1, 2}; !slices.Equal(got, want) {
+		t.Errorf("there are %v marks, want %v", got, want)
+	}
+}
+
+func TestMissedObjectives_ReasonsThatDifferInTheNameOfTheFault_HaveOneMarkEach(t *testing.T) {
+	t.Parallel()
+	m := &missedObjectives{}
+	m.observe(&State{Run: "run"})
+	reasons := []string{"fault crash-1 was not injected: no such pod", "fault crash-2 was not injected: no such pod", "3 events were lost", "1,204 events were lost"}
+	for i := range reasons {
+		m.observe(&State{Run: "run", Verdict: Verdict{Reasons: reasons[:i+1]}})
+	}
+	if got := m.missed(); len(got) != 3 {
+		t.Errorf("the marks are %+v, want 3", got)
+	}
+}
+
+func TestFeed_FirstClientAfterATimeWithoutClients_StartsAgain(t *testing.T) {
+	t.Parallel()
+	starts := 0
+	f := &feed{poll: func(context.Context) []byte { return nil }, start: func() { starts++ }, interval: time.Hour, maxClients: 2}
+	for range 2 {
+		_, leave, _ := f.join()
+		_, leaveToo, _ := f.join()
+		leave()
+		leaveToo()
+	}
+	if starts != 2 {
+		t.Errorf("the feed started %d times, want 2", starts)
+	}
+}
+
+func TestEventStream_TimelineUnchanged_SaysThatItWasRead(t *testing.T) {
+	t.Parallel()
+	_, next := listen(t, serveHTTP(t, newView(newFake("run", 3))), "")
+	receive(t, next, "rows")
+	for {
+		m, err := next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.kind == "rows" && m.data == "[]" && m.id == "" {
+			return
+		}
+	}
+}
+
+// receiveSeconds reads events until it has received the row of each second.
+func receiveSeconds(t *testing.T, next func() (message, error), rows []timeline.Row) {
+	t.Helper()
+	missing := map[int64]bool{}
+	for i := range rows {
+		missing[rows[i].Second] = true
+	}
+	for len(missing) > 0 {
+		for _, row := range rowsOf(t, receive(t, next, "rows")) {
+			delete(missing, row.Second)
+		}
+	}
+}
+
+func TestEventStream_LongOutageOfTheStore_SendsItsRowsLater(t *testing.T) {
+	t.Parallel()
+	f := newFake("run", 60)
+	_, next := listen(t, serveHTTP(t, newView(f)), "")
+	receiveSeconds(t, next, f.rows)
+	f.change(func(f *fake) { f.err = errSecret })
+	receive(t, next, "heartbeat")
+	for range 600 {
+		f.grow()
+	}
+	f.change(func(f *fake) { f.err = nil })
+	receiveSeconds(t, next, f.rows[60:])
+}
+
+func TestEventStream_RowThatAProcessDeliversLate_IsSent(t *testing.T) {
+	t.Parallel()
+	f := newFake("run", 3000)
+	v := New(Config{Interval: 10 * time.Millisecond, reread: 10 * time.Millisecond}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
+	_, next := listen(t, serveHTTP(t, v), "")
+	receiveSeconds(t, next, f.rows)
+	f.change(func(f *fake) { f.rows[100].Entry.Published = 12345 })
+	for {
+		rows := rowsOf(t, receive(t, next, "rows"))
+		if len(rows) == 1 && rows[0].Second == f.rows[100].Second && rows[0].Entry.Published == 12345 {
+			return
+		}
+	}
+}
+
+// The rows have the time of the processes, which may differ from that of this machine.
+func TestEventStream_ClockOfTheSourceDiffers_NewRowsAreSent(t *testing.T) {
+	t.Parallel()
+	for _, shift := range []time.Duration{-30 * time.Minute, 30 * time.Minute} {
+		f := newFake("run", 10)
+		f.state.At = f.state.At.Add(shift)
+		for i := range f.rows {
+			f.rows[i].Second += int64(shift / time.Second)
+		}
+		_, next := listen(t, serveHTTP(t, newView(f)), "")
+		receiveSeconds(t, next, f.rows)
+		f.grow()
+		receiveSeconds(t, next, f.rows[10:])
+	}
+}
+
+func TestEventStream_NewReasonForFail_BecomesAMark(t *testing.T) {
+	t.Parallel()
+	f := newFake("run", 10)
+	f.state.Verdict.Reasons = []string{"1 event was lost"} // for an unknown time
+	_, next := listen(t, serveHTTP(t, newView(f)), "")
+	receive(t, next, "rows")
+	receive(t, next, "state")
+	fail := func(deadLetters string, published int64) {
+		f.change(func(f *fake) {
+			f.state.Verdict.Reasons = []string{"1 event was lost", deadLetters + " events were dead-lettered", "end-to-end p99 is 2s, beyond the objective of 1s"}
+			f.rows[9].Entry.Published = published
+		})
+	}
+	fail("3", 1)
+	var got []string
+	for done := false; !done; {
+		for _, row := range rowsOf(t, receive(t, next, "rows")) {
+			for _, m := range row.Marks {
+				if m.Kind == timeline.MarkObjective {
+					got = append(got, m.Subject+": "+m.Message)
+				}
+			}
+			done = done || row.Entry.Published == 2
+		}
+		if len(got) == 2 {
+			fail("4", 2)
+		}
+	}
+	if want := []string{"3 events were dead-lettered: ", "end-to-end p99: 2s, beyond the objective of 1s"}; !slices.Equal(got, want) {
+		t.Errorf("the marks are %q, want %q", got, want)
+	}
+}
+
+func TestEventStream_ResponseForbidsBuffering(t *testing.T) {
+	t.Parallel()
+	response, _ := listen(t, serveHTTP(t, newView(newFake("run", 1))), "")
+	if got := response.Header.Get("X-Accel-Buffering"); got != "no" {
+		t.Errorf("X-Accel-Buffering is %q", got)
+	}
+}
+
+func TestEventStream_TooManyClients_RespondsWithStatus503(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 3))
 	v.feed.maxClients = 3
@@ -174,7 +415,7 @@ func TestEvents_TooManyClients_RespondsWithStatus503(t *testing.T) {
 	})
 }
 
-func TestEvents_SlowClient_IsDisconnected(t *testing.T) {
+func TestEventStream_SlowClient_IsDisconnected(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 2000)
 	v := New(Config{Interval: time.Millisecond, writeTimeout: 100 * time.Millisecond}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
@@ -191,7 +432,11 @@ func TestEvents_SlowClient_IsDisconnected(t *testing.T) {
 		defer v.feed.mu.Unlock()
 		return v.feed.stop != nil
 	}
-	polltest.Until(t, "the client is connected, so that the source is polled", polls)
+	polltest.Until(t, "the client is connected, so that the source was polled", func() bool {
+		var calls int
+		f.change(func(f *fake) { calls = f.calls })
+		return calls > 0
+	})
 	polltest.Until(t, "the client that reads nothing is gone, and nothing is polled", func() bool { return !polls() })
 }
 

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -21,7 +22,10 @@ type fake struct {
 	state State
 	rows  []timeline.Row
 	err   error
-	calls int
+	// stateErr is the error of State only, and timelineErr that of Timeline only.
+	stateErr, timelineErr error
+	// calls and reads count the calls of State and Timeline.
+	calls, reads int
 }
 
 // newFake returns a source whose run started some seconds ago and has one row per second.
@@ -92,6 +96,8 @@ func fakeRow(second int64, i, length int) timeline.Row {
 	case length / 2:
 		row.Entry.Errors = map[string]int64{"store": 200}
 		row.Marks = []timeline.Mark{{At: at, Kind: timeline.MarkUnavailable, Subject: "redis", Message: "connection refused"}}
+	case length / 5:
+		row.Marks = []timeline.Mark{{At: at, Kind: timeline.MarkDown, Subject: "processor", Message: "pod rush-hour-processor-0 failed with exit code 137 (OOMKilled)"}}
 	case length * 11 / 20:
 		row.Marks = []timeline.Mark{{At: at, Kind: timeline.MarkAvailable, Subject: "redis"}}
 	}
@@ -153,15 +159,16 @@ func (f *fake) State(context.Context) (State, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
-	return f.state, f.err
+	return f.state, cmp.Or(f.err, f.stateErr)
 }
 
 // Timeline implements Source.
 func (f *fake) Timeline(_ context.Context, from, to time.Time) ([]timeline.Row, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err != nil {
-		return nil, f.err
+	f.reads++
+	if err := cmp.Or(f.err, f.timelineErr); err != nil {
+		return nil, err
 	}
 	var rows []timeline.Row
 	for _, row := range f.rows {

@@ -15,7 +15,9 @@ const maxBehind = 20
 // feed polls for updates while it has clients, and sends each update to all of them.
 type feed struct {
 	// poll returns the events of an update. It is never called concurrently.
-	poll       func(context.Context) []byte
+	poll func(context.Context) []byte
+	// start is called before the first poll after a time without clients. It may be nil.
+	start      func()
 	interval   time.Duration
 	maxClients int
 
@@ -42,6 +44,9 @@ func (f *feed) join() (events <-chan []byte, leave func(), ok bool) {
 	client := make(chan []byte, maxBehind)
 	f.clients[client] = true
 	if f.stop == nil {
+		if f.start != nil {
+			f.start()
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		f.stop = cancel
 		go async.Every(ctx, f.interval, func() { f.update(ctx) })

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 )
 
@@ -27,6 +29,7 @@ type schema struct {
 	Required   []string          `json:"required"`
 	Properties map[string]schema `json:"properties"`
 	Items      *schema           `json:"items"`
+	OneOf      []schema          `json:"oneOf"` // the schema of a value, and that of null
 }
 
 func readOpenAPI(t *testing.T) openAPI {
@@ -66,7 +69,10 @@ func TestOpenAPI_HasEveryField(t *testing.T) {
 	e.Due, e.Starved, e.Missed, e.Errors, e.Lag = 1, 1, 1, map[string]int64{"post": 1}, 1
 	row.Marks[0].Message = "down"
 	state := newFake("run", 3).state
-	state.Ledger, state.StartedAt = nil, time.Now()
+	state.Ledger, state.StartedAt = &ledger.Report{}, time.Now()
+	fill(reflect.ValueOf(state.Ledger).Elem())
+	state.Faults = make([]fault.Account, 1)
+	fill(reflect.ValueOf(&state.Faults[0]).Elem())
 	state.Verdict = Verdict{Outcome: ledger.Fail, Reasons: []string{"lost"}}
 	row.Entry.Matched = 1
 	for name, value := range map[string]any{"State": state, "Row": row} {
@@ -84,9 +90,42 @@ func TestOpenAPI_HasEveryField(t *testing.T) {
 	}
 }
 
+// fill sets every field of a struct to a value other than zero, so that its JSON form has all fields.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		if _, ok := reflect.TypeAssert[time.Time](v); ok {
+			v.Set(reflect.ValueOf(time.Unix(1, 0)))
+			return
+		}
+		for _, field := range v.Fields() {
+			fill(field)
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.String:
+		v.SetString("text")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Float64:
+		v.SetFloat(1)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(1)
+	default:
+		panic("fill does not support " + v.Type().String())
+	}
+}
+
 // compare returns the differences between a value and its schema, namely fields that the schema does not contain and
 // required fields that the value does not contain.
 func (d *openAPI) compare(s schema, value any, at string) (faults []string) {
+	if len(s.OneOf) > 0 {
+		s = s.OneOf[0]
+	}
 	if s.Ref != "" {
 		s = d.Components.Schemas[strings.TrimPrefix(s.Ref, "#/components/schemas/")]
 	}

@@ -16,8 +16,8 @@ type Phase string
 
 // The phases, in chronological order.
 const (
-	// In phase Running the generators publish events. In phase Draining they have stopped and the processors
-	// process the remaining events. In phase Auditing the ledger is read for the verdict. In phase Finished there
+	// Running means that the generators publish events. Draining means that they have stopped, and that the processors
+	// process the remaining events. Auditing means that the ledger is read for the verdict. Finished means that there
 	// is a verdict.
 	Running  Phase = "running"
 	Draining Phase = "draining"
@@ -44,10 +44,20 @@ type State struct {
 	Entry      Generator  `json:"entry"`
 	Exit       Generator  `json:"exit"`
 	Queues     Queues     `json:"queues"`
-	// Faults contains the latest occurrences of faults, at most 100, in the order in which they were injected.
+	// Faults contains the latest occurrences of faults, at most 100, in the order in which they were due. The field Hit
+	// of each occurrence contains at most 5 names, and the field HitOmitted is the number of the other names.
 	Faults []fault.Account `json:"faults"`
 	// Ledger is the audit of the ledger so far.
 	Ledger *ledger.Report `json:"ledger"`
+}
+
+// now returns the time at which the state was read. The local clock is no substitute: rows carry the time of the
+// machine that read the state, and its clock may differ.
+func (s *State) now() time.Time {
+	if s.At.IsZero() {
+		return time.Now()
+	}
+	return s.At
 }
 
 // Verdict is the verdict. Before the run ends, it contains what is already certain.
@@ -107,11 +117,17 @@ type Queues struct {
 	Pool *int64 `json:"pool"`
 }
 
-// maxFaults is the maximum number of faults in a state. A state must be small, because each update sends it to all
-// clients.
-const maxFaults = 100
+// A state must be small, because each update sends it to all clients.
+const (
+	// maxFaults is the maximum number of faults in a state.
+	maxFaults = 100
+	// maxHit is the maximum number of names in Hit of a fault.
+	maxHit = 5
+)
 
 // cachedState caches the state of a source for the time maxAge, so that many callers cause only one call of the source.
+// It also caches an error. Otherwise, callers that wait for a source that does not respond would call it one after
+// another.
 type cachedState struct {
 	source  Source
 	version string
@@ -119,17 +135,24 @@ type cachedState struct {
 
 	mu      sync.Mutex
 	state   State
+	err     error
 	fetched time.Time
 }
 
-// get returns a state that is at most maxAge old. It calls the source only if the cached state is older.
+// get returns a state, or an error, that is at most maxAge old. It calls the source only if the cached result is older.
 func (c *cachedState) get(ctx context.Context) (State, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.fetched.IsZero() && time.Since(c.fetched) < c.maxAge {
-		return c.state, nil
+	if c.fetched.IsZero() || time.Since(c.fetched) >= c.maxAge {
+		c.state, c.err = c.fetch(ctx)
+		c.fetched = time.Now()
 	}
-	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
+	return c.state, c.err
+}
+
+// fetch calls the source. It completes the call even if ctx ends, because other callers wait for the result too.
+func (c *cachedState) fetch(ctx context.Context) (State, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stateTimeout)
 	defer cancel()
 	state, err := c.source.State(ctx)
 	if err != nil {
@@ -138,13 +161,15 @@ func (c *cachedState) get(ctx context.Context) (State, error) {
 	if state.Verdict.Reasons == nil {
 		state.Verdict.Reasons = []string{} // clients need not handle null
 	}
-	state.Faults = append([]fault.Account{}, state.Faults[max(0, len(state.Faults)-maxFaults):]...)
+	if state.Faults == nil {
+		state.Faults = []fault.Account{}
+	}
+	state.Faults = fault.Abridge(state.Faults[max(0, len(state.Faults)-maxFaults):], maxHit)
 	state.Version = cmp.Or(state.Version, c.version)
-	c.state, c.fetched = state, time.Now()
 	return state, nil
 }
 
-// expire discards the cached state.
+// expire discards the cached result.
 func (c *cachedState) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

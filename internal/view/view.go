@@ -30,10 +30,6 @@ type Source interface {
 
 // Config is the configuration of a View. Zero values select the defaults.
 type Config struct {
-	// Hosts are the host names under which clients may request the page, in addition to localhost and IP addresses.
-	// Requests for other names are rejected, because a malicious web site can make its own name resolve to this machine
-	// (DNS rebinding).
-	Hosts []string
 	// Version is the version of the program. The page shows it if a state contains no version.
 	Version string
 	// Interval is the time between two updates that clients receive. The default is 500 ms.
@@ -41,9 +37,13 @@ type Config struct {
 	// MaxClients is the maximum number of clients that receive events at the same time. The default is 32.
 	MaxClients int
 
-	// heartbeat is the longest time between two events. writeTimeout is the timeout of each write to a client. Tests
-	// set shorter ones.
-	heartbeat, writeTimeout time.Duration
+	// TimelineTimeout is the timeout for reading a part of a timeline from the source. The default is 10 s.
+	TimelineTimeout time.Duration
+
+	// heartbeat is the longest time between two events. writeTimeout is the timeout of each write to a client.
+	// transferTimeout is the timeout for sending a whole timeline. reread is the time between two reads of older rows.
+	// Tests set shorter ones.
+	heartbeat, writeTimeout, transferTimeout, reread time.Duration
 }
 
 const (
@@ -53,12 +53,18 @@ const (
 	// feed.js.
 	defaultHeartbeat    = 5 * time.Second
 	defaultWriteTimeout = 10 * time.Second
-	// sourceTimeout is the timeout of each call of the source.
-	sourceTimeout = 10 * time.Second
-	// maxReads is the maximum number of timelines that are read and sent at the same time. Further requests wait up to
-	// maxWait.
-	maxReads = 4
-	maxWait  = time.Second
+	// A client that receives its timeline slowly keeps others from reading theirs. See maxReads.
+	defaultTransferTimeout = time.Minute
+	defaultTimelineTimeout = 10 * time.Second
+	// stateTimeout is the timeout for reading the state from the source.
+	stateTimeout = 10 * time.Second
+	// maxReads is the maximum number of timelines that are read and sent at the same time. It is 1, because the timeline
+	// of a long run takes much of the memory of a processor. Further requests wait up to maxWait.
+	maxReads = 1
+	maxWait  = 5 * time.Second
+	// MaxSilence is how long a View with the default timeouts may send nothing before it sends a timeline that covers at
+	// most 6 hours. A longer timeline is read in several parts, and each of them may add defaultTimelineTimeout.
+	MaxSilence = maxWait + defaultTimelineTimeout
 )
 
 // Dependencies are the services that a View uses. All are required.
@@ -67,27 +73,33 @@ type Dependencies struct {
 	Logger *slog.Logger
 }
 
-// View is the HTTP handler of the live page and its data.
+// View is the HTTP handler of the live page and its data. Serve it behind httpserver.Guard: it does not check
+// which host a request is for, or which site sends it.
 type View struct {
 	config Config
 	source Source
 	log    *slog.Logger
 	state  cachedState
 	feed   *feed
-	poller poller // used by poll only
+	poller poller
 	reads  *semaphore.Weighted
-	mux    *http.ServeMux
+	// objectives creates the marks of missed objectives.
+	objectives missedObjectives
+	mux        *http.ServeMux
 }
 
 // New returns a View of one simulation.
 func New(c Config, d Dependencies) *View {
 	c.Interval = cmp.Or(c.Interval, defaultInterval)
 	c.MaxClients = cmp.Or(c.MaxClients, defaultMaxClients)
+	c.TimelineTimeout = cmp.Or(c.TimelineTimeout, defaultTimelineTimeout)
 	c.heartbeat = cmp.Or(c.heartbeat, defaultHeartbeat)
 	c.writeTimeout = cmp.Or(c.writeTimeout, defaultWriteTimeout)
+	c.transferTimeout = cmp.Or(c.transferTimeout, defaultTransferTimeout)
 	v := &View{config: c, source: d.Source, log: d.Logger, reads: semaphore.NewWeighted(maxReads), mux: http.NewServeMux()}
+	v.poller.reread = cmp.Or(c.reread, rereadInterval)
 	v.state = cachedState{source: d.Source, version: c.Version, maxAge: c.Interval / 2}
-	v.feed = &feed{poll: v.poll, interval: c.Interval, maxClients: c.MaxClients}
+	v.feed = &feed{poll: v.poll, start: v.startPolls, interval: c.Interval, maxClients: c.MaxClients}
 	for pattern, handler := range v.handlers() {
 		v.mux.Handle(pattern, handler)
 	}
@@ -105,11 +117,11 @@ const (
 // handlers returns the HTTP handler of each path.
 func (v *View) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
-		pathPage:     v.guard(navigation, servePage),
-		pathAssets:   v.guard(sameOrigin, serveAsset),
-		pathState:    v.guard(sameOrigin, v.serveState),
-		pathTimeline: v.guard(sameOrigin, v.serveTimeline),
-		pathEvents:   v.guard(sameOrigin, v.serveEvents),
+		pathPage:     v.guard(servePage),
+		pathAssets:   v.guard(serveAsset),
+		pathState:    v.guard(v.serveState),
+		pathTimeline: v.guard(v.serveTimeline),
+		pathEvents:   v.guard(v.serveEvents),
 	}
 }
 

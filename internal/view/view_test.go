@@ -1,25 +1,31 @@
 package view
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"path"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // newView returns the View of a source, with short timeouts.
 func newView(s Source) *View {
 	return New(
-		Config{Hosts: []string{"parking.example"}, Interval: 10 * time.Millisecond, MaxClients: 8, heartbeat: 50 * time.Millisecond},
+		Config{Interval: 10 * time.Millisecond, MaxClients: 8, heartbeat: 50 * time.Millisecond},
 		Dependencies{Source: s, Logger: slog.New(slog.DiscardHandler)},
 	)
 }
@@ -44,59 +50,28 @@ func TestView_EachRequest_HasTheExpectedResponse(t *testing.T) {
 		return r
 	}
 	to := func(path string) *http.Request { return get(func(r *http.Request) { r.URL, _ = url.Parse(path) }) }
-	host := func(name string) *http.Request { return get(func(r *http.Request) { r.Host = name }) }
-	header := func(name, value string) *http.Request {
-		return get(func(r *http.Request) { r.Header.Set(name, value) })
-	}
-	page := func(mode, dest string) *http.Request {
-		return get(func(r *http.Request) {
-			r.URL.Path = "/"
-			r.Header.Set("Sec-Fetch-Site", "cross-site")
-			r.Header.Set("Sec-Fetch-Mode", mode)
-			r.Header.Set("Sec-Fetch-Dest", dest)
-		})
-	}
 	tests := map[string]struct {
 		request *http.Request
 		status  int
 		body    string
 	}{
-		"the page":                                     {to("/"), 200, "<!doctype html>"},
-		"a file of the page":                           {to("/assets/app.js"), 200, "import"},
-		"the state":                                    {to("/v1/state"), 200, `"simulation":"default.rush-hour"`},
-		"the timeline":                                 {to("/v1/timeline"), 200, `{"rows":[{"t":`},
-		"an interval without rows":                     {to("/v1/timeline?from=2020-01-01T00:00:00Z&to=2020-01-01T01:00:00Z"), 200, `{"rows":[]}`},
-		"another host name, as in DNS rebinding":       {host("evil.example"), 403, "host name"},
-		"a host name that ends like an allowed one":    {host("evil-localhost"), 403, "host name"},
-		"no host name":                                 {host(""), 403, "host name"},
-		"localhost with a port":                        {host("localhost:8080"), 200, ""},
-		"a name below localhost":                       {host("run.localhost:8080"), 200, ""},
-		"an IPv4 address":                              {host("192.0.2.7:8080"), 200, ""},
-		"an IPv6 address":                              {host("[::1]:8080"), 200, ""},
-		"an IPv6 address without a port":               {host("[::1]"), 200, ""},
-		"a configured host name":                       {host("PARKING.example:8080"), 200, ""},
-		"the page's own origin":                        {header("Origin", "http://localhost"), 200, ""},
-		"another origin":                               {header("Origin", "http://evil.example"), 403, "other sites"},
-		"another port of this machine":                 {header("Origin", "http://localhost:3000"), 403, "other sites"},
-		"an opaque origin":                             {header("Origin", "null"), 403, "other sites"},
-		"a script of another site":                     {header("Sec-Fetch-Site", "cross-site"), 403, "other sites"},
-		"a script of another port":                     {header("Sec-Fetch-Site", "same-site"), 403, "other sites"},
-		"a user who types the address":                 {header("Sec-Fetch-Site", "none"), 200, ""},
-		"a link of another site to the page":           {page("navigate", "document"), 200, "<!doctype html>"},
-		"a frame of another site":                      {page("navigate", "iframe"), 403, "other sites"},
-		"a script of another site that loads the page": {page("no-cors", "script"), 403, "other sites"},
-		"a query that is too long":                     {to("/v1/timeline?from=" + strings.Repeat("1", 1000)), 414, "longer than 512 bytes"},
-		"a long query of a path without parameters":    {to("/v1/state?" + strings.Repeat("x", 1000)), 414, "longer"},
-		"an invalid time":                              {to("/v1/timeline?from=yesterday"), 400, "RFC 3339"},
-		"an unknown parameter":                         {to("/v1/timeline?since=2026-01-01T00:00:00Z"), 400, "unknown parameter"},
-		"a parameter twice":                            {to("/v1/timeline?to=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z"), 400, "more than once"},
-		"an interval that ends before it begins":       {to("/v1/timeline?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z"), 400, "before"},
-		"an invalid query":                             {to("/v1/timeline?%zz"), 400, "the query string of the URL is invalid"},
-		"a file that does not exist":                   {to("/assets/passwd"), 404, "does not exist"},
-		"a path out of the folder":                     {to("/assets/..%2f..%2fview.go"), 404, "does not exist"},
-		"a path with a null byte":                      {to("/assets/app.js%00"), 404, "does not exist"},
-		"a folder":                                     {to("/assets/"), 404, ""},
-		"another path":                                 {to("/v1/other"), 404, ""},
+		"the page":                 {to("/"), 200, "<!doctype html>"},
+		"a file of the page":       {to("/assets/app.js"), 200, "import"},
+		"the state":                {to("/v1/state"), 200, `"simulation":"default.rush-hour"`},
+		"the timeline":             {to("/v1/timeline"), 200, `{"rows":[{"t":`},
+		"an interval without rows": {to("/v1/timeline?from=2020-01-01T00:00:00Z&to=2020-01-01T01:00:00Z"), 200, `{"rows":[]}`},
+		"a query that is too long": {to("/v1/timeline?from=" + strings.Repeat("1", 1000)), 414, "longer than 512 bytes"},
+		"a long query of a path without parameters": {to("/v1/state?" + strings.Repeat("x", 1000)), 414, "longer"},
+		"an invalid time":                        {to("/v1/timeline?from=yesterday"), 400, "RFC 3339"},
+		"an unknown parameter":                   {to("/v1/timeline?since=2026-01-01T00:00:00Z"), 400, "unknown parameter"},
+		"a parameter twice":                      {to("/v1/timeline?to=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z"), 400, "more than once"},
+		"an interval that ends before it begins": {to("/v1/timeline?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z"), 400, "before"},
+		"an invalid query":                       {to("/v1/timeline?%zz"), 400, "the query string of the URL is invalid"},
+		"a file that does not exist":             {to("/assets/passwd"), 404, "does not exist"},
+		"a path out of the directory":            {to("/assets/..%2f..%2fview.go"), 404, "does not exist"},
+		"a path with a null byte":                {to("/assets/app.js%00"), 404, "does not exist"},
+		"a directory":                            {to("/assets/"), 404, ""},
+		"another path":                           {to("/v1/other"), 404, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -183,6 +158,87 @@ func TestView_LongTimeline_IsMergedIntoWiderRows(t *testing.T) {
 	}
 	if total := timeline.Sum(rows...); len(rows) > maxRows || total.Entry.Published != 3*maxRows {
 		t.Errorf("%d rows have %d events, want at most %d with %d", len(rows), total.Entry.Published, maxRows, 3*maxRows)
+	}
+	for i := range rows {
+		if i > 0 && rows[i].Start().Before(rows[i-1].End()) {
+			t.Fatalf("the row at %d begins before the previous one ends", rows[i].Second)
+		}
+	}
+	for _, row := range rows[len(rows)-3600:] {
+		if row.Width > 1 {
+			t.Fatalf("a row of the last hour is %d s wide", row.Width)
+		}
+	}
+}
+
+// longest is a source that records the longest interval that was read at once.
+type longest struct {
+	*fake
+
+	interval time.Duration
+}
+
+func (l *longest) Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
+	rows, err := l.fake.Timeline(ctx, from, to)
+	if len(rows) > 0 {
+		l.interval = max(l.interval, to.Sub(from))
+	}
+	return rows, err
+}
+
+func TestView_TimelineOfALongRun_IsReadInParts(t *testing.T) {
+	t.Parallel()
+	start := time.Now().Add(-50 * time.Hour)
+	l := &longest{fake: &fake{state: State{StartedAt: start}}}
+	for second := start.Unix() - start.Unix()%60; second < time.Now().Unix(); second += 60 {
+		l.rows = append(l.rows, timeline.Row{Second: second, Width: 60, Entry: timeline.Events{Published: 1}})
+	}
+	rows, err := newView(l).rows(t.Context(), time.Unix(0, 0), time.Now().Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(l.rows, rows) {
+		t.Errorf("%d rows from %d to %d, want those of the source", len(rows), rows[0].Second, rows[len(rows)-1].Second)
+	}
+	if l.interval > partLength {
+		t.Errorf("%s were read at once", l.interval)
+	}
+}
+
+func TestView_TimelineUntilTheFarFuture_IsReadUntilNow(t *testing.T) {
+	t.Parallel()
+	f := newFake("run", 20)
+	w := httptest.NewRecorder()
+	newView(f).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/v1/timeline?to=9999-12-31T00:00:00Z", http.NoBody))
+	if w.Code != 200 || f.reads > 3 {
+		t.Errorf("the answer is %d after %d reads of the source", w.Code, f.reads)
+	}
+}
+
+func TestView_StateCannotBeRead_LongTimelineIsNotReadAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFake("run", 20)
+	f.stateErr = errSecret
+	if rows, err := newView(f).rows(t.Context(), time.Unix(0, 0), time.Now()); err == nil || f.reads > 0 {
+		t.Errorf("%d rows, error %v, after %d reads of the timeline", len(rows), err, f.reads)
+	}
+}
+
+func TestView_FaultThatHitManyInstances_IsAbbreviated(t *testing.T) {
+	t.Parallel()
+	f := newFake("run", 1)
+	f.state.Faults = make([]fault.Account, 2)
+	for i := range 1000 {
+		f.state.Faults[0].Hit = append(f.state.Faults[0].Hit, fmt.Sprintf("processor-%d", i))
+	}
+	f.state.Faults[1].Hit = f.state.Faults[0].Hit[:maxHit]
+	state, err := newView(f).state.get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []fault.Account{{Hit: f.state.Faults[1].Hit, HitOmitted: 995}, {Hit: f.state.Faults[1].Hit}}
+	if diff := cmp.Diff(want, state.Faults); diff != "" {
+		t.Errorf("the instances differ (-want +got):\n%s", diff)
 	}
 }
 

@@ -4,13 +4,16 @@ import {Charts} from './charts.js';
 import {bandsOf, FaultTable} from './faults.js';
 import {Feed} from './feed.js';
 import {History} from './history.js';
-import {List, outages} from './marks.js';
-import {clock} from './numbers.js';
+import {List, outages, union} from './marks.js';
+import {clock, timeOfDay} from './numbers.js';
 import {Latencies, Ledger, set, Tiles, Totals} from './panels.js';
+import {term} from './tooltip.js';
 
 const $ = id => document.getElementById(id);
 
 const history = new History();
+// heard has the times, on this machine, of the latest events, and the time of the state of the latest rows.
+const heard = {state: 0, rows: 0, at: null};
 let state = null, connected = false, notes = {marks: [], bands: [], selected: null}, pending = null;
 
 const tiles = new Tiles($('tiles'));
@@ -19,23 +22,26 @@ const totals = new Totals($('totals').tBodies[0]);
 const latencies = new Latencies($('latencies').tBodies[0]);
 const charts = new Charts($('charts'), {history, marks: () => notes, objectives: () => state?.objectives});
 const faults = new FaultTable($('faults-panel'), $('faults').tBodies[0]);
-const list = new List($('marks'), $('no-marks'), mark => {
+$('progress-term').append(term('Elapsed', 'Time since the schedules began, and how long they last. The verdict follows when all events are processed.'));
+const list = new List($('marks'), $('no-marks'), $('all-marks'), mark => {
   notes.selected = mark;
   charts.changed();
 });
 
-const feed = new Feed('/v1/events', {
+const feed = new Feed('v1/events', {
   state(next) {
     if (state && state.run !== next.run) {
       history.clear();
       feed.reset();
     }
     state = next;
+    heard.state = Date.now();
     shade();
     schedule();
   },
   rows(rows) {
-    history.add(rows);
+    Object.assign(heard, {rows: Date.now(), at: state.at});
+    history.add(rows, state.phase === 'finished' ? null : Date.parse(state.at) / 1000);
     const marks = history.marks();
     notes = {...notes, marks, selected: marks.includes(notes.selected) ? notes.selected : null};
     shade();
@@ -50,7 +56,8 @@ const feed = new Feed('/v1/events', {
 
 // shade shades the outages and faults in the charts.
 function shade() {
-  notes.bands = [...outages(notes.marks), ...bandsOf(state?.faults ?? [])];
+  notes.bands = union([...outages(notes.marks), ...bandsOf(state?.faults ?? [])]);
+  $('key').hidden = notes.bands.length === 0 && notes.marks.length === 0;
   charts.changed();
 }
 
@@ -73,7 +80,7 @@ function show() {
   latencies.show(state, history);
   faults.show(state.faults ?? [], state.startedAt);
   list.show(notes.marks);
-  $('charts').dataset.rows = history.rows.length;
+  $('charts').dataset.rows = history.measured;
 }
 
 const phases = {running: 'running', draining: 'coming to rest', auditing: 'auditing', finished: 'finished'};
@@ -104,11 +111,21 @@ function showReasons() {
   reasons.forEach((reason, i) => set(items.children[i], reason));
 }
 
+// patience is how many milliseconds after the latest event the page says that its data is old.
+const patience = 5_000;
+
 function showConnection() {
-  const finished = state?.phase === 'finished';
-  const text = connected ? '' : finished ? 'the run has ended' : state ? 'reconnecting…' : 'connecting…';
-  set($('connection'), text);
-  $('connection').className = connected || finished ? '' : 'waiting';
+  const finished = state?.phase === 'finished', old = connected && !finished && age();
+  set($('connection'), old || (connected ? '' : finished ? 'the run has ended' : state ? 'reconnecting…' : 'connecting…'));
+  $('connection').className = old || !(connected || finished) ? 'waiting' : '';
+}
+setInterval(showConnection, 1_000);
+
+// age says since when there is no data, although the server answers: it cannot read the state, or the timeline.
+function age() {
+  if (!heard.at || Date.now() - heard.rows <= patience) return '';
+  const what = Date.now() - heard.state > patience ? 'data' : 'measurements';
+  return `no ${what} since ${timeOfDay(new Date(heard.at))}`;
 }
 
 // The period that the charts show.

@@ -129,7 +129,7 @@ export class Charts {
       }
       chart.stale = false;
       this.#update(chart, x);
-      chart.rows = this.history.rows.length;
+      chart.rows = this.history.measured;
     }
     this.root.dataset.drawn = Math.min(...this.charts.filter(c => c.inView).map(c => c.rows ?? 0));
   }
@@ -160,11 +160,29 @@ export class Charts {
     const frame = document.createElement('figure'), head = document.createElement('figcaption'), title = document.createElement('h2');
     title.append(term(spec.title, spec.meaning));
     head.append(title);
+    if (spec.heatmap) head.append(scale());
     const body = document.createElement('div');
-    body.className = 'plot';
+    body.className = spec.heatmap ? 'plot heatmap' : 'plot';
+    body.tabIndex = 0;
+    body.setAttribute('role', 'group');
+    body.setAttribute('aria-label', `${spec.title}: the arrow keys move the cursor`);
+    body.addEventListener('keydown', event => this.#key(body, event));
     frame.append(head, body);
     this.root.append(frame);
     return {spec, frame, body, head};
+  }
+
+  // #key moves the cursor of all charts. The legends show the values at the cursor.
+  #key(body, event) {
+    const {plot} = this.charts.find(c => c.body === body), {width} = plot.over.getBoundingClientRect();
+    const at = plot.cursor.left < 0 ? width : plot.cursor.left, step = event.shiftKey ? width / 10 : width / 100;
+    const left = {ArrowLeft: at - step, ArrowRight: at + step, Home: 0, End: width, Escape: -1}[event.key];
+    if (left == null) return;
+    event.preventDefault();
+    const time = plot.posToVal(Math.min(Math.max(left, 0), width), 'x'), hidden = {left: -10, top: -10};
+    for (const {plot: each} of this.charts) {
+      each.setCursor(event.key === 'Escape' ? hidden : {left: each.valToPos(time, 'x'), top: height / 3}, false, false);
+    }
   }
 
   #create() {
@@ -199,7 +217,7 @@ export class Charts {
     const value = (_, v) => text(v);
     const series = spec.lines.map(([label, , stroke, dash]) => ({
       label, value, stroke: this.color(stroke), width: dash ? 1 : 1.5, dash: dash ? [5, 4] : undefined,
-      points: {show: false}, spanGaps: true,
+      points: {show: false}, spanGaps: !log,
     }));
     return {
       scales: {x: {time: true}, y: log ? {distr: 3, range: logRange} : {range: linearRange}},
@@ -245,9 +263,18 @@ export class Charts {
       axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, splits: logAxis, values: (_, ticks) => ticks.map(v => (v == null ? '' : seconds(v)))})],
       series: [{label: 'time', value: (_, t) => (t == null ? '–' : timeOfDay(new Date(t * 1000)))},
         {label: 'events', stroke: this.color('--heat-high'), value, paths: () => null, points: {show: false}}],
-      plugins: [{hooks: {drawAxes: u => map.draw(u)}}, plugin(this.marks, this.color)],
+      // Without a pointer on the chart, its legend has no value to show.
+      plugins: [{hooks: {drawAxes: u => map.draw(u), setCursor: u => chart.body.classList.toggle('pointed', u.cursor.left >= 0)}}, plugin(this.marks, this.color)],
     };
   }
+}
+
+// scale returns the key to the colors of a heat map.
+function scale() {
+  const key = document.createElement('div');
+  key.className = 'scale';
+  key.append(document.createElement('span'));
+  return key;
 }
 
 // logRange spans whole decades, at least one.

@@ -2,13 +2,24 @@
 
 import {merge, quantile} from './histogram.js';
 
-// Rows older than keepFine seconds are merged to coarse seconds, so that a page that stays open takes bounded memory.
-const keepFine = 3900, coarse = 10;
+// Rows older than age seconds are merged to rows of width seconds, as in the store, so that a page that stays open for
+// days takes little memory. They are merged once there are many of them.
+const tiers = [{age: 3_900, width: 10}, {age: 36_300, width: 60}, {age: 605_100, width: 3600}];
+const many = 600;
+
+// A second that has no row late seconds after it ended was quiet: nothing happened in it. Rows of other seconds may still
+// arrive.
+const late = 5;
+
+// The lines of latencies have a gap where no event took effect for longer than quiet seconds.
+const quiet = 30;
 
 const total = counts => Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
 const perSecond = (row, n) => (n ?? 0) / (row.w ?? 1);
 const outcome = (row, name) => perSecond(row, (row.entry?.outcomes?.[name] ?? 0) + (row.exit?.outcomes?.[name] ?? 0));
-const error = (row, name) => perSecond(row, (row.entry?.errors?.[name] ?? 0) + (row.exit?.errors?.[name] ?? 0));
+
+// latency is a percentile. It is undefined if there is none, which a chart bridges, and null where the line has a gap.
+const latency = (row, h, q) => quantile(h, q) ?? (row.isGap ? null : undefined);
 
 // columns compute the number of each column from a row. h holds the row's histograms of both event types.
 const columns = {
@@ -16,12 +27,12 @@ const columns = {
   entryRate: row => perSecond(row, row.entry?.published),
   exitTarget: row => perSecond(row, row.exit?.due),
   exitRate: row => perSecond(row, row.exit?.published),
-  endToEnd50: (row, h) => quantile(h.endToEnd, 0.5),
-  endToEnd90: (row, h) => quantile(h.endToEnd, 0.9),
-  endToEnd99: (row, h) => quantile(h.endToEnd, 0.99),
-  processing50: (row, h) => quantile(h.processing, 0.5),
-  processing90: (row, h) => quantile(h.processing, 0.9),
-  processing99: (row, h) => quantile(h.processing, 0.99),
+  endToEnd50: (row, h) => latency(row, h.endToEnd, 0.5),
+  endToEnd90: (row, h) => latency(row, h.endToEnd, 0.9),
+  endToEnd99: (row, h) => latency(row, h.endToEnd, 0.99),
+  processing50: (row, h) => latency(row, h.processing, 0.5),
+  processing90: (row, h) => latency(row, h.processing, 0.9),
+  processing99: (row, h) => latency(row, h.processing, 0.99),
   ready: row => row.ready ?? null,
   retrying: row => row.retrying ?? null,
   deadLetters: row => row.deadLetters ?? null,
@@ -43,31 +54,42 @@ export class History {
   clear() {
     this.x = [];
     this.rows = [];
+    this.measured = 0; // the number of rows that are not fillers
     this.histograms = [];
     this.columns = Object.fromEntries(Object.keys(columns).map(name => [name, []]));
     this.totals = {endToEnd: new Map(), processing: new Map(), endToEndSum: 0, processingSum: 0};
+    this.found = null;
+    this.checked = 0;
   }
 
-  // add adds rows, or replaces those of the same time.
-  add(rows) {
+  // add adds rows, or replaces those of the same time. at is the time of the server: seconds without a row that are long
+  // over were quiet. It is missing if the run has ended.
+  add(rows, at) {
     for (const row of rows) this.#put(row);
+    if (at) this.#extend(Math.floor(at) - late);
     this.#compact();
   }
 
   // end is the time at which the last row ends.
   get end() {
     const last = this.rows.at(-1);
-    return last ? last.t + (last.w ?? 1) : 0;
+    return last ? endOf(last) : 0;
   }
 
   // column returns the numbers of a column.
   column(name) { return this.columns[name]; }
 
-  // recent is the mean of a column over the last complete seconds. The last row may still grow.
+  // recent is the mean of a rate over the last n complete seconds. Seconds without a row count as 0. The last row may still
+  // grow.
   recent(name, n = 3) {
-    const all = this.columns[name], values = all.slice(Math.max(0, all.length - 1 - n), Math.max(all.length - 1, 1));
-    const known = values.filter(v => v != null);
-    return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
+    if (this.rows.length === 0) return null;
+    const to = this.rows.length > 1 ? this.end - 1 : this.end, from = Math.max(to - n, this.x[0]);
+    let sum = 0;
+    for (let i = this.#since(from); i < this.rows.length; i++) {
+      const overlap = Math.min(endOf(this.rows[i]), to) - Math.max(this.x[i], from);
+      if (overlap > 0) sum += this.columns[name][i] * overlap;
+    }
+    return sum / (to - from);
   }
 
   // latest is the last known value of a column.
@@ -77,17 +99,34 @@ export class History {
     return null;
   }
 
-  // distribution merges the histograms of one kind over all rows, or over the last n.
+  // distribution merges the histograms of one kind over all rows, or over those of the last n seconds.
   distribution(kind, n = Infinity) {
     if (n === Infinity) return this.#total(kind);
-    return merge(...this.histograms.slice(-n).map(h => h[kind]));
+    return merge(...this.histograms.slice(this.#since(this.end - n)).map(h => h[kind]));
   }
 
   // sum adds up a number of all rows.
   sum(of) { return this.rows.reduce((all, row) => all + (of(row) ?? 0), 0); }
 
-  // marks returns the events of note in the order of time.
-  marks() { return this.rows.flatMap(row => row.marks ?? []); }
+  // marks returns the events of note in the order of time. Replicas of a component may report the same one. Every
+  // process reports a missed objective; only the first of these marks is returned.
+  marks() {
+    if (this.found) return this.found;
+    const all = new Map();
+    for (const row of this.rows) {
+      for (const mark of row.marks ?? []) {
+        const key = JSON.stringify(mark.kind === 'objective' ? [mark.kind, mark.subject] : mark);
+        if (!all.has(key)) all.set(key, mark);
+      }
+    }
+    return this.found = [...all.values()];
+  }
+
+  // #since is the index of the first row that ends after a time.
+  #since(t) {
+    const i = this.indexOf(t);
+    return i > 0 && endOf(this.rows[i - 1]) > t ? i - 1 : i;
+  }
 
   // indexOf is the index of the first row at or after a time.
   indexOf(t) {
@@ -100,24 +139,68 @@ export class History {
     return low;
   }
 
+  // #put adds a row, and fills the gaps before and after it. A row of a second that is merged into a wider row already is
+  // ignored, so that nothing counts twice.
   #put(row) {
-    const h = {endToEnd: merge(row.entry?.endToEnd, row.exit?.endToEnd), processing: merge(row.entry?.processing, row.exit?.processing)};
-    const at = this.indexOf(row.t), end = this.indexOf(row.t + (row.w ?? 1));
-    for (let i = at; i < end; i++) this.#count(this.histograms[i], -1);
-    this.#count(h, 1);
-    this.#splice(at, end - at, row, h);
+    let at = this.indexOf(row.t);
+    if (at > 0 && endOf(this.rows[at - 1]) > row.t) return;
+    this.#replace(at, this.indexOf(endOf(row)) - at, row);
+    this.#clearGap(at + 1);
+    at -= this.#clearGap(at);
+    if (at + 1 < this.rows.length) this.#fill(at, this.x[at + 1]);
+    if (at > 0) this.#fill(at - 1, row.t);
   }
 
-  #splice(at, n, row, h) {
+  // #clearGap removes the fillers next to an index, and returns how many of them were before it.
+  #clearGap(at) {
+    let first = at, end = at;
+    while (this.rows[first - 1]?.isFiller) first--;
+    while (this.rows[end]?.isFiller) end++;
+    if (end > first) this.#replace(first, end - first);
+    return at - first;
+  }
+
+  // #fill fills the gap from a row to a time. Two fillers are enough: one at its beginning, and one at its end. They have no
+  // events, and the gauges of the row.
+  #fill(at, end) {
+    const row = this.rows[at], begin = endOf(row), {ready, retrying, deadLetters, pool} = row;
+    const filler = t => ({t, ready, retrying, deadLetters, pool, isFiller: true, isGap: end - begin > quiet});
+    if (begin < end) this.#replace(at + 1, 0, filler(end - 1));
+    if (begin < end - 1) this.#replace(at + 1, 0, filler(begin));
+  }
+
+  // #extend fills the gap from the last row to a time.
+  #extend(end) {
+    this.#clearGap(this.rows.length);
+    if (this.rows.length > 0) this.#fill(this.rows.length - 1, end);
+  }
+
+  // #replace removes n rows at an index, and inserts a row if there is one.
+  #replace(at, n, row) {
+    for (let i = at; i < at + n; i++) this.#forget(i);
+    const h = row && {endToEnd: merge(row.entry?.endToEnd, row.exit?.endToEnd), processing: merge(row.entry?.processing, row.exit?.processing)};
+    if (row) {
+      this.#count(h, 1);
+      if (!row.isFiller) this.measured++;
+      if (row.marks) this.found = null;
+    }
     const put = (list, value) => {
-      if (n === 1) list[at] = value;
+      if (!row) list.splice(at, n);
+      else if (n === 1) list[at] = value;
       else if (at === list.length) list.push(value);
       else list.splice(at, n, value);
     };
-    put(this.x, row.t);
+    put(this.x, row?.t);
     put(this.rows, row);
     put(this.histograms, h);
-    for (const [name, of] of Object.entries(columns)) put(this.columns[name], of(row, h));
+    for (const [name, of] of Object.entries(columns)) put(this.columns[name], row && of(row, h));
+  }
+
+  // #forget subtracts a row from the totals.
+  #forget(i) {
+    this.#count(this.histograms[i], -1);
+    if (!this.rows[i].isFiller) this.measured--;
+    if (this.rows[i].marks) this.found = null;
   }
 
   #count(h, sign) {
@@ -133,22 +216,31 @@ export class History {
     return {sum: this.totals[`${kind}Sum`], total: buckets.reduce((all, [, n]) => all + n, 0), buckets};
   }
 
-  // #compact merges old rows once there are many of them.
+  // #compact merges old rows once there are many of them. It looks for them only after many rows were added.
   #compact() {
-    const old = this.indexOf(this.end - keepFine);
-    if (old < 600 || this.rows.slice(0, old).every(row => (row.w ?? 1) >= coarse)) return;
-    const rows = mergeRows(this.rows.slice(0, old)).concat(this.rows.slice(old));
-    this.clear();
-    for (const row of rows) this.#put(row);
+    if (this.rows.length < this.checked + many) return;
+    for (const {age, width} of tiers) {
+      const horizon = this.end - age, before = horizon - horizon % width;
+      const isOld = row => row.t < before && (row.w ?? 1) < width;
+      const rows = this.rows.filter(row => !row.isFiller), old = rows.filter(isOld);
+      if (old.length < many) continue;
+      const all = mergeRows(old, width).concat(rows.filter(row => !isOld(row)));
+      this.clear();
+      for (const row of all.sort((a, b) => a.t - b.t)) this.#put(row);
+    }
+    this.checked = this.rows.length;
   }
 }
 
-// mergeRows merges rows to coarse seconds: counts add up, gauges and lags keep their maximum.
-function mergeRows(rows) {
+// endOf is the time at which a row ends.
+const endOf = row => row.t + (row.w ?? 1);
+
+// mergeRows merges rows to a width: counts add up, gauges and lags keep their maximum.
+function mergeRows(rows, width) {
   const merged = new Map();
   for (const row of rows) {
-    const t = row.t - row.t % coarse;
-    const into = merged.get(t) ?? {t, w: Math.max(coarse, row.w ?? 1)};
+    const t = row.t - row.t % width;
+    const into = merged.get(t) ?? {t, w: width};
     merged.set(t, addObject(into, row, ['t', 'w']));
   }
   return [...merged.values()];

@@ -28,17 +28,17 @@ const tiles = [
     (s, h) => rateTile(s, s.entry, h.recent('entryRate'), h.recent('entryTarget'))],
   ['Exits', 'Exit events that are published per second, and the rate that the schedule asks for: now, or the mean of a run that is over.',
     (s, h) => rateTile(s, s.exit, h.recent('exitRate'), null)], // exits starve without a fault
-  ['End-to-end p99', '99 % of the events of the last 10 seconds took effect at most this long after they were due.',
-    (s, h) => latencyTile(h, 'endToEnd', s.objectives.endToEndP99Seconds)],
-  ['Processing p99', '99 % of the events of the last 10 seconds took a processor at most this long.',
-    (s, h) => latencyTile(h, 'processing', s.objectives.processingP99Seconds)],
+  ['End-to-end p99', '99 % of the events took effect at most this long after they were due: in the last 10 seconds, or in a run that is over.',
+    (s, h) => latencyTile(s, h, 'endToEnd', s.objectives.endToEndP99Seconds)],
+  ['Processing p99', '99 % of the events took a processor at most this long: in the last 10 seconds, or in a run that is over.',
+    (s, h) => latencyTile(s, h, 'processing', s.objectives.processingP99Seconds)],
   ['Backlog', 'Messages that wait in the event queues for a processor. The note counts those that wait to be retried.',
     s => [short(s.queues.ready), `${short(s.queues.retrying)} to retry`, false]],
   ['Lag', 'How late the generators are: the delay of the next event that is due, for the later of entries and exits.',
     s => [seconds(Math.max(s.entry.lagSeconds, s.exit.lagSeconds)), `${count(s.entry.missed + s.exit.missed)} events missed`,
       s.entry.missed + s.exit.missed > 0]],
-  ['In flight', 'Messages that processors hold now. The note counts confirmed events that have not taken effect yet.',
-    s => [short(s.queues.inFlight), `${short(s.ledger?.outstanding)} outstanding`, false]],
+  ['Outstanding', 'Confirmed events that have not taken effect yet. The note counts the messages that processors hold now, where it is known.',
+    s => [short(s.ledger?.outstanding), s.queues.inFlight == null ? '' : `${short(s.queues.inFlight)} in flight`, false]],
   ['Lost', 'Confirmed events that never took effect. It is known once no event is on its way. The note counts dead letters.',
     s => [s.ledger?.atRest ? count(s.ledger.lost) : '–', `${count(s.queues.deadLetters)} dead letters`,
       s.ledger?.lost > 0 || s.queues.deadLetters > 0]],
@@ -49,8 +49,8 @@ function rateTile(state, generator, now, target) {
   return [`${rate(now)}/s`, `target ${rate(generator.rate)}/s`, target != null && now < 0.9 * target];
 }
 
-function latencyTile(h, kind, objective) {
-  const p99 = quantile(h.distribution(kind, seconds10), 0.99);
+function latencyTile(state, h, kind, objective) {
+  const p99 = quantile(h.distribution(kind, state.phase === 'finished' ? Infinity : seconds10), 0.99);
   return [seconds(p99), objective > 0 ? `objective ${seconds(objective)}` : 'no objective', missed(p99, objective)];
 }
 
