@@ -1,6 +1,7 @@
 package privateserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ type daemon struct {
 	// launch starts the program. It returns when clients can connect.
 	launch  func(context.Context) error
 	process *process // the current process, or the last one
+	// stopSignal is the signal that makes the server stop. The zero value is SIGTERM.
+	stopSignal syscall.Signal
 }
 
 // Start starts a server that was stopped or killed. The server has the same data as before. Start returns when
@@ -24,8 +27,8 @@ func (d *daemon) Start(ctx context.Context) error {
 	return d.launch(ctx)
 }
 
-// Stop sends SIGTERM to the server, and returns when the server has ended. If the server does not end in time,
-// Stop kills it and returns an error.
+// Stop asks the server to stop, and returns when the server has ended. If the server does not end in time, Stop kills it
+// and returns an error.
 func (d *daemon) Stop(ctx context.Context) error {
 	p := d.process
 	if !p.running() {
@@ -33,7 +36,7 @@ func (d *daemon) Stop(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	if err := p.signal(syscall.SIGTERM); err != nil {
+	if err := p.signal(cmp.Or(d.stopSignal, syscall.SIGTERM)); err != nil {
 		return fmt.Errorf("stop process %d: %w", p.pid, err)
 	}
 	select {

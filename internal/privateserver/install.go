@@ -21,12 +21,12 @@ func (e *NotInstalledError) Error() string {
 	return fmt.Sprintf("%s is not in %s: %s", e.Program, e.Where, e.Remedy)
 }
 
-// FindProgram returns the absolute path of a program. It searches the given folders below the folder root. If
-// root is empty, it also searches the folders in PATH.
-func FindProgram(root, name, remedy string, folders ...string) (string, error) {
-	for _, dir := range folders {
+// FindProgram returns the absolute path of a program. It searches the given directories below the directory whose
+// path is root. If root is "", it also searches the directories in PATH.
+func FindProgram(root, name, remedy string, directories ...string) (string, error) {
+	for _, dir := range directories {
 		path := filepath.Join(dir, name)
-		if info, err := os.Stat(filepath.Join(root, path)); err == nil && !info.IsDir() { //nolint:gosec // the caller names the folders
+		if info, err := os.Stat(filepath.Join(root, path)); err == nil && !info.IsDir() { //nolint:gosec // the caller names the directories
 			return path, nil
 		}
 	}

@@ -16,12 +16,13 @@ import (
 
 // command is a program, with the arguments, environment and files to start it with.
 type command struct {
-	root   string // folder to chroot to; empty for none
+	root   string // directory to chroot to; empty for none
 	path   string // absolute path below root
 	args   []string
 	env    []string
-	dir    string // working folder below root
+	dir    string // working directory below root
 	output io.Writer
+	owner  *owner // user to run as; nil for the user of this process
 }
 
 func (c command) build() *exec.Cmd {
@@ -30,7 +31,7 @@ func (c command) build() *exec.Cmd {
 	cmd.Dir = c.dir
 	cmd.Stdout = c.output
 	cmd.Stderr = c.output
-	cmd.SysProcAttr = childAttributes(c.root)
+	cmd.SysProcAttr = childAttributes(c.root, c.owner)
 	return cmd
 }
 
@@ -65,8 +66,8 @@ func (c command) start() (*process, error) {
 	return p, nil
 }
 
-// running reports whether the child is running, or has ended but was not waited for yet. It returns false if p
-// is nil.
+// running reports whether the child is running. A child that has ended counts as running until it has been
+// waited for. running returns false if p is nil.
 func (p *process) running() bool {
 	if p == nil {
 		return false
@@ -120,8 +121,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// Descendants returns the process IDs of all descendants of a process. It reads them from /proc. On systems
-// without /proc, it returns none.
+// Descendants returns the process IDs of all descendants of a process. It reads them from /proc. On systems without
+// /proc, it returns no process IDs.
 func Descendants(pid int) []int {
 	children := map[int][]int{}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")

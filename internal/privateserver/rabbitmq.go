@@ -19,7 +19,7 @@ import (
 const (
 	startTimeout = 3 * time.Minute // a node starts within 5 s on two idle cores
 	stopTimeout  = time.Minute
-	ctlTimeout   = time.Minute
+	ctlTimeout   = 3 * time.Minute // as for the start, because a command starts an Erlang node
 	pollInterval = 50 * time.Millisecond
 
 	rabbitMQRemedy = "run hack/install-servers.sh, or on Debian: apt-get install rabbitmq-server"
@@ -27,7 +27,7 @@ const (
 
 // RabbitMQOptions configures a RabbitMQ node. For most callers, the zero value is sufficient.
 type RabbitMQOptions struct {
-	// Root is a root folder in which another Linux system is installed. If it is set, RabbitMQ is started with
+	// Root is a root directory in which another Linux system is installed. If it is set, RabbitMQ is started with
 	// chroot, which only the user root can do. The default is the value of PARKING_RABBITMQ_ROOT. If that is
 	// not set either, the RabbitMQ of this system is used.
 	Root string
@@ -36,9 +36,12 @@ type RabbitMQOptions struct {
 	Environment []string
 	// LogSize is the RabbitMQ setting wal_max_size_bytes. When the write-ahead log of the quorum queues has
 	// this size, it is flushed to segment files. The default is that of RabbitMQ, 512 MiB. Do not set LogSize
-	// in tests that delete many queues. In RabbitMQ 3.10, the segment writer may crash if the folder of a queue
+	// in tests that delete many queues. In RabbitMQ 3.10, the segment writer may crash if the directory of a queue
 	// no longer exists, and after that the quorum queues of the node may stop working.
 	LogSize int
+	// Join is a running node whose cluster the new node joins. Both nodes have the same users and passwords. Close the new
+	// node before the other one.
+	Join *RabbitMQ
 }
 
 // RabbitMQ is a private RabbitMQ node. The methods that start and stop the node are not safe for concurrent
@@ -46,39 +49,40 @@ type RabbitMQOptions struct {
 type RabbitMQ struct {
 	daemon
 
-	folder   *folder
-	programs rabbitMQPrograms
-	options  RabbitMQOptions
-	ports    []port // AMQP, Erlang distribution, epmd
-	user     string
-	password string
-	version  string
+	directory *directory
+	programs  rabbitMQPrograms
+	options   RabbitMQOptions
+	ports     []port // AMQP, Erlang distribution, epmd. A node that joins another one uses the epmd of that node
+	user      string
+	password  string
+	cookie    string
+	version   string
 
 	epmd *process // not restarted with the node, as in a real installation
 }
 
-type rabbitMQPrograms struct{ server, ctl, diagnostics, epmd string }
+type rabbitMQPrograms struct{ server, ctl, queues, epmd string }
 
 func findRabbitMQ(root string) (rabbitMQPrograms, error) {
-	// On Debian, only the user rabbitmq can run the commands in /usr/sbin. This folder contains the original
-	// commands, which any user can run.
+	// This directory contains RabbitMQ's original commands, which any user can run. Debian's wrappers in /usr/sbin
+	// work only for the user rabbitmq.
 	const originals = "/usr/lib/rabbitmq/bin"
 	var found rabbitMQPrograms
 	var err error
-	find := func(name string, folders ...string) string {
-		path, findErr := FindProgram(root, name, rabbitMQRemedy, folders...)
+	find := func(name string, directories ...string) string {
+		path, findErr := FindProgram(root, name, rabbitMQRemedy, directories...)
 		err = errors.Join(err, findErr)
 		return path
 	}
 	found.server = find("rabbitmq-server", originals)
 	found.ctl = find("rabbitmqctl", originals)
-	found.diagnostics = find("rabbitmq-diagnostics", originals)
+	found.queues = find("rabbitmq-queues", originals)
 	found.epmd = find("epmd", "/usr/bin")
 	return found, err
 }
 
 // StartRabbitMQ starts a new node. It returns when clients can connect. The node stores its data in dir, or in
-// a temporary folder if dir is empty. ctx limits only the start. If RabbitMQ is not installed, the error wraps
+// a temporary directory if dir is empty. ctx limits only the start. If RabbitMQ is not installed, the error wraps
 // a *NotInstalledError. The caller must call Close.
 func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
 	if opts.Root == "" {
@@ -88,13 +92,16 @@ func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*Rabb
 	if err != nil {
 		return nil, err
 	}
-	folder, err := openFolder(opts.Root, dir)
+	directory, err := openDirectory(opts.Root, dir)
 	if err != nil {
 		return nil, err
 	}
 	r := &RabbitMQ{
-		folder: folder, programs: programs, options: opts,
-		user: "parking-" + RandomHex(4), password: newPassword(),
+		directory: directory, programs: programs, options: opts,
+		user: "parking-" + RandomHex(4), password: newPassword(), cookie: RandomHex(16),
+	}
+	if other := opts.Join; other != nil {
+		r.user, r.password, r.cookie = other.user, other.password, other.cookie
 	}
 	r.launch = r.start
 	if err := r.open(ctx); err != nil {
@@ -105,21 +112,33 @@ func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*Rabb
 
 func (r *RabbitMQ) open(ctx context.Context) error {
 	var err error
-	if r.ports, err = reservePorts(3); err != nil {
+	if other := r.options.Join; other != nil {
+		r.ports, err = reservePorts(2)
+	} else {
+		r.ports, err = reservePorts(3)
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.configure(); err != nil {
 		return err
 	}
-	if err := r.startEpmd(ctx); err != nil {
-		return err
+	if r.options.Join == nil {
+		if err := r.startEpmd(ctx); err != nil {
+			return err
+		}
 	}
 	return r.Start(ctx)
 }
 
 func (r *RabbitMQ) amqpPort() port { return r.ports[0] }
 func (r *RabbitMQ) distPort() port { return r.ports[1] }
-func (r *RabbitMQ) epmdPort() port { return r.ports[2] }
+func (r *RabbitMQ) epmdPort() port {
+	if other := r.options.Join; other != nil {
+		return other.epmdPort()
+	}
+	return r.ports[2]
+}
 
 // Node returns the name of the Erlang node, such as parking-23456@localhost.
 func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
@@ -133,7 +152,7 @@ func (r *RabbitMQ) configure() error {
   {default_user, <<%q>>},
   {default_pass, <<%q>>},
   {default_user_tags, [administrator]},
-  {log, [{console, [{enabled, false}]}]}
+%s  {log, [{console, [{enabled, false}]}]}
  ]},
 %s {kernel, [
   {inet_dist_use_interface, {127, 0, 0, 1}},
@@ -141,18 +160,26 @@ func (r *RabbitMQ) configure() error {
   {inet_dist_listen_max, %d}
  ]}
 ].
-`, r.amqpPort().number, r.user, r.password, r.logSize(), r.distPort().number, r.distPort().number)
+`, r.amqpPort().number, r.user, r.password, r.clusterNodes(), r.logSize(), r.distPort().number, r.distPort().number)
 	files := map[string]string{
 		"advanced.config":     advanced,
 		"enabled_plugins":     "[].\n",
-		"home/.erlang.cookie": RandomHex(16),
+		"home/.erlang.cookie": r.cookie,
 	}
 	for name, content := range files {
-		if err := r.folder.write(name, content); err != nil {
+		if err := r.directory.write(name, content); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// clusterNodes returns the line for Join in the configuration. The line is empty if Join is not set.
+func (r *RabbitMQ) clusterNodes() string {
+	if r.options.Join == nil {
+		return ""
+	}
+	return fmt.Sprintf("  {cluster_nodes, {['%s', '%s'], disc}},\n", r.options.Join.Node(), r.Node())
 }
 
 // logSize returns the line for LogSize in the configuration. The line is empty if LogSize is not set.
@@ -166,7 +193,7 @@ func (r *RabbitMQ) logSize() string {
 // environment returns the complete environment of the node and its command line tools. They do not inherit any
 // variables of this process.
 func (r *RabbitMQ) environment() []string {
-	inner := func(name string) string { return filepath.Join(r.folder.inner, name) }
+	inner := func(name string) string { return filepath.Join(r.directory.inner, name) }
 	return append([]string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"LANG=C.UTF-8",
@@ -188,7 +215,7 @@ func (r *RabbitMQ) environment() []string {
 		// This variable makes the start script replace itself with the node. Otherwise, the script would run
 		// until the node ends.
 		"RABBITMQ_ALLOW_INPUT=1",
-		// Erlang's schedulers must not wait busily when they are idle, because many processes share the cores.
+		// Erlang's schedulers must not busy-wait when they are idle, because many processes share the cores.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
 		// The command line tools are Erlang nodes, which listen as well. These settings make them listen on
 		// loopback, above the range of local ports for outgoing connections.
@@ -200,8 +227,8 @@ func (r *RabbitMQ) environment() []string {
 
 func (r *RabbitMQ) command(path string, args []string, output io.Writer) command {
 	return command{
-		root: r.folder.root, path: path, args: args,
-		env: r.environment(), dir: r.folder.inner, output: output,
+		root: r.directory.root, path: path, args: args,
+		env: r.environment(), dir: r.directory.inner, output: output,
 	}
 }
 
@@ -213,12 +240,12 @@ func (r *RabbitMQ) startEpmd(ctx context.Context) error {
 	if r.epmd, err = r.command(r.programs.epmd, args, io.Discard).start(); err != nil {
 		return err
 	}
-	return poll(ctx, startTimeout, r.epmd, func(ctx context.Context) error { return dial(ctx, r.epmdPort()) })
+	return poll(ctx, r.epmd, func(ctx context.Context) error { return dial(ctx, r.epmdPort()) })
 }
 
 // start starts the node and returns when clients can connect.
 func (r *RabbitMQ) start(ctx context.Context) error {
-	output, err := os.Create(filepath.Join(r.folder.host, "output.log"))
+	output, err := os.Create(filepath.Join(r.directory.host, "output.log"))
 	if err != nil {
 		return fmt.Errorf("start RabbitMQ: %w", err)
 	}
@@ -226,7 +253,7 @@ func (r *RabbitMQ) start(ctx context.Context) error {
 	if r.process, err = r.command(r.programs.server, nil, output).start(); err != nil {
 		return err
 	}
-	if err := poll(ctx, startTimeout, r.process, r.connect); err != nil {
+	if err := poll(ctx, r.process, r.connect); err != nil {
 		err = fmt.Errorf("start RabbitMQ: %w; its log ends with:\n%s", err, r.logTail())
 		return errors.Join(err, r.process.kill())
 	}
@@ -236,14 +263,14 @@ func (r *RabbitMQ) start(ctx context.Context) error {
 // logTail returns the end of the node's log. If the node failed before it created a log, it returns the end of
 // the node's output.
 func (r *RabbitMQ) logTail() string {
-	log := cmp.Or(r.folder.tail("log/*.log"), r.folder.tail("output.log"))
+	log := cmp.Or(r.directory.tail("log/*.log"), r.directory.tail("output.log"))
 	return strings.ReplaceAll(log, r.password, "***")
 }
 
 // Diagnosis returns the first errors in the node's log and the end of the log. The output of a failed test
 // should contain it.
 func (r *RabbitMQ) Diagnosis() string {
-	first := strings.ReplaceAll(r.folder.errors("log/*.log"), r.password, "***")
+	first := strings.ReplaceAll(r.directory.errors("log/*.log"), r.password, "***")
 	return fmt.Sprintf("the first errors in the log of %v:\n%s\nthe end of the log:\n%s", r, first, r.logTail())
 }
 
@@ -259,9 +286,9 @@ func (r *RabbitMQ) connect(context.Context) error {
 	return conn.Close()
 }
 
-// Close kills the node and releases its ports. If its folder is temporary, Close removes the folder.
+// Close kills the node and releases its ports. If its directory is temporary, Close removes the directory.
 func (r *RabbitMQ) Close() error {
-	err := errors.Join(r.process.kill(), r.epmd.kill(), r.folder.close())
+	err := errors.Join(r.process.kill(), r.epmd.kill(), r.directory.close())
 	releasePorts(r.ports)
 	return err
 }
@@ -269,11 +296,8 @@ func (r *RabbitMQ) Close() error {
 // Ctl runs rabbitmqctl for the node and returns the output. If it fails, the error contains the output.
 func (r *RabbitMQ) Ctl(args ...string) (string, error) { return r.run(r.programs.ctl, args) }
 
-// Diagnostics runs rabbitmq-diagnostics for the node and returns the output. If it fails, the error contains
-// the output.
-func (r *RabbitMQ) Diagnostics(args ...string) (string, error) {
-	return r.run(r.programs.diagnostics, args)
-}
+// Queues runs rabbitmq-queues for the node and returns the output. If it fails, the error contains the output.
+func (r *RabbitMQ) Queues(args ...string) (string, error) { return r.run(r.programs.queues, args) }
 
 func (r *RabbitMQ) run(path string, args []string) (string, error) {
 	var output bytes.Buffer
@@ -342,16 +366,16 @@ func (r *RabbitMQ) User() string { return r.user }
 // Version returns the version of RabbitMQ, such as 3.10.8.
 func (r *RabbitMQ) Version() string { return r.version }
 
-// Folder returns the path of the folder with the node's data and logs.
-func (r *RabbitMQ) Folder() string { return r.folder.host }
+// Directory returns the path of the directory with the node's data and logs.
+func (r *RabbitMQ) Directory() string { return r.directory.host }
 
 // String returns the URI without user name and password.
 func (r *RabbitMQ) String() string { return Redacted(r.URI()) }
 
-// poll calls the function ready repeatedly until it succeeds. It returns an error if process p ends or if the
-// timeout expires. The error contains the last error of ready.
-func poll(ctx context.Context, timeout time.Duration, p *process, ready func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// poll calls ready() repeatedly until it succeeds. It returns an error if process p ends or if startTimeout expires.
+// The error contains the last error of ready.
+func poll(ctx context.Context, p *process, ready func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()

@@ -16,14 +16,15 @@ import (
 
 // RedisOptions configures a Redis server. For most callers, the zero value is sufficient.
 type RedisOptions struct {
-	// Root is a root folder in which another Linux system is installed. If it is set, the server is started
+	// Root is a root directory in which another Linux system is installed. If it is set, the server is started
 	// with chroot, which only the user root can do. The default is the value of PARKING_REDIS_ROOT. If that is
 	// not set either, the server of this system is used.
 	Root string
 	// Server is the name of the program to run. The default is the value of PARKING_REDIS_SERVER. If that is
 	// not set either, the default is redis-server.
 	Server string
-	// NoAOF disables the append-only file. A server that was killed then starts again without data.
+	// NoAOF disables the append-only file. Without this file, a server that was killed has no data when it
+	// starts again.
 	NoAOF bool
 	// Config contains additional lines for redis.conf, such as "maxmemory 1mb".
 	Config []string
@@ -34,17 +35,17 @@ type RedisOptions struct {
 type Redis struct {
 	daemon
 
-	folder   *folder
-	options  RedisOptions
-	program  string
-	ports    []port
-	password string
-	product  string
-	version  string
+	directory *directory
+	options   RedisOptions
+	program   string
+	ports     []port
+	password  string
+	product   string
+	version   string
 }
 
 // StartRedis starts a new server. It returns when clients can connect. The server stores its data in dir, or in
-// a temporary folder if dir is empty. ctx limits only the start. If the program is not installed, the error
+// a temporary directory if dir is empty. ctx limits only the start. If the program is not installed, the error
 // wraps a *NotInstalledError. The caller must call Close.
 func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, error) {
 	if opts.Root == "" {
@@ -61,11 +62,11 @@ func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, err
 	if err != nil {
 		return nil, err
 	}
-	folder, err := openFolder(opts.Root, dir)
+	directory, err := openDirectory(opts.Root, dir)
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{folder: folder, options: opts, program: program, password: newPassword()}
+	r := &Redis{directory: directory, options: opts, program: program, password: newPassword()}
 	r.launch = r.start
 	if err := r.open(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -78,11 +79,11 @@ func (r *Redis) open(ctx context.Context) error {
 	if r.ports, err = reservePorts(1); err != nil {
 		return err
 	}
-	if err := r.folder.write("redis.conf", r.config()); err != nil {
+	if err := r.directory.write("redis.conf", r.config()); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(r.folder.host, "data"), 0o700); err != nil {
-		return fmt.Errorf("create the data folder of Redis: %w", err)
+	if err := os.MkdirAll(filepath.Join(r.directory.host, "data"), 0o700); err != nil {
+		return fmt.Errorf("create the data directory of Redis: %w", err)
 	}
 	return r.Start(ctx)
 }
@@ -96,8 +97,8 @@ func (r *Redis) config() string {
 		"bind 127.0.0.1",
 		"port " + r.ports[0].String(),
 		fmt.Sprintf("requirepass %q", r.password),
-		fmt.Sprintf("dir %q", filepath.Join(r.folder.inner, "data")),
-		fmt.Sprintf("logfile %q", filepath.Join(r.folder.inner, "server.log")),
+		fmt.Sprintf("dir %q", filepath.Join(r.directory.inner, "data")),
+		fmt.Sprintf("logfile %q", filepath.Join(r.directory.inner, "server.log")),
 		"daemonize no",
 		`save ""`,
 		"appendonly " + appendOnly,
@@ -109,15 +110,15 @@ func (r *Redis) config() string {
 // start starts the program. It returns when clients can connect.
 func (r *Redis) start(ctx context.Context) error {
 	cmd := command{
-		root: r.folder.root, path: r.program, args: []string{filepath.Join(r.folder.inner, "redis.conf")},
-		env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, dir: r.folder.inner, output: io.Discard,
+		root: r.directory.root, path: r.program, args: []string{filepath.Join(r.directory.inner, "redis.conf")},
+		env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, dir: r.directory.inner, output: io.Discard,
 	}
 	var err error
 	if r.process, err = cmd.start(); err != nil {
 		return err
 	}
-	if err := poll(ctx, startTimeout, r.process, r.connect); err != nil {
-		log := strings.ReplaceAll(r.folder.tail("server.log"), r.password, "***")
+	if err := poll(ctx, r.process, r.connect); err != nil {
+		log := strings.ReplaceAll(r.directory.tail("server.log"), r.password, "***")
 		err = fmt.Errorf("start %s: %w; its log ends with:\n%s", r.options.Server, err, log)
 		return errors.Join(err, r.process.kill())
 	}
@@ -138,9 +139,9 @@ func (r *Redis) connect(ctx context.Context) error {
 	return err
 }
 
-// Close kills the server and releases its port. If its folder is temporary, Close removes the folder.
+// Close kills the server and releases its port. If its directory is temporary, Close removes the directory.
 func (r *Redis) Close() error {
-	err := errors.Join(r.process.kill(), r.folder.close())
+	err := errors.Join(r.process.kill(), r.directory.close())
 	releasePorts(r.ports)
 	return err
 }
@@ -162,8 +163,8 @@ func (r *Redis) Product() string { return r.product }
 // Version returns the version of the server, such as 7.0.15.
 func (r *Redis) Version() string { return r.version }
 
-// Folder returns the path of the folder with the server's data and log.
-func (r *Redis) Folder() string { return r.folder.host }
+// Directory returns the path of the directory with the server's data and log.
+func (r *Redis) Directory() string { return r.directory.host }
 
 // String returns the URI without user name and password.
 func (r *Redis) String() string { return Redacted(r.URI()) }
@@ -194,7 +195,8 @@ func RedisVersion(ctx context.Context, uri string) (product, version string, err
 	return "Redis", fields["redis_version"], nil
 }
 
-// NewRedisClient returns a client that does not retry commands. Its error does not contain the URI.
+// NewRedisClient returns a client that does not retry commands. If the URI is invalid, the error does not
+// contain it.
 func NewRedisClient(uri string) (*redis.Client, error) {
 	opts, err := redis.ParseURL(uri)
 	if err != nil {

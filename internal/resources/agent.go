@@ -106,13 +106,24 @@ func (b *builder) clientPort(c Component, name string, number int32) corev1.Serv
 	return p
 }
 
-// clientPortNumber returns the container port at which clients reach a server. It is the port of the server itself,
-// or the port of its agent if the agent relays connections.
-func (b *builder) clientPortNumber(c Component, number int32) int32 {
-	if isRelayed(b.plan, c) {
+// ClientPort returns the container port at which clients reach a component. It is the port of the component itself, or
+// the port of its agent if the agent relays connections.
+func ClientPort(p *plan.Plan, c Component) int32 {
+	if isRelayed(p, c) {
 		return relayPort
 	}
-	return number
+	return portOf(c)
+}
+
+// portOf returns the container port at which a component listens.
+func portOf(c Component) int32 {
+	switch c {
+	case ComponentRabbitMQ:
+		return amqpNumber
+	case ComponentRedis:
+		return redisNumber
+	}
+	return HTTPPort
 }
 
 // HasAgents reports whether any pod of the simulation has an agent.
@@ -139,8 +150,8 @@ func (b *builder) agents() ([]client.Object, error) {
 }
 
 // addAgent adds an agent to the pod if faults hit its component. It lets all containers share one process
-// namespace, and mounts a marker volume into the main container, so that the agent signals only the processes of
-// that container.
+// namespace, so that the agent can signal the processes of the main container. It mounts a marker volume into the
+// main container, by which the agent recognizes these processes.
 func (b *builder) addAgent(spec *corev1.PodSpec, p pod) {
 	if !HasAgent(b.plan, p.component) {
 		return
@@ -171,8 +182,7 @@ func (b *builder) agentContainer(target Component) corev1.Container {
 		},
 	}
 	if isRelayed(b.plan, target) {
-		servers := map[Component]int32{ComponentRabbitMQ: amqpNumber, ComponentRedis: redisNumber, ComponentSummaries: HTTPPort}
-		c.Args = append(c.Args, fmt.Sprintf("--relay=:%d=127.0.0.1:%d", relayPort, servers[target]))
+		c.Args = append(c.Args, fmt.Sprintf("--relay=:%d=127.0.0.1:%d", relayPort, portOf(target)))
 		c.Ports = append(c.Ports, containerPort(portRelay, relayPort))
 	}
 	return c

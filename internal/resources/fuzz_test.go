@@ -79,6 +79,7 @@ func FuzzBuild(f *testing.F) {
 		`{"entry":{"rate":1,"stages":[{"duration":"5m","rate":2}]},"processor":{"replicas":0}}`,
 		`{"rabbitmq":{"managed":{"replicas":5,"image":"x","resources":{"limits":{"memory":"1"}}}},"redis":{"managed":{"storage":{"size":"0"},"resources":{"limits":{"memory":"9E"}}}}}`,
 		`{"rabbitmq":{"clusterRef":{"name":"a"}},"redis":{"secretRef":{"name":"b"}},"summaryAPI":{"url":"https://c","secretRef":{"name":"d"}}}`,
+		`{"summaryAPI":{"managed":{"replicas":16,"database":{"secretRef":{"name":"a"}},"template":{"spec":{"containers":[{"name":"parking","env":[{"name":"A","value":"b"}]}]}}}}}`,
 		`{"processor":{"template":{"metadata":{"labels":{"a/b":"c"}},"spec":{"containers":[{"name":"parking","volumeMounts":[{"name":"plan","mountPath":"/x"}]}],"tolerations":[{"operator":"Exists"}]}}}}`,
 		`{"exit":{"template":{"spec":{"containers":null,"volumes":[],"$setElementOrder/containers":[{"name":"x"}]}}}}`,
 		`{"entry":{"template":{"spec":{"$patch":"replace"}}}}`,
@@ -134,8 +135,8 @@ func TestBuild_ValidSpec_ReturnsValidObjects(t *testing.T) {
 	})
 }
 
-// maybe decides at random whether a value is set. It returns a pointer to a value that the function draw returns,
-// or nil.
+// maybe decides at random whether a value is set. It returns either nil or a pointer to a value from the function
+// draw.
 func maybe[T any](r *rapid.T, label string, draw func() T) *T {
 	if !rapid.Bool().Draw(r, label+" is set") {
 		return nil
@@ -200,9 +201,14 @@ func drawServers(r *rapid.T, spec *v1alpha1.ParkingSimulationSpec) {
 	case "secret":
 		spec.Redis.SecretRef = secret
 	}
-	switch rapid.SampledFrom([]string{"none", "managed", "url", "url and secret"}).Draw(r, "summaryAPI") {
+	switch rapid.SampledFrom([]string{"none", "managed", "database", "url", "url and secret"}).Draw(r, "summaryAPI") {
 	case "managed":
 		spec.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{Storage: drawStorage(r), Resources: drawResources(r), Template: drawTemplate(r)}
+	case "database":
+		spec.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{
+			Replicas: number[int32](r, "summary APIs", 1, 16), Database: &v1alpha1.SummaryDatabase{SecretRef: *secret},
+			Resources: drawResources(r), Template: drawTemplate(r),
+		}
 	case "url and secret":
 		spec.SummaryAPI.SecretRef = secret
 		fallthrough
@@ -239,7 +245,7 @@ func bytesOf(n int64) v1alpha1.Quantity {
 
 func drawLabels(r *rapid.T) map[string]v1alpha1.LabelValue {
 	return rapid.MapOfN(
-		rapid.SampledFrom([]string{"team", "example.com/team", resources.SimulationLabel, resources.ComponentLabel}),
+		rapid.SampledFrom([]string{"team", "app.kubernetes.io/part-of", resources.SimulationLabel, resources.ComponentLabel}),
 		rapid.Map(rapid.StringMatching(`([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?`), func(v string) v1alpha1.LabelValue { return v1alpha1.LabelValue(v) }),
 		0, 4).Draw(r, "labels")
 }

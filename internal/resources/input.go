@@ -59,10 +59,13 @@ type Input struct {
 	// StartTime is the time at which the schedules of the event rates begin. As long as the time is unknown,
 	// StartTime is nil and the plan is suspended, so that servers and processors start before the generators.
 	StartTime *metav1.Time
-	// Forming says that the nodes of a managed RabbitMQ have not yet formed a cluster. Until they have, no
-	// component may connect, because the members of a quorum queue are only the nodes that are in the cluster when
-	// the queue is declared.
-	Forming bool
+	// HoldClients keeps the generators and processors at zero replicas. They must not connect until the nodes of a
+	// managed RabbitMQ have formed a cluster: only the nodes that are in the cluster when a quorum queue is declared
+	// become its members. They must not start without permission to use a referenced object.
+	HoldClients bool
+	// HoldSummaryAPI keeps a managed summary API with PostgreSQL at zero replicas. Its pods mount the Secret with the
+	// binding of PostgreSQL, so they must not start without permission to use it.
+	HoldSummaryAPI bool
 	// Complete says that the simulation has ended. Build then scales the generators to zero.
 	Complete bool
 	Served   Served
@@ -77,6 +80,9 @@ type Input struct {
 	// AllowPrivilegedTemplates lets pod templates in the spec set any field. If it is false, Build returns a
 	// *TemplateNotAllowedError for a template that could give its author more rights.
 	AllowPrivilegedTemplates bool
+	// OperatorPriorityClass is the priority class of the operator's pods. A template may use it only if
+	// AllowPrivilegedTemplates is set. It is empty if the operator has none.
+	OperatorPriorityClass string
 }
 
 // Build returns every object that runs the simulation, in the order in which to apply them. An error contains the
@@ -127,7 +133,7 @@ func newBuilder(in Input) (*builder, error) {
 	return b, b.checkCredentials()
 }
 
-// credential matches credentials that need no quotes in the configuration files of RabbitMQ and Redis.
+// credential is the pattern of credentials that need no quotes in the configuration files of RabbitMQ and Redis.
 var credential = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 
 // checkCredentials rejects credentials that would have a special meaning in a configuration file. Its errors do not

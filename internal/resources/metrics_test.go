@@ -83,11 +83,11 @@ func dataPlaneMetrics(t *testing.T) names {
 		Entries: processor.NewEntryEventProcessor(store, 1, p.MaxStay.D(), log), Exits: processor.NewExitEventProcessor(store, nil, 1, log),
 	})
 	must(err)
-	database, err := sqlite.Open(t.Context(), sqlite.Options{Path: t.TempDir() + "/summaries.db"})
+	database, err := sqlite.Open(t.Context(), sqlite.Config{Path: t.TempDir() + "/summaries.db"})
 	must(err)
 	summaries, err := summary.New(database, found, log)
 	must(err)
-	_, err = rest.New(rest.Options{Summaries: summaries, Registerer: found, Logger: log})
+	_, err = rest.New(rest.Dependencies{Summaries: summaries, Registerer: found, Logger: log})
 	must(err)
 	must(summaries.Close())
 	found.MustRegister(controllers.NewSimulationMetrics(nil, nil))

@@ -55,7 +55,7 @@ func (b *builder) monitoring() ([]client.Object, error) {
 	return objects, nil
 }
 
-// target names a component that Prometheus scrapes, and the Service port that it scrapes.
+// target is a component that Prometheus scrapes, together with the Service port that it scrapes.
 type target struct {
 	component Component
 	port      string
@@ -75,8 +75,9 @@ func (b *builder) targets() []target {
 	return targets
 }
 
-// metricsService returns a Service that only Prometheus uses, because no program connects to generators and
-// processors. It includes pods that are not ready, because their metrics show the cause.
+// metricsService returns a Service for the metrics of generators or processors. Only Prometheus uses it, because no
+// other program connects to these pods. It includes pods that are not ready, because their metrics show why they are
+// not ready.
 func (b *builder) metricsService(c Component) client.Object {
 	meta := b.object(b.name(c), c)
 	meta.Labels[ScrapeLabel] = scrape
@@ -92,8 +93,9 @@ func (b *builder) metricsService(c Component) client.Object {
 }
 
 // serviceMonitor returns the ServiceMonitor of a component. It adds the labels "simulation" and "component" to the
-// scraped metrics, because rules and dashboards select by them. It requests native histograms if the installed
-// Prometheus Operator supports them. All other fields exist in every version of the CRD.
+// scraped metrics, because rules and dashboards select by them. It requests native histograms only if the
+// installed Prometheus Operator supports them. All other fields of the ServiceMonitor exist in every version of
+// the CRD.
 func (b *builder) serviceMonitor(t target) client.Object {
 	spec := map[string]any{
 		"selector": map[string]any{"matchLabels": anyMap(merged(Selector(b.sim, t.component), map[string]string{ScrapeLabel: scrape}))},

@@ -54,8 +54,9 @@ const (
 	componentMonitor Component = "monitoring"
 )
 
-// Name returns the name that a component's workload, Service, Secret and ConfigMap share. No component name is a
-// suffix of another one, so objects of two simulations never have the same name.
+// Name returns the name that a component's workload, Service, Secret and ConfigMap share: the name of the
+// simulation, a dash and the name of the component. Objects of two simulations never have the same name, because no
+// component name ends with another one.
 func Name(sim *v1alpha1.ParkingSimulation, c Component) string { return sim.Name + "-" + string(c) }
 
 // ServiceAccountName returns the name of the ServiceAccount that all pods of the simulation use.
@@ -67,8 +68,8 @@ func PlanName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-plan
 // PlanKey is the key of the plan in its ConfigMap.
 const PlanKey = "plan.json"
 
-// BrokerSecretName returns the name of the Secret with the binding of RabbitMQ. It is the Secret that the spec
-// references, or else the one that Build creates.
+// BrokerSecretName returns the name of the Secret with the address and the credentials of RabbitMQ. It is the Secret
+// that the spec references. If the spec references none, it is the one that Build creates.
 func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.RabbitMQ.SecretRef; ref != nil {
 		return ref.Name
@@ -76,8 +77,8 @@ func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	return Name(sim, ComponentRabbitMQ)
 }
 
-// StoreSecretName returns the name of the Secret with the binding of Redis. It is the Secret that the spec
-// references, or else the one that Build creates.
+// StoreSecretName returns the name of the Secret with the address and the credentials of Redis. It is the Secret that
+// the spec references. If the spec references none, it is the one that Build creates.
 func StoreSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.Redis.SecretRef; ref != nil {
 		return ref.Name

@@ -22,6 +22,9 @@ func (b *builder) networkPolicies() []client.Object {
 	if b.summaries != nil && isRelayed(b.plan, ComponentSummaries) {
 		policies = append(policies, b.relayPolicy())
 	}
+	if b.summaries != nil && b.summaries.Database != nil {
+		policies = append(policies, b.databasePolicy())
+	}
 	return policies
 }
 
@@ -46,14 +49,9 @@ func (b *builder) clientPolicy() client.Object {
 	if b.rabbitMQ == nil || b.redis == nil || b.summaries == nil {
 		egress = []networkingv1.NetworkPolicyEgressRule{{}}
 	} else {
-		for _, to := range []struct {
-			component Component
-			port      int32
-		}{
-			{ComponentRabbitMQ, amqpNumber}, {ComponentRedis, redisNumber}, {ComponentSummaries, HTTPPort},
-		} {
+		for _, server := range Servers() {
 			egress = append(egress, networkingv1.NetworkPolicyEgressRule{
-				To: []networkingv1.NetworkPolicyPeer{b.peers(to.component)}, Ports: tcp(b.clientPortNumber(to.component, to.port)),
+				To: []networkingv1.NetworkPolicyPeer{b.peers(server)}, Ports: tcp(ClientPort(b.plan, server)),
 			})
 		}
 	}
@@ -82,7 +80,7 @@ func (b *builder) rabbitMQPolicy() client.Object {
 		PodSelector: *b.selector(ComponentRabbitMQ),
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		Ingress: []networkingv1.NetworkPolicyIngressRule{
-			{From: b.clients(), Ports: tcp(b.clientPortNumber(ComponentRabbitMQ, amqpNumber))},
+			{From: b.clients(), Ports: tcp(ClientPort(b.plan, ComponentRabbitMQ))},
 			{From: nodes, Ports: clustering},
 			{Ports: tcp(rabbitMQMetricsNumber)},
 		},
@@ -91,7 +89,7 @@ func (b *builder) rabbitMQPolicy() client.Object {
 }
 
 func (b *builder) redisPolicy() client.Object {
-	ingress := []networkingv1.NetworkPolicyIngressRule{{From: b.clients(), Ports: tcp(b.clientPortNumber(ComponentRedis, redisNumber))}}
+	ingress := []networkingv1.NetworkPolicyIngressRule{{From: b.clients(), Ports: tcp(ClientPort(b.plan, ComponentRedis))}}
 	if b.exportsRedis() {
 		ingress = append(ingress, networkingv1.NetworkPolicyIngressRule{Ports: tcp(redisMetricsNumber)})
 	}

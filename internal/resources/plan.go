@@ -15,6 +15,7 @@ const (
 	rabbitMQDir  = "/etc/parking/rabbitmq"
 	redisDir     = "/etc/parking/redis"
 	summariesDir = "/etc/parking/summary-api"
+	databaseDir  = "/etc/parking/database"
 )
 
 // planConfigMap returns the ConfigMap with the plan. Generators and processors watch the mounted plan, so a change

@@ -125,9 +125,9 @@ func resources(spec *corev1.ResourceRequirements, defaults corev1.ResourceRequir
 	return defaults
 }
 
-// requirements returns default resources that request CPU and memory and limit only memory. A CPU limit would only
-// add latency. The CPU requests are small, so that several simulations and the operator fit on a small cluster.
-// Simulations with high rates set larger requests in their spec.
+// requirements returns the default resources of a container: requests for CPU and memory, and a limit for memory
+// only. A CPU limit would only add latency. The CPU requests are small, so that several simulations and the
+// operator fit on a small cluster. Simulations with high rates set larger requests in their spec.
 func requirements(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
@@ -138,8 +138,8 @@ func requirements(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
 	}
 }
 
-// memoryShare returns a percentage of a container's memory limit, in bytes. It returns 0 if the container has no
-// limit.
+// memoryShare returns the given percentage of a container's memory limit, as a number of bytes. It returns 0 if the
+// container has no limit.
 func memoryShare(spec corev1.PodSpec, container string, percent int64) int64 {
 	for i := range spec.Containers {
 		if spec.Containers[i].Name == container {
@@ -219,4 +219,11 @@ func mount(name, path string) corev1.VolumeMount {
 
 func readOnly(name, path string) corev1.VolumeMount {
 	return corev1.VolumeMount{Name: name, MountPath: path, ReadOnly: true}
+}
+
+// IsReady reports whether a pod has the condition Ready.
+func IsReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }

@@ -3,6 +3,7 @@ package resources
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,14 +14,14 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The operator creates pods with its own rights, not with those of the simulation's author. A template may
-// therefore set only fields that give the author no further rights. Three rules decide. None of them lists
-// dangerous fields, because such a list would become outdated:
+// The operator uses its own rights to create pods, not those of the simulation's author. A template may therefore
+// set only fields that give the author no further rights. Three rules decide which templates are allowed. None of
+// them lists dangerous fields, because such a list would become outdated:
 //
 //  1. A template may set only the fields in templateFields.
 //  2. The resulting pod must meet the restricted Pod Security Standard.
-//  3. Annotations must not have a prefix: annotations with a prefix instruct other software, such as a network
-//     plug-in.
+//  3. An annotation must not have a prefix. A label may have none, or one in labelPrefixes. Annotations and labels with
+//     other prefixes could instruct other software, such as a network plug-in or a webhook that adds containers.
 
 // TemplateNotAllowedError lists the template fields that could give the pods rights which the author of the
 // simulation lacks.
@@ -39,7 +40,7 @@ func (e *TemplateNotAllowedError) Error() string {
 
 const (
 	withoutIt       = "remove it, or ask an administrator to run the operator with --allow-privileged-templates"
-	fieldNotAllowed = "a template may not set this field, because it could give the pods rights that the author of the simulation lacks: " + withoutIt
+	fieldNotAllowed = "a template may not set this field, because it could give the pods rights that the author of the simulation lacks, or affect pods of others: " + withoutIt
 )
 
 // fieldSet is the set of fields that may be set in an object, or in each object of a list. A field that maps to nil
@@ -51,7 +52,7 @@ type fieldSet map[string]fieldSet
 func templateFields() fieldSet {
 	container := containerFields()
 	return fieldSet{
-		"affinity":                      nil,
+		"affinity":                      affinityFields(),
 		"containers":                    container,
 		"dnsConfig":                     nil,
 		"dnsPolicy":                     nil,
@@ -59,12 +60,23 @@ func templateFields() fieldSet {
 		"initContainers":                container,
 		"nodeSelector":                  nil,
 		"priorityClassName":             nil,
-		"securityContext":               nil,
+		"securityContext":               podSecurityFields(),
 		"terminationGracePeriodSeconds": nil,
 		"tolerations":                   nil,
 		"topologySpreadConstraints":     nil,
 		"volumes":                       {"name": nil, "emptyDir": nil, "downwardAPI": nil},
 	}
+}
+
+// affinityFields returns the fields of an affinity. The fields namespaces and namespaceSelector are missing, because
+// an anti-affinity to pods of another namespace can prevent those pods from being scheduled.
+func affinityFields() fieldSet {
+	term := fieldSet{"labelSelector": nil, "topologyKey": nil, "matchLabelKeys": nil, "mismatchLabelKeys": nil}
+	pods := fieldSet{
+		"requiredDuringSchedulingIgnoredDuringExecution":  term,
+		"preferredDuringSchedulingIgnoredDuringExecution": {"weight": nil, "podAffinityTerm": term},
+	}
+	return fieldSet{"nodeAffinity": nil, "podAffinity": pods, "podAntiAffinity": pods}
 }
 
 func containerFields() fieldSet {
@@ -82,9 +94,9 @@ func containerFields() fieldSet {
 		// hostPort is not allowed, because it would occupy a port of the node.
 		"ports":                    {"name": nil, "containerPort": nil, "protocol": nil},
 		"readinessProbe":           nil,
-		"resources":                nil,
+		"resources":                {"limits": nil, "requests": nil},
 		"restartPolicy":            nil,
-		"securityContext":          nil,
+		"securityContext":          containerSecurityFields(),
 		"startupProbe":             nil,
 		"terminationMessagePath":   nil,
 		"terminationMessagePolicy": nil,
@@ -93,12 +105,42 @@ func containerFields() fieldSet {
 	}
 }
 
+// podSecurityFields returns the fields of a pod's security context. The fields for Windows are missing, because the Pod
+// Security Standard allows one of them, which names credentials.
+func podSecurityFields() fieldSet {
+	return fieldSet{
+		"appArmorProfile": nil, "fsGroup": nil, "fsGroupChangePolicy": nil, "runAsGroup": nil, "runAsNonRoot": nil, "runAsUser": nil,
+		"seLinuxChangePolicy": nil, "seLinuxOptions": nil, "seccompProfile": nil, "supplementalGroups": nil,
+		"supplementalGroupsPolicy": nil, "sysctls": nil,
+	}
+}
+
+// containerSecurityFields returns the fields of a container's security context.
+func containerSecurityFields() fieldSet {
+	return fieldSet{
+		"allowPrivilegeEscalation": nil, "appArmorProfile": nil, "capabilities": nil, "privileged": nil, "procMount": nil,
+		"readOnlyRootFilesystem": nil, "runAsGroup": nil, "runAsNonRoot": nil, "runAsUser": nil, "seLinuxOptions": nil,
+		"seccompProfile": nil,
+	}
+}
+
+// labelPrefixes returns the prefixes that a template's labels may have. Labels with the first prefix only describe
+// the pods. The operator itself sets all labels with the second prefix that have an effect.
+func labelPrefixes() []string { return []string{"app.kubernetes.io", v1alpha1.Group} }
+
 // checkTemplate returns an error for each setting of a template that is not allowed: a field that is not in
-// templateFields, a priority class of Kubernetes itself, or an annotation for other software. Directives of a
-// strategic merge patch, such as $patch, are not allowed either, because they could remove the settings that
-// protect the pods.
-func checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.ErrorList {
+// templateFields, a priority class of Kubernetes or of the operator, a long grace period, or a label or an annotation for
+// other software. Directives of a strategic merge patch, such as $patch, are not allowed in the objects that templateFields
+// lists, because they could remove the settings that protect the pods.
+func (b *builder) checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.ErrorList {
 	var faults field.ErrorList
+	labels := path.Child("metadata", "labels")
+	for _, key := range sortedKeys(template.Metadata.Labels) {
+		if prefix, _, hasPrefix := strings.Cut(key, "/"); hasPrefix && !slices.Contains(labelPrefixes(), prefix) {
+			faults = append(faults, field.Forbidden(labels.Key(key),
+				"a template may set labels without a prefix or with the prefix app.kubernetes.io only, because others instruct software of the cluster: "+withoutIt))
+		}
+	}
 	annotations := path.Child("metadata", "annotations")
 	for _, key := range sortedKeys(template.Metadata.Annotations) {
 		if strings.Contains(key, "/") {
@@ -114,7 +156,34 @@ func checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.Error
 		return append(faults, field.Invalid(path.Child("spec"), "", "must be JSON: "+err.Error()))
 	}
 	faults = append(faults, templateFields().check(path.Child("spec"), spec)...)
-	return append(faults, checkPriority(path.Child("spec", "priorityClassName"), spec)...)
+	faults = append(faults, checkGracePeriods(path.Child("spec"), spec)...)
+	return append(faults, b.checkPriority(path.Child("spec", "priorityClassName"), spec)...)
+}
+
+// maxGracePeriod is the longest grace period in seconds that a template may set. It is longer than that of every managed
+// server.
+const maxGracePeriod = 600
+
+// checkGracePeriods rejects long grace periods in a pod and its probes. A process that ignores SIGTERM delays the drain
+// of its node and the deletion of its namespace for as long as the grace period.
+func checkGracePeriods(path *field.Path, value any) field.ErrorList {
+	var faults field.ErrorList
+	switch value := value.(type) {
+	case map[string]any:
+		for _, name := range sortedKeys(value) {
+			if seconds, ok := value[name].(float64); ok && name == "terminationGracePeriodSeconds" && seconds > maxGracePeriod {
+				faults = append(faults, field.Forbidden(path.Child(name), fmt.Sprintf(
+					"a template may set at most %d seconds, because the drain of a node waits for its pods: reduce it, or ask an administrator to run the operator with --allow-privileged-templates", maxGracePeriod)))
+				continue
+			}
+			faults = append(faults, checkGracePeriods(path.Child(name), value[name])...)
+		}
+	case []any:
+		for i, element := range value {
+			faults = append(faults, checkGracePeriods(path.Index(i), element)...)
+		}
+	}
+	return faults
 }
 
 // check returns an error for each field that is not in the set. It checks the fields of value, which is a JSON
@@ -140,11 +209,16 @@ func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	return faults
 }
 
-// checkPriority rejects the priority classes that Kubernetes reserves for its own critical pods.
-func checkPriority(path *field.Path, spec any) field.ErrorList {
+// checkPriority rejects the priority classes that Kubernetes reserves for its own critical pods, and that of the operator.
+// Otherwise, simulations could keep the operator from being scheduled.
+func (b *builder) checkPriority(path *field.Path, spec any) field.ErrorList {
 	fields, _ := spec.(map[string]any)
-	if class, _ := fields["priorityClassName"].(string); strings.HasPrefix(class, "system-") {
+	class, _ := fields["priorityClassName"].(string)
+	switch {
+	case strings.HasPrefix(class, "system-"):
 		return field.ErrorList{field.Forbidden(path, "a template may not use the priority classes system-*, which evict the pods of others: "+withoutIt)}
+	case class != "" && class == b.OperatorPriorityClass:
+		return field.ErrorList{field.Forbidden(path, "a template may not use the priority class of the operator: use another one, "+withoutIt)}
 	}
 	return nil
 }

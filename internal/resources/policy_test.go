@@ -34,7 +34,7 @@ func escalations() map[string]struct{ template, path string } {
 		"root in the pod":                    {"spec: {securityContext: {runAsUser: 0}}", "spec: Forbidden"},
 		"a user that may be root":            {"spec: {securityContext: {runAsNonRoot: false}}", "spec: Forbidden"},
 		"no security context":                {"spec: {securityContext: null}", "spec: Forbidden"},
-		"another security context":           {`spec: {securityContext: {$patch: replace}}`, "spec: Forbidden"},
+		"another security context":           {`spec: {securityContext: {$patch: replace}}`, "spec.securityContext.$patch: Forbidden"},
 		"no seccomp profile":                 {"spec: {securityContext: {seccompProfile: {type: Unconfined}}}", "spec: Forbidden"},
 		"an unsafe sysctl":                   {"spec: {securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}}", "spec: Forbidden"},
 		"an SELinux type":                    {"spec: {securityContext: {seLinuxOptions: {type: spc_t}}}", "spec: Forbidden"},
@@ -46,7 +46,7 @@ func escalations() map[string]struct{ template, path string } {
 		"the IPC of the node":                {"spec: {hostIPC: true}", "spec.hostIPC: Forbidden"},
 		"the users of the node":              {"spec: {hostUsers: true}", "spec.hostUsers: Forbidden"},
 		"a port of the node":                 {container("ports: [{containerPort: 8080, hostPort: 80}]"), "spec.containers[0].ports[0].hostPort: Forbidden"},
-		"a folder of the node":               {volume("hostPath: {path: /}"), "spec.volumes[0].hostPath: Forbidden"},
+		"a directory of the node":            {volume("hostPath: {path: /}"), "spec.volumes[0].hostPath: Forbidden"},
 		"a Secret as a volume":               {volume("secret: {secretName: other}"), "spec.volumes[0].secret: Forbidden"},
 		"a Secret in a projected volume":     {volume("projected: {sources: [{secret: {name: other}}]}"), "spec.volumes[0].projected: Forbidden"},
 		"a token in a projected volume":      {volume("projected: {sources: [{serviceAccountToken: {path: t}}]}"), "spec.volumes[0].projected: Forbidden"},
@@ -70,8 +70,30 @@ func escalations() map[string]struct{ template, path string } {
 		"a runtime class":                    {"spec: {runtimeClassName: kata}", "spec.runtimeClassName: Forbidden"},
 		"another operating system":           {"spec: {os: {name: windows}}", "spec.os: Forbidden"},
 		"a priority":                         {"spec: {priority: 2000000000}", "spec.priority: Forbidden"},
+		"the operator's priority class":      {"spec: {priorityClassName: parking-operator}", "spec.priorityClassName: Forbidden"},
+		"credentials of Windows":             {"spec: {securityContext: {windowsOptions: {gmsaCredentialSpecName: admin}}}", "spec.securityContext.windowsOptions: Forbidden"},
+		"a process of the Windows host":      {container("securityContext: {windowsOptions: {hostProcess: true}}"), "spec.containers[0].securityContext.windowsOptions: Forbidden"},
+		"an unmasked /proc":                  {container("securityContext: {procMount: Unmasked}"), "spec: Forbidden"},
+		"no AppArmor profile":                {container("securityContext: {appArmorProfile: {type: Unconfined}}"), "spec: Forbidden"},
+		"a claimed device":                   {container("resources: {claims: [{name: gpu}]}"), "spec.containers[0].resources.claims: Forbidden"},
 		"a priority class of Kubernetes":     {"spec: {priorityClassName: system-node-critical}", "spec.priorityClassName: Forbidden"},
 		"the processes of other containers":  {"spec: {shareProcessNamespace: true}", "spec.shareProcessNamespace: Forbidden"},
+		"anti-affinity to another namespace": {
+			"spec: {affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/os, labelSelector: {}, namespaces: [team-b]}]}}}",
+			"spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].namespaces: Forbidden",
+		},
+		"anti-affinity to selected namespaces": {
+			"spec: {affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/os, namespaceSelector: {}}]}}}",
+			"spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].namespaceSelector: Forbidden",
+		},
+		"a preference for other namespaces": {
+			"spec: {affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: zone, namespaceSelector: {}}}]}}}",
+			"spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.namespaceSelector: Forbidden",
+		},
+		"a directive in an affinity":         {"spec: {affinity: {$patch: replace}}", "spec.affinity.$patch: Forbidden"},
+		"a grace period of years":            {"spec: {terminationGracePeriodSeconds: 999999999}", "spec.terminationGracePeriodSeconds: Forbidden"},
+		"a grace period over the limit":      {"spec: {terminationGracePeriodSeconds: 601}", "spec.terminationGracePeriodSeconds: Forbidden"},
+		"a long grace period of a probe":     {container("livenessProbe: {terminationGracePeriodSeconds: 1000}"), "spec.containers[0].livenessProbe.terminationGracePeriodSeconds: Forbidden"},
 		"a claim of a device":                {"spec: {resourceClaims: [{name: gpu}]}", "spec.resourceClaims: Forbidden"},
 		"a debugging container":              {`spec: {ephemeralContainers: [{name: e, image: "e:v1"}]}`, "spec.ephemeralContainers: Forbidden"},
 		"an instruction to a network plugin": {"metadata: {annotations: {k8s.v1.cni.cncf.io/networks: admin}}", "metadata.annotations[k8s.v1.cni.cncf.io/networks]: Forbidden"},
@@ -79,8 +101,8 @@ func escalations() map[string]struct{ template, path string } {
 	}
 }
 
-// templated returns the paths of the spec fields that contain a pod template. It maps each path to a format string
-// that takes a template and yields a spec.
+// templated returns a map. Its keys are the paths of the spec fields that contain a pod template. Each value is a
+// format string that takes a template and yields a spec.
 func templated() map[string]string {
 	return map[string]string{
 		"spec.entry.template":               "entry: {template: {%s}}",
@@ -99,6 +121,7 @@ func TestBuild_TemplateThatGivesRights_IsRejected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := input(t, "sim", fmt.Sprintf("processor: {template: {%s}}", tt.template))
+			in.OperatorPriorityClass = "parking-operator"
 			objects, err := in.build()
 			var notAllowed *resources.TemplateNotAllowedError
 			if !errors.As(err, &notAllowed) || objects != nil {
@@ -128,12 +151,29 @@ func TestBuild_ChecksEveryTemplate(t *testing.T) {
 	}
 }
 
+func TestBuild_TemplateWithLabelForOtherSoftware_IsRejected(t *testing.T) {
+	t.Parallel()
+	for path, spec := range templated() {
+		for _, label := range []string{"sidecar.istio.io/inject", "azure.workload.identity/use", "example.com/team", "kubernetes.io/role"} {
+			in := input(t, "sim", fmt.Sprintf(spec, `metadata: {labels: {`+label+`: "true"}}`))
+			want, _, _ := strings.Cut(path, " ")
+			if _, err := in.build(); err == nil || !strings.Contains(err.Error(), want+".metadata.labels["+label+"]") {
+				t.Errorf("%s with label %s: error is %v, want one that names the label", path, label, err)
+			}
+			in.AllowPrivilegedTemplates = true
+			if _, err := in.build(); err != nil {
+				t.Errorf("%s with label %s and --allow-privileged-templates: error is %v", path, label, err)
+			}
+		}
+	}
+}
+
 func TestBuild_TemplateThatGivesNoRights_IsAccepted(t *testing.T) {
 	t.Parallel()
 	for _, template := range []string{
-		"spec: null", "spec: {}", "metadata: {labels: {team: a, example.com/team: a}, annotations: {note: a}}",
-		"spec: {nodeSelector: {disk: ssd}, tolerations: [{operator: Exists}], affinity: {nodeAffinity: {}}, topologySpreadConstraints: []}",
-		"spec: {priorityClassName: high, terminationGracePeriodSeconds: 90, dnsPolicy: Default, dnsConfig: {nameservers: [10.0.0.1]}, hostAliases: [{ip: 10.0.0.1, hostnames: [a]}]}",
+		"spec: null", "spec: {}", "metadata: {labels: {team: a, app.kubernetes.io/part-of: a, simulation.parking.dev/team: a}, annotations: {note: a}}",
+		"spec: {nodeSelector: {disk: ssd}, tolerations: [{operator: Exists}], affinity: {nodeAffinity: {}, podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {a: b}}}]}}, topologySpreadConstraints: []}",
+		"spec: {priorityClassName: high, terminationGracePeriodSeconds: 600, dnsPolicy: Default, dnsConfig: {nameservers: [10.0.0.1]}, hostAliases: [{ip: 10.0.0.1, hostnames: [a]}]}",
 		"spec: {securityContext: {runAsUser: 1000, runAsGroup: 1000, fsGroup: 1000, supplementalGroups: [1]}}",
 		"spec: {securityContext: {runAsUser: null}}",
 		"spec: {containers: [{name: parking, image: 'mine:v1', env: [{name: A, value: b}, {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], resources: {limits: {cpu: '1'}}, readinessProbe: {timeoutSeconds: 9}}]}",

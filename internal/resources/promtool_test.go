@@ -17,7 +17,7 @@ import (
 func promtool(t *testing.T, arguments ...string) {
 	t.Helper()
 	program := servers.Program(t, "promtool", "hack/apt-install.sh prometheus installs it")
-	folder := t.TempDir()
+	directory := t.TempDir()
 	in := input(t, "sim", "objectives: {processingP99: 5ms, endToEndP99: 1s}")
 	spec := find[*unstructured.Unstructured](t, build(t, in), "sim-rules").Object["spec"]
 	rules, err := yaml.Marshal(spec)
@@ -29,23 +29,23 @@ func promtool(t *testing.T, arguments ...string) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string][]byte{"rules.yaml": rules, "rules_test.yaml": tests} {
-		if err := os.WriteFile(filepath.Join(folder, name), text, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(directory, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), program, arguments...)
-	cmd.Dir = folder
+	cmd.Dir = directory
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", arguments, err, out)
 	}
 }
 
-func TestRules_PassThePromtoolCheck(t *testing.T) {
+func TestPrometheusRules_PassThePromtoolCheck(t *testing.T) {
 	t.Parallel()
 	promtool(t, "check", "rules", "--lint=all", "--lint-fatal", "rules.yaml")
 }
 
-func TestRules_PassTheirPromtoolUnitTests(t *testing.T) {
+func TestPrometheusRules_PassTheirPromtoolUnitTests(t *testing.T) {
 	t.Parallel()
 	promtool(t, "test", "rules", "rules_test.yaml")
 }

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -114,7 +113,8 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 
 // rabbitMQAdvancedConf returns the content of advanced.config. It makes RabbitMQ add members to quorum queues that
 // were declared before all nodes had joined the cluster. These settings cannot be in rabbitmq.conf, because
-// RabbitMQ before 3.13 rejects unknown keys there. The interval is in milliseconds.
+// RabbitMQ before 3.13 rejects unknown keys there. The interval at which RabbitMQ checks the members is in
+// milliseconds.
 func (b *builder) rabbitMQAdvancedConf() string {
 	return fmt.Sprintf(`[{rabbit, [
   {quorum_membership_reconciliation_enabled, true},
@@ -170,7 +170,7 @@ func (b *builder) rabbitMQTemplate() (corev1.PodTemplateSpec, error) {
 		volumes: []corev1.Volume{
 			b.rabbitMQConfVolume(), secretVolume("cookie", b.name(ComponentRabbitMQ), keyErlangCookie), emptyDir("tmp"),
 		},
-		patch: b.rabbitMQ.Template, path: field.NewPath("spec", "rabbitmq", "managed", "template"), main: string(ComponentRabbitMQ),
+		patch: b.rabbitMQ.Template, path: templatePath(ComponentRabbitMQ), main: string(ComponentRabbitMQ),
 	})
 }
 
@@ -220,9 +220,26 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 		ReadinessProbe: tcpProbe(portAMQP),
 	}
 	if *b.rabbitMQ.Replicas > 1 {
-		c.Lifecycle = &corev1.Lifecycle{PreStop: b.awaitQuorum()}
+		c.Lifecycle = &corev1.Lifecycle{PostStart: rebalanceLeaders(), PreStop: b.awaitQuorum()}
 	}
 	return c
+}
+
+// rebalanceLeaders returns a postStart hook. When a node stops, other nodes become the leaders of its queues, and RabbitMQ
+// never moves these leaders back. Clients cannot move them either, because AMQP has no method for this. So the hook spreads
+// the leaders evenly once the node has been running for 30 s, when its replicas have caught up. It works in the background:
+// the pod has no IP address until the hook returns, but the other nodes need the address. Its output goes to the log of the
+// container, so that a rebalance that failed is seen. If the containers of the pod share their processes, process 1 is not
+// in this container. The output is then discarded.
+func rebalanceLeaders() *corev1.LifecycleHandler {
+	const script = `log=/proc/1/fd/1
+[ -w "$log" ] || log=/dev/null
+(
+  until rabbitmqctl await_startup -t 60; do sleep 10; done
+  sleep 30
+  rabbitmq-queues rebalance quorum
+) </dev/null >"$log" 2>&1 &`
+	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: rabbitMQCommand(script)}}
 }
 
 // awaitQuorum returns a preStop hook. It waits while some queue would lose its majority if the node stopped, but
@@ -238,7 +255,7 @@ exit 0`
 }
 
 // rabbitMQCommand returns the command line of a RabbitMQ tool. On Debian, /usr/sbin contains wrapper scripts that
-// require another user, so rabbitMQCommand uses the original tools.
+// fail unless another user runs them, so rabbitMQCommand uses the original tools.
 func rabbitMQCommand(command string) []string {
 	return []string{"sh", "-c", `PATH="/usr/lib/rabbitmq/bin:$PATH"; ` + command}
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -22,7 +21,8 @@ const (
 	redisConfDir = "/etc/redis"
 	keyRedisConf = "redis.conf"
 
-	exporterDir = "/run/secrets/exporter"
+	containerExporter = "exporter"
+	exporterDir       = "/run/secrets/exporter"
 	// redisLocalAddress is the address at which the exporter in the same pod reaches the server.
 	redisLocalAddress = "redis://localhost:6379"
 
@@ -109,7 +109,7 @@ func (b *builder) redisTemplate() (corev1.PodTemplateSpec, error) {
 	return b.template(pod{
 		component: ComponentRedis, user: redisUser, grace: redisGrace,
 		containers: containers, volumes: volumes,
-		patch: b.redis.Template, path: field.NewPath("spec", "redis", "managed", "template"), main: string(ComponentRedis),
+		patch: b.redis.Template, path: templatePath(ComponentRedis), main: string(ComponentRedis),
 	})
 }
 
@@ -147,7 +147,7 @@ func (b *builder) redisContainer() corev1.Container {
 // exporterContainer returns the container that exports the metrics of Redis to Prometheus.
 func (b *builder) exporterContainer() corev1.Container {
 	return corev1.Container{
-		Name:  "exporter",
+		Name:  containerExporter,
 		Image: b.Images.RedisExporter,
 		Env: []corev1.EnvVar{
 			{Name: "REDIS_ADDR", Value: redisLocalAddress},

@@ -3,10 +3,10 @@ package resources_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,13 +28,11 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/goldentest"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
-
-// update makes the tests write the golden files instead of comparing them.
-var update = flag.Bool("update", false, "write the golden files")
 
 // The credentials that the tests use. The tests check that only Secrets contain them.
 const (
@@ -152,7 +150,11 @@ func simulations(t testing.TB) map[string]testInput {
 	faults := input(t, "faults", `duration: 10m, faults: [{name: redis-crash, target: Redis, action: Kill, at: 2m}, {name: freeze, target: Processor, action: Pause, at: 3m, for: 10s},
 		{name: drain, target: RabbitMQ, action: Evict, at: 4m}]`)
 	faults.Credentials.Agent = resources.AgentCredentials{Token: agentToken, Certificate: "the certificate", PrivateKey: agentKey}
-	return map[string]testInput{"faults": faults, "managed": managed, "external": external, "cluster": cluster}
+	database := input(t, "database", `duration: 10m, summaryAPI: {managed: {replicas: 3, database: {secretRef: {name: summaries-app}},
+		template: {spec: {nodeSelector: {disk: ssd}}}}}, faults: [{name: summaries-crash, target: SummaryAPI, action: Kill, at: 2m}, {name: cut, target: SummaryAPI, action: Isolate, at: 3m, for: 10s}],
+		monitoring: {rules: Disabled, dashboards: Disabled}`)
+	database.Credentials.Agent = faults.Credentials.Agent
+	return map[string]testInput{"database": database, "faults": faults, "managed": managed, "external": external, "cluster": cluster}
 }
 
 func TestBuild_MatchesGoldenFiles(t *testing.T) {
@@ -160,16 +162,12 @@ func TestBuild_MatchesGoldenFiles(t *testing.T) {
 	for name, in := range simulations(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			folder := filepath.Join("testdata", name)
 			objects := build(t, in)
 			golden := map[string][]byte{"order.txt": []byte(strings.Join(keys(t, objects), "\n") + "\n")}
 			for _, object := range objects {
 				golden[goldenName(t, object)] = yamlOf(t, object)
 			}
-			if *update {
-				writeGolden(t, folder, golden)
-			}
-			compareGolden(t, folder, golden)
+			compareGolden(t, name, golden)
 		})
 	}
 }
@@ -203,40 +201,26 @@ func asMap(t rapid.TB, object client.Object) map[string]any {
 	return content
 }
 
-func writeGolden(t *testing.T, folder string, golden map[string][]byte) {
+// compareGolden compares the texts of files with the golden files in a directory below testdata. This directory must
+// contain no other files.
+func compareGolden(t *testing.T, directory string, texts map[string][]byte) {
 	t.Helper()
-	if err := os.RemoveAll(folder); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range golden {
-		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil {
+	path := filepath.Join("testdata", directory)
+	if goldentest.Updating() {
+		if err := os.RemoveAll(path); err != nil {
 			t.Fatal(err)
 		}
 	}
-}
-
-func compareGolden(t *testing.T, folder string, golden map[string][]byte) {
-	t.Helper()
-	for name, got := range golden {
-		want, err := os.ReadFile(filepath.Join(folder, name))
-		if err != nil {
-			t.Errorf("%v; run the test with -update to write it", err)
-			continue
-		}
-		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s/%s (-want +got):\n%s", folder, name, diff)
-		}
+	for name, got := range texts {
+		goldentest.Compare(t, filepath.Join(directory, name), got)
 	}
-	entries, err := os.ReadDir(folder)
+	entries, err := os.ReadDir(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
-		if _, ok := golden[entry.Name()]; !ok {
-			t.Errorf("%s/%s belongs to no object; run the test with -update to remove it", folder, entry.Name())
+		if _, ok := texts[entry.Name()]; !ok {
+			t.Errorf("%s/%s belongs to no object; run the tests with -update to remove it", path, entry.Name())
 		}
 	}
 }
@@ -410,7 +394,7 @@ func TestBuild_ChangedInput_ReplacesPodsOnlyIfNecessary(t *testing.T) {
 	}{
 		"rates":                            {"entry: {rate: 2, arrivals: Poisson, stages: [{duration: 1s, rate: 5}]}, exit: {rate: 7, matchPercent: 3, minStay: 1s}, plates: {maxStay: 3h}, rabbitmq: {managed: {replicas: 3}}", nil, nil},
 		"suspend":                          {base + ", suspend: true", nil, nil},
-		"RabbitMQ has formed":              {base, func(in *testInput) { in.Forming = true }, nil},
+		"RabbitMQ has formed":              {base, func(in *testInput) { in.HoldClients = true }, nil},
 		"start":                            {base, func(in *testInput) { in.StartTime = nil }, nil},
 		"replicas":                         {base + ", processor: {replicas: 9}, exit: {replicas: 3}", nil, nil},
 		"Prometheus Operator is installed": {base, func(in *testInput) { in.Served = resources.Served{} }, nil},
@@ -484,6 +468,53 @@ func TestBuild_DashboardSelectsItsSimulation(t *testing.T) {
 	want := map[string]string{"datasource": "prometheus", "namespace": "lot", "simulation": "rush-hour"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("variables (-want +got):\n%s", diff)
+	}
+}
+
+func TestBuild_SummaryAPIWithDatabase_ReplacesPodsOnlyForAnotherSecret(t *testing.T) {
+	t.Parallel()
+	const base = "summaryAPI: {managed: {replicas: 2, database: {secretRef: {name: a}}}}"
+	before := templates(t, build(t, input(t, "sim", base)))["sim-summaries"]
+	for spec, want := range map[string]bool{
+		base + ", entry: {rate: 7}": false,
+		"summaryAPI: {managed: {replicas: 3, database: {secretRef: {name: a}}}}": false,
+		"summaryAPI: {managed: {replicas: 2, database: {secretRef: {name: b}}}}": true,
+	} {
+		after := templates(t, build(t, input(t, "sim", spec)))["sim-summaries"]
+		if got := !cmp.Equal(before, after); got != want {
+			t.Errorf("%s: pods are replaced: %t, want %t", spec, got, want)
+		}
+	}
+}
+
+func TestBuild_HoldSummaryAPI_StopsOnlyTheSummaryAPIWithADatabase(t *testing.T) {
+	t.Parallel()
+	in := input(t, "sim", "summaryAPI: {managed: {replicas: 2, database: {secretRef: {name: a}}}}")
+	if got := replicasOf(t, build(t, in))["sim-summaries"]; got != 2 {
+		t.Errorf("the summary API has %d replicas, want 2", got)
+	}
+	in.HoldSummaryAPI = true
+	if got := replicasOf(t, build(t, in))["sim-summaries"]; got != 0 {
+		t.Errorf("if the Secret may not be used, the summary API has %d replicas, want 0", got)
+	}
+}
+
+func TestSummarySchema_IsValidAndUnique(t *testing.T) {
+	t.Parallel()
+	valid := regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
+	seen := map[string]bool{}
+	for _, meta := range []metav1.ObjectMeta{
+		{Namespace: "lot", Name: "rush-hour", UID: "0a0a0a0a-1b1b-2c2c-3d3d-4e4e4e4e4e4e"},
+		{Namespace: "lot", Name: "rush-hour", UID: "1a0a0a0a-1b1b-2c2c-3d3d-4e4e4e4e4e4e"},
+		{Namespace: strings.Repeat("n", 63), Name: strings.Repeat("a", 40), UID: "2a0a0a0a-1b1b-2c2c-3d3d-4e4e4e4e4e4e"},
+		{Namespace: strings.Repeat("n", 63), Name: strings.Repeat("b", 40), UID: "2a0a0a0a-1b2b-2c2c-3d3d-4e4e4e4e4e4e"},
+		{Namespace: "0", Name: "a"},
+	} {
+		schema := resources.SummarySchema(&v1alpha1.ParkingSimulation{ObjectMeta: meta})
+		if !valid.MatchString(schema) || strings.HasPrefix(schema, "pg_") || seen[schema] {
+			t.Errorf("%s/%s has the schema %q, want a valid and unique one", meta.Namespace, meta.Name, schema)
+		}
+		seen[schema] = true
 	}
 }
 

@@ -24,32 +24,32 @@ func (b *builder) prometheusRule() client.Object {
 // series builds PromQL selectors for the time series of one simulation.
 type series struct{ namespace, simulation string }
 
-// of returns a selector for a metric that the pods of the simulation export, or that Prometheus records about them.
-// The argument more contains additional label matchers.
-func (s series) of(metric string, more ...string) string {
-	return selector(metric, append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, more...))
+// The method named of returns a selector for a metric that the pods of the simulation export, or that Prometheus
+// records about them. The selector also contains the given label matchers.
+func (s series) of(metric string, matchers ...string) string {
+	return selector(metric, append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, matchers...))
 }
 
 // ofOperator returns a selector for a metric that the operator exports about the simulation. Its label "namespace"
 // is the namespace of the simulation. If Prometheus does not honor the labels of a target, it renames this label to
 // "exported_namespace" and sets "namespace" to the namespace of the operator. The selector matches both forms.
-func (s series) ofOperator(metric string, more ...string) string {
+func (s series) ofOperator(metric string, matchers ...string) string {
 	honored := fmt.Sprintf("namespace=%q,exported_namespace=\"\",simulation=%q", s.namespace, s.simulation)
 	renamed := fmt.Sprintf("exported_namespace=%q,simulation=%q", s.namespace, s.simulation)
-	return fmt.Sprintf("(%s or %s)", selector(metric, append([]string{honored}, more...)), selector(metric, append([]string{renamed}, more...)))
+	return fmt.Sprintf("(%s or %s)", selector(metric, append([]string{honored}, matchers...)), selector(metric, append([]string{renamed}, matchers...)))
 }
 
 func selector(metric string, matchers []string) string {
 	return metric + "{" + strings.Join(matchers, ",") + "}"
 }
 
-// by returns a "by" clause of PromQL. The clause keeps the labels that identify the simulation, and the labels that
-// the argument more lists.
-func by(more string) string {
-	if more != "" {
-		more = "," + more
+// by returns a "by" clause of PromQL. The clause keeps the labels that identify the simulation, and the given
+// labels.
+func by(labels string) string {
+	if labels != "" {
+		labels = "," + labels
 	}
-	return "by(namespace,simulation" + more + ")"
+	return "by(namespace,simulation" + labels + ")"
 }
 
 // average returns a PromQL expression for the mean of a histogram over 5 minutes. Prometheus stores histograms in
@@ -147,7 +147,7 @@ func alerts(s series) []any {
 		s.alert("ParkingSummariesNotStored", "warning", "1m",
 			increase("", "parking_summary_commit_failures_total"),
 			"The summary API cannot write to its database",
-			"Summaries stay in Redis until it can. Check the free space on its volume and its log."),
+			"Summaries stay in Redis until the summary API can write again. Its log gives the cause, such as a full volume or a PostgreSQL server that cannot be reached."),
 		s.alert("ParkingTargetDown", "warning", "5m",
 			fmt.Sprintf("sum %s (%s == bool 0) > 0", by("component"), s.of("up")),
 			"Prometheus cannot scrape the {{ $labels.component }} pods",

@@ -14,16 +14,17 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the sample simulations: of each sample
-// alone, and of all samples in the kustomization. The sum must leave room for the system pods of the cluster.
+// TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the sample simulations, once for each
+// sample alone, and once for all samples in the kustomization together. Each sum must leave room for the
+// system pods of the cluster.
 func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	t.Parallel()
-	const folder, available = "../../config/samples/", 2000 // millicores
+	const directory, available = "../../config/samples/", 2000 // millicores
 	var operator appsv1.Deployment
 	read(t, "../../config/manager/manager.yaml", &operator)
 	var together struct{ Resources []string }
-	read(t, folder+"kustomization.yaml", &together)
-	paths, err := filepath.Glob(folder + "*.yaml")
+	read(t, directory+"kustomization.yaml", &together)
+	paths, err := filepath.Glob(directory + "*.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

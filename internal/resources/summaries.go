@@ -1,9 +1,15 @@
 package resources
 
 import (
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
 const summariesData = "/var/lib/parking"
@@ -13,11 +19,16 @@ func (b *builder) summaryAPI() ([]client.Object, error) {
 	if b.summaries == nil {
 		return nil, nil
 	}
-	workload, err := b.summariesStatefulSet()
+	build := b.summariesStatefulSet
+	if b.summaries.Database != nil {
+		build = b.summariesDeployment
+	}
+	workload, err := build()
 	if err != nil {
 		return nil, err
 	}
-	return []client.Object{b.summariesService(), workload}, nil
+	objects := []client.Object{b.summariesService(), workload}
+	return append(objects, b.disruptionBudget(ComponentSummaries, *b.summaries.Replicas)...), nil
 }
 
 func (b *builder) summariesService() client.Object {
@@ -32,17 +43,11 @@ func (b *builder) summariesService() client.Object {
 	}
 }
 
+// summariesStatefulSet returns the workload of a summary API that stores the summaries in SQLite on a volume.
 func (b *builder) summariesStatefulSet() (client.Object, error) {
-	container := b.parkingContainer(
-		[]string{"summaries", "--database", summariesData + "/summaries.db"},
-		resources(b.summaries.Resources.Core(), requirements("20m", "64Mi", "512Mi")))
+	container := b.summariesContainer("--database", summariesData+"/summaries.db")
 	container.VolumeMounts = []corev1.VolumeMount{mount(dataVolume, summariesData), mount("tmp", "/tmp")} // SQLite sorts in temporary files
-	template, err := b.template(pod{
-		component: ComponentSummaries, user: parkingUser, grace: parkingGrace,
-		containers: []corev1.Container{container},
-		volumes:    []corev1.Volume{emptyDir("tmp")},
-		patch:      b.summaries.Template, path: field.NewPath("spec", "summaryAPI", "managed", "template"), main: ContainerParking,
-	})
+	template, err := b.summariesTemplate(container, emptyDir("tmp"))
 	if err != nil {
 		return nil, err
 	}
@@ -53,4 +58,60 @@ func (b *builder) summariesStatefulSet() (client.Object, error) {
 		storage:   b.summaries.Storage,
 		template:  template,
 	}), nil
+}
+
+// summariesDeployment returns the workload of a summary API that stores the summaries in PostgreSQL. Its pods have no
+// state. It mounts all keys of the user's Secret, because the operator does not know which keys are in use.
+func (b *builder) summariesDeployment() (client.Object, error) {
+	container := b.summariesContainer("--database-secret", databaseDir, "--database-schema", SummarySchema(b.sim))
+	container.VolumeMounts = []corev1.VolumeMount{readOnly("database", databaseDir)}
+	template, err := b.summariesTemplate(container, secretVolume("database", b.summaries.Database.SecretRef.Name))
+	if err != nil {
+		return nil, err
+	}
+	replicas := *b.summaries.Replicas
+	if b.HoldSummaryAPI {
+		replicas = 0
+	}
+	return b.deployment(ComponentSummaries, replicas, template, appsv1.RollingUpdateDeployment{
+		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
+	}), nil
+}
+
+func (b *builder) summariesContainer(options ...string) corev1.Container {
+	return b.parkingContainer(append([]string{"summaries"}, options...),
+		resources(b.summaries.Resources.Core(), requirements("20m", "64Mi", "512Mi")))
+}
+
+func (b *builder) summariesTemplate(container corev1.Container, volume corev1.Volume) (corev1.PodTemplateSpec, error) {
+	return b.template(pod{
+		component: ComponentSummaries, user: parkingUser, grace: parkingGrace,
+		containers: []corev1.Container{container},
+		volumes:    []corev1.Volume{volume},
+		patch:      b.summaries.Template, path: templatePath(ComponentSummaries), main: ContainerParking,
+	})
+}
+
+// SummarySchema returns the name of the PostgreSQL schema that contains the summaries of a simulation. Each simulation
+// has its own schema, so that several simulations can share a database. The name contains a part of the UID, so that a
+// simulation that is deleted and created again does not count the old summaries.
+func SummarySchema(sim *v1alpha1.ParkingSimulation) string {
+	const (
+		maxBytes = 63 // PostgreSQL cuts off longer names
+		uidBytes = 12
+	)
+	uid := strings.ReplaceAll(string(sim.UID), "-", "")
+	suffix := "_" + uid[:min(len(uid), uidBytes)]
+	name := "parking_" + strings.ReplaceAll(sim.Namespace+"_"+sim.Name, "-", "_")
+	return name[:min(len(name), maxBytes-len(suffix))] + suffix
+}
+
+// databasePolicy returns the policy that allows the summary API to connect to PostgreSQL. It allows connections to
+// everywhere, because the operator does not know the IP addresses of the database.
+func (b *builder) databasePolicy() client.Object {
+	return b.policy(b.sim.Name+"-database", ComponentSummaries, networkingv1.NetworkPolicySpec{
+		PodSelector: *b.selector(ComponentSummaries),
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
+		Egress:      []networkingv1.NetworkPolicyEgressRule{{}},
+	})
 }

@@ -4,16 +4,70 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // ContainerParking is the name of the container that runs the parking command.
 const ContainerParking = "parking"
+
+// templatePath returns the path of a component's pod template in the spec. It returns nil for other components.
+func templatePath(c Component) *field.Path {
+	switch c {
+	case ComponentEntry, ComponentExit, ComponentProcessor:
+		return field.NewPath("spec", string(c), "template")
+	case ComponentRabbitMQ, ComponentRedis:
+		return field.NewPath("spec", string(c), "managed", "template")
+	case ComponentSummaries:
+		return field.NewPath("spec", "summaryAPI", "managed", "template")
+	}
+	return nil
+}
+
+// podField matches the path of a field of the pods in a Deployment or a StatefulSet.
+var podField = regexp.MustCompile(`\bspec\.template\.(?:(labels|annotations)\b|spec(?:\.(containers|initContainers)\[(\d+)\])?)`)
+
+// SpecPaths replaces the paths of pod fields in a message about a Deployment or a StatefulSet with paths in the spec of
+// the simulation. Containers get their names, because a container of the pod has another index than in the template.
+func SpecPaths(object client.Object, message string) string {
+	path := templatePath(Component(object.GetLabels()[ComponentLabel]))
+	var spec corev1.PodSpec
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		spec = o.Spec.Template.Spec
+	case *appsv1.StatefulSet:
+		spec = o.Spec.Template.Spec
+	default:
+		return message
+	}
+	if path == nil {
+		return message
+	}
+	return podField.ReplaceAllStringFunc(message, func(found string) string {
+		groups := podField.FindStringSubmatch(found)
+		if groups[1] != "" {
+			return path.Child("metadata", groups[1]).String()
+		}
+		containers := spec.Containers
+		if groups[2] == "initContainers" {
+			containers = spec.InitContainers
+		}
+		at := path.Child("spec")
+		if i, err := strconv.Atoi(groups[3]); err == nil && i < len(containers) {
+			at = at.Child(groups[2]).Key(containers[i].Name)
+		}
+		return at.String()
+	})
+}
 
 // merge applies the patch in a spec to a pod template. The operator's labels do not change, because selectors
 // depend on them. An error contains the path of the invalid field. A *TemplateNotAllowedError says that the patch
@@ -23,7 +77,7 @@ func (b *builder) merge(template corev1.PodTemplateSpec, p pod) (corev1.PodTempl
 		return template, nil
 	}
 	if !b.AllowPrivilegedTemplates {
-		if faults := checkTemplate(p.path, p.patch); len(faults) > 0 {
+		if faults := b.checkTemplate(p.path, p.patch); len(faults) > 0 {
 			return template, &TemplateNotAllowedError{Fields: faults}
 		}
 	}
@@ -69,21 +123,28 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	if err != nil || json.Unmarshal(text, &patched) != nil {
 		return base, errNotAPatch // err quotes values of the patch, which may be secret
 	}
+	patched.Containers = slices.DeleteFunc(patched.Containers, isAbsent)
 	return patched, checkContainers(patched.Containers, main)
 }
 
-var errNotAPatch = errors.New("must be a strategic merge patch of the operator's PodSpec: a directive such as $patch is not valid here")
+// isAbsent reports whether a container is only in a patch, because the operator adds it to some pods only: the agent for
+// faults, and the exporter of Redis if it has an image. A patch for it has no effect then. Otherwise the removal of the
+// last fault would make the template invalid.
+func isAbsent(c corev1.Container) bool {
+	return c.Image == "" && (c.Name == ContainerAgent || c.Name == containerExporter)
+}
+
+var errNotAPatch = errors.New("must be a valid strategic merge patch of the PodSpec that the operator creates: check directives such as $patch")
 
 // checkContainers returns an error if the pod lacks its main container, or if a container has no image. An image is
-// missing if the patch adds a container without one, or refers to a container of the operator that is absent with
-// the current spec.
+// missing if the patch removes it.
 func checkContainers(containers []corev1.Container, main string) error {
 	if !slices.ContainsFunc(containers, func(c corev1.Container) bool { return c.Name == main }) {
 		return fmt.Errorf("must keep the container named %q", main)
 	}
 	for _, c := range containers {
 		if c.Image == "" {
-			return fmt.Errorf("container %q needs an image, because these pods have no container of that name: the operator's container is named %q", c.Name, main)
+			return fmt.Errorf("container %q needs an image", c.Name)
 		}
 	}
 	return nil

@@ -4,10 +4,17 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The validation of a manifest knows the names of all containers of the operator. So a template may change any of
-// them without setting an image.
+// A template may change any container that the operator creates, without setting an image, because the validation
+// of a manifest knows the names of these containers.
 func TestBuild_PodTemplate_PatchesContainersWithoutNamingAnImage(t *testing.T) {
 	t.Parallel()
 	workloads := map[string]string{
@@ -39,13 +46,22 @@ func TestBuild_PodTemplate_PatchesContainersWithoutNamingAnImage(t *testing.T) {
 	}
 }
 
-func TestBuild_TemplateForAbsentContainerWithoutImage_IsRejected(t *testing.T) {
+func TestBuild_TemplateThatRemovesAnImage_IsRejected(t *testing.T) {
 	t.Parallel()
-	in := input(t, "sim", "redis: {managed: {template: {spec: {containers: [{name: exporter, workingDir: /tmp}]}}}}")
-	in.Images.RedisExporter = ""
-	_, err := in.build()
-	if want := `spec.redis.managed.template.spec: container "exporter" needs an image`; err == nil || !strings.Contains(err.Error(), want) {
+	_, err := input(t, "sim", "redis: {managed: {template: {spec: {containers: [{name: redis, image: null}]}}}}").build()
+	if want := `spec.redis.managed.template.spec: container "redis" needs an image`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error is %v, want it to contain %q", err, want)
+	}
+}
+
+func TestBuild_TemplateForContainerOfOtherSettings_IsIgnored(t *testing.T) {
+	t.Parallel()
+	in := input(t, "sim", "redis: {managed: {template: {spec: {containers: [{name: exporter, workingDir: /tmp}, {name: agent, resources: {limits: {cpu: 1}}}]}}}}")
+	in.Images.RedisExporter = ""
+	for _, object := range build(t, in) {
+		if set, ok := object.(*appsv1.StatefulSet); ok && set.Name == "sim-redis" && len(set.Spec.Template.Spec.Containers) != 1 {
+			t.Errorf("Redis has the containers %v, want only its own", set.Spec.Template.Spec.Containers)
+		}
 	}
 }
 
@@ -61,6 +77,33 @@ func TestBuild_TemplateErrors_DoNotContainTemplateValues(t *testing.T) {
 		in.AllowPrivilegedTemplates = true
 		if _, err := in.build(); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: error is %v, want one that does not quote a value", spec, err)
+		}
+	}
+}
+
+func TestSpecPaths_NamesFieldsOfTheSimulation(t *testing.T) {
+	t.Parallel()
+	containers := []corev1.Container{{Name: "parking"}, {Name: "side"}}
+	pods := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: containers, InitContainers: []corev1.Container{{Name: "cookie"}}}}
+	labels := func(c string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Name: "a-" + c, Labels: map[string]string{resources.ComponentLabel: c}}
+	}
+	deployment := &appsv1.Deployment{ObjectMeta: labels("processor"), Spec: appsv1.DeploymentSpec{Template: pods}}
+	servers := &appsv1.StatefulSet{ObjectMeta: labels("rabbitmq"), Spec: appsv1.StatefulSetSpec{Template: pods}}
+	summaries := &appsv1.Deployment{ObjectMeta: labels("summaries"), Spec: appsv1.DeploymentSpec{Template: pods}}
+	for _, tt := range []struct {
+		object        client.Object
+		message, want string
+	}{
+		{deployment, "spec.template.spec.containers[1].ports[0].name: x", "spec.processor.template.spec.containers[side].ports[0].name: x"},
+		{deployment, "[spec.template.spec.dnsConfig: x, spec.template.labels: y]", "[spec.processor.template.spec.dnsConfig: x, spec.processor.template.metadata.labels: y]"},
+		{servers, "spec.template.spec.initContainers[0].env: x", "spec.rabbitmq.managed.template.spec.initContainers[cookie].env: x"},
+		{summaries, "spec.template.annotations: x", "spec.summaryAPI.managed.template.metadata.annotations: x"},
+		{deployment, "spec.selector: x", "spec.selector: x"},
+		{&corev1.ConfigMap{ObjectMeta: labels("processor")}, "spec.template.spec.a: x", "spec.template.spec.a: x"},
+	} {
+		if got := resources.SpecPaths(tt.object, tt.message); got != tt.want {
+			t.Errorf("SpecPaths(%q) = %q, want %q", tt.message, got, tt.want)
 		}
 	}
 }

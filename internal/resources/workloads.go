@@ -6,7 +6,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -59,14 +58,14 @@ func (b *builder) exitDeployment() (client.Object, error) {
 // two pods never generate the same share of the event rate.
 func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec) (client.Object, error) {
 	replicas := *spec.Replicas
-	if b.sim.Spec.Suspend || b.Complete || b.Forming {
+	if b.sim.Spec.Suspend || b.Complete || b.HoldClients {
 		replicas = 0
 	}
 	template, err := b.template(pod{
 		component: c, user: parkingUser, grace: parkingGrace,
 		containers: []corev1.Container{b.plannedContainer([]string{"generate", string(c)}, spec.Resources.Core(), "20m")},
 		volumes:    b.planVolumes(),
-		patch:      spec.Template, path: field.NewPath("spec", string(c), "template"), main: ContainerParking,
+		patch:      spec.Template, path: templatePath(c), main: ContainerParking,
 	})
 	if err != nil {
 		return nil, err
@@ -81,7 +80,7 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 func (b *builder) processorDeployment() (client.Object, error) {
 	spec := &b.sim.Spec.Processor
 	replicas := *spec.Replicas
-	if b.Forming {
+	if b.HoldClients {
 		replicas = 0
 	}
 	container := b.plannedContainer([]string{"process", fmt.Sprintf("--page=127.0.0.1:%d", pagePort)}, spec.Resources.Core(), "40m")
@@ -95,7 +94,7 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	template, err := b.template(pod{
 		component: ComponentProcessor, user: parkingUser, grace: parkingGrace,
 		containers: []corev1.Container{container}, volumes: volumes,
-		patch: spec.Template, path: field.NewPath("spec", "processor", "template"), main: ContainerParking,
+		patch: spec.Template, path: templatePath(ComponentProcessor), main: ContainerParking,
 	})
 	if err != nil {
 		return nil, err

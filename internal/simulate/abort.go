@@ -2,18 +2,20 @@ package simulate
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // abortPoll is the interval between two checks whether a run is already certain to fail.
 const abortPoll = time.Second
 
-// abortOnFailure calls the function stop when the simulation is certain to fail. It does so only if
+// abortOnFailure calls the function named stop when the simulation is certain to fail. It does so only if
 // abortOnFailure is set in the plan. It returns when ctx ends.
 func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
 	if !s.config.Plan.Objectives.AbortOnFailure {
@@ -23,11 +25,11 @@ func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
 	async.Every(ctx, abortPoll, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
 		defer cancel()
-		report, err := auditor.Audit(polling, ledger.Options{})
+		audited, err := auditor.Audit(polling, ledger.Options{})
 		if err != nil {
 			return
 		}
-		if reasons := ledger.CertainFailures(s.evidence(polling, &report)); len(reasons) > 0 && ctx.Err() == nil {
+		if reasons := ledger.CertainFailures(s.evidence(polling, &audited)); len(reasons) > 0 && ctx.Err() == nil {
 			s.aborted.CompareAndSwap(nil, &reasons[0])
 			stop()
 		}
@@ -41,16 +43,31 @@ func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evid
 	return ledger.EvidenceSoFar(&s.config.Plan, r, rows, err, accounts)
 }
 
-// accountsSoFar returns the timeline so far, and what the faults did to the simulation so far. It reads the
-// timeline only if that can show, before the end of the run, that the simulation is certain to fail.
+// SoFar returns the start of the run, and what the faults have done to the simulation so far. While a fault is in
+// effect, SoFar does not read the timeline, because the store may be the target. In this case, the accounts contain no
+// recovery.
+func (s *Simulation) SoFar(ctx context.Context) report.Run {
+	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	defer cancel()
+	records, run := s.Faults(), fault.Run{}
+	if !slices.ContainsFunc(records, func(r fault.Record) bool { return !r.IsFinal() }) {
+		if rows, err := s.live.timeline(ctx); err == nil {
+			run = fault.RunSoFar(rows, s.endOfSchedule())
+		}
+	}
+	r := report.Run{Faults: fault.Accounts(records, run)}
+	if start := s.started.Load(); start != nil {
+		r.StartTime = *start
+	}
+	return r
+}
+
+// accountsSoFar returns the timeline and what the faults did to the simulation, both until now. It reads the
+// timeline only if the timeline can show, before the end of the run, that the simulation is certain to fail.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {
 		rows, err = s.live.timeline(ctx)
 	}
-	var end time.Time
-	if start := s.started.Load(); start != nil && p.Duration > 0 {
-		end = start.Add(p.Duration.D())
-	}
-	return rows, fault.Accounts(s.Faults(), fault.RunSoFar(rows, end)), err
+	return rows, fault.Accounts(s.Faults(), fault.RunSoFar(rows, s.endOfSchedule())), err
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-func TestRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Plan.Duration = plan.Duration(time.Hour)
@@ -32,7 +32,7 @@ func TestRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T) {
 	})
 }
 
-func TestRun_AbortOnFailure_SuccessfulRunIsNotAborted(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_SuccessfulRunIsNotAborted(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Plan.Objectives.AbortOnFailure = true
@@ -56,7 +56,7 @@ func pausedRedis(t *testing.T, o plan.Objectives) (r report.Run) {
 	return r
 }
 
-func TestRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) {
+func TestSimulationRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) {
 	t.Parallel()
 	r := pausedRedis(t, plan.Objectives{
 		MaxRecovery:   plan.Duration(10 * time.Second),
@@ -75,7 +75,7 @@ func TestRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) {
 	}
 }
 
-func TestRun_WithFaults_MissedRecoveryObjectiveFails(t *testing.T) {
+func TestSimulationRun_WithFaults_MissedRecoveryObjectiveFails(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		objectives plan.Objectives
@@ -91,7 +91,7 @@ func TestRun_WithFaults_MissedRecoveryObjectiveFails(t *testing.T) {
 	}
 }
 
-func TestRun_EndsBeforeAFaultIsDue_Fails(t *testing.T) {
+func TestSimulationRun_EndsBeforeAFaultIsDue_Fails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, plan.Fault{Name: "late", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(time.Hour)})

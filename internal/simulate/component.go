@@ -26,19 +26,19 @@ type process[S any] interface {
 type life struct {
 	// gate is the gate.Gate through which all calls of the process pass. It is nil if the plan has no faults.
 	gate *gate.Gate
-	// metrics registers the metrics of the process. When the next process replaces this one, it unregisters
-	// them.
+	// metrics registers the metrics of the process. They are unregistered when the next process replaces this one.
 	metrics *metricsScope
 	// restarted is true if the process replaces one that a fault has ended.
 	restarted bool
 
-	// stop ends the process. The channel ended is closed when the process has ended. The channel replaced is
-	// closed when the next process has been created.
+	// stop ends the process. ended is a channel that is closed when the process has ended. replaced is a channel
+	// that is closed when the next process has been created.
 	stop            context.CancelCauseFunc
 	ended, replaced chan struct{}
 }
 
-// errRestart is the cause with which a process is stopped gracefully if the component is to start another one.
+// errRestart is the cause of the cancellation with which a component stops its process gracefully, in order to
+// start another one.
 var errRestart = errors.New("restart")
 
 // component runs a process. When a fault has ended the process, it starts another one. It implements
@@ -52,11 +52,14 @@ type component[P process[S], S any] struct {
 	// merge adds the counts of a process to the sum of the counts of all earlier ones.
 	merge func(before, last S) S
 
+	// The field over is closed when Run has returned, so that no further process starts.
+	over chan struct{}
+
 	mu      sync.Mutex
 	current P
 	life    *life
-	// before contains the sum of the counts of all earlier processes. beforeTotals contains the sum of their
-	// measurements.
+	// The field before contains the sum of the counts of all earlier processes. The field beforeTotals contains the sum
+	// of the measurements of these processes.
 	before       *S
 	beforeTotals timeline.Row
 }
@@ -110,6 +113,8 @@ func (c *component[P, S]) begin(restarted bool) error {
 	}
 	if restarted {
 		c.life.metrics.unregister()
+	} else {
+		c.over = make(chan struct{})
 	}
 	created, err := c.create(l)
 	if err != nil {
@@ -129,6 +134,7 @@ func (c *component[P, S]) begin(restarted bool) error {
 // Run runs the process until ctx ends or until the process ends by itself. If a fault ends the process, Run
 // starts another one. It returns the error of the last process.
 func (c *component[P, S]) Run(ctx context.Context) error {
+	defer close(c.over)
 	for {
 		living, stop := context.WithCancelCause(ctx)
 		c.mu.Lock()
@@ -187,7 +193,24 @@ func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (start
 	if err := closed(ctx, l.ended); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return closed(ctx, l.replaced) }, nil
+	return func(ctx context.Context) error { return c.awaitReplacement(ctx, l) }, nil
+}
+
+// awaitReplacement waits until the next process has been created. It returns an error if there is no next one.
+func (c *component[P, S]) awaitReplacement(ctx context.Context, l *life) error {
+	select {
+	case <-l.replaced:
+		return nil
+	case <-c.over:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-l.replaced:
+		return nil
+	default:
+		return errors.New("the schedule ended before the instance had stopped")
+	}
 }
 
 // closed waits until the channel c is closed. It returns an error if ctx ends first.

@@ -3,8 +3,10 @@ package simulate
 import (
 	"context"
 	"maps"
+	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/generator"
@@ -14,15 +16,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/simulate/gate"
 )
-
-// Targets contains the servers into which faults can be injected. Faults can always be injected into the
-// components of a simulation, so they are not listed here.
-type Targets struct {
-	// Servers contains the instances of each server that faults can hit.
-	Servers map[plan.FaultTarget][]fault.Instance
-	// Refused says, for each server that faults cannot hit, why they cannot.
-	Refused map[plan.FaultTarget]string
-}
 
 // behind returns the dependencies for one process. If the process has a gate, all calls to these dependencies
 // pass through it.
@@ -37,35 +30,34 @@ func (d Dependencies) behind(l *life) Dependencies {
 // injector returns the instances into which faults can be injected. It returns an error if one of the faults in
 // the plan cannot be injected.
 func (s *Simulation) injector() (*fault.Instances, error) {
-	targets := maps.Clone(s.deps.Targets.Servers)
-	if targets == nil {
-		targets = make(map[plan.FaultTarget][]fault.Instance)
+	instances := make(map[plan.FaultTarget][]fault.Instance)
+	maps.Copy(instances, s.deps.Targets.Instances)
+	instances[plan.TargetProcessor] = s.processor.targets()
+	instances[plan.TargetEntryGenerator] = s.entries.targets()
+	instances[plan.TargetExitGenerator] = s.exits.targets()
+	if _, given := instances[plan.TargetRabbitMQLeader]; !given {
+		instances[plan.TargetRabbitMQLeader] = instances[plan.TargetRabbitMQ]
 	}
-	targets[plan.TargetProcessor] = s.processor.targets()
-	targets[plan.TargetEntryGenerator] = s.entries.targets()
-	targets[plan.TargetExitGenerator] = s.exits.targets()
-	if _, given := targets[plan.TargetRabbitMQLeader]; !given {
-		targets[plan.TargetRabbitMQLeader] = targets[plan.TargetRabbitMQ]
+	unavailable := maps.Clone(s.deps.Targets.Unavailable)
+	if reason := unavailable[plan.TargetRabbitMQ]; reason != "" {
+		unavailable[plan.TargetRabbitMQLeader] = reason
 	}
-	refused := maps.Clone(s.deps.Targets.Refused)
-	if reason := refused[plan.TargetRabbitMQ]; reason != "" {
-		refused[plan.TargetRabbitMQLeader] = reason
-	}
-	i := &fault.Instances{ByTarget: targets, Refused: refused}
+	i := &fault.Instances{Targets: fault.Targets{Instances: instances, Unavailable: unavailable}}
 	return i, i.Check(&s.config.Plan)
 }
 
 // rehearsing represents the goroutine that injects the faults of the plan.
 type rehearsing struct {
-	// finish waits until all faults have ended. If abort is true, it first ends the faults that are in effect.
-	finish func(abort bool)
+	// finish waits until all faults have ended. It ends the faults that are in effect when ctx ends, or at once if abort
+	// is true.
+	finish func(ctx context.Context, abort bool)
 }
 
 // rehearse injects the faults of the plan in a goroutine. When ctx ends, that goroutine ends the faults that
 // are in effect.
 func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	if len(s.config.Plan.Faults) == 0 {
-		return rehearsing{finish: func(bool) {}}
+		return rehearsing{finish: func(context.Context, bool) {}}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	runner := fault.NewRunner(
@@ -76,15 +68,45 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		settling, stop := context.WithCancel(ctx)
+		var settles sync.WaitGroup
+		settles.Go(func() { async.Every(settling, settleInterval, func() { s.settle(settling, runner) }) })
 		runner.Run(ctx)
+		stop()
+		settles.Wait()
 	}()
-	return rehearsing{finish: func(abort bool) {
+	return rehearsing{finish: func(ctx context.Context, abort bool) {
 		if abort {
 			cancel()
 		}
-		<-done
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
 		cancel()
+		<-done
 	}}
+}
+
+// settleInterval is the interval at which final accounts of faults are saved. It is much shorter than the time for
+// which the timeline keeps rows of a second.
+const settleInterval = time.Minute
+
+// settle saves the accounts of faults that are final.
+func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
+	rows, err := s.live.timeline(ctx)
+	if err != nil {
+		return // the next call tries again
+	}
+	runner.Settle(fault.RunSoFar(rows, s.endOfSchedule()))
+}
+
+// endOfSchedule returns the time at which the generators stop, or zero if that is unknown.
+func (s *Simulation) endOfSchedule() time.Time {
+	if start := s.started.Load(); start != nil && s.config.Plan.Duration > 0 {
+		return start.Add(s.config.Plan.Duration.D())
+	}
+	return time.Time{}
 }
 
 // Faults returns the records of the faults so far. It may be called at any time.
@@ -95,11 +117,11 @@ func (s *Simulation) Faults() []fault.Record {
 	return nil
 }
 
-// account adds to the evidence for the verdict which faults were planned and what each occurrence did to the
-// simulation.
+// account extends the evidence for the verdict: it adds which faults were planned, and what each occurrence did
+// to the simulation.
 func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Planned = s.config.Plan.Faults
-	run := fault.Run{Rows: e.Timeline, End: end, Ended: true}
+	run := fault.Run{Rows: e.Timeline, End: end, Ended: true, Aborted: e.Aborted != ""}
 	if e.ReportErr == nil && e.Report.AtRest {
 		run.Lost = &e.Report.Lost
 	}
@@ -152,7 +174,7 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns the length, in seconds, of the period for which AchievedRate is the mean rate.
+// publishing returns the length, in seconds, of the period over which AchievedRate is averaged.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
 func rate(dividend, divisor float64) float64 {

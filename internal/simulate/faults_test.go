@@ -28,11 +28,11 @@ func rehearsal(t *testing.T, faults ...plan.Fault) *setup {
 	p.Duration = plan.Duration(30 * time.Second)
 	p.Entry.Rate, p.Exit.Rate = 200, 150
 	p.Faults = faults
-	b, err := memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
+	b, err := memorybroker.New(memorybroker.Config{Partitions: p.Partitions})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := memorystore.NewCrashable(p.Partitions)
+	s := memorystore.New(memorystore.Config{Partitions: p.Partitions, Crashable: true})
 	t.Cleanup(func() {
 		if err := errors.Join(b.Close(), s.Close()); err != nil {
 			t.Error(err)
@@ -45,7 +45,7 @@ func rehearsal(t *testing.T, faults ...plan.Fault) *setup {
 		Dependencies{
 			Broker: gate.Broker(b, rabbitmq), Store: gate.Store(s, redis), Poster: gate.Poster(api, summaries), SummariesHeld: api.held,
 			Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
-			Targets: Targets{Servers: map[plan.FaultTarget][]fault.Instance{
+			Targets: fault.Targets{Instances: map[plan.FaultTarget][]fault.Instance{
 				plan.TargetRabbitMQ:   {gate.NewServer("rabbitmq", rabbitmq, nil)},
 				plan.TargetRedis:      {gate.NewServer("redis", redis, s.Crash)},
 				plan.TargetSummaryAPI: {gate.NewServer("summary-api", summaries, nil)},
@@ -77,9 +77,9 @@ func repeated(target plan.FaultTarget, action plan.FaultAction) plan.Fault {
 	return f
 }
 
-// TestRun_WithFaults_LosesNothing checks that no event is lost and none takes effect twice, whatever fault is
+// TestSimulationRun_WithFaults_LosesNothing checks that no event is lost and none takes effect twice, whatever fault is
 // injected.
-func TestRun_WithFaults_LosesNothing(t *testing.T) {
+func TestSimulationRun_WithFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, target := range targets() {
 		for _, action := range actions() {
@@ -113,9 +113,9 @@ func TestRun_WithFaults_LosesNothing(t *testing.T) {
 	}
 }
 
-// TestRun_WithAllFaults_LosesNothing injects faults into all components and servers at the same time. Some
+// TestSimulationRun_WithAllFaults_LosesNothing injects faults into all components and servers at the same time. Some
 // instances are hit by several of the faults.
-func TestRun_WithAllFaults_LosesNothing(t *testing.T) {
+func TestSimulationRun_WithAllFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var all []plan.Fault
@@ -129,11 +129,11 @@ func TestRun_WithAllFaults_LosesNothing(t *testing.T) {
 	})
 }
 
-func TestNew_FaultHitsExternalServer_Fails(t *testing.T) {
+func TestNewSimulation_FaultHitsExternalServer_Fails(t *testing.T) {
 	t.Parallel()
 	o := rehearsal(t, repeated(plan.TargetRabbitMQLeader, plan.ActionKill))
-	o.Targets.Servers = nil
-	o.Targets.Refused = map[plan.FaultTarget]string{plan.TargetRabbitMQ: "a fault cannot target an external server"}
+	o.Targets.Instances = nil
+	o.Targets.Unavailable = map[plan.FaultTarget]string{plan.TargetRabbitMQ: "a fault cannot target an external server"}
 	if _, err := New(o.Config, o.Dependencies); err == nil || err.Error() != `fault "rabbitmqleader-kill": a fault cannot target an external server` {
 		t.Errorf("New returns %v", err)
 	}
@@ -148,11 +148,11 @@ func (inert) Stop(context.Context, bool, uint64) (func(context.Context) error, e
 	return nil, errors.New("the process does not end")
 }
 
-func TestRun_FaultHasNoEffect_Fails(t *testing.T) {
+func TestSimulationRun_FaultHasNoEffect_Fails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
-		o.Targets.Servers[plan.TargetRedis] = []fault.Instance{inert{}}
+		o.Targets.Instances[plan.TargetRedis] = []fault.Instance{inert{}}
 		r := run(t, o)
 		if reasons := strings.Join(r.Reasons, "\n"); r.Outcome != ledger.Fail || !strings.Contains(reasons, "Kill redis: the process does not end") {
 			t.Errorf("verdict is %s %q, want FAIL with the reason", r.Outcome, r.Reasons)
@@ -165,7 +165,7 @@ type hasty struct{ store.Store }
 
 func (hasty) WaitDurable(context.Context, int, store.Mark) error { return nil }
 
-func TestRun_AcknowledgementBeforeDurability_Fails(t *testing.T) {
+func TestSimulationRun_AcknowledgementBeforeDurability_Fails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
@@ -178,13 +178,13 @@ func TestRun_AcknowledgementBeforeDurability_Fails(t *testing.T) {
 	})
 }
 
-func TestRun_StoreWithoutAppendOnlyFileCrashes_Fails(t *testing.T) {
+func TestSimulationRun_StoreWithoutAppendOnlyFileCrashes_Fails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
-		s, g := memorystore.NewCrashable(o.Plan.Partitions), gate.New()
+		s, g := memorystore.New(memorystore.Config{Partitions: o.Plan.Partitions, Crashable: true}), gate.New()
 		o.Store = gate.Store(s, g)
-		o.Targets.Servers[plan.TargetRedis] = []fault.Instance{gate.NewServer("redis", g, func(draw uint64) {
+		o.Targets.Instances[plan.TargetRedis] = []fault.Instance{gate.NewServer("redis", g, func(draw uint64) {
 			if err := s.Purge(context.Background()); err != nil {
 				t.Error(err)
 			}
@@ -208,23 +208,58 @@ func (sluggish) Name() string { return "redis" }
 
 func (s sluggish) Stop(ctx context.Context, _ bool, _ uint64) (started func(context.Context) error, err error) {
 	start, err := s.Isolate(ctx)
-	return func(context.Context) error {
-		time.Sleep(s.down)
-		return start()
+	return func(ctx context.Context) error {
+		select {
+		case <-time.After(s.down):
+			return start()
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), start())
+		}
 	}, err
 }
 
-func TestRun_ServerRestartsTooSlowly_Fails(t *testing.T) {
+// TestSimulationRun_BrokerIsDownAtTheEnd_ReadsTheLedger crashes a broker that starts too late or never. A generator that
+// stops gracefully meanwhile waits for the broker, and does not start again before the schedule ends. Neither may use the
+// time that the audit needs.
+func TestSimulationRun_BrokerIsDownAtTheEnd_ReadsTheLedger(t *testing.T) {
+	t.Parallel()
+	for down, want := range map[time.Duration]string{
+		15 * time.Second: "restart/0: The fault was ended early: entry-generator-0 did not start again: the schedule ended before the instance had stopped",
+		time.Hour:        "crash/0: The fault was ended early: ",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			o := rehearsal(t,
+				plan.Fault{Name: "crash", Target: plan.TargetRabbitMQ, Action: plan.ActionKill, Instances: 1, At: plan.Duration(20 * time.Second)},
+				plan.Fault{Name: "restart", Target: plan.TargetEntryGenerator, Action: plan.ActionRestart, Instances: 1, At: plan.Duration(22 * time.Second)},
+			)
+			o.DrainTimeout = time.Minute
+			g := gate.New()
+			o.Broker = gate.Broker(o.Broker, g)
+			o.Targets.Instances[plan.TargetRabbitMQ] = []fault.Instance{sluggish{g, down}}
+			begin := time.Now()
+			r := run(t, o)
+			reasons := strings.Join(r.Reasons, "\n")
+			if r.Outcome != ledger.Fail || r.Ledger == nil || !strings.Contains(reasons, want) {
+				t.Errorf("down for %s: ledger %+v, verdict %s:\n%s", down, r.Ledger, r.Outcome, reasons)
+			}
+			if took, most := time.Since(begin), o.Plan.Duration.D()+overrun+o.DrainTimeout+minAudit; took > most {
+				t.Errorf("down for %s: the simulation took %s, want %s at most", down, took, most)
+			}
+		})
+	}
+}
+
+func TestSimulationRun_ServerRestartsTooSlowly_Fails(t *testing.T) {
 	t.Parallel()
 	for down, want := range map[time.Duration]string{
 		500 * time.Millisecond: "",
-		8 * time.Second:        "recovery exceeded the objective of 5s: crash/0 took ",
+		8 * time.Second:        "recovery exceeded the objective of 5 s: crash/0 took ",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			o := rehearsal(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(12 * time.Second)})
-			s, g := memorystore.New(o.Plan.Partitions), gate.New()
+			s, g := memorystore.New(memorystore.Config{Partitions: o.Plan.Partitions}), gate.New()
 			o.Store = gate.Store(s, g)
-			o.Targets.Servers[plan.TargetRedis] = []fault.Instance{sluggish{g, down}}
+			o.Targets.Instances[plan.TargetRedis] = []fault.Instance{sluggish{g, down}}
 			o.Plan.Objectives.MaxRecovery = plan.Duration(5 * time.Second)
 			r := run(t, o)
 			if reasons := strings.Join(r.Reasons, "\n"); (r.Outcome == ledger.Pass) != (want == "") || !strings.Contains(reasons, want) {
@@ -245,7 +280,7 @@ func (sham) Pause(context.Context) (release func() error, err error) {
 
 func (s sham) Isolate(ctx context.Context) (release func() error, err error) { return s.Pause(ctx) }
 
-func TestRun_FaultIsReportedButNotInjected_Fails(t *testing.T) {
+func TestSimulationRun_FaultIsReportedButNotInjected_Fails(t *testing.T) {
 	t.Parallel()
 	for _, target := range []plan.FaultTarget{plan.TargetRedis, plan.TargetRabbitMQ} {
 		for _, action := range []plan.FaultAction{plan.ActionPause, plan.ActionIsolate} {
@@ -253,7 +288,7 @@ func TestRun_FaultIsReportedButNotInjected_Fails(t *testing.T) {
 				o := rehearsal(t, plan.Fault{
 					Name: "stall", Target: target, Action: action, Instances: 1, At: plan.Duration(10 * time.Second), For: plan.Duration(6 * time.Second),
 				})
-				o.Targets.Servers[target] = []fault.Instance{sham{}}
+				o.Targets.Instances[target] = []fault.Instance{sham{}}
 				r := run(t, o)
 				want := fmt.Sprintf("stall/0: The fault had no effect, although the injector says that it took effect: %s worked in", target)
 				if reasons := strings.Join(r.Reasons, "\n"); r.Outcome != ledger.Fail || !strings.Contains(reasons, want) {
@@ -264,7 +299,7 @@ func TestRun_FaultIsReportedButNotInjected_Fails(t *testing.T) {
 	}
 }
 
-func TestRun_SuspendedSimulation_InjectsNoFault(t *testing.T) {
+func TestSimulationRun_SuspendedSimulation_InjectsNoFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
@@ -281,7 +316,7 @@ func TestRun_SuspendedSimulation_InjectsNoFault(t *testing.T) {
 	})
 }
 
-func TestRun_ContextEnds_InjectsNoFurtherFault(t *testing.T) {
+func TestSimulationRun_ContextEnds_InjectsNoFurtherFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, plan.Fault{
@@ -305,7 +340,7 @@ func TestRun_ContextEnds_InjectsNoFurtherFault(t *testing.T) {
 	})
 }
 
-func TestRun_WithFaults_ExportsTheirResultsAsMetrics(t *testing.T) {
+func TestSimulationRun_WithFaults_ExportsTheirResultsAsMetrics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(8 * time.Second)})

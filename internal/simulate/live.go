@@ -27,8 +27,8 @@ type live struct {
 	reader  *ledger.TimelineReader
 }
 
-// faults returns what the faults did to the simulation according to the final result. final is false if there
-// is no final result yet.
+// faults returns what the faults did to the simulation according to the final result. The result named final is false
+// if there is no final result yet.
 func (l *live) faults() (accounts []fault.Account, final bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,6 +78,9 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 		Entry:           generatorOf(&p.Entries),
 		Exit:            generatorOf(&p.Exits),
 		Queues:          view.Queues{InFlight: &p.InFlight, Pool: p.Pool},
+	}
+	if start := s.started.Load(); start != nil {
+		state.StartedAt = *start // p.Elapsed stands still while the machine is suspended
 	}
 	if d := p.Depths; d != nil {
 		state.Queues.Ready, state.Queues.Retrying, state.Queues.DeadLetters = &d.Ready, &d.Retry, &d.Dead

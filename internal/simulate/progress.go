@@ -7,15 +7,16 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Phase is a phase of a simulation.
+// Phase says how far a simulation has progressed.
 type Phase int32
 
-// The phases, in their order.
+// The phases, in chronological order.
 const (
 	Generating Phase = iota
 	Draining
@@ -116,6 +117,13 @@ func (o *observed) recordServers(depths *broker.Depths, pool *int64) {
 	o.depths, o.pool = depths, pool
 }
 
+// recordDepths records depths that are newer than those of the latest poll.
+func (o *observed) recordDepths(depths broker.Depths) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.depths = &depths
+}
+
 // observe polls the generators, the broker and the store periodically until ctx ends.
 func (s *Simulation) observe(ctx context.Context) {
 	var lags sync.WaitGroup
@@ -124,8 +132,11 @@ func (s *Simulation) observe(ctx context.Context) {
 		async.Every(ctx, lagPoll, func() { s.observed.recordLags(s.entries.Stats().Lag, s.exits.Stats().Lag) })
 	})
 	lags.Go(func() {
-		marks := newMarker(&s.config.Plan, *s.started.Load(), s.recorder.Mark)
-		async.Every(ctx, markPoll, func() { marks.observe(time.Now(), s.processor.Totals()) })
+		marks, start := timeline.NewMarker(s.recorder.Mark, event.TypeEntry, event.TypeExit), *s.started.Load()
+		async.Every(ctx, timeline.MarkerInterval, func() {
+			totals := s.totals()
+			marks.Observe(&s.config.Plan, start, time.Now(), &totals)
+		})
 	})
 	var servers timeline.Availability
 	async.Every(ctx, serverPoll, func() {
@@ -137,8 +148,8 @@ func (s *Simulation) observe(ctx context.Context) {
 	})
 }
 
-// observeServers polls the broker and the store once. It returns the error of each of them, which is nil if it
-// responded.
+// observeServers polls the broker and the store once. It returns two errors: that of the broker and that of the
+// store. Each is nil if the server responded.
 func (s *Simulation) observeServers(ctx context.Context) (brokerErr, storeErr error) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()

@@ -80,8 +80,8 @@ func (s *Simulation) timedOut(ctx context.Context) rest {
 	return r
 }
 
-// poll returns the current state. complete is true if every confirmed event has taken effect and the summary
-// API has accepted every summary, so that nothing more can happen.
+// poll returns the current state. The result named complete is true if every confirmed event has taken effect and the
+// summary API has accepted every summary, so that nothing more can happen.
 func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest, complete bool) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()

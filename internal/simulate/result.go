@@ -10,10 +10,15 @@ import (
 
 func (s *Simulation) result(start time.Time, elapsed, drain time.Duration) report.Run {
 	entryLag, exitLag := s.observed.maxLags()
+	// While the machine is suspended, only the wall clock goes on. The rows of the timeline have its times.
+	end := start.Add(elapsed + drain).Round(0)
+	if now := time.Now().Round(0); now.After(end) {
+		end = now
+	}
 	return report.Run{
 		Simulation:     s.config.Plan.Simulation,
 		StartTime:      start.UTC(),
-		EndTime:        start.Add(elapsed + drain).UTC(),
+		EndTime:        end.UTC(),
 		ElapsedSeconds: roundToThousandths(elapsed.Seconds()),
 		DrainSeconds:   roundToThousandths(drain.Seconds()),
 		Rates:          report.Rates{Entry: rateOf(s.entries.Stats(), entryLag), Exit: rateOf(s.exits.Stats(), exitLag)},

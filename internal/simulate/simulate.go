@@ -23,10 +23,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// DefaultDrainTimeout is the default value of Config.DrainTimeout, as of spec.drainTimeout.
+// DefaultDrainTimeout is the default of Config.DrainTimeout and of spec.drainTimeout.
 const DefaultDrainTimeout = 5 * time.Minute
 
 const (
@@ -34,9 +35,9 @@ const (
 	// because they discard events that are too late. But they are blocked while a broker or a store does not
 	// respond.
 	overrun = 2 * time.Second
-	// maxClosing is the maximum time that is reserved for stopping the processors. It is also the maximum time
-	// that is reserved for the audit. Both are parts of the drain timeout. Each of them is at most an eighth of
-	// it.
+	// maxClosing limits the time that is reserved for stopping the processors, and also the time that is
+	// reserved for the audit. Both times are parts of the drain timeout. Each is also limited to an eighth of
+	// the drain timeout.
 	maxClosing = 5 * time.Second
 	// minAudit is the minimum time for the audit. Without an audit, there is no result.
 	minAudit = 5 * time.Second
@@ -78,7 +79,7 @@ type Dependencies struct {
 	SummariesHeld func(context.Context) (int64, error)
 	Registerer    prometheus.Registerer
 	Logger        *slog.Logger
-	Targets       Targets
+	Targets       fault.Targets
 }
 
 // Simulation is a simulation that runs in this process.
@@ -96,7 +97,7 @@ type Simulation struct {
 	phase    atomic.Int32
 	observed observed
 	live     live
-	// aborted is the reason why the run was ended early. It is nil if the run was not ended early.
+	// The field aborted is the reason why the run was ended early. It is nil if the run was not ended early.
 	aborted atomic.Pointer[string]
 }
 
@@ -208,25 +209,30 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	processing := s.startProcessor(working)
 	faults := s.rehearse(ctx, start)
 	failures := s.generate(generating, processing.stopped)
-	faults.finish(s.endedEarly(start))
+	cutShort := s.cutShort(ctx, start)
+	faults.finish(draining, s.endedEarly(start))
 	over()
 	end := s.end(start, <-scheduled)
 
 	s.enter(Draining)
 	rest := s.comeToRest(draining, processing.stopped)
+	if rest.reached {
+		s.observed.recordDepths(rest.depths) // so that the backlog at the end agrees with the verdict
+	}
 	drainTime := time.Since(end)
 	failures = append(failures, processing.stop())
+	s.enter(Auditing)
 	recording.stop()
 
-	s.enter(Auditing)
 	result := s.result(start, end.Sub(start), drainTime)
+	result.CutShort = cutShort
 	s.conclude(auditing, &result, rest, failures, end)
 	s.live.finish(result)
 	return result
 }
 
 // schedule returns a context that ends with ctx, or shortly after the duration in the plan has passed. The
-// second case ends generators that are blocked because a broker or a store does not respond.
+// latter limit stops generators that are blocked because a broker or a store does not respond.
 func (s *Simulation) schedule(ctx context.Context) (context.Context, context.CancelFunc) {
 	if d := s.config.Plan.Duration.D(); d > 0 {
 		return context.WithTimeout(ctx, d+overrun)
@@ -240,6 +246,16 @@ func (s *Simulation) endedEarly(start time.Time) bool {
 	return d == 0 || time.Since(start) < d
 }
 
+// cutShort says when and why ctx ended the simulation before the duration in the plan had passed. It returns "" if ctx
+// did not.
+func (s *Simulation) cutShort(ctx context.Context, start time.Time) string {
+	d := s.config.Plan.Duration.D()
+	if d == 0 || ctx.Err() == nil || !s.endedEarly(start) {
+		return ""
+	}
+	return fmt.Sprintf("the run was cut short after %s of %s (%s)", terminal.Clock(time.Since(start)), terminal.Clock(d), context.Cause(ctx))
+}
+
 // end returns the time at which the schedule ended. The generators may have stopped later, if events were
 // overdue. The time between the two counts as part of the drain.
 func (s *Simulation) end(start, stopped time.Time) time.Time {
@@ -251,7 +267,7 @@ func (s *Simulation) end(start, stopped time.Time) time.Time {
 
 // processing represents the processors, which run in the background.
 type processing struct {
-	// stopped is closed when the processors have stopped. They may stop by themselves.
+	// The channel stopped is closed when the processors have stopped. They may stop by themselves.
 	stopped <-chan struct{}
 	// stop stops the processors after they have settled their deliveries. It returns their error.
 	stop func() error
@@ -264,6 +280,7 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 	go func() {
 		defer close(stopped)
 		err = s.processor.Run(ctx)
+		s.markFailure(ctx, processorName, err)
 	}()
 	return processing{stopped: stopped, stop: func() error {
 		cancel()
@@ -301,7 +318,7 @@ func (s *Simulation) startRecorder(ctx context.Context) recording {
 		defer close(stopped)
 		defer closed()
 		if err := s.recorder.Run(ctx, closing); err != nil {
-			s.deps.Logger.Warn("the timeline is incomplete", "error", err)
+			s.deps.Logger.Warn("The timeline is incomplete", "error", err)
 		}
 	}()
 	return recording{stop: func() {
@@ -310,9 +327,9 @@ func (s *Simulation) startRecorder(ctx context.Context) recording {
 	}}
 }
 
-// generate runs the entry generators and the exit generators. It returns when their schedule has ended, when
-// ctx ends, when one of them fails, or when the channel failed is closed. The result contains one error for the
-// entry generators and one for the exit generators. An error may be nil.
+// generate runs the entry generators and the exit generators. It returns when their schedule has ended, when ctx ends,
+// when one of them fails, or when the channel named failed is closed. The result contains one error for the entry
+// generators and one for the exit generators. An error may be nil.
 func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -329,6 +346,7 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	for i, g := range generators {
 		running.Go(func() {
 			if err := g.Run(ctx); err != nil {
+				s.markFailure(ctx, string(g.Stats().Type)+" generator", err)
 				errs[i] = fmt.Errorf("the %s generator failed: %w", g.Stats().Type, err)
 				cancel()
 			}
@@ -336,6 +354,16 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	}
 	running.Wait()
 	return errs
+}
+
+// markFailure adds a mark if a component failed by itself, that is, before its context ended. The mark does not contain
+// the error, because the text of the error may contain the name of a server. The verdict contains the error.
+func (s *Simulation) markFailure(ctx context.Context, component string, err error) {
+	if err != nil && ctx.Err() == nil {
+		s.recorder.Mark(timeline.Mark{
+			At: time.Now(), Kind: timeline.MarkDown, Subject: component, Message: "failed; the verdict says why",
+		})
+	}
 }
 
 // conclude audits the ledger. It adds the ledger, the latencies and the verdict to the result.
@@ -346,6 +374,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 		InFlight:   r.inFlight,
 		Entries:    scheduleOf(s.entries.Stats()),
 		Exits:      scheduleOf(s.exits.Stats()),
+		Load:       ledger.LoadOf(&s.config.Plan, *s.started.Load(), end, 0),
 		Failures:   append(r.errs, failures...),
 	}
 	evidence.Report, evidence.ReportErr = ledger.Audit(ctx, s.deps.Store, ledger.Options{AtRest: r.reached})
@@ -361,10 +390,10 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 	rows, err := ledger.ReadTimeline(ctx, s.deps.Store)
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
-	s.account(&evidence, end)
 	if reason := s.aborted.Load(); reason != nil {
 		evidence.Aborted = *reason
 	}
+	s.account(&evidence, end)
 	result.Faults = evidence.Faults
 	result.LatencySeconds = report.LatenciesOf(evidence.Latencies)
 	result.Verdict = ledger.Evaluate(evidence)

@@ -87,11 +87,11 @@ func testPlan() plan.Plan {
 func inMemory(t *testing.T) *setup {
 	t.Helper()
 	p := testPlan()
-	b, err := memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
+	b, err := memorybroker.New(memorybroker.Config{Partitions: p.Partitions})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := memorystore.New(p.Partitions)
+	s := memorystore.New(memorystore.Config{Partitions: p.Partitions})
 	t.Cleanup(func() {
 		if err := errors.Join(b.Close(), s.Close()); err != nil {
 			t.Error(err)
@@ -128,7 +128,7 @@ func inBubble(t *testing.T, test func(t *testing.T, o *setup)) {
 	synctest.Test(t, func(t *testing.T) { test(t, inMemory(t)) })
 }
 
-func TestRun_WithoutFaults_Passes(t *testing.T) {
+func TestSimulationRun_WithoutFaults_Passes(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		r := run(t, o)
@@ -149,7 +149,7 @@ func TestRun_WithoutFaults_Passes(t *testing.T) {
 	})
 }
 
-func TestRun_Timeline_AgreesWithTheLedger(t *testing.T) {
+func TestSimulationRun_Timeline_AgreesWithTheLedger(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		r := run(t, o)
@@ -175,7 +175,7 @@ func TestRun_Timeline_AgreesWithTheLedger(t *testing.T) {
 	})
 }
 
-func TestRun_SameSeed_PublishesTheSamePlates(t *testing.T) {
+func TestSimulationRun_SameSeed_PublishesTheSamePlates(t *testing.T) {
 	t.Parallel()
 	plates := func() (entries, unmatched []string) {
 		inBubble(t, func(t *testing.T, o *setup) {
@@ -210,7 +210,7 @@ func TestRun_SameSeed_PublishesTheSamePlates(t *testing.T) {
 	}
 }
 
-func TestRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
+func TestSimulationRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		var lost string
@@ -230,7 +230,7 @@ func TestRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
 	})
 }
 
-func TestRun_EventsPublishedTwice_CountOnce(t *testing.T) {
+func TestSimulationRun_EventsPublishedTwice_CountOnce(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Broker = &interceptor{o.Broker, func(ctx context.Context, b broker.Broker, q broker.Queue, msg broker.Message, confirmed func()) error {
@@ -246,7 +246,7 @@ func TestRun_EventsPublishedTwice_CountOnce(t *testing.T) {
 	})
 }
 
-func TestRun_DeadLetter_VerdictContainsItsReason(t *testing.T) {
+func TestSimulationRun_DeadLetter_VerdictContainsItsReason(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		invalid := broker.Message{ID: "invalid", Type: event.TypeEntry, Body: []byte(`{"id":""}`)}
@@ -260,7 +260,7 @@ func TestRun_DeadLetter_VerdictContainsItsReason(t *testing.T) {
 	})
 }
 
-func TestRun_DrainTimeout_VerdictCountsRemainingMessages(t *testing.T) {
+func TestSimulationRun_DrainTimeout_VerdictCountsRemainingMessages(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Poster, o.SummariesHeld = failingAPI{}, nil
@@ -288,7 +288,7 @@ func (noConsumer) Consume(context.Context, broker.Queue, int) (<-chan broker.Del
 	return nil, errors.New("access refused")
 }
 
-func TestRun_ProcessorFails_EndsTheSimulation(t *testing.T) {
+func TestSimulationRun_ProcessorFails_EndsTheSimulation(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Broker = noConsumer{o.Broker}
@@ -296,6 +296,11 @@ func TestRun_ProcessorFails_EndsTheSimulation(t *testing.T) {
 		r := run(t, o)
 		if r.Outcome != ledger.Fail || !strings.Contains(strings.Join(r.Reasons, "\n"), "access refused") {
 			t.Errorf("verdict is %s %q", r.Outcome, r.Reasons)
+		}
+		rows, err := o.Store.ReadTimeline(t.Context(), time.Unix(0, 0), time.Now().Add(time.Hour))
+		isDown := func(m timeline.Mark) bool { return m.Kind == timeline.MarkDown && m.Subject == "processor" }
+		if marks := timeline.MarksOf(rows); err != nil || !slices.ContainsFunc(marks, isDown) {
+			t.Errorf("the marks are %+v, %v", marks, err)
 		}
 	})
 }
@@ -307,7 +312,7 @@ func (unreadable) Counts(context.Context) (store.Counts, error) {
 	return store.Counts{}, errors.Join(errors.New("no answer"), errors.New("no route"))
 }
 
-func TestRun_LedgerCannotBeRead_Fails(t *testing.T) {
+func TestSimulationRun_LedgerCannotBeRead_Fails(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Store = unreadable{o.Store}
@@ -348,7 +353,7 @@ func (f failing) Counts(ctx context.Context) (store.Counts, error) {
 	return store.Counts{}, ctx.Err()
 }
 
-func TestRun_DrainTimeout_BoundsTheTimeAfterTheSchedule(t *testing.T) {
+func TestSimulationRun_DrainTimeout_BoundsTheTimeAfterTheSchedule(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Store = failing{o.Store, time.Now().Add(time.Second)}
@@ -409,7 +414,7 @@ func TestProgress_Depths_DoNotCountHeldMessages(t *testing.T) {
 	}
 }
 
-func TestRun_BrokerDown_VerdictSaysThatDepthsAreUnknown(t *testing.T) {
+func TestSimulationRun_BrokerDown_VerdictSaysThatDepthsAreUnknown(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Broker, o.DrainTimeout = fixedDepths{o.Broker, errors.New("unreachable")}, time.Second
@@ -428,7 +433,7 @@ func (lostData) Dataset(context.Context) (store.Dataset, error) {
 	return store.Dataset{LostAt: time.Unix(1, 0)}, nil
 }
 
-func TestRun_StoreLostData_EndsTheDrainWithThatReasonOnly(t *testing.T) {
+func TestSimulationRun_StoreLostData_EndsTheDrainWithThatReasonOnly(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Store, o.Poster, o.SummariesHeld = lostData{o.Store}, failingAPI{}, nil
@@ -444,7 +449,7 @@ func TestRun_StoreLostData_EndsTheDrainWithThatReasonOnly(t *testing.T) {
 	})
 }
 
-func TestRun_ContextEnds_ReturnsAVerdict(t *testing.T) {
+func TestSimulationRun_ContextEnds_ReturnsAVerdict(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Plan.Duration = 0
@@ -464,13 +469,34 @@ func TestRun_ContextEnds_ReturnsAVerdict(t *testing.T) {
 	})
 }
 
-func TestRun_ObjectiveWithoutMeasurement_Fails(t *testing.T) {
+func TestSimulationRun_ContextEndsBeforeTheSchedule_IsCutShort(t *testing.T) {
+	t.Parallel()
+	for stop, want := range map[time.Duration]string{
+		3 * time.Second:  "the run was cut short after 0:03 of 0:10 (stopped)",
+		30 * time.Second: "",
+	} {
+		inBubble(t, func(t *testing.T, o *setup) {
+			o.Plan.Duration = plan.Duration(10 * time.Second)
+			s, err := New(o.Config, o.Dependencies)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeoutCause(t.Context(), stop, errors.New("stopped"))
+			defer cancel()
+			if r := s.Run(ctx); r.Outcome != ledger.Pass || r.CutShort != want {
+				t.Errorf("stopped after %s, the verdict is %s %q and the run was cut short: %q, want %q", stop, r.Outcome, r.Reasons, r.CutShort, want)
+			}
+		})
+	}
+}
+
+func TestSimulationRun_ObjectiveWithoutMeasurement_Fails(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Plan.Entry.Rate, o.Plan.Exit.Rate = 0, 0
 		o.Plan.Objectives.EndToEndP99 = plan.Duration(time.Millisecond)
 		r := run(t, o)
-		want := []string{"end-to-end p99 is unknown, so the objective of 1ms is not met: no event was measured"}
+		want := []string{"end-to-end p99 is unknown, so the objective of 1 ms is not met: no event was measured"}
 		if diff := cmp.Diff(want, r.Reasons); r.Outcome != ledger.Fail || diff != "" {
 			t.Errorf("verdict is %s, reasons (-want +got):\n%s", r.Outcome, diff)
 		}
@@ -480,7 +506,7 @@ func TestRun_ObjectiveWithoutMeasurement_Fails(t *testing.T) {
 	})
 }
 
-func TestRun_TooManyEventsMissed_Fails(t *testing.T) {
+func TestSimulationRun_TooManyEventsMissed_Fails(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Broker = &interceptor{o.Broker, func(ctx context.Context, _ broker.Broker, _ broker.Queue, _ broker.Message, _ func()) error {
@@ -489,7 +515,7 @@ func TestRun_TooManyEventsMissed_Fails(t *testing.T) {
 		}}
 		o.Plan.Exit.Rate = 0
 		r := run(t, o)
-		want := []string{"the schedule of the entries was not kept: 1000 of 1000 due events were missed (100 %)"}
+		want := []string{"the schedule of the entries was not kept: 1,000 of 1,000 due events were missed (100 %)"}
 		if diff := cmp.Diff(want, r.Reasons); r.Outcome != ledger.Fail || diff != "" {
 			t.Errorf("verdict is %s, reasons (-want +got):\n%s", r.Outcome, diff)
 		}

@@ -20,8 +20,8 @@ type gatedBroker struct {
 	gate *Gate
 
 	mu sync.Mutex
-	// unconfirmed is the number of published messages that are not confirmed yet. The channel idle is closed
-	// when that number becomes 0.
+	// unconfirmed is the number of published messages that are not confirmed yet. idle is a channel that is
+	// closed when that number becomes 0.
 	unconfirmed int
 	idle        chan struct{}
 }
@@ -59,8 +59,9 @@ func (b *gatedBroker) publish(ctx context.Context, q broker.Queue, msg broker.Me
 	})
 }
 
-// confirmLater waits until the gate lets the confirm of a message through, and then calls confirmed. If the
-// gate has cut the connection, the confirm is lost, and confirmLater publishes the message again.
+// confirmLater waits until the gate lets the confirm of a message through, and then calls the function
+// confirmed. If the gate has cut the connection, the confirm is lost, and confirmLater publishes the message
+// again.
 func (b *gatedBroker) confirmLater(ctx context.Context, connection int, q broker.Queue, msg broker.Message, confirmed func()) {
 	err := b.gate.answer(ctx, connection)
 	if errors.Is(err, errLost) {

@@ -26,13 +26,13 @@ type state int
 
 const (
 	open state = iota
-	// paused blocks calls and their results until the state of the gate changes.
+	// In the state paused, the gate blocks calls and their results until its state changes.
 	paused
-	// mute lets calls take effect, but blocks their results.
+	// In the state mute, calls take effect, but the gate blocks their results.
 	mute
-	// cut rejects calls.
+	// In the state cut, the gate rejects calls.
 	cut
-	// dead rejects all calls, and the state never changes again.
+	// In the state dead, the gate rejects all calls. This state never changes.
 	dead
 )
 
@@ -40,8 +40,8 @@ const (
 type Gate struct {
 	mu    sync.Mutex
 	state state
-	// connection counts how often the connections were cut. If it changes while a call is in progress, the call
-	// fails.
+	// connection is the number of times that the connections were cut. If it changes while a call is in
+	// progress, the call fails.
 	connection int
 	changed    chan struct{} // closed at each change
 	cuts       map[int]func()
@@ -89,8 +89,8 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass blocks as long as the function hold returns true for the state of the gate. Then it returns the number
-// of the current connection. It returns an error if the gate rejects calls, or if ctx ends.
+// pass blocks as long as the function hold returns true for the state of the gate. Then it returns the number of the
+// current connection. It returns an error if the gate rejects calls, or if ctx ends.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -115,7 +115,8 @@ func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }
 
-// await is like enter, except while the gate is cut. Then, enter returns an error, and await blocks.
+// await is like enter, with one difference: while the gate is cut, await blocks, whereas enter returns an
+// error.
 func (g *Gate) await(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused || s == cut })
 }
@@ -184,8 +185,8 @@ type Server struct {
 	crash func(draw uint64)
 }
 
-// NewServer returns the server with the given name behind the gate g. The function crash discards the data that
-// a crash of the server would lose. It may be nil.
+// NewServer returns the server with the given name behind the gate g. It calls the function crash to discard the data
+// that a crash of the server would lose. This function may be nil.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }

@@ -22,7 +22,7 @@ import (
 
 func newBroker(t *testing.T, partitions int, retryDelay time.Duration) *memorybroker.Broker {
 	t.Helper()
-	b, err := memorybroker.New(memorybroker.Options{Partitions: partitions, RetryDelay: retryDelay})
+	b, err := memorybroker.New(memorybroker.Config{Partitions: partitions, RetryDelay: retryDelay})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func isolate(s *gate.Server, length time.Duration) error {
 	return errors.Join(err, release())
 }
 
-func TestBroker_OpenGate_PassesTheConformanceSuite(t *testing.T) {
+func TestGatedBroker_OpenGate_PassesTheConformanceSuite(t *testing.T) {
 	t.Parallel()
 	brokertest.Run(t, func(t *testing.T, retryDelay time.Duration) brokertest.Subject {
 		inner, g := newBroker(t, brokertest.Partitions, retryDelay), gate.New()
@@ -56,10 +56,10 @@ func TestBroker_OpenGate_PassesTheConformanceSuite(t *testing.T) {
 	})
 }
 
-func TestServer_Isolated_RejectsCalls(t *testing.T) {
+func TestGatedServer_Isolated_RejectsCalls(t *testing.T) {
 	t.Parallel()
 	g := gate.New()
-	s, server := gate.Store(memorystore.New(1), g), gate.NewServer("redis", g, nil)
+	s, server := gate.Store(memorystore.New(memorystore.Config{Partitions: 1}), g), gate.NewServer("redis", g, nil)
 	release, err := server.Isolate(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -75,11 +75,11 @@ func TestServer_Isolated_RejectsCalls(t *testing.T) {
 	}
 }
 
-func TestServer_Paused_BlocksCalls(t *testing.T) {
+func TestGatedServer_Paused_BlocksCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := gate.New()
-		s, server := gate.Store(memorystore.New(1), g), gate.NewServer("redis", g, nil)
+		s, server := gate.Store(memorystore.New(memorystore.Config{Partitions: 1}), g), gate.NewServer("redis", g, nil)
 		release, err := server.Pause(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -102,7 +102,7 @@ func (p *poster) Post(context.Context, event.Summary) error {
 
 var _ processor.Poster = (*poster)(nil)
 
-func TestServer_Killed_ExecutesCallsWithoutReply(t *testing.T) {
+func TestGatedServer_CallsDuringKill_AreExecutedButNotAnswered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g, inner := gate.New(), &poster{}
@@ -124,9 +124,9 @@ func TestServer_Killed_ExecutesCallsWithoutReply(t *testing.T) {
 	})
 }
 
-// TestBroker_WithFaults_LosesNothing checks that every message is confirmed once and is delivered until it is
+// TestGatedBroker_WithFaults_LosesNothing checks that every message is confirmed once and is delivered until it is
 // settled, whatever faults are injected.
-func TestBroker_WithFaults_LosesNothing(t *testing.T) {
+func TestGatedBroker_WithFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const messages = 500

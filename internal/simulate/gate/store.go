@@ -20,7 +20,7 @@ type gatedStore struct {
 	gate *Gate
 }
 
-// ask calls a method of the store that has a result, through the gate.
+// ask calls, through the gate, a store method that returns a result.
 func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (result R, err error) {
 	err = s.tell(ctx, func() (err error) {
 		result, err = call()
@@ -33,7 +33,7 @@ func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (res
 	return result, nil
 }
 
-// tell calls a method of the store that has no result, through the gate.
+// tell calls, through the gate, a store method that returns no result.
 func (s *gatedStore) tell(ctx context.Context, call func() error) error {
 	err := s.gate.call(ctx, call)
 	if errors.Is(err, errCut) || errors.Is(err, errLost) || errors.Is(err, errDead) {

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-// Daemon is a server process, as package privateserver starts it.
+// Daemon is a server process of the kind that package privateserver starts.
 type Daemon interface {
 	Start(ctx context.Context) error
 	Stop(ctx context.Context) error
@@ -30,7 +30,7 @@ type Server struct {
 	daemon Daemon
 	relay  *relay.Relay
 	uri    string
-	// The context closing ends when Close is called.
+	// The field closing is a context that ends when Close is called.
 	closing context.Context //nolint:containedctx // it bounds starts, which outlive the call that begins them
 	close   context.CancelFunc
 
@@ -108,9 +108,9 @@ func (s *Server) Pause(context.Context) (release func() error, err error) {
 // Isolate implements fault.Instance. It cuts all connections to the server and rejects new ones, until the
 // caller calls release.
 func (s *Server) Isolate(context.Context) (release func() error, err error) {
-	restore := s.relay.Cut()
+	cut := s.relay.Cut()
 	return func() error {
-		restore()
+		cut.Restore()
 		return nil
 	}, nil
 }

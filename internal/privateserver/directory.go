@@ -15,39 +15,39 @@ import (
 )
 
 const (
-	folderPrefix = "parking-server-"
-	lockName     = "lock"
+	directoryPrefix = "parking-server-"
+	lockName        = "lock"
 )
 
-// folder contains the configuration, the data and the logs of one server.
-type folder struct {
-	root  string // folder to chroot to; empty for none
+// directory contains the configuration, the data and the logs of one server.
+type directory struct {
+	root  string // directory to chroot to; empty for none
 	host  string // absolute path for this process
 	inner string // absolute path for the server, below root
 	lock  *os.File
-	ours  bool // created by openFolder; close removes it
+	ours  bool // created by openDirectory; close removes it
 }
 
-// openFolder creates and locks the folder at the path dir. If dir is empty, it creates and locks a temporary
-// folder. If the server is started with chroot, the path must be below the root folder.
-func openFolder(root, dir string) (*folder, error) {
-	f := &folder{root: root, host: dir, ours: dir == ""}
+// openDirectory creates and locks the directory at the path dir. If dir is empty, it creates and locks a temporary
+// directory. If the server is started with chroot, the path must be below the root directory.
+func openDirectory(root, dir string) (*directory, error) {
+	f := &directory{root: root, host: dir, ours: dir == ""}
 	if err := f.make(); err != nil {
 		return nil, err
 	}
 	f.inner = strings.TrimPrefix(f.host, strings.TrimSuffix(root, "/"))
 	if root != "" && f.inner == f.host {
-		return nil, fmt.Errorf("the server's folder %s must be below its root %s", f.host, root)
+		return nil, fmt.Errorf("the server's directory %s must be below its root %s", f.host, root)
 	}
 	lock, err := tryLock(filepath.Join(f.host, lockName))
 	if err != nil {
-		return nil, fmt.Errorf("the server's folder %s is in use: %w", f.host, err)
+		return nil, fmt.Errorf("the server's directory %s is in use: %w", f.host, err)
 	}
 	f.lock = lock
 	return f, nil
 }
 
-func (f *folder) make() error {
+func (f *directory) make() error {
 	var err error
 	if f.ours {
 		base := os.TempDir()
@@ -55,22 +55,27 @@ func (f *folder) make() error {
 			base = filepath.Join(f.root, "tmp")
 		}
 		removeAbandoned(base)
-		f.host, err = os.MkdirTemp(base, folderPrefix)
+		f.host, err = os.MkdirTemp(base, directoryPrefix)
 	} else if f.host, err = filepath.Abs(f.host); err == nil {
 		err = os.MkdirAll(f.host, 0o700)
 	}
 	if err != nil {
-		return fmt.Errorf("create the server's folder: %w", err)
+		return fmt.Errorf("create the server's directory: %w", err)
 	}
 	return nil
 }
 
 // write writes a file that only its owner can read.
-func (f *folder) write(name, content string) error {
+func (f *directory) write(name, content string) error {
 	path := filepath.Join(f.host, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("write the server's configuration: %w", err)
 	}
+	return writePrivate(path, content)
+}
+
+// writePrivate writes a file that only its owner can read.
+func writePrivate(path, content string) error {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		return fmt.Errorf("write the server's configuration: %w", err)
 	}
@@ -78,7 +83,7 @@ func (f *folder) write(name, content string) error {
 }
 
 // tail returns the last lines of all files whose names match the pattern.
-func (f *folder) tail(pattern string) string {
+func (f *directory) tail(pattern string) string {
 	const maxLines = 25
 	all := f.lines(pattern)
 	return strings.Join(all[max(0, len(all)-maxLines):], "\n")
@@ -86,7 +91,7 @@ func (f *folder) tail(pattern string) string {
 
 // errors returns the first errors in a RabbitMQ log. It omits later errors, because they are usually
 // consequences of the first ones. Of each error, it returns only the first lines.
-func (f *folder) errors(pattern string) string {
+func (f *directory) errors(pattern string) string {
 	const maxErrors, maxLines = 30, 3
 	var found []string
 	entries, lines, last := 0, 0, ""
@@ -106,7 +111,7 @@ func (f *folder) errors(pattern string) string {
 }
 
 // lines returns the lines of all files whose names match the pattern.
-func (f *folder) lines(pattern string) (all []string) {
+func (f *directory) lines(pattern string) (all []string) {
 	names, err := filepath.Glob(filepath.Join(f.host, pattern))
 	if err != nil {
 		return nil
@@ -119,7 +124,7 @@ func (f *folder) lines(pattern string) (all []string) {
 	return all
 }
 
-func (f *folder) close() error {
+func (f *directory) close() error {
 	err := f.lock.Close()
 	if f.ours {
 		err = errors.Join(err, os.RemoveAll(f.host))
@@ -127,9 +132,9 @@ func (f *folder) close() error {
 	return err
 }
 
-// removeAbandoned removes the folders below base that are left over from processes that were killed.
+// removeAbandoned removes the directories below base that are left over from processes that were killed.
 func removeAbandoned(base string) {
-	names, err := filepath.Glob(filepath.Join(base, folderPrefix+"*"))
+	names, err := filepath.Glob(filepath.Join(base, directoryPrefix+"*"))
 	if err != nil {
 		return
 	}
@@ -145,8 +150,8 @@ func removeAbandoned(base string) {
 	}
 }
 
-// tryLock locks the file at path. It creates the file if that does not exist. The lock is released when the
-// file is closed or the process ends.
+// tryLock locks the file at path. If the file does not exist, tryLock creates it. The lock is released when the file
+// is closed or the process ends.
 func tryLock(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

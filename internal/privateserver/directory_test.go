@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-func TestRemoveAbandoned_KeepsFoldersInUse(t *testing.T) {
+func TestRemoveAbandoned_KeepsDirectoriesInUse(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	long := time.Now().Add(-time.Hour)
-	abandoned := filepath.Join(base, folderPrefix+"abandoned")
-	used := filepath.Join(base, folderPrefix+"used")
+	abandoned := filepath.Join(base, directoryPrefix+"abandoned")
+	used := filepath.Join(base, directoryPrefix+"used")
 	for _, dir := range []string{abandoned, used} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -33,10 +33,10 @@ func TestRemoveAbandoned_KeepsFoldersInUse(t *testing.T) {
 	}
 	removeAbandoned(base)
 	if _, err := os.Stat(abandoned); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the abandoned folder still exists (%v)", err)
+		t.Errorf("the abandoned directory still exists (%v)", err)
 	}
 	if _, err := os.Stat(used); err != nil {
-		t.Errorf("the folder in use is gone: %v", err)
+		t.Errorf("the directory in use is gone: %v", err)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestReservePorts_ReturnsEachPortOnce(t *testing.T) {
 	}
 }
 
-func TestFolderErrors_ReturnsTheFirstLinesOfTheFirstErrors(t *testing.T) {
+func TestDirectoryErrors_ReturnsTheFirstLinesOfTheFirstErrors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var log []string
@@ -74,7 +74,7 @@ func TestFolderErrors_ReturnsTheFirstLinesOfTheFirstErrors(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "node.log"), []byte(strings.Join(log, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := strings.Split((&folder{host: dir}).errors("*.log"), "\n")
+	got := strings.Split((&directory{host: dir}).errors("*.log"), "\n")
 	first, last := "00 [error] <0.1> line 0 of the error", "29 [error] <0.1> line 2 of the error"
 	if len(got) != 30*3 || got[0] != first || got[len(got)-1] != last {
 		t.Errorf("%d lines from %q to %q, want 90 lines from %q to %q", len(got), got[0], got[len(got)-1], first, last)
