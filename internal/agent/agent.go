@@ -1,13 +1,13 @@
 // Package agent injects faults into the other containers of its pod.
 //
 // The operator may neither execute commands in a pod nor signal a process on a node. Therefore each pod of a
-// simulation with faults runs an agent. An agent is a container that shares the process namespace of the pod and
-// runs as the same user. The target is the container that the agent injects faults into. When the operator asks for
-// it, the agent signals the processes of the target. All connections to a server go through its agent, which closes
-// them to isolate the server.
+// simulation with faults runs an agent. An agent is a container that shares the process namespace of the pod and runs
+// as the same user. The operator sends commands to the agent. The target is the container that the agent injects
+// faults into. To pause or kill the target, the agent sends signals to its processes. To isolate a target that is a
+// server, the agent closes the connections of the clients: they reach the server only through the agent.
 //
 // A timer in the agent ends each pause and each isolation, even if the operator is down. If the agent crashes, the
-// next agent ends them when it starts.
+// next agent ends these faults when it starts.
 package agent
 
 import (
@@ -29,10 +29,12 @@ const Marker = "/run/parking/fault-target"
 
 const (
 	// MaxLength is the maximum duration of a pause or an isolation.
-	MaxLength = 24 * time.Hour
-	// maxRemembered is the maximum number of faults that an agent can inject. It is limited because the agent keeps
-	// all of them in memory.
+	MaxLength = plan.MaxFaultLength
+	// maxRemembered is the maximum number of faults that an agent remembers. When it injects another one, it forgets
+	// the earliest of those that have ended.
 	maxRemembered = 1000
+	// maxID is the maximum length of an ID, in bytes.
+	maxID = 200
 )
 
 // Command asks an agent to inject a fault. If the agent has already seen a command with the same ID, it does
@@ -42,19 +44,26 @@ type Command struct {
 	ID string `json:"-"`
 	// Action is Kill, Pause or Isolate.
 	Action plan.FaultAction `json:"action"`
-	// For is the duration of a pause or an isolation. Kill ignores it.
+	// The field For is the duration of a pause or an isolation. Kill ignores it.
 	For time.Duration `json:"forNs,omitempty"`
-	// From lists the IP addresses of clients. Isolate closes the connections of these clients to the target and
-	// rejects new ones. If From is empty, Isolate does so for all clients.
+	// The field From contains the IP addresses of clients. Isolate closes the connections of these clients to the
+	// target and rejects new ones. If From is empty, Isolate does so for all clients.
 	From []netip.Addr `json:"from,omitempty"`
 }
 
 // Fault is a fault that the agent has injected.
 type Fault struct {
-	// At is the time when the fault took effect. Healed is the time when a pause or an isolation ended, and zero
-	// before that. After a Kill, Healed stays zero, because it is the kubelet that restarts the container.
+	// The field At is the time when the fault took effect. The field Healed is the time when a pause or an isolation
+	// ended, and zero before that. After a Kill, Healed stays zero, because it is the kubelet that restarts the
+	// container.
 	At     time.Time `json:"at"`
 	Healed time.Time `json:"healed,omitzero"`
+	// Connections is the number of connections that an isolation has closed or rejected so far. It is nil for other
+	// faults. Agents of earlier versions never set it.
+	Connections *int `json:"connections,omitempty"`
+
+	// cancelled is true if Heal was called before Inject. Then the fault is never injected.
+	cancelled bool
 }
 
 // ErrBusy means that another fault has paused the target. The caller can retry later.
@@ -74,7 +83,7 @@ type Agent struct {
 
 	mu     sync.Mutex
 	faults map[string]*Fault
-	// active contains the pauses and isolations that have not ended, by the ID of their command.
+	// The field active contains the pauses and isolations that have not ended, by the ID of their command.
 	active map[string]*effect
 }
 
@@ -82,20 +91,23 @@ type Agent struct {
 type effect struct {
 	action plan.FaultAction
 	// end resumes the target after a pause, or lets clients connect to it again after an isolation.
-	end   func()
-	timer *time.Timer
+	end func()
+	// connections returns the value of Fault.Connections. It is nil for a pause.
+	connections func() int
+	timer       *time.Timer
 }
 
 // Config configures an Agent.
 type Config struct {
-	// Target is the path of a mount, such as Marker. Only the processes of the target may see this mount.
+	// Target is the path of a mount, such as Marker. Only the container with the processes to signal may have this
+	// mount.
 	Target string
 	// Relay forwards all connections to the target. If it is nil, the agent rejects Isolate.
 	Relay *relay.Relay
 }
 
-// New returns an agent. First it resumes processes of the target that an earlier agent has left stopped because it
-// crashed.
+// New returns an agent. First it resumes any processes of the target that are still stopped because an earlier agent
+// crashed during a pause.
 func New(c Config, log *slog.Logger) *Agent {
 	Resume(c.Target)
 	return &Agent{target: c.Target, relay: c.Relay, log: log, faults: map[string]*Fault{}, active: map[string]*effect{}}
@@ -108,30 +120,45 @@ func (a *Agent) Inject(c Command) (Fault, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if known, ok := a.faults[c.ID]; ok {
+	switch known, ok := a.faults[c.ID]; {
+	case ok && known.cancelled:
+		return Fault{}, &RejectedError{"the fault was ended before it was injected"}
+	case ok:
 		return *known, nil
-	}
-	if len(a.faults) >= maxRemembered {
-		return Fault{}, &RejectedError{fmt.Sprintf("this agent has injected %d faults, and can inject no more until its pod is replaced", maxRemembered)}
 	}
 	fault, err := a.execute(c)
 	if err != nil {
 		return Fault{}, err
 	}
 	a.faults[c.ID] = fault
-	a.log.Info("fault injected", "id", c.ID, "action", c.Action, "for", c.For)
+	a.forget()
+	a.log.Info("Fault injected", "id", c.ID, "action", c.Action, "for", c.For)
 	return *fault, nil
+}
+
+// forget forgets the earliest fault that has ended if there are more than maxRemembered. The caller holds a.mu.
+func (a *Agent) forget() {
+	if len(a.faults) <= maxRemembered {
+		return
+	}
+	var earliest string
+	for id, f := range a.faults {
+		if _, active := a.active[id]; !active && (earliest == "" || f.At.Before(a.faults[earliest].At)) {
+			earliest = id
+		}
+	}
+	delete(a.faults, earliest)
 }
 
 func (c *Command) validate() error {
 	lasts := c.Action == plan.ActionPause || c.Action == plan.ActionIsolate
 	switch {
-	case c.ID == "" || len(c.ID) > 200:
-		return &RejectedError{"the ID of a fault must have 1 to 200 bytes"}
+	case c.ID == "" || len(c.ID) > maxID:
+		return &RejectedError{fmt.Sprintf("the ID of a fault must have 1 to %d bytes", maxID)}
 	case c.Action != plan.ActionKill && !lasts:
 		return &RejectedError{fmt.Sprintf("an agent can inject Kill, Pause and Isolate, not %q", c.Action)}
 	case lasts && (c.For <= 0 || c.For > MaxLength):
-		return &RejectedError{fmt.Sprintf("a fault that lasts must last above 0s and up to %s", MaxLength)}
+		return &RejectedError{fmt.Sprintf("a pause or an isolation must last longer than 0s, and at most %s", MaxLength)}
 	}
 	return nil
 }
@@ -145,7 +172,8 @@ func (a *Agent) execute(c Command) (*Fault, error) {
 		if a.relay == nil {
 			return nil, &RejectedError{"this agent does not forward the connections of its target, and cannot cut them"}
 		}
-		return a.begin(c, a.relay.Cut(c.From...)), nil
+		cut := a.relay.Cut(c.From...)
+		return a.begin(c, effect{end: cut.Restore, connections: cut.Connections}), nil
 	}
 	at, err := kill(a.target)
 	return &Fault{At: at}, err
@@ -162,36 +190,50 @@ func (a *Agent) pause(c Command) (*Fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.begin(c, func() {
+	return a.begin(c, effect{end: func() {
 		targets.resume()
 		targets.release()
-	}), nil
+	}}), nil
 }
 
 // begin records that a pause or an isolation has taken effect, and starts the timer that ends it. The caller holds
 // a.mu.
-func (a *Agent) begin(c Command, end func()) *Fault {
-	a.active[c.ID] = &effect{action: c.Action, end: end, timer: time.AfterFunc(c.For, func() { a.Heal(c.ID) })}
+func (a *Agent) begin(c Command, e effect) *Fault {
+	e.action, e.timer = c.Action, time.AfterFunc(c.For, func() { a.Heal(c.ID) })
+	a.active[c.ID] = &e
 	return &Fault{At: time.Now()}
 }
 
-// Heal ends a pause or an isolation. It does nothing if the pause or isolation has already ended.
+// Heal ends a pause or an isolation. It does nothing if the pause or isolation has already ended. If the fault has not
+// been injected yet, Heal makes sure that it never will be, because the network may deliver the command to inject it
+// later.
 func (a *Agent) Heal(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e, ok := a.active[id]; ok {
 		a.end(id, e)
+		return
+	}
+	if _, known := a.faults[id]; !known && len(id) <= maxID {
+		now := time.Now()
+		a.faults[id] = &Fault{At: now, Healed: now, cancelled: true}
+		a.forget()
 	}
 }
 
 // end ends a pause or an isolation. The caller holds a.mu.
 func (a *Agent) end(id string, e *effect) {
+	log := a.log
 	e.timer.Stop()
 	e.end()
 	delete(a.active, id)
 	f := a.faults[id]
-	f.Healed = time.Now()
-	a.log.Info("fault ended", "id", id, "action", e.action, "after", f.Healed.Sub(f.At))
+	f.Healed = f.At.Add(time.Since(f.At)) // correct even if the wall clock was set during the fault
+	if e.connections != nil {
+		f.Connections = new(e.connections())
+		log = log.With("connections", *f.Connections)
+	}
+	log.Info("Fault ended", "id", id, "action", e.action, "after", f.Healed.Sub(f.At))
 }
 
 // Fault returns the fault with the given ID. It returns false if this agent has not injected a fault with this ID.
@@ -199,10 +241,14 @@ func (a *Agent) Fault(id string) (Fault, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f, ok := a.faults[id]
-	if !ok {
+	if !ok || f.cancelled {
 		return Fault{}, false
 	}
-	return *f, true
+	now := *f
+	if e, active := a.active[id]; active && e.connections != nil {
+		now.Connections = new(e.connections())
+	}
+	return now, true
 }
 
 // Close ends all pauses and isolations.

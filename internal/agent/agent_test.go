@@ -11,7 +11,10 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -136,6 +139,23 @@ func TestAgent_RepeatedCommand_HasNoEffect(t *testing.T) {
 	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
 }
 
+// The request to end a fault can overtake the command to inject it, if the operator gives up while it waits.
+func TestAgent_HealBeforeInject_FaultIsNeverInjected(t *testing.T) {
+	s := startTarget(t)
+	a := newAgent(t, s.Path)
+	a.Heal("pause/0")
+	if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}); !isRejected(err) {
+		t.Errorf("the command after the end: %v", err)
+	}
+	if f, ok := a.Fault("pause/0"); ok {
+		t.Errorf("the fault is %+v", f)
+	}
+	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
+	if _, err := a.Inject(Command{ID: "pause/1", Action: plan.ActionPause, For: time.Minute}); err != nil {
+		t.Errorf("another fault: %v", err)
+	}
+}
+
 func TestAgent_InvalidCommand_IsRejected(t *testing.T) {
 	a := newAgent(t, "no-such-target")
 	for _, c := range []Command{
@@ -175,6 +195,68 @@ func TestAgent_SecondPause_IsBusyUntilTheFirstEnds(t *testing.T) {
 	}
 }
 
+// A template can set another user for the container of the target.
+func TestAgentStop_TargetOfAnotherUser_SaysThatTheUsersMustBeTheSame(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can change the user of a thread")
+	}
+	s := startTarget(t)
+	err := asNobody(func() error {
+		_, err := stop(s.Path)
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "the agent and the target must have the same user") {
+		t.Errorf("the error is %v", err)
+	}
+	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
+}
+
+// The agent stops all processes before it kills the first one, so that no process can react to the end of another
+// one. If it cannot stop one of the processes, it kills no process.
+func TestAgentKill_OneProcessCannotBeStopped_KillsNoProcess(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can change the user of a thread")
+	}
+	s := &target{agenttest.Start(t, "sh", "-c", fmt.Sprintf("setpriv --reuid=%d sleep 300 & wait", nobody))}
+	polltest.Until(t, "the child runs as another user", func() bool {
+		all, err := find(s.Path)
+		defer all.release()
+		return err == nil && slices.ContainsFunc(all, func(p *os.Process) bool {
+			info, err := os.Stat(fmt.Sprintf("/proc/%d", p.Pid))
+			if err != nil {
+				return false
+			}
+			stat, ok := info.Sys().(*syscall.Stat_t)
+			return ok && stat.Uid == nobody
+		})
+	})
+	err := asNobody(func() error { // may signal the child, but not its parent
+		_, err := kill(s.Path)
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "stop the processes of the target") {
+		t.Errorf("the error is %v", err)
+	}
+	polltest.Until(t, "both processes continue", func() bool { return s.allAre(t, "S") })
+}
+
+// nobody is the ID of a user who may not signal the processes of root.
+const nobody = 65534
+
+// asNobody calls a function on a thread of the user nobody. Only root can do that.
+func asNobody(f func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for ever, so that the thread ends with this goroutine
+		if _, _, code := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); code != 0 {
+			result <- code
+			return
+		}
+		result <- f()
+	}()
+	return <-result
+}
+
 func TestAgent_Isolate_ClosesConnectionsToTheServer(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
@@ -210,9 +292,17 @@ func TestAgent_Isolate_ClosesConnectionsToTheServer(t *testing.T) {
 		if err := get(); (err != nil) != tt.cut {
 			t.Errorf("%s: a request during the isolation: %v", tt.id, err)
 		}
+		during, _ := a.Fault(tt.id)
 		a.Heal(tt.id)
-		if f, ok := a.Fault(tt.id); !ok || f.Healed.IsZero() {
+		f, ok := a.Fault(tt.id)
+		if !ok || f.Healed.IsZero() {
 			t.Errorf("%s: the fault is %+v", tt.id, f)
+		}
+		if during.Connections == nil || f.Connections == nil {
+			t.Fatalf("%s: the number of connections is unknown", tt.id)
+		}
+		if *f.Connections != *during.Connections || (*f.Connections > 0) != tt.cut {
+			t.Errorf("%s: %d connections were cut, and %d at the end", tt.id, *during.Connections, *f.Connections)
 		}
 	}
 	if _, err := a.Inject(Command{ID: "short/0", Action: plan.ActionIsolate, For: 10 * time.Millisecond}); err != nil {
@@ -242,10 +332,10 @@ func serve(t *testing.T, a *Agent) (address string, certificate []byte) {
 	return server.Listener.Addr().String(), certificate
 }
 
-func TestClient_OverTLS_InjectsAndHeals(t *testing.T) {
+func TestAgentClient_OverTLS_InjectsAndEndsFaults(t *testing.T) {
 	s := startTarget(t)
 	address, certificate := serve(t, newAgent(t, s.Path))
-	c, err := NewClient("the token", certificate)
+	c, err := NewClient("the token", certificate, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +360,7 @@ func TestClient_OverTLS_InjectsAndHeals(t *testing.T) {
 	}
 }
 
-func TestClient_WithoutTokenOrCertificate_Fails(t *testing.T) {
+func TestAgentClient_WithoutTokenOrCertificate_Fails(t *testing.T) {
 	address, certificate := serve(t, newAgent(t, "no-such-target"))
 	_, other := serve(t, newAgent(t, "no-such-target"))
 	for _, tt := range []struct {
@@ -283,7 +373,7 @@ func TestClient_WithoutTokenOrCertificate_Fails(t *testing.T) {
 		{"another certificate", "the token", other, "certificate"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := NewClient(tt.token, tt.certificate)
+			c, err := NewClient(tt.token, tt.certificate, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -293,12 +383,12 @@ func TestClient_WithoutTokenOrCertificate_Fails(t *testing.T) {
 			}
 		})
 	}
-	if _, err := NewClient("the token", []byte("no certificate")); err == nil {
+	if _, err := NewClient("the token", []byte("no certificate"), time.Minute); err == nil {
 		t.Error("NewClient accepts a certificate that is not PEM")
 	}
 }
 
-func TestHandler_LimitsSizeOfInput(t *testing.T) {
+func TestAgentHandler_LimitsSizeOfInput(t *testing.T) {
 	handler := Handler(newAgent(t, "no-such-target"), func() (string, error) { return "the token", nil })
 	for _, tt := range []struct {
 		name, method, path, body string
@@ -322,9 +412,34 @@ func TestHandler_LimitsSizeOfInput(t *testing.T) {
 	}
 }
 
+func TestAgentHandler_HostileRequest_HasNoEffect(t *testing.T) {
+	s := startTarget(t)
+	a := newAgent(t, s.Path)
+	handler := Handler(a, func() (string, error) { return "the token", nil })
+	for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer the toke", "Bearer the token ", "bearer the token", "Basic the token", "the token", "Bearer " + strings.Repeat("x", 1<<20)} {
+		for _, method := range []string{"GET", "HEAD", "PUT", "DELETE", "POST", "OPTIONS", "TRACE", "INVENTED"} {
+			for _, path := range []string{Path + "/a/0", Path + "/", Path, "/", "/healthz/../" + Path + "/a/0", "/" + Path + "/a/0", "/%2e%2e" + Path + "/a/0", "/healthz/x", "/metrics"} {
+				r := httptest.NewRequest(method, path, strings.NewReader(`{"action":"Kill"}`))
+				if authorization != "" {
+					r.Header.Set("Authorization", authorization)
+				}
+				w := httptest.NewRecorder()
+				handler.ServeHTTP(w, r)
+				// A redirect to the canonical path reveals nothing, and the token is needed there.
+				if w.Code/100 == 2 || w.Code/100 == 5 {
+					t.Errorf("%s %s with %.30q is answered %d %s", method, path, authorization, w.Code, w.Body)
+				}
+			}
+		}
+	}
+	if _, ok := a.Fault("a/0"); ok || !s.allAre(t, "S") {
+		t.Error("a request without the token has injected a fault")
+	}
+}
+
 // The kubelet has no token. If /healthz required one, the kubelet would have to probe with a TCP connection, which
 // the agent would log as a failed TLS handshake.
-func TestHandler_Healthz_NeedsNoToken(t *testing.T) {
+func TestAgentHandler_Healthz_NeedsNoToken(t *testing.T) {
 	w := httptest.NewRecorder()
 	noToken := func() (string, error) { return "", net.ErrClosed }
 	Handler(newAgent(t, "no-such-target"), noToken).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", nil))
@@ -333,7 +448,7 @@ func TestHandler_Healthz_NeedsNoToken(t *testing.T) {
 	}
 }
 
-func TestHandler_EmptyToken_RejectsAllRequests(t *testing.T) {
+func TestAgentHandler_EmptyToken_RejectsAllRequests(t *testing.T) {
 	for name, token := range map[string]func() (string, error){
 		"an empty token":      func() (string, error) { return "", nil },
 		"no token to be read": func() (string, error) { return "", net.ErrClosed },

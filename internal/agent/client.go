@@ -19,10 +19,10 @@ import (
 // pods change.
 const ServerName = "agent"
 
-const clientTimeout = 5 * time.Second
+// DefaultTimeout is the usual timeout of one request to an agent.
+const DefaultTimeout = 5 * time.Second
 
-// ErrUnknown means that the agent has not injected the fault in the request. The caller wanted to read this fault or
-// to end it.
+// ErrUnknown is returned by Client.Fault if the agent has not injected the requested fault.
 var ErrUnknown = errors.New("the agent has not injected this fault")
 
 // Client sends commands to agents. All agents use the same token and the same certificate.
@@ -31,14 +31,15 @@ type Client struct {
 	http  http.Client
 }
 
-// NewClient returns a client that trusts only the given certificate, which must be in PEM format.
-func NewClient(token string, certificate []byte) (*Client, error) {
+// NewClient returns a client that trusts only the given certificate, which must be in PEM format. The timeout applies to
+// each request.
+func NewClient(token string, certificate []byte, timeout time.Duration) (*Client, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(certificate) {
 		return nil, errors.New("the certificate of the agents is not valid PEM")
 	}
 	return &Client{token: token, http: http.Client{
-		Timeout: clientTimeout,
+		Timeout: timeout,
 		Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: ServerName, MinVersion: tls.VersionTLS13},
 			// Requests to agents are rare, and agents may be replaced in between, so connections are not kept open.
@@ -56,8 +57,8 @@ func (c *Client) Inject(ctx context.Context, address string, command Command) (F
 	return c.do(ctx, http.MethodPut, address, command.ID, body)
 }
 
-// Fault asks the agent at address (host:port) for a fault. It returns ErrUnknown if the agent has not injected this
-// fault.
+// Fault returns the fault with the given ID, as recorded by the agent at address (host:port). It returns ErrUnknown
+// if the agent has not injected this fault.
 func (c *Client) Fault(ctx context.Context, address, id string) (Fault, error) {
 	return c.do(ctx, http.MethodGet, address, id, nil)
 }
@@ -100,5 +101,5 @@ func (c *Client) do(ctx context.Context, method, address, id string, body []byte
 	case http.StatusUnprocessableEntity:
 		return Fault{}, &RejectedError{strings.TrimSpace(string(text))}
 	}
-	return Fault{}, fmt.Errorf("the agent answered %d: %s", response.StatusCode, strings.TrimSpace(string(text)))
+	return Fault{}, fmt.Errorf("the agent answered with status %d: %s", response.StatusCode, strings.TrimSpace(string(text)))
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// maxRounds limits how often the function stop searches for processes that the target has started since the last
-// search.
+// maxRounds is the maximum number of times that the function named stop searches for processes that the target has
+// started since the last search.
 const maxRounds = 100
 
 // processes are the processes of the target that were running when the list was made. A pidfd identifies each of
@@ -89,6 +89,9 @@ func stop(path string) (processes, error) {
 		if err := fresh.signal(syscall.SIGSTOP); err != nil {
 			stopped.resume()
 			fresh.resume()
+			if errors.Is(err, os.ErrPermission) {
+				err = fmt.Errorf("%w: the agent and the target must have the same user", err)
+			}
 			return nil, fmt.Errorf("stop the processes of the target: %w", err)
 		}
 		stopped = append(stopped, fresh...)
@@ -97,7 +100,8 @@ func stop(path string) (processes, error) {
 	return nil, errors.New("stop the processes of the target: it starts processes faster than they can be stopped")
 }
 
-// without returns the processes in p that are not in others. It closes the pidfds of the processes that it omits.
+// without returns the processes in p that are not in the list named others. It closes the pidfds of the processes that
+// it omits.
 func (p processes) without(others processes) processes {
 	known := map[int]bool{}
 	for _, other := range others {
@@ -172,7 +176,7 @@ func (p processes) await(states string) error {
 				break
 			}
 			if time.Now().After(deadline) {
-				return fmt.Errorf("process %d is in state %s after %s", process.Pid, state, effectTimeout)
+				return fmt.Errorf("process %d is still in state %s after %s", process.Pid, state, effectTimeout)
 			}
 			<-time.After(effectPoll)
 		}
@@ -194,8 +198,7 @@ func stateOf(pid int) string {
 	return fields[0]
 }
 
-// Resume sends SIGCONT to all processes of the target, in case an earlier agent has left them stopped because it
-// crashed.
+// Resume sends SIGCONT to all processes of the target, in case an earlier agent crashed while they were paused.
 func Resume(path string) {
 	found, err := find(path)
 	if err != nil {

@@ -20,7 +20,7 @@ const maxBody = 4 << 10
 //
 //	PUT    /v1/faults/{id}  injects a fault; the body is a Command
 //	GET    /v1/faults/{id}  returns a fault
-//	DELETE /v1/faults/{id}  ends a fault
+//	DELETE /v1/faults/{id}  ends a fault; if it was not injected yet, it never will be
 //
 // PUT and GET answer with a Fault. If PUT fails, the body contains the reason. The status is then 422 if the agent
 // rejects the command, 409 if another fault has to end first, and 503 if the injection has failed.

@@ -39,11 +39,13 @@ const (
 // Result says what Apply has done.
 type Result string
 
-// These are the results of Apply.
 const (
+	// Unchanged means that Apply has sent no patch, because it would not change the live object.
 	Unchanged Result = "unchanged"
-	Created   Result = "created"
-	Updated   Result = "updated"
+	// Created means that the object did not exist.
+	Created Result = "created"
+	// Updated means that the desired object has changed since the last apply.
+	Updated Result = "updated"
 	// Healed means that someone else had changed the object, and that Apply has restored it.
 	Healed Result = "healed"
 )
@@ -57,7 +59,7 @@ type NameTakenError struct {
 
 // Error names the object and says how to resolve the conflict.
 func (e *NameTakenError) Error() string {
-	return fmt.Sprintf("%s %s exists and belongs to something else: delete or rename it, or give the simulation another name", e.Kind, e.Key)
+	return fmt.Sprintf("%s %s exists and belongs to something else: delete it, or give the simulation another name", e.Kind, e.Key)
 }
 
 // Applier applies objects. It is safe for concurrent use.
@@ -67,16 +69,16 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an applier. The applier uses direct to look for objects that the cache does not contain, so direct
-// must not read from a cache.
+// New returns an applier. The parameter named direct is the client with which the applier looks for objects that are
+// missing from the cache. So this client must not read from a cache.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
 
-// Apply sets every field of desired in the live object. It takes over fields that other field managers own.
+// Apply sets every field of the desired object in the live object. It takes over fields that other field managers own.
 //
-// The parameter desired is unstructured or has a type of the applier's scheme. It must have a controller reference.
-// Apply ignores its status and does not modify it.
+// The parameter named desired is unstructured or has a type of the applier's scheme. It must have a controller
+// reference. Apply ignores its status and does not modify it.
 //
 // The parameter live is the object from a cache, or nil if the cache does not contain it. It needs only the metadata
 // that Slimmer retains.
@@ -107,6 +109,31 @@ func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Resul
 	return result, nil
 }
 
+// HasChanged reports whether the desired object has changed since it was last applied to the live object.
+func (a *Applier) HasChanged(desired, live client.Object) (bool, error) {
+	patch, err := a.patchFor(desired)
+	if err != nil {
+		return false, err
+	}
+	return hash(live) != hash(patch), nil
+}
+
+func hash(o client.Object) string { return o.GetAnnotations()[HashAnnotation] }
+
+// CheckName returns a *NameTakenError if an object with the name of the desired object exists, but does not belong to the
+// same controller. It does not read from the cache.
+func (a *Applier) CheckName(ctx context.Context, desired client.Object) error {
+	kind, err := apiutil.GVKForObject(desired, a.scheme)
+	if err != nil {
+		return fmt.Errorf("find the kind of %T: %w", desired, err)
+	}
+	live, err := a.findUncached(ctx, desired)
+	if err != nil || live == nil || sameController(live, desired) {
+		return err
+	}
+	return &NameTakenError{Kind: kind.Kind, Key: client.ObjectKeyFromObject(desired)}
+}
+
 func (a *Applier) send(ctx context.Context, patch *unstructured.Unstructured) error {
 	text, err := json.Marshal(patch.Object)
 	if err != nil {
@@ -130,9 +157,9 @@ func escapeForYAML(text []byte) []byte {
 	return escaped
 }
 
-// forceReplace replaces whole lists of the live object with a merge patch, then applies the desired object again.
-// This removes list items of other field managers that make the desired object invalid, for example a second port
-// with the same name.
+// forceReplace uses a merge patch to replace whole lists of the live object, then applies the desired object again.
+// This removes items that other field managers have added and that make the desired object invalid, for example a
+// second port with the same name.
 func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstructured) error {
 	content := maps.Clone(patch.Object)
 	delete(content, "metadata")
@@ -194,7 +221,7 @@ func compare(live, desired client.Object, patch *unstructured.Unstructured) (Res
 	if !sameController(live, desired) {
 		return "", &NameTakenError{Kind: patch.GetKind(), Key: client.ObjectKeyFromObject(desired)}
 	}
-	if live.GetAnnotations()[HashAnnotation] != patch.GetAnnotations()[HashAnnotation] {
+	if hash(live) != hash(patch) {
 		return Updated, nil
 	}
 	owned, err := ownsAll(live, patch.Object)

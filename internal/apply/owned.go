@@ -24,10 +24,12 @@ func ownedFields(o client.Object) *metav1.FieldsV1 {
 
 // ownsAll reports whether the operator still owns every field of the desired object.
 //
-// If so, every field still has the applied value, because whoever changes a field becomes its owner, and a removed
-// field has no owner. Only the API server knows which lists and maps are replaced as a whole, and to which of them
-// others may add items. ownsAll does not compare values, because the hash of the desired object is itself one of the
-// owned fields.
+// If so, every field still has the value that the operator applied last, because every client that changes a field
+// becomes its owner, and a removed field has no owner. The function compare has already checked with the hash that this
+// is the desired value.
+//
+// Comparing the values themselves would not work. Only the API server knows which lists and maps are replaced as a
+// whole, and to which of them others may add items.
 func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	fields := ownedFields(live)
 	if fields == nil {
@@ -74,8 +76,8 @@ func ownsField(owned map[string]any, name string, desired any) bool {
 	return ok && owns(below, desired)
 }
 
-// owns reports whether the operator owns every part of the desired value. If the parameter owned is empty, the
-// operator owns the value as a whole.
+// owns reports whether the operator owns every part of the desired value. The parameter named owned is the entry of the
+// value in metadata.managedFields. An empty entry lists no parts, because it means the value as a whole.
 func owns(owned map[string]any, desired any) bool {
 	if len(owned) == 0 {
 		return true
@@ -144,8 +146,7 @@ func equalJSON(decoded, value any) bool {
 // fields. This saves memory in a cache with thousands of objects. It is safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
-	// shared contains one copy of each set of owned fields that is different from all others. The key is the JSON
-	// text of the set.
+	// shared contains one copy of each distinct set of owned fields. The key is the JSON text of the set.
 	shared map[string]*metav1.FieldsV1
 }
 

@@ -22,7 +22,8 @@ func (b *Backoff) Next() time.Duration {
 	return b.delay/2 + rand.N(b.delay/2+1)
 }
 
-// Wait sleeps for the next delay, but at least for atLeast. If ctx ends before, Wait returns the error of ctx.
+// Wait sleeps for the next delay or for atLeast, whichever is longer. If ctx ends first, Wait returns the error of
+// ctx.
 func (b *Backoff) Wait(ctx context.Context, atLeast time.Duration) error {
 	timer := time.NewTimer(max(b.Next(), atLeast))
 	defer timer.Stop()

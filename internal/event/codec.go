@@ -136,7 +136,8 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 // ParseEntry parses the wire format of an entry event. Fields may be in any order and their names are
 // case-sensitive. Unknown fields are ignored. If a name occurs several times, the last value counts. The
 // instant may have any form that RFC 3339 permits, with any offset from UTC. The result is in UTC. A leap
-// second is converted to the second after it. The error is a *SyntaxError. The result does not refer to body.
+// second is converted to the second after it. The error is a *SyntaxError. The result shares no memory with
+// body.
 func ParseEntry(body []byte) (Entry, error) {
 	v, err := entryShape.parse(body)
 	return Entry{ID: v.id, Plate: v.plate, At: v.entryAt}, err

@@ -319,7 +319,7 @@ func acceptable(name string, limit int) bool {
 		!strings.ContainsFunc(name, unicode.IsControl) && !strings.ContainsRune(name, utf8.RuneError)
 }
 
-func TestParse_RoundTrip(t *testing.T) {
+func TestParseEvent_RoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := anySummary().Draw(t, "visit")
@@ -440,7 +440,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func TestParse_SimpleBody_AllocatesTwice(t *testing.T) {
+func TestParseEvent_SimpleBody_AllocatesTwice(t *testing.T) {
 	for name, parse := range map[string]func() error{
 		"entry":   func() error { _, err := event.ParseEntry([]byte(entry)); return err },
 		"exit":    func() error { _, err := event.ParseExit([]byte(exit)); return err },

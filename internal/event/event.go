@@ -20,17 +20,18 @@ const (
 // Types returns all event types, in display order.
 func Types() []Type { return []Type{TypeEntry, TypeExit} }
 
-// Intent says whether the generator of an exit event expects the exit to find a visit.
+// Intent says whether the generator of an exit event expects that a visit exists for it.
 type Intent string
 
 // The intents. Only exits of a generator have an intent other than IntentNone.
 const (
 	// IntentNone is the intent of entries, and of exits without the header HeaderIntent.
 	IntentNone Intent = ""
-	// IntentMatched is the intent of an exit that uses a plate from the pool of available plates. It is
-	// expected to find the visit of that plate.
+	// IntentMatched is the intent of an exit that uses a plate from the pool of available plates. A visit of
+	// that plate is expected to exist.
 	IntentMatched Intent = "matched"
-	// IntentUnmatched is the intent of an exit whose plate has never entered. It is expected to find no visit.
+	// IntentUnmatched is the intent of an exit whose plate has never entered. No visit of that plate is
+	// expected to exist.
 	IntentUnmatched Intent = "unmatched"
 )
 

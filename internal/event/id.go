@@ -34,7 +34,7 @@ func NewRun() string {
 	return runEncoding.EncodeToString(b[:])
 }
 
-// String returns the identifier as text, as events and messages contain it.
+// String returns the identifier as text, in the form used in events and messages.
 func (id ID) String() string { return string(id.Append(make([]byte, 0, RunLength+16))) }
 
 // Append appends the identifier as text to b.

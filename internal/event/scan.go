@@ -56,8 +56,8 @@ func index(fields []string, name []byte, expected int) int {
 	return -1
 }
 
-// scanner reads JSON tokens from the beginning of its field rest. Each method first skips white space. After a
-// method has returned false, the scanner must not be used any more.
+// scanner reads JSON tokens. The field rest holds the bytes that are not yet consumed. Each method first skips
+// white space. After a method has returned false, the scanner must not be used any more.
 type scanner struct{ rest []byte }
 
 func (in *scanner) skipSpace() {
@@ -70,7 +70,7 @@ func (in *scanner) skipSpace() {
 	in.rest = nil
 }
 
-// accept consumes the next character if that is c. It reports whether it was.
+// accept consumes the next character if that is c, and reports whether it did.
 func (in *scanner) accept(c byte) bool {
 	if len(in.rest) == 0 || in.rest[0] != c {
 		if in.skipSpace(); len(in.rest) == 0 || in.rest[0] != c {

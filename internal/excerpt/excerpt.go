@@ -17,6 +17,6 @@ func Of(s string, limit int) string {
 	return s[:limit]
 }
 
-// OneLine joins the lines of a text with "; " and trims white space at both ends. So several joined errors, which
-// have one line each, fit on one line.
+// OneLine trims white space at both ends of a text, and joins its lines with "; ". For example, it turns the text of
+// errors.Join into one line.
 func OneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }

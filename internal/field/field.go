@@ -6,6 +6,7 @@ package field
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -71,17 +72,17 @@ func Invalid(path Path, value any, detail string) Error {
 	if MayHoldPassword(text) {
 		return InvalidSecret(path, text, detail)
 	}
-	return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(text), withoutSurplus(text, detail))}
+	return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(text), withSpaceAdvice(text, detail))}
 }
 
 // InvalidSecret is like Invalid, but for a text that may contain a password. The error does not quote the text.
 func InvalidSecret(path Path, text, detail string) Error {
-	return Error{path, "Invalid value: " + withoutSurplus(text, detail)}
+	return Error{path, "Invalid value: " + withSpaceAdvice(text, detail)}
 }
 
-// withoutSurplus returns detail. If text begins or ends with white space, which users easily overlook, it
-// appends the advice to remove it.
-func withoutSurplus(text, detail string) string {
+// withSpaceAdvice returns detail. If text begins or ends with white space, which users easily overlook, the
+// result also advises the user to remove the white space.
+func withSpaceAdvice(text, detail string) string {
 	if strings.TrimSpace(text) != text {
 		return detail + ": remove the white space around the value"
 	}
@@ -92,6 +93,14 @@ func withoutSurplus(text, detail string) string {
 // malformed.
 func MayHoldPassword(text string) bool {
 	return strings.ContainsAny(text, "@\\") || strings.Contains(text, ":/")
+}
+
+// LooksLikeURI reports whether a text is probably a URI, perhaps malformed, and not a path or an address. A path may
+// contain "@", but not a colon before it.
+func LooksLikeURI(text string) bool {
+	text = text[len(filepath.VolumeName(text)):]
+	beforeAt, _, hasAt := strings.Cut(text, "@")
+	return strings.Contains(text, ":/") || strings.Contains(text, `:\\`) || hasAt && strings.Contains(beforeAt, ":")
 }
 
 // Required returns an error for a missing field. detail says how to set the field.
@@ -114,7 +123,7 @@ func NotSupported(path Path, value string, allowed []string) Error {
 	for i, a := range allowed {
 		quoted[i] = strconv.Quote(a)
 	}
-	return Error{path, fmt.Sprintf("Unsupported value: %s: %s", show(shown), withoutSurplus(value, "supported values: "+strings.Join(quoted, ", ")))}
+	return Error{path, fmt.Sprintf("Unsupported value: %s: %s", show(shown), withSpaceAdvice(value, "supported values: "+strings.Join(quoted, ", ")))}
 }
 
 // TooLong returns an error for a text of more than limit bytes. The error does not quote the text.
@@ -142,7 +151,7 @@ func show(value any) string {
 	return text
 }
 
-// ErrorList holds the validation errors of a document. A valid document has none.
+// ErrorList holds the validation errors of a document. For a valid document, the list is empty.
 type ErrorList []Error
 
 // Err returns an error whose text is the whole list on one line. It returns nil if the list is empty.
@@ -153,11 +162,18 @@ func (l ErrorList) Err() error {
 	return errors.New(l.String())
 }
 
-// String returns all errors on one line, separated by semicolons.
+// maxListed is the maximum number of errors that a list shows.
+const maxListed = 20
+
+// String returns the first errors on one line, separated by semicolons. If there are more, it says how many.
 func (l ErrorList) String() string {
-	lines := make([]string, len(l))
-	for i, e := range l {
-		lines[i] = strings.ReplaceAll(e.Error(), "\n", " ")
+	listed := l[:min(len(l), maxListed)]
+	lines := make([]string, 0, len(listed)+1)
+	for _, err := range listed {
+		lines = append(lines, strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	if more := len(l) - len(listed); more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(lines, "; ")
 }

@@ -65,7 +65,7 @@ func TestQuantile_IsWithinOneBucketOfTheTrueValue(t *testing.T) {
 	}
 }
 
-func TestSnapshot_MergeAndSinceAreExact(t *testing.T) {
+func TestHistogramSnapshot_MergeAndSinceAreExact(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var one, two, both Histogram
 	for range 5_000 {
@@ -89,7 +89,7 @@ func TestSnapshot_MergeAndSinceAreExact(t *testing.T) {
 	}
 }
 
-func TestRange_BoundsTheQuantileForAnyMissingDurations(t *testing.T) {
+func TestSnapshotRange_BoundsTheQuantileForAnyMissingDurations(t *testing.T) {
 	var h Histogram
 	for i := range 10_000 { // 98 % take 1 ms, 2 % take 1 s
 		h.Observe([]time.Duration{time.Millisecond, time.Second}[max(i%50-48, 0)])
@@ -126,7 +126,7 @@ func near(got, want time.Duration) bool {
 	return math.Abs(float64(got)-float64(want)) <= 0.0906*float64(want)
 }
 
-func TestSnapshot_JSONRoundTrip(t *testing.T) {
+func TestHistogramSnapshot_JSONRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	var h Histogram
 	for range 100 {
@@ -154,7 +154,7 @@ func TestUnmarshalJSON_RejectsInvalidBuckets(t *testing.T) {
 	}
 }
 
-func TestObserve_ExtremeDurations_CountInTheOutermostBuckets(t *testing.T) {
+func TestHistogramObserve_ExtremeDurations_CountInTheOutermostBuckets(t *testing.T) {
 	var h Histogram
 	for _, d := range []time.Duration{math.MinInt64, -1, 0, 1, math.MaxInt64} {
 		h.Observe(d)

@@ -49,9 +49,9 @@ func Merge(snapshots ...Snapshot) Snapshot {
 	return merged
 }
 
-// Since returns the durations that were observed after the snapshot earlier. Both snapshots must be of the same
-// histogram. If the count of a bucket has decreased, which is impossible in one histogram, Since treats the
-// count as unchanged.
+// Since returns the durations that were observed after the given earlier snapshot was taken. Both snapshots
+// must be of the same histogram. If the count of a bucket has decreased, which is impossible in one histogram,
+// Since treats the count as unchanged.
 func (s Snapshot) Since(earlier Snapshot) Snapshot {
 	diff := Snapshot{sum: s.sum - earlier.sum}
 	for i, n := range s.counts {
@@ -62,7 +62,6 @@ func (s Snapshot) Since(earlier Snapshot) Snapshot {
 	return diff
 }
 
-// count returns the count of a bucket.
 func (s Snapshot) count(index int) uint64 {
 	if i := index - s.offset; i >= 0 && i < len(s.counts) {
 		return s.counts[i]
@@ -91,10 +90,10 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 	return s.at(min(max(q, 0), 1) * float64(s.total))
 }
 
-// Range returns bounds of the q-quantile if some durations were not measured. missing is their number. The
-// lower bound assumes that all missing durations are 0. The upper bound assumes that all missing durations
-// exceed every measured duration. It is math.MaxInt64 if, under this assumption, the quantile is one of the
-// missing durations. If nothing was measured, the bounds are 0 and math.MaxInt64.
+// Range returns bounds of the q-quantile if some durations were not measured. The parameter named missing is their
+// number. The lower bound assumes that all missing durations are 0. The upper bound assumes that all missing durations
+// exceed every measured duration. It is math.MaxInt64 if, under this assumption, the quantile is one of the missing
+// durations. If nothing was measured, the bounds are 0 and math.MaxInt64.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)
@@ -141,7 +140,6 @@ func (s Snapshot) Buckets() []Bucket {
 	return all
 }
 
-// snapshotJSON is the JSON form of a snapshot.
 type snapshotJSON struct {
 	// Sum is the sum of all durations in nanoseconds.
 	Sum int64 `json:"sumNs"`
@@ -153,7 +151,7 @@ type snapshotJSON struct {
 func (s Snapshot) IsZero() bool { return s.total == 0 }
 
 // MarshalJSON writes {"sumNs": nanoseconds, "buckets": [[index, count], ...]}. It omits empty buckets. The
-// comment on this package defines which durations the bucket with an index contains.
+// package comment defines which durations belong to each bucket index.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
 	w := snapshotJSON{Sum: s.sum, Buckets: make([][]int64, 0, len(s.counts))}
 	for i, n := range s.counts {

@@ -44,8 +44,8 @@ type runKey struct {
 	partition int
 }
 
-// completeChunks describes the first chunks of one generator process in one partition, up to the first chunk in
-// which an event has not taken effect.
+// completeChunks describes the first chunks of one generator process in one partition. They end before the
+// first chunk in which an event has not taken effect.
 type completeChunks struct {
 	chunks  int64
 	matched int64
@@ -71,12 +71,12 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 	}
 	runs, err := a.ledger.Runs(ctx)
 	if err != nil {
-		return Report{}, fmt.Errorf("list the runs of the ledger: %w", err)
+		return Report{}, fmt.Errorf("list the generator processes in the ledger: %w", err)
 	}
 	r := account{Options: o, seenByRun: map[string]bool{}}
 	for _, run := range runs {
 		if err := a.readRun(ctx, run, &r); err != nil {
-			return Report{}, fmt.Errorf("audit run %s in partition %d: %w", run.Run, run.Partition, err)
+			return Report{}, fmt.Errorf("audit the events of generator process %s in partition %d: %w", run.Run, run.Partition, err)
 		}
 	}
 	// This must be the last step, because the store may lose data during the audit.
@@ -119,17 +119,17 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	return nil
 }
 
-// tallied holds numbers of events that took effect. seen counts all of these events. matched counts those with
-// the intent matched.
+// tallied holds numbers of events that took effect. seen counts all of these events. matched counts those whose
+// intent is "matched".
 type tallied struct {
 	seen, matched int64
 }
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the events of a chunk that took effect. The result below counts the events below the watermark.
-// The result beyond counts the events from the watermark on. tally ignores bits so far beyond the watermark
-// that the generator cannot have published their events.
+// tally counts the events of a chunk that took effect. It returns two counts: one of the events below the
+// watermark, and one of the events from the watermark on. It ignores bits so far beyond the watermark that the
+// generator cannot have published their events.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding
@@ -153,8 +153,8 @@ func countBits(c store.Chunk, from, to int64) tallied {
 	return t
 }
 
-// byteMask returns a mask for a byte whose first bit has the index first. The mask selects the bits with an
-// index in [from, to). The first bit is the most significant one.
+// byteMask returns a mask for a byte. The parameter named first is the index of the first bit of the byte. The mask
+// selects the bits with an index in [from, to). The first bit is the most significant one.
 func byteMask(first, from, to int64) byte {
 	mask := byte(0xff)
 	if from > first {
@@ -177,7 +177,7 @@ type account struct {
 	named                                                  []string
 }
 
-// side counts the events of one type that took effect, below and beyond the watermarks.
+// side counts the events of one type that took effect: those below the watermarks and those beyond them.
 type side struct {
 	below, beyond tallied
 }
@@ -214,8 +214,8 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	}
 }
 
-// name records the identifiers of lost events. These are the ones among the first n events of a chunk whose bit
-// is not set.
+// name records the identifiers of lost events. These are the events whose bits are not set, among the first n events
+// of a chunk.
 func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return

@@ -2,13 +2,13 @@ package ledger
 
 import (
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
-	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 // Check is a condition that a simulation must meet, and whether the simulation met it.
@@ -58,8 +58,8 @@ type check struct {
 	// onlyAtRest means that the check compares numbers that agree only when no event is in flight.
 	onlyAtRest bool
 	// withoutLedger means that the check is made even if the ledger cannot be read. despiteLoss means that it
-	// is made even if the store has lost data. Other checks are not made then, because a loss of data may be
-	// the only cause of their violation.
+	// is made even if the store has lost data. After a loss of data, other checks are not made, because the
+	// loss may be the only reason why they would fail.
 	withoutLedger, despiteLoss bool
 }
 
@@ -69,12 +69,21 @@ type finding struct {
 	want, got, message string
 }
 
+// These are the names of checks whose outcome does not depend on the length of the run.
+const (
+	CheckReadable = "ledger readable"
+	CheckDataKept = "data kept"
+	CheckFailures = "failures"
+)
+
 // checks returns all conditions. A condition whose violation can cause violations of other conditions comes
 // before these.
-func checks(faults []plan.Fault) []check {
+func checks(e *Evidence) []check {
 	list := []check{
-		{name: "ledger readable", kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
-		{name: "data kept", kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
+		// The run takes as long as planned. If it does not, other checks lack what was still to come.
+		{name: "run length", kind: Invariant, find: notAborted, withoutLedger: true},
+		{name: CheckReadable, kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
+		{name: CheckDataKept, kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
 		// While an event is in flight, it is unknown whether it will take effect.
 		{name: "at rest", kind: Invariant, find: atRest},
 		// Every event that the broker has confirmed takes effect.
@@ -83,7 +92,7 @@ func checks(faults []plan.Fault) []check {
 		{name: "events counted twice", kind: Invariant, find: nothingTakenTwice, certain: true},
 		// Every effect is counted. If not, the other numbers in the report are wrong as well.
 		{name: "uncounted effects", kind: Invariant, find: nothingUncounted, certain: true},
-		// The processor reads the same intent of an exit that the generator gave it.
+		// The intent of an exit is the same when it is processed as when it was published.
 		{name: "changed intents", kind: Invariant, find: intentsKept, certain: true},
 		// An exit with a plate from the pool finds the visit of that plate.
 		{name: "unexpectedly unmatched exits", kind: Objective, find: nothingUnexpected, certain: true},
@@ -102,10 +111,10 @@ func checks(faults []plan.Fault) []check {
 		{name: "exit schedule", kind: Invariant, find: exitsOnSchedule},
 	}
 	// Every planned fault is injected. A rehearsal in which a fault was not injected is not a success.
-	for _, f := range faults {
+	for _, name := range e.faultNames() {
 		list = append(list, check{
-			name: "fault " + f.Name, kind: Invariant, certain: true, withoutLedger: true, despiteLoss: true,
-			find: func(e Evidence) finding { return tookPlace(e, f.Name) },
+			name: "fault " + name, kind: Invariant, certain: true, withoutLedger: true, despiteLoss: true,
+			find: func(e Evidence) finding { return tookPlace(e, name) },
 		})
 	}
 	list = append(list, check{name: "recovery", kind: Objective, find: recovery, certain: true, withoutLedger: true})
@@ -113,9 +122,23 @@ func checks(faults []plan.Fault) []check {
 		list = append(list, p.checks()...)
 	}
 	return append(list,
-		check{name: "run length", kind: Invariant, find: notAborted, withoutLedger: true},
-		check{name: "failures", kind: Invariant, find: nothingFailed, withoutLedger: true},
+		check{name: CheckFailures, kind: Invariant, find: nothingFailed, withoutLedger: true},
 	)
+}
+
+// faultNames returns the names of the planned faults, and of faults that have occurred before an edit removed them from
+// the plan.
+func (e *Evidence) faultNames() []string {
+	var names []string
+	for i := range e.Planned {
+		names = append(names, e.Planned[i].Name)
+	}
+	for i := range e.Faults {
+		if name := e.Faults[i].Fault; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // makeChecks makes those checks in the list that apply to the evidence.
@@ -148,9 +171,9 @@ func (c *check) isBlocked(e Evidence) bool {
 	return e.Running && c.onlyAtRest
 }
 
-// unless returns a finding with the outcome Passed if the condition is met. Otherwise, it returns one with the
+// passIf returns a finding with the outcome Passed if the condition is met. Otherwise, it returns one with the
 // outcome Failed and the given message.
-func unless(met bool, want, got, message string) finding {
+func passIf(met bool, want, got, message string) finding {
 	if met {
 		return finding{outcome: Passed, want: want, got: got}
 	}
@@ -159,15 +182,15 @@ func unless(met bool, want, got, message string) finding {
 
 // noneOf checks that a number is 0.
 func noneOf(n int64, message string) finding {
-	return unless(n == 0, "none", number(n), message)
+	return passIf(n == 0, "none", number(n), message)
 }
 
 // atMost checks that a number does not exceed a limit.
 func atMost(n, limit int64, message string) finding {
-	return unless(n <= limit, "at most "+number(limit), number(n), message)
+	return passIf(n <= limit, "at most "+number(limit), number(n), message)
 }
 
-func number(n int64) string { return strconv.FormatInt(n, 10) }
+func number(n int64) string { return terminal.Count(n) }
 
 func ledgerReadable(e Evidence) finding {
 	const want = "the ledger can be read"
@@ -230,11 +253,11 @@ func dataKept(e Evidence) finding {
 
 func nothingLost(e Evidence) finding {
 	return atMost(e.Report.Lost, e.Objectives.MaxLost, fmt.Sprintf(
-		"%s lost: confirmed by the broker, but never took effect (%s, %s); at most %d allowed",
+		"%s lost: confirmed by the broker, but never took effect (%s, %s); at most %s allowed",
 		count(e.Report.Lost, "event was", "events were"),
 		count(e.Report.MissingEntries, "entry", "entries"),
 		count(e.Report.MissingMatched+e.Report.MissingUnmatched, "exit", "exits"),
-		e.Objectives.MaxLost))
+		number(e.Objectives.MaxLost)))
 }
 
 func nothingTakenTwice(e Evidence) finding {
@@ -247,17 +270,17 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// The missing number for an intent is the number of confirmed events with that intent, minus the number of
-	// processed events with that intent. Events in flight only increase it. So a negative number proves that
-	// the intent of an event has changed, even if the simulation is still running.
+	// The number of missing events with an intent is the number of confirmed events with this intent, minus the
+	// number of processed ones. Events in flight can only increase this difference. So a negative difference
+	// proves that the intent of an event has changed, even if the simulation is still running.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with a different intent than its generator published")
 }
 
 func nothingUnexpected(e Evidence) finding {
 	return atMost(e.Report.UnmatchedUnexpected, e.Objectives.MaxUnexpected, fmt.Sprintf(
-		"%s no visit although the plate had entered (unmatched_unexpected); at most %d allowed",
-		count(e.Report.UnmatchedUnexpected, "exit found", "exits found"), e.Objectives.MaxUnexpected))
+		"%s no visit although the plate had entered (unmatched_unexpected); at most %s allowed",
+		count(e.Report.UnmatchedUnexpected, "exit found", "exits found"), number(e.Objectives.MaxUnexpected)))
 }
 
 func outboxEmpty(e Evidence) finding {
@@ -269,7 +292,7 @@ func oneSummaryPerVisit(e Evidence) finding {
 	ended := e.Report.Matched + e.Report.ExternalMatched
 	made := e.Report.SummariesStored + e.Report.Outbox
 	visits, summaries := count(ended, "visit", "visits"), count(made, "summary", "summaries")
-	return unless(ended == made, "as many summaries as ended visits", visits+", "+summaries, fmt.Sprintf("%s but %s made of them",
+	return passIf(ended == made, "as many summaries as ended visits", visits+", "+summaries, fmt.Sprintf("%s but %s made of them",
 		count(ended, "visit ended", "visits ended"), count(made, "summary was", "summaries were")))
 }
 
@@ -281,10 +304,10 @@ func summariesHeld(e Evidence) finding {
 	case e.Summaries.Err != nil:
 		return finding{outcome: NotMeasured, want: want, message: "it is unknown whether the summary API holds every summary: " + excerpt.OneLine(e.Summaries.Err.Error())}
 	}
-	return unless(e.Summaries.Held == e.Report.SummariesStored, want,
-		fmt.Sprintf("%d of %d", e.Summaries.Held, e.Report.SummariesStored), fmt.Sprintf(
-			"the summary API holds %s of this simulation but accepted %d",
-			count(e.Summaries.Held, "summary", "summaries"), e.Report.SummariesStored))
+	return passIf(e.Summaries.Held == e.Report.SummariesStored, want,
+		number(e.Summaries.Held)+" of "+number(e.Report.SummariesStored), fmt.Sprintf(
+			"the summary API holds %s of this simulation but accepted %s",
+			count(e.Summaries.Held, "summary", "summaries"), number(e.Report.SummariesStored)))
 }
 
 func nothingDeadLettered(e Evidence) finding {
@@ -302,7 +325,7 @@ func deadLetterMessage(dead int64, all []broker.ReasonCount) string {
 	}
 	reasons, named := make([]string, 0, len(all)), int64(0)
 	for _, r := range all {
-		reasons = append(reasons, fmt.Sprintf("%d × %.200s", r.Count, r.Reason))
+		reasons = append(reasons, fmt.Sprintf("%s × %.200s", number(r.Count), r.Reason))
 		named += r.Count
 	}
 	if named < dead {
@@ -327,9 +350,9 @@ func onSchedule(what string, s *Schedule) finding {
 	if s.Due > 0 {
 		missed = float64(s.Missed) / float64(s.Due)
 	}
-	return unless(missed <= maxMissed, fmt.Sprintf("at most %.0f %% missed", 100*maxMissed), fmt.Sprintf("%.3g %%", 100*missed),
-		fmt.Sprintf("the schedule of the %s was not kept: %d of %s missed (%.3g %%)",
-			what, s.Missed, count(s.Due, "due event was", "due events were"), 100*missed))
+	return passIf(missed <= maxMissed, fmt.Sprintf("at most %.0f %% missed", 100*maxMissed), fmt.Sprintf("%.3g %%", 100*missed),
+		fmt.Sprintf("the schedule of the %s was not kept: %s of %s missed (%.3g %%)",
+			what, number(s.Missed), count(s.Due, "due event was", "due events were"), 100*missed))
 }
 
 // unmeasured returns a text to append to a latency. It says how many events were not measured, and is empty if
@@ -341,22 +364,22 @@ func unmeasured(l *Latencies) string {
 	return fmt.Sprintf(" (%s not measured)", count(int64(l.Unmeasured), "event", "events"))
 }
 
-// rounded returns d rounded to about three significant digits. But if the rounded value would be on the other
-// side of the limit, it returns d itself.
-func rounded(d, limit time.Duration) time.Duration {
+// measurement formats a measured duration. It rounds the duration, unless the rounded value would be on the other side
+// of the limit.
+func measurement(d, limit time.Duration) string {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {
 		unit *= 10
 	}
-	if r := d.Round(unit); (r > limit) == (d > limit) {
-		return r
+	if (d.Round(unit) > limit) == (d > limit) {
+		return terminal.Duration(d)
 	}
-	return d
+	return terminal.Exact(d)
 }
 
 func count(n int64, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return fmt.Sprintf("%d %s", n, many)
+	return terminal.Count(n) + " " + many
 }

@@ -20,7 +20,7 @@ func checkOf(t *testing.T, v Verdict, name string) Check {
 	return v.Checks[i]
 }
 
-func TestEvaluate_Checks_StateWantAndGot(t *testing.T) {
+func TestEvaluate_EachCheck_ContainsWantAndGot(t *testing.T) {
 	t.Parallel()
 	v := Evaluate(Evidence{
 		Report:     Report{AtRest: true, Lost: 3, MissingEntries: 3, Matched: 2, SummariesStored: 2},
@@ -35,14 +35,14 @@ func TestEvaluate_Checks_StateWantAndGot(t *testing.T) {
 		{Name: "dead letters", Kind: Invariant, Outcome: Passed, Want: "none", Got: "0"},
 		{Name: "one summary per visit", Kind: Invariant, Outcome: Passed, Want: "as many summaries as ended visits", Got: "2 visits, 2 summaries"},
 		{Name: "entry schedule", Kind: Invariant, Outcome: Passed, Want: "at most 10 % missed", Got: "5 %"},
-		{Name: "end-to-end p99", Kind: Objective, Outcome: NotMeasured, Want: "at most 1s",
-			Message: "end-to-end p99 is unknown, so the objective of 1s is not met: no event was measured"},
+		{Name: "end-to-end p99", Kind: Objective, Outcome: NotMeasured, Want: "at most 1 s",
+			Message: "end-to-end p99 is unknown, so the objective of 1 s is not met: no event was measured"},
 	} {
 		if diff := cmp.Diff(want, checkOf(t, v, want.Name)); diff != "" {
 			t.Errorf("check (-want +got):\n%s", diff)
 		}
 	}
-	if got := checkOf(t, v, "processing p99"); got.Outcome != Passed || got.Want != "at most 5ms" || got.Got == "" {
+	if got := checkOf(t, v, "processing p99"); got.Outcome != Passed || got.Want != "at most 5 ms" || got.Got == "" {
 		t.Errorf("the check of a met objective is %+v", got)
 	}
 	if slices.ContainsFunc(v.Checks, func(c Check) bool { return c.Name == "exit schedule" }) {

@@ -222,7 +222,7 @@ func TestAuditor_ReadsCompleteChunksOnce(t *testing.T) {
 func TestAudit_ReadFails_ErrorNamesTheUnreadablePart(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]string{
-		"Counts": "read the counters", "Outbox": "count the summaries", "Runs": "list the runs", "Chunk": "partition 1: read chunk 0",
+		"Counts": "read the counters", "Outbox": "count the summaries", "Runs": "list the generator processes", "Chunk": "partition 1: read chunk 0",
 		"Dataset": "whether the store has lost data",
 	} {
 		m := longRun()
@@ -316,16 +316,16 @@ func TestEvaluate_ReturnsVerdictAndReasons(t *testing.T) {
 			Latencies: &Latencies{Processing: latencyOf(100, 4500*time.Microsecond), EndToEnd: latencyOf(100, 900*time.Millisecond)}}, nil},
 		{"latencies beyond their objectives fail", Evidence{Report: rest, Objectives: objectives,
 			Latencies: &Latencies{Processing: latencyOf(100, 6*time.Millisecond), EndToEnd: latencyOf(100, 1100*time.Millisecond)}},
-			[]string{"processing p99 is 6.02ms", "end-to-end p99 is 1.19s"}},
+			[]string{"processing p99 is 6.02 ms", "end-to-end p99 is 1.19 s"}},
 		{"latencies without an objective pass", Evidence{Report: rest, Latencies: &Latencies{Processing: latencyOf(1, time.Hour), EndToEnd: latencyOf(1, time.Hour)}}, nil},
 		{"objectives without any measurement fail", Evidence{Report: rest, Objectives: objectives, Latencies: &Latencies{}},
 			[]string{
-				"processing p99 is unknown, so the objective of 5ms is not met: no event was measured",
-				"end-to-end p99 is unknown, so the objective of 1s is not met: no event was measured",
+				"processing p99 is unknown, so the objective of 5 ms is not met: no event was measured",
+				"end-to-end p99 is unknown, so the objective of 1 s is not met: no event was measured",
 			}},
 		{"an objective with too few measurements fails", Evidence{Report: rest, Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: objectives.EndToEndP99}},
 			Latencies: &Latencies{EndToEnd: latencyOf(100, time.Millisecond), Unmeasured: 5, Err: errors.New("a pod ended")}},
-			[]string{"end-to-end p99 is unknown, so the objective of 1s is not met: only 100 of 105 events were measured: a pod ended"}},
+			[]string{"end-to-end p99 is unknown, so the objective of 1 s is not met: only 100 of 105 events were measured: a pod ended"}},
 		{"an objective that a few unmeasured events cannot change passes", Evidence{Report: rest, Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: objectives.EndToEndP99}},
 			Latencies: &Latencies{EndToEnd: latencyOf(1000, time.Millisecond), Unmeasured: 5}}, nil},
 		{"an audit of the ledger alone has no latencies to check", Evidence{Report: rest, Objectives: objectives}, nil},
@@ -334,7 +334,7 @@ func TestEvaluate_ReturnsVerdictAndReasons(t *testing.T) {
 		{"a schedule that was not kept fails", Evidence{Report: rest, Entries: &Schedule{Due: 100, Missed: 100}, Exits: &Schedule{Due: 1000, Missed: 123}},
 			[]string{
 				"the schedule of the entries was not kept: 100 of 100 due events were missed (100 %)",
-				"the schedule of the exits was not kept: 123 of 1000 due events were missed (12.3 %)",
+				"the schedule of the exits was not kept: 123 of 1,000 due events were missed (12.3 %)",
 			}},
 	}
 	for _, tt := range tests {

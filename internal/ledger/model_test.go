@@ -13,11 +13,11 @@ import (
 
 // modelEvent is the history of one event.
 type modelEvent struct {
-	// intent is the intent with which the event was published. arrived is the intent that the processor has
+	// intent is the intent with which the event was published. The field arrived is the intent that the processor has
 	// read.
 	intent, arrived event.Intent
-	// taken is how often the event took effect. met is true if the exit found its visit. posted is how often
-	// its summary was counted as stored.
+	// The field taken counts how often the event took effect. The field met is true if the exit found its visit. The
+	// field posted counts how often its summary was counted as stored.
 	taken        int
 	met          bool
 	posted       int

@@ -6,10 +6,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
@@ -26,8 +28,8 @@ type phase struct {
 	// measurements only when they are killed. So if there were faults, these events count for the time under
 	// faults.
 	unmeasured func(e *Evidence) bool
-	// absent is the message to show if no row belongs to the phase. It is empty for the whole run, to which all
-	// rows belong.
+	// The field absent is the message to show if no row belongs to the phase. It is empty for the whole run, to which
+	// all rows belong.
 	absent string
 }
 
@@ -93,7 +95,9 @@ type measured struct {
 	// latencies is nil if the timeline was not read.
 	latencies *Latencies
 	total     timeline.Row
-	// absent says why no row belongs to the phase. It is empty if there are such rows.
+	// entries and exits describe the events that were due.
+	entries, exits demand
+	// The field absent says why no row belongs to the phase. It is empty if there are such rows.
 	absent string
 }
 
@@ -109,6 +113,12 @@ func (p phase) measure(e *Evidence) measured {
 		}
 	}
 	m := measured{total: timeline.Sum(rows...)}
+	m.entries.due, m.exits.due = m.total.Entry.Due, m.total.Exit.Due
+	if e.Load != nil {
+		all := timeline.FillGaps(e.Timeline, 1, e.Load.end.Unix())
+		covers := func(row *timeline.Row) bool { return p.covers(e, row) }
+		m.entries, m.exits = e.Load.demand(all, event.TypeEntry, covers), e.Load.demand(all, event.TypeExit, covers)
+	}
 	if len(rows) == 0 && e.Latencies.Err == nil {
 		m.absent = p.absent
 	}
@@ -145,32 +155,32 @@ func (m measured) latency(what string, objective plan.Duration, of func(*Latenci
 	if objective == 0 || m.latencies == nil {
 		return finding{}
 	}
-	l, want := m.latencies, "at most "+objective.String()
+	l, want := m.latencies, "at most "+limit(objective)
 	lowest, highest := of(l).Range(.99, l.Unmeasured)
 	switch {
 	case of(l).Count() == 0:
 		return m.unknown(what, want, "no event was measured")
 	case highest <= objective.D():
-		return finding{outcome: Passed, want: want, got: rounded(highest, objective.D()).String() + unmeasured(l)}
+		return finding{outcome: Passed, want: want, got: measurement(highest, objective.D()) + unmeasured(l)}
 	case lowest > objective.D():
-		got := rounded(lowest, objective.D()).String() + unmeasured(l)
-		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, objective)}
+		got := measurement(lowest, objective.D()) + unmeasured(l)
+		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, limit(objective))}
 	}
 	count := of(l).Count()
-	return m.unknown(what, want, fmt.Sprintf("only %d of %d events were measured", count, count+l.Unmeasured))
+	return m.unknown(what, want, fmt.Sprintf("only %s of %s events were measured", number(int64(count)), number(int64(count+l.Unmeasured))))
 }
 
 func (m measured) lag(what string, objective plan.Duration) finding {
 	if objective == 0 || m.latencies == nil {
 		return finding{}
 	}
-	want := "at most " + objective.String()
-	lag := max(m.total.Entry.Lag, m.total.Exit.Lag)
-	if m.absent != "" || lag == 0 && m.total.Entry.Due+m.total.Exit.Due == 0 {
+	want := "at most " + limit(objective)
+	lag := max(m.total.Entry.Lag, m.total.Exit.Lag, m.entries.gap, m.exits.gap)
+	if m.absent != "" || lag == 0 && m.entries.due+m.exits.due == 0 {
 		return m.unknown(what, want, "no event was due")
 	}
-	got := rounded(lag, objective.D()).String()
-	return unless(lag <= objective.D(), want, got, fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, objective))
+	got := measurement(lag, objective.D())
+	return passIf(lag <= objective.D(), want, got, fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, limit(objective)))
 }
 
 // achieved compares the number of events that were published with the number that were due. Entries and exits
@@ -184,16 +194,17 @@ func (m measured) achieved(what string, percent int) finding {
 	for _, side := range []struct {
 		name   string
 		events *timeline.Events
-	}{{"entries", &m.total.Entry}, {"exits", &m.total.Exit}} {
-		if side.events.Due == 0 {
+		due    int64
+	}{{"entries", &m.total.Entry, m.entries.due}, {"exits", &m.total.Exit, m.exits.due}} {
+		if side.due == 0 {
 			continue
 		}
-		share := 100 * float64(side.events.Published) / float64(side.events.Due)
+		share := 100 * float64(side.events.Published) / float64(side.due)
 		got = append(got, fmt.Sprintf("%s %s %%", side.name, sharePercent(share, percent)))
 		if share < float64(percent) {
-			text := fmt.Sprintf("%d of %d due %s were published", side.events.Published, side.events.Due, side.name)
+			text := fmt.Sprintf("%s of %s due %s were published", number(side.events.Published), number(side.due), side.name)
 			if n := side.events.Starved; n > 0 {
-				text += fmt.Sprintf(", %d found no available plate", n)
+				text += fmt.Sprintf(", %s found no available plate", number(n))
 			}
 			missed = append(missed, text)
 		}
@@ -201,7 +212,7 @@ func (m measured) achieved(what string, percent int) finding {
 	if m.absent != "" || len(got) == 0 {
 		return m.unknown(what, want, "no event was due")
 	}
-	return unless(len(missed) == 0, want, strings.Join(got, ", "), fmt.Sprintf("%s is below the objective of %d %%: %s", what, percent, strings.Join(missed, "; ")))
+	return passIf(len(missed) == 0, want, strings.Join(got, ", "), fmt.Sprintf("%s is below the objective of %d %%: %s", what, percent, strings.Join(missed, "; ")))
 }
 
 // sharePercent formats a percentage. It shows one decimal. It shows more if the rounded value would seem to
@@ -239,12 +250,12 @@ func tookPlace(e Evidence, name string) finding {
 			ofAll(len(failed), len(all)), name, failed[0].ID(), excerpt.OneLine(failed[0].Message))}
 	case len(all) == 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
-			"fault %s did not take place: it was not due before the end of the run", name)}
+			"fault %s did not take place: no occurrence was due after it was declared and before the run ended", name)}
 	}
 	return finding{outcome: Passed, want: want, got: fmt.Sprintf("%d injected, %d recovered", len(all), recovered)}
 }
 
-// ofAll returns a text such as "2 of 3 occurrences", or "3 occurrences" if n is the number of all.
+// ofAll returns a text such as "2 of 3 occurrences", or "3 occurrences" if n equals the total.
 func ofAll(n, all int) string {
 	if n == all {
 		return count(int64(n), "occurrence", "occurrences")
@@ -258,7 +269,7 @@ func recovery(e Evidence) finding {
 	if objective == 0 {
 		return finding{}
 	}
-	want := "at most " + objective.String()
+	want := "at most " + limit(objective)
 	var late, unmeasured []string
 	var slowest time.Duration
 	injected := 0
@@ -275,28 +286,28 @@ func recovery(e Evidence) finding {
 		slowest = max(slowest, took)
 		switch {
 		case took > objective.D() && a.RecoverySeconds != nil:
-			late = append(late, fmt.Sprintf("%s took %s", a.ID(), rounded(took, objective.D())))
+			late = append(late, fmt.Sprintf("%s took %s", a.ID(), measurement(took, objective.D())))
 		case took > objective.D():
-			late = append(late, fmt.Sprintf("%s had not recovered after %s", a.ID(), rounded(took, objective.D())))
+			late = append(late, fmt.Sprintf("%s had not recovered after %s", a.ID(), measurement(took, objective.D())))
 		case a.Outcome == fault.OutcomeNotRecovered:
 			unmeasured = append(unmeasured, a.ID()+": "+excerpt.OneLine(a.Message))
 		}
 	}
 	switch {
 	case len(late) > 0:
-		return finding{outcome: Failed, want: want, got: rounded(slowest, objective.D()).String(), message: fmt.Sprintf(
-			"recovery exceeded the objective of %s: %s", objective, some(late))}
+		return finding{outcome: Failed, want: want, got: measurement(slowest, objective.D()), message: fmt.Sprintf(
+			"recovery exceeded the objective of %s: %s", limit(objective), joinFirst(late))}
 	case len(unmeasured) > 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
-			"it is unknown whether recovery met the objective of %s: %s", objective, some(unmeasured))}
+			"it is unknown whether recovery met the objective of %s: %s", limit(objective), joinFirst(unmeasured))}
 	case injected == 0:
-		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("recovery is unknown, so the objective of %s is not met: no fault was injected", objective)}
+		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("recovery is unknown, so the objective of %s is not met: no fault was injected", limit(objective))}
 	}
-	return finding{outcome: Passed, want: want, got: rounded(slowest, objective.D()).String()}
+	return finding{outcome: Passed, want: want, got: measurement(slowest, objective.D())}
 }
 
-// some joins texts. If there are many, it joins only the first ones and adds how many more there are.
-func some(texts []string) string {
+// joinFirst joins texts. If there are many, it joins only the first ones and adds how many more there are.
+func joinFirst(texts []string) string {
 	const named = 5
 	if more := len(texts) - named; more > 0 {
 		texts = append(slices.Clone(texts[:named]), fmt.Sprintf("and %d more", more))
@@ -312,5 +323,8 @@ func notAborted(e Evidence) finding {
 	if e.Aborted == "" {
 		return finding{outcome: Passed, want: want, got: "it was not"}
 	}
-	return unless(false, want, "ended early", "the run was ended early, because the verdict could only be FAIL: "+e.Aborted)
+	return passIf(false, want, "ended early", "the run was ended early, because the verdict could only be FAIL: "+e.Aborted)
 }
+
+// limit formats an objective in the form of the measured durations that are compared with it.
+func limit(objective plan.Duration) string { return terminal.Exact(objective.D()) }

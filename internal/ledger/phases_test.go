@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// at returns the instant that is the given number of seconds after the start of the run in these tests.
+// at returns the time that is the given number of seconds after the start of the tests' run.
 func at(second int) time.Time {
 	return time.Date(2026, time.May, 17, 12, 0, second, 0, time.UTC)
 }
@@ -64,11 +64,11 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 			}, nil, nil,
 		},
 		"the latency of the whole run includes faults": {
-			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: ms(1000)}}, nil, []string{"end-to-end p99 is 1.99s"},
+			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: ms(1000)}}, nil, []string{"end-to-end p99 is 1.99 s"},
 		},
 		"latencies under faults": {
 			plan.Objectives{UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(1000), ProcessingP99: ms(50)}}, nil,
-			[]string{"processing p99 under faults is 105ms", "end-to-end p99 under faults is 2"},
+			[]string{"processing p99 under faults is 105 ms", "end-to-end p99 under faults is 2"},
 		},
 		"latencies without faults": {
 			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(5)}}, nil, []string{"end-to-end p99 without faults is 1"},
@@ -85,16 +85,16 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 				UnderFaults:     plan.PhaseObjectives{MaxLag: ms(2999), MinAchievedPercent: 62},
 			}, nil,
 			[]string{
-				"generator lag is 3s, beyond the objective of 1s",
-				"achieved rate is below the objective of 93 %: 9200 of 10000 due entries were published; 9200 of 10000 due exits were published",
-				"generator lag under faults is 3s, beyond the objective of 2.999s",
-				"achieved rate under faults is below the objective of 62 %: 1300 of 2100 due entries were published",
+				"generator lag is 3.00 s, beyond the objective of 1 s",
+				"achieved rate is below the objective of 93 %: 9,200 of 10,000 due entries were published; 9,200 of 10,000 due exits were published",
+				"generator lag under faults is 3.00 s, beyond the objective of 2.999 s",
+				"achieved rate under faults is below the objective of 62 %: 1,300 of 2,100 due entries were published",
 			},
 		},
 		"exits without a plate are not published": {
 			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MinAchievedPercent: 92}},
 			func(e *Evidence) { e.Timeline[3].Exit.Published, e.Timeline[3].Exit.Starved = 99, 1 },
-			[]string{"achieved rate is below the objective of 92 %: 9199 of 10000 due exits were published, 1 found no available plate"},
+			[]string{"achieved rate is below the objective of 92 %: 9,199 of 10,000 due exits were published, 1 found no available plate"},
 		},
 		"objectives of the phases need a timeline": {
 			plan.Objectives{
@@ -103,10 +103,10 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 			},
 			func(e *Evidence) { e.Timeline, e.Latencies = nil, LatenciesOf(nil, errors.New("no route"), &Report{}) },
 			[]string{
-				"end-to-end p99 is unknown, so the objective of 1ms is not met: no event was measured: no route",
-				"generator lag is unknown, so the objective of 1ms is not met: no event was due: no route",
+				"end-to-end p99 is unknown, so the objective of 1 ms is not met: no event was measured: no route",
+				"generator lag is unknown, so the objective of 1 ms is not met: no event was due: no route",
 				"achieved rate is unknown, so the objective of at least 1 % is not met: no event was due: no route",
-				"processing p99 without faults is unknown, so the objective of 1ms is not met: no event was measured: no route",
+				"processing p99 without faults is unknown, so the objective of 1 ms is not met: no event was measured: no route",
 				"generator lag without faults is unknown", "achieved rate without faults is unknown",
 			},
 		},
@@ -114,8 +114,8 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: ms(1), ProcessingP99: ms(1), MaxLag: ms(1), MinAchievedPercent: 99}},
 			func(e *Evidence) { e.Timeline, e.Latencies = nil, LatenciesOf(nil, nil, &Report{}) },
 			[]string{
-				"processing p99 is unknown, so the objective of 1ms is not met: no event was measured", "end-to-end p99 is unknown",
-				"generator lag is unknown, so the objective of 1ms is not met: no event was due", "achieved rate is unknown",
+				"processing p99 is unknown, so the objective of 1 ms is not met: no event was measured", "end-to-end p99 is unknown",
+				"generator lag is unknown, so the objective of 1 ms is not met: no event was due", "achieved rate is unknown",
 			},
 		},
 		"no faults": {
@@ -124,22 +124,22 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 		"objectives under faults without faults": {
 			plan.Objectives{UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000), MaxLag: ms(1)}, MaxRecovery: ms(1)}, noFaults,
 			[]string{
-				"recovery is unknown, so the objective of 1ms is not met: no fault was injected",
-				"end-to-end p99 under faults is unknown, so the objective of 3s is not met: no fault was injected",
-				"generator lag under faults is unknown, so the objective of 1ms is not met: no fault was injected",
+				"recovery is unknown, so the objective of 1 ms is not met: no fault was injected",
+				"end-to-end p99 under faults is unknown, so the objective of 3 s is not met: no fault was injected",
+				"generator lag under faults is unknown, so the objective of 1 ms is not met: no fault was injected",
 			},
 		},
 		"faults from the start to the end": {
 			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)}},
 			func(e *Evidence) { e.Faults[0].InjectedAt, e.Faults[0].RecoveredAt = at(0), at(100) },
-			[]string{"end-to-end p99 without faults is unknown, so the objective of 3s is not met: nothing was measured while there was no fault"},
+			[]string{"end-to-end p99 without faults is unknown, so the objective of 3 s is not met: nothing was measured while there was no fault"},
 		},
 		"events that were not measured belong to the phase under faults": {
 			plan.Objectives{
 				WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(20)}, UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)},
 			},
 			func(e *Evidence) { e.Latencies.Unmeasured = 100 },
-			[]string{"end-to-end p99 under faults is unknown, so the objective of 3s is not met: only 420 of 520 events were measured"},
+			[]string{"end-to-end p99 under faults is unknown, so the objective of 3 s is not met: only 420 of 520 events were measured"},
 		},
 	} {
 		e := phaseEvidence(tt.objectives)
@@ -162,7 +162,21 @@ func checkReasons(t *testing.T, name string, got Verdict, want []string) {
 	}
 }
 
-func TestEvaluate_FaultChecks(t *testing.T) {
+// A fault could not be injected. The user then removes the fault from the spec. That does not make the rehearsal a
+// success.
+func TestEvaluate_FailedFaultIsRemovedFromThePlan_Fails(t *testing.T) {
+	t.Parallel()
+	failed := fault.Account{Fault: "removed", Outcome: fault.OutcomeNotInjected, Message: "no such pod"}
+	v := Evaluate(Evidence{Faults: []fault.Account{failed}})
+	for _, c := range v.Checks {
+		if c.Name == "fault removed" && c.Outcome == Failed {
+			return
+		}
+	}
+	t.Errorf("the checks are %+v", v.Checks)
+}
+
+func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 	t.Parallel()
 	recovered := func(n int, seconds float64) fault.Account {
 		a := disturbance()
@@ -185,30 +199,30 @@ func TestEvaluate_FaultChecks(t *testing.T) {
 		want       []string
 	}{
 		"recovered in time":       {objective, []fault.Account{recovered(0, 30), recovered(1, 2)}, nil},
-		"recovered too late":      {objective, []fault.Account{recovered(0, 2), recovered(1, 30.001)}, []string{"recovery exceeded the objective of 30s: crash/1 took 30.001s"}},
-		"many recovered too late": {objective, many, []string{"recovery exceeded the objective of 30s: crash/0 took 31s; crash/1 took 31s; crash/2 took 31s; crash/3 took 31s; crash/4 took 31s; and 4 more"}},
+		"recovered too late":      {objective, []fault.Account{recovered(0, 2), recovered(1, 30.001)}, []string{"recovery exceeded the objective of 30 s: crash/1 took 30.001 s"}},
+		"many recovered too late": {objective, many, []string{"recovery exceeded the objective of 30 s: crash/0 took 31.0 s; crash/1 took 31.0 s; crash/2 took 31.0 s; crash/3 took 31.0 s; crash/4 took 31.0 s; and 4 more"}},
 		"not recovered too long": {
 			plan.Objectives{MaxRecovery: plan.Duration(10 * time.Second)}, []fault.Account{notRecovered},
-			[]string{"recovery exceeded the objective of 10s: crash/0 had not recovered after 20s"},
+			[]string{"recovery exceeded the objective of 10 s: crash/0 had not recovered after 20.0 s"},
 		},
-		"the run ended before recovery":   {objective, []fault.Account{notRecovered}, []string{"it is unknown whether recovery met the objective of 30s: crash/0: It did not"}},
+		"the run ended before recovery":   {objective, []fault.Account{notRecovered}, []string{"it is unknown whether recovery met the objective of 30 s: crash/0: It did not"}},
 		"not recovered, and no objective": {plan.Objectives{}, []fault.Account{notRecovered}, nil},
 		"one occurrence was not injected": {
 			objective, []fault.Account{recovered(0, 2), notInjected}, []string{"1 of 2 occurrences of fault crash did not take place as planned: crash/7: The fault was not injected: no such pod"},
 		},
 		"no occurrence was injected": {
 			objective, []fault.Account{notInjected},
-			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30s is not met: no fault was injected"},
+			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30 s is not met: no fault was injected"},
 		},
 		"one occurrence was aborted": {objective, []fault.Account{recovered(0, 2), aborted}, []string{"1 of 2 occurrences of fault crash did not take place as planned: crash/8: The fault was not injected: Ctrl-C"}},
-		"nothing took place":         {plan.Objectives{}, nil, []string{"fault crash did not take place: it was not due before the end of the run"}},
+		"nothing took place":         {plan.Objectives{}, nil, []string{"fault crash did not take place: no occurrence was due after it was declared and before the run ended"}},
 	} {
 		e := Evidence{Report: Report{AtRest: true}, Objectives: tt.objectives, Planned: []plan.Fault{{Name: "crash"}}, Faults: tt.faults}
 		checkReasons(t, name, Evaluate(e), tt.want)
 	}
 }
 
-func TestCertainFailures_IncludesFaultsAndLag(t *testing.T) {
+func TestCertainFailures_FailedFaultsAndExcessiveLag_AreIncluded(t *testing.T) {
 	t.Parallel()
 	objectives := plan.Objectives{
 		PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second), EndToEndP99: plan.Duration(time.Second), MinAchievedPercent: 100},
@@ -217,7 +231,7 @@ func TestCertainFailures_IncludesFaultsAndLag(t *testing.T) {
 	}
 	e := phaseEvidence(objectives)
 	got := CertainFailures(e)
-	want := []string{"recovery exceeded the objective of 10s: crash/0 took 15s", "generator lag is 3s, beyond the objective of 1s"}
+	want := []string{"recovery exceeded the objective of 10 s: crash/0 took 15.0 s", "generator lag is 3.00 s, beyond the objective of 1 s"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the reasons are %q, want %q", got, want)
 	}
@@ -230,7 +244,7 @@ func TestCertainFailures_IncludesFaultsAndLag(t *testing.T) {
 		t.Errorf("before the time to recover is over the reasons are %q", got)
 	}
 	e.Faults[0].UnrecoveredSeconds = 11
-	if got := CertainFailures(e); !slices.Equal(got, []string{"recovery exceeded the objective of 10s: crash/0 had not recovered after 11s"}) {
+	if got := CertainFailures(e); !slices.Equal(got, []string{"recovery exceeded the objective of 10 s: crash/0 had not recovered after 11.0 s"}) {
 		t.Errorf("after the time to recover the reasons are %q", got)
 	}
 }
@@ -238,7 +252,7 @@ func TestCertainFailures_IncludesFaultsAndLag(t *testing.T) {
 func TestEvaluate_AbortedRun_Fails(t *testing.T) {
 	t.Parallel()
 	e := Evidence{Report: Report{AtRest: true, DeadLettered: 1}, Objectives: plan.Objectives{AbortOnFailure: true}, Aborted: "1 event was dead-lettered"}
-	checkReasons(t, "aborted", Evaluate(e), []string{"1 event was dead-lettered", "the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered"})
+	checkReasons(t, "aborted", Evaluate(e), []string{"the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered", "1 event was dead-lettered"})
 	e.Aborted, e.Report.DeadLettered = "", 0
 	checkReasons(t, "not aborted", Evaluate(e), nil)
 }

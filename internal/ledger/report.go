@@ -12,9 +12,9 @@ type Report struct {
 	EntriesRecorded         int64 `json:"entriesRecorded"`
 	ExitsMatchedConfirmed   int64 `json:"exitsMatchedConfirmed"`
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
-	// Matched counts the exits of generators that found their visit. UnmatchedExpected and UnmatchedUnexpected
-	// count the exits of generators that found no visit. The generator had expected this for the former, and
-	// had not expected it for the latter.
+	// Matched counts the exits of generators that found their visit. UnmatchedExpected counts the exits of generators
+	// that found no visit, as their generator had expected. UnmatchedUnexpected counts the exits of generators that
+	// found no visit although their generator had expected one.
 	Matched             int64 `json:"matched"`
 	UnmatchedExpected   int64 `json:"unmatchedExpected"`
 	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`
@@ -24,8 +24,8 @@ type Report struct {
 	// DuplicatesSuppressed counts the deliveries of events that had already taken effect.
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 	DeadLettered         int64 `json:"deadLettered"`
-	// Indeterminate counts the events that took effect, but whose confirm is not recorded because their
-	// generator died before that.
+	// Indeterminate counts the events that took effect, but whose confirm is not recorded, because their
+	// generator died before it could record the confirm.
 	Indeterminate int64 `json:"indeterminate"`
 	// Lost counts the confirmed events that never took effect. It is 0 if AtRest is false.
 	Lost int64 `json:"lost"`
@@ -45,8 +45,8 @@ type Report struct {
 	Outbox int64 `json:"outbox"`
 
 	// The fields IndeterminateEntries to IndeterminateUnmatched divide Indeterminate by type and intent. The
-	// fields MissingEntries to MissingUnmatched divide Lost or Outstanding in the same way. One of these is
-	// negative if events were processed with another intent than they were published with.
+	// fields MissingEntries to MissingUnmatched divide Lost or Outstanding in the same way. A field of this
+	// second group is negative if events were processed with another intent than they were published with.
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`
@@ -85,5 +85,5 @@ func (r *Report) Generated() int64 {
 // External returns the number of events that took effect and that external publishers published.
 func (r *Report) External() int64 { return r.ExternalEntries + r.ExternalMatched + r.EntryNotFound }
 
-// Processed returns the number of events that took effect, whoever published them.
+// Processed returns the number of events that took effect, including those of external publishers.
 func (r *Report) Processed() int64 { return r.Generated() + r.External() }

@@ -15,9 +15,9 @@ import (
 // simulation is certain to fail. If it cannot, the timeline need not be read before the end.
 func ForeseesFromTimeline(p *plan.Plan) bool { return len(p.Faults) > 0 || p.Objectives.MaxLag > 0 }
 
-// EvidenceSoFar returns the evidence about a running simulation. r is the latest audit of its ledger. rows is
-// its timeline, and err is the error of reading the timeline. faults contains the accounts of the faults so
-// far. In the result, the depths of the queues are Unknown. If the caller knows them, it can set them.
+// EvidenceSoFar returns the evidence about a running simulation. r is the latest audit of its ledger. rows is its
+// timeline, and err is the error of reading the timeline. faults contains the accounts of the faults so far. In the
+// result, the depths of the queues are Unknown. A caller that knows the depths can set them.
 func EvidenceSoFar(p *plan.Plan, r *Report, rows []timeline.Row, err error, faults []fault.Account) Evidence {
 	e := Evidence{
 		Report: *r, Objectives: p.Objectives, Planned: p.Faults, Running: true, InFlight: Unknown,
@@ -42,8 +42,8 @@ const (
 // TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
-	// settled contains the remembered rows. All of them end before the time in the field until. readAt is when
-	// the whole timeline was last read.
+	// settled contains the remembered rows. The field named until is the latest time at which one of them may end. The
+	// field readAt is when the whole timeline was last read.
 	settled []timeline.Row
 	until   time.Time
 	readAt  time.Time
@@ -79,7 +79,7 @@ func (t *TimelineReader) Read(ctx context.Context) ([]timeline.Row, error) {
 	return rows, nil
 }
 
-// settle remembers the rows that are older than lateTime.
+// settle keeps the rows that are older than lateTime, because they no longer change.
 func (t *TimelineReader) settle(rows []timeline.Row, now time.Time) {
 	t.until = now.Add(-lateTime).Truncate(time.Second)
 	n := len(rows)

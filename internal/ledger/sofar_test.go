@@ -82,7 +82,7 @@ func TestTimelineReader_MergedRows_AppearOnce(t *testing.T) {
 }
 
 // Local simulations and the operator end a run early when this evidence shows that the run is certain to fail.
-func TestEvidenceSoFar_ShowsCertainFailures(t *testing.T) {
+func TestEvidenceSoFar_ShowsFailuresThatAreFinal(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	at := func(second int) time.Time { return start.Add(time.Duration(second) * time.Second) }
@@ -120,19 +120,19 @@ func TestEvidenceSoFar_ShowsCertainFailures(t *testing.T) {
 		},
 		"a recovery that takes too long": {
 			plan.Objectives{MaxRecovery: plan.Duration(20 * time.Second)}, func(s int) bool { return s >= 20 && s < 50 },
-			[]fault.Record{pause}, []string{"recovery exceeded the objective of 20s: stall/0 took 25s"},
+			[]fault.Record{pause}, []string{"recovery exceeded the objective of 20 s: stall/0 took 25.0 s"},
 		},
 		"a recovery that goes on": {
 			plan.Objectives{MaxRecovery: plan.Duration(20 * time.Second)}, func(s int) bool { return s >= 20 },
-			[]fault.Record{pause}, []string{"recovery exceeded the objective of 20s: stall/0 had not recovered after 33s"},
+			[]fault.Record{pause}, []string{"recovery exceeded the objective of 20 s: stall/0 had not recovered after 33.0 s"},
 		},
 		"a server that does not start again": {
 			plan.Objectives{MaxRecovery: plan.Duration(20 * time.Second)}, func(s int) bool { return s >= 20 },
-			[]fault.Record{kill}, []string{"recovery exceeded the objective of 20s: crash/0 had not recovered after 38s"},
+			[]fault.Record{kill}, []string{"recovery exceeded the objective of 20 s: crash/0 had not recovered after 38.0 s"},
 		},
 		"a generator that is late": {
 			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(5 * time.Second)}}, func(int) bool { return false },
-			nil, []string{"generator lag is 5.9s, beyond the objective of 5s"},
+			nil, []string{"generator lag is 5.90 s, beyond the objective of 5 s"},
 		},
 		"latencies may still become better": {
 			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Millisecond)}}, func(int) bool { return true },

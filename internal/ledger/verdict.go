@@ -22,7 +22,8 @@ const (
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
 	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made
-	// because of another check that did not pass. If the outcome is PASS, it is empty, but never nil.
+	// because of another check that did not pass. It also contains Evidence.Unchecked, even if the outcome is PASS.
+	// It is never nil.
 	Reasons []string `json:"reasons"`
 	// Checks contains all checks that apply. If the failure of one check can cause other checks to fail, it
 	// comes before them.
@@ -57,10 +58,17 @@ type Evidence struct {
 	Aborted string
 	// Entries and Exits say how many events were due by the schedule, and how many of these were not published.
 	Entries, Exits *Schedule
+	// Load describes the events that were due according to the plan. It is nil if that is unknown, for example because
+	// the rates were edited during the run. Then only the events that a running generator counted are due.
+	Load *Load
 	// Summaries is the number of summaries that the summary API stores. It is nil if the API cannot count the
 	// summaries of one simulation.
 	Summaries *SummaryCount
-	// Failures contains errors in the running of the simulation itself. If there are any, the verdict is FAIL.
+	// Unchecked contains one sentence for each condition that could not be checked, but without which the verdict can
+	// still be PASS.
+	Unchecked []string
+	// Failures contains the errors that kept the simulation from running as planned. If there are any, the verdict is
+	// FAIL.
 	Failures []error
 }
 
@@ -71,8 +79,8 @@ type Schedule struct {
 	Due, Missed int64
 }
 
-// SummaryCount is the number of summaries of this simulation that the summary API stores, or the error of
-// asking for it.
+// SummaryCount is the number of summaries of this simulation that the summary API stores, or the error that
+// occurred when the API was asked for this number.
 type SummaryCount struct {
 	Held int64
 	Err  error
@@ -86,8 +94,8 @@ const Unknown = -1
 
 // Evaluate makes all checks that apply to the evidence, and returns the verdict.
 func Evaluate(e Evidence) Verdict {
-	v := Verdict{Outcome: Pass, Checks: makeChecks(e, checks(e.Planned))}
-	v.Reasons = messages(v.Checks)
+	v := Verdict{Outcome: Pass, Checks: makeChecks(e, checks(&e))}
+	v.Reasons = append(messages(v.Checks), e.Unchecked...)
 	for _, c := range v.Checks {
 		if c.Outcome != Passed {
 			v.Outcome = Fail
@@ -100,7 +108,7 @@ func Evaluate(e Evidence) Verdict {
 // reasons if the simulation may still pass.
 func CertainFailures(e Evidence) []string {
 	e.Running = true
-	made := makeChecks(e, slices.DeleteFunc(checks(e.Planned), func(c check) bool { return !c.certain }))
+	made := makeChecks(e, slices.DeleteFunc(checks(&e), func(c check) bool { return !c.certain }))
 	return messages(slices.DeleteFunc(made, func(c Check) bool { return c.Outcome != Failed }))
 }
 

@@ -15,8 +15,8 @@ import (
 
 const (
 	// restObservations is how many consecutive observations must be equal before the simulation is considered to be
-	// at rest, which means that all of its events are processed. If events are missing, missingObservations must be
-	// equal, because a processor may hold these events while it waits for a server.
+	// at rest, which means that all of its events are processed. If events are missing, the larger number
+	// missingObservations applies instead, because a processor may hold these events while it waits for a server.
 	restObservations    = 2
 	missingObservations = 5
 	// concludeAttempts is how often the observer tries to read all data for the final audit. An attempt can fail
@@ -39,6 +39,9 @@ type Observation struct {
 	// StoreErr is the error of reading Redis, and BrokerErr is the error of reading RabbitMQ. If one of them is set,
 	// the fields above are incomplete.
 	StoreErr, BrokerErr error
+	// StoreUnusable and BrokerUnusable say why the simulation cannot write to a server that can be read. They do not make
+	// the observation incomplete. They are nil if the target does not request checks, or if the generators have stopped.
+	StoreUnusable, BrokerUnusable error
 	// Timeline contains the measurements so far. It is nil if the target does not request it, or if it could not be
 	// read.
 	Timeline []timeline.Row
@@ -84,7 +87,7 @@ type simulation struct {
 	latest   *Observation
 	timeline []timeline.Row
 
-	// Only the worker that is handling the simulation uses the fields below.
+	// Only the goroutine that is handling the simulation uses the fields below.
 
 	// broker and store are nil until they have been opened. auditor and reader are nil until store has been opened.
 	broker  broker.Broker
@@ -93,15 +96,63 @@ type simulation struct {
 	reader  *ledger.TimelineReader
 	// failures is the number of consecutive observations with an error.
 	failures int
-	// unchanged is the number of consecutive observations in which the queues were empty and the report did not
-	// change. last is the report of the latest observation.
+	// The field unchanged is the number of consecutive observations in which the queues were empty and the report did
+	// not change. The field named last is the report of the latest observation.
 	unchanged int
 	last      ledger.Report
-	// drained is the number of consecutive observations since the generators have stopped.
+	// The field drained is the number of observations since the generators stopped.
 	drained int
 	// attempts is the number of attempts to make the final audit.
 	attempts int
 	letters  deadLetters
+
+	brokerProbe, storeProbe probe
+}
+
+// probe is the result of the last check whether the simulation can write to a server.
+type probe struct {
+	at  time.Time
+	err error
+	// failures is the number of checks since the last success.
+	failures int
+}
+
+// interval returns the time until the next check. It grows with each failure, because a server logs each rejected request.
+func (p *probe) interval() time.Duration {
+	if p.failures == 0 {
+		return probeInterval
+	}
+	return min(time.Duration(p.failures)*pollInterval, probeInterval)
+}
+
+// repeat checks a server, if it can be read and if a check is due. It returns the result of the last check.
+func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
+	switch {
+	case readErr != nil:
+		*p = probe{} // check the server as soon as it can be read
+	case now.Sub(p.at) >= p.interval():
+		_, err := within(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, check(ctx) })
+		failures := 0
+		if err != nil {
+			failures = p.failures + 1
+		}
+		*p = probe{now, err, failures}
+	}
+	return p.err
+}
+
+// probe checks whether the simulation can write to its servers. Clients that cannot check this count as usable.
+func (s *simulation) probe(ctx context.Context, now *Observation) {
+	if client, ok := s.broker.(interface {
+		Probe(ctx context.Context) error
+	}); ok && s.target.ProbeBroker {
+		now.BrokerUnusable = s.brokerProbe.repeat(ctx, now.At, now.BrokerErr, client.Probe)
+	}
+	if client, ok := s.store.(interface {
+		Check(ctx context.Context) error
+	}); ok && s.target.ProbeStore {
+		now.StoreUnusable = s.storeProbe.repeat(ctx, now.At, now.StoreErr, client.Check)
+	}
 }
 
 // deadLetters is the result of the last read of the dead-letter queue.
@@ -163,6 +214,7 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 	s.drained++
 	if draining == nil {
 		s.drained = 0
+		s.probe(ctx, now)
 	}
 	before := s.unchanged
 	s.unchanged = 0
@@ -183,7 +235,7 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 	return now
 }
 
-// within calls read with a timeout.
+// within calls the given function and limits its duration by a timeout.
 func within[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -230,8 +282,8 @@ func needed(r ledger.Report) int {
 }
 
 // conclude makes the final audit when the simulation is at rest. First it reads the timeline and asks the summary
-// API. Then it reads the whole ledger again, in which every confirmed event that has not taken effect now counts as
-// lost. If data is missing, it does not set now.Rest, so that the next observation tries again, up to
+// API. Then it reads the whole ledger again. In this audit, every confirmed event that has not taken effect counts
+// as lost. If data is missing, it does not set now.Rest, so that the next observation tries again, up to
 // concludeAttempts times.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
@@ -256,10 +308,14 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 	}
 	now.Rest = &Rest{Err: now.StoreErr}
 	if s.store != nil {
-		now.Rest = o.measure(ctx, s, now, *draining)
-		now.Rest.Report, now.Rest.Err = within(ctx, func(ctx context.Context) (ledger.Report, error) {
+		report, err := within(ctx, func(ctx context.Context) (ledger.Report, error) {
 			return ledger.Audit(ctx, s.store, ledger.Options{})
 		})
+		if err == nil {
+			now.Report = report // the number of unmeasured events depends on it
+		}
+		now.Rest = o.measure(ctx, s, now, *draining)
+		now.Rest.Report, now.Rest.Err = report, err
 		o.describe(ctx, s, now.Rest)
 	}
 	now.Rest.TimedOut = true
@@ -271,7 +327,10 @@ func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation,
 	var err error
 	rest.Timeline, err = within(ctx, func(ctx context.Context) ([]timeline.Row, error) { return ledger.ReadTimeline(ctx, s.store) })
 	rest.Latencies = *ledger.LatenciesOf(rest.Timeline, err, &now.Report)
-	if draining.SummariesPod != "" {
+	switch {
+	case draining.SummariesDown:
+		rest.Summaries = &ledger.SummaryCount{Err: errors.New("no pod of the summary API is running")}
+	case draining.SummariesPod != "":
 		held, err := o.summaries.CountSummaries(ctx, draining.SummariesPod)
 		rest.Summaries = &ledger.SummaryCount{Held: held, Err: err}
 	}
@@ -291,7 +350,8 @@ func sameCounters(a, b *Observation) bool {
 }
 
 func sameErrors(a, b *Observation) bool {
-	return text(a.BrokerErr) == text(b.BrokerErr) && text(a.StoreErr) == text(b.StoreErr)
+	return text(a.BrokerErr) == text(b.BrokerErr) && text(a.StoreErr) == text(b.StoreErr) &&
+		text(a.BrokerUnusable) == text(b.BrokerUnusable) && text(a.StoreUnusable) == text(b.StoreUnusable)
 }
 
 func text(err error) string {

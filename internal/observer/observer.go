@@ -14,6 +14,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/fair"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -28,15 +29,19 @@ const (
 	// updateInterval is the minimum time between two updates if only numbers have changed. It limits how often the
 	// status is written.
 	updateInterval = 15 * time.Second
+	// probeInterval is the minimum time between two checks of a server. After a failure it is shorter at first.
+	probeInterval = 30 * time.Second
 	// readTimeout is the timeout of a request to a server.
 	readTimeout = 8 * time.Second
 	// failureDelay is added to the interval for each consecutive failure after the first one. The interval is at
 	// most maxInterval. Without this delay, simulations whose servers do not respond would keep the workers busy.
 	failureDelay = 5 * time.Second
 	maxInterval  = 30 * time.Second
-	// workers is the number of simulations that are observed at the same time.
-	workers = 16
 )
+
+// limits bounds the number of simulations that are observed at the same time. A tenant is a namespace. Observations of
+// servers that do not answer take up to half a minute, but need little CPU time.
+var limits = fair.Limits{Total: 128, PerTenant: 16}
 
 // Servers opens clients of a simulation's servers. A client connects when it is used for the first time.
 type Servers interface {
@@ -58,6 +63,8 @@ type Target struct {
 	Broker, Store binding.Binding
 	// Timeline requests that each observation contains the timeline.
 	Timeline bool
+	// ProbeBroker and ProbeStore make the observer check whether the simulation can write to the servers.
+	ProbeBroker, ProbeStore bool
 }
 
 // Draining describes a simulation whose generators have stopped, and whose remaining events are being processed.
@@ -65,23 +72,31 @@ type Draining struct {
 	// SummariesPod is the IP address of the summary API's pod. It is "" if the operator does not run the summary
 	// API.
 	SummariesPod string
+	// SummariesDown is true if the operator runs the summary API, but none of its pods is running. It is then unknown
+	// whether the API has stored all summaries.
+	SummariesDown bool
 	// Deadline is when the observer stops waiting for the remaining events. Then it makes the final audit with the
 	// data that it has.
 	Deadline time.Time
 }
 
-// Observer observes the tracked simulations. It is a manager.Runnable and safe for concurrent use.
+// Observer observes the tracked simulations. Simulations whose servers do not answer do not delay the observations of other
+// namespaces. It is a manager.Runnable and safe for concurrent use.
 type Observer struct {
 	servers   Servers
 	summaries SummaryCounter
-	queue     workqueue.TypedDelayingInterface[types.NamespacedName]
-	updates   chan event.TypedGenericEvent[types.NamespacedName]
+	// queue contains the keys of the simulations to handle. It never returns a key that is being handled.
+	queue   workqueue.TypedDelayingInterface[types.NamespacedName]
+	pool    *fair.Pool
+	updates chan event.TypedGenericEvent[types.NamespacedName]
 
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
-	// replaced contains simulations that are no longer tracked or whose target has changed, as long as their
-	// connections may be open. The worker that next handles the same key closes these connections.
+	// The field replaced contains simulations whose connections may still be open although they are no longer tracked
+	// or their target has changed. They are closed when the same key is handled next.
 	replaced map[types.NamespacedName][]*simulation
+	// The field handled contains the keys of the simulations that a worker is handling.
+	handled map[types.NamespacedName]bool
 }
 
 // New returns an Observer. It observes nothing until Start and Track are called.
@@ -90,9 +105,11 @@ func New(d Dependencies) *Observer {
 		servers:   d.Servers,
 		summaries: d.Summaries,
 		queue:     workqueue.NewTypedDelayingQueue[types.NamespacedName](),
+		pool:      fair.New(limits),
 		updates:   make(chan event.TypedGenericEvent[types.NamespacedName]),
 		tracked:   map[types.NamespacedName]*simulation{},
 		replaced:  map[types.NamespacedName][]*simulation{},
+		handled:   map[types.NamespacedName]bool{},
 	}
 }
 
@@ -117,7 +134,8 @@ func (o *Observer) Track(key types.NamespacedName, target Target, draining *Drai
 	o.queue.Add(key)
 }
 
-// Untrack stops the observation of a simulation and discards its observations.
+// Untrack stops the observation of a simulation and discards its observations. It does not wait for an observation in
+// progress; see IsClosed.
 func (o *Observer) Untrack(key types.NamespacedName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -126,6 +144,14 @@ func (o *Observer) Untrack(key types.NamespacedName) {
 		o.replaced[key] = append(o.replaced[key], s)
 		o.queue.Add(key)
 	}
+}
+
+// IsClosed reports whether a simulation is not tracked and all of its clients are closed. Before that, an observation in
+// progress may still declare queues.
+func (o *Observer) IsClosed(key types.NamespacedName) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.tracked[key] == nil && len(o.replaced[key]) == 0 && !o.handled[key]
 }
 
 // Latest returns the observation for which the latest update was sent. It returns nil if no update has been sent
@@ -161,37 +187,32 @@ func (o *Observer) NeedLeaderElection() bool { return true }
 // Start observes the tracked simulations until ctx ends.
 func (o *Observer) Start(ctx context.Context) error {
 	defer context.AfterFunc(ctx, o.queue.ShutDown)()
-	var work sync.WaitGroup
-	for range workers {
-		work.Go(func() {
-			for o.next(ctx) {
-			}
-		})
+	for {
+		key, shutdown := o.queue.Get()
+		if shutdown {
+			break
+		}
+		o.pool.Go(key.Namespace, func() { o.handle(ctx, key) })
 	}
-	work.Wait()
+	o.pool.Wait()
 	return o.closeAll()
 }
 
-// next handles the next key in the queue. It returns false if the queue has been shut down.
-func (o *Observer) next(ctx context.Context) bool {
-	key, shutdown := o.queue.Get()
-	if shutdown {
-		return false
-	}
-	defer o.queue.Done(key)
+// handle observes a simulation, and closes the connections that are no longer needed.
+func (o *Observer) handle(ctx context.Context, key types.NamespacedName) {
+	defer o.done(key)
 	s, draining, replaced := o.current(key)
 	for _, old := range replaced {
 		_ = old.close() // fails if the server no longer exists
 	}
 	if s == nil {
-		return true
+		return
 	}
 	observed := o.observe(ctx, s, draining)
 	if o.isNews(s, observed) {
 		o.send(ctx, key)
 	}
 	o.queue.AddAfter(key, interval(draining != nil && observed.Rest == nil, s.failures))
-	return true
 }
 
 // current returns the simulation to observe, or nil if it is no longer tracked. It also returns the replaced
@@ -199,12 +220,21 @@ func (o *Observer) next(ctx context.Context) bool {
 func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Draining, replaced []*simulation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.handled[key] = true
 	replaced = o.replaced[key]
 	delete(o.replaced, key)
 	if s = o.tracked[key]; s != nil {
 		draining = s.draining
 	}
 	return s, draining, replaced
+}
+
+// done records that a key is no longer being handled.
+func (o *Observer) done(key types.NamespacedName) {
+	o.mu.Lock()
+	delete(o.handled, key)
+	o.mu.Unlock()
+	o.queue.Done(key)
 }
 
 // interval returns the time until the next observation. Random jitter spreads the observations of many simulations
@@ -245,7 +275,7 @@ func (o *Observer) send(ctx context.Context, key types.NamespacedName) {
 	}
 }
 
-// closeAll closes all connections. It must be called after the workers have ended.
+// closeAll closes all connections. It must be called only when no simulation is being handled.
 func (o *Observer) closeAll() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

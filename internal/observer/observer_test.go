@@ -3,6 +3,8 @@ package observer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,6 +23,8 @@ import (
 type fakeServers struct {
 	mu                  sync.Mutex
 	brokerErr, storeErr error
+	unusable            error
+	probes              int
 	depths              broker.Depths
 	opened, closed      int
 	asked               []string
@@ -40,7 +44,7 @@ func (f *fakeServers) OpenBroker(*plan.Plan, binding.Binding) (broker.Broker, er
 
 func (f *fakeServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, error) {
 	f.set(func(f *fakeServers) { f.opened++ })
-	return fakeStore{Store: memorystore.New(p.Partitions), servers: f}, nil
+	return fakeStore{Store: memorystore.New(memorystore.Config{Partitions: p.Partitions}), servers: f}, nil
 }
 
 func (f *fakeServers) CountSummaries(_ context.Context, ip string) (int64, error) {
@@ -62,6 +66,15 @@ func (b fakeBroker) Depths(context.Context) (broker.Depths, error) {
 	return b.servers.depths, b.servers.brokerErr
 }
 
+func (b fakeBroker) Probe(context.Context) error { return b.servers.probe() }
+
+func (f *fakeServers) probe() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.probes++
+	return f.unusable
+}
+
 func (b fakeBroker) DeadLetterReasons(context.Context, int) ([]broker.ReasonCount, error) {
 	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse"}, Count: 1}}, nil
 }
@@ -78,6 +91,8 @@ type fakeStore struct {
 
 	servers *fakeServers
 }
+
+func (s fakeStore) Check(context.Context) error { return s.servers.probe() }
 
 func (s fakeStore) Counts(ctx context.Context) (store.Counts, error) {
 	s.servers.mu.Lock()
@@ -120,7 +135,7 @@ func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)
 	})
 }
 
-// next waits for an update. It returns the latest observation, and the time until the update.
+// next waits for an update. It returns the latest observation, and how long it waited.
 func next(t *testing.T, o *Observer) (*Observation, time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -180,6 +195,48 @@ func TestObserver_ServerFails_SendsAnUpdateAtOnce(t *testing.T) {
 	})
 }
 
+func TestObserver_ServerAcceptsNoWrites_IsObservedButUnusable(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("out of memory")
+	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
+		f.set(func(f *fakeServers) { f.unusable, f.depths.Ready = refused, 7 })
+		external := target()
+		external.ProbeBroker, external.ProbeStore = true, true
+		o.Track(key, external, nil)
+		now, _ := next(t, o)
+		if now.Err() != nil || now.Depths.Ready != 7 || !errors.Is(now.BrokerUnusable, refused) || !errors.Is(now.StoreUnusable, refused) {
+			t.Errorf("the observation is %+v", now)
+		}
+		f.set(func(f *fakeServers) { f.unusable = nil })
+		if now, after := next(t, o); now.BrokerUnusable != nil || now.StoreUnusable != nil || after > 2*pollInterval {
+			t.Errorf("after %v the servers are unusable: %v, %v", after, now.BrokerUnusable, now.StoreUnusable)
+		}
+		f.set(func(f *fakeServers) { f.probes = 0 })
+		time.Sleep(10 * probeInterval)
+		f.set(func(f *fakeServers) {
+			if f.probes > 20 {
+				t.Errorf("usable servers were checked %d times in %v", f.probes, 10*probeInterval)
+			}
+			f.unusable = refused
+		})
+		if now, after := next(t, o); !errors.Is(now.StoreUnusable, refused) || after > probeInterval+pollInterval {
+			t.Errorf("after %v the store is unusable: %v", after, now.StoreUnusable)
+		}
+		f.set(func(f *fakeServers) { f.probes = 0 })
+		time.Sleep(10 * probeInterval)
+		f.set(func(f *fakeServers) {
+			if f.probes > 30 {
+				t.Errorf("unusable servers were checked %d times in %v", f.probes, 10*probeInterval)
+			}
+		})
+		// When the generators have stopped, the servers need only be read.
+		o.Track(key, external, &Draining{})
+		if now, _ := next(t, o); now.StoreUnusable != nil {
+			t.Errorf("the store is unusable: %v", now.StoreUnusable)
+		}
+	})
+}
+
 func TestObserver_AllEventsProcessed_MakesTheFinalAudit(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
@@ -195,6 +252,19 @@ func TestObserver_AllEventsProcessed_MakesTheFinalAudit(t *testing.T) {
 		rest := o.Latest(key).Rest
 		if !rest.Report.AtRest || rest.Summaries.Err == nil || len(f.asked) != concludeAttempts {
 			t.Errorf("after %d attempts rest is %+v, want it after %d with the pod's error", len(f.asked), rest, concludeAttempts)
+		}
+	})
+}
+
+func TestObserver_NoPodOfTheSummaryAPI_SummariesAreUnknown(t *testing.T) {
+	t.Parallel()
+	observed(t, func(t *testing.T, o *Observer, _ *fakeServers) {
+		o.Track(key, target(), &Draining{SummariesDown: true})
+		for o.Latest(key) == nil || o.Latest(key).Rest == nil {
+			next(t, o)
+		}
+		if rest := o.Latest(key).Rest; rest.Summaries == nil || rest.Summaries.Err == nil {
+			t.Errorf("rest has the summaries %+v, want an error", rest.Summaries)
 		}
 	})
 }
@@ -266,5 +336,96 @@ func TestObserver_TargetChanges_OpensNewClients(t *testing.T) {
 		if o.Latest(key) != nil || f.closed != 4 {
 			t.Errorf("after Untrack there is %+v, and %d clients are closed", o.Latest(key), f.closed)
 		}
+	})
+}
+
+// hangingStore hangs until the timeout, like a store on a server that does not answer.
+type hangingStore struct{ fakeStore }
+
+func (hangingStore) Counts(ctx context.Context) (store.Counts, error) {
+	<-ctx.Done()
+	return store.Counts{}, ctx.Err()
+}
+
+// hangingServers opens stores that hang for the simulations of the namespace "dead".
+type hangingServers struct{ *fakeServers }
+
+func (h hangingServers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error) {
+	opened, err := h.fakeServers.OpenStore(p, at)
+	if fake, ok := opened.(fakeStore); ok && strings.HasPrefix(p.Simulation, "dead.") {
+		return hangingStore{fake}, err
+	}
+	return opened, err
+}
+
+// A tenant whose servers do not answer must not make the status of other tenants' simulations stale.
+func TestObserver_ServersOfANamespaceHang_OtherNamespacesAreObservedInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeServers{}
+		o := New(Dependencies{Servers: hangingServers{f}, Summaries: f})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- o.Start(ctx) }()
+		for n := range 500 {
+			name := fmt.Sprint("sim", n)
+			o.Track(types.NamespacedName{Namespace: "dead", Name: name}, Target{Plan: &plan.Plan{Simulation: "dead." + name, Partitions: 1}}, nil)
+		}
+		time.Sleep(time.Minute)
+		began, healthy := time.Now(), types.NamespacedName{Namespace: "healthy", Name: "sim"}
+		o.Track(healthy, Target{Plan: &plan.Plan{Simulation: "healthy.sim", Partitions: 1}}, nil)
+		for update := range o.Updates() {
+			if update.Object == healthy {
+				break
+			}
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the first observation came after %v, want it at once", took)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Start returned %v", err)
+		}
+	})
+}
+
+// A cleanup that begins while an observation is in progress removes queues that the observation then declares again.
+func TestIsClosed_ObservationInProgress_IsFalseUntilItsClientsAreClosed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeServers{}
+		o := New(Dependencies{Servers: hangingServers{f}, Summaries: f})
+		dead := types.NamespacedName{Namespace: "dead", Name: "sim"}
+		if !o.IsClosed(dead) {
+			t.Error("a simulation that was never tracked is not closed")
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = o.Start(ctx) }()
+		go func() {
+			for {
+				select {
+				case <-o.Updates():
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		hanging := target()
+		hanging.Plan.Simulation = "dead.sim"
+		o.Track(dead, hanging, nil)
+		synctest.Wait() // the observation hangs
+		o.Untrack(dead)
+		synctest.Wait()
+		if o.IsClosed(dead) {
+			t.Error("the simulation is closed while an observation is in progress")
+		}
+		time.Sleep(time.Minute) // longer than the timeout of the observation
+		if !o.IsClosed(dead) || f.closed != 2 {
+			t.Errorf("closed is %t and %d clients are closed, want 2", o.IsClosed(dead), f.closed)
+		}
+		stop()
+		<-ended
 	})
 }

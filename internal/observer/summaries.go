@@ -1,15 +1,20 @@
 package observer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 )
 
 // SummaryCounter asks the summary API in a pod how many summaries it has stored.
@@ -17,56 +22,76 @@ type SummaryCounter interface {
 	CountSummaries(ctx context.Context, ip string) (int64, error)
 }
 
-const (
-	// countTimeout is the timeout of CountSummaries.
-	countTimeout = 4 * time.Second
-	// maxAnswer is the maximum number of bytes that are read from a response.
-	maxAnswer = 1 << 20
-)
+// countTimeout is the timeout of CountSummaries.
+const countTimeout = 4 * time.Second
 
-// HTTPCounter implements SummaryCounter over HTTP.
-type HTTPCounter struct {
-	client *http.Client
+// HTTPClient sends requests to the summary APIs in pods. It implements SummaryCounter.
+type HTTPClient struct {
+	client *podhttp.Client
 	port   int
 }
 
-// NewHTTPCounter returns an HTTPCounter for pods that listen on the given port. It uses no proxy and follows no
-// redirects.
-func NewHTTPCounter(port int) *HTTPCounter {
-	return &HTTPCounter{port: port, client: &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+// NewHTTPClient returns an HTTPClient for pods that listen on the given port.
+func NewHTTPClient(port int) *HTTPClient {
+	return &HTTPClient{client: podhttp.New(), port: port}
 }
 
 // CountSummaries implements SummaryCounter. It returns within 4 s.
-func (c *HTTPCounter) CountSummaries(ctx context.Context, ip string) (int64, error) {
+func (c *HTTPClient) CountSummaries(ctx context.Context, ip string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()
-	held, err := c.count(ctx, "http://"+net.JoinHostPort(ip, strconv.Itoa(c.port))+"/v1/stats")
+	held, err := c.count(ctx, ip)
 	if err != nil {
 		return 0, fmt.Errorf("count the summaries in pod %s: %w", ip, err)
 	}
 	return held, nil
 }
 
-func (c *HTTPCounter) count(ctx context.Context, url string) (held int64, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+// DatabaseFailure returns why the summary API in a pod cannot use its database, in one line of at most 500 bytes. It
+// returns "" if the pod does not answer, or can use its database.
+func (c *HTTPClient) DatabaseFailure(ctx context.Context, ip string) string {
+	status, text, err := c.client.Get(ctx, c.url(ip, "/readyz"))
+	if err != nil || status != http.StatusServiceUnavailable {
+		return ""
+	}
+	const maxFailure = 500
+	for line := range strings.Lines(string(text)) {
+		// Other lines are about the process, for example that it is stopping.
+		if failure, ok := strings.CutPrefix(line, "database: "); ok {
+			return excerpt.Of(strings.TrimSpace(printable(failure)), maxFailure)
+		}
+	}
+	return ""
+}
+
+// printable replaces control characters, because the text is shown on terminals, and the author of a simulation may run
+// another program in its pods.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
+}
+
+func (c *HTTPClient) url(ip, path string) string {
+	return "http://" + net.JoinHostPort(ip, strconv.Itoa(c.port)) + path
+}
+
+func (c *HTTPClient) count(ctx context.Context, ip string) (int64, error) {
+	url := c.url(ip, "/v1/stats")
+	status, text, err := c.client.Get(ctx, url)
 	if err != nil {
 		return 0, err
 	}
-	response, err := c.client.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	if response.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("GET %s returned %s", url, response.Status)
+	if status != http.StatusOK {
+		return 0, fmt.Errorf("GET %s returned %d %s", url, status, http.StatusText(status))
 	}
 	var stats struct {
 		Count *int64 `json:"count"`
 	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&stats); err != nil {
+	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&stats); err != nil {
 		return 0, fmt.Errorf("decode the answer: %w", err)
 	}
 	if stats.Count == nil {

@@ -40,7 +40,7 @@ func answer(body string) http.Handler {
 
 func TestCountSummaries_ReturnsTheCount(t *testing.T) {
 	t.Parallel()
-	held, err := NewHTTPCounter(8080).CountSummaries(t.Context(), pod(t, answer(`{"count":12,"more":"x"}`)))
+	held, err := NewHTTPClient(8080).CountSummaries(t.Context(), pod(t, answer(`{"count":12,"more":"x"}`)))
 	if err != nil || held != 12 {
 		t.Errorf("%d summaries (%v), want 12", held, err)
 	}
@@ -71,9 +71,46 @@ func TestCountSummaries_PodFails_ErrorNamesPodAndReason(t *testing.T) {
 			if tt.handler != nil {
 				faulty = pod(t, tt.handler)
 			}
-			_, err := NewHTTPCounter(8080).CountSummaries(t.Context(), faulty)
+			_, err := NewHTTPClient(8080).CountSummaries(t.Context(), faulty)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), faulty) {
 				t.Errorf("the error is %v, want one of pod %s with %q", err, faulty, tt.want)
+			}
+		})
+	}
+}
+
+func TestDatabaseFailure_ReturnsTheLineAboutTheDatabase(t *testing.T) {
+	t.Parallel()
+	unready := func(body string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/readyz" {
+				t.Errorf("the path is %s", r.URL.Path)
+			}
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprint(w, body)
+		})
+	}
+	tests := map[string]struct {
+		handler http.Handler
+		want    string
+	}{
+		"nothing listens":                  {nil, ""},
+		"the pod is ready":                 {answer("database: ok\n"), ""},
+		"the database fails":               {unready("process: stopping\ndatabase: too many connections: raise max_connections\n"), "too many connections: raise max_connections"},
+		"something else fails":             {unready("process: stopping\n"), ""},
+		"the answer controls the terminal": {unready("database: a\x1b[31mb\n"), "a [31mb"},
+		"the answer is long":               {unready("database: " + strings.Repeat("x", 2000)), strings.Repeat("x", 500)},
+		"the answer is a redirect":         {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ip := "127.87.66.1"
+			if tt.handler != nil {
+				ip = pod(t, tt.handler)
+			}
+			if got := NewHTTPClient(8080).DatabaseFailure(t.Context(), ip); got != tt.want {
+				t.Errorf("the failure is %q, want %q", got, tt.want)
 			}
 		})
 	}

@@ -13,11 +13,11 @@ import (
 const (
 	// reminder is the time between two log lines about the same outage.
 	reminder = 30 * time.Second
-	// quiet is how long all parts must have worked before an outage counts as over. It is longer than the
-	// longest delay between two attempts of a caller. Otherwise, an outage could end between these attempts.
+	// The constant quiet is the time for which all parts must have worked before an outage counts as over. It is longer
+	// than the longest delay between two attempts of a caller. Otherwise, an outage could end between these attempts.
 	quiet = 5 * time.Second
-	// stale is the age at which a fault no longer prolongs the outage. By then, the caller that reported it
-	// must have given up.
+	// The constant stale is the age from which a fault no longer prolongs the outage. It is so long that the caller
+	// that reported the fault has certainly given up.
 	stale = time.Minute
 )
 
@@ -27,19 +27,23 @@ type Log struct {
 	// isDown and isUp are the messages at the start and at the end of an outage.
 	isDown, isUp string
 
-	// isOutage is true during an outage. Fine reads it without the lock.
+	// isOutage is true during an outage. The method Fine reads it without the lock.
 	isOutage atomic.Bool
 
 	mu sync.Mutex
 	// faults contains, for each part that does not work, the time of its latest fault.
 	faults map[string]time.Time
-	// began is when the outage began. logged is when a line about the outage was last logged.
+	// The field began is the time at which the outage began. The field logged is the time at which a line about the
+	// outage was last logged.
 	began, logged time.Time
-	// recovered is the time since when all parts have worked again. It is zero while a part does not work.
+	// The field recovered is when all parts began to work again. It is zero while a part does not work.
 	recovered time.Time
 	// generation counts the calls of Fault. A timer that is about to end the outage can tell from it whether
 	// there was another fault.
 	generation int
+	// expiry calls Fine when no part has failed for the time stale. Without this timer, an outage would not end if no
+	// part is used any more after the last fault.
+	expiry *time.Timer
 }
 
 // New returns a Log. At the start of an outage, it logs the message isDown with the error, at level warn. At
@@ -61,6 +65,11 @@ func (l *Log) Fault(part string, err error) {
 		l.began, l.logged = now, time.Time{}
 	}
 	l.faults[part] = now
+	if l.expiry == nil {
+		l.expiry = time.AfterFunc(stale, func() { l.Fine() })
+	} else {
+		l.expiry.Reset(stale)
+	}
 	if now.Sub(l.logged) < reminder {
 		return
 	}
@@ -84,7 +93,7 @@ func (l *Log) Fine(parts ...string) {
 		delete(l.faults, part)
 	}
 	for part, at := range l.faults {
-		if now.Sub(at) > stale {
+		if now.Sub(at) >= stale {
 			delete(l.faults, part)
 		}
 	}
@@ -96,7 +105,8 @@ func (l *Log) Fine(parts ...string) {
 	time.AfterFunc(quiet, func() { l.end(generation) })
 }
 
-// end ends the outage, unless Fault was called since the counter generation had the given value.
+// end ends the outage if the counter generation still has the given value, that is, if Fault was not called in
+// the meantime.
 func (l *Log) end(generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -52,7 +52,7 @@ func wantLines(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func TestLog_ManyFaults_LogsOneOutage(t *testing.T) {
+func TestOutageLog_ManyFaults_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -71,7 +71,7 @@ func TestLog_ManyFaults_LogsOneOutage(t *testing.T) {
 	})
 }
 
-func TestLog_LongOutage_IsLoggedRepeatedly(t *testing.T) {
+func TestOutageLog_LongOutage_IsLoggedRepeatedly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -86,7 +86,7 @@ func TestLog_LongOutage_IsLoggedRepeatedly(t *testing.T) {
 	})
 }
 
-func TestLog_Outage_LastsUntilEveryPartWorks(t *testing.T) {
+func TestOutageLog_Outage_LastsUntilEveryPartWorks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -105,7 +105,7 @@ func TestLog_Outage_LastsUntilEveryPartWorks(t *testing.T) {
 
 // Successes and failures can alternate. For example, a server that has no free memory accepts some requests and
 // rejects others.
-func TestLog_SuccessesAndFaultsAlternate_LogsOneOutage(t *testing.T) {
+func TestOutageLog_SuccessesAndFaultsAlternate_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -121,17 +121,35 @@ func TestLog_SuccessesAndFaultsAlternate_LogsOneOutage(t *testing.T) {
 	})
 }
 
-func TestLog_OldFaultOfAPart_DoesNotProlongTheOutage(t *testing.T) {
+func TestOutageLog_OldFaultOfAPart_DoesNotProlongTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
 		log.Fault("abandoned", errors.New("refused"))
-		time.Sleep(stale)
+		log.Fault("a", errors.New("refused"))
+		time.Sleep(stale - time.Second)
 		log.Fine("a")
-		time.Sleep(quiet)
+		time.Sleep(time.Second)
 		wantLines(t, lines(), "level=WARN msg=down error=refused")
-		log.Fine("a")
 		time.Sleep(quiet)
-		wantLines(t, lines(), "level=WARN msg=down error=refused", "level=INFO msg=up after=1m5s")
+		wantLines(t, lines(), "level=WARN msg=down error=refused", "level=INFO msg=up after=1m0s")
+	})
+}
+
+// A connection that is idle after its loss reports neither a success nor another fault. The connections that are in use
+// work again while its fault still counts.
+func TestOutageLog_PartIsIdleAfterItsFault_OutageEndsOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, lines := newLog()
+		for outage := range 2 {
+			log.Fault("used", errors.New("refused"))
+			log.Fault("idle", errors.New("refused"))
+			time.Sleep(3 * time.Second)
+			log.Fine("used")
+			time.Sleep(time.Hour)
+			want := slices.Repeat([]string{"level=WARN msg=down error=refused", "level=INFO msg=up after=1m0s"}, outage+1)
+			wantLines(t, lines(), want...)
+		}
 	})
 }

@@ -7,32 +7,40 @@ import (
 )
 
 const (
-	// timeout is how long a test waits for a condition before it fails. It is long enough for a busy machine.
-	timeout  = time.Minute
+	// timeout is how long a test waits for a condition before it fails. On a busy machine, RabbitMQ may need more than a
+	// minute to start or to answer a command.
+	timeout  = 5 * time.Minute
 	interval = time.Millisecond
 )
 
-// Until calls the function holds repeatedly until it returns true. If that takes more than a minute, it fails
-// the test. what describes the condition.
+// Until calls holds() repeatedly until it returns true. If that takes more than five minutes, it fails the test. The
+// parameter named what describes the condition in the error message.
 func Until(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	UntilState(tb, what, holds, nil)
 }
 
-// UntilState is like Until. If it fails the test, it also shows the result of the function state.
+// UntilState is like Until. If it fails the test, it also shows the result of state().
 func UntilState(tb testing.TB, what string, holds func() bool, state func() any) {
 	tb.Helper()
-	deadline := time.After(timeout)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	for !holds() {
-		select {
-		case <-ticker.C:
-		case <-deadline:
+	// The last call of holds() begins after the deadline, so that a stall of this process does not fail the test.
+	for last, deadline := false, time.Now().Add(timeout); !holds(); last = time.Now().After(deadline) {
+		if last {
 			if state == nil {
 				tb.Fatalf("timeout after %s: %s", timeout, what)
 			}
 			tb.Fatalf("timeout after %s: %s: %+v", timeout, what, state())
 		}
+		<-ticker.C
 	}
+}
+
+// UntilNoError calls f repeatedly until it returns nil. If that takes more than five minutes, it fails the test and shows
+// the last error.
+func UntilNoError(tb testing.TB, what string, f func() error) {
+	tb.Helper()
+	var err error
+	UntilState(tb, what, func() bool { err = f(); return err == nil }, func() any { return err })
 }

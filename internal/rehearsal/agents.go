@@ -8,11 +8,10 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/agent"
 	"github.com/parking-operator/parking-operator/internal/fault"
@@ -20,54 +19,107 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// command makes agents inject the fault of an occurrence, which hits the given pods.
-func (i *injector) command(ctx context.Context, o fault.Occurrence, pods []*corev1.Pod) (time.Time, error) {
+// command makes agents inject a fault. It returns the time at which a fault without a duration began, or at which a
+// fault with a duration was in effect in all pods. If it fails, it ends the fault in all pods, because even an agent
+// that did not answer may have injected it. But if another operator takes over, command leaves the fault in effect, and
+// that operator continues it.
+func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
 		return time.Time{}, err
 	}
-	command := agent.Command{ID: o.ID(), Action: o.Action, For: o.For}
-	if o.Action == plan.ActionIsolate {
-		if command.From, err = i.isolated(o, pods); err != nil {
+	command := agent.Command{ID: a.ID(), Action: a.Action, For: a.For}
+	if a.Action == plan.ActionIsolate {
+		if command.From, err = i.isolated(ctx, a); err != nil {
 			return time.Time{}, err
 		}
 	}
-	commanded, err := i.commanded(ctx, o, namesOf(pods))
+	commanded, err := i.commanded(ctx, a.Record)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return each(ctx, commanded, func(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
-		for {
-			f, err := agents.Inject(ctx, agentOf(pod), command)
-			switch {
-			case err == nil:
-				return f.At, nil
-			case !errors.Is(err, agent.ErrBusy) || wait(ctx) != nil:
-				return time.Time{}, fmt.Errorf("pod %s: %w", pod.Name, err)
-			}
-		}
-	})
+	at, err = i.commandAll(ctx, agents, a, commanded, command)
+	if err == nil && a.Action.Lasts() {
+		err = i.verify(ctx, a, commanded)
+	}
+	if err != nil && a.Action.Lasts() && !isHandedOver(ctx) {
+		_, healErr := each(commanded, func(c *fault.Chosen) (time.Time, error) { return i.end(ctx, a.Record, c) })
+		err = errors.Join(err, healErr)
+	}
+	return at, err
 }
 
-// isolated returns the addresses of the client pods that the agents of all servers must cut off. If the target
-// of the isolation is a server, it returns none, because then all clients are cut off from that server.
-func (i *injector) isolated(o fault.Occurrence, pods []*corev1.Pod) ([]netip.Addr, error) {
+// commandAll makes the agents in all of the pods inject a fault, one after the other.
+func (i *injector) commandAll(ctx context.Context, agents *agent.Client, a attempt, commanded []fault.Chosen, command agent.Command) (at time.Time, err error) {
+	for n := range commanded {
+		f, err := i.commandOne(ctx, agents, a, &commanded[n], command)
+		if err != nil {
+			return time.Time{}, partly(fault.Names(commanded[:n]), err)
+		}
+		if at.IsZero() || a.Action.Lasts() {
+			at = slices.MaxFunc([]time.Time{at, f.At}, time.Time.Compare)
+		}
+		if !f.Healed.IsZero() {
+			a.refusal = fmt.Errorf("the fault ended in pod %s before it was injected in all pods", commanded[n].Name)
+		}
+	}
+	return at, nil
+}
+
+// commandOne makes the agent in one pod inject a fault, unless the agent has already injected it. It returns the fault
+// as the agent reports it.
+func (i *injector) commandOne(ctx context.Context, agents *agent.Client, a attempt, c *fault.Chosen, command agent.Command) (agent.Fault, error) {
+	pod, err := i.podOf(ctx, c)
+	if err != nil {
+		return agent.Fault{}, err
+	}
+	if a.resumed {
+		f, err := agents.Fault(ctx, agentOf(pod), command.ID)
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, agent.ErrUnknown):
+			return agent.Fault{}, fmt.Errorf("pod %s: %w", c.Name, err)
+		case a.Action == plan.ActionKill && isKilled(pod, c): // the agent was restarted, too
+			return agent.Fault{At: a.ChosenAt}, nil
+		case a.refusal != nil:
+			return agent.Fault{}, a.refusal
+		}
+	}
+	for {
+		f, err := agents.Inject(ctx, agentOf(pod), command)
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, agent.ErrBusy) || wait(ctx) != nil:
+			return agent.Fault{}, fmt.Errorf("pod %s: %w", c.Name, err)
+		}
+	}
+}
+
+// isolated returns the addresses of the client pods that the agents of all servers must cut off. If the target of the
+// isolation is a server, it returns no addresses, because then all clients are cut off from that server.
+func (i *injector) isolated(ctx context.Context, a attempt) ([]netip.Addr, error) {
 	spec := &i.target().Simulation.Spec
-	component := resources.ComponentOf(o.Target)
+	component := resources.ComponentOf(a.Target)
 	if slices.Contains(resources.Servers(), component) {
 		if component == resources.ComponentRabbitMQ && i.target().replicas(component) > 1 {
-			return nil, errors.New("the operator cannot cut the connections between RabbitMQ nodes: use one node, or Pause")
+			return nil, errors.New("the operator cannot cut the connections between RabbitMQ nodes: use one node, or the action Pause")
 		}
 		return nil, nil
 	}
 	if spec.RabbitMQ.ManagedOrDefault() == nil || spec.Redis.ManagedOrDefault() == nil || spec.SummaryAPI.ManagedOrDefault() == nil {
-		return nil, fmt.Errorf("%s cannot be isolated from a server that the operator does not run", o.Target)
+		return nil, fmt.Errorf("%s cannot be isolated from a server that the operator does not run", a.Target)
 	}
 	var addresses []netip.Addr
-	for _, pod := range pods {
+	for n := range a.Chosen {
+		pod, err := i.podOf(ctx, &a.Chosen[n])
+		if err != nil {
+			return nil, err
+		}
 		address, err := netip.ParseAddr(pod.Status.PodIP)
 		if err != nil {
-			return nil, fmt.Errorf("the address of pod %s: %w", pod.Name, err)
+			return nil, fmt.Errorf("parse the address of pod %s: %w", pod.Name, err)
 		}
 		addresses = append(addresses, address)
 	}
@@ -76,123 +128,243 @@ func (i *injector) isolated(o fault.Occurrence, pods []*corev1.Pod) ([]netip.Add
 
 // commanded returns the pods whose agents must inject the fault. Usually, these are the pods that the fault
 // hits. But to isolate pods of clients, the agents of all servers must reject connections from these pods.
-func (i *injector) commanded(ctx context.Context, o fault.Occurrence, hit []string) ([]*corev1.Pod, error) {
-	component := resources.ComponentOf(o.Target)
-	components, all := []resources.Component{component}, false
-	if o.Action == plan.ActionIsolate && !slices.Contains(resources.Servers(), component) {
-		components, all = resources.Servers(), true
+func (i *injector) commanded(ctx context.Context, r fault.Record) ([]fault.Chosen, error) {
+	if hitsItself(&r) {
+		return r.Chosen, nil
 	}
-	var commanded []*corev1.Pod
-	for _, c := range components {
+	var commanded []fault.Chosen
+	for _, c := range resources.Servers() {
 		pods, err := i.podsOf(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		commanded = append(commanded, slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !all && !slices.Contains(hit, p.Name) })...)
+		for _, pod := range pods {
+			commanded = append(commanded, chosen(pod))
+		}
 	}
 	return commanded, nil
 }
 
-// agents returns a client that can reach the agents of the simulation.
+// hitsItself reports whether a fault is injected by the agents in the pods that it hits. Otherwise, the agents of all
+// servers inject it.
+func hitsItself(r *fault.Record) bool {
+	return r.Action != plan.ActionIsolate || slices.Contains(resources.Servers(), resources.ComponentOf(r.Target))
+}
+
+// agents returns a client that can reach the agents of the simulation. It creates a new one only when the credentials
+// have changed.
 func (i *injector) agents() (*agent.Client, error) {
 	credentials := i.target().Agents
-	return agent.NewClient(credentials.Token, []byte(credentials.Certificate))
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.reached != nil && i.credentials == credentials {
+		return i.reached, nil
+	}
+	reached, err := agent.NewClient(credentials.Token, []byte(credentials.Certificate), i.timeouts.Agent)
+	if err != nil {
+		return nil, err
+	}
+	i.reached, i.credentials = reached, credentials
+	return reached, nil
+}
+
+func isHandedOver(ctx context.Context) bool {
+	return errors.Is(context.Cause(ctx), fault.ErrHandedOver)
 }
 
 func agentOf(pod *corev1.Pod) string {
 	return net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.AgentPort))
 }
 
-// untilEnded waits until the agents have ended a fault. If ctx ends first, it tells them to end the fault.
-func (i *injector) untilEnded(ctx context.Context, o fault.Occurrence, commanded []*corev1.Pod) (last time.Time, err error) {
-	agents, err := i.agents()
-	if err != nil {
-		return time.Time{}, err
-	}
-	for _, pod := range commanded {
-		at, err := i.untilEndedIn(ctx, agents, o, client.ObjectKeyFromObject(pod))
-		if err != nil {
-			return time.Time{}, err
+// untilEnded waits until the agents have ended a fault, and returns the time at which the last one ended it. If ctx
+// ends first, it tells all agents to end the fault. The timers of the agents end the fault at the given time in any
+// case.
+func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Time) (time.Time, error) {
+	commanded, err := i.commanded(context.WithoutCancel(ctx), r)
+	for ; err != nil; commanded, err = i.commanded(context.WithoutCancel(ctx), r) {
+		if wait(ctx) != nil {
+			return timer, err
 		}
-		last = latest(last, at)
 	}
-	return last, nil
+	cutting, stop := context.WithCancel(ctx)
+	var kept sync.WaitGroup
+	var uncut error
+	if !hitsItself(&r) {
+		kept.Go(func() { uncut = i.keepCut(cutting, r, commanded, timer) })
+	}
+	at, err := each(commanded, func(c *fault.Chosen) (time.Time, error) {
+		for {
+			if at, ended, err := i.hasEnded(ctx, r, c, timer); ended {
+				return at, err
+			}
+			if wait(ctx) == nil {
+				continue
+			}
+			if isHandedOver(ctx) {
+				return time.Time{}, fault.ErrHandedOver
+			}
+			return i.end(ctx, r, c)
+		}
+	})
+	stop()
+	kept.Wait()
+	err = errors.Join(err, uncut)
+	if err == nil && ctx.Err() == nil && !hitsItself(&r) && i.cutNothing(ctx, &r, commanded) {
+		err = fmt.Errorf("%w: the relays of the servers saw no connection from the addresses of the pods", fault.ErrNoEffect)
+	}
+	return at, err
 }
 
-func (i *injector) untilEndedIn(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, error) {
-	for {
-		if at, ended := i.hasEnded(ctx, agents, o, key); ended {
-			return at, nil
-		}
-		if wait(ctx) == nil {
+// keepCut keeps clients isolated from servers that are replaced during the isolation, until the given time or until ctx
+// ends. If the agent of a server does not know the fault, keepCut makes it inject the fault for the remaining time. If ctx
+// ends, keepCut ends the fault there, unless another operator takes over. It returns an error if the clients could still
+// reach such a server shortly before the end of the fault. The servers in commanded have injected the fault.
+func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
+	cut := map[string]fault.Chosen{}
+	for wait(ctx) == nil && time.Now().Before(until) {
+		servers, err := i.commanded(ctx, r)
+		if err != nil {
 			continue
 		}
-		if errors.Is(context.Cause(ctx), fault.ErrHandedOver) {
-			return time.Time{}, fault.ErrHandedOver
+		var failures []error
+		for _, server := range servers {
+			isCommanded := slices.ContainsFunc(commanded, func(c fault.Chosen) bool { return c.ID == server.ID })
+			again, err := i.ensureCut(ctx, r, &server, isCommanded, until)
+			if again {
+				cut[server.ID] = server
+			}
+			failures = append(failures, err)
 		}
-		return i.end(ctx, agents, o, key)
+		if ctx.Err() == nil && time.Until(until) > earlyTolerance {
+			uncut = errors.Join(failures...)
+		}
 	}
+	if isHandedOver(ctx) {
+		return uncut
+	}
+	for _, c := range cut {
+		_, _ = i.end(ctx, r, &c) // the timer of the agent ends it in any case
+	}
+	return uncut
 }
 
-// hasEnded reports whether a fault has ended in one pod, and when it ended.
-func (i *injector) hasEnded(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, bool) {
-	pod := &corev1.Pod{}
-	switch err := i.client.Get(ctx, key, pod); {
-	case apierrors.IsNotFound(err):
-		return time.Now(), true
-	case err != nil:
-		return time.Time{}, false
+// ensureCut makes the agent of a server isolate the clients, if it does not know the fault. Then it returns true. It
+// returns an error if the clients can still reach the server.
+func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.Chosen, isCommanded bool, until time.Time) (again bool, err error) {
+	pod, err := i.podOf(ctx, server)
+	if err != nil {
+		return false, nil //nolint:nilerr // the pod is gone, so no client can reach it
 	}
-	f, err := agents.Fault(ctx, agentOf(pod), o.ID())
-	if errors.Is(err, agent.ErrUnknown) { // faults end with their agent
-		return time.Now(), true
+	_, err = i.ask(ctx, pod, r.ID())
+	switch {
+	case errors.Is(err, agent.ErrUnknown):
+		again, err = true, i.cutAgain(ctx, r, pod, until)
+	case isCommanded, !resources.IsReady(pod):
+		return false, nil // its clients are cut off, or cannot use it yet
 	}
-	return f.Healed, err == nil && !f.Healed.IsZero()
+	if err != nil && !errors.Is(err, errReplaced) {
+		return again, fmt.Errorf("the new pod %s accepts connections of the isolated pods: %w", pod.Name, err)
+	}
+	return again, nil
+}
+
+// cutAgain makes the agent of a server isolate the clients until the given time.
+func (i *injector) cutAgain(ctx context.Context, r fault.Record, pod *corev1.Pod, until time.Time) error {
+	agents, err := i.agents()
+	if err != nil {
+		return err
+	}
+	from, err := i.isolated(ctx, attempt{Record: r})
+	if err != nil {
+		return err
+	}
+	_, err = agents.Inject(ctx, agentOf(pod), agent.Command{ID: r.ID(), Action: r.Action, For: time.Until(until), From: from})
+	return err
+}
+
+// each calls f for all pods at the same time, and waits for all calls. It returns the latest time and all errors.
+func each(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (last time.Time, err error) {
+	times, errs := make([]time.Time, len(pods)), make([]error, len(pods))
+	var calls sync.WaitGroup
+	for n := range pods {
+		calls.Go(func() { times[n], errs[n] = f(&pods[n]) })
+	}
+	calls.Wait()
+	for _, at := range times {
+		last = slices.MaxFunc([]time.Time{last, at}, time.Time.Compare)
+	}
+	return last, errors.Join(errs...)
+}
+
+// hasEnded reports whether a fault has ended in one pod, and when it ended. If the agent cannot be reached for
+// Timeouts.Evidence after its timer, the fault counts as ended by the timer. hasEnded returns an error if the fault has
+// ended early, because its agent was stopped or Kubernetes restarted a paused container.
+func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen, timer time.Time) (at time.Time, ended bool, err error) {
+	pod, err := i.podOf(ctx, c)
+	var f agent.Fault
+	if err == nil {
+		f, err = i.ask(ctx, pod, r.ID())
+	}
+	now := time.Now()
+	switch {
+	case err == nil && !f.Healed.IsZero():
+		return f.Healed, true, early(c, f.Healed.Sub(f.At), r.For)
+	case err == nil && r.Action == plan.ActionPause && c.Processes != "" && processesOf(pod) != c.Processes:
+		return now, true, fmt.Errorf("a container of pod %s was restarted during the pause, probably because its liveness probe failed", c.Name)
+	case err == nil:
+		return time.Time{}, false, nil
+	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // faults end with their agent
+		if !hitsItself(&r) { // keepCut isolates the clients from the server that replaces this one
+			return timer, now.After(timer), nil
+		}
+		at := slices.MinFunc([]time.Time{now, timer}, time.Time.Compare)
+		return at, true, early(c, at.Sub(timer.Add(-r.For)), r.For)
+	}
+	return timer, now.After(timer.Add(i.timeouts.Evidence)), nil
+}
+
+// early returns an error if a fault ended earlier than it should have.
+func early(c *fault.Chosen, lasted, want time.Duration) error {
+	if lasted >= want-earlyTolerance {
+		return nil
+	}
+	return fmt.Errorf("the fault ended in pod %s after %s instead of %s, probably because its agent was stopped", c.Name, lasted.Round(10*time.Millisecond), want)
+}
+
+// earlyTolerance is how much shorter than declared a fault may be, because clocks differ.
+const earlyTolerance = time.Second
+
+// ask asks the agent in a pod for the state of a fault. It fails if an edit has removed the agents from the
+// simulation.
+func (i *injector) ask(ctx context.Context, pod *corev1.Pod, id string) (agent.Fault, error) {
+	agents, err := i.agents()
+	if err != nil {
+		return agent.Fault{}, err
+	}
+	return agents.Fault(ctx, agentOf(pod), id)
 }
 
 // end tells the agent in one pod to end a fault early. It does so even if ctx has ended. It takes at most
 // healTimeout.
-func (i *injector) end(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, error) {
+func (i *injector) end(ctx context.Context, r fault.Record, c *fault.Chosen) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
 	defer cancel()
-	pod := &corev1.Pod{}
-	if err := i.client.Get(ctx, key, pod); err != nil {
-		return time.Now(), client.IgnoreNotFound(err)
+	agents, err := i.agents()
+	if err != nil {
+		return time.Now(), err
 	}
-	return time.Now(), agents.Heal(ctx, agentOf(pod), o.ID())
+	pod, err := i.podOf(ctx, c)
+	if err == nil {
+		err = agents.Heal(ctx, agentOf(pod), r.ID())
+	}
+	if errors.Is(err, errReplaced) {
+		err = nil
+	}
+	if err != nil {
+		err = fmt.Errorf("end the fault in pod %s: %w", c.Name, err)
+	}
+	return time.Now(), err
 }
 
 // healTimeout is the timeout for ending a fault early.
 const healTimeout = 5 * time.Second
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// injectedByAgents asks the agents whether they have injected an occurrence of a fault, and returns the pods
-// that the fault has hit. If the fault isolates clients, the agents of the servers do not know the pods of
-// these clients. In this case, injectedByAgents returns the pods that the fault would hit now.
-func (i *injector) injectedByAgents(ctx context.Context, o fault.Occurrence, pods []*corev1.Pod) (hit []string, at time.Time, err error) {
-	agents, err := i.agents()
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	commanded, err := i.commanded(ctx, o, namesOf(pods))
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	for _, pod := range commanded {
-		f, err := agents.Fault(ctx, agentOf(pod), o.ID())
-		if err == nil {
-			hit, at = append(hit, pod.Name), latest(at, f.At)
-		}
-	}
-	if len(hit) == 0 || slices.Contains(namesOf(pods), hit[0]) {
-		return hit, at, nil
-	}
-	picked, _, err := i.pick(ctx, o)
-	return namesOf(picked), at, err
-}

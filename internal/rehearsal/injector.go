@@ -2,54 +2,160 @@ package rehearsal
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/parking-operator/parking-operator/internal/agent"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 // healPoll is the interval between two checks whether a fault has ended.
 const healPoll = 500 * time.Millisecond
 
-// injector injects faults into the pods of one simulation. It implements fault.Injector and fault.Resumer.
+// injector injects faults into the pods of one simulation. It implements fault.Resumer.
 type injector struct {
 	client client.Client
 	core   rest.Interface
-	// target returns the current Target of the simulation. Rehearsals.Track may replace it.
-	target func() Target
-	// evidenceTimeout is how long it may take until the status of a pod shows that the pod was killed.
-	evidenceTimeout time.Duration
+	// pods sends the HTTP requests that check whether a fault has an effect.
+	// clientPort returns the port at which the pods of a component answer clients.
+	pods       *podhttp.Client
+	clientPort func(*plan.Plan, resources.Component) int32
+	// target returns the current Target of the simulation. Rehearsals.Track may replace it. records returns the
+	// current records of the simulation's faults.
+	target   func() Target
+	records  func() []fault.Record
+	timeouts Timeouts
+
+	mu sync.Mutex
+	// The field reached is the client that the method agents returned last. The field credentials contains its
+	// credentials.
+	reached     *agent.Client
+	credentials resources.AgentCredentials
 }
 
 // Inject implements fault.Injector.
-func (i *injector) Inject(ctx context.Context, o fault.Occurrence) (fault.Injection, error) {
-	pods, of, err := i.pick(ctx, o)
-	if err != nil {
-		return fault.Injection{}, err
-	}
-	var at time.Time
-	switch o.Action {
-	case plan.ActionKill, plan.ActionPause, plan.ActionIsolate:
-		at, err = i.command(ctx, o, pods)
-	case plan.ActionRestart:
-		at, err = each(ctx, pods, i.delete)
-	case plan.ActionEvict:
-		at, err = each(ctx, pods, i.evict)
-	default:
-		err = fmt.Errorf("the operator cannot inject %s", o.Action)
-	}
-	if err != nil {
-		return fault.Injection{}, err
-	}
-	return i.injection(ctx, o, namesOf(pods), of, at)
+func (i *injector) Inject(ctx context.Context, r fault.Record) (fault.Injection, error) {
+	return i.inject(ctx, attempt{Record: r})
 }
 
-// wait waits for the time healPoll. It returns an error if ctx ends first.
+// Resume implements fault.Resumer.
+func (i *injector) Resume(ctx context.Context, r fault.Record, late bool) (fault.Injection, error) {
+	if r.State == fault.Active {
+		return i.injection(r, r.InjectedAt), nil
+	}
+	a := attempt{Record: r, resumed: true}
+	if late {
+		a.refusal = errLate
+	}
+	return i.inject(ctx, a)
+}
+
+// attempt is an attempt to inject a fault.
+type attempt struct {
+	fault.Record
+
+	// resumed is true if an earlier operator may have hit some of the pods. refusal says why no further pod may be hit.
+	// It is nil if further pods may be hit.
+	resumed bool
+	refusal error
+}
+
+var errLate = errors.New("the operator was not running when the fault was due")
+
+func (i *injector) inject(ctx context.Context, a attempt) (fault.Injection, error) {
+	var at time.Time
+	var err error
+	switch a.Action {
+	case plan.ActionKill, plan.ActionPause, plan.ActionIsolate:
+		at, err = i.command(ctx, a)
+	case plan.ActionRestart, plan.ActionEvict:
+		at, err = i.remove(ctx, a)
+	default:
+		err = fmt.Errorf("the operator cannot inject %s", a.Action)
+	}
+	if err == nil && a.Action == plan.ActionKill {
+		err = i.untilKilled(ctx, a.Chosen)
+	}
+	if err != nil {
+		return fault.Injection{}, err
+	}
+	return i.injection(a.Record, at), nil
+}
+
+// remove deletes or evicts the chosen pods. It returns the time at which the first of them was hit. A chosen pod that
+// an earlier operator has hit is terminating, or is missing, or has been replaced by a pod with another UID. The exact
+// time is unknown, so the pod counts as hit when it was chosen.
+func (i *injector) remove(ctx context.Context, a attempt) (first time.Time, err error) {
+	var hit []string
+	for n := range a.Chosen {
+		pod := &a.Chosen[n]
+		at := a.ChosenAt
+		if !a.resumed || !i.isGone(ctx, pod) {
+			if at, err = i.removeOne(ctx, a, pod, n > 0); err != nil {
+				return time.Time{}, partly(hit, err)
+			}
+		}
+		hit = append(hit, pod.Name)
+		if first.IsZero() {
+			first = at
+		}
+	}
+	return first, nil
+}
+
+func (i *injector) removeOne(ctx context.Context, a attempt, pod *fault.Chosen, further bool) (time.Time, error) {
+	switch {
+	case a.refusal != nil:
+		return time.Time{}, a.refusal
+	case a.Action == plan.ActionEvict && further:
+		return i.evictFurther(ctx, pod)
+	case a.Action == plan.ActionEvict:
+		return i.evict(ctx, pod)
+	}
+	return i.delete(ctx, pod)
+}
+
+// partly adds to an error which pods were hit before the error occurred.
+func partly(hit []string, err error) error {
+	if len(hit) == 0 {
+		return err
+	}
+	return fmt.Errorf("only pods %v were hit: %w", hit, err)
+}
+
+// isGone reports whether a chosen pod is terminating, missing or replaced.
+func (i *injector) isGone(ctx context.Context, c *fault.Chosen) bool {
+	pod, err := i.podOf(ctx, c)
+	return errors.Is(err, errReplaced) || err == nil && pod.DeletionTimestamp != nil
+}
+
+var errReplaced = errors.New("it was deleted or replaced")
+
+// podOf reads the pod that was chosen. It returns errReplaced if that pod does not exist any more.
+func (i *injector) podOf(ctx context.Context, c *fault.Chosen) (*corev1.Pod, error) {
+	pod := &corev1.Pod{}
+	err := i.client.Get(ctx, client.ObjectKey{Namespace: i.target().Simulation.Namespace, Name: c.Name}, pod)
+	if apierrors.IsNotFound(err) || err == nil && string(pod.UID) != c.ID {
+		err = errReplaced
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pod %s: %w", c.Name, err)
+	}
+	return pod, nil
+}
+
+// wait waits for the duration healPoll. It returns an error if ctx ends first.
 func wait(ctx context.Context) error {
 	select {
 	case <-time.After(healPoll):
@@ -59,65 +165,19 @@ func wait(ctx context.Context) error {
 	}
 }
 
-// injection returns the fault.Injection for a fault that is in effect in the pods in hit. of is the number of
-// pods from which these were chosen. If a kill had no effect, injection returns an error.
-func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []string, of int, at time.Time) (fault.Injection, error) {
-	injection := fault.Injection{Hit: hit, Of: of, At: at}
-	if o.Action == plan.ActionKill {
-		if err := i.untilKilled(ctx, hit, at); err != nil {
-			return fault.Injection{}, err
-		}
+// injection returns the fault.Injection for a fault that took effect at the given time.
+func (i *injector) injection(r fault.Record, at time.Time) fault.Injection {
+	injection := fault.Injection{At: at}
+	injection.Healed = func(ctx context.Context) (time.Time, error) { return i.untilReady(ctx, r) }
+	if r.Action.Lasts() {
+		injection.Healed = func(ctx context.Context) (time.Time, error) { return i.untilEnded(ctx, r, at.Add(r.For)) }
 	}
-	if !o.Action.Lasts() {
-		injection.Healed = func(ctx context.Context) (time.Time, error) { return i.untilReady(ctx, o, hit, at) }
-		return injection, nil
-	}
-	commanded, err := i.commanded(ctx, o, hit)
-	if err != nil {
-		return injection, err
-	}
-	injection.Healed = func(ctx context.Context) (time.Time, error) { return i.untilEnded(ctx, o, commanded) }
-	return injection, nil
+	return injection
 }
 
-// Resume implements fault.Resumer. If the record does not say whether the fault was injected, Resume looks for
-// traces of the fault. If it finds no trace, it injects the fault now.
-func (i *injector) Resume(ctx context.Context, r fault.Record) (fault.Injection, error) {
-	if r.State == fault.Active {
-		return i.injection(ctx, r.Occurrence, r.Hit, r.Of, r.InjectedAt)
-	}
-	hit, of, at, err := i.traces(ctx, r.Occurrence)
-	switch {
-	case err != nil:
-		return fault.Injection{}, err
-	case len(hit) == 0:
-		return i.Inject(ctx, r.Occurrence)
-	}
-	return i.injection(ctx, r.Occurrence, hit, of, at)
-}
-
-// traces returns the pods that show signs of having been hit by an occurrence of a fault. Agents know which
-// faults they have injected. A pod that was deleted is still terminating, or is missing, or has been replaced
-// by a pod that is younger than the occurrence.
-func (i *injector) traces(ctx context.Context, o fault.Occurrence) (hit []string, of int, at time.Time, err error) {
-	component := resources.ComponentOf(o.Target)
-	pods, err := i.podsOf(ctx, component)
-	if err != nil {
-		return nil, 0, time.Time{}, err
-	}
-	of = i.target().replicas(component)
-	if resources.NeedsAgent(o.Action) {
-		hit, at, err = i.injectedByAgents(ctx, o, pods)
-		return hit, of, at, err
-	}
-	due := i.target().Start.Add(o.At)
-	for _, pod := range pods {
-		if pod.DeletionTimestamp != nil || pod.CreationTimestamp.After(due) {
-			hit = append(hit, pod.Name)
-		}
-	}
-	if len(hit) == 0 && len(pods) < of {
-		hit = []string{"a pod of " + resources.Name(i.target().Simulation, component) + " that is gone"}
-	}
-	return hit, of, due, nil
+// isHeld reports whether a fault with a duration, other than the given one, affects the pod now.
+func (i *injector) isHeld(pod string, except *fault.Record) bool {
+	return slices.ContainsFunc(i.records(), func(r fault.Record) bool {
+		return r.State == fault.Active && r.Action.Lasts() && r.ID() != except.ID() && slices.Contains(r.Hit, pod)
+	})
 }

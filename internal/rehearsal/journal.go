@@ -3,21 +3,24 @@ package rehearsal
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// maxRecords is the maximum number of records in a journal. It is limited because a journal must fit into a
-// ConfigMap. If there are more records, the oldest are dropped.
-const maxRecords = 1000
+// maxBytes is the maximum size of a journal. It is limited because a ConfigMap cannot be larger than 1 MiB. A journal
+// that would be larger is compacted to three quarters of maxBytes, so that this is rarely necessary.
+const maxBytes = 900 << 10
 
 // fieldManager is the field manager with which the journal's ConfigMap is applied.
 const fieldManager = "parking-operator-faults"
@@ -32,14 +35,20 @@ type entries struct {
 // fault.Journal.
 type journal struct {
 	client client.Client
-	// direct reads from the API server, because the cache does not contain the data of ConfigMaps.
+	// The field direct is a client that reads from the API server, because the cache does not contain the data of
+	// ConfigMaps.
 	direct client.Reader
 	target func() Target
-	// saved is called after each save. Its argument is the record that has changed. It is nil if only the
-	// progress has changed.
-	saved func(*fault.Record)
+	// The field changed is called after each save of a record whose state has changed. Its argument is that record.
+	changed func(*fault.Record)
+	// failed is called with nil after each successful save, and with the error after a retry has failed. The first
+	// failure is not reported, because a concurrent write to the ConfigMap may have caused it.
+	failed   func(error)
+	failures int
 
 	content entries
+	// uid is the UID of the ConfigMap. It is empty as long as the ConfigMap does not exist.
+	uid types.UID
 }
 
 // load reads the progress and the records that the previous leader has saved.
@@ -53,44 +62,133 @@ func (j *journal) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the faults of %s/%s: %w", sim.Namespace, sim.Name, err)
 	}
+	if !metav1.IsControlledBy(object, sim) {
+		return &apply.NameTakenError{Kind: "ConfigMap", Key: client.ObjectKeyFromObject(object)}
+	}
+	j.uid = object.UID
 	if err := json.Unmarshal([]byte(object.Data[resources.FaultsKey]), &j.content); err != nil {
-		return fmt.Errorf("read ConfigMap %s/%s: %w: delete it to discard the records of past faults", sim.Namespace, object.Name, err)
+		return fmt.Errorf("read ConfigMap %s/%s: %w: delete this ConfigMap to discard the records of past faults", sim.Namespace, object.Name, err)
 	}
 	return nil
 }
 
 // Save implements fault.Journal.
 func (j *journal) Save(ctx context.Context, p fault.Progress, r *fault.Record) error {
+	before := j.content.Records
+	if err := j.save(ctx, p, r); err != nil {
+		if j.failures++; j.failures > 1 && ctx.Err() == nil {
+			j.failed(err)
+		}
+		return err
+	}
+	j.failures = 0
+	j.failed(nil)
+	if r != nil && stateOf(before, r.ID()) != r.State {
+		j.changed(r)
+	}
+	return nil
+}
+
+// stateOf returns the state of the record with the given ID, or "" if there is none.
+func stateOf(records []fault.Record, id string) fault.State {
+	for n := range records {
+		if records[n].ID() == id {
+			return records[n].State
+		}
+	}
+	return ""
+}
+
+func (j *journal) save(ctx context.Context, p fault.Progress, r *fault.Record) error {
 	next := entries{Progress: p, Records: slices.Clone(j.content.Records)}
 	if r != nil {
 		next.Records = with(next.Records, *r)
 	}
-	text, err := json.Marshal(next)
+	text, err := next.marshal()
 	if err != nil {
 		return err
 	}
-	object := resources.FaultsConfigMap(j.target().Simulation, map[string]string{resources.FaultsKey: string(text)})
-	applied, err := json.Marshal(object)
-	if err != nil {
-		return err
-	}
-	patch := client.RawPatch(types.ApplyPatchType, applied)
-	if err := j.client.Patch(ctx, object, patch, client.ForceOwnership, client.FieldOwner(fieldManager)); err != nil {
+	object := resources.FaultsConfigMap(j.target().Simulation, map[string]string{resources.FaultsKey: text})
+	if err := j.write(ctx, object); err != nil {
 		return fmt.Errorf("write ConfigMap %s/%s: %w", object.Namespace, object.Name, err)
 	}
+	j.uid = object.UID
 	j.content = next
-	j.saved(r)
 	return nil
 }
 
-// with returns records with r added. If there is already a record of the same occurrence, r replaces that
-// record.
+// write creates or replaces the ConfigMap. It never writes to a ConfigMap that this journal has not created or loaded.
+func (j *journal) write(ctx context.Context, object *corev1.ConfigMap) error {
+	if j.uid == "" {
+		err := j.client.Create(ctx, object, client.FieldOwner(fieldManager))
+		if apierrors.IsAlreadyExists(err) && j.load(ctx) == nil && j.uid != "" { // an earlier call has created it
+			return errors.New("it exists already")
+		}
+		if apierrors.IsAlreadyExists(err) {
+			return &apply.NameTakenError{Kind: "ConfigMap", Key: client.ObjectKeyFromObject(object)}
+		}
+		return err
+	}
+	object.UID = j.uid
+	text, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	err = j.client.Patch(ctx, object, client.RawPatch(types.ApplyPatchType, text), client.ForceOwnership, client.FieldOwner(fieldManager))
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // it was deleted
+		j.uid = ""
+	}
+	return err
+}
+
+// The function named with adds r to the given records and returns the result. If there is already a record of the same
+// occurrence, r replaces that record.
 func with(records []fault.Record, r fault.Record) []fault.Record {
 	at := slices.IndexFunc(records, func(known fault.Record) bool { return known.ID() == r.ID() })
 	if at >= 0 {
 		records[at] = r
 		return records
 	}
-	records = append(records, r)
-	return records[max(0, len(records)-maxRecords):]
+	return append(records, r)
+}
+
+// marshal returns the content as JSON. If that is larger than maxBytes, marshal first removes the names of the
+// instances that were hit, beginning with the earliest faults. It does so only for faults whose accounts are final and
+// no longer need the names. Then it removes the earliest faults from which the simulation has recovered. It removes
+// other faults only if nothing else is left, because the verdict depends on them.
+func (e *entries) marshal() (string, error) {
+	text, err := json.Marshal(e)
+	if err != nil || len(text) <= maxBytes {
+		return string(text), err
+	}
+	const goal = maxBytes * 3 / 4
+	excess := len(text) - goal
+	for n := range e.Records {
+		if r := &e.Records[n]; excess > 0 && r.Measured != nil {
+			excess -= size(r.Hit)
+			r.Hit = nil
+		}
+	}
+	for _, removable := range []func(*fault.Record) bool{
+		func(r *fault.Record) bool { return r.Measured != nil && r.Measured.Outcome == fault.OutcomeRecovered }, (*fault.Record).IsFinal,
+	} {
+		e.Records = slices.DeleteFunc(e.Records, func(r fault.Record) bool {
+			if excess <= 0 || !removable(&r) {
+				return false
+			}
+			excess -= size(r)
+			return true
+		})
+	}
+	text, err = json.Marshal(e)
+	return string(text), err
+}
+
+// size returns the number of bytes that a value needs in JSON.
+func size(value any) int {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return 0 // the caller marshals the value again, and returns the error
+	}
+	return len(text)
 }

@@ -23,7 +23,8 @@ const (
 	leaderTimeout = 15 * time.Second
 	// maxMetrics is the maximum size of a node's response, in bytes.
 	maxMetrics = 10 << 20
-	// leadsQueue is how a line of the metrics begins that a RabbitMQ node reports for each queue that it leads.
+	// leadsQueue is the prefix of certain lines in the metrics of a RabbitMQ node. The node reports one such
+	// line for each queue that it leads.
 	leadsQueue = "rabbitmq_detailed_queue_messages{"
 )
 

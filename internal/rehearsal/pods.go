@@ -3,8 +3,11 @@ package rehearsal
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -12,6 +15,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/fault"
@@ -19,40 +23,72 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// each calls the function hit for one pod after the other. It returns the time of the last hit.
-func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *corev1.Pod) (time.Time, error)) (at time.Time, err error) {
-	for n, pod := range pods {
-		if at, err = hit(ctx, pod); err == nil {
-			continue
-		}
-		if n > 0 {
-			err = fmt.Errorf("only pods %v were hit: %w", namesOf(pods[:n]), err)
-		}
-		return time.Time{}, err
-	}
-	return at, nil
-}
-
-// pick chooses the running pods that the fault of an occurrence hits. of is the number of running pods from
-// which they are chosen.
-func (i *injector) pick(ctx context.Context, o fault.Occurrence) (picked []*corev1.Pod, of int, err error) {
+// Choose implements fault.Injector. The indexes of the pods do not depend on which pods run at the moment.
+func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault.Choice, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)
 	if err != nil {
-		return nil, 0, err
+		return fault.Choice{}, err
 	}
-	pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil })
-	if len(pods) == 0 {
-		return nil, 0, fmt.Errorf("no pod of %s was running", o.Target)
+	running := slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil })
+	declared := i.target().replicas(component)
+	choice = fault.Choice{Of: len(running), Incomplete: len(running) < declared}
+	if len(running) == 0 {
+		return choice, fmt.Errorf("no pod of %s was running", o.Target)
 	}
 	if o.Target == plan.TargetRabbitMQLeader {
-		leader, err := leaderOf(ctx, pods)
-		return []*corev1.Pod{leader}, len(pods), err
+		leader, err := leaderOf(ctx, running)
+		if err == nil {
+			choice.Instances = []fault.Chosen{chosen(leader)}
+		}
+		return choice, err
 	}
-	for _, index := range o.Pick(len(pods)) {
-		picked = append(picked, pods[index])
+	indexed := byIndex(running, declared)
+	for _, index := range o.Pick(declared) {
+		if indexed[index] == nil {
+			return choice, fmt.Errorf("pod %d of %s was not running (pods count from 0): %d of %d pods were running", index, o.Target, len(running), declared)
+		}
+		choice.Instances = append(choice.Instances, chosen(indexed[index]))
 	}
-	return picked, len(pods), nil
+	return choice, nil
+}
+
+// byIndex returns n pods by their index, which is the ordinal of a pod of a StatefulSet. All other pods have the
+// indexes that are left, in their order. If no pod has an index, the result contains nil at that index.
+func byIndex(pods []*corev1.Pod, n int) []*corev1.Pod {
+	indexed := make([]*corev1.Pod, n)
+	var others []*corev1.Pod
+	for _, pod := range pods {
+		ordinal, err := strconv.Atoi(pod.Labels[appsv1.PodIndexLabel])
+		if err == nil && ordinal >= 0 && ordinal < n && indexed[ordinal] == nil {
+			indexed[ordinal] = pod
+			continue
+		}
+		others = append(others, pod)
+	}
+	for index := range indexed {
+		if indexed[index] == nil && len(others) > 0 {
+			indexed[index], others = others[0], others[1:]
+		}
+	}
+	return indexed
+}
+
+// chosen identifies a pod and its current containers.
+func chosen(pod *corev1.Pod) fault.Chosen {
+	return fault.Chosen{Name: pod.Name, ID: string(pod.UID), Processes: processesOf(pod)}
+}
+
+// processesOf returns a text that changes when a container of the pod starts again. The container of the agent does
+// not count. It is not a time, because the clocks of nodes differ.
+func processesOf(pod *corev1.Pod) string {
+	hash := fnv.New64a()
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name != resources.ContainerAgent {
+			fmt.Fprintf(hash, "%s %s %d\n", s.Name, s.ContainerID, s.RestartCount) // never fails
+		}
+	}
+	return strconv.FormatUint(hash.Sum64(), 16)
 }
 
 // podsOf returns the pods of a component in a stable order. The pods of a StatefulSet are sorted by their
@@ -95,48 +131,53 @@ func isMade(pod *corev1.Pod, workload string) bool {
 }
 
 // delete deletes a pod, which stops its processes gracefully.
-func (i *injector) delete(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
-	uid := pod.UID
+func (i *injector) delete(ctx context.Context, c *fault.Chosen) (time.Time, error) {
+	at, uid := time.Now(), types.UID(c.ID)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: i.target().Simulation.Namespace, Name: c.Name}}
 	if err := i.client.Delete(ctx, pod, client.Preconditions{UID: &uid}); err != nil {
-		return time.Time{}, fmt.Errorf("delete pod %s: %w", pod.Name, err)
+		return time.Time{}, fmt.Errorf("delete pod %s: %w", c.Name, err)
 	}
-	return time.Now(), nil
+	return at, nil
 }
 
 // evict deletes a pod through the eviction API, which fails if a disruption budget forbids the eviction.
-func (i *injector) evict(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
-	uid := pod.UID
+func (i *injector) evict(ctx context.Context, c *fault.Chosen) (time.Time, error) {
+	at, uid := time.Now(), types.UID(c.ID)
 	eviction := &policyv1.Eviction{
-		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
+		ObjectMeta:    metav1.ObjectMeta{Name: c.Name, Namespace: i.target().Simulation.Namespace},
 		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
 	}
 	// By default, the client would retry for minutes if a disruption budget forbids the eviction.
-	err := i.core.Post().MaxRetries(0).Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").
+	err := i.core.Post().MaxRetries(0).Namespace(eviction.Namespace).Resource("pods").Name(c.Name).SubResource("eviction").
 		Body(eviction).Do(ctx).Error()
 	switch {
 	case apierrors.IsTooManyRequests(err):
-		return time.Time{}, fmt.Errorf("a disruption budget forbids the eviction of pod %s: %w", pod.Name, err)
+		return time.Time{}, fmt.Errorf("a disruption budget forbids the eviction of pod %s: %w", c.Name, err)
 	case err != nil:
-		return time.Time{}, fmt.Errorf("evict pod %s: %w", pod.Name, err)
+		return time.Time{}, fmt.Errorf("evict pod %s: %w", c.Name, err)
 	}
-	return time.Now(), nil
+	return at, nil
 }
 
-func namesOf(pods []*corev1.Pod) []string {
-	names := make([]string, len(pods))
-	for n, pod := range pods {
-		names[n] = pod.Name
+// evictFurther evicts a pod after other pods of the same component were evicted. A disruption budget may allow that
+// only when those pods have been replaced, so evictFurther retries until Timeouts.Evidence.
+func (i *injector) evictFurther(ctx context.Context, c *fault.Chosen) (time.Time, error) {
+	deadline := time.Now().Add(i.timeouts.Evidence)
+	for {
+		at, err := i.evict(ctx, c)
+		if !apierrors.IsTooManyRequests(err) || time.Now().After(deadline) || wait(ctx) != nil {
+			return at, err
+		}
 	}
-	return names
 }
 
 // untilReady waits until every pod that was hit has been replaced or restarted, and all pods of the component
-// are ready again.
-func (i *injector) untilReady(ctx context.Context, o fault.Occurrence, hit []string, at time.Time) (time.Time, error) {
-	component := resources.ComponentOf(o.Target)
+// are ready again, except those that another fault pauses or isolates.
+func (i *injector) untilReady(ctx context.Context, r fault.Record) (time.Time, error) {
+	component := resources.ComponentOf(r.Target)
 	for {
 		pods, err := i.podsOf(ctx, component)
-		if err == nil && isHealed(pods, hit, at, i.target().replicas(component)) {
+		if err == nil && i.isHealed(pods, &r, i.target().replicas(component)) {
 			return time.Now(), nil
 		}
 		if err := wait(ctx); err != nil {
@@ -145,73 +186,51 @@ func (i *injector) untilReady(ctx context.Context, o fault.Occurrence, hit []str
 	}
 }
 
-// isHealed reports whether at least want pods are ready, and whether every pod that was hit has been replaced
-// or restarted since the given time.
-func isHealed(pods []*corev1.Pod, hit []string, at time.Time, want int) bool {
-	at = at.Truncate(time.Second) // as the times in a status
+// isHealed reports whether at least the wanted number of pods are ready or held by another fault, and whether every pod
+// that was hit has been replaced or restarted since it was chosen.
+func (i *injector) isHealed(pods []*corev1.Pod, r *fault.Record, want int) bool {
 	ready := 0
 	for _, pod := range pods {
+		n := slices.IndexFunc(r.Chosen, func(c fault.Chosen) bool { return c.ID == string(pod.UID) })
 		switch {
 		case pod.DeletionTimestamp != nil:
 			continue
-		case slices.Contains(hit, pod.Name) && !restarted(pod, at):
+		case n >= 0 && r.Chosen[n].Processes == processesOf(pod):
 			return false
-		case isReady(pod):
+		case resources.IsReady(pod) || i.isHeld(pod.Name, r):
 			ready++
 		}
 	}
 	return ready >= want
 }
 
-// restarted reports whether any container of the pod has started since the given time. The container of the
-// agent does not count.
-func restarted(pod *corev1.Pod, since time.Time) bool {
-	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
-		return s.Name != resources.ContainerAgent && s.State.Running != nil && !s.State.Running.StartedAt.Time.Before(since)
-	})
-}
-
-// defaultEvidenceTimeout is the default of Dependencies.EvidenceTimeout. It is long enough for a busy kubelet.
-const defaultEvidenceTimeout = time.Minute
-
-// untilKilled waits until, for each of the pods, the kubelet reports that a container has ended since the agent
-// killed the target. The container of the agent itself does not count. If no container ends before the timeout,
-// untilKilled returns an error, because the agent has killed nothing, even if it said that it had. If ctx ends
-// first, untilKilled returns nil, and the fault counts as injected without proof.
-func (i *injector) untilKilled(ctx context.Context, names []string, at time.Time) error {
-	deadline := time.Now().Add(i.evidenceTimeout)
-	for _, name := range names {
-		pod := &corev1.Pod{}
-		key := client.ObjectKey{Namespace: i.target().Simulation.Namespace, Name: name}
-		for {
-			err := i.client.Get(ctx, key, pod)
-			if apierrors.IsNotFound(err) || err == nil && isKilled(pod, at.Truncate(time.Second)) {
+// untilKilled waits until, for each of the pods, the kubelet reports that a container has ended since the pod was
+// chosen. The container of the agent itself does not count. If no container ends before the timeout, untilKilled
+// returns an error, because the agent has killed nothing, even if it said that it had. If ctx ends first, untilKilled
+// returns nil, and the fault counts as injected without proof.
+func (i *injector) untilKilled(ctx context.Context, killed []fault.Chosen) error {
+	deadline := time.Now().Add(i.timeouts.Evidence)
+	for n := range killed {
+		c := &killed[n]
+		for ctx.Err() == nil {
+			pod, err := i.podOf(ctx, c)
+			if errors.Is(err, errReplaced) || err == nil && isKilled(pod, c) {
 				break
 			}
 			if time.Now().After(deadline) {
 				return fmt.Errorf("pod %s: the agent answered that it killed the target, but no container of the pod has ended within %s",
-					name, i.evidenceTimeout)
+					c.Name, i.timeouts.Evidence)
 			}
-			select {
-			case <-time.After(healPoll):
-			case <-ctx.Done():
-				return nil
-			}
+			_ = wait(ctx) // the loop checks ctx
 		}
 	}
 	return nil
 }
 
-// isKilled reports whether any container of the pod is not running, or has started since the given time. The
-// container of the agent does not count.
-func isKilled(pod *corev1.Pod, since time.Time) bool {
-	return restarted(pod, since) || slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+// isKilled reports whether any container of the pod is not running, or has started again since the pod was chosen.
+// The container of the agent does not count.
+func isKilled(pod *corev1.Pod, c *fault.Chosen) bool {
+	return processesOf(pod) != c.Processes || slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		return s.Name != resources.ContainerAgent && s.State.Running == nil
-	})
-}
-
-func isReady(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
 }

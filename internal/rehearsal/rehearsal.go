@@ -8,6 +8,7 @@
 package rehearsal
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -19,9 +20,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/agent"
 	"github.com/parking-operator/parking-operator/internal/backoff"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -30,8 +33,10 @@ type Target struct {
 	// Simulation is the simulation with defaults set. Plan is its plan.
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
-	// Start is when the schedules of the simulation began.
-	Start time.Time
+	// Start is when the schedules of the simulation began. FaultsEdited is true if the faults have just been edited. If
+	// it is true in the first Target of a simulation that has no journal, the simulation had no faults before.
+	Start        time.Time
+	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
 	// needs an agent.
 	Agents resources.AgentCredentials
@@ -51,6 +56,10 @@ func (t Target) replicas(c resources.Component) int {
 		if managed := spec.RabbitMQ.ManagedOrDefault(); managed != nil {
 			return int(*managed.Replicas)
 		}
+	case resources.ComponentSummaries:
+		if managed := spec.SummaryAPI.ManagedOrDefault(); managed != nil {
+			return int(*managed.Replicas)
+		}
 	}
 	return 1
 }
@@ -59,16 +68,30 @@ func (t Target) replicas(c resources.Component) int {
 type Dependencies struct {
 	// Client reads pods from a cache, and writes to the API server.
 	Client client.Client
-	// Direct reads from the API server, not from a cache.
+	// Direct is a client that reads from the API server, not from a cache.
 	Direct client.Reader
 	// Core is a REST client for the core API group, which contains pods.
 	Core rest.Interface
-	// Changed is called with each new version of a record, after that version was saved. It may be nil.
+	// Changed is called with a record whose state has changed, after the record was saved. It may be nil.
 	Changed func(*v1alpha1.ParkingSimulation, fault.Record)
-	// EvidenceTimeout is how long it may take until the status of a pod shows that the pod was killed. If it
-	// takes longer, the fault counts as not injected. 0 means one minute.
-	EvidenceTimeout time.Duration
-	Logger          *slog.Logger
+	// Timeouts are used instead of the default timeouts, unless they are 0.
+	Timeouts Timeouts
+	// ClientPort returns the port at which the pods of a component answer clients. Tests set it. nil means
+	// resources.ClientPort.
+	ClientPort func(*plan.Plan, resources.Component) int32
+	Logger     *slog.Logger
+}
+
+// Timeouts are timeouts of the injection of a fault.
+type Timeouts struct {
+	// Evidence is the timeout of three waits: until the status of a pod shows that the pod was killed, until a
+	// disruption budget allows the eviction of a further pod, and until an agent answers that its timer has ended a
+	// fault. The default is one minute, which is long enough for a busy kubelet.
+	Evidence time.Duration
+	// Probe is how long a probe waits for an answer. The default is 3 s.
+	Probe time.Duration
+	// Agent is how long a request to an agent may take. The default is agent.DefaultTimeout.
+	Agent time.Duration
 }
 
 // Rehearsals injects the faults of all tracked simulations. It is a manager.Runnable. Its methods are safe for
@@ -84,18 +107,24 @@ type Rehearsals struct {
 
 // rehearsal injects the faults of one tracked simulation.
 type rehearsal struct {
-	stop context.CancelFunc // nil before it is started
+	stop  context.CancelFunc // nil before it is started
+	added bool               // whether the faults were added while the simulation ran
 
 	mu     sync.Mutex
 	target Target
 	runner *fault.Runner // nil until the journal is loaded
+	err    error         // why the journal could not be loaded or saved
 }
 
-// New returns Rehearsals without any tracked simulation. It injects faults after both Start and Track have been
-// called.
+// New returns Rehearsals without any tracked simulation. The Rehearsals inject faults only after both Start and
+// Track have been called.
 func New(d Dependencies) *Rehearsals {
-	if d.EvidenceTimeout == 0 {
-		d.EvidenceTimeout = defaultEvidenceTimeout
+	d.Timeouts = Timeouts{
+		Evidence: cmp.Or(d.Timeouts.Evidence, time.Minute), Probe: cmp.Or(d.Timeouts.Probe, 3*time.Second),
+		Agent: cmp.Or(d.Timeouts.Agent, agent.DefaultTimeout),
+	}
+	if d.ClientPort == nil {
+		d.ClientPort = resources.ClientPort
 	}
 	return &Rehearsals{deps: d, tracked: map[types.NamespacedName]*rehearsal{}}
 }
@@ -126,7 +155,7 @@ func (r *Rehearsals) Track(key types.NamespacedName, t Target) {
 		tracked.update(t)
 		return
 	}
-	tracked := &rehearsal{target: t}
+	tracked := &rehearsal{target: t, added: t.FaultsEdited}
 	r.tracked[key] = tracked
 	if r.ctx != nil {
 		r.run(key, tracked)
@@ -148,8 +177,8 @@ func (r *Rehearsals) run(key types.NamespacedName, t *rehearsal) {
 // rehearse loads the journal, and then runs a fault.Runner until ctx ends.
 func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *rehearsal) {
 	log := r.deps.Logger.With("simulation", key.String())
-	j := &journal{client: r.deps.Client, direct: r.deps.Direct, target: t.get, saved: func(changed *fault.Record) {
-		if changed != nil && r.deps.Changed != nil {
+	j := &journal{client: r.deps.Client, direct: r.deps.Direct, target: t.get, failed: t.fail, changed: func(changed *fault.Record) {
+		if r.deps.Changed != nil {
 			r.deps.Changed(t.get().Simulation, *changed)
 		}
 	}}
@@ -159,6 +188,7 @@ func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *
 		if err == nil {
 			break
 		}
+		t.fail(err)
 		log.Warn("Faults are not injected", "error", err)
 		if retries.Wait(ctx, 0) != nil {
 			return
@@ -166,9 +196,12 @@ func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *
 	}
 	target := t.get()
 	runner := fault.NewRunner(
-		fault.RunnerConfig{Plan: target.Plan, Start: target.Start, Progress: j.content.Progress, Records: j.content.Records},
+		fault.RunnerConfig{
+			Plan: target.Plan, Start: target.Start, Progress: j.content.Progress, Records: j.content.Records, Added: t.added,
+		},
 		fault.RunnerDependencies{Injector: &injector{
-			client: r.deps.Client, core: r.deps.Core, target: t.get, evidenceTimeout: r.deps.EvidenceTimeout,
+			client: r.deps.Client, core: r.deps.Core, pods: podhttp.New(), target: t.get, records: t.records,
+			clientPort: r.deps.ClientPort, timeouts: r.deps.Timeouts,
 		}, Journal: j, Logger: log})
 	t.set(runner)
 	runner.Run(ctx)
@@ -195,13 +228,58 @@ func (r *Rehearsals) Records(key types.NamespacedName) (records []fault.Record, 
 	if tracked == nil {
 		return nil, false
 	}
+	records = tracked.records()
+	return records, records != nil
+}
+
+// Settle derives the accounts of a tracked simulation's faults from the measurements so far, and saves those that are
+// final. It returns nil until the journal is loaded.
+func (r *Rehearsals) Settle(key types.NamespacedName, run fault.Run) []fault.Account {
+	r.mu.Lock()
+	tracked := r.tracked[key]
+	r.mu.Unlock()
+	if tracked == nil {
+		return nil
+	}
 	tracked.mu.Lock()
 	runner := tracked.runner
 	tracked.mu.Unlock()
 	if runner == nil {
-		return nil, false
+		return nil
 	}
-	return runner.Records(), true
+	return runner.Settle(run)
+}
+
+// records returns the records of the faults. It returns nil until the journal is loaded.
+func (t *rehearsal) records() []fault.Record {
+	t.mu.Lock()
+	runner := t.runner
+	t.mu.Unlock()
+	if runner == nil {
+		return nil
+	}
+	return runner.Records()
+}
+
+// Err returns why the faults of a tracked simulation cannot be injected now, or nil. If another object has the name of
+// the journal, it returns an *apply.NameTakenError.
+func (r *Rehearsals) Err(key types.NamespacedName) error {
+	r.mu.Lock()
+	tracked := r.tracked[key]
+	r.mu.Unlock()
+	if tracked == nil {
+		return nil
+	}
+	tracked.mu.Lock()
+	defer tracked.mu.Unlock()
+	return tracked.err
+}
+
+// fail sets the error that Rehearsals.Err returns.
+func (t *rehearsal) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.err = err
 }
 
 func (t *rehearsal) get() Target {
@@ -213,7 +291,7 @@ func (t *rehearsal) get() Target {
 func (t *rehearsal) set(r *fault.Runner) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.runner = r
+	t.runner, t.err = r, nil
 }
 
 func (t *rehearsal) update(target Target) {
@@ -226,8 +304,8 @@ func (t *rehearsal) update(target Target) {
 	}
 }
 
-// sameFaults reports whether two plans have the same occurrences of faults, and whether both or none of them
-// are suspended.
+// sameFaults reports whether two plans have the same occurrences of faults, and whether both or neither of the
+// plans are suspended.
 func sameFaults(a, b *plan.Plan) bool {
 	return a.Suspended == b.Suspended && a.Seed == b.Seed && a.Duration == b.Duration && slices.Equal(a.Faults, b.Faults)
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -52,6 +53,53 @@ type world struct {
 	plan   *plan.Plan
 	start  time.Time
 	agents resources.AgentCredentials
+	// timeouts are long enough for a busy machine. Tests whose result is a timeout make them shorter.
+	timeouts rehearsal.Timeouts
+
+	mu     sync.Mutex
+	states []fault.State // that were reported
+	// ports maps the ports of a real cluster to those at which the pods of the test listen. The real ones may be in use
+	// on this machine.
+	ports map[int32]int32
+}
+
+// listen listens at an IP address, at a free port. Requests to the given port of a pod arrive there.
+func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	w.redirect(t, port, listener.Addr().String())
+	return listener
+}
+
+// redirect sends requests to the given port of a pod to the port of an address.
+func (w *world) redirect(t *testing.T, port int32, address string) {
+	t.Helper()
+	parsed, err := netip.ParseAddrPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ports[port] = int32(parsed.Port())
+}
+
+// clientPort returns the port at which a component listens in the test. It returns port 1, where nothing listens, if
+// the test has no such listener.
+func (w *world) clientPort(p *plan.Plan, c resources.Component) int32 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return cmp.Or(w.ports[resources.ClientPort(p, c)], 1)
+}
+
+// reported returns the states that the Rehearsals have reported so far.
+func (w *world) reported() []fault.State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.states)
 }
 
 func newWorld(t *testing.T, faults ...plan.Fault) *world {
@@ -60,9 +108,11 @@ func newWorld(t *testing.T, faults ...plan.Fault) *world {
 	sim := c.Simulate("run", nil)
 	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, agent.ServerName)
 	sim.Default()
+	sim.Spec.Processor.Replicas = new(int32(1))
 	return &world{
-		Cluster: c, sim: sim, plan: &plan.Plan{Simulation: "test.run", Seed: 1, Faults: faults}, start: time.Now(),
-		agents: resources.AgentCredentials{Token: "the token", Certificate: string(certificate), PrivateKey: string(key)},
+		Cluster: c, sim: sim, ports: map[int32]int32{}, plan: &plan.Plan{Simulation: "test.run", Seed: 1, Faults: faults}, start: time.Now(),
+		timeouts: rehearsal.Timeouts{Evidence: time.Minute, Probe: 3 * time.Second, Agent: time.Minute},
+		agents:   resources.AgentCredentials{Token: "the token", Certificate: string(certificate), PrivateKey: string(key)},
 	}
 }
 
@@ -72,8 +122,16 @@ func (w *world) target() rehearsal.Target {
 	return rehearsal.Target{Simulation: w.sim, Plan: w.plan, Start: w.start, Agents: w.agents}
 }
 
-// lead injects the faults of the simulation in the background, as the operator that leads does, until stop is called
-// or the test ends.
+// suspend suspends the simulation, which ends its faults.
+func (w *world) suspend(r *rehearsal.Rehearsals) {
+	suspended := *w.plan
+	suspended.Suspended = true
+	w.plan = &suspended
+	r.Track(w.key(), w.target())
+}
+
+// lead injects the faults of the simulation in the background, as the leading operator does, until the caller calls the
+// returned function stop or the test ends.
 func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }
@@ -85,7 +143,13 @@ func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Reh
 		w.T.Fatal(err)
 	}
 	r = rehearsal.New(rehearsal.Dependencies{
-		Client: c, Direct: w.Client, Core: core.RESTClient(), Logger: slog.New(slog.DiscardHandler), EvidenceTimeout: 5 * time.Second,
+		Client: c, Direct: w.Client, Core: core.RESTClient(), Logger: slog.New(slog.DiscardHandler), Timeouts: w.timeouts,
+		ClientPort: w.clientPort,
+		Changed: func(_ *v1alpha1.ParkingSimulation, r fault.Record) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.states = append(w.states, r.State)
+		},
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
@@ -138,7 +202,7 @@ func ready(since time.Time) func(*corev1.PodStatus) {
 	return func(s *corev1.PodStatus) {
 		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		s.ContainerStatuses = []corev1.ContainerStatus{{
-			Name: resources.ContainerParking, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(since)}},
+			Name: resources.ContainerParking, Ready: true, ContainerID: "test://" + since.String(), State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(since)}},
 		}}
 	}
 }
@@ -194,7 +258,7 @@ func (w *world) handle(t *testing.T, ip string, handler http.Handler) {
 	})
 }
 
-func TestRehearsals_Evict_HealsWhenTheNewPodIsReady(t *testing.T) {
+func TestRehearsals_Evict_EndsWhenTheNewPodIsReady(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "evict", Target: plan.TargetProcessor, Action: plan.ActionEvict, Instances: 1})
 	old := w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now().Add(-time.Hour)))
 	r, _ := w.lead()
@@ -215,6 +279,28 @@ func TestRehearsals_Evict_HealsWhenTheNewPodIsReady(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+func TestRehearsals_FaultOnReplicatedSummaryAPI_HitsOnePodAndEndsWhenAllAreReady(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetSummaryAPI, Action: plan.ActionRestart, Instances: 1})
+	w.sim.Spec.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{
+		Replicas: new(int32(3)), Database: &v1alpha1.SummaryDatabase{SecretRef: v1alpha1.SecretReference{Name: "summaries"}},
+	}
+	pod := func() *corev1.Pod {
+		return w.Pod(w.sim, resources.ComponentSummaries, ready(time.Now().Add(-time.Hour)))
+	}
+	pods := []*corev1.Pod{pod(), pod(), pod()}
+	r, _ := w.lead()
+	injected := w.await(r, fault.Active)
+	if len(injected.Hit) != 1 || injected.Of != len(pods) {
+		t.Fatalf("%v of %d pods were hit, want 1 of %d", injected.Hit, injected.Of, len(pods))
+	}
+	time.Sleep(time.Second) // long enough for the injector to look twice
+	if records, _ := r.Records(w.key()); records[0].State != fault.Active {
+		t.Errorf("with 2 of 3 pods the record is %+v, want it to be active", records[0])
+	}
+	pod()
+	w.await(r, fault.Healed)
 }
 
 func TestRehearsals_ImpossibleFaults_AreNotInjected(t *testing.T) {
@@ -269,7 +355,9 @@ func TestRehearsals_ImpossibleFaults_AreNotInjected(t *testing.T) {
 			fault: plan.Fault{Target: plan.TargetRabbitMQ, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)},
 			prepare: func(w *world) {
 				w.sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
-				w.Pod(w.sim, resources.ComponentRabbitMQ, ready(time.Now()))
+				for range 3 {
+					w.Pod(w.sim, resources.ComponentRabbitMQ, ready(time.Now()))
+				}
 			},
 			want: "between RabbitMQ nodes",
 		},
@@ -342,7 +430,7 @@ func TestRehearsals_RabbitMQLeader_HitsTheNodeThatLeadsMostQueues(t *testing.T) 
 	}
 }
 
-func TestRehearsals_Kill_HealsWhenTheContainerRunsAgain(t *testing.T) {
+func TestRehearsals_Kill_EndsWhenTheContainerRunsAgain(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
 	_, process, status := w.serveAgent(t, "127.77.0.1")
 	pod := w.Pod(w.sim, resources.ComponentRedis, status)
@@ -355,19 +443,56 @@ func TestRehearsals_Kill_HealsWhenTheContainerRunsAgain(t *testing.T) {
 // restarted changes the status of a pod as the kubelet does when it has restarted the container.
 func (w *world) restarted(pod *corev1.Pod) {
 	w.T.Helper()
+	w.restartedAt(pod, time.Now())
+}
+
+// restartedAt is like restarted. The status says that the container started at the given time.
+func (w *world) restartedAt(pod *corev1.Pod, at time.Time) {
+	w.T.Helper()
 	w.Eventually("the kubelet to report the restart", func() error {
 		if err := w.Client.Get(w.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
 			return err
 		}
-		ready(time.Now())(&pod.Status)
+		ready(at)(&pod.Status)
 		return w.Client.Status().Update(w.T.Context(), pod)
 	})
+}
+
+// deletions is a client that records the options of deletions.
+type deletions struct {
+	client.Client
+
+	mu      sync.Mutex
+	options []client.DeleteOptions
+}
+
+func (d *deletions) Delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
+	d.mu.Lock()
+	d.options = append(d.options, *(&client.DeleteOptions{}).ApplyOptions(options))
+	d.mu.Unlock()
+	return d.Client.Delete(ctx, object, options...)
+}
+
+// A deletion without a grace period would remove the pod from the API server while its processes still run. Then a new
+// pod could start another process on the same volume.
+func TestRehearsals_Restart_DeletesThePodGracefully(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetRedis, Action: plan.ActionRestart, Instances: 1})
+	w.Pod(w.sim, resources.ComponentRedis, ready(time.Now()))
+	d := &deletions{Client: w.Client}
+	r, _ := w.leadWith(d, context.Background())
+	w.await(r, fault.Active)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.options) != 1 || d.options[0].GracePeriodSeconds != nil {
+		t.Errorf("the options of the deletions are %+v, want one deletion with the grace period of the pod", d.options)
+	}
 }
 
 // The agent reports that it has killed the target, but does nothing. The kubelet reports that the container is
 // still running. So the fault must not count as injected.
 func TestRehearsals_KillWithoutEffect_CountsAsNotInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
+	w.timeouts.Evidence = 5 * time.Second
 	const ip = "127.77.5.1"
 	w.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(response).Encode(agent.Fault{At: time.Now()})
@@ -400,14 +525,14 @@ func TestRehearsals_LeaderIsReplaced_NewLeaderContinuesTheFault(t *testing.T) {
 	second, _ := w.lead()
 	w.await(second, fault.Active)
 	a.Heal("pause/0")
-	after := w.await(second, fault.Healed)
+	after := w.await(second, fault.Aborted) // long before its time
 	injected, ok := a.Fault("pause/0")
 	if !ok || !injected.At.Equal(before.InjectedAt) || !after.InjectedAt.Equal(before.InjectedAt) || !after.HealedAt.Equal(injected.Healed) {
 		t.Errorf("the agent has %+v, the first leader %+v, the second %+v", injected, before, after)
 	}
 }
 
-// After a leader has saved a record, it may crash before it has injected the fault, or after that.
+// After a leader has saved a record, it may crash before or after it injects the fault.
 func TestRehearsals_LeaderCrashes_NewLeaderInjectsTheFaultOnce(t *testing.T) {
 	for _, injected := range []bool{false, true} {
 		t.Run("injected="+strconv.FormatBool(injected), func(t *testing.T) {
@@ -446,7 +571,7 @@ func TestRehearsals_LeaderCrashes_NewLeaderInjectsTheFaultOnce(t *testing.T) {
 	}
 }
 
-func TestUntrack_EndsAPause(t *testing.T) {
+func TestRehearsalsUntrack_EndsAPause(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	_, process, status := w.serveAgent(t, "127.77.0.4")
 	w.Pod(w.sim, resources.ComponentRedis, status)
@@ -486,9 +611,19 @@ func TestRehearsals_Suspended_EndsAPause(t *testing.T) {
 	}
 }
 
+// relayPort is the port of a pod at which the agent of a server relays connections.
+const relayPort = 8091
+
 // relayed creates the pod of a server whose agent relays the connections to the server. It returns the address
 // at which clients connect.
 func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address string) {
+	t.Helper()
+	address, _ = w.relayedBy(t, c, ip)
+	return address
+}
+
+// relayedBy is like relayed. It also returns the agent.
+func (w *world) relayedBy(t *testing.T, c resources.Component, ip string) (address string, a *agent.Agent) {
 	t.Helper()
 	server := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(server.Close)
@@ -497,12 +632,12 @@ func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = forwarding.Close() })
-	w.serve(t, agent.Config{Target: "no-such-target", Relay: forwarding}, ip)
+	a = w.serve(t, agent.Config{Target: "no-such-target", Relay: forwarding}, ip)
 	w.Pod(w.sim, c, func(s *corev1.PodStatus) {
 		ready(time.Now().Add(-time.Hour))(s)
 		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
 	})
-	return forwarding.Address()
+	return forwarding.Address(), a
 }
 
 // connects reports whether a client can connect to a server, if the client has the given address.
@@ -519,41 +654,47 @@ func connects(t *testing.T, from, server string) bool {
 }
 
 func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
-	const processor, other = "127.77.3.1", "127.77.3.2"
+	const isolated, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// These values say whether the processor, or another client, can reach RabbitMQ, Redis and the summary
-		// API during the isolation, in this order.
-		processor, other [3]bool
+		// The fields say, for a processor or generator and for another client, whether the client can reach RabbitMQ,
+		// Redis and the summary API (in this order) during the isolation.
+		client, other [3]bool
 	}{
 		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},
+		{plan.TargetEntryGenerator, [3]bool{}, [3]bool{true, true, true}},
+		{plan.TargetExitGenerator, [3]bool{}, [3]bool{true, true, true}},
+		{plan.TargetRabbitMQ, [3]bool{false, true, true}, [3]bool{false, true, true}},
+		{plan.TargetRabbitMQLeader, [3]bool{false, true, true}, [3]bool{false, true, true}},
 		{plan.TargetRedis, [3]bool{true, false, true}, [3]bool{true, false, true}},
 		{plan.TargetSummaryAPI, [3]bool{true, true, false}, [3]bool{true, true, false}},
 	} {
 		t.Run(string(tt.target), func(t *testing.T) {
-			w := newWorld(t, plan.Fault{Name: "cut", Target: tt.target, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(10 * time.Second)})
+			w := newWorld(t, plan.Fault{Name: "cut", Target: tt.target, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
 			var servers [3]string
 			for n, c := range resources.Servers() {
 				servers[n] = w.relayed(t, c, fmt.Sprintf("127.77.2.%d", 10*i+n+1))
 			}
-			w.Pod(w.sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
-				ready(time.Now().Add(-time.Hour))(s)
-				s.PodIP, s.PodIPs = processor, []corev1.PodIP{{IP: processor}}
-			})
+			component := resources.ComponentOf(tt.target)
+			if slices.Contains(resources.Servers(), component) {
+				component = resources.ComponentProcessor
+			}
+			w.Pod(w.sim, component, at(isolated))
 			r, _ := w.lead()
 			w.await(r, fault.Active)
 			for n, server := range servers {
-				if got := connects(t, processor, server); got != tt.processor[n] {
-					t.Errorf("the processor reaches %s: %t", resources.Servers()[n], got)
+				if got := connects(t, isolated, server); got != tt.client[n] {
+					t.Errorf("%s reaches %s: %t", component, resources.Servers()[n], got)
 				}
 				if got := connects(t, other, server); got != tt.other[n] {
 					t.Errorf("another client reaches %s: %t", resources.Servers()[n], got)
 				}
 			}
-			w.await(r, fault.Healed)
+			w.suspend(r)
+			w.await(r, fault.Aborted)
 			for n, server := range servers {
-				if !connects(t, processor, server) {
-					t.Errorf("the processor does not reach %s after the isolation", resources.Servers()[n])
+				if !connects(t, isolated, server) {
+					t.Errorf("%s does not reach %s after the isolation", component, resources.Servers()[n])
 				}
 			}
 		})

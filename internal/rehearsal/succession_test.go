@@ -6,19 +6,24 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/agent"
 	"github.com/parking-operator/parking-operator/internal/agent/agenttest"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/relay"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -27,15 +32,14 @@ import (
 type mortal struct {
 	client.Client
 
-	// The operator is killed when it writes a record whose state is the value of at. If after is true, that
-	// write still takes effect.
+	// The operator is killed when it writes a record that has the state in the field named at. If the field
+	// named after is true, that write still takes effect.
 	at    fault.State
 	after bool
 	// kill ends the context of the operator.
 	kill context.CancelFunc
 
-	dead    atomic.Bool
-	deletes atomic.Int64
+	dead atomic.Bool
 }
 
 var errDead = errors.New("the operator was killed")
@@ -71,8 +75,14 @@ func stateIn(object client.Object) fault.State {
 	if err := json.Unmarshal([]byte(config.Data["journal.json"]), &content); err != nil || len(content.Records) == 0 {
 		return ""
 	}
-	return content.Records[0].State
+	if r := &content.Records[0]; r.State != fault.Injecting || len(r.Chosen) == 0 {
+		return r.State
+	}
+	return chosenState
 }
+
+// chosenState is the state Injecting after the instances have been chosen.
+const chosenState fault.State = "Chosen"
 
 func (m *mortal) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
 	if m.dead.Load() {
@@ -92,109 +102,179 @@ func (m *mortal) Delete(ctx context.Context, object client.Object, options ...cl
 	if m.dead.Load() {
 		return errDead
 	}
-	m.deletes.Add(1)
 	return m.Client.Delete(ctx, object, options...)
 }
 
 // The operator is killed in each phase of a fault, and another operator takes over. In the end, the fault must
-// have been injected exactly once, must have ended, and must be recorded.
+// have hit each chosen pod exactly once, must have ended, and must be recorded.
 func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
+	t.Parallel()
 	phases := []struct {
 		name  string
 		at    fault.State
 		after bool
 	}{
 		{"before the record", fault.Injecting, false},
-		{"after the record, before the injection", fault.Injecting, true},
+		{"after the record, before the choice", fault.Injecting, true},
+		{"before the record of the choice", chosenState, false},
+		{"after the choice, before the injection", chosenState, true},
 		{"after the injection, before its record", fault.Active, false},
 		{"while the fault is in effect", fault.Active, true},
 		{"after the end, before its record", fault.Healed, false},
 		{"after the record of the end", fault.Healed, true},
 	}
 	number := 0
-	for _, action := range []plan.FaultAction{plan.ActionPause, plan.ActionKill, plan.ActionRestart} {
-		for _, phase := range phases {
-			number++
-			ip := fmt.Sprintf("127.77.6.%d", number)
-			t.Run(fmt.Sprint(action, " ", phase.name), func(t *testing.T) {
-				f := plan.Fault{Name: "fault", Target: plan.TargetRedis, Action: action, Instances: 1}
-				if action.Lasts() {
-					f.For = plan.Duration(500 * time.Millisecond)
-				}
-				w := newWorld(t, f)
-				executed := w.cluster(t, ip)
-				ctx, kill := context.WithCancel(t.Context())
-				defer kill()
-				first := &mortal{Client: w.Client, at: phase.at, after: phase.after, kill: kill}
-				_, stop := w.leadWith(first, ctx)
-				<-ctx.Done()
-				stop()
-				next := &mortal{Client: w.Client, kill: func() {}}
-				second, _ := w.leadWith(next, context.Background())
-				record := w.await(second, fault.Healed)
-				if records, _ := second.Records(w.key()); len(records) != 1 {
-					t.Errorf("there are %d records", len(records))
-				}
-				if record.InjectedAt.IsZero() || record.HealedAt.Before(record.InjectedAt) || len(record.Hit) != 1 {
-					t.Errorf("the record is %+v", record)
-				}
-				if n := executed() + first.deletes.Load() + next.deletes.Load(); n != 1 {
-					t.Errorf("the fault was injected %d times", n)
-				}
-			})
+	for _, target := range []struct {
+		fault plan.FaultTarget
+		pods  int // all of which are hit
+	}{
+		{plan.TargetRedis, 1},     // a StatefulSet
+		{plan.TargetProcessor, 2}, // a Deployment
+	} {
+		for _, action := range []plan.FaultAction{plan.ActionKill, plan.ActionRestart, plan.ActionEvict, plan.ActionPause, plan.ActionIsolate} {
+			for _, phase := range phases {
+				number++
+				network := fmt.Sprintf("127.78.%d.", number)
+				t.Run(fmt.Sprint(action, " of ", target.fault, " ", phase.name), func(t *testing.T) {
+					t.Parallel()
+					f := plan.Fault{Name: "fault", Target: target.fault, Action: action, Instances: target.pods}
+					if action.Lasts() {
+						f.For = plan.Duration(2 * time.Second) // on a busy machine, connections to an isolated server take long
+					}
+					w := newWorld(t, f)
+					w.sim.Spec.Processor.Replicas = new(int32(2))
+					n := w.nodes(t, network)
+					want := target.pods
+					for range target.pods {
+						n.run(t, resources.ComponentOf(target.fault))
+					}
+					if action == plan.ActionIsolate && target.fault == plan.TargetProcessor {
+						want = len(resources.Servers()) // their agents cut off the processors
+						for _, c := range resources.Servers() {
+							n.run(t, c)
+						}
+					}
+					ctx, kill := context.WithCancel(t.Context())
+					defer kill()
+					first := &mortal{Client: w.Client, at: phase.at, after: phase.after, kill: kill}
+					_, stop := w.leadWith(first, ctx)
+					<-ctx.Done()
+					stop()
+					second, _ := w.lead()
+					record := w.await(second, fault.Healed)
+					if records, _ := second.Records(w.key()); len(records) != 1 {
+						t.Errorf("there are %d records", len(records))
+					}
+					if record.InjectedAt.IsZero() || record.HealedAt.Before(record.InjectedAt) || len(record.Hit) != target.pods {
+						t.Errorf("the record is %+v", record)
+					}
+					if got := n.hits(); got != want {
+						t.Errorf("%d pods were hit, want %d, each of them once", got, want)
+					}
+				})
+			}
 		}
 	}
 }
 
-// cluster creates a pod of Redis with an agent. It also does what the kubelet and the workload controller would
-// do: it reports that a killed container runs again, and it replaces a deleted pod. It returns a function that
-// counts the faults that the agent has injected.
-func (w *world) cluster(t *testing.T, ip string) (executed func() int64) {
+// nodes do what the nodes and the workload controllers of a cluster would do: they run the agents of pods, report that
+// a killed container runs again, and replace deleted pods.
+type nodes struct {
+	world *world
+	// network is the beginning of the IP addresses of the pods. server is where all relays forward connections to.
+	network, server string
+	pods            int
+
+	mu sync.Mutex
+	// The field injected contains the instants at which agents injected a fault, as one string for each pod and
+	// instant.
+	injected map[string]bool
+	replaced int
+	// processors contains the IP addresses of the processors.
+	processors []string
+}
+
+func (w *world) nodes(t *testing.T, network string) *nodes {
 	t.Helper()
+	server := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	return &nodes{world: w, network: network, server: server.Listener.Addr().String(), injected: map[string]bool{}}
+}
+
+// hits returns how many times a pod was hit.
+func (n *nodes) hits() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.injected) + n.replaced
+}
+
+// run creates a pod with an agent, and runs it until the test ends.
+func (n *nodes) run(t *testing.T, c resources.Component) {
+	t.Helper()
+	n.pods++
+	ip := n.network + strconv.Itoa(n.pods)
 	process := agenttest.Start(t, "sleep", "300")
-	a := agent.New(agent.Config{Target: process.Path}, slog.New(slog.DiscardHandler))
+	forwarding, err := relay.Listen(t.Context(), net.JoinHostPort(ip, "0"), n.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = forwarding.Close() })
+	a := agent.New(agent.Config{Target: process.Path, Relay: forwarding}, slog.New(slog.DiscardHandler))
 	t.Cleanup(a.Close)
-	var known sync.Map // the instants of the faults, one for each that the agent has executed
-	handler := agent.Handler(a, func() (string, error) { return w.agents.Token, nil })
-	w.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
+	handler := agent.Handler(a, func() (string, error) { return n.world.agents.Token, nil })
+	n.world.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(response, r)
+		if r.Method == http.MethodPut {
+			n.connect(forwarding.Address()) // before the operator receives the answer, so during an isolation
+		}
 		if f, ok := a.Fault("fault/0"); ok {
-			known.Store(f.At, true)
+			n.mu.Lock()
+			n.injected[fmt.Sprint(ip, f.At)] = true
+			n.mu.Unlock()
 		}
 	}))
-	status := func(s *corev1.PodStatus) {
-		ready(time.Now().Add(-time.Hour))(s)
-		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+	if c == resources.ComponentProcessor {
+		n.processors = append(n.processors, ip)
 	}
-	pod := w.Pod(w.sim, resources.ComponentRedis, status)
+	pod := n.world.Pod(n.world.sim, c, at(ip))
 	stop := make(chan struct{})
 	var working sync.WaitGroup
-	working.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-process.Ended():
-				w.restarted(pod)
-				return
-			case <-time.After(50 * time.Millisecond):
-			}
-			err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), &corev1.Pod{})
-			if client.IgnoreNotFound(err) == nil && err != nil {
-				w.Pod(w.sim, resources.ComponentRedis, ready(time.Now()))
-				return
-			}
-		}
-	})
+	working.Go(func() { n.watch(t, c, pod, process, stop) })
 	t.Cleanup(func() {
 		close(stop)
 		working.Wait()
 	})
-	return func() (n int64) {
-		known.Range(func(any, any) bool {
-			n++
-			return true
-		})
-		return n
+}
+
+// watch reacts to the end of the pod's process, and to the deletion of the pod, until the channel stop is closed.
+func (n *nodes) watch(t *testing.T, c resources.Component, pod *corev1.Pod, process *agenttest.Target, stop chan struct{}) {
+	t.Helper()
+	ended := process.Ended()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ended:
+			n.world.restarted(pod)
+			ended = nil
+		case <-time.After(50 * time.Millisecond):
+		}
+		err := n.world.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), &corev1.Pod{})
+		if apierrors.IsNotFound(err) {
+			n.mu.Lock()
+			n.replaced++
+			n.mu.Unlock()
+			*pod = *n.world.Pod(n.world.sim, c, ready(time.Now()))
+		}
+	}
+}
+
+// connect connects from all processors to a relay.
+func (n *nodes) connect(relay string) {
+	for _, ip := range n.processors {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: time.Second}
+		if c, err := dialer.Dial("tcp", relay); err == nil {
+			_ = c.Close() // the relay may have closed it
+		}
 	}
 }

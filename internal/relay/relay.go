@@ -30,22 +30,47 @@ type Relay struct {
 	running  sync.WaitGroup
 
 	mu sync.Mutex
-	// cuts contains the cuts that are in effect. connections contains the forwarded connections, each with the
-	// address of its client.
-	cuts        []*cut
-	connections map[net.Conn]netip.Addr
+	// cuts contains the cuts that are in effect. connections contains both ends of the forwarded connections.
+	cuts        []*Cut
+	connections map[net.Conn]end
 	closed      bool
 }
 
-// cut cuts off the clients with the given addresses, or all clients if there are no addresses.
-type cut struct{ from []netip.Addr }
+// end is one end of a forwarded connection: the connection of a client, or the one to the server.
+type end struct {
+	client   netip.Addr
+	toServer bool
+}
 
-func (c *cut) rejects(client netip.Addr) bool {
+// Cut cuts off the clients with the given addresses, or all clients if there are no addresses.
+type Cut struct {
+	relay *Relay
+	from  []netip.Addr
+	// connections is guarded by relay.mu.
+	connections int
+}
+
+func (c *Cut) rejects(client netip.Addr) bool {
 	return len(c.from) == 0 || slices.Contains(c.from, client)
 }
 
-// Listen returns a relay. It accepts connections at address and forwards them to server. Both have the form
-// host:port.
+// Connections returns how many connections of clients the cut has closed or rejected so far. A connection that several
+// cuts reject counts for each of them.
+func (c *Cut) Connections() int {
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	return c.connections
+}
+
+// Restore ends the cut.
+func (c *Cut) Restore() {
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	c.relay.cuts = slices.DeleteFunc(c.relay.cuts, func(other *Cut) bool { return other == c })
+}
+
+// Listen returns a relay. It accepts connections at the given address and forwards them to the given server. Both
+// arguments have the form host:port.
 func Listen(ctx context.Context, address, server string) (*Relay, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
@@ -53,7 +78,7 @@ func Listen(ctx context.Context, address, server string) (*Relay, error) {
 		return nil, fmt.Errorf("listen for connections to %s: %w", server, err)
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r := &Relay{listener: listener, server: server, stop: stop, connections: map[net.Conn]netip.Addr{}}
+	r := &Relay{listener: listener, server: server, stop: stop, connections: map[net.Conn]end{}}
 	r.running.Go(func() { r.accept(running) })
 	return r, nil
 }
@@ -62,22 +87,22 @@ func Listen(ctx context.Context, address, server string) (*Relay, error) {
 func (r *Relay) Address() string { return r.listener.Addr().String() }
 
 // Cut closes the connections of the clients with the given addresses, or of all clients if no address is given.
-// It also rejects new connections of these clients, until the caller calls restore.
-func (r *Relay) Cut(from ...netip.Addr) (restore func()) {
-	c := &cut{from: from}
+// It also rejects new connections of these clients, until the caller calls Cut.Restore.
+func (r *Relay) Cut(from ...netip.Addr) *Cut {
+	c := &Cut{relay: r, from: from}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cuts = append(r.cuts, c)
-	for connection, client := range r.connections {
-		if c.rejects(client) {
-			_ = connection.Close() // it may be closed already
+	for connection, e := range r.connections {
+		if !c.rejects(e.client) {
+			continue
+		}
+		_ = connection.Close() // it may be closed already
+		if !e.toServer {
+			c.connections++
 		}
 	}
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.cuts = slices.DeleteFunc(r.cuts, func(other *cut) bool { return other == c })
-	}
+	return c
 }
 
 // Close closes the listener and all connections.
@@ -117,7 +142,7 @@ func (r *Relay) accept(ctx context.Context) {
 func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	from := addressOf(client)
 	defer r.remove(client)
-	if !r.add(client, from) {
+	if !r.add(client, end{client: from}) {
 		return
 	}
 	dialer := net.Dialer{Timeout: dialTimeout}
@@ -126,7 +151,7 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 		return
 	}
 	defer r.remove(server)
-	if !r.add(server, from) {
+	if !r.add(server, end{client: from, toServer: true}) {
 		return
 	}
 	var copying sync.WaitGroup
@@ -142,14 +167,24 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	copying.Wait()
 }
 
-// add registers a connection that belongs to a client. It returns false if the client is cut off.
-func (r *Relay) add(c net.Conn, client netip.Addr) bool {
+// add registers an end of a connection. It returns false if its client is cut off.
+func (r *Relay) add(c net.Conn, e end) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || slices.ContainsFunc(r.cuts, func(c *cut) bool { return c.rejects(client) }) {
+	rejected := false
+	for _, cut := range r.cuts {
+		if !cut.rejects(e.client) {
+			continue
+		}
+		rejected = true
+		if !e.toServer { // the cut has closed the other end, and has counted it
+			cut.connections++
+		}
+	}
+	if r.closed || rejected {
 		return false
 	}
-	r.connections[c] = client
+	r.connections[c] = e
 	return true
 }
 

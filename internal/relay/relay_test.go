@@ -54,7 +54,7 @@ func listen(t *testing.T, server string) *relay.Relay {
 // dial connects to the relay, with the given loopback address as the address of the client.
 func dial(t *testing.T, r *relay.Relay, from string) net.Conn {
 	t.Helper()
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: time.Minute}
 	c, err := dialer.Dial("tcp", r.Address())
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func dial(t *testing.T, r *relay.Relay, from string) net.Conn {
 
 // echo sends a line. It returns an error if the line is not sent back.
 func echo(c net.Conn) error {
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(c, "hello\n"); err != nil {
@@ -78,7 +78,7 @@ func echo(c net.Conn) error {
 	return err
 }
 
-func TestCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
+func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from []netip.Addr
@@ -101,8 +101,12 @@ func TestCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 				}
 				before = append(before, c)
 			}
-			restore := r.Cut(tt.from...)
+			cut := r.Cut(tt.from...)
+			var want int
 			for i, from := range clients {
+				if !tt.works[i] {
+					want += 2 // the open connection and the new one
+				}
 				if err := echo(before[i]); (err == nil) != tt.works[i] {
 					t.Errorf("an open connection from %s: %v", from, err)
 				}
@@ -110,7 +114,10 @@ func TestCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 					t.Errorf("a new connection from %s: %v", from, err)
 				}
 			}
-			restore()
+			if got := cut.Connections(); got != want {
+				t.Errorf("%d connections were closed or rejected, want %d", got, want)
+			}
+			cut.Restore()
 			for _, from := range clients {
 				if err := echo(dial(t, r, from)); err != nil {
 					t.Errorf("a connection from %s after the cut: %v", from, err)
@@ -120,15 +127,15 @@ func TestCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	}
 }
 
-func TestCut_SecondCut_OutlastsTheFirst(t *testing.T) {
+func TestRelayCut_SecondCut_OutlastsTheFirst(t *testing.T) {
 	t.Parallel()
 	r := listen(t, serveEcho(t))
-	restoreFirst, restoreSecond := r.Cut(), r.Cut()
-	restoreFirst()
+	first, second := r.Cut(), r.Cut()
+	first.Restore()
 	if err := echo(dial(t, r, "127.0.0.1")); err == nil {
 		t.Error("the end of one cut ended another")
 	}
-	restoreSecond()
+	second.Restore()
 	if err := echo(dial(t, r, "127.0.0.1")); err != nil {
 		t.Error(err)
 	}
@@ -142,7 +149,7 @@ func TestRelay_ServerIsDown_ClosesTheConnection(t *testing.T) {
 	}
 }
 
-func TestRelay_OneSideCloses_ClosesTheOther(t *testing.T) {
+func TestRelay_OneSideCloses_ClosesTheOtherSide(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

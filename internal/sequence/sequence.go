@@ -16,7 +16,7 @@ type Sequence struct {
 	rounds [rounds]uint64
 }
 
-// New returns the sequence for a seed.
+// New returns the sequence that a seed determines.
 func New(seed uint64) *Sequence {
 	s := &Sequence{draws: splitMix(seed, 0)}
 	for i := range s.rounds {
@@ -31,8 +31,8 @@ const Percent = 100
 // Draw returns the draw of the exit at a position: a random number from 1 to Percent. All these numbers are
 // equally likely.
 func (s *Sequence) Draw(position int64) int {
-	// 2^64 is not a multiple of Percent, so some draws would be slightly more likely than others. To prevent
-	// this, replace the surplus values of n, which are those with the smallest remainders.
+	// 2^64 is not a multiple of Percent, so some draws would be slightly more likely than others. To prevent this,
+	// replace n if the low 64 bits of n*Percent are less than 2^64 mod Percent.
 	const surplus = (1 << 64) % Percent
 	n := splitMix(s.draws, uint64(position))
 	for {

@@ -184,7 +184,7 @@ func expectCount(t *testing.T, seed uint64, what string, got, n int, p float64) 
 	}
 }
 
-func TestDraw_IsUniform(t *testing.T) {
+func TestExitDraw_IsUniform(t *testing.T) {
 	t.Parallel()
 	const n = 1_000_000
 	for _, seed := range []uint64{0, 1, 42, math.MaxUint64} {
@@ -203,7 +203,7 @@ func TestDraw_IsUniform(t *testing.T) {
 	}
 }
 
-func TestMatched_ShareIsMatchPercent(t *testing.T) {
+func TestMatched_ShareOfExits_EqualsMatchPercent(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
 	for _, tt := range []struct {

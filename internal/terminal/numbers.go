@@ -32,10 +32,17 @@ func Rate(perSecond float64) string {
 }
 
 // Duration formats a measured duration with three significant digits in a suitable unit.
-func Duration(d time.Duration) string {
+func Duration(d time.Duration) string { return inUnit(d, digits) }
+
+// Exact formats a duration like Duration, but does not round it.
+func Exact(d time.Duration) string {
+	return inUnit(d, func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) })
+}
+
+func inUnit(d time.Duration, digits func(float64) string) string {
 	switch {
 	case d < 0:
-		return "-" + Duration(-d)
+		return "-" + inUnit(-d, digits)
 	case d == 0:
 		return "0 s"
 	case d < time.Microsecond:
@@ -84,8 +91,8 @@ func Bytes(n uint64) string {
 	return fmt.Sprintf("%.0f %s", v, units[unit])
 }
 
-// Bar returns a progress bar with the given number of columns. done is the progress from 0 to 1; other values are
-// clamped.
+// Bar returns a progress bar with the given number of columns. The parameter named done is the progress from 0 to 1;
+// other values are clamped.
 func Bar(done float64, width int) string {
 	const eighths = 8
 	partial := []string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}

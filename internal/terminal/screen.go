@@ -102,8 +102,8 @@ type Screen struct {
 	closed bool
 }
 
-// NewScreen returns a screen without lines. The screen calls size at each redraw, because the user may resize the
-// terminal.
+// NewScreen returns a screen without lines. The screen calls the function size at each redraw, because the user may
+// resize the terminal.
 func NewScreen(out io.Writer, size func() (columns, rows int)) *Screen {
 	return &Screen{out: out, size: size}
 }
@@ -179,7 +179,7 @@ func (s *Screen) rows(columns int) int {
 	return rows
 }
 
-// up returns the ANSI sequence that moves the cursor to the start of the row that is the given number of rows above.
+// up returns the ANSI sequence that moves the cursor up by the given number of rows, to the start of the row.
 func up(rows int) string {
 	if rows == 0 {
 		return "\r"

@@ -18,6 +18,7 @@ func TestNumberFormatting_RoundsAndAddsUnits(t *testing.T) {
 		{Duration(0), "0 s"}, {Duration(17), "17 ns"}, {Duration(1234), "1.23 µs"}, {Duration(23456), "23.5 µs"},
 		{Duration(999499), "999 µs"}, {Duration(999500), "1.00 ms"}, {Duration(123456789), "123 ms"},
 		{Duration(9994 * time.Millisecond), "9.99 s"}, {Duration(9996 * time.Millisecond), "10.0 s"},
+		{Exact(30001 * time.Millisecond), "30.001 s"}, {Exact(20 * time.Millisecond), "20 ms"}, {Exact(0), "0 s"},
 		{Duration(1234 * time.Second), "1234 s"}, {Duration(-time.Second), "-1.00 s"},
 		{Clock(0), "0:00"}, {Clock(59600 * time.Millisecond), "1:00"}, {Clock(3723 * time.Second), "1:02:03"},
 		{Bytes(1023), "1023 B"}, {Bytes(1 << 20), "1 MiB"}, {Bytes(3 << 30), "3 GiB"},
@@ -54,7 +55,7 @@ func TestPalette_Colors_DoNotChangeTheWidth(t *testing.T) {
 	}
 }
 
-func TestIs_RegularFile_ReturnsFalse(t *testing.T) {
+func TestIsTerminal_RegularFile_ReturnsFalse(t *testing.T) {
 	t.Parallel()
 	f, err := os.Create(t.TempDir() + "/file")
 	if err != nil {

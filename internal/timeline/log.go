@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// The store keeps rows in blocks. All rows of a block have the same width, and a block covers the time of blockRows
-// rows. Old rows are merged into wider rows, so that the timeline of a simulation of any length takes a bounded amount
-// of memory.
+// The store keeps rows in blocks. All rows of a block have the same width. A block covers an interval of blockRows
+// times that width. Old rows are merged into wider rows, so that the timeline of a simulation of any length takes a
+// bounded amount of memory.
 const blockRows = 60
 
 // Tier defines the width of rows up to a certain age.
@@ -78,7 +78,8 @@ type Backend interface {
 	// Generation returns a number that increases whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
 	// AppendRows adds the rows of one process to their minutes. A row replaces an existing row of the same process and
-	// second. If the same or a later second of the process is already merged, the row is a repetition and is ignored.
+	// second. If the process already has a merged row for the same second or a later one, the new row is a repetition
+	// and is ignored.
 	AppendRows(ctx context.Context, process string, rows []Row) error
 	// Minutes returns the minutes that contain rows, in any order.
 	Minutes(ctx context.Context) ([]int64, error)
@@ -95,7 +96,7 @@ type Backend interface {
 // is the version that the stored block had when it was read.
 type Replacement struct {
 	Block Block
-	// Minute is the minute whose rows were merged into Block, or nil.
+	// Minute contains the rows that were merged into Block, if these are the rows of one minute. Otherwise, it is nil.
 	Minute *Minute
 	// Sources are the blocks of the previous tier whose rows were merged into Block.
 	Sources []Block
@@ -276,7 +277,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	return nil
 }
 
-// block reads a block. It returns an empty block if none exists yet.
+// block reads a block. If the block does not exist yet, it returns an empty block.
 func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	blocks, err := l.backend.ReadBlocks(ctx, id.Tier, id.Start, id.Start+1)
 	if err != nil {
@@ -288,14 +289,14 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	return blocks[0], nil
 }
 
-// repetitionTime is how long the backend can recognize a row that a process sends again. A process sends rows again
-// within seconds after it can reach the store again. An outage that affects only some processes must therefore be
-// shorter than this.
+// repetitionTime is how long the backend can recognize a row that it receives a second time. After an outage, a process
+// repeats its unacknowledged rows. If the outage affects only some processes, the others cause minutes to be merged and
+// old records to be deleted. Such an outage must therefore be shorter than repetitionTime.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a Unix time. The backend records the latest merged second of each process in order to recognize
-// repeated rows. When the minute is merged, the backend may delete the records of processes whose latest merged second
-// is before the horizon. Otherwise each start of a process would leave a record forever.
+// Horizon returns the Unix time before which the backend forgets processes. To recognize repeated rows, the backend
+// records the latest merged second of each process. When it merges the minute m, it may delete the records whose second
+// is before the horizon of m. Otherwise every process that ever started would leave a record forever.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns the second of the latest row of each process in the minute.

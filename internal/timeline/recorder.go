@@ -29,8 +29,8 @@ const (
 	compaction = time.Minute
 	// sendTimeout is the timeout of one attempt to send rows to the sink.
 	sendTimeout = 10 * time.Second
-	// maxPending is the maximum number of rows that wait for the sink, one per second. If the sink is unavailable for
-	// longer, the recorder drops the oldest rows. The events in dropped rows count as unmeasured.
+	// maxPending is the maximum number of rows that wait for the sink. One row is added per second. If the sink is
+	// unavailable for longer, the recorder drops the oldest rows. The events in dropped rows count as unmeasured.
 	maxPending = 3600
 )
 
@@ -49,8 +49,8 @@ type Recorder struct {
 	marks   []Mark
 }
 
-// NewRecorder returns a recorder for one process of a component. The function totals returns the measurements of the
-// process. A component that restarts is recorded as a new process.
+// NewRecorder returns a recorder for one process of a component. It calls the function totals to get the measurements
+// of the process. A component that restarts is recorded as a new process.
 func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
 	return &Recorder{process: component + "-" + rand.Text(), totals: totals, sink: sink, log: log}
 }
@@ -64,8 +64,8 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Run records until ctx ends. It then measures once more and sends the pending rows. It gives up when the second
-// context, closing, ends. The error says how many seconds were not sent. Run must be called only once.
+// Run records until ctx ends. It then measures once more and sends the pending rows, until all are sent or the context
+// named closing ends. The error says how many seconds of the timeline were not sent. Run must be called only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup
@@ -120,7 +120,7 @@ func (r *Recorder) send(ctx context.Context, due <-chan struct{}) {
 			return
 		case <-due:
 			if err := r.flush(ctx); err != nil && ctx.Err() == nil {
-				r.log.Debug("timeline rows not stored yet; they are sent again with the next ones", "error", err)
+				r.log.Debug("Timeline rows not stored yet; they are sent again with the next ones", "error", err)
 			}
 		}
 	}
@@ -159,7 +159,7 @@ func (r *Recorder) compact(ctx context.Context) {
 			return
 		case now := <-timer.C:
 			if err := r.sink.CompactTimeline(ctx, now); err != nil && ctx.Err() == nil {
-				r.log.Debug("the timeline is not compacted; the next attempt is in about a minute", "error", err)
+				r.log.Debug("The timeline is not compacted; the next attempt is in about a minute", "error", err)
 			}
 		}
 	}

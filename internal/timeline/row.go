@@ -1,9 +1,9 @@
 // Package timeline records what happens in a simulation, second by second, in a bounded amount of memory.
 //
-// Each process of a simulation measures one Row per second and sends it to the store (Recorder). The store keeps
-// the rows of each process until their minute is over and then merges them: first over all processes, and later, as
-// they grow old, into rows that cover more time (Log). Merging adds up counts, merges histograms exactly, and keeps
-// the maximum of gauges. Everything that reports what happened over time reads these rows.
+// Each process of a simulation measures one Row per second and sends it to the store (Recorder). The store keeps the
+// rows of each process until their minute is over. Then it merges them (Log): first across all processes, and later
+// into rows that cover more time. Merging adds up counts, merges histograms exactly, and keeps the maximum of gauges.
+// Everything that reports what happened over time reads these rows.
 package timeline
 
 import (
@@ -95,6 +95,8 @@ const (
 	// MarkStarted means that a process started. MarkStopped means that a process stopped in an orderly way.
 	MarkStarted MarkKind = "started"
 	MarkStopped MarkKind = "stopped"
+	// MarkDown means that a process of a component or server failed, or that Kubernetes ended its pod.
+	MarkDown MarkKind = "down"
 	// MarkUnavailable means that a server stopped responding to a process. MarkAvailable means that the server responds
 	// again.
 	MarkUnavailable MarkKind = "unavailable"
@@ -103,12 +105,12 @@ const (
 	// phase.
 	MarkStage MarkKind = "stage"
 	MarkPhase MarkKind = "phase"
-	// MarkInjected means that a fault took effect. MarkHealed means that a fault ended. The subject of both is the ID
-	// of the occurrence of the fault.
+	// MarkInjected means that a fault took effect. MarkHealed means that a fault ended. In both kinds of marks, Subject
+	// is the ID of that occurrence of the fault.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
-	// MarkObjective means that an objective is violated for the first time. The objective applies to all events since
-	// the start.
+	// MarkObjective means that the measurements of a process since its start violate an objective for the first time.
+	// Subject names the objective.
 	MarkObjective MarkKind = "objective"
 )
 
@@ -153,15 +155,19 @@ func (r *Row) add(other *Row) {
 }
 
 // mergeMarks returns the marks of two rows in the order of time. If a server fails, every process reports the same
-// mark. mergeMarks therefore keeps only the first of several marks that differ only in their time.
+// mark. mergeMarks therefore drops a mark if the previous mark with the same subject differs from it only in its time.
+// It also drops a mark that is equal to an earlier one.
 func mergeMarks(a, b []Mark) []Mark {
 	all := slices.Concat(a, b)
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
-	seen := map[Mark]bool{}
+	seen, previous := map[Mark]bool{}, map[string]Mark{}
 	all = slices.DeleteFunc(all, func(m Mark) bool {
-		m.At = time.Time{}
+		m.At = m.At.Round(0).UTC() // so that equal times are equal keys
 		repeated := seen[m]
 		seen[m] = true
+		m.At = time.Time{}
+		repeated = repeated || previous[m.Subject] == m
+		previous[m.Subject] = m
 		return repeated
 	})
 	return all[:min(len(all), maxMarks)]
@@ -183,8 +189,8 @@ func (e *Events) add(other *Events) {
 	e.EndToEnd = histogram.Merge(e.EndToEnd, other.EndToEnd)
 }
 
-// since returns how much the totals of a process have grown since an earlier measurement. Lag is not a total, so since
-// returns the current lag.
+// since returns how much the totals of a process have grown since an earlier measurement. Lag is not a total, so the
+// result contains the current lag.
 func (e *Events) since(earlier *Events) Events {
 	return Events{
 		Due:          e.Due - earlier.Due,
@@ -241,7 +247,8 @@ func sum(a, b map[string]int64) map[string]int64 {
 	return total
 }
 
-// difference subtracts the counts in the map before from the counts in the map now. It omits differences of 0.
+// difference returns the counts in the map named now minus the counts in the map named before. It omits differences of
+// 0.
 func difference(now, before map[string]int64) map[string]int64 {
 	var diff map[string]int64
 	for name, n := range now {
@@ -290,3 +297,28 @@ func Sum(rows ...Row) Row {
 
 // mod returns the remainder of a division. Unlike the result of the operator %, it is never negative.
 func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }
+
+// FillGaps inserts rows into the gaps between the given rows, and appends rows until the Unix time in the parameter
+// named end. The width of the new rows is given in seconds. Processes store no row for a second in which nothing
+// happened, so the inserted rows have no counts and repeat the previous gauges. The rows must be in the order of time.
+func FillGaps(rows []Row, width, end int64) []Row {
+	if len(rows) == 0 {
+		return nil
+	}
+	var filled []Row
+	next := rows[0].Second
+	fill := func(until int64) {
+		for ; next < until; next += width {
+			gauges := filled[len(filled)-1].Gauges
+			filled = append(filled, Row{Second: next, Width: min(width, until-next), Gauges: gauges})
+		}
+		next = max(next, until)
+	}
+	for i := range rows {
+		fill(rows[i].Second)
+		filled = append(filled, rows[i])
+		next = max(next, rows[i].End().Unix())
+	}
+	fill(end)
+	return filled
+}

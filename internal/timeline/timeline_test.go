@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/histogram"
 )
 
-// fakeSink stores rows in memory, by second. It returns an error while broken is set.
+// fakeSink stores rows in memory, by second. It returns an error while the field broken is set.
 type fakeSink struct {
 	mu     sync.Mutex
 	broken bool
@@ -140,7 +143,7 @@ func TestRecorderRun_SinkFails_ReturnsAnError(t *testing.T) {
 	})
 }
 
-func TestMerge_AlignsRowsToMultiplesOfTheWidth(t *testing.T) {
+func TestMergeRows_AlignsRowsToMultiplesOfTheWidth(t *testing.T) {
 	rows := []Row{{Second: -1}, {Second: 0}, {Second: 9}, {Second: 10, Width: 10}, {Second: 25}}
 	for i := range rows {
 		rows[i].Entry.Due = 1
@@ -157,7 +160,7 @@ func TestMerge_AlignsRowsToMultiplesOfTheWidth(t *testing.T) {
 	}
 }
 
-func TestSum_KeepsTheFirstOfEqualMarks(t *testing.T) {
+func TestSumRows_KeepsTheFirstOfEqualMarks(t *testing.T) {
 	at := func(ms int64, subject string) []Mark {
 		return []Mark{{At: time.UnixMilli(ms), Kind: MarkUnavailable, Subject: subject}}
 	}
@@ -167,7 +170,65 @@ func TestSum_KeepsTheFirstOfEqualMarks(t *testing.T) {
 	}
 }
 
-func TestSum_DoesNotChangeItsArguments(t *testing.T) {
+func TestSum_KeepsTheMarksOfEachOutage(t *testing.T) {
+	mark := func(ms int64, kind MarkKind) []Mark {
+		return []Mark{{At: time.UnixMilli(ms), Kind: kind, Subject: "store"}}
+	}
+	rows := []Row{
+		{Marks: mark(10, MarkUnavailable)},
+		{Marks: mark(11, MarkUnavailable)}, // by another process
+		{Marks: mark(20, MarkAvailable)},
+		{Marks: mark(30, MarkUnavailable)},
+		{Marks: mark(40, MarkAvailable)},
+		{Marks: mark(41, MarkAvailable)},
+	}
+	var got []int64
+	for _, m := range Sum(rows...).Marks {
+		got = append(got, m.At.UnixMilli())
+	}
+	if want := []int64{10, 20, 30, 40}; !slices.Equal(got, want) {
+		t.Errorf("the marks of two outages are at %v, want %v", got, want)
+	}
+}
+
+func TestAddMarks_AddsMarksToExistingOrNewRows(t *testing.T) {
+	down := func(second int64, subject string) Mark {
+		return Mark{At: time.Unix(second, 0), Kind: MarkDown, Subject: subject}
+	}
+	rows := []Row{
+		{Second: 90, Width: 10, Marks: []Mark{down(95, "redis")}},
+		{Second: 100, Gauges: Gauges{Ready: new(int64(7))}},
+		{Second: 110},
+	}
+	marks := []Mark{
+		down(80, "before the interval"), down(91, "processor"), down(95, "redis"), down(100, "processor"),
+		down(105, "processor"), down(105, "redis"), down(110, "redis"), down(120, "after the interval"),
+	}
+	got := AddMarks(rows, time.Unix(95, 0), time.Unix(120, 0), marks...)
+	want := []Row{
+		{Second: 90, Width: 10, Marks: []Mark{down(91, "processor"), down(95, "redis")}},
+		{Second: 100, Gauges: Gauges{Ready: new(int64(7))}, Marks: []Mark{down(100, "processor")}},
+		{Second: 105, Gauges: Gauges{Ready: new(int64(7))}, Marks: []Mark{down(105, "processor"), down(105, "redis")}},
+		{Second: 110, Marks: []Mark{down(110, "redis")}},
+	}
+	if !reflect.DeepEqual(want, got) {
+		t.Errorf("the rows are %+v, want %+v", got, want)
+	}
+	if len(rows) != 3 || len(rows[0].Marks) != 1 || rows[1].Marks != nil {
+		t.Errorf("AddMarks changed its argument to %+v", rows)
+	}
+	if again := AddMarks(got, time.Unix(95, 0), time.Unix(120, 0), marks...); !reflect.DeepEqual(got, again) {
+		t.Errorf("adding the same marks again results in %+v", again)
+	}
+	for i := range int64(2 * maxMarks) {
+		got = AddMarks(got, time.Unix(95, 0), time.Unix(120, 0), down(110, strconv.FormatInt(i, 10)))
+	}
+	if n := len(got[3].Marks); n != maxMarks {
+		t.Errorf("a row has %d marks", n)
+	}
+}
+
+func TestSumRows_DoesNotChangeItsArguments(t *testing.T) {
 	rows := []Row{
 		{Entry: Events{Outcomes: map[string]int64{"recorded": 1}}, Marks: []Mark{{Kind: MarkStarted}}},
 		{Entry: Events{Outcomes: map[string]int64{"recorded": 2}}, Marks: []Mark{{Kind: MarkStopped}}},

@@ -37,6 +37,6 @@ func OpenExternal(p *plan.Plan) (*client.External, error) {
 	return client.NewExternal(options)
 }
 
-func posterOptions(p *plan.Plan) client.Options {
-	return client.Options{URL: p.SummaryAPI.URL, SecretDir: p.SummaryAPI.SecretDir}
+func posterOptions(p *plan.Plan) client.Config {
+	return client.Config{URL: p.SummaryAPI.URL, SecretDir: p.SummaryAPI.SecretDir}
 }

@@ -6,36 +6,55 @@ import (
 	"fmt"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Queues deletes the queues of one simulation from a broker.
+// Queues represents the queues of one simulation in a broker.
 type Queues interface {
 	// Delete deletes the queues and the exchange of the simulation.
 	Delete(ctx context.Context) error
 }
 
-// Keys deletes the data of one simulation from a store.
+// Keys represents the data of one simulation in a store.
 type Keys interface {
 	// Purge deletes all keys of the simulation.
 	Purge(ctx context.Context) error
 }
 
+// Foreign says what Remove has left because it belongs to another simulation of the same name.
+type Foreign struct{ Queues, Keys bool }
+
+// String names what was left. It returns "" if nothing was left.
+func (f Foreign) String() string {
+	switch {
+	case f.Queues && f.Keys:
+		return "queues and keys"
+	case f.Queues:
+		return "queues"
+	case f.Keys:
+		return "keys"
+	}
+	return ""
+}
+
 // Remove deletes the queues and the keys of a simulation. Either argument may be nil. Remove deletes the queues first,
 // because a processor that still received messages would create keys again. If the deletion of the queues fails, Remove
-// still deletes the keys.
-func Remove(ctx context.Context, simulation string, queues Queues, keys Keys) error {
+// still deletes the keys. Queues and keys with the mark of another owner belong to another simulation of the same name.
+// Remove leaves them, which is not an error.
+func Remove(ctx context.Context, simulation string, queues Queues, keys Keys) (Foreign, error) {
+	var foreign Foreign
 	var errs []error
 	if queues != nil {
-		// If another owner created the queues, they belong to another simulation with the same name. Do not delete
-		// them.
-		if err := queues.Delete(ctx); err != nil && !errors.Is(err, broker.ErrOtherOwner) {
+		err := queues.Delete(ctx)
+		if foreign.Queues = errors.Is(err, broker.ErrOtherOwner); err != nil && !foreign.Queues {
 			errs = append(errs, fmt.Errorf("remove the queues of %s: %w", simulation, err))
 		}
 	}
 	if keys != nil {
-		if err := keys.Purge(ctx); err != nil {
+		err := keys.Purge(ctx)
+		if foreign.Keys = errors.Is(err, store.ErrOtherOwner); err != nil && !foreign.Keys {
 			errs = append(errs, fmt.Errorf("remove the keys of %s: %w", simulation, err))
 		}
 	}
-	return errors.Join(errs...)
+	return foreign, errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/store"
 )
 
 // server records the order in which queues and keys are deleted.
@@ -31,27 +32,35 @@ func TestRemove_DeletesQueuesBeforeKeys(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("gone for good")
 	for _, tt := range []struct {
-		name   string
-		queues error
-		want   string // in the error
+		name         string
+		queues, keys error
+		foreign      string
+		want         string // in the error
 	}{
-		{"all is well", nil, ""},
-		{"the broker does not answer", gone, "remove the queues of default.test: gone for good"},
-		{"the queues belong to another owner", broker.ErrOtherOwner, ""},
+		{"all is well", nil, nil, "", ""},
+		{"the broker does not answer", gone, nil, "", "remove the queues of default.test: gone for good"},
+		{"the store does not answer", nil, gone, "", "remove the keys of default.test: gone for good"},
+		{"the queues belong to another owner", broker.ErrOtherOwner, nil, "queues", ""},
+		{"the keys belong to another owner", nil, store.ErrOtherOwner, "keys", ""},
+		{"both belong to another owner", broker.ErrOtherOwner, store.ErrOtherOwner, "queues and keys", ""},
+		{"the queues belong to another owner, and the store does not answer", broker.ErrOtherOwner, gone, "queues", "remove the keys"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var removed []string
-			err := Remove(t.Context(), "default.test", server{&removed, tt.queues}, server{&removed, nil})
+			foreign, err := Remove(t.Context(), "default.test", server{&removed, tt.queues}, server{&removed, tt.keys})
 			if diff := cmp.Diff([]string{"queues", "keys"}, removed); diff != "" {
 				t.Errorf("removed (-want +got):\n%s", diff)
+			}
+			if foreign.String() != tt.foreign {
+				t.Errorf("left are %q, want %q", foreign, tt.foreign)
 			}
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error is %v, want %q", err, tt.want)
 			}
 		})
 	}
-	if err := Remove(t.Context(), "default.test", nil, nil); err != nil {
-		t.Errorf("where there is nothing to remove: %v", err)
+	if foreign, err := Remove(t.Context(), "default.test", nil, nil); err != nil || foreign != (Foreign{}) {
+		t.Errorf("where there is nothing to remove: %v, left are %q", err, foreign)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/redis"
 )
 
-// Servers opens adapters for any number of simulations. Each method gets the binding of the server. An adapter connects
-// when it is first used.
+// Servers opens adapters for any number of simulations. Each method takes the binding of the server as an argument. An
+// adapter connects when it is first used.
 type Servers struct{ Options Options }
 
 // OpenBroker returns a broker adapter for the RabbitMQ server of the binding.
@@ -23,25 +23,29 @@ func (s Servers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error
 	return openRedis(p, binding.Static(at), s.Options)
 }
 
+// CheckBinding returns an error if the adapter for a service cannot use a binding, for example because its URI has an
+// unknown parameter. It does not connect, and accepts every binding of other services than RabbitMQ and Redis.
+func CheckBinding(s binding.Service, at binding.Binding) error {
+	switch s {
+	case binding.RabbitMQ():
+		return rabbitmq.CheckBinding(at)
+	case binding.Redis():
+		return redis.CheckBinding(at)
+	}
+	return nil
+}
+
 func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*rabbitmq.Broker, error) {
-	return rabbitmq.New(rabbitmq.Options{
-		Address:    source,
+	return rabbitmq.New(rabbitmq.Config{
 		Exchange:   p.Exchange(),
 		Owner:      p.Owner,
 		Partitions: p.Partitions,
 		QueueType:  p.QueueType,
 		Component:  o.Component,
-		Logger:     o.Logger,
-		Registerer: o.Registerer,
-	})
+	}, rabbitmq.Dependencies{Binding: source, Logger: o.Logger, Registerer: o.Registerer})
 }
 
 func openRedis(p *plan.Plan, source binding.Source, o Options) (*redis.Store, error) {
-	return redis.New(redis.Options{
-		Address:    source,
-		Simulation: p.Simulation,
-		Partitions: p.Partitions,
-		Logger:     o.Logger,
-		Registerer: o.Registerer,
-	})
+	return redis.New(redis.Config{Simulation: p.Simulation, Owner: p.Owner, Partitions: p.Partitions},
+		redis.Dependencies{Binding: source, Logger: o.Logger, Registerer: o.Registerer})
 }

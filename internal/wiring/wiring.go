@@ -36,13 +36,14 @@ type Broker struct {
 	Address string
 	check   func(context.Context) error
 	exists  func(context.Context) (bool, error)
+	blocked func() error
 }
 
 // OpenBroker opens the broker of a plan. If the plan has no binding for RabbitMQ, it opens a broker in memory. It does
 // not connect.
 func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	if p.RabbitMQ == (plan.BindingRef{}) {
-		b, err := memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
+		b, err := memorybroker.New(memorybroker.Config{Partitions: p.Partitions})
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +57,15 @@ func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{Broker: b, Address: shown(source, p.RabbitMQ), check: b.Check, exists: b.Exists}, nil
+	return &Broker{Broker: b, Address: shown(source, p.RabbitMQ), check: b.Check, exists: b.Exists, blocked: b.Blocked}, nil
+}
+
+// Blocked returns an error if the server blocks publishers because of a resource alarm. It does no I/O.
+func (b *Broker) Blocked() error {
+	if b.blocked == nil {
+		return nil
+	}
+	return b.blocked()
 }
 
 // Check connects to the server once. Its error contains the address of the server and says what to do.
@@ -85,10 +94,11 @@ type Store struct {
 	Address string
 	// Crash simulates a crash of the server; see memory.Store. It is nil unless the store is in memory and the plan has
 	// faults.
-	Crash   func(draw uint64)
-	check   func(context.Context) error
-	exists  func(context.Context) (bool, error)
-	reserve func(ctx context.Context, owner string) (bool, error)
+	Crash    func(draw uint64)
+	check    func(context.Context) error
+	writable func(context.Context) error
+	exists   func(context.Context) (bool, error)
+	reserve  func(ctx context.Context, owner string) (bool, error)
 }
 
 // Check tries every Redis command that a simulation uses. Its error contains the address of the server and says what to
@@ -98,6 +108,14 @@ func (s *Store) Check(ctx context.Context) error {
 		return nil
 	}
 	return s.check(ctx)
+}
+
+// CheckWritable returns an error if the server does not accept a write. It sends one command to each server.
+func (s *Store) CheckWritable(ctx context.Context) error {
+	if s.writable == nil {
+		return nil
+	}
+	return s.writable(ctx)
 }
 
 // InMemory reports whether the store is in the memory of this process.
@@ -136,28 +154,28 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, exists: s.Exists, reserve: s.Reserve}, nil
+	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, writable: s.CheckWritable, exists: s.Exists, reserve: s.Reserve}, nil
 }
 
 // openMemoryStore opens a store in memory. If the plan has faults, the store supports simulated crashes.
 func openMemoryStore(p *plan.Plan) *Store {
-	if len(p.Faults) == 0 {
-		return &Store{Store: memorystore.New(p.Partitions), Address: InMemory}
+	crashable := len(p.Faults) > 0
+	s := memorystore.New(memorystore.Config{Partitions: p.Partitions, Crashable: crashable})
+	opened := &Store{Store: s, Address: InMemory}
+	if crashable {
+		opened.Crash = s.Crash
 	}
-	s := memorystore.NewCrashable(p.Partitions)
-	return &Store{Store: s, Address: InMemory, Crash: s.Crash}
+	return opened
 }
 
-// Source returns the source of the binding to which a plan refers. The reference may have a URI, a directory, or both;
-// see plan.BindingRef.
+// Source returns a source that reads the binding of a service from the place that the plan gives: a URI, a directory,
+// or both; see plan.BindingRef.
 func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	switch {
-	case ref.URI != "" && ref.SecretDir != "":
-		return binding.URI(s, ref.URI, binding.WithFolder(ref.SecretDir))
 	case ref.URI != "":
-		return binding.URI(s, ref.URI)
+		return binding.URI(s, ref.URI, ref.SecretDir)
 	case ref.SecretDir != "":
-		return binding.Folder(s, ref.SecretDir), nil
+		return binding.Directory(s, ref.SecretDir), nil
 	}
 	return nil, fmt.Errorf("the plan has no binding for %s: set uri or secretDir", s.Name)
 }

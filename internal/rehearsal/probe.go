@@ -1,0 +1,150 @@
+package rehearsal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// After the agents have reported that a pause or an isolation is in effect, the code in this file checks whether it
+// really is. It sends each target a request that the target cannot answer while it is paused or isolated. An answer
+// proves that the fault has no effect. The absence of an answer proves nothing: for example, a network policy may
+// reject the request.
+
+// verify returns an error if the target of a pause or an isolation works as if there were no fault.
+func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chosen) error {
+	ctx, cancel := context.WithTimeout(ctx, min(i.timeouts.Probe, a.For))
+	defer cancel()
+	_, err := each(a.Chosen, func(c *fault.Chosen) (time.Time, error) {
+		evidence := ""
+		if pod, err := i.podOf(ctx, c); err == nil { // a pod that is gone proves nothing
+			evidence = i.probe(ctx, &a.Record, pod)
+		}
+		if evidence == "" {
+			return time.Time{}, nil
+		}
+		return time.Time{}, fmt.Errorf("pod %s: %s", c.Name, evidence)
+	})
+	if err == nil || !i.isActive(ctx, a.ID(), commanded) {
+		return nil
+	}
+	return fmt.Errorf("the agents answered that the fault is in effect, but the target works: %w", err)
+}
+
+// isActive reports whether the agents in all of the pods answer that the fault has not ended.
+func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Chosen) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
+	defer cancel()
+	_, err := each(commanded, func(c *fault.Chosen) (time.Time, error) {
+		pod, err := i.podOf(ctx, c)
+		if err != nil {
+			return time.Time{}, err
+		}
+		f, err := i.ask(ctx, pod, id)
+		if err == nil && !f.Healed.IsZero() {
+			err = errors.New("the fault has ended")
+		}
+		return time.Time{}, err
+	})
+	return err == nil
+}
+
+// probe returns the evidence that a fault has no effect on a pod, or "" if there is none.
+func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) string {
+	component := resources.ComponentOf(r.Target)
+	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(i.clientPort(i.target().Plan, component))))
+	switch {
+	case component == resources.ComponentRabbitMQ && replies(ctx, address, "AMQP\x00\x00\x09\x01"),
+		component == resources.ComponentRedis && replies(ctx, address, "PING\r\n"):
+		return "it answers clients"
+	case component == resources.ComponentRabbitMQ, component == resources.ComponentRedis:
+		return ""
+	case !hitsItself(r):
+		return i.stillReaches(ctx, address)
+	}
+	if status, _, err := i.pods.Get(ctx, "http://"+address+"/healthz"); err == nil && status == http.StatusOK {
+		return "it answers requests"
+	}
+	return ""
+}
+
+// stillReaches returns which servers a processor or generator can use, according to its readiness check, which sends a
+// request to each server. The answer of another program, such as a proxy, proves nothing.
+func (i *injector) stillReaches(ctx context.Context, address string) string {
+	status, body, err := i.pods.Get(ctx, "http://"+address+"/readyz")
+	if err != nil {
+		return ""
+	}
+	rabbitmq, redis := fails(body, httpserver.CheckRabbitMQ), fails(body, httpserver.CheckRedis)
+	switch {
+	case status == http.StatusOK && strings.TrimSpace(string(body)) == httpserver.OK:
+		return "it still reaches RabbitMQ and Redis"
+	case status != http.StatusServiceUnavailable || rabbitmq == redis:
+		return ""
+	case rabbitmq:
+		return "it still reaches Redis"
+	}
+	return "it still reaches RabbitMQ"
+}
+
+// fails reports whether the body of a readiness check contains a line about the check with the given name.
+func fails(body []byte, check string) bool {
+	return strings.Contains("\n"+string(body), "\n"+check+": ")
+}
+
+// replies reports whether a server sends anything in reply to a greeting.
+func replies(ctx context.Context, address, greeting string) bool {
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // ends the read
+	defer func() {
+		stop()
+		_ = c.Close() // it may be closed already
+	}()
+	if _, err := io.WriteString(c, greeting); err != nil {
+		return false
+	}
+	n, _ := c.Read(make([]byte, 1)) // fails if the connection is cut
+	return n > 0
+}
+
+// cutNothing reports whether the isolation of a processor or generator has ended without any agent having closed or
+// rejected a connection. That happens if the servers see client addresses other than those of the pods. It returns false
+// if the number of connections is unknown, because an agent does not answer or is of an earlier version.
+func (i *injector) cutNothing(ctx context.Context, r *fault.Record, commanded []fault.Chosen) bool {
+	ctx, cancel := context.WithTimeout(ctx, healTimeout)
+	defer cancel()
+	var connections atomic.Int64
+	_, err := each(commanded, func(c *fault.Chosen) (time.Time, error) {
+		pod, err := i.podOf(ctx, c)
+		if err != nil {
+			return time.Time{}, err
+		}
+		f, err := i.ask(ctx, pod, r.ID())
+		switch {
+		case err != nil:
+			return time.Time{}, err
+		case f.Connections == nil:
+			return time.Time{}, errors.New("the agent does not count connections")
+		}
+		connections.Add(int64(*f.Connections))
+		return time.Time{}, nil
+	})
+	return err == nil && connections.Load() == 0
+}

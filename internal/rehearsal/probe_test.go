@@ -1,0 +1,250 @@
+package rehearsal_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/parking-operator/parking-operator/internal/agent"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// at returns a function that sets the status of a ready pod with the given IP address.
+func at(ip string) func(*corev1.PodStatus) {
+	return func(s *corev1.PodStatus) {
+		ready(time.Now().Add(-time.Hour))(s)
+		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+	}
+}
+
+// lyingAgent serves an agent at an IP address. The agent answers that it has injected each fault, but does nothing.
+func (w *world) lyingAgent(t *testing.T, ip string) {
+	t.Helper()
+	injected := time.Now()
+	w.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(response).Encode(agent.Fault{At: injected})
+	}))
+}
+
+// serveHTTP serves the handler at a port of a pod, until the test ends.
+func (w *world) serveHTTP(t *testing.T, ip string, port int32, handler http.HandlerFunc) {
+	t.Helper()
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: handler}
+	listener := w.listen(t, ip, port)
+	go func() { _ = server.Serve(listener) }() // until it is closed
+	t.Cleanup(func() { _ = server.Close() })
+}
+
+// serveReply serves a server at a port of a pod, until the test ends. The server replies to the first bytes that it
+// receives.
+func (w *world) serveReply(t *testing.T, ip string, port int32, reply string) {
+	t.Helper()
+	listener := w.listen(t, ip, port)
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				if _, err := c.Read(make([]byte, 8)); err == nil {
+					_, _ = io.WriteString(c, reply)
+				}
+			}()
+		}
+	}()
+}
+
+func ok(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, httpserver.OK) }
+
+// failing answers that the process is not ready, because it cannot use the given servers.
+func failing(servers ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		for _, server := range servers {
+			fmt.Fprintf(w, "%s: the connection is closed\n", server)
+		}
+	}
+}
+
+// The agents answer that the fault is in effect, but do nothing. The fault hits only one of two instances, so the
+// timeline could not show that the fault had no effect.
+func TestRehearsals_AgentOnlyClaimsToInject_FaultIsNotInjected(t *testing.T) {
+	number := 0
+	for _, tt := range []struct {
+		target plan.FaultTarget
+		action plan.FaultAction
+		// serve starts the program that answers requests in the target's pod.
+		serve func(t *testing.T, w *world, ip string)
+		want  string
+	}{
+		{plan.TargetProcessor, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests"},
+		{plan.TargetEntryGenerator, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests"},
+		{plan.TargetSummaryAPI, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests"},
+		{plan.TargetRedis, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 6379, "-NOAUTH\r\n") }, "it answers clients"},
+		{plan.TargetRabbitMQ, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 5672, "\x01") }, "it answers clients"},
+		{plan.TargetRabbitMQ, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "\x01") }, "it answers clients"},
+		{plan.TargetRedis, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "+PONG\r\n") }, "it answers clients"},
+		{plan.TargetSummaryAPI, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, relayPort, ok) }, "it answers requests"},
+		{plan.TargetProcessor, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it still reaches RabbitMQ and Redis"},
+		{plan.TargetExitGenerator, plan.ActionIsolate, func(t *testing.T, w *world, ip string) {
+			w.serveHTTP(t, ip, resources.HTTPPort, failing("RabbitMQ"))
+		}, "it still reaches Redis"},
+	} {
+		number++
+		ip := func(n int) string { return fmt.Sprintf("127.77.%d.%d", 100+number, n) }
+		t.Run(fmt.Sprintf("%s of %s", tt.action, tt.target), func(t *testing.T) {
+			w := newWorld(t, plan.Fault{Name: "fault", Target: tt.target, Action: tt.action, Instances: 1, For: plan.Duration(time.Hour)})
+			w.timeouts.Probe = time.Minute // each target answers
+			component := resources.ComponentOf(tt.target)
+			for n, server := range resources.Servers() {
+				if server != component {
+					w.Pod(w.sim, server, at(ip(10+n)))
+					w.lyingAgent(t, ip(10+n))
+				}
+			}
+			w.Pod(w.sim, component, at(ip(1)))
+			w.lyingAgent(t, ip(1))
+			tt.serve(t, w, ip(1))
+			r, _ := w.lead()
+			got := w.await(r, fault.NotInjected)
+			if !strings.Contains(got.Reason, "the target works") || !strings.Contains(got.Reason, tt.want) {
+				t.Errorf("the reason is %q, want one with %q", got.Reason, tt.want)
+			}
+		})
+	}
+}
+
+// A probe must not be redirected: the operator may reach addresses that the author of the simulation cannot reach.
+func TestRehearsals_PodRedirectsProbe_RedirectIsNotFollowed(t *testing.T) {
+	var requests atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+	defer elsewhere.Close()
+	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetProcessor, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
+	const processor = "127.77.124.1"
+	w.Pod(w.sim, resources.ComponentProcessor, at(processor))
+	w.lyingAgent(t, processor)
+	var probes atomic.Int64
+	w.serveHTTP(t, processor, resources.HTTPPort, func(w http.ResponseWriter, r *http.Request) {
+		probes.Add(1)
+		http.Redirect(w, r, elsewhere.URL, http.StatusFound)
+	})
+	r, _ := w.lead()
+	w.await(r, fault.Active)
+	if probes.Load() == 0 || requests.Load() != 0 {
+		t.Errorf("the pod received %d requests, and the target of the redirect %d", probes.Load(), requests.Load())
+	}
+}
+
+// None of the answers proves that the processor can use RabbitMQ or Redis.
+func TestRehearsals_AnswerProvesNothing_FaultIsInjected(t *testing.T) {
+	answers := func(status int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			fmt.Fprint(w, body)
+		}
+	}
+	for name, handler := range map[string]http.HandlerFunc{
+		"both checks fail":           failing("RabbitMQ", "Redis"),
+		"another check fails":        failing("process"),
+		"a proxy has no upstream":    answers(http.StatusServiceUnavailable, "upstream connect error\n"),
+		"a proxy answers by itself":  answers(http.StatusOK, "<html>RabbitMQ</html>\n"),
+		"another program is missing": answers(http.StatusNotFound, "Redis: 404\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
+			const processor = "127.77.120.1"
+			for n, c := range resources.Servers() {
+				w.relayed(t, c, fmt.Sprintf("127.77.120.%d", 10+n))
+			}
+			w.Pod(w.sim, resources.ComponentProcessor, at(processor))
+			w.serveHTTP(t, processor, resources.HTTPPort, handler)
+			r, _ := w.lead()
+			w.await(r, fault.Active)
+		})
+	}
+}
+
+// The servers see an address other than that of the processor's pod, for example because the network translates it. So
+// the relays cut none of its connections.
+func TestRehearsals_IsolationCutsNoConnection_FaultIsNotInjected(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(2 * time.Second)})
+	const processor, translated = "127.77.121.1", "127.77.121.2"
+	var servers []string
+	for n, c := range resources.Servers() {
+		servers = append(servers, w.relayed(t, c, fmt.Sprintf("127.77.121.%d", 10+n)))
+	}
+	w.Pod(w.sim, resources.ComponentProcessor, at(processor))
+	r, _ := w.lead()
+	w.Eventually("the fault to be in effect", func() error {
+		if states := w.reported(); !slices.Contains(states, fault.Active) {
+			return fmt.Errorf("the states %v were reported", states)
+		}
+		return nil
+	})
+	if !connects(t, translated, servers[0]) {
+		t.Error("the processor is cut off")
+	}
+	got := w.await(r, fault.NotInjected)
+	if !strings.Contains(got.Reason, "saw no connection") || !got.InjectedAt.IsZero() {
+		t.Errorf("the record is %+v", got)
+	}
+}
+
+// The agents are of an earlier version, whose answers do not contain the number of connections. So it is unknown whether
+// the relays cut any.
+func TestRehearsals_AgentsDoNotCountConnections_FaultCountsAsInjected(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)})
+	injected := time.Now()
+	earlier := http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(response, `{"at":%q,"healed":%q}`, injected.Format(time.RFC3339Nano), injected.Add(time.Second).Format(time.RFC3339Nano))
+	})
+	for n, c := range resources.Servers() {
+		ip := fmt.Sprintf("127.77.125.%d", 10+n)
+		w.Pod(w.sim, c, at(ip))
+		w.handle(t, ip, earlier)
+	}
+	w.Pod(w.sim, resources.ComponentProcessor, at("127.77.125.1"))
+	r, _ := w.lead()
+	w.await(r, fault.Healed)
+}
+
+// The kubelet starts a paused container again after its liveness probe has failed. The new processes are not paused.
+func TestRehearsals_PausedContainerIsRestarted_FaultIsAborted(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
+	_, _, status := w.serveAgent(t, "127.77.123.1")
+	pod := w.Pod(w.sim, resources.ComponentRedis, status)
+	r, _ := w.lead()
+	w.await(r, fault.Active)
+	w.restarted(pod)
+	if got := w.await(r, fault.Aborted); !strings.Contains(got.Reason, "was restarted during the pause") {
+		t.Errorf("the reason is %q", got.Reason)
+	}
+}
+
+// The agent of the target ends a pause long before its time, because it is stopped. So the fault that took place is
+// not the declared one.
+func TestRehearsals_PauseEndsEarly_FaultIsAborted(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
+	a, _, status := w.serveAgent(t, "127.77.122.1")
+	w.Pod(w.sim, resources.ComponentRedis, status)
+	r, _ := w.lead()
+	w.await(r, fault.Active)
+	a.Close()
+	if got := w.await(r, fault.Aborted); !strings.Contains(got.Reason, "instead of 1h0m0s") {
+		t.Errorf("the reason is %q", got.Reason)
+	}
+}

@@ -1,0 +1,593 @@
+package rehearsal_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/agent"
+	"github.com/parking-operator/parking-operator/internal/agent/agenttest"
+	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/rehearsal"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+func chosen(pods ...*corev1.Pod) []fault.Chosen {
+	var list []fault.Chosen
+	for _, pod := range pods {
+		list = append(list, fault.Chosen{Name: pod.Name, ID: string(pod.UID)})
+	}
+	return list
+}
+
+// takeOver writes a journal, as an operator leaves it when it is killed. Then another operator leads.
+func (w *world) takeOver(t *testing.T, records ...fault.Record) *rehearsal.Rehearsals {
+	t.Helper()
+	w.leave(t, records...)
+	r, _ := w.lead()
+	return r
+}
+
+// leave writes a journal, as an operator leaves it when it is killed.
+func (w *world) leave(t *testing.T, records ...fault.Record) {
+	t.Helper()
+	next := map[string]int{}
+	for _, r := range records {
+		next[r.Fault] = r.Number + 1
+	}
+	text, err := json.Marshal(map[string]any{"progress": fault.Progress{Next: next}, "records": records})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Create(resources.FaultsConfigMap(w.sim, map[string]string{"journal.json": string(text)}))
+}
+
+func record(target plan.FaultTarget, action plan.FaultAction, length time.Duration, pods ...*corev1.Pod) fault.Record {
+	o := fault.Occurrence{Fault: "fault", Target: target, Action: action, For: length, Instances: len(pods)}
+	return fault.Record{Occurrence: o, State: fault.Injecting, Chosen: chosen(pods...), ChosenAt: time.Now(), Of: len(pods)}
+}
+
+// active returns the record of a fault that took effect in all chosen pods at the given time.
+func active(r fault.Record, at time.Time) fault.Record {
+	r.State, r.InjectedAt = fault.Active, at
+	for _, c := range r.Chosen {
+		r.Hit = append(r.Hit, c.Name)
+	}
+	return r
+}
+
+func (w *world) processor() *corev1.Pod {
+	return w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now().Add(-time.Hour)))
+}
+
+func (w *world) deletePod(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	if err := w.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	w.Gone(pod)
+}
+
+// The pod that the earlier operator deleted has been replaced within the same second. The pod that it could no longer
+// delete must be deleted. The new pod must not be deleted.
+func TestResumeFault_DeletedPods_DeletesOnlyTheOthers(t *testing.T) {
+	for _, action := range []plan.FaultAction{plan.ActionRestart, plan.ActionEvict} {
+		t.Run(string(action), func(t *testing.T) {
+			w := newWorld(t)
+			w.sim.Spec.Processor.Replicas = new(int32(2))
+			deleted, other := w.processor(), w.processor()
+			w.deletePod(t, deleted)
+			w.start = time.Now().Truncate(time.Second)
+			replacement := w.processor()
+			r := w.takeOver(t, record(plan.TargetProcessor, action, 0, deleted, other))
+			injected := w.await(r, fault.Active)
+			w.Gone(other)
+			if len(injected.Hit) != 2 {
+				t.Errorf("pods %v were hit", injected.Hit)
+			}
+			w.processor()
+			w.await(r, fault.Healed)
+			w.Exists(replacement, replacement.Name)
+		})
+	}
+}
+
+func TestResumeFault_TooLate_HitsNoFurtherPod(t *testing.T) {
+	w := newWorld(t)
+	w.start = time.Now().Add(-5 * time.Minute)
+	pod := w.processor()
+	late := record(plan.TargetProcessor, plan.ActionRestart, 0, pod)
+	late.ChosenAt = w.start
+	r := w.takeOver(t, late)
+	if got := w.await(r, fault.NotInjected); !strings.Contains(got.Reason, "not running when the fault was due") {
+		t.Errorf("the reason is %q", got.Reason)
+	}
+	w.Exists(pod, pod.Name)
+}
+
+// The fault had waited for another one, so its pods were chosen long after it was due. The earlier operator deleted one
+// of them and crashed. The fault took effect when the pods were chosen.
+func TestResumeFault_FaultHadWaited_TookEffectWhenItsPodsWereChosen(t *testing.T) {
+	w := newWorld(t)
+	w.start = time.Now().Add(-10 * time.Minute)
+	pod := w.processor()
+	waited := record(plan.TargetProcessor, plan.ActionRestart, 0, pod)
+	w.deletePod(t, pod)
+	r := w.takeOver(t, waited)
+	if got := w.await(r, fault.Active); !got.InjectedAt.Equal(waited.ChosenAt) {
+		t.Errorf("injected at %s, want %s", got.InjectedAt, waited.ChosenAt)
+	}
+}
+
+// paused serves an agent, and returns its pod and its process. If length is not 0, the fault "fault/0" pauses the
+// process for that time.
+func (w *world) paused(t *testing.T, ip string, length time.Duration) (pod *corev1.Pod, process *agenttest.Target) {
+	t.Helper()
+	a, process, status := w.serveAgent(t, ip)
+	if length > 0 {
+		if _, err := a.Inject(agent.Command{ID: "fault/0", Action: plan.ActionPause, For: length}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w.Pod(w.sim, resources.ComponentProcessor, status), process
+}
+
+// The earlier operator paused the first pod and the third, which can happen if pods are replaced in the meantime. The
+// agent of the second pod does not answer. So the fault cannot be injected, and no pod may stay paused.
+func TestResumeFault_OneAgentFails_EndsThePauseOfAllPods(t *testing.T) {
+	w := newWorld(t)
+	first, firstProcess := w.paused(t, "127.77.7.51", time.Hour)
+	second := w.Pod(w.sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		ready(time.Now())(s)
+		s.PodIP, s.PodIPs = "127.77.7.52", []corev1.PodIP{{IP: "127.77.7.52"}}
+	})
+	third, thirdProcess := w.paused(t, "127.77.7.53", time.Hour)
+	r := w.takeOver(t, record(plan.TargetProcessor, plan.ActionPause, time.Hour, first, second, third))
+	w.await(r, fault.NotInjected)
+	if firstProcess.IsStopped() || thirdProcess.IsStopped() {
+		t.Errorf("paused: the first pod %t, the third pod %t", firstProcess.IsStopped(), thirdProcess.IsStopped())
+	}
+}
+
+// The pause of the first pod ended before this operator took over. A pause of the second pod alone would be a different
+// fault.
+func TestResumeFault_PauseEndedInOnePod_PausesNoFurtherPod(t *testing.T) {
+	w := newWorld(t)
+	first, firstProcess := w.paused(t, "127.77.7.54", time.Millisecond)
+	second, secondProcess := w.paused(t, "127.77.7.55", 0)
+	w.Eventually("the pause of the first pod to end", func() error {
+		if firstProcess.IsStopped() {
+			return errors.New("it is stopped")
+		}
+		return nil
+	})
+	r := w.takeOver(t, record(plan.TargetProcessor, plan.ActionPause, time.Hour, first, second))
+	if got := w.await(r, fault.NotInjected); !strings.Contains(got.Reason, "ended in pod "+first.Name) {
+		t.Errorf("the reason is %q", got.Reason)
+	}
+	if secondProcess.IsStopped() {
+		t.Error("the second pod is paused")
+	}
+}
+
+// The leader is replaced while it waits for the agent of the second pod. The pause of the first pod stays in effect, so
+// that the next leader can continue.
+func TestResumeFault_HandedOverDuringInjection_LeavesThePause(t *testing.T) {
+	w := newWorld(t)
+	first, process := w.paused(t, "127.77.7.56", 0)
+	const slow = "127.77.7.57"
+	asked := make(chan struct{})
+	var once sync.Once
+	w.handle(t, slow, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		once.Do(func() { close(asked) })
+		<-r.Context().Done()
+	}))
+	second := w.Pod(w.sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		ready(time.Now())(s)
+		s.PodIP, s.PodIPs = slow, []corev1.PodIP{{IP: slow}}
+	})
+	w.leave(t, record(plan.TargetProcessor, plan.ActionPause, time.Hour, first, second))
+	_, stop := w.lead()
+	<-asked
+	stop()
+	if saved := w.journal(); saved[0].State != fault.Injecting || !process.IsStopped() {
+		t.Errorf("paused: %t, the record is %+v", process.IsStopped(), saved[0])
+	}
+}
+
+// A new leader saves the record of a fault in effect again. That is not reported as another injection.
+func TestResumeFault_FaultInEffect_ReportsOnlyItsEnd(t *testing.T) {
+	w := newWorld(t)
+	pod := w.processor()
+	w.deletePod(t, pod)
+	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionPause, time.Second, pod), time.Now().Add(-time.Minute)))
+	w.await(r, fault.Healed)
+	w.Eventually("the end to be reported", func() error {
+		if got := w.reported(); !slices.Equal(got, []fault.State{fault.Healed}) {
+			return fmt.Errorf("the states %v were reported", got)
+		}
+		return nil
+	})
+}
+
+// forbidden is a client that cannot create objects until the field allowed is set.
+type forbidden struct {
+	client.Client
+
+	allowed atomic.Bool
+}
+
+func (f *forbidden) Create(ctx context.Context, object client.Object, options ...client.CreateOption) error {
+	if !f.allowed.Load() {
+		return errors.New("the quota is exceeded")
+	}
+	return f.Client.Create(ctx, object, options...)
+}
+
+func TestRehearsals_JournalCannotBeSaved_ReturnsTheErrorUntilItIsSaved(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
+	pod := w.processor()
+	c := &forbidden{Client: w.Client}
+	r, _ := w.leadWith(c, context.Background())
+	w.Eventually("the error", func() error {
+		if err := r.Err(w.key()); err == nil || !strings.Contains(err.Error(), "the quota is exceeded") {
+			return errors.New(fmt.Sprint("the error is ", err))
+		}
+		return nil
+	})
+	w.Exists(pod, pod.Name)
+	c.allowed.Store(true)
+	w.await(r, fault.Active)
+	if err := r.Err(w.key()); err != nil {
+		t.Error(err)
+	}
+}
+
+// The earlier operator was killed after it had cut the connections to RabbitMQ, but before it cut those to the other
+// servers.
+func TestResumeFault_Isolation_CutsTheRemainingServers(t *testing.T) {
+	w := newWorld(t)
+	const processor = "127.77.7.9"
+	var servers [3]string
+	var agents [3]*agent.Agent
+	for n, c := range resources.Servers() {
+		servers[n], agents[n] = w.relayedBy(t, c, fmt.Sprintf("127.77.7.%d", n+1))
+	}
+	pod := w.Pod(w.sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		ready(time.Now().Add(-time.Hour))(s)
+		s.PodIP, s.PodIPs = processor, []corev1.PodIP{{IP: processor}}
+	})
+	if _, err := agents[0].Inject(agent.Command{ID: "fault/0", Action: plan.ActionIsolate, For: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	r := w.takeOver(t, record(plan.TargetProcessor, plan.ActionIsolate, time.Hour, pod))
+	w.await(r, fault.Active)
+	for n, server := range servers {
+		if connects(t, processor, server) {
+			t.Errorf("the processor reaches %s", resources.Servers()[n])
+		}
+	}
+}
+
+func TestResumeFault_PausedPodIsGone_FaultHasEnded(t *testing.T) {
+	w := newWorld(t)
+	pod := w.processor()
+	w.deletePod(t, pod)
+	at := time.Now().Add(-10 * time.Second).Truncate(time.Millisecond)
+	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionPause, 5*time.Second, pod), at))
+	if got := w.await(r, fault.Healed); !got.HealedAt.Equal(at.Add(5 * time.Second)) {
+		t.Errorf("healed at %s, injected at %s", got.HealedAt, at)
+	}
+}
+
+func TestResumeFault_AgentIsUnreachable_CountsAsEndedByItsTimer(t *testing.T) {
+	w := newWorld(t)
+	w.timeouts.Evidence = 5 * time.Second
+	pod := w.Pod(w.sim, resources.ComponentRedis, func(s *corev1.PodStatus) {
+		ready(time.Now())(s)
+		s.PodIP, s.PodIPs = "127.77.7.20", []corev1.PodIP{{IP: "127.77.7.20"}}
+	})
+	at := time.Now().Add(-10 * time.Second).Truncate(time.Millisecond)
+	r := w.takeOver(t, active(record(plan.TargetRedis, plan.ActionPause, time.Second, pod), at))
+	if got := w.await(r, fault.Healed); !got.HealedAt.Equal(at.Add(time.Second)) {
+		t.Errorf("healed at %s, injected at %s", got.HealedAt, at)
+	}
+}
+
+// The pod of the other processor is paused, so it is not ready. The restarted processor must not wait for it.
+func TestRehearsals_Restart_EndsWhileAnotherPodIsPaused(t *testing.T) {
+	w := newWorld(t)
+	w.sim.Spec.Processor.Replicas = new(int32(2))
+	restarted := w.processor()
+	held, _, status := w.serveAgent(t, "127.77.7.21")
+	if _, err := held.Inject(agent.Command{ID: "fault/1", Action: plan.ActionPause, For: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	paused := w.Pod(w.sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		status(s)
+		s.Conditions = nil
+	})
+	w.deletePod(t, restarted)
+	w.processor()
+	pause := active(record(plan.TargetProcessor, plan.ActionPause, time.Hour, paused), time.Now())
+	pause.Number = 1
+	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionRestart, 0, restarted), time.Now()), pause)
+	w.await(r, fault.Healed)
+}
+
+// A node whose clock is behind reports a start that seems to lie before the kill.
+func TestRehearsals_KillOnNodeWhoseClockIsBehind_FaultEnds(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
+	_, process, status := w.serveAgent(t, "127.77.7.22")
+	pod := w.Pod(w.sim, resources.ComponentRedis, status)
+	r, _ := w.lead()
+	process.AwaitKilled(t)
+	w.restartedAt(pod, time.Now().Add(-30*time.Second))
+	w.await(r, fault.Healed)
+}
+
+// One agent fails after the others have cut the connections. All of them must end the isolation.
+func TestRehearsals_IsolationFailsInOnePod_EndsInAllPods(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
+	rabbitMQ := w.relayed(t, resources.ComponentRabbitMQ, "127.77.7.31")
+	w.Pod(w.sim, resources.ComponentRedis, func(s *corev1.PodStatus) {
+		ready(time.Now())(s)
+		s.PodIP, s.PodIPs = "127.77.7.32", []corev1.PodIP{{IP: "127.77.7.32"}}
+	})
+	const processor = "127.77.7.39"
+	w.Pod(w.sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		ready(time.Now())(s)
+		s.PodIP, s.PodIPs = processor, []corev1.PodIP{{IP: processor}}
+	})
+	r, _ := w.lead()
+	w.await(r, fault.NotInjected)
+	if !connects(t, processor, rabbitMQ) {
+		t.Error("the processor is still cut off from RabbitMQ")
+	}
+}
+
+// The agent of RabbitMQ is gone when the simulation is suspended. The other agents must still end the isolation.
+func TestRehearsals_SuspendedWithoutOneAgent_EndsTheIsolationElsewhere(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
+	const ip, processor = "127.77.7.41", "127.77.7.49"
+	var dead atomic.Bool
+	w.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		if dead.Load() {
+			response.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_ = json.NewEncoder(response).Encode(agent.Fault{At: time.Now()})
+	}))
+	w.Pod(w.sim, resources.ComponentRabbitMQ, func(s *corev1.PodStatus) {
+		ready(time.Now())(s)
+		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+	})
+	redis := w.relayed(t, resources.ComponentRedis, "127.77.7.42")
+	w.Pod(w.sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		ready(time.Now())(s)
+		s.PodIP, s.PodIPs = processor, []corev1.PodIP{{IP: processor}}
+	})
+	r, _ := w.lead()
+	w.await(r, fault.Active)
+	dead.Store(true)
+	w.suspend(r)
+	if got := w.await(r, fault.Aborted); got.HealedAt.IsZero() {
+		t.Errorf("the record is %+v", got)
+	}
+	if !connects(t, processor, redis) {
+		t.Error("the processor is still cut off from Redis")
+	}
+}
+
+// Redis is replaced while a processor is isolated. The processor must not reach the new Redis until the isolation
+// ends.
+func TestRehearsals_ServerIsReplacedDuringIsolation_NewServerIsCutOffToo(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
+	const processor, other = "127.77.7.58", "127.77.7.59"
+	for n, c := range resources.Servers() {
+		w.relayed(t, c, fmt.Sprintf("127.77.7.%d", 51+n))
+	}
+	w.Pod(w.sim, resources.ComponentProcessor, at(processor))
+	r, _ := w.lead()
+	w.await(r, fault.Active)
+	old := &corev1.PodList{}
+	if err := w.Client.List(t.Context(), old, client.InNamespace(w.Namespace), client.MatchingLabels(resources.Selector(w.sim, resources.ComponentRedis))); err != nil {
+		t.Fatal(err)
+	}
+	w.deletePod(t, &old.Items[0])
+	redis := w.relayed(t, resources.ComponentRedis, "127.77.7.54")
+	w.Eventually("the new Redis to reject the processor", func() error {
+		if connects(t, processor, redis) {
+			return errors.New("it accepts connections")
+		}
+		return nil
+	})
+	if !connects(t, other, redis) {
+		t.Error("another client does not reach the new Redis")
+	}
+	w.await(r, fault.Active)
+	suspended := *w.plan
+	suspended.Suspended = true
+	w.plan = &suspended
+	r.Track(w.key(), w.target())
+	w.await(r, fault.Aborted)
+	if !connects(t, processor, redis) {
+		t.Error("the processor is still cut off from the new Redis")
+	}
+}
+
+// The servers are replaced while a processor is isolated. The agents of the new servers reject the command, so the
+// processor is not isolated any more.
+func TestRehearsals_NewServersCannotBeCutOff_FaultIsAborted(t *testing.T) {
+	w := newWorld(t)
+	rejecting := http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			http.Error(response, "no relay", http.StatusUnprocessableEntity)
+			return
+		}
+		http.NotFound(response, r)
+	})
+	for n, c := range resources.Servers() {
+		ip := fmt.Sprintf("127.77.7.%d", 51+n)
+		w.Pod(w.sim, c, at(ip))
+		w.handle(t, ip, rejecting)
+	}
+	pod := w.Pod(w.sim, resources.ComponentProcessor, at("127.77.7.58"))
+	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionIsolate, 4*time.Second, pod), time.Now()))
+	if got := w.await(r, fault.Aborted); !strings.Contains(got.Reason, "accepts connections of the isolated pods") || !strings.Contains(got.Reason, "no relay") {
+		t.Errorf("the reason is %q", got.Reason)
+	}
+}
+
+// The budget allows one disruption at a time, as the operator's own budgets do. So the second pod is evicted when the
+// first has been replaced.
+func TestRehearsals_EvictTwoPods_WaitsForTheBudget(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "evict", Target: plan.TargetProcessor, Action: plan.ActionEvict, Instances: 2})
+	w.sim.Spec.Processor.Replicas = new(int32(2))
+	one := intstr.FromInt32(1)
+	budget := &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "budget"},
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MaxUnavailable: &one, Selector: &metav1.LabelSelector{MatchLabels: resources.Selector(w.sim, resources.ComponentProcessor)},
+		},
+	}
+	w.Create(budget)
+	allow := func() {
+		w.Eventually("the budget to allow a disruption", func() error {
+			if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(budget), budget); err != nil {
+				return err
+			}
+			budget.Status = policyv1.PodDisruptionBudgetStatus{ObservedGeneration: budget.Generation, DisruptionsAllowed: 1, CurrentHealthy: 2, DesiredHealthy: 1, ExpectedPods: 2}
+			return w.Client.Status().Update(t.Context(), budget)
+		})
+	}
+	first, second := w.processor(), w.processor()
+	allow()
+	r, _ := w.lead()
+	w.Eventually("one pod to be evicted", func() error {
+		pods := &corev1.PodList{}
+		if err := w.Client.List(t.Context(), pods, client.InNamespace(w.Namespace)); err != nil {
+			return err
+		}
+		if len(pods.Items) != 1 {
+			return fmt.Errorf("%d pods run", len(pods.Items))
+		}
+		return nil
+	})
+	w.processor()
+	allow()
+	w.await(r, fault.Active)
+	w.Gone(first)
+	w.Gone(second)
+}
+
+// While a pod is missing, the fault still hits the pod that it would hit if all pods ran.
+func TestRehearsals_OnePodIsMissing_OtherPodsKeepTheirIndexes(t *testing.T) {
+	f := plan.Fault{Name: "leader", Target: plan.TargetRabbitMQ, Action: plan.ActionRestart, Instances: 1}
+	w := newWorld(t, f)
+	w.sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
+	var want int
+	for o := range fault.Occurrences(w.plan) {
+		want = o.Pick(3)[0]
+		break
+	}
+	var hit *corev1.Pod
+	for _, index := range []int{want, (want + 1) % 3} {
+		pod := w.Pod(w.sim, resources.ComponentRabbitMQ, ready(time.Now()))
+		w.Edit(pod, func() { pod.Labels["apps.kubernetes.io/pod-index"] = fmt.Sprint(index) })
+		if index == want {
+			hit = pod
+		}
+	}
+	r, _ := w.lead()
+	if got := w.await(r, fault.Active); got.Hit[0] != hit.Name {
+		t.Errorf("pod %v was hit, want %s", got.Hit, hit.Name)
+	}
+}
+
+// A ConfigMap of the user has the name of the journal. It must stay as it is, and no fault is injected.
+func TestRehearsals_JournalNameIsTaken_ReturnsAnError(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
+	pod := w.processor()
+	theirs := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: resources.FaultsName(w.sim)},
+		Data:       map[string]string{"journal.json": `{"records":[]}`},
+	}
+	w.Create(theirs)
+	r, _ := w.lead()
+	w.Eventually("the error", func() error {
+		if err := r.Err(w.key()); err == nil {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	if _, taken := errors.AsType[*apply.NameTakenError](r.Err(w.key())); !taken {
+		t.Errorf("the error is %v", r.Err(w.key()))
+	}
+	w.Exists(pod, pod.Name)
+	if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(theirs), theirs); err != nil || len(theirs.OwnerReferences) > 0 {
+		t.Errorf("the ConfigMap is %+v, %v", theirs.ObjectMeta, err)
+	}
+}
+
+// The records of faults in 64 pods would not fit into a ConfigMap. The records of faults that failed must remain.
+func TestRehearsals_LargeJournal_KeepsFailedFaults(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
+	w.processor()
+	var records []fault.Record
+	size := 0
+	for number := 0; size < 890<<10; number++ {
+		r := fault.Record{
+			Occurrence: fault.Occurrence{Fault: "old", Number: number}, State: fault.Healed, InjectedAt: time.Now(), HealedAt: time.Now(),
+			Measured: &fault.Account{Fault: "old", Number: number, Outcome: fault.OutcomeRecovered},
+		}
+		switch number {
+		case 0:
+			r.State, r.Reason, r.Measured = fault.NotInjected, "it failed", nil
+		case 1: // its effect is not measured yet
+			r.Measured = nil
+		case 2:
+			r.Measured.Outcome = fault.OutcomeNotInjected
+		}
+		if number%50 == 0 {
+			r.Hit = []string{strings.Repeat("p", 4000)}
+		}
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += len(text) + 1
+		records = append(records, r)
+	}
+	w.takeOver(t, records...)
+	w.Eventually("the fault to be injected", func() error {
+		for _, r := range w.journal() {
+			if r.Fault == "restart" && r.State == fault.Active {
+				return nil
+			}
+		}
+		return errors.New("it was not")
+	})
+	for number, r := range w.journal()[:3] {
+		if r.Number != number {
+			t.Errorf("the record of occurrence %d was removed", number)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package timeline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+)
+
+const (
+	// MarkerInterval is the interval at which Marker.Observe should be called.
+	MarkerInterval = 500 * time.Millisecond
+	// recentStage limits the marks of a process that starts during a stage. The process adds a mark for the stage
+	// only if the stage is younger than recentStage. Otherwise, an earlier process has added the mark.
+	recentStage = 10 * time.Second
+	// minMeasured is the minimum number of latencies for which a p99 is compared with its objective. With fewer
+	// latencies, the p99 is the longest latency.
+	minMeasured = 100
+)
+
+// The objectives that a process observes. In a verdict, the reason for a missed one is "<objective> is <value>, ...".
+const (
+	objectiveProcessing = "processing p99"
+	objectiveEndToEnd   = "end-to-end p99"
+	objectiveLag        = "generator lag"
+)
+
+// ObjectiveMark returns a mark for a reason of a verdict. If the processes observe the same objective, the mark has the
+// same subject as their marks, so that only the first of them is shown.
+func ObjectiveMark(at time.Time, reason string) Mark {
+	for _, subject := range []string{objectiveProcessing, objectiveEndToEnd, objectiveLag} {
+		if value, ok := strings.CutPrefix(reason, subject+" is "); ok {
+			return Mark{At: at, Kind: MarkObjective, Subject: subject, Message: value}
+		}
+	}
+	return Mark{At: at, Kind: MarkObjective, Subject: reason}
+}
+
+// Marker creates the marks of one process for stages of schedules and for missed objectives. It is not safe for
+// concurrent use.
+type Marker struct {
+	mark      func(Mark)
+	schedules []event.Type
+	observed  bool
+	next      map[event.Type]int // the next stage to mark
+	missed    map[string]bool    // objectives that have a mark
+}
+
+// NewMarker returns a Marker that passes marks to the function mark. The process publishes events of the given types
+// according to their schedules.
+func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
+	return &Marker{mark: mark, schedules: schedules, next: map[event.Type]int{}, missed: map[string]bool{}}
+}
+
+// Observe creates the marks that are due now. The schedules of the plan begin at the time start, or have not begun if
+// start is zero. totals contains what the process has measured so far.
+func (m *Marker) Observe(p *plan.Plan, start, now time.Time, totals *Row) {
+	if start.IsZero() {
+		m.observed = true // this process was running before the first stage began
+		return
+	}
+	for _, t := range m.schedules {
+		m.observeStages(t, p, start, now)
+	}
+	m.observed = true
+	o := &p.Objectives
+	m.observeLatency(now, objectiveProcessing, o.ProcessingP99, totals.Entry.Processing, totals.Exit.Processing)
+	m.observeLatency(now, objectiveEndToEnd, o.EndToEndP99, totals.Entry.EndToEnd, totals.Exit.EndToEnd)
+	m.observeValue(now, objectiveLag, o.MaxLag, max(totals.Entry.Lag, totals.Exit.Lag))
+}
+
+// observeStages creates a mark for each stage that has begun. All replicas of a generator create the same mark.
+func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time) {
+	schedule, subject, begin := p.Entry.Schedule, "entries", start
+	if t == event.TypeExit {
+		schedule, subject, begin = p.Exit.Schedule, "exits", start.Add(p.Exit.Delay())
+	}
+	for i, stage := range schedule.Stages {
+		if begin.After(now) {
+			return
+		}
+		if i >= m.next[t] {
+			m.next[t] = i + 1
+			if m.observed || now.Sub(begin) <= recentStage {
+				m.mark(Mark{
+					At: begin, Kind: MarkStage, Subject: subject,
+					Message: fmt.Sprintf("stage %d of %d, to %d events/s within %s", i+1, len(schedule.Stages), stage.Rate, stage.Duration),
+				})
+			}
+		}
+		begin = begin.Add(stage.Duration.D())
+	}
+}
+
+// observeLatency compares a 99th percentile with its objective.
+func (m *Marker) observeLatency(now time.Time, what string, objective plan.Duration, latencies ...histogram.Snapshot) {
+	if objective == 0 || m.missed[what] {
+		return // merging takes most of the time
+	}
+	if all := histogram.Merge(latencies...); all.Count() >= minMeasured {
+		m.observeValue(now, what, objective, all.Quantile(0.99))
+	}
+}
+
+// observeValue creates a mark when a value exceeds its objective for the first time.
+func (m *Marker) observeValue(now time.Time, what string, objective plan.Duration, value time.Duration) {
+	if objective == 0 || m.missed[what] || value <= objective.D() {
+		return
+	}
+	m.missed[what] = true
+	m.mark(Mark{
+		At: now, Kind: MarkObjective, Subject: what,
+		Message: fmt.Sprintf("%s, more than the objective of %s", terminal.Duration(value), terminal.Exact(objective.D())),
+	})
+}
+
+// MarksOf returns the marks of all rows. It omits repetitions, which occur if several replicas create the same mark. Of
+// the marks of an objective, it returns only the first, because each process measures a different value.
+func MarksOf(rows []Row) []Mark {
+	var all []Mark
+	seen := map[Mark]bool{}
+	for i := range rows {
+		for _, m := range rows[i].Marks {
+			key := m
+			key.At = m.At.UTC()
+			if m.Kind == MarkObjective {
+				key = Mark{Kind: m.Kind, Subject: m.Subject}
+			}
+			if !seen[key] {
+				seen[key] = true
+				all = append(all, m)
+			}
+		}
+	}
+	return all
+}
+
+// AddMarks returns rows with additional marks. It adds each mark to the row whose interval contains the time of the
+// mark. If there is no such row, AddMarks adds a row for that second, but only if the row overlaps the interval
+// [from, to). The rows and the marks must be in the order of time. AddMarks does not change its arguments.
+func AddMarks(rows []Row, from, to time.Time, marks ...Mark) []Row {
+	all := slices.Clone(rows)
+	var added []Row
+	for _, m := range marks {
+		second := m.At.Unix()
+		i, found := slices.BinarySearchFunc(rows, second, func(r Row, second int64) int {
+			if r.Second <= second && second < r.End().Unix() {
+				return 0
+			}
+			return cmp.Compare(r.Second, second)
+		})
+		last := len(added) - 1
+		row := Row{Second: second}
+		switch {
+		case found:
+			all[i].Marks = mergeMarks(all[i].Marks, []Mark{m})
+		case last >= 0 && added[last].Second == second:
+			added[last].Marks = mergeMarks(added[last].Marks, []Mark{m})
+		case row.End().After(from) && row.Start().Before(to):
+			if earlier := rows[:i]; len(earlier) > 0 {
+				row.Gauges = earlier[len(earlier)-1].Gauges
+			}
+			row.Marks = []Mark{m}
+			added = append(added, row)
+		}
+	}
+	all = append(all, added...)
+	slices.SortStableFunc(all, func(a, b Row) int { return cmp.Compare(a.Second, b.Second) })
+	return all
+}
