@@ -3,11 +3,13 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -28,9 +30,10 @@ func (r *Reconciler) assessWorkloads(ctx context.Context, s *scope) error {
 			return err
 		}
 		w.observe(s.children[key])
-		if w.failure == "" && !w.isReady() {
-			w.failure = s.podFailureOf(w.component)
+		if w.desired == 0 {
+			w.ending = int32(len(s.livePodsOf(w.component)))
 		}
+		r.findFailure(ctx, s, &w)
 		if w.failure == "" && w.lacksPods() {
 			if w.failure, err = r.creationFailure(ctx, s, s.children[key]); err != nil {
 				return err
@@ -39,6 +42,21 @@ func (r *Reconciler) assessWorkloads(ctx context.Context, s *scope) error {
 		s.workloads[w.component] = w
 	}
 	return nil
+}
+
+// findFailure sets the failure of a workload if it is not ready and one of its pods says why.
+func (r *Reconciler) findFailure(ctx context.Context, s *scope, w *workload) {
+	if w.failure == "" && !w.isReady() {
+		w.failure = s.podFailureOf(w.component)
+	}
+	if w.component != resources.ComponentSummaries {
+		return
+	}
+	if w.isReady() {
+		r.databases.evict(s.key)
+	} else if w.failure == "" {
+		w.failure = r.databaseFailure(ctx, s)
+	}
 }
 
 // podFailureOf returns the first persistent failure among the pods of a component.
@@ -61,7 +79,133 @@ func (s *scope) persistentFailure(pod *corev1.Pod) string {
 			return ""
 		}
 	}
-	return podFailure(pod)
+	if failure := podFailure(pod); failure != "" {
+		return failure
+	}
+	if !s.isFaultRecent() {
+		if failure := s.crashFailure(pod); failure != "" {
+			return failure
+		}
+	}
+	return s.overduePod(pod)
+}
+
+// crashFailure returns why a container of an unready pod ended the last time, if it has been restarted several times.
+// While such a container runs for a moment, no other status says that it crashes again and again. A container that has
+// run for 10 min since its last crash does not: this is also the time after which the kubelet resets its backoff.
+func (s *scope) crashFailure(pod *corev1.Pod) string {
+	const (
+		restarts = 2
+		recent   = 10 * time.Minute
+	)
+	for i := range pod.Status.ContainerStatuses {
+		c := &pod.Status.ContainerStatuses[i]
+		last := c.LastTerminationState.Terminated
+		if c.State.Running == nil || c.Ready || c.RestartCount < restarts || last == nil || last.ExitCode == 0 {
+			continue
+		}
+		left := last.FinishedAt.Add(recent).Sub(s.now)
+		if left <= 0 {
+			continue
+		}
+		s.wakeAfter(left)
+		return fmt.Sprintf("pod %s, container %s has been restarted %d times (its last exit code was %d, %s; see 'kubectl logs --previous')",
+			pod.Name, c.Name, c.RestartCount, last.ExitCode, orElse(last.Message, last.Reason))
+	}
+	return ""
+}
+
+// isFaultRecent reports whether a fault is in effect, or was so in the last minutes. After a fault, restarts of
+// containers are expected.
+func (s *scope) isFaultRecent() bool {
+	const recent = 5 * time.Minute
+	faults := s.before.Status.Faults
+	if faults == nil {
+		return false
+	}
+	var healed time.Time
+	for _, f := range faults.Latest {
+		healed = latest(healed, f.HealedTime)
+	}
+	return faults.Active != "" || s.now.Sub(healed) < recent
+}
+
+// overduePod returns what is wrong with a pod that should have ended or become ready long ago, although no component
+// reports a failure. It returns "" if the pod may only need more time.
+func (s *scope) overduePod(pod *corev1.Pod) string {
+	const endPatience = 2 * time.Minute
+	due, text := time.Time{}, ""
+	switch node := pod.Spec.NodeName; {
+	case pod.DeletionTimestamp != nil:
+		end := pod.DeletionTimestamp // the end of the grace period
+		due = end.Add(endPatience)
+		text = fmt.Sprintf("pod %s should have ended at %s, but node %s has not confirmed this: check the node. If it is lost for good, "+
+			"delete the node, or the pod with --force", pod.Name, end.UTC().Format(time.RFC3339), node)
+	case pod.Status.Phase == corev1.PodRunning:
+		due, text = s.readyDue(pod)
+	}
+	if text == "" {
+		return ""
+	}
+	if left := due.Sub(s.now); left > 0 {
+		s.wakeAfter(left)
+		return ""
+	}
+	return text
+}
+
+// readyDue returns the time by which a running pod should be ready, and a text that says what is wrong if it is not
+// ready by then. The text is "" if the pod is ready, or if a fault or a server explains that it is not.
+func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
+	const patience = 5 * time.Minute
+	for _, c := range pod.Status.Conditions {
+		if c.Type != corev1.PodReady || c.Status != corev1.ConditionFalse {
+			continue
+		}
+		explained, until := s.explainsUnready(componentOf(pod.Labels))
+		if explained {
+			s.wakeAfter(patience)
+			return time.Time{}, ""
+		}
+		if due = c.LastTransitionTime.Add(patience); until.Add(patience).After(due) {
+			due = until.Add(patience)
+		}
+		text = fmt.Sprintf("pod %s on node %s runs, but has not been ready since %s: see its log, its readiness probe and the node",
+			pod.Name, pod.Spec.NodeName, c.LastTransitionTime.UTC().Format(time.RFC3339))
+	}
+	return due, text
+}
+
+// explainsUnready reports whether the pods of a component may be unready because a fault is in effect or, for
+// generators and processors, because a server is not ready. If there is no such reason now, the result named until is
+// the time at which the last one ended. The function reads the status that the previous reconcile has written, because
+// a reconcile examines the servers after the pods.
+func (s *scope) explainsUnready(c resources.Component) (explained bool, until time.Time) {
+	status := &s.before.Status
+	if status.Faults != nil {
+		explained = status.Faults.Active != ""
+		for _, f := range status.Faults.Latest {
+			until = latest(until, f.HealedTime)
+		}
+	}
+	if !slices.ContainsFunc(ownComponents(), func(own component) bool { return own.component == c }) {
+		return explained, until
+	}
+	for _, kind := range []string{v1alpha1.ConditionBrokerReady, v1alpha1.ConditionStoreReady} {
+		if server := meta.FindStatusCondition(status.Conditions, kind); server != nil {
+			explained = explained || server.Status != metav1.ConditionTrue
+			until = latest(until, &server.LastTransitionTime)
+		}
+	}
+	return explained, until
+}
+
+// latest returns the later of two times. The second one may be nil.
+func latest(a time.Time, b *metav1.Time) time.Time {
+	if b == nil || b.Time.Before(a) {
+		return a
+	}
+	return b.Time
 }
 
 // creationFailure returns why the pods of a StatefulSet cannot be created, for example because of a quota. This
@@ -90,7 +234,7 @@ func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.
 	return failure, nil
 }
 
-// component is a generator or processor with its name in singular and plural, for messages.
+// component is a generator or processor, with the singular and the plural of its name for messages.
 type component struct {
 	component        resources.Component
 	singular, plural string
@@ -125,11 +269,11 @@ func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	return nil
 }
 
-// setScale sets the status fields that the scale subresource and kubectl get read.
+// setScale sets the status fields that are read by the scale subresource and by the command "kubectl get".
 func (s *scope) setScale() {
 	processors := s.workloads[resources.ComponentProcessor]
 	s.sim.Status.Replicas = &processors.pods
-	s.sim.Status.ReadyReplicas = &processors.ready
+	s.sim.Status.ReadyReplicas = &processors.readyPods
 	s.sim.Status.Selector = metav1.FormatLabelSelector(&metav1.LabelSelector{
 		MatchLabels: resources.Selector(s.sim, resources.ComponentProcessor),
 	})
@@ -169,10 +313,13 @@ func (s *scope) assessServer(server server, c resources.Component) finding {
 }
 
 // assessSummaryAPI returns the state of the summary API. The operator does not connect to an external summary API,
-// because only the processors use it.
+// because only the processors use it. Nor does it connect to the database of a managed one: the pods of the summary
+// API are ready only while they can write to it.
 func (s *scope) assessSummaryAPI() finding {
 	url := s.sim.Spec.SummaryAPI.URL
 	switch {
+	case s.database.finding.state != unchecked:
+		return s.database.finding
 	case url == "":
 		return s.workloads[resources.ComponentSummaries].assess("summary API")
 	case s.summaryAPI.finding.state != unchecked:

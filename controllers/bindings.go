@@ -9,19 +9,25 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/agent"
+	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// server is the RabbitMQ server or the Redis server that a simulation uses.
+// server is a RabbitMQ, Redis or PostgreSQL server that a simulation uses.
 type server struct {
-	// name is "RabbitMQ" or "Redis".
+	// name is "RabbitMQ", "Redis" or "PostgreSQL".
 	name    string
 	managed bool
+	// ownSecret is the name of the Secret that the operator creates for the server. It is "" if the operator creates
+	// none.
+	ownSecret string
 	// origin is the object that the binding (address and credentials) comes from: a Secret or a RabbitmqCluster. It
 	// is used in messages.
 	origin string
@@ -47,11 +53,17 @@ type credentialsSecret struct {
 	finding finding
 }
 
-// secretKeys is the part of a message that says which keys a Secret with a binding must have.
-const secretKeys = "uri, or host, port, username and password; and ca.crt for TLS"
+// secretKeys lists, for a message, the keys that a Secret must have to describe the connection to a server.
+func secretKeys(service binding.Service) string {
+	location := "host, port"
+	if service == binding.PostgreSQL() {
+		location += ", database"
+	}
+	return "uri, or " + location + ", username and password; and ca.crt for TLS"
+}
 
-// resolveBindings determines the bindings (addresses and credentials) of RabbitMQ and Redis, and the credentials of
-// an external summary API.
+// resolveBindings determines the bindings (addresses and credentials) of RabbitMQ, Redis and PostgreSQL, and the
+// credentials of an external summary API.
 func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	spec := &s.sim.Spec
 	var err error
@@ -74,6 +86,11 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
+	if managed := spec.SummaryAPI.Managed; managed != nil && managed.Database != nil {
+		if s.database, err = r.referencedServer(ctx, s, binding.PostgreSQL(), managed.Database.SecretRef.Name); err != nil {
+			return err
+		}
+	}
 	if err := r.readSummaryAPISecret(ctx, s); err != nil {
 		return err
 	}
@@ -85,7 +102,8 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 // managedServer reads the binding of a managed server from the Secret that the operator creates for the server.
 // During the first reconcile, this Secret does not exist yet.
 func (r *Reconciler) managedServer(ctx context.Context, s *scope, service binding.Service, c resources.Component) (server, error) {
-	own := server{name: service.Name, managed: true, origin: fmt.Sprintf("Secret %s/%s", s.key.Namespace, resources.Name(s.sim, c))}
+	name := resources.Name(s.sim, c)
+	own := server{name: service.Name, managed: true, ownSecret: name, origin: fmt.Sprintf("Secret %s/%s", s.key.Namespace, name)}
 	secret, err := r.ownSecret(ctx, s, c)
 	if err != nil || secret == nil {
 		return own, err
@@ -97,7 +115,8 @@ func (r *Reconciler) managedServer(ctx context.Context, s *scope, service bindin
 	return own, nil
 }
 
-// ownSecret returns the Secret that the operator has created for a component, or nil if it does not exist.
+// ownSecret returns the Secret that the operator has created for a component, or nil if it does not exist. If a Secret
+// of someone else has its name, ownSecret records this and returns nil.
 func (r *Reconciler) ownSecret(ctx context.Context, s *scope, c resources.Component) (*corev1.Secret, error) {
 	name := resources.Name(s.sim, c)
 	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
@@ -105,7 +124,13 @@ func (r *Reconciler) ownSecret(ctx context.Context, s *scope, c resources.Compon
 	}
 	// Read the Secret from the API server, because the cache may lag. If the operator overwrote an existing password
 	// with a second one, clients with the first one could no longer connect.
-	return r.getSecret(ctx, client.ObjectKey{Namespace: s.key.Namespace, Name: name})
+	key := client.ObjectKey{Namespace: s.key.Namespace, Name: name}
+	secret, err := r.getSecret(ctx, key)
+	if err != nil || secret == nil || metav1.IsControlledBy(secret, s.sim) {
+		return secret, err
+	}
+	s.taken[childKey{"Secret", name}] = &apply.NameTakenError{Kind: "Secret", Key: key}
+	return nil, nil //nolint:nilnil // the simulation has no Secret
 }
 
 // referencedServer reads the binding of an external server from the Secret that the spec refers to.
@@ -118,7 +143,7 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 		return named, err
 	case secret == nil:
 		named.finding = found(stalled, reasonSecretMissing,
-			"Secret %s with the binding of %s does not exist: create it with the keys %s", key, service.Name, secretKeys)
+			"Secret %s with the binding of %s does not exist: create it with the keys %s", key, service.Name, secretKeys(service))
 		return named, nil
 	case !allowsSimulation(secret, s.key.Name):
 		named.denied = true
@@ -126,9 +151,12 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 		return named, nil
 	}
 	address, err := binding.Data(service, secret.Data)
+	if err == nil {
+		err = wiring.CheckBinding(service, address)
+	}
 	if err != nil {
 		named.finding = found(stalled, reasonSecretInvalid,
-			"Secret %s has no valid binding of %s: %s. It needs the keys %s", key, service.Name, err, secretKeys)
+			"Secret %s has no valid binding of %s: %s. It needs the keys %s", key, service.Name, err, secretKeys(service))
 		return named, nil
 	}
 	named.data, named.version, named.binding = secret.Data, secret.ResourceVersion, &address
@@ -160,17 +188,35 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 		s.summaryAPI.finding = notAllowed(secret, s.key.Name)
 	default:
 		s.summaryAPI.version = secret.ResourceVersion
+		if err := binding.HTTP().CheckData(spec.URL, secret.Data); err != nil {
+			s.summaryAPI.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid credentials for the summary API: %s", key, err)
+		}
 	}
 	return nil
 }
 
-// isDenied reports whether the simulation refers to a Secret or RabbitmqCluster that it is not permitted to use. If
-// so, no generator or processor may run, because their pods mount the Secret.
-func (s *scope) isDenied() bool { return s.broker.denied || s.store.denied || s.summaryAPI.denied }
+// isWithheld reports whether the simulation refers to a Secret or RabbitmqCluster that it may not use. If so, no
+// generator or processor may run, because their pods mount the Secret, or use a summary API whose pods mount it.
+func (s *scope) isWithheld() bool {
+	return s.withholds(s.broker.denied, s.broker.finding) || s.withholds(s.store.denied, s.store.finding) ||
+		s.isDatabaseWithheld() || s.withholds(s.summaryAPI.denied, s.summaryAPI.finding)
+}
+
+// isDatabaseWithheld reports whether the pods of the summary API may not mount the Secret with the binding of PostgreSQL.
+func (s *scope) isDatabaseWithheld() bool { return s.withholds(s.database.denied, s.database.finding) }
+
+// withholds reports whether the simulation may not use an object. Before the simulation starts, it also returns true
+// for a Secret that does not exist: a pod that waits for the Secret would mount it as soon as it exists, even if its
+// owner does not permit this. After the start, a deleted Secret does not stop the pods, so that users can replace a
+// Secret.
+func (s *scope) withholds(denied bool, f finding) bool {
+	return denied || f.reason == reasonSecretMissing && s.sim.Status.StartTime == nil
+}
 
 // ensureCredentials generates passwords for managed servers without a password, and credentials for the agents if
-// they have none. The operator stores these passwords and credentials in Secrets of the simulation, and reads the
-// Secrets in later reconciles.
+// they have none. If an edit removes the last fault that needs agents, the agents remain until a fault in effect has
+// ended. The operator stores these passwords and credentials in Secrets of the simulation, and reads the Secrets in
+// later reconciles.
 func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	var broker, store map[string][]byte
 	if s.broker.managed {
@@ -181,25 +227,34 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	}
 	s.credentials = resources.ReadCredentials(broker, store)
 	if s.broker.managed {
-		setIfEmpty(&s.credentials.BrokerPassword, rand.Text())
-		setIfEmpty(&s.credentials.ErlangCookie, rand.Text())
+		setIfEmpty(&s.credentials.BrokerPassword, s.newPassword(s.broker))
+		setIfEmpty(&s.credentials.ErlangCookie, s.newPassword(s.broker))
 	}
 	if s.store.managed {
-		setIfEmpty(&s.credentials.RedisPassword, rand.Text())
+		setIfEmpty(&s.credentials.RedisPassword, s.newPassword(s.store))
 	}
-	if !resources.HasAgents(s.plan) {
+	if !resources.HasAgents(s.plan) && s.children[agentSecretKey(s)] == nil {
 		return nil
 	}
 	secret, err := r.ownSecret(ctx, s, resources.ComponentAgent)
-	if err != nil {
+	if err != nil || s.taken[agentSecretKey(s)] != nil {
 		return err
 	}
 	s.credentials.Agent, err = agentCredentials(secret, s.now)
 	return err
 }
 
-// renewBefore is how long before its expiry the agents' certificate is renewed. Agents need no restart, because they
-// read the certificate for each connection.
+// newPassword returns a random password for a managed server. If the name of its Secret is taken, no Secret is written,
+// and newPassword returns a constant, so that the withheld workloads do not change with every reconcile.
+func (s *scope) newPassword(of server) string {
+	if s.taken[childKey{"Secret", of.ownSecret}] != nil {
+		return "unused"
+	}
+	return rand.Text()
+}
+
+// renewBefore is the remaining lifetime at which the agents' certificate is renewed. Agents need no restart, because
+// they read the certificate for each connection.
 const renewBefore = 30 * 24 * time.Hour
 
 // agentCredentials returns the agents' credentials from a Secret. It generates new credentials if the Secret has
@@ -231,12 +286,20 @@ func (s server) pending() finding {
 }
 
 // reached returns the state of an external server that has been observed. err is the error of the observation, or
-// nil.
-func (s server) reached(err error) finding {
-	if err != nil {
+// nil. unusable says why the simulation cannot write to the server, or is nil.
+func (s server) reached(err, unusable error) finding {
+	switch {
+	case err != nil:
 		return found(progressing, reasonUnreachable, "%s (%s) cannot be used: %s. Check the server, the network, and the Secret", s.name, s.origin, err)
+	case unusable != nil:
+		return found(progressing, reasonUnusable, "%s (%s) answers, but the simulation cannot write to it: %s", s.name, s.origin, unusable)
 	}
 	return found(ready, reasonReady, "%s (%s) answers", s.name, s.origin)
+}
+
+// notObserved returns an error that says why the server was not observed.
+func (s server) notObserved() error {
+	return fmt.Errorf("%s could not be observed: %s", s.name, s.finding.message)
 }
 
 // leftOn names the server in messages about queues or keys that could not be removed from it.

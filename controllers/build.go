@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	input := resources.Input{
 		Resolved: s.resolved, Images: r.options.Images, Credentials: s.credentials,
 		StartTime: s.sim.Status.StartTime, Complete: s.generatorsDone(), Served: s.served.input(),
-		Forming:       s.isForming() || s.isDenied(),
+		HoldClients: s.isForming() || s.isWithheld(), HoldSummaryAPI: s.isDatabaseWithheld(),
 		ClusterDomain: r.options.ClusterDomain, OperatorNamespace: r.options.OperatorNamespace,
 	}
 	if s.sim.Spec.RabbitMQ.ClusterRef != nil {
@@ -57,19 +58,32 @@ func (s *scope) isForming() bool {
 	return !nodes.isReady()
 }
 
-// applyChildren applies the desired objects. If an object cannot be applied, it still applies the others.
+// applyChildren applies the desired objects, except those that are withheld. If an object cannot be applied, it still
+// applies the others.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
-	s.findings.objects = finding{state: ready}
+	s.findings.objects = worstOf(s.findings.objects) // keeps a finding about the records of faults
 	var errs []error
+	for _, key := range sortedKeys(s.taken) {
+		errs = append(errs, r.applyFailed(s, key, s.taken[key]))
+	}
 	for _, object := range s.desired {
 		key, err := r.keyOf(object)
 		if err != nil {
 			return err
 		}
+		if object = s.toApply(key, object); object == nil {
+			continue
+		}
+		if waits, err := r.mustWait(s, key, object); err != nil {
+			return err
+		} else if waits {
+			s.findings.objects = worstOf(s.findings.objects, found(progressing, reasonFaultInEffect, "The change of %s %s waits until %s", key.kind, key.name, s.heldUntil))
+			continue
+		}
 		result, err := r.applier.Apply(ctx, object, s.children[key])
 		switch {
 		case err != nil:
-			errs = append(errs, r.applyFailed(s, key, err))
+			errs = append(errs, r.applyFailed(s, key, specPathsError{err, object}))
 		case result != apply.Unchanged:
 			log.FromContext(ctx).V(1).Info("Applied an object", "kind", key.kind, "name", key.name, "result", result)
 		}
@@ -80,20 +94,33 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
+// mustWait reports whether the desired object differs from the one in the cluster, and must not be applied yet because of a
+// fault in effect.
+func (r *Reconciler) mustWait(s *scope, key childKey, desired client.Object) (bool, error) {
+	live := s.children[key]
+	if live == nil || !s.isHeld(key) {
+		return false, nil
+	}
+	return r.applier.HasChanged(desired, live)
+}
+
 // applyFailed records why an object could not be applied. It returns an error, so that the reconcile is retried with
 // backoff.
 func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
+	if taken, ok := errors.AsType[*apply.NameTakenError](err); ok {
+		s.findings.objects = worstOf(s.findings.objects, nameTaken(taken))
+		return err
+	}
 	err = redactedError{err}
-	var taken *apply.NameTakenError
 	var f finding
 	switch {
-	case errors.As(err, &taken):
-		f = found(stalled, reasonNameTaken, "%s", err)
 	case isOptionalKind(key.kind) && isNotServed(err):
 		const retry = 5 * time.Second // the CRD watch usually causes a reconcile earlier
 		s.wakeAfter(retry)
 		return nil
-	case apierrors.IsInvalid(err):
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		f = found(progressing, reasonApplyFailed, "Namespace %s is being deleted, so %s %s is not created", s.key.Namespace, key.kind, key.name)
+	case isRefused(err):
 		f = found(stalled, reasonRejected, "The API server rejects %s %s: %s. Undo the edit of the spec, or delete the object so that it is created again", key.kind, key.name, err)
 	case apierrors.IsForbidden(err) && isQuotaFailure(err.Error()):
 		f = found(progressing, reasonQuota, "%s: raise the quota, or reduce replicas or resources in the spec", err)
@@ -106,13 +133,29 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	return err
 }
 
+// isRefused reports whether the API server or an admission webhook has rejected an object for good, although the
+// operator has the permission to write it. It accepts any status of the class 4xx that does not suggest a retry,
+// because a webhook may choose its status.
+func isRefused(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	switch code := status.Status().Code; code {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return false
+	default:
+		return code/100 == 4
+	}
+}
+
 // isNotServed reports whether an error means that the API server does not serve a kind. This happens if the kind's
 // CRD was deleted or is not established yet.
 func isNotServed(err error) bool {
 	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource")
 }
 
-// prune deletes the simulation's objects that are no longer desired.
+// prune deletes the simulation's objects that are no longer desired, except those whose deletion must wait.
 func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 	desired := map[childKey]bool{}
 	for _, object := range s.desired {
@@ -123,8 +166,13 @@ func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 		desired[key] = true
 	}
 	desired[reportKey(s)], desired[faultsKey(s)] = true, true // never prune the report and the records of faults
-	for key, object := range s.children {
+	for _, key := range sortedKeys(s.children) {
+		object := s.children[key]
 		if desired[key] || object.GetDeletionTimestamp() != nil {
+			continue
+		}
+		if s.isHeld(key) {
+			s.findings.objects = worstOf(s.findings.objects, found(progressing, reasonFaultInEffect, "The deletion of %s %s waits until %s", key.kind, key.name, s.heldUntil))
 			continue
 		}
 		uid := object.GetUID()

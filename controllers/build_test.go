@@ -6,13 +6,41 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
 )
+
+func TestPrune_FaultInEffect_DeletionOfWorkloadWaits(t *testing.T) {
+	t.Parallel()
+	meta := metav1.ObjectMeta{Namespace: "default", Name: "sim-summaries"}
+	deployment, config := &appsv1.Deployment{ObjectMeta: meta}, &corev1.ConfigMap{ObjectMeta: meta}
+	r := &Reconciler{client: fake.NewClientBuilder().WithObjects(deployment, config).Build()}
+	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
+	s.heldUntil = "fault stall/0 has ended"
+	s.children = map[childKey]client.Object{{"Deployment", meta.Name}: deployment, {"ConfigMap", meta.Name}: config}
+	if err := r.prune(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.client.Get(t.Context(), client.ObjectKeyFromObject(deployment), deployment); err != nil {
+		t.Errorf("the Deployment was deleted during the fault: %v", err)
+	}
+	if err := r.client.Get(t.Context(), client.ObjectKeyFromObject(config), config); !apierrors.IsNotFound(err) {
+		t.Errorf("the ConfigMap was not deleted: %v", err)
+	}
+	const want = "The deletion of Deployment sim-summaries waits until fault stall/0 has ended"
+	if f := s.findings.objects; f.state != progressing || f.reason != reasonFaultInEffect || f.message != want {
+		t.Errorf("the finding is %v/%s: %q, want %v/%s: %q", f.state, f.reason, f.message, progressing, reasonFaultInEffect, want)
+	}
+}
 
 func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 	t.Parallel()
@@ -20,6 +48,8 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 	invalid := field.ErrorList{field.Invalid(field.NewPath("spec", "template"), 99999, "must be between 1 and 65535")}
 	gone := apierrors.NewNotFound(schema.GroupResource{}, "")
 	gone.ErrStatus.Message = "the server could not find the requested resource"
+	terminating := apierrors.NewForbidden(deployments, "sim-entry", errors.New("because it is being terminated"))
+	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
 	tests := map[string]struct {
 		kind    string
 		err     error
@@ -29,11 +59,18 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 		wake    time.Duration
 	}{
 		"the name belongs to another object": {
-			"Secret", &apply.NameTakenError{Kind: "Secret"}, stalled, reasonNameTaken, []string{"delete or rename it"}, 0,
+			"Secret", &apply.NameTakenError{Kind: "Secret"}, stalled, reasonNameTaken, []string{"delete it, or give the simulation another name"}, 0,
 		},
 		"the object is invalid": {
 			"Deployment", apierrors.NewInvalid(schema.GroupKind{Group: "apps", Kind: "Deployment"}, "sim-entry", invalid),
 			stalled, reasonRejected, []string{"Deployment sim-entry", "spec.template", "must be between 1 and 65535", "Undo the edit"}, 0,
+		},
+		"a webhook refuses the object with another status": {
+			"Deployment", apierrors.NewBadRequest(`admission webhook "policy.example.com" denied the request: no owner label`),
+			stalled, reasonRejected, []string{"denied the request: no owner label", "Undo the edit"}, 0,
+		},
+		"the namespace is being deleted": {
+			"Secret", terminating, progressing, reasonApplyFailed, []string{"is being deleted"}, 0,
 		},
 		"a quota is exceeded": {
 			"Deployment", apierrors.NewForbidden(deployments, "sim-entry", errors.New("exceeded quota: small")),

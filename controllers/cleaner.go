@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/fair"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/wiring"
@@ -25,17 +26,23 @@ type cleanup struct {
 
 // cleanupResult is the result of the latest attempt to clean up.
 type cleanupResult struct {
+	// running is true while an attempt runs or waits to run.
 	running bool
+	// The field began is the time at which the first attempt began to run. It is zero before that.
+	began time.Time
 	// queues is the error of removing the queues. keys is the error of removing the keys. Each of them is nil on
 	// success.
 	queues, keys error
+	// The field foreign says which queues and keys were left because they belong to another simulation of the same
+	// name.
+	foreign wiring.Foreign
 	// final is true if a retry would have the same result.
 	final bool
-	// ended is the end time of the last attempt.
+	// The field ended is the end time of the last attempt.
 	ended time.Time
 }
 
-// done reports whether all queues and keys have been removed.
+// done reports whether all queues and keys of the simulation have been removed.
 func (r cleanupResult) done() bool { return !r.running && r.queues == nil && r.keys == nil }
 
 // bindings contains the addresses and credentials of a simulation's external servers. A field is nil if the operator
@@ -43,46 +50,56 @@ func (r cleanupResult) done() bool { return !r.running && r.queues == nil && r.k
 type bindings struct{ broker, store *binding.Binding }
 
 // Cleaner removes queues and keys of deleted simulations from external servers. It works in the background. When an
-// attempt has ended, it causes a reconcile of the simulation. It is a manager.Runnable and safe for concurrent use.
+// attempt has ended, it causes a reconcile of the simulation. Attempts that wait for a server do not delay the
+// attempts of other namespaces. It is a manager.Runnable and safe for concurrent use.
 type Cleaner struct {
 	servers observer.Servers
-	jobs    chan func(context.Context)
+	pool    *fair.Pool
 	updates chan event.TypedGenericEvent[types.NamespacedName]
 
-	mu      sync.Mutex
-	results map[client.ObjectKey]cleanupResult
+	mu sync.Mutex
+	// start runs an attempt. It is nil while the cleaner does not run: before Start is called, and after the context of
+	// Start has ended. The field named waiting contains the attempts that are added before Start is called.
+	start   func(*attempt)
+	waiting []*attempt
+	latest  map[client.ObjectKey]*attempt
 	known   map[client.ObjectKey]bindings
+}
+
+// attempt is the latest attempt to clean up after a simulation.
+type attempt struct {
+	key    client.ObjectKey
+	job    cleanup
+	result cleanupResult
+	// cancel ends the attempt. It is nil until the attempt begins.
+	cancel context.CancelFunc
 }
 
 // NewCleaner returns a cleaner, which does nothing until Start is called.
 func NewCleaner(servers observer.Servers) *Cleaner {
-	const maxWaiting = 1024
 	return &Cleaner{
 		servers: servers,
-		jobs:    make(chan func(context.Context), maxWaiting),
+		pool:    fair.New(fair.Limits{Total: 32, PerTenant: 4}), // a tenant is a namespace
 		updates: make(chan event.TypedGenericEvent[types.NamespacedName]),
-		results: map[client.ObjectKey]cleanupResult{},
+		latest:  map[client.ObjectKey]*attempt{},
 		known:   map[client.ObjectKey]bindings{},
 	}
 }
 
 // Start runs cleanup attempts until ctx ends.
 func (c *Cleaner) Start(ctx context.Context) error {
-	const workers = 4
-	var work sync.WaitGroup
-	for range workers {
-		work.Go(func() {
-			for {
-				select {
-				case job := <-c.jobs:
-					job(ctx)
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
+	c.mu.Lock()
+	c.start = func(a *attempt) { c.pool.Go(a.key.Namespace, func() { c.run(ctx, a) }) }
+	for _, a := range c.waiting {
+		c.start(a)
 	}
-	work.Wait()
+	c.waiting = nil
+	c.mu.Unlock()
+	<-ctx.Done()
+	c.mu.Lock()
+	c.start = nil // no function may be added to the pool while Start waits for the pool
+	c.mu.Unlock()
+	c.pool.Wait()
 	return nil
 }
 
@@ -121,11 +138,15 @@ func (c *Cleaner) remembered(key client.ObjectKey) bindings {
 	return c.known[key]
 }
 
-// evict discards what the cleaner has stored about a simulation.
+// evict discards what the cleaner has stored about a simulation, and cancels its attempt. An attempt that has not begun
+// never begins. Otherwise the attempt could remove the queues and keys of a later simulation with the same name.
 func (c *Cleaner) evict(key client.ObjectKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.results, key)
+	if a := c.latest[key]; a != nil && a.cancel != nil {
+		a.cancel()
+	}
+	delete(c.latest, key)
 	delete(c.known, key)
 }
 
@@ -134,60 +155,88 @@ func (c *Cleaner) evict(key client.ObjectKey) {
 func (c *Cleaner) attempt(key client.ObjectKey, job cleanup) cleanupResult {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last, tried := c.results[key]
-	if last.running || tried && (last.done() || time.Since(last.ended) < attemptInterval) {
-		return last
+	next := &attempt{key: key, job: job}
+	if last := c.latest[key]; last != nil {
+		if last.result.running || last.result.done() || time.Since(last.result.ended) < attemptInterval {
+			return last.result
+		}
+		next.result = last.result
 	}
-	select {
-	case c.jobs <- func(ctx context.Context) { c.run(ctx, key, job) }:
-		last.running = true
-		c.results[key] = last
-		return last
-	default:
-		busy := errors.New("too many simulations are being cleaned up")
-		return cleanupResult{queues: busy, keys: busy}
+	next.result.running = true
+	c.latest[key] = next
+	if c.start == nil {
+		c.waiting = append(c.waiting, next)
+	} else {
+		c.start(next)
 	}
+	return next.result
 }
 
-func (c *Cleaner) run(ctx context.Context, key client.ObjectKey, job cleanup) {
-	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
-	result := job.do(attempt, c.servers)
-	cancel()
-	result.ended = time.Now()
-	c.mu.Lock()
-	if _, wanted := c.results[key]; wanted {
-		c.results[key] = result
+// run runs an attempt, unless it has been cancelled.
+func (c *Cleaner) run(ctx context.Context, a *attempt) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !c.begin(a, cancel) {
+		return
 	}
+	limited, stop := context.WithTimeout(ctx, attemptTimeout)
+	defer stop()
+	result := a.job.do(limited, c.servers)
+	c.mu.Lock()
+	result.began, result.ended = a.result.began, time.Now()
+	a.result = result
 	c.mu.Unlock()
 	select {
-	case c.updates <- event.TypedGenericEvent[types.NamespacedName]{Object: key}:
+	case c.updates <- event.TypedGenericEvent[types.NamespacedName]{Object: a.key}:
 	case <-ctx.Done():
 	}
 }
 
-// do removes the queues before the keys, because the processing of a queued message would create keys again.
-func (j cleanup) do(ctx context.Context, servers observer.Servers) cleanupResult {
-	return cleanupResult{queues: j.removeQueues(ctx, servers), keys: j.removeKeys(ctx, servers)}
+// begin records that an attempt begins, and how to cancel it. It returns false if evict has discarded the attempt.
+func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.latest[a.key] != a {
+		return false
+	}
+	a.cancel = cancel
+	if a.result.began.IsZero() {
+		a.result.began = time.Now()
+	}
+	return true
 }
 
-func (j cleanup) removeQueues(ctx context.Context, servers observer.Servers) error {
+// do runs one attempt. It removes the queues before the keys, because the processing of a queued message would create
+// keys again.
+func (j cleanup) do(ctx context.Context, servers observer.Servers) cleanupResult {
+	var r cleanupResult
+	var store wiring.Foreign
+	r.foreign, r.queues = j.removeQueues(ctx, servers)
+	store, r.keys = j.removeKeys(ctx, servers)
+	r.foreign.Keys = store.Keys
+	return r
+}
+
+func (j cleanup) removeQueues(ctx context.Context, servers observer.Servers) (wiring.Foreign, error) {
 	if j.broker == nil {
-		return nil
+		return wiring.Foreign{}, nil
 	}
 	opened, err := servers.OpenBroker(j.plan, *j.broker)
 	if err != nil {
-		return err
+		return wiring.Foreign{}, err
 	}
-	return errors.Join(wiring.Remove(ctx, j.plan.Simulation, opened, nil), opened.Close())
+	foreign, err := wiring.Remove(ctx, j.plan.Simulation, opened, nil)
+	return foreign, errors.Join(err, opened.Close())
 }
 
-func (j cleanup) removeKeys(ctx context.Context, servers observer.Servers) error {
+func (j cleanup) removeKeys(ctx context.Context, servers observer.Servers) (wiring.Foreign, error) {
 	if j.store == nil {
-		return nil
+		return wiring.Foreign{}, nil
 	}
 	opened, err := servers.OpenStore(j.plan, *j.store)
 	if err != nil {
-		return err
+		return wiring.Foreign{}, err
 	}
-	return errors.Join(wiring.Remove(ctx, j.plan.Simulation, nil, opened), opened.Close())
+	foreign, err := wiring.Remove(ctx, j.plan.Simulation, nil, opened)
+	return foreign, errors.Join(err, opened.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"regexp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -84,7 +85,7 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 	key := client.ObjectKeyFromObject(cluster)
 	name := nested(cluster, "status", "binding", "name")
 	if name == "" {
-		named.finding = found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty)", key)
+		named.finding = noDefaultUser(cluster)
 		return named, nil
 	}
 	secretKey := client.ObjectKey{Namespace: key.Namespace, Name: name}
@@ -100,6 +101,12 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 	}
 	data := maps.Clone(secret.Data)
 	maps.DeleteFunc(data, func(key string, _ []byte) bool { return !slices.Contains(binding.RabbitMQ().Keys(), key) })
+	if host := defaultVHost.FindStringSubmatch(nested(cluster, "spec", "rabbitmq", "additionalConfig")); host != nil && len(data["vhost"]) == 0 && len(data["uri"]) == 0 {
+		data["vhost"] = []byte(host[1])
+	}
+	if tls := nested(cluster, "spec", "tls", "secretName"); tls != "" {
+		named.origin += "; CA certificates belong in ca.crt of Secret " + key.Namespace + "/" + tls
+	}
 	if failure, err := r.addTLS(ctx, s, cluster, data); err != nil || failure.state != unchecked {
 		named.finding = failure
 		return named, err
@@ -113,9 +120,23 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 	return named, nil
 }
 
-// addTLS completes the binding of a RabbitmqCluster with the TLS settings in the cluster's spec, because the Secret
-// of the default user does not contain them. It adds the CA certificates if the spec refers to any, or else only a
-// URI that requires TLS.
+// defaultVHost finds the virtual host of the default user in the configuration of a RabbitmqCluster. The Secret of the
+// default user does not contain it.
+var defaultVHost = regexp.MustCompile(`(?m)^\s*default_vhost\s*=\s*(\S+)`)
+
+// noDefaultUser says why a RabbitmqCluster has no Secret with a default user.
+func noDefaultUser(cluster *unstructured.Unstructured) finding {
+	key := client.ObjectKeyFromObject(cluster)
+	if vault, _, err := unstructured.NestedMap(cluster.Object, "spec", "secretBackend", "vault"); err == nil && vault != nil {
+		return found(stalled, reasonClusterUnready, "RabbitmqCluster %s keeps its default user in Vault, where the operator cannot read it: "+
+			"create a Secret with a user, and name it in rabbitmq.secretRef instead of rabbitmq.clusterRef", key)
+	}
+	return found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty)", key)
+}
+
+// addTLS completes the binding of a RabbitmqCluster with the TLS settings in the cluster's spec, because the Secret of
+// the default user does not contain them. If the Secrets that the spec names contain CA certificates, it adds these.
+// Otherwise it adds only a URI that requires TLS.
 func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured.Unstructured, data map[string][]byte) (finding, error) {
 	tlsName := nested(cluster, "spec", "tls", "secretName")
 	if tlsName == "" || len(data["ca.crt"]) > 0 {
@@ -133,7 +154,7 @@ func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured
 		case err != nil:
 			return finding{}, err
 		case secret == nil:
-			return found(progressing, reasonClusterUnready, "Secret %s, which spec.tls of RabbitmqCluster %s names, does not exist yet", secretKey, key), nil
+			return found(progressing, reasonClusterUnready, "spec.tls of RabbitmqCluster %s refers to Secret %s, which does not exist yet", key, secretKey), nil
 		}
 		if ca := bytes.TrimSpace(secret.Data["ca.crt"]); len(ca) > 0 && !slices.ContainsFunc(certificates, func(c []byte) bool { return bytes.Equal(c, ca) }) {
 			certificates = append(certificates, ca)
@@ -143,7 +164,7 @@ func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured
 		data["ca.crt"] = append(bytes.Join(certificates, []byte("\n")), '\n')
 		return finding{}, nil
 	}
-	if len(data["uri"]) == 0 {
+	if len(data["uri"]) == 0 && len(data["uris"]) == 0 {
 		// The binding has no CA certificates, so clients trust the CA certificates of the operating system.
 		data["uri"] = []byte(binding.RabbitMQ().TLSScheme + "://" + net.JoinHostPort(string(data["host"]), orElse(string(data["port"]), "5671")))
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// clusterFeatures caches which features the cluster has. It is safe for concurrent use. No lock is held during a
-// query, so a slow API server does not make reconciles wait for each other. Several reconciles may therefore send
-// the same query at the same time.
+// clusterFeatures remembers which features the cluster has. It is safe for concurrent use. No lock is held during a
+// query, so a slow API server does not make reconciles wait for each other. Several reconciles may therefore send the
+// same query at the same time.
 type clusterFeatures struct {
 	// userIDs says whether the cluster assigns user IDs to namespaces. It is nil if this is not known yet.
 	userIDs atomic.Pointer[bool]
@@ -34,7 +34,7 @@ type nativeHistograms struct {
 
 // addClusterFeatures sets the input fields that depend on features of the cluster and on the operator's flags.
 func (r *Reconciler) addClusterFeatures(ctx context.Context, input *resources.Input) (err error) {
-	input.AllowPrivilegedTemplates = r.options.AllowPrivilegedTemplates
+	input.AllowPrivilegedTemplates, input.OperatorPriorityClass = r.options.AllowPrivilegedTemplates, r.options.PriorityClass
 	if input.ClusterAssignsUserIDs, err = r.clusterAssignsUserIDs(); err != nil {
 		return err
 	}

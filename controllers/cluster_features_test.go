@@ -44,6 +44,14 @@ func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 		sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"hostNetwork":true}`)}
 	})
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "TemplateNotAllowed")
+	// Meanwhile, the operator does not examine the workloads, so the conditions must not show an earlier state of
+	// them.
+	for _, condition := range []string{"BrokerReady", "StoreReady", "SummaryAPIReady", "WorkloadsReady", "LedgerReadable", "Complete"} {
+		c.Expect(sim, condition, metav1.ConditionUnknown, "NotExamined")
+	}
+	if rates := sim.Status.TargetRates; rates != nil {
+		t.Errorf("the status shows the rates %+v, want none", rates)
+	}
 	c.Exists(processor, "refused-processor")
 	if processor.Generation != before.Generation || processor.DeletionTimestamp != nil {
 		t.Errorf("the Deployment was changed to %+v", processor.Spec)

@@ -2,13 +2,20 @@ package controllers_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 func TestPrinterColumns_ShowRatesPodsAndLedger(t *testing.T) {
@@ -32,6 +39,28 @@ func TestPrinterColumns_ShowRatesPodsAndLedger(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+func TestPrinterColumns_FaultInEffect_IsShown(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim, hit := c.runs("faulty", v1alpha1.ObjectivesSpec{}, restart(time.Second))
+	shows := func(want string) {
+		t.Helper()
+		c.Eventually("the fault to be shown as "+want, func() error {
+			header, row := c.columns(sim.Name)
+			if got := row[slices.Index(header, "Faults")]; got != want {
+				return errors.New("the column Faults has " + got)
+			}
+			return nil
+		})
+	}
+	c.AwaitEvent(sim, "FaultInjected", hit.Name)
+	shows("restart/0")
+	c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	})
+	shows("<nil>")
 }
 
 // columns returns the columns that kubectl get prints without -o wide.

@@ -2,13 +2,17 @@ package controllers
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
@@ -55,5 +59,58 @@ func TestConclude_NoObservation_WaitsUntilGiveUpTime(t *testing.T) {
 				t.Errorf("%s: the verdict is %s %q, want FAIL with %q", name, verdict.Outcome, verdict.Reasons, want)
 			}
 		}
+	}
+}
+
+// The verdict names the Secret whose absence kept the operator from observing a server.
+func TestConclude_SecretMissing_VerdictNamesIt(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+	sim.Spec.Duration, sim.Status.StartTime = v1alpha1.NewDuration(time.Minute), &metav1.Time{Time: start}
+	s := newScope(sim, start.Add(24*time.Hour))
+	s.store.name, s.store.finding = "Redis", found(stalled, reasonSecretMissing, "Secret default/store does not exist")
+	if !s.conclude() {
+		t.Fatal("the verdict is not due")
+	}
+	if reasons := strings.Join(s.evaluate(nil).Reasons, "; "); !strings.Contains(reasons, "Redis could not be observed: Secret default/store does not exist") {
+		t.Errorf("the reasons are %q, want the Secret", reasons)
+	}
+}
+
+// While the server of the ledger is down, the message must not say that the ledger has never been read.
+func TestNotRead_Message_SaysWhyAndWhenTheLedgerWasLastRead(t *testing.T) {
+	t.Parallel()
+	read := metav1.NewTime(time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC))
+	known := &binding.Binding{}
+	for name, tt := range map[string]struct {
+		status        *v1alpha1.LedgerStatus
+		broker, store *binding.Binding
+		redis         state
+		want          string
+	}{
+		"before the first observation": {nil, known, known, ready, "The ledger has not been read yet"},
+		"Redis restarts":               {&v1alpha1.LedgerStatus{ObservedTime: &read}, known, known, progressing, "The ledger was last read at 2026-05-17T12:00:00Z: Redis is not ready"},
+		"a Secret is missing": {
+			&v1alpha1.LedgerStatus{ObservedTime: &read}, nil, known, ready,
+			"The ledger was last read at 2026-05-17T12:00:00Z: the binding of RabbitMQ is not known, see condition BrokerReady",
+		},
+	} {
+		s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, read.Time)
+		s.sim.Status.Ledger, s.store.managed, s.findings.store.state = tt.status, true, tt.redis
+		if got := s.notRead(tt.broker, tt.store); got.message != tt.want || got.reason != reasonNotRead {
+			t.Errorf("%s: the finding is %+v, want %q", name, got, tt.want)
+		}
+	}
+}
+
+// A retry does not help if the operator lacks a permission.
+func TestRecordError_Forbidden_IsStalled(t *testing.T) {
+	t.Parallel()
+	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Group: "rabbitmq.com", Resource: "rabbitmqclusters"}, "r", errors.New("not in this namespace"))
+	s.recordError(fmt.Errorf("read RabbitmqCluster other/r: %w", forbidden))
+	if got := s.findings.objects; got.state != stalled || got.reason != reasonForbidden || !strings.Contains(got.message, "other/r") || !strings.Contains(got.message, "role") {
+		t.Errorf("the finding is %+v, want Stalled with the reason Forbidden and a remedy", got)
 	}
 }

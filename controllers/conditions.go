@@ -3,6 +3,7 @@ package controllers
 import (
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -15,20 +16,30 @@ const maxMessage = 32768
 // part is a part of a simulation that has its own condition, such as the broker.
 type part struct {
 	condition string
-	finding   finding
+	finding   *finding
 }
 
 // parts lists the parts of a simulation in the order of their conditions.
 func (f *findings) parts() []part {
 	return []part{
-		{v1alpha1.ConditionBrokerReady, f.broker},
-		{v1alpha1.ConditionStoreReady, f.store},
-		{v1alpha1.ConditionSummaryAPIReady, f.summaryAPI},
-		{v1alpha1.ConditionWorkloadsReady, f.workloads},
-		{v1alpha1.ConditionMonitoringReady, f.monitoring},
-		{v1alpha1.ConditionLedgerReadable, f.ledger},
-		{v1alpha1.ConditionComplete, f.completion},
-		{v1alpha1.ConditionObjectivesMet, f.objectives},
+		{v1alpha1.ConditionBrokerReady, &f.broker},
+		{v1alpha1.ConditionStoreReady, &f.store},
+		{v1alpha1.ConditionSummaryAPIReady, &f.summaryAPI},
+		{v1alpha1.ConditionWorkloadsReady, &f.workloads},
+		{v1alpha1.ConditionMonitoringReady, &f.monitoring},
+		{v1alpha1.ConditionLedgerReadable, &f.ledger},
+		{v1alpha1.ConditionComplete, &f.completion},
+		{v1alpha1.ConditionObjectivesMet, &f.objectives},
+	}
+}
+
+// setUnexamined sets the finding about a part to unknown if no phase has examined the part and its condition exists.
+// Otherwise the condition would show an earlier state.
+func (f *findings) setUnexamined(before []metav1.Condition) {
+	for _, p := range f.parts() {
+		if p.finding.state == unchecked && meta.FindStatusCondition(before, p.condition) != nil {
+			*p.finding = found(unknown, reasonNotExamined, "Not examined until the spec is corrected: see condition %s", v1alpha1.ConditionStalled)
+		}
 	}
 }
 
@@ -39,7 +50,7 @@ func conditionsOf(f findings) []metav1.Condition {
 	var all []metav1.Condition
 	for _, p := range f.parts() {
 		if p.finding.state != unchecked {
-			all = append(all, condition(p.condition, statusOf(p.condition, p.finding), p.finding))
+			all = append(all, condition(p.condition, statusOf(p.condition, *p.finding), *p.finding))
 		}
 	}
 	return append(all, summarize(f)...)
@@ -52,7 +63,7 @@ func statusOf(kind string, f finding) metav1.ConditionStatus {
 	switch {
 	case f.state == ready:
 		return metav1.ConditionTrue
-	case measured && f.state == progressing:
+	case f.state == unknown, measured && f.state == progressing:
 		return metav1.ConditionUnknown
 	default:
 		return metav1.ConditionFalse
@@ -84,18 +95,18 @@ func seeCondition(f finding, source string) finding {
 	return found(f.state, f.reason, "Not ready: see condition %s", source)
 }
 
-// worst returns the finding with the worst state, which determines whether the simulation is ready. It also returns
-// the condition that shows the same message, or "" if no other condition shows it. If the simulation is complete, only the
-// findings about the spec and the objects count.
+// worst returns the finding with the worst state, which determines whether the simulation is ready. It also returns the
+// condition that shows this finding, or "" if the finding is about the spec or the objects, which have no condition of
+// their own. If the simulation is complete, only the findings about the spec and the objects count.
 func (f *findings) worst() (worst finding, condition string) {
-	candidates := []part{{"", f.spec}, {"", f.objects}}
+	candidates := []part{{"", &f.spec}, {"", &f.objects}}
 	if !f.complete {
 		candidates = append(candidates, f.parts()[:4]...)
 	}
 	worst = finding{state: ready}
 	for _, p := range candidates {
 		if p.finding.isWorseThan(worst) {
-			worst, condition = p.finding, p.condition
+			worst, condition = *p.finding, p.condition
 		}
 	}
 	return worst, condition

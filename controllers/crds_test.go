@@ -21,8 +21,8 @@ import (
 )
 
 // definition returns the CustomResourceDefinition of an optional kind. Its schema accepts any content. For a
-// PrometheusRule, it declares the field groups, because the API server tracks the ownership of a field differently
-// if the schema does not declare the field.
+// PrometheusRule, it declares the field "groups", because the API server tracks the ownership of a field differently if
+// the schema does not declare the field.
 func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDefinition {
 	anything := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
 	spec := anything

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -65,12 +66,12 @@ func newClusterOn(t *testing.T, server *apiserver.Cluster) *cluster {
 	t.Helper()
 	log := slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn})
 	return &cluster{
-		Cluster: server, writes: &writeCounter{}, servers: &fakeServers{}, reconciles: reconcileCounter{log, &atomic.Int64{}},
+		Cluster: server, writes: &writeCounter{}, servers: &fakeServers{}, reconciles: reconcileCounter{log, &reconcileCounts{}},
 	}
 }
 
-// startOperator starts an operator. The operator stops when the test calls the returned function, or else when the
-// test ends.
+// startOperator starts an operator. The operator stops when the test calls the returned function, at the latest when
+// the test ends.
 func (c *cluster) startOperator() (stop func()) {
 	c.T.Helper()
 	counted := rest.CopyConfig(c.Config)
@@ -116,19 +117,35 @@ func (w *writeCounter) drain() []string {
 }
 
 // reconcileCounter is a log handler that counts the reconciles in the log. It passes warnings and errors to another
-// handler.
+// handler. The handlers that WithAttrs and WithGroup return share the counts.
 type reconcileCounter struct {
 	slog.Handler
-
-	// calls is the number of counted reconciles. It is shared with the handlers that WithAttrs and WithGroup return.
-	calls *atomic.Int64
+	*reconcileCounts
 }
+
+type reconcileCounts struct {
+	// calls is the number of reconciles.
+	calls atomic.Int64
+	// repeat is the delay, in nanoseconds, after which the latest finished reconcile is repeated without any change. It is
+	// 0 if this reconcile returned an error, and never if it is not repeated.
+	repeat atomic.Int64
+}
+
+const never = math.MaxInt64
 
 func (r reconcileCounter) Enabled(context.Context, slog.Level) bool { return true }
 
 func (r reconcileCounter) Handle(ctx context.Context, record slog.Record) error {
-	if record.Message == "Reconciling" {
+	switch after, requeues := strings.CutPrefix(record.Message, "Reconcile done, requeueing"); {
+	case record.Message == "Reconciling":
 		r.calls.Add(1)
+	case record.Message == "Reconcile successful":
+		r.repeat.Store(never)
+	case record.Message == "Reconciler error":
+		r.repeat.Store(0)
+	case requeues:
+		delay, _ := time.ParseDuration(strings.TrimPrefix(after, " after ")) // without a delay, it is repeated at once
+		r.repeat.Store(int64(delay))
 	}
 	if !r.Handler.Enabled(ctx, record.Level) {
 		return nil
@@ -137,11 +154,11 @@ func (r reconcileCounter) Handle(ctx context.Context, record slog.Record) error 
 }
 
 func (r reconcileCounter) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return reconcileCounter{r.Handler.WithAttrs(attrs), r.calls}
+	return reconcileCounter{r.Handler.WithAttrs(attrs), r.reconcileCounts}
 }
 
 func (r reconcileCounter) WithGroup(name string) slog.Handler {
-	return reconcileCounter{r.Handler.WithGroup(name), r.calls}
+	return reconcileCounter{r.Handler.WithGroup(name), r.reconcileCounts}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -152,10 +169,26 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 type fakeServers struct {
 	mu      sync.Mutex
 	fault   error
+	refusal error
 	removed []string
 	dead    []broker.ReasonCount
 	queued  int64
 	rows    []timeline.Row
+	opened  []string
+}
+
+// open records the binding of a server that the operator opens.
+func (f *fakeServers) open(at binding.Binding) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.opened = append(f.opened, at.Redacted())
+}
+
+// bindings returns the bindings of the servers that the operator has opened.
+func (f *fakeServers) bindings() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.opened)
 }
 
 // measure sets the timeline that the fake store returns for every simulation.
@@ -170,6 +203,19 @@ func (f *fakeServers) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = err
+}
+
+// refuse makes the servers answer, but accept no writes. If err is nil, they accept writes again.
+func (f *fakeServers) refuse(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refusal = err
+}
+
+func (f *fakeServers) refused() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refusal
 }
 
 // queue sets the number of messages in the queues.
@@ -199,11 +245,20 @@ func (f *fakeServers) err() error {
 }
 
 func (f *fakeServers) OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error) {
+	f.open(at)
 	return fakeBroker{servers: f, plan: p, at: at}, nil
 }
 
 func (f *fakeServers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error) {
-	return fakeStore{Store: memorystore.New(p.Partitions), servers: f, plan: p, at: at}, nil
+	f.open(at)
+	return fakeStore{Store: memorystore.New(memorystore.Config{Partitions: p.Partitions}), servers: f, plan: p, at: at}, nil
+}
+
+func (f *fakeServers) DatabaseFailure(context.Context, string) string {
+	if err := f.err(); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 func (f *fakeServers) CountSummaries(context.Context, string) (int64, error) { return 0, f.err() }
@@ -230,6 +285,8 @@ func (b fakeBroker) DeadLetterReasons(context.Context, int) ([]broker.ReasonCoun
 	return b.servers.deadLetters(), b.servers.err()
 }
 
+func (b fakeBroker) Probe(context.Context) error { return b.servers.refused() }
+
 func (fakeBroker) Version(context.Context) (string, error) { return "RabbitMQ 4.1.2", nil }
 
 func (fakeBroker) Close() error { return nil }
@@ -245,6 +302,8 @@ type fakeStore struct {
 	plan    *plan.Plan
 	at      binding.Binding
 }
+
+func (s fakeStore) Check(context.Context) error { return s.servers.refused() }
 
 // Counts returns the counters of the ledger. If fakeServers.fail has set an error, it returns this error.
 func (s fakeStore) Counts(ctx context.Context) (store.Counts, error) {

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -10,9 +11,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// maxFaults and maxFaultMessage are the limits that the CRD sets for the status.
+// maxFaults, maxHit and maxFaultMessage are the limits that the CRD sets for the status.
 const (
 	maxFaults       = 20
+	maxHit          = 5
 	maxFaultMessage = 1024
 )
 
@@ -78,20 +80,36 @@ func resultOf(s *v1alpha1.FaultResult) fault.Result {
 	}
 }
 
+// faultStatus converts the measured effect of one fault to the form that it has in the status.
 func faultStatus(a *fault.Account) v1alpha1.FaultStatus {
 	status := v1alpha1.FaultStatus{
-		Name: a.Fault, Number: int32(min(a.Number, 1<<31-1)),
+		Name: a.Fault, Number: int32(min(a.Number, math.MaxInt32)),
+		Target: v1alpha1.FaultTarget(a.Target), Action: v1alpha1.FaultAction(a.Action),
+		HitCount: int32(min(len(a.Hit), math.MaxInt32)), Hit: a.Hit[:min(len(a.Hit), maxHit)], Lost: a.Lost,
 		Outcome: string(a.Outcome), Message: excerpt.Of(a.Message, maxFaultMessage),
-	}
-	if !a.InjectedAt.IsZero() {
-		status.InjectedTime = wholeSeconds(a.InjectedAt)
 	}
 	if !a.HealedAt.IsZero() {
 		status.HealedTime = wholeSeconds(a.HealedAt)
 	}
 	if a.RecoverySeconds != nil {
-		took := time.Duration(*a.RecoverySeconds * float64(time.Second))
-		status.Recovery = v1alpha1.NewDuration(took.Round(10 * time.Millisecond))
+		status.Recovery = roundedDuration(*a.RecoverySeconds, 10*time.Millisecond)
 	}
+	if a.InjectedAt.IsZero() {
+		return status // the peaks and counts start with the injection
+	}
+	status.InjectedTime = wholeSeconds(a.InjectedAt)
+	status.PeakLag, status.PeakBacklog = roundedDuration(a.PeakLagSeconds, peakPrecision), a.PeakBacklog
+	if a.PeakP99Seconds != nil {
+		status.PeakEndToEndP99 = roundedDuration(*a.PeakP99Seconds, peakPrecision)
+	}
+	status.Redeliveries, status.DuplicatesSuppressed = new(a.Redeliveries), new(a.DuplicatesSuppressed)
 	return status
+}
+
+// peakPrecision is the precision of peak durations in the status.
+const peakPrecision = 100 * time.Microsecond
+
+// roundedDuration converts seconds to a duration that is a multiple of precision.
+func roundedDuration(seconds float64, precision time.Duration) *v1alpha1.Duration {
+	return v1alpha1.NewDuration(time.Duration(seconds * float64(time.Second)).Round(precision))
 }

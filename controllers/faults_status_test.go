@@ -9,6 +9,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 func TestFaultsStatus_ManyFaults_IsBounded(t *testing.T) {
@@ -19,7 +20,11 @@ func TestFaultsStatus_ManyFaults_IsBounded(t *testing.T) {
 	at := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	var accounts []fault.Account
 	for i := range 300 {
-		a := fault.Account{Fault: "stall", Number: i, InjectedAt: at, HealedAt: at, RecoverySeconds: new(1.234), Outcome: fault.OutcomeRecovered}
+		a := fault.Account{
+			Fault: "stall", Number: i, Target: plan.TargetProcessor, Action: plan.ActionPause, Hit: []string{"a", "b", "c", "d", "e", "f", "g"},
+			InjectedAt: at, HealedAt: at, RecoverySeconds: new(1.234), PeakLagSeconds: 0.5, PeakBacklog: new(int64(3)),
+			PeakP99Seconds: new(0.00284), Redeliveries: 4, DuplicatesSuppressed: 5, Lost: new(int64(0)), Outcome: fault.OutcomeRecovered,
+		}
 		switch {
 		case i == 7:
 			a.RecoverySeconds, a.Outcome, a.Message = nil, fault.OutcomeNotRecovered, strings.Repeat("x", 5000)
@@ -39,10 +44,28 @@ func TestFaultsStatus_ManyFaults_IsBounded(t *testing.T) {
 		t.Fatalf("the latest are %+v", got.Latest)
 	}
 	want := v1alpha1.FaultStatus{
-		Name: "stall", Number: 280, InjectedTime: wholeSeconds(at), HealedTime: wholeSeconds(at),
-		Recovery: v1alpha1.NewDuration(1230 * time.Millisecond), Outcome: "Recovered",
+		Name: "stall", Number: 280, Target: v1alpha1.FaultTargetProcessor, Action: v1alpha1.FaultActionPause,
+		HitCount: 7, Hit: []string{"a", "b", "c", "d", "e"},
+		InjectedTime: wholeSeconds(at), HealedTime: wholeSeconds(at), Recovery: v1alpha1.NewDuration(1230 * time.Millisecond),
+		PeakLag: v1alpha1.NewDuration(500 * time.Millisecond), PeakBacklog: new(int64(3)),
+		PeakEndToEndP99: v1alpha1.NewDuration(2800 * time.Microsecond), Redeliveries: new(int64(4)), DuplicatesSuppressed: new(int64(5)),
+		Lost: new(int64(0)), Outcome: "Recovered",
 	}
 	if diff := cmp.Diff(want, got.Latest[0]); diff != "" {
 		t.Errorf("the first of the latest (-want +got):\n%s", diff)
+	}
+}
+
+func TestFaultStatus_FaultNotInjected_HasNoMeasurements(t *testing.T) {
+	t.Parallel()
+	got := faultStatus(&fault.Account{
+		Fault: "drain", Target: plan.TargetRabbitMQ, Action: plan.ActionEvict, Outcome: fault.OutcomeNotInjected, Message: "The fault was not injected: a budget forbids it",
+	})
+	want := v1alpha1.FaultStatus{
+		Name: "drain", Target: v1alpha1.FaultTargetRabbitMQ, Action: v1alpha1.FaultActionEvict,
+		Outcome: "NotInjected", Message: "The fault was not injected: a budget forbids it",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the status (-want +got):\n%s", diff)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
 const (
@@ -36,6 +38,8 @@ const (
 	// attempts.
 	attemptTimeout  = 20 * time.Second
 	attemptInterval = 5 * time.Second
+	// closeInterval is how often the operator checks whether the observer has closed the clients of a simulation.
+	closeInterval = time.Second
 )
 
 // needsCleanup reports whether queues or keys would remain on external servers if only the Kubernetes objects of the
@@ -73,43 +77,98 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 
 // finalize stops the workloads of a deleted simulation and removes its queues and keys from external servers. Then
 // it removes the finalizer, so that Kubernetes deletes the simulation's objects. If the cleanup timeout expires, it
-// removes the finalizer although queues or keys remain.
+// removes the finalizer although queues or keys remain. The time during which the cleanup waits for the cleanup of other
+// simulations does not count.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, error) {
 	r.rehearsals.Untrack(s.key)
+	r.observer.Untrack(s.key)
 	if !controllerutil.ContainsFinalizer(s.sim, Finalizer) {
-		r.observer.Untrack(s.key)
 		return reconcile.Result{}, nil
 	}
 	deadline := s.sim.DeletionTimestamp.Add(r.options.CleanupTimeout)
-	overdue := !s.now.Before(deadline)
-	retry := reconcile.Result{RequeueAfter: max(min(attemptInterval, deadline.Sub(s.now)), time.Millisecond)}
-	switch stopped, err := r.stopWorkloads(ctx, s); {
+	pods, err := r.stopWorkloads(ctx, s)
+	switch {
 	case err != nil:
 		return reconcile.Result{}, err
-	case !stopped && !overdue:
-		return retry, nil
+	case len(pods) > 0 && s.now.Before(deadline):
+		return reconcile.Result{RequeueAfter: max(min(attemptInterval, deadline.Sub(s.now)), time.Millisecond)}, nil
 	}
 	if !s.needsCleanup() {
 		return r.removeFinalizer(ctx, s)
 	}
+	return r.finalizeData(ctx, s, pods, deadline)
+}
+
+// finalizeData removes the queues and keys of a deleted simulation from external servers, and then the finalizer. The
+// deadline is the earliest time at which it gives up. The parameter pods contains the names of pods that have not
+// ended. finalizeData first waits until the observer has closed its clients, because the checks of the observer
+// declare queues.
+func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, deadline time.Time) (reconcile.Result, error) {
+	if !r.observer.IsClosed(s.key) && s.now.Before(deadline) {
+		return reconcile.Result{RequeueAfter: closeInterval}, nil
+	}
 	result := r.cleanUp(ctx, s)
+	if result.running && result.began.IsZero() {
+		return reconcile.Result{RequeueAfter: attemptInterval}, nil // it waits for the cleanup of other simulations
+	}
+	if last := result.began.Add(r.options.CleanupTimeout); last.After(deadline) {
+		deadline = last
+	}
+	overdue, left := !s.now.Before(deadline), max(deadline.Sub(s.now), time.Millisecond)
 	switch {
+	case result.done() && len(pods) > 0:
+		r.reportPods(ctx, s, pods)
 	case result.done():
-		r.event(s, corev1.EventTypeNormal, "CleanedUp", "Delete", "Removed the queues and keys of %s from its external servers", manifest.ID(s.sim))
+		r.event(s, corev1.EventTypeNormal, "CleanedUp", "Delete", "Removed the queues and keys of %s from its external servers%s", manifest.ID(s.sim), except(result.foreign))
 	case result.final || overdue:
 		r.abandonCleanup(ctx, s, result)
 	case result.running:
-		return reconcile.Result{RequeueAfter: max(deadline.Sub(s.now), time.Millisecond)}, nil
+		return reconcile.Result{RequeueAfter: left}, nil
 	default:
-		return retry, nil
+		return reconcile.Result{RequeueAfter: min(attemptInterval, left)}, nil
 	}
 	return r.removeFinalizer(ctx, s)
+}
+
+// except returns the end of a sentence that says what was left because it belongs to another simulation.
+func except(foreign wiring.Foreign) string {
+	if foreign == (wiring.Foreign{}) {
+		return ""
+	}
+	return fmt.Sprintf(", except %s that belong to another simulation of the same name", foreign)
 }
 
 // abandonCleanup reports in an event which queues or keys remain. It also logs them, because a namespace that is
 // being deleted accepts no new events.
 func (r *Reconciler) abandonCleanup(ctx context.Context, s *scope, result cleanupResult) {
-	message := s.leftBehind(result)
+	r.reportAbandoned(ctx, s, s.leftBehind(result))
+}
+
+// reportPods reports that the queues and keys are removed, but that pods which may create them again have not ended.
+func (r *Reconciler) reportPods(ctx context.Context, s *scope, pods []string) {
+	const most = 5
+	names := strings.Join(pods[:min(len(pods), most)], ", ")
+	if more := len(pods) - most; more > 0 {
+		names += fmt.Sprintf(" and %d more", more)
+	}
+	id := manifest.ID(s.sim)
+	r.reportAbandoned(ctx, s, fmt.Sprintf("The simulation is deleted and its queues and keys are removed, but these pods have not ended and may "+
+		"create them again: %s. Run 'parking purge --simulation %s %s' when they have ended", names, id, strings.Join(s.purgeOptions(), " ")))
+}
+
+// purgeOptions returns the options with which 'parking purge' connects to the simulation's external servers.
+func (s *scope) purgeOptions() []string {
+	var options []string
+	if !s.managesBroker() {
+		options = append(options, "--rabbitmq-uri URI")
+	}
+	if !s.managesStore() {
+		options = append(options, "--redis-uri URI")
+	}
+	return options
+}
+
+func (r *Reconciler) reportAbandoned(ctx context.Context, s *scope, message string) {
 	r.event(s, corev1.EventTypeWarning, "CleanupAbandoned", "Delete", "%s", message)
 	log.FromContext(ctx).Error(errors.New(message), "Cleanup abandoned")
 }
@@ -156,39 +215,34 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) (reconcile.R
 	return reconcile.Result{}, nil
 }
 
-// stopWorkloads deletes the generators and processors, because they would create queues and keys again. It reports
-// whether all of their pods have ended.
-func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (bool, error) {
+// stopWorkloads deletes the generators and processors, because they would create queues and keys again. It returns the
+// names of their pods that have not ended.
+func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (pods []string, err error) {
 	if err := r.gather(ctx, s); err != nil {
-		return false, err
+		return nil, err
 	}
-	stopped := true
 	for _, c := range ownComponents() {
 		deployment, ok := s.children[childKey{"Deployment", resources.Name(s.sim, c.component)}].(*appsv1.Deployment)
 		if ok && deployment.DeletionTimestamp == nil {
 			err := r.client.Delete(ctx, deployment, client.PropagationPolicy(metav1.DeletePropagationForeground))
 			if client.IgnoreNotFound(err) != nil {
-				return false, fmt.Errorf("delete Deployment %s/%s: %w", deployment.Namespace, deployment.Name, err)
+				return nil, fmt.Errorf("delete Deployment %s/%s: %w", deployment.Namespace, deployment.Name, err)
 			}
 		}
-		stopped = stopped && len(s.podsOf(c.component)) == 0
+		for _, pod := range s.livePodsOf(c.component) {
+			pods = append(pods, pod.Name)
+		}
 	}
-	return stopped, nil
+	slices.Sort(pods)
+	return pods, nil
 }
 
 // cleanUp returns the result of the latest attempt to clean up. It starts another attempt if one is due.
 func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
-	r.observer.Untrack(s.key)
-	failed := func(err error, final bool) cleanupResult {
-		return cleanupResult{queues: err, keys: err, final: final}
-	}
 	if err := r.resolveBindings(ctx, s); err != nil {
-		return failed(err, false)
+		return cleanupResult{queues: err, keys: err}
 	}
-	if s.invalid != nil {
-		return failed(s.invalid, true)
-	}
-	job := cleanup{plan: s.plan}
+	job := cleanup{plan: manifest.Identity(s.sim)} // not s.plan, which is nil if the spec is invalid
 	remembered := r.cleaner.remembered(s.key)
 	s.broker.remembered = cmp.Or(remembered.broker, s.broker.remembered)
 	s.store.remembered = cmp.Or(remembered.store, s.store.remembered)
@@ -220,7 +274,7 @@ func (s server) cleanupBinding() (*binding.Binding, error) {
 	case s.remembered != nil:
 		return s.remembered, nil
 	case s.finding.reason == reasonSecretMissing:
-		return nil, errors.New("the Secret no longer exists, and the operator has not read it since it started")
+		return nil, errors.New("the Secret no longer exists, and this operator process has never read it")
 	}
 	return nil, errors.New(orElse(s.finding.message, "its binding is unknown"))
 }

@@ -3,8 +3,10 @@ package controllers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +15,9 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
 func bindingOf(host string) *binding.Binding {
@@ -102,14 +107,107 @@ func TestCleaner_RemembersBindingsUntilPermissionIsRevoked(t *testing.T) {
 	}
 }
 
-func TestCleaner_FullQueue_RetriesLater(t *testing.T) {
-	t.Parallel()
-	c := NewCleaner(nil)
-	key := client.ObjectKey{Name: "sim"}
-	for range cap(c.jobs) {
-		c.jobs <- func(context.Context) {}
+// hangingServers hang in every call about the simulations of one namespace, until the context ends. They record the
+// calls about simulations of other namespaces.
+type hangingServers struct {
+	removals
+
+	namespace string
+	hung      atomic.Int64
+}
+
+type hangingBroker struct {
+	broker.Broker // nil, because the cleaner calls only the methods below
+
+	hung *atomic.Int64
+}
+
+func (b hangingBroker) Delete(ctx context.Context) error {
+	b.hung.Add(1)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (hangingBroker) Close() error { return nil }
+
+func (h *hangingServers) OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error) {
+	if strings.HasPrefix(p.Simulation, h.namespace+".") {
+		return hangingBroker{hung: &h.hung}, nil
 	}
-	if result := c.attempt(key, cleanup{}); result.done() || result.running || result.final {
-		t.Errorf("the result is %+v, want errors that are retried", result)
+	return h.removals.OpenBroker(p, at)
+}
+
+// jobOf returns a cleanup of the queues of a simulation.
+func jobOf(key client.ObjectKey) cleanup {
+	return cleanup{plan: &plan.Plan{Simulation: key.Namespace + "." + key.Name}, broker: bindingOf("h")}
+}
+
+// A namespace with many simulations on a server that does not answer must not delay the cleanup in other namespaces.
+func TestCleaner_ServersOfANamespaceHang_OtherNamespacesAreCleanedUp(t *testing.T) {
+	t.Parallel()
+	servers := &hangingServers{namespace: "dead"}
+	c := NewCleaner(servers)
+	for n := range 1000 {
+		key := client.ObjectKey{Namespace: "dead", Name: fmt.Sprint("sim", n)}
+		c.attempt(key, jobOf(key))
+	}
+	go func() { _ = c.Start(t.Context()) }() // ends with the test
+	for n := range 50 {
+		key := client.ObjectKey{Namespace: "healthy", Name: fmt.Sprint("sim", n)}
+		c.attempt(key, jobOf(key))
+		if updated := <-c.updates; updated.Object != key {
+			t.Fatalf("the cleanup of %v has ended, want that of %v", updated.Object, key)
+		}
+		if result := c.attempt(key, jobOf(key)); !result.done() || result.began.IsZero() {
+			t.Fatalf("the result is %+v, want success", result)
+		}
+	}
+	last := client.ObjectKey{Namespace: "dead", Name: "sim999"}
+	if result := c.attempt(last, jobOf(last)); !result.running || !result.began.IsZero() {
+		t.Errorf("the result is %+v, want an attempt that has not begun", result)
+	}
+}
+
+// If the cleanup of a simulation is abandoned, the simulation may be created again. A cleanup that still waits or runs
+// would then remove the data of the new simulation.
+func TestCleaner_Evict_CancelsTheAttempt(t *testing.T) {
+	t.Parallel()
+	servers := &hangingServers{namespace: "dead"}
+	c := NewCleaner(servers)
+	waiting, running := client.ObjectKey{Namespace: "healthy", Name: "sim"}, client.ObjectKey{Namespace: "dead", Name: "sim"}
+	c.attempt(waiting, jobOf(waiting))
+	c.attempt(running, jobOf(running))
+	c.evict(waiting)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = c.Start(ctx) }()
+	polltest.Until(t, "the attempt hangs", func() bool { return servers.hung.Load() > 0 })
+	c.evict(running) // ends the attempt before its timeout
+	next := client.ObjectKey{Namespace: "healthy", Name: "next"}
+	c.attempt(next, jobOf(next))
+	<-c.updates
+	stop()
+	<-ended
+	if got := servers.sorted(); len(got) != 1 || !strings.Contains(got[0], "healthy.next") {
+		t.Errorf("removed are %q, want only the queues of the last simulation", got)
+	}
+}
+
+// An attempt that starts after Start has returned would run while the operator ends, and perhaps while the next leader
+// works.
+func TestCleaner_AttemptAfterStop_DoesNotStart(t *testing.T) {
+	t.Parallel()
+	c := NewCleaner(&removals{})
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := c.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	key := client.ObjectKey{Namespace: "default", Name: "sim"}
+	c.attempt(key, jobOf(key))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) != 1 {
+		t.Error("the attempt has started, want it to wait")
 	}
 }

@@ -10,6 +10,8 @@ const (
 	unchecked state = iota
 	// ready means that the part works.
 	ready
+	// unknown means that the part cannot be examined.
+	unknown
 	// progressing means that the part is not ready, but is expected to become ready without a change by the user.
 	// For example, it is starting, or the operator waits until an external problem is solved.
 	progressing
@@ -48,12 +50,11 @@ type findings struct {
 	running string
 	// notes are warnings about a valid spec.
 	notes []string
-	// suspended is true if no generators run because the simulation is suspended. complete is true if none run
-	// because it is complete.
+	// suspended is true if the simulation is suspended. complete is true if the simulation is complete. In both cases,
+	// no generators run.
 	suspended, complete bool
 }
 
-// These are the reasons of conditions.
 const (
 	reasonReady              = "Ready"
 	reasonRunning            = "Running"
@@ -67,6 +68,7 @@ const (
 	reasonQuota              = "QuotaExceeded"
 	reasonForbidden          = "Forbidden"
 	reasonApplyFailed        = "ApplyFailed"
+	reasonFaultInEffect      = "FaultInEffect"
 	reasonPodsFailing        = "PodsFailing"
 	reasonSecretMissing      = "SecretNotFound"
 	reasonSecretInvalid      = "SecretInvalid"
@@ -77,6 +79,7 @@ const (
 	reasonKindNotServed      = "KindNotServed"
 	reasonConnecting         = "Connecting"
 	reasonUnreachable        = "Unreachable"
+	reasonUnusable           = "Unusable"
 	reasonExternal           = "External"
 	reasonNotRead            = "NotRead"
 	reasonUnreadable         = "Unreadable"
@@ -84,6 +87,7 @@ const (
 	reasonDisabled           = "Disabled"
 	reasonCreated            = "Created"
 	reasonNoDuration         = "NoDuration"
+	reasonNotExamined        = "NotExamined"
 	reasonNotStarted         = "NotStarted"
 	reasonStopping           = "StoppingGenerators"
 	reasonDraining           = "Draining"

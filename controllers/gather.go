@@ -36,7 +36,7 @@ func labelOf(o client.Object) []string {
 	return nil
 }
 
-// gather reads the simulation's objects and pods from the cache.
+// gather reads the simulation's objects and pods from the cache. It remembers the failures and the nodes of the pods.
 func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 	s.served = r.kinds.snapshot()
 	indexed := []client.ListOption{
@@ -61,6 +61,8 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 	for i := range pods.Items {
 		s.pods = append(s.pods, &pods.Items[i])
 	}
+	r.failures.Observe(s.key, s.pods...)
+	r.nodeNames.observe(s.key, s.pods...)
 	return nil
 }
 

@@ -145,7 +145,7 @@ func (c *cluster) edit(child child, l leaf) bool {
 	return err == nil
 }
 
-// isRestored waits until the operator has restored all fields of the object that it owns.
+// isRestored waits until the operator has restored its own fields in the object.
 func (c *cluster) isRestored(child child) {
 	c.T.Helper()
 	live, want := child.DeepCopy(), values(child.Unstructured)
@@ -160,16 +160,16 @@ func (c *cluster) isRestored(child child) {
 	})
 }
 
-// leaf is a field of an object that has no nested fields. It consists of the field's name in the managed fields, its
-// JSON Patch path, and its value.
+// leaf is a field without nested fields in an object. It consists of the field's name in the managed fields, its JSON
+// Patch path, and its value.
 type leaf struct {
 	name, path string
 	value      any
 }
 
-// ownedLeaves returns the fields of an object that the operator owns according to the managed fields. It omits owner
-// references, because the operator does not change an object that has a different owner. It omits passwords, because
-// the operator keeps passwords that users have edited.
+// ownedLeaves returns those fields of an object that, according to its managed fields, the operator owns. It omits
+// owner references, because the operator does not change an object that has a different owner. It omits passwords,
+// because the operator keeps passwords that users have edited.
 func ownedLeaves(o *unstructured.Unstructured) []leaf {
 	var leaves []leaf
 	for _, entry := range o.GetManagedFields() {
@@ -351,9 +351,9 @@ func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	return now
 }
 
-// TestApply_AfterForcedReplacement_RemovesFields applies an object that an edit has made invalid, and then removes
+// TestApply_AfterForcedReplacement_RemovesFieldsNoLongerDesired applies an object that an edit has made invalid, and then removes
 // one of its desired fields.
-func TestApply_AfterForcedReplacement_RemovesFields(t *testing.T) {
+func TestApply_AfterForcedReplacement_RemovesFieldsNoLongerDesired(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "owner"}}

@@ -29,8 +29,8 @@ type childKind struct {
 	// such objects.
 	object  client.Object
 	newList func() client.ObjectList
-	// keep strips an object to the fields that the operator uses, and the cache stores only these. With the pod
-	// templates of a thousand simulations it would need hundreds of MiB.
+	// keep removes the fields that the operator does not use from an object, before the cache stores it. If the cache
+	// stored the pod templates of a thousand simulations, it would need hundreds of MiB.
 	keep func(slim metav1.ObjectMeta, o client.Object) error
 	// crd is the name of the CustomResourceDefinition that defines an optional kind. It is "" for a kind that every
 	// cluster serves.
@@ -108,7 +108,8 @@ func optional(kind schema.GroupVersionKind, crd string) childKind {
 	}
 }
 
-// keepUnstructured reduces an object without a Go type to its slim metadata.
+// keepUnstructured handles objects that have no Go type. It keeps only the API version, the kind and the given
+// metadata.
 func keepUnstructured(slim metav1.ObjectMeta, o client.Object) error {
 	u, ok := o.(*unstructured.Unstructured)
 	if !ok {

@@ -37,10 +37,10 @@ type ManagerOptions struct {
 
 	// Namespaces are the namespaces to watch. If it is empty, the operator watches all namespaces.
 	Namespaces []string
-	// Servers opens clients for the servers of simulations. Summaries asks summary APIs for the number of stored
-	// summaries.
-	Servers   observer.Servers
-	Summaries observer.SummaryCounter
+	// Servers opens clients for the servers of simulations.
+	Servers observer.Servers
+	// Summaries sends requests to the summary APIs of simulations.
+	Summaries SummaryAPIs
 	// Logger receives the operator's log.
 	Logger *slog.Logger
 	// Metrics is the registry for the metrics of simulations. If it is nil, these metrics are not exported.
@@ -48,6 +48,14 @@ type ManagerOptions struct {
 	// Manager contains the remaining options of the controller-runtime manager: leader election, metrics server and
 	// probes.
 	Manager manager.Options
+}
+
+// SummaryAPIs sends requests to the summary APIs in the pods of simulations.
+type SummaryAPIs interface {
+	observer.SummaryCounter
+	// DatabaseFailure returns why the summary API in the pod with an IP address cannot use its database. It returns "" if
+	// the pod does not answer, or can use the database.
+	DatabaseFailure(ctx context.Context, ip string) string
 }
 
 // NewScheme returns a scheme with all kinds that the operator reads or writes.
@@ -100,7 +108,7 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 	}
 	r := NewReconciler(o.Options, Dependencies{
 		Client: mgr.GetClient(), Direct: mgr.GetAPIReader(), Events: recorder,
-		Observer: watcher, Rehearsals: rehearsals, Cleaner: cleaner, ClusterVersion: clusterVersion(mgr),
+		Observer: watcher, Rehearsals: rehearsals, Cleaner: cleaner, SummaryAPIs: o.Summaries, ClusterVersion: clusterVersion(mgr),
 	})
 	if err := r.SetupWithManager(ctx, mgr, referenced); err != nil {
 		return nil, err

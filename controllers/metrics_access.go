@@ -51,7 +51,7 @@ func mayRead(ctx context.Context, reviews client.Writer, r *http.Request) (int, 
 	}
 	who := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}
 	if err := reviews.Create(ctx, who); err != nil {
-		return 0, errors.New("review a token: " + strings.ReplaceAll(err.Error(), token, "…"))
+		return 0, errors.New("ask the API server to check a token: " + strings.ReplaceAll(err.Error(), token, "…"))
 	}
 	if !who.Status.Authenticated {
 		return http.StatusUnauthorized, nil
@@ -65,7 +65,7 @@ func mayRead(ctx context.Context, reviews client.Writer, r *http.Request) (int, 
 		NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: r.URL.Path, Verb: strings.ToLower(r.Method)},
 	}}
 	if err := reviews.Create(ctx, may); err != nil {
-		return 0, fmt.Errorf("review the access of %s: %w", who.Status.User.Username, err)
+		return 0, fmt.Errorf("ask the API server whether %s may read the metrics: %w", who.Status.User.Username, err)
 	}
 	if !may.Status.Allowed {
 		return http.StatusForbidden, nil

@@ -24,34 +24,53 @@ const mountsAnnotation = v1alpha1.Group + "/mounts-hash"
 // syncMounts annotates the running pods when the plan or a Secret that they mount has changed.
 func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 	hash := s.mountsHash()
+	for _, c := range ownComponents() {
+		if err := r.annotatePods(ctx, s, c.component, hash); err != nil {
+			return err
+		}
+	}
+	if version := s.database.version; version != "" {
+		return r.annotatePods(ctx, s, resources.ComponentSummaries, hashOf("", version))
+	}
+	return nil
+}
+
+// annotatePods sets the annotation mountsAnnotation of a component's running pods.
+func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Component, hash string) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{mountsAnnotation: hash}}})
 	if err != nil {
 		return fmt.Errorf("annotate the pods of %s: %w", s.key, err)
 	}
-	for _, c := range ownComponents() {
-		for _, pod := range s.podsOf(c.component) {
-			if pod.Annotations[mountsAnnotation] == hash || !isRunning(pod) {
-				continue
-			}
-			err := r.client.Patch(ctx, pod.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(apply.FieldManager))
-			if err != nil && !apierrors.IsNotFound(err) {
-				return fmt.Errorf("annotate pod %s/%s so that its mounts are refreshed: %w", pod.Namespace, pod.Name, err)
-			}
+	for _, pod := range s.podsOf(c) {
+		if pod.Annotations[mountsAnnotation] == hash || !isRunning(pod) {
+			continue
+		}
+		err := r.client.Patch(ctx, pod.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(apply.FieldManager))
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("annotate pod %s/%s so that its mounts are refreshed: %w", pod.Namespace, pod.Name, err)
 		}
 	}
 	return nil
 }
 
-// mountsHash returns a hash of the desired plan and of the versions of the mounted Secrets. It does not include the
-// content of the Secrets, because a hash of a password helps to guess the password.
+// mountsHash returns a hash of the desired plan and of the versions of the Secrets that generators and processors
+// mount.
 func (s *scope) mountsHash() string {
-	hash := sha256.New()
+	var plan string
 	for _, object := range s.desired {
-		if plan, ok := object.(*corev1.ConfigMap); ok && plan.Name == resources.PlanName(s.sim) {
-			hash.Write([]byte(plan.Data[resources.PlanKey]))
+		if config, ok := object.(*corev1.ConfigMap); ok && config.Name == resources.PlanName(s.sim) {
+			plan = config.Data[resources.PlanKey]
 		}
 	}
-	for _, version := range []string{s.broker.version, s.store.version, s.summaryAPI.version} {
+	return hashOf(plan, s.broker.version, s.store.version, s.summaryAPI.version)
+}
+
+// hashOf returns a hash of a plan and of the versions of Secrets. It does not include the content of the Secrets,
+// because a hash of a password helps to guess the password.
+func hashOf(plan string, versions ...string) string {
+	hash := sha256.New()
+	hash.Write([]byte(plan))
+	for _, version := range versions {
 		hash.Write([]byte("/" + version))
 	}
 	const bytes = 8

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
@@ -19,12 +20,15 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 		r.observer.Untrack(s.key)
 		return nil
 	}
-	s.findings.ledger = found(progressing, reasonNotRead, "The ledger has not been read yet")
-	if s.broker.binding == nil || s.store.binding == nil || s.store.managed && s.findings.store.state != ready {
+	remembered := r.cleaner.remembered(s.key)
+	broker, store := s.observedBinding(s.broker, remembered.broker), s.observedBinding(s.store, remembered.store)
+	s.findings.ledger = s.notRead(broker, store)
+	if broker == nil || store == nil || s.store.managed && s.findings.store.state != ready {
 		return nil
 	}
 	target := observer.Target{
-		Plan: observedPlan(s.plan), Broker: *s.broker.binding, Store: *s.store.binding, Timeline: ledger.ForeseesFromTimeline(s.plan),
+		Plan: observedPlan(s.plan), Broker: *broker, Store: *store, Timeline: ledger.ForeseesFromTimeline(s.plan),
+		ProbeBroker: !s.broker.managed, ProbeStore: !s.store.managed,
 	}
 	r.observer.Track(s.key, target, s.draining())
 	s.timeline = r.observer.Timeline(s.key)
@@ -38,6 +42,32 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	return nil
 }
 
+// observedBinding returns the binding with which to observe a server, or nil if it is unknown. If the Secret of a running
+// simulation was deleted, it is the last known binding. The pods continue to use that one as well.
+func (s *scope) observedBinding(of server, remembered *binding.Binding) *binding.Binding {
+	if of.binding == nil && of.finding.reason == reasonSecretMissing && s.sim.Status.StartTime != nil {
+		return remembered
+	}
+	return of.binding
+}
+
+// notRead returns the state of the ledger while there is no observation. A binding is nil if it is unknown.
+func (s *scope) notRead(broker, store *binding.Binding) finding {
+	message := "The ledger has not been read yet"
+	if status := s.sim.Status.Ledger; status != nil && status.ObservedTime != nil {
+		message = "The ledger was last read at " + status.ObservedTime.UTC().Format(time.RFC3339)
+	}
+	switch {
+	case broker == nil:
+		message += ": the binding of RabbitMQ is not known, see condition " + v1alpha1.ConditionBrokerReady
+	case store == nil:
+		message += ": the binding of Redis is not known, see condition " + v1alpha1.ConditionStoreReady
+	case s.store.managed && s.findings.store.state != ready:
+		message += ": Redis is not ready"
+	}
+	return found(progressing, reasonNotRead, "%s", message)
+}
+
 // foresee examines whether the verdict of a running simulation can still be PASS. If it cannot, and the spec sets
 // abortOnFailure, foresee ends the simulation early.
 func (r *Reconciler) foresee(_ context.Context, s *scope) error {
@@ -45,7 +75,7 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	if s.isComplete() || !isRead {
 		return nil
 	}
-	e := ledger.EvidenceSoFar(s.plan, &s.observation.Report, s.timeline, nil, s.accountsSoFar())
+	e := ledger.EvidenceSoFar(s.plan, &s.observation.Report, s.timeline, nil, s.accountsSoFar)
 	e.Depths, e.DeadReasons = s.observation.Depths, s.observation.DeadReasons
 	s.findings.objectives = foreseen(e)
 	s.abortIfFailed()
@@ -63,18 +93,18 @@ func (s *scope) abortIfFailed() {
 }
 
 // assessObservation examines the latest observation. It considers an external server ready if the observer could
-// read it.
+// read it, and if the simulation can write to it.
 func (s *scope) assessObservation() {
 	now := s.observation
 	s.findings.ledger = found(ready, reasonRead, "The ledger can be read")
 	if err := now.Err(); err != nil {
 		s.findings.ledger = found(stalled, reasonUnreadable, "%s", err)
 	}
-	if !s.store.managed {
-		s.findings.store = s.store.reached(now.StoreErr)
+	if !s.store.managed && s.store.finding.state == unchecked {
+		s.findings.store = s.store.reached(now.StoreErr, now.StoreUnusable)
 	}
-	if !s.broker.managed {
-		s.findings.broker = s.broker.reached(now.BrokerErr)
+	if !s.broker.managed && s.broker.finding.state == unchecked {
+		s.findings.broker = s.broker.reached(now.BrokerErr, now.BrokerUnusable)
 	}
 }
 

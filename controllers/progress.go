@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// endOf returns when the simulation's duration ends or, if the simulation was aborted, the abort time. It returns
-// false if the simulation has not started or has no duration.
+// endOf returns the time at which the simulation's duration ends or, if the simulation was aborted, the abort time. It
+// returns false if the simulation has not started or has no duration.
 func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 	start, duration := sim.Status.StartTime, sim.Spec.Duration.Value()
 	if start == nil {
@@ -30,7 +30,7 @@ func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 // isAborted reports whether the operator ended the simulation early.
 func (s *scope) isAborted() bool { return s.sim.Status.AbortTime != nil }
 
-// drainDeadline returns when the drain timeout expires. It returns false if the simulation has no end.
+// drainDeadline returns the time at which the drain timeout expires. It returns false if the simulation has no end.
 func (s *scope) drainDeadline() (deadline time.Time, ok bool) {
 	end, ok := endOf(s.sim)
 	return end.Add(s.sim.Spec.DrainTimeout.Value()), ok
@@ -55,25 +55,30 @@ func (s *scope) isDraining() bool {
 		return false
 	}
 	for _, c := range []resources.Component{resources.ComponentEntry, resources.ComponentExit} {
-		if w := s.workloads[c]; w.desired > 0 || !w.observed || w.pods > 0 || len(s.podsOf(c)) > 0 {
+		if w := s.workloads[c]; w.desired > 0 || !w.observed || w.pods > 0 || len(s.livePodsOf(c)) > 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// draining returns the input for the observer's final audit, or nil while generators may still run. After the drain
-// timeout, the audit no longer waits for the generators.
+// draining returns the input for the observer's final audit. It returns nil while generators may still run. It also
+// returns nil while a managed summary API has no running pod, because the audit counts the summaries in it. After the
+// drain timeout, draining waits for neither.
 func (s *scope) draining() *observer.Draining {
-	if !s.isDraining() && !s.drainTimedOut() {
+	d := &observer.Draining{SummariesPod: s.addressOf(resources.ComponentSummaries)}
+	d.SummariesDown = d.SummariesPod == "" && s.lacksSummaryAPI()
+	if !s.drainTimedOut() && (d.SummariesDown || !s.isDraining()) {
 		return nil
 	}
-	d := &observer.Draining{}
 	d.Deadline, _ = s.drainDeadline()
-	if summaries := s.addressesOf(resources.ComponentSummaries); len(summaries) > 0 {
-		d.SummariesPod = summaries[0]
-	}
 	return d
+}
+
+// lacksSummaryAPI reports whether the pods of a managed summary API are missing or not ready.
+func (s *scope) lacksSummaryAPI() bool {
+	w := s.workloads[resources.ComponentSummaries]
+	return s.sim.Spec.SummaryAPI.ManagedOrDefault() != nil && (w.desired == 0 || !w.isReady())
 }
 
 // observedPlan returns the part of a plan that the observer uses. If only other parts of the plan change, the
@@ -84,8 +89,8 @@ func observedPlan(p *plan.Plan) *plan.Plan {
 	return &observed
 }
 
-// assessProgress examines how close the simulation is to completion, requests a reconcile for the end of its
-// duration, and writes the current rates.
+// assessProgress examines how close the simulation is to completion, requests a reconcile at the time when the duration
+// ends, and writes the current rates.
 func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 	end, ends := endOf(s.sim)
 	var f finding
@@ -95,6 +100,8 @@ func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 		s.findings.objectives = verdictFinding(&s.sim.Status)
 	case s.sim.Spec.Duration == nil && !s.isAborted():
 		f = found(progressing, reasonNoDuration, "The simulation runs until it is deleted: spec.duration is not set")
+	case s.sim.Status.StartTime == nil && s.sim.Spec.Suspend:
+		f = found(progressing, reasonNotStarted, "The simulation has not started, because spec.suspend is true")
 	case s.sim.Status.StartTime == nil:
 		f = found(progressing, reasonNotStarted, "The simulation has not started")
 	case ends && s.now.Before(end):
@@ -139,22 +146,6 @@ func (s *scope) wakeAtDeadline() {
 	}
 }
 
-// editIgnored is the end of a message about an edit that has no effect.
-const editIgnored = "has no effect: to run again, delete the simulation and create it again"
-
-// ignoredDuration returns a message if a user has changed spec.duration after completion, because such a change has
-// no effect. Otherwise it returns "".
-func (s *scope) ignoredDuration() string {
-	ended := s.sim.Status.EndTime
-	if !s.isComplete() || ended == nil { // earlier versions of the operator did not set the end time
-		return ""
-	}
-	if end, ok := endOf(s.sim); ok && ended.Equal(wholeSeconds(end)) {
-		return ""
-	}
-	return "the change of spec.duration after completion " + editIgnored
-}
-
 // wholeSeconds truncates a time to seconds, because times in the API have this precision.
 func wholeSeconds(t time.Time) *metav1.Time { return new(metav1.NewTime(t.Truncate(time.Second))) }
 
@@ -163,7 +154,7 @@ func (s *scope) completeFinding() finding {
 	if s.isAborted() {
 		message = "The simulation was ended early, because the verdict could only be FAIL"
 	}
-	if ignored := s.ignoredDuration(); ignored != "" {
+	if ignored := s.ignoredEdits(); ignored != "" {
 		message += "; " + ignored
 	}
 	return found(ready, reasonComplete, "%s", message)
@@ -174,14 +165,19 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	if s.sim.Status.StartTime != nil || s.sim.Spec.Suspend {
 		return nil
 	}
-	waitsFor := worstOf(s.findings.broker, s.findings.store, s.findings.summaryAPI,
+	waitsFor := worstOf(s.findings.objects, s.findings.broker, s.findings.store, s.findings.summaryAPI,
 		s.workloads[resources.ComponentProcessor].assess("processors"))
 	if waitsFor.state != ready {
 		return nil
 	}
-	s.sim.Status.StartTime, s.sim.Status.StartGeneration = wholeSeconds(s.now), s.sim.Generation
+	s.sim.Status.StartTime, s.sim.Status.RunSettings = wholeSeconds(s.now), runSettings(s.sim)
 	s.wakeAfter(0) // write the start time to the plan in the next reconcile, when the status contains it
 	return nil
+}
+
+// generates reports whether a generator should have pods.
+func (s *scope) generates(c resources.Component) bool {
+	return s.workloads[c].desired > 0 && !s.withheld[childKey{"Deployment", resources.Name(s.sim, c)}]
 }
 
 // rateInterval is how often the status shows new rates while the scheduled rate is changing.
@@ -200,7 +196,12 @@ func (s *scope) setTargetRates() {
 	// change the status.
 	elapsed := s.now.Sub(start.Time)
 	step := elapsed.Truncate(rateInterval)
-	rates.Entry, rates.Exit = s.plan.Entry.RateAt(step), s.plan.Exit.RateAt(step-s.plan.Exit.Delay())
+	if s.generates(resources.ComponentEntry) {
+		rates.Entry = s.plan.Entry.RateAt(step)
+	}
+	if s.generates(resources.ComponentExit) {
+		rates.Exit = s.plan.Exit.RateAt(step - s.plan.Exit.Delay())
+	}
 	if step < s.plan.Entry.Length() || step < s.plan.Exit.Length()+s.plan.Exit.Delay() {
 		s.wakeAfter(step + rateInterval - elapsed)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -13,6 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/podfailure"
 	"github.com/parking-operator/parking-operator/internal/rehearsal"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -23,33 +25,38 @@ type Options struct {
 	Images resources.Images
 	// ClusterDomain is the DNS domain of the cluster. If it is empty, the operator uses cluster.local.
 	ClusterDomain string
-	// OperatorNamespace is the namespace of the operator's pods, which network policies need. It is empty if the
+	// OperatorNamespace is the namespace of the operator's pods. Network policies refer to it. It is empty if the
 	// namespace is unknown.
 	OperatorNamespace string
 	// Version is the version of the operator. Reports contain it.
 	Version string
 	// Workers is the number of simulations that are reconciled at the same time.
 	Workers int
-	// CleanupTimeout is the maximum time that the deletion of a simulation waits until the simulation's queues and
-	// keys are removed from external servers. 0 means 2 minutes.
+	// CleanupTimeout limits how long the deletion of a simulation waits for the removal of the simulation's queues and
+	// keys from external servers. 0 means 2 minutes.
 	CleanupTimeout time.Duration
 	// AllowPrivilegedTemplates allows pod templates to set any field of a pod.
 	AllowPrivilegedTemplates bool
+	// PriorityClass is the priority class of the operator's pods. Pod templates may use it only if
+	// AllowPrivilegedTemplates is set.
+	PriorityClass string
 }
 
 // Dependencies are the clients and services that a Reconciler uses.
 type Dependencies struct {
 	// Client reads from a cache that has the indexes of this package.
 	Client client.Client
-	// Direct reads from the API server instead of a cache.
+	// Direct is a client that reads from the API server, not from a cache.
 	Direct client.Reader
 	Events events.EventRecorder
-	// Observer reads the ledgers, queue depths and summary counts of simulations from their servers.
+	// Observer reads the ledgers, queue depths and numbers of stored summaries of simulations from their servers.
 	Observer *observer.Observer
 	// Rehearsals injects the faults of simulations.
 	Rehearsals *rehearsal.Rehearsals
 	// Cleaner removes the queues and keys of deleted simulations from external servers.
 	Cleaner *Cleaner
+	// SummaryAPIs asks the summary APIs of simulations why they cannot use their databases.
+	SummaryAPIs SummaryAPIs
 	// ClusterVersion returns the Kubernetes version of the cluster, or "" if it is unknown.
 	ClusterVersion func(context.Context) string
 }
@@ -67,8 +74,13 @@ type Reconciler struct {
 	childKinds     []childKind
 	kinds          *servedKinds
 	secrets        *secretReaders
+	databases      *databaseFailures
 	clusterVersion func(context.Context) string
-	// features caches which features the cluster has.
+	// failures remembers the failures of the simulations' pods for their reports.
+	failures podfailure.Tracker
+	// nodeNames remembers the nodes of the simulations' pods for their reports.
+	nodeNames nodeTracker
+	// features remembers which features the cluster has.
 	features clusterFeatures
 	now      func() time.Time
 }
@@ -90,13 +102,14 @@ func NewReconciler(o Options, d Dependencies) *Reconciler {
 		childKinds:     childKinds(),
 		kinds:          newServedKinds(),
 		secrets:        newSecretReaders(),
+		databases:      newDatabaseFailures(d.SummaryAPIs),
 		clusterVersion: d.ClusterVersion,
 		now:            time.Now,
 	}
 }
 
-// errHalt ends a reconcile early without reporting an error. The findings say why. The next reconcile follows when
-// one of the objects involved changes.
+// errHalt ends a reconcile early without reporting an error. The findings that the phases have added say why the
+// reconcile ended. The next reconcile follows when one of the objects involved changes.
 var errHalt = errors.New("the reconcile cannot continue")
 
 // phase is one step of a reconcile.
@@ -118,9 +131,13 @@ func (r *Reconciler) phases() []phase {
 		r.ensureCredentials,
 		// The desired objects depend on the plan, the credentials, and the progress of the simulation.
 		r.build,
+		// No object may refer to an object of someone else that has the name of one of the desired objects.
+		r.checkNames,
 		// Examine the workloads and everything that depends on them.
 		r.assessWorkloads,
 		r.assessParts,
+		// The verdict depends on whether the schedule has changed.
+		r.trackEdits,
 		// Reading the ledger shows whether external servers respond, and whether all events have been processed.
 		r.observe,
 		r.rehearse,
@@ -158,6 +175,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}()
 	for _, step := range r.phases() {
 		if err := step(ctx, s); errors.Is(err, errHalt) {
+			s.halt()
 			return reconcile.Result{}, nil
 		} else if err != nil {
 			s.recordError(err)
@@ -173,6 +191,9 @@ func (r *Reconciler) evict(key client.ObjectKey) {
 	r.rehearsals.Untrack(key)
 	r.cleaner.evict(key)
 	r.secrets.retain(key, nil)
+	r.databases.evict(key)
+	r.failures.Evict(key)
+	r.nodeNames.evict(key)
 }
 
 // validate sets the simulation to stalled if its spec is invalid in a way that the schema of the CRD cannot detect.
@@ -184,9 +205,29 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// recordError records the error of a phase for the conditions, unless the phase has already done so.
+// halt clears the parts of the status that no phase has examined. A complete simulation keeps them, because they no
+// longer change.
+func (s *scope) halt() {
+	if !s.isComplete() {
+		s.findings.setUnexamined(s.before.Status.Conditions)
+		s.sim.Status.TargetRates = nil
+	}
+}
+
+// recordError records the error of a phase as a finding, so that the conditions show it, unless the phase has already
+// done so.
 func (s *scope) recordError(err error) {
-	if s.findings.objects.state != stalled && s.findings.objects.state != progressing {
+	switch {
+	case s.findings.objects.state == stalled || s.findings.objects.state == progressing:
+	case apierrors.IsForbidden(err):
+		s.findings.objects = forbidden(err)
+	default:
 		s.findings.objects = found(progressing, reasonApplyFailed, "%s; the operator retries", err)
 	}
+}
+
+// forbidden returns the finding for an error of the API server that says that the operator lacks a permission.
+func forbidden(err error) finding {
+	return found(stalled, reasonForbidden, "%s: grant the operator's role the permission. "+
+		"An operator that runs simulations in some namespaces only must list this namespace too", err)
 }

@@ -4,7 +4,24 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/internal/resources"
 )
+
+// specPathsError wraps an error of the API server about an object. Its message names fields of the simulation's spec
+// instead of fields of the object.
+type specPathsError struct {
+	err    error
+	object client.Object
+}
+
+// Error returns the message with paths in the spec.
+func (e specPathsError) Error() string { return resources.SpecPaths(e.object, e.err.Error()) }
+
+// Unwrap lets errors.Is and errors.As examine the original error.
+func (e specPathsError) Unwrap() error { return e.err }
 
 // redactedError wraps an error of the API server and hides the values that the error quotes. These values may be
 // secrets, such as an environment variable in a pod template. More users can read conditions and logs than
@@ -14,7 +31,7 @@ type redactedError struct{ err error }
 // Error returns the message without the quoted values.
 func (e redactedError) Error() string { return redact(e.err.Error()) }
 
-// Unwrap returns the original error.
+// Unwrap lets errors.Is and errors.As examine the original error.
 func (e redactedError) Unwrap() error { return e.err }
 
 // rejectedValue matches the text that precedes a quoted value in a validation error of Kubernetes.
@@ -36,8 +53,8 @@ func redact(message string) string {
 	}
 }
 
-// afterValue returns the text that follows a value at the beginning of the given text. The value is JSON or, in
-// messages about internal types, Go syntax such as core.EnvVar{Name:"a"}.
+// afterValue skips the value at the beginning of the given text and returns the rest. The value is JSON or, in messages
+// about internal types, Go syntax such as core.EnvVar{Name:"a"}.
 func afterValue(text string) string {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	if decoder.Decode(new(json.RawMessage)) == nil {

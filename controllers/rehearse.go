@@ -27,29 +27,71 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		return nil
 	}
 	r.rehearsals.Track(s.key, rehearsal.Target{
-		Simulation: s.sim.DeepCopy(), Plan: s.plan, Start: start.Time, Agents: s.credentials.Agent,
+		Simulation: s.sim.DeepCopy(), Plan: s.plan, Start: start.Time, FaultsEdited: s.faultsEdited, Agents: s.credentials.Agent,
 	})
 	if s.faults, s.faultsKnown = r.rehearsals.Records(s.key); s.faultsKnown {
-		accounts := s.accountsSoFar()
-		s.sim.Status.Faults = faultsStatus(accounts)
-		if slices.ContainsFunc(accounts, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
+		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
+		s.sim.Status.Faults = faultsStatus(s.accountsSoFar)
+		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
 			s.wakeAfter(accountInterval)
 		}
 	}
+	err := r.rehearsals.Err(s.key)
+	s.holdPods(hasRecords && err == nil)
+	if err != nil {
+		// The rehearsal retries reading or saving its records. Meanwhile, the simulation continues without new faults,
+		// and the drain timeout still ends it.
+		_ = r.applyFailed(s, faultsKey(s), err) // the finding says why
+		s.wakeAfter(accountInterval)
+	}
 	return nil
+}
+
+// holdPods makes edits of pods wait while a pause or an isolation is in effect, because replacing a pod would end the
+// fault early. A fault without a duration does not make them wait, because its target may need the edit to run again.
+// If the records of the faults are not loaded yet, it is unknown whether a fault is in effect.
+func (s *scope) holdPods(loading bool) {
+	if !s.faultsKnown && loading {
+		s.heldUntil = "the records of the faults are loaded"
+		s.wakeAfter(time.Second)
+	}
+	for i := range s.faults {
+		if f := &s.faults[i]; f.Action.Lasts() && !f.IsFinal() && len(f.Chosen) > 0 {
+			s.heldUntil = "fault " + f.ID() + " has ended"
+			return
+		}
+	}
+}
+
+// isHeld reports whether an edit of an object must wait. Edits of workloads wait, and edits of the objects through
+// which clients and the operator reach the agents. Nothing waits if the simulation has lost the permission to use an
+// object: its pods must stop at once.
+func (s *scope) isHeld(key childKey) bool {
+	if s.heldUntil == "" || s.isWithheld() {
+		return false
+	}
+	switch key.kind {
+	case "Deployment", "StatefulSet", "Service", "NetworkPolicy":
+		return true
+	}
+	return key == agentSecretKey(s)
+}
+
+// agentSecretKey returns the key of the Secret with the credentials of the agents.
+func agentSecretKey(s *scope) childKey {
+	return childKey{"Secret", resources.Name(s.sim, resources.ComponentAgent)}
 }
 
 // accountInterval is the interval of reconciles while a simulation has not yet recovered from all of its faults.
 const accountInterval = 5 * time.Second
 
-// accountsSoFar returns, for each fault, its effect so far and whether the simulation has recovered from it. It is
-// used before the simulation is complete.
-func (s *scope) accountsSoFar() []fault.Account {
+// runSoFar returns the measurements of the simulation so far.
+func (s *scope) runSoFar() fault.Run {
 	end, ends := endOf(s.sim)
 	if !ends {
 		end = time.Time{}
 	}
-	return fault.Accounts(s.faults, fault.RunSoFar(s.timeline, end))
+	return fault.RunSoFar(s.timeline, end)
 }
 
 // faultsEnded reports whether all faults have ended, so that no fault affects the simulation any more.
@@ -57,7 +99,7 @@ func (s *scope) faultsEnded() bool {
 	if len(s.plan.Faults) == 0 && !s.faultsKnown {
 		return true
 	}
-	unfinished := func(r fault.Record) bool { return r.State == fault.Injecting || r.State == fault.Active }
+	unfinished := func(r fault.Record) bool { return !r.IsFinal() }
 	if !s.faultsKnown || slices.ContainsFunc(s.faults, unfinished) {
 		s.wakeAfter(time.Second)
 		return false
@@ -69,7 +111,7 @@ func (s *scope) faultsEnded() bool {
 // simulation becomes complete.
 func (s *scope) accounts() []fault.Account {
 	rest := s.observation.Rest
-	run := fault.Run{Rows: rest.Timeline, Ended: true}
+	run := fault.Run{Rows: rest.Timeline, Ended: true, Aborted: s.isAborted()}
 	run.End, _ = endOf(s.sim)
 	if rest.Err == nil && rest.Report.AtRest {
 		run.Lost = &rest.Report.Lost
@@ -89,7 +131,7 @@ func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation
 		case fault.Healed:
 			reason, message = "FaultEnded", fmt.Sprintf("%s, ended after %s", what, r.HealedAt.Sub(r.InjectedAt).Round(time.Millisecond))
 		case fault.NotInjected:
-			kind, reason, message = corev1.EventTypeWarning, "FaultNotInjected", what+", was not injected: "+r.Reason
+			kind, reason, message = corev1.EventTypeWarning, "FaultNotInjected", what+", "+r.Failure()
 		case fault.Aborted:
 			kind, reason, message = corev1.EventTypeWarning, "FaultAborted", what+", was aborted: "+r.Reason
 		default:

@@ -1,6 +1,8 @@
 package controllers_test
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,7 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
@@ -22,7 +26,7 @@ func (c *cluster) rehearse(name string, f v1alpha1.Fault, prepare func(*v1alpha1
 	c.T.Helper()
 	f.At = v1alpha1.NewDuration(time.Second)
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
-		s.Duration = v1alpha1.NewDuration(3 * time.Second)
+		s.Duration = v1alpha1.NewDuration(15 * time.Second)      // enough to inject the fault, even on a busy machine
 		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the fake servers report no events
 		s.Processor.Replicas = new(int32(1))
 		s.Faults = []v1alpha1.Fault{f}
@@ -66,6 +70,7 @@ func TestRehearse_ActiveFault_DelaysCompletion(t *testing.T) {
 	c.Pod(sim, resources.ComponentProcessor, ready)
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 	c.AwaitEvent(sim, "FaultEnded", "restart/0")
+	c.AwaitEvent(sim, "FaultNotRecovered", "restart/0") // the fake store has no measurements
 }
 
 func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
@@ -73,7 +78,7 @@ func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 	c := newCluster(t)
 	sim := c.Simulate("suspended", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = v1alpha1.NewDuration(time.Hour)
-		s.Faults = []v1alpha1.Fault{{Name: "restart", Target: "Processor", Action: "Restart", At: v1alpha1.NewDuration(5 * time.Second)}}
+		s.Faults = []v1alpha1.Fault{{Name: "restart", Target: "Processor", Action: "Restart", At: v1alpha1.NewDuration(20 * time.Second)}}
 	})
 	c.Exists(&appsv1.Deployment{}, "suspended-processor")
 	c.MakeWorkloadsReady()
@@ -84,8 +89,94 @@ func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 	c.Exists(pod, pod.Name)
 }
 
-// measured returns a timeline from 30 s before a fault to 5 min after it. After the fault, the latencies are high
-// and the generators are late. The parameter slow says for how long, and the parameter lag says how late the
+// The edits make a fault occur soon: the first moves it, and the second repeats it.
+func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim, hit := c.runs("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	soon := func(since time.Time) *v1alpha1.Duration {
+		return v1alpha1.NewDuration((time.Since(since) + 3*time.Second).Round(time.Second))
+	}
+	c.Edit(sim, func() { sim.Spec.Faults[0].At = soon(sim.Status.StartTime.Time) })
+	c.AwaitEvent(sim, "FaultInjected", "restart/0, Restart of Processor, hit "+hit.Name)
+	second := c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	})
+	c.AwaitEvent(sim, "FaultEnded", "restart/0")
+	c.Edit(sim, func() {
+		sim.Spec.Faults[0].Every = soon(sim.Status.StartTime.Add(sim.Spec.Faults[0].At.Value()))
+	})
+	c.AwaitEvent(sim, "FaultInjected", "restart/1, Restart of Processor, hit "+second.Name)
+}
+
+// An edit during a pause removes the last fault that needs an agent, and changes the template of the target. Either
+// edit would replace the paused pod, and so end the pause early.
+func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
+	t.Parallel()
+	const name = "held"
+	c := newCluster(t)
+	pause := v1alpha1.Fault{
+		Name: "stall", Target: "Processor", Action: "Pause", At: v1alpha1.NewDuration(time.Second), For: v1alpha1.NewDuration(30 * time.Minute),
+	}
+	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Duration = v1alpha1.NewDuration(time.Hour)
+		s.Processor.Replicas = new(int32(1))
+		s.Faults = []v1alpha1.Fault{pause}
+	})
+	secret := &corev1.Secret{}
+	c.Exists(&appsv1.Deployment{}, name+"-processor")
+	paused := c.Pod(sim, resources.ComponentProcessor, nil)
+	// The operator continues this fault, as if an earlier operator had injected it.
+	records, err := json.Marshal(map[string]any{"records": []fault.Record{{
+		Occurrence: fault.Occurrence{Fault: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, At: time.Second, For: 30 * time.Minute},
+		Chosen:     []fault.Chosen{{Name: paused.Name, ID: string(paused.UID)}},
+		ChosenAt:   time.Now(), InjectedAt: time.Now(), Hit: []string{paused.Name}, Of: 1, State: fault.Active,
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Create(resources.FaultsConfigMap(sim, map[string]string{resources.FaultsKey: string(records)}))
+	c.MakeWorkloadsReady()
+	c.Eventually("the status to show the pause", func() error {
+		if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
+			return err
+		}
+		if f := sim.Status.Faults; f == nil || f.Active != "stall/0" {
+			return fmt.Errorf("the faults are %+v", f)
+		}
+		return nil
+	})
+	edited := func() bool {
+		deployment := &appsv1.Deployment{}
+		c.Exists(deployment, name+"-processor")
+		return deployment.Spec.Template.Labels["edited"] != "" || len(deployment.Spec.Template.Spec.Containers) == 1
+	}
+	c.Edit(sim, func() {
+		sim.Spec.Faults = nil
+		sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Metadata: v1alpha1.PodMetadata{Labels: map[string]v1alpha1.LabelValue{"edited": "true"}}}
+	})
+	waits := c.Expect(sim, "Reconciling", metav1.ConditionTrue, "FaultInEffect")
+	if !strings.Contains(waits.Message, "until fault stall/0 has ended") {
+		t.Errorf("the message is %q", waits.Message)
+	}
+	if edited() {
+		t.Error("the template was changed during the pause")
+	}
+	c.Exists(secret, resources.Name(sim, resources.ComponentAgent))
+	c.Delete(paused, paused.Name) // ends the pause
+	c.AwaitEvent(sim, "FaultAborted", "stall/0")
+	c.Eventually("the edit to be applied", func() error {
+		if !edited() {
+			return errors.New("the template has not changed")
+		}
+		return nil
+	})
+	c.Gone(secret)
+}
+
+// measured returns a timeline from 30 s before a fault to 5 min after it. After the fault, the latencies are high and
+// the generators are late. The parameter named slow says for how long, and the parameter lag says how late the
 // generators are.
 func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
@@ -107,8 +198,8 @@ func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	return rows
 }
 
-// runs creates a simulation that lasts an hour and has one fault. It also creates a processor pod, which is the
-// target of the fault.
+// The method named runs creates a simulation that lasts an hour and has one fault. It also creates a processor pod,
+// which is the target of the fault.
 func (c *cluster) runs(name string, objectives v1alpha1.ObjectivesSpec, f v1alpha1.Fault) (*v1alpha1.ParkingSimulation, *corev1.Pod) {
 	c.T.Helper()
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
@@ -131,9 +222,9 @@ func restart(at time.Duration) v1alpha1.Fault {
 func TestRehearse_Recovery_IsReportedWhileTheSimulationRuns(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.servers.measure(measured(time.Now(), 20*time.Second, 0))
 	sim, hit := c.runs("live", v1alpha1.ObjectivesSpec{}, restart(time.Second))
 	c.AwaitEvent(sim, "FaultInjected", hit.Name)
+	c.servers.measure(measured(time.Now(), 20*time.Second, 0))
 	c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
 		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	})
@@ -157,14 +248,21 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 		want       string
 	}{
 		"recovery": {v1alpha1.ObjectivesSpec{MaxRecovery: v1alpha1.NewDuration(20 * time.Second)}, "restart/0 had not recovered after"},
-		"lag":      {v1alpha1.ObjectivesSpec{PhaseObjectivesSpec: v1alpha1.PhaseObjectivesSpec{MaxLag: v1alpha1.NewDuration(time.Second)}}, "generator lag is 9s"},
+		"lag":      {v1alpha1.ObjectivesSpec{PhaseObjectivesSpec: v1alpha1.PhaseObjectivesSpec{MaxLag: v1alpha1.NewDuration(time.Second)}}, "generator lag is 9.00 s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
-			c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second))
+			measure := func() { c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second)) }
+			if name == "lag" { // from the start, so that the message has this lag
+				measure()
+			}
 			tt.objectives.AbortOnFailure = true
-			sim, _ := c.runs(name, tt.objectives, restart(time.Second))
+			sim, hit := c.runs(name, tt.objectives, restart(time.Second))
+			if name == "recovery" { // otherwise, the latencies could be high before the fault
+				c.AwaitEvent(sim, "FaultInjected", hit.Name)
+				measure()
+			}
 			c.Eventually("the simulation to be aborted", func() error {
 				if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
 					return err
@@ -179,7 +277,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 	}
 }
 
-// spared checks that neither the pod nor any other target of the simulation was hit by a fault.
+// spared checks that no fault was injected, neither into the pod nor into any other target.
 func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 	c.T.Helper()
 	if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil || pod.DeletionTimestamp != nil {
@@ -192,20 +290,28 @@ func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 	}
 }
 
+// awaitFault creates another simulation with a fault that is due after the given duration, and waits until that fault
+// is injected. Any fault that was due earlier has then been injected, too, or never will be.
+func (c *cluster) awaitFault(later time.Duration) {
+	c.T.Helper()
+	other, hit := c.runs("other", v1alpha1.ObjectivesSpec{}, restart(later))
+	c.AwaitEvent(other, "FaultInjected", hit.Name)
+}
+
 func TestRehearse_DeletedSimulation_InjectsNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim, pod := c.runs("deleted", v1alpha1.ObjectivesSpec{}, restart(6*time.Second))
+	const due = 15 * time.Second // enough to delete the simulation before, even on a busy machine
+	sim, pod := c.runs("deleted", v1alpha1.ObjectivesSpec{}, restart(due))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	due := time.Until(sim.Status.StartTime.Add(6 * time.Second))
 	if err := c.Client.Delete(t.Context(), sim); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(due + time.Second)
+	c.awaitFault(due)
 	c.spared(sim, pod)
 }
 
-func TestRehearse_CompleteSimulation_InjectsNothing(t *testing.T) {
+func TestRehearse_EndedSimulation_InjectsNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.rehearse("complete", v1alpha1.Fault{Name: "crash", Target: "Redis", Action: "Restart"}, nil) // no pods run in this test, so the fault cannot be injected
@@ -216,6 +322,28 @@ func TestRehearse_CompleteSimulation_InjectsNothing(t *testing.T) {
 		sim.Spec.Duration = v1alpha1.NewDuration(time.Hour)
 		sim.Spec.Faults = append(sim.Spec.Faults, restart(at.Round(time.Second)))
 	})
-	time.Sleep(5 * time.Second)
+	c.awaitFault(4 * time.Second)
 	c.spared(sim, pod)
+}
+
+// If another object has the name of the ConfigMap with the records, or if the records cannot be read, no fault is
+// injected. The simulation nevertheless runs and gets a verdict.
+func TestRehearse_UnusableRecords_SimulationRunsAndGetsAVerdict(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	const name = "blocked"
+	c.Create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name + "-faults"}})
+	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Duration, s.DrainTimeout = v1alpha1.NewDuration(2*time.Second), v1alpha1.NewDuration(3*time.Second)
+		s.Faults = []v1alpha1.Fault{restart(time.Second)}
+	})
+	c.Exists(&appsv1.Deployment{}, name+"-processor")
+	c.MakeWorkloadsReady()
+	c.AwaitEvent(sim, "NameTaken", name+"-faults")
+	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas(name+"-exit", 0) })
+	c.MakeWorkloadsReady()
+	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
+	if sim.Status.Verdict != v1alpha1.VerdictFail {
+		t.Errorf("the verdict is %q, want %q", sim.Status.Verdict, v1alpha1.VerdictFail)
+	}
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,27 +18,34 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // writeReport writes the report of a simulation that becomes complete. It stores the report in a ConfigMap and
-// returns the name of the ConfigMap. If the API server rejects the report, writeReport records an event and returns
-// an empty name, because the verdict does not depend on the report. Other errors cause a retry.
+// returns the name of the ConfigMap. If the report is too large, or if the API server rejects it, writeReport records an
+// event and returns an empty name, because the verdict does not depend on the report. Other errors cause a retry.
 func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) (name string, err error) {
 	document := r.report(ctx, s, verdict, faults)
 	text, err := document.Bounded(resources.MaxReport)
-	if err == nil {
-		object := resources.ReportConfigMap(s.sim, text)
-		_, err = r.applier.Apply(ctx, object, s.children[reportKey(s)])
+	if err != nil { // a retry would fail in the same way
+		r.reportNotWritten(s, err)
+		return "", nil
 	}
+	_, err = r.applier.Apply(ctx, resources.ReportConfigMap(s.sim, text), s.children[reportKey(s)])
 	_, taken := errors.AsType[*apply.NameTakenError](err)
 	switch {
 	case err == nil:
 		return resources.ReportName(s.sim), nil
 	case taken, apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsRequestEntityTooLargeError(err):
-		r.event(s, corev1.EventTypeWarning, "ReportNotWritten", "Report", "The report is not written: %s", err)
+		r.reportNotWritten(s, err)
 		return "", nil
 	}
 	return "", fmt.Errorf("write the report of %s: %w", s.key, err)
+}
+
+// reportNotWritten records an event that says why there is no report.
+func (r *Reconciler) reportNotWritten(s *scope, why error) {
+	r.event(s, corev1.EventTypeWarning, "ReportNotWritten", "Report", "The report is not written: %s", why)
 }
 
 // reportKey returns the key of the ConfigMap with the report.
@@ -64,7 +71,12 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 		run.ElapsedSeconds = end.Sub(run.StartTime).Seconds()
 		run.DrainSeconds = max(run.EndTime.Sub(end), 0).Seconds()
 	}
-	return report.New(run, r.environment(ctx, s), rest.Timeline)
+	rows := rest.Timeline
+	if len(rows) > 0 {
+		failures := r.failures.Marks(s.key, rows[0].Start(), run.EndTime)
+		rows = timeline.AddMarks(rows, rows[0].Start(), run.EndTime, failures...)
+	}
+	return report.New(run, r.environment(ctx, s), rows)
 }
 
 // environment describes the cluster and the servers for the report. It omits values that it cannot determine.
@@ -85,18 +97,54 @@ func (r *Reconciler) environment(ctx context.Context, s *scope) report.Environme
 // maxNodes is the maximum number of nodes in a report.
 const maxNodes = 50
 
-// nodes describes the nodes that run pods of the simulation. It omits nodes that it cannot read.
-func (r *Reconciler) nodes(ctx context.Context, s *scope) []report.Node {
-	names := map[string]bool{}
-	for _, pod := range s.pods {
-		if pod.Spec.NodeName != "" {
-			names[pod.Spec.NodeName] = true
+// nodeTracker remembers on which nodes the pods of simulations have run, because a pod may be gone when its simulation
+// is complete. It keeps at most maxNodes names per simulation. The zero value is ready to use. It is safe for concurrent
+// use.
+type nodeTracker struct {
+	mu    sync.Mutex
+	names map[client.ObjectKey][]string // sorted
+}
+
+// observe adds the nodes of pods.
+func (t *nodeTracker) observe(simulation client.ObjectKey, pods ...*corev1.Pod) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	names := t.names[simulation]
+	for _, pod := range pods {
+		i, known := slices.BinarySearch(names, pod.Spec.NodeName)
+		if pod.Spec.NodeName != "" && !known && len(names) < maxNodes {
+			names = slices.Insert(names, i, pod.Spec.NodeName)
 		}
 	}
+	if t.names == nil {
+		t.names = map[client.ObjectKey][]string{}
+	}
+	if len(names) > 0 {
+		t.names[simulation] = names
+	}
+}
+
+// The method named of returns the names of a simulation's nodes in alphabetical order.
+func (t *nodeTracker) of(simulation client.ObjectKey) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.names[simulation])
+}
+
+// evict discards the nodes of a simulation.
+func (t *nodeTracker) evict(simulation client.ObjectKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.names, simulation)
+}
+
+// nodes describes the nodes on which pods of the simulation have run since this operator started. It omits nodes that it
+// cannot read.
+func (r *Reconciler) nodes(ctx context.Context, s *scope) []report.Node {
 	var nodes []report.Node
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range r.nodeNames.of(s.key) {
 		node := &corev1.Node{}
-		if len(nodes) < maxNodes && r.direct.Get(ctx, client.ObjectKey{Name: name}, node) == nil {
+		if r.direct.Get(ctx, client.ObjectKey{Name: name}, node) == nil {
 			nodes = append(nodes, nodeOf(node))
 		}
 	}

@@ -1,13 +1,23 @@
 package controllers
 
 import (
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 func TestNodeOf_ReturnsSizeAndOperatingSystem(t *testing.T) {
@@ -22,5 +32,75 @@ func TestNodeOf_ReturnsSizeAndOperatingSystem(t *testing.T) {
 	want := report.Node{Name: "worker-1", CPUs: 4, MemoryBytes: 16 << 30, Architecture: "arm64", System: "linux 6.12"}
 	if got != want {
 		t.Errorf("the node is %+v, want %+v", got, want)
+	}
+}
+
+func TestReport_FailedPods_BecomeMarksInTheTimeline(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, now)
+	r := &Reconciler{}
+	for _, ago := range []time.Duration{2 * time.Minute, 30 * time.Second} { // the first failure was before the run
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "sim-redis-0", Labels: map[string]string{resources.ComponentLabel: "redis"}}}
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{LastTerminationState: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled", FinishedAt: metav1.NewTime(now.Add(-ago))},
+		}}}
+		r.failures.Observe(s.key, pod)
+	}
+	s.observation = &observer.Observation{Rest: &observer.Rest{}}
+	if d := r.report(t.Context(), s, ledger.Verdict{}, nil); len(d.Timeline) != 0 {
+		t.Errorf("a report without measurements has the timeline %+v", d.Timeline)
+	}
+	s.observation.Rest.Timeline = []timeline.Row{{Second: now.Unix() - 60}, {Second: now.Unix() - 10}}
+	marks := timeline.MarksOf(r.report(t.Context(), s, ledger.Verdict{}, nil).Timeline)
+	if len(marks) != 1 || marks[0].Subject != "redis" || marks[0].Message != "pod sim-redis-0 failed with exit code 137 (OOMKilled)" {
+		t.Errorf("the marks are %+v", marks)
+	}
+}
+
+func TestWriteReport_TooLarge_DoesNotBlockTheVerdict(t *testing.T) {
+	t.Parallel()
+	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
+	s.observation = &observer.Observation{Rest: &observer.Rest{}}
+	recorder := events.NewFakeRecorder(1)
+	r := &Reconciler{events: recorder}
+	huge := ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{strings.Repeat("x", resources.MaxReport)}}
+	name, err := r.writeReport(t.Context(), s, huge, nil)
+	if name != "" || err != nil {
+		t.Errorf("the name is %q, the error is %v", name, err)
+	}
+	if got := <-recorder.Events; !strings.Contains(got, "ReportNotWritten") || !strings.Contains(got, "bytes even without its timeline") {
+		t.Errorf("the event is %q", got)
+	}
+}
+
+func TestNodes_IncludeNodesOfDeletedPods(t *testing.T) {
+	t.Parallel()
+	nodes := &corev1.NodeList{}
+	for _, name := range []string{"a", "b"} {
+		nodes.Items = append(nodes.Items, corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	}
+	scheme, err := NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Reconciler{direct: fake.NewClientBuilder().WithScheme(scheme).WithLists(nodes).Build()}
+	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
+	for _, node := range []string{"b", "", "unreadable", "a", "b"} { // the pod of the first reconcile is gone in the next one
+		r.nodeNames.observe(s.key, &corev1.Pod{Spec: corev1.PodSpec{NodeName: node}})
+	}
+	got := r.nodes(t.Context(), s)
+	if len(got) != 2 || got[0].Name != "a" || got[1].Name != "b" {
+		t.Errorf("the nodes are %+v", got)
+	}
+	for i := range 2 * maxNodes {
+		r.nodeNames.observe(s.key, &corev1.Pod{Spec: corev1.PodSpec{NodeName: fmt.Sprint("node-", i)}})
+	}
+	if n := len(r.nodeNames.of(s.key)); n != maxNodes {
+		t.Errorf("the names of %d nodes are kept, want %d", n, maxNodes)
+	}
+	r.nodeNames.evict(s.key)
+	if got := r.nodeNames.of(s.key); len(got) != 0 {
+		t.Errorf("after the end of the simulation, the nodes are %q", got)
 	}
 }

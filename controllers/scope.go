@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/observer"
@@ -19,7 +20,7 @@ import (
 // scope is the state of one reconcile of one simulation. The comments say which phase sets each field.
 type scope struct {
 	// These fields are set before the first phase. sim is the simulation with its defaults, and phases write its
-	// status. before is the simulation as it was read.
+	// status. The field named before contains the simulation as it was read.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
@@ -37,11 +38,23 @@ type scope struct {
 	pods     []*corev1.Pod
 	served   served
 
-	// These fields are set by the phase resolveBindings.
-	broker, store server
-	summaryAPI    credentialsSecret
+	// These fields are set by the phase resolveBindings. database is the PostgreSQL server of a managed summary API.
+	// It is empty if the summary API uses SQLite. The operator does not connect to PostgreSQL.
+	broker, store, database server
+	summaryAPI              credentialsSecret
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
 	secretsRead []client.ObjectKey
+
+	// The field taken contains the names that are taken by objects of other owners. The keys are the simulation's
+	// objects that need these names. It is set by the phases that read the simulation's own Secrets, and by the phase
+	// checkNames.
+	taken map[childKey]*apply.NameTakenError
+	// This field is set by the phase checkNames. It contains the objects with a taken name, and the objects that refer to
+	// such a name.
+	withheld map[childKey]bool
+	// This field is set by the phase checkNames. It contains the StatefulSets that must not get more replicas, because a
+	// volume claim with the right name is not known to be the simulation's.
+	limited map[childKey]bool
 
 	// This field is set by the phase ensureCredentials.
 	credentials resources.Credentials
@@ -58,10 +71,18 @@ type scope struct {
 	// timeline contains the latest measurements. It is nil if this reconcile does not need them.
 	timeline []timeline.Row
 
+	// This field is set by the phase trackEdits. It is true if the faults were edited since the last reconcile.
+	faultsEdited bool
+
 	// These fields are set by the phase rehearse. faults contains the records of injected faults. faultsKnown is
-	// false until these records are loaded.
-	faults      []fault.Record
-	faultsKnown bool
+	// false until these records are loaded. accountsSoFar contains, for each fault, its effect so far and whether the
+	// simulation has recovered from it.
+	faults        []fault.Record
+	faultsKnown   bool
+	accountsSoFar []fault.Account
+	// heldUntil is what edits of pods wait for: the end of a sentence such as "fault stall/0 has ended". It is empty if
+	// they need not wait.
+	heldUntil string
 
 	// Every phase may add findings and may call wakeAfter, which sets wake. If wake is 0, no reconcile is requested.
 	findings findings
@@ -78,6 +99,7 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s := &scope{
 		before: sim, key: client.ObjectKeyFromObject(sim), now: now,
 		children: map[childKey]client.Object{}, workloads: map[resources.Component]workload{},
+		taken: map[childKey]*apply.NameTakenError{}, withheld: map[childKey]bool{}, limited: map[childKey]bool{},
 	}
 	resolved, faults := manifest.Resolve(sim)
 	if s.invalid = faults.Err(); s.invalid != nil {
@@ -101,6 +123,15 @@ func (s *scope) wakeAfter(d time.Duration) {
 	}
 }
 
+// livePodsOf returns the pods of a component that have not ended. An evicted pod has ended, but its object remains in
+// phase Failed, sometimes for hours.
+func (s *scope) livePodsOf(c resources.Component) []*corev1.Pod {
+	return slices.DeleteFunc(s.podsOf(c), func(pod *corev1.Pod) bool {
+		return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
+	})
+}
+
+// podsOf returns the pods of a component, including those that have ended.
 func (s *scope) podsOf(c resources.Component) []*corev1.Pod {
 	var pods []*corev1.Pod
 	for _, pod := range s.pods {
@@ -111,16 +142,25 @@ func (s *scope) podsOf(c resources.Component) []*corev1.Pod {
 	return pods
 }
 
-// addressesOf returns the sorted IP addresses of a component's running pods.
-func (s *scope) addressesOf(c resources.Component) []string {
-	var addresses []string
+// addressOf returns the IP address of one of a component's running pods, of a ready one if there is any. It returns ""
+// if no pod is running. As long as the pods do not change, it always returns the same address.
+func (s *scope) addressOf(c resources.Component) string {
+	var ready, others []string
 	for _, pod := range s.podsOf(c) {
-		if isRunning(pod) && pod.Status.PodIP != "" {
-			addresses = append(addresses, pod.Status.PodIP)
+		switch {
+		case !isRunning(pod) || pod.Status.PodIP == "":
+		case resources.IsReady(pod):
+			ready = append(ready, pod.Status.PodIP)
+		default:
+			others = append(others, pod.Status.PodIP)
 		}
 	}
-	slices.Sort(addresses)
-	return addresses
+	slices.Sort(ready)
+	slices.Sort(others)
+	if addresses := slices.Concat(ready, others); len(addresses) > 0 {
+		return addresses[0]
+	}
+	return ""
 }
 
 func (s *scope) isComplete() bool { return s.sim.Status.CompletionTime != nil }

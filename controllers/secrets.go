@@ -40,8 +40,8 @@ func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*core
 // secretReaders records which simulation has read which Secrets. It is safe for concurrent use.
 type secretReaders struct {
 	mu sync.Mutex
-	// readers maps a Secret to the simulations that have read it. read maps a simulation to the Secrets that it has
-	// read.
+	// The map named readers contains, for each Secret, the simulations that have read it. The map named read contains,
+	// for each simulation, the Secrets that it has read.
 	readers, read map[client.ObjectKey][]client.ObjectKey
 }
 
@@ -59,7 +59,7 @@ func (r *secretReaders) add(sim, secret client.ObjectKey) {
 	}
 }
 
-// retain keeps only the Secrets in the list. It discards the record that the simulation has read any other Secret.
+// retain discards the records of the Secrets that the simulation has read, except for the Secrets in the list.
 func (r *secretReaders) retain(sim client.ObjectKey, secrets []client.ObjectKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,7 +81,7 @@ func without(keys []client.ObjectKey, key client.ObjectKey) []client.ObjectKey {
 	return slices.DeleteFunc(keys, func(k client.ObjectKey) bool { return k == key })
 }
 
-// The method of returns the simulations that have read a Secret.
+// The method named of returns the simulations that have read a Secret.
 func (r *secretReaders) of(secret client.ObjectKey) []client.ObjectKey {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,7 +95,7 @@ func allowsSimulation(o client.Object, name string) bool {
 	return listed(o.GetAnnotations()[v1alpha1.AllowedSimulationsAnnotation], name)
 }
 
-// listed reports whether a comma-separated list contains a name. The value "*" stands for a list with every name.
+// listed reports whether a comma-separated list contains a name. The value "*" means every name.
 func listed(list, name string) bool {
 	for item := range strings.SplitSeq(list, ",") {
 		if item = strings.TrimSpace(item); item == name || item == "*" {

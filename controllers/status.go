@@ -175,8 +175,8 @@ func measuredFaults(before, now *v1alpha1.FaultsStatus) []v1alpha1.FaultStatus {
 	return changed
 }
 
-// changedReason returns a condition if its reason has changed, and nil otherwise. If the condition is new, it also
-// returns it, except if its reason is Progressing.
+// changedReason returns a condition if its reason has changed, or if the condition is new and its reason is not
+// Progressing. Otherwise it returns nil.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {

@@ -33,6 +33,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		"url":      {map[string]any{"summaryAPI": map[string]any{"url": "https:/user:hunter2@h/v1"}}, "spec.summaryAPI.url"},
 		"empty":    {map[string]any{"rabbitmq": map[string]any{"secretRef": map[string]any{}}}, "spec.rabbitmq.secretRef.name"},
 		"replicas": {map[string]any{"entry": map[string]any{"replicas": "abc"}}, "spec.entry.replicas"},
+		"template": {templateWithVolume(map[string]any{"sizeLimit": "1e-2147483640"}), "spec.processor.template.spec.volumes[0].emptyDir.sizeLimit"},
 		"suspend":  {map[string]any{"suspend": []any{}}, "spec.suspend"},
 	}
 	// Each of these values has the wrong type. A CEL rule of the CRD reads the value, so the rule cannot be
@@ -97,6 +98,12 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	c.Delete(text, "text")
 	c.Edit(text, func() { text.Spec.Entry.Rate = new(int32(5)) })
 	c.Gone(text)
+}
+
+// templateWithVolume returns a spec with a pod template that has an empty directory.
+func templateWithVolume(emptyDir map[string]any) map[string]any {
+	volume := map[string]any{"name": "scratch", "emptyDir": emptyDir}
+	return map[string]any{"processor": map[string]any{"template": map[string]any{"spec": map[string]any{"volumes": []any{volume}}}}}
 }
 
 // unchecked returns a simulation with an arbitrary spec, as an unstructured object.

@@ -14,6 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // measured returns the result of a final audit with 100 events that took 1 ms each.
@@ -79,11 +80,11 @@ func TestEvaluate_LatenciesAndSummaries_AreChecked(t *testing.T) {
 	}{
 		"within the objectives": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)}},
-			want:       metav1.ConditionTrue, message: "Every check passed. Measured: processing p50 1.02ms",
+			want:       metav1.ConditionTrue, message: "All checks passed. Measured: processing p50 1.02ms",
 		},
 		"beyond an objective": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(500 * time.Microsecond)}},
-			want:       metav1.ConditionFalse, message: "beyond the objective of 500µs",
+			want:       metav1.ConditionFalse, message: "beyond the objective of 500 µs",
 		},
 		"some events not measured": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second)}},
@@ -93,17 +94,17 @@ func TestEvaluate_LatenciesAndSummaries_AreChecked(t *testing.T) {
 		"without objectives": {want: metav1.ConditionTrue, message: "p99"},
 		"without anything measured": {
 			edit: func(r *observer.Rest) { r.Latencies = ledger.Latencies{} },
-			want: metav1.ConditionTrue, message: "Every check passed",
+			want: metav1.ConditionTrue, message: "All checks passed",
 		},
 		"an objective, and nothing measured": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second)}},
 			edit:       func(r *observer.Rest) { r.Latencies = ledger.Latencies{} },
-			want:       metav1.ConditionFalse, message: "end-to-end p99 is unknown, so the objective of 1s is not met: no event was measured",
+			want:       metav1.ConditionFalse, message: "end-to-end p99 is unknown, so the objective of 1 s is not met: no event was measured",
 		},
 		"an objective, and too many unmeasured": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(time.Second)}},
 			edit:       func(r *observer.Rest) { r.Latencies.Unmeasured = 100 },
-			want:       metav1.ConditionFalse, message: "processing p99 is unknown, so the objective of 1s is not met: only 100 of 200 events were measured",
+			want:       metav1.ConditionFalse, message: "processing p99 is unknown, so the objective of 1 s is not met: only 100 of 200 events were measured",
 		},
 		"an objective, and a timeline that cannot be read": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(time.Second)}},
@@ -143,7 +144,7 @@ func TestEvaluate_LatenciesAndSummaries_AreChecked(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(r)
 			}
-			verdict := ledger.Evaluate(finalEvidence(&observer.Observation{Rest: r, DeadReasons: unparsable()}, &plan.Plan{Objectives: tt.objectives}, true, nil))
+			verdict := ledger.Evaluate(finalEvidence(&observer.Observation{Rest: r, DeadReasons: unparsable()}, &plan.Plan{Objectives: tt.objectives}, "", nil))
 			status := &v1alpha1.ParkingSimulationStatus{
 				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons, Latency: latencyStatus(&r.Latencies),
 			}
@@ -172,16 +173,16 @@ func TestEvaluate_PublishedEvents_AreComparedWithSchedules(t *testing.T) {
 		edited  bool
 		message string
 	}{
-		"nothing of it":                {entries(100, plan.Schedule{}), nothing, false, "the schedule of the entries was not kept: 12000 of 12000 due events were missed (100 %)"},
+		"nothing of it":                {entries(100, plan.Schedule{}), noEvents, false, "the schedule of the entries was not kept: 12,000 of 12,000 due events were missed (100 %)"},
 		"half of it":                   {entries(2, plan.Schedule{}), nil, false, "the schedule of the entries was not kept: 80 of 180 due events were missed (44.4 %)"},
 		"all but a late start":         {entries(1, plan.Schedule{}), nil, false, ""},
 		"a ramp":                       {entries(0, ramp), nil, false, "the schedule of the entries was not kept: 65 of 165 due events were missed (39.4 %)"},
-		"nothing of a short one":       {&plan.Plan{Duration: plan.Duration(time.Second), Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5, Replicas: 1}}}, nothing, false, "the schedule of the entries was not kept: 5 of 5 due events were missed"},
-		"none was due":                 {entries(0, plan.Schedule{}), nothing, false, ""},
-		"no generators":                {&plan.Plan{Duration: minute, Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5}}}, nothing, false, ""},
+		"nothing of a short one":       {&plan.Plan{Duration: plan.Duration(time.Second), Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5, Replicas: 1}}}, noEvents, false, "the schedule of the entries was not kept: 5 of 5 due events were missed"},
+		"none was due":                 {entries(0, plan.Schedule{}), noEvents, false, ""},
+		"no generators":                {&plan.Plan{Duration: minute, Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5}}}, noEvents, false, ""},
 		"an edit while it ran":         {entries(2, plan.Schedule{}), nil, true, ""},
-		"no exits":                     {exits(0), nothing, false, "the schedule of the exits was not kept: 119 of 119 due events were missed"},
-		"exits before minStay":         {exits(2 * minute), nothing, false, ""},
+		"no exits":                     {exits(0), noEvents, false, "the schedule of the exits was not kept: 119 of 119 due events were missed"},
+		"exits before minStay":         {exits(2 * minute), noEvents, false, ""},
 		"starved exits were attempted": {exits(0), func(r *ledger.Report) { r.Starved = 100 }, false, ""},
 		"random arrivals":              {entries(1, plan.Schedule{Arrivals: plan.ArrivalsPoisson}), func(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 75, 75 }, false, ""},
 	} {
@@ -191,7 +192,14 @@ func TestEvaluate_PublishedEvents_AreComparedWithSchedules(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(&r.Report)
 			}
-			verdict := ledger.Evaluate(finalEvidence(&observer.Observation{Rest: r}, tt.plan, !tt.edited, nil))
+			unchecked := ""
+			if tt.edited {
+				unchecked = "the schedule has changed"
+			}
+			tt.plan.StartTime = time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+			first := timeline.Events{Published: 1}
+			r.Timeline = []timeline.Row{{Second: tt.plan.StartTime.Add(29 * time.Second).Unix(), Entry: first, Exit: first}}
+			verdict := ledger.Evaluate(finalEvidence(&observer.Observation{Rest: r}, tt.plan, unchecked, nil))
 			reasons := strings.Join(verdict.Reasons, "; ")
 			if (tt.message == "") != (verdict.Outcome == ledger.Pass) || !strings.Contains(reasons, tt.message) {
 				t.Errorf("the verdict is %s: %s\nwant %q", verdict.Outcome, reasons, tt.message)
@@ -200,31 +208,220 @@ func TestEvaluate_PublishedEvents_AreComparedWithSchedules(t *testing.T) {
 	}
 }
 
-// The function nothing changes a ledger so that it is the ledger of a simulation without events.
-func nothing(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 0, 0 }
+// noEvents turns a ledger into that of a simulation without events.
+func noEvents(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 0, 0 }
 
-func TestCompleteFinding_DurationEditedAfterCompletion_IsReported(t *testing.T) {
+// A user who edits a complete simulation expects an effect. So the status must say which changes have no effect.
+func TestCompleteFinding_SpecEditedAfterTheEnd_IsReported(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		edit    func(*v1alpha1.ParkingSimulationSpec)
+		ignored string
+	}{
+		"nothing":                          {func(*v1alpha1.ParkingSimulationSpec) {}, ""},
+		"the same duration in other words": {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = new(v1alpha1.Duration("1.5m")) }, ""},
+		"a longer duration":                {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = v1alpha1.NewDuration(95 * time.Second) }, "spec.duration"},
+		"no duration":                      {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = nil }, "spec.duration"},
+		"drainTimeout":                     {func(s *v1alpha1.ParkingSimulationSpec) { s.DrainTimeout = v1alpha1.NewDuration(time.Hour) }, "spec.drainTimeout"},
+		"suspend":                          {func(s *v1alpha1.ParkingSimulationSpec) { s.Suspend = true }, "spec.suspend"},
+		"two rates":                        {func(s *v1alpha1.ParkingSimulationSpec) { s.Entry.Rate, s.Exit.Rate = new(int32(7)), new(int32(7)) }, "spec.entry.rate, spec.exit.rate"},
+		"stages": {func(s *v1alpha1.ParkingSimulationSpec) {
+			s.Entry.Stages = []v1alpha1.Stage{{Duration: v1alpha1.NewDuration(time.Minute), Rate: new(int32(9))}}
+		}, "spec.entry.stages"},
+		"arrivals":     {func(s *v1alpha1.ParkingSimulationSpec) { s.Exit.Arrivals = v1alpha1.ArrivalsPoisson }, "spec.exit.arrivals"},
+		"generators":   {func(s *v1alpha1.ParkingSimulationSpec) { s.Entry.Replicas = new(int32(3)) }, "spec.entry.replicas"},
+		"matchPercent": {func(s *v1alpha1.ParkingSimulationSpec) { s.Exit.MatchPercent = new(int32(3)) }, "spec.exit.matchPercent"},
+		"minStay":      {func(s *v1alpha1.ParkingSimulationSpec) { s.Exit.MinStay = v1alpha1.NewDuration(0) }, "spec.exit.minStay"},
+		"maxStay":      {func(s *v1alpha1.ParkingSimulationSpec) { s.Plates.MaxStay = v1alpha1.NewDuration(2 * time.Hour) }, "spec.plates.maxStay"},
+		"faults": {func(s *v1alpha1.ParkingSimulationSpec) {
+			s.Faults = []v1alpha1.Fault{{Name: "a", Target: "Redis", Action: "Kill", At: v1alpha1.NewDuration(time.Minute)}}
+		}, "spec.faults"},
+		"an objective": {func(s *v1alpha1.ParkingSimulationSpec) { s.Objectives.MaxLost = new(int64(5)) }, "spec.objectives"},
+		"a field that still has an effect": {func(s *v1alpha1.ParkingSimulationSpec) {
+			s.DeletionPolicy, s.Monitoring.Interval = v1alpha1.DeletionPolicyRetain, v1alpha1.NewDuration(time.Minute)
+		}, ""},
+	} {
+		for _, aborted := range []bool{false, true} {
+			s := runningScope(t, func(*v1alpha1.ParkingSimulationSpec) {})
+			if err := (&Reconciler{}).trackEdits(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			s.sim.Status.CompletionTime = wholeSeconds(s.now)
+			if aborted {
+				s.sim.Status.AbortTime = wholeSeconds(s.now.Add(-time.Minute))
+			}
+			edited := s.sim.DeepCopy()
+			tt.edit(&edited.Spec)
+			f := newScope(edited, s.now).completeFinding()
+			want := "the change of " + tt.ignored + " after completion " + editIgnored
+			if got := strings.Contains(f.message, want); got != (tt.ignored != "") || f.state != ready {
+				t.Errorf("%s, aborted %t: the message is %q, want one about %q", name, aborted, f.message, tt.ignored)
+			}
+			if tt.ignored == "" && strings.Contains(f.message, editIgnored) {
+				t.Errorf("%s, aborted %t: the message is %q", name, aborted, f.message)
+			}
+		}
+	}
+}
+
+// runningScope returns the state of a simulation that started 2 minutes ago and runs for 90 s.
+func runningScope(t *testing.T, edit func(*v1alpha1.ParkingSimulationSpec)) *scope {
+	t.Helper()
+	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+	sim.Spec.Duration, sim.Spec.Entry.Rate = v1alpha1.NewDuration(90*time.Second), new(int32(100))
+	edit(&sim.Spec)
+	sim.Status.StartTime = wholeSeconds(start)
+	s := newScope(sim, start.Add(2*time.Minute))
+	if s.invalid != nil {
+		t.Fatal(s.invalid)
+	}
+	return s
+}
+
+// The simulation was started by an earlier version of the operator, which did not record changes of the spec.
+func TestTrackEdits_StartedByAnEarlierVersion_EditedSpecIsNotChecked(t *testing.T) {
+	t.Parallel()
+	for generation, want := range map[int64]string{1: "", 2: "may have changed it before the operator was upgraded"} {
+		s := runningScope(t, func(*v1alpha1.ParkingSimulationSpec) {})
+		s.sim.Generation = generation
+		for range 2 {
+			if err := (&Reconciler{}).trackEdits(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.uncheckedSchedule(); (got == "") != (want == "") || !strings.Contains(got, want) {
+				t.Errorf("generation %d: the schedule is unchecked because of %q, want %q", generation, got, want)
+			}
+		}
+	}
+}
+
+// An edit that changes the schedule makes it impossible to check the schedule, and the verdict says so. Any other edit
+// changes nothing. A simulation that published nothing does not pass in either case.
+func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysSo(t *testing.T) {
+	t.Parallel()
+	const unchecked = "the schedule was not checked, because an edit of the spec changed it at 2026-05-04T08:02:00Z"
+	for name, tt := range map[string]struct {
+		edit      func(*v1alpha1.ParkingSimulationSpec)
+		unchecked bool
+	}{
+		"more processors":          {func(s *v1alpha1.ParkingSimulationSpec) { s.Processor.Replicas = new(int32(5)) }, false},
+		"more generators":          {func(s *v1alpha1.ParkingSimulationSpec) { s.Entry.Replicas = new(int32(5)) }, false},
+		"a monitoring interval":    {func(s *v1alpha1.ParkingSimulationSpec) { s.Monitoring.Interval = v1alpha1.NewDuration(time.Minute) }, false},
+		"an objective":             {func(s *v1alpha1.ParkingSimulationSpec) { s.Objectives.MaxLost = new(int64(5)) }, false},
+		"a rate":                   {func(s *v1alpha1.ParkingSimulationSpec) { s.Entry.Rate = new(int32(101)) }, true},
+		"a longer duration":        {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = v1alpha1.NewDuration(100 * time.Second) }, true},
+		"a suspension at the end":  {func(s *v1alpha1.ParkingSimulationSpec) { s.Suspend = true }, false},
+		"the first exit generator": {func(s *v1alpha1.ParkingSimulationSpec) { s.Exit.Replicas = new(int32(1)) }, true},
+	} {
+		for _, published := range []int64{9000, 500, 0} {
+			s := runningScope(t, func(s *v1alpha1.ParkingSimulationSpec) { s.Exit.Replicas = new(int32(0)) })
+			for range 2 { // the second reconcile is the first one with the edit
+				if err := (&Reconciler{}).trackEdits(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				edited := s.sim.DeepCopy()
+				tt.edit(&edited.Spec)
+				s = newScope(edited, s.now)
+			}
+			r := measured(t)
+			r.Report.EntriesConfirmed, r.Report.EntriesRecorded = published, published
+			r.Report.Starved = 100_000 // the exits are not the subject
+			s.observation = &observer.Observation{Rest: r}
+			verdict := s.evaluate(nil)
+			status := &v1alpha1.ParkingSimulationStatus{Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons}
+			message := verdictFinding(status).message
+			wantPass := published == 9000 || published == 500 && tt.unchecked
+			if got := verdict.Outcome == ledger.Pass; got != wantPass || strings.Contains(message, unchecked) != tt.unchecked {
+				t.Errorf("%s, %d published: the verdict is %s: %s", name, published, verdict.Outcome, message)
+			}
+		}
+	}
+}
+
+// The tolerance for late starts must not apply to a generator that died.
+func TestEvaluate_GeneratorStartsLate_IsToleratedUpToALimit(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
-		duration *v1alpha1.Duration
-		ignored  bool
+		length    time.Duration
+		first     time.Duration // when the first event was published, or -1
+		err       error
+		published int64
+		want      ledger.Outcome
 	}{
-		"the same":                 {v1alpha1.NewDuration(90 * time.Second), false},
-		"the same in other words":  {new(v1alpha1.Duration("1.5m")), false},
-		"raised":                   {v1alpha1.NewDuration(time.Hour), true},
-		"raised by less than idle": {v1alpha1.NewDuration(95 * time.Second), true},
-		"lowered":                  {v1alpha1.NewDuration(time.Minute), true},
-		"removed":                  {nil, true},
+		"a short run, died after the first event":          {30 * time.Second, 0, nil, 1, ledger.Fail},
+		"a short run, died before its first record":        {30 * time.Second, -1, nil, 1, ledger.Fail},
+		"a short run, died, and no timeline":               {30 * time.Second, -1, errors.New("refused"), 1, ledger.Fail},
+		"a very short run, died after the first event":     {time.Second, 0, nil, 1, ledger.Fail},
+		"a short run that started late":                    {30 * time.Second, 12 * time.Second, nil, 1800, ledger.Pass},
+		"a short run that started late, and then died":     {30 * time.Second, 12 * time.Second, nil, 10, ledger.Fail},
+		"a minute, died in the middle":                     {time.Minute, 0, nil, 3000, ledger.Fail},
+		"a minute that started in the middle":              {time.Minute, 29 * time.Second, nil, 3100, ledger.Pass},
+		"a minute that started too late":                   {time.Minute, 45 * time.Second, nil, 1500, ledger.Fail},
+		"a minute with half of it, and no timeline":        {time.Minute, -1, errors.New("refused"), 3000, ledger.Pass},
+		"a short run that kept to its schedule":            {30 * time.Second, 0, nil, 3000, ledger.Pass},
+		"a short run that kept to its schedule, no record": {30 * time.Second, -1, nil, 3000, ledger.Pass},
 	} {
-		sim := &v1alpha1.ParkingSimulation{}
-		sim.Spec.Duration = tt.duration
-		sim.Status.StartTime = wholeSeconds(start)
-		sim.Status.EndTime = wholeSeconds(start.Add(90 * time.Second))
-		sim.Status.CompletionTime = wholeSeconds(start.Add(100 * time.Second))
-		f := (&scope{sim: sim}).completeFinding()
-		if got := strings.Contains(f.message, editIgnored); got != tt.ignored || f.state != ready {
-			t.Errorf("%s: the message is %q, want it to mention the edit: %t", name, f.message, tt.ignored)
+		r := measured(t)
+		r.Report.EntriesConfirmed, r.Report.EntriesRecorded, r.Latencies.Err = tt.published, tt.published, tt.err
+		if tt.first >= 0 {
+			r.Timeline = []timeline.Row{{Second: start.Unix()}}
+			for at, left := start.Add(tt.first), tt.published; left > 0; at, left = at.Add(time.Second), left-100 {
+				r.Timeline = append(r.Timeline, timeline.Row{Second: at.Unix(), Entry: timeline.Events{Due: min(left, 100)}})
+			}
+		}
+		p := &plan.Plan{StartTime: start, Duration: plan.Duration(tt.length), Entry: plan.Entry{Schedule: plan.Schedule{Rate: 100, Replicas: 1}}}
+		if verdict := ledger.Evaluate(finalEvidence(&observer.Observation{Rest: r}, p, "", nil)); verdict.Outcome != tt.want {
+			t.Errorf("%s: the verdict is %s: %q", name, verdict.Outcome, verdict.Reasons)
+		}
+	}
+}
+
+// One of two replicas starts after 2 s, and the other one after 25 s. Between these times, half of the scheduled
+// events become due for a running generator.
+func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+	const length = 60
+	p := &plan.Plan{StartTime: start, Duration: plan.Duration(length * time.Second), Entry: plan.Entry{Schedule: plan.Schedule{Rate: 100, Replicas: 2}}}
+	for died, want := range map[bool]ledger.Outcome{false: ledger.Pass, true: ledger.Fail} {
+		r := measured(t)
+		var published int64
+		for second := range int64(length) {
+			due := int64(100)
+			switch {
+			case second < 2:
+				due = 0
+			case second < 25 || died && second >= 40:
+				due = 50
+			}
+			published += due
+			r.Timeline = append(r.Timeline, timeline.Row{Second: start.Unix() + second, Entry: timeline.Events{Due: due, Published: due}})
+		}
+		r.Report.EntriesConfirmed, r.Report.EntriesRecorded = published, published
+		if verdict := ledger.Evaluate(finalEvidence(&observer.Observation{Rest: r}, p, "", nil)); verdict.Outcome != want {
+			t.Errorf("a replica died: %t: the verdict is %s: %q", died, verdict.Outcome, verdict.Reasons)
+		}
+	}
+}
+
+// The first exit generator was added 2 s before the end, so it cannot have published anything.
+func TestEvaluate_ScheduleEditedJustBeforeTheEnd_NeedsNoEvents(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		before    time.Duration // before the end
+		published int64
+		want      ledger.Outcome
+	}{{2 * time.Second, 9000, ledger.Pass}, {2 * time.Second, 0, ledger.Fail}, {time.Minute, 9000, ledger.Fail}} {
+		s := runningScope(t, func(s *v1alpha1.ParkingSimulationSpec) { s.Exit.Replicas = new(int32(1)) })
+		end, _ := endOf(s.sim)
+		s.sim.Status.ScheduleChangeTime = wholeSeconds(end.Add(-tt.before))
+		r := measured(t)
+		r.Report.EntriesConfirmed, r.Report.EntriesRecorded = tt.published, tt.published
+		s.observation = &observer.Observation{Rest: r}
+		if verdict := s.evaluate(nil); verdict.Outcome != tt.want {
+			t.Errorf("edited %s before the end, %d published: the verdict is %s: %q", tt.before, tt.published, verdict.Outcome, verdict.Reasons)
 		}
 	}
 }

@@ -38,8 +38,8 @@ const (
 	maxBackoff = 30 * time.Second
 )
 
-// SetupWithManager adds the reconciler to the manager. The parameter referenced is a cache for objects that
-// simulations refer to but do not own. The manager's own cache contains only objects of simulations.
+// SetupWithManager adds the reconciler to the manager. The manager's cache contains only objects that belong to
+// simulations. The parameter named referenced is a second cache, for objects that simulations refer to but do not own.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, referenced cache.Cache) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -76,7 +76,6 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, ref
 	return nil
 }
 
-// requestFor returns the request to reconcile a simulation.
 func requestFor(_ context.Context, key types.NamespacedName) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: key}}
 }
@@ -196,7 +195,7 @@ func edited(before, after client.Object) bool {
 		!equality.Semantic.DeepEqual(before.GetManagedFields(), after.GetManagedFields())
 }
 
-// progressed reports whether a status field has changed that the operator reads.
+// progressed reports whether any status field that the operator reads has changed.
 func progressed(before, after client.Object) bool {
 	var old, now workload
 	old.observe(before)

@@ -13,9 +13,13 @@ import (
 // workload contains the desired state of a Deployment or StatefulSet and its actual state.
 type workload struct {
 	component resources.Component
-	// desired is the desired number of pods. pods is the number of existing pods. updated is the number of pods with
-	// the current template. ready is the number of ready pods, or a lower bound of it.
-	desired, pods, updated, ready int32
+	// desired is the desired number of pods. pods is the number of existing pods. readyPods is the number of ready
+	// ones. updated is the number of pods with the current template. ready is a lower bound of the number of ready
+	// pods with the current template.
+	desired, pods, readyPods, updated, ready int32
+	// ending is the number of pods that have not ended although no pods are desired. They include pods that are being
+	// deleted, which Kubernetes does not count.
+	ending int32
 	// observed is true if the controller of the workload has acted on the latest change.
 	observed bool
 	// failure is the reason why pods are not ready, or "" if it is unknown. stuck is the message that the rollout
@@ -35,25 +39,25 @@ func desiredWorkload(object any) (workload, bool) {
 	return workload{}, false
 }
 
-// observe sets the fields that depend on the status of the object in the cluster. The parameter live is this object,
-// or nil if it does not exist.
+// observe sets the fields that depend on the status of the object in the cluster. The parameter named live is this
+// object, or nil if it does not exist.
 func (w *workload) observe(live any) {
 	switch o := live.(type) {
 	case *appsv1.Deployment:
 		w.observed = o.Status.ObservedGeneration >= o.Generation
-		w.pods, w.updated = o.Status.Replicas, o.Status.UpdatedReplicas
+		w.pods, w.readyPods, w.updated = o.Status.Replicas, o.Status.ReadyReplicas, o.Status.UpdatedReplicas
 		// The status contains the number of ready pods, but does not say how many of them have the current template.
 		// Assume that all pods with an older template are ready, because a rollout keeps them until the new pods are
 		// ready.
-		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
+		w.ready = max(w.readyPods-w.outdated(), 0)
 		w.failure, w.stuck = deploymentFailures(o)
 	case *appsv1.StatefulSet:
 		w.observed = o.Status.ObservedGeneration >= o.Generation
-		w.pods, w.updated = o.Status.Replicas, o.Status.Replicas
+		w.pods, w.readyPods, w.updated = o.Status.Replicas, o.Status.ReadyReplicas, o.Status.Replicas
 		if o.Status.UpdateRevision != o.Status.CurrentRevision {
 			w.updated = o.Status.UpdatedReplicas
 		}
-		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
+		w.ready = max(w.readyPods-w.outdated(), 0)
 	}
 }
 
@@ -86,10 +90,12 @@ func (w workload) lacksPods() bool { return w.observed && w.pods < w.desired }
 // assess returns the state of a workload. The parameter name is a plural noun such as "processors".
 func (w workload) assess(name string) finding {
 	switch {
+	case w.ending > 0:
+		return found(progressing, reasonProgressing, "%s: 0 pods are desired, %d %s not ended yet", name, w.ending, plural(w.ending, "has", "have"))
 	case w.desired == 0:
 		return found(ready, reasonReady, "%s: 0 pods are desired", name)
 	case w.isReady():
-		return found(ready, reasonReady, "%s: %d of %d pods are ready", name, w.ready, w.desired)
+		return found(ready, reasonReady, "%s: %s", name, w.progress())
 	case w.failure != "" && isQuotaFailure(w.failure):
 		return found(progressing, reasonQuota, "%s: %s; %s", name, w.progress(), w.failure)
 	case w.failure != "" || w.stuck != "":
@@ -104,12 +110,24 @@ func (w workload) progress() string {
 	if !w.observed {
 		return "the latest change has not been rolled out yet"
 	}
-	text := fmt.Sprintf("%d of %d pods are ready", w.ready, w.desired)
+	counted := min(w.ready, w.desired) // more pods exist until a reduction of the replicas has finished
 	if n := w.outdated(); n > 0 {
-		text = fmt.Sprintf("%d of %d pods of the current template are ready, %d of an older template %s still running",
-			w.ready, w.desired, n, map[bool]string{true: "is", false: "are"}[n == 1])
+		return fmt.Sprintf("%d of %d pods of the current template are ready, %d of an older template %s still running",
+			counted, w.desired, n, plural(n, "is", "are"))
+	}
+	text := fmt.Sprintf("%d of %d pods are ready", counted, w.desired)
+	if n := w.pods - w.desired; n > 0 {
+		text += fmt.Sprintf(", %d more %s about to be deleted", n, plural(n, "is", "are"))
 	}
 	return text
+}
+
+// plural returns the verb form that agrees with a number.
+func plural(n int32, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }
 
 // assessAll combines the states of several workloads into one.
@@ -130,18 +148,22 @@ func isQuotaFailure(message string) bool {
 	return strings.Contains(message, "exceeded quota") || strings.Contains(message, "failed quota")
 }
 
-// withRemedy completes a failure message of Kubernetes with what the user can do. It hides the values that the
-// message quotes.
+// withRemedy appends to a failure message of Kubernetes what the user can do about the failure. It hides the values
+// that the message quotes.
 func withRemedy(failure string) string {
 	failure = redact(failure)
 	for _, known := range []struct{ mark, remedy string }{
 		{"exceeded quota", "raise the namespace's quota, or reduce replicas or resources"},
 		{"failed quota", "set the resources that the namespace's quota requires"},
 		{"violates PodSecurity", "let the namespace's Pod Security Standard allow it, or change the template"},
+		{"no PriorityClass with name", "create the PriorityClass, or correct priorityClassName in the template"},
+		{"must be less than or equal to", "set limits: those that a LimitRange of the namespace sets are lower than the requests"},
 		{"is forbidden", "change the policy of the namespace that forbids it, or change resources or template"},
 		{"ErrImageNeverPull", "load the image onto the node, or change the pull policy"},
 		{"Image", "correct the image's name, push the image, or name a Secret to pull it with"},
 		{"CreateContainerConfigError", "create the object that it names, or correct the template"},
+		{"pod has unbound immediate PersistentVolumeClaims", "check that the storage class exists and can create volumes"},
+		{"persistentvolumeclaim \"", "delete the pod, so that its volume claim is created again; the data on the old volume are lost"},
 		{"is not scheduled", "add a node with enough room, or change resources, nodeSelector or affinity; for a volume, check that its storage class exists"},
 	} {
 		if strings.Contains(failure, known.mark) {

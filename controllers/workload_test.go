@@ -10,7 +10,67 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
 )
+
+func TestAddressOf_PrefersReadyPods(t *testing.T) {
+	t.Parallel()
+	pod := func(ip string, phase corev1.PodPhase, isReady corev1.ConditionStatus) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{resources.ComponentLabel: string(resources.ComponentSummaries)}},
+			Status: corev1.PodStatus{
+				Phase: phase, PodIP: ip, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: isReady}},
+			},
+		}
+	}
+	pending, starting, other := pod("10.0.0.1", corev1.PodPending, corev1.ConditionFalse), pod("10.0.0.2", corev1.PodRunning, corev1.ConditionFalse), pod("10.0.0.3", corev1.PodRunning, corev1.ConditionFalse)
+	works, another := pod("10.0.0.8", corev1.PodRunning, corev1.ConditionTrue), pod("10.0.0.9", corev1.PodRunning, corev1.ConditionTrue)
+	for want, pods := range map[string][]*corev1.Pod{
+		"":         {pending},
+		"10.0.0.2": {other, pending, starting},
+		"10.0.0.8": {starting, another, works},
+	} {
+		s := &scope{pods: pods}
+		if got := s.addressOf(resources.ComponentSummaries); got != want {
+			t.Errorf("the address is %q, want %q", got, want)
+		}
+	}
+}
+
+// The verdict must not pass only because it was impossible to count the summaries.
+func TestDraining_NoPodOfTheSummaryAPI_WaitsUntilTheDrainTimeout(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+	const duration, drain = 10 * time.Minute, 2 * time.Minute
+	observed := workload{observed: true}
+	missing := workload{desired: 1, observed: true}
+	ready := workload{desired: 1, pods: 1, updated: 1, ready: 1, observed: true}
+	for name, tt := range map[string]struct {
+		summaries workload
+		url       string
+		after     time.Duration
+		drains    bool
+		down      bool
+	}{
+		"the pod is missing":                   {missing, "", duration + time.Second, false, false},
+		"the pod may not run":                  {observed, "", duration + time.Second, false, false},
+		"the pod is missing after the timeout": {missing, "", duration + drain, true, true},
+		"the pod is ready":                     {ready, "", duration + time.Second, true, false},
+		"the summary API is external":          {workload{}, "https://visits.example", duration + time.Second, true, false},
+	} {
+		sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+		sim.Spec.Duration, sim.Spec.DrainTimeout = v1alpha1.NewDuration(duration), v1alpha1.NewDuration(drain)
+		sim.Spec.SummaryAPI.URL = tt.url
+		sim.Status.StartTime = &metav1.Time{Time: start}
+		s := newScope(sim, start.Add(tt.after))
+		s.workloads[resources.ComponentEntry], s.workloads[resources.ComponentExit] = observed, observed
+		s.workloads[resources.ComponentSummaries] = tt.summaries
+		d := s.draining()
+		if drains := d != nil; drains != tt.drains || drains && d.SummariesDown != tt.down {
+			t.Errorf("%s: draining is %+v, want drains %t and down %t", name, d, tt.drains, tt.down)
+		}
+	}
+}
 
 func TestWorkload_Assess_ReturnsStateReasonAndMessage(t *testing.T) {
 	t.Parallel()
@@ -36,12 +96,21 @@ func TestWorkload_Assess_ReturnsStateReasonAndMessage(t *testing.T) {
 			reasonProgressing, "the latest change has not been rolled out yet",
 		},
 		"a Deployment that is ready": {2, deployment(dep{Replicas: 2, UpdatedReplicas: 2, ReadyReplicas: 2}), reasonReady, "2 of 2 pods are ready"},
-		"no pods":                    {0, nil, reasonReady, "0 pods are desired"},
+		"a Deployment whose replicas were reduced": {
+			1, deployment(dep{Replicas: 3, UpdatedReplicas: 3, ReadyReplicas: 3}), reasonReady, "1 of 1 pods are ready, 2 more are about to be deleted",
+		},
+		"a Deployment whose replicas were reduced, with one ready pod": {
+			2, deployment(dep{Replicas: 3, UpdatedReplicas: 3, ReadyReplicas: 1}), reasonProgressing, "1 of 2 pods are ready, 1 more is about to be deleted",
+		},
+		"no pods": {0, nil, reasonReady, "0 pods are desired"},
 		"a rollout of 1 replica whose new pod hangs": {
 			1, deployment(dep{Replicas: 2, UpdatedReplicas: 1, ReadyReplicas: 1}), reasonProgressing, "0 of 1 pods" + template + ", 1 of an older template is still running",
 		},
 		"a rollout of 3 replicas whose last pod hangs": {
 			3, deployment(dep{Replicas: 4, UpdatedReplicas: 3, ReadyReplicas: 3}), reasonProgressing, "2 of 3 pods" + template,
+		},
+		"a rollout after the replicas were reduced": {
+			1, deployment(dep{Replicas: 5, UpdatedReplicas: 3, ReadyReplicas: 5}), reasonProgressing, "1 of 1 pods" + template + ", 2 of an older template are still running",
 		},
 		"a rollout that ends once an old pod has ended": {
 			2, deployment(dep{Replicas: 3, UpdatedReplicas: 2, ReadyReplicas: 3}), reasonProgressing, "2 of 2 pods" + template,
@@ -103,5 +172,261 @@ func TestPersistentFailure_IgnoresRecentSchedulingFailures(t *testing.T) {
 				t.Errorf("the failure is %q with a wake after %v, want it reported: %v, after %v", failure, s.wake, tt.reported, tt.wake)
 			}
 		})
+	}
+}
+
+// No component reports a failure of a pod on a lost node, or of a pod whose readiness probe fails for ever.
+func TestPersistentFailure_PodIsOverdue_IsReported(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+	ending := func(since time.Duration) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: new(metav1.NewTime(now.Add(-since)))}}
+	}
+	unready := func(since time.Duration) *corev1.Pod {
+		return &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{
+			Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(now.Add(-since)),
+		}}}}
+	}
+	for name, tt := range map[string]struct {
+		pod  *corev1.Pod
+		want string
+		wake time.Duration
+	}{
+		"it may still end":               {ending(-time.Minute), "", 3 * time.Minute},
+		"it should have ended long ago":  {ending(time.Hour), "pod p should have ended at 2026-05-04T07:00:00Z, but node n has not confirmed this", 0},
+		"it may still become ready":      {unready(4 * time.Minute), "", time.Minute},
+		"it has not been ready for long": {unready(time.Hour), "pod p on node n runs, but has not been ready since 2026-05-04T07:00:00Z", 0},
+	} {
+		tt.pod.Name, tt.pod.Spec.NodeName = "p", "n"
+		s := newScope(&v1alpha1.ParkingSimulation{}, now)
+		if got := s.persistentFailure(tt.pod); !strings.HasPrefix(got, tt.want) || (got == "") != (tt.want == "") || s.wake != tt.wake {
+			t.Errorf("%s: the failure is %q with a wake after %v, want %q after %v", name, got, s.wake, tt.want, tt.wake)
+		}
+	}
+}
+
+// A rate above 0 in the status tells users that events are published.
+func TestSetTargetRates_NoGenerators_AreZero(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+	withheld := func(s *scope) { s.withheld[childKey{"Deployment", "sim-entry"}] = true }
+	for name, prepare := range map[string]func(*scope){
+		"no pods are desired": func(s *scope) { s.workloads[resources.ComponentEntry] = workload{} },
+		"a name is taken":     withheld,
+	} {
+		sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+		sim.Status.StartTime = wholeSeconds(start)
+		s := newScope(sim, start.Add(time.Hour))
+		s.workloads[resources.ComponentEntry], s.workloads[resources.ComponentExit] = workload{desired: 1}, workload{desired: 1}
+		prepare(s)
+		s.setTargetRates()
+		if got := *s.sim.Status.TargetRates; got.Entry != 0 || got.Exit == 0 {
+			t.Errorf("%s: the rates are %+v, want only exits", name, got)
+		}
+	}
+}
+
+// HPA and KEDA read status.replicas as the current size, whatever the state of the pods.
+func TestSetScale_CountsAllPodsAndAllReadyPods(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		status      appsv1.DeploymentStatus
+		pods, ready int32
+	}{
+		"no pod yet":                           {appsv1.DeploymentStatus{}, 0, 0},
+		"5 pods, 1 ready":                      {appsv1.DeploymentStatus{Replicas: 5, UpdatedReplicas: 5, ReadyReplicas: 1}, 5, 1},
+		"1 old pod ready, 1 new one not":       {appsv1.DeploymentStatus{Replicas: 2, UpdatedReplicas: 1, ReadyReplicas: 1}, 2, 1},
+		"1 old pod ready, 4 new ones not":      {appsv1.DeploymentStatus{Replicas: 5, UpdatedReplicas: 4, ReadyReplicas: 1}, 5, 1},
+		"3 ready pods, of which 1 will remain": {appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, ReadyReplicas: 3}, 3, 3},
+	} {
+		w := workload{desired: 5}
+		w.observe(&appsv1.Deployment{Status: tt.status})
+		s := &scope{sim: &v1alpha1.ParkingSimulation{}, workloads: map[resources.Component]workload{resources.ComponentProcessor: w}}
+		s.setScale()
+		if pods, ready := *s.sim.Status.Replicas, *s.sim.Status.ReadyReplicas; pods != tt.pods || ready != tt.ready {
+			t.Errorf("%s: replicas are %d and readyReplicas %d, want %d and %d", name, pods, ready, tt.pods, tt.ready)
+		}
+	}
+}
+
+func TestRunning_NamesTheComponentsThatRun(t *testing.T) {
+	t.Parallel()
+	ready := func(n int32) workload { return workload{desired: n, ready: n} }
+	for _, tt := range []struct {
+		processors, entry, exit int32
+		want                    string
+	}{
+		{0, 0, 0, "No generators or processors run: all their replicas are 0"},
+		{2, 0, 0, "Running: 2 processors"},
+		{1, 1, 3, "Running: 1 processor, 1 entry generator, 3 exit generators"},
+	} {
+		s := &scope{workloads: map[resources.Component]workload{
+			resources.ComponentProcessor: ready(tt.processors), resources.ComponentEntry: ready(tt.entry), resources.ComponentExit: ready(tt.exit),
+		}}
+		if got := s.running(); got != tt.want {
+			t.Errorf("the message is %q, want %q", got, tt.want)
+		}
+	}
+}
+
+// Columns such as ENTRY/S show the current rates of the stages, not the base rate.
+func TestSetTargetRates_FollowTheStages(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+	stages := func(rate int32) []v1alpha1.Stage {
+		return []v1alpha1.Stage{
+			{Duration: v1alpha1.NewDuration(time.Minute), Rate: new(rate)}, {Duration: v1alpha1.NewDuration(time.Minute), Rate: new(rate)},
+			{Duration: v1alpha1.NewDuration(time.Millisecond), Rate: new(int32(7))},
+		}
+	}
+	for _, tt := range []struct {
+		after       time.Duration
+		suspended   bool
+		entry, exit int64
+	}{
+		{0, false, 100, 0}, // the exits begin after minStay
+		{30 * time.Second, false, 600, 0},
+		{90 * time.Second, false, 1100, 49}, // the exits are half a second later than minStay
+		{90 * time.Second, true, 0, 0},
+		{150 * time.Second, false, 7, 100},
+		{10 * time.Minute, false, 7, 7},
+		{time.Hour, false, 0, 0},
+	} {
+		sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+		sim.Spec.Duration, sim.Spec.Suspend = v1alpha1.NewDuration(time.Hour), tt.suspended
+		sim.Spec.Entry.Rate, sim.Spec.Entry.Stages = new(int32(100)), stages(1100)
+		sim.Spec.Exit.Rate, sim.Spec.Exit.Stages, sim.Spec.Exit.MinStay = new(int32(0)), stages(100), v1alpha1.NewDuration(time.Minute)
+		sim.Status.StartTime = wholeSeconds(start)
+		s := newScope(sim, start.Add(tt.after))
+		if s.invalid != nil {
+			t.Fatal(s.invalid)
+		}
+		s.workloads[resources.ComponentEntry], s.workloads[resources.ComponentExit] = workload{desired: 1}, workload{desired: 1}
+		s.setTargetRates()
+		if got := *s.sim.Status.TargetRates; got.Entry != tt.entry || got.Exit != tt.exit {
+			t.Errorf("after %s, suspended %t: the rates are %+v, want %d and %d", tt.after, tt.suspended, got, tt.entry, tt.exit)
+		}
+	}
+}
+
+// The object of an evicted pod remains in phase Failed. If it counted as a pod that has not ended, a suspended
+// simulation would never become ready.
+func TestLivePodsOf_OmitsPodsThatHaveEnded(t *testing.T) {
+	t.Parallel()
+	for phase, want := range map[corev1.PodPhase]int{
+		corev1.PodPending: 1, corev1.PodRunning: 1, corev1.PodUnknown: 1, corev1.PodFailed: 0, corev1.PodSucceeded: 0,
+	} {
+		s := &scope{pods: []*corev1.Pod{generatorPod(phase)}}
+		if got := len(s.livePodsOf(resources.ComponentEntry)); got != want {
+			t.Errorf("%s: %d pods have not ended, want %d", phase, got, want)
+		}
+		if len(s.pods) != 1 || s.pods[0] == nil {
+			t.Errorf("%s: the pods have changed", phase)
+		}
+	}
+}
+
+// A fault that pauses a server for longer than 5 min makes all processors unready. No user has to act then.
+func TestPersistentFailure_FaultOrServerExplainsIt_IsNotReported(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
+	server := func(status metav1.ConditionStatus, since time.Duration) v1alpha1.ParkingSimulationStatus {
+		return v1alpha1.ParkingSimulationStatus{Conditions: []metav1.Condition{
+			{Type: v1alpha1.ConditionBrokerReady, Status: metav1.ConditionTrue, LastTransitionTime: ago(time.Hour)},
+			{Type: v1alpha1.ConditionStoreReady, Status: status, LastTransitionTime: ago(since)},
+		}}
+	}
+	faults := func(f v1alpha1.FaultsStatus) v1alpha1.ParkingSimulationStatus {
+		return v1alpha1.ParkingSimulationStatus{Faults: &f}
+	}
+	healed := func(since time.Duration) v1alpha1.ParkingSimulationStatus {
+		return faults(v1alpha1.FaultsStatus{Latest: []v1alpha1.FaultStatus{{HealedTime: new(ago(since))}, {}}})
+	}
+	const processor, redis = resources.ComponentProcessor, resources.ComponentRedis
+	for name, tt := range map[string]struct {
+		status    v1alpha1.ParkingSimulationStatus
+		component resources.Component
+		reported  bool
+		wake      time.Duration
+	}{
+		"both servers are ready":                      {server(metav1.ConditionTrue, time.Hour), processor, true, 0},
+		"a server is not ready":                       {server(metav1.ConditionFalse, time.Hour), processor, false, 5 * time.Minute},
+		"it is unknown whether a server is ready":     {server(metav1.ConditionUnknown, time.Hour), processor, false, 5 * time.Minute},
+		"a server has been ready for 1 min":           {server(metav1.ConditionTrue, time.Minute), processor, false, 4 * time.Minute},
+		"the pod is the server that is not ready":     {server(metav1.ConditionFalse, time.Hour), redis, true, 0},
+		"a fault is in effect":                        {faults(v1alpha1.FaultsStatus{Active: "pause/0"}), processor, false, 5 * time.Minute},
+		"a fault of the server itself is in effect":   {faults(v1alpha1.FaultsStatus{Active: "pause/0"}), redis, false, 5 * time.Minute},
+		"a fault ended 1 min ago":                     {healed(time.Minute), redis, false, 4 * time.Minute},
+		"a fault ended before the pod became unready": {healed(2 * time.Hour), processor, true, 0},
+	} {
+		pod := &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{
+			{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: ago(30 * time.Minute)},
+		}}}
+		pod.Labels = map[string]string{resources.ComponentLabel: string(tt.component)}
+		s := newScope(&v1alpha1.ParkingSimulation{Status: tt.status}, now)
+		if got := s.persistentFailure(pod); (got != "") != tt.reported || s.wake != tt.wake {
+			t.Errorf("%s: the failure is %q with a wake after %s, want it reported: %t, after %s", name, got, s.wake, tt.reported, tt.wake)
+		}
+	}
+}
+
+// A container that crashes again and again runs for some seconds between two crashes.
+func TestPersistentFailure_CrashLoop_IsReportedWhileTheContainerRuns(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+	crashedBefore := func(since time.Duration) corev1.ContainerStatus {
+		return corev1.ContainerStatus{
+			Name: "redis", RestartCount: 3, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+				ExitCode: 1, Reason: "Error", FinishedAt: metav1.NewTime(now.Add(-since)),
+			}},
+		}
+	}
+	crashed := crashedBefore(time.Minute)
+	ready, once := crashed, crashed
+	ready.Ready, once.RestartCount = true, 1
+	healed := func(since time.Duration) *v1alpha1.FaultsStatus {
+		return &v1alpha1.FaultsStatus{Latest: []v1alpha1.FaultStatus{{HealedTime: new(metav1.NewTime(now.Add(-since)))}}}
+	}
+	const want = "pod p, container redis has been restarted 3 times (its last exit code was 1, Error"
+	for name, tt := range map[string]struct {
+		container corev1.ContainerStatus
+		faults    *v1alpha1.FaultsStatus
+		want      string
+	}{
+		"it crashes again and again":     {crashed, nil, want},
+		"it is ready now":                {ready, nil, ""},
+		"it has been restarted once":     {once, nil, ""},
+		"its last crash was 9 min ago":   {crashedBefore(9 * time.Minute), nil, want},
+		"its last crash was 10 min ago":  {crashedBefore(10 * time.Minute), nil, ""},
+		"its last crash was weeks ago":   {crashedBefore(500 * time.Hour), nil, ""},
+		"a fault is in effect":           {crashed, &v1alpha1.FaultsStatus{Active: "kill"}, ""},
+		"a fault was in effect recently": {crashed, healed(time.Minute), ""},
+		"a fault was in effect long ago": {crashed, healed(time.Hour), want},
+	} {
+		sim := &v1alpha1.ParkingSimulation{}
+		sim.Status.Faults = tt.faults
+		pod := &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{tt.container}}}
+		pod.Name = "p"
+		s := newScope(sim, now)
+		if got := s.persistentFailure(pod); !strings.HasPrefix(got, tt.want) || (got == "") != (tt.want == "") || (s.wake != 0) != (tt.want != "") {
+			t.Errorf("%s: the failure is %q with a wake after %s, want %q, and a wake only with a failure", name, got, s.wake, tt.want)
+		}
+	}
+}
+
+func TestWithRemedy_NamesWhatToDo(t *testing.T) {
+	t.Parallel()
+	for failure, want := range map[string]string{
+		`pods "a" is forbidden: no PriorityClass with name high was found`:                                        "create the PriorityClass",
+		`pods "a" is forbidden: [spec.containers[0].resources.requests: must be less than or equal to cpu limit]`: "set limits: those that a LimitRange",
+		`pod a is not scheduled: 0/1 nodes are available: persistentvolumeclaim "data-a-0" not found`:             "delete the pod, so that its volume claim is created again",
+		`pod a is not scheduled: 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims`:       "check that the storage class exists",
+		`pod a is not scheduled: 0/1 nodes are available: Insufficient cpu`:                                       "add a node with enough room",
+	} {
+		if got := withRemedy(failure); !strings.Contains(got, want) {
+			t.Errorf("the failure is %q, want it to contain %q", got, want)
+		}
 	}
 }

@@ -1,0 +1,85 @@
+package controllers
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// rabbitSet returns a StatefulSet with a volume claim for each replica.
+func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim-rabbitmq"}}
+	set.Spec.Replicas, set.Status.Replicas = new(replicas), running
+	set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{
+		{ObjectMeta: metav1.ObjectMeta{Name: "data", Labels: map[string]string{"simulation": "sim"}}},
+	}
+	return set
+}
+
+// While a pod of a StatefulSet is missing, its claim may have lost its labels, or the operator may lack the permission
+// to read the claim. The other pods must keep running.
+func TestCheckNames_VolumeClaimMayBeForeign_RunningPodsStay(t *testing.T) {
+	t.Parallel()
+	const created = -1
+	reject := interceptor.Funcs{Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+		return apierrors.NewForbidden(schema.GroupResource{Resource: "persistentvolumeclaims"}, "data-sim-rabbitmq-0", nil)
+	}}
+	for name, tt := range map[string]struct {
+		live      *appsv1.StatefulSet
+		forbidden bool
+		reason    string
+		want      int32 // -1 if the StatefulSet is not applied
+	}{
+		"a node is away":                                {rabbitSet(3, 2), false, reasonNameTaken, 3},
+		"the StatefulSet grows":                         {rabbitSet(1, 1), false, reasonNameTaken, 1},
+		"the StatefulSet has no replicas":               {rabbitSet(0, 0), false, reasonNameTaken, 0},
+		"the StatefulSet does not exist":                {nil, false, reasonNameTaken, created},
+		"all nodes run":                                 {rabbitSet(3, 3), true, "", 3},
+		"a node is away, and claims are unreadable":     {rabbitSet(3, 2), true, reasonForbidden, 3},
+		"the set is missing, and claims are unreadable": {nil, true, reasonForbidden, created},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "data-sim-rabbitmq-2"}}
+			builder := fake.NewClientBuilder().WithObjects(claim)
+			if tt.forbidden {
+				builder = builder.WithInterceptorFuncs(reject)
+			}
+			c := builder.Build()
+			r := &Reconciler{client: c, direct: c, childKinds: childKinds()}
+			s := newScope(&v1alpha1.ParkingSimulation{}, time.Now())
+			key, desired := childKey{"StatefulSet", "sim-rabbitmq"}, rabbitSet(3, 0)
+			s.desired = []client.Object{desired}
+			if tt.live != nil {
+				s.children[key] = tt.live
+			}
+			if err := r.checkNames(t.Context(), s); err != nil {
+				t.Fatalf("the reconcile ends: %v", err)
+			}
+			if s.findings.objects.reason != tt.reason {
+				t.Errorf("the finding is %+v, want reason %q", s.findings.objects, tt.reason)
+			}
+			got := int32(created)
+			if set, ok := s.toApply(key, desired).(*appsv1.StatefulSet); ok {
+				got = *set.Spec.Replicas
+			}
+			if got != tt.want {
+				t.Errorf("%d replicas are applied, want %d", got, tt.want)
+			}
+			if retries := s.wake > 0; retries != (tt.reason == reasonForbidden) {
+				t.Errorf("another reconcile is requested after %s", s.wake)
+			}
+		})
+	}
+}

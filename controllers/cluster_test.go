@@ -1,0 +1,91 @@
+package controllers
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
+)
+
+// The Secret of the default user does not say whether the RabbitmqCluster uses TLS. If a public CA has signed its
+// certificate, no Secret contains a CA either.
+func TestDefaultUser_LearnsTLSFromTheSpec(t *testing.T) {
+	t.Parallel()
+	ca := string(tlstest.NewAuthority(t, "issuer").PEM)
+	tests := map[string]struct {
+		spec, user, tlsSecret map[string]any
+		config                string
+		want                  string
+		ca                    bool
+		reason                string
+	}{
+		"another virtual host":   {config: "a = b\ndefault_vhost = lots\n", want: "amqp://u:p@rabbit:5672/lots"},
+		"a vhost and a uri":      {config: "default_vhost = lots", user: map[string]any{"uri": "amqp://u:p@other"}, want: "amqp://u:p@other"},
+		"without TLS":            {want: "amqp://u:p@rabbit:5672"},
+		"a private CA":           {spec: map[string]any{"secretName": "tls"}, tlsSecret: map[string]any{"ca.crt": ca}, want: "amqps://u:p@rabbit:5672", ca: true},
+		"a public CA":            {spec: map[string]any{"secretName": "tls"}, tlsSecret: map[string]any{"tls.crt": "-"}, want: "amqps://u:p@rabbit:5672"},
+		"a public CA, no port":   {spec: map[string]any{"secretName": "tls"}, user: map[string]any{"port": ""}, tlsSecret: map[string]any{"tls.crt": "-"}, want: "amqps://u:p@rabbit:5671"},
+		"a public CA and a uri":  {spec: map[string]any{"secretName": "tls"}, user: map[string]any{"uri": "amqps://u:p@other"}, tlsSecret: map[string]any{"tls.crt": "-"}, want: "amqps://u:p@other"},
+		"a Secret still to come": {spec: map[string]any{"secretName": "tls"}, reason: reasonClusterUnready},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			secret := func(name string, data map[string]any) *corev1.Secret {
+				s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Data: map[string][]byte{}}
+				for key, value := range data {
+					s.Data[key] = []byte(value.(string))
+				}
+				return s
+			}
+			user := map[string]any{
+				"host": "rabbit", "port": "5672", "username": "u", "password": "p", "type": "rabbitmq", "connection_string": "amqp://u:p@rabbit:5672/",
+			}
+			maps.Copy(user, tt.user)
+			builder := fake.NewClientBuilder().WithObjects(secret("user", user))
+			if tt.tlsSecret != nil {
+				builder = builder.WithObjects(secret("tls", tt.tlsSecret))
+			}
+			cluster := &unstructured.Unstructured{Object: map[string]any{
+				"spec":   map[string]any{"tls": tt.spec},
+				"status": map[string]any{"binding": map[string]any{"name": "user"}},
+			}}
+			if tt.spec == nil {
+				cluster.Object["spec"] = map[string]any{"rabbitmq": map[string]any{"additionalConfig": tt.config}}
+			}
+			cluster.SetNamespace("default")
+			cluster.SetName("rabbit")
+			r := &Reconciler{direct: builder.Build(), secrets: newSecretReaders()}
+			got, err := r.defaultUser(t.Context(), newScope(externalSimulation(), time.Now()), server{name: binding.RabbitMQ().Name}, cluster)
+			if err != nil || got.finding.reason != tt.reason {
+				t.Fatalf("the finding is %+v (%v), want the reason %q", got.finding, err, tt.reason)
+			}
+			if tt.want == "" {
+				return
+			}
+			if got.binding == nil || got.binding.URI.String() != tt.want || (got.binding.CA != nil) != tt.ca {
+				t.Errorf("the binding is %+v, want %s with a CA: %t", got.binding, tt.want, tt.ca)
+			}
+		})
+	}
+}
+
+func TestNoDefaultUser_SecretsInVault_IsStalled(t *testing.T) {
+	t.Parallel()
+	for want, spec := range map[state]map[string]any{
+		progressing: {},
+		stalled:     {"secretBackend": map[string]any{"vault": map[string]any{"role": "rabbitmq"}}},
+	} {
+		cluster := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+		if got := noDefaultUser(cluster); got.state != want || got.reason != reasonClusterUnready {
+			t.Errorf("with spec %v the finding is %+v, want the state %v", spec, got, want)
+		}
+	}
+}

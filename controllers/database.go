@@ -1,0 +1,97 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+const (
+	// databaseInterval is the time between two requests to the summary API of a simulation. databaseTimeout is the
+	// timeout of a request, and databasePoll is how often reconciles look for the answer.
+	databaseInterval = 10 * time.Second
+	databaseTimeout  = 4 * time.Second
+	databasePoll     = time.Second
+)
+
+// databaseFailures asks the summary APIs of simulations, in the background, why they cannot use their databases. The
+// operator itself does not connect to these databases. It is safe for concurrent use.
+type databaseFailures struct {
+	ask SummaryAPIs
+
+	mu      sync.Mutex
+	answers map[client.ObjectKey]*databaseAnswer
+}
+
+// databaseAnswer is the latest answer of a simulation's summary API, in the pod with the address ip.
+type databaseAnswer struct {
+	ip      string
+	asking  bool
+	askedAt time.Time
+	failure string
+}
+
+func newDatabaseFailures(ask SummaryAPIs) *databaseFailures {
+	return &databaseFailures{ask: ask, answers: map[client.ObjectKey]*databaseAnswer{}}
+}
+
+// latest returns the latest answer of a simulation's summary API, or "" before the first answer. It also returns how
+// long the caller should wait before it calls latest again. If the answer is old, latest asks the pod again.
+func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, ip string) (failure string, next time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a := d.answers[sim]
+	if a == nil || a.ip != ip { // the answer of another pod may be out of date
+		a = &databaseAnswer{ip: ip}
+		d.answers[sim] = a
+	}
+	if !a.asking && time.Since(a.askedAt) >= databaseInterval {
+		a.asking, a.askedAt = true, time.Now()
+		go d.update(context.WithoutCancel(ctx), a)
+	}
+	if a.asking {
+		return a.failure, databasePoll
+	}
+	return a.failure, databaseInterval
+}
+
+func (d *databaseFailures) update(ctx context.Context, a *databaseAnswer) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	failure := d.ask.DatabaseFailure(ctx, a.ip)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a.asking, a.failure = false, failure
+}
+
+// evict discards the answer of a simulation's summary API.
+func (d *databaseFailures) evict(sim client.ObjectKey) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.answers, sim)
+}
+
+// databaseFailure returns why a running pod of the summary API is not ready, or "" if this is unknown.
+func (r *Reconciler) databaseFailure(ctx context.Context, s *scope) string {
+	pods := slices.DeleteFunc(s.podsOf(resources.ComponentSummaries), func(p *corev1.Pod) bool {
+		return !isRunning(p) || resources.IsReady(p) || p.Status.PodIP == ""
+	})
+	if len(pods) == 0 {
+		return ""
+	}
+	pod := slices.MinFunc(pods, func(a, b *corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	failure, next := r.databases.latest(ctx, s.key, pod.Status.PodIP)
+	s.wakeAfter(next)
+	if failure == "" {
+		return ""
+	}
+	return fmt.Sprintf("pod %s: %s", pod.Name, failure)
+}

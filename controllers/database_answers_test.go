@@ -1,0 +1,33 @@
+package controllers
+
+import (
+	"context"
+	"testing"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/polltest"
+)
+
+// answers is a SummaryAPIs that returns the failures of pods by their IP addresses.
+type answers struct {
+	observer.SummaryCounter // nil, because the test does not call it
+
+	failures map[string]string
+}
+
+func (a answers) DatabaseFailure(_ context.Context, ip string) string { return a.failures[ip] }
+
+func TestDatabaseFailures_NewPod_DoesNotGetTheAnswerOfTheOldPod(t *testing.T) {
+	t.Parallel()
+	d := newDatabaseFailures(answers{failures: map[string]string{"10.0.0.1": "the disk is full"}})
+	key := client.ObjectKey{Namespace: "lot", Name: "sim"}
+	polltest.Until(t, "the failure of the first pod is known", func() bool {
+		failure, _ := d.latest(t.Context(), key, "10.0.0.1")
+		return failure == "the disk is full"
+	})
+	if failure, next := d.latest(t.Context(), key, "10.0.0.2"); failure != "" || next != databasePoll {
+		t.Errorf("the failure of another pod is %q, and the next call is in %s", failure, next)
+	}
+}

@@ -1,0 +1,136 @@
+package controllers
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// editIgnored is the end of a message about an edit that has no effect.
+const editIgnored = "has no effect: to run again, delete the simulation and create it again"
+
+// runSettings returns the fields of the spec that determine the run, each with its value in a short form. A simulation
+// that is complete does not run again, so later changes of these fields have no effect.
+func runSettings(sim *v1alpha1.ParkingSimulation) map[string]string {
+	spec := &sim.Spec
+	settings := map[string]string{
+		"duration":          short(spec.Duration.Value().String()),
+		"drainTimeout":      short(spec.DrainTimeout.Value().String()),
+		"suspend":           short(spec.Suspend),
+		"exit.matchPercent": short(spec.Exit.MatchPercent),
+		"exit.minStay":      short(spec.Exit.MinStay.Value().String()),
+		"plates.maxStay":    short(spec.Plates.MaxStay.Value().String()),
+		"faults":            short(spec.Faults),
+		"objectives":        short(spec.Objectives),
+	}
+	for _, side := range []struct {
+		name      string
+		rate      *int32
+		generator *v1alpha1.GeneratorSpec
+	}{{"entry", spec.Entry.Rate, &spec.Entry.GeneratorSpec}, {"exit", spec.Exit.Rate, &spec.Exit.GeneratorSpec}} {
+		settings[side.name+".rate"] = short(side.rate)
+		settings[side.name+".arrivals"] = short(side.generator.Arrivals)
+		settings[side.name+".replicas"] = short(side.generator.Replicas)
+		settings[side.name+".stages"] = short(stagesText(side.generator.Stages))
+	}
+	return settings
+}
+
+// stagesText returns stages with durations in a canonical form, so that "90s" equals "1m30s".
+func stagesText(stages []v1alpha1.Stage) []string {
+	texts := make([]string, len(stages))
+	for i, stage := range stages {
+		texts[i] = stage.Duration.Value().String() + " " + short(stage.Rate)
+	}
+	return texts
+}
+
+// short returns a value as JSON. It returns a digest of the JSON if that is long.
+func short(value any) string {
+	const longest = 24
+	text, err := json.Marshal(value)
+	if err != nil {
+		text = []byte(err.Error()) // cannot happen: the values consist of texts and numbers
+	}
+	if len(text) <= longest {
+		return string(text)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:longest/2])
+}
+
+// trackEdits writes the settings of the run to the status while the simulation runs, and notes when they change the
+// schedule or the faults.
+func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
+	status := &s.sim.Status
+	if status.StartTime == nil || s.isComplete() {
+		return nil
+	}
+	now := runSettings(s.sim)
+	switch {
+	case len(status.RunSettings) == 0 && s.sim.Generation > 1:
+		// The simulation was started by an earlier version of the operator, which stored no settings. So it is unknown
+		// whether the spec was changed before or after the start.
+		status.ScheduleChangeTime = status.StartTime.DeepCopy()
+	case len(status.RunSettings) > 0 && changesSchedule(status.RunSettings, now, s.generatorsDone()):
+		status.ScheduleChangeTime = wholeSeconds(s.now)
+	}
+	s.faultsEdited = len(status.RunSettings) > 0 && status.RunSettings["faults"] != now["faults"]
+	status.RunSettings = now
+	return nil
+}
+
+// changesSchedule reports whether the schedule that the verdict would check differs between two versions of the
+// settings. The schedule does not depend on the number of generators, unless that number is 0. A suspension after the
+// end changes nothing. Any other edit after the end counts as a change, because the schedule before the edit is no
+// longer known.
+func changesSchedule(before, now map[string]string, ended bool) bool {
+	return slices.ContainsFunc(changed(before, now), func(name string) bool {
+		switch name {
+		case "suspend":
+			return !ended
+		case "duration", "entry.rate", "entry.stages", "exit.rate", "exit.stages", "exit.minStay":
+			return true
+		case "entry.replicas", "exit.replicas":
+			return before[name] == "0" || now[name] == "0"
+		}
+		return false
+	})
+}
+
+// changed returns the names of the settings that differ, in alphabetical order.
+func changed(before, now map[string]string) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(now)), func(name string) bool { return before[name] == now[name] })
+}
+
+// ignoredEdits returns a message about the settings of the run that a user has changed after completion, because such
+// changes have no effect. It returns "" if there are none.
+func (s *scope) ignoredEdits() string {
+	if !s.isComplete() || len(s.sim.Status.RunSettings) == 0 {
+		return ""
+	}
+	names := changed(s.sim.Status.RunSettings, runSettings(s.sim))
+	if len(names) == 0 {
+		return ""
+	}
+	return "the change of spec." + strings.Join(names, ", spec.") + " after completion " + editIgnored
+}
+
+// uncheckedSchedule returns why the verdict does not compare the published events with the schedule. It returns "" if
+// the verdict compares them.
+func (s *scope) uncheckedSchedule() string {
+	if at := s.sim.Status.ScheduleChangeTime; at != nil {
+		if at.Equal(s.sim.Status.StartTime) {
+			return "the schedule was not checked, because an edit of the spec may have changed it before the operator was upgraded"
+		}
+		return "the schedule was not checked, because an edit of the spec changed it at " + at.UTC().Format(time.RFC3339)
+	}
+	return ""
+}

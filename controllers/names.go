@@ -1,0 +1,282 @@
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/internal/apply"
+)
+
+// The pods of a simulation refer to the simulation's own objects by name. If an object of someone else has such a name,
+// a pod would mount a Secret whose owner did not consent, use another ServiceAccount, send passwords to another Service,
+// or write to another volume. The following rule prevents this for all kinds: while a name is taken, no workload that
+// refers to it has pods, and the operator does not connect to a server through it.
+
+// isReferable reports whether objects refer to objects of a kind by name.
+func isReferable(kind string) bool {
+	switch kind {
+	case "ServiceAccount", "Secret", "ConfigMap", "Service":
+		return true
+	}
+	return false
+}
+
+// checkNames finds the names that are taken by objects of other owners, and withholds the objects that refer to these
+// names.
+func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
+	for _, object := range s.desired {
+		key, err := r.keyOf(object)
+		if err != nil {
+			return err
+		}
+		switch set, isSet := object.(*appsv1.StatefulSet); {
+		case isSet:
+			err = r.checkClaims(ctx, s, key, set)
+		case isReferable(key.kind) && s.children[key] == nil:
+			err = s.recordTaken(key, r.applier.CheckName(ctx, object))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(s.taken) == 0 {
+		return nil
+	}
+	for _, key := range sortedKeys(s.taken) {
+		s.findings.objects = worstOf(s.findings.objects, nameTaken(s.taken[key]))
+	}
+	if err := r.withholdReferrers(s); err != nil {
+		return err
+	}
+	for _, server := range []*server{&s.broker, &s.store} {
+		if s.withheld[childKey{"Secret", server.ownSecret}] {
+			server.binding = nil
+		}
+	}
+	return nil
+}
+
+// recordTaken records that the name of an object is taken if err is an *apply.NameTakenError. It returns all other
+// errors.
+func (s *scope) recordTaken(key childKey, err error) error {
+	if taken, ok := errors.AsType[*apply.NameTakenError](err); ok {
+		s.taken[key] = taken
+		return nil
+	}
+	return err
+}
+
+// sortedKeys returns the keys of a map in a fixed order, so that the status does not change between reconciles.
+func sortedKeys[V any](m map[childKey]V) []childKey {
+	return slices.SortedFunc(maps.Keys(m), func(a, b childKey) int {
+		return cmp.Or(strings.Compare(a.kind, b.kind), strings.Compare(a.name, b.name))
+	})
+}
+
+func nameTaken(err *apply.NameTakenError) finding { return found(stalled, reasonNameTaken, "%s", err) }
+
+// checkClaims checks the volume claims of a StatefulSet that lacks pods. The controller of StatefulSets uses every claim
+// that has the right name, and deletes it together with the StatefulSet. If a claim is not the simulation's, or if the
+// operator may not read it, the StatefulSet is not created and gets no more replicas. The replicas that it already has
+// stay, because they may use other claims that are the simulation's.
+func (r *Reconciler) checkClaims(ctx context.Context, s *scope, owner childKey, set *appsv1.StatefulSet) error {
+	if live, ok := s.children[owner].(*appsv1.StatefulSet); ok && live.Status.Replicas >= *set.Spec.Replicas {
+		return nil
+	}
+	for t := range set.Spec.VolumeClaimTemplates {
+		template := &set.Spec.VolumeClaimTemplates[t]
+		for ordinal := range *set.Spec.Replicas {
+			key := client.ObjectKey{Namespace: set.Namespace, Name: fmt.Sprintf("%s-%s-%d", template.Name, set.Name, ordinal)}
+			err := r.checkClaim(ctx, key, template.Labels)
+			if apierrors.IsForbidden(err) {
+				s.limited[owner] = true
+				s.findings.objects = worstOf(s.findings.objects, forbidden(err))
+				s.wakeAfter(forbiddenRetry)
+				return nil
+			}
+			if err == nil {
+				continue
+			}
+			if err := s.recordTaken(childKey{claimKind, key.Name}, err); err != nil {
+				return err
+			}
+			s.limited[owner] = true
+		}
+	}
+	return nil
+}
+
+const (
+	claimKind = "PersistentVolumeClaim"
+	// forbiddenRetry is how often the operator tries to read a claim that it has no permission to read. It does not
+	// watch its own roles, so it does not notice when it gets the permission.
+	forbiddenRetry = time.Minute
+)
+
+// checkClaim returns a *apply.NameTakenError if a volume claim exists and is not the simulation's. A claim is the
+// simulation's if it has the labels of the claim template. Such a claim may be left from an earlier StatefulSet.
+func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) error {
+	claim := partial(corev1.SchemeGroupVersion.WithKind(claimKind))
+	err := r.direct.Get(ctx, key, claim)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for %s %s: %w", claimKind, key, err)
+	}
+	for label, value := range labels {
+		if claim.Labels[label] != value {
+			return &apply.NameTakenError{Kind: claimKind, Key: key}
+		}
+	}
+	return nil
+}
+
+// withholdReferrers withholds the objects that refer to a taken name, and then the objects that refer to a withheld
+// object. It does not distinguish kinds, because all objects of a component have the same name.
+func (r *Reconciler) withholdReferrers(s *scope) error {
+	names := map[string]bool{}
+	for key := range s.taken {
+		s.withheld[key] = true
+		if isReferable(key.kind) {
+			names[key.name] = true
+		}
+	}
+	for before := -1; before != len(s.withheld); {
+		before = len(s.withheld)
+		for _, object := range s.desired {
+			if err := r.withholdReferrer(s, object, names); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// withholdReferrer withholds an object if it refers to one of the given names, and then adds the object's own name to
+// these names.
+func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[string]bool) error {
+	key, err := r.keyOf(object)
+	if err != nil || s.withheld[key] {
+		return err
+	}
+	refers, err := refersToAny(object, names)
+	if err != nil || !refers {
+		return err
+	}
+	s.withheld[key] = true
+	if isReferable(key.kind) {
+		names[key.name] = true
+	}
+	return nil
+}
+
+// refersToAny reports whether a text in an object, outside of its metadata, is one of the names or contains the host
+// name of the Service with such a name.
+func refersToAny(object client.Object, names map[string]bool) (bool, error) {
+	if secret, ok := object.(*corev1.Secret); ok {
+		for _, value := range secret.Data {
+			if isReference(string(value), object.GetNamespace(), names) {
+				return true, nil
+			}
+		}
+		return false, nil
+	}
+	encoded, err := json.Marshal(object)
+	if err != nil {
+		return false, fmt.Errorf("encode %s: %w", client.ObjectKeyFromObject(object), err)
+	}
+	var content map[string]any
+	if err := json.Unmarshal(encoded, &content); err != nil {
+		return false, fmt.Errorf("decode %s: %w", client.ObjectKeyFromObject(object), err)
+	}
+	delete(content, "metadata")
+	return anyText(content, func(text string) bool { return isReference(text, object.GetNamespace(), names) }), nil
+}
+
+func isReference(text, namespace string, names map[string]bool) bool {
+	if names[text] {
+		return true
+	}
+	for name := range names {
+		if strings.Contains(text, name+"."+namespace+".svc") {
+			return true
+		}
+	}
+	return false
+}
+
+// anyText reports whether a text in a JSON value satisfies the given check.
+func anyText(value any, check func(string) bool) bool {
+	switch value := value.(type) {
+	case string:
+		return check(value)
+	case []any:
+		for _, element := range value {
+			if anyText(element, check) {
+				return true
+			}
+		}
+	case map[string]any:
+		for _, element := range value {
+			if anyText(element, check) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// withoutPods returns a copy of a workload that has no pods. It returns nil for other objects.
+func withoutPods(object client.Object) client.Object {
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		stopped := o.DeepCopy()
+		stopped.Spec.Replicas = new(int32(0))
+		return stopped
+	case *appsv1.StatefulSet:
+		stopped := o.DeepCopy()
+		stopped.Spec.Replicas = new(int32(0))
+		return stopped
+	}
+	return nil
+}
+
+// withReplicasOf returns a copy of a StatefulSet that has at most the replicas of the object in the cluster. It returns
+// nil if one of the objects is not a StatefulSet.
+func withReplicasOf(live, object client.Object) client.Object {
+	set, isSet := object.(*appsv1.StatefulSet)
+	existing, exists := live.(*appsv1.StatefulSet)
+	if !isSet || !exists {
+		return nil
+	}
+	limited := set.DeepCopy()
+	limited.Spec.Replicas = new(min(*set.Spec.Replicas, *existing.Spec.Replicas))
+	return limited
+}
+
+// toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
+// workload is not created. If it exists already, a withheld one gets no pods, and a limited one gets no more replicas.
+func (s *scope) toApply(key childKey, object client.Object) client.Object {
+	switch {
+	case !s.withheld[key] && !s.limited[key]:
+		return object
+	case s.children[key] == nil:
+		return nil
+	case s.withheld[key]:
+		return withoutPods(object)
+	}
+	return withReplicasOf(s.children[key], object)
+}
