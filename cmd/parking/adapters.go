@@ -8,13 +8,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-const (
+// These are variables, so that tests can set longer times for a busy machine.
+var (
 	// connectTimeout limits the time that a command waits at startup for the servers to respond.
 	connectTimeout = 5 * time.Second
 	// purgeTimeout limits how long the removal of a simulation's queues and keys may take.
@@ -39,7 +41,7 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, "rabbitmq", "redis")
 }
 
-// openAdapters opens adapters for the servers that flags select. If no flag selects RabbitMQ or Redis, its adapter
+// openAdapters opens the adapters for RabbitMQ and Redis. If no flag selects one of these servers, the adapter for it
 // works in memory. openAdapters does not connect to servers.
 func openAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), flagOf(p.Redis, flagRedis, flagRedisSecret))
@@ -62,11 +64,14 @@ func openNamedAdapters(p *plan.Plan, o wiring.Options, brokerFlag, storeFlag str
 // readyChecks returns the readiness checks of a process that needs both broker and store.
 func (a adapters) readyChecks() []httpserver.Check {
 	return []httpserver.Check{
-		{Name: "RabbitMQ", Check: func(ctx context.Context) error {
+		{Name: httpserver.CheckRabbitMQ, Check: func(ctx context.Context) error {
+			if err := a.broker.Blocked(); err != nil {
+				return err
+			}
 			_, err := a.broker.Depths(ctx)
 			return err
 		}},
-		{Name: "Redis", Check: a.store.Ping},
+		{Name: httpserver.CheckRedis, Check: a.store.CheckWritable}, // a server that accepts no writes answers a ping
 	}
 }
 
@@ -89,6 +94,16 @@ func (a adapters) connect(ctx context.Context) error {
 	})
 	checks.Wait()
 	return errors.Join(errs[:]...)
+}
+
+// requireConnection calls connect, and marks its error as bad input, unless a server was reached but cannot serve at the
+// moment.
+func (a adapters) requireConnection(ctx context.Context) error {
+	err := a.connect(ctx)
+	if errors.Is(err, broker.ErrNotReady) || errors.Is(err, store.ErrNotReady) {
+		return err
+	}
+	return badInput(err)
 }
 
 // checkStore checks that the store permits all commands that a simulation needs. If a permission is missing, the
@@ -140,6 +155,8 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 }
 
 // remove deletes the simulation's queues and keys from the servers. It does nothing if the adapters work in memory.
+// It leaves queues and keys that belong to another owner, and returns an error that names them. If the plan has no
+// owner, it removes the queues and keys of any owner.
 func (a adapters) remove(ctx context.Context, simulation string) error {
 	var queues wiring.Queues
 	var keys wiring.Keys
@@ -149,7 +166,11 @@ func (a adapters) remove(ctx context.Context, simulation string) error {
 	if !a.store.InMemory() {
 		keys = a.store
 	}
-	return wiring.Remove(ctx, simulation, queues, keys)
+	foreign, err := wiring.Remove(ctx, simulation, queues, keys)
+	if foreign != (wiring.Foreign{}) {
+		err = errors.Join(err, fmt.Errorf("%s of %s belong to another simulation of the same name and were not removed", foreign, simulation))
+	}
+	return err
 }
 
 func (a adapters) close(log *slog.Logger) {

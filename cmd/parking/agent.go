@@ -18,9 +18,9 @@ import (
 const agentHelp = `Kill, pause or isolate another container of the same pod when the operator asks for it. The
 operator adds this command as a container to the pods that are targets of faults.
 
-The agent signals all processes that see a mount at --target. They are those of the container
-that mounts a volume at this path. They must run as the same user as the agent, and the pod must
-have shareProcessNamespace set. To isolate a server, the agent closes the connections that
+The agent signals every process that has a mount at the path --target: the processes of the
+container that mounts a volume there. They must run as the same user as the agent, and the pod
+must have shareProcessNamespace set. To isolate a server, the agent closes the connections that
 --relay forwards to it.`
 
 // These are the names of the files in the agent's mounted Secret.
@@ -62,10 +62,10 @@ func (c *cli) agentCommand() *cobra.Command {
 		GroupID:               groupComponents,
 		RunE:                  runs(func(ctx context.Context) error { return c.agent(ctx, flags) }),
 	}
-	cmd.Flags().StringVar(&flags.target, "target", agent.Marker, "`path` of a mount in the container whose processes to signal")
+	cmd.Flags().StringVar(&flags.target, "target", agent.Marker, "mount `path` that identifies the container to inject faults into")
 	cmd.Flags().StringVar(&flags.http, "http", ":8090", "`address` for commands; TLS only")
-	cmd.Flags().StringVar(&flags.secrets, "secret-dir", "", "`folder` with the files token, tls.crt and tls.key (required)")
-	cmd.Flags().StringVar(&flags.relay, "relay", "", "forward connections as `ADDRESS=SERVER` says, to isolate the server; for example :8091=127.0.0.1:6379")
+	cmd.Flags().StringVar(&flags.secrets, "secret-dir", "", "`directory` with the files token, tls.crt and tls.key (required)")
+	cmd.Flags().StringVar(&flags.relay, "relay", "", "forward connections from an address to a server, as `ADDRESS=SERVER`, so that the agent can isolate the server; for example :8091=127.0.0.1:6379")
 	cmd.Flags().Var(&flags.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	_ = cmd.MarkFlagRequired("secret-dir") // fails only for a flag that does not exist
 	_ = cmd.MarkFlagDirname("secret-dir")
@@ -106,6 +106,6 @@ func (c *cli) agent(ctx context.Context, flags agentFlags) error {
 		return badInput(fmt.Errorf("%w; choose another address with --http", err))
 	}
 	server = server.WithTLS(&tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS13})
-	log.Info("serving commands of the operator", "address", server.Address(), "target", flags.target)
+	log.Info("Listening for commands from the operator", "address", server.Address(), "target", flags.target)
 	return server.Serve(ctx)
 }

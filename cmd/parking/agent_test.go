@@ -16,28 +16,28 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// agentSecrets writes the files of an agent's Secret to a folder. It returns the folder and the certificate.
-func agentSecrets(t *testing.T) (folder string, certificate []byte) {
+// agentSecrets writes the files of an agent's Secret to a directory. It returns the directory and the certificate.
+func agentSecrets(t *testing.T) (directory string, certificate []byte) {
 	t.Helper()
 	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, agent.ServerName)
-	folder = t.TempDir()
+	directory = t.TempDir()
 	for name, content := range map[string]string{
 		agentTokenFile: "the token\n", agentCertificateFile: string(certificate), agentKeyFile: string(key),
 	} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return folder, certificate
+	return directory, certificate
 }
 
 func TestAgent_KillCommand_KillsTheTarget(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	folder, certificate := agentSecrets(t)
+	directory, certificate := agentSecrets(t)
 	target := agenttest.Start(t, "sleep", "300")
-	r := &running{cmd: command(ctx, t, "agent", "--target", target.Path, "--secret-dir", folder, "--http", "127.0.0.1:0")}
+	r := &running{cmd: command(ctx, t, "agent", "--target", target.Path, "--secret-dir", directory, "--http", "127.0.0.1:0")}
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func TestAgent_KillCommand_KillsTheTarget(t *testing.T) {
 	}
 	listens := regexp.MustCompile(`"address":"(127\.0\.0\.1:\d+)"`)
 	polltest.UntilState(t, "the agent serves", func() bool { return listens.MatchString(output()) }, func() any { return output() })
-	c, err := agent.NewClient("the token", certificate)
+	c, err := agent.NewClient("the token", certificate, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,14 +74,14 @@ func TestAgent_KillCommand_KillsTheTarget(t *testing.T) {
 
 func TestAgent_InvalidFlags_AreRejected(t *testing.T) {
 	t.Parallel()
-	folder, _ := agentSecrets(t)
+	directory, _ := agentSecrets(t)
 	for _, args := range [][]string{
 		{"agent"},
-		{"agent", "--target", "relative", "--secret-dir", folder},
+		{"agent", "--target", "relative", "--secret-dir", directory},
 		{"agent", "--secret-dir", t.TempDir()},
-		{"agent", "--secret-dir", folder, "--relay", ":8091"},
-		{"agent", "--secret-dir", folder, "--relay", "no address=127.0.0.1:6379"},
-		{"agent", "--secret-dir", folder, "--http", "no address"},
+		{"agent", "--secret-dir", directory, "--relay", ":8091"},
+		{"agent", "--secret-dir", directory, "--relay", "no address=127.0.0.1:6379"},
+		{"agent", "--secret-dir", directory, "--http", "no address"},
 	} {
 		if got := parking(t, args...); got.code != exitBadInput {
 			t.Errorf("%q: exit code %d: %s", args, got.code, got.stderr)

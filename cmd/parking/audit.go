@@ -23,8 +23,8 @@ what took effect. Print the ledger, the latencies and the verdict. The audit cha
 A simulation is at rest when its queues are empty and its ledger does not change. Then a
 confirmed event that has not taken effect is lost, and the audit names it.
 
-While the simulation runs, such an event is outstanding. The verdict is then FAIL, because
-the event may still take effect. The numbers are read one after the other, so they may not add up.
+While the simulation runs, such an event may still take effect. It is then outstanding, not
+lost, and the verdict is FAIL. The numbers are read one after the other, so they may not add up.
 
 The manifest must have as many partitions as the one with which the simulation was started.
 
@@ -89,7 +89,7 @@ type auditResult struct {
 func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	f.servers.fromEnvironment(c.getenv)
 	if f.manifest.path == "" && f.manifest.simulation == "" {
-		return badInput(errors.New("name the simulation to audit with --simulation or -f"))
+		return badInput(errors.New("set --simulation or -f to select the simulation to audit"))
 	}
 	if !f.servers.hasRedis() {
 		return badInput(errors.New("the ledger is in Redis: name the server with --redis-uri or " + envRedis))
@@ -116,14 +116,14 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 		return err
 	}
 	defer adapters.close(log)
-	if err := adapters.connect(ctx); err != nil {
-		return badInput(err)
+	if err := adapters.requireConnection(ctx); err != nil {
+		return err
 	}
 	result, err := auditSimulation(ctx, p, adapters)
 	if err != nil {
 		return err
 	}
-	if err := c.printAudit(f.output, p, result); err != nil {
+	if err := c.printAudit(f.output, result); err != nil {
 		return err
 	}
 	if result.Outcome != ledger.Pass {
@@ -132,11 +132,11 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	return nil
 }
 
-func (c *cli) printAudit(format outputFormat, p *plan.Plan, r auditResult) error {
+func (c *cli) printAudit(format outputFormat, r auditResult) error {
 	if format == outputJSON {
 		return printJSON(c.stdout, r)
 	}
-	return c.print(auditTable(p, r, newTable(c.stdout)))
+	return c.print(auditTable(r, newTable(c.stdout)))
 }
 
 // auditSimulation checks whether the simulation is still processing events, reads its ledger and computes the

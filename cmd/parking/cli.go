@@ -30,7 +30,7 @@ type cli struct {
 	getenv         func(string) string
 	beforeExit     exitHook
 
-	name string // the name of the binary in the command line, without folders
+	name string // the name of the binary in the command line, without directories
 }
 
 func newCLI(stdout, stderr *os.File, getenv func(string) string) *cli {
@@ -65,8 +65,8 @@ const (
 	completionName = "kubectl_complete-parking"
 )
 
-// rootFor returns the root command. If the binary is called by the name of the plugin, it is the command of the
-// kubectl plugin. Otherwise it is the command parking.
+// rootFor returns the root command: that of the kubectl plugin if the binary is called by the plugin's name, and the
+// command parking otherwise.
 func (c *cli) rootFor() *cobra.Command {
 	if c.isPlugin() {
 		if plugin := c.pluginCommand(); plugin != nil {
@@ -117,7 +117,7 @@ func execute(ctx context.Context, c *cli, args []string) int {
 }
 
 func (c *cli) printError(err error) {
-	_, _ = fmt.Fprintln(c.stderr, c.program()+": "+excerpt.OneLine(err.Error())) // there is no other place to report it
+	_, _ = fmt.Fprintln(c.stderr, c.program()+": "+terminal.Clean(excerpt.OneLine(err.Error()))) // there is no other place to report it
 }
 
 // runError is an error that occurred after a command had started its work. All other errors concern the command line.
@@ -241,6 +241,9 @@ func (l *logLevel) Set(s string) error {
 	}
 	return errors.New("must be debug, info, warn or error")
 }
+
+// values implements enumeration.
+func (*logLevel) values() []string { return []string{"debug", "info", "warn", "error"} }
 
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (l *logLevel) Type() string { return "level" }

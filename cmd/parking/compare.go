@@ -19,8 +19,10 @@ const compareHelp = `Compare two reports that 'parking simulate --report FILE.js
 A metric has become worse if it changed by more than its threshold, and if the difference
 exceeds the noise within the runs. Lost events, events counted twice, unexpectedly unmatched
 exits, dead letters and faults without recovery have no noise: any increase is a regression. So
-is a check that passed before and does not pass now. docs/reports.md says how noise is
-estimated.
+is a check that passed before and does not pass now or is missing, and a verdict that was PASS
+and is FAIL. docs/reports.md says how noise is estimated.
+
+Without -o, the suffix of --output-file selects the format. The default is a table.
 
 Exit codes:
   0  no regression
@@ -49,10 +51,11 @@ func (c *cli) compareCommand() *cobra.Command {
 		Example:               compareExamples,
 		GroupID:               groupSimulations,
 		Args:                  arguments("BEFORE.json", "AFTER.json"),
+		ValidArgsFunction:     completeReports(2), //nolint:mnd // the command has two arguments
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return runs(func(ctx context.Context) error {
-			return c.compare(ctx, args[0], args[1], thresholds, format.format, path)
+			return c.compare(ctx, args[0], args[1], thresholds, format.chosen(cmd, path), path)
 		})(cmd, args)
 	}
 	registerCompareFlags(cmd, &format, thresholds, &path)
@@ -60,7 +63,7 @@ func (c *cli) compareCommand() *cobra.Command {
 }
 
 func registerCompareFlags(cmd *cobra.Command, format *formatFlag, thresholds thresholdFlags, path *string) {
-	cmd.Flags().VarP(format, "output", "o", "output format: "+format.choices())
+	cmd.Flags().VarP(format, outputFlag, "o", "output format: "+format.choices())
 	cmd.Flags().Var(thresholds, "threshold", "tolerated change of a metric, as `METRIC=PERCENT`. May be repeated. Metrics: "+strings.Join(report.ThresholdKeys(), ", "))
 	registerOutputFile(cmd, path)
 }
@@ -68,6 +71,9 @@ func registerCompareFlags(cmd *cobra.Command, format *formatFlag, thresholds thr
 func (c *cli) compare(ctx context.Context, before, after string, thresholds thresholdFlags, format reportFormat, to string) error {
 	if before == "-" && after == "-" {
 		return badInput(errors.New("only one of the reports can be read from stdin"))
+	}
+	if err := checkOutput(to, before, after); err != nil {
+		return err
 	}
 	var documents [2]*report.Document
 	for i, path := range []string{before, after} {
@@ -106,32 +112,41 @@ func renderComparison(r *report.Comparison, f reportFormat) ([]byte, error) {
 }
 
 func comparisonTable(r *report.Comparison) []string {
-	rows := [][]string{{"metric", "before", "after", "change", "threshold", "outcome", ""}}
+	r = terminal.Cleaned(r)
+	rows := [][]string{{"metric", "before", "after", "change", "threshold", "outcome", "reason"}}
 	for i := range r.Metrics {
 		m := &r.Metrics[i]
-		rows = append(rows, []string{m.Name, m.BeforeText(), m.AfterText(), m.RelativeText(), m.ThresholdText(), string(m.Outcome), m.NoiseText()})
+		rows = append(rows, []string{m.Name, m.BeforeText(), m.AfterText(), m.RelativeText(), m.ThresholdText(), string(m.Outcome), m.Reason})
 	}
-	const numbers = 5 // columns 1 to 4 contain numbers: before, after, change and threshold
-	lines := append([]string{"", "  " + r.Headline(), ""}, aligned(rows, numbers)...)
-	for _, part := range []struct {
-		name string
-		list []report.Differs
-	}{{"check", r.Checks}, {"setting", r.Settings}} {
-		if len(part.list) == 0 {
-			continue
+	const textFrom = 5 // columns 1 to 4 contain numbers: before, after, change and threshold
+	lines := []string{"", "  " + r.Headline(), ""}
+	for _, note := range r.Notes {
+		lines = append(lines, "  note: "+note, "")
+	}
+	lines = append(lines, aligned(rows, textFrom)...)
+	checks := [][]string{{"check", "before", "after", "outcome"}}
+	for _, c := range r.Checks {
+		checks = append(checks, []string{c.Name, c.Before, c.After, string(c.Outcome)})
+	}
+	for _, rows := range [][][]string{valueRows("objective", r.Objectives), checks, valueRows("setting", r.Settings)} {
+		if len(rows) > 1 {
+			lines = append(append(lines, ""), aligned(rows, 0)...)
 		}
-		rows := [][]string{{part.name, "before", "after"}}
-		for _, d := range part.list {
-			rows = append(rows, []string{d.Name, d.Before, d.After})
-		}
-		lines = append(append(lines, ""), aligned(rows, 0)...)
 	}
 	return append(lines, "")
 }
 
-// aligned renders rows as columns that are aligned. The columns with the indexes from 1 to numbers-1 contain numbers
-// and are aligned to the right. All other columns contain text and are aligned to the left.
-func aligned(rows [][]string, numbers int) []string {
+func valueRows(what string, all []report.Values) [][]string {
+	rows := [][]string{{what, "before", "after"}}
+	for _, v := range all {
+		rows = append(rows, []string{v.Name, v.Before, v.After})
+	}
+	return rows
+}
+
+// aligned renders rows as aligned columns. The first column, and all columns from the index textFrom on, contain text
+// and are aligned to the left. The columns between them contain numbers and are aligned to the right.
+func aligned(rows [][]string, textFrom int) []string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
@@ -143,7 +158,7 @@ func aligned(rows [][]string, numbers int) []string {
 		var line strings.Builder
 		for i, cell := range row {
 			pad := terminal.PadRight
-			if i > 0 && i < numbers {
+			if i > 0 && i < textFrom {
 				pad = terminal.PadLeft
 			}
 			line.WriteString("  " + pad(cell, widths[i]))
@@ -173,6 +188,15 @@ func (t thresholdFlags) Set(s string) error {
 	}
 	t[key] = limit / percent
 	return nil
+}
+
+// values implements enumeration. It returns the beginnings of valid values.
+func (t thresholdFlags) values() []string {
+	var all []string
+	for _, key := range report.ThresholdKeys() {
+		all = append(all, key+"=")
+	}
+	return all
 }
 
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.

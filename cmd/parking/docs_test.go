@@ -22,6 +22,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/goldentest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/report"
@@ -148,8 +149,8 @@ func TestDocs_ListEveryMetric(t *testing.T) {
 	checkSection(t, "../../docs/metrics.md", "metrics", strings.Join(lines, ""))
 }
 
-// operatorMetrics returns the rows that the documentation must have for the operator's metrics of each simulation.
-// These metrics have no series in this test, so it reads their descriptions instead.
+// operatorMetrics returns the rows that the documentation must have for the metrics that the operator exports per
+// simulation. These metrics have no series in this test, so operatorMetrics reads their descriptions instead.
 func operatorMetrics(t *testing.T) []string {
 	t.Helper()
 	descriptions := make(chan *prometheus.Desc, 100)
@@ -176,8 +177,8 @@ func operatorMetrics(t *testing.T) []string {
 	return lines
 }
 
-// checkSection checks that the text between two marker comments of a document equals want. With the flag -update, it
-// replaces the text by want.
+// checkSection checks that the text between two marker comments of a document is the expected one. With the flag
+// -update, it replaces the text by the expected one.
 func checkSection(t *testing.T, path, name, want string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -191,7 +192,7 @@ func checkSection(t *testing.T, path, name, want string) {
 	if !found || !table || !ends {
 		t.Fatalf("%s has no table between %q and %q", path, begin, end)
 	}
-	if *update {
+	if goldentest.Updating() {
 		whole := before + begin + head + "|---|---|---|---|---|\n" + want + end + after
 		if err := os.WriteFile(path, []byte(whole), 0o644); err != nil {
 			t.Fatal(err)
@@ -245,7 +246,7 @@ func registerProcessor(t *testing.T, s *recordingRegistry) {
 func registerSummaries(t *testing.T, s *recordingRegistry) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "x.db")})
+	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "x.db")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +255,7 @@ func registerSummaries(t *testing.T, s *recordingRegistry) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { closeAndLog(log, "database", service) })
-	api, err := rest.New(rest.Options{Summaries: service, Registerer: s, Logger: log})
+	api, err := rest.New(rest.Dependencies{Summaries: service, Registerer: s, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

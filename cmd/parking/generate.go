@@ -14,14 +14,14 @@ import (
 
 const generateHelp = `Publish the events of a simulation on the schedule of its plan.
 
-Events are due when the schedule says so, however fast the broker is (an open model).
+The schedule alone determines when an event is due. A slow broker does not delay it (open model).
 
 The generator watches the plan file. A change of rates, stages, arrivals or match percentage
 takes effect within a second; no event is lost or published twice. Changed server addresses
 take effect at the next start. A plan with another seed or number of partitions is rejected.
 
 When the duration of the plan is over, the generator publishes nothing more. It keeps running
-until SIGTERM: a Deployment would restart it, and an edit of the plan may extend the duration.`
+until SIGTERM, because an edit of the plan may extend the duration.`
 
 func (c *cli) generateCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -88,11 +88,11 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 	}
 	s.work = func(ctx context.Context) error {
 		defer s.watch(ctx, plan.RoleGenerator, g.Update)()
-		_, stop := s.record(ctx, string(t)+" generator", g.Totals)
+		_, stop := s.record(ctx, string(t)+" generator", g.Totals, t)
 		defer stop()
 		err := g.Run(ctx)
 		done := g.Stats()
-		s.log.Info("generator stopped", "type", done.Type, "run", done.Run,
+		s.log.Info("Generator stopped", "type", done.Type, "run", done.Run,
 			"published", done.Published, "confirmed", done.Confirmed, "starved", done.Starved)
 		return err
 	}

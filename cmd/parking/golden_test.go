@@ -12,6 +12,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/goldentest"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -23,7 +24,7 @@ import (
 
 func TestHelp_EachCommand_MatchesGoldenFile(t *testing.T) {
 	t.Parallel()
-	for _, words := range []string{"", "simulate", "audit", "report", "compare", "generate", "generate entry", "generate exit", "process", "purge", "summaries", "agent", "operator", "version"} {
+	for _, words := range []string{"", "simulate", "audit", "report", "compare", "generate", "generate entry", "generate exit", "process", "purge", "summaries", "summaries migrate", "agent", "operator", "version"} {
 		name := strings.ReplaceAll(strings.TrimSpace("help "+words), " ", "-") + ".txt"
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -35,7 +36,7 @@ func TestHelp_EachCommand_MatchesGoldenFile(t *testing.T) {
 			if err := root.ExecuteContext(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, name, out.String())
+			goldentest.Compare(t, name, out.String())
 		})
 	}
 }
@@ -75,10 +76,10 @@ func failed() report.Run {
 	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
 		"2 events were lost: confirmed by the broker, but never took effect (1 entry, 1 exit); at most 0 allowed",
 		"1 event took effect more than once",
-		"end-to-end p99 is 1.42s, beyond the objective of 1s",
+		"end-to-end p99 is 1.42 s, beyond the objective of 1 s",
 	}, Checks: []ledger.Check{
-		{Name: "end-to-end p99", Kind: ledger.Objective, Outcome: ledger.Failed, Want: "at most 1s", Got: "1.42s",
-			Message: "end-to-end p99 is 1.42s, beyond the objective of 1s"},
+		{Name: "end-to-end p99", Kind: ledger.Objective, Outcome: ledger.Failed, Want: "at most 1 s", Got: "1.42 s",
+			Message: "end-to-end p99 is 1.42 s, beyond the objective of 1 s"},
 	}}
 	l := r.Ledger
 	l.EntriesRecorded, l.Matched, l.SummariesStored = l.EntriesConfirmed, l.Matched-1, l.SummariesStored-1
@@ -105,9 +106,13 @@ func TestReportTable_MatchesGoldenFiles(t *testing.T) {
 	t.Parallel()
 	lost := failed()
 	lost.Ledger.DataLostAt, lost.Reasons = new(time.Unix(0, 0)), []string{"the store has lost data of the simulation"}
-	for name, r := range map[string]report.Run{"pass": passed(), "fail": failed(), "unread": unread(), "lost": lost} {
-		golden(t, "table-"+name+".txt", strings.Join(reportTable(documentOf(r), &table{columns: unlimited}), "\n"))
-		golden(t, "table-"+name+"-narrow.txt", strings.Join(reportTable(documentOf(r), &table{columns: 60}), "\n"))
+	rehearsal, err := report.ReadFile(sampleReport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range map[string]report.Run{"pass": passed(), "fail": failed(), "unread": unread(), "lost": lost, "rehearsal": rehearsal.Run} {
+		goldentest.Compare(t, "table-"+name+".txt", strings.Join(reportTable(documentOf(r), &table{columns: unlimited}), "\n"))
+		goldentest.Compare(t, "table-"+name+"-narrow.txt", strings.Join(reportTable(documentOf(r), &table{columns: 60}), "\n"))
 		for _, columns := range []int{54, 60, 72, 79, 80, 100} {
 			for _, line := range reportTable(documentOf(r), &table{columns: columns}) {
 				if width := terminal.Width(line); width > columns {
@@ -122,7 +127,7 @@ func TestAuditTable_MatchesGoldenFiles(t *testing.T) {
 	t.Parallel()
 	r := failed()
 	r.Ledger.AtRest, r.Ledger.Outstanding, r.Ledger.Outbox, r.Ledger.Lost, r.Ledger.LostEvents = false, 812, 3, 0, nil
-	golden(t, "table-audit.txt", strings.Join(auditTable(&plan.Plan{}, auditResult{
+	goldentest.Compare(t, "table-audit.txt", strings.Join(auditTable(auditResult{
 		Verdict: r.Verdict, Simulation: r.Simulation, Ledger: *r.Ledger, LatencySeconds: r.LatencySeconds,
 		Notes: []string{"the queues were not checked, because --rabbitmq-uri is missing: events that wait there count as lost"},
 	}, &table{columns: unlimited}), "\n"))
@@ -135,7 +140,7 @@ func TestResultJSON_MatchesGoldenFiles(t *testing.T) {
 		if err := printJSON(&out, documentOf(r)); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, out.String())
+		goldentest.Compare(t, name, out.String())
 		var back report.Run
 		if err := json.Unmarshal(out.Bytes(), &back); err != nil {
 			t.Error(err)
@@ -186,15 +191,15 @@ func TestLiveView_MatchesGoldenFiles(t *testing.T) {
 		return strings.Join(lines, "\n") + "\n"
 	}
 	s := testSnapshot()
-	golden(t, "live-view.txt", draw(s, 80, 23))
-	golden(t, "live-view-narrow.txt", draw(s, 60, 14))
+	goldentest.Compare(t, "live-view.txt", draw(s, 80, 23))
+	goldentest.Compare(t, "live-view-narrow.txt", draw(s, 60, 14))
 	for columns := 45; columns < 120; columns++ {
 		draw(s, columns, 23)
 	}
 	s.Phase, s.plan = simulate.Draining, &plan.Plan{}
-	golden(t, "live-view-draining.txt", draw(s, 120, 39))
+	goldentest.Compare(t, "live-view-draining.txt", draw(s, 120, 39))
 	s.Depths, s.Pool = nil, nil
-	golden(t, "live-view-unknown.txt", draw(s, 80, 23))
+	goldentest.Compare(t, "live-view-unknown.txt", draw(s, 80, 23))
 }
 
 func TestProgressLine_MatchesGoldenFile(t *testing.T) {
@@ -206,7 +211,7 @@ func TestProgressLine_MatchesGoldenFile(t *testing.T) {
 	lines = append(lines, s.line())
 	s.Phase = simulate.Draining
 	lines = append(lines, s.line())
-	golden(t, "progress-line.txt", strings.Join(lines, "\n")+"\n")
+	goldentest.Compare(t, "progress-line.txt", strings.Join(lines, "\n")+"\n")
 }
 
 func TestWindowRates_AreMeansOverTwoSeconds(t *testing.T) {

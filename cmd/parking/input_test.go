@@ -1,18 +1,19 @@
 package main
 
 import (
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/plan/plantest"
+	"github.com/parking-operator/parking-operator/test/servers"
 )
 
 func TestBadInput_PrintsOneLine(t *testing.T) {
 	t.Parallel()
 	const header = "apiVersion: simulation.parking.dev/v1alpha1\nkind: ParkingSimulation\nmetadata: {name: test}\n"
-	closed := closedPort(t)
+	closed := servers.FreeAddress(t)
 	tests := []struct {
 		name string
 		args []string
@@ -20,6 +21,15 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 	}{
 		{"unknown field suggests a similar one",
 			[]string{"simulate", "-f", file(t, "m.yaml", header+"spec: {entry: {rte: 5}}")}, []string{"spec.entry.rte", `did you mean "rate"`}},
+		{"unknown flag suggests a similar one",
+			[]string{"simulate", "--durations", "5s"}, []string{"unknown flag --durations: did you mean --duration?"}},
+		{"abbreviated flag suggests the whole one",
+			[]string{"simulate", "--drain", "5s"}, []string{"unknown flag --drain: did you mean --drain-timeout?"}},
+		{"unknown flag without a similar one",
+			[]string{"simulate", "--frobnicate"}, []string{"unknown flag --frobnicate; see"}},
+		{"duration shorter than the faults names the last one",
+			[]string{"simulate", "-f", manifestFile(t, `{faults: [{name: a, target: Redis, action: Kill, at: 1m}, {name: b, target: Redis, action: Pause, at: 50s, jitter: 5s, for: 20s}]}`), "--duration", "1m"},
+			[]string{`parking: --duration: 1m0s is too short: fault "b" of the manifest ends 1m15s after the start: raise --duration to 1m25s`}},
 		{"wrong kind names the right one",
 			[]string{"simulate", "-f", file(t, "m.yaml", strings.Replace(header, "ParkingSimulation", "Pod", 1))}, []string{"kind", "Pod", "ParkingSimulation"}},
 		{"negative rate names its bounds",
@@ -31,7 +41,7 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"directory instead of a manifest is named",
 			[]string{"simulate", "-f", "/"}, []string{`read manifest: "/" is a directory: give one file, such as "/simulation.yaml"`}},
 		{"URL instead of a manifest is rejected with the alternative",
-			[]string{"simulate", "-f", "https://user:s3cr3t@example.com/m.yaml"}, []string{"read manifest: URLs are not supported: download the manifest", "or - for standard input"}},
+			[]string{"simulate", "-f", "https://user:s3cr3t@example.com/m.yaml"}, []string{"--filename: ", "must be of the form FILE; it looks like a URI: download the file"}},
 		{"unreachable broker is named with address and remedy",
 			[]string{"simulate", "--rabbitmq-uri", "amqp://user:s3cr3t@" + closed + "/"}, []string{"--rabbitmq-uri", "amqp://" + closed, "start RabbitMQ there"}},
 		{"unreachable store is named with address and remedy",
@@ -58,11 +68,11 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 			[]string{"simulate", "--summary-url", "http://localhost/", "--summaries-db", "x.db"}, []string{"--summary-url and --summaries-db", "cannot be combined"}},
 		{"credentials without an API are rejected",
 			[]string{"simulate", "--summary-secret", t.TempDir()}, []string{"--summary-secret", "--summary-url"}},
-		{"missing credentials folder is named",
+		{"missing credentials directory is named",
 			[]string{"simulate", "--summary-url", "http://localhost/", "--summary-secret", "/nowhere/s"}, []string{"--summary-secret", "/nowhere/s", "no such file"}},
-		{"empty credentials folder lists the expected files",
+		{"empty credentials directory lists the expected files",
 			[]string{"simulate", "--summary-url", "http://localhost/", "--summary-secret", t.TempDir()}, []string{"--summary-secret", "token", "username", "ca.crt"}},
-		{"file instead of a credentials folder is rejected",
+		{"file instead of a credentials directory is rejected",
 			[]string{"simulate", "--summary-url", "http://localhost/", "--summary-secret", file(t, "token", "x")}, []string{"--summary-secret", "not a "}},
 		{"invalid CA is rejected",
 			[]string{"simulate", "--summary-url", "https://localhost/", "--summary-secret", filepath.Dir(file(t, "ca.crt", "x"))}, []string{"--summary-secret", "ca.crt", "PEM"}},
@@ -104,7 +114,16 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"grace period of 0s is rejected", []string{"process", "--plan", "x", "--grace-period", "0s"}, []string{"--grace-period", "greater than 0s"}},
 		{"audit needs a simulation", []string{"audit"}, []string{"--simulation", "-f"}},
 		{"audit needs a store", []string{"audit", "-f", manifestFile(t, "{}")}, []string{"--redis-uri", "PARKING_REDIS_URI"}},
-		{"database that cannot be opened is named", []string{"summaries", "--http", "127.0.0.1:0", "--database", "/nowhere/x.db"}, []string{"/nowhere/x.db", "create its folder"}},
+		{"two databases are rejected", []string{"summaries", "--database", "x.db", "--database-uri", "postgres://u:s3cr3t@localhost/d"}, []string{"--database and --database-uri cannot be combined"}},
+		{"schema needs PostgreSQL", []string{"summaries", "--database-schema", "s"}, []string{"--database-schema", "--database-uri"}},
+		{"invalid schema name is rejected", []string{"summaries", "--database-uri", "postgres://u:s3cr3t@" + closed + "/d", "--database-schema", "A-b"}, []string{"A-b", "lower-case letters"}},
+		{"invalid PostgreSQL URI shows an example", []string{"summaries", "--database-uri", "mysql://u:s3cr3t@localhost/d"}, []string{"--database-uri", "postgres://user:password@"}},
+		{"invalid parameter of a PostgreSQL URI is not quoted", []string{"summaries", "--database-uri", "postgres://u:s3cr3t@localhost/d?sslmode=s3cr3t"}, []string{"--database-uri", "check sslmode"}},
+		{"missing source of a migration is named", []string{"summaries", "migrate", "--from", "/nowhere/x.db", "--database-uri", "postgres://u:s3cr3t@" + closed + "/d"}, []string{"--from", "/nowhere/x.db", "no such file"}},
+		{"migration without a target is rejected", []string{"summaries", "migrate", "--from", "x.db"}, []string{"--database-uri or --database-secret is required"}},
+		{"directory that is not there is named", []string{"summaries", "--database-secret", "/nowhere"}, []string{"--database-secret", "/nowhere", "check that the Secret is mounted there"}},
+		{"database of simulate that cannot be opened is named", []string{"simulate", "--duration", "1s", "--http", "", "--summaries-db", "/nowhere/x.db"}, []string{"/nowhere/x.db", "create its directory"}},
+		{"database that cannot be opened is named", []string{"summaries", "--http", "127.0.0.1:0", "--database", "/nowhere/x.db"}, []string{"/nowhere/x.db", "create its directory"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -136,11 +155,11 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 	}
 }
 
-func TestProcess_PlanWithoutServers_IsBadInput(t *testing.T) {
+func TestProcessCommand_PlanWithoutServers_IsBadInput(t *testing.T) {
 	t.Parallel()
 	serverless := planWith(t, nil)
 	path := filepath.Join(t.TempDir(), "plan.json")
-	if err := serverless.Write(path); err != nil {
+	if err := plantest.Write(serverless, path); err != nil {
 		t.Fatal(err)
 	}
 	got := parking(t, "process", "--plan", path)
@@ -149,28 +168,17 @@ func TestProcess_PlanWithoutServers_IsBadInput(t *testing.T) {
 	}
 }
 
-func TestProcess_InvalidURIInPlan_NamesTheFile(t *testing.T) {
+func TestProcessCommand_InvalidURIInPlan_NamesTheFile(t *testing.T) {
 	t.Parallel()
 	faulty := planWith(t, func(p *plan.Plan) {
 		p.RabbitMQ.URI, p.Redis.URI = "amqp://localhost", "redis://:s3cr3t@localhost/x"
 	})
 	path := filepath.Join(t.TempDir(), "plan.json")
-	if err := faulty.Write(path); err != nil {
+	if err := plantest.Write(faulty, path); err != nil {
 		t.Fatal(err)
 	}
 	got := parking(t, "process", "--plan", path)
 	if want := "plan file " + path + ": redis: "; got.code != exitBadInput || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "s3cr3t") {
 		t.Errorf("exit code %d, want %d, %q and no password: %s", got.code, exitBadInput, want, got.stderr)
 	}
-}
-
-// closedPort returns an address on which no process listens.
-func closedPort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }

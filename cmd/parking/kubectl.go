@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +23,7 @@ kubectl-parking, and under a second name that completes command lines in shells:
 
 Exit codes:
   0    success, or the verdict is PASS
-  1    something failed, or the verdict is not PASS
+  1    something failed, the verdict is not PASS, or compare found a regression
   2    invalid input, an object that does not exist, or a missing right`
 
 // pluginCommand returns the root command of the kubectl plugin.
@@ -50,6 +51,10 @@ func (c *cli) pluginCommand() *cobra.Command {
 	}
 	root.SetHelpCommand(helpCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
+	// By default, the help of each command lists the flags of all commands. Most of them are flags of kubectl, so refer
+	// to the help of the root command instead.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "Global Flags:\n{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}",
+		"'kubectl parking --help' lists the flags that select the cluster, the user and the namespace (-n).", 1))
 	validateUsage(root)
 	return root
 }

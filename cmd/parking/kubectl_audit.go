@@ -7,7 +7,6 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/kubectl"
 	"github.com/parking-operator/parking-operator/internal/ledger"
-	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 const pluginAuditHelp = `Print the ledger of a simulation, its verdict and the identifiers of lost events.
@@ -20,11 +19,11 @@ the verdict is FAIL.
 Exit codes:
   0    the verdict is PASS
   1    the verdict is FAIL, or something failed
-  2    invalid input`
+  2    invalid input, an object that does not exist, or a missing right`
 
 // pluginAuditCommand returns the command that audits a simulation in the cluster.
 func (c *cli) pluginAuditCommand(plugin *kubectl.Plugin) *cobra.Command {
-	output := outputTable
+	output := formatFlag{formatTable, []reportFormat{formatTable, formatJSON, formatYAML}}
 	cmd := &cobra.Command{
 		Use:               "audit NAME",
 		Short:             "Print the ledger and the verdict of a simulation, and name lost events",
@@ -40,7 +39,12 @@ func (c *cli) pluginAuditCommand(plugin *kubectl.Plugin) *cobra.Command {
 			result := auditResult{
 				Verdict: a.Verdict, Simulation: a.Simulation, Ledger: a.Ledger, LatencySeconds: a.Latencies, Running: a.Running, Notes: a.Notes,
 			}
-			if err := c.printAudit(output, &plan.Plan{Objectives: a.Objectives}, result); err != nil {
+			if output.format == formatYAML {
+				err = kubectl.WriteYAML(c.stdout, result)
+			} else {
+				err = c.printAudit(outputFormat(output.format), result)
+			}
+			if err != nil {
 				return err
 			}
 			if result.Outcome != ledger.Pass {
@@ -49,6 +53,9 @@ func (c *cli) pluginAuditCommand(plugin *kubectl.Plugin) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().VarP(&output, "output", "o", "output format: table or json")
+	cmd.Flags().VarP(&output, outputFlag, "o", "output format: "+output.choices())
 	return cmd
 }
+
+// formatYAML is an output format of the kubectl plugin.
+const formatYAML reportFormat = "yaml"

@@ -44,18 +44,21 @@ func (c *cli) pluginReportCommand(plugin *kubectl.Plugin) *cobra.Command {
 		Args:              arguments("NAME"),
 		ValidArgsFunction: plugin.CompleteNames(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(path); err != nil {
+				return err
+			}
 			d, err := plugin.Report(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			text, err := c.renderReport(d, format.format, path == "")
+			text, err := c.renderReport(d, format.chosen(cmd, path), path == "")
 			if err != nil {
 				return err
 			}
 			return c.output(path, text)
 		},
 	}
-	cmd.Flags().VarP(&format, "output", "o", "output format: "+format.choices())
+	cmd.Flags().VarP(&format, outputFlag, "o", "output format: "+format.choices())
 	registerOutputFile(cmd, &path)
 	return cmd
 }
@@ -76,7 +79,7 @@ exceeds the noise within the runs. 'parking compare --help' says more.
 Exit codes:
   0  no regression
   1  a regression, or something failed
-  2  invalid input`
+  2  invalid input, an object that does not exist, or a missing right`
 
 const pluginCompareExamples = `  # Compare two simulations
   kubectl parking compare nightly-1 nightly-2
@@ -98,6 +101,15 @@ func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 		Args:              arguments("BEFORE", "AFTER"),
 		ValidArgsFunction: plugin.CompleteNames(2), //nolint:mnd // the command has two arguments
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var files []string
+			for _, name := range args {
+				if isReportFile(name) {
+					files = append(files, name)
+				}
+			}
+			if err := checkOutput(path, files...); err != nil {
+				return err
+			}
 			var documents [2]*report.Document
 			for i, name := range args {
 				d, err := anyReport(cmd.Context(), plugin, name)
@@ -106,17 +118,20 @@ func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 				}
 				documents[i] = d
 			}
-			return c.compareDocuments(documents, thresholds, format.format, path)
+			return c.compareDocuments(documents, thresholds, format.chosen(cmd, path), path)
 		},
 	}
 	registerCompareFlags(cmd, &format, thresholds, &path)
 	return cmd
 }
 
+// isReportFile reports whether an argument is the path of a file with a report, and not the name of a simulation.
+func isReportFile(name string) bool { return strings.EqualFold(filepath.Ext(name), ".json") }
+
 // anyReport returns a report. If the argument ends in .json, it is the path of a file with the report. Otherwise it
 // is the name of a simulation in the cluster.
 func anyReport(ctx context.Context, plugin *kubectl.Plugin, name string) (*report.Document, error) {
-	if !strings.EqualFold(filepath.Ext(name), ".json") {
+	if !isReportFile(name) {
 		if strings.ContainsAny(name, `/\`) {
 			return nil, badInput(errors.New(name + " is neither the name of a simulation nor a file that ends in .json"))
 		}

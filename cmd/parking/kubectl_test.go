@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ import (
 // kubectlParking runs a command line of the kubectl plugin and waits for it to end.
 func kubectlParking(t *testing.T, name, kubeconfig string, args ...string) ended {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	link := filepath.Join(t.TempDir(), name)
 	if err := os.Symlink(binary(t), link); err != nil {
@@ -50,12 +51,22 @@ func TestKubectl_Errors_SetTheExitCode(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		"unknown command": {"parke", exitBadInput, `unknown command "parke"`},
-		"missing name":    {"pause", exitBadInput, "NAME is missing; see 'kubectl parking pause --help'"},
-		"invalid format":  {"status -o csv", exitBadInput, "must be json, yaml, wide or name"},
-		"no cluster":      {"status", exitBadInput, "no cluster is configured: name a kubeconfig"},
-		"unknown context": {"status --server https://127.0.0.1:1 --context nope", exitBadInput, "'kubectl config get-contexts' lists all"},
-		"unreachable":     {"status --server https://127.0.0.1:1", exitFailed, "cannot reach the API server"},
+		"unknown command":       {"parke", exitBadInput, `unknown command "parke"`},
+		"missing name":          {"pause", exitBadInput, "NAME is missing; see 'kubectl parking pause --help'"},
+		"invalid format":        {"status -o csv", exitBadInput, "must be json, yaml, wide or name"},
+		"no cluster":            {"status", exitBadInput, "no cluster is configured in " + empty + ": name a kubeconfig"},
+		"unknown context":       {"status --server https://127.0.0.1:1 --context nope", exitBadInput, "'kubectl config get-contexts' lists all"},
+		"invalid name":          {"status --server https://127.0.0.1:1 Bad/Name", exitBadInput, `"Bad/Name" is not the name of a simulation`},
+		"invalid names":         {"pause --server https://127.0.0.1:1 good ../x", exitBadInput, `"../x" is not the name of a simulation`},
+		"invalid name to audit": {"audit --server https://127.0.0.1:1 x/y", exitBadInput, `"x/y" is not the name of a simulation`},
+		"invalid name to read":  {"report --server https://127.0.0.1:1 X", exitBadInput, `"X" is not the name of a simulation`},
+		"invalid namespace":     {"status --server https://127.0.0.1:1 -n A", exitBadInput, `"A" is not the name of a namespace`},
+		"missing report":        {"compare missing.json other.json", exitBadInput, "no such file"},
+		"unwritable file":       {"report --server https://127.0.0.1:1 x --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},
+		"unwritable comparison": {"compare a b --server https://127.0.0.1:1 --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},
+		"unreachable to report": {"report --server https://127.0.0.1:1 x", exitFailed, "cannot reach the API server"},
+		"unreachable":           {"status --server https://127.0.0.1:1", exitFailed, "cannot reach the API server"},
+		"URI as the user":       {"status --server https://127.0.0.1:1 --as https://issuer.example#ann", exitFailed, "cannot reach the API server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -67,17 +78,46 @@ func TestKubectl_Errors_SetTheExitCode(t *testing.T) {
 	}
 }
 
-func TestKubectl_CompletesCommandLines(t *testing.T) {
+func TestKubectl_HelpOfACommand_RefersToTheFlagsOfAllCommands(t *testing.T) {
 	t.Parallel()
-	got := kubectlParking(t, completionName, "", "pau")
-	if got.code != exitOK || !strings.HasPrefix(got.stdout, "pause\t") {
-		t.Errorf("exit code %d, stdout %q", got.code, got.stdout)
+	got := kubectlParking(t, pluginName, "", "status", "--help")
+	if !strings.Contains(got.stdout, "--watch") || strings.Contains(got.stdout, "--as-group") || !strings.Contains(got.stdout, "'kubectl parking --help' lists the flags") {
+		t.Errorf("stdout %q", got.stdout)
+	}
+	if got := kubectlParking(t, pluginName, "", "--help"); !strings.Contains(got.stdout, "--as-group") {
+		t.Errorf("stdout %q", got.stdout)
 	}
 }
 
-// users is an API server with two simulations and three users. One simulation is complete, the other one is running.
-// The user ann has the viewer role. The user ben has the viewer role and may also forward ports. The user eve has no
-// permissions.
+func TestKubectl_CompletesCommandLines(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	u.Simulate("nightly", nil)
+	u.Simulate("rush-hour", nil)
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"pau"}, "pause\t"},
+		{[]string{"status", "-n", u.Namespace, ""}, "nightly\nrush-hour\n:"},
+		{[]string{"status", "-n", u.Namespace, "nightly", ""}, ":"},
+		{[]string{"pause", "-n", u.Namespace, "nightly", ""}, "rush-hour\n:"},
+		{[]string{"compare", "-n", u.Namespace, "nightly", ""}, "rush-hour\n:"},
+		{[]string{"status", "--wa"}, "--watch\t"},
+		{[]string{"top", "-o", ""}, "json\nyaml\nwide\nname\n:"},
+		{[]string{"audit", "-o", ""}, "table\njson\nyaml\n:"},
+		{[]string{"status", "--server", "https://127.0.0.1:1", ""}, ":"},
+	} {
+		got := kubectlParking(t, completionName, u.kubeconfig, test.args...)
+		if got.code != exitOK || !strings.HasPrefix(got.stdout, test.want) {
+			t.Errorf("%q: exit code %d, stdout %q, want %q", test.args, got.code, got.stdout, test.want)
+		}
+	}
+}
+
+// users is an API server with two simulations and four users. One simulation is complete, the other one is running. The
+// user ann has the viewer role. The user ben has the viewer role and may also forward ports. The user dan has the editor
+// role. The user eve has no permissions.
 type users struct {
 	*apiserver.Cluster
 
@@ -88,7 +128,7 @@ func newUsers(t *testing.T) *users {
 	t.Helper()
 	u := &users{Cluster: apiserver.New(t)}
 	u.kubeconfig = file(t, "kubeconfig", string(u.KubeConfig))
-	for _, role := range []string{"viewer", "ui"} {
+	for _, role := range []string{"viewer", "ui", "editor"} {
 		text, err := os.ReadFile("../../config/rbac/parkingsimulation_" + role + "_role.yaml")
 		if err != nil {
 			t.Fatal(err)
@@ -101,6 +141,7 @@ func newUsers(t *testing.T) *users {
 	}
 	u.bind("viewer", "ann", "ben")
 	u.bind("ui", "ben")
+	u.bind("editor", "dan")
 	return u
 }
 
@@ -177,10 +218,15 @@ func TestKubectl_ViewerRole_AllowsOnlyReading(t *testing.T) {
 	}{
 		"status":                        {exitOK, "rush-hour"},
 		"status nightly":                {exitOK, "2 events were lost"},
+		"status nightly --watch=false":  {exitOK, "end-to-end p99 without faults"},
 		"status rush-hour":              {exitOK, "1990"},
 		"status rush-hour -o name":      {exitOK, "parkingsimulation.simulation.parking.dev/rush-hour\n"},
 		"status -o yaml":                {exitOK, "kind: ParkingSimulation"},
+		"status -o wide":                {exitOK, "RABBITMQ"},
 		"top --no-watch":                {exitOK, "nightly"},
+		"top --no-watch -o wide":        {exitOK, "PROCESSING P99"},
+		"top -o name":                   {exitOK, "parkingsimulation.simulation.parking.dev/rush-hour\n"},
+		"top --watch --no-watch":        {exitBadInput, ""},
 		"top rush-hour":                 {exitOK, "of 20.0"},
 		"top rush-hour -o json":         {exitOK, `"live": false`},
 		"report nightly":                {exitOK, " FAIL "},
@@ -191,7 +237,8 @@ func TestKubectl_ViewerRole_AllowsOnlyReading(t *testing.T) {
 		"compare nightly nightly":       {exitOK, "end-to-end p99"},
 		"audit nightly":                 {exitFailed, " FAIL "},
 		"audit nightly -o json":         {exitFailed, `"ledger"`},
-		"audit rush-hour":               {exitFailed, "no live data"},
+		"audit nightly -o yaml":         {exitFailed, "\nverdict: FAIL\n"},
+		"audit rush-hour":               {exitFailed, "was not read from a pod"},
 		"status nothing":                {exitBadInput, ""},
 		"report rush-hour":              {exitBadInput, ""},
 		"status rush-hour -A":           {exitBadInput, ""},
@@ -284,4 +331,148 @@ func TestKubectl_PauseAndPurge_ChangeTheSimulation(t *testing.T) {
 	if err := u.Absent(sim); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestKubectl_EditorRole_AllowsPauseResumeAndPurge(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	sim := u.Simulate("rush-hour", nil)
+	for line, want := range map[string]string{
+		"pause rush-hour -o yaml": "suspend: true", "resume rush-hour -o json": `"kind": "ParkingSimulation"`,
+		"pause rush-hour -o name": "parkingsimulation.simulation.parking.dev/rush-hour\n",
+	} {
+		if got := u.run(t, "dan", line); got.code != exitOK || !strings.Contains(got.stdout, want) {
+			t.Errorf("%s: %+v", line, got)
+		}
+	}
+	got := u.run(t, "dan", "purge rush-hour --yes -o name")
+	if got.code != exitOK || got.stderr != "" || got.stdout != "parkingsimulation.simulation.parking.dev/rush-hour\n" {
+		t.Errorf("purge: %+v", got)
+	}
+	if err := u.Absent(sim); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKubectl_PurgeWithoutEvents_NamesTheRule(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	sim := u.Simulate("rush-hour", nil)
+	u.Create(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: u.Namespace, Name: "deleter"}, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{v1alpha1.Group}, Resources: []string{"parkingsimulations"}, Verbs: []string{"get", "delete"}},
+	}})
+	u.bind("deleter", "pat")
+	got := u.run(t, "pat", "purge rush-hour --yes")
+	if got.code != exitOK || !strings.Contains(got.stdout, "is purged") ||
+		!strings.Contains(got.stderr, "it is unknown whether the operator could remove all data: ") ||
+		!strings.Contains(got.stderr, `{apiGroups: [""], resources: ["events"], verbs: ["list"]}`) {
+		t.Errorf("purge: %+v", got)
+	}
+	if err := u.Absent(sim); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKubectl_AllNamespaces_ListsTheSimulationsOfEach(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	other := &users{Cluster: apiserver.New(t)}
+	u.Simulate("rush-hour", nil)
+	other.Simulate("nightly", nil)
+	name := "lister-" + u.Namespace
+	u.Create(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{v1alpha1.Group}, Resources: []string{"parkingsimulations"}, Verbs: []string{"list", "watch"}},
+	}})
+	u.Create(&rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+	})
+	got := u.run(t, name, "status -A -o wide")
+	if got.code != exitOK || !strings.HasPrefix(got.stdout, "NAMESPACE") || !strings.Contains(got.stdout, "SUMMARY API") {
+		t.Fatalf("status -A: %+v", got)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(got.stdout) {
+		if cells := strings.Fields(line); len(cells) > 1 {
+			rows[cells[0]] = line
+		}
+	}
+	for namespace, name := range map[string]string{u.Namespace: "rush-hour", other.Namespace: "nightly"} {
+		if row := rows[namespace]; !strings.Contains(row, " "+name+" ") || strings.Count(row, " managed") != 3 {
+			t.Errorf("the row of %s/%s is %q", namespace, name, row)
+		}
+	}
+}
+
+// startWatch starts a command of the plugin that watches. It returns a function that waits for a line with the given
+// words and one that returns the rest of the output once the command has ended.
+func (u *users) startWatch(t *testing.T, user, line string) (await func(words ...string), rest func() string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	link := filepath.Join(t.TempDir(), pluginName)
+	if err := os.Symlink(binary(t), link); err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(ctx, t, append(strings.Fields(line), "--as", user, "-n", u.Namespace)...)
+	cmd.Path, cmd.Args[0] = link, link
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+u.kubeconfig)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(output)
+	await = func(words ...string) {
+		t.Helper()
+		for lines.Scan() {
+			if strings.Contains(" "+strings.Join(strings.Fields(lines.Text()), " ")+" ", " "+strings.Join(words, " ")+" ") {
+				return
+			}
+		}
+		t.Fatalf("%s ends without %q: %s", line, words, &stderr)
+	}
+	rest = func() string {
+		t.Helper()
+		var all strings.Builder
+		for lines.Scan() {
+			all.WriteString(lines.Text() + "\n")
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+		return all.String() + stderr.String()
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // it has already ended, or is killed
+	})
+	return await, rest
+}
+
+func TestKubectl_StatusWatch_ShowsChangesAndTheDeletion(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	sim := u.Simulate("rush-hour", nil)
+	await, rest := u.startWatch(t, "ann", "status rush-hour --watch")
+	awaitInList, _ := u.startWatch(t, "ann", "status --watch")
+	await("Suspended:", "false")
+	awaitInList("NAME", "STATUS")
+	awaitInList("rush-hour")
+	u.Edit(sim, func() { sim.Spec.Suspend = true })
+	await("Suspended:", "true")
+	u.setStatus(sim, func(s *v1alpha1.ParkingSimulationStatus) {
+		s.CompletionTime, s.Verdict = new(metav1.Now()), v1alpha1.VerdictFail
+	})
+	await("Verdict:", "FAIL")
+	awaitInList("FAIL")
+	u.Delete(sim, sim.Name)
+	if got := rest(); !strings.Contains(got, u.Namespace+"/rush-hour was deleted.") {
+		t.Errorf("after the deletion, the output is %q", got)
+	}
+	awaitInList(u.Namespace+"/rush-hour", "deleted")
 }

@@ -15,13 +15,13 @@ import (
 	"strings"
 	"syscall"
 
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 )
 
 func main() {
 	// The Redis client writes unstructured logs to one global logger. Discard these logs: the store adapter logs
 	// what matters.
-	goredis.SetLogger(discardLogger{})
+	logging.Disable()
 	// A closed pipe, as in "parking simulate 2>&1 | head", must not end the process.
 	signal.Ignore(syscall.SIGPIPE)
 	c := newCLI(os.Stdout, os.Stderr, os.Getenv)
@@ -65,9 +65,3 @@ func (e *signalError) exitCode() int {
 	}
 	return base
 }
-
-// discardLogger implements the logger interface of the Redis client. It discards everything.
-type discardLogger struct{}
-
-// Printf does nothing.
-func (discardLogger) Printf(context.Context, string, ...any) {}

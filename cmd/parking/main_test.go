@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -16,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/test/apiserver"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -27,10 +24,13 @@ import (
 // tests to run the program in a separate process, with the race detector if it is enabled.
 const asParking = "PARKING_TEST_AS_PARKING"
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+// patience is the timeout of a test that runs the program. It is long enough for a busy machine, on which RabbitMQ may
+// need minutes to start.
+const patience = 10 * time.Minute
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asParking) == "1" {
+		connectTimeout, purgeTimeout = time.Minute, 5*time.Minute // the servers are local, but may be slow
 		main()
 		return
 	}
@@ -59,9 +59,9 @@ type ended struct {
 	code           int
 }
 
-// checkTempFiles gives a process its own folder for temporary files. When the test ends, it checks that the process
-// has left no files there. It ignores the lock files of ports, because the private servers of all processes share
-// them.
+// checkTempFiles gives a process its own directory for temporary files. When the test ends, it checks that the process
+// has left no files there. It ignores the directory of lock files with which private servers reserve ports. These files
+// remain, because other processes may use them.
 func (r *running) checkTempFiles(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
@@ -78,7 +78,7 @@ func (r *running) checkTempFiles(t *testing.T) {
 // parking runs a command line and waits for it to end.
 func parking(t *testing.T, args ...string) ended {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	return wait(t, start(ctx, t, args...))
 }
@@ -149,25 +149,7 @@ func (e ended) result(t *testing.T) report.Document {
 	return r
 }
 
-// golden compares a text with a golden file. With the flag -update, it writes the text to the file.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v; run the tests with -update", err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (-want +got); run the tests with -update if that is intended:\n%s", path, diff)
-	}
-}
-
-// file writes a file to a temporary folder and returns its path.
+// file writes a file to a temporary directory and returns its path.
 func file(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)

@@ -38,10 +38,10 @@ that each simulation needs, repairs them, and reports the state of the simulatio
 status.
 
 It finds the cluster as kubectl does, or from inside a pod. With several replicas, one is
-elected leader and the others stand by. Metrics are served over TLS, to clients that the API
-server allows to get the path /metrics.`
+elected leader and the others stand by. The operator serves metrics over TLS. Clients need
+permission to get the non-resource URL /metrics.`
 
-const operatorExamples = `  # from a workstation, for one namespace, without metrics
+const operatorExamples = `  # From a workstation, for one namespace, without metrics
   parking operator --namespaces parking --leader-elect=false --metrics-address 0`
 
 type operatorFlags struct {
@@ -62,6 +62,7 @@ type operatorFlags struct {
 	cleanupTimeout  time.Duration
 	namespace       string
 	allowPrivileged bool
+	priorityClass   string
 }
 
 func (c *cli) operatorCommands() []*cobra.Command {
@@ -83,26 +84,29 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags := cmd.Flags()
 	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	flags.StringSliceVar(&f.namespaces, "namespaces", nil, "comma-separated `namespaces` to watch (default: all)")
-	flags.IntVar(&f.workers, "workers", 8, "number of simulations to reconcile at the same time")
-	flags.Float32Var(&f.qps, "kube-api-qps", 300, "maximum requests per second to the API server; -1 disables client-side throttling")
-	flags.IntVar(&f.burst, "kube-api-burst", 600, "maximum burst of requests to the API server")
+	flags.IntVar(&f.workers, "workers", 8, "`number` of simulations to reconcile at the same time")
+	flags.Float32Var(&f.qps, "kube-api-qps", 300, "maximum `number` of requests per second to the API server; -1 disables client-side throttling")
+	flags.IntVar(&f.burst, "kube-api-burst", 600, "maximum `number` of requests to the API server in a burst")
 	flags.BoolVar(&f.leaderElect, "leader-elect", true, "run the controller only while elected leader")
 	flags.StringVar(&f.leaderNamespace, "leader-election-namespace", "", "`namespace` of the Lease for leader election (default: that of the pod)")
 	flags.StringVar(&f.health, "health-address", ":8081", "`address` for /healthz and /readyz; 0 disables them")
 	flags.StringVar(&f.metrics, "metrics-address", ":8443", "`address` for /metrics; 0 disables it")
-	flags.StringVar(&f.metricsCerts, "metrics-certificates", "", "`directory` with tls.crt and tls.key for /metrics (default a self-signed certificate)")
+	flags.StringVar(&f.metricsCerts, "metrics-certificates", "", "`directory` with tls.crt and tls.key for /metrics (default: a self-signed certificate)")
 	flags.BoolVar(&f.metricsInsecure, "metrics-insecure", false, "serve /metrics over HTTP without authorization")
 	flags.StringVar(&f.pprof, "pprof-address", "0", "`address` for profiles of this process; 0 disables them")
 	flags.DurationVar(&f.cleanupTimeout, "cleanup-timeout", 2*time.Minute, "how long the deletion of a simulation waits for the removal of its queues and keys")
-	flags.StringVar(&f.images.Parking, "image", ownImage(), "`image` of generators, processors and summary API; the operator's own by default")
+	flags.StringVar(&f.images.Parking, "image", ownImage(), "`image` of generators, processors and the summary API")
 	flags.StringVar(&f.images.RabbitMQ, "rabbitmq-image", "docker.io/library/rabbitmq:4.1.4", "`image` of managed RabbitMQ servers")
 	flags.StringVar(&f.images.Redis, "redis-image", "docker.io/library/redis:8.2.1", "`image` of managed Redis servers")
 	flags.StringVar(&f.images.RedisExporter, "redis-exporter-image", "docker.io/oliver006/redis_exporter:v1.66.0", "`image` that exports the metrics of managed Redis servers; empty disables it")
-	flags.StringVar(&f.pullPolicy, "image-pull-policy", "", "Always, IfNotPresent or Never (default that of Kubernetes)")
-	flags.StringSliceVar(&f.images.PullSecrets, "image-pull-secrets", nil, "`names` of Secrets in the simulations' namespaces for pulling images")
+	flags.StringVar(&f.pullPolicy, "image-pull-policy", "", "pull `policy` of all images: Always, IfNotPresent or Never (default: that of Kubernetes)")
+	_ = cmd.RegisterFlagCompletionFunc("image-pull-policy", cobra.FixedCompletions( // fails only for an unknown flag
+		[]string{string(corev1.PullAlways), string(corev1.PullIfNotPresent), string(corev1.PullNever)}, cobra.ShellCompDirectiveNoFileComp))
+	flags.StringSliceVar(&f.images.PullSecrets, "image-pull-secrets", nil, "comma-separated `names` of the Secrets for pulling images, in the namespace of each simulation")
 	flags.StringVar(&f.clusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS `domain`")
 	flags.BoolVar(&f.allowPrivileged, "allow-privileged-templates", false, "let templates set any field of a pod, such as hostPath volumes and ServiceAccounts")
-	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods, which network policies let in")
+	flags.StringVar(&f.priorityClass, "priority-class", "", "priority `class` of the operator's pods, which templates may not use")
+	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods, from which network policies allow connections")
 }
 
 // ownImage returns the container image of the release that this binary belongs to. If the binary does not belong to
@@ -147,11 +151,11 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	switch {
 	case clientcmd.IsEmptyConfig(err):
 		if _, err := rest.InClusterConfig(); err != nil && !errors.Is(err, rest.ErrNotInCluster) {
-			return badInput(fmt.Errorf("find the API server of this pod's cluster: %w; check that the token of its service account is mounted", err))
+			return badInput(fmt.Errorf("find the API server of this pod's cluster: %w; check that the token of the pod's service account is mounted", err))
 		}
 		return badInput(errors.New("no cluster is configured: set KUBECONFIG to a kubeconfig file, or run in a pod"))
 	case err != nil:
-		return badInput(fmt.Errorf("read the kubeconfig: %w; correct it, or set KUBECONFIG to another file", err))
+		return badInput(fmt.Errorf("read the kubeconfig: %w; correct the file, or set KUBECONFIG to another one", err))
 	}
 	log := c.logger(f.level.Level)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
@@ -165,7 +169,7 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	if err != nil {
 		return err
 	}
-	log.Info("starting", "version", currentBuild().version, "namespaces", f.namespaces, "workers", f.workers)
+	log.Info("Starting", "version", currentBuild().version, "namespaces", f.namespaces, "workers", f.workers)
 	return mgr.Start(ctx)
 }
 
@@ -218,13 +222,13 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 	return controllers.ManagerOptions{
 		Options: controllers.Options{
 			Version: currentBuild().String(), Images: f.images, ClusterDomain: f.clusterDomain, OperatorNamespace: f.namespace, Workers: f.workers,
-			CleanupTimeout: f.cleanupTimeout, AllowPrivilegedTemplates: f.allowPrivileged,
+			CleanupTimeout: f.cleanupTimeout, AllowPrivilegedTemplates: f.allowPrivileged, PriorityClass: f.priorityClass,
 		},
 		Namespaces: f.namespaces,
 		// Discard the logs of the RabbitMQ and Redis clients. The conditions of each simulation report whether its
 		// servers are reachable.
 		Servers:   wiring.Servers{Options: wiring.Options{Component: "parking operator", Logger: slog.New(slog.DiscardHandler)}},
-		Summaries: observer.NewHTTPCounter(resources.HTTPPort),
+		Summaries: observer.NewHTTPClient(resources.HTTPPort),
 		Logger:    log.With("pod", host),
 		Metrics:   ctrlmetrics.Registry,
 		Manager: manager.Options{

@@ -9,20 +9,19 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// pageHosts returns the host names by which browsers may address the live page. They are the host in the --http
-// address and the host name of the machine.
-func pageHosts(address string) []string {
+// ownHosts returns the names by which clients may address the server of the command simulate, in addition to localhost
+// and IP addresses. They are the host in the --http address and the host name of the machine.
+func ownHosts(address string) []string {
 	var hosts []string
 	if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
-		hosts = append(hosts, strings.ToLower(host))
+		hosts = append(hosts, host)
 	}
 	if name, err := os.Hostname(); err == nil {
-		hosts = append(hosts, strings.ToLower(name))
+		hosts = append(hosts, name)
 	}
 	return hosts
 }

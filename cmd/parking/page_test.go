@@ -8,7 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/parking-operator/parking-operator/test/servers"
 )
 
 func TestPageURL_ReplacesWildcardAddresses(t *testing.T) {
@@ -49,9 +50,9 @@ func TestOpenPage_Failure_PrintsAWarningWithTheURL(t *testing.T) {
 
 func TestSimulate_ServesTheLivePage(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	address := closedPort(t)
+	address := servers.FreeAddress(t)
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, calm), "--http", address)
 	untilBusy(ctx, t, address)
 	for path, want := range map[string]string{"/": "<!doctype html>", "/v1/state": `"phase":"running"`, "/v1/timeline": `{"rows":[`, "/v1/stats": `"count"`} {
@@ -60,20 +61,64 @@ func TestSimulate_ServesTheLivePage(t *testing.T) {
 			t.Errorf("%s: %v, %.200q, want %q", path, err, body, want)
 		}
 	}
-	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v1/state", http.NoBody)
-	request.Host = "evil.example"
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = response.Body.Close()
-	if response.StatusCode != http.StatusForbidden {
-		t.Errorf("another host name is answered %s", response.Status)
-	}
+	rejectsRequestsOfOtherSites(ctx, t, address)
+	rejectsOtherHosts(ctx, t, address, "/metrics", "/healthz", "/readyz", "/v1/summaries", "/v1/stats", "/v1/state", "/openapi.json", "/none")
 	if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
 	if stderr := wait(t, r).stderr; !strings.Contains(stderr, "live page  http://"+address+"/") {
 		t.Errorf("stderr does not name the page:\n%s", stderr)
+	}
+}
+
+// rejectsOtherHosts checks that a server answers requests for its own host names only, so that a malicious web site
+// cannot use DNS rebinding to read or write at any path.
+func rejectsOtherHosts(ctx context.Context, t *testing.T, address string, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		for host, isOwn := range map[string]bool{"evil.example": false, "localhost.": true} {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Host = host
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if isRejected := response.StatusCode == http.StatusForbidden; isRejected == isOwn {
+				t.Errorf("%s with the host %s is answered %s", path, host, response.Status)
+			}
+		}
+	}
+}
+
+// rejectsRequestsOfOtherSites checks that the live page at an address does not answer requests that a malicious web site
+// can make a browser send.
+func rejectsRequestsOfOtherSites(ctx context.Context, t *testing.T, address string) {
+	t.Helper()
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for _, path := range []string{"/", "/assets/app.js", "/v1/state", "/v1/timeline", "/v1/events", "//v1/state", "/x/../v1/state", "/%2e%2e/v1/state", "/v1/state%00", "/assets/..%2fv1%2fstate"} {
+		for name, change := range map[string]func(*http.Request){
+			"another host":   func(r *http.Request) { r.Host = "evil.example" },
+			"another origin": func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
+			"another method": func(r *http.Request) { r.Method = http.MethodPost },
+		} {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(request)
+			response, err := client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			isRedirect := response.StatusCode/100 == 3
+			if response.StatusCode/100 != 4 && !isRedirect || isRedirect && response.Header.Get("Location") != "/v1/state" {
+				t.Errorf("%s from %s is answered %s", path, name, response.Status)
+			}
+			_ = response.Body.Close()
+		}
 	}
 }

@@ -5,14 +5,11 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 )
 
 // No message may quote a value that can contain a password, even if the value is malformed.
 func TestMessages_NeverQuotePasswords(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
 	for _, uri := range []string{
 		"https:/user:s3cr3t@h/v1", "http:user:s3cr3t@h", `https:\\user:s3cr3t@h`, "https://user:s3cr3t@h:99999", "user:s3cr3t@h", "http://user:s3cr3t@[::1",
 		"amqp://h?s3cr3t", "amqp://h/?s3cr3t=1", "redis://h?s3cr3t", "redis://h?pool_size=s3cr3t", "redis://h?skip_verify=s3cr3t", "redis://h?addr=s3cr3t",
@@ -28,19 +25,34 @@ func TestMessages_NeverQuotePasswords(t *testing.T) {
 			{"simulate", "--redis-uri" + uri},
 			{"simulate", "--seed", uri},
 			{"simulate", "-f", "a.yaml", "-f", uri},
+			{"simulate", "-f", uri},
+			{"report", uri},
 		} {
-			r := &running{cmd: command(ctx, t, args...)}
-			r.cmd.Env = os.Environ()
+			env := map[string]string{}
 			if args[0] == "audit" || args[0] == "purge" {
-				r.cmd.Env = append(r.cmd.Env, envRedis+"="+uri, envRabbitMQ+"="+uri)
+				env[envRedis], env[envRabbitMQ] = uri, uri
 			}
-			r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
-			if err := r.cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if got := wait(t, r); got.code != exitBadInput || strings.Contains(got.stdout+got.stderr, "s3cr3t") {
-				t.Errorf("%q with %q: exit code %d: %s%s", args, uri, got.code, got.stdout, got.stderr)
+			if code, output := executed(t, env, args); code != exitBadInput || strings.Contains(output, "s3cr3t") {
+				t.Errorf("%q with %q: exit code %d: %s", args, uri, code, output)
 			}
 		}
 	}
+}
+
+// executed runs a command in this process. It returns the exit code and everything that the command printed.
+func executed(t *testing.T, env map[string]string, args []string) (code int, output string) {
+	t.Helper()
+	printed, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = printed.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	code = execute(ctx, newCLI(printed, printed, func(name string) string { return env[name] }), args)
+	text, err := os.ReadFile(printed.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code, string(text)
 }

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/async"
+	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/wiring"
@@ -15,7 +17,9 @@ import (
 type planned struct {
 	service
 
-	plan     *plan.Plan
+	plan *plan.Plan // the plan with which the process started
+	// The field current is the current plan. The method watch updates it.
+	current  atomic.Pointer[plan.Plan]
 	path     string
 	adapters adapters
 }
@@ -31,13 +35,14 @@ func (c *cli) openPlanned(ctx context.Context, component string, flags serviceFl
 		return nil, badInput(err)
 	}
 	s := &planned{plan: p, path: path}
+	s.current.Store(p)
 	s.service = service{flags: flags, log: c.logger(flags.level.Level), registry: newRegistry()}
 	s.adapters, err = openPlanAdapters(p, wiring.Options{Component: component, Logger: s.log, Registerer: s.registry})
 	if err != nil {
 		return nil, s.inPlan(err)
 	}
 	s.ready = s.adapters.readyChecks()
-	s.log.Info("starting", "version", currentBuild().version, "simulation", p.Simulation,
+	s.log.Info("Starting", "version", currentBuild().version, "simulation", p.Simulation,
 		"rabbitmq", s.adapters.broker.Address, "redis", s.adapters.store.Address)
 	return s, nil
 }
@@ -51,17 +56,25 @@ func (s *planned) close() { s.adapters.close(s.log) }
 const recordTimeout = 2 * time.Second
 
 // record records the timeline of a component until the caller calls the returned function stop. That function
-// returns after the last row is stored, or after recordTimeout.
-func (s *planned) record(ctx context.Context, component string, totals timeline.Totals) (recorder *timeline.Recorder, stop func()) {
+// returns after the last row is stored, or after recordTimeout. The component publishes events of the types in
+// schedules.
+func (s *planned) record(
+	ctx context.Context, component string, totals timeline.Totals, schedules ...event.Type,
+) (recorder *timeline.Recorder, stop func()) {
 	recorder = timeline.NewRecorder(component, totals, s.adapters.store, s.log)
 	recorder.Mark(timeline.Mark{At: time.Now(), Kind: timeline.MarkStarted, Subject: component})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	marker := timeline.NewMarker(recorder.Mark, schedules...)
+	go async.Every(ctx, timeline.MarkerInterval, func() {
+		row, p := totals(), s.current.Load()
+		marker.Observe(p, p.StartTime, time.Now(), &row)
+	})
 	closing, closed := async.Outlive(ctx, recordTimeout)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := recorder.Run(ctx, closing); err != nil {
-			s.log.Warn("the timeline is incomplete", "error", err)
+			s.log.Warn("The timeline is incomplete", "error", err)
 		}
 	}()
 	return recorder, func() {
@@ -73,13 +86,16 @@ func (s *planned) record(ctx context.Context, component string, totals timeline.
 }
 
 // watch calls apply for each new version of the plan file until ctx ends or the caller calls the returned function
-// stop. apply is never called after stop has returned.
+// stop. The function apply is never called after stop has returned.
 func (s *planned) watch(ctx context.Context, role plan.Role, apply func(*plan.Plan)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		plan.Watch(ctx, s.path, role, s.plan, s.log, apply)
+		plan.Watch(ctx, s.path, role, s.plan, s.log, func(next *plan.Plan) {
+			s.current.Store(next)
+			apply(next)
+		})
 	}()
 	return func() {
 		cancel()

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/live"
-	"github.com/parking-operator/parking-operator/internal/outage"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -79,20 +77,15 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 	if err != nil {
 		return err
 	}
-	var current atomic.Pointer[plan.Plan]
-	current.Store(p)
 	var queues polledQueues
-	serve, err := s.livePage(ctx, page, live.Dependencies{Store: adapters.store, Plan: current.Load, Depths: queues.depths.Load})
+	serve, err := s.livePage(ctx, page, live.Dependencies{Store: adapters.store, Plan: s.current.Load, Depths: queues.depths.Load})
 	if err != nil {
 		return err
 	}
 	s.work = func(ctx context.Context) error {
 		go serve(ctx)
-		go awaitStore(ctx, adapters.store, s.log)
-		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) {
-			current.Store(next)
-			entries.SetMaxStay(next.MaxStay.D())
-		})()
+		go awaitStore(ctx, adapters.store)
+		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
 		recorder, stop := s.record(ctx, "processor", func() timeline.Row {
 			row := work.Totals()
 			row.Gauges = queues.gauges()
@@ -101,7 +94,7 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 		defer stop()
 		go queues.poll(ctx, adapters, recorder.Mark)
 		err := work.Run(ctx)
-		s.log.Info("processor stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
+		s.log.Info("Processor stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
 		return err
 	}
 	return s.run(ctx)
@@ -119,13 +112,13 @@ func (s *planned) livePage(ctx context.Context, address string, d live.Dependenc
 	page := view.New(
 		view.Config{Version: currentBuild().version, Interval: pageInterval},
 		view.Dependencies{Source: live.New(d), Logger: s.log})
-	server, err := httpserver.Listen(ctx, address, page, s.log)
+	server, err := httpserver.Listen(ctx, address, httpserver.Guard(nil, page), s.log)
 	if err != nil {
 		return nil, badInput(fmt.Errorf("%w; choose another address with --page", err))
 	}
 	return func(ctx context.Context) {
 		if err := server.Serve(ctx); err != nil {
-			s.log.Warn("the live page is not served any more", "error", err)
+			s.log.Warn("The live page is not served any more", "error", err)
 		}
 	}, nil
 }
@@ -168,23 +161,12 @@ func (q *polledQueues) gauges() timeline.Gauges {
 	return timeline.Gauges{Ready: &d.Ready, Retrying: &d.Retry, DeadLetters: &d.Dead}
 }
 
-// awaitStore pings the store until it responds, and logs that the store is unavailable until then. Otherwise a
-// processor without work would not log this until the first event arrives.
-func awaitStore(ctx context.Context, s *wiring.Store, log *slog.Logger) {
-	const part = "ping"
-	outages := outage.New(log, "store does not answer yet", "store answers")
+// awaitStore sends requests to the store until it responds. The store itself logs that it is unavailable. Without
+// these requests, a processor without work would log an outage only when the first event arrives.
+func awaitStore(ctx context.Context, s *wiring.Store) {
 	retries := backoff.Backoff{First: 100 * time.Millisecond, Last: 5 * time.Second}
 	for {
-		err := s.Ping(ctx)
-		if err == nil {
-			outages.Fine(part)
-			return
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		outages.Fault(part, err)
-		if retries.Wait(ctx, 0) != nil {
+		if _, err := s.Mark(ctx, 0); err == nil || retries.Wait(ctx, 0) != nil {
 			return
 		}
 	}

@@ -12,15 +12,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/view"
+	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestProcess_LivePage_ShowsAllProcesses(t *testing.T) {
+func TestProcessCommand_LivePage_ShowsAllProcesses(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s := startProcesses(ctx, t)
-	address := closedPort(t)
-	p := start(ctx, t, "process", "--plan", s.path, "--http", closedPort(t), "--page", address)
+	address := servers.FreeAddress(t)
+	p := start(ctx, t, "process", "--plan", s.path, "--http", servers.FreeAddress(t), "--page", address)
 	var state view.State
 	eventually(ctx, t, "the state has the events of the generators", func() error {
 		body, err := get(ctx, "http://"+address+"/v1/state")
@@ -43,12 +44,25 @@ func TestProcess_LivePage_ShowsAllProcesses(t *testing.T) {
 			t.Errorf("%s: %v, %.200q, want %q", path, err, body, want)
 		}
 	}
+	rejectsRequestsOfOtherSites(ctx, t, address)
 	s.plan.Objectives = plan.Objectives{MaxLost: 3}
+	s.plan.Objectives.EndToEndP99 = plan.Duration(time.Microsecond) // every event misses it
+	s.plan.StartTime = time.Now().UTC().Truncate(time.Second)
+	s.plan.Entry.Stages = []plan.Stage{{Duration: plan.Duration(2 * time.Second), Rate: 50}, {Duration: plan.Duration(time.Hour), Rate: 60}}
 	s.write(t)
 	eventually(ctx, t, "the page has the objective of the edited plan", func() error {
 		body, err := get(ctx, "http://"+address+"/v1/state")
 		if err == nil && !strings.Contains(body, `"maxLost":3`) {
 			err = fmt.Errorf("it is %s", body)
+		}
+		return err
+	})
+	eventually(ctx, t, "the timeline has marks of the stage and the objective", func() error {
+		body, err := get(ctx, "http://"+address+"/v1/timeline")
+		for _, want := range []string{"stage 2 of 2", `"subject":"end-to-end p99"`, "entry generator", "processor"} {
+			if err == nil && !strings.Contains(body, want) {
+				err = fmt.Errorf("it has no %q", want)
+			}
 		}
 		return err
 	})

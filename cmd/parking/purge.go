@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,7 @@ func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	p := resolved.Plan
+	p.Owner = "" // a manifest that was read from a cluster has a UID, but the user names a simulation, not its owner
 	p.Partitions = plan.MaxPartitions
 	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	return p, p.Validate()
@@ -91,8 +93,8 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 		return err
 	}
 	defer adapters.close(log)
-	if err := adapters.connect(ctx); err != nil {
-		return badInput(err)
+	if err := adapters.requireConnection(ctx); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
@@ -108,6 +110,10 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 	// does not detect.
 	if err := adapters.remove(ctx, p.Simulation); err != nil {
 		return err
+	}
+	if left, err := adapters.broker.Exists(ctx); err != nil || left {
+		return cmp.Or(err, fmt.Errorf("%s still has an exchange or queues with names of %s that the simulation did not declare; see the warnings above",
+			adapters.broker.Address, p.Simulation))
 	}
 	var lines []string
 	for _, server := range []struct {

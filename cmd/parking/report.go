@@ -17,7 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/document"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
@@ -30,17 +32,20 @@ The formats:
   xml    JUnit, with one test case per check
   json   the recorded report itself
   table  the result as 'parking simulate' prints it
+Without -o, the suffix of --output-file selects the format. The default is html.
 
 docs/reports.md describes the reports and the JSON schema.`
 
 const reportExamples = `  # Record a report, then render it
   parking simulate --duration 1m --report run.json
-  parking report run.json -o html --output-file run.html`
+  parking report run.json --output-file run.html`
+
+// outputFlag is the name of the flag that selects the output format.
+const outputFlag = "output"
 
 // reportFormat is an output format of reports.
 type reportFormat string
 
-// These are the output formats of reports.
 const (
 	formatHTML     reportFormat = "html"
 	formatJSON     reportFormat = "json"
@@ -85,12 +90,28 @@ func (f *formatFlag) Set(s string) error {
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (f *formatFlag) Type() string { return "format" }
 
-// choices lists the allowed formats for a message.
-func (f *formatFlag) choices() string {
+// values implements enumeration.
+func (f *formatFlag) values() []string {
 	names := make([]string, len(f.allowed))
 	for i, format := range f.allowed {
 		names[i] = string(format)
 	}
+	return names
+}
+
+// chosen returns the format that the flag selects. If the user has not set the flag, the suffix of the output file
+// selects the format. If no allowed format has that suffix, chosen returns the default format.
+func (f *formatFlag) chosen(cmd *cobra.Command, file string) reportFormat {
+	format, err := formatOf(file)
+	if err != nil || cmd.Flags().Changed(outputFlag) || !slices.Contains(f.allowed, format) {
+		return f.format
+	}
+	return format
+}
+
+// choices lists the allowed formats for a message.
+func (f *formatFlag) choices() string {
+	names := f.values()
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
@@ -106,13 +127,25 @@ func (c *cli) reportCommand() *cobra.Command {
 		Example:               reportExamples,
 		GroupID:               groupSimulations,
 		Args:                  arguments("FILE.json"),
+		ValidArgsFunction:     completeReports(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return runs(func(ctx context.Context) error { return c.report(ctx, args[0], format.format, path) })(cmd, args)
+		return runs(func(ctx context.Context) error { return c.report(ctx, args[0], format.chosen(cmd, path), path) })(cmd, args)
 	}
-	cmd.Flags().VarP(&format, "output", "o", "output format: "+format.choices())
+	cmd.Flags().VarP(&format, outputFlag, "o", "output format: "+format.choices())
 	registerOutputFile(cmd, &path)
 	return cmd
+}
+
+// completeReports returns a function that completes the paths of recorded reports in a shell, for the given number of
+// arguments.
+func completeReports(maxArgs int) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) >= maxArgs {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return []cobra.Completion{"json"}, cobra.ShellCompDirectiveFilterFileExt
+	}
 }
 
 func registerOutputFile(cmd *cobra.Command, path *string) {
@@ -120,7 +153,48 @@ func registerOutputFile(cmd *cobra.Command, path *string) {
 	_ = cmd.MarkFlagFilename("output-file") // fails only for a flag that does not exist
 }
 
+// checkOutput returns an error if the output file cannot be written, or if it is one of the reports that the command
+// reads.
+func checkOutput(path string, reports ...string) error {
+	if path == "" {
+		return nil
+	}
+	for _, report := range reports {
+		if report != "-" && sameFile(path, report) {
+			return badInput(fmt.Errorf("--output-file: %s is the same file as the report %s: name another file", path, report))
+		}
+	}
+	if err := document.CheckWritable(path); err != nil {
+		return badInput(fmt.Errorf("--output-file: %w", err))
+	}
+	return nil
+}
+
+// sameFile reports whether two paths lead to the same regular file, or will do so once it exists.
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	if errA == nil && errB == nil {
+		return infoA.Mode().IsRegular() && os.SameFile(infoA, infoB)
+	}
+	return withoutLinks(a) == withoutLinks(b)
+}
+
+// withoutLinks returns the absolute path of a file that does not exist. Directories in the path may be links.
+func withoutLinks(path string) string {
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(dir, filepath.Base(path))
+	}
+	if absolute, err := filepath.Abs(path); err == nil {
+		return absolute
+	}
+	return filepath.Clean(path)
+}
+
 func (c *cli) report(ctx context.Context, from string, format reportFormat, to string) error {
+	if err := checkOutput(to, from); err != nil {
+		return err
+	}
 	d, err := readReport(ctx, from)
 	if err != nil {
 		return badInput(err)
@@ -152,7 +226,7 @@ func (c *cli) output(path string, text []byte) error {
 		_, err := c.stdout.Write(text)
 		return err
 	}
-	return badInput(writeFile(path, text))
+	return badInput(document.WriteFile(path, text))
 }
 
 // reportFiles is a flag value. It contains the paths of the files that the report is written to. The flag can be
@@ -164,11 +238,13 @@ func (r *reportFiles) String() string { return strings.Join(*r, ", ") }
 
 // Set implements pflag.Value.
 func (r *reportFiles) Set(path string) error {
-	switch _, err := formatOf(path); {
-	case err != nil:
+	if _, err := formatOf(path); err != nil {
 		return err
-	case slices.Contains(*r, path):
-		return errors.New("is set twice")
+	}
+	for _, other := range *r {
+		if sameFile(path, other) {
+			return fmt.Errorf("is the same file as %s: name each file once", other)
+		}
 	}
 	*r = append(*r, path)
 	return nil
@@ -177,7 +253,7 @@ func (r *reportFiles) Set(path string) error {
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (r *reportFiles) Type() string { return "file" }
 
-// formatOf returns the format that the suffix of a path stands for.
+// formatOf returns the format that the suffix of a path selects.
 func formatOf(path string) (reportFormat, error) {
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".html", ".htm":
@@ -192,10 +268,13 @@ func formatOf(path string) (reportFormat, error) {
 	return "", errors.New("must end in .html, .json, .md or .xml")
 }
 
-// check returns an error if any of the files cannot be written.
-func (r reportFiles) check() error {
+// check returns an error if any of the files cannot be written, or if it is the manifest.
+func (r reportFiles) check(manifest string) error {
 	for _, path := range r {
-		if err := checkWritable(path); err != nil {
+		if manifest != "" && manifest != "-" && sameFile(path, manifest) {
+			return fmt.Errorf("--report: %s is the same file as the manifest: name another file", path)
+		}
+		if err := document.CheckWritable(path); err != nil {
 			return fmt.Errorf("--report: %w", err)
 		}
 	}
@@ -209,48 +288,13 @@ func (r reportFiles) write(d *report.Document) error {
 		format, _ := formatOf(path) // cannot fail: Set has checked the suffix
 		text, err := render(d, format)
 		if err == nil {
-			err = writeFile(path, text)
+			err = document.WriteFile(path, text)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("write the report: %w", err))
+			errs = append(errs, fmt.Errorf("--report: %w", err))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// checkWritable returns an error if writeFile would fail for the path.
-func checkWritable(path string) error {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return fmt.Errorf("%s is a folder: name a file", path)
-	}
-	file, err := createNextTo(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Close(), os.Remove(file.Name()))
-}
-
-// writeFile replaces the content of a file. If it fails, the file keeps its old content.
-func writeFile(path string, text []byte) error {
-	file, err := createNextTo(path)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(text)
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	return nil
-}
-
-// createNextTo creates a temporary file in the folder of the given path, with the permissions of a new file.
-func createNextTo(path string) (*os.File, error) {
-	const readWriteForAll = 0o666 // the umask removes bits from this mode
-	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d.tmp", filepath.Base(path), os.Getpid()))
-	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, readWriteForAll)
 }
 
 // environmentTimeout limits the time for asking the servers for their versions. It is short because the versions are
@@ -264,7 +308,7 @@ func (a adapters) environment(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	version := func(what string, get func(context.Context) (string, error)) string {
 		v, err := get(ctx)
 		if err != nil {
-			log.Warn("the report lacks the version of a server", "server", what, "error", err)
+			log.Warn("The report lacks the version of a server", "server", what, "error", err)
 		}
 		return v
 	}
@@ -298,12 +342,12 @@ const timelineTimeout = 30 * time.Second
 
 // readTimeline reads the recorded measurements of a simulation from the store. It returns nil if the store does not
 // respond.
-func (a adapters) readTimeline(ctx context.Context, r report.Run, log *slog.Logger) []timeline.Row {
+func (a adapters) readTimeline(ctx context.Context, log *slog.Logger) []timeline.Row {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timelineTimeout)
 	defer cancel()
-	rows, err := a.store.ReadTimeline(ctx, r.StartTime, r.EndTime.Add(time.Second))
+	rows, err := ledger.ReadTimeline(ctx, a.store)
 	if err != nil {
-		log.Warn("the report has no timeline", "error", excerpt.OneLine(err.Error()))
+		log.Warn("The report has no timeline", "error", excerpt.OneLine(err.Error()))
 	}
 	return rows
 }

@@ -61,7 +61,7 @@ type service struct {
 	ready    []httpserver.Check
 	// routes are additional HTTP routes, such as the API of the summary service.
 	routes []httpserver.Route
-	// work is the service's work. It runs until ctx ends, and must then return within the grace period.
+	// The function work does the work of the service until ctx ends. Then it must return within the grace period.
 	work func(ctx context.Context) error
 }
 
@@ -87,8 +87,8 @@ const closingTime = 5 * time.Second
 // workTime is the part of the grace period that remains for finishing work.
 func (f *serviceFlags) workTime() time.Duration { return f.grace - min(f.grace/5, closingTime) }
 
-// gcPercent lets the heap grow to five times its live size, which is a few megabytes. By default, the heap may only
-// double, and garbage collection takes a tenth of the CPU time at high rates.
+// gcPercent lets the heap grow to five times its live size. The live size is only a few megabytes. By default, the heap
+// may only double, and garbage collection takes a tenth of the CPU time at high rates.
 const gcPercent = 400
 
 // setGCPercent applies gcPercent, unless the environment variable GOGC is set.
@@ -115,7 +115,7 @@ func (s service) run(ctx context.Context) error {
 	if err != nil {
 		return badInput(fmt.Errorf("%w; choose another address with --http", err))
 	}
-	s.log.Info("serving HTTP", "address", server.Address())
+	s.log.Info("Serving HTTP", "address", server.Address())
 
 	working, stop := context.WithCancel(ctx)
 	defer stop()
@@ -166,6 +166,6 @@ func profiles(enabled bool) []httpserver.Route {
 // closeAndLog closes c at the end of a process. If that fails, it logs the error.
 func closeAndLog(log *slog.Logger, name string, c io.Closer) {
 	if err := c.Close(); err != nil {
-		log.Warn("close failed", "what", name, "error", err)
+		log.Warn("Close failed", "what", name, "error", err)
 	}
 }

@@ -32,16 +32,34 @@ type serverFlags struct {
 func (f *serverFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	f.changed = flags.Changed
-	flags.StringVar(&f.rabbitmq.URI, flagRabbitMQ, "", "`URI` of a RabbitMQ server, amqp:// or amqps:// (default $"+envRabbitMQ+"; \"\" for none)")
-	flags.StringVar(&f.redis.URI, flagRedis, "", "`URI` of a Redis or Valkey server, redis:// or rediss:// (default $"+envRedis+"; \"\" for none)")
+	flags.Var((*uriList)(&f.rabbitmq.URI), flagRabbitMQ, "`URI` of a RabbitMQ server, amqp:// or amqps://; repeat it for several nodes (default $"+envRabbitMQ+"; \"\" for none)")
+	flags.Var((*uriList)(&f.redis.URI), flagRedis, "`URI` of a Redis or Valkey server, redis:// or rediss://; repeat it for several nodes of a cluster (default $"+envRedis+"; \"\" for none)")
 	for _, secret := range []struct {
-		folder     *string
+		directory  *string
 		flag, name string
 	}{{&f.rabbitmq.SecretDir, flagRabbitMQSecret, "RabbitMQ"}, {&f.redis.SecretDir, flagRedisSecret, "Redis"}} {
-		flags.StringVar(secret.folder, secret.flag, "", "`folder` with files for "+secret.name+": username, password, ca.crt, tls.crt, tls.key; and uri, if no URI is given")
+		flags.StringVar(secret.directory, secret.flag, "", "`directory` with files for "+secret.name+": username, password, ca.crt, tls.crt, tls.key; and uri, if no URI is given")
 		_ = cmd.MarkFlagDirname(secret.flag) // fails only for a flag that does not exist
 	}
 }
+
+// uriList is the value of a flag that may be repeated: URIs separated by commas.
+type uriList string
+
+// String returns "", because help must not print a URI that contains a password.
+func (l *uriList) String() string { return "" }
+
+// Set adds a URI, or a list of URIs.
+func (l *uriList) Set(value string) error {
+	if *l != "" && value != "" {
+		value = string(*l) + "," + value
+	}
+	*l = uriList(value)
+	return nil
+}
+
+// Type returns the type of the flag for help.
+func (l *uriList) Type() string { return "string" }
 
 // fromEnvironment sets each URI whose flag is not on the command line from its environment variable. A flag with an
 // empty value selects no server, even if the environment variable is set.
@@ -60,7 +78,7 @@ func (f *serverFlags) hasRedis() bool { return f.redis != (plan.BindingRef{}) }
 
 func (f *serverFlags) any() bool { return f.hasRabbitMQ() || f.hasRedis() }
 
-// check reads the Secret folders that the flags name. The error for an invalid file begins with the name of the
+// check reads the Secret directories that the flags name. The error for an invalid file begins with the name of the
 // flag.
 func (f *serverFlags) check() error {
 	for _, server := range []struct {
@@ -82,15 +100,15 @@ func (f *serverFlags) check() error {
 	return nil
 }
 
-// selection returns flags that select the same servers. Messages use them in proposed commands. The values of the
-// flags are replaced by placeholders.
+// selection returns flags that select the same servers as f, for the commands that messages propose. Placeholders
+// replace the values of the flags.
 func (f *serverFlags) selection() string {
 	var flags []string
 	for _, flag := range []struct{ name, value, placeholder string }{
 		{flagRabbitMQ, f.rabbitmq.URI, "URI"},
-		{flagRabbitMQSecret, f.rabbitmq.SecretDir, "FOLDER"},
+		{flagRabbitMQSecret, f.rabbitmq.SecretDir, "DIRECTORY"},
 		{flagRedis, f.redis.URI, "URI"},
-		{flagRedisSecret, f.redis.SecretDir, "FOLDER"},
+		{flagRedisSecret, f.redis.SecretDir, "DIRECTORY"},
 	} {
 		if flag.value != "" {
 			flags = append(flags, "--"+flag.name+" "+flag.placeholder)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -25,7 +27,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/plan/plantest"
 	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/view"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 	"github.com/parking-operator/parking-operator/test/servers"
 	"github.com/parking-operator/parking-operator/test/stack"
@@ -84,8 +88,30 @@ func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 		"{name: e-rabbitmq-stall, target: RabbitMQ, action: Pause, for: 500ms, at: 7s}", "{name: f-rabbitmq-cut, target: RabbitMQ, action: Isolate, for: 500ms, at: 8s}",
 		"{name: g-rabbitmq-crash, target: RabbitMQLeader, action: Kill, at: 9s}", "{name: h-processor-crash, target: Processor, action: Kill, at: 10s}",
 	}
-	manifest := manifestFile(t, "{duration: 12s, entry: {rate: 200}, exit: {rate: 150, matchPercent: 50, minStay: 100ms}, faults: ["+strings.Join(faults, ", ")+"]}")
-	got := parking(t, "simulate", "-f", manifest, "--servers", "private", "--output", "json", "--http", "")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	manifest := manifestFile(t, "{entry: {rate: 200}, exit: {rate: 150, matchPercent: 50, minStay: 100ms}, faults: ["+strings.Join(faults, ", ")+"]}")
+	address := servers.FreeAddress(t)
+	process := start(ctx, t, "simulate", "-f", manifest, "--servers", "private", "--output", "json", "--http", address)
+	eventually(ctx, t, "all faults are over", func() error {
+		body, err := get(ctx, "http://"+address+"/v1/state")
+		if err != nil {
+			return err
+		}
+		var state view.State
+		if err := json.Unmarshal([]byte(body), &state); err != nil {
+			return err
+		}
+		over := func(f fault.Account) bool { return !f.HealedAt.IsZero() || f.Outcome == fault.OutcomeNotInjected }
+		if len(state.Faults) < len(faults) || slices.ContainsFunc(state.Faults, func(f fault.Account) bool { return !over(f) }) {
+			return fmt.Errorf("the faults are %+v", state.Faults)
+		}
+		return nil
+	})
+	if err := process.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	got := wait(t, process)
 	r := got.result(t)
 	if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 || l.EntriesRecorded == 0 {
 		t.Errorf("ledger is %+v, verdict %q, stderr:\n%s", l, r.Reasons, got.stderr)
@@ -145,10 +171,33 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 
 func TestSimulate_FaultOnExternalServer_IsRejected(t *testing.T) {
 	t.Parallel()
-	manifest := manifestFile(t, "{faults: [{name: crash, target: Redis, action: Kill, at: 1s}]}")
-	got := parking(t, "simulate", "-f", manifest, "--duration", "5s", "--http", "", "--redis-uri", servers.RedisURI(t))
-	if got.code != exitBadInput || !strings.Contains(got.stderr, `fault "crash": a fault cannot target an external server, and --redis-uri selects one`) {
-		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	api := httptest.NewServer(http.NotFoundHandler())
+	defer api.Close()
+	for _, tt := range []struct{ target, flag, address string }{
+		{"Redis", "--redis-uri", servers.RedisURI(t)},
+		{"RabbitMQ", "--rabbitmq-uri", servers.VHostURI(t)},
+		{"SummaryAPI", "--summary-url", api.URL},
+	} {
+		manifest := manifestFile(t, "{faults: [{name: crash, target: "+tt.target+", action: Kill, at: 1s}]}")
+		got := parking(t, "simulate", "-f", manifest, "--duration", "5s", "--http", "", tt.flag, tt.address)
+		want := `fault "crash": a fault cannot target an external server, and ` + tt.flag + " selects one"
+		if got.code != exitBadInput || !strings.Contains(got.stderr, want) {
+			t.Errorf("%s: exit code %d: %s", tt.target, got.code, got.stderr)
+		}
+	}
+}
+
+func TestSimulate_FaultInProcessorOnExternalServers_TakesPlace(t *testing.T) {
+	t.Parallel()
+	manifest := manifestFile(t, "{faults: [{name: crash, target: Processor, action: Kill, at: 1s}]}")
+	got := parking(t, "simulate", "-f", manifest, "--duration", "8s", "--http", "", "--output", "json",
+		"--rabbitmq-uri", servers.VHostURI(t), "--redis-uri", servers.RedisURI(t))
+	document := report.Document{}
+	if err := json.Unmarshal([]byte(got.stdout), &document); err != nil {
+		t.Fatalf("%v: %s", err, got.stderr)
+	}
+	if len(document.Faults) != 1 || document.Faults[0].InjectedAt.IsZero() {
+		t.Errorf("the faults are %+v", document.Faults)
 	}
 }
 
@@ -203,9 +252,9 @@ func TestAudit_AfterSimulateKeep_ReturnsTheSameLedger(t *testing.T) {
 // not rely on times, it works on slow machines too.
 func simulateUntilBusy(t *testing.T, args ...string) (ended, report.Document) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	address := closedPort(t)
+	address := servers.FreeAddress(t)
 	r := start(ctx, t, append([]string{"simulate", "-f", manifestFile(t, busy), "--output", "json", "--http", address}, args...)...)
 	untilBusy(ctx, t, address)
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -264,7 +313,7 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 
 func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	amqp, redis, name := servers.VHostURI(t), servers.RedisURI(t), servers.Name(t)
 	servers.RemoveKeys(t, name)
@@ -274,7 +323,7 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 		ended
 	}
 	ends := make(chan end, 2)
-	both, addresses := [2]*running{}, [2]string{closedPort(t), closedPort(t)}
+	both, addresses := [2]*running{}, [2]string{servers.FreeAddress(t), servers.FreeAddress(t)}
 	for i := range both {
 		both[i] = start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--output", "json", "--http", addresses[i],
 			"--rabbitmq-uri", amqp, "--redis-uri", redis)
@@ -297,7 +346,7 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 
 func TestPurge_EmptyFlag_OverridesTheEnvironmentVariable(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	redis, name := servers.RedisURI(t), servers.Name(t)
 	servers.RemoveKeys(t, name)
@@ -352,7 +401,7 @@ func TestSimulate_RabbitMQUserWithoutRights_IsBadInput(t *testing.T) {
 	u.User = url.UserPassword("narrow", "s3cr3t")
 	got := parking(t, "simulate", "--simulation", name, "--rabbitmq-uri", u.String(), "--redis-uri", redis, "--duration", "1s", "--http", "")
 	if got.code != exitBadInput || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, "--rabbitmq-uri: ") ||
-		!strings.Contains(got.stderr, "grant the user permission to configure, write and read it") {
+		!strings.Contains(got.stderr, "grant the user the permissions to configure, write and read") {
 		t.Errorf("exit code %d, want %d and one line with the remedy: %s", got.code, exitBadInput, got.stderr)
 	}
 	checkNoPassword(t, got, u.String(), redis)
@@ -360,6 +409,45 @@ func TestSimulate_RabbitMQUserWithoutRights_IsBadInput(t *testing.T) {
 		t.Errorf("keys are left: %q", keys)
 	}
 	t.Log(got.stderr)
+}
+
+// A queue with the name of one of the simulation's queues but other settings belongs to somebody else.
+func TestSimulate_QueueOfOthers_IsNotDeleted(t *testing.T) {
+	t.Parallel()
+	uri, redis, name := servers.VHostURI(t), servers.RedisURI(t), servers.Name(t)
+	servers.RemoveKeys(t, name)
+	connection, err := amqp091.Dial(uri)
+	if err != nil {
+		t.Fatal("the test's broker cannot be reached")
+	}
+	defer func() { _ = connection.Close() }()
+	channel, err := connection.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue := "parking." + name + ".entry.0"
+	if _, err := channel.QueueDeclare(queue, true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := channel.PublishWithContext(t.Context(), "", queue, false, false, amqp091.Publishing{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"simulate", "--duration", "1s", "--http", ""}, exitBadInput, "already has queues of"},
+		{[]string{"purge"}, exitFailed, queue},
+	} {
+		got := parking(t, append(run.args, "--simulation", name, "--rabbitmq-uri", uri, "--redis-uri", redis)...)
+		if got.code != run.code || !strings.Contains(got.stderr, run.want) {
+			t.Errorf("%s: exit code %d, want %d and %q: %s%s", run.args[0], got.code, run.code, run.want, got.stdout, got.stderr)
+		}
+		if found, err := channel.QueueDeclarePassive(queue, true, false, false, false, nil); err != nil || found.Messages != 1 {
+			t.Fatalf("after %s, the queue has %d messages (%v), want 1", run.args[0], found.Messages, err)
+		}
+	}
 }
 
 // queuesOf returns the names of the queues that a simulation has on the broker.
@@ -400,15 +488,15 @@ func TestSimulate_RedisStaysDown_EndsWithAVerdict(t *testing.T) {
 
 func TestSimulate_RabbitMQStaysDown_VerdictNamesRabbitMQ(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	broker, redis, name := servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), servers.RedisURI(t), servers.Name(t)
 	servers.RemoveKeys(t, name)
-	address := closedPort(t)
+	address := servers.FreeAddress(t)
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--output", "json", "--http", address,
-		"--duration", "6s", "--drain-timeout", "8s", "--rabbitmq-uri", broker.URI(), "--redis-uri", redis)
+		"--drain-timeout", "8s", "--rabbitmq-uri", broker.URI(), "--redis-uri", redis)
 	untilBusy(ctx, t, address)
-	if err := broker.Kill(); err != nil {
+	if err := errors.Join(broker.Kill(), r.cmd.Process.Signal(syscall.SIGTERM)); err != nil {
 		t.Fatal(err)
 	}
 	got := wait(t, r)
@@ -423,22 +511,23 @@ func TestSimulate_RabbitMQStaysDown_VerdictNamesRabbitMQ(t *testing.T) {
 			t.Errorf("the verdict says %q although the broker did not answer:\n%s", wrong, reasons)
 		}
 	}
-	if result.ElapsedSeconds > 6 {
-		t.Errorf("a schedule of 6 s took %v s", result.ElapsedSeconds)
-	}
 }
 
 func TestSimulate_RedisLosesData_DoesNotWaitForTheDrainTimeout(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	amqp, store, name := servers.VHostURI(t), servers.NewRedis(t, servers.RedisOptions{}), servers.Name(t)
 	removeQueues(t, amqp, name)
-	address := closedPort(t)
+	address := servers.FreeAddress(t)
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--http", address,
-		"--duration", "6s", "--drain-timeout", "1h", "--rabbitmq-uri", amqp, "--redis-uri", store.URI())
+		"--drain-timeout", "1h", "--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
 	if err := redisClient(t, store.URI()).FlushAll(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	awaitDataLoss(ctx, t, address)
+	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	got := wait(t, r)
@@ -447,19 +536,31 @@ func TestSimulate_RedisLosesData_DoesNotWaitForTheDrainTimeout(t *testing.T) {
 	}
 }
 
+// awaitDataLoss waits until a simulation has noticed that the store has lost data.
+func awaitDataLoss(ctx context.Context, t *testing.T, address string) {
+	t.Helper()
+	noticed := regexp.MustCompile(`(?m)^parking_store_data_losses_total(\{.*\})? [1-9]`)
+	eventually(ctx, t, "the simulation notices the loss", func() error {
+		metrics, err := get(ctx, "http://"+address+"/metrics")
+		if err == nil && !noticed.MatchString(metrics) {
+			err = errors.New("parking_store_data_losses_total is not above 0")
+		}
+		return err
+	})
+}
+
 func endsWithAVerdict(t *testing.T, fault func(*servers.Redis) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	amqp, store := servers.VHostURI(t), servers.NewRedis(t, servers.RedisOptions{})
 	name := servers.Name(t)
 	removeQueues(t, amqp, name)
-	address := closedPort(t)
+	address := servers.FreeAddress(t)
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--output", "json", "--http", address,
-		"--duration", "6s", "--drain-timeout", "12s",
-		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
+		"--drain-timeout", "12s", "--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
-	if err := fault(store); err != nil {
+	if err := errors.Join(fault(store), r.cmd.Process.Signal(syscall.SIGTERM)); err != nil {
 		t.Fatal(err)
 	}
 	got := wait(t, r)
@@ -483,12 +584,12 @@ func endsWithAVerdict(t *testing.T, fault func(*servers.Redis) error) {
 
 func TestSimulate_SecondSignal_PrintsWhatRemainsOnServers(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	amqp, store := servers.VHostURI(t), servers.NewRedis(t, servers.RedisOptions{})
 	name := servers.Name(t)
 	removeQueues(t, amqp, name)
-	address := closedPort(t)
+	address := servers.FreeAddress(t)
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--http", address,
 		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
@@ -552,6 +653,12 @@ type processes struct {
 // startProcesses starts one process of each component, plus a second processor.
 func startProcesses(ctx context.Context, t *testing.T) *processes {
 	t.Helper()
+	return startProcessesWith(ctx, t, func(*plan.Plan) {})
+}
+
+// startProcessesWith is like startProcesses. The function change can modify the plan.
+func startProcessesWith(ctx context.Context, t *testing.T, change func(*plan.Plan)) *processes {
+	t.Helper()
 	s := &processes{amqp: servers.VHostURI(t), redis: servers.RedisURI(t)}
 	dir := t.TempDir()
 	s.path = filepath.Join(dir, "plan.json")
@@ -563,6 +670,7 @@ func startProcesses(ctx context.Context, t *testing.T) *processes {
 	s.plan = planWith(t, func(p *plan.Plan) {
 		p.RabbitMQ.URI, p.Redis.URI = s.amqp, s.redis
 		p.SummaryAPI.URL = s.Summaries.URL("")
+		change(p)
 	})
 	servers.RemoveKeys(t, s.plan.Simulation)
 	removeQueues(t, s.amqp, s.plan.Simulation)
@@ -580,13 +688,13 @@ func startProcesses(ctx context.Context, t *testing.T) *processes {
 
 func (s *processes) write(t *testing.T) {
 	t.Helper()
-	if err := s.plan.Write(s.path); err != nil {
+	if err := plantest.Write(s.plan, s.path); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// metric returns the sum of all series of a metric whose text contains the given labels. It reads the metrics of a
-// process.
+// metric reads the metrics of a process. It returns the sum of the series that have the given name and contain the
+// given labels.
 func metric(ctx context.Context, t *testing.T, p *stack.Process, name, labels string) float64 {
 	t.Helper()
 	page, err := get(ctx, p.URL("/metrics"))
@@ -631,9 +739,9 @@ func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	return r
 }
 
-func TestProcess_IdleWhileRedisIsDown_LogsTheOutage(t *testing.T) {
+func TestProcessCommand_IdleWhileRedisIsDown_LogsTheOutage(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	amqp, redis, dir := servers.VHostURI(t), servers.NewRedis(t, servers.RedisOptions{}), t.TempDir()
 	path := filepath.Join(dir, "plan.json")
@@ -645,7 +753,7 @@ func TestProcess_IdleWhileRedisIsDown_LogsTheOutage(t *testing.T) {
 		p.RabbitMQ.URI, p.Redis.URI, p.SummaryAPI.URL = amqp, redis.URI(), s.Summaries.URL("")
 	})
 	removeQueues(t, amqp, p.Simulation)
-	if err := errors.Join(p.Write(path), redis.Kill()); err != nil {
+	if err := errors.Join(plantest.Write(p, path), redis.Kill()); err != nil {
 		t.Fatal(err)
 	}
 	idle := s.Processors[0]
@@ -662,19 +770,20 @@ func TestProcess_IdleWhileRedisIsDown_LogsTheOutage(t *testing.T) {
 			return err
 		})
 	}
-	says("store does not answer yet")
+	says("The store is unavailable")
 	if err := redis.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	says("store answers")
+	says("The store is available again")
 	terminate(ctx, t, idle)
 }
 
-func TestProcess_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
+func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	s := startProcesses(ctx, t)
+	// If Redis answered too late, the processor would repeat the step, which then counts as a duplicate.
+	s := startProcessesWith(ctx, t, func(p *plan.Plan) { p.Redis.URI += "?read_timeout=1m" })
 	for _, p := range s.Processors {
 		eventually(ctx, t, p.Name+" works", func() error {
 			if n := metric(ctx, t, p, "parking_events_processed_total", `outcome="matched"`); n < 20 {
@@ -691,17 +800,26 @@ func TestProcess_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
 	// An event that took effect but was not acknowledged would be delivered again and counted as a duplicate.
-	if r.Ledger.DuplicatesSuppressed != 0 {
-		t.Errorf("%d events had taken effect but were not settled", r.Ledger.DuplicatesSuppressed)
+	// If a processor on a busy machine loses its connection, RabbitMQ delivers events again, too.
+	var logs strings.Builder
+	for _, p := range s.Processors {
+		log, err := os.ReadFile(p.Log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs.Write(log)
+	}
+	if n := r.Ledger.DuplicatesSuppressed; n != 0 && !strings.Contains(logs.String(), "connection lost") {
+		t.Errorf("%d events had taken effect but were not settled; the processors logged:\n%s", n, logs.String())
 	}
 	if r.Ledger.Indeterminate != 0 {
 		t.Errorf("%d events were not confirmed when their generator had ended", r.Ledger.Indeterminate)
 	}
 }
 
-func TestGenerate_EditedPlan_TakesEffectWithoutRestart(t *testing.T) {
+func TestGenerateCommand_EditedPlan_TakesEffectWithoutRestart(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s := startProcesses(ctx, t)
 	entries := s.Entries[0]
@@ -716,17 +834,23 @@ func TestGenerate_EditedPlan_TakesEffectWithoutRestart(t *testing.T) {
 		return nil
 	})
 	t.Logf("the edit took effect after %s", time.Since(edited))
-	before := metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="unmatched"`)
-	matched := metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="matched"`)
-	eventually(ctx, t, "exits are matched", func() error {
-		if n := metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="matched"`); n < matched+100 {
-			return fmt.Errorf("%v matched exits", n-matched)
+	exits := func(intent string) float64 {
+		return metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="`+intent+`"`)
+	}
+	// The exit generator reads the plan at another time than the entry generator.
+	eventually(ctx, t, "all of 100 exits are matched", func() error {
+		unmatched, matched := exits("unmatched"), exits("matched")
+		eventually(ctx, t, "exits are matched", func() error {
+			if n := exits("matched"); n < matched+100 {
+				return fmt.Errorf("%v matched exits", n-matched)
+			}
+			return nil
+		})
+		if n := exits("unmatched") - unmatched; n > 0 {
+			return fmt.Errorf("%v unmatched exits were published although all exits must match", n)
 		}
 		return nil
 	})
-	if n := metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="unmatched"`) - before; n > 50 {
-		t.Errorf("%v unmatched exits were published although all are to match", n)
-	}
 	if now := entries.Pid(); now != pid {
 		t.Errorf("the generator was restarted: its process was %d and is %d", pid, now)
 	}

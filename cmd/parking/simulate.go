@@ -22,6 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/summary/client"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 const simulateHelp = `Run a whole simulation in this process, without a cluster: generators, a processor, the
@@ -118,19 +119,20 @@ func (c *cli) simulateCommand() *cobra.Command {
 	}
 	f.manifest.register(cmd)
 	f.servers.register(cmd)
-	cmd.Flags().Var(&f.private, flagServers, "private: start a RabbitMQ and a Redis from installed packages for this run")
+	cmd.Flags().Var(&f.private, flagServers, "private starts a RabbitMQ and a Redis from installed packages, for this run only")
 	flags := cmd.Flags()
 	flags.Var(&f.output, "output", "output format: table or json")
 	flags.DurationVar(&f.duration, "duration", 0, "how long to publish events (default: the duration of the manifest, otherwise until Ctrl-C)")
-	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "maximum time after the end of the schedule to finish current work and audit it (default: the drainTimeout of the manifest, 5m)")
+	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "maximum time from the last due event until all events are processed and audited (default: drainTimeout of the manifest, or 5m)")
 	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` for the live page, /metrics and the summary API; \"\" for none. If the default port is in use, a free one is used")
 	flags.BoolVar(&f.open, "open", false, "open the live page in a browser")
-	flags.Int64Var(&f.seed, "seed", 0, "seed of plates and draws, instead of the manifest's")
+	flags.Int64Var(&f.seed, "seed", 0, "`number` that determines the plates and all random draws (default: the seed of the manifest)")
 	flags.StringVar(&f.summaryURL, "summary-url", "", "`URL` of an external API to post summaries to, one JSON object per request. It must answer HEAD requests")
-	flags.StringVar(&f.summarySecret, "summary-secret", "", "`folder` with files for --summary-url: token, or username and password; ca.crt, tls.crt, tls.key")
+	flags.StringVar(&f.summarySecret, "summary-secret", "", "`directory` with files for --summary-url: token, or username and password; ca.crt, tls.crt, tls.key")
 	flags.StringVar(&f.summariesDB, "summaries-db", "", "store summaries in this SQLite `file` (default: a temporary file)")
 	flags.BoolVar(&f.keep, "keep", false, "keep queues and keys on the servers, for 'parking audit'")
 	flags.Var(&f.reports, "report", "write the report to this `file`, which ends in .html, .json, .md or .xml. May be repeated")
+	_ = cmd.MarkFlagFilename("report", "html", "json", "md", "xml") // fails only for a flag that does not exist
 	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process under /debug/pprof/")
 	return cmd
@@ -140,19 +142,23 @@ func (c *cli) simulateCommand() *cobra.Command {
 // port instead.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
-// plan derives the plan from the manifest and the flags. It also returns the manifest with the flags applied, and
-// notes for the user. The notes are warnings about the manifest, and the fields that flags override.
-func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, sim *v1alpha1.ParkingSimulation, notes []string, err error) {
+// plan derives the plan from the manifest and the flags. It also returns notes for the user: the warnings about the
+// manifest, and a note for each field that a flag overrides.
+func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, notes []string, err error) {
 	if err := f.check(); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	if sim, err = f.manifest.read(ctx); err != nil {
-		return nil, nil, nil, err
+	sim, err := f.manifest.read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := f.checkFaults(manifest.FaultsOf(&sim.Spec)); err != nil {
+		return nil, nil, err
 	}
 	notes = f.override(sim)
 	resolved, err = f.manifest.resolve(ctx, sim)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	p := resolved.Plan
 	p.StartTime = time.Time{}
@@ -163,9 +169,9 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 		p.Simulation += "-" + event.NewRun()[:6]
 	}
 	if err := p.Validate(); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	return resolved, sim, append(notes, resolved.Warnings...), nil
+	return resolved, append(notes, resolved.Warnings...), nil
 }
 
 // check returns an error for an invalid flag or an invalid combination of flags.
@@ -180,11 +186,11 @@ func (f *simulateFlags) check() error {
 	case f.open && f.http == "":
 		return errors.New("--open: there is no live page to open without an HTTP address: remove --http or give it an address")
 	case f.private != "" && f.servers.any():
-		return errors.New("--servers: private servers cannot be combined with servers that other flags select: remove one of them")
+		return errors.New("--servers: private servers cannot be combined with servers that other flags select: remove --servers or the other flags")
 	case f.keep && !f.servers.any():
 		return errors.New("--keep: a simulation in memory cannot be kept: select servers with --rabbitmq-uri and --redis-uri")
 	}
-	if err := errors.Join(f.servers.check(), f.reports.check()); err != nil {
+	if err := errors.Join(f.servers.check(), f.reports.check(string(f.manifest.path))); err != nil {
 		return err
 	}
 	return f.checkSummaries()
@@ -200,7 +206,7 @@ func (f *simulateFlags) checkSummaries() error {
 	if err := f.checkSummaryURL(); err != nil {
 		return fmt.Errorf("--summary-url: %w", err)
 	}
-	if err := (client.Options{SecretDir: f.summarySecret}).CheckSecret(); err != nil {
+	if err := (client.Config{SecretDir: f.summarySecret}).CheckSecret(); err != nil {
 		return fmt.Errorf("--summary-secret: %w", err)
 	}
 	return nil
@@ -211,15 +217,32 @@ func (f *simulateFlags) checkSummaryURL() error {
 	if f.summaryURL == "" {
 		return nil
 	}
-	source, err := binding.URI(binding.HTTP(), f.summaryURL)
+	source, err := binding.URI(binding.HTTP(), f.summaryURL, "")
 	if err != nil {
 		return err
 	}
 	address, err := source()
 	if err == nil && address.URI.User != nil {
-		err = errors.New("must not contain a user name or password: put them into the files username and password of a folder, and name the folder with --summary-secret")
+		err = errors.New("must not contain a user name or password: put them into the files username and password of a directory, and name the directory with --summary-secret")
 	}
 	return err
+}
+
+// checkFaults returns an error if --duration ends the simulation before the last fault of the manifest ends.
+func (f *simulateFlags) checkFaults(faults []plan.Fault) error {
+	var last string
+	var end time.Duration
+	for i := range faults {
+		fault := &faults[i]
+		if t := fault.LatestEnd(); t > end {
+			last, end = fault.Name, t
+		}
+	}
+	if f.duration == 0 || f.duration > end {
+		return nil
+	}
+	return fmt.Errorf("--duration: %s is too short: fault %q of the manifest ends %s after the start: raise --duration to %s, omit the flag, or remove the fault",
+		f.duration, last, end, end+2*plan.SteadyTime)
 }
 
 // override applies the flags to the manifest. It returns a note for each field that a flag overrides, and for each
@@ -247,33 +270,52 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	if spec.Suspend {
 		notes = append(notes, "spec.suspend is true: no events will be published")
 	}
+	broker := f.used("the broker", f.servers.rabbitmq, flagRabbitMQ, flagRabbitMQSecret)
+	store := f.used("the store", f.servers.redis, flagRedis, flagRedisSecret)
+	api := "summaries are stored in a file, unless --summary-url selects an API"
+	if f.summaryURL != "" {
+		api = "--summary-url selects the API"
+	}
 	for _, ignored := range []struct {
-		field string
-		given bool
+		field   string
+		given   bool
+		instead string
 	}{
-		{"spec.rabbitmq.clusterRef", spec.RabbitMQ.ClusterRef != nil},
-		{"spec.rabbitmq.secretRef", spec.RabbitMQ.SecretRef != nil},
-		{"spec.redis.secretRef", spec.Redis.SecretRef != nil},
-		{"spec.summaryAPI.url", spec.SummaryAPI.URL != ""},
+		{"spec.rabbitmq.clusterRef", spec.RabbitMQ.ClusterRef != nil, broker},
+		{"spec.rabbitmq.secretRef", spec.RabbitMQ.SecretRef != nil, broker},
+		{"spec.redis.secretRef", spec.Redis.SecretRef != nil, store},
+		{"spec.summaryAPI.url", spec.SummaryAPI.URL != "", api},
 	} {
 		if ignored.given {
-			notes = append(notes, ignored.field+" has no effect here: flags name the servers")
+			notes = append(notes, ignored.field+" has no effect here: "+ignored.instead)
 		}
 	}
 	return notes
+}
+
+// used returns a text that says which server the simulation uses. The text names the flag that selects this server, or
+// a flag that would select another one.
+func (f *simulateFlags) used(what string, ref plan.BindingRef, uri, secret string) string {
+	switch {
+	case f.private != "":
+		return "--" + flagServers + " private starts " + what
+	case ref != (plan.BindingRef{}):
+		return flagOf(ref, uri, secret) + " selects " + what
+	}
+	return what + " is in memory, unless --" + uri + " selects a server"
 }
 
 func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	if f.private == "" {
 		f.servers.fromEnvironment(c.getenv)
 	}
-	resolved, sim, notes, err := f.plan(ctx)
+	resolved, notes, err := f.plan(ctx)
 	if err != nil {
 		return badInput(err)
 	}
 	progress := newProgressView(c.stderr, resolved.Plan)
 	log := c.loggerTo(progress, f.level.Level)
-	session, err := openSession(ctx, f, resolved, log)
+	session, err := openSession(ctx, f, resolved, progress, log)
 	if err != nil {
 		return err
 	}
@@ -287,12 +329,12 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 		return err
 	}
 	progress.begin(session.describe(), notes)
-	environment := session.adapters.environment(ctx, sim, log)
+	environment := session.adapters.environment(ctx, resolved.Simulation, log)
 	document := report.New(session.run(ctx, progress), environment, nil)
 	progress.end()
 	err = c.printResult(f.output, &document)
 	if len(f.reports) > 0 {
-		document.Timeline = session.adapters.readTimeline(ctx, document.Run, log)
+		document.Timeline = session.adapters.readTimeline(ctx, log)
 		err = errors.Join(err, f.reports.write(&document))
 	}
 	if f.keep {
@@ -321,7 +363,7 @@ func (c *cli) print(lines []string) error {
 }
 
 func printJSON(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
+	encoder := json.NewEncoder(terminal.CleanWriter(w)) // the encoder writes everything in one piece
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(v)
@@ -330,7 +372,6 @@ func printJSON(w io.Writer, v any) error {
 // outputFormat is a flag value: the output format of a result.
 type outputFormat string
 
-// These are the output formats of results.
 const (
 	outputTable outputFormat = "table"
 	outputJSON  outputFormat = "json"
@@ -348,6 +389,9 @@ func (o *outputFormat) Set(s string) error {
 	}
 	return errors.New("must be table or json")
 }
+
+// values implements enumeration.
+func (*outputFormat) values() []string { return []string{string(outputTable), string(outputJSON)} }
 
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (o *outputFormat) Type() string { return "format" }
@@ -392,7 +436,10 @@ func (p *manifestPath) Type() string { return "file" }
 // read reads the manifest. If no flag selects a file, it returns a manifest with an empty spec.
 func (f *manifestFlags) read(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
 	if f.path == "" {
-		return &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: "simulation"}}, nil
+		return &v1alpha1.ParkingSimulation{
+			TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.Kind},
+			ObjectMeta: metav1.ObjectMeta{Name: "simulation"},
+		}, nil
 	}
 	return interruptible(ctx, func() (*v1alpha1.ParkingSimulation, error) {
 		if f.path == "-" {

@@ -1,12 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"strings"
+	"time"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/simulate"
 	"github.com/parking-operator/parking-operator/internal/simulate/gate"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 // These are the names of the servers in reports.
@@ -19,41 +26,105 @@ const (
 // exposeServers makes the servers that belong to this process available as targets of faults. Servers that were
 // selected by flags are not available, because other programs may use them too.
 func (s *session) exposeServers(d *simulate.Dependencies) {
-	t := simulate.Targets{Servers: make(map[plan.FaultTarget][]fault.Instance), Refused: make(map[plan.FaultTarget]string)}
+	t := fault.Targets{Instances: make(map[plan.FaultTarget][]fault.Instance), Unavailable: make(map[plan.FaultTarget]string)}
 	if s.private != nil {
-		s.private.targets(t.Servers)
+		s.private.targets(t.Instances)
 	} else {
 		s.exposeAdapters(d, &t)
 	}
 	if s.plan.SummaryAPI.External {
-		t.Refused[plan.TargetSummaryAPI] = refusal("--summary-url")
+		t.Unavailable[plan.TargetSummaryAPI] = externalTarget("--summary-url")
 	} else {
 		g := gate.New()
 		d.Poster = gate.Poster(d.Poster, g)
-		t.Servers[plan.TargetSummaryAPI] = []fault.Instance{gate.NewServer(summaryAPIName, g, nil)}
+		t.Instances[plan.TargetSummaryAPI] = []fault.Instance{gate.NewServer(summaryAPIName, g, nil)}
 	}
 	d.Targets = t
 }
 
 // exposeAdapters makes the broker and the store available as targets of faults if they run in memory.
-func (s *session) exposeAdapters(d *simulate.Dependencies, t *simulate.Targets) {
+func (s *session) exposeAdapters(d *simulate.Dependencies, t *fault.Targets) {
 	if s.adapters.broker.InMemory() {
 		g := gate.New()
 		d.Broker = gate.Broker(d.Broker, g)
-		t.Servers[plan.TargetRabbitMQ] = []fault.Instance{gate.NewServer(rabbitMQName, g, nil)}
+		t.Instances[plan.TargetRabbitMQ] = []fault.Instance{gate.NewServer(rabbitMQName, g, nil)}
 	} else {
-		t.Refused[plan.TargetRabbitMQ] = refusal(s.adapters.brokerFlag)
+		t.Unavailable[plan.TargetRabbitMQ] = externalTarget(s.adapters.brokerFlag)
 	}
 	if s.adapters.store.InMemory() {
 		g := gate.New()
 		d.Store = gate.Store(d.Store, g)
-		t.Servers[plan.TargetRedis] = []fault.Instance{gate.NewServer(redisName, g, s.adapters.store.Crash)}
+		t.Instances[plan.TargetRedis] = []fault.Instance{gate.NewServer(redisName, g, s.adapters.store.Crash)}
 	} else {
-		t.Refused[plan.TargetRedis] = refusal(s.adapters.storeFlag)
+		t.Unavailable[plan.TargetRedis] = externalTarget(s.adapters.storeFlag)
 	}
 }
 
-// refusal returns the reason why faults cannot be injected into a server that was selected by a flag.
-func refusal(flag string) string {
+// externalTarget returns the reason why faults cannot be injected into a server that was selected by a flag.
+func externalTarget(flag string) string {
 	return fmt.Sprintf("a fault cannot target an external server, and %s selects one: remove the fault, or run with --servers private", flag)
+}
+
+// faultInterval is the interval at which a faultLog looks for events.
+const faultInterval = time.Second
+
+// faultLog writes a line when a fault begins, when it ends, and when its outcome is known.
+type faultLog struct {
+	out     io.Writer
+	written map[faultEvent]bool
+}
+
+// faultEvent identifies one line of a faultLog. The text of a line does not identify it, because the text changes when
+// more becomes known, for example about the time to recover.
+type faultEvent struct {
+	id   string // of the occurrence
+	kind eventKind
+}
+
+type eventKind int
+
+const (
+	faultBegins eventKind = iota
+	faultEnds
+	faultOutcome
+)
+
+func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
+
+// watch writes the events of a run until ctx ends.
+func (l *faultLog) watch(ctx context.Context, run func(context.Context) report.Run) {
+	async.Every(ctx, faultInterval, func() { l.write(run(ctx)) })
+}
+
+// write writes the events that have not been written yet.
+func (l *faultLog) write(r report.Run) {
+	for i := range r.Faults {
+		a := &r.Faults[i]
+		for kind, line := range faultEvents(r.StartTime, a) {
+			if event := (faultEvent{a.ID(), eventKind(kind)}); line != "" && !l.written[event] {
+				l.written[event] = true
+				_, _ = fmt.Fprintln(l.out, terminal.Clean(line)) // a broken stderr does not stop the simulation
+			}
+		}
+	}
+}
+
+// faultEvents returns what has happened to one occurrence of a fault so far, one line for each kind of event. A line is
+// empty if the event has not happened. The line of the outcome has no time, because a recovery becomes known only some
+// seconds later.
+func faultEvents(start time.Time, a *fault.Account) (lines [faultOutcome + 1]string) {
+	at := func(at time.Time, what string) string {
+		return fmt.Sprintf("%s fault %s %s", terminal.Clock(max(at.Sub(start), 0)), a.ID(), what)
+	}
+	action := fmt.Sprintf("%s %s", a.Action, a.Target)
+	if !a.InjectedAt.IsZero() {
+		lines[faultBegins] = at(a.InjectedAt, fmt.Sprintf("begins: %s (%s)", action, strings.Join(a.Hit, ", ")))
+	}
+	if !a.HealedAt.IsZero() {
+		lines[faultEnds] = at(a.HealedAt, fmt.Sprintf("ends: %s lasted %s", action, terminal.Duration(a.HealedAt.Sub(a.InjectedAt))))
+	}
+	if a.Outcome.IsFinal() {
+		lines[faultOutcome] = fmt.Sprintf("fault %s (%s): %s: %s", a.ID(), action, a.Outcome, a.Message)
+	}
+	return lines
 }

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"time"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/privateserver"
 	"github.com/parking-operator/parking-operator/internal/simulate/process"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 const flagServers = "servers"
@@ -22,11 +26,14 @@ func (p *privateFlag) String() string { return string(*p) }
 // Set implements pflag.Value.
 func (p *privateFlag) Set(s string) error {
 	if s != "private" {
-		return errors.New("must be private")
+		return errors.New("must be \"private\"")
 	}
 	*p = privateFlag(s)
 	return nil
 }
+
+// values implements enumeration.
+func (*privateFlag) values() []string { return []string{"private"} }
 
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (p *privateFlag) Type() string { return "private" }
@@ -37,10 +44,11 @@ type privateServers struct {
 	rabbitmq, redis *process.Server
 }
 
-// startPrivateServers starts the servers and sets their URIs in the plan.
-func startPrivateServers(ctx context.Context, p *plan.Plan) (*privateServers, error) {
+// startPrivateServers starts the servers and sets their URIs in the plan. It prints to the writer in the parameter out
+// which server it is starting.
+func startPrivateServers(ctx context.Context, p *plan.Plan, out io.Writer) (*privateServers, error) {
 	s := new(privateServers)
-	if err := s.start(ctx); err != nil {
+	if err := s.start(ctx, out); err != nil {
 		if missing, ok := errors.AsType[*privateserver.NotInstalledError](err); ok {
 			err = badInput(fmt.Errorf("--%s: %w", flagServers, missing))
 		}
@@ -50,7 +58,15 @@ func startPrivateServers(ctx context.Context, p *plan.Plan) (*privateServers, er
 	return s, nil
 }
 
-func (s *privateServers) start(ctx context.Context) error {
+func (s *privateServers) start(ctx context.Context, out io.Writer) error {
+	if err := s.startRedis(ctx, out); err != nil {
+		return err
+	}
+	return s.startRabbitMQ(ctx, out)
+}
+
+func (s *privateServers) startRedis(ctx context.Context, out io.Writer) error {
+	defer announce(out, "Redis")()
 	redis, err := privateserver.StartRedis(ctx, "", privateserver.RedisOptions{})
 	if err != nil {
 		return err
@@ -58,6 +74,11 @@ func (s *privateServers) start(ctx context.Context) error {
 	if s.redis, err = process.NewServer(ctx, redisName, redis); err != nil {
 		return errors.Join(err, redis.Close())
 	}
+	return nil
+}
+
+func (s *privateServers) startRabbitMQ(ctx context.Context, out io.Writer) error {
+	defer announce(out, "RabbitMQ")()
 	node, err := privateserver.StartRabbitMQ(ctx, "", privateserver.RabbitMQOptions{})
 	if err != nil {
 		return err
@@ -67,6 +88,17 @@ func (s *privateServers) start(ctx context.Context) error {
 	}
 	s.node = node
 	return nil
+}
+
+// announce writes that a server is being started. It does so at once, and then every few seconds until the caller calls
+// the returned function.
+func announce(out io.Writer, server string) (started func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	begin := time.Now()
+	go async.Every(ctx, lineInterval, func() {
+		_, _ = fmt.Fprintf(out, "Starting a private %s (%s)\n", server, terminal.Clock(time.Since(begin))) // a broken stderr does not stop the start
+	})
+	return cancel
 }
 
 // sync makes the RabbitMQ node write its queue definitions to disk. If the node is killed, RabbitMQ 3.10 loses

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -43,8 +44,8 @@ type session struct {
 }
 
 // openSession opens and checks everything that the simulation needs, so that errors occur before the first event is
-// published.
-func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolved, log *slog.Logger) (s *session, err error) {
+// published. It prints to the writer in the parameter out which slow step is in progress.
+func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolved, out io.Writer, log *slog.Logger) (s *session, err error) {
 	p := resolved.Plan
 	p.Owner = rand.Text()
 	s = &session{flags: f, plan: p}
@@ -56,15 +57,15 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 	registry := newRegistry()
 	options := wiring.Options{Component: "parking simulate", Logger: log, Registerer: registry}
 	if f.private != "" {
-		if s.private, err = startPrivateServers(ctx, p); err != nil {
+		if s.private, err = startPrivateServers(ctx, p, out); err != nil {
 			return s, err
 		}
 	}
 	if s.adapters, err = openAdapters(p, options); err != nil {
 		return s, err
 	}
-	if err := s.adapters.connect(ctx); err != nil {
-		return s, badInput(err)
+	if err := s.adapters.requireConnection(ctx); err != nil {
+		return s, err
 	}
 	if err := s.adapters.checkStore(ctx); err != nil {
 		return s, err
@@ -100,8 +101,7 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 	if err := s.listen(ctx, registry, log); err != nil {
 		return s, err
 	}
-	// The reservation is the first write to a server. It comes last, so that a failure of any other step leaves no
-	// data on servers.
+	// Only this last step writes to a server, so that a failure of an earlier step leaves no data on servers.
 	err = s.adapters.reserve(ctx, p)
 	return s, err
 }
@@ -136,11 +136,11 @@ func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log
 	if s.flags.http == "" {
 		return nil
 	}
-	s.page = view.New(view.Config{Hosts: pageHosts(s.flags.http), Version: currentBuild().version}, view.Dependencies{Source: s.simulation, Logger: log})
-	handler := httpserver.Handler(httpserver.Options{
+	s.page = view.New(view.Config{Version: currentBuild().version}, view.Dependencies{Source: s.simulation, Logger: log})
+	handler := httpserver.Guard(ownHosts(s.flags.http), httpserver.Handler(httpserver.Options{
 		Metrics: registry, Ready: s.adapters.readyChecks(), Log: log,
 		Routes: slices.Concat(profiles(s.flags.pprof), s.page.Routes(), s.summaries.routes),
-	})
+	}))
 	var err error
 	s.http, err = httpserver.Listen(ctx, s.flags.http, handler, log)
 	if err != nil && !s.flags.httpChosen {
@@ -163,10 +163,11 @@ func (s *session) describe() [][2]string {
 	if s.http == nil {
 		return lines
 	}
-	lines = slices.Insert(lines, 0, [2]string{"live page", pageURL(s.http.Address())})
-	lines = append(lines, [2]string{"metrics", "http://" + s.http.Address() + "/metrics"})
+	page := pageURL(s.http.Address())
+	lines = slices.Insert(lines, 0, [2]string{"live page", page})
+	lines = append(lines, [2]string{"metrics", page + "metrics"})
 	if len(s.summaries.routes) > 0 {
-		lines = append(lines, [2]string{"API", "http://" + s.http.Address() + "/v1/summaries"})
+		lines = append(lines, [2]string{"API", page + "v1/summaries"})
 	}
 	return lines
 }
@@ -183,6 +184,10 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 		})
 	}
 	helpers.Go(func() { v.showProgress(background, s.simulation.Progress) })
+	faults := newFaultLog(v)
+	if len(s.plan.Faults) > 0 {
+		helpers.Go(func() { faults.watch(background, s.simulation.SoFar) })
+	}
 	if s.http != nil && s.flags.open {
 		helpers.Go(func() { openPage(background, v, pageURL(s.http.Address())) })
 	}
@@ -192,6 +197,7 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	}
 	stop()
 	helpers.Wait()
+	faults.write(result)
 	return result
 }
 
@@ -247,8 +253,8 @@ func (s *session) kept() string {
 	return strings.Join(append(lines, "  remove:  parking purge "+flags), "\n")
 }
 
-// onServers describes the simulation's data on servers. The result what is "" if all adapters work in memory. The
-// result flags contains the command line flags that select the simulation on these servers.
+// onServers describes the simulation's data on servers. The description is "" if all adapters work in memory. onServers
+// also returns the command line flags that select the simulation on these servers.
 func (s *session) onServers() (what, flags string) {
 	var parts []string
 	if b := s.adapters.broker; !b.InMemory() {
@@ -275,12 +281,12 @@ func (s *session) close(log *slog.Logger) {
 // summaries is the destination of summaries. It is either a summary service in this process or an external API.
 type summaries struct {
 	poster processor.Poster
-	// held returns the number of summaries that are stored in this process. It is nil if the summaries are sent to
-	// an external API.
+	// held returns the number of summaries that are stored in this process. The function is nil if the summaries are
+	// sent to an external API.
 	held func(context.Context) (int64, error)
 	// routes are the HTTP routes of the summary service. There are no routes for an external API.
 	routes []httpserver.Route
-	// where is the text with which the command shows the destination of summaries.
+	// The field where is the text with which the command prints the destination of summaries.
 	where string
 	// discard deletes temporary files. It can be called at any time, and more than once.
 	discard func()
@@ -292,15 +298,15 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 		return openExternal(ctx, p)
 	}
 	if path != "" {
-		return openDatabase(ctx, sqlite.Options{Path: path}, path, func() error { return nil }, o)
+		return openDatabase(ctx, sqlite.Config{Path: path}, path, func() error { return nil }, o)
 	}
 	dir, err := os.MkdirTemp("", "parking-")
 	if err != nil {
-		return nil, fmt.Errorf("create a temporary folder for the summaries: %w; set TMPDIR, or choose a file with --summaries-db", err)
+		return nil, fmt.Errorf("create a temporary directory for the summaries: %w; set TMPDIR, or choose a file with --summaries-db", err)
 	}
 	remove := func() error { return os.RemoveAll(dir) }
 	// This database is deleted at the end, so it need not survive a crash of the machine.
-	s, err := openDatabase(ctx, sqlite.Options{Path: filepath.Join(dir, "summaries.db"), NoSync: true}, "a temporary file", remove, o)
+	s, err := openDatabase(ctx, sqlite.Config{Path: filepath.Join(dir, "summaries.db"), NoSync: true}, "a temporary file", remove, o)
 	if err != nil {
 		return nil, errors.Join(err, remove())
 	}
@@ -327,7 +333,7 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 
 // openDatabase opens a summary service that uses a database file. The file may contain summaries of other
 // simulations.
-func openDatabase(ctx context.Context, db sqlite.Options, where string, remove func() error, o wiring.Options) (*summaries, error) {
+func openDatabase(ctx context.Context, db sqlite.Config, where string, remove func() error, o wiring.Options) (*summaries, error) {
 	database, err := sqlite.Open(ctx, db)
 	if err != nil {
 		return nil, err
@@ -340,7 +346,7 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 	if err != nil {
 		return nil, errors.Join(err, service.Close())
 	}
-	api, err := rest.New(rest.Options{Summaries: service, Registerer: o.Registerer, Logger: o.Logger})
+	api, err := rest.New(rest.Dependencies{Summaries: service, Registerer: o.Registerer, Logger: o.Logger})
 	if err != nil {
 		return nil, errors.Join(err, service.Close())
 	}
@@ -348,7 +354,8 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 		poster: service,
 		held: func(ctx context.Context) (int64, error) {
 			now, err := service.Stats(ctx)
-			return now.Count - before.Count, err
+			// Another process may store summaries in the same file.
+			return min(now.Count-before.Count, service.Created()), err
 		},
 		routes:  []httpserver.Route{{Pattern: "/", Handler: api}},
 		where:   where,
@@ -356,7 +363,7 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 		close: func(log *slog.Logger) {
 			closeAndLog(log, "summary database", service)
 			if err := remove(); err != nil {
-				log.Warn("remove temporary summaries failed", "error", err)
+				log.Warn("The temporary summaries could not be deleted", "error", err)
 			}
 		},
 	}, nil

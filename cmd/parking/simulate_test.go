@@ -12,16 +12,21 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/test/servers"
 )
 
 // calm is a spec with low rates.
 const calm = "{entry: {rate: 40}, exit: {rate: 40, matchPercent: 50, minStay: 1s}}"
 
-// busy is a spec with high rates, so that events of every kind of outcome occur within seconds.
+// busy is a spec with high rates, so that every possible outcome of an event occurs within seconds.
 const busy = "{entry: {rate: 800}, exit: {rate: 700, matchPercent: 50, minStay: 100ms}, rabbitmq: {partitions: 2}}"
 
 func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
@@ -74,7 +79,8 @@ func checkPassed(t *testing.T, got ended) report.Document {
 			t.Errorf("%s: %d, want %d", equation.name, equation.left, equation.right)
 		}
 	}
-	// On a busy machine a short schedule may end before exits find plates. Its verdict is then FAIL.
+	// On a busy machine, a short simulation may end before a matched exit gets the plate of a parked vehicle. The
+	// verdict is then FAIL.
 	if kept := r.Outcome == ledger.Pass; l.EntriesConfirmed == 0 || kept && (l.Matched == 0 || l.UnmatchedExpected == 0) {
 		t.Errorf("nothing happened: %+v", l)
 	}
@@ -90,7 +96,7 @@ func TestSimulate_MissedObjective_Fails(t *testing.T) {
 	if got.code != exitFailed {
 		t.Errorf("exit code %d, want %d; stderr:\n%s", got.code, exitFailed, got.stderr)
 	}
-	for _, want := range []string{"FAIL", "✗ processing p99 is", "beyond the objective of 1ns"} {
+	for _, want := range []string{"FAIL", "✗ processing p99 is", "beyond the objective of 1 ns"} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("stdout does not say %q:\n%s", want, got.stdout)
 		}
@@ -105,16 +111,18 @@ func TestSimulate_FirstSignal_EndsWithAVerdict(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			address := closedPort(t)
+			address := servers.FreeAddress(t)
 			// At a low rate, few events are due at the moment of the signal, so few events remain unpublished.
-			r := start(ctx, t, "simulate", "-f", manifestFile(t, calm), "--output", "json", "--http", address)
+			r := start(ctx, t, "simulate", "-f", manifestFile(t, calm), "--duration", "10m", "--output", "json", "--http", address)
 			untilBusy(ctx, t, address)
 			if err := r.cmd.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
-			checkPassed(t, wait(t, r))
+			if cut := checkPassed(t, wait(t, r)).CutShort; !strings.Contains(cut, "of 10:00 (stopped by a signal: "+signal.String()+")") {
+				t.Errorf("the report does not say that the run was cut short: %q", cut)
+			}
 		})
 	}
 }
@@ -137,7 +145,7 @@ func untilBusy(ctx context.Context, t *testing.T, address string) {
 
 func TestSimulate_SignalDuringStart_ExitsAtOnce(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	silent, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -169,7 +177,7 @@ func TestSimulate_SignalWhileReadingStdin_ExitsAtOnce(t *testing.T) {
 	for _, args := range [][]string{{"simulate", "-f", "-"}, {"purge", "-f", "-", "--redis-uri", "redis://127.0.0.1:1"}, {"audit", "-f", "-", "--redis-uri", "redis://127.0.0.1:1"}} {
 		t.Run(args[0], func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			r := &running{cmd: command(ctx, t, args...)}
 			r.cmd.Stderr = &r.stderr
@@ -197,7 +205,7 @@ func TestSimulate_SignalWhileReadingStdin_ExitsAtOnce(t *testing.T) {
 
 func TestSimulate_ClosedStderr_DoesNotStopTheSimulation(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -224,10 +232,10 @@ func overloadedAPI(t *testing.T) string {
 
 func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	// The API accepts no summary, so the queues never become empty and the drain does not end.
-	address := closedPort(t)
+	address := servers.FreeAddress(t)
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
 	eventually(ctx, t, "posts fail", func() error {
 		body, err := get(ctx, "http://"+address+"/metrics")
@@ -248,7 +256,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 
 func TestSimulate_DrainTimeout_VerdictCountsUnprocessedEvents(t *testing.T) {
 	t.Parallel()
-	got := parking(t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--duration", "2s",
+	got := parking(t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--duration", "10s",
 		"--drain-timeout", "1s", "--http", "", "--output", "json", "--summary-url", overloadedAPI(t))
 	r := got.result(t)
 	reasons := strings.Join(r.Reasons, "\n")
@@ -273,9 +281,9 @@ func TestSimulate_SummariesDB_KeepsSummariesForTheNextProcess(t *testing.T) {
 		got := parking(t, "simulate", "-f", manifestFile(t, busy), "--duration", "2s", "--output", "json", "--http", "", "--summaries-db", db)
 		matched += checkPassed(t, got).Ledger.Matched
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	address := closedPort(t)
+	address := servers.FreeAddress(t)
 	r := start(ctx, t, "summaries", "--database", db, "--http", address)
 	var stats string
 	eventually(ctx, t, "the API answers", func() (err error) {
@@ -293,9 +301,23 @@ func TestSimulate_SummariesDB_KeepsSummariesForTheNextProcess(t *testing.T) {
 	}
 }
 
-func TestSimulate_ManifestOnStdin_IsRead(t *testing.T) {
+func TestSimulate_SharedSummariesDB_CountsOnlyItsOwnSummaries(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	db := t.TempDir() + "/summaries.db"
+	var both []*running
+	for range 2 {
+		both = append(both, start(ctx, t, "simulate", "-f", manifestFile(t, calm), "--duration", "5s", "--output", "json", "--http", "", "--summaries-db", db))
+	}
+	for _, r := range both {
+		checkPassed(t, wait(t, r))
+	}
+}
+
+func TestSimulate_ManifestOnStdin_IsRead(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	input, err := os.Open(manifestFile(t, "{exit: {matchPercent: 101}}"))
 	if err != nil {
@@ -313,19 +335,23 @@ func TestSimulate_ManifestOnStdin_IsRead(t *testing.T) {
 	}
 }
 
-// eventually calls f until f returns no error. It fails the test if ctx ends earlier.
+// eventually is a retry loop: it calls f until f returns no error. It fails the test if ctx ends earlier.
 func eventually(ctx context.Context, t *testing.T, what string, f func() error) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
+	var reason error
 	for {
 		err := f()
 		if err == nil {
 			return
 		}
+		if ctx.Err() == nil || reason == nil { // a request interrupted by the end of ctx hides the reason
+			reason = err
+		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("wait until %s: %v", what, err)
+			t.Fatalf("wait until %s: %v", what, reason)
 		case <-ticker.C:
 		}
 	}
@@ -347,4 +373,64 @@ func get(ctx context.Context, url string) (string, error) {
 		err = fmt.Errorf("%s answers %s: %s", url, response.Status, body)
 	}
 	return string(body), err
+}
+
+func TestSimulateFlags_IgnoredFields_NotesSayWhatIsUsed(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		flags simulateFlags
+		want  string
+	}{
+		"in memory":       {simulateFlags{}, "the store is in memory, unless --redis-uri selects a server"},
+		"private servers": {simulateFlags{private: "private"}, "--servers private starts the store"},
+		"a server":        {simulateFlags{servers: serverFlags{redis: plan.BindingRef{SecretDir: "/s"}}}, "--redis-secret selects the store"},
+	} {
+		sim := &v1alpha1.ParkingSimulation{Spec: v1alpha1.ParkingSimulationSpec{Redis: v1alpha1.RedisSpec{SecretRef: &v1alpha1.SecretReference{Name: "a"}}}}
+		if notes := tt.flags.override(sim); len(notes) != 1 || notes[0] != "spec.redis.secretRef has no effect here: "+tt.want {
+			t.Errorf("%s: the notes are %q", name, notes)
+		}
+	}
+}
+
+func TestFaultLog_WritesEachEventOnce(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
+	a := fault.Account{Fault: "stall", Target: plan.TargetRedis, Action: plan.ActionPause, Hit: []string{"redis"}, AtSeconds: 10, Outcome: fault.OutcomeInjecting}
+	var out strings.Builder
+	l := newFaultLog(&out)
+	for _, change := range []func(){
+		func() {},
+		func() { a.InjectedAt, a.Outcome = at(10), fault.OutcomeActive },
+		func() { a.HealedAt, a.Outcome = at(15), fault.OutcomeRecovering },
+		func() { a.RecoveredAt, a.Outcome, a.Message = at(17), fault.OutcomeRecovered, "As before" },
+		func() {},
+		func() {
+			a.Hit, a.HealedAt, a.Message = []string{"redis", "redis-1"}, at(16), "As before, measured again"
+		},
+	} {
+		change()
+		l.write(report.Run{StartTime: start, Faults: []fault.Account{a}})
+	}
+	const want = `0:10 fault stall/0 begins: Pause Redis (redis)
+0:15 fault stall/0 ends: Pause Redis lasted 5.00 s
+fault stall/0 (Pause Redis): Recovered: As before
+`
+	if out.String() != want {
+		t.Errorf("the log is\n%s\nwant\n%s", &out, want)
+	}
+}
+
+func TestAnnounce_SaysRepeatedlyWhatStarts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		started := announce(&out, "RabbitMQ")
+		time.Sleep(lineInterval + time.Second)
+		started()
+		synctest.Wait()
+		if want := "Starting a private RabbitMQ (0:00)\nStarting a private RabbitMQ (0:05)\n"; out.String() != want {
+			t.Errorf("the output is %q, want %q", &out, want)
+		}
+	})
 }

@@ -54,10 +54,10 @@ func (v *progressView) begin(pairs [][2]string, notes []string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Simulating %s%s\n", v.palette.Head(v.plan.Simulation), durationText(v.plan))
 	for _, line := range pairs {
-		fmt.Fprintf(&b, "  %s  %s\n", v.palette.Dim(terminal.PadRight(line[0], 9)), line[1])
+		fmt.Fprintf(&b, "  %s  %s\n", v.palette.Dim(terminal.PadRight(line[0], 9)), terminal.Clean(line[1]))
 	}
 	for _, note := range notes {
-		fmt.Fprintf(&b, "  %s  %s\n", v.palette.Warn(terminal.PadRight("note", 9)), note)
+		fmt.Fprintf(&b, "  %s  %s\n", v.palette.Warn(terminal.PadRight("note", 9)), terminal.Clean(note))
 	}
 	_, _ = io.WriteString(v, b.String()) // a broken stderr does not stop the simulation
 }
@@ -120,8 +120,8 @@ func (w *window) add(p simulate.Progress) {
 func entriesOf(p simulate.Progress) generator.Stats { return p.Entries }
 func exitsOf(p simulate.Progress) generator.Stats   { return p.Exits }
 
-// rates are rates in events per second: target is the scheduled rate, and now is the rate at which events were
-// published.
+// rates holds two rates in events per second: the scheduled rate (target), and the rate at which events were published
+// (now).
 type rates struct {
 	target, now float64
 }

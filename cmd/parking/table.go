@@ -9,31 +9,34 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
-	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-func reportTable(r *report.Document, t *table) []string {
+func reportTable(d *report.Document, t *table) []string {
+	shown := *d
+	shown.Timeline = nil // the table does not contain it
+	r := terminal.Cleaned(&shown)
 	t.banner(r.Verdict, fmt.Sprintf("%s after %s", r.Simulation, terminal.Clock(report.Seconds(r.ElapsedSeconds))))
+	t.notes(r.Warnings())
 	if r.Ledger != nil {
 		t.ledger(*r.Ledger)
 	}
 	t.rates(r.Rates)
-	t.latencies(&r.Run)
+	t.latencies(r.LatencySeconds)
+	t.objectives(&r.Verdict)
 	t.faults(&r.Run)
 	return append(t.lines, "")
 }
 
-func auditTable(p *plan.Plan, r auditResult, t *table) []string {
+func auditTable(r auditResult, t *table) []string {
+	r = terminal.Cleaned(r)
 	t.banner(r.Verdict, r.Simulation)
 	t.moving = r.Running
 	t.ledger(r.Ledger)
-	t.latencies(&report.Run{LatencySeconds: r.LatencySeconds, Objectives: p.Objectives})
-	for _, note := range r.Notes {
-		t.add("")
-		t.paragraph("  "+t.palette.Dim("note:"), note)
-	}
+	t.latencies(r.LatencySeconds)
+	t.objectives(&r.Verdict)
+	t.notes(r.Notes)
 	return append(t.lines, "")
 }
 
@@ -90,6 +93,14 @@ func (t *table) banner(v ledger.Verdict, title string) {
 	}
 	for _, reason := range v.Reasons {
 		t.paragraph("  "+t.palette.Bad("✗"), reason)
+	}
+}
+
+// notes adds notes to the table.
+func (t *table) notes(notes []string) {
+	for _, note := range notes {
+		t.add("")
+		t.paragraph("  "+t.palette.Dim("note:"), note)
 	}
 }
 
@@ -181,22 +192,34 @@ func (t *table) lost(r ledger.Report) {
 }
 
 func (t *table) rates(r report.Rates) {
-	t.add("", t.palette.Dim(row(t.columns, "  events/s", "target", "achieved", "", "max lag")))
+	t.add("", t.palette.Dim(row(t.columns, "  events/s", "target", "achieved", "share", "max lag")))
 	for _, line := range r.RateLines() {
 		t.add(row(t.columns, "  "+line.Name, line.Target, line.Achieved, line.Share, line.MaxLag))
 		if line.Missed > 0 {
-			t.paragraph(" ", t.palette.Warn(terminal.Count(line.Missed)+" "+line.Name+" were overdue when the schedule ended and were never published"))
+			t.paragraph(" ", t.palette.Warn("overdue "+line.Name+" that were never published: "+terminal.Count(line.Missed)))
 		}
 	}
 }
 
-func (t *table) latencies(r *report.Run) {
-	t.add("", t.palette.Dim(row(t.columns, "  latency", "p50", "p99", "mean", "objective")))
-	for _, line := range r.LatencyLines() {
-		t.add(row(t.columns, "  "+line.Name, line.P50, line.P99, line.Mean, line.Objective))
+func (t *table) latencies(l report.Latencies) {
+	t.add("", t.palette.Dim(row(t.columns, "  latency", "p50", "p99", "mean")))
+	for _, line := range l.LatencyLines() {
+		t.add(row(t.columns, "  "+line.Name, line.P50, line.P99, line.Mean))
 	}
-	if n := r.LatencySeconds.Unmeasured; n > 0 {
-		t.paragraph(" ", t.palette.Warn("the latencies of "+terminal.Count(n)+" events are unknown"))
+	if l.Unmeasured > 0 {
+		t.paragraph(" ", t.palette.Warn("the latencies of "+terminal.Count(l.Unmeasured)+" events are unknown"))
+	}
+}
+
+// objectives adds the objectives, each with the measured value.
+func (t *table) objectives(v *ledger.Verdict) {
+	lines := report.ObjectiveLines(v)
+	if len(lines) > 0 {
+		t.add("", t.palette.Dim("  objectives"))
+	}
+	marks := map[ledger.CheckOutcome]string{ledger.Passed: t.palette.Good("✓"), ledger.Failed: t.palette.Bad("✗"), ledger.NotMeasured: t.palette.Warn("?")}
+	for _, c := range lines {
+		t.paragraph("  "+marks[c.Outcome], fmt.Sprintf("%s: %s (%s)", c.Name, c.Got, c.Want))
 	}
 }
 
@@ -204,7 +227,8 @@ func (t *table) latencies(r *report.Run) {
 // each time.
 const maxFaultLines = 20
 
-// faults lists the injected faults. If there are too many, it lists those with the worst outcomes.
+// faults lists the injected faults. If there are too many, it lists those with the worst outcomes. If the terminal is too
+// narrow or a name is too long, it adds two lines for each fault.
 func (t *table) faults(r *report.Run) {
 	shown := *r
 	shown.Faults = fault.Worst(r.Faults, maxFaultLines)
@@ -212,22 +236,39 @@ func (t *table) faults(r *report.Run) {
 	if len(lines) == 0 {
 		return
 	}
-	t.add("", t.palette.Dim(row(t.columns, "  fault", "recovery", "peak p99", "peak backlog", "outcome")))
-	for _, line := range lines {
-		text := row(t.columns, "  "+line.ID, line.Recovery, line.PeakP99, line.PeakBacklog, string(line.Outcome))
-		if !line.IsGood() {
-			text = t.palette.Bad(text)
+	t.add("")
+	fits := t.columns >= nameWidth+4*figureWidth &&
+		!slices.ContainsFunc(lines, func(l report.FaultLine) bool { return terminal.Width(l.ID)+3 > nameWidth })
+	add := func(paint func(string) string, id string, figures ...string) {
+		if fits {
+			t.add(paint(row(t.columns, "  "+id, figures...)))
+			return
 		}
-		t.add(text)
+		t.add(paint("  " + id))
+		for i := range figures {
+			figures[i] = terminal.PadLeft(figures[i], len("peak backlog")+1)
+		}
+		t.add(paint(strings.Join(figures, "")))
 	}
-	if omitted := len(r.Faults) - len(lines) + r.FaultsOmitted; omitted > 0 {
-		t.add(fmt.Sprintf("    and %d more, which are not worse", omitted))
+	add(t.palette.Dim, "fault", "recovery", "peak p99", "peak backlog", "outcome")
+	for _, line := range lines {
+		paint := t.palette.Bad
+		if line.IsGood() {
+			paint = terminal.Palette{}.Good
+		}
+		add(paint, line.ID, line.Recovery, line.PeakP99, line.PeakBacklog, string(line.Outcome))
+	}
+	if omitted := int64(len(r.Faults)-len(lines)) + r.FaultsOmitted; omitted > 0 {
+		t.add("    and " + terminal.Count(omitted) + " more, which are not worse")
 	}
 }
 
+// These are the widths of the columns of a row on a wide terminal.
+const nameWidth, figureWidth = 22, 14
+
 // row formats a name and up to four figures. It uses narrower columns on narrow terminals.
 func row(columns int, name string, figures ...string) string {
-	nameWidth, figureWidth := 22, 14
+	nameWidth, figureWidth := nameWidth, figureWidth
 	if columns < nameWidth+4*figureWidth {
 		nameWidth = 13
 		figureWidth = max((columns-nameWidth)/4, 8)

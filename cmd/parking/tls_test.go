@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -14,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// secretFolder writes files to a temporary folder and returns the path of the folder.
-func secretFolder(t *testing.T, files map[string][]byte) string {
+// secretDirectory writes files to a temporary directory and returns the path of the directory.
+func secretDirectory(t *testing.T, files map[string][]byte) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range files {
@@ -58,12 +59,12 @@ func TestSimulate_ServersWithClientCertificates_Passes(t *testing.T) {
 
 	name := servers.Name(t)
 	servers.RemoveKeys(t, name)
-	onServers := []string{"--simulation", name, "--rabbitmq-uri", amqp, "--rabbitmq-secret", secretFolder(t, amqpFiles),
-		"--redis-uri", redis, "--redis-secret", secretFolder(t, redisFiles)}
+	onServers := []string{"--simulation", name, "--rabbitmq-uri", amqp, "--rabbitmq-secret", secretDirectory(t, amqpFiles),
+		"--redis-uri", redis, "--redis-secret", secretDirectory(t, redisFiles)}
 	kept := parking(t, append([]string{"simulate", "-f", manifestFile(t, busy), "--duration", "2s", "--output", "json", "--http", "", "--keep",
-		"--summary-url", api.URL, "--summary-secret", secretFolder(t, apiFiles)}, onServers...)...)
+		"--summary-url", api.URL, "--summary-secret", secretDirectory(t, apiFiles)}, onServers...)...)
 	checkPassed(t, kept)
-	if want := "--rabbitmq-uri URI --rabbitmq-secret FOLDER --redis-uri URI --redis-secret FOLDER"; !strings.Contains(kept.stderr, want) {
+	if want := "--rabbitmq-uri URI --rabbitmq-secret DIRECTORY --redis-uri URI --redis-secret DIRECTORY"; !strings.Contains(kept.stderr, want) {
 		t.Errorf("stderr does not name the flags %q:\n%s", want, kept.stderr)
 	}
 	if got := parking(t, append([]string{"audit", "-f", manifestFile(t, busy)}, onServers...)...); got.code != exitOK {
@@ -79,27 +80,58 @@ func TestSimulate_ServersWithClientCertificates_Passes(t *testing.T) {
 		if missing == "tls.crt" {
 			delete(files, "tls.key")
 		}
-		got := parking(t, "audit", "--simulation", name, "--redis-uri", redis, "--redis-secret", secretFolder(t, files))
+		got := parking(t, "audit", "--simulation", name, "--redis-uri", redis, "--redis-secret", secretDirectory(t, files))
 		if got.code != exitBadInput || !strings.Contains(got.stderr, missing) {
 			t.Errorf("without %s: exit code %d: %s", missing, got.code, got.stderr)
 		}
 	}
 }
 
-// The files in a Secret folder can contain everything that is needed to connect, including the address of the
+// The files in a Secret directory can contain everything that is needed to connect, including the address of the
 // server.
-func TestPurge_SecretFolderWithURI_NeedsNoURIFlag(t *testing.T) {
+func TestPurge_SecretDirectoryWithURI_NeedsNoURIFlag(t *testing.T) {
 	t.Parallel()
 	ca := tlstest.NewAuthority(t, "test CA")
 	redis, files := overTLS(t, ca, servers.RedisURI(t), "rediss")
 	files["uri"] = []byte(redis)
-	folder := secretFolder(t, files)
-	if got := parking(t, "purge", "--simulation", servers.Name(t), "--redis-uri", "", "--redis-secret", folder); got.code != exitOK {
+	directory := secretDirectory(t, files)
+	if got := parking(t, "purge", "--simulation", servers.Name(t), "--redis-uri", "", "--redis-secret", directory); got.code != exitOK {
 		t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
 	}
 	delete(files, "uri")
-	got := parking(t, "purge", "--simulation", servers.Name(t), "--redis-uri", "", "--redis-secret", secretFolder(t, files))
+	got := parking(t, "purge", "--simulation", servers.Name(t), "--redis-uri", "", "--redis-secret", secretDirectory(t, files))
 	if got.code != exitBadInput || !strings.Contains(got.stderr, "--redis-secret: ") || !strings.Contains(got.stderr, "uri") {
 		t.Errorf("without uri: exit code %d: %s", got.code, got.stderr)
+	}
+}
+
+// The flag may be repeated, and the files may have a list. In both cases, nothing listens at one of the addresses.
+func TestPurge_SeveralAddresses_UsesOneThatAnswers(t *testing.T) {
+	t.Parallel()
+	const dead = "amqp://127.0.0.1:1/"
+	live, err := url.Parse(servers.AMQPURI(t))
+	if err != nil {
+		t.Fatal("the URI of the test's server cannot be parsed")
+	}
+	password, _ := live.User.Password()
+	credentials := map[string][]byte{"username": []byte(live.User.Username()), "password": []byte(password)}
+	live.User = nil
+	withList := map[string][]byte{"uris": []byte(dead + "\n" + live.String() + "\n")}
+	maps.Copy(withList, credentials)
+	for name, flags := range map[string][]string{
+		"a repeated flag":   {"--rabbitmq-uri", dead, "--rabbitmq-uri", live.String(), "--rabbitmq-secret", secretDirectory(t, credentials)},
+		"a list in a flag":  {"--rabbitmq-uri", dead + "," + live.String(), "--rabbitmq-secret", secretDirectory(t, credentials)},
+		"a list in a file ": {"--rabbitmq-uri", "", "--rabbitmq-secret", secretDirectory(t, withList)},
+	} {
+		got := parking(t, append([]string{"purge", "--simulation", servers.Name(t), "--redis-uri", ""}, flags...)...)
+		if got.code != exitOK {
+			t.Errorf("%s: exit code %d: %s%s", name, got.code, got.stdout, got.stderr)
+		}
+	}
+	got := parking(t, "purge", "--simulation", servers.Name(t), "--redis-uri", "", "--rabbitmq-uri", "amqp://u:hunter2@127.0.0.1:1", "--rabbitmq-uri", "amqp://127.0.0.1:2")
+	for _, address := range []string{"127.0.0.1:1: ", "127.0.0.1:2: "} {
+		if got.code == exitOK || !strings.Contains(got.stderr, address) || strings.Contains(got.stderr, "hunter2") {
+			t.Errorf("without a server at %s exit code %d: %s", address, got.code, got.stderr)
+		}
 	}
 }

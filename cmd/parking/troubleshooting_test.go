@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
 )
 
 const troubleshooting = "../../docs/troubleshooting.md"
@@ -50,7 +52,8 @@ func TestTroubleshooting_ListsEveryWarningAndError(t *testing.T) {
 	compareRows(t, "## Log messages", slices.DeleteFunc(messages, func(message string) bool { return message == "" }))
 }
 
-// An event has either the reason of a condition, or a reason that no condition has.
+// The table of events omits an event whose reason is also the reason of a condition, because another table lists the
+// reasons of conditions.
 func TestTroubleshooting_ListsEveryEvent(t *testing.T) {
 	t.Parallel()
 	var reasons []string
@@ -66,10 +69,15 @@ func TestTroubleshooting_ListsEveryEvent(t *testing.T) {
 func TestTroubleshooting_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	t.Parallel()
 	var names []string
+	constants := map[string]string{"CheckReadable": ledger.CheckReadable, "CheckDataKept": ledger.CheckDataKept, "CheckFailures": ledger.CheckFailures}
 	for _, file := range sourceFiles(t, "../../internal/ledger") {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if pair, ok := n.(*ast.KeyValueExpr); ok && lastName(pair.Key) == "name" {
-				names = append(names, strings.TrimRight(literal(pair.Value), " …")) // the document omits variable parts, such as the name of a phase or a fault
+				name := literal(pair.Value)
+				if constant, ok := pair.Value.(*ast.Ident); ok {
+					name = constants[constant.Name]
+				}
+				names = append(names, strings.TrimRight(name, " …")) // the document omits variable parts, such as the name of a phase or a fault
 			}
 			return true
 		})
@@ -77,9 +85,9 @@ func TestTroubleshooting_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	compareRows(t, "## The verdict is FAIL", names)
 }
 
-// eventReason returns the reason of a Kubernetes event. The reason is an argument of a call that records an event,
-// or the value of a variable named reason. For all other nodes of the syntax tree, and for reasons that are
-// constants of conditions, it returns "".
+// eventReason returns the reason of a Kubernetes event. The reason is an argument of a call that records an event, or
+// the value of a variable named reason. For all other nodes of the syntax tree, eventReason returns "". It also returns
+// "" if the reason is a constant, because only the reasons of conditions are constants.
 func eventReason(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -99,9 +107,9 @@ func eventReason(n ast.Node) string {
 	return ""
 }
 
-// loggedProblem returns the message if a node of the syntax tree logs a warning or an error. Such a node is a call
-// of a logger of slog or logr, the creation of an outage log, or a problem of package processor. For other nodes, it
-// returns "".
+// loggedProblem returns the message if a node of the syntax tree logs a warning or an error. Such a node calls a logger
+// of slog or logr, creates an outage log, is a literal of the type processor.problem, or sets the message of such a
+// value. For other nodes, loggedProblem returns "".
 func loggedProblem(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -129,7 +137,7 @@ func loggedProblem(n ast.Node) string {
 	return ""
 }
 
-// isInfo reports whether a problem of package processor is logged at level Info.
+// isInfo reports whether a literal of the type processor.problem has the level Info.
 func isInfo(problem *ast.CompositeLit) bool {
 	return lastName(valueOf(problem, "level")) == "LevelInfo"
 }
@@ -173,7 +181,7 @@ func literal(e ast.Expr) string {
 	return ""
 }
 
-// sourceFiles parses the Go files below a folder, except tests and test helpers.
+// sourceFiles parses the Go files below a directory, except tests and test helpers.
 func sourceFiles(t *testing.T, dir string) (files []*ast.File) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {

@@ -10,18 +10,44 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/parking-operator/parking-operator/internal/document"
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
+// enumeration is a flag value with a known set of values. Shells complete the values.
+type enumeration interface {
+	pflag.Value
+	// values returns the valid values. A value that ends in "=" is only the beginning of a valid value.
+	values() []string
+}
+
+// registerCompletions makes shells complete the values of a command's flags, if their types are enumerations.
+func registerCompletions(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		value, ok := f.Value.(enumeration)
+		if !ok {
+			return
+		}
+		directive := cobra.ShellCompDirectiveNoFileComp
+		if strings.HasSuffix(value.values()[0], "=") {
+			directive |= cobra.ShellCompDirectiveNoSpace
+		}
+		_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(value.values(), directive)) // fails only for an unknown flag
+	})
+}
+
 // validateUsage makes root and all its subcommands check their command lines. All error messages name the flag or
-// argument and say what is expected. A command whose field Args is nil takes no arguments.
+// argument and say what is expected. A command whose field Args is nil takes no arguments. It also registers the
+// completion of flags.
 func validateUsage(root *cobra.Command) {
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	root.SetFlagErrorFunc(flagError)
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {
 		if cmd.Args == nil {
 			cmd.Args = onlyFlags
 		}
+		cmd.Args = cobra.MatchAll(noMisplacedURI, cmd.Args)
+		registerCompletions(cmd)
 		for _, sub := range cmd.Commands() {
 			visit(sub)
 		}
@@ -48,6 +74,28 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 		return errors.New(strings.Join(missing, "; "))
 	}
 	return nil
+}
+
+// noMisplacedURI returns an error if an argument or the value of a flag looks like a URI, although something else is
+// expected, such as a file. It finds the mistake before any other code quotes the value, which may contain a
+// password. It does not check inherited flags, because some flags of kubectl, such as --server, have URIs as values.
+func noMisplacedURI(cmd *cobra.Command, args []string) error {
+	for _, arg := range args {
+		if field.LooksLikeURI(arg) {
+			return fmt.Errorf("unexpected argument %s: it looks like a URI", quote(arg))
+		}
+	}
+	var misplaced error
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		placeholder, _ := pflag.UnquoteUsage(f)
+		if value := f.Value.String(); misplaced == nil && f.Changed && !slices.Contains([]string{"URI", "URL", "image"}, placeholder) && field.LooksLikeURI(value) {
+			misplaced = fmt.Errorf("--%s: %s must be of the form %s; it looks like a URI", f.Name, quote(value), strings.ToUpper(placeholder))
+			if placeholder == "file" {
+				misplaced = fmt.Errorf("%w: download the file", misplaced)
+			}
+		}
+	})
+	return misplaced
 }
 
 // arguments returns a check that requires exactly one argument for each of the given names.
@@ -80,8 +128,26 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("unknown command %s for %q", quote(name), cmd.CommandPath())
 }
 
+// similarFlag returns the flag whose name is most similar to the given one. If no name is similar, it returns the first
+// flag whose name begins with the given one. It returns "" if there is no such flag either.
+func similarFlag(cmd *cobra.Command, name string) string {
+	var flags []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			flags = append(flags, f.Name)
+		}
+	})
+	if similar := document.Closest(name, flags); similar != "" {
+		return similar
+	}
+	if i := slices.IndexFunc(flags, func(flag string) bool { return strings.HasPrefix(flag, name) }); i >= 0 {
+		return flags[i]
+	}
+	return ""
+}
+
 // flagError replaces an error of package pflag by an error that says which values are expected.
-func flagError(err error) error {
+func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var valueless *pflag.ValueRequiredError
 	var invalid *pflag.InvalidValueError
@@ -91,7 +157,11 @@ func flagError(err error) error {
 	case errors.As(err, &unknown) && field.MayHoldPassword(unknown.GetSpecifiedName()):
 		return fmt.Errorf("unknown flag %s", quote(unknown.GetSpecifiedName()))
 	case errors.As(err, &unknown):
-		return fmt.Errorf("unknown flag --%s", unknown.GetSpecifiedName())
+		name := unknown.GetSpecifiedName()
+		if similar := similarFlag(cmd, name); similar != "" {
+			return fmt.Errorf("unknown flag --%s: did you mean --%s?", name, similar)
+		}
+		return fmt.Errorf("unknown flag --%s", name)
 	case errors.As(err, &valueless):
 		return fmt.Errorf("--%s needs a value", valueless.GetFlag().Name)
 	case errors.As(err, &invalid):
@@ -100,8 +170,8 @@ func flagError(err error) error {
 	return err
 }
 
-// expectation says which values a flag accepts. If the type of the flag's value is defined in this package, it
-// returns the error of that type.
+// expectation says which values a flag accepts. If the type of the flag's value is defined in this package, it returns
+// the error of the value's method Set.
 func expectation(e *pflag.InvalidValueError) error {
 	switch e.GetFlag().Value.Type() {
 	case "duration":

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/summary"
+	"github.com/parking-operator/parking-operator/internal/summary/postgres"
+	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
+	"github.com/parking-operator/parking-operator/internal/wiring"
+)
+
+const (
+	flagDatabase       = "database"
+	flagDatabaseURI    = "database-uri"
+	flagDatabaseSecret = "database-secret"
+	flagDatabaseSchema = "database-schema"
+	envDatabase        = "PARKING_DATABASE_URI"
+)
+
+// postgresFlags select a PostgreSQL database.
+type postgresFlags struct {
+	ref    plan.BindingRef
+	schema string
+	// changed reports whether the user has set a flag on the command line.
+	changed func(flag string) bool
+}
+
+func (f *postgresFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	f.changed = flags.Changed
+	flags.StringVar(&f.ref.URI, flagDatabaseURI, "", "`URI` of a PostgreSQL database, postgres:// or postgresql:// (default $"+envDatabase+")")
+	flags.StringVar(&f.ref.SecretDir, flagDatabaseSecret, "", "`directory` with files for PostgreSQL: username, password, ca.crt, tls.crt, tls.key; and uri, or host, port and database, if no URI is given")
+	flags.StringVar(&f.schema, flagDatabaseSchema, "", "`name` of the PostgreSQL schema for the tables; created if it does not exist (default: the user's schema, usually public)")
+	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // fails only for a flag that does not exist
+}
+
+// fromEnvironment sets the URI from the environment variable, unless a flag selects a database.
+func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
+	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {
+		f.ref.URI = getenv(envDatabase)
+	}
+}
+
+func (f *postgresFlags) any() bool { return f.ref != (plan.BindingRef{}) }
+
+// open opens the database. It creates or migrates its tables, and returns an error if this version of the program
+// cannot use the database. If the server cannot be used at the moment, the error is not marked as bad input, and the
+// database is returned, too.
+func (f *postgresFlags) open(ctx context.Context) (*postgres.Database, error) {
+	flag := flagOf(f.ref, flagDatabaseURI, flagDatabaseSecret)
+	source, err := wiring.Source(binding.PostgreSQL(), f.ref)
+	if err != nil {
+		return nil, badInput(fmt.Errorf("%s: %w", flag, err))
+	}
+	db, err := postgres.New(postgres.Config{Schema: f.schema}, postgres.Dependencies{Binding: source})
+	if err != nil {
+		return nil, badInput(fmt.Errorf("%s: %w", flag, err))
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	err = db.Prepare(ctx)
+	if _, unusable := errors.AsType[*postgres.UnusableError](err); unusable {
+		return nil, badInput(errors.Join(fmt.Errorf("%s: %w", flag, err), db.Close()))
+	}
+	return db, err
+}
+
+// openDatabaseOf opens the PostgreSQL database that flags select. If they select none, it opens the SQLite file. If
+// PostgreSQL does not respond, it logs the reason. The process then is not ready, and each request tries again.
+func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, file string) (summary.Database, error) {
+	pg.fromEnvironment(c.getenv)
+	switch {
+	case pg.any() && pg.changed(flagDatabase):
+		return nil, badInput(fmt.Errorf("--%s and %s cannot be combined: choose SQLite or PostgreSQL", flagDatabase, flagOf(pg.ref, flagDatabaseURI, flagDatabaseSecret)))
+	case pg.any():
+		db, err := pg.open(ctx)
+		if db == nil {
+			return nil, err
+		}
+		if err != nil {
+			s.log.Warn("The summary database cannot be used; the process is not ready until it can be used", "error", err)
+		}
+		return db, nil
+	case pg.schema != "":
+		return nil, badInput(fmt.Errorf("--%s needs --%s or --%s: SQLite has no schemas", flagDatabaseSchema, flagDatabaseURI, flagDatabaseSecret))
+	}
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: file})
+	if err != nil {
+		return nil, badInput(err)
+	}
+	return db, nil
+}
