@@ -25,7 +25,7 @@ import (
 )
 
 // patience is the timeout of every wait. It is long enough for a busy machine.
-const patience = 90 * time.Second
+const patience = 5 * time.Minute
 
 // Cluster gives one test access to a Kubernetes API server that has no nodes. Each test has its own namespace.
 type Cluster struct {
@@ -74,7 +74,7 @@ func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinitio
 	}
 }
 
-// Eventually calls check repeatedly until it returns nil. It fails the test after 90 s.
+// Eventually calls the function check repeatedly until it returns nil. It fails the test after five minutes.
 func (c *Cluster) Eventually(what string, check func() error) {
 	c.T.Helper()
 	deadline := time.After(patience)
@@ -293,8 +293,15 @@ func ownerOfPods(sim *v1alpha1.ParkingSimulation, component resources.Component)
 		APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "StatefulSet", Name: resources.Name(sim, component),
 		UID: types.UID("owner-" + string(component)), Controller: new(true),
 	}
+	isDeployment := false
 	switch component {
 	case resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor:
+		isDeployment = true
+	case resources.ComponentSummaries:
+		managed := sim.Spec.SummaryAPI.Managed
+		isDeployment = managed != nil && managed.Database != nil
+	}
+	if isDeployment {
 		owner.Kind, owner.Name = "ReplicaSet", owner.Name+"-"+podTemplateHash
 	}
 	return owner

@@ -86,7 +86,7 @@ func need(t testing.TB) {
 		t.Skip("it needs an API server, and -short was given")
 	}
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		Missing(t, "KUBEBUILDER_ASSETS is not set: set it to the folder that hack/envtest.sh prints")
+		Missing(t, "KUBEBUILDER_ASSETS is not set: set it to the directory that hack/envtest.sh prints")
 	}
 }
 
@@ -114,6 +114,8 @@ func start(definitions []string) (*server, error) {
 		CRDDirectoryPaths: append([]string{own}, definitions...), ErrorIfCRDPathMissing: true,
 		ControlPlaneStartTimeout: 5 * time.Minute, ControlPlaneStopTimeout: time.Minute,
 	}
+	// The tests of a package create more Services than the 254 for which there are addresses by default.
+	environment.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	config, err := environment.Start()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the API server: %w", err), environment.Stop())
@@ -124,19 +126,19 @@ func start(definitions []string) (*server, error) {
 
 // ownDefinition returns the directory of the CRD of ParkingSimulations in the repository.
 func ownDefinition() (string, error) {
-	folder, err := os.Getwd()
+	directory, err := os.Getwd()
 	if err != nil {
 		return "", fmt.Errorf("find the repository: %w", err)
 	}
 	for {
-		definitions := filepath.Join(folder, "config", "crd", "bases")
+		definitions := filepath.Join(directory, "config", "crd", "bases")
 		if _, err := os.Stat(definitions); err == nil {
 			return definitions, nil
 		}
-		above := filepath.Dir(folder)
-		if above == folder {
-			return "", errors.New("find the repository: no folder above this one has config/crd/bases")
+		above := filepath.Dir(directory)
+		if above == directory {
+			return "", errors.New("find the repository: no directory above this one has config/crd/bases")
 		}
-		folder = above
+		directory = above
 	}
 }

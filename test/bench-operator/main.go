@@ -34,8 +34,8 @@ func main() {
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to measure the idle operator")
 	flag.StringVar(&o.binary, "parking", "bin/parking", "`file` of the parking binary to measure")
 	flag.StringVar(&o.jsonPath, "json", "", "`file` to write the report to, as JSON (default: print it after the table)")
-	flag.BoolVar(&o.keep, "keep", false, "keep the folder with the logs, and print its path")
-	flag.BoolVar(&o.profile, "profile", false, "write CPU and heap profiles of the operator to that folder, and keep it")
+	flag.BoolVar(&o.keep, "keep", false, "keep the directory with the logs, and print its path")
+	flag.BoolVar(&o.profile, "profile", false, "write CPU and heap profiles of the operator to that directory, and keep it")
 	flag.Parse()
 	// Stop the servers even if this process is interrupted by a signal.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
@@ -48,26 +48,26 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	folder, err := os.MkdirTemp("", "parking-bench-operator-")
+	directory, err := os.MkdirTemp("", "parking-bench-operator-")
 	if err != nil {
-		return fmt.Errorf("create a folder: %w", err)
+		return fmt.Errorf("create a directory: %w", err)
 	}
 	if o.keep || o.profile {
-		fmt.Fprintln(os.Stderr, "logs and profiles:", folder)
+		fmt.Fprintln(os.Stderr, "logs and profiles:", directory)
 	} else {
-		defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+		defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
 	}
 	binary, err := filepath.Abs(o.binary)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", o.binary, err)
 	}
 	progress("start the API server")
-	server, err := startServer(ctx, folder)
+	server, err := startServer(ctx, directory)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
-	b := &bench{options: o, folder: folder, binary: binary, server: server}
+	b := &bench{options: o, directory: directory, binary: binary, server: server}
 	report, err := b.measure(ctx)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 const (
 	// creators is the number of goroutines that create simulations.
 	creators = 4
-	// quiet is how long the operator must do nothing to count as idle.
+	// The constant quiet is how long the operator must do nothing to count as idle.
 	quiet = 10 * time.Second
 	// patience is the timeout of all measurements together.
 	patience = 30 * time.Minute
@@ -27,9 +27,9 @@ const (
 type bench struct {
 	options
 
-	folder, binary string
-	server         *server
-	log            *auditLog
+	directory, binary string
+	server            *server
+	log               *auditLog
 
 	children int // of each simulation
 	created  sync.Map
@@ -58,7 +58,7 @@ func (b *bench) measure(ctx context.Context) (r *report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.log.Close()) }()
-	o, err := startOperator(ctx, b.binary, b.folder, b.server.kubeconfig, b.options.profile)
+	o, err := startOperator(ctx, b.binary, b.directory, b.server.kubeconfig, b.options.profile)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 		case <-report.C:
 			progress("  %d of %d simulations have their children", len(b.seen.took), b.simulations)
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the child objects of %d simulations, %d have all of theirs: %w", b.simulations, len(b.seen.took), ctx.Err())
+			return fmt.Errorf("wait for the child objects of %d simulations: only %d have all of them: %w", b.simulations, len(b.seen.took), ctx.Err())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -155,7 +155,7 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 	r.Create.WritesPerSimulation = float64(b.seen.writes) / float64(b.simulations)
 	r.Create.Writes = maps.Clone(b.seen.byKind)
 	if b.options.profile {
-		if err := o.profile(ctx, b.folder, "heap.pprof", "heap"); err != nil {
+		if err := o.profile(ctx, b.directory, "heap.pprof", "heap"); err != nil {
 			return err
 		}
 	}
@@ -167,7 +167,7 @@ func (b *bench) profileCPU(ctx context.Context, o *operator) error {
 	if !b.options.profile {
 		return nil
 	}
-	return o.profile(ctx, b.folder, "cpu.pprof", "profile?seconds=10")
+	return o.profile(ctx, b.directory, "cpu.pprof", "profile?seconds=10")
 }
 
 func (b *bench) createAll(ctx context.Context) error {
@@ -316,7 +316,7 @@ func (b *bench) measureRestart(ctx context.Context, r *report) (err error) {
 	progress("restart the operator")
 	writes := b.seen.writes
 	start := time.Now()
-	o, err := startOperator(ctx, b.binary, b.folder, b.server.kubeconfig, b.options.profile)
+	o, err := startOperator(ctx, b.binary, b.directory, b.server.kubeconfig, b.options.profile)
 	if err != nil {
 		return err
 	}
@@ -346,7 +346,7 @@ func (b *bench) measureRestart(ctx context.Context, r *report) (err error) {
 	}
 	r.Restart.Writes = b.seen.writes - writes
 	if b.options.profile {
-		if err := o.profile(ctx, b.folder, "restart-allocs.pprof", "allocs"); err != nil {
+		if err := o.profile(ctx, b.directory, "restart-allocs.pprof", "allocs"); err != nil {
 			return err
 		}
 	}

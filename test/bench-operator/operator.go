@@ -27,14 +27,14 @@ type operator struct {
 	metrics string // address
 	pprof   string // address, or "0"
 	log     string // file
-	// reserved keeps other processes from using the addresses above.
+	// reserved contains the reservations of the operator's addresses, so that other processes do not use them.
 	reserved []*servers.Address
 }
 
 // startOperator starts an operator and waits until it is ready. All flags have their default values, except those for
 // addresses.
-func startOperator(ctx context.Context, binary, folder, kubeconfig string, profiled bool) (*operator, error) {
-	o := &operator{ended: make(chan error, 1), pprof: "0", log: filepath.Join(folder, "operator.log")}
+func startOperator(ctx context.Context, binary, directory, kubeconfig string, profiled bool) (*operator, error) {
+	o := &operator{ended: make(chan error, 1), pprof: "0", log: filepath.Join(directory, "operator.log")}
 	for _, address := range []*string{&o.health, &o.metrics, &o.pprof} {
 		if address == &o.pprof && !profiled {
 			continue
@@ -163,15 +163,15 @@ func (o *operator) work(ctx context.Context) (work, error) {
 	}, nil
 }
 
-// profile downloads a pprof profile of the operator and writes it to a file in the folder. path is the URL path of the
-// profile.
-func (o *operator) profile(ctx context.Context, folder, name, path string) error {
+// profile downloads a pprof profile of the operator and writes it to a file in the directory. path is the URL path of
+// the profile.
+func (o *operator) profile(ctx context.Context, directory, name, path string) error {
 	body, err := get(ctx, "http://"+o.pprof+"/debug/pprof/"+path)
 	if err != nil {
 		return err
 	}
 	profile, err := io.ReadAll(body)
-	if err := errors.Join(err, body.Close(), os.WriteFile(filepath.Join(folder, name), profile, 0o600)); err != nil {
+	if err := errors.Join(err, body.Close(), os.WriteFile(filepath.Join(directory, name), profile, 0o600)); err != nil {
 		return fmt.Errorf("write a profile: %w", err)
 	}
 	return nil

@@ -25,7 +25,7 @@ const (
 	// operatorUser is the name of the user whose credentials the operator has. This user has the role from the
 	// manifests.
 	operatorUser = "parking-operator"
-	// system is the namespace of the operator. The simulations are in the namespace lot.
+	// system is the namespace of the operator. lot is the namespace of the simulations.
 	system = "system"
 	lot    = "lot"
 )
@@ -51,15 +51,15 @@ type server struct {
 	kubeconfig  string // file for the operator
 }
 
-func startServer(ctx context.Context, folder string) (_ *server, err error) {
+func startServer(ctx context.Context, directory string) (_ *server, err error) {
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		return nil, errors.New("KUBEBUILDER_ASSETS is not set: set it to the folder that hack/envtest.sh prints")
+		return nil, errors.New("KUBEBUILDER_ASSETS is not set: set it to the directory that hack/envtest.sh prints")
 	}
-	policy := filepath.Join(folder, "audit-policy.yaml")
+	policy := filepath.Join(directory, "audit-policy.yaml")
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
 		return nil, fmt.Errorf("write the audit policy: %w", err)
 	}
-	s := &server{audit: filepath.Join(folder, "audit.log"), kubeconfig: filepath.Join(folder, "kubeconfig")}
+	s := &server{audit: filepath.Join(directory, "audit.log"), kubeconfig: filepath.Join(directory, "kubeconfig")}
 	s.environment = &envtest.Environment{
 		CRDDirectoryPaths: []string{"config/crd/bases"}, ErrorIfCRDPathMissing: true,
 		ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: time.Minute,

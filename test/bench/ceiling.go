@@ -36,8 +36,8 @@ const ceilingExchange = "ceiling"
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
 // runCeiling measures the throughput of the broker alone, which is an upper limit for the pipeline. It publishes with
-// confirms, consumes, and acknowledges as fast as the broker allows. The constant backlog limits the number of
-// unacknowledged messages per queue, so that publishers do not get far ahead of consumers. Until ctx ends, runCeiling
+// confirms, consumes, and acknowledges as fast as the broker allows. The number of unacknowledged messages per queue is
+// limited to the constant backlog, so that publishers do not get far ahead of consumers. Until ctx ends, runCeiling
 // prints the number of acknowledged messages four times a second.
 func runCeiling(ctx context.Context, uri string) error {
 	var acked atomic.Int64

@@ -39,8 +39,8 @@ func measureDrain(ctx context.Context, env environment) (drainResult, error) {
 }
 
 func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
-	// The processor was started only to declare the queues. It must not run while the queues are filled. The generators
-	// are not needed either.
+	// Stop the processor, which was started only to declare the queues. It must not run while the queues are being
+	// filled. Stop the generators too, because they are not needed.
 	for _, process := range append(p.stack.Generators(), p.stack.Processors...) {
 		if _, err := process.Terminate(ctx); err != nil {
 			return drainResult{}, err

@@ -1,6 +1,6 @@
 // Command bench compares the throughput of the whole pipeline with the throughput of the broker alone. It alternates
-// between both measurements, on private servers that it starts. Because the speed of a machine varies, compare ratios,
-// not the absolute numbers of different runs.
+// between the two measurements, on private servers that it starts. Because the speed of a machine varies, compare
+// ratios, not the absolute numbers of different runs.
 package main
 
 import (
@@ -18,7 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// matchPercent is the percentage of exits whose plate belongs to a parked vehicle. It is the default of a simulation.
+// matchPercent is the percentage of exits whose plate belongs to a parked vehicle. This value is the default of
+// simulations.
 const matchPercent = 20
 
 // logSize is the size of RabbitMQ's write-ahead log, the same as in the RabbitMQ that the operator runs. With this
@@ -43,8 +44,8 @@ type report struct {
 	// Ratio contains, for each round, the maximum rate of the pipeline divided by the rate of the broker alone.
 	Ratio []float64     `json:"ratio"`
 	Drain []drainResult `json:"drain"`
-	// DrainRatio contains, for each round, the rate at which a processor drains a queue, divided by the rate at which
-	// a bare consumer does.
+	// DrainRatio contains, for each round, the rate at which a processor drains the queues, divided by the throughput
+	// of the broker alone.
 	DrainRatio []float64        `json:"drainRatio"`
 	Offered    []pipelineResult `json:"offered"`
 }
@@ -78,7 +79,7 @@ func exit(err error) {
 func run(ctx context.Context, o options) (err error) {
 	dir, err := os.MkdirTemp("", "parking-bench-")
 	if err != nil {
-		return fmt.Errorf("create a folder: %w", err)
+		return fmt.Errorf("create a directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	env, r, stopServers, err := prepare(ctx, dir)

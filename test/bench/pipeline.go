@@ -12,6 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/plan/plantest"
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
@@ -59,7 +60,7 @@ type pipeline struct {
 func startPipeline(ctx context.Context, env environment, name string, offered int64) (*pipeline, error) {
 	dir, err := os.MkdirTemp(env.dir, name+"-") // each measurement has its own database
 	if err != nil {
-		return nil, fmt.Errorf("create a folder for %s: %w", name, err)
+		return nil, fmt.Errorf("create a directory for %s: %w", name, err)
 	}
 	p := &pipeline{env: env, path: filepath.Join(dir, "plan.json")}
 	p.stack, err = stack.New(stack.Options{
@@ -83,7 +84,7 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 		Redis:      plan.BindingRef{URI: env.redisURI},
 		SummaryAPI: plan.SummaryAPI{URL: p.stack.Summaries.URL("")},
 	}
-	if err := p.plan.Write(p.path); err != nil {
+	if err := plantest.Write(&p.plan, p.path); err != nil {
 		return nil, err
 	}
 	if err := stack.Start(ctx, p.stack.All()...); err != nil {
@@ -115,7 +116,7 @@ func (p *pipeline) purge(ctx context.Context) error {
 // setRate changes the rate of the generators. offered is the total of entries and exits per second.
 func (p *pipeline) setRate(offered int64) error {
 	p.plan.Entry.Rate, p.plan.Exit.Rate = offered/2, offered/2
-	return p.plan.Write(p.path)
+	return plantest.Write(&p.plan, p.path)
 }
 
 // state contains the counters of the processes at a point in time.
@@ -183,8 +184,9 @@ func measureOffered(ctx context.Context, env environment, offered int64, warmUp,
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. To stay at that rate,
-// it repeatedly sets the rate of the generators according to the processed rate and the backlog.
+// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. To stay at that
+// rate, it repeatedly sets the rate of the generators according to the backlog and to the rate at which events are
+// processed.
 func measureSaturated(ctx context.Context, env environment, warmUp, length time.Duration) (pipelineResult, error) {
 	const start = 4000
 	p, err := startPipeline(ctx, env, "saturated", start)
@@ -207,12 +209,12 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// averagedStates is the number of recent states from which the processed rate is computed.
+// averagedStates is the number of recent states from which the processing rate is computed.
 const averagedStates = 5
 
 // nextRate returns the next rate of the generators. The target is the backlog that runCeiling permits. If the backlog
-// equals the target, the next rate is the processed rate. With no backlog it is 50% higher, and with at least twice the
-// target it is 50% lower.
+// equals the target, the next rate is the rate at which events are processed. With no backlog it is 50% higher, and
+// with at least twice the target it is 50% lower.
 func nextRate(processed float64, waiting int64) int64 {
 	const target = backlog * 2 // two queues
 	shortfall := float64(target-waiting) / target

@@ -26,7 +26,8 @@ func cpuOf(pid int) (time.Duration, error) {
 	return p.cpu, err
 }
 
-// cpuByName returns the total CPU time of those descendants of a process that run the command with the given name.
+// cpuByName returns the total CPU time of the processes that descend from the given process and run the command
+// with the given name.
 func cpuByName(ancestor int, name string) (time.Duration, error) {
 	all, err := readProcesses()
 	if err != nil {
@@ -52,13 +53,13 @@ func descends(all map[int]process, pid, ancestor int) bool {
 }
 
 func readProcesses() (map[int]process, error) {
-	folders, err := filepath.Glob("/proc/[0-9]*")
+	directories, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	all := make(map[int]process, len(folders))
-	for _, folder := range folders {
-		pid, err := strconv.Atoi(filepath.Base(folder))
+	all := make(map[int]process, len(directories))
+	for _, directory := range directories {
+		pid, err := strconv.Atoi(filepath.Base(directory))
 		if err != nil {
 			continue
 		}

@@ -53,8 +53,8 @@ func (r *report) printTable() {
 	fmt.Fprintln(w)
 }
 
-// originalDrain is the best result of the original system in the same measurement as measureDrain, in events per
-// second. The original system only appended summaries to a list instead of storing them.
+// originalDrain is the best result of the original system in the measurement that measureDrain makes, in events per
+// second. The original system did not store summaries: it only appended them to a list.
 const originalDrain = 1949
 
 func printLatency(w *tabwriter.Writer, label string, p pipelineResult) {

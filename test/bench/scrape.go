@@ -80,8 +80,8 @@ func (f families) distribution(name string) histogram.Snapshot {
 	return merged
 }
 
-// meanMicros returns the mean of a histogram in microseconds. The histogram itself is in seconds. meanMicros ignores
-// series in which the label has another value.
+// meanMicros returns the mean of a histogram in microseconds. The histogram itself is in seconds. meanMicros uses
+// only the series in which the given label has the given value.
 func (f families) meanMicros(name, label, value string) float64 {
 	var sum, count float64
 	for _, m := range f[name].GetMetric() {

@@ -248,8 +248,8 @@ func helm(ctx context.Context, arguments ...string) error {
 // nodeShell returns a command prefix. A command with this prefix runs on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
-// skipWithoutNode skips a test that runs commands on the node, if E2E_NODE_SHELL is not set. purpose says what the test
-// cannot do then.
+// skipWithoutNode skips a test that runs commands on the node, if E2E_NODE_SHELL is not set. purpose is what the test
+// needs these commands for, such as "connect from the pods".
 func skipWithoutNode(t *testing.T, purpose string) {
 	t.Helper()
 	if len(nodeShell()) == 0 {

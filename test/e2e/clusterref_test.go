@@ -72,8 +72,8 @@ func installRabbitmqClusterCRD(t *testing.T) {
 }
 
 // createRabbitMQ starts a RabbitMQ that accepts only TLS connections, and waits until it is ready. It also creates two
-// Secrets: NAME-tls with the certificates of the server and of the CA, and NAME-default-user with the configuration of
-// the server and its user.
+// Secrets: NAME-tls with the certificates of the server and of the CA, and NAME-default-user with the address of the
+// server, the credentials of its user, and the configuration file that defines this user.
 func (ns *namespace) createRabbitMQ(name string) {
 	ns.t.Helper()
 	host := fmt.Sprintf("%s.%s.svc", name, ns.name)

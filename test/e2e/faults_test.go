@@ -194,8 +194,8 @@ func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
 	return pod.Status.ContainerStatuses[i]
 }
 
-// awaitGone waits until a pod is deleted or replaced. The function same reports whether the current pod with that name
-// is still the original one.
+// awaitGone waits until a pod is deleted or replaced. It calls the function same to find out whether the current pod
+// with that name is still the original one.
 func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	ns.t.Helper()
 	ns.eventually("the end of "+pod.Name, time.Minute, func() error {
@@ -237,8 +237,8 @@ func (ns *namespace) awaitProgress(sim *v1alpha1.ParkingSimulation, pods int) {
 	})
 }
 
-// effects returns the numbers of recorded entries, matched exits and stored summaries. They come from metrics, so they
-// count only since the start of each process.
+// effects returns the numbers of recorded entries, matched exits and stored summaries. The numbers come from metrics,
+// which start at zero when a process starts.
 func (ns *namespace) effects(sim *v1alpha1.ParkingSimulation) ([]float64, error) {
 	ns.t.Helper()
 	var counts []float64

@@ -38,8 +38,8 @@ const (
 type form struct {
 	// Features are the feature flags of Prometheus that select this form.
 	Features []string
-	// histogram is the name of a series that exists only in this form. absent is the name of a series that exists only
-	// in the other form.
+	// histogram is the name of a series that exists only in this form. The field absent is the name of a series that
+	// exists only in the other form.
 	histogram, absent string
 }
 
@@ -100,7 +100,7 @@ func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 	ns.remove(sim)
 }
 
-// targets returns all pods that Prometheus must scrape, in the form "component name". These are the pods of the
+// targets returns all pods that Prometheus must scrape, each in the form "COMPONENT POD". These are the pods of the
 // simulation and the pod of the operator.
 func (ns *namespace) targets(sim *v1alpha1.ParkingSimulation) []string {
 	ns.t.Helper()
@@ -174,7 +174,7 @@ type prometheusImages struct{ Operator, ConfigReloader, Prometheus, PrometheusVe
 // histograms. The servers also scrape the parking operator. All of this is removed when the test ends.
 func installPrometheus(t *testing.T) []*prometheus {
 	t.Helper()
-	upstream := prometheusOperatorFolder(t)
+	upstream := prometheusOperatorDirectory(t)
 	definitions := filepath.Join(upstream, "example", "prometheus-operator-crd")
 	role := filepath.Join(upstream, "example", "rbac", "prometheus-operator", "prometheus-operator-cluster-role.yaml")
 	if err := kubectl(t.Context(), nil, "get", "crd", "prometheuses.monitoring.coreos.com"); err == nil {
@@ -222,9 +222,9 @@ func installPrometheus(t *testing.T) []*prometheus {
 	return all
 }
 
-// prometheusOperatorFolder returns the directory with the source code of the Prometheus Operator. hack/cluster builds
-// the images from the same source code.
-func prometheusOperatorFolder(t *testing.T) string {
+// prometheusOperatorDirectory returns the directory with the source code of the Prometheus Operator. hack/cluster
+// builds the images from the same source code.
+func prometheusOperatorDirectory(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator")
 	cmd.Dir = repository + "/hack/cluster/modules/prometheus-operator"

@@ -67,7 +67,8 @@ func newNamespace(t *testing.T) *namespace {
 	return ns
 }
 
-// applySample creates the simulation of a sample manifest. The function edit may change the simulation first.
+// applySample creates the simulation of a sample manifest. Before that, the function edit may change the simulation. It
+// may be nil.
 func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/config/samples/" + file)
@@ -108,8 +109,8 @@ func shareNode(sim *v1alpha1.ParkingSimulation) {
 	spec.Processor.Resources = requirements("40m", "512Mi")
 }
 
-// lowRates sets rates that a node can keep while other tests use it too. A simulation that misses more than 10 % of its
-// schedule fails.
+// lowRates sets rates that a node can sustain while other tests use it too. A simulation that misses more than 10 % of
+// its schedule fails.
 func lowRates(sim *v1alpha1.ParkingSimulation) {
 	sim.Spec.Entry.Rate, sim.Spec.Exit.Rate = new(int32(50)), new(int32(50))
 }
@@ -134,8 +135,8 @@ func (ns *namespace) get(sim *v1alpha1.ParkingSimulation) *v1alpha1.ParkingSimul
 	return current
 }
 
-// eventually calls check repeatedly until it returns nil. It returns how long that took, or fails the test after the
-// timeout.
+// eventually calls the function check repeatedly until it returns nil. It returns how long that took, or fails the test
+// after the timeout.
 func (ns *namespace) eventually(what string, timeout time.Duration, check func() error) time.Duration {
 	ns.t.Helper()
 	const interval = 200 * time.Millisecond
@@ -300,6 +301,8 @@ var alwaysExpected = []warning{
 	{"FailedMount", " not registered"},
 	{"FailedMount", `secret "`},
 	{"FailedMount", `configmap "`},
+	// The API server has not yet noticed that the pod with the PersistentVolumeClaim runs on the node.
+	{"FailedMount", "no relationship found between node"},
 	// A pod is deleted while its network is being set up or removed.
 	{"FailedCreatePodSandBox", ""},
 	{"FailedKillPod", ""},

@@ -26,6 +26,7 @@ import (
 const (
 	pluginViewer   = "e2e-plugin-viewer"   // may read simulations
 	pluginWatcher  = "e2e-plugin-watcher"  // may also forward ports
+	pluginEditor   = "e2e-plugin-editor"   // may create, change and delete simulations
 	pluginOutsider = "e2e-plugin-outsider" // has no rights
 )
 
@@ -44,7 +45,7 @@ func (ns *namespace) buildPlugin() *plugin {
 	if out, err := build.CombinedOutput(); err != nil {
 		ns.t.Fatalf("build the plugin: %v: %s", err, out)
 	}
-	for role, users := range map[string][]string{"viewer": {pluginViewer, pluginWatcher}, "ui": {pluginWatcher}} {
+	for role, users := range map[string][]string{"viewer": {pluginViewer, pluginWatcher}, "ui": {pluginWatcher}, "editor": {pluginEditor}} {
 		binding := &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: "plugin-" + role},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ns.clusterRole("-" + role + "-")},
@@ -55,6 +56,13 @@ func (ns *namespace) buildPlugin() *plugin {
 		ns.create(binding)
 	}
 	return &plugin{namespace: ns, path: dir + string(os.PathListSeparator) + os.Getenv("PATH")}
+}
+
+// within returns the plugin for use in a subtest.
+func (p *plugin) within(t *testing.T) *plugin {
+	ns := *p.namespace
+	ns.t = t
+	return &plugin{namespace: &ns, path: p.path}
 }
 
 // command returns a command that runs the plugin as a user.
@@ -69,7 +77,7 @@ func (p *plugin) command(ctx context.Context, user, line string) *exec.Cmd {
 	return cmd
 }
 
-// run runs the plugin as a user. It checks the exit code, and checks that the output contains the text want.
+// run runs the plugin as a user. It checks the exit code, and checks that the output contains the expected text.
 func (p *plugin) run(user, line string, code int, want string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
@@ -91,6 +99,7 @@ func TestPlugin_EachUser_CanRunOnlyThePermittedCommands(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	p := ns.buildPlugin()
+	ns.expected = []warning{{"EditIgnored", "spec.suspend"}} // the editor pauses a simulation that is complete
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Duration = v1alpha1.NewDuration(2 * time.Minute)
 		sim.Spec.Objectives = v1alpha1.ObjectivesSpec{}
@@ -107,7 +116,7 @@ func TestPlugin_EachUser_CanRunOnlyThePermittedCommands(t *testing.T) {
 	const forward, simulations = `resources: ["pods/portforward"], verbs: ["get", "create"]`, `resources: ["parkingsimulations"]`
 
 	p.run(pluginWatcher, "top "+sim.Name+" --output json", 0, `"live": true`)
-	p.ui(sim)
+	t.Run("UI", func(t *testing.T) { p.within(t).ui(sim) })
 	p.run(pluginViewer, "status "+sim.Name, 0, "BrokerReady")
 	p.run(pluginViewer, "top "+sim.Name, 0, forward)
 	p.run(pluginViewer, "ui "+sim.Name, 2, forward)
@@ -121,6 +130,9 @@ func TestPlugin_EachUser_CanRunOnlyThePermittedCommands(t *testing.T) {
 	p.run(pluginViewer, "report "+sim.Name+" --output md", 0, string(v1alpha1.VerdictPass))
 	p.run(pluginViewer, "audit "+sim.Name, 0, string(v1alpha1.VerdictPass))
 	p.run(pluginViewer, "purge "+sim.Name+" --yes", 2, `verbs: ["delete"]`)
+	p.run(pluginEditor, "pause "+sim.Name, 0, "spec.suspend is true")
+	p.run(pluginEditor, "resume "+sim.Name, 0, "spec.suspend is false")
+	p.run(pluginEditor, "purge "+sim.Name+" --yes", 0, "is purged")
 }
 
 // ui runs "kubectl parking ui" for a running simulation and opens the live page in a browser.
@@ -128,7 +140,7 @@ func (p *plugin) ui(sim *v1alpha1.ParkingSimulation) {
 	p.t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
-		p.t.Skip("chromium is not installed")
+		p.t.Fatal("chromium is not installed; 'make test-e2e' installs it")
 	}
 	ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Minute)
 	defer cancel()

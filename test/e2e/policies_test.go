@@ -29,7 +29,7 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		faults []v1alpha1.Fault
-		// The ports of the containers at which clients reach RabbitMQ, Redis and the summary API.
+		// The container ports at which clients reach RabbitMQ, Redis and the summary API.
 		amqp, redis, summaries int
 	}{
 		{"without faults", nil, 5672, 6379, 8080},
@@ -203,7 +203,7 @@ func (p connectedPod) connections(t *testing.T, pods map[resources.Component]con
 			fmt.Fprintf(&script, "(exec 3<>/dev/tcp/%s/%d && echo %s %[2]d) 2>/dev/null &\n", pod.address, port, component)
 		}
 	}
-	// A plugin that drops packets instead of rejecting them leaves attempts waiting.
+	// If a network plugin drops packets instead of rejecting them, connection attempts hang. End them after 10 s.
 	script.WriteString("for i in {1..50}; do [[ -z $(jobs -r) ]] && exit; sleep 0.2; done; kill $(jobs -p); true\n")
 	for line := range strings.Lines(onNode(t, "nsenter", "--net", "--target", p.pid, "bash", "-c", script.String())) {
 		component, text, _ := strings.Cut(strings.TrimSpace(line), " ")

@@ -49,22 +49,61 @@ func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 	})
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 	ns.awaitPass(sim)
+	ns.checkFaults(sim, len(rehearsed()))
+	ns.remove(sim)
+}
+
+// checkFaults fails the test unless the journal has the given number of faults, and each of them took effect and ended
+// by itself. The operator checks isolations with requests: a fault that cut nothing would be NotInjected.
+func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
+	ns.t.Helper()
 	var object corev1.ConfigMap
-	if err := ns.Get(t.Context(), client.ObjectKey{Namespace: ns.name, Name: resources.FaultsName(sim)}, &object); err != nil {
-		t.Fatal(err)
+	if err := ns.Get(ns.t.Context(), client.ObjectKey{Namespace: ns.name, Name: resources.FaultsName(sim)}, &object); err != nil {
+		ns.t.Fatal(err)
 	}
 	var journal struct{ Records []fault.Record }
 	if err := json.Unmarshal([]byte(object.Data["journal.json"]), &journal); err != nil {
-		t.Fatal(err)
+		ns.t.Fatal(err)
 	}
-	if got, want := len(journal.Records), len(rehearsed()); got != want {
-		t.Errorf("there are %d records, want %d", got, want)
+	if got := len(journal.Records); got != want {
+		ns.t.Errorf("there are %d records, want %d", got, want)
 	}
 	for _, r := range journal.Records {
 		if r.State != fault.Healed || len(r.Hit) == 0 {
-			t.Errorf("fault %s is %s (%s) and hit %v", r.ID(), r.State, r.Reason, r.Hit)
+			ns.t.Errorf("fault %s is %s (%s) and hit %v", r.ID(), r.State, r.Reason, r.Hit)
 		}
-		t.Logf("%s hit %v, and ended after %s", r.ID(), r.Hit, r.HealedAt.Sub(r.InjectedAt).Round(time.Millisecond))
+		ns.t.Logf("%s hit %v, and ended after %s", r.ID(), r.Hit, r.HealedAt.Sub(r.InjectedAt).Round(time.Millisecond))
+	}
+}
+
+// The sample runs with a quarter of its times and at a lower rate. The test does not run in parallel with others,
+// because they would slow down the recovery, for which the sample has an objective.
+func TestFaultInjection_NodeLossSample_RecoversFromEachFault(t *testing.T) {
+	ns := newNamespace(t)
+	ns.expected = []warning{
+		killed, probedDead, hookCutShort,
+		{"Unhealthy", "Client.Timeout exceeded"}, // a probe of a paused container
+	}
+	const faster = 4
+	sim := ns.applySample("node-loss.yaml", func(sim *v1alpha1.ParkingSimulation) {
+		quarter := func(d *v1alpha1.Duration) *v1alpha1.Duration { return v1alpha1.NewDuration(d.Value() / faster) }
+		sim.Spec.Duration = quarter(sim.Spec.Duration)
+		for i := range sim.Spec.Faults {
+			f := &sim.Spec.Faults[i]
+			f.At = quarter(f.At)
+			if f.For != nil {
+				f.For = quarter(f.For)
+			}
+		}
+		lowRates(sim)
+		shareNode(sim)
+	})
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
+	ns.awaitCondition(sim, v1alpha1.ConditionComplete, 10*time.Minute)
+	ns.awaitPass(sim)
+	ns.checkFaults(sim, len(sim.Spec.Faults))
+	if got := ns.get(sim).Status.Faults; got == nil || int(got.Recovered) != len(sim.Spec.Faults) {
+		t.Errorf("the faults are %+v, want all of them recovered", got)
 	}
 	ns.remove(sim)
 }

@@ -100,8 +100,17 @@ func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 		"host": func(spec *v1alpha1.ParkingSimulationSpec) {
 			spec.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"hostNetwork":true}`)}}
 		},
+		"path": func(spec *v1alpha1.ParkingSimulationSpec) {
+			spec.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"volumes":[{"name":"root","hostPath":{"path":"/"}}]}`)}}
+		},
+		"account": func(spec *v1alpha1.ParkingSimulationSpec) {
+			spec.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"serviceAccountName":"default"}`)}}
+		},
 		"secret": func(spec *v1alpha1.ParkingSimulationSpec) {
 			spec.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "of-others"}
+		},
+		"api": func(spec *v1alpha1.ParkingSimulationSpec) {
+			spec.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://collector.example/v1", SecretRef: &v1alpha1.SecretReference{Name: "of-others"}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,8 +143,8 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 	servers.awaitCondition(managed, v1alpha1.ConditionReady, readyTimeout)
 
 	ns := newNamespace(t)
-	// If the Secrets are deleted before the simulation, the operator cannot delete its queues and keys from the
-	// servers.
+	// If the Secrets are deleted before the simulation, the operator cannot delete the queues and keys of the
+	// simulation from the servers.
 	ns.expected = []warning{{"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
 	external := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: "external"}}
 	shareNode(external)
@@ -161,7 +170,8 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 	servers.remove(managed)
 }
 
-// shareNodeBut is like shareNode, but keeps the template of the processor and the external broker if there is one.
+// shareNodeBut is like shareNode, but keeps the template of the processor. It also keeps the external broker, if there
+// is one.
 func shareNodeBut(sim *v1alpha1.ParkingSimulation, externalBroker bool) {
 	ref := sim.Spec.RabbitMQ.SecretRef
 	template := sim.Spec.Processor.Template
@@ -180,8 +190,8 @@ func (ns *namespace) create(o client.Object) {
 	}
 }
 
-// copyBinding copies the Secret with a binding from the namespace of another simulation. All simulations in this
-// namespace may use the copy.
+// copyBinding copies a Secret with the address and the credentials of a server from the namespace of another simulation
+// to ns. All simulations in ns may use the copy.
 func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v1alpha1.SecretReference {
 	ns.t.Helper()
 	var secret corev1.Secret
@@ -228,7 +238,7 @@ func (ns *namespace) clusterRole(part string) string {
 	return ""
 }
 
-// as returns a client that impersonates a user.
+// The method named as returns a client that impersonates a user.
 func (ns *namespace) as(user string) client.Client {
 	ns.t.Helper()
 	config, err := ctrl.GetConfig()

@@ -5,41 +5,59 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/test/servers"
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// redelivering is a manifest whose faults cause redeliveries. Redis is paused when the broker crashes. At that moment
-// processors wait for replies to steps that have already taken effect, so the broker delivers the messages of these
-// steps again.
+// redelivering is a manifest whose faults cause redeliveries. Redis is already paused when the broker crashes. At
+// that moment processors wait for the replies of Redis to steps that have already taken effect, so the broker
+// delivers the messages of these steps again.
 const redelivering = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
 spec:
-  duration: 6s
+  duration: 10s
   entry: {rate: 1000}
   exit: {rate: 800, matchPercent: 50, minStay: 500ms}
   faults:
-  - {name: redis-stall, target: Redis, action: Pause, for: 500ms, at: 1900ms, every: 2s}
+  - {name: redis-stall, target: Redis, action: Pause, for: 1500ms, at: 1900ms, every: 2s}
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// rehearse builds the parking binary with the given flags. It runs the simulation in memory, with the manifest
-// redelivering.
-func rehearse(t *testing.T, buildFlags ...string) report.Document {
+// losing is a manifest whose faults lose events that were acknowledged too early. While Redis is paused, processors hold
+// events that have had no effect yet. Then they are killed. One kill during a pause suffices, and on a busy machine a fault
+// may be late, so each pause is long and there are several.
+const losing = `apiVersion: simulation.parking.dev/v1alpha1
+kind: ParkingSimulation
+metadata: {name: rehearsal}
+spec:
+  duration: 16s
+  entry: {rate: 300}
+  exit: {rate: 0}
+  faults:
+  - {name: redis-stall, target: Redis, action: Pause, for: 2s, at: 2s, every: 4s}
+  - {name: processor-crash, target: Processor, action: Kill, at: 3s, every: 4s}
+`
+
+// rehearse simulates a manifest with the given flags, and returns the result. It builds the parking binary with the given
+// build tags.
+func rehearse(t *testing.T, manifestText, tags string, flags ...string) report.Document {
 	t.Helper()
 	dir := t.TempDir()
-	binary, err := stack.Build(t.Context(), dir, buildFlags...)
+	binary, err := stack.Build(t.Context(), dir, "-tags="+tags)
 	if err != nil {
 		t.Fatal(err)
 	}
 	manifest := filepath.Join(dir, "rehearsal.yaml")
-	if err := os.WriteFile(manifest, []byte(redelivering), 0o600); err != nil {
+	if err := os.WriteFile(manifest, []byte(manifestText), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), binary, "simulate", "-f", manifest, "--output", "json", "--http", "", "--drain-timeout", "20s")
+	args := append([]string{"simulate", "-f", manifest, "--output", "json", "--http", "", "--drain-timeout", "20s"}, flags...)
+	cmd := exec.CommandContext(t.Context(), binary, args...)
 	cmd.Env = append(os.Environ(), "PARKING_RABBITMQ_URI=", "PARKING_REDIS_URI=")
 	output, _ := cmd.Output() // the exit code is that of the verdict
 	var result report.Document
@@ -54,7 +72,7 @@ func rehearse(t *testing.T, buildFlags ...string) report.Document {
 
 func TestSimulate_Redeliveries_EveryEventIsCountedOnce(t *testing.T) {
 	t.Parallel()
-	l := rehearse(t, "-tags=nooperator").Ledger
+	l := rehearse(t, redelivering, "nooperator").Ledger
 	if l.Lost != 0 || l.TakenTwice != 0 || l.DuplicatesSuppressed == 0 {
 		t.Errorf("lost %d, taken twice %d, duplicates suppressed %d; want 0, 0 and some", l.Lost, l.TakenTwice, l.DuplicatesSuppressed)
 	}
@@ -62,8 +80,22 @@ func TestSimulate_Redeliveries_EveryEventIsCountedOnce(t *testing.T) {
 
 func TestSimulate_RedeliveriesWithoutDeduplication_VerdictIsFail(t *testing.T) {
 	t.Parallel()
-	result := rehearse(t, "-tags=nooperator,parking_nodedup")
+	result := rehearse(t, redelivering, "nooperator,parking_nodedup")
 	if result.Outcome != "FAIL" || result.Ledger.TakenTwice == 0 {
 		t.Errorf("verdict is %s %q, taken twice %d; want FAIL because of effects taken twice", result.Outcome, result.Reasons, result.Ledger.TakenTwice)
 	}
+}
+
+// This test starts its own RabbitMQ and Redis, because the broker in memory cannot show what a real one does with an
+// early acknowledgement.
+func TestSimulate_AcknowledgementBeforeDurability_VerdictIsFail(t *testing.T) {
+	t.Parallel()
+	servers.Program(t, "redis-server", "run hack/install-servers.sh")
+	servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
+	result := rehearse(t, losing, "nooperator,parking_earlyack", "--servers", "private")
+	reasons := strings.Join(result.Reasons, "; ")
+	if result.Outcome != "FAIL" || result.Ledger.Lost == 0 || !strings.Contains(reasons, "lost") {
+		t.Errorf("verdict is %s %q, lost %d; want FAIL because of lost events", result.Outcome, reasons, result.Ledger.Lost)
+	}
+	t.Logf("lost %d events: %s", result.Ledger.Lost, reasons)
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,7 +30,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// lot is a Cluster with functions for an operator and for the results of kstatus.
+// lot is a Cluster with methods that start the operator and wait for results of kstatus.
 type lot struct{ *apiserver.Cluster }
 
 // startOperator runs the operator until the returned function is called or the test ends.
@@ -38,20 +40,22 @@ func (l lot) startOperator() (stop func()) {
 	return l.RunOperator(l.Config, controllers.ManagerOptions{Servers: servers, Summaries: servers, Logger: slog.New(slog.DiscardHandler)})
 }
 
-// memoryServers opens brokers and stores in memory, instead of connections to servers.
+// memoryServers opens in-memory brokers and in-memory stores instead of connections to servers.
 type memoryServers struct{}
 
 func (memoryServers) OpenBroker(p *plan.Plan, _ binding.Binding) (broker.Broker, error) {
-	return memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
+	return memorybroker.New(memorybroker.Config{Partitions: p.Partitions})
 }
 
 func (memoryServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, error) {
-	return memorystore.New(p.Partitions), nil
+	return memorystore.New(memorystore.Config{Partitions: p.Partitions}), nil
 }
 
 func (memoryServers) CountSummaries(context.Context, string) (int64, error) { return 0, nil }
 
-// is returns the status of a simulation according to kstatus.
+func (memoryServers) DatabaseFailure(context.Context, string) string { return "" }
+
+// The method named is returns the status of a simulation according to kstatus.
 func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
@@ -61,8 +65,8 @@ func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	return status.Compute(u)
 }
 
-// becomes waits until kstatus computes the status in the parameter want for a simulation. Until then kstatus must
-// compute the status in the parameter before. Any other status fails the test.
+// The method named becomes waits until kstatus computes the wanted status for a simulation. Until then, kstatus must
+// compute the given earlier status. Any other status fails the test.
 func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status) {
 	l.T.Helper()
 	l.Eventually(fmt.Sprintf("%s to be %s", sim.Name, want), func() error {
@@ -80,7 +84,7 @@ func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status
 	})
 }
 
-// sees waits until the operator has observed the current generation of the simulation.
+// The method named sees waits until the operator has observed the current generation of the simulation.
 func (l lot) sees(sim *v1alpha1.ParkingSimulation) {
 	l.T.Helper()
 	l.Eventually(sim.Name+" to be observed", func() error {
@@ -126,25 +130,38 @@ func TestKstatus_StartRunSuspendStallDelete_HasTheExpectedStatus(t *testing.T) {
 }
 
 // TestKstatus_ManagedAndExternalServers_MatchesTheConditions runs simulations with several combinations of managed and
-// external servers. It checks the status of each one while the simulation starts, runs, is suspended, and completes.
+// external servers. It checks the status of each one while the simulation starts, runs, is suspended, and completes,
+// and after its servers were removed and the operator was restarted.
 func TestKstatus_ManagedAndExternalServers_MatchesTheConditions(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
-	l.startOperator()
+	l.Define(rabbitmqClusters())
+	stop := l.startOperator()
 	_, broker := l.Secret("broker", map[string]string{"uri": "amqp://user:password@broker.example"})
 	_, store := l.Secret("store", map[string]string{"uri": "redis://:password@store.example:6379"})
+	rabbit := l.newRabbitmqCluster("rabbit")
 	_, api := l.Secret("api", map[string]string{"token": "t"})
+	_, database := l.Secret("summaries", map[string]string{"uri": "postgresql://user:password@summaries.example/parking"})
 	wirings := map[string]func(*v1alpha1.ParkingSimulationSpec){
 		"managed":         func(*v1alpha1.ParkingSimulationSpec) {},
 		"external-broker": func(s *v1alpha1.ParkingSimulationSpec) { s.RabbitMQ.SecretRef = broker },
-		"external-store":  func(s *v1alpha1.ParkingSimulationSpec) { s.Redis.SecretRef = store },
+		"cluster": func(s *v1alpha1.ParkingSimulationSpec) {
+			s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}
+		},
+		"external-store": func(s *v1alpha1.ParkingSimulationSpec) { s.Redis.SecretRef = store },
 		"external-api": func(s *v1alpha1.ParkingSimulationSpec) {
 			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example", SecretRef: api}
+		},
+		"database": func(s *v1alpha1.ParkingSimulationSpec) {
+			s.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{
+				Replicas: new(int32(2)), Database: &v1alpha1.SummaryDatabase{SecretRef: *database},
+			}
 		},
 		"external": func(s *v1alpha1.ParkingSimulationSpec) {
 			s.RabbitMQ.SecretRef, s.Redis.SecretRef = broker, store
 			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example"}
 		},
 	}
+	var complete []*v1alpha1.ParkingSimulation
 	for name, wire := range wirings {
 		t.Run(name, func(t *testing.T) {
 			sim := l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { wire(s) })
@@ -168,8 +185,58 @@ func TestKstatus_ManagedAndExternalServers_MatchesTheConditions(t *testing.T) {
 			})
 			l.Expect(sim, "Ready", metav1.ConditionTrue, "Complete")
 			l.becomes(sim, status.CurrentStatus, status.CurrentStatus)
-			l.Delete(sim, name)
-			l.Gone(sim)
+			complete = append(complete, sim)
 		})
 	}
+	// A complete simulation stays ready, whatever happens to its servers and to the operator.
+	l.Delete(rabbit, "rabbit")
+	for _, name := range []string{"rabbit-default-user", "broker", "store", "api", "summaries"} {
+		l.Delete(&corev1.Secret{}, name)
+	}
+	for range 2 {
+		for _, sim := range complete {
+			l.Edit(sim, func() { sim.Spec.DrainTimeout = v1alpha1.NewDuration(time.Duration(sim.Generation) * time.Minute) })
+			l.sees(sim)
+			l.Expect(sim, "Ready", metav1.ConditionTrue, "Complete")
+			l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
+		}
+		stop()
+		stop = l.startOperator()
+	}
+	for _, sim := range complete {
+		l.Delete(sim, sim.Name)
+		l.Gone(sim)
+	}
+}
+
+func rabbitmqClusters() *apiextensionsv1.CustomResourceDefinition {
+	return &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "rabbitmqclusters.rabbitmq.com"},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: "rabbitmq.com", Scope: apiextensionsv1.NamespaceScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: "RabbitmqCluster", ListKind: "RabbitmqClusterList", Plural: "rabbitmqclusters"},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: "v1beta1", Served: true, Storage: true,
+				Schema: &apiextensionsv1.CustomResourceValidation{
+					OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)},
+				},
+			}},
+		},
+	}
+}
+
+// newRabbitmqCluster creates a RabbitmqCluster that every simulation may use, with its default user.
+func (l lot) newRabbitmqCluster(name string) *unstructured.Unstructured {
+	l.T.Helper()
+	l.Secret(name+"-default-user", map[string]string{"host": name + ".example", "port": "5672", "username": "u", "password": "p"})
+	rabbit := &unstructured.Unstructured{Object: map[string]any{
+		"status": map[string]any{"binding": map[string]any{"name": name + "-default-user"}},
+	}}
+	rabbit.SetAPIVersion("rabbitmq.com/v1beta1")
+	rabbit.SetKind("RabbitmqCluster")
+	rabbit.SetNamespace(l.Namespace)
+	rabbit.SetName(name)
+	rabbit.SetAnnotations(map[string]string{v1alpha1.AllowedSimulationsAnnotation: "*"})
+	l.Create(rabbit)
+	return rabbit
 }

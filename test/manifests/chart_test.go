@@ -31,16 +31,16 @@ func release(t *testing.T, namespace string, values ...string) []*unstructured.U
 
 func TestChart_MatchesKustomization(t *testing.T) {
 	t.Parallel()
-	for folders, values := range map[string][]string{
+	for directories, values := range map[string][]string{
 		"default":            nil,
 		"default prometheus": {"metrics.serviceMonitor.enabled=true"},
 		"namespaced":         {"simulations.namespaces={" + system + "}"},
 	} {
-		t.Run(folders, func(t *testing.T) {
+		t.Run(directories, func(t *testing.T) {
 			t.Parallel()
 			var objects []*unstructured.Unstructured
-			for folder := range strings.FieldsSeq(folders) {
-				objects = append(objects, kustomization(t, folder)...)
+			for directory := range strings.FieldsSeq(directories) {
+				objects = append(objects, kustomization(t, directory)...)
 			}
 			if diff := cmp.Diff(common(t, objects), common(t, chart(t, values...))); diff != "" {
 				t.Errorf("the chart differs from the kustomization (-config +chart):\n%s", diff)
@@ -49,9 +49,9 @@ func TestChart_MatchesKustomization(t *testing.T) {
 	}
 }
 
-// common returns the objects by name, without the intended differences between kubectl and Helm. One of these
-// differences is in the names of cluster-scoped objects. If the operator is limited to some namespaces, the chart
-// appends the namespace of the release to these names.
+// common returns the objects by name. It removes the intended differences between an installation with kubectl and
+// one with Helm. One of these differences is in the names of cluster-scoped objects. If the operator is limited to
+// some namespaces, the chart appends the namespace of the release to these names.
 func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	all := map[string]any{}
@@ -99,7 +99,8 @@ func trimNamespace(value any) {
 	}
 }
 
-// resolveNamespace replaces the variable POD_NAMESPACE in arguments, as Kubernetes does.
+// resolveNamespace replaces the variable POD_NAMESPACE in arguments, as Kubernetes does. It also removes the namespace of
+// the release from names in arguments, as trimNamespace does.
 func resolveNamespace(t *testing.T, deployment *unstructured.Unstructured) {
 	t.Helper()
 	containers, _, err := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
@@ -108,7 +109,7 @@ func resolveNamespace(t *testing.T, deployment *unstructured.Unstructured) {
 	}
 	args := containers[0].(map[string]any)["args"].([]any)
 	for i, arg := range args {
-		args[i] = strings.ReplaceAll(arg.(string), "$(POD_NAMESPACE)", system)
+		args[i] = strings.TrimSuffix(strings.ReplaceAll(arg.(string), "$(POD_NAMESPACE)", system), "."+system)
 	}
 	if err := unstructured.SetNestedSlice(deployment.Object, containers, "spec", "template", "spec", "containers"); err != nil {
 		t.Fatal(err)

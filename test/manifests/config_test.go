@@ -15,23 +15,23 @@ func TestKustomizations_APIServerAcceptsAllObjects(t *testing.T) {
 	t.Parallel()
 	c := apiserver.New(t).Client
 	namespaced(t, c)
-	for _, folder := range []string{"crd", "default", "namespaced", "prometheus", "samples"} {
-		t.Run(folder, func(t *testing.T) {
+	for _, directory := range []string{"crd", "default", "namespaced", "prometheus", "samples"} {
+		t.Run(directory, func(t *testing.T) {
 			t.Parallel()
-			admitted(t, c, kustomization(t, folder))
+			admitted(t, c, kustomization(t, directory))
 		})
 	}
 }
 
 func TestRoles_GrantNoWildcardsAndNoPrivilegeEscalation(t *testing.T) {
 	t.Parallel()
-	for _, folder := range []string{"default", "namespaced"} {
-		for _, object := range kustomization(t, folder) {
+	for _, directory := range []string{"default", "namespaced"} {
+		for _, object := range kustomization(t, directory) {
 			for _, rule := range rules(t, object) {
 				what := slices.Concat(rule.APIGroups, rule.Resources, rule.Verbs, rule.NonResourceURLs)
 				for _, forbidden := range []string{"*", rbacv1.GroupName, "escalate", "bind", "impersonate", "serviceaccounts/token", "pods/exec"} {
 					if slices.Contains(what, forbidden) {
-						t.Errorf("%s: %s %s has %q in %v", folder, object.GetKind(), object.GetName(), forbidden, rule)
+						t.Errorf("%s: %s %s has %q in %v", directory, object.GetKind(), object.GetName(), forbidden, rule)
 					}
 				}
 			}

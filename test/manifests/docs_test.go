@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestSecurityDoc_NamesExistingTests checks that all tests that docs/security.md names exist.
+// TestSecurityDoc_NamesExistingTests checks that every test mentioned in docs/security.md exists.
 func TestSecurityDoc_NamesExistingTests(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(root, "docs/security.md"))

@@ -28,26 +28,26 @@ import (
 // TestRoles_ProvideAllPermissionsOfTheOperator runs an operator with exactly the permissions that the manifests grant.
 func TestRoles_ProvideAllPermissionsOfTheOperator(t *testing.T) {
 	for _, tt := range []struct {
-		folder, simulations string
-		watched             []string
+		directory, simulations string
+		watched                []string
 	}{
 		{"namespaced", system, []string{system}},
 		{"default", metav1.NamespaceDefault, nil},
 	} {
-		t.Run(tt.folder, func(t *testing.T) {
+		t.Run(tt.directory, func(t *testing.T) {
 			server := apiserver.New(t)
 			c := server.Client
 			namespaced(t, c)
-			installRoles(t, c, tt.folder)
+			installRoles(t, c, tt.directory)
 			refusals := runOperator(server, tokenOf(t, server), tt.watched)
 			defer func() {
 				if got := refusals.all(); len(got) > 0 {
 					t.Errorf("the API server denied %v", got)
 				}
 			}()
-			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.folder}}
-			// When a simulation with an external server is deleted, the operator deletes its data from that server.
-			// This requires further permissions.
+			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.directory}}
+			// When a simulation with an external server is deleted, the operator deletes the data of the simulation
+			// from that server. This requires further permissions.
 			sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 			server.Create(&corev1.Secret{
 				ObjectMeta: metav1.ObjectMeta{
@@ -69,9 +69,9 @@ func TestRoles_ProvideAllPermissionsOfTheOperator(t *testing.T) {
 
 // installRoles creates the service accounts, roles and bindings in the manifests, and deletes them when the test
 // ends.
-func installRoles(t *testing.T, c client.Client, folder string) {
+func installRoles(t *testing.T, c client.Client, directory string) {
 	t.Helper()
-	for _, object := range kustomization(t, folder) {
+	for _, object := range kustomization(t, directory) {
 		if object.GroupVersionKind().Group != rbacv1.GroupName && object.GetKind() != "ServiceAccount" {
 			continue
 		}
@@ -108,7 +108,7 @@ func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string
 		},
 		Namespaces: namespaces,
 		Servers:    wiring.Servers{Options: wiring.Options{Logger: slog.New(slog.DiscardHandler)}},
-		Summaries:  observer.NewHTTPCounter(resources.HTTPPort),
+		Summaries:  observer.NewHTTPClient(resources.HTTPPort),
 		Logger:     slog.New(slog.NewTextHandler(server.T.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Manager: manager.Options{
 			LeaderElection: true, LeaderElectionID: "operator.simulation.parking.dev", LeaderElectionNamespace: system,
@@ -129,7 +129,7 @@ func updated(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulati
 	return nil
 }
 
-// annotated creates a pod that reads the plan, and waits until the operator has annotated it.
+// annotated creates a pod that reads the plan, and waits until the operator has annotated this pod.
 func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	pod := server.Pod(sim, resources.ComponentEntry, nil)
 	server.Eventually("the annotation of a running pod", func() error {

@@ -82,9 +82,9 @@ func parse(t *testing.T, text []byte) []*unstructured.Unstructured {
 }
 
 // kustomization renders a kustomization below config.
-func kustomization(t *testing.T, folder string) []*unstructured.Unstructured {
+func kustomization(t *testing.T, directory string) []*unstructured.Unstructured {
 	t.Helper()
-	return parse(t, tool(t, "kustomize", "build", filepath.Join("config", folder)))
+	return parse(t, tool(t, "kustomize", "build", filepath.Join("config", directory)))
 }
 
 // namespaced creates the namespace of the manifests if it does not exist.

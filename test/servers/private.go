@@ -13,6 +13,10 @@ type (
 	RedisOptions = privateserver.RedisOptions
 	// RabbitMQOptions are the options of a RabbitMQ.
 	RabbitMQOptions = privateserver.RabbitMQOptions
+	// Postgres is a PostgreSQL server for a single test.
+	Postgres = privateserver.Postgres
+	// PostgresOptions are the options of a Postgres.
+	PostgresOptions = privateserver.PostgresOptions
 	// Address is a loopback address that is reserved for a server.
 	Address = privateserver.Address
 	// NotInstalledError reports that a program is not installed.

@@ -121,6 +121,23 @@ func TestRabbitMQ_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	})
 }
 
+func TestNewRabbitMQCluster_NodesFormOneCluster(t *testing.T) {
+	t.Parallel()
+	cluster := NewRabbitMQCluster(t, 3, RabbitMQOptions{})
+	status, err := cluster[1].Ctl("cluster_status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, running, _ := strings.Cut(status, "Running Nodes")
+	running, _, _ = strings.Cut(running, "Versions")
+	for _, node := range cluster {
+		if !strings.Contains(running, node.Node()) {
+			t.Errorf("node %s does not run in the cluster:\n%s", node.Node(), status)
+		}
+		open(t, node.URI())
+	}
+}
+
 func TestRedis_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -188,8 +205,8 @@ func TestRemoveKeys_DeletesOnlyKeysOfTheNamedSimulation(t *testing.T) {
 	}
 }
 
-// TestHelper_IsKilled runs in a child process. TestServers_TestBinaryIsKilled_ServersAreTerminated starts and kills that process.
-func TestHelper_IsKilled(t *testing.T) {
+// TestHelperProcess_StartsServersUntilKilled runs in a child process. TestServers_TestBinaryIsKilled_ServersAreTerminated starts and kills that process.
+func TestHelperProcess_StartsServersUntilKilled(t *testing.T) {
 	if os.Getenv("PARKING_SERVERS_HELPER") != "1" {
 		return
 	}
@@ -203,7 +220,7 @@ func TestServers_TestBinaryIsKilled_ServersAreTerminated(t *testing.T) {
 	t.Parallel()
 	AMQPURI(t) // skips this test where RabbitMQ is not installed
 	RedisURI(t)
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHelper_IsKilled$", "-test.v")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess_StartsServersUntilKilled$", "-test.v")
 	cmd.Env = append(os.Environ(), "PARKING_SERVERS_HELPER=1", "TMPDIR="+t.TempDir())
 	output, err := cmd.StdoutPipe()
 	if err != nil {
@@ -223,7 +240,7 @@ func TestServers_TestBinaryIsKilled_ServersAreTerminated(t *testing.T) {
 	awaitEnd(t, pids)
 }
 
-func TestStart_ServerNotInstalled_ErrorNamesThePackage(t *testing.T) {
+func TestStartServer_ServerNotInstalled_ErrorNamesThePackage(t *testing.T) {
 	t.Parallel()
 	empty := t.TempDir()
 	tests := []struct {
@@ -264,7 +281,7 @@ func TestStartRedis_InvalidConfig_ErrorOmitsThePassword(t *testing.T) {
 	}
 }
 
-func TestReport_EachServer_IsListedOnceWithoutPassword(t *testing.T) {
+func TestServerReport_EachServer_IsListedOnceWithoutPassword(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report")
 	t.Setenv(reportVariable, path)
 	uri := "amqp://user:secret@127.0.0.1:1/" + Name(t)
@@ -347,6 +364,11 @@ func set(t *testing.T, uri, key, value string) {
 	if err := client.Set(t.Context(), key, value, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
+	// While an fsync is slow, Redis replies before it writes to the append-only file.
+	polltest.Until(t, "the key is in the append-only file, if there is one", func() bool {
+		info, err := client.Info(t.Context(), "persistence").Result()
+		return err == nil && (strings.Contains(info, "aof_enabled:0\r\n") || strings.Contains(info, "aof_buffer_length:0\r\n"))
+	})
 }
 
 // lookup returns the value of a Redis key, or "" if the key does not exist.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,17 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	return r
 }
 
+// NewRabbitMQCluster starts a cluster of RabbitMQ nodes for this test alone. See NewRabbitMQ.
+func NewRabbitMQCluster(t testing.TB, nodes int, opts RabbitMQOptions) []*RabbitMQ {
+	t.Helper()
+	cluster := []*RabbitMQ{NewRabbitMQ(t, opts)}
+	opts.Join = cluster[0].RabbitMQ
+	for len(cluster) < nodes {
+		cluster = append(cluster, NewRabbitMQ(t, opts))
+	}
+	return cluster
+}
+
 // NewRedis starts a Redis server for this test alone and kills it when the test ends. If Redis is not installed, it
 // skips the test, or fails it if PARKING_TEST_REQUIRE=1.
 func NewRedis(t testing.TB, opts RedisOptions) *Redis {
@@ -47,6 +59,52 @@ func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	t.Cleanup(func() { closeOrFail(t, r.Close) })
 	reportServer(r.Product(), r.Version(), r.String())
 	return r
+}
+
+// NewPostgres starts a PostgreSQL server for this test alone and kills it when the test ends. If PostgreSQL is not
+// installed, it skips the test, or fails it if PARKING_TEST_REQUIRE=1.
+func NewPostgres(t testing.TB, opts PostgresOptions) *Postgres {
+	t.Helper()
+	skipIfShort(t)
+	p, err := privateserver.StartPostgres(t.Context(), opts)
+	need(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(p.Log())
+		}
+		closeOrFail(t, p.Close)
+	})
+	reportServer("PostgreSQL", p.Version(), p.String())
+	return p
+}
+
+// PostgresURI creates a database for this test alone, on the PostgreSQL that the tests of this binary share, and returns
+// its URI. Tests must not stop the server.
+func PostgresURI(t testing.TB) string {
+	t.Helper()
+	skipIfShort(t)
+	p, err := shared.postgres.get(func() (*Postgres, error) {
+		return privateserver.StartPostgres(context.Background(), PostgresOptions{})
+	})
+	need(t, err)
+	reportServer("PostgreSQL", p.Version(), p.String())
+	uri, err := p.CreateDatabase(t.Context(), Name(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uri
+}
+
+// FreeAddress returns a loopback address at which nothing listens. It is reserved until the test ends: other tests do not
+// use it, and the kernel does not choose its port for them.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	address, err := ReserveAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { runtime.KeepAlive(address) })
+	return address.String()
 }
 
 // VHost creates a RabbitMQ virtual host for this test alone and returns its URI. It deletes the virtual host when
@@ -83,8 +141,8 @@ func skipIfShort(t testing.TB) {
 	}
 }
 
-// need handles an error of starting a server. If the program of the server is not installed, it skips the test, or
-// fails it if PARKING_TEST_REQUIRE=1. For any other error it fails the test.
+// need handles the error that the start of a server returned. If the program of the server is not installed, it skips
+// the test, or fails it if PARKING_TEST_REQUIRE=1. For any other error it fails the test.
 func need(t testing.TB, err error) {
 	t.Helper()
 	var missing *NotInstalledError
@@ -112,6 +170,7 @@ func closeOrFail(t testing.TB, end func() error) {
 var shared struct {
 	rabbitMQ sharedServer[*RabbitMQ]
 	redis    sharedServer[*Redis]
+	postgres sharedServer[*Postgres]
 }
 
 // sharedServer is a server that is started when a test first needs it.
@@ -137,15 +196,15 @@ func (s *sharedServer[S]) close() error {
 	return s.server.Close()
 }
 
-// Main runs the tests of a package, closes the shared servers, and exits. Call it from TestMain. The argument m is a
-// *testing.M, or a wrapper of one that does something after the tests. In a package that does not use Main, the shared
+// Main runs the tests of a package, closes the shared servers, and exits. Call it from TestMain. m is a *testing.M, or
+// a value that wraps a *testing.M and does something after the tests. In a package that does not use Main, the shared
 // servers end with the test binary. Their data directories then remain until another server is started.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {
 		fmt.Fprintln(os.Stderr, shared.rabbitMQ.server.Diagnosis())
 	}
-	if err := errors.Join(shared.rabbitMQ.close(), shared.redis.close()); err != nil {
+	if err := errors.Join(shared.rabbitMQ.close(), shared.redis.close(), shared.postgres.close()); err != nil {
 		fmt.Fprintln(os.Stderr, "close the shared servers:", err)
 		code = max(code, 1)
 	}

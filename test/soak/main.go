@@ -33,22 +33,22 @@ const (
 	perPiece = 18
 	// first is the time of the first fault in a simulation. spacing is the time from one fault to the next. It includes
 	// 5 s for the measurement of the recovery. After a fault in RabbitMQ the time is rabbitMQSpacing instead, because
-	// RabbitMQ takes up to 20 s to start. In a cluster both times are longer by inCluster, because the kubelet delays
-	// restarts of a container: the second restart by 10 s, the third one by 20 s, and so on.
+	// RabbitMQ takes up to 20 s to start. In a cluster, inCluster is added to the time between two faults, because the
+	// kubelet delays restarts of a container: the second restart by 10 s, the third one by 20 s, and so on.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
 	inCluster                       = 20 * time.Second // more
-	// lasts is the duration of each pause and each isolation.
+	// The constant lasts is the duration of each pause and each isolation.
 	lasts = 5 * time.Second
 )
 
 func main() {
 	faults := flag.Int("faults", 1000, "minimum number of faults, over all pieces")
 	jobs := flag.Int("jobs", 1, "number of pieces that run at the same time")
-	root := flag.String("root", "", "root folder of another system, whose RabbitMQ, Redis and Valkey the pieces use in turn")
+	root := flag.String("root", "", "root directory of another system, whose RabbitMQ, Redis and Valkey the pieces use in turn")
 	s := settings{systems: []system{{}}}
 	flag.BoolVar(&s.cluster, "cluster", false, "rehearse on the cluster that KUBECONFIG names, whose operator must be running")
 	flag.StringVar(&s.program, "parking", "bin/parking", "the program to rehearse with")
-	flag.StringVar(&s.folder, "folder", ".soak", "folder for the reports of the pieces")
+	flag.StringVar(&s.directory, "directory", ".soak", "directory for the reports of the pieces")
 	flag.Parse()
 	if *root != "" {
 		rabbitMQ, redis := "PARKING_RABBITMQ_ROOT="+*root, "PARKING_REDIS_ROOT="+*root
@@ -65,9 +65,9 @@ func main() {
 
 // settings contains the settings that all pieces share.
 type settings struct {
-	program, folder string
-	systems         []system
-	cluster         bool
+	program, directory string
+	systems            []system
+	cluster            bool
 }
 
 // system contains environment variables for the private servers. They select the RabbitMQ and Redis programs to run.
@@ -75,7 +75,7 @@ type system []string
 
 // soak runs all pieces that have no report yet. It then prints a summary of all pieces.
 func (s *settings) soak(ctx context.Context, faults, jobs int) error {
-	if err := os.MkdirAll(s.folder, 0o755); err != nil {
+	if err := os.MkdirAll(s.directory, 0o755); err != nil {
 		return err
 	}
 	pieces := piecesFor(faults)
@@ -119,15 +119,15 @@ func piecesFor(faults int) int {
 // piece returns the report of a piece, that is, of the simulation with the given seed. If there is no report yet, it
 // runs the simulation.
 func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error) {
-	folder := s.folder
-	path := filepath.Join(folder, fmt.Sprintf("seed-%04d.json", seed))
+	directory := s.directory
+	path := filepath.Join(directory, fmt.Sprintf("seed-%04d.json", seed))
 	if d, err := report.ReadFile(path); err == nil {
 		return d, nil
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	manifest := filepath.Join(folder, fmt.Sprintf("seed-%04d.yaml", seed))
+	manifest := filepath.Join(directory, fmt.Sprintf("seed-%04d.yaml", seed))
 	if err := os.WriteFile(manifest, []byte(s.manifest(seed)), 0o644); err != nil {
 		return nil, err
 	}
@@ -148,8 +148,8 @@ func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error
 	return d, os.Rename(partial, path)
 }
 
-// onPrivateServers runs a simulation on private servers and writes its report. If the verdict is FAIL, it writes the
-// report and returns an error.
+// onPrivateServers runs a simulation on private servers and writes its report. If the verdict is FAIL, it also returns
+// an error.
 func (s *settings) onPrivateServers(ctx context.Context, seed int, manifest, path string) error {
 	cmd := exec.CommandContext(ctx, s.program, "simulate", "-f", manifest, "--servers", "private", "--http", "", "--report", path)
 	cmd.Env = append(os.Environ(), s.systems[(seed-1)/2%len(s.systems)]...)

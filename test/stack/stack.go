@@ -29,6 +29,9 @@ type Stack struct {
 	Exits      []*Process
 }
 
+// gracePeriod is how long processes may take to stop. It is long enough for a busy machine.
+const gracePeriod = "2m"
+
 // New returns a stack whose processes are not started yet. The address of the summary API is already reserved, so
 // that the caller can write it into the plan.
 func New(o Options) (*Stack, error) {
@@ -41,13 +44,13 @@ func New(o Options) (*Stack, error) {
 	}
 	s.Summaries = process("summaries", "summaries", "--database", filepath.Join(o.Dir, "summaries.db"))
 	for i := range o.Processors {
-		s.Processors = append(s.Processors, process(fmt.Sprintf("process-%d", i), "process", "--plan", o.Plan))
+		s.Processors = append(s.Processors, process(fmt.Sprintf("process-%d", i), "process", "--plan", o.Plan, "--grace-period", gracePeriod))
 	}
 	for i := range o.EntryGenerators {
-		s.Entries = append(s.Entries, process(fmt.Sprintf("entry-%d", i), "generate", "entry", "--plan", o.Plan))
+		s.Entries = append(s.Entries, process(fmt.Sprintf("entry-%d", i), "generate", "entry", "--plan", o.Plan, "--grace-period", gracePeriod))
 	}
 	for i := range o.ExitGenerators {
-		s.Exits = append(s.Exits, process(fmt.Sprintf("exit-%d", i), "generate", "exit", "--plan", o.Plan))
+		s.Exits = append(s.Exits, process(fmt.Sprintf("exit-%d", i), "generate", "exit", "--plan", o.Plan, "--grace-period", gracePeriod))
 	}
 	return s, errors.Join(errs...)
 }
