@@ -1,6 +1,5 @@
 # Run "make" or "make help" to list the targets.
 
-MODULE  := github.com/parking-operator/parking-operator
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 DATE    ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
@@ -44,12 +43,12 @@ demo: ## Run a simulation with five faults in this terminal for 30 s, without a 
 	@# Without the operator, whose libraries double the time of a first build.
 	@CGO_ENABLED=0 $(STEP) -q "Build bin/parking-demo" "1 min the first time, then 5 s" \
 		go build -v -trimpath -tags nooperator -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking
-	bin/parking-demo simulate -f config/samples/rehearsal.yaml
+	bin/parking-demo simulate -f config/samples/demo.yaml
 
 .PHONY: krew
-krew: ## Write the archives of the kubectl plugin for all platforms, and the manifest for krew, to bin/krew (VERSION=v1.2.3).
-	@$(STEP) "Build the kubectl plugin for four platforms" "12 min the first time, then 1 min" \
-		hack/krew/build.sh '$(VERSION)' '$(LDFLAGS)'
+krew: ## Write the archives of the kubectl plugin and the manifest for krew to bin/krew (VERSION=v1.2.3, PLATFORMS=linux_arm64 for some).
+	@$(STEP) "Build the kubectl plugin for $(or $(PLATFORMS),all platforms)" "12 min the first time, then 1 min" \
+		hack/krew/build.sh '$(VERSION)' '$(LDFLAGS)' $(PLATFORMS)
 
 .PHONY: generate
 generate: $(GENERATORS) ## Generate what is derived from the code: deep copies, CRD, roles, the chart's copies, docs/api.md, the live page's npm files.

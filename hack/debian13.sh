@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Extracts packages of Debian 13 and their dependencies into a folder below .tools/debian13, unless that was done
-# before. Prints the folder on stdout and the progress on stderr. Needs root on a Debian machine.
+# Extracts packages of Debian 13 and their dependencies into a directory below .tools/debian13, unless that was done
+# before. Prints the directory on stdout and the progress on stderr. Needs root on a Debian machine.
 #
 #   hack/debian13.sh PACKAGE...
 #
-# The script does not configure the packages or set up services. Programs run from the folder with chroot, or in a
+# The script does not configure the packages or set up services. Programs run from the directory with chroot, or in a
 # container image.
 set -euo pipefail
 cd "$(dirname "$0")/.."

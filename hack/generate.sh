@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Generates all generated files in the source tree at FOLDER: deep copy functions, the CRD, the roles, the chart's
+# Generates all generated files in the source tree at DIRECTORY: deep copy functions, the CRD, the roles, the chart's
 # copies of CRD and roles, the API reference, and the copies of npm packages that the live page uses.
 #
-#   hack/generate.sh FOLDER
+#   hack/generate.sh DIRECTORY
 set -euo pipefail
 tools=$(cd "$(dirname "$0")/.." && pwd)/.tools/bin
 "$(dirname "$0")/web.sh" "$1"

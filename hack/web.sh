@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Downloads the npm packages of the live page and its tests, and copies the files of the page unchanged to the source
-# tree at FOLDER. hack/web/package-lock.json pins the packages by their hashes.
+# tree at DIRECTORY. hack/web/package-lock.json pins the packages by their hashes.
 #
-#   hack/web.sh FOLDER
+#   hack/web.sh DIRECTORY
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 assets=$(cd "$1" && pwd)/internal/view/assets

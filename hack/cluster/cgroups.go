@@ -26,7 +26,7 @@ func cgroupHierarchies() ([]string, error) {
 	}
 	var roots []string
 	for _, entry := range entries {
-		// A symbolic link stands for a controller that shares the hierarchy of another controller.
+		// A symbolic link, such as cpuacct, names a cgroup controller that shares its hierarchy with another one.
 		if path := filepath.Join(cgroupRoot, entry.Name()); entry.IsDir() && isCgroup(path) {
 			roots = append(roots, path)
 		}
@@ -45,7 +45,8 @@ func isCgroup(path string) bool {
 	return stat.Type == unix.CGROUP2_SUPER_MAGIC || stat.Type == unix.CGROUP_SUPER_MAGIC
 }
 
-// makeCgroups creates a control group. The kubelet creates the control groups of the pods in it.
+// makeCgroups creates a control group in all hierarchies. Inside this group, the kubelet creates the control groups of
+// the pods.
 func makeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {

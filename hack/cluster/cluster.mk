@@ -82,6 +82,7 @@ image: build ## Write the image of bin/parking to an archive, bin/parking-image.
 
 .PHONY: test-e2e
 test-e2e: cluster-policies cluster-up cluster-load cluster-load-previous cluster-monitoring $(HELM) ## Test the chart and the samples on the local cluster, or with CLUSTER=existing on that of KUBECONFIG.
+	@command -v chromium >/dev/null || hack/apt-install.sh chromium fonts-dejavu-core
 	@KUBECONFIG=$(E2E_KUBECONFIG) E2E_VALUES=$(E2E_VALUES) E2E_MONITORING=$(E2E_MONITORING) \
 		E2E_PREVIOUS_TAG=$(E2E_PREVIOUS_TAG) E2E_NODE_SHELL='$(E2E_NODE_SHELL)' \
 		$(STEP) "Run the end-to-end tests" "8 min" go test -tags e2e -count=1 -timeout 30m -parallel $(E2E_PARALLEL) -v $(E2E_FLAGS) ./test/e2e

@@ -53,7 +53,7 @@ func TestConfigFiles_AgreeWithLayout(t *testing.T) {
 // images contains the references to the monitoring images from the chart values.
 type images struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
-func TestConfigFiles_NameOnlyImagesInTheCluster(t *testing.T) {
+func TestConfigFiles_ReferToTheImagesOfTheCluster(t *testing.T) {
 	t.Parallel()
 	var values struct {
 		Simulations struct {

@@ -30,7 +30,7 @@ func (n *node) startDNS() error {
 		"--listen-address="+nodeAddress, "--bind-interfaces")
 }
 
-// The type names keeps the hosts file up to date when the Services of the cluster change.
+// A value of type names keeps the hosts file up to date when the Services of the cluster change.
 type names struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister

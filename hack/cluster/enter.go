@@ -31,14 +31,14 @@ func enterNode(l layout) error {
 	return nil
 }
 
-// mountNode mounts a private folder over each host folder that a component writes to, so that the host does not
+// mountNode mounts a private directory over each host directory that a component writes to, so that the host does not
 // change.
 func mountNode(l layout) error {
 	run := filepath.Join(l.state, "run")
 	state := filepath.Join(run, filepath.Base(nodeState))
 	bin := filepath.Join(run, filepath.Base(nodeBin))
-	for _, folder := range []string{run, l.logs(), filepath.Join(l.state, "volume-plugins"), filepath.Join(l.state, "volumes")} {
-		if err := os.MkdirAll(folder, 0o755); err != nil {
+	for _, directory := range []string{run, l.logs(), filepath.Join(l.state, "volume-plugins"), filepath.Join(l.state, "volumes")} {
+		if err := os.MkdirAll(directory, 0o755); err != nil {
 			return err
 		}
 	}

@@ -146,7 +146,7 @@ func programImage(name, program string) oci.Image {
 	}
 }
 
-// debian13 downloads and extracts packages of Debian 13, and returns the folder with the extracted files. It does
+// debian13 downloads and extracts packages of Debian 13, and returns the directory with the extracted files. It does
 // nothing if the files already exist.
 func (c *nativeCluster) debian13(ctx context.Context, packages ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.layout.repository, "hack", "debian13.sh"), packages...)
@@ -155,7 +155,7 @@ func (c *nativeCluster) debian13(ctx context.Context, packages ...string) (strin
 }
 
 // linkedImage returns an image that contains one dynamically linked program and its shared libraries. The parameter
-// root is the folder with the extracted Debian packages.
+// root is the directory with the extracted Debian packages.
 func linkedImage(ctx context.Context, name, root, program string) (oci.Image, error) {
 	path := filepath.Join("usr", "bin", program)
 	linked, err := output(ctx, "chroot", root, "ldd", "/"+path)
@@ -173,7 +173,7 @@ func linkedImage(ctx context.Context, name, root, program string) (oci.Image, er
 	return image, nil
 }
 
-// serversImageOf returns an image that contains RabbitMQ and Redis. The parameter root is the folder with the
+// serversImageOf returns an image that contains RabbitMQ and Redis. The parameter root is the directory with the
 // extracted Debian packages.
 func serversImageOf(root string) oci.Image {
 	return oci.Image{
@@ -185,7 +185,7 @@ func serversImageOf(root string) oci.Image {
 		},
 		Layers: []oci.Layer{func(f *oci.Files) {
 			f.Tree(root, "tmp", "usr/bin/prometheus-redis-exporter")
-			f.Folder("tmp", 0o1777)
+			f.Directory("tmp", 0o1777)
 		}},
 	}
 }

@@ -7,10 +7,10 @@ import (
 	"os/exec"
 )
 
-// kindName is the cluster's name in the program kind.
+// kindName is the name that the cluster has in the tool "kind".
 const kindName = "parking"
 
-// kindCluster is a cluster that runs in Docker and is managed by the program kind.
+// kindCluster is a cluster that runs in Docker and is managed by the tool "kind".
 type kindCluster struct {
 	layout layout
 	steps  *steps
@@ -22,7 +22,7 @@ func (k *kindCluster) kind(ctx context.Context, arguments ...string) error {
 	return err
 }
 
-// check does nothing. If this kind of cluster was chosen automatically, Docker is running. The program kind reports
+// check does nothing. If this cluster was chosen automatically, Docker is known to be running. The tool "kind" reports
 // all other missing requirements.
 func (k *kindCluster) check(context.Context) error { return nil }
 
@@ -36,7 +36,7 @@ func (k *kindCluster) up(ctx context.Context) error {
 	if err := os.MkdirAll(k.layout.state, 0o755); err != nil {
 		return err
 	}
-	// The command kind exports no kubeconfig if the cluster does not exist.
+	// The command "kind export kubeconfig" fails if the cluster does not exist.
 	if k.kind(ctx, "export", "kubeconfig", "--kubeconfig", k.layout.kubeconfig()) != nil {
 		if err := k.steps.do("Create the kind cluster", "2 min", func() error {
 			return k.kind(ctx, "create", "cluster", "--wait", "5m", "--kubeconfig", k.layout.kubeconfig())
@@ -60,10 +60,10 @@ func (k *kindCluster) load(ctx context.Context, archives []string) error {
 	return nil
 }
 
-// monitoring does nothing, because this kind of cluster pulls its images from a registry.
+// monitoring does nothing, because the nodes pull the images of Prometheus from a registry.
 func (k *kindCluster) monitoring(context.Context) error { return nil }
 
-// policies does nothing, because this kind of cluster enforces NetworkPolicies anyway.
+// policies does nothing, because a cluster of the tool "kind" enforces NetworkPolicies by default.
 func (k *kindCluster) policies(context.Context) error { return nil }
 
 func (k *kindCluster) shell(ctx context.Context, command []string) error {

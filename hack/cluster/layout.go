@@ -10,10 +10,10 @@ import (
 type layout struct {
 	// repository is the root of the source tree.
 	repository string
-	// programs is the folder with the built programs. images is the folder with the image archives. Both folders
-	// remain when the cluster is removed.
+	// programs is the directory with the built programs. images is the directory with the image archives. Both
+	// directories remain when the cluster is removed.
 	programs, images string
-	// state is the folder with the cluster's data, logs and kubeconfig.
+	// state is the directory with the cluster's data, logs and kubeconfig.
 	state string
 }
 
@@ -26,7 +26,7 @@ func newLayout(repository, kubernetesVersion string) layout {
 	}
 }
 
-// source returns the folder of the Go module hack/cluster.
+// source returns the directory of the Go module hack/cluster.
 func (l layout) source() string     { return filepath.Join(l.repository, "hack", "cluster") }
 func (l layout) kubeconfig() string { return filepath.Join(l.state, "kubeconfig") }
 func (l layout) logs() string       { return filepath.Join(l.state, "log") }

@@ -10,7 +10,7 @@
 //
 // The native cluster consists of upstream Kubernetes, etcd, containerd and runc. The command builds them from source,
 // in the versions that go.mod pins. The cluster runs in its own mount, PID and network namespaces. On the host, only
-// its processes, one listener on loopback, and the folder .cluster are visible.
+// its processes, one listener on loopback, and the directory .cluster are visible.
 package main
 
 import (
@@ -75,14 +75,14 @@ func run(ctx context.Context, arguments []string) error {
 	}
 }
 
-// findLayout returns the layout for this source tree. The working folder must be the root of the tree.
+// findLayout returns the layout for this source tree. The working directory must be the root of the tree.
 func findLayout(ctx context.Context) (layout, error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return layout{}, err
 	}
 	if _, err := os.Stat(filepath.Join(root, "hack", "cluster", "go.mod")); err != nil {
-		return layout{}, errors.New("the working folder is not the root of the source tree: use make cluster-up")
+		return layout{}, errors.New("the working directory is not the root of the source tree: use make cluster-up")
 	}
 	version, err := kubernetesVersion(ctx, root)
 	return newLayout(root, version), err

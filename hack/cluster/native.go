@@ -221,7 +221,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 // writeKubeconfig writes the kubeconfig for users on the host. It returns an error if the node has not created its
 // certificates yet.
 func (c *nativeCluster) writeKubeconfig(api string) error {
-	p := &pki{folder: filepath.Join(c.layout.state, "pki")}
+	p := &pki{directory: filepath.Join(c.layout.state, "pki")}
 	var err error
 	if p.authorityPEM, err = p.read("ca.crt"); err != nil {
 		return err
@@ -255,7 +255,8 @@ func (c *nativeCluster) kubectl(ctx context.Context, input []byte, arguments ...
 	return outputOf(cmd)
 }
 
-// The method until calls check repeatedly. It returns when check succeeds, the node ends, or a timeout expires.
+// The method named until calls the function check repeatedly. It returns when this function succeeds, the node ends, or
+// a timeout expires.
 func (c *nativeCluster) until(ctx context.Context, check func() error) error {
 	const timeout, interval = 2 * time.Minute, 200 * time.Millisecond
 	deadline := time.Now().Add(timeout)

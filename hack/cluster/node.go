@@ -21,7 +21,7 @@ import (
 )
 
 // node runs all processes of a cluster. It is PID 1 of its own PID namespace, so that the kernel kills the other
-// processes when it ends.
+// processes when the node ends.
 type node struct {
 	layout layout
 	pki    *pki

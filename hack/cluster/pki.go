@@ -20,20 +20,20 @@ import (
 // validity is the validity period of certificates. It is short, because a cluster runs for a few hours.
 const validity = 30 * 24 * time.Hour
 
-// pki signs certificates, and writes them with their keys to a folder.
+// pki signs certificates, and writes them with their keys to a directory.
 type pki struct {
-	folder       string
+	directory    string
 	authority    *x509.Certificate
 	key          crypto.Signer
 	authorityPEM []byte
 }
 
 // newPKI creates a certificate authority and writes it to ca.crt and ca.key.
-func newPKI(folder string) (*pki, error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+func newPKI(directory string) (*pki, error) {
+	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return nil, err
 	}
-	p := &pki{folder: folder}
+	p := &pki{directory: directory}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "parking-cluster"},
 		IsCA:                  true,
@@ -117,10 +117,10 @@ func (p *pki) create(name string, template *x509.Certificate) (certificate []byt
 }
 
 func (p *pki) write(name string, content []byte) error {
-	return os.WriteFile(filepath.Join(p.folder, name), content, 0o600)
+	return os.WriteFile(filepath.Join(p.directory, name), content, 0o600)
 }
 
-func (p *pki) read(name string) ([]byte, error) { return os.ReadFile(filepath.Join(p.folder, name)) }
+func (p *pki) read(name string) ([]byte, error) { return os.ReadFile(filepath.Join(p.directory, name)) }
 
 // certificates creates the certificates of all components of the cluster.
 func (p *pki) certificates() error {

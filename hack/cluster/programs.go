@@ -19,12 +19,12 @@ import (
 // file of this module pins the versions of the programs.
 type build struct {
 	what, usually string
-	// module is the folder of the Go module, relative to hack/cluster.
+	// module is the directory of the Go module, relative to hack/cluster.
 	module string
 	// programs maps the name of each program to its Go package.
 	programs map[string]string
-	// flags are the flags of go build. VERSION and MINOR in them are replaced by the version of a Go module. It is
-	// the module of the package in the field stamped.
+	// flags are the flags of go build. The placeholders VERSION and MINOR in them are replaced by the version and the
+	// minor version of the Go module that contains the package in the field "stamped".
 	flags   []string
 	stamped string
 	// cgo is true if the build needs a C compiler.
@@ -40,11 +40,11 @@ func kubernetesBuild(what, usually string, programs map[string]string) build {
 	}
 }
 
-// commands maps the names of programs to their packages, which are subfolders of the given folder.
-func commands(folder string, names ...string) map[string]string {
+// commands maps the names of programs to their packages, which are subdirectories of the given directory.
+func commands(directory string, names ...string) map[string]string {
 	all := map[string]string{}
 	for _, name := range names {
-		all[path.Base(name)] = folder + "/" + name
+		all[path.Base(name)] = directory + "/" + name
 	}
 	return all
 }
@@ -117,15 +117,15 @@ func kubernetesVersion(ctx context.Context, repository string) (string, error) {
 	return outputOf(cmd)
 }
 
-// builder builds programs into a folder.
+// builder builds programs into a directory.
 type builder struct {
-	source, folder string
-	steps          *steps
+	source, directory string
+	steps             *steps
 }
 
-// build builds those programs that are missing from the folder or have a different version there.
+// build builds those programs that are missing from the directory or have a different version there.
 func (b *builder) build(ctx context.Context, build build) error {
-	if err := os.MkdirAll(b.folder, 0o755); err != nil {
+	if err := os.MkdirAll(b.directory, 0o755); err != nil {
 		return err
 	}
 	versions, err := b.versions(ctx, build)
@@ -135,13 +135,13 @@ func (b *builder) build(ctx context.Context, build build) error {
 	missing := maps.Clone(build.programs)
 	maps.DeleteFunc(missing, func(name, path string) bool {
 		version := versions[path] // empty for a program of this repository, so that it is always built
-		return version != "" && builtVersion(filepath.Join(b.folder, name)) == version
+		return version != "" && builtVersion(filepath.Join(b.directory, name)) == version
 	})
 	if len(missing) == 0 {
 		return nil
 	}
-	// Build into a temporary folder, so that an interrupted build leaves no incomplete program behind.
-	part, err := os.MkdirTemp(b.folder, "part-")
+	// Build into a temporary directory, so that an interrupted build leaves no incomplete program behind.
+	part, err := os.MkdirTemp(b.directory, "part-")
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (b *builder) build(ctx context.Context, build build) error {
 	err = b.steps.run(ctx, strings.TrimSpace(build.what+" "+version), build.usually, b.goCommand(ctx, build, arguments...))
 	for name, path := range missing {
 		if err == nil {
-			err = os.Rename(filepath.Join(part, binaryName(path)), filepath.Join(b.folder, name))
+			err = os.Rename(filepath.Join(part, binaryName(path)), filepath.Join(b.directory, name))
 		}
 	}
 	return errors.Join(err, os.RemoveAll(part))

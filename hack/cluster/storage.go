@@ -22,17 +22,17 @@ const (
 	provisionedBy = "pv.kubernetes.io/provisioned-by"
 )
 
-// provisioner manages the volumes of the storage class "local". For each PersistentVolumeClaim, it creates a folder
-// as the volume. It deletes the folder when the claim is deleted.
+// provisioner manages the volumes of the storage class "local". For each PersistentVolumeClaim, it creates a directory
+// as the volume. It deletes the directory when the claim is deleted.
 type provisioner struct {
-	client kubernetes.Interface
-	folder string
+	client    kubernetes.Interface
+	directory string
 }
 
 // provisionVolumes registers event handlers that create and delete volumes. The caller must then start the factory.
 // A failed operation is retried at the next resync.
-func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory informers.SharedInformerFactory, folder string) error {
-	p := &provisioner{client: client, folder: folder}
+func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory informers.SharedInformerFactory, directory string) error {
+	p := &provisioner{client: client, directory: directory}
 	if err := handle(factory.Core().V1().PersistentVolumeClaims().Informer(), func(c *corev1.PersistentVolumeClaim) error {
 		return p.provision(ctx, c)
 	}); err != nil {
@@ -43,7 +43,7 @@ func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory 
 	})
 }
 
-// handle registers an event handler that calls do with each added, updated or deleted object.
+// handle registers an event handler that passes each added, updated or deleted object to the function do.
 func handle[T any](informer cache.SharedIndexInformer, do func(T) error) error {
 	observe := func(object any) {
 		if typed, ok := object.(T); ok {
@@ -65,7 +65,7 @@ func (p *provisioner) provision(ctx context.Context, claim *corev1.PersistentVol
 		return nil
 	}
 	name := "pvc-" + string(claim.UID)
-	path := filepath.Join(p.folder, name)
+	path := filepath.Join(p.directory, name)
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 // supervisor starts the processes of a node and reaps all processes that end. Each process has its own log file.
 type supervisor struct {
 	logs string
-	// failed receives an error when the first of the started processes ends.
+	// The field failed receives an error when the first of the started processes ends.
 	failed chan error
 
 	mu    sync.Mutex
@@ -34,8 +34,8 @@ func newSupervisor(logs string) *supervisor {
 	return s
 }
 
-// start starts a program. If the program exists both in the node's folder and in the host's PATH, it starts the one
-// in the node's folder.
+// start starts a program. If the program exists both in the node's directory and in the host's PATH, it starts the one
+// in the node's directory.
 func (s *supervisor) start(name string, arguments ...string) error {
 	log, err := os.Create(filepath.Join(s.logs, name+".log"))
 	if err != nil {
@@ -103,8 +103,8 @@ func describe(status syscall.WaitStatus) string {
 	return fmt.Sprintf("code %d", status.ExitStatus())
 }
 
-// The method until calls check repeatedly. It returns when check succeeds, a started process ends, or a timeout
-// expires.
+// The method named until calls the function check repeatedly. It returns when this function succeeds, a started process
+// ends, or a timeout expires.
 func (s *supervisor) until(ctx context.Context, check func(context.Context) error) error {
 	const timeout, interval = 2 * time.Minute, 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -1,6 +1,6 @@
-// Package crd tests whether the generated CRD is up to date, and whether it accepts, defaults and rejects objects as
-// documented. The tests run the code of the API server. They are in a separate module, so that the operator's module
-// does not depend on this code.
+// Package crd tests whether the generated CRD is up to date, and whether it accepts and rejects objects and sets
+// defaults as documented. The tests run the code of the API server. They are in a separate module, so that the
+// operator's module does not depend on this code.
 package crd
 
 import (
@@ -77,8 +77,8 @@ func (a *Admission) Create(ctx context.Context, object map[string]any) error {
 	return a.admit(ctx, object, nil)
 }
 
-// Update sets the defaults of an object. It returns an error if an API server would reject the update from old to the
-// object.
+// Update sets the defaults of an object. It returns an error if an API server would reject an update that changes the
+// object named old to the given one.
 func (a *Admission) Update(ctx context.Context, object, old map[string]any) error {
 	return a.admit(ctx, object, old)
 }
@@ -88,6 +88,9 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	unknown := pruning.PruneWithOptions(object, a.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range unknown {
 		errs = append(errs, fmt.Errorf("unknown field %q", path))
+	}
+	if old == nil {
+		delete(object, "status") // as PrepareForCreate does for a CRD with the subresource status
 	}
 	defaulting.PruneNonNullableNullsWithoutDefaults(object, a.structural)
 	defaulting.Default(object, a.structural)

@@ -103,7 +103,7 @@ func TestGeneratedFiles_AreUpToDate(t *testing.T) {
 	}
 }
 
-func TestCreate_SetsDefaults(t *testing.T) {
+func TestCRDCreate_SetsDefaults(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for name, spec := range map[string]string{
@@ -145,7 +145,7 @@ func TestCreate_SetsDefaults(t *testing.T) {
 	}
 }
 
-func TestCreate_Samples_AreAccepted(t *testing.T) {
+func TestCRDCreate_Samples_AreAccepted(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	files, err := filepath.Glob(root + "/config/samples/*.yaml")
@@ -166,7 +166,7 @@ func TestCreate_Samples_AreAccepted(t *testing.T) {
 	}
 }
 
-func TestCreate_InvalidSpecs_AreRejected(t *testing.T) {
+func TestCRDCreate_InvalidSpecs_AreRejected(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for _, faulty := range manifesttest.FaultyManifests() {

@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-func TestUpdate_ImmutableFields_CannotChange(t *testing.T) {
+func TestCRDUpdate_ImmutableFields_CannotChange(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	tests := map[string]struct{ before, after, want string }{
@@ -20,8 +20,8 @@ func TestUpdate_ImmutableFields_CannotChange(t *testing.T) {
 		"an image may change":                            {"redis: {managed: {image: a}}", "redis: {managed: {image: b}}", ""},
 		"the default size becomes implicit":              {"redis: {managed: {storage: {size: 2Gi}}}", "redis: {managed: {}}", ""},
 		"a seed may not change":                          {"", "seed: 2", "is immutable, because parked plates could be drawn again: create another simulation for another seed"},
-		"partitions may not change":                      {"", "rabbitmq: {partitions: 2}", "is immutable, because parked cars would be looked up in another partition: create another simulation"},
-		"partitions may not be removed":                  {"rabbitmq: {partitions: 2}", "", "is immutable, because parked cars would be looked up in another partition: create another simulation"},
+		"partitions may not change":                      {"", "rabbitmq: {partitions: 2}", "is immutable, because parked vehicles would be looked up in another partition: create another simulation"},
+		"partitions may not be removed":                  {"rabbitmq: {partitions: 2}", "", "is immutable, because parked vehicles would be looked up in another partition: create another simulation"},
 		"a queue type may not change":                    {"", "rabbitmq: {queueType: Classic}", "is immutable, because RabbitMQ cannot change a queue's type: create another simulation"},
 		"managed RabbitMQ to a Secret":                   {"", "rabbitmq: {secretRef: {name: a}}", "cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"},
 		"a RabbitmqCluster to managed":                   {"rabbitmq: {clusterRef: {name: a}}", "", "cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"},
@@ -35,6 +35,10 @@ func TestUpdate_ImmutableFields_CannotChange(t *testing.T) {
 		"nodes may not change with a removed section":    {"rabbitmq: {managed: {replicas: 3}}", "", "spec.rabbitmq.managed.replicas: Invalid value: is immutable"},
 		"a volume may not change with a new section":     {"", "summaryAPI: {managed: {storage: {size: 1Gi}}}", "managed.storage.size: Invalid value: is immutable"},
 		"a volume may not change with a removed section": {"rabbitmq: {managed: {storage: {size: 1Gi}}}", "", "managed.storage.size: Invalid value: is immutable"},
+		"a database may not be set":                      {"summaryAPI: {managed: {storage: {size: 5Gi}}}", "summaryAPI: {managed: {database: {secretRef: {name: a}}}}", "spec.summaryAPI: Invalid value: cannot change between a volume and a database, as stored summaries would be left behind: create another simulation"},
+		"a database may not be removed":                  {"summaryAPI: {managed: {database: {secretRef: {name: a}}}}", "", "cannot change between a volume and a database"},
+		"another Secret of the database":                 {"summaryAPI: {managed: {database: {secretRef: {name: a}}}}", "summaryAPI: {managed: {database: {secretRef: {name: b}}}}", ""},
+		"replicas of the summary API":                    {"summaryAPI: {managed: {database: {secretRef: {name: a}}}}", "summaryAPI: {managed: {replicas: 3, database: {secretRef: {name: a}}}}", ""},
 		"an external API may become managed":             {"summaryAPI: {url: 'https://example.com'}", "summaryAPI: {managed: {storage: {size: 1Gi}}}", ""},
 		"the same size in other units":                   {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 1024Mi}}}", "spec.redis.managed.storage.size: Invalid value: is immutable"},
 		"an update may not break a rule of two fields":   {"exit: {minStay: 10s}", "exit: {minStay: 10s}, plates: {maxStay: 10s}", "exit.minStay must be less than plates.maxStay"},
@@ -59,15 +63,17 @@ func TestUpdate_ImmutableFields_CannotChange(t *testing.T) {
 
 // If an edit replaces a managed server by an external one, it also removes immutable fields of the managed server.
 // The error must mention only the replacement.
-func TestUpdate_ManagedServerReplacedByExternal_ReportsOneError(t *testing.T) {
+func TestCRDUpdate_ManagedServerReplacedByExternal_ReportsOneError(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	const brokers = "rabbitmq: {managed: {replicas: 3, storage: {size: 5Gi, storageClassName: ssd}}}"
+	const summaries = "summaryAPI: {managed: {storage: {size: 5Gi, storageClassName: ssd}}}"
 	const stores = "redis: {managed: {storage: {size: 5Gi, storageClassName: ssd}}}"
 	for _, tt := range []struct{ before, after, path string }{
 		{brokers, "rabbitmq: {secretRef: {name: a}}", "spec.rabbitmq"},
 		{brokers, "rabbitmq: {clusterRef: {name: a}}", "spec.rabbitmq"},
 		{stores, "redis: {secretRef: {name: a}}", "spec.redis"},
+		{summaries, "summaryAPI: {managed: {database: {secretRef: {name: a}}}}", "spec.summaryAPI"},
 	} {
 		before := parse(t, manifesttest.Faulty{Spec: tt.before}.Manifest())
 		if err := a.Create(t.Context(), before); err != nil {
@@ -80,7 +86,7 @@ func TestUpdate_ManagedServerReplacedByExternal_ReportsOneError(t *testing.T) {
 	}
 }
 
-func TestCreate_InvalidNames_AreRejected(t *testing.T) {
+func TestCRDCreate_InvalidNames_AreRejected(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for name, valid := range map[string]bool{

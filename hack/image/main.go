@@ -117,7 +117,7 @@ func baseLayer(f *oci.Files) {
 	f.Text("etc/passwd", "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:"+user+":"+user+":nonroot:/:/sbin/nologin\n")
 	f.Text("etc/group", "root:x:0:\nnonroot:x:"+user+":\n")
 	f.Text("etc/ssl/certs/ca-certificates.crt", authorities())
-	f.Folder("tmp", 0o1777)
+	f.Directory("tmp", 0o1777)
 }
 
 // authorities returns Mozilla's CA certificates in PEM format. It omits certificates that Mozilla trusts only with

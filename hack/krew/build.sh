@@ -18,21 +18,21 @@ shift 2
 }
 template=hack/krew/parking.yaml out=bin/krew
 platforms=("$@")
-(($#)) || mapfile -t platforms < <(sed -n 's|.*/parking_\(.*\)\.tar\.gz$|\1|p' "$template")
+(($#)) || mapfile -t platforms < <(sed -n 's|.*uri:.*/parking_\(.*\)\.tar\.gz$|\1|p' "$template")
 
 rm -rf "$out"
 mkdir -p "$out"
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cp LICENSE "$folder"
-: >"$folder/sums"
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
+cp LICENSE "$directory"
+: >"$directory/sums"
 for platform in "${platforms[@]}"; do
   echo "build parking for $platform"
-  CGO_ENABLED=0 GOOS=${platform%_*} GOARCH=${platform#*_} go build -trimpath -ldflags "$ldflags" -o "$folder/parking" ./cmd/parking
+  CGO_ENABLED=0 GOOS=${platform%_*} GOARCH=${platform#*_} go build -trimpath -ldflags "$ldflags" -o "$directory/parking" ./cmd/parking
   archive=$out/parking_$platform.tar.gz
   tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime="$(git log -1 --format=%cI)" \
-    -C "$folder" -cf - LICENSE parking | gzip -9n >"$archive"
-  echo "$platform $(sha256sum "$archive" | cut -d ' ' -f 1)" >>"$folder/sums"
+    -C "$directory" -cf - LICENSE parking | gzip -9n >"$archive"
+  echo "$platform $(sha256sum "$archive" | cut -d ' ' -f 1)" >>"$directory/sums"
 done
 
 # A platform of the template is the text from "- selector:" to its "bin:".
@@ -46,5 +46,5 @@ awk -v version="$version" '
   /sha256:/ && platform in sums { sub(/"[^"]*"/, "\"" sums[platform] "\"") }
   { block = block $0 "\n" }
   /^      bin:/ { if (platform in sums) printf "%s", block; inside = 0 }
-' "$folder/sums" "$template" >"$out/parking.yaml"
+' "$directory/sums" "$template" >"$out/parking.yaml"
 echo "$out has the archives and parking.yaml"

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestRun_WithoutEnvFlag_Fails(t *testing.T) {
+func TestServersCommand_WithoutEnvFlag_Fails(t *testing.T) {
 	t.Parallel()
 	if err := run(t.Context(), &strings.Builder{}, ""); err == nil || !strings.Contains(err.Error(), "-env") {
 		t.Fatalf("the error is %v, want one with -env", err)

@@ -110,12 +110,12 @@ func (f *Files) Text(path, content string) {
 	}
 }
 
-// Folder writes an empty folder. The mode can include the sticky bit in the encoding of tar, for example 01777.
-func (f *Files) Folder(path string, mode int64) {
+// Directory writes an empty directory. The mode can include the sticky bit in the encoding of tar, for example 01777.
+func (f *Files) Directory(path string, mode int64) {
 	f.header(tar.Header{Name: path + "/", Mode: mode, Typeflag: tar.TypeDir})
 }
 
-// Program copies a file that every user can execute.
+// Program copies a file. Every user can execute the copy.
 func (f *Files) Program(path, source string) {
 	info, err := os.Stat(source)
 	if err != nil {

@@ -27,7 +27,7 @@ func testImage(layers ...Layer) Image {
 	}
 }
 
-// write writes an image to an archive in a temporary folder, and returns the path of the archive.
+// write writes an image to an archive in a temporary directory, and returns the path of the archive.
 func write(t *testing.T, image Image) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "image.tar")
@@ -72,9 +72,9 @@ func headers(t *testing.T, archive string) map[string]*tar.Header {
 	}
 }
 
-func TestWriteFile_EqualImages_ProduceIdenticalArchives(t *testing.T) {
+func TestWriteImage_EqualImages_ProduceIdenticalArchives(t *testing.T) {
 	t.Parallel()
-	image := testImage(func(f *Files) { f.Text("etc/motd", "hello") }, func(f *Files) { f.Folder("tmp", 0o1777) })
+	image := testImage(func(f *Files) { f.Text("etc/motd", "hello") }, func(f *Files) { f.Directory("tmp", 0o1777) })
 	first, err := os.ReadFile(write(t, image))
 	if err != nil {
 		t.Fatal(err)
@@ -88,11 +88,11 @@ func TestWriteFile_EqualImages_ProduceIdenticalArchives(t *testing.T) {
 	}
 }
 
-func TestWriteFile_KeepsFolderModeAndTime(t *testing.T) {
+func TestWriteImage_KeepsDirectoryModeAndTime(t *testing.T) {
 	t.Parallel()
-	h := headers(t, write(t, testImage(func(f *Files) { f.Folder("tmp", 0o1777) })))["tmp/"]
+	h := headers(t, write(t, testImage(func(f *Files) { f.Directory("tmp", 0o1777) })))["tmp/"]
 	if h == nil || h.Mode != 0o1777 || h.ModTime.Unix() != 1_000_000_000 {
-		t.Errorf("the folder is %+v", h)
+		t.Errorf("the directory is %+v", h)
 	}
 }
 
@@ -122,7 +122,7 @@ func TestTree_KeepsLinksAndModes_OmitsSkippedPaths(t *testing.T) {
 	}
 }
 
-func TestWriteFile_UnreadableFile_LeavesNoArchive(t *testing.T) {
+func TestWriteImage_UnreadableFile_LeavesNoArchive(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "image.tar")
 	image := testImage(func(f *Files) { f.Program("bin/test", "/does/not/exist") })
@@ -130,6 +130,6 @@ func TestWriteFile_UnreadableFile_LeavesNoArchive(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 0 {
-		t.Errorf("the folder holds %v: %v", entries, err)
+		t.Errorf("the directory holds %v: %v", entries, err)
 	}
 }

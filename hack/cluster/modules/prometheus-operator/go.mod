@@ -2,7 +2,7 @@ module github.com/parking-operator/parking-operator/hack/cluster/modules/prometh
 
 go 1.26.0
 
-// The module replaces its own parts by folders, which holds for itself alone: these are the same versions.
+// The module replaces its own parts by directories, which holds for itself alone: these are the same versions.
 replace (
 	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring => github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.85.0
 	github.com/prometheus-operator/prometheus-operator/pkg/client => github.com/prometheus-operator/prometheus-operator/pkg/client v0.85.0
