@@ -1,6 +1,7 @@
 package rabbitmq_test
 
 import (
+	"context"
 	"runtime"
 	"strconv"
 	"strings"
@@ -102,4 +103,45 @@ func TestBrokerClose_SendsAcknowledgementsAndRequeuesUnsettledDeliveries(t *test
 		}
 	}
 	awaitDepths(t, next, broker.Depths{})
+}
+
+func TestConsume_ContextEnds_LaterAcknowledgementsAreKept(t *testing.T) {
+	t.Parallel()
+	const count = 2000
+	options := optionsFor(t, servers.AMQPURI(t))
+	b := newBroker(t, options)
+	var messages []broker.Message
+	for n := range count {
+		messages = append(messages, broker.Message{ID: strconv.Itoa(n)})
+	}
+	publish(t, b, entries(), messages...)
+	ctx, stop := context.WithCancel(t.Context())
+	deliveries, err := b.Consume(ctx, entries(), count)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var received []broker.Delivery
+	for range count {
+		received = append(received, receive(t, deliveries))
+	}
+	stop()
+	for range deliveries { // it is closed after the consumer was told to cancel
+	}
+	// Individual acknowledgements are more than the server forwards to the queue at a time.
+	for _, d := range received {
+		if err := d.Settler.Ack(); err != nil {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A message that returns to the queue is delivered before later ones.
+	next := open(t, options)
+	publish(t, next, entries(), broker.Message{ID: "later"})
+	d := receive(t, consume(t, next, entries(), count))
+	if d.Message.ID != "later" {
+		t.Errorf("%s is delivered again although it was acknowledged", d.Message.ID)
+	}
 }

@@ -117,9 +117,8 @@ func (c *consumer) subscribe(channel *amqp.Channel) (*session, <-chan amqp.Deliv
 	if err := channel.Qos(c.prefetch, 0, false); err != nil {
 		return nil, nil, fmt.Errorf("set the prefetch: %w", err)
 	}
-	tag := c.broker.config.Component
-	s := newSession(channel, tag, c.prefetch)
-	queue := c.broker.topology.main(c.queue).queue
+	queue, tag := c.broker.topology.main(c.queue).queue, c.broker.config.Component
+	s := newSession(channel, queue, tag, c.prefetch)
 	deliveries, err := channel.Consume(queue, tag, false, false, false, false, nil)
 	if err != nil {
 		return nil, nil, withRemedy(fmt.Errorf("consume %s: %w", queue, err))

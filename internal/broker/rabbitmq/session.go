@@ -28,6 +28,7 @@ const gapPatience = 250 * time.Millisecond
 // as the delivery itself.
 type session struct {
 	channel  *amqp.Channel
+	queue    string
 	tag      string // of the consumer
 	prefetch int
 	closes   <-chan *amqp.Error
@@ -57,9 +58,9 @@ const (
 	requeued
 )
 
-func newSession(channel *amqp.Channel, tag string, prefetch int) *session {
+func newSession(channel *amqp.Channel, queue, tag string, prefetch int) *session {
 	return &session{
-		channel: channel, tag: tag, prefetch: prefetch,
+		channel: channel, queue: queue, tag: tag, prefetch: prefetch,
 		closes: channel.NotifyClose(make(chan *amqp.Error, 1)),
 		wake:   make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -224,10 +225,11 @@ func (s *session) remove(d *delivery) {
 // send sends the requests in the outbox. Requeues come first, because the tags of requeued deliveries may lie
 // below out.prefix, up to which all deliveries are acknowledged.
 //
-// The cancellation of the consumer comes last, so that fewer acknowledgements are lost when the channel is
-// closed afterwards. The server forwards only about 30 acknowledgements of a channel at a time to a quorum
-// queue. When the channel is closed, it discards those that it has not forwarded. It answers a cancellation
-// only after the queue has accepted the acknowledgements forwarded first, and then forwards the rest.
+// The last request of a session is answered by the queue: the cancellation of the consumer or, if it was cancelled
+// before, flush. The server forwards at most 32 requests of a channel to a quorum queue before the queue has accepted
+// them (SOFT_LIMIT in rabbit_fifo_client.erl), and keeps back all others. When the channel is closed, it discards
+// those. Before the queue answers a request, it accepts all that were forwarded, whereupon the server forwards the
+// others.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
@@ -244,8 +246,20 @@ func (s *session) send(out *outbox) error {
 			return err
 		}
 	}
-	if out.cancel {
+	switch {
+	case out.cancel:
 		return s.channel.Cancel(s.tag, false)
+	case out.last:
+		return s.flush()
 	}
 	return nil
+}
+
+// flush makes a request that the queue answers. A message that comes with the answer returns to the queue.
+func (s *session) flush() error {
+	d, ok, err := s.channel.Get(s.queue, false)
+	if err != nil || !ok {
+		return err
+	}
+	return s.channel.Nack(d.DeliveryTag, false, true)
 }
