@@ -26,6 +26,9 @@ Exit codes:
   1    something failed, the verdict is not PASS, or compare found a regression
   2    invalid input, an object that does not exist, or a missing right`
 
+// discardClientLogs discards the logs of the Kubernetes client libraries in this process.
+func discardClientLogs() { kubectl.DiscardLogs() }
+
 // pluginCommand returns the root command of the kubectl plugin.
 func (c *cli) pluginCommand() *cobra.Command {
 	root := &cobra.Command{

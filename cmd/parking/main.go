@@ -26,6 +26,9 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	c := newCLI(os.Stdout, os.Stderr, os.Getenv)
 	c.name = strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+	if c.isPlugin() {
+		discardClientLogs()
+	}
 	ctx, stop := untilSignal(context.Background(), c.beforeExit.run)
 	code := execute(ctx, c, os.Args[1:])
 	stop()

@@ -10,3 +10,6 @@ func (c *cli) operatorCommands() []*cobra.Command { return nil }
 
 // pluginCommand returns nil, because builds without the operator have no kubectl plugin either.
 func (c *cli) pluginCommand() *cobra.Command { return nil }
+
+// discardClientLogs does nothing, because there are no Kubernetes libraries either.
+func discardClientLogs() {}

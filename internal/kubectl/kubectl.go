@@ -49,9 +49,6 @@ type Plugin struct {
 // Package clientcmd defines these flags. Package genericclioptions defines them too, but it depends on kustomize,
 // which would make the binary 30 MB larger.
 func New(root *cobra.Command, o Options) *Plugin {
-	// The client libraries log to stderr. Discard their logs, because the commands report all errors that matter.
-	klog.SetLogger(logr.Discard())
-	log.SetLogger(logr.Discard())
 	p := &Plugin{Options: o, rules: clientcmd.NewDefaultClientConfigLoadingRules()}
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "kubeconfig `file`")
@@ -61,6 +58,13 @@ func New(root *cobra.Command, o Options) *Plugin {
 	names.AuthOverrideFlags.Username.LongName, names.AuthOverrideFlags.Password.LongName = "", "" // kubectl does not have these flags either
 	clientcmd.BindOverrideFlags(&p.overrides, flags, names)
 	return p
+}
+
+// DiscardLogs discards the logs of the client libraries, which otherwise go to stderr. The commands report all errors
+// that matter. It sets global variables that the libraries read without a lock, so call it before using a client.
+func DiscardLogs() {
+	klog.SetLogger(logr.Discard())
+	log.SetLogger(logr.Discard())
 }
 
 // Commands returns the commands of the plugin. They return an InputError for an error that the user can fix.
