@@ -13,7 +13,7 @@ import (
 // The size of a chart in SVG units. The area is the part inside the axes.
 const (
 	chartWidth, chartHeight                  = 480.0, 210.0
-	areaLeft, areaTop, areaRight, areaBottom = 52.0, 10.0, 472.0, 184.0
+	areaLeft, areaTop, areaRight, areaBottom = 52.0, 16.0, 472.0, 184.0
 	maxColumns                               = 240
 	maxHits                                  = 80
 	labelHeight                              = 16.0
@@ -61,7 +61,7 @@ type Chart struct {
 	Title, Help    string
 	Lines          []Line
 	XTicks, YTicks []Tick
-	Marks          []Mark
+	Marks          Marks
 	Bands          []Band
 	Hits           []Hit
 	Cells          []Cells
@@ -79,9 +79,6 @@ type Line struct{ Name, Class, Path string }
 
 // Tick is a position on an axis with its label.
 type Tick struct{ At, Label string }
-
-// Mark is a noteworthy event, such as a fault, at its position on the time axis.
-type Mark struct{ At, Label, Class string }
 
 // Hit is an area of a chart that shows a text while the mouse is over it.
 type Hit struct{ X, Width, Text string }
@@ -113,7 +110,7 @@ func coordinate(v float64) string { return strconv.FormatFloat(v, 'f', pathDigit
 
 // newChart returns a line chart. The parameter named end is the end of the time axis, in seconds since the start of the
 // run. A limit above 0 is drawn as a horizontal line.
-func newChart(title, help string, u unit, end float64, lines []series, marks []Mark, limit float64) Chart {
+func newChart(title, help string, u unit, end float64, lines []series, limit float64) Chart {
 	c := frame(title, help, end)
 	y, ok := valueAxis(u, lines, limit)
 	if !ok {
@@ -125,7 +122,6 @@ func newChart(title, help string, u unit, end float64, lines []series, marks []M
 	for _, s := range lines {
 		c.Lines = append(c.Lines, Line{Name: s.name, Class: s.class, Path: path(s.points, x, y)})
 	}
-	c.Marks = marks
 	c.Hits = hits(lines, x, u)
 	if limit > 0 {
 		c.Limit = &Tick{At: coordinate(y.at(limit)), Label: "objective " + u.text(limit)}

@@ -736,7 +736,7 @@ func (c *Comparison) charts() []Chart {
 	}
 	end := max(before.end, after.end)
 	chart := func(title, help string, u unit, value func(*timeline.Row) float64) Chart {
-		return newChart(title, help, u, end, []series{before.series("before", "c2 other", value), after.series("after", "c1", value)}, nil, 0)
+		return newChart(title, help, u, end, []series{before.series("before", "c2 other", value), after.series("after", "c1", value)}, 0)
 	}
 	published := func(r *timeline.Row) int64 { return r.Entry.Published + r.Exit.Published }
 	return []Chart{

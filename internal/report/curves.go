@@ -29,10 +29,7 @@ func curvesOf(d *Document) curves {
 		rows = timeline.Merge(width, rows...)
 	}
 	rows = timeline.FillGaps(rows, width, last)
-	start := float64(first)
-	if !d.StartTime.IsZero() {
-		start = float64(d.StartTime.UnixMilli()) / 1000
-	}
+	start := float64(d.origin().UnixMilli()) / 1000
 	return curves{rows: rows, start: start, end: float64(rows[len(rows)-1].End().Unix()) - start}
 }
 
@@ -90,14 +87,14 @@ func (c curves) percentiles(of func(*timeline.Events) histogram.Snapshot) []seri
 	}
 }
 
-func (d *Document) charts() []Chart {
+// charts returns the charts of the report. They mark the given events.
+func (d *Document) charts(notes []Note) []Chart {
 	c := curvesOf(d)
 	if len(c.rows) == 0 {
 		return nil
 	}
-	marks := c.marks()
 	chart := func(title, help string, u unit, limit time.Duration, lines ...series) Chart {
-		return newChart(title, help, u, c.end, lines, marks, limit.Seconds())
+		return newChart(title, help, u, c.end, lines, limit.Seconds())
 	}
 	published := func(e func(*timeline.Row) *timeline.Events) func(*timeline.Row) float64 {
 		return rate(func(r *timeline.Row) int64 { return e(r).Published })
@@ -134,7 +131,7 @@ func (d *Document) charts() []Chart {
 		chart("Errors", "Failed attempts per second, by stage of the pipeline", perSecond(), 0, c.errors()...),
 	}
 	for i := range charts {
-		charts[i].Bands = c.bands(d.Faults)
+		charts[i].Bands, charts[i].Marks = c.bands(d.Faults), c.marks(notes)
 	}
 	return charts
 }
@@ -172,29 +169,6 @@ func (c curves) errors() []series {
 		})))
 	}
 	return lines
-}
-
-// marks returns the noteworthy events of the run, such as faults and restarts.
-func (c curves) marks() []Mark {
-	x := timeAxis(c.end)
-	var all []Mark
-	for _, m := range timeline.MarksOf(c.rows) {
-		label := string(m.Kind)
-		if m.Subject != "" {
-			label = m.Subject + " " + label
-		}
-		if m.Message != "" {
-			label += ": " + m.Message
-		}
-		class := "mark"
-		switch m.Kind {
-		case timeline.MarkDown, timeline.MarkUnavailable, timeline.MarkObjective:
-			class = "mark bad"
-		}
-		at := float64(m.At.UnixMilli())/1000 - c.start
-		all = append(all, Mark{At: coordinate(x.at(at)), Label: label, Class: class})
-	}
-	return all
 }
 
 const (
@@ -238,7 +212,6 @@ func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapsh
 			chart.Cells = append(chart.Cells, Cells{Class: "h" + string(rune('1'+level)), Path: path})
 		}
 	}
-	chart.Marks = c.marks()
 	return chart
 }
 

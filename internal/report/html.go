@@ -6,11 +6,9 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"html/template"
-	"strings"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/terminal"
-	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 //go:embed report.html.tmpl
@@ -33,17 +31,15 @@ type page struct {
 	Counters   []Count
 	Tiles      []Tile
 	Charts     []Chart
-	// Notes describes the noteworthy events of the run in words.
-	Notes []Note
+	// Notes are the events of note. NotesOmitted is the number of events that Notes leaves out.
+	Notes        []Note
+	NotesOmitted int64
 	// Comparison is set only on a page that compares two runs.
 	Comparison *Comparison
 }
 
 // Tile is a prominent figure at the top of the page.
 type Tile struct{ Name, Value, Help, Class string }
-
-// Note describes a noteworthy event in words.
-type Note struct{ At, Text string }
 
 // HTML returns the report as a self-contained HTML page. The page works offline and without scripts, so people can
 // open it from a mail attachment.
@@ -52,7 +48,9 @@ func (d *Document) HTML() ([]byte, error) {
 	if d.Ledger != nil && d.Ledger.DataKept() {
 		p.Equation, p.Counters = Equations(d.Ledger), Counts(d.Ledger)
 	}
-	p.Objectives, p.Tiles, p.Charts, p.Notes = ObjectiveLines(&d.Verdict), d.tiles(), d.charts(), d.notes()
+	p.Objectives, p.Tiles = ObjectiveLines(&d.Verdict), d.tiles()
+	p.Notes, p.NotesOmitted = d.notes()
+	p.Charts = d.charts(p.Notes)
 	return p.render("report")
 }
 
@@ -98,21 +96,4 @@ func (d *Document) tiles() []Tile {
 		tiles = append(tiles, lost)
 	}
 	return tiles
-}
-
-// notes describes the noteworthy events of the timeline in words.
-func (d *Document) notes() []Note {
-	var all []Note
-	for _, m := range timeline.MarksOf(d.Timeline) {
-		at := m.At.UTC().Format("15:04:05")
-		if !d.StartTime.IsZero() && !m.At.Before(d.StartTime) {
-			at = terminal.Clock(m.At.Sub(d.StartTime))
-		}
-		text := strings.TrimSpace(m.Subject + " " + string(m.Kind))
-		if m.Message != "" {
-			text += ": " + m.Message
-		}
-		all = append(all, Note{At: at, Text: text})
-	}
-	return all
 }

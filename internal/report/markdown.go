@@ -5,13 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// Markdown returns the report as GitHub Flavored Markdown, for example for a pull request. It omits the timeline.
+// Markdown returns the report as GitHub Flavored Markdown, for example for a pull request. Of the timeline, it contains
+// only the events of note.
 func (d *Document) Markdown() []byte {
 	var b markdown
 	mark := "✅"
@@ -45,6 +47,7 @@ func (d *Document) Markdown() []byte {
 		b.row(r.Name, r.Target, r.Achieved, r.Share, r.MaxLag, terminal.Count(r.Missed))
 	}
 	b.faults(&d.Run)
+	b.events(d)
 	b.ledger(d.Ledger)
 	b.line("")
 	b.line("<details><summary>%d checks</summary>", len(d.Checks))
@@ -163,6 +166,25 @@ func (b *markdown) faults(r *Run) {
 		b.line("")
 		b.line("The report leaves out %s further occurrences. These are the worst.", terminal.Count(r.FaultsOmitted))
 	}
+}
+
+// events appends the events of note.
+func (b *markdown) events(d *Document) {
+	notes, omitted := d.notes()
+	if len(notes) == 0 {
+		return
+	}
+	b.line("")
+	b.line("<details><summary>Events of note (%s)</summary>", terminal.Count(int64(len(notes))))
+	b.table("#|at|event|message", "-:|-:|-|-")
+	for _, n := range notes {
+		b.row(strconv.Itoa(n.Number), n.At, n.Subject+" "+n.Kind, n.Message)
+	}
+	b.line("")
+	if omitted > 0 {
+		b.line("The table leaves out %s further events. It keeps failures first.\n", terminal.Count(omitted))
+	}
+	b.line("</details>")
 }
 
 // fence appends a text as a fenced code block. The fence is longer than any sequence of backquotes in the text.

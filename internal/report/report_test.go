@@ -65,6 +65,7 @@ func sample() *Document {
 		LostEvents: []string{"0123456789abc-0-42"},
 	}
 	timeline := rows(60, 400*time.Millisecond)
+	addSampleMarks(timeline)
 	objectives := plan.Objectives{
 		PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second), ProcessingP99: plan.Duration(5 * time.Millisecond)},
 		WithoutFaults:   plan.PhaseObjectives{EndToEndP99: plan.Duration(10 * time.Millisecond), MaxLag: plan.Duration(time.Second)},
@@ -96,6 +97,21 @@ func sample() *Document {
 		Manifest: json.RawMessage(`{"apiVersion":"simulation.parking.dev/v1alpha1","kind":"ParkingSimulation","metadata":{"name":"rush-hour"},"spec":{"entry":{"rate":200}}}`),
 	}, timeline)
 	return &d
+}
+
+// addSampleMarks adds marks to the timeline of the sample. Some of them are so close together that charts cannot show the
+// number of each.
+func addSampleMarks(rows []timeline.Row) {
+	mark := func(seconds float64, kind timeline.MarkKind, subject, message string) {
+		row := &rows[int(seconds)]
+		row.Marks = append(row.Marks, timeline.Mark{At: start().Add(Seconds(seconds)), Kind: kind, Subject: subject, Message: message})
+	}
+	mark(.05, timeline.MarkStarted, "entry generator", "")
+	mark(.06, timeline.MarkStarted, "exit generator", "")
+	mark(.07, timeline.MarkStarted, "processor-0", "")
+	mark(22.5, timeline.MarkAvailable, "Redis", "after 2.20 s")
+	mark(50, timeline.MarkInjected, "stall/0", "Pause of processor-0, processor-1")
+	mark(58, timeline.MarkHealed, "stall/0", "")
 }
 
 // sampleFaults returns one occurrence of a fault for each possible outcome.

@@ -1,0 +1,137 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+const (
+	// maxNotes is the maximum number of events of note in a page or a Markdown document. maxMessage is the maximum
+	// length of the message of one of them, in bytes.
+	maxNotes   = 100
+	maxMessage = 300
+)
+
+// Note is an event of note: a mark of the timeline as formatted text.
+type Note struct {
+	// Number identifies the event in the charts. The first event has the number 1.
+	Number int
+	// At is the time since the start of the run.
+	At                     string
+	Kind, Subject, Message string
+	// IsBad reports whether the event is a failure, such as a process that went down.
+	IsBad bool
+	time  time.Time
+}
+
+// notes returns the events of note in the order of time, and the number of events that it omits. If there are more than
+// maxNotes events, notes keeps failures first and earlier events before later ones.
+func (d *Document) notes() (notes []Note, omitted int64) {
+	marks := timeline.MarksOf(d.Timeline)
+	if len(marks) > maxNotes {
+		omitted = int64(len(marks) - maxNotes)
+		slices.SortStableFunc(marks, func(a, b timeline.Mark) int { return rank(a.Kind) - rank(b.Kind) })
+		marks = marks[:maxNotes]
+		slices.SortStableFunc(marks, func(a, b timeline.Mark) int { return a.At.Compare(b.At) })
+	}
+	origin := d.origin()
+	for i, m := range marks {
+		if len(m.Message) > maxMessage {
+			m.Message = excerpt.Of(m.Message, maxMessage) + "…"
+		}
+		notes = append(notes, Note{
+			Number: i + 1, At: terminal.Clock(max(m.At.Sub(origin), 0)), Kind: string(m.Kind), Subject: m.Subject, Message: m.Message,
+			IsBad: rank(m.Kind) == 0, time: m.At,
+		})
+	}
+	return notes, omitted
+}
+
+// rank returns 0 for the kinds of marks that say that something failed, and 1 for the others.
+func rank(k timeline.MarkKind) int {
+	switch k {
+	case timeline.MarkDown, timeline.MarkUnavailable, timeline.MarkInjected, timeline.MarkObjective:
+		return 0
+	}
+	return 1
+}
+
+// origin returns the time at which the time axis of the run begins: the start of the run or, if that is unknown, of its
+// timeline.
+func (d *Document) origin() time.Time {
+	if d.StartTime.IsZero() && len(d.Timeline) > 0 {
+		return d.Timeline[0].Start()
+	}
+	return d.StartTime
+}
+
+// Marks are the lines and the numbers by which a chart shows the events of note.
+type Marks struct {
+	Lines   []Mark
+	Numbers []Tick
+}
+
+// Mark is the line of an event at its position on the time axis.
+type Mark struct{ At, Class string }
+
+// marks returns the marks of events. Events that are close together share a label, such as 3–5.
+func (c curves) marks(notes []Note) Marks {
+	x := timeAxis(c.end)
+	var all Marks
+	var labels []numbers
+	for _, n := range notes {
+		at := x.at(float64(n.time.UnixMilli())/1000 - c.start)
+		class := "mark"
+		if n.IsBad {
+			class = "mark bad"
+		}
+		all.Lines = append(all.Lines, Mark{At: coordinate(at), Class: class})
+		label := numbers{n.Number, n.Number, at, at}
+		for last := len(labels) - 1; last >= 0 && labels[last].right() > label.left(); last-- {
+			label.first, label.from = labels[last].first, labels[last].from
+			labels = labels[:last]
+		}
+		labels = append(labels, label)
+	}
+	for _, l := range labels {
+		all.Numbers = append(all.Numbers, Tick{coordinate(l.middle()), l.text()})
+	}
+	return all
+}
+
+// numbers is the label of consecutive events: the first and the last number, and the positions of these events.
+type numbers struct {
+	first, last int
+	from, to    float64
+}
+
+func (n numbers) text() string {
+	if n.first == n.last {
+		return strconv.Itoa(n.first)
+	}
+	return fmt.Sprintf("%d–%d", n.first, n.last)
+}
+
+// digitWidth is the width of a digit, in SVG units.
+const digitWidth = 8.0
+
+// halfWidth returns half of the width of the text, including the space to the next label.
+func (n numbers) halfWidth() float64 {
+	return digitWidth * float64(utf8.RuneCountInString(n.text())+1) / 2
+}
+
+// middle returns the position of the text. The text does not extend beyond the area of the chart.
+func (n numbers) middle() float64 {
+	half := n.halfWidth() - digitWidth
+	return min(max((n.from+n.to)/2, areaLeft+half), areaRight-half)
+}
+
+func (n numbers) left() float64  { return n.middle() - n.halfWidth() }
+func (n numbers) right() float64 { return n.middle() + n.halfWidth() }
