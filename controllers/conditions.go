@@ -116,7 +116,7 @@ func (f *findings) worst() (worst finding, condition string) {
 func readiness(f findings) finding {
 	switch {
 	case f.complete:
-		return found(ready, reasonComplete, "The simulation ran to completion")
+		return found(ready, reasonComplete, "The simulation is complete")
 	case f.suspended:
 		return found(ready, reasonSuspended, "The generators are stopped because spec.suspend is true")
 	}

@@ -150,9 +150,9 @@ func (s *scope) wakeAtDeadline() {
 func wholeSeconds(t time.Time) *metav1.Time { return new(metav1.NewTime(t.Truncate(time.Second))) }
 
 func (s *scope) completeFinding() finding {
-	message := s.overMessage() + " and the queues are empty"
+	message := s.overMessage() + ", and the verdict is final"
 	if s.isAborted() {
-		message = "The simulation was ended early, because the verdict could only be FAIL"
+		message = "The simulation ended early, because the verdict could only be FAIL"
 	}
 	if ignored := s.ignoredEdits(); ignored != "" {
 		message += "; " + ignored

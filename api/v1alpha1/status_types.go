@@ -374,7 +374,7 @@ const (
 	ConditionMonitoringReady = "MonitoringReady"
 	// ConditionLedgerReadable says whether the ledger in the status is up to date.
 	ConditionLedgerReadable = "LedgerReadable"
-	// ConditionComplete is True once the duration has ended and the queues are empty.
+	// ConditionComplete is True once the simulation has ended and the verdict is final.
 	ConditionComplete = "Complete"
 	// ConditionObjectivesMet says whether the verdict of a complete simulation is PASS.
 	ConditionObjectivesMet = "ObjectivesMet"

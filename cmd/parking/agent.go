@@ -18,10 +18,10 @@ import (
 const agentHelp = `Kill, pause or isolate another container of the same pod when the operator asks for it. The
 operator adds this command as a container to the pods that are targets of faults.
 
-The agent signals every process that has a mount at the path --target: the processes of the
-container that mounts a volume there. They must run as the same user as the agent, and the pod
-must have shareProcessNamespace set. To isolate a server, the agent closes the connections that
---relay forwards to it.`
+The agent finds its target by a mount: only the target container mounts a volume at the path
+--target, and the agent signals every process that has this mount. These processes must run as the
+same user as the agent, and the pod must have shareProcessNamespace set. To isolate a server, the
+agent closes the connections that --relay forwards to it.`
 
 // These are the names of the files in the agent's mounted Secret.
 const (
@@ -65,7 +65,7 @@ func (c *cli) agentCommand() *cobra.Command {
 	cmd.Flags().StringVar(&flags.target, "target", agent.Marker, "mount `path` that identifies the container to inject faults into")
 	cmd.Flags().StringVar(&flags.http, "http", ":8090", "`address` for commands; TLS only")
 	cmd.Flags().StringVar(&flags.secrets, "secret-dir", "", "`directory` with the files token, tls.crt and tls.key (required)")
-	cmd.Flags().StringVar(&flags.relay, "relay", "", "forward connections from an address to a server, as `ADDRESS=SERVER`, so that the agent can isolate the server; for example :8091=127.0.0.1:6379")
+	cmd.Flags().StringVar(&flags.relay, "relay", "", "forward connections at one address to a server, so that the agent can cut them, as `ADDRESS=SERVER`: for example :8091=127.0.0.1:6379")
 	cmd.Flags().Var(&flags.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	_ = cmd.MarkFlagRequired("secret-dir") // fails only for a flag that does not exist
 	_ = cmd.MarkFlagDirname("secret-dir")

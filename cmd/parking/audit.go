@@ -23,10 +23,11 @@ what took effect. Print the ledger, the latencies and the verdict. The audit cha
 A simulation is at rest when its queues are empty and its ledger does not change. Then a
 confirmed event that has not taken effect is lost, and the audit names it.
 
-While the simulation runs, such an event may still take effect. It is then outstanding, not
-lost, and the verdict is FAIL. The numbers are read one after the other, so they may not add up.
+While the simulation runs, such an event may still take effect, so it counts as outstanding, not
+as lost. The verdict is FAIL, because nothing is proved yet. The audit reads the numbers one after
+the other, so they may not add up.
 
-The manifest must have as many partitions as the one with which the simulation was started.
+The manifest must have the same number of partitions as when the simulation started.
 
 Without --rabbitmq-uri the audit cannot count the messages in the queues. It then assumes that
 a simulation whose ledger does not change is at rest, and counts waiting events as lost.

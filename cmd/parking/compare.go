@@ -18,9 +18,9 @@ const compareHelp = `Compare two reports that 'parking simulate --report FILE.js
 
 A metric has become worse if it changed by more than its threshold, and if the difference
 exceeds the noise within the runs. Lost events, events counted twice, unexpectedly unmatched
-exits, dead letters and faults without recovery have no noise: any increase is a regression. So
-is a check that passed before and does not pass now or is missing, and a verdict that was PASS
-and is FAIL. docs/reports.md says how noise is estimated.
+exits, dead letters and faults without recovery have no noise: any increase is a regression. It
+is also a regression if a check passed before, but now fails or is missing, and if the verdict
+changed from PASS to FAIL. docs/reports.md says how noise is estimated.
 
 Without -o, the suffix of --output-file selects the format. The default is a table.
 

@@ -20,8 +20,8 @@ The generator watches the plan file. A change of rates, stages, arrivals or matc
 takes effect within a second; no event is lost or published twice. Changed server addresses
 take effect at the next start. A plan with another seed or number of partitions is rejected.
 
-When the duration of the plan is over, the generator publishes nothing more. It keeps running
-until SIGTERM, because an edit of the plan may extend the duration.`
+When the duration in the plan is over, the generator stops publishing. It keeps running until
+SIGTERM, because an edit of the plan may extend the duration.`
 
 func (c *cli) generateCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -40,10 +40,10 @@ func (c *cli) generateCommand() *cobra.Command {
 becomes available to the exit generators.`),
 		c.generateTypeCommand(event.TypeExit, generator.NewExit,
 			"Publish the exit events of a simulation",
-			`For each exit the generator draws whether it matches an entry. The share of matched exits is
-exit.matchPercent of the plan. A matched exit has a plate that entered at least exit.minStay
-ago. An unmatched exit has a plate that never entered. A draw that finds no available plate
-is counted as starved and publishes nothing.`),
+			`For each exit, the generator draws whether it is matched. In the plan, exit.matchPercent is the
+percentage of matched exits. A matched exit has a plate that entered at least exit.minStay ago.
+An unmatched exit has a plate that never entered. If no plate is available for a matched exit,
+the generator publishes nothing and counts the draw as starved.`),
 	)
 	return cmd
 }

@@ -16,7 +16,7 @@ import (
 const pluginHelp = `Watch and control the ParkingSimulations of a Kubernetes cluster, with your own rights.
 
 To install it as a kubectl plugin, link this binary into your PATH under the name
-kubectl-parking, and under a second name that completes command lines in shells:
+kubectl-parking. The second link adds shell completion:
 
   ln -s "$(command -v parking)" ~/bin/kubectl-parking
   ln -s "$(command -v parking)" ~/bin/kubectl_complete-parking

@@ -14,8 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-const pluginReportHelp = `Render the report of a complete simulation, which the operator has written to the ConfigMap
-NAME-report.
+const pluginReportHelp = `Render the report of a complete simulation. The operator writes it to the ConfigMap NAME-report.
 
 The formats:
   html   one self-contained page with charts. It needs no network

@@ -37,9 +37,10 @@ const operatorHelp = `Run the controller for ParkingSimulations in a Kubernetes 
 that each simulation needs, repairs them, and reports the state of the simulation in its
 status.
 
-It finds the cluster as kubectl does, or from inside a pod. With several replicas, one is
-elected leader and the others stand by. The operator serves metrics over TLS. Clients need
-permission to get the non-resource URL /metrics.`
+It connects to the cluster in the file $KUBECONFIG. Without it, it uses the ServiceAccount of its
+pod, or ~/.kube/config outside of a pod. With several replicas, one is elected leader and the
+others stand by. The operator serves metrics over TLS. Clients need permission to get the
+non-resource URL /metrics.`
 
 const operatorExamples = `  # From a workstation, for one namespace, without metrics
   parking operator --namespaces parking --leader-elect=false --metrics-address 0`
@@ -94,19 +95,19 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.StringVar(&f.metricsCerts, "metrics-certificates", "", "`directory` with tls.crt and tls.key for /metrics (default: a self-signed certificate)")
 	flags.BoolVar(&f.metricsInsecure, "metrics-insecure", false, "serve /metrics over HTTP without authorization")
 	flags.StringVar(&f.pprof, "pprof-address", "0", "`address` for profiles of this process; 0 disables them")
-	flags.DurationVar(&f.cleanupTimeout, "cleanup-timeout", 2*time.Minute, "how long the deletion of a simulation waits for the removal of its queues and keys")
+	flags.DurationVar(&f.cleanupTimeout, "cleanup-timeout", 2*time.Minute, "how long to try to remove the queues and keys of a deleted simulation")
 	flags.StringVar(&f.images.Parking, "image", ownImage(), "`image` of generators, processors and the summary API")
 	flags.StringVar(&f.images.RabbitMQ, "rabbitmq-image", "docker.io/library/rabbitmq:4.1.4", "`image` of managed RabbitMQ servers")
 	flags.StringVar(&f.images.Redis, "redis-image", "docker.io/library/redis:8.2.1", "`image` of managed Redis servers")
 	flags.StringVar(&f.images.RedisExporter, "redis-exporter-image", "docker.io/oliver006/redis_exporter:v1.66.0", "`image` that exports the metrics of managed Redis servers; empty disables it")
-	flags.StringVar(&f.pullPolicy, "image-pull-policy", "", "pull `policy` of all images: Always, IfNotPresent or Never (default: that of Kubernetes)")
+	flags.StringVar(&f.pullPolicy, "image-pull-policy", "", "pull `policy` of all images: Always, IfNotPresent or Never (default: the default of Kubernetes)")
 	_ = cmd.RegisterFlagCompletionFunc("image-pull-policy", cobra.FixedCompletions( // fails only for an unknown flag
 		[]string{string(corev1.PullAlways), string(corev1.PullIfNotPresent), string(corev1.PullNever)}, cobra.ShellCompDirectiveNoFileComp))
 	flags.StringSliceVar(&f.images.PullSecrets, "image-pull-secrets", nil, "comma-separated `names` of the Secrets for pulling images, in the namespace of each simulation")
 	flags.StringVar(&f.clusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS `domain`")
 	flags.BoolVar(&f.allowPrivileged, "allow-privileged-templates", false, "let templates set any field of a pod, such as hostPath volumes and ServiceAccounts")
-	flags.StringVar(&f.priorityClass, "priority-class", "", "priority `class` of the operator's pods, which templates may not use")
-	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods, from which network policies allow connections")
+	flags.StringVar(&f.priorityClass, "priority-class", "", "priority `class` of the operator's pods; templates cannot use it")
+	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods; network policies of simulations allow connections from it")
 }
 
 // ownImage returns the container image of the release that this binary belongs to. If the binary does not belong to

@@ -14,7 +14,8 @@ import (
 )
 
 const purgeHelp = `Remove a simulation from servers: its exchange, its queues and their messages from RabbitMQ,
-and its keys, including the ledger, from Redis. Servers that no flag selects do not change.
+and its keys, including the ledger, from Redis. It changes only the servers that the flags or
+environment variables select.
 
 Use it after 'parking simulate --keep', or after a simulation was killed. Stop the simulation
 first: running generators and processors create their queues and keys again.
@@ -28,7 +29,7 @@ const purgeExamples = `  # Remove a simulation by the name that 'parking simulat
   parking purge --simulation default.rush-hour-4f7k2a \
       --rabbitmq-uri amqp://user:password@127.0.0.1:5672 --redis-uri redis://127.0.0.1:6379
 
-  # Remove the keys of a simulation that has the name of its manifest
+    # Remove the keys of a simulation in a cluster, whose name is NAMESPACE.NAME of its manifest
   parking purge -f rush-hour.yaml --redis-uri redis://127.0.0.1:6379`
 
 type purgeFlags struct {

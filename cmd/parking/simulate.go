@@ -28,10 +28,10 @@ import (
 const simulateHelp = `Run a whole simulation in this process, without a cluster: generators, a processor, the
 summary API and the audit. Show the progress, then the ledger and the verdict.
 
-The broker and the store are in memory, unless flags select real servers. With --servers private,
-a RabbitMQ and a Redis are started from installed packages for this run alone.
+The broker and the store are in memory, unless flags select real servers. --servers private starts
+a RabbitMQ and a Redis from installed packages, for this run only.
 
-Faults of the manifest are injected as in a cluster, see docs/rehearsals.md. A fault cannot
+The faults of the manifest are injected here, too: docs/rehearsals.md says how. A fault cannot
 target a server that a flag selects.
 
 While it runs, the --http address serves a live page with charts. --open opens it in a browser.
@@ -39,20 +39,20 @@ While it runs, the --http address serves a live page with charts. --open opens i
 The manifest is a ParkingSimulation, as for a cluster. Omitted fields have their defaults.
 Some fields have no effect here:
   - rabbitmq, redis and summaryAPI, except partitions and queueType: flags select the servers.
-  - replicas, except of a component that a fault hits: one generator of each type and one
-    processor do all the work.
+    - replicas, except those of a component that a fault targets: otherwise one generator of each
+    type and one processor do all the work.
 
 On servers, each simulation has its own name, and its queues and keys are removed at the end.
-A name that is set with --simulation is rejected if a server already has queues or keys of that name.
+If --simulation sets the name, the servers must not have queues or keys of that name yet.
 
 Ctrl-C, SIGTERM or SIGHUP stops the generators. The simulation then finishes its current work
-and prints the verdict. A second signal ends the process at once. It prints what is left on
-servers and how to remove it with 'parking purge'.
+and prints the verdict. A second signal ends the process at once. The process
+then prints what is left on servers, and how to remove it with 'parking purge'.
 
-With --report the run is also written to a file: .html has charts, .json can be rendered again with
-'parking report' and compared with 'parking compare', .md is Markdown, .xml is JUnit.
+--report writes a report of the run to a file. The suffix selects the format: .html is a page with
+charts, .md is Markdown, .xml is JUnit, and .json is a record for 'parking report' and 'parking compare'.
 
-With --output json, stdout is one JSON object, or empty if the simulation did not start or a
+With --output json, stdout is one JSON object. It is empty if the simulation did not start or a
 second signal ended it. The field "ledger" is null if the ledger cannot be read. docs/cli.md
 lists all fields.
 

@@ -36,6 +36,7 @@ func (c *cli) summariesCommand() *cobra.Command {
 		RunE:    runs(func(ctx context.Context) error { return c.summaries(ctx, flags, &pg, database) }),
 	}
 	flags.register(cmd)
+	cmd.Flags().Lookup("http").Usage = "`address` for the API, /metrics, /healthz and /readyz"
 	pg.register(cmd)
 	cmd.Flags().StringVar(&database, flagDatabase, "summaries.db", "SQLite database `file`; created if it does not exist")
 	_ = cmd.MarkFlagFilename(flagDatabase)

@@ -21,8 +21,8 @@ import (
 const purgeHelp = `Delete a simulation and everything that belongs to it: its pods, its managed servers with their
 data, its report, and its queues and keys on external servers, even if spec.deletionPolicy is Retain.
 
-The operator removes the queues and keys. The command waits until it has done so, and fails if
-something may remain.`
+The operator removes the queues and keys. The command waits for the operator, and fails if something
+may be left.`
 
 type purgeFlags struct {
 	output  outputFlag
@@ -72,7 +72,7 @@ func (p *Plugin) purge(ctx context.Context, c *connection, name string, f purgeF
 	}
 	switch message, err := c.leftBehind(ctx, sim); {
 	case err != nil:
-		p.notef("it is unknown whether the operator could remove all data: %s\n", err)
+		p.notef("it is unknown whether the operator removed all data: %s\n", err)
 	case message != "":
 		return errors.New(message)
 	}
@@ -95,7 +95,7 @@ func (p *Plugin) confirm(sim *v1alpha1.ParkingSimulation) error {
 		return inputErrorf("read the confirmation: %w", err)
 	}
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return inputErrorf("nothing was deleted")
+		return inputErrorf("the deletion of %s/%s was not confirmed: nothing was deleted", sim.Namespace, sim.Name)
 	}
 	return nil
 }

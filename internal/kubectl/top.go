@@ -25,7 +25,7 @@ import (
 const topHelp = `Show the current rates, latencies and backlog of simulations. On a terminal the table is redrawn every
 two seconds until Ctrl-C.
 
-  ENTRY/S, EXIT/S   published per second in the last 10 s, of what the schedule calls for
+    ENTRY/S, EXIT/S   events published per second in the last 10 s, of the target rate
   P99               99th percentile from when an event was due to its effect, in the last 10 s
   BACKLOG           events that wait in queues, or that were confirmed but have not taken effect
   LOST              confirmed events that never took effect. It is known once a simulation is complete
@@ -33,7 +33,7 @@ two seconds until Ctrl-C.
 
 The numbers come from a processor pod of each simulation, through the API server. That needs the
 rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}. Without it, they
-come from the status: rates are then means since the start, and P99 is known at the end only.`
+come from the status: rates are then means since the start, and P99 is known only at the end.`
 
 const (
 	// topInterval is the time between two updates of a terminal. topTimeout is the timeout for reading one

@@ -24,8 +24,8 @@ from the status of the simulation, its faults from the ConfigMap NAME-faults, an
 processes from the status of its pods. A complete simulation without processors is shown from its
 report.
 
-This needs the rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]},
-which the role parkingsimulation-ui-role has, and what parkingsimulation-viewer-role has.`
+This needs the rights of parkingsimulation-viewer-role, and this rule of parkingsimulation-ui-role:
+{apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}.`
 
 // pageInterval is the time between two updates of the live page. It is 1 s, because the timeline has one row per
 // second.
