@@ -156,7 +156,7 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 	}
 	if err != nil {
 		named.finding = found(stalled, reasonSecretInvalid,
-			"Secret %s has no valid binding of %s: %s. It needs the keys %s", key, service.Name, err, secretKeys(service))
+			"Secret %s has no valid binding for %s: %s. It needs the keys %s", key, service.Name, err, secretKeys(service))
 		return named, nil
 	}
 	named.data, named.version, named.binding = secret.Data, secret.ResourceVersion, &address

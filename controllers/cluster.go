@@ -113,7 +113,7 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 	}
 	address, err := binding.Data(binding.RabbitMQ(), data)
 	if err != nil {
-		named.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid binding of RabbitMQ: %s", secretKey, err)
+		named.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid binding for RabbitMQ: %s", secretKey, err)
 		return named, nil
 	}
 	named.data, named.binding = data, &address

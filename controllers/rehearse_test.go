@@ -238,7 +238,7 @@ func TestRehearse_Recovery_IsReportedWhileTheSimulationRuns(t *testing.T) {
 		}
 		return nil
 	})
-	c.AwaitEvent(sim, "FaultRecovered", "restart/0: Latency and backlog were as before")
+	c.AwaitEvent(sim, "FaultRecovered", "restart/0: Latency and backlog returned to their previous level")
 }
 
 func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {

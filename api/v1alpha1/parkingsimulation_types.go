@@ -12,9 +12,9 @@ import (
 // +kubebuilder:resource:shortName=psim,categories=parking,scope=Namespaced
 // +kubebuilder:subresource:status
 // +kubebuilder:subresource:scale:specpath=.spec.processor.replicas,statuspath=.status.replicas,selectorpath=.status.selector
-// +kubebuilder:printcolumn:name="Entry/s",type=integer,JSONPath=`.status.targetRates.entry`,description="Entries per second that the schedule calls for at present"
-// +kubebuilder:printcolumn:name="Exit/s",type=integer,JSONPath=`.status.targetRates.exit`,description="Exits per second that the schedule calls for at present"
-// +kubebuilder:printcolumn:name="Match%",type=integer,JSONPath=`.spec.exit.matchPercent`,description="Percentage of exits that are drawn to leave with a plate that entered"
+// +kubebuilder:printcolumn:name="Entry/s",type=integer,JSONPath=`.status.targetRates.entry`,description="Current target rate of entries per second"
+// +kubebuilder:printcolumn:name="Exit/s",type=integer,JSONPath=`.status.targetRates.exit`,description="Current target rate of exits per second"
+// +kubebuilder:printcolumn:name="Match%",type=integer,JSONPath=`.spec.exit.matchPercent`,description="Percentage of exits that have the plate of a parked vehicle"
 // +kubebuilder:printcolumn:name="Processors",type=integer,JSONPath=`.status.replicas`,description="Processor pods"
 // +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.readyReplicas`,description="Processor pods that are ready"
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Reason of the condition Ready"
@@ -421,7 +421,7 @@ type ManagedRabbitMQ struct {
 
 	// replicas is the number of nodes: 1, 3 or 5. Quorum queues need a majority of them. It is immutable, because a
 	// queue keeps the members with which it was declared.
-	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="must be 1, 3 or 5, as quorum queues need a majority"
+	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="must be 1, 3 or 5, because quorum queues need a majority"
 	// +default=1
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`

@@ -118,7 +118,7 @@ func (s *planned) livePage(ctx context.Context, address string, d live.Dependenc
 	}
 	return func(ctx context.Context) {
 		if err := server.Serve(ctx); err != nil {
-			s.log.Warn("The live page is not served any more", "error", err)
+			s.log.Warn("The live page is no longer served", "error", err)
 		}
 	}, nil
 }

@@ -363,7 +363,7 @@ func openDatabase(ctx context.Context, db sqlite.Config, where string, remove fu
 		close: func(log *slog.Logger) {
 			closeAndLog(log, "summary database", service)
 			if err := remove(); err != nil {
-				log.Warn("The temporary summaries could not be deleted", "error", err)
+				log.Warn("Failed to delete the temporary summary database", "error", err)
 			}
 		},
 	}, nil

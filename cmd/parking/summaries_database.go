@@ -84,7 +84,7 @@ func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, 
 			return nil, err
 		}
 		if err != nil {
-			s.log.Warn("The summary database cannot be used; the process is not ready until it can be used", "error", err)
+			s.log.Warn("The summary database is unavailable; the process becomes ready once the database is available", "error", err)
 		}
 		return db, nil
 	case pg.schema != "":

@@ -94,7 +94,7 @@ func describe(err error) string {
 	case errors.As(err, &escape):
 		return "a % in it is not followed by two hexadecimal digits; write a bare % as %25"
 	case errors.As(err, &host):
-		return "its host name holds a character that host names cannot have"
+		return "its host name contains a character that is not allowed in host names"
 	default:
 		return "it cannot be parsed; write special characters of the user name and password as %XX"
 	}

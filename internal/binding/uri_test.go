@@ -32,7 +32,7 @@ func TestBindingURI_ParsesAndRejectsURIs(t *testing.T) {
 		{"port zero is refused", RabbitMQ(), "amqp://u@h:0/", "", "its port is not a number"},
 		{"an empty port is refused", RabbitMQ(), "amqp://u@h:/", "", "its port is not a number"},
 		{"a bare % is explained", RabbitMQ(), "amqp://u:s3cr3t%zz@h", "", "write a bare % as %25"},
-		{"a space in the host is explained", RabbitMQ(), "amqp://u:s3cr3t@h h", "", "its host name holds"},
+		{"a space in the host is explained", RabbitMQ(), "amqp://u:s3cr3t@h h", "", "its host name contains"},
 		{"a bare slash in the password is explained", RabbitMQ(), "amqp://u:12/s3cr3t@h", "", "write these as %2F"},
 		{"a bare ? in the password is explained", RabbitMQ(), "amqp://u:12?s3cr3t@h", "", "write these as %2F"},
 		{"a bare # in the password is explained", RabbitMQ(), "amqp://u:12#s3cr3t@h", "", "write these as %2F"},

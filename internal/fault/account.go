@@ -219,9 +219,9 @@ func (s *search) notInjected(r *Record) (Outcome, string) {
 	case r.State == NotInjected:
 		return OutcomeNotInjected, "The fault " + r.Failure()
 	case r.State == Aborted:
-		return OutcomeAborted, "The fault was not injected: " + cmp.Or(r.Reason, "the simulation ended before")
+		return OutcomeAborted, "The fault was not injected: " + cmp.Or(r.Reason, "the simulation ended first")
 	case s.run.Ended:
-		return OutcomeNotInjected, "The fault was not injected: it is unknown whether the injector acted on it"
+		return OutcomeNotInjected, "The fault counts as not injected: it is unknown whether it took effect"
 	}
 	return OutcomeInjecting, "The fault is being injected"
 }
@@ -230,19 +230,19 @@ func (s *search) notInjected(r *Record) (Outcome, string) {
 func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 	switch {
 	case r.State == Aborted:
-		return OutcomeAborted, "The fault was ended early: " + cmp.Or(r.Reason, "the simulation ended before")
+		return OutcomeAborted, "The fault was ended early: " + cmp.Or(r.Reason, "the simulation ended first")
 	case r.HealedAt.IsZero() && s.run.Ended:
 		return OutcomeNotRecovered, "The fault never ended"
 	case r.HealedAt.IsZero():
 		return OutcomeActive, "The fault is in effect"
 	case found.ok:
-		return OutcomeRecovered, "Latency and backlog were as before " + s.after(r, found.at)
+		return OutcomeRecovered, "Latency and backlog returned to their previous level " + s.after(r, found.at)
 	case s.run.Ended:
-		return OutcomeNotRecovered, "Latency and backlog did not return to what they were before: " + found.why + s.meanwhile(r)
+		return OutcomeNotRecovered, "Latency and backlog did not return to their previous level: " + found.why + s.meanwhile(r)
 	case len(s.rows) == 0:
 		return OutcomeRecovering, "The fault has ended"
 	}
-	return OutcomeRecovering, "Latency and backlog have not returned to what they were before: " + found.why + s.meanwhile(r)
+	return OutcomeRecovering, "Latency and backlog have not returned to their previous level: " + found.why + s.meanwhile(r)
 }
 
 // after returns the end of a sentence, such as "2.5s after the end of the fault", that says how long the

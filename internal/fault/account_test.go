@@ -86,7 +86,7 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			story{length: 60, rate: 50, outages: []outage{{20, 29, slow, 0}}}.run(),
 			[]Record{record("a", 20.5, 22)},
 			[]float64{7},
-			"Latency and backlog were as before 7.00 s after the end of the fault",
+			"Latency and backlog returned to their previous level 7.00 s after the end of the fault",
 		},
 		"the fault ends within a second": {
 			story{length: 60, rate: 50, outages: []outage{{20, 24, slow, 0}}}.run(), []Record{record("a", 20.5, 22.25)}, []float64{1.75}, "1.75 s after",
@@ -149,11 +149,11 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		},
 		"no recovery until the end": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
-			"did not return to what they were before: p99 is 5",
+			"did not return to their previous level: p99 is 5",
 		},
 		"a backlog until the end": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, 2 * time.Millisecond, 700}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
-			"703 messages wait in queues, and at most 3 did before",
+			"703 messages wait in queues; before the fault, it was at most 3",
 		},
 		"nothing takes effect any more": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1}, "no event took effect",
@@ -247,7 +247,7 @@ func TestFaultAccounts_AnotherFaultPreventsRecovery_MessageNamesIt(t *testing.T)
 		want string
 	}{
 		"no event takes effect": {measured, "no event took effect; meanwhile fault b/0 was in effect"},
-		"nothing is measured":   {unmeasured, "too little was measured after the fault to prove it: fewer than 5 events took effect; meanwhile fault b/0 was in effect"},
+		"nothing is measured":   {unmeasured, "too little was measured after the fault to prove recovery: fewer than 5 events took effect; meanwhile fault b/0 was in effect"},
 	} {
 		a := Accounts([]Record{record("a", 20, 22), record("b", 21, 58)}, tt.run)[0]
 		if a.Outcome != OutcomeNotRecovered || !strings.HasSuffix(a.Message, tt.want) {
@@ -326,9 +326,9 @@ func TestFaultAccounts_WithoutRecovery_ContainOutcomeAndReason(t *testing.T) {
 	}{
 		"not injected":             {Record{Occurrence: due, State: NotInjected, Reason: "no such pod"}, true, OutcomeNotInjected, "not injected: no such pod"},
 		"aborted before it is due": {Record{Occurrence: due, State: Aborted, Reason: "Ctrl-C"}, true, OutcomeAborted, "not injected: Ctrl-C"},
-		"ended early":              {Record{Occurrence: due, State: Aborted, InjectedAt: second(20), HealedAt: second(21)}, true, OutcomeAborted, "ended early: the simulation ended before"},
+		"ended early":              {Record{Occurrence: due, State: Aborted, InjectedAt: second(20), HealedAt: second(21)}, true, OutcomeAborted, "ended early: the simulation ended first"},
 		"injecting":                {Record{Occurrence: due, State: Injecting}, false, OutcomeInjecting, "is being injected"},
-		"injecting at the end":     {Record{Occurrence: due, State: Injecting}, true, OutcomeNotInjected, "unknown whether the injector acted"},
+		"injecting at the end":     {Record{Occurrence: due, State: Injecting}, true, OutcomeNotInjected, "unknown whether it took effect"},
 		"in effect":                {Record{Occurrence: due, State: Active, InjectedAt: second(20)}, false, OutcomeActive, "is in effect"},
 		"in effect at the end":     {Record{Occurrence: due, State: Active, InjectedAt: second(20)}, true, OutcomeNotRecovered, "never ended"},
 		"just ended":               {Record{Occurrence: due, State: Healed, InjectedAt: second(50), HealedAt: second(58)}, false, OutcomeRecovering, "less than 5 s ago"},

@@ -287,7 +287,7 @@ func (s *search) find(from time.Time, b *baseline) recovery {
 func (s *search) unproven(healed time.Time) string {
 	switch since := s.run.End.Sub(healed); {
 	case since >= steadyTime:
-		return fmt.Sprintf("too little was measured after the fault to prove it: fewer than %d events took effect", minEvents)
+		return fmt.Sprintf("too little was measured after the fault to prove recovery: fewer than %d events took effect", minEvents)
 	case !s.run.Ended:
 		return "the fault ended less than 5 s ago"
 	case since <= 0:
@@ -373,7 +373,7 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	if b.backlog != nil && backlog != nil {
 		arriving := (b.rates[0] + b.rates[1]) / 10
 		if limit := 2**b.backlog + int64(arriving) + backlogSlack; *backlog > limit {
-			return fmt.Sprintf("%d messages wait in queues, and at most %d did before", *backlog, *b.backlog)
+			return fmt.Sprintf("%d messages wait in queues; before the fault, it was at most %d", *backlog, *b.backlog)
 		}
 	}
 	return ""
@@ -382,7 +382,7 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 // latencyViolation says by how much the p99 exceeds that of the baseline. It returns "" if the p99 is normal.
 func (b *baseline) latencyViolation(endToEnd histogram.Snapshot) string {
 	if p99 := endToEnd.Quantile(0.99); p99 > max(2*b.p99, b.p99+latencySlack) {
-		return fmt.Sprintf("p99 is %s, and was %s before", terminal.Duration(p99), terminal.Duration(b.p99))
+		return fmt.Sprintf("p99 is %s; before the fault, it was %s", terminal.Duration(p99), terminal.Duration(b.p99))
 	}
 	return ""
 }

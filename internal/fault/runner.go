@@ -713,7 +713,7 @@ func (r *Runner) save(ctx context.Context, record *Record) bool {
 			return true
 		}
 		if !failed {
-			r.deps.Logger.Warn("Saving the state of the faults failed; retrying", "error", err)
+			r.deps.Logger.Warn("Failed to save the state of the faults; retrying", "error", err)
 		}
 		select {
 		case <-time.After(saveRetry):

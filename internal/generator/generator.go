@@ -262,7 +262,7 @@ func (g *Generator) generate(ctx context.Context) error {
 	for ended := false; ctx.Err() == nil; {
 		due, wait, over := g.pacer.next(time.Now())
 		if over && !ended && !g.exitAtEnd {
-			g.log.Info("The schedule is over; no more events are due unless the duration of the plan is prolonged")
+			g.log.Info("The schedule has ended; no more events are due unless the plan extends its duration")
 		}
 		ended = over
 		switch {

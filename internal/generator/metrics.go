@@ -82,7 +82,7 @@ func (m *metrics) register(r prometheus.Registerer, t event.Type, p *pacer) erro
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: shared.Namespace,
 			Name:      "generator_target_rate",
-			Help:      "Events per second that the schedule currently asks of this process.",
+			Help:      "Current target rate of this process, in events per second.",
 		}, func() float64 { return p.rate(time.Now()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: shared.Namespace,

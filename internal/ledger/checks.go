@@ -321,7 +321,7 @@ func nothingDeadLettered(e Evidence) finding {
 func deadLetterMessage(dead int64, all []broker.ReasonCount) string {
 	said := count(dead, "event was", "events were") + " dead-lettered"
 	if len(all) == 0 {
-		return said + "; the headers of each give the reason"
+		return said + "; the headers of each message contain the reason"
 	}
 	reasons, named := make([]string, 0, len(all)), int64(0)
 	for _, r := range all {

@@ -141,8 +141,8 @@ func TestResolve_RejectsInvalidSimulation(t *testing.T) {
 	resolved, faults := manifest.Resolve(sim)
 	want := "metadata.name: Required value: give the simulation a name; " +
 		"spec.entry.rate: Invalid value: -1: must be from 0 to 1000000 events per second; " +
-		`spec.exit.stages[0].duration: Required value: say how long the ramp takes, such as "5m"; for a jump take "1ms"; ` +
-		"spec.exit.stages[0].rate: Required value: say how many events a second are reached at the end of the stage"
+		`spec.exit.stages[0].duration: Required value: set the length of the stage, such as "5m"; to change the rate at once, use "1ms"; ` +
+		"spec.exit.stages[0].rate: Required value: set the events per second at the end of the stage"
 	if resolved != nil || faults.String() != want {
 		t.Errorf("Resolve returns %+v and the errors\n%v, want\n%s", resolved, faults, want)
 	}
@@ -159,7 +159,7 @@ func TestResolve_ProbableMistakes_ReturnsWarnings(t *testing.T) {
 		"objectives for missing faults":    {"duration: 10m, objectives: {underFaults: {maxLag: 1s}, maxRecovery: 1s}", []string{"objectives.underFaults is set, but there are no faults: the verdict will be FAIL; add faults, or remove objectives.underFaults", "objectives.maxRecovery is set, but there are no faults: the verdict will be FAIL; add faults, or remove objectives.maxRecovery"}},
 		"a summary API on localhost":       {"summaryAPI: {url: 'http://localhost:8080/v1'}", []string{"the host of summaryAPI.url is localhost: in a cluster, this is the pod itself; use the name of a Service or of another host"}},
 		"a summary API on a loopback IP":   {"summaryAPI: {url: 'http://[::1]:8080/v1'}", []string{"the host of summaryAPI.url is ::1: in a cluster, this is the pod itself; use the name of a Service or of another host"}},
-		"a class of no volume":             {"redis: {managed: {storage: {size: 0, storageClassName: ssd}}}", []string{"redis.managed.storage.storageClassName has no effect, because redis.managed.storage.size is 0: the data are in the pod; give the size, such as 2Gi"}},
+		"a class of no volume":             {"redis: {managed: {storage: {size: 0, storageClassName: ssd}}}", []string{"redis.managed.storage.storageClassName has no effect, because redis.managed.storage.size is 0: the data is in the pod; set the size, such as 2Gi"}},
 		"an image by its ID":               {"redis: {managed: {image: " + strings.Repeat("0a", 32) + "}}", []string{"redis.managed.image looks like an image ID (64 hexadecimal digits): nodes pull images by name, such as redis:8"}},
 		"an image with a long name":        {"redis: {managed: {image: " + strings.Repeat("a", 256) + "}}", []string{"redis.managed.image has a name of 256 characters: most registries allow at most 255"}},
 		"an image with a capital":          {"redis: {managed: {image: 'MyOrg/redis:7'}}", []string{"redis.managed.image has upper-case letters before the first slash, so MyOrg is the host of a registry: write myorg/redis:7 for a repository"}},
@@ -169,9 +169,9 @@ func TestResolve_ProbableMistakes_ReturnsWarnings(t *testing.T) {
 		"a limit of 0":                     {"entry: {resources: {limits: {memory: 0}}}", []string{"entry.resources.limits.memory is 0: the container has no limit; remove it, or give it 32Mi or more, such as 512Mi"}},
 		"empty spec":                       {"", nil},
 		"as many matched exits as entries": {"entry: {rate: 20}, exit: {rate: 100, matchPercent: 20}", nil},
-		"more matched exits than entries":  {"entry: {rate: 19}, exit: {rate: 100, matchPercent: 20}", []string{"20 % of 100 exits a second leave with a plate that entered, but only 19 a second enter: the shortfall will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
+		"more matched exits than entries":  {"entry: {rate: 19}, exit: {rate: 100, matchPercent: 20}", []string{"20 % of 100 exits per second are matched, but only 19 entries per second are published: the missing exits will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
 		"entry stages reach enough":        {"entry: {rate: 1, stages: [{duration: 1m, rate: 20}]}, exit: {rate: 100}", nil},
-		"entry stages end too low":         {"entry: {stages: [{duration: 1m, rate: 1}]}, exit: {rate: 100, matchPercent: 2}", []string{"2 % of 100 exits a second leave with a plate that entered, but only 1 a second enter: the shortfall will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
+		"entry stages end too low":         {"entry: {stages: [{duration: 1m, rate: 1}]}, exit: {rate: 100, matchPercent: 2}", []string{"2 % of 100 exits per second are matched, but only 1 entries per second are published: the missing exits will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
 		"minStay as long as the duration":  {"duration: 10s, exit: {minStay: 10s}", []string{"exits begin 10.5s after the entries (exit.minStay is 10s), but the simulation ends after 10s: no exit will be published"}},
 		"no exits":                         {"duration: 1s, exit: {rate: 0}", nil},
 		"no matched exits":                 {"duration: 3s, exit: {matchPercent: 0}", nil},
@@ -179,10 +179,10 @@ func TestResolve_ProbableMistakes_ReturnsWarnings(t *testing.T) {
 		"only unmatched exits, too late":   {"duration: 2s, exit: {matchPercent: 0}", []string{"exits begin 2.5s after the entries (exit.minStay is 2s), but the simulation ends after 2s: no exit will be published"}},
 		"no events":                        {"duration: 1s, entry: {rate: 0}, exit: {rate: 0}", []string{"entry.rate and exit.rate are 0: nothing will be published"}},
 		"entries only in a stage":          {"entry: {rate: 0, stages: [{duration: 1m, rate: 1}]}, exit: {rate: 0}", nil},
-		"entry stages beyond the end":      {"duration: 1m, entry: {stages: [{duration: 30s, rate: 400}, {duration: 31s, rate: 500}]}", []string{"entry.stages take 1m1s, but the simulation ends after 1m: the rest will not take place"}},
-		"exit stages beyond the end":       {"duration: 1m, exit: {stages: [{duration: 61s, rate: 100}]}", []string{"exit.stages take 1m1s, but the simulation ends after 1m: the rest will not take place"}},
-		"durations as they are written":    {"duration: 61m, exit: {minStay: 90m, stages: [{duration: 121m, rate: 100}]}, plates: {maxStay: 2h}", []string{"exits begin 1h30m0.5s after the entries (exit.minStay is 90m), but the simulation ends after 61m: no exit will be published", "exit.stages take 2h1m, but the simulation ends after 61m: the rest will not take place"}},
-		"stages of whole hours":            {"duration: 1h, exit: {stages: [{duration: 120m, rate: 100}]}", []string{"exit.stages take 2h, but the simulation ends after 1h: the rest will not take place"}},
+		"entry stages beyond the end":      {"duration: 1m, entry: {stages: [{duration: 30s, rate: 400}, {duration: 31s, rate: 500}]}", []string{"entry.stages take 1m1s, but the simulation ends after 1m: the rest will have no effect"}},
+		"exit stages beyond the end":       {"duration: 1m, exit: {stages: [{duration: 61s, rate: 100}]}", []string{"exit.stages take 1m1s, but the simulation ends after 1m: the rest will have no effect"}},
+		"durations as they are written":    {"duration: 61m, exit: {minStay: 90m, stages: [{duration: 121m, rate: 100}]}, plates: {maxStay: 2h}", []string{"exits begin 1h30m0.5s after the entries (exit.minStay is 90m), but the simulation ends after 61m: no exit will be published", "exit.stages take 2h1m, but the simulation ends after 61m: the rest will have no effect"}},
+		"stages of whole hours":            {"duration: 1h, exit: {stages: [{duration: 120m, rate: 100}]}", []string{"exit.stages take 2h, but the simulation ends after 1h: the rest will have no effect"}},
 		"end to end below processing":      {"duration: 10m, objectives: {endToEndP99: 1ms, processingP99: 5ms}", []string{"objectives.endToEndP99, 1ms, is below objectives.processingP99, 5ms: end to end includes processing, so that endToEndP99 alone decides"}},
 		"equal objectives":                 {"duration: 10m, objectives: {endToEndP99: 5ms, processingP99: 5ms}", nil},
 		"no entry generators":              {"entry: {replicas: 0}", []string{"entry.replicas is 0: no entries will be published", "exit.matchPercent is 20, but entry.replicas is 0: each matched exit will be counted as starved; set exit.matchPercent to 0, or entry.replicas to 1"}},

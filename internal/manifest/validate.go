@@ -134,12 +134,12 @@ func (c *checks) generator(path field.Path, g *v1alpha1.GeneratorSpec) {
 
 func (c *checks) stage(path field.Path, s *v1alpha1.Stage) {
 	if s.Duration == nil {
-		c.required(path.Child("duration"), `say how long the ramp takes, such as "5m"; for a jump take "1ms"`)
+		c.required(path.Child("duration"), `set the length of the stage, such as "5m"; to change the rate at once, use "1ms"`)
 	} else {
 		c.length(path.Child("duration"), s.Duration, false, "5m")
 	}
 	if s.Rate == nil {
-		c.required(path.Child("rate"), "say how many events a second are reached at the end of the stage")
+		c.required(path.Child("rate"), "set the events per second at the end of the stage")
 	} else {
 		c.Rate(path.Child("rate"), int64(*s.Rate))
 	}
@@ -160,7 +160,7 @@ func (c *checks) rabbitMQ(path field.Path, r *v1alpha1.RabbitMQSpec) {
 		managed := path.Child("managed")
 		c.image(managed.Child("image"), m.Image)
 		if n := *m.Replicas; n != 1 && n != 3 && n != 5 {
-			c.Invalid(managed.Child("replicas"), n, "must be 1, 3 or 5, as quorum queues need a majority")
+			c.Invalid(managed.Child("replicas"), n, "must be 1, 3 or 5, because quorum queues need a majority")
 		}
 		c.storage(managed.Child("storage"), &m.Storage)
 		c.completeResources(managed.Child("resources"), m.Resources)

@@ -53,7 +53,7 @@ func (w *warner) rates() {
 	if w.plan.Entry.Replicas == 0 || w.plan.Exit.Replicas == 0 || exits*percent <= entries*100 { // the method replicas covers generators without pods
 		return
 	}
-	w.warn("%d %% of %d exits a second leave with a plate that entered, but only %d a second enter: the shortfall will be "+
+	w.warn("%d %% of %d exits per second are matched, but only %d entries per second are published: the missing exits will be "+
 		"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 }
 
@@ -72,7 +72,7 @@ func (w *warner) durations() {
 		length time.Duration
 	}{{"entry", w.plan.Entry.Length()}, {"exit", w.plan.Exit.Length()}} {
 		if stages.length > end {
-			w.warn("%s.stages take %s, but the simulation ends after %s: the rest will not take place",
+			w.warn("%s.stages take %s, but the simulation ends after %s: the rest will have no effect",
 				stages.of, *v1alpha1.NewDuration(stages.length), *w.spec.Duration)
 		}
 	}
@@ -168,7 +168,7 @@ func (w *warner) sizes() {
 func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 	size := s.Size.Value()
 	if size.IsZero() && s.StorageClassName != "" {
-		w.warn("%[1]s.storage.storageClassName has no effect, because %[1]s.storage.size is %[2]s: the data are in the pod; give the size, such as 2Gi", path, *s.Size)
+		w.warn("%[1]s.storage.storageClassName has no effect, because %[1]s.storage.size is %[2]s: the data is in the pod; set the size, such as 2Gi", path, *s.Size)
 	}
 	if !size.IsZero() && size.Cmp(resource.MustParse(leastStorage)) < 0 {
 		w.warn("%s.storage.size is %s: the volume will soon be full; give it %s or more, such as 2Gi", path, *s.Size, leastStorage)

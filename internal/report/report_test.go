@@ -126,12 +126,12 @@ func sampleFaults() []fault.Account {
 			Fault: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, AtSeconds: 20, Hit: []string{"redis-0"},
 			InjectedAt: at(20), HealedAt: at(22.5), RecoveredAt: at(29.75), RecoverySeconds: new(7.25),
 			PeakLagSeconds: 1.25, PeakBacklog: new(int64(5400)), PeakP99Seconds: new(1.3), Redeliveries: 1210, DuplicatesSuppressed: 1234,
-			Outcome: fault.OutcomeRecovered, Message: "Latency and backlog were as before 7.25s after the end of the fault",
+			Outcome: fault.OutcomeRecovered, Message: "Latency and backlog returned to their previous level 7.25s after the end of the fault",
 		},
 		{
 			Fault: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 50, Hit: []string{"processor-0", "processor-1"},
 			InjectedAt: at(50), HealedAt: at(58), UnrecoveredSeconds: 2,
-			Outcome: fault.OutcomeNotRecovered, Message: "Latency and backlog did not return to what they were before: the run ended less than 5 s after the fault",
+			Outcome: fault.OutcomeNotRecovered, Message: "Latency and backlog did not return to their previous level: the run ended less than 5 s after the fault",
 		},
 		{
 			Fault: "stall", Number: 1, Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 59.5, Hit: []string{"processor-0"},

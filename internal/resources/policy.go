@@ -138,14 +138,14 @@ func (b *builder) checkTemplate(path *field.Path, template *v1alpha1.PodTemplate
 	for _, key := range sortedKeys(template.Metadata.Labels) {
 		if prefix, _, hasPrefix := strings.Cut(key, "/"); hasPrefix && !slices.Contains(labelPrefixes(), prefix) {
 			faults = append(faults, field.Forbidden(labels.Key(key),
-				"a template may set labels without a prefix or with the prefix app.kubernetes.io only, because others instruct software of the cluster: "+withoutIt))
+				"a template may set only labels without a prefix or with the prefix app.kubernetes.io, because other labels can control software of the cluster: "+withoutIt))
 		}
 	}
 	annotations := path.Child("metadata", "annotations")
 	for _, key := range sortedKeys(template.Metadata.Annotations) {
 		if strings.Contains(key, "/") {
 			faults = append(faults, field.Forbidden(annotations.Key(key),
-				"a template may set annotations without a prefix only, because others instruct software of the cluster: "+withoutIt))
+				"a template may set only annotations without a prefix, because other annotations can control software of the cluster: "+withoutIt))
 		}
 	}
 	if template.Spec == nil || len(template.Spec.Raw) == 0 {

@@ -30,9 +30,9 @@ var (
 	// ErrOtherPartitions means that the simulation started with a different number of partitions. Its events are
 	// therefore not in the partitions in which this process looks for them. Mark returns this error.
 	ErrOtherPartitions = errors.New("the simulation started with a different number of partitions")
-	// ErrOtherOwner means that the data are marked as belonging to another simulation of the same name. Mark, Dataset
+	// ErrOtherOwner means that the data is marked as belonging to another simulation of the same name. Mark, Dataset
 	// and Purge return this error.
-	ErrOtherOwner = errors.New("the data belong to another simulation of the same name")
+	ErrOtherOwner = errors.New("the data belongs to another simulation of the same name")
 )
 
 // MaxOutstanding is the maximum number of sequence numbers that a generator may use beyond its durable watermark in

@@ -76,7 +76,7 @@ func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, er
 	}
 	s := &Service{
 		db: db, metrics: m,
-		outages: outage.New(log, "Summaries cannot be stored; callers have to retry", "Summaries can be stored again"),
+		outages: outage.New(log, "Summaries cannot be stored; clients must retry", "Summaries can be stored again"),
 		queue:   make(chan *request, queueLength),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 		requests: sync.Pool{New: func() any { return newRequest() }},

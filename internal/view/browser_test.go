@@ -762,7 +762,7 @@ func longTexts(f *fake) {
 		occurrence := &f.state.Faults[i]
 		occurrence.Fault = []string{"generator-stall", "rabbitmq-partition", "processor-eviction"}[i]
 		occurrence.Target, occurrence.Hit = plan.TargetEntryGenerator, []string{"rush-hour-entry-generator-0", "rush-hour-entry-generator-1"}
-		occurrence.Outcome, occurrence.Message = fault.OutcomeNotRecovered, "Latency and backlog did not return to what they were before: p99 is 10.3s, and was 701ms before"
+		occurrence.Outcome, occurrence.Message = fault.OutcomeNotRecovered, "Latency and backlog did not return to their previous level: p99 is 10.3s; before the fault, it was 701ms"
 		occurrence.PeakBacklog, occurrence.Redeliveries, occurrence.DuplicatesSuppressed = new(int64(153_523)), 102_165, 101_613
 		occurrence.InjectedAt, occurrence.PeakP99Seconds = f.rows[30].Start(), new(17.3)
 	}

@@ -57,7 +57,7 @@ func fakeFaults(start time.Time, length int) []fault.Account {
 			Fault: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, AtSeconds: 0.5 * float64(length), Hit: []string{"redis-0"},
 			InjectedAt: at(0.5), HealedAt: at(0.55), RecoveredAt: at(0.6), RecoverySeconds: new(0.05 * float64(length)),
 			PeakLagSeconds: 1.2, PeakBacklog: new(int64(1240)), PeakP99Seconds: new(3.4), Redeliveries: 812, DuplicatesSuppressed: 97,
-			Outcome: fault.OutcomeRecovered, Message: "Latency and backlog were as before 20s after the end of the fault",
+			Outcome: fault.OutcomeRecovered, Message: "Latency and backlog returned to their previous level 20s after the end of the fault",
 		},
 		{
 			Fault: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 0.9 * float64(length),

@@ -179,7 +179,7 @@ func administer[T any](ctx context.Context, b *Broker, work func(*administration
 		}
 		return r.value, r.err
 	case <-ctx.Done():
-		return none, fmt.Errorf("wait for an answer of RabbitMQ: %w", ctx.Err())
+		return none, fmt.Errorf("wait for a response from RabbitMQ: %w", ctx.Err())
 	}
 }
 

@@ -762,13 +762,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a stage without duration",
 			Spec:      "entry: {stages: [{rate: 10}]}",
-			Error:     `spec.entry.stages[0].duration: Required value: say how long the ramp takes, such as "5m"; for a jump take "1ms"`,
+			Error:     `spec.entry.stages[0].duration: Required value: set the length of the stage, such as "5m"; to change the rate at once, use "1ms"`,
 			Admission: `spec.entry.stages[0].duration: Required value`,
 		},
 		{
 			Name:      "a stage without rate",
 			Spec:      "exit: {stages: [{duration: 5m}]}",
-			Error:     `spec.exit.stages[0].rate: Required value: say how many events a second are reached at the end of the stage`,
+			Error:     `spec.exit.stages[0].rate: Required value: set the events per second at the end of the stage`,
 			Admission: `spec.exit.stages[0].rate: Required value`,
 		},
 		{
@@ -978,8 +978,8 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "two RabbitMQ nodes",
 			Spec:      "rabbitmq: {managed: {replicas: 2}}",
-			Error:     `spec.rabbitmq.managed.replicas: Invalid value: 2: must be 1, 3 or 5, as quorum queues need a majority`,
-			Admission: `must be 1, 3 or 5, as quorum queues need a majority`,
+			Error:     `spec.rabbitmq.managed.replicas: Invalid value: 2: must be 1, 3 or 5, because quorum queues need a majority`,
+			Admission: `must be 1, 3 or 5, because quorum queues need a majority`,
 		},
 		{
 			Name:      "a negative size",

@@ -43,7 +43,7 @@ type dataset struct {
 type dataState struct {
 	// mark is empty if the server has no data of the simulation.
 	mark string
-	// effects is the number of effects in one partition. It decreases only if data are lost.
+	// effects is the number of effects in one partition. It decreases only if data is lost.
 	effects int64
 }
 
@@ -136,7 +136,7 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 		case len(stands) != 2 || stands[0] == "":
 			return "", unexpected("mark the data", fmt.Sprint(stands))
 		case stands[1] != strconv.Itoa(len(s.partitions)):
-			return "", fmt.Errorf("%w: the existing data have %s partitions, but %d are configured; use %s partitions, or give the simulation another name",
+			return "", fmt.Errorf("%w: the existing data has %s partitions, but %d are configured; use %s partitions, or give the simulation another name",
 				store.ErrOtherPartitions, stands[1], len(s.partitions), stands[1])
 		}
 		return stands[0], nil

@@ -11,7 +11,7 @@ import (
 const scanCount = 1000
 
 // Purge implements store.Store. It removes the keys of all partitions of the simulation, even if an earlier
-// store had more partitions than this one. It removes nothing if the data belong to another owner.
+// store had more partitions than this one. It removes nothing if the data belongs to another owner.
 func (s *Store) Purge(ctx context.Context) error {
 	const doing = "purge the store"
 	if err := s.verifyOwner(ctx); err != nil {

@@ -36,7 +36,7 @@ func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 // check checks the sections "persistence" and "memory" of the INFO reply.
 func (s *settings) check(persistence, memory string) {
 	if enabled, found := infoField(persistence, "aof_enabled"); found && enabled == "0" {
-		s.warn("appendonly", "no", "yes", "The store has no append-only file: if it ends, everything since its last snapshot is lost, including the ledger")
+		s.warn("appendonly", "no", "yes", "The store has no append-only file: when the server stops, it loses everything since its last snapshot, including the ledger")
 	}
 	if policy, found := infoField(memory, "maxmemory_policy"); found && policy != "noeviction" {
 		s.warn("maxmemory-policy", policy, "noeviction", "The store may evict keys when its memory is full: events and visits are then lost")
