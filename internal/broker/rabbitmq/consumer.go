@@ -77,7 +77,7 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	s, deliveries, err := c.open(conn)
+	s, deliveries, err := c.openUntilDone(ctx, conn)
 	if err != nil {
 		return 0, lostOr(conn, err)
 	}
@@ -88,14 +88,48 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 			if !open {
 				return delivered, lostOr(conn, c.end(s))
 			}
-			if c.deliver(ctx, s, &d) {
+			sent, err := c.deliver(ctx, s, &d)
+			if sent {
 				delivered++
+			}
+			if err == nil {
 				continue
 			}
 		case <-ctx.Done():
 		}
 		c.retire(s, deliveries)
 		return delivered, ctx.Err()
+	}
+}
+
+// openUntilDone opens a session. If ctx ends before the server has answered, openUntilDone returns, and the session is
+// retired when it is open.
+func (c *consumer) openUntilDone(ctx context.Context, conn *connection) (*session, <-chan amqp.Delivery, error) {
+	type result struct {
+		session    *session
+		deliveries <-chan amqp.Delivery
+		err        error
+	}
+	opened := make(chan result)
+	started := c.broker.start(func() {
+		s, deliveries, err := c.open(conn)
+		select {
+		case opened <- result{s, deliveries, err}:
+		case <-ctx.Done():
+			if err == nil {
+				s.retire()
+				c.requeueAll(s, deliveries)
+			}
+		}
+	})
+	if !started {
+		return nil, nil, broker.ErrClosed
+	}
+	select {
+	case r := <-opened:
+		return r.session, r.deliveries, r.err
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
 	}
 }
 
@@ -146,20 +180,20 @@ func (b *Broker) adopt(s *session) bool {
 	return true
 }
 
-// deliver sends a message to the consumer's Go channel, or returns when the session ends. It returns false if
-// ctx ends first.
-func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Delivery) bool {
+// deliver sends a message to the consumer's Go channel, or returns when the session ends. It returns whether it has
+// sent the message, and an error if ctx ended first.
+func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Delivery) (sent bool, err error) {
 	d := c.track(s, original)
 	select {
 	case c.out <- broker.Delivery{
 		Message: decode(&d.original), Queue: c.queue, Redelivered: d.original.Redelivered, Settler: d,
 	}:
-		return true
+		return true, nil
 	case <-s.done:
-		return true
+		return false, nil
 	case <-ctx.Done():
 		_ = d.Requeue() // if the session is lost, the server requeues it
-		return false
+		return false, ctx.Err()
 	}
 }
 
@@ -191,12 +225,15 @@ func (c *consumer) end(s *session) error {
 func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 	s.retire()
 	c.withdraw()
-	c.broker.start(func() {
-		for d := range deliveries {
-			_ = c.track(s, &d).Requeue() // if the session is lost, the server requeues it
-		}
-		s.markDrained()
-	})
+	c.broker.start(func() { c.requeueAll(s, deliveries) })
+}
+
+// requeueAll requeues all further deliveries of a session that retires.
+func (c *consumer) requeueAll(s *session, deliveries <-chan amqp.Delivery) {
+	for d := range deliveries {
+		_ = c.track(s, &d).Requeue() // if the session is lost, the server requeues it
+	}
+	s.markDrained()
 }
 
 // withdraw requeues the deliveries that are still in the consumer's Go channel.

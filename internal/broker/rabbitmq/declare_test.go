@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +19,9 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
+	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -163,6 +166,7 @@ func TestBrokerExists_OnlyTheOwnerMarkIsLeft_ReturnsTrue(t *testing.T) {
 type stallingProxy struct {
 	listener net.Listener
 	to       string
+	sent     atomic.Int64 // bytes from clients
 
 	mu      sync.Mutex
 	stalled bool
@@ -213,7 +217,10 @@ func (p *stallingProxy) passOn(near net.Conn) {
 		_, _ = io.Copy(p.gate(near), far)
 		_ = near.Close()
 	}()
-	_, _ = io.Copy(far, near)
+	_, _ = io.Copy(writerFunc(func(b []byte) (int, error) {
+		p.sent.Add(int64(len(b)))
+		return far.Write(b)
+	}), near)
 }
 
 // gate returns a writer that forwards to w and blocks while the proxy is stalled.
@@ -263,6 +270,39 @@ func TestDepths_ContextEnds_KeepsTheConnection(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "unavailable") {
 		t.Errorf("a timeout of this program is logged as an outage:\n%s", log)
+	}
+}
+
+func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesDeliveries(t *testing.T) {
+	t.Parallel()
+	uri, _ := url.Parse(servers.AMQPURI(t))
+	proxy := newStallingProxy(t, uri.Host)
+	slow := *uri
+	slow.Host = proxy.listener.Addr().String()
+	registry := prometheus.NewRegistry()
+	options := optionsFor(t, slow.String())
+	options.Registerer = registry
+	b := newBroker(t, options)
+	publish(t, b, entries(), broker.Message{ID: "first"})
+	receive(t, consume(t, b, entries(), 1)) // over the connection that is stalled next
+	proxy.stall(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	sent := proxy.sent.Load()
+	deliveries, err := b.Consume(ctx, broker.Queue{Type: event.TypeExit}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	polltest.Until(t, "the consumer opens a channel", func() bool { return proxy.sent.Load() > sent })
+	cancel()
+	for range deliveries { // it is closed although the server does not answer
+	}
+	proxy.stall(false)
+	publish(t, b, broker.Queue{Type: event.TypeExit}, broker.Message{ID: "second"})
+	if d := receive(t, consume(t, b, broker.Queue{Type: event.TypeExit}, 1)); d.Message.ID != "second" {
+		t.Errorf("%q is delivered, want the message that was published", d.Message.ID)
+	}
+	if got := gathered(t, registry, "parking_broker_connections_total"); got != 2 {
+		t.Errorf("%g connections were made, want one for publishing and one for consuming", got)
 	}
 }
 

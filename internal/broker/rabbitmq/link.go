@@ -56,8 +56,11 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 		if err == nil {
 			return conn, nil
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case l.isClosed():
+			return nil, broker.ErrClosed
 		}
 		l.outages.Fault(l.part, err)
 		_ = delay.Wait(ctx, minDelayAfter(err)) // the loop checks ctx

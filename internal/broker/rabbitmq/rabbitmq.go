@@ -45,6 +45,8 @@ const (
 	maxWindow = 1 << 16
 	// closeTimeout is how long Close waits for a server that does not answer.
 	closeTimeout = 5 * time.Second
+	// linkTimeout is the part of closeTimeout that is reserved for closing the connections.
+	linkTimeout = time.Second
 )
 
 // Config is the configuration of a broker.
@@ -238,10 +240,11 @@ func (b *Broker) Close() error {
 		return broker.ErrClosed
 	}
 	b.stop()
-	b.finish(sessions)
+	deadline := time.Now().Add(closeTimeout)
+	b.finish(sessions, closeTimeout-linkTimeout)
 	var closing sync.WaitGroup
 	for _, l := range []*link{b.publish, b.consume, b.admin} {
-		closing.Go(func() { l.close(closeTimeout) })
+		closing.Go(func() { l.close(time.Until(deadline)) })
 	}
 	closing.Wait()
 	b.work.Wait()
@@ -261,16 +264,16 @@ func (b *Broker) markClosed() (sessions []*session, first bool) {
 	return sessions, true
 }
 
-// finish ends the sessions and waits until they have sent their pending settlements.
-func (b *Broker) finish(sessions []*session) {
-	timeout := time.After(closeTimeout)
+// finish ends the sessions and waits until they have sent their pending settlements, or until the timeout.
+func (b *Broker) finish(sessions []*session, timeout time.Duration) {
+	timedOut := time.After(timeout)
 	for _, s := range sessions {
 		s.finish(broker.ErrClosed)
 	}
 	for _, s := range sessions {
 		select {
 		case <-s.done:
-		case <-timeout:
+		case <-timedOut:
 			return // closing the connections ends the other sessions
 		}
 	}

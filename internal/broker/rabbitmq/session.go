@@ -40,7 +40,10 @@ type session struct {
 	err       error // the result of settling after the session has ended
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
-	drained   bool  // no more deliveries follow
+	// unanswered says that settlements were sent after the consumer was cancelled, the last request that the queue
+	// answers.
+	unanswered bool
+	drained    bool // no more deliveries follow
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
 	// order of their tags. The slice named settled contains those deliveries of the list whose settlement has not been
 	// sent to the server yet, in the order in which they were settled.
@@ -128,7 +131,7 @@ func (s *session) markDrained() {
 func (s *session) run() {
 	defer close(s.done)
 	defer s.finish(broker.ErrSessionLost)
-	defer func() { _ = s.channel.Close() }() // the server may have closed it
+	defer s.close()
 	patience := time.NewTimer(gapPatience)
 	defer patience.Stop()
 	var out outbox
@@ -136,10 +139,7 @@ func (s *session) run() {
 		select {
 		case <-s.wake:
 		case <-patience.C:
-		case reason, lost := <-s.closes:
-			if lost {
-				s.reason = reason
-			}
+		case s.reason = <-s.closes:
 			return
 		}
 		runtime.Gosched() // other goroutines can settle first and share this batch
@@ -153,6 +153,15 @@ func (s *session) run() {
 	}
 }
 
+// close closes the channel, unless the server has closed it. Then close records why, which a request that failed for
+// this reason does not say.
+func (s *session) close() {
+	_ = s.channel.Close()                                       // the server may have closed it
+	if reason := <-s.closes; reason != nil && s.reason == nil { // the library closes s.closes with the channel
+		s.reason = reason
+	}
+}
+
 // outbox is a batch of requests that the session sends to the server, mostly settlements.
 type outbox struct {
 	requeues []uint64
@@ -160,6 +169,7 @@ type outbox struct {
 	singles  []uint64
 	patience time.Duration // how long to wait for a gap to close; 0 without a gap
 	cancel   bool          // cancel the consumer
+	flush    bool          // make a request that the queue answers
 	last     bool          // this is the last batch of the session
 }
 
@@ -183,6 +193,12 @@ func (s *session) plan(out *outbox, now time.Time) {
 	out.cancel = !s.cancelled && (s.retiring || out.last)
 	s.cancelled = s.cancelled || out.cancel
 	s.planSingles(out, now)
+	if out.cancel {
+		s.unanswered = false
+	} else if s.cancelled && (len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0) {
+		s.unanswered = true
+	}
+	out.flush = out.last && s.unanswered
 }
 
 // planSingles looks at the settled deliveries after a gap. If the acknowledgement of one of them must not be delayed
@@ -225,11 +241,12 @@ func (s *session) remove(d *delivery) {
 // send sends the requests in the outbox. Requeues come first, because the tags of requeued deliveries may lie
 // below out.prefix, up to which all deliveries are acknowledged.
 //
-// The last request of a session is answered by the queue: the cancellation of the consumer or, if it was cancelled
-// before, flush. The server forwards at most 32 requests of a channel to a quorum queue before the queue has accepted
-// them (SOFT_LIMIT in rabbit_fifo_client.erl), and keeps back all others. When the channel is closed, it discards
-// those. Before the queue answers a request, it accepts all that were forwarded, whereupon the server forwards the
-// others.
+// After the last settlements comes a request that the queue answers: the cancellation of the consumer or, if it was
+// cancelled before, flush. The server forwards at most 32 requests of a channel to a quorum queue before the queue has
+// accepted them (SOFT_LIMIT in rabbit_fifo_client.erl), and holds back all others. It discards those when the channel is
+// closed. Before a queue answers a request, it accepts all that were forwarded earlier, whereupon the server forwards
+// the others. Rarely, after a change of the queue's leader, they are lost nevertheless. Then the queue delivers the
+// messages again.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
@@ -249,13 +266,13 @@ func (s *session) send(out *outbox) error {
 	switch {
 	case out.cancel:
 		return s.channel.Cancel(s.tag, false)
-	case out.last:
+	case out.flush:
 		return s.flush()
 	}
 	return nil
 }
 
-// flush makes a request that the queue answers. A message that comes with the answer returns to the queue.
+// flush asks the queue for a message, because the queue itself answers this request. It requeues the message.
 func (s *session) flush() error {
 	d, ok, err := s.channel.Get(s.queue, false)
 	if err != nil || !ok {

@@ -200,3 +200,39 @@ func TestSession_Retired_CancelsTheConsumerOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestSession_Retired_FlushesSettlementsAfterTheCancellation(t *testing.T) {
+	t.Parallel()
+	p := newPlanned(4)
+	settle := func(d *delivery, to verdict) {
+		t.Helper()
+		if err := p.session.settle(d, unsettled, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plan := func(want outbox) {
+		t.Helper()
+		if err := p.flush(); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.out; got.cancel != want.cancel || got.last != want.last || got.flush != want.flush {
+			t.Errorf("cancel, last, flush: %t %t %t, want %t %t %t", got.cancel, got.last, got.flush, want.cancel, want.last, want.flush)
+		}
+	}
+	first, second, third := p.deliver(), p.deliver(), p.deliver()
+	settle(first, acknowledged)
+	p.session.retire()
+	plan(outbox{cancel: true})
+	settle(second, requeued)
+	plan(outbox{})
+	settle(third, acknowledged)
+	p.session.markDrained()
+	plan(outbox{last: true, flush: true})
+
+	p = newPlanned(4)
+	settle(p.deliver(), acknowledged)
+	p.session.retire()
+	plan(outbox{cancel: true})
+	p.session.markDrained()
+	plan(outbox{last: true}) // nothing was settled after the cancellation
+}
