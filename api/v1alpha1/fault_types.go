@@ -44,7 +44,7 @@ type Fault struct {
 	// +required
 	Action FaultAction `json:"action,omitempty"`
 
-	// at is the time of the first occurrence after the start of the simulation, as a Go duration such as "2m".
+	// at is when the fault first occurs, measured from the start of the simulation, as a Go duration such as "2m".
 	// +required
 	At *Duration `json:"at,omitempty"`
 
@@ -54,7 +54,7 @@ type Fault struct {
 	Every *Duration `json:"every,omitempty"`
 
 	// jitter is the maximum random shift of each occurrence, earlier or later, as a Go duration such as "30s". The seed
-	// determines the shifts. The value of jitter must not exceed that of "at".
+	// determines the shifts. jitter must not exceed "at".
 	// +optional
 	Jitter *Duration `json:"jitter,omitempty"`
 

@@ -67,8 +67,8 @@ type ParkingSimulationList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.managed) || !has(self.rabbitmq.managed.replicas) || self.rabbitmq.managed.replicas < 2 || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['RabbitMQ', 'RabbitMQLeader']))",message="the action Isolate is not possible for one of several RabbitMQ nodes, because it does not cut their connections to each other: use Pause, or set rabbitmq.managed.replicas to 1",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !(has(self.rabbitmq) && (has(self.rabbitmq.clusterRef) || has(self.rabbitmq.secretRef)) || has(self.redis) && has(self.redis.secretRef) || has(self.summaryAPI) && has(self.summaryAPI.url)) || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['Processor', 'EntryGenerator', 'ExitGenerator']))",message="the action Isolate cannot cut connections to an external server: use Pause, or run managed servers only",fieldPath=".faults"
 type ParkingSimulationSpec struct {
-	// suspend stops the generators when it is true. The processors finish the queued events and keep running; queues,
-	// keys and summaries are kept. Set it to false to resume. The time of a suspension counts towards duration.
+	// suspend stops the generators if it is true. The processors finish the queued events and keep running; queues,
+	// keys and summaries are kept. Set it to false to resume. Time in suspension counts towards duration.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
@@ -79,16 +79,15 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Duration *Duration `json:"duration,omitempty"`
 
-	// drainTimeout is the maximum time to wait for empty queues after the duration, as a Go duration such as "5m".
-	// When it expires, the verdict is FAIL, and its reasons say what was not processed.
+	// drainTimeout is the maximum time to wait after the duration until all events are processed, as a Go duration such
+	// as "5m". When it expires, the verdict is FAIL, and its reasons say what was not processed.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="5m"
 	// +optional
 	DrainTimeout *Duration `json:"drainTimeout,omitempty"`
 
 	// seed determines the order of the plates, and which exits match an entry. Two runs with the same seed and spec
-	// publish the same events. It is immutable, because with another seed, the plate of a parked vehicle could enter
-	// again.
+	// publish the same events. It is immutable: with another seed, the plate of a parked vehicle could enter again.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked plates could be drawn again: create another simulation for another seed"
 	// +default=1
@@ -138,9 +137,9 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Monitoring MonitoringSpec `json:"monitoring,omitzero"`
 
-	// faults are failures that are injected while events are published, such as a crash of Redis. The verdict says for
-	// each fault whether it was injected, and when the simulation recovered from it. An edit affects future occurrences
-	// only.
+	// faults are failures to inject while events are published, such as a crash of Redis. The status and the report say
+	// for each fault whether it was injected, and how long the simulation took to recover. An edit affects only future
+	// occurrences.
 	// +kubebuilder:validation:MaxItems=20
 	// +listType=map
 	// +listMapKey=name
@@ -298,8 +297,8 @@ type ProcessorSpec struct {
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// concurrency is the number of messages of each queue that a pod processes at the same time. It is the prefetch
-	// count of the consumers. A higher number compensates for a slow Redis or summary API, but needs more memory.
+	// concurrency is the number of messages from each queue that a pod processes at the same time. It is the prefetch
+	// count of the consumers. A higher number helps if Redis or the summary API responds slowly, but needs more memory.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +default=256
@@ -322,12 +321,12 @@ type PodTemplate struct {
 	// +optional
 	Metadata PodMetadata `json:"metadata,omitzero"`
 
-	// spec is a strategic merge patch for the PodSpec that the operator generates. Lists such as containers are
-	// merged by name. The operator's container is named "parking"; a container with another name is added, and needs
-	// an image. For example {"nodeSelector": {"disk": "ssd"}}, or {"containers": [{"name": "parking", "env":
-	// [...]}]}. An unknown field or an invalid value makes the simulation Stalled, with a message that names the
-	// field. A field that gives the pods access to Secrets, or more rights than the restricted Pod Security Standard
-	// allows, has the same effect, unless the operator runs with --allow-privileged-templates.
+	// spec is a strategic merge patch for the PodSpec that the operator generates. Lists such as containers are merged
+	// by name. The operator's container is named "parking"; a container with another name is added, and needs an image.
+	// Examples are {"nodeSelector": {"disk": "ssd"}} and {"containers": [{"name": "parking", "env": [...]}]}. An
+	// unknown field or an invalid value makes the simulation Stalled, with a message that names the field. So does a
+	// field that gives the pods access to Secrets, or more rights than the restricted Pod Security Standard allows,
+	// unless the operator runs with --allow-privileged-templates.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Spec *runtime.RawExtension `json:"spec,omitempty"`
@@ -386,9 +385,9 @@ type RabbitMQSpec struct {
 	// +optional
 	QueueType QueueType `json:"queueType,omitempty"`
 
-	// partitions is the number of entry queues, and the number of exit queues, from 1 to 64. The entry and the exit
-	// of a plate go to the same partition. Several partitions spread the load over the nodes of a RabbitMQ cluster
-	// and the slots of a Redis Cluster. It is immutable, because exits of parked vehicles would go to another partition
+	// partitions is the number of entry queues, and the number of exit queues, from 1 to 64. The entry and the exit of
+	// a plate go to the same partition. Several partitions spread the load over the nodes of a RabbitMQ cluster and the
+	// slots of a Redis Cluster. It is immutable: after a change, exits of parked vehicles would go to other partitions
 	// than their entries.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=64
@@ -419,8 +418,8 @@ type ManagedRabbitMQ struct {
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// replicas is the number of nodes: 1, 3 or 5. Quorum queues need a majority of them. It is immutable, because a
-	// queue keeps the members with which it was declared.
+	// replicas is the number of nodes: 1, 3 or 5. Quorum queues work while a majority of them runs. It is immutable,
+	// because a queue keeps the members with which it was declared.
 	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="must be 1, 3 or 5, because quorum queues need a majority"
 	// +default=1
 	// +optional
@@ -478,8 +477,8 @@ type ManagedRedis struct {
 	// +optional
 	Storage StorageSpec `json:"storage,omitzero"`
 
-	// resources are the compute resources of the container. If they are omitted, the operator's defaults apply. The
-	// memory limit should be enough for entry.rate times plates.maxStay visits of some 150 bytes each.
+	// resources are the compute resources of the container. If they are omitted, the operator's defaults apply. Set the
+	// memory limit high enough for entry.rate times plates.maxStay visits of some 150 bytes each.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
@@ -505,10 +504,11 @@ type SummaryAPISpec struct {
 	Managed *ManagedSummaryAPI `json:"managed,omitempty"`
 
 	// url is the URL of an external REST API, such as "https://example.com/v1/visits". Each summary is sent as a POST
-	// request with a JSON body and the exit event's id as Idempotency-Key. A response with status 2xx, or 409 without
-	// Retry-After, means that the summary is stored. Status 413 or 422, or 400 if the processor has stored another
-	// summary before, means that the summary is rejected for good; its event is then dead-lettered. After any other
-	// response, or none, the request is repeated. The URL must not contain credentials; store them in the Secret that secretRef names.
+	// request with a JSON body and the exit event's id as Idempotency-Key. Status 2xx, or 409 without Retry-After,
+	// means that the summary is stored. Status 413 or 422 rejects the summary for good: its event is dead-lettered.
+	// Status 400 means the same, but only once the processor has stored another summary. After any other response, or
+	// none, the request is repeated. The URL must not contain credentials; store them in the Secret that secretRef
+	// names.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
 	// +optional
@@ -534,9 +534,9 @@ type ManagedSummaryAPI struct {
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// database is the PostgreSQL database that stores the summaries. If it is omitted, they are stored in SQLite on
-	// the volume that storage describes. It cannot be added or removed later, because the summaries stored so far
-	// would be left behind, and the verdict would count them as missing.
+	// database is the PostgreSQL database that stores the summaries. If it is omitted, they are stored in SQLite on the
+	// volume that storage describes. It cannot be added or removed later, because the verdict would count the summaries
+	// stored so far as missing.
 	// +optional
 	Database *SummaryDatabase `json:"database,omitempty"`
 
@@ -673,21 +673,21 @@ type ObjectivesSpec struct {
 	// +optional
 	UnderFaults PhaseObjectivesSpec `json:"underFaults,omitzero"`
 
-	// maxRecovery is the maximum time in which the simulation must recover from a fault, as a Go duration such as
-	// "30s". Recovery starts when a Pause or Isolate ends, and when a Kill, Restart or Evict is injected: starting
-	// again is part of the recovery. It is complete once latency and backlog are as before the fault and remain so for
-	// 5 s. If maxRecovery is omitted, recovery may take any time.
+	// maxRecovery is the maximum time that the simulation may take to recover from a fault, as a Go duration such as
+	// "30s". The time starts when a Pause or Isolate ends, or when a Kill, Restart or Evict is injected, because
+	// starting again is part of the recovery. It ends once latency and backlog are as before the fault and remain so
+	// for 5 s. If maxRecovery is omitted, recovery may take any time.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxRecovery *Duration `json:"maxRecovery,omitempty"`
 
-	// maxLost is the maximum number of confirmed events that may be missing from the ledger at the end.
+	// maxLost is the maximum number of events that may be lost: confirmed events that have not taken effect at the end.
 	// +kubebuilder:validation:Minimum=0
 	// +default=0
 	// +optional
 	MaxLost *int64 `json:"maxLost,omitempty"`
 
-	// maxUnexpected is the maximum number of matched exits for which the processors find no visit.
+	// maxUnexpected is the maximum number of exits that may find no visit although their plate entered.
 	// +kubebuilder:validation:Minimum=0
 	// +default=0
 	// +optional
@@ -701,14 +701,14 @@ type ObjectivesSpec struct {
 
 // PhaseObjectivesSpec are objectives for the whole run or for a part of it. Omitted objectives do not apply.
 type PhaseObjectivesSpec struct {
-	// processingP99 is the maximum for the 99th percentile of the time that processing an event takes, as a Go
-	// duration such as "5ms".
+	// processingP99 is the maximum 99th percentile of the time that it takes to process an event, as a Go duration such
+	// as "5ms".
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	ProcessingP99 *Duration `json:"processingP99,omitempty"`
 
-	// endToEndP99 is the maximum for the 99th percentile of the time between the scheduled time of an event and its
-	// effect, as a Go duration such as "1s".
+	// endToEndP99 is the maximum 99th percentile of the time from when an event is due until it takes effect, as a Go
+	// duration such as "1s".
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
@@ -719,9 +719,9 @@ type PhaseObjectivesSpec struct {
 	// +optional
 	MaxLag *Duration `json:"maxLag,omitempty"`
 
-	// minAchievedPercent is the minimum percentage of the due events that must be published. It applies to entries and
-	// exits separately. An exit for which no plate is available counts as due, but not as published. The same applies
-	// to an event that is due while no generator runs.
+	// minAchievedPercent is the minimum percentage of due events that must be published. It applies to entries and
+	// exits separately. An exit that finds no available plate counts as due, but not as published. So does an event
+	// that is due while no generator runs.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional

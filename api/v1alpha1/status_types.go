@@ -50,8 +50,8 @@ type ParkingSimulationStatus struct {
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
 	// runSettings contains the fields of the spec that determine the run, such as "entry.rate", each with its value or
-	// a digest of it. They are kept up to date from startTime until completionTime. A later change of one of these
-	// fields has no effect.
+	// a digest of it. The operator updates them from startTime until completionTime. Later changes of these fields have
+	// no effect.
 	// +kubebuilder:validation:MaxProperties=32
 	// +optional
 	RunSettings map[string]string `json:"runSettings,omitempty"`
@@ -91,8 +91,7 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Ledger *LedgerStatus `json:"ledger,omitempty"`
 
-	// latency has the latencies that were measured until the simulation became complete. It is absent if no latency
-	// was measured.
+	// latency has the latencies of the complete simulation. It is absent until then, and if no latency was measured.
 	// +optional
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
@@ -242,7 +241,7 @@ type FaultStatus struct {
 	// +optional
 	Hit []string `json:"hit,omitempty"`
 
-	// injectedTime is when the fault took effect. It is absent if the fault did not take effect.
+	// injectedTime is when the fault took effect. It is absent if it did not.
 	// +optional
 	InjectedTime *metav1.Time `json:"injectedTime,omitempty"`
 
@@ -256,10 +255,10 @@ type FaultStatus struct {
 	// +optional
 	Recovery *Duration `json:"recovery,omitempty"`
 
-	// peakLag is the longest lag of a generator behind its schedule, as a Go duration. Like the fields from peakBacklog
-	// to duplicatesSuppressed, it covers the time from the injection to the recovery. If the simulation did not
-	// recover, it covers the time until the end. These fields are absent if the fault did not take effect. If this time
-	// overlaps with that of another fault, both faults count what happened in the overlap.
+	// peakLag is the longest lag of a generator behind its schedule, as a Go duration. The fields from peakLag to
+	// duplicatesSuppressed cover the time from the injection to the recovery, or to the end if the simulation did not
+	// recover. They are absent if the fault did not take effect. If the times of two faults overlap, both faults count
+	// what happened in the overlap.
 	// +optional
 	PeakLag *Duration `json:"peakLag,omitempty"`
 
@@ -317,11 +316,11 @@ type TargetRates struct {
 
 // LatencyStatus has the latencies that the processors measured. Percentiles have an error of at most 9 %.
 type LatencyStatus struct {
-	// processing is the time that processing an event takes.
+	// processing is the time that it takes to process an event.
 	// +optional
 	Processing *LatencySummary `json:"processing,omitempty"`
 
-	// endToEnd is the time between the scheduled time of an event and its effect.
+	// endToEnd is the time from when an event is due until it takes effect.
 	// +optional
 	EndToEnd *LatencySummary `json:"endToEnd,omitempty"`
 
@@ -380,8 +379,8 @@ const (
 	ConditionObjectivesMet = "ObjectivesMet"
 )
 
-// LedgerStatus has the counters of a simulation's events. Counters that the verdict compares are obtained independently
-// of each other: for example, generators count confirmed events, and processors count events that take effect.
+// LedgerStatus has the counters of a simulation's events. The verdict compares counters with independent sources: for
+// example, generators count confirmed events, and the store counts events that take effect.
 type LedgerStatus struct {
 	// observedTime is when the operator read the ledger.
 	// +optional
@@ -459,8 +458,8 @@ type LedgerStatus struct {
 	// +required
 	Starved int64 `json:"starved"`
 
-	// dataLostTime is when a process detected that Redis had lost data of the simulation. It is unknown which events
-	// took effect, so the verdict is FAIL.
+	// dataLostTime is when a process detected that Redis had lost data of the simulation. The verdict is then FAIL,
+	// because it is unknown which events took effect.
 	// +optional
 	DataLostTime *metav1.Time `json:"dataLostTime,omitempty"`
 
