@@ -88,7 +88,7 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 	}
 	s.work = func(ctx context.Context) error {
 		defer s.watch(ctx, plan.RoleGenerator, g.Update)()
-		_, stop := s.record(ctx, string(t)+" generator", g.Totals, t)
+		stop := s.record(ctx, string(t)+" generator", g.Totals, t)
 		defer stop()
 		err := g.Run(ctx)
 		done := g.Stats()

@@ -57,11 +57,11 @@ const recordTimeout = 2 * time.Second
 
 // record records the timeline of a component until the caller calls the returned function stop. That function
 // returns after the last row is stored, or after recordTimeout. The component publishes events of the types in
-// schedules.
+// schedules. If a server stops responding or responds again, record marks this moment in the timeline.
 func (s *planned) record(
 	ctx context.Context, component string, totals timeline.Totals, schedules ...event.Type,
-) (recorder *timeline.Recorder, stop func()) {
-	recorder = timeline.NewRecorder(component, totals, s.adapters.store, s.log)
+) (stop func()) {
+	recorder := timeline.NewRecorder(component, totals, s.adapters.store, s.log)
 	recorder.Mark(timeline.Mark{At: time.Now(), Kind: timeline.MarkStarted, Subject: component})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	marker := timeline.NewMarker(recorder.Mark, schedules...)
@@ -69,6 +69,8 @@ func (s *planned) record(
 		row, p := totals(), s.current.Load()
 		marker.Observe(p, p.StartTime, time.Now(), &row)
 	})
+	go timeline.WatchServer(ctx, timeline.SubjectBroker, s.adapters.broker.Ping, recorder.Mark)
+	go timeline.WatchServer(ctx, timeline.SubjectStore, s.adapters.store.Ping, recorder.Mark)
 	closing, closed := async.Outlive(ctx, recordTimeout)
 	done := make(chan struct{})
 	go func() {
@@ -77,7 +79,7 @@ func (s *planned) record(
 			s.log.Warn("The timeline is incomplete", "error", err)
 		}
 	}()
-	return recorder, func() {
+	return func() {
 		recorder.Mark(timeline.Mark{At: time.Now(), Kind: timeline.MarkStopped, Subject: component})
 		cancel()
 		<-done

@@ -86,13 +86,13 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 		go serve(ctx)
 		go awaitStore(ctx, adapters.store)
 		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
-		recorder, stop := s.record(ctx, "processor", func() timeline.Row {
+		stop := s.record(ctx, "processor", func() timeline.Row {
 			row := work.Totals()
 			row.Gauges = queues.gauges()
 			return row
 		})
 		defer stop()
-		go queues.poll(ctx, adapters, recorder.Mark)
+		go queues.poll(ctx, adapters.broker)
 		err := work.Run(ctx)
 		s.log.Info("Processor stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
 		return err
@@ -123,32 +123,24 @@ func (s *planned) livePage(ctx context.Context, address string, d live.Dependenc
 	}, nil
 }
 
-// pollTimeout limits the duration of one poll of the servers. It is shorter than the polling interval of 1 s, so
+// pollTimeout limits the duration of one poll of the queues. It is shorter than the polling interval of 1 s, so
 // that a poll ends before the next one is due.
 const pollTimeout = 900 * time.Millisecond
 
 // polledQueues holds the queue depths from the latest poll, or nil if the poll failed.
 type polledQueues struct{ depths atomic.Pointer[broker.Depths] }
 
-// poll reads the queue depths from RabbitMQ and pings Redis, once per second until ctx ends. When a server stops
-// responding or responds again, poll marks this moment in the timeline.
-func (q *polledQueues) poll(ctx context.Context, a adapters, mark func(timeline.Mark)) {
-	var servers timeline.Availability
+// poll reads the queue depths from RabbitMQ once per second until ctx ends.
+func (q *polledQueues) poll(ctx context.Context, b *wiring.Broker) {
 	async.Every(ctx, time.Second, func() {
 		polling, cancel := context.WithTimeout(ctx, pollTimeout)
 		defer cancel()
-		depths, err := a.broker.Depths(polling)
+		depths, err := b.Depths(polling)
 		if err == nil {
 			q.depths.Store(&depths)
 		} else {
 			q.depths.Store(nil)
 		}
-		storeErr := a.store.Ping(polling)
-		if ctx.Err() != nil {
-			return
-		}
-		servers.Observe("broker", err, mark)
-		servers.Observe("store", storeErr, mark)
 	})
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/plan/plantest"
 	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/view"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -815,6 +816,63 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	if r.Ledger.Indeterminate != 0 {
 		t.Errorf("%d events were not confirmed when their generator had ended", r.Ledger.Indeterminate)
 	}
+}
+
+func TestGenerateCommand_ServersRestart_TimelineHasMarks(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	rabbitmq, redis := servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), servers.NewRedis(t, servers.RedisOptions{})
+	dir := t.TempDir()
+	path := filepath.Join(dir, "plan.json")
+	s, err := stack.New(stack.Options{Binary: binary(t), Dir: dir, Plan: path, EntryGenerators: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := planWith(t, func(p *plan.Plan) {
+		p.RabbitMQ.URI, p.Redis.URI, p.SummaryAPI.URL = rabbitmq.URI(), redis.URI(), s.Summaries.URL("")
+	})
+	if err := plantest.Write(p, path); err != nil {
+		t.Fatal(err)
+	}
+	generator := s.Entries[0]
+	t.Cleanup(func() { _ = generator.Kill() })
+	if err := stack.Start(ctx, generator); err != nil {
+		t.Fatal(err)
+	}
+	store, err := wiring.OpenStore(p, wiring.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	awaitMarks := func(want ...string) {
+		t.Helper()
+		eventually(ctx, t, "the timeline has the marks", func() error {
+			rows, err := store.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
+			if err != nil {
+				return err
+			}
+			var got []string
+			for _, m := range timeline.MarksOf(rows) {
+				got = append(got, m.Subject+" "+string(m.Kind))
+			}
+			for _, mark := range want {
+				if !slices.Contains(got, mark) {
+					return fmt.Errorf("no mark %q in %q", mark, got)
+				}
+			}
+			return nil
+		})
+	}
+	awaitMarks("entry generator started")
+	if err := errors.Join(redis.Kill(), rabbitmq.Kill(), rabbitmq.Start(ctx)); err != nil { // RabbitMQ takes several seconds
+		t.Fatal(err)
+	}
+	if err := redis.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	awaitMarks("broker unavailable", "broker available", "store unavailable", "store available")
+	terminate(ctx, t, generator)
 }
 
 func TestGenerateCommand_EditedPlan_TakesEffectWithoutRestart(t *testing.T) {

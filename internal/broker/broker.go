@@ -218,6 +218,9 @@ type Broker interface {
 	Publisher
 	Consumer
 	Topology
+	// Ping returns an error if the server does not respond, or if a connection to it was lost since the last call. It
+	// changes nothing.
+	Ping(ctx context.Context) error
 	// Version returns the name and version of the server, such as "RabbitMQ 4.1.2". It returns "in memory" if
 	// there is no server.
 	Version(ctx context.Context) (string, error)

@@ -1,7 +1,6 @@
 package simulate
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -51,16 +50,4 @@ func TestSimulationState_ReflectsEachPhaseOfARun(t *testing.T) {
 			t.Errorf("the timeline has %d confirmed entries, want %d: %v", total.Entry.Confirmed, result.Ledger.EntriesConfirmed, err)
 		}
 	})
-}
-
-func TestAvailability_AddsOneMarkPerChange(t *testing.T) {
-	t.Parallel()
-	var got []timeline.MarkKind
-	var a timeline.Availability
-	for _, err := range []error{nil, errors.New("down"), errors.New("down"), nil, nil} {
-		a.Observe("store", err, func(m timeline.Mark) { got = append(got, m.Kind) })
-	}
-	if diff := cmp.Diff([]timeline.MarkKind{timeline.MarkUnavailable, timeline.MarkAvailable}, got); diff != "" {
-		t.Errorf("marks differ (-want +got):\n%s", diff)
-	}
 }

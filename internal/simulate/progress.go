@@ -126,37 +126,30 @@ func (o *observed) recordDepths(depths broker.Depths) {
 
 // observe polls the generators, the broker and the store periodically until ctx ends.
 func (s *Simulation) observe(ctx context.Context) {
-	var lags sync.WaitGroup
-	defer lags.Wait()
-	lags.Go(func() {
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() {
 		async.Every(ctx, lagPoll, func() { s.observed.recordLags(s.entries.Stats().Lag, s.exits.Stats().Lag) })
 	})
-	lags.Go(func() {
+	work.Go(func() {
 		marks, start := timeline.NewMarker(s.recorder.Mark, event.TypeEntry, event.TypeExit), *s.started.Load()
 		async.Every(ctx, timeline.MarkerInterval, func() {
 			totals := s.totals()
 			marks.Observe(&s.config.Plan, start, time.Now(), &totals)
 		})
 	})
-	var servers timeline.Availability
-	async.Every(ctx, serverPoll, func() {
-		brokerErr, storeErr := s.observeServers(ctx)
-		if ctx.Err() == nil {
-			servers.Observe("broker", brokerErr, s.recorder.Mark)
-			servers.Observe("store", storeErr, s.recorder.Mark)
-		}
-	})
+	work.Go(func() { timeline.WatchServer(ctx, timeline.SubjectBroker, s.deps.Broker.Ping, s.recorder.Mark) })
+	work.Go(func() { timeline.WatchServer(ctx, timeline.SubjectStore, s.deps.Store.Ping, s.recorder.Mark) })
+	async.Every(ctx, serverPoll, func() { s.observeServers(ctx) })
 }
 
-// observeServers polls the broker and the store once. It returns two errors: that of the broker and that of the
-// store. Each is nil if the server responded.
-func (s *Simulation) observeServers(ctx context.Context) (brokerErr, storeErr error) {
+// observeServers polls the broker and the store once.
+func (s *Simulation) observeServers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
 	depths, depthsErr := s.depths(ctx, s.inFlight())
 	pool, poolErr := s.deps.Store.PoolSize(ctx)
 	s.observed.recordServers(unlessFailed(depths, depthsErr), unlessFailed(pool, poolErr))
-	return depthsErr, poolErr
 }
 
 // depths returns the numbers of messages in the queues, without the messages that the processors hold.

@@ -97,8 +97,8 @@ const (
 	MarkStopped MarkKind = "stopped"
 	// MarkDown means that a process of a component or server failed, or that Kubernetes ended its pod.
 	MarkDown MarkKind = "down"
-	// MarkUnavailable means that a server stopped responding to a process. MarkAvailable means that the server responds
-	// again.
+	// MarkUnavailable means that a process lost a connection to a server, or that the server stopped responding to it.
+	// MarkAvailable means that the server responds again.
 	MarkUnavailable MarkKind = "unavailable"
 	MarkAvailable   MarkKind = "available"
 	// MarkStage means that a schedule reached its next stage. MarkPhase means that the simulation reached its next

@@ -71,6 +71,7 @@ func Run(t *testing.T, factory Factory) {
 		{"consumers of a queue share its messages", sharesMessages},
 		{"the end of consuming closes the channel and leaves what was received to be settled", endsConsuming},
 		{"deliveries that were not received when consuming ended are delivered to others", requeuesUnreceivedDeliveries},
+		{"a ping reports a connection that was lost since the last ping", pingReportsLostConnections},
 		{"deletion removes every message, and the queues work again", deletes},
 		{"the queues of one owner are closed to another until they are deleted", excludesOtherOwners},
 		{"every operation on a closed broker fails", refusesAfterClose},

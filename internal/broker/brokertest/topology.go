@@ -9,6 +9,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
 func countsDepths(t *testing.T, s *subject) {
@@ -133,6 +134,20 @@ func excludesOtherOwners(t *testing.T, s *subject) {
 	}
 }
 
+func pingReportsLostConnections(t *testing.T, s *subject) {
+	s.publish(t, entries(), message(1))
+	deliveries, _ := s.consume(t, entries(), 1)
+	receive(t, deliveries) // so there is a connection
+	if err := s.Broker.Ping(t.Context()); err != nil {
+		t.Fatalf("ping: %v", err)
+	}
+	s.Interrupt()
+	polltest.Until(t, "a ping fails", func() bool { return s.Broker.Ping(t.Context()) != nil })
+	if err := s.Broker.Ping(t.Context()); err != nil {
+		t.Errorf("the second ping after the loss: %v", err)
+	}
+}
+
 func refusesAfterClose(t *testing.T, s *subject) {
 	s.publish(t, entries(), message(1))
 	deliveries, _ := s.consume(t, entries(), 1)
@@ -152,6 +167,7 @@ func refusesAfterClose(t *testing.T, s *subject) {
 	assertError(t, "depths", err, broker.ErrClosed)
 	_, err = s.Broker.DeadLetterReasons(t.Context(), 1)
 	assertError(t, "count the reasons of dead letters", err, broker.ErrClosed)
+	assertError(t, "ping", s.Broker.Ping(t.Context()), broker.ErrClosed)
 	assertError(t, "declare", s.Broker.Declare(t.Context()), broker.ErrClosed)
 	assertError(t, "delete", s.Broker.Delete(t.Context()), broker.ErrClosed)
 	assertError(t, "close", s.Broker.Close(), broker.ErrClosed)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
@@ -71,6 +72,8 @@ type Broker struct {
 	queues map[broker.Queue]*queue
 	dead   *deadLetters
 	tally  *tally.Tally
+
+	interrupted atomic.Bool // Interrupt was called since the last call of Ping
 
 	closing sync.Mutex
 	closed  chan struct{}
@@ -159,6 +162,17 @@ func (b *Broker) Declare(context.Context) error {
 	return nil
 }
 
+// Ping returns an error after Interrupt or Close.
+func (b *Broker) Ping(context.Context) error {
+	switch {
+	case b.isClosed():
+		return broker.ErrClosed
+	case b.interrupted.Swap(false):
+		return errors.New("the connection was lost")
+	}
+	return nil
+}
+
 // Version returns "in memory".
 func (b *Broker) Version(context.Context) (string, error) { return "in memory", nil }
 
@@ -199,6 +213,7 @@ func (b *Broker) Delete(context.Context) error {
 // Interrupt ends every session, as if the connection to a server were lost. Unsettled messages are delivered
 // again.
 func (b *Broker) Interrupt() {
+	b.interrupted.Store(true)
 	for _, queue := range b.queues {
 		queue.interrupt()
 	}

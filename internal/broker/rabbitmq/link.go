@@ -19,9 +19,10 @@ import (
 type link struct {
 	// connect makes one attempt to open a connection.
 	connect func(ctx context.Context) (*connection, error)
-	outages *outage.Log // shared by the links of a broker, which fail together
-	part    string      // the connection's name in the log of outages, where each lane and each consumer has another one
-	blocks  *outage.Log // the periods in which the server blocks the connection
+	outages *outage.Log            // shared by the links of a broker, which fail together
+	part    string                 // the connection's name in the log of outages, where each lane and each consumer has another one
+	lost    *atomic.Pointer[error] // the broker's
+	blocks  *outage.Log            // the periods in which the server blocks the connection
 	gauges  linkGauges
 	closed  <-chan struct{} // the broker's
 
@@ -131,7 +132,9 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 		select {
 		case reason, lost := <-closes:
 			if lost && !l.isClosed() {
-				l.outages.Fault(l.part, withRemedy(fmt.Errorf("connection lost: %w", reason)))
+				err := withRemedy(fmt.Errorf("connection lost: %w", reason))
+				l.lost.Store(&err)
+				l.outages.Fault(l.part, err)
 			}
 			return
 		case blocking, open := <-blocks:

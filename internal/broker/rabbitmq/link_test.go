@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,7 +36,7 @@ func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			closed := make(chan struct{})
-			l := &link{outages: outage.New(log, "down", "up"), part: "a", gauges: shared.of("publish"), closed: closed}
+			l := &link{outages: outage.New(log, "down", "up"), part: "a", lost: new(atomic.Pointer[error]), gauges: shared.of("publish"), closed: closed}
 			if tt.closed {
 				close(closed)
 			}

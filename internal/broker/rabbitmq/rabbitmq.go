@@ -142,6 +142,7 @@ type Broker struct {
 	metrics  *metrics
 	log      *slog.Logger
 	outages  *outage.Log
+	lost     atomic.Pointer[error] // why a connection was lost since the last call of Ping; nil if none was
 
 	publish *link // separate, because a server may stop reading from a connection that publishes
 	consume *link
@@ -203,6 +204,7 @@ func (b *Broker) newLink(role string) *link {
 	}
 	return &link{
 		connect: connect, outages: b.outages, part: "connection " + role, gauges: b.metrics.of(role),
+		lost:   &b.lost,
 		blocks: outage.New(b.log.With("role", role), "The broker blocks publishers until its resource alarm ends", "The broker accepts messages again"),
 		closed: b.running.Done(), turn: make(chan struct{}, 1),
 	}
@@ -217,6 +219,16 @@ func (b *Broker) Check(ctx context.Context) error {
 	}
 	conn.close(closeTimeout)
 	return nil
+}
+
+// Ping opens a channel on the administrative connection. It returns an error if that fails, or if any connection was lost
+// since the last call, even if it was established again in the meantime.
+func (b *Broker) Ping(ctx context.Context) error {
+	err := b.administer(ctx, func(*administration) error { return nil })
+	if lost := b.lost.Swap(nil); err == nil && lost != nil {
+		return *lost
+	}
+	return err
 }
 
 // Version opens a connection and returns the product name and the version that the server reports.

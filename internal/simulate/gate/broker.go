@@ -115,6 +115,10 @@ func (b *gatedBroker) Depths(ctx context.Context) (depths broker.Depths, err err
 	return depths, err
 }
 
+func (b *gatedBroker) Ping(ctx context.Context) error {
+	return b.gate.ping(ctx, func() error { return b.Broker.Ping(ctx) })
+}
+
 func (b *gatedBroker) DeadLetterReasons(ctx context.Context, limit int) (reasons []broker.ReasonCount, err error) {
 	err = b.gate.call(ctx, func() (err error) {
 		reasons, err = b.Broker.DeadLetterReasons(ctx, limit)

@@ -43,6 +43,7 @@ type Gate struct {
 	// connection is the number of times that the connections were cut. If it changes while a call is in
 	// progress, the call fails.
 	connection int
+	pinged     int           // the value of connection at the latest call of ping
 	changed    chan struct{} // closed at each change
 	cuts       map[int]func()
 	nextCut    int
@@ -148,6 +149,19 @@ func (g *Gate) call(ctx context.Context, f func() error) error {
 	err = f()
 	if lost := g.answer(ctx, connection); lost != nil {
 		return lost
+	}
+	return err
+}
+
+// ping calls f through the gate. It also returns errLost if the gate has cut the connections since the last call.
+func (g *Gate) ping(ctx context.Context, f func() error) error {
+	err := g.call(ctx, f)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	lost := g.connection != g.pinged
+	g.pinged = g.connection
+	if err == nil && lost {
+		return errLost
 	}
 	return err
 }

@@ -204,3 +204,23 @@ func TestGatedBroker_WithFaults_LosesNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestGatedStore_CutAndOpenedAgain_NextPingFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := gate.New()
+		s, server := gate.Store(memorystore.New(memorystore.Config{Partitions: 1}), g), gate.NewServer("redis", g, nil)
+		if err := s.Ping(t.Context()); err != nil {
+			t.Fatalf("before the cut: %v", err)
+		}
+		if err := isolate(server, time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ping(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("the first ping after the cut returned %v", err)
+		}
+		if err := s.Ping(t.Context()); err != nil {
+			t.Errorf("the second ping after the cut returned %v", err)
+		}
+	})
+}

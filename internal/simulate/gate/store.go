@@ -35,7 +35,11 @@ func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (res
 
 // tell calls, through the gate, a store method that returns no result.
 func (s *gatedStore) tell(ctx context.Context, call func() error) error {
-	err := s.gate.call(ctx, call)
+	return asStoreError(s.gate.call(ctx, call))
+}
+
+// asStoreError returns the error that a store returns for an error of a gate.
+func asStoreError(err error) error {
 	if errors.Is(err, errCut) || errors.Is(err, errLost) || errors.Is(err, errDead) {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
@@ -123,7 +127,7 @@ func (s *gatedStore) CompactTimeline(ctx context.Context, now time.Time) error {
 }
 
 func (s *gatedStore) Ping(ctx context.Context) error {
-	return s.tell(ctx, func() error { return s.Store.Ping(ctx) })
+	return asStoreError(s.gate.ping(ctx, func() error { return s.Store.Ping(ctx) }))
 }
 
 func (s *gatedStore) Purge(ctx context.Context) error {

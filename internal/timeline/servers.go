@@ -1,0 +1,41 @@
+package timeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/async"
+)
+
+const (
+	// pingInterval is the interval at which WatchServer pings a server. pingTimeout is the timeout of one ping.
+	pingInterval = time.Second
+	pingTimeout  = 2 * time.Second
+)
+
+// The subjects of marks about servers.
+const (
+	SubjectBroker = "broker"
+	SubjectStore  = "store"
+)
+
+// WatchServer calls the function ping once a second until ctx ends. It creates a Mark when ping fails for the first
+// time, and another one when ping succeeds again. The Mark does not contain the error of ping, because its text may
+// contain the name of a server or a user.
+func WatchServer(ctx context.Context, server string, ping func(context.Context) error, mark func(Mark)) {
+	isDown := false
+	async.Every(ctx, pingInterval, func() {
+		attempt, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		err := ping(attempt)
+		if ctx.Err() != nil || isDown == (err != nil) {
+			return
+		}
+		isDown = err != nil
+		m := Mark{At: time.Now(), Kind: MarkAvailable, Subject: server, Message: "answers again"}
+		if isDown {
+			m.Kind, m.Message = MarkUnavailable, "connection lost, or no answer"
+		}
+		mark(m)
+	})
+}

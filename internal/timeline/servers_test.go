@@ -1,0 +1,41 @@
+package timeline
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestWatchServer_AddsOneMarkPerChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hang := errors.New("hang") // the server does not answer
+		results := []error{nil, errors.New("refused"), errors.New("refused"), nil, nil, hang, nil}
+		var got []Mark
+		start := time.Now()
+		ctx, stop := context.WithCancel(t.Context())
+		WatchServer(ctx, SubjectStore, func(ctx context.Context) error {
+			err := results[0]
+			if results = results[1:]; len(results) == 0 {
+				stop() // the process stops: this result does not count
+				return errors.New("closed")
+			}
+			if errors.Is(err, hang) {
+				<-ctx.Done()
+			}
+			return err
+		}, func(m Mark) { got = append(got, m) })
+		const lost, back = "connection lost, or no answer", "answers again"
+		if diff := cmp.Diff([]Mark{
+			{At: start.Add(time.Second), Kind: MarkUnavailable, Subject: "store", Message: lost},
+			{At: start.Add(3 * time.Second), Kind: MarkAvailable, Subject: "store", Message: back},
+			{At: start.Add(5*time.Second + pingTimeout), Kind: MarkUnavailable, Subject: "store", Message: lost},
+		}, got); diff != "" {
+			t.Errorf("marks differ (-want +got):\n%s", diff)
+		}
+	})
+}
