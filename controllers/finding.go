@@ -15,7 +15,7 @@ const (
 	// progressing means that the part is not ready, but is expected to become ready without a change by the user.
 	// For example, it is starting, or the operator waits until an external problem is solved.
 	progressing
-	// stalled means that a user has to act. The message says what to do.
+	// stalled means that a user must act. The message says what to do.
 	stalled
 )
 

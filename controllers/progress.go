@@ -42,14 +42,14 @@ func (s *scope) drainTimedOut() bool {
 	return ok && !s.now.Before(deadline) && !s.isComplete()
 }
 
-// generatorsDone reports whether the generators have to stop for good.
+// generatorsDone reports whether the generators must stop for good.
 func (s *scope) generatorsDone() bool {
 	end, ok := endOf(s.sim)
 	return s.isComplete() || ok && !s.now.Before(end)
 }
 
 // isDraining reports whether the generators are stopped and their pods have ended. From then on, no event is
-// published, and the processors only have to empty the queues.
+// published, and the processors only empty the queues.
 func (s *scope) isDraining() bool {
 	if !s.generatorsDone() || s.isComplete() {
 		return false

@@ -359,7 +359,7 @@ const (
 	ConditionReady = "Ready"
 	// ConditionReconciling is True while the operator is working and expects to reach Ready without user action.
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled is True when a user has to act. The message says how.
+	// ConditionStalled is True when a user must act. The message says how.
 	ConditionStalled = "Stalled"
 	// ConditionBrokerReady says whether the simulation can use RabbitMQ.
 	ConditionBrokerReady = "BrokerReady"

@@ -192,7 +192,7 @@ const leaderElectionID = "operator.simulation.parking.dev"
 // A leader exits if it cannot renew its Lease within renewDeadline. This time must be long enough for the API server
 // to restart or to recover from an overload.
 //
-// When an operator stops normally, it releases its Lease at once. Another operator has to wait for leaseDuration
+// When an operator stops normally, it releases its Lease at once. Another operator waits for leaseDuration
 // only if the leader's node fails.
 const (
 	leaseDuration = 60 * time.Second
