@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -17,7 +19,7 @@ import (
 func testTimeline(t *testing.T, open Factory) {
 	t.Run("adds up the rows of all processes in each second", func(t *testing.T) { timelineMerges(t, open) })
 	t.Run("counts a repeated row once", func(t *testing.T) { timelineRepeats(t, open) })
-	t.Run("widens rows as they grow old", func(t *testing.T) { timelineWidens(t, open) })
+	t.Run("keeps the resolution of young rows and merges old rows exactly", func(t *testing.T) { timelineWidens(t, open) })
 	t.Run("adds up exactly whatever is repeated, late or compacted", func(t *testing.T) { timelineIsExact(t, open) })
 	t.Run("forgets everything when purged", func(t *testing.T) { timelinePurges(t, open) })
 }
@@ -119,37 +121,131 @@ func timelineRepeats(t *testing.T, open Factory) {
 	}
 }
 
+// resolution is the guaranteed resolution of the timeline: rows that ended less than age ago have at most the given
+// width. Rows that ended long before that are wider.
+type resolution struct {
+	age   time.Duration
+	width int64
+}
+
+// resolutions returns the guaranteed resolutions. The first one is that of the latest rows. The last one has no age limit.
+func resolutions() []resolution {
+	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
+}
+
+// rowsPerBlock is the number of rows that are merged at the same time. A row is merged at most this many of the wider rows
+// after it has reached the age limit.
+const rowsPerBlock = 60
+
+// widths returns the smallest and the largest width of a row that ended at a given time before now.
+func widths(age time.Duration) (smallest, largest int64) {
+	for _, r := range resolutions() {
+		if largest = r.width; age < r.age {
+			break
+		}
+	}
+	for i, r := range resolutions() {
+		due := time.Duration(0)
+		if i > 0 {
+			due = resolutions()[i-1].age + time.Duration(rowsPerBlock*r.width)*time.Second
+		}
+		if age >= due {
+			smallest = r.width
+		}
+	}
+	return smallest, largest
+}
+
 func timelineWidens(t *testing.T, open Factory) {
 	f := fixture{Store: open(t, 1), t: t}
-	start := noon().Truncate(time.Hour)
-	const seconds = 4 * 3600
-	var all []timeline.Row
-	for i := int64(0); i < seconds; i += 30 {
-		all = append(all, measured(start.Unix()+i, 1))
-	}
-	f.appendTimeline("a", all...)
-	for _, step := range []struct {
-		after  time.Duration
-		widest int64
-	}{
-		{after: 4 * time.Hour, widest: 10},
-		{after: 20 * time.Hour, widest: 60},
-		{after: 20 * 24 * time.Hour, widest: 3600},
-	} {
-		f.compactTimeline(start.Add(step.after))
+	end := noon().Truncate(time.Minute)
+	original := f.appendRandomTimeline(end.Add(-14*time.Hour), end)
+	for _, after := range []time.Duration{0, 2*time.Minute + 7*time.Second, time.Hour, 4*time.Hour + 1234*time.Second, 20 * time.Hour, 8 * 24 * time.Hour, 20 * 24 * time.Hour} {
+		now := end.Add(after)
+		f.compactTimeline(now)
 		rows := f.timeline(longAgo(), farAhead())
-		if rows[0].Width != step.widest {
-			t.Errorf("after %v the oldest row is %d s wide, want %d", step.after, rows[0].Width, step.widest)
-		}
-		if got := f.recorded(rows); got != seconds/30 {
-			t.Errorf("after %v there are %d events, want %d", step.after, got, seconds/30)
-		}
-		for i := 1; i < len(rows); i++ {
-			if rows[i].Start().Before(rows[i-1].End()) {
-				t.Fatalf("after %v the row at %v overlaps the one before", step.after, rows[i].Start())
+		left := original
+		for i := range rows {
+			row := &rows[i]
+			smallest, largest := widths(now.Sub(row.End()))
+			if width := max(row.Width, 1); width < smallest || width > largest {
+				t.Fatalf("%s after the end, the row from %s to %s before now is %d s wide, want %d to %d s",
+					after, now.Sub(row.Start()), now.Sub(row.End()), width, smallest, largest)
 			}
+			n := 0
+			for n < len(left) && left[n].Start().Before(row.End()) {
+				n++
+			}
+			if n == 0 || left[0].Start().Before(row.Start()) {
+				t.Fatalf("%s after the end, the row at %s has %d rows of the original; want at least one, and none from before its start", after, row.Start(), n)
+			}
+			want := timeline.Sum(left[:n]...)
+			want.Second, want.Width = row.Second, row.Width
+			// cmp.Diff is slow, so compare the encoded rows.
+			if want, got := f.encoded(want), f.encoded(*row); want != got {
+				t.Fatalf("%s after the end, the row at %s differs from the sum of its %d original rows (-want +got):\n%s", after, row.Start(), n, cmp.Diff(want, got))
+			}
+			left = left[n:]
+		}
+		if len(left) > 0 {
+			t.Fatalf("%s after the end, %d rows are lost", after, len(left))
 		}
 	}
+}
+
+// encoded returns a row as JSON, which contains everything of the row.
+func (f fixture) encoded(row timeline.Row) string {
+	f.t.Helper()
+	text, err := json.MarshalIndent(row, "", " ")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// appendRandomTimeline appends rows of two processes to the timeline. In the last 70 minutes of the interval, there is a
+// row every few seconds. Before, there is about one per minute. It returns the rows in the order of time.
+func (f fixture) appendRandomTimeline(from, to time.Time) []timeline.Row {
+	f.t.Helper()
+	r := rand.New(rand.NewPCG(11, 12))
+	var all []timeline.Row
+	byProcess := map[string][]timeline.Row{}
+	for second := from.Unix(); second < to.Unix(); {
+		for _, process := range [][]string{{"a"}, {"b"}, {"a", "b"}}[r.IntN(3)] {
+			row := randomRow(r, second)
+			byProcess[process] = append(byProcess[process], row)
+			all = append(all, row)
+		}
+		if dense := to.Add(-70 * time.Minute).Unix(); second < dense {
+			second = min(second+1+r.Int64N(120), dense)
+		} else {
+			second += 1 + r.Int64N(5)
+		}
+	}
+	for process, rows := range byProcess {
+		f.appendTimeline(process, rows...)
+	}
+	return all
+}
+
+// randomRow returns a row with random counts, latencies and gauges.
+func randomRow(r *rand.Rand, second int64) timeline.Row {
+	events := func() timeline.Events {
+		var processing, endToEnd histogram.Histogram
+		for range r.IntN(4) {
+			processing.Observe(time.Duration(r.ExpFloat64() * float64(time.Millisecond)))
+			endToEnd.Observe(time.Duration(r.ExpFloat64() * float64(time.Second)))
+		}
+		return timeline.Events{
+			Due: r.Int64N(9), Published: r.Int64N(9), Confirmed: r.Int64N(9), Matched: r.Int64N(9), Starved: r.Int64N(9), Missed: r.Int64N(9),
+			Lag: time.Duration(r.Int64N(1e9)), Redeliveries: r.Int64N(9), Effects: r.Int64N(9),
+			Outcomes:   map[string]int64{"recorded": 1 + r.Int64N(9)},
+			Errors:     map[string]int64{[]string{"store", "post"}[r.IntN(2)]: 1 + r.Int64N(9)},
+			Processing: processing.Snapshot(), EndToEnd: endToEnd.Snapshot(),
+		}
+	}
+	ready, pool := r.Int64N(1000), r.Int64N(1000)
+	return timeline.Row{Second: second, Entry: events(), Exit: events(), Gauges: timeline.Gauges{Ready: &ready, Pool: &pool}}
 }
 
 func timelineIsExact(t *testing.T, open Factory) {
