@@ -120,13 +120,22 @@ func (m *Marker) observeValue(now time.Time, what string, objective plan.Duratio
 	})
 }
 
-// MarksOf returns the marks of all rows. It omits repetitions, which occur if several replicas create the same mark. Of
-// the marks of an objective, it returns only the first, because each process measures a different value.
+// MarksOf returns the marks of all rows. It omits repetitions, which occur if several processes create the same mark. Of
+// the marks of an objective, it returns only the first, because each process measures a different value. A server is
+// unavailable from the first mark that says so until the first mark that says the opposite.
 func MarksOf(rows []Row) []Mark {
 	var all []Mark
 	seen := map[Mark]bool{}
+	servers := map[string]MarkKind{} // the latest mark of each server
 	for i := range rows {
 		for _, m := range rows[i].Marks {
+			if m.Kind == MarkUnavailable || m.Kind == MarkAvailable {
+				repeated := servers[m.Subject] == m.Kind
+				servers[m.Subject] = m.Kind
+				if repeated {
+					continue
+				}
+			}
 			key := m
 			key.At = m.At.UTC()
 			if m.Kind == MarkObjective {

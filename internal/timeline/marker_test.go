@@ -99,8 +99,17 @@ func TestMarksOf_OmitsRepetitions(t *testing.T) {
 	stage, later := Mark{At: at, Kind: MarkStage, Subject: "entries"}, Mark{At: at.Add(time.Second), Kind: MarkStage, Subject: "entries"}
 	missed := Mark{At: at, Kind: MarkObjective, Subject: "end-to-end p99", Message: "2s"}
 	missedByOther := Mark{At: at.Add(time.Second), Kind: MarkObjective, Subject: "end-to-end p99", Message: "3s"}
-	rows := []Row{{Marks: []Mark{stage, missed}}, {}, {Marks: []Mark{stage, later, missedByOther}}}
-	if diff := cmp.Diff([]Mark{stage, missed, later}, MarksOf(rows)); diff != "" {
+	server := func(seconds int, k MarkKind) Mark {
+		return Mark{At: at.Add(time.Duration(seconds) * time.Second), Kind: k, Subject: "broker"}
+	}
+	rows := []Row{
+		{Marks: []Mark{stage, missed}}, {}, {Marks: []Mark{stage, later, missedByOther}},
+		{Marks: []Mark{server(3, MarkUnavailable)}}, {Marks: []Mark{server(4, MarkUnavailable)}}, // by two processes
+		{Marks: []Mark{server(5, MarkAvailable)}}, {Marks: []Mark{server(6, MarkAvailable)}},
+		{Marks: []Mark{server(7, MarkUnavailable)}},
+	}
+	want := []Mark{stage, missed, later, server(3, MarkUnavailable), server(5, MarkAvailable), server(7, MarkUnavailable)}
+	if diff := cmp.Diff(want, MarksOf(rows)); diff != "" {
 		t.Errorf("marks differ (-want +got):\n%s", diff)
 	}
 }

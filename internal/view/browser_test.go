@@ -268,6 +268,7 @@ func TestPage_InChromium(t *testing.T) {
 		{"PausedRunHasNoRate", testPagePausedRunHasNoRate},
 		{"LatencyHasAGapWhilePaused", testPageLatencyHasAGapWhilePaused},
 		{"HistoryStaysSmall", testPageHistoryStaysSmall},
+		{"MarksAreNotRepeated", testPageMarksAreNotRepeated},
 		{"WorksBelowAPrefix", testPageWorksBelowAPrefix},
 		{"ShowsFailure", testPageShowsFailure},
 		{"ShowsFaults", testPageShowsFaults},
@@ -486,6 +487,16 @@ func testPageLatencyHasAGapWhilePaused(t *testing.T, b *browser) {
 		if got := evaluate[string](b, history+tt.code+"; }).then(JSON.stringify)"); got != tt.want {
 			t.Errorf("%s: %s, want %s", name, got, tt.want)
 		}
+	}
+}
+
+func testPageMarksAreNotRepeated(t *testing.T, b *browser) {
+	b.open(newSite(t, newFake("run", 60)), 60)
+	const code = history + `const mark = (t, kind) => ({t, marks: [{at: new Date(t * 1000).toISOString(), kind, subject: 'broker'}]});
+		h.add([mark(1, 'unavailable'), mark(2, 'unavailable'), mark(3, 'available'), mark(4, 'available'), mark(5, 'unavailable')]);
+		return h.marks().map(m => Date.parse(m.at) / 1000); }).then(JSON.stringify)`
+	if got, want := evaluate[string](b, code), "[1,3,5]"; got != want {
+		t.Errorf("the marks are those of %s, want %s", got, want)
 	}
 }
 

@@ -109,12 +109,18 @@ export class History {
   sum(of) { return this.rows.reduce((all, row) => all + (of(row) ?? 0), 0); }
 
   // marks returns the events of note in the order of time. Replicas of a component may report the same one. Every
-  // process reports a missed objective; only the first of these marks is returned.
+  // process reports a missed objective, and that a server is unavailable or available again; only the first of these
+  // marks is returned.
   marks() {
     if (this.found) return this.found;
-    const all = new Map();
+    const all = new Map(), servers = new Map();
     for (const row of this.rows) {
       for (const mark of row.marks ?? []) {
+        if (mark.kind === 'unavailable' || mark.kind === 'available') {
+          const repeated = servers.get(mark.subject) === mark.kind;
+          servers.set(mark.subject, mark.kind);
+          if (repeated) continue;
+        }
         const key = JSON.stringify(mark.kind === 'objective' ? [mark.kind, mark.subject] : mark);
         if (!all.has(key)) all.set(key, mark);
       }
