@@ -23,8 +23,8 @@ import (
 //  3. An annotation must not have a prefix. A label may have none, or one in labelPrefixes. Annotations and labels with
 //     other prefixes could instruct other software, such as a network plug-in or a webhook that adds containers.
 
-// TemplateNotAllowedError lists the template fields that could give the pods rights which the author of the
-// simulation lacks.
+// TemplateNotAllowedError lists the template fields that could give the pods rights that the author of the simulation
+// lacks.
 type TemplateNotAllowedError struct {
 	Fields field.ErrorList
 }

@@ -58,7 +58,7 @@ var remedies = []remedy{
 	{amqp.InternalError, "", "see the log of RabbitMQ; a quorum queue needs a majority of the nodes", false},
 
 	// Consuming.
-	{amqp.PreconditionFailed, "timed out", "the server waits no longer for an acknowledgement: raise consumer_timeout in rabbitmq.conf, " +
+	{amqp.PreconditionFailed, "timed out", "the server stopped waiting for an acknowledgement: raise consumer_timeout in rabbitmq.conf, " +
 		"and find out why processing takes so long", false},
 }
 
