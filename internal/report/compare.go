@@ -518,42 +518,6 @@ func outcomes(d *Document) map[string]string {
 	return all
 }
 
-// notesOn returns the notes on a comparison. They say that both reports describe the same run, that a run was cut short,
-// or that the runs had different settings.
-func notesOn(c *Comparison) []string {
-	notes := []string{}
-	if isSameRun(c.runs[0], c.runs[1]) {
-		notes = append(notes, "both reports describe the same run: to compare two runs, name the report of each")
-	}
-	for i, which := range []string{"first", "second"} {
-		if cut := c.runs[i].CutShort; cut != "" {
-			notes = append(notes, fmt.Sprintf("in the %s report, %s: outcomes that only a complete run can show are undecided", which, cut))
-		}
-	}
-	var different []string
-	for _, s := range c.Settings {
-		if name, isSpec := strings.CutPrefix(s.Name, "manifest.spec."); isSpec {
-			different = append(different, fmt.Sprintf("%s (%s before, %s after)", name, cmp.Or(s.Before, "unset"), cmp.Or(s.After, "unset")))
-		}
-	}
-	if c.runs[0].Environment.Manifest == nil || c.runs[1].Environment.Manifest == nil {
-		different = nil // the settings of one run are unknown
-	}
-	const named = 5
-	if more := len(different) - named; more > 0 {
-		different = append(different[:named], fmt.Sprintf("%d more", more))
-	}
-	inMemory := func(d *Document) bool { return d.Environment.RabbitMQ == InMemory }
-	if before, after := c.runs[0], c.runs[1]; before.Environment.RabbitMQ != "" && after.Environment.RabbitMQ != "" && inMemory(before) != inMemory(after) {
-		notes = append(notes, "only one of the runs used servers; the other ran in memory: their latencies and recoveries are not comparable")
-	}
-	if len(different) > 0 {
-		notes = append(notes, "the runs had different settings: "+strings.Join(different, ", ")+
-			"; a change of a metric may result from the settings and not from the software")
-	}
-	return notes
-}
-
 // isSameRun reports whether two reports describe the same run, which has one start and one end.
 func isSameRun(a, b *Document) bool {
 	return a == b || a.Simulation == b.Simulation && !a.StartTime.IsZero() && a.StartTime.Equal(b.StartTime) && a.EndTime.Equal(b.EndTime)

@@ -357,7 +357,7 @@ func TestCompareReports_Notes_SayWhatLimitsTheComparison(t *testing.T) {
 		d.StartTime = d.StartTime.Add(time.Duration(rate) * time.Minute)
 		return d
 	}
-	if c := Compare(run(200), run(100), nil); len(c.Notes) != 1 || !strings.HasPrefix(c.Notes[0], "the runs had different settings: entry.rate (200 before, 100 after)") {
+	if c := Compare(run(200), run(100), nil); len(c.Notes) != 1 || !strings.HasPrefix(c.Notes[0], "the runs had different settings: entry.rate (before: 200; after: 100)") {
 		t.Errorf("the notes on half the rate are %q", c.Notes)
 	}
 	if c := Compare(run(200), run(200), nil); len(c.Notes) != 1 || !strings.Contains(c.Notes[0], "the same run") || !strings.Contains(string(c.Markdown()), c.Notes[0]) {
@@ -373,6 +373,79 @@ func TestCompareReports_Notes_SayWhatLimitsTheComparison(t *testing.T) {
 	inMemory.StartTime = inMemory.StartTime.Add(time.Hour)
 	if c := Compare(onServers, inMemory, nil); len(c.Notes) != 1 || !strings.HasPrefix(c.Notes[0], "only one of the runs used servers") {
 		t.Errorf("the notes on a run on servers and a run in memory are %q", c.Notes)
+	}
+}
+
+func TestCompareReports_DifferentEnvironments_NoteSaysWhatDiffers(t *testing.T) {
+	t.Parallel()
+	small, large := Node{Name: "a", CPUs: 4, MemoryBytes: 16 << 30}, Node{Name: "b", CPUs: 8, MemoryBytes: 32 << 30}
+	renamed := small
+	renamed.Name = "c"
+	full := Environment{RabbitMQ: "RabbitMQ 4.1.2", Redis: "Redis 7.4.1", Kubernetes: "v1.36.1", Nodes: []Node{small, small, large}}
+	with := func(edit func(*Environment)) Environment {
+		e := full
+		e.Nodes = slices.Clone(full.Nodes)
+		edit(&e)
+		return e
+	}
+	for name, tt := range map[string]struct {
+		after Environment
+		want  string
+	}{
+		"the same":                   {full, ""},
+		"another version of parking": {with(func(e *Environment) { e.Parking = "v2" }), ""},
+		"other names of machines":    {with(func(e *Environment) { e.Nodes = []Node{large, renamed, renamed} }), ""},
+		"an unknown environment":     {Environment{}, ""},
+		"another RabbitMQ":           {with(func(e *Environment) { e.RabbitMQ = "RabbitMQ 4.2.0" }), "RabbitMQ (before: RabbitMQ 4.1.2; after: RabbitMQ 4.2.0)"},
+		"another Redis":              {with(func(e *Environment) { e.Redis = "Valkey 8.1.3" }), "Redis (before: Redis 7.4.1; after: Valkey 8.1.3)"},
+		"another Kubernetes":         {with(func(e *Environment) { e.Kubernetes = "v1.37.0" }), "Kubernetes (before: v1.36.1; after: v1.37.0)"},
+		"another machine":            {with(func(e *Environment) { e.Nodes = []Node{large} }), "machines (before: 2 × 4 CPUs, 16 GiB and 1 × 8 CPUs, 32 GiB; after: 8 CPUs, 32 GiB)"},
+		"no servers and another machine": {with(func(e *Environment) {
+			e.RabbitMQ, e.Redis, e.Kubernetes, e.Nodes = InMemory, InMemory, "", []Node{small}
+		}), "machines (before: 2 × 4 CPUs, 16 GiB and 1 × 8 CPUs, 32 GiB; after: 4 CPUs, 16 GiB)"},
+		"two versions": {
+			with(func(e *Environment) { e.Redis, e.Kubernetes = "Redis 8", "v1.37.0" }),
+			"Redis (before: Redis 7.4.1; after: Redis 8), Kubernetes (before: v1.36.1; after: v1.37.0)",
+		},
+	} {
+		before, after := steady(1, 60, time.Millisecond, 0, 0), steady(2, 60, time.Millisecond, 0, 0)
+		before.Environment, after.Environment = full, tt.after
+		after.StartTime = after.StartTime.Add(time.Hour)
+		c := Compare(before, after, nil)
+		const prefix, suffix = "the runs had different environments: ", "; a change of a metric may result from the environment and not from the software"
+		want := []string{prefix + tt.want + suffix}
+		if tt.want == "" {
+			want = nil
+		}
+		got := slices.DeleteFunc(slices.Clone(c.Notes), func(n string) bool { return !strings.HasPrefix(n, prefix) })
+		if !slices.Equal(got, want) || c.Regression {
+			t.Errorf("%s: regression %v, the notes are %q, want %q", name, c.Regression, c.Notes, want)
+		}
+		encoded, err := c.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		html, err := c.HTML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for format, text := range map[string][]byte{"Markdown": c.Markdown(), "JSON": encoded, "HTML": html} {
+			if !bytes.Contains(text, []byte(tt.want)) {
+				t.Errorf("%s: %s does not contain %q", name, format, tt.want)
+			}
+		}
+	}
+}
+
+func TestCompareReports_ManyKindsOfMachines_NoteIsBounded(t *testing.T) {
+	t.Parallel()
+	var nodes []Node
+	for i := range 50 {
+		nodes = append(nodes, Node{CPUs: int64(10 + i)})
+	}
+	const want = "1 × 10 CPUs and 1 × 11 CPUs and 1 × 12 CPUs and 1 × 13 CPUs and 1 × 14 CPUs and 45 more"
+	if got := machines(nodes); got != want {
+		t.Errorf("the machines are %q, want %q", got, want)
 	}
 }
 
