@@ -27,7 +27,7 @@ const (
 	podAttempts = 3
 	podTimeout  = 4 * time.Second
 	// podTimelineTimeout is the same for a timeline. A pod sends nothing before it has read the timeline, for which it may
-	// first have to wait until another client has received its own.
+	// first have to wait until it has read another one.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
 	// avoidTime is the time for which a pod that has failed is tried after all other pods.
@@ -61,7 +61,7 @@ type pages struct {
 	failed map[string]time.Time
 }
 
-// newPages returns a reader of live data, which the caller must close.
+// newPages returns a reader of live data, which the caller must close. The transport requests compressed responses.
 func newPages(a podAccess) *pages {
 	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, failed: map[string]time.Time{}}
 	p.client.Transport = &http.Transport{

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +28,11 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
@@ -353,5 +361,113 @@ func TestOpenTunnel_Forbidden_ErrorNamesTheMissingRule(t *testing.T) {
 	var input *InputError
 	if !errors.As(err, &input) || !strings.Contains(err.Error(), `{apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}`) {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// runningSource is a view.Source of a simulation with one row per second and four latency histograms per row.
+type runningSource struct{ rows []timeline.Row }
+
+func newRunningSource(seconds int) *runningSource {
+	s, random := &runningSource{}, rand.New(rand.NewPCG(1, 1))
+	begin := time.Now().Unix() - int64(seconds)
+	events := func() timeline.Events {
+		var processing, endToEnd histogram.Histogram
+		for range 500 {
+			processing.Observe(time.Duration(math.Exp(random.NormFloat64()*0.5) * float64(time.Millisecond)))
+			endToEnd.Observe(time.Duration(math.Exp(random.NormFloat64()*0.6) * float64(12*time.Millisecond)))
+		}
+		n := 500 + random.Int64N(50)
+		return timeline.Events{
+			Due: n, Published: n, Confirmed: n, Effects: n, Lag: time.Duration(random.Int64N(int64(time.Millisecond))),
+			Outcomes: map[string]int64{"recorded": n}, Processing: processing.Snapshot(), EndToEnd: endToEnd.Snapshot(),
+		}
+	}
+	for i := range seconds {
+		row := timeline.Row{Second: begin + int64(i), Entry: events(), Exit: events()}
+		row.Ready, row.Pool = new(random.Int64N(100)), new(40_000+random.Int64N(1000))
+		s.rows = append(s.rows, row)
+	}
+	return s
+}
+
+func (s *runningSource) State(context.Context) (view.State, error) {
+	return view.State{Run: "run", Simulation: "load-tests.rush-hour", Phase: view.Running, At: time.Now(), Ledger: &ledger.Report{}}, nil
+}
+
+func (s *runningSource) Timeline(_ context.Context, from, to time.Time) ([]timeline.Row, error) {
+	return within(s.rows, from, to), nil
+}
+
+// countingTunnel counts the bytes that arrive from a pod.
+type countingTunnel struct {
+	localTunnel
+
+	received *atomic.Int64
+}
+
+func (c countingTunnel) Dial(port int32) (net.Conn, error) {
+	connection, err := c.localTunnel.Dial(port)
+	return countingConn{connection, c.received}, err
+}
+
+type countingConn struct {
+	net.Conn
+
+	received *atomic.Int64
+}
+
+func (c countingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.received.Add(int64(n))
+	return n, err
+}
+
+// The test requests what an open page requests in a minute, once with and once without compression.
+func TestSource_LiveDataOfAMinute_IsTransferredCompressed(t *testing.T) {
+	t.Parallel()
+	pod := view.New(view.Config{}, view.Dependencies{Source: newRunningSource(3600), Logger: slog.New(slog.DiscardHandler)})
+	pods := serve(t, map[string]http.Handler{"processor": pod})
+	transfer := func(isCompressed bool) (first, later int64) {
+		var received atomic.Int64
+		p := newPages(podAccess{
+			list: func(context.Context) ([]corev1.Pod, error) { return pods.pods, nil },
+			open: func(context.Context, *corev1.Pod) (tunnel, error) { return countingTunnel{received: &received}, nil },
+		})
+		defer p.Close()
+		p.timeout, p.timelineTimeout = time.Minute, time.Minute
+		if transport, ok := p.client.Transport.(*http.Transport); ok && !isCompressed {
+			transport.DisableCompression = true
+		}
+		s := newSource(t, &v1alpha1.ParkingSimulation{}, nil, nil)
+		s.pages = p
+		page := view.New(view.Config{TimelineTimeout: timelineTimeout}, view.Dependencies{Source: s, Logger: slog.New(slog.DiscardHandler)})
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/v1/timeline", http.NoBody))
+		if w.Code != http.StatusOK {
+			t.Fatalf("the timeline is answered %d", w.Code)
+		}
+		first = received.Load()
+		now := time.Now()
+		for second := range 60 {
+			if _, err := s.State(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			intervals := [][2]time.Time{{now.Add(-2 * time.Minute), now}}
+			if second%6 == 0 {
+				intervals = append(intervals, [2]time.Time{now.Add(-time.Hour), now.Add(-58 * time.Minute)})
+			}
+			for _, i := range intervals {
+				if _, err := s.Timeline(t.Context(), i[0], i[1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return first, received.Load() - first
+	}
+	plainFirst, plainLater := transfer(false)
+	first, later := transfer(true)
+	t.Logf("the first hour has %d bytes, compressed %d; then %d bytes per second, compressed %d", plainFirst, first, plainLater/60, later/60)
+	if first*3 > plainFirst || later*3 > plainLater {
+		t.Errorf("a page receives %d bytes at first and %d in a minute, compressed %d and %d", plainFirst, plainLater, first, later)
 	}
 }

@@ -27,7 +27,7 @@ const (
 	// The live page repeatedly requests recent rows: an interval that begins less than recentTime before now. To
 	// save load, most of these requests read only the newest rows from the pod, those less than newestTime old. One
 	// of every fullUpdate requests reads the whole interval, because some rows may arrive late.
-	recentTime = 5 * time.Minute
+	recentTime = 3 * time.Minute
 	newestTime = 10 * time.Second
 	fullUpdate = 15
 )

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -33,8 +34,9 @@ func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(state) // a client that is gone needs no answer
+	stream := v.stream(w, r)
+	defer stream.close()
+	_ = json.NewEncoder(stream).Encode(state) // a client that is gone needs no answer
 }
 
 // serveTimeline responds with the rows in the interval [from, to). By default it responds with all rows.
@@ -44,32 +46,27 @@ func (v *View) serveTimeline(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	leave, err := v.enter(r.Context())
+	text, err := v.spoolTimeline(r.Context(), from, to, writeRows)
 	if err != nil {
 		v.unavailable(w, "the timeline", err)
 		return
 	}
-	defer leave()
-	rows, err := v.rows(r.Context(), from, to)
-	if err != nil {
-		v.unavailable(w, "the timeline", err)
-		return
-	}
+	defer text.free()
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_ = v.writeRows(w, rows) // a client that is gone needs no answer
+	stream := v.stream(w, r)
+	defer stream.close()
+	stream.limit(v.config.transferTimeout)
+	_ = stream.send(text) // a client that is gone needs no answer
 }
 
 // writeRows writes {"rows":[...]}. It encodes one row at a time, because a timeline can be several megabytes long.
-func (v *View) writeRows(w http.ResponseWriter, rows []timeline.Row) error {
+func writeRows(w io.Writer, rows []timeline.Row) error {
 	separator := `{"rows":[`
-	s := v.stream(w)
 	for i := range rows {
 		text, err := json.Marshal(rows[i])
 		if err != nil {
 			return err
 		}
-		s.extendDeadline()
 		if _, err := fmt.Fprintf(w, "%s%s", separator, text); err != nil {
 			return err
 		}
@@ -82,15 +79,20 @@ func (v *View) writeRows(w http.ResponseWriter, rows []timeline.Row) error {
 	return err
 }
 
-// enter waits until fewer than maxReads timelines are being read and sent. The caller must call leave after it has sent
-// its timeline.
-func (v *View) enter(ctx context.Context) (leave func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
+// spoolTimeline reads a timeline and encodes it. At most maxReads timelines are in memory at the same time, so further
+// calls wait up to maxWait. They wait for no client: the rows are gone from memory before a client receives anything.
+func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode func(io.Writer, []timeline.Row) error) (*spool, error) {
+	waiting, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	if v.reads.Acquire(ctx, 1) != nil {
+	if v.reads.Acquire(waiting, 1) != nil {
 		return nil, errors.New("too many concurrent requests")
 	}
-	return func() { v.reads.Release(1) }, nil
+	defer v.reads.Release(1)
+	rows, err := v.rows(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	return newSpool(v.spooled, func(w io.Writer) error { return encode(w, rows) })
 }
 
 // rows returns the rows in an interval, with marks for missed objectives. If there are more than maxRows, it merges rows

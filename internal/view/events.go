@@ -1,14 +1,14 @@
 package view
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,9 +23,10 @@ const (
 	lookback = 2 * time.Minute
 	// rereadInterval is the time between two reads of older rows: those that end between keepTime and lookback before
 	// now. Each such read covers rereadPart. So a row that a process delivers late, because it could not reach the store,
-	// is found within a few minutes.
-	rereadInterval = 30 * time.Second
-	rereadPart     = 10 * time.Minute
+	// is found within a few minutes. A part is small, so that it holds up the newest rows only for a short time if the
+	// connection to the source is slow.
+	rereadInterval = 6 * time.Second
+	rereadPart     = 2 * time.Minute
 	keepTime       = time.Hour
 	// rowsPerEvent is the maximum number of rows per event. It is small, so that a client that loses its connection
 	// must receive only a few rows again.
@@ -47,24 +48,28 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		return
 	}
-	events, leave, ok := v.feed.join()
-	if !ok {
+	c := v.feed.join()
+	if c == nil {
 		refuse(w, http.StatusServiceUnavailable, "too many clients receive events, or the simulation has ended")
 		return
 	}
-	defer leave()
-	stream := v.stream(w)
-	err := v.begin(r, stream, events)
+	defer v.feed.leave(c)
+	stream := v.stream(w, r)
+	defer stream.close()
+	err := v.begin(r, stream)
 	stream.until = time.Time{}
 	for err == nil {
 		select {
 		case <-r.Context().Done():
 			return
-		case update, ok := <-events:
-			if !ok {
+		case <-c.wake:
+			u, hasEnded := v.feed.take(c)
+			if u != nil {
+				err = stream.writeUpdate(u)
+			}
+			if hasEnded {
 				return
 			}
-			err = stream.write(update)
 		case <-time.After(v.config.heartbeat):
 			err = stream.heartbeat()
 		}
@@ -72,70 +77,50 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	v.log.Debug("A client of the live page was disconnected", "error", err)
 }
 
-// begin sends the state and the rows that the client does not have yet, and then the updates that the feed has sent
-// meanwhile.
-func (v *View) begin(r *http.Request, s *stream, updates <-chan []byte) error {
+// begin sends the state and the rows that the client does not have yet.
+func (v *View) begin(r *http.Request, s *stream) error {
 	s.w.Header().Set("Content-Type", "text/event-stream")
-	s.w.Header().Set("Cache-Control", "no-store")
 	s.w.Header().Set("X-Accel-Buffering", "no") // nginx would hold the events back
 	state, err := v.state.get(r.Context())
 	if err != nil {
 		v.unavailable(s.w, "the state", err)
 		return err
 	}
-	leave, err := v.enter(r.Context())
-	if err != nil {
-		v.unavailable(s.w, "the timeline", err)
+	var events *spool
+	err = v.withHeartbeats(s, func() (err error) {
+		events, err = v.spoolTimeline(r.Context(), since(r, state.Run), state.now().Add(clockDifference), func(w io.Writer, rows []timeline.Row) error {
+			v.poller.begin(state.Run, rows)
+			return writeEvents(w, &update{state: state, rows: rows})
+		})
 		return err
-	}
-	defer leave()
-	rows, later, err := v.rowsWithHeartbeats(r.Context(), s, updates, since(r, state.Run), state.now().Add(clockDifference))
+	})
 	if err != nil {
 		if !s.begun {
 			v.unavailable(s.w, "the timeline", err)
 		}
 		return err
 	}
-	v.poller.begin(state.Run, rows)
-	s.until = time.Now().Add(v.config.transferTimeout)
-	err = s.write(stateEvent(state))
-	for len(rows) > 0 && err == nil {
-		n := min(len(rows), rowsPerEvent)
-		err = s.write(rowsEvent(state.Run, rows[:n]))
-		rows = rows[n:]
+	defer events.free()
+	s.limit(v.config.transferTimeout)
+	if err := s.include(events); err != nil {
+		return err
 	}
-	if len(later) > 0 && err == nil {
-		err = s.write(later)
-	}
-	return err
+	return s.flush()
 }
 
-// rowsWithHeartbeats returns the rows in an interval. Reading them from the source may take long. Meanwhile,
-// rowsWithHeartbeats sends heartbeats, so that the client does not consider the connection broken. It also collects the
-// updates of the feed, so that the feed does not consider the client too slow. The result named later contains these
-// updates. The client must receive them after the rows, because they may be newer.
-func (v *View) rowsWithHeartbeats(
-	ctx context.Context, s *stream, updates <-chan []byte, from, to time.Time,
-) (rows []timeline.Row, later []byte, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		rows, err = v.rows(ctx, from, to)
-	}()
+// withHeartbeats calls a function that may take long. Meanwhile, it sends heartbeats, so that the client does not
+// consider the connection broken.
+func (v *View) withHeartbeats(s *stream, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
 	ticker := time.NewTicker(v.config.heartbeat)
 	defer ticker.Stop()
-	s.until = time.Time{}
 	for {
 		select {
-		case <-done:
-			return rows, later, err
-		case update, ok := <-updates:
-			if !ok {
-				updates = nil // the feed is closed; the client still receives its rows
-			}
-			later = append(later, update...)
+		case err := <-done:
+			return err
 		case <-ticker.C:
-			_ = s.heartbeat() // if the client is gone, ctx ends
+			_ = s.heartbeat() // if the client is gone, the context of the request ends
 		}
 	}
 }
@@ -155,46 +140,21 @@ func since(r *http.Request, run string) time.Time {
 	return time.Unix(unix, 0).Add(-lookback)
 }
 
-// stream is the response to one client that receives a timeline or events.
-type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	timeout time.Duration // of each write
-	until   time.Time     // the time until which all writes must be complete; zero if there is no limit
-	begun   bool          // whether an event was sent
-}
-
-// stream returns a stream to which a timeline will be written.
-func (v *View) stream(w http.ResponseWriter) *stream {
-	return &stream{
-		w: w, control: http.NewResponseController(w), timeout: v.config.writeTimeout, until: time.Now().Add(v.config.transferTimeout),
-	}
-}
-
-// extendDeadline sets the deadline of the next write.
-func (s *stream) extendDeadline() {
-	deadline := time.Now().Add(s.timeout)
-	if !s.until.IsZero() && s.until.Before(deadline) {
-		deadline = s.until
-	}
-	_ = s.control.SetWriteDeadline(deadline) // tests have no connection
-}
-
-// write sends events. It returns an error if the client does not receive them in time.
-func (s *stream) write(events []byte) error {
-	s.begun = true
-	s.extendDeadline()
-	if _, err := s.w.Write(events); err != nil {
+// writeUpdate sends an update.
+func (s *stream) writeUpdate(u *update) error {
+	if err := writeEvents(s, u); err != nil {
 		return err
 	}
-	if err := s.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	return nil
+	return s.flush()
 }
 
 // heartbeat sends an event without data.
-func (s *stream) heartbeat() error { return s.write([]byte("event: heartbeat\ndata: {}\n\n")) }
+func (s *stream) heartbeat() error {
+	if _, err := io.WriteString(s, "event: heartbeat\ndata: {}\n\n"); err != nil {
+		return err
+	}
+	return s.flush()
+}
 
 // poller finds the rows that clients do not have yet.
 type poller struct {
@@ -217,37 +177,33 @@ func (v *View) startPolls() {
 	v.objectives.pause()
 }
 
-// poll returns the events of one update. If the state cannot be read, poll returns no events, and clients receive
-// heartbeats instead. If the timeline cannot be read, poll returns no event "rows".
-func (v *View) poll(ctx context.Context) []byte {
+// poll returns an update. If the state cannot be read, poll returns nil, and clients receive heartbeats instead. If the
+// timeline cannot be read, the update has no rows.
+func (v *View) poll(ctx context.Context) *update {
 	state, err := v.state.get(ctx)
 	if err != nil {
 		v.log.Debug("The live page cannot read the state", "error", err)
 		return nil
 	}
 	v.objectives.observe(&state)
-	events := stateEvent(state)
+	u := &update{state: state}
 	p, now := &v.poller, state.now()
 	from := p.from(state.Run, now)
 	rows, err := v.rows(ctx, from, now.Add(clockDifference))
 	if err != nil {
 		v.log.Debug("The live page cannot read the timeline", "error", err)
-		return events
+		return u
 	}
-	changed := p.changed(state.Run, rows)
+	u.wasRead, u.rows = true, p.changed(state.Run, rows)
 	p.succeed(now)
 	if from, to, due := p.older(time.Now(), now); due {
 		rows, err := v.rows(ctx, from, to)
 		if err != nil {
 			v.log.Debug("The live page cannot read older rows of the timeline", "error", err)
 		}
-		changed = append(p.changed(state.Run, rows), changed...)
+		u.rows = append(p.changed(state.Run, rows), u.rows...)
 	}
-	for len(changed) > rowsPerEvent {
-		events = append(events, rowsEvent(state.Run, changed[:rowsPerEvent])...)
-		changed = changed[rowsPerEvent:]
-	}
-	return append(events, rowsEvent(state.Run, changed)...)
+	return u
 }
 
 // reset forgets what earlier clients have received. It must be called before the first poll for a new client.
@@ -358,26 +314,31 @@ func hashOf(row *timeline.Row) uint64 {
 	return h.Sum64()
 }
 
-func stateEvent(s State) []byte { return event("state", "", s) }
-
-// rowsEvent returns an event with rows. Its identifier consists of the run and the second of the last row. An event
-// without rows has no identifier.
-func rowsEvent(run string, rows []timeline.Row) []byte {
-	if len(rows) == 0 {
-		return event("rows", "", []timeline.Row{})
+// writeEvents writes the events of an update. The identifier of an event with rows consists of the run and the second of
+// the last row. An event without rows has no identifier.
+func writeEvents(w io.Writer, u *update) error {
+	if err := writeEvent(w, "state", "", u.state); err != nil {
+		return err
 	}
-	return event("rows", fmt.Sprintf("%s@%d", run, rows[len(rows)-1].Second), rows)
+	for rows := range slices.Chunk(u.rows, rowsPerEvent) {
+		if err := writeEvent(w, "rows", fmt.Sprintf("%s@%d", u.state.Run, rows[len(rows)-1].Second), rows); err != nil {
+			return err
+		}
+	}
+	if len(u.rows) == 0 && u.wasRead {
+		return writeEvent(w, "rows", "", []timeline.Row{})
+	}
+	return nil
 }
 
-func event(kind, id string, data any) []byte {
+func writeEvent(w io.Writer, kind, id string, data any) error {
 	text, err := json.Marshal(data) // one line: JSON escapes line breaks in texts
 	if err != nil {
-		return nil // cannot happen: every field has a JSON form
+		return err // cannot happen: every field has a JSON form
 	}
-	var b bytes.Buffer
 	if id != "" {
-		fmt.Fprintf(&b, "id: %s\n", id)
+		id = "id: " + id + "\n"
 	}
-	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", kind, text)
-	return b.Bytes()
+	_, err = fmt.Fprintf(w, "%sevent: %s\ndata: %s\n\n", id, kind, text)
+	return err
 }

@@ -2,6 +2,7 @@ package view
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -36,8 +38,13 @@ func listen(t *testing.T, base, after string) (*http.Response, func() (message, 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = response.Body.Close() })
-	reader := bufio.NewReader(response.Body)
-	return response, func() (message, error) {
+	return response, messages(response.Body)
+}
+
+// messages returns a function that reads the next event.
+func messages(body io.Reader) func() (message, error) {
+	reader := bufio.NewReader(body)
+	return func() (message, error) {
 		var m message
 		for {
 			line, err := reader.ReadString('\n')
@@ -194,10 +201,9 @@ func TestEventStream_SlowSource_SendsHeartbeatsUntilTheTimelineIsRead(t *testing
 func TestEventStream_TimelineTakesLongerThanManyUpdates_ClientStaysConnected(t *testing.T) {
 	t.Parallel()
 	source := slowSource{newFake("run-1", 3), make(chan struct{})}
-	// The feed disconnects a client that does not read for maxBehind intervals, also if only the machine is busy.
-	v := New(Config{Interval: 100 * time.Millisecond, TimelineTimeout: time.Minute}, Dependencies{Source: source, Logger: slog.New(slog.DiscardHandler)})
+	v := New(Config{Interval: 10 * time.Millisecond, TimelineTimeout: time.Hour}, Dependencies{Source: source, Logger: slog.New(slog.DiscardHandler)})
 	_, next := listen(t, serveHTTP(t, v), "")
-	for published := int64(1); published <= 3*maxBehind; published++ { // each update has a new state
+	for published := int64(1); published <= 60; published++ { // each update has a new state
 		source.change(func(f *fake) { f.state.Entry.Published = published })
 		var before int
 		source.change(func(f *fake) { before = f.reads })
@@ -266,12 +272,11 @@ func TestMissedObjectives_ReasonsThatDifferInTheNameOfTheFault_HaveOneMarkEach(t
 func TestFeed_FirstClientAfterATimeWithoutClients_StartsAgain(t *testing.T) {
 	t.Parallel()
 	starts := 0
-	f := &feed{poll: func(context.Context) []byte { return nil }, start: func() { starts++ }, interval: time.Hour, maxClients: 2}
+	f := &feed{poll: func(context.Context) *update { return nil }, start: func() { starts++ }, interval: time.Hour, maxClients: 2}
 	for range 2 {
-		_, leave, _ := f.join()
-		_, leaveToo, _ := f.join()
-		leave()
-		leaveToo()
+		first, second := f.join(), f.join()
+		f.leave(first)
+		f.leave(second)
 	}
 	if starts != 2 {
 		t.Errorf("the feed started %d times, want 2", starts)
@@ -465,5 +470,157 @@ func TestViewClose_SendsTheLastStateAndEndsTheStreams(t *testing.T) {
 	response, _ := listen(t, base, "")
 	if response.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a client after the end is answered %s", response.Status)
+	}
+}
+
+// countingReader counts the bytes that were read.
+type countingReader struct {
+	io.Reader
+
+	n int
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
+}
+
+// updateNow makes a View send an update with one new row and one changed row.
+func updateNow(t *testing.T, v *View, f *fake) {
+	t.Helper()
+	f.change(func(f *fake) { f.rows[len(f.rows)-1].Entry.Published++ })
+	f.grow()
+	v.state.expire()
+	v.feed.update(t.Context())
+}
+
+// updateSize returns the mean number of bytes that a client receives for an update with one new row and one changed row.
+func updateSize(t *testing.T, accepted string) int {
+	t.Helper()
+	f := newFake("run", 60)
+	v := New(Config{Interval: time.Hour, heartbeat: time.Hour}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, serveHTTP(t, v)+"/v1/events", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept-Encoding", accepted)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = response.Body.Close() })
+	raw := &countingReader{Reader: response.Body}
+	body := io.Reader(raw)
+	if response.Header.Get("Content-Encoding") == "gzip" {
+		if body, err = gzip.NewReader(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := messages(body)
+	update := func() {
+		updateNow(t, v, f)
+		receiveSeconds(t, next, f.rows[len(f.rows)-2:])
+	}
+	update() // the client has all rows before it
+	const updates = 20
+	before := raw.n
+	for range updates {
+		update()
+	}
+	return (raw.n - before) / updates
+}
+
+func TestEventStream_ClientAcceptsGzip_UpdatesAreSmall(t *testing.T) {
+	t.Parallel()
+	plain, compressed := updateSize(t, "identity"), updateSize(t, "gzip")
+	t.Logf("an update has %d bytes, compressed %d", plain, compressed)
+	if compressed*3 > plain {
+		t.Errorf("a compressed update has %d bytes, an uncompressed one %d", compressed, plain)
+	}
+}
+
+func TestEventStream_SlowClient_SkipsStatesButNoRows(t *testing.T) {
+	t.Parallel()
+	f := newFake("run", 60)
+	f.state.Simulation = strings.Repeat("x", 1<<20) // 100 of them do not fit into the buffers of the connection
+	v := New(Config{Interval: time.Hour, heartbeat: time.Hour, writeTimeout: time.Hour}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
+	response := send(t, listenHTTP(t, v), "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	next := messages(response.Body)
+	receiveSeconds(t, next, f.rows)
+	const updates = 100
+	for range updates { // meanwhile, the client reads nothing
+		updateNow(t, v, f)
+	}
+	missing := map[int64]bool{}
+	for i := range f.rows[60:] {
+		missing[f.rows[60+i].Second] = true
+	}
+	states := 0
+	for len(missing) > 0 {
+		m, err := next()
+		if err != nil {
+			t.Fatalf("%d rows are missing: %v", len(missing), err)
+		}
+		if m.kind == "state" {
+			states++
+			continue
+		}
+		for _, row := range rowsOf(t, m) {
+			delete(missing, row.Second)
+		}
+	}
+	if states > updates/2 {
+		t.Errorf("the client received %d states of %d updates", states, updates)
+	}
+}
+
+func TestFeed_ClientIsMuchTooSlow_IsDisconnected(t *testing.T) {
+	t.Parallel()
+	next := int64(0)
+	f := &feed{interval: time.Hour, maxClients: 1, poll: func(context.Context) *update {
+		u := &update{state: State{Run: "run"}, wasRead: true}
+		for range maxBehind / 4 {
+			u.rows = append(u.rows, timeline.Row{Second: next})
+			next++
+		}
+		return u
+	}}
+	c := f.join()
+	for range 5 {
+		f.update(t.Context())
+	}
+	<-c.wake
+	if u, hasEnded := f.take(c); u != nil || !hasEnded {
+		t.Errorf("the client still receives updates; has ended: %t", hasEnded)
+	}
+	other := f.join()
+	if other == nil {
+		t.Fatal("the client still takes the place of another one")
+	}
+	f.leave(c)
+	f.leave(other)
+}
+
+func TestFeed_AnotherRunBegins_RowsOfTheFirstOneAreDropped(t *testing.T) {
+	t.Parallel()
+	latest := State{Run: "second", Simulation: "latest"}
+	c := &client{}
+	for _, u := range []update{
+		{state: State{Run: "first"}, wasRead: true, rows: []timeline.Row{{Second: 1}, {Second: 5}}},
+		{state: State{Run: "second"}},
+		{state: latest, wasRead: true, rows: []timeline.Row{{Second: 3}, {Second: 2}}},
+		{state: latest, wasRead: true, rows: []timeline.Row{{Second: 3, Width: 7}}},
+	} {
+		c.add(&u)
+	}
+	f := &feed{}
+	got, _ := f.take(c)
+	want := &update{state: latest, wasRead: true, rows: []timeline.Row{{Second: 2}, {Second: 3, Width: 7}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the update is %+v, want %+v", got, want)
+	}
+	if got, _ := f.take(c); got != nil {
+		t.Errorf("the second update is %+v", got)
 	}
 }

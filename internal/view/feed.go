@@ -2,20 +2,63 @@ package view
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/async"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxBehind is the maximum number of updates that are queued for a slow client. A client with a longer queue is
-// disconnected.
-const maxBehind = 20
+// maxBehind is the maximum number of rows that wait for a client to receive them. A client that is further behind is
+// disconnected. It is above the number of rows that a store delivers after an outage.
+const maxBehind = maxRows
+
+// update is the result of a poll.
+type update struct {
+	state State
+	// wasRead reports whether the timeline was read. The rows are those that are new or have changed.
+	wasRead bool
+	rows    []timeline.Row
+}
+
+// client collects what one client has not received yet. A client that is slower than the feed skips states, but no rows.
+// The mutex of the feed guards all fields.
+type client struct {
+	// wake receives a value when there is something to send, or when the client must be disconnected.
+	wake chan struct{}
+
+	isBehind bool // whether there is an update to send
+	state    State
+	wasRead  bool
+	rows     map[int64]timeline.Row // by the second in which the row begins
+	hasEnded bool
+}
+
+// add adds an update to what the client must receive. It returns false if that is too much.
+func (c *client) add(u *update) bool {
+	if c.rows == nil || c.state.Run != u.state.Run { // the page drops the rows of another run
+		c.rows = map[int64]timeline.Row{}
+	}
+	c.isBehind, c.state, c.wasRead = true, u.state, c.wasRead || u.wasRead
+	for _, row := range u.rows {
+		c.rows[row.Second] = row
+	}
+	return len(c.rows) <= maxBehind
+}
+
+func (c *client) notify() {
+	select {
+	case c.wake <- struct{}{}:
+	default: // it has not taken the previous one
+	}
+}
 
 // feed polls for updates while it has clients, and sends each update to all of them.
 type feed struct {
-	// poll returns the events of an update. It is never called concurrently.
-	poll func(context.Context) []byte
+	// poll returns an update, or nil if there is none. It is never called concurrently.
+	poll func(context.Context) *update
 	// start is called before the first poll after a time without clients. It may be nil.
 	start      func()
 	interval   time.Duration
@@ -24,25 +67,24 @@ type feed struct {
 	polling sync.Mutex // held during poll
 
 	mu      sync.Mutex
-	clients map[chan []byte]bool
+	clients map[*client]bool
 	stop    context.CancelFunc // stops the polls; nil while no poll runs
 	closed  bool
 }
 
-// join adds a client. It returns ok = false if there are too many clients or the feed is closed. Otherwise the caller
-// must call leave, and the channel receives the events. The feed closes the channel if the client is too slow, or when
-// the feed itself is closed.
-func (f *feed) join() (events <-chan []byte, leave func(), ok bool) {
+// join adds a client. It returns nil if there are too many clients or the feed is closed. Otherwise the caller must call
+// leave.
+func (f *feed) join() *client {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed || len(f.clients) >= f.maxClients {
-		return nil, nil, false
+		return nil
 	}
 	if f.clients == nil {
-		f.clients = map[chan []byte]bool{}
+		f.clients = map[*client]bool{}
 	}
-	client := make(chan []byte, maxBehind)
-	f.clients[client] = true
+	c := &client{wake: make(chan struct{}, 1)}
+	f.clients[c] = true
 	if f.stop == nil {
 		if f.start != nil {
 			f.start()
@@ -51,44 +93,58 @@ func (f *feed) join() (events <-chan []byte, leave func(), ok bool) {
 		f.stop = cancel
 		go async.Every(ctx, f.interval, func() { f.update(ctx) })
 	}
-	return client, func() { f.leave(client) }, true
+	return c
 }
 
 // leave removes a client. When the last client leaves, the feed stops polling.
-func (f *feed) leave(client chan []byte) {
+func (f *feed) leave(c *client) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.clients, client)
+	delete(f.clients, c)
 	if len(f.clients) == 0 && f.stop != nil {
 		f.stop()
 		f.stop = nil
 	}
 }
 
-// update polls once and sends the events to all clients.
+// take returns what a client has not received yet, or nil if there is nothing. The result named ended is true if the
+// client must be disconnected after that.
+func (f *feed) take(c *client) (u *update, ended bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.isBehind {
+		u = &update{state: c.state, wasRead: c.wasRead}
+		for _, second := range slices.Sorted(maps.Keys(c.rows)) {
+			u.rows = append(u.rows, c.rows[second])
+		}
+		c.isBehind, c.wasRead, c.rows = false, false, nil
+	}
+	return u, c.hasEnded
+}
+
+// update polls once and passes the update to all clients.
 func (f *feed) update(ctx context.Context) {
 	f.polling.Lock()
 	defer f.polling.Unlock()
 	if ctx.Err() != nil {
 		return
 	}
-	events := f.poll(ctx)
+	u := f.poll(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(events) == 0 || f.closed {
+	if u == nil || f.closed {
 		return
 	}
-	for client := range f.clients {
-		select {
-		case client <- events:
-		default:
-			close(client)
-			delete(f.clients, client)
+	for c := range f.clients {
+		if !c.add(u) {
+			c.rows, c.isBehind, c.hasEnded = nil, false, true
+			delete(f.clients, c)
 		}
+		c.notify()
 	}
 }
 
-// close sends a last update to all clients and closes their channels.
+// close polls once more and disconnects all clients after they have received the last update.
 func (f *feed) close(ctx context.Context) {
 	f.update(ctx)
 	f.mu.Lock()
@@ -98,8 +154,9 @@ func (f *feed) close(ctx context.Context) {
 		f.stop()
 		f.stop = nil
 	}
-	for client := range f.clients {
-		close(client)
+	for c := range f.clients {
+		c.hasEnded = true
+		c.notify()
 	}
 	f.clients = nil
 }

@@ -2,10 +2,14 @@ package view
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,8 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // listenHTTP serves a View as the commands do, and returns the address.
@@ -123,58 +130,140 @@ func TestEventStream_InvalidEventID_IsAnsweredWithAllRows(t *testing.T) {
 	}
 }
 
-// A client that receives a timeline slowly must not keep others from reading theirs for a long time.
+// request sends a request over a new connection that has a small buffer for the response.
+func request(t *testing.T, address, path string) *net.TCPConn {
+	t.Helper()
+	connection, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close() })
+	slow := connection.(*net.TCPConn)
+	_ = slow.SetReadBuffer(4096)
+	if _, err := fmt.Fprintf(slow, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path); err != nil {
+		t.Fatal(err)
+	}
+	return slow
+}
+
+// startSlowly sends a request over a new connection, and reads only the beginning of the response.
+func startSlowly(t *testing.T, address, path string) *net.TCPConn {
+	t.Helper()
+	slow := request(t, address, path)
+	for _, want := range []string{"HTTP/1.1 200", `"t":`} { // the first row follows the headers
+		var got []byte
+		for buffer := make([]byte, 1); !bytes.HasSuffix(got, []byte(want)); got = append(got, buffer...) {
+			if _, err := io.ReadFull(slow, buffer); err != nil {
+				t.Fatalf("the response begins with %.300q: %v", got, err)
+			}
+		}
+	}
+	return slow
+}
+
+// newLargeFake returns a source with 600 rows. Their JSON form is larger than the buffers of a connection, which have at
+// most 4 MB on Linux, and cannot be compressed well.
+func newLargeFake() *fake {
+	f := newFake("run", 600)
+	random := rand.NewChaCha8([32]byte{})
+	for i := range f.rows[:40] {
+		text := make([]byte, 192<<10)
+		_, _ = random.Read(text) // never fails
+		f.rows[i].Marks = []timeline.Mark{{At: f.rows[i].Start(), Kind: timeline.MarkStarted, Message: base64.StdEncoding.EncodeToString(text)}}
+	}
+	return f
+}
+
+// isSpoolEmpty reports whether no response is waiting to be sent.
+func isSpoolEmpty(v *View) bool {
+	if !v.spooled.TryAcquire(maxSpooled) {
+		return false
+	}
+	v.spooled.Release(maxSpooled)
+	return true
+}
+
+func TestView_SlowReadersOfATimeline_DoNotDelayOthers(t *testing.T) {
+	t.Parallel()
+	// The slow clients stay connected.
+	c := Config{Interval: time.Second, writeTimeout: time.Hour, transferTimeout: time.Hour}
+	v := New(c, Dependencies{Source: newLargeFake(), Logger: slog.New(slog.DiscardHandler)})
+	address := listenHTTP(t, v)
+	var slow []*net.TCPConn
+	for _, path := range []string{"/v1/timeline", "/v1/events"} {
+		slow = append(slow, startSlowly(t, address, path))
+	}
+	response, err := http.Get("http://" + address + "/v1/timeline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct{ Rows []timeline.Row }
+	err = json.NewDecoder(response.Body).Decode(&got)
+	_ = response.Body.Close()
+	if err != nil || len(got.Rows) != 600 {
+		t.Errorf("the answer to another client is %s with %d rows: %v", response.Status, len(got.Rows), err)
+	}
+	_, next := listen(t, "http://"+address, "")
+	receive(t, next, "rows")
+	if isSpoolEmpty(v) {
+		t.Error("the slow clients have received everything")
+	}
+	for _, connection := range slow {
+		_ = connection.Close()
+	}
+	polltest.Until(t, "the responses to the slow clients are dropped", func() bool { return isSpoolEmpty(v) })
+}
+
+// A client that receives a timeline slowly must not keep its response in memory for a long time.
 func TestView_SlowReaderOfATimeline_IsDisconnected(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/v1/timeline", "/v1/events"} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			f := newFake("run", maxRows)
-			v := newView(f)
-			v.config.transferTimeout = 200 * time.Millisecond
-			address := listenHTTP(t, v)
-			connection, err := net.Dial("tcp", address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = connection.Close() }()
-			_ = connection.(*net.TCPConn).SetReadBuffer(4096)
-			_, _ = fmt.Fprintf(connection, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path)
-			// The client reads a little again and again, so that writes to it make progress.
-			stop := make(chan struct{})
-			var reading sync.WaitGroup
-			reading.Go(func() {
+			c := Config{Interval: time.Second, writeTimeout: time.Hour, transferTimeout: 2 * time.Second}
+			v := New(c, Dependencies{Source: newLargeFake(), Logger: slog.New(slog.DiscardHandler)})
+			slow := request(t, listenHTTP(t, v), path)
+			// The client reads a little again and again, so that writes to it make progress. It would need a quarter of
+			// an hour for the timeline.
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
 				buffer := make([]byte, 1024)
-				for {
-					select {
-					case <-stop:
+				for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
+					if _, err := slow.Read(buffer); err != nil {
 						return
-					case <-time.After(10 * time.Millisecond):
-						_, _ = connection.Read(buffer)
 					}
 				}
-			})
-			defer reading.Wait()
-			defer close(stop)
-			isFree := func() bool {
-				if !v.reads.TryAcquire(maxReads) {
-					return false
+			}()
+			polltest.Until(t, "the response is sent", func() bool {
+				select {
+				case <-ended: // on a slow machine, the response may have been dropped already
+					return true
+				default:
+					return !isSpoolEmpty(v)
 				}
-				v.reads.Release(maxReads)
-				return true
-			}
-			polltest.Until(t, "the timeline was read, to be sent", func() bool {
-				var reads int
-				f.change(func(f *fake) { reads = f.reads })
-				return reads > 0
 			})
-			begin := time.Now()
-			polltest.Until(t, "other clients can read", isFree)
-			// Without the limit, the client would need more than 90 s for the timeline.
-			if took := time.Since(begin); took > time.Minute {
-				t.Errorf("the client was disconnected after %s", took)
-			}
+			polltest.Until(t, "the response is dropped", func() bool { return isSpoolEmpty(v) })
+			_ = slow.Close()
+			<-ended
 		})
+	}
+}
+
+func TestView_SpoolIsFull_RespondsWithStatus503(t *testing.T) {
+	t.Parallel()
+	v := newView(newFake("run", 600))
+	v.spooled, v.config.heartbeat = semaphore.NewWeighted(spoolChunk), time.Hour
+	for _, path := range []string{"/v1/timeline", "/v1/events"} {
+		w := httptest.NewRecorder()
+		v.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost"+path, http.NoBody))
+		if text := w.Body.String(); !strings.Contains(text, "cannot be read now") {
+			t.Errorf("%s is answered %d %.300q", path, w.Code, text)
+		}
+		if !v.spooled.TryAcquire(spoolChunk) {
+			t.Fatalf("%s: the memory is still reserved", path)
+		}
+		v.spooled.Release(spoolChunk)
 	}
 }
 

@@ -2,8 +2,11 @@
 // events.
 //
 // The page does not poll; it receives events. All clients share one poll of the source, which runs only while there
-// are clients. A client that is too slow is disconnected. It reconnects and resumes after the last row that it
-// received.
+// are clients. A client that is slower than the updates skips states, but no rows. A client that is much too slow is
+// disconnected. It reconnects and resumes after the last row that it received.
+//
+// A slow client delays no other one: what is sent to it is encoded and compressed first. All such data together take
+// at most maxSpooled bytes.
 package view
 
 import (
@@ -53,13 +56,13 @@ const (
 	// feed.js.
 	defaultHeartbeat    = 5 * time.Second
 	defaultWriteTimeout = 10 * time.Second
-	// A client that receives its timeline slowly keeps others from reading theirs. See maxReads.
-	defaultTransferTimeout = time.Minute
+	// A client that receives its timeline slowly takes memory. See maxSpooled.
+	defaultTransferTimeout = 5 * time.Minute
 	defaultTimelineTimeout = 10 * time.Second
 	// stateTimeout is the timeout for reading the state from the source.
 	stateTimeout = 10 * time.Second
-	// maxReads is the maximum number of timelines that are read and sent at the same time. It is 1, because the timeline
-	// of a long run takes much of the memory of a processor. Further requests wait up to maxWait.
+	// maxReads is the maximum number of timelines that are read at the same time. It is 1, because the timeline of a long
+	// run takes much of the memory of a processor. Further requests wait up to maxWait. See also maxSpooled.
 	maxReads = 1
 	maxWait  = 5 * time.Second
 	// MaxSilence is how long a View with the default timeouts may send nothing before it sends a timeline that covers at
@@ -83,6 +86,8 @@ type View struct {
 	feed   *feed
 	poller poller
 	reads  *semaphore.Weighted
+	// spooled limits the memory of the responses that are being sent.
+	spooled *semaphore.Weighted
 	// objectives creates the marks of missed objectives.
 	objectives missedObjectives
 	mux        *http.ServeMux
@@ -96,7 +101,7 @@ func New(c Config, d Dependencies) *View {
 	c.heartbeat = cmp.Or(c.heartbeat, defaultHeartbeat)
 	c.writeTimeout = cmp.Or(c.writeTimeout, defaultWriteTimeout)
 	c.transferTimeout = cmp.Or(c.transferTimeout, defaultTransferTimeout)
-	v := &View{config: c, source: d.Source, log: d.Logger, reads: semaphore.NewWeighted(maxReads), mux: http.NewServeMux()}
+	v := &View{config: c, source: d.Source, log: d.Logger, reads: semaphore.NewWeighted(maxReads), spooled: semaphore.NewWeighted(maxSpooled), mux: http.NewServeMux()}
 	v.poller.reread = cmp.Or(c.reread, rereadInterval)
 	v.state = cachedState{source: d.Source, version: c.Version, maxAge: c.Interval / 2}
 	v.feed = &feed{poll: v.poll, start: v.startPolls, interval: c.Interval, maxClients: c.MaxClients}

@@ -1,6 +1,8 @@
 package view
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -221,6 +223,71 @@ func TestView_StateCannotBeRead_LongTimelineIsNotReadAtOnce(t *testing.T) {
 	f.stateErr = errSecret
 	if rows, err := newView(f).rows(t.Context(), time.Unix(0, 0), time.Now()); err == nil || f.reads > 0 {
 		t.Errorf("%d rows, error %v, after %d reads of the timeline", len(rows), err, f.reads)
+	}
+}
+
+// getRaw returns the response to a request with the given Accept-Encoding, and its body as it was sent.
+func getRaw(t *testing.T, url, accepted string) (*http.Response, []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept-Encoding", accepted)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, body
+}
+
+func TestView_ClientAcceptsGzip_ReceivesTheSameDataCompressed(t *testing.T) {
+	t.Parallel()
+	v := newView(newFake("run", 600))
+	base := serveHTTP(t, v)
+	for _, path := range []string{"/v1/state", "/v1/timeline"} {
+		plain, want := getRaw(t, base+path, "identity")
+		compressed, body := getRaw(t, base+path, "gzip")
+		if got := plain.Header.Get("Content-Encoding") + compressed.Header.Get("Content-Encoding"); got != "gzip" {
+			t.Errorf("%s: the encodings are %q, want that only the second response is compressed", path, got)
+		}
+		if vary := plain.Header.Get("Vary"); vary != "Accept-Encoding" {
+			t.Errorf("%s: the header Vary is %q", path, vary)
+		}
+		reader, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(reader)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: the responses differ: %v", path, err)
+		}
+		t.Logf("%s: %d bytes, compressed %d", path, len(want), len(body))
+		if len(body)*2 > len(want) {
+			t.Errorf("%s: %d bytes, compressed %d", path, len(want), len(body))
+		}
+	}
+	if !isSpoolEmpty(v) {
+		t.Error("a response was sent, but is still in memory")
+	}
+}
+
+func TestAcceptsGzip_EachHeader(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]bool{
+		"": false, "gzip": true, "deflate, gzip;q=1.0, *;q=0.5": true, "GZIP": true, "br;q=1,gzip ; q=0.1": true,
+		"identity": false, "gzip;q=0": false, "gzip;q=0.000": false, "gzip;q=x": false, "xgzip": false, "deflate": false,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "http://localhost/v1/state", http.NoBody)
+		r.Header.Set("Accept-Encoding", header)
+		if got := acceptsGzip(r); got != want {
+			t.Errorf("%q: %t, want %t", header, got, want)
+		}
 	}
 }
 
