@@ -93,7 +93,7 @@ func TestNotRead_Message_SaysWhyAndWhenTheLedgerWasLastRead(t *testing.T) {
 		"Redis restarts":               {&v1alpha1.LedgerStatus{ObservedTime: &read}, known, known, progressing, "The ledger was last read at 2026-05-17T12:00:00Z: Redis is not ready"},
 		"a Secret is missing": {
 			&v1alpha1.LedgerStatus{ObservedTime: &read}, nil, known, ready,
-			"The ledger was last read at 2026-05-17T12:00:00Z: the binding of RabbitMQ is not known, see condition BrokerReady",
+			"The ledger was last read at 2026-05-17T12:00:00Z: the binding of RabbitMQ is unknown: see condition BrokerReady",
 		},
 	} {
 		s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, read.Time)

@@ -59,9 +59,9 @@ func (s *scope) notRead(broker, store *binding.Binding) finding {
 	}
 	switch {
 	case broker == nil:
-		message += ": the binding of RabbitMQ is not known, see condition " + v1alpha1.ConditionBrokerReady
+		message += ": the binding of RabbitMQ is unknown: see condition " + v1alpha1.ConditionBrokerReady
 	case store == nil:
-		message += ": the binding of Redis is not known, see condition " + v1alpha1.ConditionStoreReady
+		message += ": the binding of Redis is unknown: see condition " + v1alpha1.ConditionStoreReady
 	case s.store.managed && s.findings.store.state != ready:
 		message += ": Redis is not ready"
 	}
