@@ -511,7 +511,7 @@ func TestGeneratorRun_ScheduleEnds_ReturnsOrWaitsForAnUpdate(t *testing.T) {
 			pass(time.Minute)
 			within(t, "events", len(publisher.sent()), 2_000, 2_000)
 			r.finish(t)
-			within(t, "log lines about the end", strings.Count(log.String(), "The schedule is over"), 2, 2)
+			within(t, "log lines about the end", strings.Count(log.String(), "The schedule has ended"), 2, 2)
 		})
 	})
 	t.Run("returns if ExitAtEnd is set", func(t *testing.T) {
