@@ -134,6 +134,9 @@ func (p *pacer) reschedule(t time.Duration) {
 // next returns the time at which the next event is due, and the time to wait until then. The wait time is 0 or negative
 // if the event is already due. It is the constant named never if no more events will be due. The result named over is
 // true if the schedule has ended. A later update may prolong the schedule.
+//
+// The time of day in the result named due is that of now, which is right even if the clock was set since the start.
+// Processors compare it with the time of day at which the event takes effect.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,7 +147,7 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	at := p.curve.when(p.target)
 	switch {
 	case at < never:
-		return p.epoch.Add(at), at - t, false
+		return now.Add(at - t), at - t, false
 	case t < p.curve.end && p.curve.end < never:
 		return time.Time{}, p.curve.end - t, false
 	}

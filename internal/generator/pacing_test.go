@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -409,5 +410,31 @@ func BenchmarkPacer(b *testing.B) {
 	for b.Loop() {
 		p.next(origin)
 		p.advance()
+	}
+}
+
+// setClock returns what time.Now would have returned instead of t if the clock had been set forward by whole seconds
+// meanwhile. The monotonic clock reading is that of t.
+func setClock(t time.Time, seconds int64) time.Time {
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(seconds) << 30 // the field wall: a flag, 33 bits of seconds, 30 bits of nanoseconds
+	return t
+}
+
+func TestPacerNext_ClockIsSet_DueTimeIsThatOfTheClock(t *testing.T) {
+	t.Parallel()
+	for name, seconds := range map[string]int64{"forward": 600, "back": -600} {
+		p, start := newPacer(pacing{schedule: uniform(1).schedule}), time.Now()
+		p.start(start)
+		now := setClock(start.Add(5*time.Second), seconds)
+		if elapsed, set := now.Sub(start), now.Round(0).Sub(start.Round(0)); elapsed != 5*time.Second || set != elapsed+time.Duration(seconds)*time.Second {
+			t.Fatalf("%s: after %s, the clock has advanced by %s", name, elapsed, set)
+		}
+		due, wait, _ := p.next(now)
+		if due.Sub(start) != time.Second || wait != -4*time.Second {
+			t.Errorf("%s: the first event is due after %s, in %s", name, due.Sub(start), wait)
+		}
+		if late := now.Round(0).Sub(due.Round(0)); late != 4*time.Second {
+			t.Errorf("%s: on the clock, the event is %s late, want 4s", name, late)
+		}
 	}
 }

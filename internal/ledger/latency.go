@@ -14,7 +14,8 @@ type Latencies struct {
 	// the times from when each event was due until it took effect.
 	Processing, EndToEnd histogram.Snapshot
 	// Unmeasured counts the events that took effect but are missing from EndToEnd. They are missing because
-	// their processor was killed before it could store its latest measurements.
+	// their processor was killed before it could store its latest measurements, or because the clocks of two machines
+	// differ too much.
 	Unmeasured uint64
 	// Err is the error that occurred when the timeline was read. If it is set, all events count as unmeasured.
 	Err error

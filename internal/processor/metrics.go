@@ -98,14 +98,19 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	m.measured.processing.Observe(took)
 }
 
+// clockDifference is how far the clocks of two machines may differ. The latency of an event that took effect earlier than
+// it was due by more than this is unknown.
+const clockDifference = time.Second
+
 // recordEffect records an event that took effect at the given time. The parameter named scheduled is the time at which
-// the event was due. It is zero if the event does not carry that time. Then no latency is recorded. Call recordEffect
+// the event was due. It is zero if the event does not carry that time. Then no latency is recorded. The latency
+// of an event that took effect before it was due is 0, or not recorded if the clocks differ too much. Call recordEffect
 // once per event, when the effect is durable. Before that, the store may lose the effect, and the event is then
 // processed again.
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
-	if !scheduled.IsZero() {
-		late := max(at.Sub(scheduled), 0) // the clocks of two machines may differ
+	if !scheduled.IsZero() && at.Sub(scheduled) >= -clockDifference {
+		late := max(at.Sub(scheduled), 0)
 		m.endToEnd.Observe(late.Seconds())
 		m.measured.endToEnd.Observe(late)
 	}

@@ -130,17 +130,22 @@ func TestProcessorMetrics_CountEachCallOnce(t *testing.T) {
 	}
 }
 
-func TestRecordEffect_LatencyIsSkippedWithoutDueTimeAndNeverNegative(t *testing.T) {
+func TestRecordEffect_LatencyIsSkippedIfUnknownAndNeverNegative(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
 	m := r.pipelines[event.TypeEntry].metrics
-	m.recordEffect(time.Now(), time.Time{})
+	now := time.Now()
+	m.recordEffect(now, time.Time{})
+	m.recordEffect(now, now.Add(time.Hour)) // the clock was set back while the event was in a queue
 	if got := r.Stats().EndToEnd().Count(); got != 0 {
-		t.Errorf("%d observations of an event without a due time", got)
+		t.Errorf("%d observations of events whose latency is unknown", got)
 	}
-	m.recordEffect(time.Now(), time.Now().Add(time.Hour))
+	m.recordEffect(now, now.Add(time.Millisecond)) // the clock of the generator is ahead
 	if got := r.Stats().EndToEnd(); got.Count() != 1 || got.Mean() != 0 {
 		t.Errorf("%d observations of %v of an event that is due in the future, want 1 of 0", got.Count(), got.Mean())
+	}
+	if effects := r.Stats().Entry.Effects; effects != 3 {
+		t.Errorf("%d effects, want 3", effects)
 	}
 }
 

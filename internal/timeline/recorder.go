@@ -32,28 +32,41 @@ const (
 	// maxPending is the maximum number of rows that wait for the sink. One row is added per second. If the sink is
 	// unavailable for longer, the recorder drops the oldest rows. The events in dropped rows count as unmeasured.
 	maxPending = 3600
+	// maxAhead is how many seconds the latest row may be ahead of the clock. If it is further ahead, the clock was set
+	// back.
+	maxAhead = 2
 )
 
 // Recorder records the measurements of one process. It sends one row per second to a sink.
 type Recorder struct {
-	process string
-	totals  Totals
-	sink    Sink
-	log     *slog.Logger
+	component string
+	totals    Totals
+	sink      Sink
+	log       *slog.Logger
 
 	mu      sync.Mutex
+	process string // the name in the sink
 	before  Row
 	last    int64  // second of the latest row
 	gauges  Gauges // of the latest row
-	pending []Row
+	pending []pendingRow
 	marks   []Mark
+}
+
+// pendingRow is a row that is not stored yet.
+type pendingRow struct {
+	process string
+	Row
 }
 
 // NewRecorder returns a recorder for one process of a component. It calls the function totals to get the measurements
 // of the process. A component that restarts is recorded as a new process.
 func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
-	return &Recorder{process: component + "-" + rand.Text(), totals: totals, sink: sink, log: log}
+	return &Recorder{component: component, process: newProcess(component), totals: totals, sink: sink, log: log}
 }
+
+// newProcess returns a name for a process of a component. No other process has this name.
+func newProcess(component string) string { return component + "-" + rand.Text() }
 
 // Mark adds a Mark to the row of the current second.
 func (r *Recorder) Mark(m Mark) {
@@ -90,11 +103,16 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// measure adds a pending row with the changes since the last row. It adds no row if nothing has changed.
+// measure adds a pending row with the changes since the last row. It adds no row if nothing has changed. If the clock was
+// set back, the row and later rows are those of a new process, because the sink ignores a row that is earlier than another
+// row of the same process.
 func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now.Unix()-1 < r.last-maxAhead {
+		r.process, r.last = newProcess(r.component), 0
+	}
 	row := Row{
 		// The ticker fires at the end of an interval, so the row belongs to the second before the tick. The rows of a
 		// process must have different seconds, in ascending order.
@@ -108,7 +126,7 @@ func (r *Recorder) measure(now time.Time) {
 		return
 	}
 	r.before, r.last, r.gauges, r.marks = totals, row.Second, row.Gauges, nil
-	r.pending = append(r.pending, row)
+	r.pending = append(r.pending, pendingRow{r.process, row})
 	r.pending = r.pending[max(0, len(r.pending)-maxPending):]
 }
 
@@ -128,24 +146,40 @@ func (r *Recorder) send(ctx context.Context, due <-chan struct{}) {
 
 // flush sends all pending rows to the sink.
 func (r *Recorder) flush(ctx context.Context) error {
-	r.mu.Lock()
-	rows := append([]Row(nil), r.pending...)
-	r.mu.Unlock()
-	if len(rows) == 0 {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	if err := r.sink.AppendTimeline(ctx, r.process, rows); err != nil {
-		return err
+	for {
+		process, rows := r.next()
+		if len(rows) == 0 {
+			return nil
+		}
+		if err := r.sink.AppendTimeline(ctx, process, rows); err != nil {
+			return err
+		}
+		r.sent(process, rows[len(rows)-1].Second)
 	}
-	last := rows[len(rows)-1].Second
+}
+
+// next returns the first pending rows that have the same process.
+func (r *Recorder) next() (process string, rows []Row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.pending) > 0 && r.pending[0].Second <= last {
+	for _, p := range r.pending {
+		if len(rows) > 0 && p.process != process {
+			break
+		}
+		process, rows = p.process, append(rows, p.Row)
+	}
+	return process, rows
+}
+
+// sent removes the pending rows of a process up to the given second. These rows come first.
+func (r *Recorder) sent(process string, last int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.pending) > 0 && r.pending[0].process == process && r.pending[0].Second <= last {
 		r.pending = r.pending[1:]
 	}
-	return nil
 }
 
 // compact compacts the timeline about once a minute. The delay is random, so that processes rarely compact at the

@@ -3,14 +3,18 @@ package timeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/histogram"
 )
@@ -141,6 +145,47 @@ func TestRecorderRun_SinkFails_ReturnsAnError(t *testing.T) {
 			t.Error("rows that were not handed over are not reported")
 		}
 	})
+}
+
+// appended is a Sink that records which rows it receives, as "process second: effects".
+type appended struct{ rows []string }
+
+func (a *appended) AppendTimeline(_ context.Context, process string, rows []Row) error {
+	for _, row := range rows {
+		a.rows = append(a.rows, fmt.Sprintf("%s %d: %d", process, row.Second, row.Entry.Effects))
+	}
+	return nil
+}
+
+func (*appended) CompactTimeline(context.Context, time.Time) error { return nil }
+
+func TestRecorder_ClockIsSet_RowsHaveTheTimeOfTheClock(t *testing.T) {
+	t.Parallel()
+	var sink appended
+	var effects int64
+	r := NewRecorder("p", func() Row { return Row{Entry: Events{Effects: effects}} }, &sink, slog.New(slog.DiscardHandler))
+	for _, now := range []int64{1000, 1001, 1600, 1601, 1602, 1000, 1001, 1001, 1002} { // set forward, then back
+		effects++
+		r.measure(time.Unix(now, 0))
+		if now > 1600 {
+			continue // as if the sink were unavailable
+		}
+		if err := r.flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := map[string]string{}
+	for i, row := range sink.rows {
+		process, rest, _ := strings.Cut(row, " ")
+		if names[process] == "" {
+			names[process] = string(rune('a' + len(names)))
+		}
+		sink.rows[i] = names[process] + " " + rest
+	}
+	want := []string{"a 999: 1", "a 1000: 1", "a 1599: 1", "a 1600: 1", "a 1601: 1", "b 999: 1", "b 1000: 1", "b 1001: 1", "b 1002: 1"}
+	if diff := cmp.Diff(want, sink.rows); diff != "" {
+		t.Errorf("rows differ (-want +got):\n%s", diff)
+	}
 }
 
 func TestMergeRows_AlignsRowsToMultiplesOfTheWidth(t *testing.T) {
