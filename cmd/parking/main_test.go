@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,15 +59,13 @@ type ended struct {
 }
 
 // checkTempFiles gives a process its own directory for temporary files. When the test ends, it checks that the process
-// has left no files there. It ignores the directory of lock files with which private servers reserve ports. These files
-// remain, because other processes may use them.
+// has left no files there.
 func (r *running) checkTempFiles(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
 	r.cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	t.Cleanup(func() {
 		left, err := os.ReadDir(dir)
-		left = slices.DeleteFunc(left, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "parking-ports-") })
 		if err != nil || len(left) > 0 {
 			t.Errorf("temporary files are left: %v, %v", left, err)
 		}

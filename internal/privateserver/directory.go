@@ -167,7 +167,7 @@ func tryLock(path string) (*os.File, error) {
 // while no server listens on it.
 type port struct {
 	number int
-	lock   *os.File
+	lock   net.PacketConn // the UDP port of the same number
 }
 
 func (p port) String() string  { return strconv.Itoa(p.number) }
@@ -178,29 +178,34 @@ func (p port) address() string { return net.JoinHostPort("127.0.0.1", p.String()
 // again.
 func reservePorts(n int) ([]port, error) {
 	const lowest, highest, attempts = 20_000, 32_000, 1_000
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("parking-ports-%d", os.Getuid()))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("reserve ports: %w", err)
-	}
 	var ports []port
 	for range attempts {
 		if len(ports) == n {
 			return ports, nil
 		}
-		p := port{number: lowest + rand.IntN(highest-lowest)}
-		lock, err := tryLock(filepath.Join(dir, p.String()))
-		if err != nil {
-			continue
+		if p, err := reservePort(lowest + rand.IntN(highest-lowest)); err == nil {
+			ports = append(ports, p)
 		}
-		if !isFree(p.address()) {
-			_ = lock.Close()
-			continue
-		}
-		p.lock = lock
-		ports = append(ports, p)
 	}
 	releasePorts(ports)
 	return nil, fmt.Errorf("reserve ports: fewer than %d ports between %d and %d are free", n, lowest, highest)
+}
+
+// reservePort reserves the port if it is free. The lock is the UDP port of the same number, which no server uses. In
+// contrast to a lock file, it is the same for processes with different directories for temporary files. The kernel
+// frees it when the process ends.
+func reservePort(number int) (port, error) {
+	p := port{number: number}
+	var config net.ListenConfig
+	lock, err := config.ListenPacket(context.Background(), "udp", p.address())
+	if err != nil {
+		return port{}, err
+	}
+	if !isFree(p.address()) {
+		return port{}, errors.Join(fmt.Errorf("port %d is in use", number), lock.Close())
+	}
+	p.lock = lock
+	return p, nil
 }
 
 func isFree(address string) bool {
@@ -224,7 +229,7 @@ func dial(ctx context.Context, p port) error {
 
 func releasePorts(ports []port) {
 	for _, p := range ports {
-		_ = p.lock.Close() // nothing was written to it
+		_ = p.lock.Close()
 	}
 }
 

@@ -61,6 +61,20 @@ func TestReservePorts_ReturnsEachPortOnce(t *testing.T) {
 	}
 }
 
+// Each process in a test may have its own directory for temporary files.
+func TestReservePort_HoldsForProcessesWithOtherDirectories(t *testing.T) {
+	reserved, err := reservePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer releasePorts(reserved)
+	t.Setenv("TMPDIR", t.TempDir())
+	if again, err := reservePort(reserved[0].number); err == nil {
+		releasePorts([]port{again})
+		t.Errorf("port %s was reserved twice", reserved[0])
+	}
+}
+
 func TestDirectoryErrors_ReturnsTheFirstLinesOfTheFirstErrors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
