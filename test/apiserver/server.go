@@ -3,6 +3,8 @@ package apiserver
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/parking-operator/parking-operator/internal/privateserver"
 )
 
 // Tests runs the tests of a package. These tests share an API server.
@@ -51,6 +55,7 @@ var shared struct {
 type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
+	addresses   []*privateserver.Address // reserved as long as the server exists
 }
 
 func sharedServer(t testing.TB) *server {
@@ -116,12 +121,37 @@ func start(definitions []string) (*server, error) {
 	}
 	// The tests of a package create more Services than the 254 for which there are addresses by default.
 	environment.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
+	addresses, err := reserveAddresses(&environment.ControlPlane)
+	if err != nil {
+		return nil, err
+	}
 	config, err := environment.Start()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the API server: %w", err), environment.Stop())
 	}
 	config.QPS = -1
-	return &server{environment: environment, config: config}, nil
+	return &server{environment: environment, config: config, addresses: addresses}, nil
+}
+
+// reserveAddresses sets the addresses of the servers. By default, each gets a port that was free a moment before the
+// server starts. Until the server listens, a test in another process can get the same port.
+func reserveAddresses(plane *envtest.ControlPlane) ([]*privateserver.Address, error) {
+	var addresses []*privateserver.Address
+	for range 3 {
+		address, err := privateserver.ReserveAddress()
+		if err != nil {
+			return nil, err
+		}
+		addresses = append(addresses, address)
+	}
+	serving := &plane.GetAPIServer().SecureServing
+	var err error
+	if serving.Address, serving.Port, err = net.SplitHostPort(addresses[0].String()); err != nil {
+		return nil, err
+	}
+	plane.Etcd = &envtest.Etcd{URL: &url.URL{Scheme: "http", Host: addresses[1].String()}}
+	plane.Etcd.Configure().Set("listen-peer-urls", "http://"+addresses[2].String())
+	return addresses, nil
 }
 
 // ownDefinition returns the directory of the CRD of ParkingSimulations in the repository.
