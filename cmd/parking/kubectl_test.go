@@ -408,7 +408,7 @@ func TestKubectl_AllNamespaces_ListsTheSimulationsOfEach(t *testing.T) {
 // words and one that returns the rest of the output once the command has ended.
 func (u *users) startWatch(t *testing.T, user, line string) (await func(words ...string), rest func() string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	link := filepath.Join(t.TempDir(), pluginName)
 	if err := os.Symlink(binary(t), link); err != nil {

@@ -89,30 +89,8 @@ func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 		"{name: e-rabbitmq-stall, target: RabbitMQ, action: Pause, for: 500ms, at: 7s}", "{name: f-rabbitmq-cut, target: RabbitMQ, action: Isolate, for: 500ms, at: 8s}",
 		"{name: g-rabbitmq-crash, target: RabbitMQLeader, action: Kill, at: 9s}", "{name: h-processor-crash, target: Processor, action: Kill, at: 10s}",
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	manifest := manifestFile(t, "{entry: {rate: 200}, exit: {rate: 150, matchPercent: 50, minStay: 100ms}, faults: ["+strings.Join(faults, ", ")+"]}")
-	address := servers.FreeAddress(t)
-	process := start(ctx, t, "simulate", "-f", manifest, "--servers", "private", "--output", "json", "--http", address)
-	eventually(ctx, t, "all faults are over", func() error {
-		body, err := get(ctx, "http://"+address+"/v1/state")
-		if err != nil {
-			return err
-		}
-		var state view.State
-		if err := json.Unmarshal([]byte(body), &state); err != nil {
-			return err
-		}
-		over := func(f fault.Account) bool { return !f.HealedAt.IsZero() || f.Outcome == fault.OutcomeNotInjected }
-		if len(state.Faults) < len(faults) || slices.ContainsFunc(state.Faults, func(f fault.Account) bool { return !over(f) }) {
-			return fmt.Errorf("the faults are %+v", state.Faults)
-		}
-		return nil
-	})
-	if err := process.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	got := wait(t, process)
+	got := simulateUntilFaultsAreOver(t, len(faults), "-f", manifest, "--servers", "private")
 	r := got.result(t)
 	if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 || l.EntriesRecorded == 0 {
 		t.Errorf("ledger is %+v, verdict %q, stderr:\n%s", l, r.Reasons, got.stderr)
@@ -125,6 +103,35 @@ func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 			t.Errorf("fault %d is %+v, want %s", i, f, faults[i])
 		}
 	}
+}
+
+// simulateUntilFaultsAreOver runs a simulation until the given number of faults have occurred and are over. Then it stops
+// the simulation. Because it does not rely on times, it works on slow machines too.
+func simulateUntilFaultsAreOver(t *testing.T, faults int, args ...string) ended {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	address := servers.FreeAddress(t)
+	process := start(ctx, t, append([]string{"simulate", "--output", "json", "--http", address}, args...)...)
+	eventually(ctx, t, "all faults are over", func() error {
+		body, err := get(ctx, "http://"+address+"/v1/state")
+		if err != nil {
+			return err
+		}
+		var state view.State
+		if err := json.Unmarshal([]byte(body), &state); err != nil {
+			return err
+		}
+		over := func(f fault.Account) bool { return !f.HealedAt.IsZero() || f.Outcome == fault.OutcomeNotInjected }
+		if len(state.Faults) < faults || slices.ContainsFunc(state.Faults, func(f fault.Account) bool { return !over(f) }) {
+			return fmt.Errorf("the faults are %+v", state.Faults)
+		}
+		return nil
+	})
+	if err := process.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	return wait(t, process)
 }
 
 // The same manifest and seed must select the same fault targets in the same order, both in memory and on private
@@ -191,8 +198,7 @@ func TestSimulate_FaultOnExternalServer_IsRejected(t *testing.T) {
 func TestSimulate_FaultInProcessorOnExternalServers_TakesPlace(t *testing.T) {
 	t.Parallel()
 	manifest := manifestFile(t, "{faults: [{name: crash, target: Processor, action: Kill, at: 1s}]}")
-	got := parking(t, "simulate", "-f", manifest, "--duration", "8s", "--http", "", "--output", "json",
-		"--rabbitmq-uri", servers.VHostURI(t), "--redis-uri", servers.RedisURI(t))
+	got := simulateUntilFaultsAreOver(t, 1, "-f", manifest, "--rabbitmq-uri", servers.VHostURI(t), "--redis-uri", servers.RedisURI(t))
 	document := report.Document{}
 	if err := json.Unmarshal([]byte(got.stdout), &document); err != nil {
 		t.Fatalf("%v: %s", err, got.stderr)

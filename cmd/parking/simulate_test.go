@@ -303,7 +303,7 @@ func TestSimulate_SummariesDB_KeepsSummariesForTheNextProcess(t *testing.T) {
 
 func TestSimulate_SharedSummariesDB_CountsOnlyItsOwnSummaries(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	db := t.TempDir() + "/summaries.db"
 	var both []*running
