@@ -39,8 +39,11 @@ func TestTopMeasure_CoversOnlyTheLast10Seconds(t *testing.T) {
 	t.Parallel()
 	var latency histogram.Histogram
 	latency.Observe(100 * time.Millisecond)
-	data := &liveData{state: view.State{Entry: view.Generator{Rate: 40}, Ledger: &ledger.Report{Outstanding: 7}, Queues: view.Queues{Ready: new(int64(3)), Retrying: new(int64(1))}}}
-	now := time.Now().Unix()
+	const now = 1_700_000_000
+	data := &liveData{state: view.State{
+		At: time.Unix(now, 0), Entry: view.Generator{Rate: 40}, Ledger: &ledger.Report{Outstanding: 7},
+		Queues: view.Queues{Ready: new(int64(3)), Retrying: new(int64(1))},
+	}}
 	for ago := int64(60); ago > 0; ago-- {
 		published := int64(1000) // published more than 10 s ago
 		if ago <= 10 {
