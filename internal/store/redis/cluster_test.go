@@ -222,6 +222,10 @@ func TestRedisCluster_Failover_ReloadsTheTopology(t *testing.T) {
 		return err == nil && strings.Contains(info, "db0:")
 	})
 
+	// From here on, nodes notice soon that a node is gone. With this timeout, a stall of a second causes an election.
+	for _, admin := range c.admins {
+		noError(t, admin.ConfigSet(t.Context(), "cluster-node-timeout", "1000").Err())
+	}
 	noError(t, c.nodes[owner].Kill())
 	polltest.Until(t, "the replica is promoted", func() bool {
 		info, err := replica.Info(t.Context(), "replication").Result()
@@ -260,9 +264,6 @@ func (c *cluster) addReplica(t *testing.T, of int) *goredis.Client {
 	noError(t, err)
 	polltest.Until(t, "the replica knows its primary", func() bool { return admin.ClusterReplicate(t.Context(), id).Err() == nil })
 	c.nodes, c.admins = append(c.nodes, node), append(c.admins, admin)
-	for _, a := range c.admins {
-		noError(t, a.ConfigSet(t.Context(), "cluster-node-timeout", "1000").Err())
-	}
 	polltest.Until(t, "the replica is in sync", func() bool {
 		info, err := admin.Info(t.Context(), "replication").Result()
 		return err == nil && strings.Contains(info, "master_link_status:up") && c.complete(t.Context())

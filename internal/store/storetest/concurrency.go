@@ -155,7 +155,7 @@ func simulate(t *testing.T, factory Factory) {
 	const partitions, entries, unmatched = 2, 400, 100
 	f := fixture{Store: factory(t, partitions), t: t}
 	// Without a timeout, an exit that never finds its entry would be retried forever.
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var group errgroup.Group
 	var duplicates atomic.Int64
