@@ -329,7 +329,7 @@ func TestEventStream_LongOutageOfTheStore_SendsItsRowsLater(t *testing.T) {
 func TestEventStream_RowThatAProcessDeliversLate_IsSent(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 3000)
-	v := New(Config{Interval: 10 * time.Millisecond, reread: 10 * time.Millisecond}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
+	v := New(Config{Interval: 100 * time.Millisecond, reread: 10 * time.Millisecond}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
 	_, next := listen(t, serveHTTP(t, v), "")
 	receiveSeconds(t, next, f.rows)
 	f.change(func(f *fake) { f.rows[100].Entry.Published = 12345 })

@@ -25,9 +25,11 @@ import (
 )
 
 // newView returns the View of a source, with short timeouts.
+// newView returns a view that updates its clients often. The feed disconnects a client that does not read for maxBehind
+// intervals, also if only the machine is busy. So the interval must not be too short.
 func newView(s Source) *View {
 	return New(
-		Config{Interval: 10 * time.Millisecond, MaxClients: 8, heartbeat: 50 * time.Millisecond},
+		Config{Interval: 100 * time.Millisecond, MaxClients: 8, heartbeat: 50 * time.Millisecond},
 		Dependencies{Source: s, Logger: slog.New(slog.DiscardHandler)},
 	)
 }
