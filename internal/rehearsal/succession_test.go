@@ -246,25 +246,34 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	})
 }
 
-// watch reacts to the end of the pod's process, and to the deletion of the pod, until the channel stop is closed.
+// lasting is a test whose context is not canceled when the test ends, because cleanups run after that.
+type lasting struct{ testing.TB }
+
+func (lasting) Context() context.Context { return context.Background() }
+
+// watch reacts to the end of the pod's process, and to the deletion of the pod, until the channel stop is closed. The
+// test may end while watch is changing a pod.
 func (n *nodes) watch(t *testing.T, c resources.Component, pod *corev1.Pod, process *agenttest.Target, stop chan struct{}) {
 	t.Helper()
+	cluster := *n.world.Cluster
+	cluster.T = lasting{cluster.T}
+	kubelet := &world{Cluster: &cluster, sim: n.world.sim}
 	ended := process.Ended()
 	for {
 		select {
 		case <-stop:
 			return
 		case <-ended:
-			n.world.restarted(pod)
+			kubelet.restarted(pod)
 			ended = nil
 		case <-time.After(50 * time.Millisecond):
 		}
-		err := n.world.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), &corev1.Pod{})
+		err := kubelet.Client.Get(kubelet.T.Context(), client.ObjectKeyFromObject(pod), &corev1.Pod{})
 		if apierrors.IsNotFound(err) {
 			n.mu.Lock()
 			n.replaced++
 			n.mu.Unlock()
-			*pod = *n.world.Pod(n.world.sim, c, ready(time.Now()))
+			*pod = *kubelet.Pod(kubelet.sim, c, ready(time.Now()))
 		}
 	}
 }
