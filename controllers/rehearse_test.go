@@ -95,8 +95,9 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	c := newCluster(t)
 	sim, hit := c.runs("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	// The operator must receive the edit before that time. It does not inject faults of the past.
 	soon := func(since time.Time) *v1alpha1.Duration {
-		return v1alpha1.NewDuration((time.Since(since) + 3*time.Second).Round(time.Second))
+		return v1alpha1.NewDuration((time.Since(since) + 10*time.Second).Round(time.Second))
 	}
 	c.Edit(sim, func() { sim.Spec.Faults[0].At = soon(sim.Status.StartTime.Time) })
 	c.AwaitEvent(sim, "FaultInjected", "restart/0, Restart of Processor, hit "+hit.Name)
