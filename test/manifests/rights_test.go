@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -39,6 +43,8 @@ func TestRoles_ProvideAllPermissionsOfTheOperator(t *testing.T) {
 			c := server.Client
 			namespaced(t, c)
 			installRoles(t, c, tt.directory)
+			objects := kustomization(t, tt.directory)
+			server.Eventually("the API server to grant the permissions", func() error { return granted(t.Context(), c, objects) })
 			refusals := runOperator(server, tokenOf(t, server), tt.watched)
 			defer func() {
 				if got := refusals.all(); len(got) > 0 {
@@ -84,10 +90,55 @@ func installRoles(t *testing.T, c client.Client, directory string) {
 	}
 }
 
+// granted returns an error until the operator has a permission of each rule of its roles. The authorizer of the API
+// server watches roles and bindings, so it knows new ones only some time after they have been created.
+func granted(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
+	rules := map[string][]rbacv1.PolicyRule{} // by kind and name of the role
+	var bindings []rbacv1.RoleBinding
+	for _, object := range objects {
+		var role rbacv1.Role // a ClusterRole has the same fields
+		var binding rbacv1.RoleBinding
+		var err error
+		switch object.GetKind() {
+		case "Role", "ClusterRole":
+			err = runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role)
+			rules[object.GetKind()+"/"+role.Name] = role.Rules
+		case "RoleBinding", "ClusterRoleBinding":
+			err = runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &binding)
+			bindings = append(bindings, binding)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, binding := range bindings {
+		for _, rule := range rules[binding.RoleRef.Kind+"/"+binding.RoleRef.Name] {
+			resource, subresource, _ := strings.Cut(rule.Resources[0], "/")
+			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+				User: "system:serviceaccount:" + system + ":" + operatorAccount,
+				ResourceAttributes: &authorizationv1.ResourceAttributes{
+					Namespace: binding.Namespace, Verb: rule.Verbs[0],
+					Group: rule.APIGroups[0], Resource: resource, Subresource: subresource, Name: strings.Join(rule.ResourceNames, ""),
+				},
+			}}
+			if err := c.Create(ctx, review); err != nil {
+				return err
+			}
+			if !review.Status.Allowed {
+				return fmt.Errorf("%s does not grant %v yet: %s", binding.Name, rule, review.Status.Reason)
+			}
+		}
+	}
+	return nil
+}
+
+// operatorAccount is the name of the operator's ServiceAccount.
+const operatorAccount = "parking-operator-controller-manager"
+
 // tokenOf returns a client configuration that authenticates with a token of the operator's ServiceAccount.
 func tokenOf(t *testing.T, server *apiserver.Cluster) *rest.Config {
 	t.Helper()
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "parking-operator-controller-manager"}}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: operatorAccount}}
 	request := &authenticationv1.TokenRequest{}
 	if err := server.Client.SubResource("token").Create(t.Context(), account, request); err != nil {
 		t.Fatal(err)
