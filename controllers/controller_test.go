@@ -16,10 +16,12 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
@@ -410,6 +412,12 @@ func TestReconcile_DeadLetters_AreReportedWhileRunning(t *testing.T) {
 	}
 	c.AwaitEvent(sim, "ObjectivesNotMet", want)
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Eventually("a mark in the timeline", func() error {
+		if m := c.servers.marks(); len(m) != 1 || m[0].Kind != timeline.MarkObjective || m[0].Subject != ledger.CheckDeadLetters || m[0].Message != want {
+			return fmt.Errorf("the marks are %+v", m)
+		}
+		return nil
+	})
 }
 
 // plan returns the simulation's plan from its ConfigMap.

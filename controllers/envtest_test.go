@@ -174,7 +174,9 @@ type fakeServers struct {
 	dead    []broker.ReasonCount
 	queued  int64
 	rows    []timeline.Row
-	opened  []string
+	// The field appended contains the rows that the operator has stored.
+	appended []timeline.Row
+	opened   []string
 }
 
 // open records the binding of a server that the operator opens.
@@ -321,6 +323,25 @@ func (s fakeStore) ReadTimeline(_ context.Context, from, to time.Time) ([]timeli
 	s.servers.mu.Lock()
 	defer s.servers.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(s.servers.rows), func(r timeline.Row) bool { return !r.End().After(from) || !r.Start().Before(to) }), nil
+}
+
+// AppendTimeline implements store.Timeline.
+func (s fakeStore) AppendTimeline(_ context.Context, _ string, rows []timeline.Row) error {
+	s.servers.mu.Lock()
+	defer s.servers.mu.Unlock()
+	s.servers.appended = append(s.servers.appended, rows...)
+	return nil
+}
+
+// marks returns the marks that the operator has stored in the timelines of simulations.
+func (f *fakeServers) marks() []timeline.Mark {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []timeline.Mark
+	for i := range f.appended {
+		all = append(all, f.appended[i].Marks...)
+	}
+	return all
 }
 
 func (fakeStore) Close() error { return nil }

@@ -77,7 +77,9 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	}
 	e := ledger.EvidenceSoFar(s.plan, &s.observation.Report, s.timeline, nil, s.accountsSoFar)
 	e.Depths, e.DeadReasons = s.observation.Depths, s.observation.DeadReasons
-	s.findings.objectives = foreseen(e)
+	failed := ledger.CertainFailures(e)
+	r.observer.MarkFailed(s.key, s.observation.At, failed)
+	s.findings.objectives = foreseen(failed)
 	s.abortIfFailed()
 	return nil
 }
@@ -109,10 +111,10 @@ func (s *scope) assessObservation() {
 }
 
 // foreseen returns the state for the condition ObjectivesMet of a running simulation: it says whether the verdict
-// can still be PASS.
-func foreseen(e ledger.Evidence) finding {
-	if reasons := ledger.CertainFailures(e); len(reasons) > 0 {
-		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(reasons), "; "))
+// can still be PASS. The parameter named failed contains the checks that have failed for good.
+func foreseen(failed []ledger.Check) finding {
+	if len(failed) > 0 {
+		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(ledger.Messages(failed)), "; "))
 	}
 	return verdictPending()
 }

@@ -73,8 +73,10 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	}
 	rows := rest.Timeline
 	if len(rows) > 0 {
-		failures := r.failures.Marks(s.key, rows[0].Start(), run.EndTime)
-		rows = timeline.AddMarks(rows, rows[0].Start(), run.EndTime, failures...)
+		from, until := rows[0].Start(), run.EndTime.Add(time.Second) // so that a mark at the end is included
+		missing := ledger.MissingMarks(&ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, Timeline: rows}, &verdict, run.EndTime)
+		rows = timeline.AddMarks(rows, from, until, r.failures.Marks(s.key, from, run.EndTime)...)
+		rows = timeline.AddMarks(rows, from, until, missing...)
 	}
 	return report.New(run, r.environment(ctx, s), rows)
 }

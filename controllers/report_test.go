@@ -58,6 +58,26 @@ func TestReport_FailedPods_BecomeMarksInTheTimeline(t *testing.T) {
 	}
 }
 
+func TestReport_MissedObjective_BecomesAMarkInTheTimeline(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, now)
+	s.plan.Objectives.MinAchievedPercent = 90
+	rows := []timeline.Row{
+		{Second: now.Unix() - 60, Entry: timeline.Events{Due: 100, Published: 100}},
+		{Second: now.Unix() - 30, Entry: timeline.Events{Due: 100, Published: 20}},
+		{Second: now.Unix() - 10, Entry: timeline.Events{Due: 100, Published: 100}},
+	}
+	s.observation = &observer.Observation{Rest: &observer.Rest{
+		Timeline: rows, Report: ledger.Report{AtRest: true, Lost: 1, MissingEntries: 1},
+	}}
+	marks := timeline.MarksOf((&Reconciler{}).report(t.Context(), s, s.evaluate(nil), nil).Timeline)
+	if len(marks) != 2 || marks[0].Subject != ledger.CheckAchieved || !marks[0].At.Equal(rows[1].End()) ||
+		marks[1].Subject != ledger.CheckLost || !marks[1].At.Equal(now) {
+		t.Errorf("the marks are %+v", marks)
+	}
+}
+
 func TestWriteReport_TooLarge_DoesNotBlockTheVerdict(t *testing.T) {
 	t.Parallel()
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())

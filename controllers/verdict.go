@@ -101,8 +101,8 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 	if s.isAborted() {
 		e.Entries, e.Exits = nil, nil // the generators were stopped before the end of the schedule
 		e.Aborted = "at least one check had failed for good"
-		if reasons := ledger.CertainFailures(e); len(reasons) > 0 {
-			e.Aborted = reasons[0]
+		if failed := ledger.CertainFailures(e); len(failed) > 0 {
+			e.Aborted = failed[0].Message
 		}
 	}
 	return ledger.Evaluate(e)

@@ -62,7 +62,7 @@ func TestForeseen_CertainFailure_IsReportedAtOnce(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := foreseen(evidence(&tt.now, plan.Objectives{MaxUnexpected: 8}))
+			f := foreseen(ledger.CertainFailures(evidence(&tt.now, plan.Objectives{MaxUnexpected: 8})))
 			if got := statusOf(v1alpha1.ConditionObjectivesMet, f); got != tt.want || !strings.Contains(f.message, tt.message) {
 				t.Errorf("ObjectivesMet is %s: %s\nwant %s: … %s", got, f.message, tt.want, tt.message)
 			}

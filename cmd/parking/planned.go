@@ -8,6 +8,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/wiring"
@@ -64,10 +65,13 @@ func (s *planned) record(
 	recorder := timeline.NewRecorder(component, totals, s.adapters.store, s.log)
 	recorder.Mark(timeline.Mark{At: time.Now(), Kind: timeline.MarkStarted, Subject: component})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	marker := timeline.NewMarker(recorder.Mark, schedules...)
+	stages, objectives := timeline.NewMarker(recorder.Mark, schedules...), ledger.NewObjectiveMarker(recorder.Mark)
 	go async.Every(ctx, timeline.MarkerInterval, func() {
-		row, p := totals(), s.current.Load()
-		marker.Observe(p, p.StartTime, time.Now(), &row)
+		row, p, now := totals(), s.current.Load(), time.Now()
+		stages.Observe(p, p.StartTime, now)
+		if !p.StartTime.IsZero() {
+			objectives.Measured(now, &p.Objectives, &row)
+		}
 	})
 	go timeline.WatchServer(ctx, timeline.SubjectBroker, s.adapters.broker.Ping, recorder.Mark)
 	go timeline.WatchServer(ctx, timeline.SubjectStore, s.adapters.store.Ping, recorder.Mark)

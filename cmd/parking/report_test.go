@@ -17,9 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/goldentest"
+	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/terminal"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // sampleReport is the path of a recorded report in which every section has content.
@@ -242,6 +244,27 @@ func TestReportCommand_InvalidInput_IsRejected(t *testing.T) {
 		if got := parking(t, args...); got.code != exitBadInput || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: exit code %d, stderr %q, want %q", args, got.code, got.stderr, want)
 		}
+	}
+}
+
+func TestSimulate_ObjectiveMissedWithoutALivePage_ReportHasOneMark(t *testing.T) {
+	t.Parallel()
+	// There are ten times as many exits as entries, so most of them find no plate.
+	manifest := manifestFile(t, `{duration: 3s, entry: {rate: 50}, exit: {rate: 500, matchPercent: 100, minStay: 0s}, objectives: {minAchievedPercent: 90}}`)
+	path := filepath.Join(t.TempDir(), "r.json")
+	if got := parking(t, "simulate", "-f", manifest, "--http", "", "--output", "json", "--report", path); got.code != exitFailed {
+		t.Fatalf("exit code %d, stderr %q", got.code, got.stderr)
+	}
+	d, err := report.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var marks []timeline.Mark
+	for _, row := range d.Timeline {
+		marks = append(marks, slices.DeleteFunc(slices.Clone(row.Marks), func(m timeline.Mark) bool { return m.Subject != ledger.CheckAchieved })...)
+	}
+	if len(marks) != 1 || marks[0].Kind != timeline.MarkObjective || marks[0].At.Before(d.StartTime) || marks[0].At.After(d.EndTime) {
+		t.Errorf("the marks are %+v, the reasons %q", marks, d.Reasons)
 	}
 }
 

@@ -480,22 +480,22 @@ func objectivesInStatus(sim *v1alpha1.ParkingSimulation) []objective {
 	for _, phase := range []struct {
 		suffix string
 		spec   *v1alpha1.PhaseObjectivesSpec
-	}{{"", &spec.PhaseObjectivesSpec}, {" without faults", &spec.WithoutFaults}, {" under faults", &spec.UnderFaults}} {
+	}{{"", &spec.PhaseObjectivesSpec}, {ledger.SuffixWithoutFaults, &spec.WithoutFaults}, {ledger.SuffixUnderFaults, &spec.UnderFaults}} {
 		percent := ""
 		if p := phase.spec.MinAchievedPercent; p != nil {
 			percent = number(p) + " %"
 		}
 		all = append(all,
-			objective{name: "processing p99" + phase.suffix, bound: text(phase.spec.ProcessingP99)},
-			objective{name: "end-to-end p99" + phase.suffix, bound: text(phase.spec.EndToEndP99)},
-			objective{name: "generator lag" + phase.suffix, bound: text(phase.spec.MaxLag)},
-			objective{name: "achieved rate" + phase.suffix, bound: percent},
+			objective{name: ledger.CheckProcessing + phase.suffix, bound: text(phase.spec.ProcessingP99)},
+			objective{name: ledger.CheckEndToEnd + phase.suffix, bound: text(phase.spec.EndToEndP99)},
+			objective{name: ledger.CheckLag + phase.suffix, bound: text(phase.spec.MaxLag)},
+			objective{name: ledger.CheckAchieved + phase.suffix, bound: percent},
 		)
 	}
 	all = append(all,
-		objective{name: "recovery", bound: text(spec.MaxRecovery)},
-		objective{name: "lost events", bound: number(spec.MaxLost)},
-		objective{name: "unexpectedly unmatched exits", bound: number(spec.MaxUnexpected)},
+		objective{name: ledger.CheckRecovery, bound: text(spec.MaxRecovery)},
+		objective{name: ledger.CheckLost, bound: number(spec.MaxLost)},
+		objective{name: ledger.CheckUnexpected, bound: number(spec.MaxUnexpected)},
 	)
 	measured := measuredInStatus(&sim.Status)
 	for i := range all {
@@ -508,13 +508,13 @@ func objectivesInStatus(sim *v1alpha1.ParkingSimulation) []objective {
 func measuredInStatus(status *v1alpha1.ParkingSimulationStatus) map[string]string {
 	values := map[string]string{}
 	if l := status.Latency; l != nil && l.Processing != nil {
-		values["processing p99"] = string(l.Processing.P99)
+		values[ledger.CheckProcessing] = string(l.Processing.P99)
 	}
 	if l := status.Latency; l != nil && l.EndToEnd != nil {
-		values["end-to-end p99"] = string(l.EndToEnd.P99)
+		values[ledger.CheckEndToEnd] = string(l.EndToEnd.P99)
 	}
 	if l := status.Ledger; l != nil {
-		values["lost events"], values["unexpectedly unmatched exits"] = number(l.Lost), number(&l.UnmatchedUnexpected)
+		values[ledger.CheckLost], values[ledger.CheckUnexpected] = number(l.Lost), number(&l.UnmatchedUnexpected)
 	}
 	if f := status.Faults; f != nil {
 		var slowest time.Duration
@@ -524,7 +524,7 @@ func measuredInStatus(status *v1alpha1.ParkingSimulationStatus) map[string]strin
 			}
 		}
 		if slowest > 0 {
-			values["recovery"] = slowest.String()
+			values[ledger.CheckRecovery] = slowest.String()
 		}
 	}
 	return values

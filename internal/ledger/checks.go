@@ -55,6 +55,9 @@ type check struct {
 	// certain means that, once the condition is violated, it stays violated. So a running simulation that
 	// violates it is certain to fail.
 	certain bool
+	// since returns the time from which the finished simulation violated the condition, according to its timeline. It
+	// returns the zero time if the timeline does not show this. It may be nil.
+	since func(*Evidence) time.Time
 	// onlyAtRest means that the check compares numbers that agree only when no event is in flight.
 	onlyAtRest bool
 	// withoutLedger means that the check is made even if the ledger cannot be read. despiteLoss means that it
@@ -69,55 +72,85 @@ type finding struct {
 	want, got, message string
 }
 
-// These are the names of checks whose outcome does not depend on the length of the run.
+// These are the names of checks. The names of the checks for one phase of the run end with SuffixWithoutFaults or
+// SuffixUnderFaults.
 const (
-	CheckReadable = "ledger readable"
-	CheckDataKept = "data kept"
-	CheckFailures = "failures"
+	CheckRunLength     = "run length"
+	CheckReadable      = "ledger readable"
+	CheckDataKept      = "data kept"
+	CheckAtRest        = "at rest"
+	CheckLost          = "lost events"
+	CheckTakenTwice    = "events counted twice"
+	CheckUncounted     = "uncounted effects"
+	CheckIntents       = "changed intents"
+	CheckUnexpected    = "unexpectedly unmatched exits"
+	CheckDeadLetters   = "dead letters"
+	CheckOutbox        = "pending summaries"
+	CheckOneSummary    = "one summary per visit"
+	CheckSummaries     = "summaries in the API"
+	CheckEntrySchedule = "entry schedule"
+	CheckExitSchedule  = "exit schedule"
+	CheckRecovery      = "recovery"
+	CheckProcessing    = "processing p99"
+	CheckEndToEnd      = "end-to-end p99"
+	CheckLag           = "generator lag"
+	CheckAchieved      = "achieved rate"
+	CheckFailures      = "failures"
+
+	SuffixWithoutFaults = " without faults"
+	SuffixUnderFaults   = " under faults"
 )
+
+// checkFault is the beginning of the name of the check of a fault.
+const checkFault = "fault "
+
+// ConcernsFault reports whether the check with the given name is about a fault or the recovery from faults.
+func ConcernsFault(name string) bool {
+	return strings.HasPrefix(name, checkFault) || name == CheckRecovery
+}
 
 // checks returns all conditions. A condition whose violation can cause violations of other conditions comes
 // before these.
 func checks(e *Evidence) []check {
 	list := []check{
 		// The run takes as long as planned. If it does not, other checks lack what was still to come.
-		{name: "run length", kind: Invariant, find: notAborted, withoutLedger: true},
+		{name: CheckRunLength, kind: Invariant, find: notAborted, withoutLedger: true},
 		{name: CheckReadable, kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: CheckDataKept, kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
 		// While an event is in flight, it is unknown whether it will take effect.
-		{name: "at rest", kind: Invariant, find: atRest},
+		{name: CheckAtRest, kind: Invariant, find: atRest},
 		// Every event that the broker has confirmed takes effect.
-		{name: "lost events", kind: Objective, find: nothingLost, certain: true},
+		{name: CheckLost, kind: Objective, find: nothingLost, certain: true},
 		// No event takes effect twice, however often it is delivered.
-		{name: "events counted twice", kind: Invariant, find: nothingTakenTwice, certain: true},
+		{name: CheckTakenTwice, kind: Invariant, find: nothingTakenTwice, certain: true},
 		// Every effect is counted. If not, the other numbers in the report are wrong as well.
-		{name: "uncounted effects", kind: Invariant, find: nothingUncounted, certain: true},
+		{name: CheckUncounted, kind: Invariant, find: nothingUncounted, certain: true},
 		// The intent of an exit is the same when it is processed as when it was published.
-		{name: "changed intents", kind: Invariant, find: intentsKept, certain: true},
+		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},
 		// An exit with a plate from the pool finds the visit of that plate.
-		{name: "unexpectedly unmatched exits", kind: Objective, find: nothingUnexpected, certain: true},
+		{name: CheckUnexpected, kind: Objective, find: nothingUnexpected, certain: true},
 		// Every message can be processed.
-		{name: "dead letters", kind: Invariant, find: nothingDeadLettered, certain: true},
+		{name: CheckDeadLetters, kind: Invariant, find: nothingDeadLettered, certain: true},
 		// Every summary of a finished visit reaches the summary API.
-		{name: "pending summaries", kind: Invariant, find: outboxEmpty, onlyAtRest: true},
+		{name: CheckOutbox, kind: Invariant, find: outboxEmpty, onlyAtRest: true},
 		// Every finished visit has exactly one summary.
-		{name: "one summary per visit", kind: Invariant, find: oneSummaryPerVisit, onlyAtRest: true},
+		{name: CheckOneSummary, kind: Invariant, find: oneSummaryPerVisit, onlyAtRest: true},
 		// The summary API stores as many summaries as the ledger counts. This is the only check that uses a
 		// number from outside the ledger.
-		{name: "summaries in the API", kind: Invariant, find: summariesHeld, onlyAtRest: true},
+		{name: CheckSummaries, kind: Invariant, find: summariesHeld, onlyAtRest: true},
 		// The generators publish the load that the user has asked for. Without that load, meeting the
 		// objectives would prove nothing.
-		{name: "entry schedule", kind: Invariant, find: entriesOnSchedule},
-		{name: "exit schedule", kind: Invariant, find: exitsOnSchedule},
+		{name: CheckEntrySchedule, kind: Invariant, find: entriesOnSchedule},
+		{name: CheckExitSchedule, kind: Invariant, find: exitsOnSchedule},
 	}
 	// Every planned fault is injected. A rehearsal in which a fault was not injected is not a success.
 	for _, name := range e.faultNames() {
 		list = append(list, check{
-			name: "fault " + name, kind: Invariant, certain: true, withoutLedger: true, despiteLoss: true,
+			name: checkFault + name, kind: Invariant, certain: true, withoutLedger: true, despiteLoss: true,
 			find: func(e Evidence) finding { return tookPlace(e, name) },
 		})
 	}
-	list = append(list, check{name: "recovery", kind: Objective, find: recovery, certain: true, withoutLedger: true})
+	list = append(list, check{name: CheckRecovery, kind: Objective, find: recovery, certain: true, withoutLedger: true})
 	for _, p := range phases() {
 		list = append(list, p.checks()...)
 	}

@@ -36,11 +36,17 @@ func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
 // before the timeline. Then an event that took effect in between counts as measured.
 func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	total := timeline.Sum(rows...)
+	l := latenciesOf(&total)
+	l.Unmeasured = missing(r.EntriesRecorded, total.Entry) + missing(r.Matched+r.UnmatchedExpected+r.UnmatchedUnexpected, total.Exit)
+	l.Err = err
+	return l
+}
+
+// latenciesOf returns the latencies in the sum of rows.
+func latenciesOf(total *timeline.Row) *Latencies {
 	return &Latencies{
 		Processing: histogram.Merge(total.Entry.Processing, total.Exit.Processing),
 		EndToEnd:   histogram.Merge(total.Entry.EndToEnd, total.Exit.EndToEnd),
-		Unmeasured: missing(r.EntriesRecorded, total.Entry) + missing(r.Matched+r.UnmatchedExpected+r.UnmatchedUnexpected, total.Exit),
-		Err:        err,
 	}
 }
 

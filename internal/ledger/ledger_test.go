@@ -364,7 +364,7 @@ func TestCertainFailures_IgnoresChecksThatMayStillPass(t *testing.T) {
 		"a dead letter":               {Evidence{Report: Report{DeadLettered: 1}}, []string{"1 event was dead-lettered"}},
 		"lost data":                   {Evidence{Report: Report{DataLostAt: &noon, TakenTwice: 1}}, []string{"the store has lost data"}},
 	} {
-		got := CertainFailures(tt.in)
+		got := Messages(CertainFailures(tt.in))
 		if len(got) != len(tt.want) || len(got) == 1 && !strings.HasPrefix(got[0], tt.want[0]) {
 			t.Errorf("%s: the reasons are %q, want %q", name, got, tt.want)
 		}

@@ -41,14 +41,14 @@ func phases() []phase {
 			unmeasured: func(*Evidence) bool { return true },
 		},
 		{
-			suffix:     " without faults",
+			suffix:     SuffixWithoutFaults,
 			objectives: func(o *plan.Objectives) plan.PhaseObjectives { return o.WithoutFaults },
 			covers:     func(e *Evidence, row *timeline.Row) bool { return !e.isDisturbed(row) },
 			unmeasured: func(e *Evidence) bool { return !e.hasFaults() },
 			absent:     "nothing was measured while there was no fault",
 		},
 		{
-			suffix:     " under faults",
+			suffix:     SuffixUnderFaults,
 			objectives: func(o *plan.Objectives) plan.PhaseObjectives { return o.UnderFaults },
 			covers:     func(e *Evidence, row *timeline.Row) bool { return e.isDisturbed(row) },
 			unmeasured: func(e *Evidence) bool { return e.hasFaults() },
@@ -69,25 +69,55 @@ func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 
 // checks returns the checks of this phase's objectives.
 func (p phase) checks() []check {
-	measure := func(find func(plan.PhaseObjectives, measured) finding) func(Evidence) finding {
-		return func(e Evidence) finding { return find(p.objectives(&e.Objectives), p.measure(&e)) }
+	objective := func(name string, find func(what string, o plan.PhaseObjectives, m measured) finding) check {
+		name += p.suffix
+		findIn := func(e *Evidence, m measured) finding { return find(name, p.objectives(&e.Objectives), m) }
+		return check{
+			name: name, kind: Objective,
+			find:  func(e Evidence) finding { return findIn(&e, p.measure(&e)) },
+			since: func(e *Evidence) time.Time { return p.since(e, findIn) },
+		}
 	}
+	lag := objective(CheckLag, func(what string, o plan.PhaseObjectives, m measured) finding { return m.lag(what, o.MaxLag) })
+	// The longest lag of the whole run never decreases. The longest lag of another phase may decrease, because some rows
+	// move to a different phase when the simulation has recovered from a fault.
+	lag.certain = p.suffix == ""
 	return []check{
-		{name: "processing p99" + p.suffix, kind: Objective, find: measure(func(o plan.PhaseObjectives, m measured) finding {
-			return m.latency("processing p99"+p.suffix, o.ProcessingP99, func(l *Latencies) histogram.Snapshot { return l.Processing })
-		})},
-		{name: "end-to-end p99" + p.suffix, kind: Objective, find: measure(func(o plan.PhaseObjectives, m measured) finding {
-			return m.latency("end-to-end p99"+p.suffix, o.EndToEndP99, func(l *Latencies) histogram.Snapshot { return l.EndToEnd })
-		})},
-		// The longest lag of the whole run never decreases. The longest lag of another phase may decrease,
-		// because some rows move to a different phase when the simulation has recovered from a fault.
-		{name: "generator lag" + p.suffix, kind: Objective, certain: p.suffix == "", find: measure(func(o plan.PhaseObjectives, m measured) finding {
-			return m.lag("generator lag"+p.suffix, o.MaxLag)
-		})},
-		{name: "achieved rate" + p.suffix, kind: Objective, find: measure(func(o plan.PhaseObjectives, m measured) finding {
-			return m.achieved("achieved rate"+p.suffix, o.MinAchievedPercent)
-		})},
+		objective(CheckProcessing, func(what string, o plan.PhaseObjectives, m measured) finding {
+			return m.latency(what, o.ProcessingP99, func(l *Latencies) histogram.Snapshot { return l.Processing })
+		}),
+		objective(CheckEndToEnd, func(what string, o plan.PhaseObjectives, m measured) finding {
+			return m.latency(what, o.EndToEndP99, func(l *Latencies) histogram.Snapshot { return l.EndToEnd })
+		}),
+		lag,
+		objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
+			return m.achieved(what, o.MinAchievedPercent)
+		}),
 	}
+}
+
+// since returns the time from which the simulation violated an objective of this phase until its end: the end of the
+// first row after which the objective was never met again, if only the measurements until then count. It returns the
+// zero time if the rows alone do not show the violation.
+func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
+	var total timeline.Row
+	for i := range e.Timeline {
+		row := e.Timeline[i]
+		if !p.covers(e, &row) {
+			continue
+		}
+		row.Marks = nil // merging them takes time
+		total = timeline.Sum(total, row)
+		m := measured{latencies: latenciesOf(&total), total: total}
+		m.entries.due, m.exits.due = total.Entry.Due, total.Exit.Due
+		switch isMissed := find(e, m).outcome == Failed; {
+		case !isMissed:
+			since = time.Time{}
+		case since.IsZero():
+			since = row.End()
+		}
+	}
+	return since
 }
 
 // measured holds what the timeline says about one phase.
@@ -126,11 +156,8 @@ func (p phase) measure(e *Evidence) measured {
 		m.latencies = e.Latencies
 		return m
 	}
-	m.latencies = &Latencies{
-		Processing: histogram.Merge(m.total.Entry.Processing, m.total.Exit.Processing),
-		EndToEnd:   histogram.Merge(m.total.Entry.EndToEnd, m.total.Exit.EndToEnd),
-		Err:        e.Latencies.Err,
-	}
+	m.latencies = latenciesOf(&m.total)
+	m.latencies.Err = e.Latencies.Err
 	if p.unmeasured(e) {
 		m.latencies.Unmeasured = e.Latencies.Unmeasured
 	}

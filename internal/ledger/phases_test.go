@@ -230,21 +230,21 @@ func TestCertainFailures_FailedFaultsAndExcessiveLag_AreIncluded(t *testing.T) {
 		MaxRecovery:     plan.Duration(10 * time.Second),
 	}
 	e := phaseEvidence(objectives)
-	got := CertainFailures(e)
+	got := Messages(CertainFailures(e))
 	want := []string{"recovery exceeded the objective of 10 s: crash/0 took 15.0 s", "generator lag is 3.00 s, beyond the objective of 1 s"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the reasons are %q, want %q", got, want)
 	}
 	e.Faults, e.Timeline = nil, nil
-	if got := CertainFailures(e); len(got) != 0 {
+	if got := Messages(CertainFailures(e)); len(got) != 0 {
 		t.Errorf("before anything is measured the reasons are %q", got)
 	}
 	e.Faults = []fault.Account{{Fault: "crash", Outcome: fault.OutcomeRecovering, InjectedAt: at(40), HealedAt: at(45), UnrecoveredSeconds: 9}}
-	if got := CertainFailures(e); len(got) != 0 {
+	if got := Messages(CertainFailures(e)); len(got) != 0 {
 		t.Errorf("before the time to recover is over the reasons are %q", got)
 	}
 	e.Faults[0].UnrecoveredSeconds = 11
-	if got := CertainFailures(e); !slices.Equal(got, []string{"recovery exceeded the objective of 10 s: crash/0 had not recovered after 11.0 s"}) {
+	if got := Messages(CertainFailures(e)); !slices.Equal(got, []string{"recovery exceeded the objective of 10 s: crash/0 had not recovered after 11.0 s"}) {
 		t.Errorf("after the time to recover the reasons are %q", got)
 	}
 }

@@ -145,7 +145,7 @@ func TestEvidenceSoFar_ShowsFailuresThatAreFinal(t *testing.T) {
 		}
 		rows := timelineOf(tt.slow)
 		e := EvidenceSoFar(p, &Report{}, rows, nil, fault.Accounts(tt.records, fault.RunSoFar(rows, time.Time{})))
-		if got := CertainFailures(e); !slices.Equal(got, tt.want) {
+		if got := Messages(CertainFailures(e)); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: the certain failures are %q, want %q", name, got, tt.want)
 		}
 	}

@@ -95,7 +95,7 @@ const Unknown = -1
 // Evaluate makes all checks that apply to the evidence, and returns the verdict.
 func Evaluate(e Evidence) Verdict {
 	v := Verdict{Outcome: Pass, Checks: makeChecks(e, checks(&e))}
-	v.Reasons = append(messages(v.Checks), e.Unchecked...)
+	v.Reasons = append(Messages(v.Checks), e.Unchecked...)
 	for _, c := range v.Checks {
 		if c.Outcome != Passed {
 			v.Outcome = Fail
@@ -104,15 +104,16 @@ func Evaluate(e Evidence) Verdict {
 	return v
 }
 
-// CertainFailures returns the reasons why a running simulation is already certain to fail. It returns no
-// reasons if the simulation may still pass.
-func CertainFailures(e Evidence) []string {
+// CertainFailures returns the checks that have failed for good, so that a running simulation is already certain to fail.
+// It returns none if the simulation may still pass.
+func CertainFailures(e Evidence) []Check {
 	e.Running = true
 	made := makeChecks(e, slices.DeleteFunc(checks(&e), func(c check) bool { return !c.certain }))
-	return messages(slices.DeleteFunc(made, func(c Check) bool { return c.Outcome != Failed }))
+	return slices.DeleteFunc(made, func(c Check) bool { return c.Outcome != Failed })
 }
 
-func messages(list []Check) []string {
+// Messages returns the messages of checks, without empty ones. The result is never nil.
+func Messages(list []Check) []string {
 	all := []string{}
 	for _, c := range list {
 		if c.Message != "" {

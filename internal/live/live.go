@@ -106,7 +106,7 @@ func verdictSoFar(p *plan.Plan, account *ledger.Report, rows []timeline.Row, dep
 	if depths != nil {
 		e.Depths = *depths
 	}
-	v := view.Verdict{Reasons: ledger.CertainFailures(e)}
+	v := view.Verdict{Reasons: ledger.Messages(ledger.CertainFailures(e))}
 	if len(v.Reasons) > 0 {
 		v.Outcome = ledger.Fail
 	}

@@ -148,9 +148,6 @@ func TestLiveState_GeneratorLagBeyondItsObjective_IsACertainFailure(t *testing.T
 	if v := s.state(t).Verdict; v.Outcome != ledger.Fail || v.Final || !slices.Equal(v.Reasons, want) {
 		t.Errorf("the verdict with a long lag is %+v", v)
 	}
-	if mark := timeline.ObjectiveMark(time.Now(), want[0]); mark.Subject != "generator lag" {
-		t.Errorf("the mark of the reason has the subject %q, want that of the marks of generators", mark.Subject)
-	}
 }
 
 // unavailable is a store that does not respond.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
@@ -79,13 +80,26 @@ func (r *Rest) isComplete() bool {
 	return r.Latencies.Err == nil && r.Latencies.Unmeasured == 0 && (r.Summaries == nil || r.Summaries.Err == nil)
 }
 
+// pendingMarks contains marks of failed checks that are not in the store yet.
+type pendingMarks struct {
+	all    []timeline.Mark
+	marker *ledger.ObjectiveMarker // adds marks
+}
+
+func newPendingMarks() *pendingMarks {
+	p := &pendingMarks{}
+	p.marker = ledger.NewObjectiveMarker(func(m timeline.Mark) { p.all = append(p.all, m) })
+	return p
+}
+
 // simulation is a simulation that an Observer tracks.
 type simulation struct {
 	target Target
-	// The Observer's mutex guards the following three fields.
+	// The Observer's mutex guards the following four fields.
 	draining *Draining
 	latest   *Observation
 	timeline []timeline.Row
+	marks    *pendingMarks
 
 	// Only the goroutine that is handling the simulation uses the fields below.
 
@@ -211,6 +225,9 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 	if s.broker != nil {
 		now.Depths, now.BrokerErr = within(ctx, s.broker.Depths)
 	}
+	if now.StoreErr == nil {
+		o.storeMarks(ctx, s)
+	}
 	s.drained++
 	if draining == nil {
 		s.drained = 0
@@ -233,6 +250,22 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 	}
 	now.DeadReasons = s.readDeadLetters(ctx, now)
 	return now
+}
+
+// storeMarks adds the marks of failed checks to the timeline in the store. If that fails, the next observation tries
+// again.
+func (o *Observer) storeMarks(ctx context.Context, s *simulation) {
+	o.mu.Lock()
+	marks := slices.Clone(s.marks.all)
+	o.mu.Unlock()
+	_, err := within(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, timeline.Record(ctx, s.store, "operator", marks...)
+	})
+	if err == nil {
+		o.mu.Lock()
+		s.marks.all = s.marks.all[len(marks):]
+		o.mu.Unlock()
+	}
 }
 
 // within calls the given function and limits its duration by a timeout.

@@ -15,6 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/fair"
+	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -122,10 +123,10 @@ func (o *Observer) Track(key types.NamespacedName, target Target, draining *Drai
 	s, ok := o.tracked[key]
 	switch {
 	case !ok:
-		o.tracked[key] = &simulation{target: target, draining: draining}
+		o.tracked[key] = &simulation{target: target, draining: draining, marks: newPendingMarks()}
 	case !reflect.DeepEqual(s.target, target):
 		o.replaced[key] = append(o.replaced[key], s)
-		o.tracked[key] = &simulation{target: target, draining: draining, latest: s.latest, timeline: s.timeline}
+		o.tracked[key] = &simulation{target: target, draining: draining, latest: s.latest, timeline: s.timeline, marks: s.marks}
 	case !reflect.DeepEqual(s.draining, draining):
 		s.draining = draining
 	default:
@@ -174,6 +175,16 @@ func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 		return s.timeline
 	}
 	return nil
+}
+
+// MarkFailed adds a mark to the timeline of a simulation for each check that has failed for good, unless it has added one
+// before. The next observation stores the marks.
+func (o *Observer) MarkFailed(key types.NamespacedName, at time.Time, failed []ledger.Check) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s, ok := o.tracked[key]; ok {
+		s.marks.marker.Failed(at, failed)
+	}
 }
 
 // Updates returns a channel that receives the key of a simulation whenever its observation has changed. The caller

@@ -10,13 +10,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // fakeServers opens brokers and stores in memory. It can make them fail, and it counts how many of them are open.
@@ -173,6 +176,40 @@ func TestObserver_SendsAnUpdateOnlyIfTheObservationHasChanged(t *testing.T) {
 		f.set(func(f *fakeServers) { f.depths.Dead = 1 })
 		if now, _ := next(t, o); len(now.DeadReasons) != 1 {
 			t.Errorf("the reasons of dead letters are %v", now.DeadReasons)
+		}
+	})
+}
+
+func TestObserver_ChecksFailed_StoresOneMarkForEachOfThem(t *testing.T) {
+	t.Parallel()
+	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
+		watched := target()
+		watched.Timeline = true
+		failed := func(names ...string) (checks []ledger.Check) {
+			for _, name := range names {
+				checks = append(checks, ledger.Check{Name: name, Message: "it failed"})
+			}
+			return checks
+		}
+		start := time.Now()
+		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // the first mark must wait
+		o.Track(key, watched, nil)
+		next(t, o)
+		o.MarkFailed(key, start, failed(ledger.CheckDeadLetters))
+		f.set(func(f *fakeServers) { f.storeErr = nil })
+		next(t, o)
+		o.MarkFailed(key, start.Add(time.Minute), failed(ledger.CheckDeadLetters, ledger.CheckUnexpected))
+		time.Sleep(time.Minute)
+		want := []timeline.Mark{
+			{At: start, Kind: timeline.MarkObjective, Subject: ledger.CheckDeadLetters, Message: "it failed"},
+			{At: start.Add(time.Minute), Kind: timeline.MarkObjective, Subject: ledger.CheckUnexpected, Message: "it failed"},
+		}
+		var marks []timeline.Mark
+		for _, row := range o.Timeline(key) {
+			marks = append(marks, row.Marks...)
+		}
+		if diff := cmp.Diff(want, marks); diff != "" {
+			t.Errorf("the marks differ (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -225,10 +225,10 @@ func countMetrics() []metric {
 		}}
 	}
 	return []metric{
-		count("lost events", "lost", func(r *ledger.Report) int64 { return r.Lost }),
-		count("events counted twice", "takenTwice", func(r *ledger.Report) int64 { return r.TakenTwice }),
-		count("unexpectedly unmatched exits", "unmatchedUnexpected", func(r *ledger.Report) int64 { return r.UnmatchedUnexpected }),
-		count("dead letters", "deadLettered", func(r *ledger.Report) int64 { return r.DeadLettered }),
+		count(ledger.CheckLost, "lost", func(r *ledger.Report) int64 { return r.Lost }),
+		count(ledger.CheckTakenTwice, "takenTwice", func(r *ledger.Report) int64 { return r.TakenTwice }),
+		count(ledger.CheckUnexpected, "unmatchedUnexpected", func(r *ledger.Report) int64 { return r.UnmatchedUnexpected }),
+		count(ledger.CheckDeadLetters, "deadLettered", func(r *ledger.Report) int64 { return r.DeadLettered }),
 	}
 }
 
@@ -287,7 +287,7 @@ func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 
 // isCheckUnproved is isUnproved for a check.
 func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
-	isFault := strings.HasPrefix(check.Name, "fault ") || check.Name == "recovery"
+	isFault := ledger.ConcernsFault(check.Name)
 	lacking := check.After != string(ledger.Failed) &&
 		!slices.Contains([]string{ledger.CheckReadable, ledger.CheckDataKept, ledger.CheckFailures}, check.Name)
 	return c.isUnproved(isFault, lacking)

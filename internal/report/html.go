@@ -85,8 +85,8 @@ func (d *Document) tiles() []Tile {
 	tiles := []Tile{
 		{Name: "entries/s", Value: rates[0].Achieved, Help: "of " + rates[0].Target + " due"},
 		{Name: "exits/s", Value: rates[1].Achieved, Help: "of " + rates[1].Target + " due"},
-		{Name: "end-to-end p99", Value: latencies[1].P99, Help: "p50 " + latencies[1].P50},
-		{Name: "processing p99", Value: latencies[0].P99, Help: "p50 " + latencies[0].P50},
+		{Name: ledger.CheckEndToEnd, Value: latencies[1].P99, Help: "p50 " + latencies[1].P50},
+		{Name: ledger.CheckProcessing, Value: latencies[0].P99, Help: "p50 " + latencies[0].P50},
 	}
 	if l := d.Ledger; l != nil && l.DataKept() {
 		lost := Tile{Name: "lost", Value: terminal.Count(l.Lost), Help: terminal.Count(l.Processed()) + " events processed"}

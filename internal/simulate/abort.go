@@ -12,25 +12,26 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// abortPoll is the interval between two checks whether a run is already certain to fail.
-const abortPoll = time.Second
+// watchInterval is the interval between two checks whether a run is already certain to fail.
+const watchInterval = time.Second
 
-// abortOnFailure calls the function named stop when the simulation is certain to fail. It does so only if
-// abortOnFailure is set in the plan. It returns when ctx ends.
-func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
-	if !s.config.Plan.Objectives.AbortOnFailure {
-		return
-	}
-	auditor := ledger.NewAuditor(s.deps.Store)
-	async.Every(ctx, abortPoll, func() {
+// watch adds a mark to the timeline for each check that has failed for good. If abortOnFailure is set in the plan, it
+// also calls the function named stop, unless the context named generating has ended. It returns when ctx ends.
+func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
+	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
 		defer cancel()
-		audited, err := auditor.Audit(polling, ledger.Options{})
-		if err != nil {
+		audited, _ := s.live.audit(polling)
+		if audited == nil {
 			return
 		}
-		if reasons := ledger.CertainFailures(s.evidence(polling, &audited)); len(reasons) > 0 && ctx.Err() == nil {
-			s.aborted.CompareAndSwap(nil, &reasons[0])
+		failed := ledger.CertainFailures(s.evidence(polling, audited))
+		if len(failed) == 0 || ctx.Err() != nil {
+			return
+		}
+		s.objectives.Failed(time.Now(), failed)
+		if s.config.Plan.Objectives.AbortOnFailure && generating.Err() == nil {
+			s.aborted.CompareAndSwap(nil, &failed[0].Message)
 			stop()
 		}
 	})

@@ -95,7 +95,7 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 	case l != nil:
 		e := s.evidence(ctx, l)
 		state.Faults = e.Faults
-		state.Verdict.Reasons = ledger.CertainFailures(e)
+		state.Verdict.Reasons = ledger.Messages(ledger.CertainFailures(e))
 		if len(state.Verdict.Reasons) > 0 {
 			state.Verdict.Outcome = ledger.Fail
 		}

@@ -132,10 +132,11 @@ func (s *Simulation) observe(ctx context.Context) {
 		async.Every(ctx, lagPoll, func() { s.observed.recordLags(s.entries.Stats().Lag, s.exits.Stats().Lag) })
 	})
 	work.Go(func() {
-		marks, start := timeline.NewMarker(s.recorder.Mark, event.TypeEntry, event.TypeExit), *s.started.Load()
+		stages, start := timeline.NewMarker(s.recorder.Mark, event.TypeEntry, event.TypeExit), *s.started.Load()
 		async.Every(ctx, timeline.MarkerInterval, func() {
-			totals := s.totals()
-			marks.Observe(&s.config.Plan, start, time.Now(), &totals)
+			now, totals := time.Now(), s.totals()
+			stages.Observe(&s.config.Plan, start, now)
+			s.objectives.Measured(now, &s.config.Plan.Objectives, &totals)
 		})
 	})
 	work.Go(func() { timeline.WatchServer(ctx, timeline.SubjectBroker, s.deps.Broker.Ping, s.recorder.Mark) })

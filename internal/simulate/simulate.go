@@ -91,6 +91,8 @@ type Simulation struct {
 	exits     *group[*generator.Generator, generator.Stats]
 	instances *fault.Instances
 	recorder  *timeline.Recorder
+	// The field objectives creates the marks of missed objectives.
+	objectives *ledger.ObjectiveMarker
 
 	started  atomic.Pointer[time.Time]
 	faults   atomic.Pointer[fault.Runner]
@@ -133,6 +135,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	s.exits = newGenerators(c.Plan.Exit.Replicas, exitGeneratorName, generator.NewExit)
 	s.live.auditor, s.live.reader = ledger.NewAuditor(d.Store), ledger.NewTimelineReader(d.Store)
 	s.recorder = timeline.NewRecorder("simulate", s.totals, d.Store, d.Logger)
+	s.objectives = ledger.NewObjectiveMarker(s.recorder.Mark)
 	var refused error
 	s.instances, refused = s.injector()
 	return s, errors.Join(refused, s.registerFaults(), s.processor.begin(), s.entries.begin(), s.exits.begin())
@@ -201,7 +204,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	defer background.Wait()
 	defer finish()
 	background.Go(func() { s.observe(working) })
-	background.Go(func() { s.abortOnFailure(generating, over) })
+	background.Go(func() { s.watch(working, generating, over) })
 	recording := s.startRecorder(auditing)
 
 	scheduled := make(chan time.Time, 1)
@@ -397,6 +400,9 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	result.Faults = evidence.Faults
 	result.LatencySeconds = report.LatenciesOf(evidence.Latencies)
 	result.Verdict = ledger.Evaluate(evidence)
+	if err := timeline.Record(ctx, s.deps.Store, "verdict", ledger.MissingMarks(&evidence, &result.Verdict, result.EndTime)...); err != nil {
+		s.deps.Logger.Warn("The timeline lacks the marks of missed objectives", "error", err)
+	}
 }
 
 func scheduleOf(s generator.Stats) *ledger.Schedule {

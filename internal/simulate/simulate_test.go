@@ -230,6 +230,78 @@ func TestSimulationRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
 	})
 }
 
+// objectiveMarks returns the marks of missed objectives in the timeline, by their subjects. It includes repetitions.
+func objectiveMarks(t *testing.T, o *setup) map[string][]timeline.Mark {
+	t.Helper()
+	rows, err := ledger.ReadTimeline(t.Context(), o.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	marks := map[string][]timeline.Mark{}
+	for _, row := range rows {
+		for _, m := range row.Marks {
+			if m.Kind == timeline.MarkObjective {
+				marks[m.Subject] = append(marks[m.Subject], m)
+			}
+		}
+	}
+	return marks
+}
+
+// Nobody reads the state of these simulations, as if no live page were open.
+func TestSimulationRun_CheckFails_TimelineHasOneMark(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fail func(*testing.T, *setup)
+		// The mark has its time between the given seconds after the start.
+		after, before float64
+	}{
+		ledger.CheckLost: {func(_ *testing.T, o *setup) {
+			o.Plan.Exit.Rate = 0 // an exit of the lost entry would be retried for minutes
+			o.Broker = &interceptor{o.Broker, func(ctx context.Context, b broker.Broker, q broker.Queue, msg broker.Message, confirmed func()) error {
+				if id, ok := event.ParseID(msg.ID); ok && q.Partition == 1 && id.Seq == 20 {
+					confirmed()
+					return nil
+				}
+				return b.Publish(ctx, q, msg, confirmed)
+			}}
+		}, 2, 60},
+		ledger.CheckAchieved: {func(_ *testing.T, o *setup) {
+			o.Plan.Exit.Rate, o.Plan.Exit.MatchPercent = 1000, 100 // twice as many as the entries
+			o.Plan.Objectives.MinAchievedPercent = 99
+		}, 0, 3},
+		ledger.CheckDeadLetters: {func(t *testing.T, o *setup) {
+			o.Plan.Duration = plan.Duration(10 * time.Second)
+			invalid := broker.Message{ID: "invalid", Type: event.TypeEntry, Body: []byte(`{"id":""}`)}
+			if err := o.Broker.Publish(t.Context(), broker.Queue{Type: event.TypeEntry}, invalid, func() {}); err != nil {
+				t.Fatal(err)
+			}
+		}, 0, 5},
+	} {
+		inBubble(t, func(t *testing.T, o *setup) {
+			tt.fail(t, o)
+			start := time.Now()
+			r := run(t, o)
+			marks := objectiveMarks(t, o)
+			if len(marks) != 1 || len(marks[name]) != 1 {
+				t.Errorf("the verdict is %q, the marks are %+v, want one of %s", r.Reasons, marks, name)
+			} else if at := marks[name][0].At.Sub(start).Seconds(); at < tt.after || at > tt.before {
+				t.Errorf("the mark of %s is at second %g, want it between %g and %g", name, at, tt.after, tt.before)
+			}
+		})
+	}
+}
+
+func TestSimulationRun_ObjectivesMet_TimelineHasNoMarkOfAnObjective(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, o *setup) {
+		o.Plan.Objectives.MinAchievedPercent = 90
+		if r, marks := run(t, o), objectiveMarks(t, o); r.Outcome != ledger.Pass || len(marks) != 0 {
+			t.Errorf("the verdict is %s %q, the marks are %+v", r.Outcome, r.Reasons, marks)
+		}
+	})
+}
+
 func TestSimulationRun_EventsPublishedTwice_CountOnce(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {

@@ -4,63 +4,37 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
-	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 const (
-	// MarkerInterval is the interval at which Marker.Observe should be called.
+	// MarkerInterval is the interval at which a process should look for new marks.
 	MarkerInterval = 500 * time.Millisecond
 	// recentStage limits the marks of a process that starts during a stage. The process adds a mark for the stage
 	// only if the stage is younger than recentStage. Otherwise, an earlier process has added the mark.
 	recentStage = 10 * time.Second
-	// minMeasured is the minimum number of latencies for which a p99 is compared with its objective. With fewer
-	// latencies, the p99 is the longest latency.
-	minMeasured = 100
 )
 
-// The objectives that a process observes. In a verdict, the reason for a missed one is "<objective> is <value>, ...".
-const (
-	objectiveProcessing = "processing p99"
-	objectiveEndToEnd   = "end-to-end p99"
-	objectiveLag        = "generator lag"
-)
-
-// ObjectiveMark returns a mark for a reason of a verdict. If the processes observe the same objective, the mark has the
-// same subject as their marks, so that only the first of them is shown.
-func ObjectiveMark(at time.Time, reason string) Mark {
-	for _, subject := range []string{objectiveProcessing, objectiveEndToEnd, objectiveLag} {
-		if value, ok := strings.CutPrefix(reason, subject+" is "); ok {
-			return Mark{At: at, Kind: MarkObjective, Subject: subject, Message: value}
-		}
-	}
-	return Mark{At: at, Kind: MarkObjective, Subject: reason}
-}
-
-// Marker creates the marks of one process for stages of schedules and for missed objectives. It is not safe for
-// concurrent use.
+// Marker creates the marks of one process for stages of schedules. It is not safe for concurrent use.
 type Marker struct {
 	mark      func(Mark)
 	schedules []event.Type
 	observed  bool
 	next      map[event.Type]int // the next stage to mark
-	missed    map[string]bool    // objectives that have a mark
 }
 
 // NewMarker returns a Marker that passes marks to the function mark. The process publishes events of the given types
 // according to their schedules.
 func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
-	return &Marker{mark: mark, schedules: schedules, next: map[event.Type]int{}, missed: map[string]bool{}}
+	return &Marker{mark: mark, schedules: schedules, next: map[event.Type]int{}}
 }
 
 // Observe creates the marks that are due now. The schedules of the plan begin at the time start, or have not begun if
-// start is zero. totals contains what the process has measured so far.
-func (m *Marker) Observe(p *plan.Plan, start, now time.Time, totals *Row) {
+// start is zero.
+func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	if start.IsZero() {
 		m.observed = true // this process was running before the first stage began
 		return
@@ -69,10 +43,6 @@ func (m *Marker) Observe(p *plan.Plan, start, now time.Time, totals *Row) {
 		m.observeStages(t, p, start, now)
 	}
 	m.observed = true
-	o := &p.Objectives
-	m.observeLatency(now, objectiveProcessing, o.ProcessingP99, totals.Entry.Processing, totals.Exit.Processing)
-	m.observeLatency(now, objectiveEndToEnd, o.EndToEndP99, totals.Entry.EndToEnd, totals.Exit.EndToEnd)
-	m.observeValue(now, objectiveLag, o.MaxLag, max(totals.Entry.Lag, totals.Exit.Lag))
 }
 
 // observeStages creates a mark for each stage that has begun. All replicas of a generator create the same mark.
@@ -96,28 +66,6 @@ func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time)
 		}
 		begin = begin.Add(stage.Duration.D())
 	}
-}
-
-// observeLatency compares a 99th percentile with its objective.
-func (m *Marker) observeLatency(now time.Time, what string, objective plan.Duration, latencies ...histogram.Snapshot) {
-	if objective == 0 || m.missed[what] {
-		return // merging takes most of the time
-	}
-	if all := histogram.Merge(latencies...); all.Count() >= minMeasured {
-		m.observeValue(now, what, objective, all.Quantile(0.99))
-	}
-}
-
-// observeValue creates a mark when a value exceeds its objective for the first time.
-func (m *Marker) observeValue(now time.Time, what string, objective plan.Duration, value time.Duration) {
-	if objective == 0 || m.missed[what] || value <= objective.D() {
-		return
-	}
-	m.missed[what] = true
-	m.mark(Mark{
-		At: now, Kind: MarkObjective, Subject: what,
-		Message: fmt.Sprintf("%s, more than the objective of %s", terminal.Duration(value), terminal.Exact(objective.D())),
-	})
 }
 
 // MarksOf returns the marks of all rows. It omits repetitions, which occur if several processes create the same mark. Of

@@ -7,18 +7,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/event"
-	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 // marksAt returns the marks that a new Marker creates if it observes at each of the given seconds after the start.
-func marksAt(p *plan.Plan, totals Row, seconds ...int) (marks []string) {
+func marksAt(p *plan.Plan, seconds ...int) (marks []string) {
 	start := time.Unix(1000, 0)
 	m := NewMarker(func(m Mark) {
 		marks = append(marks, m.At.Sub(start).String()+" "+string(m.Kind)+" "+m.Subject+" "+m.Message)
 	}, event.TypeEntry, event.TypeExit)
 	for _, s := range seconds {
-		m.Observe(p, start, start.Add(time.Duration(s)*time.Second), &totals)
+		m.Observe(p, start, start.Add(time.Duration(s)*time.Second))
 	}
 	return marks
 }
@@ -43,12 +42,12 @@ func TestMarker_MarksEachStageOnce(t *testing.T) {
 		"before the start":               {[]int{-20, -1}, nil},
 		"from the end of the last stage": {[]int{90, 91}, nil},
 	} {
-		if diff := cmp.Diff(tt.want, marksAt(p, Row{}, tt.seconds...)); diff != "" {
+		if diff := cmp.Diff(tt.want, marksAt(p, tt.seconds...)); diff != "" {
 			t.Errorf("%s: marks differ (-want +got):\n%s", name, diff)
 		}
 	}
 	exits := &plan.Plan{Exit: plan.Exit{Schedule: plan.Schedule{Stages: stages[:1]}, MinStay: plan.Duration(time.Minute)}}
-	if got := marksAt(exits, Row{}, 0, 30, 59, 70); len(got) != 1 || !cmp.Equal(got[0], exits.Exit.Delay().String()+" stage exits stage 1 of 1, to 5 events/s within 20s") {
+	if got := marksAt(exits, 0, 30, 59, 70); len(got) != 1 || !cmp.Equal(got[0], exits.Exit.Delay().String()+" stage exits stage 1 of 1, to 5 events/s within 20s") {
 		t.Errorf("the marks of the exits are %q", got)
 	}
 }
@@ -59,37 +58,10 @@ func TestMarker_LearnsTheStartLate_MarksTheFirstStage(t *testing.T) {
 	p := &plan.Plan{Entry: plan.Entry{Schedule: plan.Schedule{Stages: []plan.Stage{{Duration: plan.Duration(time.Minute), Rate: 5}}}}}
 	start, marks := time.Unix(1000, 0), 0
 	m := NewMarker(func(Mark) { marks++ }, event.TypeEntry)
-	m.Observe(p, time.Time{}, start, &Row{})
-	m.Observe(p, start, start.Add(25*time.Second), &Row{})
+	m.Observe(p, time.Time{}, start)
+	m.Observe(p, start, start.Add(25*time.Second))
 	if marks != 1 {
 		t.Errorf("%d marks, want 1", marks)
-	}
-}
-
-func TestMarker_MarksEachMissedObjectiveOnce(t *testing.T) {
-	t.Parallel()
-	p := &plan.Plan{}
-	p.Objectives.EndToEndP99, p.Objectives.ProcessingP99 = plan.Duration(time.Second), plan.Duration(time.Second)
-	p.Objectives.MaxLag = plan.Duration(2 * time.Second)
-	var fast, slow, few histogram.Histogram
-	for range minMeasured {
-		fast.Observe(time.Millisecond)
-		slow.Observe(2 * time.Second)
-	}
-	few.Observe(2 * time.Second)
-	for name, tt := range map[string]struct {
-		totals Row
-		want   []string
-	}{
-		"met":          {Row{Exit: Events{EndToEnd: fast.Snapshot(), Lag: 2 * time.Second}}, nil},
-		"missed":       {Row{Exit: Events{EndToEnd: slow.Snapshot()}}, []string{"5s objective end-to-end p99 2.00 s, more than the objective of 1 s"}},
-		"few events":   {Row{Exit: Events{EndToEnd: few.Snapshot()}}, nil},
-		"lag too long": {Row{Entry: Events{Lag: 3 * time.Second}}, []string{"5s objective generator lag 3.00 s, more than the objective of 2 s"}},
-	} {
-		got := marksAt(p, tt.totals, 5, 6)
-		if diff := cmp.Diff(tt.want, got); diff != "" {
-			t.Errorf("%s: marks differ (-want +got):\n%s", name, diff)
-		}
 	}
 }
 
@@ -111,19 +83,5 @@ func TestMarksOf_OmitsRepetitions(t *testing.T) {
 	want := []Mark{stage, missed, later, server(3, MarkUnavailable), server(5, MarkAvailable), server(7, MarkUnavailable)}
 	if diff := cmp.Diff(want, MarksOf(rows)); diff != "" {
 		t.Errorf("marks differ (-want +got):\n%s", diff)
-	}
-}
-
-func TestObjectiveMark_HasTheSubjectOfTheMarksOfProcesses(t *testing.T) {
-	t.Parallel()
-	at := time.Unix(1000, 0)
-	for reason, want := range map[string]Mark{
-		"end-to-end p99 is 2s, beyond the objective of 1s": {Subject: "end-to-end p99", Message: "2s, beyond the objective of 1s"},
-		"3 events were dead-lettered":                      {Subject: "3 events were dead-lettered"},
-	} {
-		want.At, want.Kind = at, MarkObjective
-		if diff := cmp.Diff(want, ObjectiveMark(at, reason)); diff != "" {
-			t.Errorf("%s: the mark differs (-want +got):\n%s", reason, diff)
-		}
 	}
 }

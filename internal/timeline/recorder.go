@@ -77,6 +77,18 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
+// Record stores marks, in the order of time, for which there is no Recorder. The marks appear in the timeline as those of
+// a process of the given component.
+func Record(ctx context.Context, sink Sink, component string, marks ...Mark) error {
+	if len(marks) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	rows := AddMarks(nil, marks[0].At, marks[len(marks)-1].At.Add(interval), marks...)
+	return sink.AppendTimeline(ctx, component+"-"+rand.Text(), rows)
+}
+
 // Run records until ctx ends. It then measures once more and sends the pending rows, until all are sent or the context
 // named closing ends. The error says how many seconds of the timeline were not sent. Run must be called only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {

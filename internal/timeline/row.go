@@ -109,8 +109,7 @@ const (
 	// is the ID of that occurrence of the fault.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
-	// MarkObjective means that the measurements of a process since its start violate an objective for the first time.
-	// Subject names the objective.
+	// MarkObjective means that a check of the verdict failed for the first time. Subject is the name of the check.
 	MarkObjective MarkKind = "objective"
 )
 

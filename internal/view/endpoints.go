@@ -95,7 +95,7 @@ func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode fun
 	return newSpool(v.spooled, func(w io.Writer) error { return encode(w, rows) })
 }
 
-// rows returns the rows in an interval, with marks for missed objectives. If there are more than maxRows, it merges rows
+// rows returns the rows in an interval. If there are more than maxRows, it merges rows
 // older than keepTime into wider rows.
 func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	var all []timeline.Row
@@ -115,7 +115,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 		}
 		all = limit(append(all, rows...), maxRows)
 	}
-	return limit(timeline.AddMarks(all, from, to, v.objectives.missed()...), maxRows), nil
+	return all, nil
 }
 
 // read calls the source.

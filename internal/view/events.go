@@ -171,12 +171,6 @@ type poller struct {
 	part, nextPart time.Time
 }
 
-// startPolls prepares the polls after a time without clients.
-func (v *View) startPolls() {
-	v.poller.reset()
-	v.objectives.pause()
-}
-
 // poll returns an update. If the state cannot be read, poll returns nil, and clients receive heartbeats instead. If the
 // timeline cannot be read, the update has no rows.
 func (v *View) poll(ctx context.Context) *update {
@@ -185,7 +179,6 @@ func (v *View) poll(ctx context.Context) *update {
 		v.log.Debug("The live page cannot read the state", "error", err)
 		return nil
 	}
-	v.objectives.observe(&state)
 	u := &update{state: state}
 	p, now := &v.poller, state.now()
 	from := p.from(state.Run, now)

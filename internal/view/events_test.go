@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -240,35 +239,6 @@ func TestPoller_PollBeforeTheFirstClientHasItsRows_NoRowIsSentTwice(t *testing.T
 	}
 }
 
-func TestMissedObjectives_ReasonThatAppearedWithoutClients_HasNoMark(t *testing.T) {
-	t.Parallel()
-	v := newView(newFake("run", 3))
-	observe := func(reasons ...string) int {
-		v.objectives.observe(&State{Run: "run", Verdict: Verdict{Reasons: reasons}})
-		return len(v.objectives.missed())
-	}
-	v.startPolls()
-	got := []int{observe(), observe("lost")}
-	v.startPolls()
-	got = append(got, observe("lost", "dead"), observe("lost", "dead", "late"))
-	if want := []int{0, 1, 1, 2}; !slices.Equal(got, want) {
-		t.Errorf("there are %v marks, want %v", got, want)
-	}
-}
-
-func TestMissedObjectives_ReasonsThatDifferInTheNameOfTheFault_HaveOneMarkEach(t *testing.T) {
-	t.Parallel()
-	m := &missedObjectives{}
-	m.observe(&State{Run: "run"})
-	reasons := []string{"fault crash-1 was not injected: no such pod", "fault crash-2 was not injected: no such pod", "3 events were lost", "1,204 events were lost"}
-	for i := range reasons {
-		m.observe(&State{Run: "run", Verdict: Verdict{Reasons: reasons[:i+1]}})
-	}
-	if got := m.missed(); len(got) != 3 {
-		t.Errorf("the marks are %+v, want 3", got)
-	}
-}
-
 func TestFeed_FirstClientAfterATimeWithoutClients_StartsAgain(t *testing.T) {
 	t.Parallel()
 	starts := 0
@@ -354,39 +324,6 @@ func TestEventStream_ClockOfTheSourceDiffers_NewRowsAreSent(t *testing.T) {
 		receiveSeconds(t, next, f.rows)
 		f.grow()
 		receiveSeconds(t, next, f.rows[10:])
-	}
-}
-
-func TestEventStream_NewReasonForFail_BecomesAMark(t *testing.T) {
-	t.Parallel()
-	f := newFake("run", 10)
-	f.state.Verdict.Reasons = []string{"1 event was lost"} // for an unknown time
-	_, next := listen(t, serveHTTP(t, newView(f)), "")
-	receive(t, next, "rows")
-	receive(t, next, "state")
-	fail := func(deadLetters string, published int64) {
-		f.change(func(f *fake) {
-			f.state.Verdict.Reasons = []string{"1 event was lost", deadLetters + " events were dead-lettered", "end-to-end p99 is 2s, beyond the objective of 1s"}
-			f.rows[9].Entry.Published = published
-		})
-	}
-	fail("3", 1)
-	var got []string
-	for done := false; !done; {
-		for _, row := range rowsOf(t, receive(t, next, "rows")) {
-			for _, m := range row.Marks {
-				if m.Kind == timeline.MarkObjective {
-					got = append(got, m.Subject+": "+m.Message)
-				}
-			}
-			done = done || row.Entry.Published == 2
-		}
-		if len(got) == 2 {
-			fail("4", 2)
-		}
-	}
-	if want := []string{"3 events were dead-lettered: ", "end-to-end p99: 2s, beyond the objective of 1s"}; !slices.Equal(got, want) {
-		t.Errorf("the marks are %q, want %q", got, want)
 	}
 }
 

@@ -88,9 +88,7 @@ type View struct {
 	reads  *semaphore.Weighted
 	// spooled limits the memory of the responses that are being sent.
 	spooled *semaphore.Weighted
-	// objectives creates the marks of missed objectives.
-	objectives missedObjectives
-	mux        *http.ServeMux
+	mux     *http.ServeMux
 }
 
 // New returns a View of one simulation.
@@ -104,7 +102,7 @@ func New(c Config, d Dependencies) *View {
 	v := &View{config: c, source: d.Source, log: d.Logger, reads: semaphore.NewWeighted(maxReads), spooled: semaphore.NewWeighted(maxSpooled), mux: http.NewServeMux()}
 	v.poller.reread = cmp.Or(c.reread, rereadInterval)
 	v.state = cachedState{source: d.Source, version: c.Version, maxAge: c.Interval / 2}
-	v.feed = &feed{poll: v.poll, start: v.startPolls, interval: c.Interval, maxClients: c.MaxClients}
+	v.feed = &feed{poll: v.poll, start: v.poller.reset, interval: c.Interval, maxClients: c.MaxClients}
 	for pattern, handler := range v.handlers() {
 		v.mux.Handle(pattern, handler)
 	}

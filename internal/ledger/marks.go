@@ -1,0 +1,119 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// minMeasured is the minimum number of latencies for which the p99 of a running process is compared with its objective.
+// With fewer latencies, the p99 is the longest latency.
+const minMeasured = 100
+
+// ObjectiveMarker creates a mark when a check fails for the first time. The subject of the mark is the name of the check.
+// An ObjectiveMarker is safe for concurrent use.
+type ObjectiveMarker struct {
+	mark func(timeline.Mark)
+
+	mu     sync.Mutex
+	marked map[string]bool // by the name of the check
+}
+
+// NewObjectiveMarker returns an ObjectiveMarker that passes marks to the function mark.
+func NewObjectiveMarker(mark func(timeline.Mark)) *ObjectiveMarker {
+	return &ObjectiveMarker{mark: mark, marked: map[string]bool{}}
+}
+
+// Failed creates marks for checks that had failed at the given time.
+func (m *ObjectiveMarker) Failed(at time.Time, failed []Check) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range failed {
+		m.add(markOf(at, &failed[i]))
+	}
+}
+
+// Measured creates marks for the objectives that the measurements of one process violate. totals contains what the
+// process has measured so far.
+func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *timeline.Row) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.latency(at, CheckProcessing, o.ProcessingP99, totals.Entry.Processing, totals.Exit.Processing)
+	m.latency(at, CheckEndToEnd, o.EndToEndP99, totals.Entry.EndToEnd, totals.Exit.EndToEnd)
+	m.value(at, CheckLag, o.MaxLag, max(totals.Entry.Lag, totals.Exit.Lag))
+}
+
+// latency compares a 99th percentile with its objective.
+func (m *ObjectiveMarker) latency(at time.Time, name string, objective plan.Duration, latencies ...histogram.Snapshot) {
+	if objective == 0 || m.marked[name] {
+		return // merging takes most of the time
+	}
+	if all := histogram.Merge(latencies...); all.Count() >= minMeasured {
+		m.value(at, name, objective, all.Quantile(0.99))
+	}
+}
+
+// value compares a measured value with its objective.
+func (m *ObjectiveMarker) value(at time.Time, name string, objective plan.Duration, value time.Duration) {
+	if objective == 0 || value <= objective.D() {
+		return
+	}
+	m.add(timeline.Mark{
+		At: at, Kind: timeline.MarkObjective, Subject: name,
+		Message: fmt.Sprintf("%s, more than the objective of %s", terminal.Duration(value), limit(objective)),
+	})
+}
+
+func (m *ObjectiveMarker) add(mark timeline.Mark) {
+	if !m.marked[mark.Subject] {
+		m.marked[mark.Subject] = true
+		m.mark(mark)
+	}
+}
+
+// markOf returns the mark of a check that failed.
+func markOf(at time.Time, c *Check) timeline.Mark {
+	return timeline.Mark{
+		At: at, Kind: timeline.MarkObjective, Subject: c.Name, Message: strings.TrimPrefix(c.Message, c.Name+" is "),
+	}
+}
+
+// MissingMarks returns marks, in the order of time, for those objectives of a finished simulation that the verdict says
+// were missed, but that have no mark in e.Timeline. Some objectives are certain to be missed only when the simulation
+// has finished, and nobody may have watched it before. If the timeline shows since when an objective was missed, the mark
+// has that time. Otherwise, it has the time at which the simulation ended.
+func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
+	marked := map[string]bool{}
+	for _, m := range timeline.MarksOf(e.Timeline) {
+		if m.Kind == timeline.MarkObjective {
+			marked[m.Subject] = true
+		}
+	}
+	var missing []timeline.Mark
+	since := map[string]func(*Evidence) time.Time{}
+	for _, c := range checks(e) {
+		since[c.name] = c.since
+	}
+	for i := range v.Checks {
+		c := &v.Checks[i]
+		if c.Kind != Objective || c.Outcome != Failed || marked[c.Name] {
+			continue
+		}
+		at := end
+		if find := since[c.Name]; find != nil {
+			if t := find(e); !t.IsZero() && t.Before(end) {
+				at = t
+			}
+		}
+		missing = append(missing, markOf(at, c))
+	}
+	slices.SortStableFunc(missing, func(a, b timeline.Mark) int { return a.At.Compare(b.At) })
+	return missing
+}
