@@ -364,7 +364,7 @@ func TestKubectl_PurgeWithoutEvents_NamesTheRule(t *testing.T) {
 	u.bind("deleter", "pat")
 	got := u.run(t, "pat", "purge rush-hour --yes")
 	if got.code != exitOK || !strings.Contains(got.stdout, "is purged") ||
-		!strings.Contains(got.stderr, "it is unknown whether the operator removed all data:  ") ||
+		!strings.Contains(got.stderr, "it is unknown whether the operator removed all data: ") ||
 		!strings.Contains(got.stderr, `{apiGroups: [""], resources: ["events"], verbs: ["list"]}`) {
 		t.Errorf("purge: %+v", got)
 	}
