@@ -81,6 +81,7 @@ type Generator struct {
 	// published counts the events that the publisher has accepted. lastSent is when the last of them was
 	// published, in nanoseconds since epoch.
 	published, lastSent atomic.Int64
+	lags                lags
 	// confirmed counts the events that the broker has confirmed. matched counts the confirmed exits with the intent
 	// "matched".
 	confirmed, matched atomic.Int64
@@ -260,7 +261,8 @@ func (g *Generator) generate(ctx context.Context) error {
 	timer := time.NewTimer(never)
 	defer timer.Stop()
 	for ended := false; ctx.Err() == nil; {
-		due, wait, over := g.pacer.next(time.Now())
+		now := time.Now()
+		due, wait, over := g.pacer.next(now)
 		if over && !ended && !g.exitAtEnd {
 			g.log.Info("The schedule has ended; no more events are due unless the plan extends its duration")
 		}
@@ -271,6 +273,7 @@ func (g *Generator) generate(ctx context.Context) error {
 		case wait > 0:
 			g.sleep(ctx, timer, wait)
 		default:
+			g.lags.observe(now, -wait)
 			if err := g.emit(ctx, due); err != nil {
 				return err
 			}

@@ -381,7 +381,13 @@ func TestGeneratorRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
 		if got := r.Stats().Lag; got != 0 {
 			t.Errorf("the lag is %s after the backlog was published, want 0", got)
 		}
+		if got, want := r.Totals().Entry.Lag, 5*time.Second; (got - want).Abs() > 2*time.Millisecond {
+			t.Errorf("the longest lag is %s after the backlog was published, want about %s", got, want)
+		}
 		pass(5 * time.Second)
+		if got := r.Totals().Entry.Lag; got > 2*time.Millisecond {
+			t.Errorf("the longest lag is %s 5 s later, want about 0", got)
+		}
 		r.finish(t)
 		sent := publisher.sent()
 		within(t, "events", len(sent), 20_000, 20_000)

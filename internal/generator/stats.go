@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"sync"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
@@ -68,8 +69,8 @@ func (g *Generator) Stats() Stats {
 	return s
 }
 
-// Totals returns the measurements so far, in the form in which a process records them in the timeline. It may
-// be called at any time.
+// Totals returns the measurements so far, in the form in which a process records them in the timeline. The lag is the
+// longest one of this second and the previous one. Totals may be called at any time.
 func (g *Generator) Totals() timeline.Row {
 	s := g.Stats()
 	var row timeline.Row
@@ -80,7 +81,7 @@ func (g *Generator) Totals() timeline.Row {
 		Matched:   s.Matched,
 		Starved:   s.Starved,
 		Missed:    s.Missed,
-		Lag:       s.Lag,
+		Lag:       max(s.Lag, g.lags.longest(time.Now())),
 	}
 	row.Pool = g.source.pool()
 	return row
@@ -91,4 +92,41 @@ func perSecond(n float64, d time.Duration) float64 {
 		return 0
 	}
 	return n / d.Seconds()
+}
+
+// lags holds the longest lag of a second and that of the second before it, so that a row of the timeline also shows a lag
+// that ended before the row was measured.
+type lags struct {
+	mu           sync.Mutex
+	second       int64 // as a Unix time
+	this, before time.Duration
+}
+
+// observe adds the lag of an event.
+func (l *lags) observe(now time.Time, lag time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.advance(now)
+	l.this = max(l.this, lag)
+}
+
+// longest returns the longest lag of this second and the previous one.
+func (l *lags) longest(now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.advance(now)
+	return max(l.this, l.before)
+}
+
+// advance begins a new second if the last one is over.
+func (l *lags) advance(now time.Time) {
+	second := now.Unix()
+	if second == l.second {
+		return
+	}
+	l.before = 0
+	if second == l.second+1 {
+		l.before = l.this
+	}
+	l.second, l.this = second, 0
 }

@@ -80,3 +80,13 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 		checkReasons(t, name, Evaluate(e), tt.want)
 	}
 }
+
+func TestEvaluate_RunEndsWithinASecond_LastSecondIsNoLag(t *testing.T) {
+	t.Parallel()
+	s := plan.Schedule{Rate: 100, Replicas: 1}
+	// The row of the last second has no events, because the row before contains those that were due in it.
+	e := loadEvidence(append(loadRows(), timeline.Row{Second: at(600).Unix()}))
+	e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}, Exit: plan.Exit{Schedule: s}}, at(0), at(600).Add(900*time.Millisecond), 0)
+	e.Objectives = plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(500 * time.Millisecond)}}
+	checkReasons(t, "no lag", Evaluate(e), nil)
+}

@@ -124,7 +124,7 @@ func (c *component[P, S]) begin(restarted bool) error {
 	defer c.mu.Unlock()
 	if restarted {
 		counts, totals := c.stats(), c.totals()
-		totals.Gauges = timeline.Gauges{}
+		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0 // they are no totals
 		c.before, c.beforeTotals = &counts, totals
 	}
 	c.current, c.life = created, l

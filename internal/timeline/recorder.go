@@ -97,12 +97,14 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	work.Go(func() { r.send(ctx, due) })
 	work.Go(func() { r.compact(ctx) })
 
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	// The recorder measures at whole seconds, so that a row contains what happened in its second.
+	timer := time.NewTimer(time.Until(time.Now().Truncate(interval).Add(interval)))
+	defer timer.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case now := <-ticker.C:
+		case now := <-timer.C:
+			timer.Reset(untilNext(time.Now()))
 			r.measure(now)
 			select {
 			case due <- struct{}{}:
@@ -115,6 +117,9 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
+// untilNext returns the time until the whole second after the one that is closest to now: a timer may fire a little early.
+func untilNext(now time.Time) time.Duration { return now.Round(interval).Add(interval).Sub(now) }
+
 // measure adds a pending row with the changes since the last row. It adds no row if nothing has changed. If the clock was
 // set back, the row and later rows are those of a new process, because the sink ignores a row that is earlier than another
 // row of the same process.
@@ -126,9 +131,9 @@ func (r *Recorder) measure(now time.Time) {
 		r.process, r.last = newProcess(r.component), 0
 	}
 	row := Row{
-		// The ticker fires at the end of an interval, so the row belongs to the second before the tick. The rows of a
-		// process must have different seconds, in ascending order.
-		Second: max(r.last+1, now.Unix()-1),
+		// The timer fires at the end of a second, and the row belongs to that second. The rows of a process must have
+		// different seconds, in ascending order.
+		Second: max(r.last+1, now.Round(interval).Unix()-1),
 		Entry:  totals.Entry.since(&r.before.Entry),
 		Exit:   totals.Exit.since(&r.before.Exit),
 		Gauges: totals.Gauges,

@@ -45,7 +45,7 @@ type Events struct {
 	// events that were due but not yet published when their schedule ended.
 	Starved int64 `json:"starved,omitempty"`
 	Missed  int64 `json:"missed,omitempty"`
-	// Lag is how long the next unpublished event was overdue. Merged rows contain the maximum.
+	// Lag is the longest time for which the next unpublished event was overdue.
 	Lag time.Duration `json:"lagNs,omitempty"`
 
 	// Redeliveries is the number of deliveries of messages that the broker had already delivered before.

@@ -118,6 +118,31 @@ func TestRecorder_StoresEachSecondOnce(t *testing.T) {
 	})
 }
 
+func TestRecorder_StartsWithinASecond_RowsContainTheEventsOfTheirSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(600 * time.Millisecond)
+		sink, begin := &fakeSink{rows: map[int64]Row{}}, time.Now().Unix()
+		// The process measures 1 event in the first second, 2 in the next one, and so on.
+		totals := func() Row {
+			var n int64
+			for second := begin; second <= time.Now().Add(-time.Nanosecond).Unix(); second++ {
+				n += second - begin + 1
+			}
+			return Row{Entry: Events{Effects: n}}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := NewRecorder("p", totals, sink, slog.New(slog.DiscardHandler)).Run(ctx, t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range int64(5) {
+			if got := sink.rows[begin+i].Entry.Effects; got != i+1 {
+				t.Errorf("the row of second %d has %d events, want %d", i, got, i+1)
+			}
+		}
+	})
+}
+
 func TestRecorder_IdleSecond_StoresNoRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink, pool := &fakeSink{rows: map[int64]Row{}}, int64(7)
