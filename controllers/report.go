@@ -73,7 +73,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	}
 	rows := rest.Timeline
 	if len(rows) > 0 {
-		from, until := rows[0].Start(), run.EndTime.Add(time.Second) // so that a mark at the end is included
+		from, until := rows[0].Start(), run.EndTime.Add(time.Second) // includes marks at the end of the run
 		missing := ledger.MissingMarks(&ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, Timeline: rows}, &verdict, run.EndTime)
 		rows = timeline.AddMarks(rows, from, until, r.failures.Marks(s.key, from, run.EndTime)...)
 		rows = timeline.AddMarks(rows, from, until, missing...)
