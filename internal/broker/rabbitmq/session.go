@@ -193,12 +193,13 @@ func (s *session) plan(out *outbox, now time.Time) {
 	out.cancel = !s.cancelled && (s.retiring || out.last)
 	s.cancelled = s.cancelled || out.cancel
 	s.planSingles(out, now)
-	if out.cancel {
-		s.unanswered = false
-	} else if s.cancelled && (len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0) {
-		s.unanswered = true
-	}
+	s.unanswered = !out.cancel && (s.unanswered || s.cancelled && out.settles())
 	out.flush = out.last && s.unanswered
+}
+
+// settles reports whether the outbox contains a settlement.
+func (out *outbox) settles() bool {
+	return len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0
 }
 
 // planSingles looks at the settled deliveries after a gap. If the acknowledgement of one of them must not be delayed
