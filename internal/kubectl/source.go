@@ -183,7 +183,7 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict adds the verdict in the status to the state. If the status has no verdict yet, but the simulation is
+// addVerdict adds the verdict in the status to the state, and how many events were not measured. If the status has no verdict yet, but the simulation is
 // certain to fail, it adds FAIL.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
@@ -191,6 +191,9 @@ func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	case status.CompletionTime != nil:
 		state.Phase = view.Finished
 		state.Verdict = view.Verdict{Outcome: ledger.Outcome(status.Verdict), Final: true, Reasons: status.Reasons}
+		if status.Latency != nil {
+			state.Unmeasured = &status.Latency.Unmeasured
+		}
 	case len(certain) > 0 && state.Verdict.Outcome == "":
 		state.Verdict = view.Verdict{Outcome: ledger.Fail, Reasons: certain}
 	}

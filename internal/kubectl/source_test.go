@@ -72,6 +72,7 @@ func completed() (*v1alpha1.ParkingSimulation, *report.Document) {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.UID = "uid"
 	sim.Status.CompletionTime = new(metav1.Now())
+	sim.Status.Latency = &v1alpha1.LatencyStatus{Unmeasured: 7}
 	sim.Status.Verdict, sim.Status.Reasons, sim.Status.Report = v1alpha1.VerdictFail, []string{"2 events were lost"}, "rush-hour-report"
 	d := report.New(report.Run{
 		Verdict: ledger.Verdict{Outcome: ledger.Fail}, Simulation: "parking.rush-hour", Ledger: &ledger.Report{AtRest: true, Lost: 2},
@@ -91,8 +92,8 @@ func TestSourceState_CompleteSimulation_ShowsTheVerdict(t *testing.T) {
 	if got.Phase != view.Finished || !got.Verdict.Final || got.Verdict.Outcome != ledger.Fail || !slices.Equal(got.Verdict.Reasons, sim.Status.Reasons) {
 		t.Errorf("the state is %+v", got)
 	}
-	if got.Ledger.Lost != 2 || *got.Queues.Ready != 3 {
-		t.Errorf("the ledger is %+v, the queues are %+v", got.Ledger, got.Queues)
+	if got.Ledger.Lost != 2 || *got.Queues.Ready != 3 || got.Unmeasured == nil || *got.Unmeasured != 7 {
+		t.Errorf("the ledger is %+v, the queues are %+v, the number of unmeasured events is %v", got.Ledger, got.Queues, got.Unmeasured)
 	}
 }
 

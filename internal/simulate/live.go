@@ -92,6 +92,9 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 		state.Phase = view.Finished
 		state.Verdict = view.Verdict{Outcome: final.Outcome, Final: true, Reasons: final.Reasons}
 		state.Faults = final.Faults
+		if final.Ledger != nil {
+			state.Unmeasured = &final.LatencySeconds.Unmeasured
+		}
 	case l != nil:
 		e := s.evidence(ctx, l)
 		state.Faults = e.Faults

@@ -36,7 +36,7 @@ func TestSimulationState_ReflectsEachPhaseOfARun(t *testing.T) {
 			t.Errorf("during the run, the state is %+v", during)
 		}
 		after := state()
-		if after.Phase != view.Finished || !after.Verdict.Final || after.Verdict.Outcome != ledger.Pass {
+		if after.Phase != view.Finished || !after.Verdict.Final || after.Verdict.Outcome != ledger.Pass || after.Unmeasured == nil {
 			t.Errorf("after the run, the state is %+v", after)
 		}
 		if after.Queues.Ready == nil || *after.Queues.Ready != 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
@@ -274,6 +276,7 @@ func TestPage_InChromium(t *testing.T) {
 		{"ShowsFaults", testPageShowsFaults},
 		{"ShowsEnd", testPageShowsEnd},
 		{"ExplainsTerms", testPageExplainsTerms},
+		{"ExplainsNumbersUnderThePointer", testPageExplainsNumbersUnderThePointer},
 		{"WorksWithTheKeyboard", testPageWorksWithTheKeyboard},
 		{"SplitsLogarithmicAxes", testPageSplitsLogarithmicAxes},
 		{"DrawsLatenciesBelowAPowerOfTen", testPageDrawsLatenciesBelowAPowerOfTen},
@@ -587,10 +590,12 @@ func testPageShowsEnd(t *testing.T, b *browser) {
 	w := newSite(t, f)
 	b.open(w, 60)
 	f.change(func(f *fake) { f.state.Phase, f.state.Verdict = Finished, Verdict{Outcome: ledger.Pass, Final: true} })
+	f.change(func(f *fake) { f.state.Unmeasured = new(int64(1029)) })
 	w.view.Close(t.Context())
 	if err := w.server.Shutdown(t.Context()); err != nil { // sends what Close has queued, as package httpserver does
 		t.Fatal(err)
 	}
+	b.until("the page says how many events were not measured", "document.getElementById('facts').innerText.includes('not measured\\n1,029')")
 	b.until("the page keeps the verdict", fmt.Sprintf(text+" == 'PASS'", "verdict"))
 	b.until("the page says that the run has ended", fmt.Sprintf(text+" == 'the run has ended'", "connection"))
 }
@@ -603,7 +608,7 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 	run(b, chromedp.KeyEvent("\x1b"))
 	b.until("Escape hides it", "document.getElementById('tip').hidden")
 	// Every number on the page must have a label with an explanation.
-	missing := evaluate[[]string](b, `[...document.querySelectorAll('.progress, .tile, .facts > div, #ledger tbody tr, #totals tbody tr, #latencies tbody tr, #faults th, figure')]
+	missing := evaluate[[]string](b, `[...document.querySelectorAll('.progress, .tile, .facts > div, #ledger tbody tr, #totals tbody tr, #latencies tr > *:first-child:not(td), #ledger td:nth-child(3), #latencies thead th, #faults th, figure')]
 		.filter(e => {
 			const id = e.querySelector('.term')?.getAttribute('aria-describedby');
 			return !(document.getElementById(id)?.textContent.length > 20);
@@ -616,6 +621,57 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 		t.Errorf("after two clicks the theme is %q", theme)
 	}
 	run(b, chromedp.Click("#theme"))
+}
+
+// numbers is a JavaScript expression that returns the position and the text of each visible number on the page, except
+// those in events of note, in names of controls, and in the drawings of charts.
+const numbers = `(() => {
+	const found = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+		const e = node.parentElement;
+		if (!/\d|–|✓/.test(node.textContent) || e.closest('.term, #marks, #key, #tip, h1, noscript, .controls, footer')) continue;
+		if (!e.checkVisibility({visibilityProperty: true})) continue;
+		const range = document.createRange();
+		range.selectNodeContents(node);
+		const {left, right, top, bottom} = range.getBoundingClientRect();
+		found.push({x: (left + right) / 2, y: (top + bottom) / 2, text: node.textContent});
+	}
+	return found;
+})()`
+
+func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
+	b.resize(1280, 3000, "light") // so that nothing must be scrolled into view
+	b.open(newSite(t, newFake("run", 60)), 60)
+	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 60")
+	const tip, hidden = "document.getElementById('tip').textContent", "document.getElementById('tip').hidden"
+	meanings := map[string]bool{}
+	all := evaluate[[]struct {
+		X, Y float64
+		Text string
+	}](b, numbers)
+	for _, number := range all {
+		run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 2900)) // where no number is
+		b.until("the previous meaning is hidden", hidden)
+		run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, number.X, number.Y))
+		if isHidden := evaluate[bool](b, hidden); isHidden {
+			t.Errorf("the pointer on %q shows no meaning", number.Text)
+			continue
+		}
+		meanings[evaluate[string](b, tip)] = true
+	}
+	// Some labels stand for several numbers: the two columns of the totals and the lines of a chart.
+	if len(all) < 90 || len(meanings) < 50 {
+		t.Errorf("%d numbers have %d meanings", len(all), len(meanings))
+	}
+	for _, want := range []string{
+		"Time that a processor needs for one event, over the whole run. 90 % of the events took at most this long.",
+		"Exits that ended a visit. Whether as many events took effect as were confirmed. Events that are on their way are pending.",
+		"Time until latency and backlog were as before the fault.",
+	} {
+		if !meanings[want] {
+			t.Errorf("no number has the meaning %q, but %q", want, slices.Sorted(maps.Keys(meanings)))
+		}
+	}
 }
 
 func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {

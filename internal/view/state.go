@@ -49,6 +49,9 @@ type State struct {
 	Faults []fault.Account `json:"faults"`
 	// Ledger is the audit of the ledger so far.
 	Ledger *ledger.Report `json:"ledger"`
+	// Unmeasured is the number of events that took effect but are missing from the latencies. It is nil until the run
+	// has finished, because before that the latest measurements are not stored yet.
+	Unmeasured *int64 `json:"unmeasured"`
 }
 
 // now returns the time at which the state was read. The local clock is no substitute: rows carry the time of the

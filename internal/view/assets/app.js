@@ -75,7 +75,7 @@ function show() {
   showConnection();
   showReasons();
   tiles.show(state, history);
-  ledger.show(state.ledger);
+  ledger.show(state);
   totals.show(state);
   latencies.show(state, history);
   faults.show(state.faults ?? [], state.startedAt);

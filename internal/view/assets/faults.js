@@ -66,11 +66,10 @@ export class FaultTable {
 
   row() {
     const row = document.createElement('tr');
-    for (const [name, meaning, , className] of columns) {
+    for (const [name, , , className] of columns) {
       const cell = row.insertCell();
       cell.className = className;
       cell.dataset.name = name; // for a narrow window, which shows no head
-      cell.title = meaning;
     }
     return row;
   }

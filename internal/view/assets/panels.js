@@ -93,12 +93,16 @@ const facts = [
   ['dead letters', 'Messages that no processor could process and that will not be retried.', l => l.deadLettered, true],
   ['duplicates suppressed', 'Deliveries of events that had taken effect before. They changed nothing.', l => l.duplicatesSuppressed, false],
   ['indeterminate', 'Events that took effect although their generator died before it could record their confirm.', l => l.indeterminate, false],
+  ['not measured', 'Events that took effect but are missing from the latencies, because their processor was killed before it stored its ' +
+    'latest measurements. It is known once the run has finished.', (l, s) => s.unmeasured, false],
   ['starved draws', 'Exits that were not published because no parked vehicle was available.', l => l.starved, false],
   ['generator runs', 'Generator processes that ever published an event.', l => l.runs, false],
 ];
 
 export class Ledger {
   constructor(table, list) {
+    table.parentElement.tHead.rows[0].cells[4].append(term('balance',
+      'Whether as many events took effect as were confirmed. Events that are on their way are pending.'));
     this.rows = ledgerRows.map(([left, leftMeaning, confirmed, right, rightMeaning, effects, beyond]) => {
       const cells = [element('td', 'number'), element('td', 'number'), element('td', 'number balance')];
       const heading = element('th', '', term(left, leftMeaning));
@@ -114,7 +118,8 @@ export class Ledger {
     });
   }
 
-  show(ledger) {
+  show(state) {
+    const {ledger} = state;
     for (const {confirmed, effects, beyond, cells} of this.rows) {
       const c = ledger && confirmed(ledger), e = ledger && effects(ledger);
       set(cells[0], count(c));
@@ -124,7 +129,7 @@ export class Ledger {
       for (const name of ['good', 'bad']) setClass(cells[2], name, name === state);
     }
     for (const {of, mustBeZero, value, fact} of this.facts) {
-      const n = ledger ? of(ledger) : null;
+      const n = ledger ? of(ledger, state) : null;
       set(value, count(n));
       setClass(fact, 'bad', mustBeZero && n > 0);
     }
@@ -168,10 +173,23 @@ export class Totals {
   }
 }
 
+const latencyColumns = [
+  ['p50', 'Half of the events took at most this long.'],
+  ['p90', '90 % of the events took at most this long.'],
+  ['p99', '99 % of the events took at most this long.'],
+  ['mean', 'This is the arithmetic mean of all events.'],
+  ['objective', 'The objective is the longest p99 with which the run passes.'],
+];
+
 export class Latencies {
   constructor(table) {
+    for (const [label, meaning] of latencyColumns) {
+      const heading = element('th', 'number', term(label, meaning));
+      heading.scope = 'col';
+      table.parentElement.tHead.rows[0].append(heading);
+    }
     const row = (label, meaning) => {
-      const heading = element('th', '', term(label, meaning)), cells = Array.from({length: 5}, () => element('td', 'number'));
+      const heading = element('th', '', term(label, meaning)), cells = latencyColumns.map(() => element('td', 'number'));
       heading.scope = 'row';
       table.append(element('tr', '', heading, ...cells));
       return cells;
