@@ -84,8 +84,15 @@ func TestKubectl_HelpOfACommand_RefersToTheFlagsOfAllCommands(t *testing.T) {
 	if !strings.Contains(got.stdout, "--watch") || strings.Contains(got.stdout, "--as-group") || !strings.Contains(got.stdout, "'kubectl parking --help' lists the flags") {
 		t.Errorf("stdout %q", got.stdout)
 	}
-	if got := kubectlParking(t, pluginName, "", "--help"); !strings.Contains(got.stdout, "--as-group") {
-		t.Errorf("stdout %q", got.stdout)
+	got = kubectlParking(t, pluginName, "", "--help")
+	for _, flag := range []string{ // the flags of kubectl that select the cluster, the user and the namespace
+		"--as", "--as-group", "--as-uid", "--certificate-authority", "--client-certificate", "--client-key", "--cluster", "--context",
+		"--disable-compression", "--insecure-skip-tls-verify", "--kubeconfig", "-n, --namespace", "--password", "--request-timeout",
+		"-s, --server", "--tls-server-name", "--token", "--user", "--username",
+	} {
+		if !strings.Contains(got.stdout, " "+flag+" ") {
+			t.Errorf("the help has no %s: %s", flag, got.stdout)
+		}
 	}
 }
 
@@ -235,7 +242,7 @@ func TestKubectl_ViewerRole_AllowsOnlyReading(t *testing.T) {
 		"report nightly -o json":        {exitOK, `"verdict": "FAIL"`},
 		"report nightly -o xml":         {exitOK, "<testsuite"},
 		"compare nightly nightly":       {exitOK, "end-to-end p99"},
-		"audit nightly":                 {exitFailed, " FAIL "},
+		"audit nightly":                 {exitFailed, "0123456789abc-0-42"},
 		"audit nightly -o json":         {exitFailed, `"ledger"`},
 		"audit nightly -o yaml":         {exitFailed, "\nverdict: FAIL\n"},
 		"audit rush-hour":               {exitFailed, "was not read from a pod"},
@@ -274,9 +281,47 @@ func TestKubectl_MissingPermission_ErrorNamesTheRule(t *testing.T) {
 		"audit nightly":    rule(v1alpha1.Group, "parkingsimulations", `"get"`),
 		"pause rush-hour":  rule(v1alpha1.Group, "parkingsimulations", `"patch"`),
 		"purge nightly -y": rule(v1alpha1.Group, "parkingsimulations", `"get"`),
+
+		"compare nightly nightly": rule(v1alpha1.Group, "parkingsimulations", `"get"`),
+		"resume rush-hour":        rule(v1alpha1.Group, "parkingsimulations", `"patch"`),
+		"status -A":               "one of your ClusterRoles: " + rule(v1alpha1.Group, "parkingsimulations", `"list"`),
+		"top -A":                  "one of your ClusterRoles: " + rule(v1alpha1.Group, "parkingsimulations", `"list"`),
 	} {
 		got := u.run(t, "eve", line)
 		if got.code != exitBadInput || got.stdout != "" || !strings.HasPrefix(got.stderr, "kubectl parking: ") || !strings.Contains(got.stderr, want) {
+			t.Errorf("%s: exit code %d\nstdout: %s\nstderr: %s", line, got.code, got.stdout, got.stderr)
+		}
+	}
+}
+
+func TestKubectl_UserMayOnlyGetSimulations_ErrorNamesTheNextRule(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	u.complete(t, "nightly")
+	u.running("rush-hour")
+	u.Create(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: u.Namespace, Name: "getter"}, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{v1alpha1.Group}, Resources: []string{"parkingsimulations"}, Verbs: []string{"get"}},
+	}})
+	u.bind("getter", "gus")
+	const (
+		configMaps = `{apiGroups: [""], resources: ["configmaps"], verbs: ["get"]}`
+		pods       = `{apiGroups: [""], resources: ["pods"], verbs: ["list"]}`
+		watch      = `{apiGroups: ["` + v1alpha1.Group + `"], resources: ["parkingsimulations"], verbs: ["watch"]}`
+	)
+	for line, test := range map[string]struct {
+		code int
+		want string
+	}{
+		"report nightly":           {exitBadInput, configMaps},
+		"compare nightly nightly":  {exitBadInput, configMaps},
+		"audit nightly":            {exitBadInput, configMaps},
+		"status rush-hour":         {exitOK, pods}, // the rest is shown
+		"top rush-hour":            {exitOK, pods},
+		"status --watch":           {exitBadInput, watch},
+		"status rush-hour --watch": {exitBadInput, watch},
+	} {
+		got := u.run(t, "gus", line)
+		if output := strings.Join(strings.Fields(got.stdout+got.stderr), " "); got.code != test.code || !strings.Contains(output, test.want) {
 			t.Errorf("%s: exit code %d\nstdout: %s\nstderr: %s", line, got.code, got.stdout, got.stderr)
 		}
 	}
@@ -391,17 +436,33 @@ func TestKubectl_AllNamespaces_ListsTheSimulationsOfEach(t *testing.T) {
 	if got.code != exitOK || !strings.HasPrefix(got.stdout, "NAMESPACE") || !strings.Contains(got.stdout, "SUMMARY API") {
 		t.Fatalf("status -A: %+v", got)
 	}
-	rows := map[string]string{}
-	for line := range strings.Lines(got.stdout) {
-		if cells := strings.Fields(line); len(cells) > 1 {
-			rows[cells[0]] = line
-		}
+	top := u.run(t, name, "top -A")
+	if top.code != exitOK || !strings.HasPrefix(top.stdout, "NAMESPACE") || !strings.Contains(top.stdout, "BACKLOG") {
+		t.Fatalf("top -A: %+v", top)
 	}
+	rows, topRows := rowsByNamespace(got.stdout), rowsByNamespace(top.stdout)
 	for namespace, name := range map[string]string{u.Namespace: "rush-hour", other.Namespace: "nightly"} {
 		if row := rows[namespace]; !strings.Contains(row, " "+name+" ") || strings.Count(row, " managed") != 3 {
 			t.Errorf("the row of %s/%s is %q", namespace, name, row)
 		}
+		if row := topRows[namespace]; !strings.Contains(row, " "+name+" ") {
+			t.Errorf("the row of %s/%s in top is %q", namespace, name, row)
+		}
 	}
+	await, _ := u.startWatch(t, name, "status -A --watch")
+	await("NAMESPACE", "NAME")
+	await(other.Namespace, "nightly")
+}
+
+// rowsByNamespace returns the lines of a table by their first cell.
+func rowsByNamespace(table string) map[string]string {
+	rows := map[string]string{}
+	for line := range strings.Lines(table) {
+		if cells := strings.Fields(line); len(cells) > 1 {
+			rows[cells[0]] = line
+		}
+	}
+	return rows
 }
 
 // startWatch starts a command of the plugin that watches. It returns a function that waits for a line with the given
@@ -475,4 +536,20 @@ func TestKubectl_StatusWatch_ShowsChangesAndTheDeletion(t *testing.T) {
 		t.Errorf("after the deletion, the output is %q", got)
 	}
 	awaitInList(u.Namespace+"/rush-hour", "deleted")
+}
+
+func TestKubectl_TopWatch_PrintsAgain(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	sim := u.Simulate("rush-hour", nil)
+	await, _ := u.startWatch(t, "ann", "top --watch")
+	await("NAME", "STATUS")
+	await("rush-hour")
+	u.setStatus(sim, func(s *v1alpha1.ParkingSimulationStatus) {
+		s.CompletionTime, s.Verdict = new(metav1.Now()), v1alpha1.VerdictFail
+	})
+	await("NAME", "STATUS")
+	await("FAIL")
+	u.Delete(sim, sim.Name)
+	await("No", "simulations", "found")
 }

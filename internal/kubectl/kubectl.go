@@ -55,7 +55,6 @@ func New(root *cobra.Command, o Options) *Plugin {
 	_ = root.MarkPersistentFlagFilename(clientcmd.RecommendedConfigPathFlag) // fails only for a flag that does not exist
 	names := clientcmd.RecommendedConfigOverrideFlags("")
 	names.ClusterOverrideFlags.APIServer.ShortName = "s"
-	names.AuthOverrideFlags.Username.LongName, names.AuthOverrideFlags.Password.LongName = "", "" // kubectl does not have these flags either
 	clientcmd.BindOverrideFlags(&p.overrides, flags, names)
 	return p
 }
