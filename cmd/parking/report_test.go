@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/parking-operator/parking-operator/internal/goldentest"
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -28,7 +30,7 @@ import (
 const sampleReport = "../../internal/report/testdata/report.json"
 
 // TestReport_AllFormats_HaveTheSameFigures sets each number and time of a report to a value that is easy to recognize.
-// JUnit must contain every one of them. The other formats must show it in the same form, or docs/reports.md must say that
+// JUnit and JSON must contain every one of them. The other formats must show it in the same form, or docs/reports.md must say that
 // they leave it out. The limits of objectives are not figures: the texts of the checks contain them.
 func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	t.Parallel()
@@ -48,6 +50,13 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 			recorded, forms := recognizable(d, figure)
 			if got := junitProperties(t, rendered(t, d, formatJUnit))[path]; got != recorded {
 				t.Errorf("JUnit has %q for %s, want %q", got, path, recorded)
+			}
+			var read report.Document // report.Read would reject the contradictions between the figures
+			if err := json.Unmarshal([]byte(rendered(t, d, formatJSON)), &read); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(d, &read); diff != "" {
+				t.Errorf("the JSON form with another %s differs (-report +JSON):\n%s", path, diff)
 			}
 			path = regexp.MustCompile(`\.\d+\.`).ReplaceAllString(path, "[].")
 			if shown[path] == nil {
@@ -310,6 +319,47 @@ func TestSimulate_WritesReports(t *testing.T) {
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 4 {
 		t.Errorf("the directory has %d files, want 4: %v", len(files), files)
+	}
+	agree(t, printed, dir)
+}
+
+// agree checks that all reports of a run have the verdict, the entries and the latencies that the run printed.
+func agree(t *testing.T, printed report.Document, dir string) {
+	t.Helper()
+	texts := map[string]string{"r.table": parking(t, "report", filepath.Join(dir, "r.json"), "-o", "table").stdout}
+	for _, name := range []string{"r.json", "r.html", "r.md", "r.xml"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = string(text)
+	}
+	entries, latency := printed.Ledger.EntriesConfirmed, *printed.LatencySeconds.EndToEnd
+	shownLatency := terminal.Duration(report.Seconds(latency.P50)) + " " + terminal.Duration(report.Seconds(latency.P99))
+	for _, name := range []string{"r.table", "r.html", "r.md"} {
+		words := " " + strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>|\|`).ReplaceAllString(texts[name], " ")), " ") + " "
+		for _, want := range []string{string(printed.Outcome), "entries " + terminal.Count(entries), "end to end " + shownLatency} {
+			if !strings.Contains(words, " "+want+" ") && !strings.Contains(words, " "+want+": ") {
+				t.Errorf("%s has no %q:\n%s", name, want, words)
+			}
+		}
+	}
+	var read report.Document
+	if err := json.Unmarshal([]byte(texts["r.json"]), &read); err != nil {
+		t.Fatal(err)
+	}
+	read.Timeline = nil // stdout has none
+	if diff := cmp.Diff(&printed, &read, cmpopts.IgnoreFields(report.Environment{}, "Manifest")); diff != "" {
+		t.Errorf("r.json differs (-printed +file):\n%s", diff)
+	}
+	properties := junitProperties(t, texts["r.xml"])
+	for path, want := range map[string]float64{"ledger.entriesConfirmed": float64(entries), "latencySeconds.endToEnd.p99": latency.P99} {
+		if got, err := strconv.ParseFloat(properties[path], 64); err != nil || got != want {
+			t.Errorf("JUnit has %q for %s, want %g", properties[path], path, want)
+		}
+	}
+	if passed := strings.Contains(texts["r.xml"], ` failures="0" errors="0" `); passed != (printed.Outcome == ledger.Pass) {
+		t.Errorf("JUnit passed: %t, but the verdict is %s", passed, printed.Outcome)
 	}
 }
 
