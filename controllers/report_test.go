@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,10 +10,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/report"
@@ -91,6 +96,44 @@ func TestWriteReport_TooLarge_DoesNotBlockTheVerdict(t *testing.T) {
 	}
 	if got := <-recorder.Events; !strings.Contains(got, "ReportNotWritten") || !strings.Contains(got, "bytes even without its timeline") {
 		t.Errorf("the event is %q", got)
+	}
+}
+
+func TestWriteReport_LongRun_FitsIntoTheConfigMap(t *testing.T) {
+	t.Parallel()
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim", UID: "1"}}
+	s := newScope(sim, time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC))
+	var latencies histogram.Histogram
+	for d := time.Microsecond; d < time.Minute; d *= 2 {
+		latencies.Observe(d)
+	}
+	rows := make([]timeline.Row, 3600)
+	for i := range rows {
+		e := timeline.Events{Published: 1, Processing: latencies.Snapshot(), EndToEnd: latencies.Snapshot()}
+		rows[i] = timeline.Row{Second: s.now.Unix() - int64(len(rows)-i), Entry: e, Exit: e}
+	}
+	s.observation = &observer.Observation{Rest: &observer.Rest{Timeline: rows}}
+	scheme := runtime.NewScheme()
+	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	cluster := fake.NewClientBuilder().WithScheme(scheme).Build()
+	r := &Reconciler{applier: apply.New(cluster, cluster, scheme)}
+	verdict := ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{"1 event was lost"}}
+	if name, err := r.writeReport(t.Context(), s, verdict, nil); err != nil || name != resources.ReportName(sim) {
+		t.Fatalf("the name is %q, the error is %v", name, err)
+	}
+	written := &corev1.ConfigMap{}
+	if err := cluster.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: resources.ReportName(sim)}, written); err != nil {
+		t.Fatal(err)
+	}
+	text := written.Data[resources.ReportKey]
+	document, err := report.Read(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total := timeline.Sum(document.Timeline...); len(text) > resources.MaxReport || total.Entry.Published != int64(len(rows)) {
+		t.Errorf("the report has %d bytes, of at most %d, and %d of %d entries", len(text), resources.MaxReport, total.Entry.Published, len(rows))
 	}
 }
 

@@ -117,6 +117,9 @@ func (ns *namespace) checkReport(sim *v1alpha1.ParkingSimulation) {
 	if len(document.Timeline) == 0 || document.LatencySeconds.EndToEnd == nil || document.Environment.RabbitMQ == "" || document.Environment.Redis == "" || document.Environment.Kubernetes == "" {
 		ns.t.Errorf("the report has %d rows of the timeline, the latencies %+v and the environment %+v", len(document.Timeline), document.LatencySeconds, document.Environment)
 	}
+	if e := document.Environment; len(e.Nodes) == 0 || e.Nodes[0].CPUs < 1 || e.Nodes[0].MemoryBytes < 1 || len(e.Manifest) == 0 {
+		ns.t.Errorf("the report has the nodes %+v and the manifest %s", e.Nodes, e.Manifest)
+	}
 	ns.t.Logf("the report has %d bytes and %d rows of the timeline", len(object.Data[resources.ReportKey]), len(document.Timeline))
 }
 
