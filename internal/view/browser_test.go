@@ -286,6 +286,8 @@ func TestPage_InChromium(t *testing.T) {
 		{"JoinsOverlappingBands", testPageJoinsOverlappingBands},
 		{"EndShowsLatenciesOfTheWholeRun", testPageEndShowsLatenciesOfTheWholeRun},
 		{"DrawsEveryUpdate", testPageDrawsEveryUpdate},
+		{"DoesNotFlicker", testPageDoesNotFlicker},
+		{"HeatMapShowsTheHistograms", testPageHeatMapShowsTheHistograms},
 		{"KeepsUp", testPageKeepsUp},
 		{"ReportBreaksNoWord", testReportBreaksNoWord},
 		{"Screenshots", testPageScreenshots},
@@ -893,6 +895,143 @@ func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	for i := range 10 {
 		f.grow()
 		b.until("the update is drawn", fmt.Sprintf("document.getElementById('charts').dataset.drawn == %d", 3601+i))
+	}
+}
+
+// testPageDoesNotFlicker checks that updates neither replace elements of the charts nor leave a heat map blank. It looks
+// at the heat maps after each frame, when they are what the user sees.
+func testPageDoesNotFlicker(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	w := newSite(t, f)
+	b.resize(1280, 3000, "light") // all charts are in view
+	b.open(w, 60)
+	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 60")
+	const heatMaps = "document.querySelectorAll('#charts .heatmap canvas')"
+	evaluate[bool](b, `(() => {
+		const charts = document.getElementById('charts'), all = () => [...charts.querySelectorAll('*')], before = all();
+		const canvases = [...`+heatMaps+`], copies = canvases.map(() => document.createElement('canvas').getContext('2d', {willReadFrequently: true}));
+		const watch = window.watch_ = {frames: 0, blank: 0, states: new Set(), least: Infinity, replaced: () => {
+			const after = all();
+			return before.filter((e, i) => e !== after[i]).length + Math.abs(after.length - before.length);
+		}};
+		// colored counts the pixels of a canvas that are not gray, as axes are, or transparent.
+		const colored = i => {
+			const {canvas} = copies[i], {width, height} = canvases[i];
+			Object.assign(canvas, {width, height});
+			copies[i].drawImage(canvases[i], 0, 0);
+			const {data} = copies[i].getImageData(0, 0, width, height);
+			let n = 0;
+			for (let at = 0; at < data.length; at += 4) if (data[at + 3] > 200 && data[at + 2] - data[at] > 30) n++;
+			return n;
+		};
+		const frame = () => {
+			if (window.watch_ !== watch) return;
+			setTimeout(() => { // after the frame
+				const least = Math.min(...canvases.map((_, i) => colored(i)));
+				watch.frames++;
+				watch.states.add(charts.dataset.drawn);
+				watch.least = Math.min(watch.least, least);
+				if (least < 1000) watch.blank++;
+				requestAnimationFrame(frame);
+			});
+		};
+		frame();
+		return canvases.length === 2;
+	})()`)
+	const updates = 50
+	for i := range updates {
+		f.grow()
+		b.until("the update is drawn and looked at", fmt.Sprintf("watch_.states.has('%d')", 61+i))
+	}
+	t.Log(evaluate[string](b, "`${watch_.frames} frames, at least ${watch_.least} colored pixels`"))
+	if blank := evaluate[int](b, "watch_.blank"); blank > 0 {
+		t.Errorf("a heat map is blank after %d frames", blank)
+	}
+	if n := evaluate[int](b, "watch_.replaced()"); n > 0 {
+		t.Errorf("%d elements of the charts were replaced", n)
+	}
+	evaluate[bool](b, "window.watch_ = null, true")
+}
+
+// cell is what a heat map shows at a time and a latency.
+type cell struct {
+	Legend string
+	Color  string // "" if the cell is not painted
+}
+
+// heatMapCell points at a cell of the heat map of end-to-end latencies, and returns what the map shows there.
+func (b *browser) heatMapCell(second int64, latency time.Duration) cell {
+	b.t.Helper()
+	return evaluate[cell](b, fmt.Sprintf(`Promise.all([import('/assets/numbers.js'), import('/assets/histogram.js')]).then(([{seconds, timeOfDay}, {bucketOf, upperBound}]) => {
+		const plot = document.querySelector('#charts .heatmap'), over = plot.querySelector('.u-over'), canvas = plot.querySelector('canvas');
+		const box = over.getBoundingClientRect(), outer = canvas.getBoundingClientRect(), scale = canvas.width / outer.width;
+		const legends = () => [...plot.querySelectorAll('.u-legend .u-value')].map(e => e.textContent);
+		const point = (x, y) => {
+			over.dispatchEvent(new MouseEvent('mousemove', {bubbles: true, clientX: box.left + x, clientY: box.top + y}));
+			return legends();
+		};
+		over.dispatchEvent(new MouseEvent('mouseenter', {bubbles: true}));
+		// middle returns the middle of the pixels of an axis at which a condition holds.
+		const middle = (length, holds, share) => {
+			const all = Array.from({length: Math.floor(length)}, (_, i) => i + 0.5).filter(holds);
+			return all[Math.floor(all.length * share)];
+		};
+		const index = bucketOf(%[2]g), range = seconds(upperBound(index - 1)) + ' to ' + seconds(upperBound(index)) + ':', time = timeOfDay(new Date(%[1]d * 1000));
+		// The legend has the time of the nearest second, and a cell begins at a second: take a pixel in its first half.
+		const x = middle(box.width, x => point(x, box.height / 2)[0] === time, 0.75);
+		const y = middle(box.height, y => point(x, y)[1].startsWith(range), 0.5);
+		if (x == null || y == null) return {Legend: 'no cell for ' + time + ' and ' + range + ' ' + legends(), Color: ''};
+		const legend = point(x, y)[1];
+		const copy = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+		copy.drawImage(canvas, -Math.floor((box.left - outer.left + x) * scale), -Math.floor((box.top - outer.top + y) * scale));
+		const [red, green, blue, alpha] = copy.getImageData(0, 0, 1, 1).data;
+		const hex = [red, green, blue].map(v => v.toString(16).padStart(2, '0')).join('');
+		return {Legend: legend.slice(legend.indexOf(': ') + 2), Color: alpha === 255 && blue - red > 30 ? '#' + hex : ''};
+	})`, second, latency.Seconds()))
+}
+
+// testPageHeatMapShowsTheHistograms shows a run in which all latencies are 10 ms, and in its second half also 1 s.
+func testPageHeatMapShowsTheHistograms(t *testing.T, b *browser) {
+	const fast, slow = 10 * time.Millisecond, time.Second
+	f := newFake("run", 60)
+	f.state.Faults = nil
+	for i := range f.rows {
+		row := &f.rows[i]
+		row.Marks = nil
+		var entries, exits histogram.Histogram
+		for range 100 {
+			entries.Observe(fast)
+		}
+		for range 20 {
+			exits.Observe(fast)
+		}
+		if i >= 30 {
+			for range 10 {
+				exits.Observe(slow)
+			}
+		}
+		row.Entry.EndToEnd, row.Exit.EndToEnd = entries.Snapshot(), exits.Snapshot()
+	}
+	b.resize(1280, 3000, "light")
+	b.open(newSite(t, f), 60)
+	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 60")
+	high := evaluate[string](b, "getComputedStyle(document.documentElement).getPropertyValue('--heat-high').trim()")
+	low := evaluate[string](b, "getComputedStyle(document.documentElement).getPropertyValue('--heat-low').trim()")
+	for _, at := range []int{10, 29, 30, 50} {
+		second := f.rows[at].Second
+		if got, want := b.heatMapCell(second, fast), (cell{"120", high}); got != want {
+			t.Errorf("row %d, 10 ms: the cell is %+v, want %+v", at, got, want)
+		}
+		got := b.heatMapCell(second, slow)
+		if at < 30 && got != (cell{Legend: "0"}) {
+			t.Errorf("row %d, 1 s: the cell is %+v, want an empty one", at, got)
+		}
+		if at >= 30 && (got.Legend != "10" || got.Color == "" || got.Color == high || got.Color == low) {
+			t.Errorf("row %d, 1 s: the cell is %+v, want 10 events in a color between %s and %s", at, got, low, high)
+		}
+	}
+	if got := b.heatMapCell(f.rows[50].Second, 100*time.Millisecond); got != (cell{Legend: "0"}) {
+		t.Errorf("100 ms: the cell is %+v, want an empty one", got)
 	}
 }
 

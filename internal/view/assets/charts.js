@@ -258,13 +258,19 @@ export class Charts {
       const cell = map.describe(u.posToVal(left, 'x'), u.posToVal(top, 'y'));
       return cell ? `${seconds(cell.lower)} to ${seconds(cell.upper)}: ${short(cell.count)}` : '–';
     };
+    // uPlot itself changes the legend only when the pointer reaches another second.
+    const setCursor = u => {
+      const isPointed = u.cursor.left >= 0;
+      chart.body.classList.toggle('pointed', isPointed);
+      if (isPointed) u.setLegend({idx: u.cursor.idx}, false);
+    };
     return {
       scales: {x: {time: true}, y: {distr: 3, auto: false, range: (_, min, max) => (min > 0 ? [min, max] : [1e-3, 1])}},
       axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, splits: logAxis, values: (_, ticks) => ticks.map(v => (v == null ? '' : seconds(v)))})],
       series: [{label: 'time', value: (_, t) => (t == null ? '–' : timeOfDay(new Date(t * 1000)))},
         {label: 'events', stroke: this.color('--heat-high'), value, paths: () => null, points: {show: false}}],
       // Without a pointer on the chart, its legend has no value to show.
-      plugins: [{hooks: {drawAxes: u => map.draw(u), setCursor: u => chart.body.classList.toggle('pointed', u.cursor.left >= 0)}}, plugin(this.marks, this.color)],
+      plugins: [{hooks: {drawAxes: u => map.draw(u), setCursor}}, plugin(this.marks, this.color)],
     };
   }
 }
