@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -45,6 +46,44 @@ func TestOpenPage_Failure_PrintsAWarningWithTheURL(t *testing.T) {
 	openPage(t.Context(), &out, "http://127.0.0.1:1/")
 	if got := out.String(); !strings.Contains(got, "exit status 3") || !strings.Contains(got, "http://127.0.0.1:1/") {
 		t.Errorf("the warning is %q", got)
+	}
+}
+
+// The test puts a program in the place of the command that opens a browser. The program records its arguments.
+func TestSimulate_Open_OpensTheLivePageThatItServes(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	dir := t.TempDir()
+	opener := browserCommand(runtime.GOOS, "")[0]
+	if err := os.WriteFile(filepath.Join(dir, opener), []byte("#!/bin/sh\nprintf '%s\\n' \"$@\" >\"${0%/*}/opened.new\" && mv \"${0%/*}/opened.new\" \"${0%/*}/opened\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	address := servers.FreeAddress(t)
+	r := &running{cmd: command(ctx, t, "simulate", "-f", manifestFile(t, calm), "--http", address, "--open")}
+	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
+	r.checkTempFiles(t)
+	r.cmd.Env = append(r.cmd.Env, "PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var opened string
+	eventually(ctx, t, "the browser is started", func() error {
+		content, err := os.ReadFile(filepath.Join(dir, "opened"))
+		opened = strings.TrimSpace(string(content))
+		return err
+	})
+	if want := "http://" + address + "/"; opened != want {
+		t.Errorf("the browser opens %q, want %q", opened, want)
+	}
+	if body, err := get(ctx, opened); err != nil || !strings.Contains(body, "<!doctype html>") {
+		t.Errorf("the browser receives %.200q: %v", body, err)
+	}
+	if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if stderr := wait(t, r).stderr; strings.Contains(stderr, "--open") {
+		t.Errorf("there is a warning:\n%s", stderr)
 	}
 }
 
