@@ -197,5 +197,7 @@ func interval(query string) (from, to time.Time, err error) {
 // contain names of servers that clients need not know.
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
+	// The read may have taken longer than the time that guard has set for the response.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // tests have no connection
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")
 }

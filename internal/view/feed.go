@@ -42,8 +42,8 @@ func (c *client) add(u *update) bool {
 		c.rows = map[int64]timeline.Row{}
 	}
 	c.isBehind, c.state, c.wasRead = true, u.state, c.wasRead || u.wasRead
-	for _, row := range u.rows {
-		c.rows[row.Second] = row
+	for i := range u.rows {
+		c.rows[u.rows[i].Second] = u.rows[i]
 	}
 	return len(c.rows) <= maxBehind
 }

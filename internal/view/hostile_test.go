@@ -281,6 +281,22 @@ func (s *slowFailure) State(context.Context) (State, error) {
 	return State{}, errSecret
 }
 
+func TestView_SourceFailsLate_RespondsWithStatus503(t *testing.T) {
+	t.Parallel()
+	s := &slowFailure{fake: newFake("run", 1), started: make(chan struct{}, 100), release: make(chan struct{})}
+	const timeout = 2 * time.Second
+	v := New(Config{writeTimeout: timeout}, Dependencies{Source: s, Logger: slog.New(slog.DiscardHandler)})
+	time.AfterFunc(timeout*3/2, func() { close(s.release) })
+	response, err := http.Get(serveHTTP(t, v) + "/v1/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("the answer is %s", response.Status)
+	}
+}
+
 func TestView_SourceDoesNotRespond_RequestsWaitTogether(t *testing.T) {
 	t.Parallel()
 	s := &slowFailure{fake: newFake("run", 1), started: make(chan struct{}, 100), release: make(chan struct{})}
