@@ -450,7 +450,8 @@ func TestRehearsals_NewServersCannotBeCutOff_FaultIsAborted(t *testing.T) {
 		w.handle(t, ip, rejecting)
 	}
 	pod := w.Pod(w.sim, resources.ComponentProcessor, at("127.77.7.58"))
-	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionIsolate, 4*time.Second, pod), time.Now()))
+	// The operator must ask each new server at least once before the end of the fault.
+	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionIsolate, 15*time.Second, pod), time.Now()))
 	if got := w.await(r, fault.Aborted); !strings.Contains(got.Reason, "accepts connections of the isolated pods") || !strings.Contains(got.Reason, "no relay") {
 		t.Errorf("the reason is %q", got.Reason)
 	}
