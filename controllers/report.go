@@ -77,6 +77,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 		missing := ledger.MissingMarks(&ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, Timeline: rows}, &verdict, run.EndTime)
 		rows = timeline.AddMarks(rows, from, until, r.failures.Marks(s.key, from, run.EndTime)...)
 		rows = timeline.AddMarks(rows, from, until, missing...)
+		rows = timeline.AddMarks(rows, from, until, fault.Marks(faults)...)
 	}
 	return report.New(run, r.environment(ctx, s), rows)
 }

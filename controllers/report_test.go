@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,9 +18,11 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -134,6 +137,21 @@ func TestWriteReport_LongRun_FitsIntoTheConfigMap(t *testing.T) {
 	}
 	if total := timeline.Sum(document.Timeline...); len(text) > resources.MaxReport || total.Entry.Published != int64(len(rows)) {
 		t.Errorf("the report has %d bytes, of at most %d, and %d of %d entries", len(text), resources.MaxReport, total.Entry.Published, len(rows))
+	}
+}
+
+func TestReport_FaultThatTookEffect_HasMarks(t *testing.T) {
+	t.Parallel()
+	at := time.Now().Truncate(time.Second)
+	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, at)
+	rows := []timeline.Row{{Second: at.Unix() - 60}, {Second: at.Unix() - 1}}
+	s.observation = &observer.Observation{Rest: &observer.Rest{Timeline: rows}}
+	faults := []fault.Account{{
+		Fault: "freeze", Action: plan.ActionPause, Hit: []string{"processor-0"}, InjectedAt: at.Add(-30 * time.Second), HealedAt: at.Add(-20 * time.Second),
+	}}
+	d := (&Reconciler{}).report(t.Context(), s, ledger.Verdict{Outcome: ledger.Pass}, faults)
+	if diff := cmp.Diff(fault.Marks(faults), timeline.MarksOf(d.Timeline)); diff != "" {
+		t.Errorf("marks differ (-want +got):\n%s", diff)
 	}
 }
 

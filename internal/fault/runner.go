@@ -12,7 +12,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -632,7 +631,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 		record.Hit = Names(record.Chosen)
 		r.limit(record)
 	})
-	r.mark(injection.At, timeline.MarkInjected, id, fmt.Sprintf("%s of %s", record.Action, strings.Join(record.Hit, ", ")))
+	r.mark(injectedMark(id, injection.At, record.Action, record.Hit))
 	r.deps.Logger.Info("Fault injected", "fault", id, "action", record.Action, "hit", record.Hit)
 	r.save(ctx, record)
 	at, err := injection.Healed(ctx)
@@ -658,7 +657,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 	if record.State == NotInjected {
 		message = record.Failure()
 	}
-	r.mark(at, timeline.MarkHealed, id, message)
+	r.mark(healedMark(id, at, message))
 	r.deps.Logger.Info("Fault ended", "fault", id, "state", record.State, "reason", record.Reason)
 }
 
@@ -693,9 +692,9 @@ func (r *Runner) change(f func()) {
 	f()
 }
 
-func (r *Runner) mark(at time.Time, kind timeline.MarkKind, subject, message string) {
+func (r *Runner) mark(m timeline.Mark) {
 	if r.deps.Mark != nil {
-		r.deps.Mark(timeline.Mark{At: at, Kind: kind, Subject: subject, Message: message})
+		r.deps.Mark(m)
 	}
 }
 

@@ -40,7 +40,8 @@ type liveFaults struct {
 	readAt     time.Time
 	measuredAt time.Time
 	records    []fault.Record
-	timeline   []timeline.Row // read at the time measuredAt
+	timeline   []timeline.Row  // read at the time measuredAt
+	known      []fault.Account // the last result of the method accounts
 }
 
 // The method liveFaults returns a value of type liveFaults for the simulation that s reads.
@@ -52,7 +53,7 @@ func (c *connection) liveFaults(s *source, failed func(error)) *liveFaults {
 func (f *liveFaults) reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.readAt, f.measuredAt, f.records, f.timeline = time.Time{}, time.Time{}, nil, nil
+	f.readAt, f.measuredAt, f.records, f.timeline, f.known = time.Time{}, time.Time{}, nil, nil, nil
 }
 
 // faultRecords reads the records of faults, which the operator keeps in a ConfigMap.
@@ -88,7 +89,15 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 		f.measuredAt = time.Now()
 		accounts = f.account(sim)
 	}
+	f.known = accounts
 	return accounts
+}
+
+// latest returns the last result of the method accounts.
+func (f *liveFaults) latest() []fault.Account {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.known
 }
 
 // readRecords reads the records of faults again if the last read was more than objectInterval ago.

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/podfailure"
 	"github.com/parking-operator/parking-operator/internal/report"
@@ -199,7 +200,7 @@ func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// Timeline implements view.Source. It adds a mark for each failure of a pod.
+// Timeline implements view.Source. It adds the marks of faults, and a mark for each failure of a pod.
 func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	rows, err := s.rows(ctx, from, to)
 	if err != nil {
@@ -212,7 +213,19 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	if t := sim.Status.CompletionTime; t != nil {
 		until = t.Time
 	}
-	return timeline.AddMarks(rows, from, to, s.failures.Marks(client.ObjectKeyFromObject(sim), sim.CreationTimestamp.Time, until)...), nil
+	rows = timeline.AddMarks(rows, from, to, s.failures.Marks(client.ObjectKeyFromObject(sim), sim.CreationTimestamp.Time, until)...)
+	return timeline.AddMarks(rows, from, to, fault.Marks(s.accounts(ctx, sim))...), nil
+}
+
+// accounts returns the faults of the simulation, as the last state contained them.
+func (s *source) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
+	if d := s.report(ctx, sim); d != nil {
+		return d.Faults
+	}
+	if s.faults == nil {
+		return nil
+	}
+	return s.faults.latest()
 }
 
 // rows returns the rows that the pods or the report contain.

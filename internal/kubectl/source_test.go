@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
@@ -301,6 +302,17 @@ func TestSourceState_RunningSimulation_ContainsFaults(t *testing.T) {
 	}
 	if len(data.from) != 1 {
 		t.Errorf("the timeline was read %d times for one recovery", len(data.from))
+	}
+	rows, err := s.Timeline(t.Context(), start, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var marks []string
+	for _, m := range timeline.MarksOf(rows) {
+		marks = append(marks, fmt.Sprint(m.At.Sub(start), " ", m.Kind, " ", m.Subject, " ", m.Message))
+	}
+	if want := []string{"1m0s injected freeze/0 Pause of processor-0", "1m5s healed freeze/0 Healed"}; !slices.Equal(marks, want) {
+		t.Errorf("the marks are %q, want %q", marks, want)
 	}
 }
 

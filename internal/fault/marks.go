@@ -1,0 +1,50 @@
+package fault
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// maxMarked is the maximum number of instances that Marks names in one mark.
+const maxMarked = 5
+
+// Marks returns the marks for the faults that took effect, in the order of time. They are those that a Runner creates. A
+// process that has the accounts, but not the marks of the Runner, adds them to the timeline.
+func Marks(accounts []Account) []timeline.Mark {
+	var marks []timeline.Mark
+	for _, a := range Abridge(accounts, maxMarked) {
+		if a.InjectedAt.IsZero() {
+			continue
+		}
+		hit := a.Hit
+		if a.HitOmitted > 0 {
+			hit = append(slices.Clone(hit), fmt.Sprintf("and %d more", a.HitOmitted))
+		}
+		marks = append(marks, injectedMark(a.ID(), a.InjectedAt, a.Action, hit))
+		if a.HealedAt.IsZero() {
+			continue
+		}
+		message := string(Healed)
+		if a.Outcome == OutcomeAborted {
+			message = string(Aborted)
+		}
+		marks = append(marks, healedMark(a.ID(), a.HealedAt, message))
+	}
+	slices.SortStableFunc(marks, func(a, b timeline.Mark) int { return a.At.Compare(b.At) })
+	return marks
+}
+
+// injectedMark returns the mark that says that a fault took effect.
+func injectedMark(id string, at time.Time, action plan.FaultAction, hit []string) timeline.Mark {
+	return timeline.Mark{At: at, Kind: timeline.MarkInjected, Subject: id, Message: fmt.Sprintf("%s of %s", action, strings.Join(hit, ", "))}
+}
+
+// healedMark returns the mark that says that a fault ended.
+func healedMark(id string, at time.Time, message string) timeline.Mark {
+	return timeline.Mark{At: at, Kind: timeline.MarkHealed, Subject: id, Message: message}
+}
