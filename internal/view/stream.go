@@ -99,7 +99,7 @@ func (s *stream) include(from *spool) error {
 	if err != nil {
 		return err // cannot happen: newSpool has compressed the data
 	}
-	_, err = io.Copy(s, data)
+	_, err = io.Copy(s, data) //nolint:gosec // this process has compressed the data, and bounded it
 	return err
 }
 
