@@ -143,6 +143,7 @@ func rejectsRequestsOfOtherSites(ctx context.Context, t *testing.T, address stri
 			"another host":   func(r *http.Request) { r.Host = "evil.example" },
 			"another origin": func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
 			"another method": func(r *http.Request) { r.Method = http.MethodPost },
+			"a huge header":  func(r *http.Request) { r.Header.Set("X", strings.Repeat("x", 64<<10)) },
 		} {
 			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, http.NoBody)
 			if err != nil {

@@ -103,6 +103,10 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 // pageInterval is the interval at which the live page is updated. It equals the interval of the timeline.
 const pageInterval = time.Second
 
+// pageConnections is the maximum number of open connections to the live page of a processor. Only a few people watch it,
+// and a pod has little memory.
+const pageConnections = 128
+
 // livePage listens on the given address. The returned function serves the live page there until ctx ends. If the
 // address is empty, livePage does not listen, and the returned function does nothing.
 func (s *planned) livePage(ctx context.Context, address string, d live.Dependencies) (serve func(context.Context), err error) {
@@ -117,7 +121,7 @@ func (s *planned) livePage(ctx context.Context, address string, d live.Dependenc
 		return nil, badInput(fmt.Errorf("%w; choose another address with --page", err))
 	}
 	return func(ctx context.Context) {
-		if err := server.Serve(ctx); err != nil {
+		if err := server.WithConnections(pageConnections).Serve(ctx); err != nil {
 			s.log.Warn("The live page is no longer served", "error", err)
 		}
 	}, nil

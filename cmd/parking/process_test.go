@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -45,6 +49,7 @@ func TestProcessCommand_LivePage_ShowsAllProcesses(t *testing.T) {
 		}
 	}
 	rejectsRequestsOfOtherSites(ctx, t, address)
+	servesFewConnections(ctx, t, address)
 	s.plan.Objectives = plan.Objectives{MaxLost: 3}
 	s.plan.Objectives.EndToEndP99 = plan.Duration(time.Microsecond) // every event misses it
 	s.plan.StartTime = time.Now().UTC().Truncate(time.Second)
@@ -75,5 +80,39 @@ func TestProcessCommand_LivePage_ShowsAllProcesses(t *testing.T) {
 	terminate(ctx, t, s.Generators()...)
 	if r := s.auditAtRest(ctx, t); r.Outcome != ledger.Pass {
 		t.Errorf("the verdict is %s: %q", r.Outcome, r.Reasons)
+	}
+}
+
+// servesFewConnections checks that the live page at an address serves at most pageConnections connections at the same
+// time.
+func servesFewConnections(ctx context.Context, t *testing.T, address string) {
+	t.Helper()
+	http.DefaultClient.CloseIdleConnections()
+	var served atomic.Int64
+	for range 2 * pageConnections {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := fmt.Fprint(c, "HEAD /assets/app.js HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if response, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodHead}); err == nil {
+				_ = response.Body.Close()
+				served.Add(1)
+			}
+		}()
+	}
+	eventually(ctx, t, "most connections are served", func() error {
+		if n := served.Load(); n < pageConnections*3/4 {
+			return fmt.Errorf("%d are served", n)
+		}
+		return nil
+	})
+	<-time.After(100 * time.Millisecond) // time for more than the maximum
+	if n := served.Load(); n > pageConnections {
+		t.Errorf("%d connections are served, want at most %d", n, pageConnections)
 	}
 }

@@ -15,12 +15,15 @@ import (
 )
 
 // serve starts a server whose handler answers "ok" without reading the body. It returns the server's address.
-func serve(t *testing.T, l limits) string {
+func serve(t *testing.T, l limits, options ...func(*Server)) string {
 	t.Helper()
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 	s, err := listen(t.Context(), "127.0.0.1:0", ok, slog.New(slog.DiscardHandler), l)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, option := range options {
+		option(s)
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(t.Context()) }()
@@ -87,11 +90,28 @@ func TestHTTPServer_HostileClient_IsDisconnected(t *testing.T) {
 
 func TestHTTPServer_TooManyConnections_WaitUntilOthersClose(t *testing.T) {
 	t.Parallel()
+	const limit = 3
 	l := defaultLimits()
-	l.connections = 3
-	address := serve(t, l)
+	l.connections = limit
+	for name, start := range map[string]func(*testing.T) string{
+		"default": func(t *testing.T) string { return serve(t, l) },
+		"WithConnections": func(t *testing.T) string {
+			return serve(t, defaultLimits(), func(s *Server) { s.WithConnections(limit) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testConnectionLimit(t, start(t), limit)
+		})
+	}
+}
+
+// testConnectionLimit checks that the server at an address serves as many connections at the same time as the limit, and
+// another one only after one of them is closed.
+func testConnectionLimit(t *testing.T, address string, limit int) {
+	t.Helper()
 	var open []net.Conn
-	for range l.connections {
+	for range limit {
 		c := dial(t, address)
 		request(t, c)
 		open = append(open, c)

@@ -215,6 +215,13 @@ func (s *Server) WithTLS(c *tls.Config) *Server {
 	return s
 }
 
+// WithConnections lowers the maximum number of open connections. Further connections wait until another one closes. It
+// returns the same server.
+func (s *Server) WithConnections(n int) *Server {
+	s.listener = netutil.LimitListener(s.listener, n)
+	return s
+}
+
 // Address returns the address at which the server listens. If Listen was called with port 0, it contains the
 // port that the operating system has chosen.
 func (s *Server) Address() string { return s.listener.Addr().String() }

@@ -53,6 +53,8 @@ type pages struct {
 	client http.Client
 	// timeout is podTimeout, and timelineTimeout is podTimelineTimeout, or less in tests.
 	timeout, timelineTimeout time.Duration
+	// maxAnswer is the constant of this name, or less in tests.
+	maxAnswer int64
 
 	mu     sync.Mutex // guards the fields below
 	tunnel tunnel     // nil if no tunnel is open
@@ -63,7 +65,7 @@ type pages struct {
 
 // newPages returns a reader of live data, which the caller must close. The transport requests compressed responses.
 func newPages(a podAccess) *pages {
-	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, failed: map[string]time.Time{}}
+	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, maxAnswer: maxAnswer, failed: map[string]time.Time{}}
 	p.client.Transport = &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
 		IdleConnTimeout: time.Minute,
@@ -121,9 +123,12 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 		silent.Reset(timeout)
 		return n, err
 	})
-	text, err := io.ReadAll(io.LimitReader(body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(body, p.maxAnswer+1))
 	if err != nil {
 		return false, p.describe(orSilence(ctx, err))
+	}
+	if int64(len(text)) > p.maxAnswer {
+		return false, fmt.Errorf("pod %s: the answer exceeds %d bytes", p.current(), p.maxAnswer)
 	}
 	if response.StatusCode != http.StatusOK {
 		var problem struct{ Detail string }

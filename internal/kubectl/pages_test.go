@@ -252,6 +252,24 @@ func TestPagesGet_SilentPod_UsesAnotherPod(t *testing.T) {
 	}
 }
 
+func TestPagesGet_EndlessAnswer_IsRejected(t *testing.T) {
+	t.Parallel()
+	endless := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for {
+			if _, err := io.WriteString(w, strings.Repeat(" ", 1000)); err != nil {
+				return
+			}
+		}
+	})
+	p := serve(t, map[string]http.Handler{"a": endless}).pages()
+	defer p.Close()
+	p.maxAnswer = 10_000
+	var got string
+	if err := p.get(t.Context(), "/v1/state", &got); err == nil || err.Error() != "pod a: the answer exceeds 10000 bytes" {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 // forwardingServer is a fake API server. It supports only port forwarding, and only over SPDY.
 func forwardingServer(t *testing.T) *connection {
 	t.Helper()

@@ -60,19 +60,26 @@ func TestUI_ServesThePageWithTheDataOfAPod(t *testing.T) {
 	for name, tt := range map[string]struct {
 		path, host string
 		status     int
+		change     func(*http.Request)
 	}{
-		"another host name, as in DNS rebinding":     {"v1/state", "evil.example", http.StatusForbidden},
-		"the API server's paths":                     {"api/v1/namespaces/parking/secrets", "", http.StatusNotFound},
-		"a path of the pod that is not on the page":  {"metrics", "", http.StatusNotFound},
-		"a path that leaves the page":                {"assets/..%2f..%2fmetrics", "", http.StatusNotFound},
-		"another simulation":                         {"v1/timeline?simulation=other", "", http.StatusBadRequest},
-		"a query that would change that for the pod": {"v1/timeline?from=2026-01-01T00:00:00Z%26simulation=other", "", http.StatusBadRequest},
+		"another origin":                             {"v1/state", "", http.StatusForbidden, func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") }},
+		"another method":                             {"v1/state", "", http.StatusMethodNotAllowed, func(r *http.Request) { r.Method = http.MethodPost }},
+		"a huge header":                              {"v1/state", "", http.StatusRequestHeaderFieldsTooLarge, func(r *http.Request) { r.Header.Set("X", strings.Repeat("x", 64<<10)) }},
+		"another host name, as in DNS rebinding":     {"v1/state", "evil.example", http.StatusForbidden, nil},
+		"the API server's paths":                     {"api/v1/namespaces/parking/secrets", "", http.StatusNotFound, nil},
+		"a path of the pod that is not on the page":  {"metrics", "", http.StatusNotFound, nil},
+		"a path that leaves the page":                {"assets/..%2f..%2fmetrics", "", http.StatusNotFound, nil},
+		"another simulation":                         {"v1/timeline?simulation=other", "", http.StatusBadRequest, nil},
+		"a query that would change that for the pod": {"v1/timeline?from=2026-01-01T00:00:00Z%26simulation=other", "", http.StatusBadRequest, nil},
 	} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+tt.path, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
 		request.Host = tt.host
+		if tt.change != nil {
+			tt.change(request)
+		}
 		response, err := http.DefaultClient.Do(request)
 		if err != nil {
 			t.Fatal(err)
