@@ -12,6 +12,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -123,9 +124,25 @@ func TestStorePurge_KeepsOtherSimulations(t *testing.T) {
 	redis := client(t, server.URI())
 	names := []string{"x", "x*", "xy", "x?", "x[y]", `x\`, "x:1", "X"}
 	stores := map[string]*Store{}
-	for _, name := range names {
+	at := time.Now().Truncate(time.Second)
+	for i, name := range names {
 		stores[name] = open(t, server.URI(), name, 2)
 		record(t, stores[name], 0, store.ResultRecorded)
+		noError(t, stores[name].AppendTimeline(t.Context(), "p", []timeline.Row{{Second: at.Unix() + int64(i)}}))
+	}
+	timelineOf := func(name string) []int64 {
+		rows, err := stores[name].ReadTimeline(t.Context(), at.Add(-time.Hour), at.Add(time.Hour))
+		noError(t, err)
+		var seconds []int64
+		for _, row := range rows {
+			seconds = append(seconds, row.Second-at.Unix())
+		}
+		return seconds
+	}
+	for i, name := range names {
+		if got := timelineOf(name); !slices.Equal(got, []int64{int64(i)}) {
+			t.Errorf("the timeline of %q has the rows %v, want only its own, %d", name, got, i)
+		}
 	}
 	foreign := []string{"parking", "parking:{x:0", "parking:{x:}:ledger", "parking:{x:y}:ledger", "{x:0}"}
 	for _, key := range foreign {
@@ -136,6 +153,9 @@ func TestStorePurge_KeepsOtherSimulations(t *testing.T) {
 		for j, other := range names {
 			if left := countsOf(t, stores[other]).EntriesRecorded == 1; left != (j > i) {
 				t.Errorf("after the purge of %q, that of %q has its entry: %t", name, other, left)
+			}
+			if left := len(timelineOf(other)) == 1; left != (j > i) {
+				t.Errorf("after the purge of %q, that of %q has its timeline: %t", name, other, left)
 			}
 		}
 	}
