@@ -145,7 +145,7 @@ func exitStep(seq int64) store.ExitStep {
 }
 
 // client returns a Redis client of the server at a URI.
-func client(t *testing.T, uri string) *goredis.Client {
+func client(t testing.TB, uri string) *goredis.Client {
 	t.Helper()
 	o, err := goredis.ParseURL(uri)
 	if err != nil {
@@ -298,7 +298,7 @@ func writingSteps(ctx context.Context, s *Store) map[string]error {
 	return errs
 }
 
-func noError(t *testing.T, err error) {
+func noError(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
