@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -275,6 +277,11 @@ func TestPage_InChromium(t *testing.T) {
 		{"ShowsFailure", testPageShowsFailure},
 		{"ShowsFaults", testPageShowsFaults},
 		{"ShowsEnd", testPageShowsEnd},
+		{"ShowsProgress", testPageShowsProgress},
+		{"ShowsOutcomes", testPageShowsOutcomes},
+		{"BalancesTheLedger", testPageBalancesTheLedger},
+		{"MarksAllCharts", testPageMarksAllCharts},
+		{"QuantilesAreThoseOfPackageHistogram", testPageQuantilesAreThoseOfPackageHistogram},
 		{"ExplainsTerms", testPageExplainsTerms},
 		{"ExplainsNumbersUnderThePointer", testPageExplainsNumbersUnderThePointer},
 		{"WorksWithTheKeyboard", testPageWorksWithTheKeyboard},
@@ -600,6 +607,122 @@ func testPageShowsEnd(t *testing.T, b *browser) {
 	b.until("the page says how many events were not measured", "document.getElementById('facts').innerText.includes('not measured\\n1,029')")
 	b.until("the page keeps the verdict", fmt.Sprintf(text+" == 'PASS'", "verdict"))
 	b.until("the page says that the run has ended", fmt.Sprintf(text+" == 'the run has ended'", "connection"))
+}
+
+func testPageShowsProgress(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	b.open(newSite(t, f), 60)
+	const elapsed, bar = "document.getElementById('elapsed').textContent", "document.getElementById('progress')"
+	f.change(func(f *fake) { f.state.StartedAt = f.state.At.Add(-1000 * time.Second) })
+	b.until("a quarter of the run is over", elapsed+" == '16:40 of 1:06:40' && Math.abs("+bar+".value - 0.25) < 0.001")
+	f.change(func(f *fake) { f.state.StartedAt = f.state.At.Add(-5000 * time.Second) })
+	b.until("the schedules are over", elapsed+" == '1:06:40 of 1:06:40' && "+bar+".value == 1")
+	f.change(func(f *fake) { f.state.DurationSeconds = 0 })
+	b.until("the run has no end", elapsed+" == '1:23:20, without end' && "+bar+".hidden")
+}
+
+func testPageShowsOutcomes(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	f.change(func(f *fake) {
+		last := &f.rows[59]
+		last.Entry.Outcomes, last.Entry.Errors = map[string]int64{"recorded": 40, "duplicate": 2}, map[string]int64{"store": 12}
+		last.Exit.Outcomes = map[string]int64{"matched": 30, "unmatched_expected": 20, "unmatched_unexpected": 11, "duplicate": 50}
+		last.Exit.Errors = map[string]int64{"post": 1}
+	})
+	b.resize(1280, 3000, "light") // a chart that is out of view is not drawn
+	b.open(newSite(t, f), 60)
+	const legend = `[...[...document.querySelectorAll('figure')].find(f => f.querySelector('.term').textContent === 'Outcomes')
+		.querySelectorAll('.u-legend tr')].slice(1).map(r => r.querySelector('th').textContent + ' ' + r.querySelector('.u-value').textContent).join(', ')`
+	const want = "recorded 40, matched 30, unmatched as expected 20, duplicates 52, unexpectedly unmatched 11, failed attempts 13"
+	b.settles("the chart of outcomes shows the latest row", fmt.Sprintf("[%s].filter(text => text !== %q)", legend, want))
+}
+
+func testPageBalancesTheLedger(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	b.open(newSite(t, f), 60)
+	const balances = "[...document.querySelectorAll('#ledger .balance')].map(e => e.textContent + (e.className.match(/ (good|bad)/)?.[0] ?? '')).join(', ')"
+	report := ledger.Report{
+		EntriesConfirmed: 10, EntriesRecorded: 12, IndeterminateEntries: 2, ExitsMatchedConfirmed: 10, Matched: 7,
+		ExitsUnmatchedConfirmed: 5, UnmatchedExpected: 6, SummariesStored: 6,
+	}
+	for _, tt := range []struct {
+		atRest bool
+		want   string
+	}{
+		{false, "✓ equal good, 3 pending, counting, 1 pending"},
+		{true, "✓ equal good, ✗ 3 less bad, ✗ 1 more bad, ✗ 1 less bad"},
+	} {
+		report.AtRest = tt.atRest
+		f.change(func(f *fake) { f.state.Ledger = new(report) })
+		b.settles(fmt.Sprintf("the balances if the run is at rest: %t", tt.atRest), fmt.Sprintf("[%s].filter(text => text !== %q)", balances, tt.want))
+	}
+	if row := evaluate[string](b, "document.getElementById('ledger').tBodies[0].rows[1].innerText"); row != "matched exits\t10\tmatched\t7\t✗ 3 less" {
+		t.Errorf("the row of matched exits is %q", row)
+	}
+}
+
+// testPageMarksAllCharts records which charts draw the sign of a mark.
+func testPageMarksAllCharts(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	b.resize(1280, 3000, "light") // a chart that is out of view is not drawn
+	b.open(newSite(t, f), 60)
+	evaluate[bool](b, `(() => {
+		const context = document.createElement('canvas').getContext('2d'), fill = CanvasRenderingContext2D.prototype.fill;
+		context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue('--mark').trim();
+		window.marked = new Set();
+		CanvasRenderingContext2D.prototype.fill = function(...path) {
+			if (this.fillStyle === context.fillStyle) window.marked.add(this.canvas);
+			return fill.apply(this, path);
+		};
+		return true;
+	})()`)
+	f.grow()
+	const charts = "[...document.querySelectorAll('figure')]"
+	b.settles("all charts draw the marks", charts+".filter(f => !marked.has(f.querySelector('canvas'))).map(f => f.querySelector('h2').textContent)")
+	if n := evaluate[int](b, charts+".length"); n != 9 {
+		t.Errorf("there are %d charts, want 9", n)
+	}
+}
+
+// testPageQuantilesAreThoseOfPackageHistogram compares the two implementations of histograms.
+func testPageQuantilesAreThoseOfPackageHistogram(t *testing.T, b *browser) {
+	b.open(newSite(t, newFake("run", 60)), 60)
+	r := rand.New(rand.NewPCG(1, 2))
+	quantiles := []float64{0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1}
+	for i := range 20 {
+		var first, second histogram.Histogram
+		for range 1 + r.IntN(1000) {
+			first.Observe(time.Duration(math.Exp(r.Float64() * 31)))
+			if i%2 == 0 {
+				second.Observe(time.Duration(math.Exp(20 + r.NormFloat64())))
+			}
+		}
+		snapshots := []histogram.Snapshot{first.Snapshot(), second.Snapshot()}
+		content, err := json.Marshal(snapshots)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := histogram.Merge(snapshots...)
+		want := []time.Duration{all.Mean()}
+		for _, q := range quantiles {
+			want = append(want, all.Quantile(q))
+		}
+		got := evaluate[[]float64](b, fmt.Sprintf(`import('/assets/histogram.js').then(m => {
+			const h = m.merge(...%s);
+			return [m.mean(h), ...%s.map(q => m.quantile(h, q))];
+		})`, content, strings.ReplaceAll(fmt.Sprint(quantiles), " ", ",")))
+		for k := range want {
+			seconds := want[k].Seconds()
+			if math.Abs(got[k]-seconds) > 2e-9+1e-9*seconds { // package histogram rounds to nanoseconds
+				t.Errorf("histogram %d: the mean and the quantiles %v are %v, want %v", i, quantiles, got, want)
+				break
+			}
+		}
+	}
+	empty := "import('/assets/histogram.js').then(m => [m.quantile(m.merge(), 0.5), m.mean(m.merge())].every(v => v === null))"
+	if !evaluate[bool](b, empty) {
+		t.Error("an empty histogram has quantiles")
+	}
 }
 
 func testPageExplainsTerms(t *testing.T, b *browser) {
