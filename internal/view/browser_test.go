@@ -801,18 +801,50 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 
 func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	f := newFake("run", 60)
+	f.change(func(f *fake) {
+		for i := range 10 { // more than the page lists at first, so that there is a button to show all
+			row := &f.rows[40+i]
+			row.Marks = []timeline.Mark{{At: row.Start(), Kind: timeline.MarkStarted, Subject: fmt.Sprint("generator-", i)}}
+		}
+	})
+	b.resize(1280, 900, "light")
 	b.open(newSite(t, f), 60)
-	// Tab reaches every control, and each of them is visible when it has the focus.
-	reached := map[string]bool{}
-	for range 100 {
-		run(b, chromedp.KeyEvent("\t"))
-		reached[evaluate[string](b, "(e => e.className || e.id || e.tagName)(document.activeElement)")] = true
+	// Tab reaches every control. Each of them is visible when it has the focus, and has an outline. Of radio buttons, Tab
+	// reaches the checked one, and its label has the outline.
+	evaluate[int](b, `window.unreached = new Set([...document.querySelectorAll('a[href], button, input:checked, [tabindex="0"]')].filter(e => e.checkVisibility())), unreached.size`)
+	if n := evaluate[int](b, "unreached.size"); n < 60 {
+		t.Errorf("the page has %d controls", n)
 	}
-	for _, want := range []string{"skip", "plain", "term", "plot", "scroll", "marks", "A"} {
-		if !reached[want] {
-			t.Errorf("Tab does not reach %q, only %v", want, reached)
+	const visit = `(() => {
+		const e = document.activeElement, shown = e.labels?.[0] ?? e, {left, right, top, bottom} = shown.getBoundingClientRect(), found = [];
+		const at = document.elementFromPoint((left + right) / 2, (Math.max(top, 0) + Math.min(bottom, innerHeight)) / 2);
+		const style = getComputedStyle(shown);
+		window.unreached.delete(e);
+		if (!shown.contains(at)) found.push('is hidden by ' + at?.outerHTML.slice(0, 60));
+		if (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 1) found.push('has no outline');
+		return e === document.body ? [] : found.map(text => (e.id || e.className || e.tagName) + ' ' + e.textContent.slice(0, 30) + ' ' + text);
+	})()`
+	for range 2 * evaluate[int](b, "unreached.size") {
+		run(b, chromedp.KeyEvent("\t"))
+		for _, problem := range evaluate[[]string](b, visit) {
+			t.Error(problem)
+		}
+		if evaluate[int](b, "unreached.size") == 0 {
+			break
 		}
 	}
+	if missing := evaluate[[]string](b, "[...unreached].map(e => e.outerHTML.slice(0, 150))"); len(missing) > 0 {
+		t.Errorf("Tab does not reach %q", missing)
+	}
+	// The arrow keys choose the period, and Enter shows all events of note.
+	evaluate[bool](b, "document.querySelector('#windows :checked').focus(), true")
+	run(b, chromedp.KeyEvent(kb.ArrowLeft))
+	if chosen := evaluate[string](b, "document.querySelector('#windows :checked').id"); chosen != "window-15-min" {
+		t.Errorf("the arrow key chooses %s", chosen)
+	}
+	evaluate[bool](b, "document.getElementById('all-marks').focus(), true")
+	run(b, chromedp.KeyEvent(kb.Enter))
+	b.until("all events of note are listed", "[...document.getElementById('marks').children].every(e => !e.hidden)")
 	// The arrow keys move the cursor of all charts.
 	const legends = "[...document.querySelectorAll('#charts .u-legend tr:first-child .u-value')].map(e => e.textContent)"
 	evaluate[bool](b, "document.querySelector('#charts .plot').focus(), true")
