@@ -769,13 +769,15 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 	b.open(newSite(t, newFake("run", 60)), 60)
 	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 60")
 	const tip, hidden = "document.getElementById('tip').textContent", "document.getElementById('tip').hidden"
+	leave := func() { run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1)) } // to a place without a number
+	defer leave()
 	meanings := map[string]bool{}
 	all := evaluate[[]struct {
 		X, Y float64
 		Text string
 	}](b, numbers)
 	for _, number := range all {
-		run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 2900)) // where no number is
+		leave()
 		b.until("the previous meaning is hidden", hidden)
 		run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, number.X, number.Y))
 		if isHidden := evaluate[bool](b, hidden); isHidden {
