@@ -325,7 +325,8 @@ type LatencyStatus struct {
 	EndToEnd *LatencySummary `json:"endToEnd,omitempty"`
 
 	// unmeasured is the number of events that took effect but are missing from endToEnd, because their processor was
-	// killed before it stored its latest measurements, or because the clock of a node was set during the run.
+	// killed before it stored its latest measurements, or because they seemed to take effect more than 1 s before they
+	// were due, according to the clocks of two machines.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Unmeasured int64 `json:"unmeasured,omitempty"`

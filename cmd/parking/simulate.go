@@ -39,15 +39,15 @@ While it runs, the --http address serves a live page with charts. --open opens i
 The manifest is a ParkingSimulation, as for a cluster. Omitted fields have their defaults.
 Some fields have no effect here:
   - rabbitmq, redis and summaryAPI, except partitions and queueType: flags select the servers.
-    - replicas, except those of a component that a fault targets: otherwise one generator of each
+  - replicas, except those of a component that a fault targets: otherwise one generator of each
     type and one processor do all the work.
 
 On servers, each simulation has its own name, and its queues and keys are removed at the end.
 If --simulation sets the name, the servers must not have queues or keys of that name yet.
 
 Ctrl-C, SIGTERM or SIGHUP stops the generators. The simulation then finishes its current work
-and prints the verdict. A second signal ends the process at once. The process
-then prints what is left on servers, and how to remove it with 'parking purge'.
+and prints the verdict. A second signal ends the process at once. The process then prints what is
+left on servers, and how to remove it with 'parking purge'.
 
 --report writes a report of the run to a file. The suffix selects the format: .html is a page with
 charts, .md is Markdown, .xml is JUnit, and .json is a record for 'parking report' and 'parking compare'.

@@ -219,7 +219,7 @@ type Broker interface {
 	Consumer
 	Topology
 	// Ping returns an error if the server does not respond, or if a connection to it was lost since the last call. It
-	// changes nothing.
+	// changes nothing on the server. Only one goroutine may call it.
 	Ping(ctx context.Context) error
 	// Version returns the name and version of the server, such as "RabbitMQ 4.1.2". It returns "in memory" if
 	// there is no server.

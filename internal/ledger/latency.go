@@ -15,7 +15,7 @@ type Latencies struct {
 	Processing, EndToEnd histogram.Snapshot
 	// Unmeasured counts the events that took effect but are missing from EndToEnd. They are missing because
 	// their processor was killed before it could store its latest measurements, or because the clocks of two machines
-	// differ too much.
+	// differed by more than 1 s.
 	Unmeasured uint64
 	// Err is the error that occurred when the timeline was read. If it is set, all events count as unmeasured.
 	Err error

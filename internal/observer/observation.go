@@ -82,15 +82,18 @@ func (r *Rest) isComplete() bool {
 
 // pendingMarks contains marks of failed checks that are not in the store yet.
 type pendingMarks struct {
-	all    []timeline.Mark
-	marker *ledger.ObjectiveMarker // adds marks
+	all     []timeline.Mark
+	marker  *ledger.ObjectiveMarker // adds marks
+	process string                  // in the timeline; a new one for each batch that is stored
 }
 
 func newPendingMarks() *pendingMarks {
-	p := &pendingMarks{}
+	p := &pendingMarks{process: newMarkProcess()}
 	p.marker = ledger.NewObjectiveMarker(func(m timeline.Mark) { p.all = append(p.all, m) })
 	return p
 }
+
+func newMarkProcess() string { return timeline.NewProcess("operator") }
 
 // simulation is a simulation that an Observer tracks.
 type simulation struct {
@@ -256,16 +259,17 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 // again.
 func (o *Observer) storeMarks(ctx context.Context, s *simulation) {
 	o.mu.Lock()
-	marks := slices.Clone(s.marks.all)
+	marks, process := slices.Clone(s.marks.all), s.marks.process
 	o.mu.Unlock()
 	_, err := within(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, timeline.Record(ctx, s.store, "operator", marks...)
+		return struct{}{}, timeline.Record(ctx, s.store, process, marks...)
 	})
-	if err == nil {
-		o.mu.Lock()
-		s.marks.all = s.marks.all[len(marks):]
-		o.mu.Unlock()
+	if err != nil {
+		return // the observation reports a store that does not answer
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s.marks.all, s.marks.process = s.marks.all[len(marks):], newMarkProcess()
 }
 
 // within calls the given function and limits its duration by a timeout.

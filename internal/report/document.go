@@ -86,7 +86,7 @@ type Latencies struct {
 	Processing *Latency `json:"processing"`
 	EndToEnd   *Latency `json:"endToEnd"`
 	// Unmeasured is the number of events that took effect but are not in EndToEnd, because their processor was
-	// killed before it reported them, or because the clocks of two machines differ too much.
+	// killed before it stored them, or because the clocks of two machines differed by more than 1 s.
 	Unmeasured int64 `json:"unmeasured"`
 }
 

@@ -400,7 +400,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	result.Faults = evidence.Faults
 	result.LatencySeconds = report.LatenciesOf(evidence.Latencies)
 	result.Verdict = ledger.Evaluate(evidence)
-	if err := timeline.Record(ctx, s.deps.Store, "verdict", ledger.MissingMarks(&evidence, &result.Verdict, result.EndTime)...); err != nil {
+	if err := timeline.Record(ctx, s.deps.Store, timeline.NewProcess("verdict"), ledger.MissingMarks(&evidence, &result.Verdict, result.EndTime)...); err != nil {
 		s.deps.Logger.Warn("The timeline lacks the marks of missed objectives", "error", err)
 	}
 }

@@ -62,11 +62,11 @@ type pendingRow struct {
 // NewRecorder returns a recorder for one process of a component. It calls the function totals to get the measurements
 // of the process. A component that restarts is recorded as a new process.
 func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
-	return &Recorder{component: component, process: newProcess(component), totals: totals, sink: sink, log: log}
+	return &Recorder{component: component, process: NewProcess(component), totals: totals, sink: sink, log: log}
 }
 
-// newProcess returns a name for a process of a component. No other process has this name.
-func newProcess(component string) string { return component + "-" + rand.Text() }
+// NewProcess returns a name for a process of a component. No other process has this name.
+func NewProcess(component string) string { return component + "-" + rand.Text() }
 
 // Mark adds a Mark to the row of the current second.
 func (r *Recorder) Mark(m Mark) {
@@ -77,16 +77,16 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Record stores marks, in the order of time, for which there is no Recorder. The marks appear in the timeline as those of
-// a process of the given component.
-func Record(ctx context.Context, sink Sink, component string, marks ...Mark) error {
+// Record stores marks, in the order of time, for which there is no Recorder. It may be repeated after an error: marks with
+// the same times replace those of an earlier call with the same name of a process, which NewProcess returns.
+func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error {
 	if len(marks) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	rows := AddMarks(nil, marks[0].At, marks[len(marks)-1].At.Add(interval), marks...)
-	return sink.AppendTimeline(ctx, component+"-"+rand.Text(), rows)
+	return sink.AppendTimeline(ctx, process, rows)
 }
 
 // Run records until ctx ends. It then measures once more and sends the pending rows, until all are sent or the context
@@ -128,7 +128,7 @@ func (r *Recorder) measure(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.Unix()-1 < r.last-maxAhead {
-		r.process, r.last = newProcess(r.component), 0
+		r.process, r.last = NewProcess(r.component), 0
 	}
 	row := Row{
 		// The timer fires at the end of a second, and the row belongs to that second. The rows of a process must have

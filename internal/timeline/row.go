@@ -109,7 +109,8 @@ const (
 	// is the ID of that occurrence of the fault.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
-	// MarkObjective means that a check of the verdict failed for the first time. Subject is the name of the check.
+	// MarkObjective means that a check of the verdict failed for the first time, or that the latencies of one process
+	// exceeded their objective. Subject is the name of the check.
 	MarkObjective MarkKind = "objective"
 )
 

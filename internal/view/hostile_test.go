@@ -257,7 +257,7 @@ func TestView_SpoolIsFull_RespondsWithStatus503(t *testing.T) {
 	for _, path := range []string{"/v1/timeline", "/v1/events"} {
 		w := httptest.NewRecorder()
 		v.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost"+path, http.NoBody))
-		if text := w.Body.String(); !strings.Contains(text, "cannot be read now") {
+		if text := w.Body.String(); w.Code != http.StatusServiceUnavailable || !strings.Contains(text, "cannot be read now") {
 			t.Errorf("%s is answered %d %.300q", path, w.Code, text)
 		}
 		if !v.spooled.TryAcquire(spoolChunk) {
@@ -316,5 +316,28 @@ func TestView_SourceDoesNotRespond_RequestsWaitTogether(t *testing.T) {
 	waiting.Wait()
 	if s.calls != 1 {
 		t.Errorf("the source was called %d times", s.calls)
+	}
+}
+
+func TestSpool_Read_ReleasesTheChunksThatWereRead(t *testing.T) {
+	t.Parallel()
+	data := make([]byte, 3*spoolChunk)
+	for i := range data {
+		data[i] = byte(rand.Uint32()) // so that gzip cannot compress it
+	}
+	s, err := newSpool(semaphore.NewWeighted(10*spoolChunk), func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.free()
+	chunks := s.chunks
+	if _, err := io.ReadFull(s, make([]byte, spoolChunk+1)); err != nil {
+		t.Fatal(err)
+	}
+	if chunks[0] != nil || chunks[1] == nil {
+		t.Error("the memory of the first chunk, which was read, is not released, or that of the second one is")
 	}
 }

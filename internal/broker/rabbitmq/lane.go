@@ -169,10 +169,6 @@ func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 	return s.confirmed, lostOr(conn, fmt.Errorf("publish to %s with key %s: %w", l.exchange, l.key, s.reason(err)))
 }
 
-// maxReturns is how many returned messages may wait for the collector. If more wait for 5 s, for example because the
-// process is paused, the client library discards them, and the lane would regard them as confirmed.
-const maxReturns = 256
-
 // open opens a channel, declares the queues, and enables publisher confirms on the channel.
 func (l *lane) open(conn *connection) (*sending, error) {
 	channel, err := l.declare(conn)
@@ -184,10 +180,12 @@ func (l *lane) open(conn *connection) (*sending, error) {
 		return nil, fmt.Errorf("enable confirms: %w", err)
 	}
 	return &sending{
-		lane:     l,
-		channel:  channel,
-		closes:   channel.NotifyClose(make(chan *amqp.Error, 1)),
-		returns:  channel.NotifyReturn(make(chan amqp.Return, maxReturns)),
+		lane:    l,
+		channel: channel,
+		closes:  channel.NotifyClose(make(chan *amqp.Error, 1)),
+		// All unconfirmed messages may be returned. If there is no room, the client library waits for 5 s and then
+		// discards the return, so that the confirm that follows would be taken for a success.
+		returns:  channel.NotifyReturn(make(chan amqp.Return, cap(l.slots))),
 		inFlight: make(chan flight, cap(l.slots)),
 		refused:  make(chan struct{}),
 		returned: make(map[string]struct{}),

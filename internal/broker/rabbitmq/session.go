@@ -273,7 +273,8 @@ func (s *session) send(out *outbox) error {
 	return nil
 }
 
-// flush asks the queue for a message, because the queue itself answers this request. It requeues the message.
+// flush asks the queue for a message, because the queue itself answers this request. It requeues the message, which then
+// counts as redelivered.
 func (s *session) flush() error {
 	d, ok, err := s.channel.Get(s.queue, false)
 	if err != nil || !ok {

@@ -94,7 +94,7 @@ const facts = [
   ['duplicates suppressed', 'Deliveries of events that had taken effect before. They changed nothing.', l => l.duplicatesSuppressed, false],
   ['indeterminate', 'Events that took effect although their generator died before it could record their confirm.', l => l.indeterminate, false],
   ['not measured', 'Events that took effect but are missing from the latencies, because their processor was killed before it stored its ' +
-    'latest measurements. It is known once the run has finished.', (l, s) => s.unmeasured, false],
+    'latest measurements, or because clocks differed by more than 1 s. It is known once the run has finished.', (l, s) => s.unmeasured, false],
   ['starved draws', 'Exits that were not published because no parked vehicle was available.', l => l.starved, false],
   ['generator runs', 'Generator processes that ever published an event.', l => l.runs, false],
 ];
