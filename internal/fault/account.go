@@ -237,6 +237,10 @@ func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 		return OutcomeActive, "The fault is in effect"
 	case found.ok:
 		return OutcomeRecovered, "Latency and backlog returned to their previous level " + s.after(r, found.at)
+	case s.run.Ended && found.returned:
+		return OutcomeNotRecovered, "The run ended less than 5 s after latency and backlog had returned to their previous level" + s.meanwhile(r)
+	case found.returned:
+		return OutcomeRecovering, "Latency and backlog returned to their previous level less than 5 s ago"
 	case s.run.Ended:
 		return OutcomeNotRecovered, "Latency and backlog did not return to their previous level: " + found.why + s.meanwhile(r)
 	case len(s.rows) == 0:

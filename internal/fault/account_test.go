@@ -151,6 +151,14 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
 			"did not return to their previous level: p99 is 5",
 		},
+		"a return shortly before the end": {
+			story{length: 60, rate: 50, outages: []outage{{20, 57, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
+			"The run ended less than 5 s after latency and backlog had returned",
+		},
+		"a return shortly before the end is followed by a backlog": {
+			story{length: 60, rate: 50, outages: []outage{{20, 57, slow, 0}, {58, 60, 2 * time.Millisecond, 700}}}.run(),
+			[]Record{record("a", 20, 22)}, []float64{-1}, "did not return to their previous level: p99 is 5",
+		},
 		"a backlog until the end": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, 2 * time.Millisecond, 700}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
 			"703 messages wait in queues; before the fault, it was at most 3",

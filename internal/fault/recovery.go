@@ -89,8 +89,10 @@ type recovery struct {
 	at time.Time
 	ok bool
 	// The field why says which measurement had not returned to the level before the fault. It is empty if the field ok
-	// is true.
-	why string
+	// is true. The field returned says that all of them returned at last, but less than steadyTime before the end of the
+	// measurements.
+	why      string
+	returned bool
 }
 
 // baseline holds the measurements from the period before a fault, which count as normal.
@@ -275,6 +277,7 @@ func (s *search) find(from time.Time, b *baseline) recovery {
 		case complete && why == "":
 			return recovery{at: at, ok: true}
 		case !complete:
+			found.returned = at.After(from) && why == ""
 			return found
 		}
 		found.why, at = why, latest(at, row.end)
@@ -319,8 +322,8 @@ func (s *search) meanwhile(r *Record) string {
 }
 
 // window compares the measurements of one period with the baseline. The period begins at the given time, and row i is
-// its first row. The result named complete is false if the timeline does not cover the whole period. Otherwise, the
-// result named why says which measurement is not normal. It is empty if all are normal.
+// its first row. The result named complete is false if the timeline does not cover the whole period. The result named
+// why says which measurement is not normal. It is empty if all are normal.
 func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -348,10 +351,7 @@ func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why st
 			backlog = row.backlog
 		}
 	}
-	if end.After(s.run.End) {
-		return false, ""
-	}
-	return true, b.violation(all, effects, backlog)
+	return !end.After(s.run.End), b.violation(all, effects, backlog)
 }
 
 // violation says which measurement is not normal, compared with the baseline. It returns "" if all are normal.
