@@ -78,10 +78,9 @@ type Generator struct {
 
 	// epoch is when Run was called.
 	epoch time.Time
-	// published counts the events that the publisher has accepted. lastSent is when the last of them was
-	// published, in nanoseconds since epoch.
-	published, lastSent atomic.Int64
-	lags                lags
+	// published counts the events that the publisher has accepted.
+	published atomic.Int64
+	lags      lags
 	// confirmed counts the events that the broker has confirmed. matched counts the confirmed exits with the intent
 	// "matched".
 	confirmed, matched atomic.Int64
@@ -367,7 +366,6 @@ func (g *Generator) publish(ctx context.Context, d draft, due time.Time) error {
 		return fmt.Errorf("publish event %s: %w", id, err)
 	}
 	g.published.Add(1)
-	g.lastSent.Store(int64(sent))
 	return nil
 }
 

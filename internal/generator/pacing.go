@@ -207,9 +207,6 @@ type progress struct {
 	missed int64
 	// The field active is the total time in which the rate was above 0.
 	active time.Duration
-	// The field rest is when the schedule paused, on the pacer's clock. It is the constant named never if the schedule
-	// is not paused.
-	rest time.Duration
 	// The field over means that no more events will be due, unless the schedule is edited.
 	over bool
 }
@@ -218,21 +215,16 @@ func (p *pacer) progress(now time.Time) progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.running() {
-		return progress{rest: never}
+		return progress{}
 	}
 	t := p.clock(now)
 	current := p.curve.at(t)
-	made := progress{
+	return progress{
 		due:    current.dueAt(t),
 		missed: p.missed,
 		active: current.activeAt(t),
-		rest:   never,
 		over:   t >= p.curve.end && p.curve.when(p.target) == never,
 	}
-	if current.idle() {
-		made.rest = current.start
-	}
-	return made
 }
 
 // clock converts an instant to a time on the curve. After stop was called, that time no longer advances.

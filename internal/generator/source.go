@@ -58,8 +58,8 @@ func (e *entries) starved() int64 { return 0 }
 func (e *entries) pool() *int64 { return nil }
 
 const (
-	// reportInterval is the interval at which the source of exits measures the pool and reports how many
-	// matched exits found no available plate.
+	// reportInterval is the interval at which the source of exits counts the available plates and reports how
+	// many exits were to match a visit but found no plate.
 	reportInterval = 5 * time.Second
 	// entryPrecision is the precision with which stores keep the entry time of a plate.
 	entryPrecision = time.Millisecond

@@ -34,8 +34,8 @@ type Stats struct {
 	// Rate is the current rate of the schedule, in events per second. TargetRate is the mean rate of the
 	// schedule, over the time in which the rate was above 0.
 	Rate, TargetRate float64
-	// AchievedRate is the mean rate of publishing, in events per second. The mean covers the periods in which the
-	// scheduled rate was above 0, and the time after each of them in which overdue events were still published.
+	// AchievedRate is the number of published events, divided by the same time as TargetRate. So the ratio of both rates
+	// is the share of the due events that were published.
 	AchievedRate float64
 
 	// Done means that the schedule is over and that the confirms of all published events are durably recorded.
@@ -64,7 +64,7 @@ func (g *Generator) Stats() Stats {
 		s.Unmatched = s.Confirmed - s.Matched
 	}
 	s.TargetRate = perSecond(made.due, made.active)
-	s.AchievedRate = perSecond(float64(s.Published), made.active+max(0, time.Duration(g.lastSent.Load())-made.rest))
+	s.AchievedRate = perSecond(float64(s.Published), made.active)
 	s.Done = made.over && s.Outstanding == 0
 	return s
 }

@@ -77,8 +77,6 @@ func (s *Simulation) enter(p Phase) {
 }
 
 const (
-	// lagPoll is the interval at which the lag of the generators is measured.
-	lagPoll = 100 * time.Millisecond
 	// serverPoll is the interval at which the broker and the store are polled. serverTimeout is the timeout of
 	// such a poll.
 	serverPoll    = 500 * time.Millisecond
@@ -129,13 +127,11 @@ func (s *Simulation) observe(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
 	work.Go(func() {
-		async.Every(ctx, lagPoll, func() { s.observed.recordLags(s.entries.Stats().Lag, s.exits.Stats().Lag) })
-	})
-	work.Go(func() {
 		stages, start := timeline.NewMarker(s.recorder.Mark, event.TypeEntry, event.TypeExit), *s.started.Load()
 		async.Every(ctx, timeline.MarkerInterval, func() {
 			now, totals := time.Now(), s.totals()
 			stages.Observe(&s.config.Plan, start, now)
+			s.observed.recordLags(totals.Entry.Lag, totals.Exit.Lag)
 			s.objectives.Measured(now, &s.config.Plan.Objectives, &totals)
 		})
 	})
