@@ -64,6 +64,10 @@ type junitProblem struct {
 // as output of the suite. The output of a test case shows what the check measured. A check
 // without data becomes an error. A check that was skipped because another check failed becomes a skipped test case.
 func (d *Document) JUnit() ([]byte, error) {
+	// An XML encoder replaces characters that XML does not allow, so escape them first.
+	figures := *d
+	figures.Timeline = nil // it is not part of the result, and large
+	d = terminal.Cleaned(&figures)
 	properties, err := d.properties()
 	if err != nil {
 		return nil, err
