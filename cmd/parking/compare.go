@@ -119,7 +119,7 @@ func comparisonTable(r *report.Comparison) []string {
 		rows = append(rows, []string{m.Name, m.BeforeText(), m.AfterText(), m.RelativeText(), m.ThresholdText(), string(m.Outcome), m.Reason})
 	}
 	const textFrom = 5 // columns 1 to 4 contain numbers: before, after, change and threshold
-	lines := []string{"", "  " + r.Headline(), ""}
+	lines := []string{"", "  " + r.Headline(), fmt.Sprintf("  verdict: %s before, %s after", r.Before.Verdict, r.After.Verdict), ""}
 	for _, note := range r.Notes {
 		lines = append(lines, "  note: "+note, "")
 	}
