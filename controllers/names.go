@@ -268,7 +268,7 @@ func withReplicasOf(live, object client.Object) client.Object {
 }
 
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
-// workload is not created. If it exists already, a withheld one gets no pods, and a limited one gets no more replicas.
+// workload is not created. If it exists already, a withheld one is scaled to 0 replicas, and a limited one is not scaled up.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	switch {
 	case !s.withheld[key] && !s.limited[key]:

@@ -78,7 +78,7 @@ func TestKubectl_Errors_SetTheExitCode(t *testing.T) {
 	}
 }
 
-func TestKubectl_HelpOfACommand_RefersToTheFlagsOfAllCommands(t *testing.T) {
+func TestKubectl_HelpOfACommand_RefersToTheGlobalFlags(t *testing.T) {
 	t.Parallel()
 	got := kubectlParking(t, pluginName, "", "status", "--help")
 	if !strings.Contains(got.stdout, "--watch") || strings.Contains(got.stdout, "--as-group") || !strings.Contains(got.stdout, "'kubectl parking --help' lists the flags") {

@@ -45,7 +45,7 @@ func overTLS(t *testing.T, a *tlstest.Authority, uri, scheme string) (string, ma
 	return u.String(), files
 }
 
-func TestSimulate_ServersWithClientCertificates_Passes(t *testing.T) {
+func TestSimulate_ServersRequireClientCertificates_Passes(t *testing.T) {
 	t.Parallel()
 	ca := tlstest.NewAuthority(t, "test CA")
 	amqp, amqpFiles := overTLS(t, ca, servers.VHostURI(t), "amqps")

@@ -144,8 +144,7 @@ func (c *connection) missing(ctx context.Context, list client.ObjectList, known 
 	return gone
 }
 
-// forEach calls the function handle with each event. It returns when the watch ends or when this function returns an
-// error.
+// forEach calls handle with each event. It returns when the watch ends or when handle returns an error.
 func forEach(events watch.Interface, handle func(watch.Event) error) error {
 	defer events.Stop()
 	for e := range events.ResultChan() {

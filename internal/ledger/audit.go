@@ -24,8 +24,8 @@ type Options struct {
 }
 
 // Audit reads the whole ledger. For each event that takes effect, the ledger contains a bit, and a counter is
-// incremented. Audit reads the counters before the bits, which is the order in which they are written.
-// Therefore, Report.TakenTwice is never too large, even if the simulation is running.
+// incremented. Report.TakenTwice is the difference between the counters and the bits. Audit reads the
+// counters first, so events that take effect in the meantime only add bits. Therefore, TakenTwice is never too large.
 func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
 	return NewAuditor(l).Audit(ctx, o)
 }

@@ -79,7 +79,8 @@ func (t *TimelineReader) Read(ctx context.Context) ([]timeline.Row, error) {
 	return rows, nil
 }
 
-// settle keeps the rows that are older than lateTime, because they no longer change.
+// settle stores the rows that are older than lateTime in the reader. They no longer change, so they need not be read
+// again.
 func (t *TimelineReader) settle(rows []timeline.Row, now time.Time) {
 	t.until = now.Add(-lateTime).Truncate(time.Second)
 	n := len(rows)

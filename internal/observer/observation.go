@@ -46,7 +46,7 @@ type Observation struct {
 	// Timeline contains the measurements so far. It is nil if the target does not request it, or if it could not be
 	// read.
 	Timeline []timeline.Row
-	// Rest is the result of the final audit. It is nil until the final audit has been made.
+	// Rest is the result of the audit that was made when the simulation was at rest. It is nil until then.
 	Rest *Rest
 }
 

@@ -117,7 +117,7 @@ func LatencyOf(d Distribution) *Latency {
 	return &Latency{P50: d.Quantile(.50).Seconds(), P99: d.Quantile(.99).Seconds(), Mean: d.Mean().Seconds()}
 }
 
-// InMemory is the version that brokers and stores without a server report.
+// InMemory is the version of a broker or a store in memory, which has no server.
 const InMemory = "in memory"
 
 // Environment describes where a run took place. An empty field means that the value is unknown.

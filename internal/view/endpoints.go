@@ -163,8 +163,8 @@ func limit(rows []timeline.Row, most int) []timeline.Row {
 // maxWidth is the maximum width in seconds to which rows are merged. It is long enough for a run of many years.
 const maxWidth = 10 * 6 * 6 * 6 * 6 * 6 * 6
 
-// interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It replaces an end that is
-// further in the future than clockDifference, because each part of an interval costs a call of the source.
+// interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It limits the end to
+// clockDifference after now, because each part of an interval costs a call of the source.
 func interval(query string) (from, to time.Time, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {

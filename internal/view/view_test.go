@@ -180,7 +180,7 @@ func TestView_LongTimeline_IsMergedIntoWiderRows(t *testing.T) {
 	}
 }
 
-// longest is a source that records the longest interval that was read at once.
+// longest is a source that records the longest interval that a single call has read.
 type longest struct {
 	*fake
 

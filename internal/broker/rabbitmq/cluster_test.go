@@ -108,7 +108,7 @@ func TestBroker_QueuesOnCluster_LeadersAreEven(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("leaders before the queues are rebalanced: %v", leaders(t, cluster[0], ""))
-	// RabbitMQ promises only that no node leads more queues than its share. Two nodes may have their share of 17, and the
+	// RabbitMQ promises only that no node leads more queues than the mean, rounded up. Two nodes may have 17, and the
 	// third node 15.
 	polltest.UntilState(t, "even leaders after the queues were rebalanced", func() bool {
 		if err := rebalance(away); err != nil {

@@ -118,8 +118,8 @@ func (d *dataset) misses(mark string) bool {
 	return d.durable && mark != d.mark
 }
 
-// joiner returns the function that writes the mark into the ledger of a partition. The function also marks the partition
-// with the owner of this store. It returns store.ErrOtherOwner if the partition has another owner's mark.
+// joiner returns a function that writes the mark of a data set, which is its argument, into the ledger of a partition. The
+// function also records the owner of this store there. It returns store.ErrOtherOwner if another owner is recorded.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""

@@ -25,7 +25,8 @@ func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	return before == owner, nil
 }
 
-// ownerKey returns the key with which Reserve reserves the name. It is also the owner's mark of partition 0.
+// ownerKey returns the key that Reserve sets to reserve the simulation's name. The key also holds the owner's mark of
+// partition 0.
 func (s *Store) ownerKey() string { return s.partitions[0].key(keyOwner) }
 
 // verifyOwner returns store.ErrOtherOwner if the data on one of the servers have another owner's mark. It never creates a
