@@ -161,7 +161,7 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		},
 		"a backlog until the end": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, 2 * time.Millisecond, 700}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
-			"703 messages wait in queues; before the fault, it was at most 3",
+			"703 messages wait in queues; before the fault, there were at most 3",
 		},
 		"nothing takes effect any more": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1}, "no event took effect",

@@ -373,7 +373,7 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	if b.backlog != nil && backlog != nil {
 		arriving := (b.rates[0] + b.rates[1]) / 10
 		if limit := 2**b.backlog + int64(arriving) + backlogSlack; *backlog > limit {
-			return fmt.Sprintf("%d messages wait in queues; before the fault, it was at most %d", *backlog, *b.backlog)
+			return fmt.Sprintf("%d messages wait in queues; before the fault, there were at most %d", *backlog, *b.backlog)
 		}
 	}
 	return ""

@@ -135,8 +135,8 @@ func (p *pacer) reschedule(t time.Duration) {
 // if the event is already due. It is the constant named never if no more events will be due. The result named over is
 // true if the schedule has ended. A later update may prolong the schedule.
 //
-// The time of day in the result named due is that of now, which is right even if the clock was set since the start.
-// Processors compare it with the time of day at which the event takes effect.
+// The wall clock reading of the result named due is derived from that of now, so it is correct even if the clock was set
+// since the start. Processors compare it with the time at which the event takes effect.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

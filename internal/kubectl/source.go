@@ -184,8 +184,8 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict adds the verdict in the status to the state, and how many events were not measured. If the status has no verdict yet, but the simulation is
-// certain to fail, it adds FAIL.
+// addVerdict adds to the state the verdict in the status and the number of unmeasured events. If the status has no
+// verdict yet, but the simulation is certain to fail, it adds FAIL.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {

@@ -49,7 +49,7 @@ objectives, faults and verdict.`,
 			case len(args) == 0:
 				return p.list(ctx, c, f)
 			case f.allNamespaces:
-				return inputErrorf("-A lists the simulations of all namespaces: remove the name %q, or replace -A by -n with its namespace", args[0])
+				return inputErrorf("-A lists the simulations of all namespaces: remove the name %q, or replace -A with -n and its namespace", args[0])
 			}
 			return p.show(ctx, c, args[0], f)
 		}),

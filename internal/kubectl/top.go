@@ -67,7 +67,7 @@ func (p *Plugin) topCommand() *cobra.Command {
 		RunE: p.connected(func(ctx context.Context, c *connection, args []string) error {
 			switch {
 			case f.allNamespaces && len(args) > 0:
-				return inputErrorf("-A shows the simulations of all namespaces: remove the name %q, or replace -A by -n with its namespace", args[0])
+				return inputErrorf("-A shows the simulations of all namespaces: remove the name %q, or replace -A with -n and its namespace", args[0])
 			case f.watch && f.noWatch:
 				return inputErrorf("--watch and --no-watch cannot be used together")
 			}

@@ -28,7 +28,7 @@ type schedule struct {
 
 // LoadOf returns the load of a plan. The parameters start and end are the times at which the plan started and its
 // generators stopped. The parameter named late is the maximum delay with which generators may start. During that time,
-// and during the last part of a second, only the events that the generators counted are due.
+// and during an incomplete last second, only the events that the generators counted are due.
 func LoadOf(p *plan.Plan, start, end time.Time, late time.Duration) *Load {
 	return &Load{
 		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.Exit.Delay())},

@@ -85,10 +85,10 @@ func markOf(at time.Time, c *Check) timeline.Mark {
 	}
 }
 
-// MissingMarks returns marks, in the order of time, for those objectives of a finished simulation that the verdict says
-// were missed, but that have no mark in e.Timeline. Some objectives are certain to be missed only when the simulation
-// has finished, and nobody may have watched it before. If the timeline shows since when an objective was missed, the mark
-// has that time. Otherwise, it has the time at which the simulation ended.
+// MissingMarks returns marks for the objectives of a finished simulation that were missed but have no mark in e.Timeline.
+// Some have none, because only the end of the simulation shows that they were missed. A mark has the time from which the
+// objective was missed according to the timeline, or else the time at which the simulation ended. The marks are in the
+// order of time.
 func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
 	marked := map[string]bool{}
 	for _, m := range timeline.MarksOf(e.Timeline) {

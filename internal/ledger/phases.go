@@ -96,9 +96,9 @@ func (p phase) checks() []check {
 	}
 }
 
-// since returns the time from which the simulation violated an objective of this phase until its end: the end of the
-// first row after which the objective was never met again, if only the measurements until then count. It returns the
-// zero time if the rows alone do not show the violation.
+// since returns the time from which the simulation missed an objective of this phase until its end. It evaluates the
+// objective after each row, for all rows up to it, and returns the end of the first row after which the objective was
+// never met again. It returns the zero time if the rows alone do not show that the objective was missed.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {

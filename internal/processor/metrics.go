@@ -98,8 +98,8 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	m.measured.processing.Observe(took)
 }
 
-// clockDifference is how far the clocks of two machines may differ. The latency of an event that took effect earlier than
-// it was due by more than this is unknown.
+// clockDifference is the maximum tolerated difference between the clocks of two machines. If an event seems to take
+// effect more than this before it was due, its latency is unknown.
 const clockDifference = time.Second
 
 // recordEffect records an event that took effect at the given time. The parameter named scheduled is the time at which

@@ -182,7 +182,7 @@ func (b *markdown) events(d *Document) {
 	}
 	b.line("")
 	if omitted > 0 {
-		b.line("The table leaves out %s further events. It keeps failures first.\n", terminal.Count(omitted))
+		b.line("The table leaves out %s further events. It prefers failures to other events.\n", terminal.Count(omitted))
 	}
 	b.line("</details>")
 }

@@ -78,7 +78,7 @@ func TestRenderings_ManyEventsOfNote_ListsFailuresAndSaysHowManyAreOmitted(t *te
 	}
 	html, text := renderedNotes(t, d)
 	for name, rendering := range map[string]string{"HTML": html, "Markdown": text} {
-		if !strings.Contains(rendering, "The table leaves out 2,903 further events. It keeps failures first.") {
+		if !strings.Contains(rendering, "The table leaves out 2,903 further events. It prefers failures to other events.") {
 			t.Errorf("%s does not say how many events it leaves out", name)
 		}
 		if strings.Contains(rendering, strings.Repeat("é", maxMessage)) {

@@ -77,8 +77,8 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Record stores marks, in the order of time, for which there is no Recorder. It may be repeated after an error: marks with
-// the same times replace those of an earlier call with the same name of a process, which NewProcess returns.
+// Record stores marks of a process that has no Recorder. The marks must be in the order of time. NewProcess returns the
+// name of the process. After an error, call Record again with the same name: then no mark is stored twice.
 func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error {
 	if len(marks) == 0 {
 		return nil
@@ -117,7 +117,7 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// untilNext returns the time until the whole second after the one that is closest to now: a timer may fire a little early.
+// untilNext returns the time until the next whole second. It rounds now, because a timer may fire a little early.
 func untilNext(now time.Time) time.Duration { return now.Round(interval).Add(interval).Sub(now) }
 
 // measure adds a pending row with the changes since the last row. It adds no row if nothing has changed. If the clock was

@@ -76,7 +76,7 @@ type Gauges struct {
 	Pool *int64 `json:"pool,omitempty"`
 }
 
-// Mark is a notable event, such as the start of a process or the loss of a connection.
+// Mark is an event of note, such as the start of a process or the loss of a connection.
 type Mark struct {
 	// At is the time of the event.
 	At time.Time `json:"at"`
@@ -109,8 +109,8 @@ const (
 	// is the ID of that occurrence of the fault.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
-	// MarkObjective means that a check of the verdict failed for the first time, or that the latencies of one process
-	// exceeded their objective. Subject is the name of the check.
+	// MarkObjective means that a check of the verdict failed for the first time, or that a latency or the lag of one
+	// process exceeded its objective. Subject is the name of the check.
 	MarkObjective MarkKind = "objective"
 )
 

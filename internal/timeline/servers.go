@@ -19,8 +19,8 @@ const (
 	SubjectStore  = "store"
 )
 
-// WatchServer calls the function ping once a second until ctx ends. It creates a Mark when ping fails for the first
-// time, and another one when ping succeeds again. The Mark does not contain the error of ping, because its text may
+// WatchServer calls the function ping once a second until ctx ends. It creates a Mark each time that ping begins to
+// fail, and another one when ping succeeds again. The Mark does not contain the error of ping, because its text may
 // contain the name of a server or a user.
 func WatchServer(ctx context.Context, server string, ping func(context.Context) error, mark func(Mark)) {
 	isDown := false

@@ -80,7 +80,7 @@ func writeRows(w io.Writer, rows []timeline.Row) error {
 }
 
 // spoolTimeline reads a timeline and encodes it. At most maxReads timelines are in memory at the same time, so further
-// calls wait up to maxWait. They wait for no client: the rows are gone from memory before a client receives anything.
+// calls wait up to maxWait. They do not wait for clients: the rows are released before the response is sent.
 func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode func(io.Writer, []timeline.Row) error) (*spool, error) {
 	waiting, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()

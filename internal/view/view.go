@@ -5,8 +5,8 @@
 // are clients. A client that is slower than the updates skips states, but no rows. A client that is much too slow is
 // disconnected. It reconnects and resumes after the last row that it received.
 //
-// A slow client delays no other one: what is sent to it is encoded and compressed first. All such data together take
-// at most maxSpooled bytes.
+// A slow client does not delay others: its timeline is encoded and compressed before it is sent. All such timelines
+// together take at most maxSpooled bytes.
 package view
 
 import (
@@ -56,7 +56,7 @@ const (
 	// feed.js.
 	defaultHeartbeat    = 5 * time.Second
 	defaultWriteTimeout = 10 * time.Second
-	// A client that receives its timeline slowly takes memory. See maxSpooled.
+	// defaultTransferTimeout limits how long a slow client keeps its timeline in memory. See maxSpooled.
 	defaultTransferTimeout = 5 * time.Minute
 	defaultTimelineTimeout = 10 * time.Second
 	// stateTimeout is the timeout for reading the state from the source.

@@ -25,9 +25,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// newView returns the View of a source, with short timeouts.
-// newView returns a view that updates its clients often. The feed disconnects a client that does not read for maxBehind
-// intervals, also if only the machine is busy. So the interval must not be too short.
+// newView returns the View of a source. It updates its clients often.
 func newView(s Source) *View {
 	return New(
 		Config{Interval: 100 * time.Millisecond, MaxClients: 8, heartbeat: 50 * time.Millisecond},

@@ -127,7 +127,7 @@ func TestConsume_ContextEnds_LaterAcknowledgementsAreKept(t *testing.T) {
 	stop()
 	for range deliveries { // it is closed after the consumer was told to cancel
 	}
-	// Individual acknowledgements are more than the server forwards to the queue at a time.
+	// Acknowledge one by one, so that there are more requests than the server forwards to the queue at a time.
 	for _, d := range received {
 		if err := d.Settler.Ack(); err != nil {
 			t.Fatal(err)

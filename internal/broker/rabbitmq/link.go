@@ -20,7 +20,7 @@ type link struct {
 	// connect makes one attempt to open a connection.
 	connect func(ctx context.Context) (*connection, error)
 	outages *outage.Log            // shared by the links of a broker, which fail together
-	part    string                 // the connection's name in the log of outages, where each lane and each consumer has another one
+	part    string                 // the connection's name in the log of outages; lanes and consumers have names of their own
 	lost    *atomic.Pointer[error] // the broker's
 	blocks  *outage.Log            // the periods in which the server blocks the connection
 	gauges  linkGauges

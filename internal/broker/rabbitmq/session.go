@@ -40,8 +40,8 @@ type session struct {
 	err       error // the result of settling after the session has ended
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
-	// unanswered says that settlements were sent after the consumer was cancelled, the last request that the queue
-	// answers.
+	// unanswered reports whether settlements were sent after the cancellation of the consumer. The queue answers the
+	// cancellation, but no settlement.
 	unanswered bool
 	drained    bool // no more deliveries follow
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
@@ -153,8 +153,8 @@ func (s *session) run() {
 	}
 }
 
-// close closes the channel, unless the server has closed it. Then close records why, which a request that failed for
-// this reason does not say.
+// close closes the channel. If the server has already closed it, close records the reason, because the error of a
+// failed request does not contain it.
 func (s *session) close() {
 	_ = s.channel.Close()                                       // the server may have closed it
 	if reason := <-s.closes; reason != nil && s.reason == nil { // the library closes s.closes with the channel
@@ -242,12 +242,12 @@ func (s *session) remove(d *delivery) {
 // send sends the requests in the outbox. Requeues come first, because the tags of requeued deliveries may lie
 // below out.prefix, up to which all deliveries are acknowledged.
 //
-// After the last settlements comes a request that the queue answers: the cancellation of the consumer or, if it was
-// cancelled before, flush. The server forwards at most 32 requests of a channel to a quorum queue before the queue has
-// accepted them (SOFT_LIMIT in rabbit_fifo_client.erl), and holds back all others. It discards those when the channel is
-// closed. Before a queue answers a request, it accepts all that were forwarded earlier, whereupon the server forwards
-// the others. Rarely, after a change of the queue's leader, they are lost nevertheless. Then the queue delivers the
-// messages again.
+// The last settlements are followed by a request that the queue answers: the cancellation of the consumer or, if the
+// consumer is already cancelled, flush. Without it, closing the channel could discard settlements: the server forwards
+// at most 32 requests of a channel to a quorum queue that has not accepted them yet (SOFT_LIMIT in rabbit_fifo_client.erl),
+// and discards the requests that it holds back. Before the queue answers a request, it accepts all requests that were
+// forwarded earlier, and the server then forwards the others. In rare cases, a change of the queue's leader still loses
+// settlements. The queue then delivers the messages again.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {

@@ -133,8 +133,8 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of rows that are merged at the same time. A row is merged at most this many of the wider rows
-// after it has reached the age limit.
+// rowsPerBlock is the number of wider rows in a block, which one merge fills. After a row has reached the age limit, it is
+// merged within the time that this many wider rows cover.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width of a row that ended at a given time before now.

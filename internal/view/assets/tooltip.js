@@ -1,5 +1,5 @@
-// The meaning of a term: shown while its button has the focus, while the pointer is on it or on a number that it explains,
-// and read by screen readers.
+// The page shows the meaning of a term while the button of the term has the focus, and while the pointer is on the button
+// or on a number that the term explains. Screen readers read it.
 
 const tip = document.getElementById('tip');
 const meanings = new WeakMap(); // by button
