@@ -1,14 +1,10 @@
 package privateserver
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -162,88 +158,3 @@ func tryLock(path string) (*os.File, error) {
 	}
 	return file, nil
 }
-
-// port is a loopback TCP port that is reserved. Other processes that use this package do not use the port, even
-// while no server listens on it.
-type port struct {
-	number int
-	lock   net.PacketConn // the UDP port of the same number
-}
-
-func (p port) String() string  { return strconv.Itoa(p.number) }
-func (p port) address() string { return net.JoinHostPort("127.0.0.1", p.String()) }
-
-// reservePorts reserves n free ports. They are below the range from which Linux chooses the local ports of
-// outgoing connections. Therefore, if a server is stopped, its port is still free when the server is started
-// again.
-func reservePorts(n int) ([]port, error) {
-	const lowest, highest, attempts = 20_000, 32_000, 1_000
-	var ports []port
-	for range attempts {
-		if len(ports) == n {
-			return ports, nil
-		}
-		if p, err := reservePort(lowest + rand.IntN(highest-lowest)); err == nil {
-			ports = append(ports, p)
-		}
-	}
-	releasePorts(ports)
-	return nil, fmt.Errorf("reserve ports: fewer than %d ports between %d and %d are free", n, lowest, highest)
-}
-
-// reservePort reserves the port if it is free. The lock is the UDP port of the same number, which no server uses. In
-// contrast to a lock file, it is the same for processes with different directories for temporary files. The kernel
-// frees it when the process ends.
-func reservePort(number int) (port, error) {
-	p := port{number: number}
-	var config net.ListenConfig
-	lock, err := config.ListenPacket(context.Background(), "udp", p.address())
-	if err != nil {
-		return port{}, err
-	}
-	if !isFree(p.address()) {
-		return port{}, errors.Join(fmt.Errorf("port %d is in use", number), lock.Close())
-	}
-	p.lock = lock
-	return p, nil
-}
-
-func isFree(address string) bool {
-	var config net.ListenConfig
-	listener, err := config.Listen(context.Background(), "tcp", address)
-	if err != nil {
-		return false
-	}
-	return listener.Close() == nil
-}
-
-// dial connects to the port and closes the connection.
-func dial(ctx context.Context, p port) error {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", p.address())
-	if err != nil {
-		return err
-	}
-	return conn.Close()
-}
-
-func releasePorts(ports []port) {
-	for _, p := range ports {
-		_ = p.lock.Close()
-	}
-}
-
-// Address is a loopback address that is reserved until the garbage collector frees the Address.
-type Address struct{ port port }
-
-// ReserveAddress reserves a loopback address, at which the caller can start its own server.
-func ReserveAddress() (*Address, error) {
-	ports, err := reservePorts(1)
-	if err != nil {
-		return nil, err
-	}
-	return &Address{port: ports[0]}, nil
-}
-
-// String returns the address as host:port.
-func (a *Address) String() string { return a.port.address() }

@@ -40,41 +40,6 @@ func TestRemoveAbandoned_KeepsDirectoriesInUse(t *testing.T) {
 	}
 }
 
-func TestReservePorts_ReturnsEachPortOnce(t *testing.T) {
-	t.Parallel()
-	first, err := reservePorts(50)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer releasePorts(first)
-	second, err := reservePorts(50)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer releasePorts(second)
-	owners := map[int]bool{}
-	for _, p := range append(first, second...) {
-		if owners[p.number] {
-			t.Fatalf("port %d was reserved twice", p.number)
-		}
-		owners[p.number] = true
-	}
-}
-
-// Each process in a test may have its own directory for temporary files.
-func TestReservePort_HoldsForProcessesWithOtherDirectories(t *testing.T) {
-	reserved, err := reservePorts(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer releasePorts(reserved)
-	t.Setenv("TMPDIR", t.TempDir())
-	if again, err := reservePort(reserved[0].number); err == nil {
-		releasePorts([]port{again})
-		t.Errorf("port %s was reserved twice", reserved[0])
-	}
-}
-
 func TestDirectoryErrors_ReturnsTheFirstLinesOfTheFirstErrors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/parking-operator/parking-operator/internal/privateserver/port"
 )
 
 const (
@@ -55,7 +57,7 @@ type Postgres struct {
 	options   PostgresOptions
 	programs  string // directory with the programs
 	owner     *owner
-	ports     []port
+	ports     []port.Port
 	data      string // data directory
 	password  string
 	version   string
@@ -94,7 +96,7 @@ func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error)
 
 func (p *Postgres) open(ctx context.Context) error {
 	var err error
-	if p.ports, err = reservePorts(1); err != nil {
+	if p.ports, err = port.Reserve(1); err != nil {
 		return err
 	}
 	if err := p.owner.chown(p.directory.host); err != nil {
@@ -224,7 +226,7 @@ func (p *Postgres) connect(ctx context.Context) error {
 // Close kills the server, releases its port, and removes its directory.
 func (p *Postgres) Close() error {
 	err := errors.Join(p.process.kill(), p.directory.close())
-	releasePorts(p.ports)
+	port.Release(p.ports)
 	return err
 }
 
@@ -279,7 +281,7 @@ func (p *Postgres) URI() string {
 }
 
 // Address returns host and port of the server.
-func (p *Postgres) Address() string { return p.ports[0].address() }
+func (p *Postgres) Address() string { return p.ports[0].Address() }
 
 // Version returns the version of the server, such as 15.14.
 func (p *Postgres) Version() string {

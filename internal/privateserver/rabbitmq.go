@@ -14,6 +14,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/privateserver/port"
 )
 
 const (
@@ -52,7 +54,7 @@ type RabbitMQ struct {
 	directory *directory
 	programs  rabbitMQPrograms
 	options   RabbitMQOptions
-	ports     []port // AMQP, Erlang distribution, epmd. A node that joins another one uses the epmd of that node
+	ports     []port.Port // AMQP, Erlang distribution, epmd. A node that joins another one uses the epmd of that node
 	user      string
 	password  string
 	cookie    string
@@ -113,9 +115,9 @@ func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*Rabb
 func (r *RabbitMQ) open(ctx context.Context) error {
 	var err error
 	if other := r.options.Join; other != nil {
-		r.ports, err = reservePorts(2)
+		r.ports, err = port.Reserve(2)
 	} else {
-		r.ports, err = reservePorts(3)
+		r.ports, err = port.Reserve(3)
 	}
 	if err != nil {
 		return err
@@ -131,9 +133,9 @@ func (r *RabbitMQ) open(ctx context.Context) error {
 	return r.Start(ctx)
 }
 
-func (r *RabbitMQ) amqpPort() port { return r.ports[0] }
-func (r *RabbitMQ) distPort() port { return r.ports[1] }
-func (r *RabbitMQ) epmdPort() port {
+func (r *RabbitMQ) amqpPort() port.Port { return r.ports[0] }
+func (r *RabbitMQ) distPort() port.Port { return r.ports[1] }
+func (r *RabbitMQ) epmdPort() port.Port {
 	if other := r.options.Join; other != nil {
 		return other.epmdPort()
 	}
@@ -148,7 +150,7 @@ func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "
 func (r *RabbitMQ) configure() error {
 	advanced := fmt.Sprintf(`[
  {rabbit, [
-  {tcp_listeners, [{"127.0.0.1", %d}]},
+  {tcp_listeners, [{"127.0.0.1", %s}]},
   {default_user, <<%q>>},
   {default_pass, <<%q>>},
   {default_user_tags, [administrator]},
@@ -156,11 +158,11 @@ func (r *RabbitMQ) configure() error {
  ]},
 %s {kernel, [
   {inet_dist_use_interface, {127, 0, 0, 1}},
-  {inet_dist_listen_min, %d},
-  {inet_dist_listen_max, %d}
+  {inet_dist_listen_min, %s},
+  {inet_dist_listen_max, %s}
  ]}
 ].
-`, r.amqpPort().number, r.user, r.password, r.clusterNodes(), r.logSize(), r.distPort().number, r.distPort().number)
+`, r.amqpPort(), r.user, r.password, r.clusterNodes(), r.logSize(), r.distPort(), r.distPort())
 	files := map[string]string{
 		"advanced.config":     advanced,
 		"enabled_plugins":     "[].\n",
@@ -240,7 +242,7 @@ func (r *RabbitMQ) startEpmd(ctx context.Context) error {
 	if r.epmd, err = r.command(r.programs.epmd, args, io.Discard).start(); err != nil {
 		return err
 	}
-	return poll(ctx, r.epmd, func(ctx context.Context) error { return dial(ctx, r.epmdPort()) })
+	return poll(ctx, r.epmd, func(ctx context.Context) error { return r.epmdPort().Dial(ctx) })
 }
 
 // start starts the node and returns when clients can connect.
@@ -289,7 +291,7 @@ func (r *RabbitMQ) connect(context.Context) error {
 // Close kills the node and releases its ports. If its directory is temporary, Close removes the directory.
 func (r *RabbitMQ) Close() error {
 	err := errors.Join(r.process.kill(), r.epmd.kill(), r.directory.close())
-	releasePorts(r.ports)
+	port.Release(r.ports)
 	return err
 }
 
@@ -354,7 +356,7 @@ func (r *RabbitMQ) uri(vhost string) string {
 	u := url.URL{
 		Scheme: "amqp",
 		User:   url.UserPassword(r.user, r.password),
-		Host:   r.amqpPort().address(),
+		Host:   r.amqpPort().Address(),
 		Path:   "/" + vhost,
 	}
 	return u.String()

@@ -12,6 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/parking-operator/parking-operator/internal/privateserver/port"
 )
 
 // RedisOptions configures a Redis server. For most callers, the zero value is sufficient.
@@ -38,7 +40,7 @@ type Redis struct {
 	directory *directory
 	options   RedisOptions
 	program   string
-	ports     []port
+	ports     []port.Port
 	password  string
 	product   string
 	version   string
@@ -76,7 +78,7 @@ func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, err
 
 func (r *Redis) open(ctx context.Context) error {
 	var err error
-	if r.ports, err = reservePorts(1); err != nil {
+	if r.ports, err = port.Reserve(1); err != nil {
 		return err
 	}
 	if err := r.directory.write("redis.conf", r.config()); err != nil {
@@ -129,7 +131,7 @@ func (r *Redis) start(ctx context.Context) error {
 // loading its data. First, it dials the port without the client library, because that library logs and retries
 // failed connections.
 func (r *Redis) connect(ctx context.Context) error {
-	if err := dial(ctx, r.ports[0]); err != nil {
+	if err := r.ports[0].Dial(ctx); err != nil {
 		return err
 	}
 	product, version, err := RedisVersion(ctx, r.URI())
@@ -142,7 +144,7 @@ func (r *Redis) connect(ctx context.Context) error {
 // Close kills the server and releases its port. If its directory is temporary, Close removes the directory.
 func (r *Redis) Close() error {
 	err := errors.Join(r.process.kill(), r.directory.close())
-	releasePorts(r.ports)
+	port.Release(r.ports)
 	return err
 }
 
@@ -151,7 +153,7 @@ func (r *Redis) URI() string {
 	u := url.URL{
 		Scheme: "redis",
 		User:   url.UserPassword("default", r.password),
-		Host:   r.ports[0].address(),
+		Host:   r.ports[0].Address(),
 		Path:   "/0",
 	}
 	return u.String()

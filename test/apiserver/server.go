@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/parking-operator/parking-operator/internal/privateserver"
+	"github.com/parking-operator/parking-operator/internal/privateserver/port"
 )
 
 // Tests runs the tests of a package. These tests share an API server.
@@ -55,7 +55,7 @@ var shared struct {
 type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
-	addresses   []*privateserver.Address // reserved as long as the server exists
+	addresses   []*port.Address // reserved as long as the server exists
 }
 
 func sharedServer(t testing.TB) *server {
@@ -135,10 +135,10 @@ func start(definitions []string) (*server, error) {
 
 // reserveAddresses sets the addresses of the servers. By default, each gets a port that was free a moment before the
 // server starts. Until the server listens, a test in another process can get the same port.
-func reserveAddresses(plane *envtest.ControlPlane) ([]*privateserver.Address, error) {
-	var addresses []*privateserver.Address
+func reserveAddresses(plane *envtest.ControlPlane) ([]*port.Address, error) {
+	var addresses []*port.Address
 	for range 3 {
-		address, err := privateserver.ReserveAddress()
+		address, err := port.ReserveAddress()
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/parking-operator/parking-operator/internal/privateserver"
+	"github.com/parking-operator/parking-operator/internal/privateserver/port"
 )
 
 type (
@@ -18,7 +19,7 @@ type (
 	// PostgresOptions are the options of a Postgres.
 	PostgresOptions = privateserver.PostgresOptions
 	// Address is a loopback address that is reserved for a server.
-	Address = privateserver.Address
+	Address = port.Address
 	// NotInstalledError reports that a program is not installed.
 	NotInstalledError = privateserver.NotInstalledError
 )
@@ -41,4 +42,4 @@ func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, err
 }
 
 // ReserveAddress reserves a loopback address for a server that the caller starts.
-func ReserveAddress() (*Address, error) { return privateserver.ReserveAddress() }
+func ReserveAddress() (*Address, error) { return port.ReserveAddress() }
