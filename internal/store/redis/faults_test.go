@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -604,6 +606,32 @@ func TestBatcher_CallersSharePipelines(t *testing.T) {
 	}
 	if counts := countsOf(t, s); counts.EntriesRecorded != callers {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, callers)
+	}
+}
+
+// TestAppendTimeline_SharesPipelinesWithEvents lets half of the callers add a row to the timeline.
+func TestAppendTimeline_SharesPipelinesWithEvents(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s := open(t, server.URI(), "rows", 1)
+	const callers = 200
+	second := time.Now().Unix()
+	errs := together(t, server, s, callers, func(i int64) error {
+		if i%2 == 0 {
+			_, err := s.RecordEntry(t.Context(), entryStep(i))
+			return err
+		}
+		row := timeline.Row{Second: second + i%10, Entry: timeline.Events{Published: i}}
+		return timeline.NewLog(s.timeline()).Append(t.Context(), "process-"+strconv.FormatInt(i, 10), []timeline.Row{row})
+	})
+	noError(t, errors.Join(errs...))
+	if sent := pipelines(t, s).GetSampleCount(); sent > maxPipelines+callers/maxCalls+1 {
+		t.Errorf("%d callers went in %d pipelines; want %d at most", callers, sent, maxPipelines+callers/maxCalls+1)
+	}
+	rows, err := s.ReadTimeline(t.Context(), time.Unix(second, 0), time.Unix(second+10, 0))
+	noError(t, err)
+	if got := timeline.Sum(rows...).Entry.Published; got != callers*callers/4 { // 1 + 3 + ... + 199
+		t.Errorf("%d events are in the timeline; want %d", got, callers*callers/4)
 	}
 }
 

@@ -36,18 +36,19 @@ const (
 
 // partition contains the keys of one partition and the steps on them.
 type partition struct {
-	index                           int
-	prefix                          string
-	entry, exit, settle, deadLetter *step
+	index                                     int
+	prefix                                    string
+	entry, exit, settle, deadLetter, timeline *step
 }
 
 func newPartition(simulation string, index int, s *scripts) *partition {
 	p := &partition{index: index, prefix: keyPrefix(simulation) + strconv.Itoa(index) + "}:"}
-	const steps = 4
+	const steps = 5
 	p.entry = newStep(p, "entry", steps*index, s.entry, 2)
 	p.exit = newStep(p, "exit", steps*index+1, s.exit, 4)
 	p.settle = newStep(p, "settle", steps*index+2, s.settle, 1)
 	p.deadLetter = newStep(p, "dead letter", steps*index+3, s.deadLetter, 1)
+	p.timeline = newStep(p, "timeline", steps*index+4, s.timelineAppend, 3)
 	return p
 }
 

@@ -14,19 +14,19 @@ var luaFiles embed.FS
 
 type scripts struct {
 	// The sources of the frequently used scripts. One execution performs the steps of several callers.
-	entry, exit, settle, deadLetter string
+	entry, exit, settle, deadLetter, timelineAppend string
 	// The sources of the less frequent scripts. One execution performs the step of one caller.
 	confirm, claim, release, starved, dataset *goredis.Script
-	timelineAppend, timelineReplace           *goredis.Script
+	timelineReplace                           *goredis.Script
 }
 
 func newScripts() (*scripts, error) {
 	var s scripts
-	var each, confirm, claim, release, starved, dataset, timelineAppend, timelineReplace string
+	var each, confirm, claim, release, starved, dataset, timelineReplace string
 	for name, into := range map[string]*string{
 		"each": &each, "entry": &s.entry, "exit": &s.exit, "settle": &s.settle, "deadletter": &s.deadLetter,
 		"confirm": &confirm, "claim": &claim, "release": &release, "starved": &starved, "dataset": &dataset,
-		"timelineappend": &timelineAppend, "timelinereplace": &timelineReplace,
+		"timelineappend": &s.timelineAppend, "timelinereplace": &timelineReplace,
 	} {
 		source, err := luaFiles.ReadFile("lua/" + name + ".lua")
 		if err != nil {
@@ -34,13 +34,13 @@ func newScripts() (*scripts, error) {
 		}
 		*into = string(source)
 	}
-	for _, script := range []*string{&s.entry, &s.exit, &s.settle, &s.deadLetter} {
+	for _, script := range []*string{&s.entry, &s.exit, &s.settle, &s.deadLetter, &s.timelineAppend} {
 		*script = constants() + each + *script
 	}
 	s.confirm, s.claim = goredis.NewScript(confirm), goredis.NewScript(claim)
 	s.release, s.starved = goredis.NewScript(release), goredis.NewScript(starved)
 	s.dataset = goredis.NewScript(dataset)
-	s.timelineAppend, s.timelineReplace = goredis.NewScript(timelineAppend), goredis.NewScript(timelineReplace)
+	s.timelineReplace = goredis.NewScript(timelineReplace)
 	return &s, nil
 }
 

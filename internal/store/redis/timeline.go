@@ -19,19 +19,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxAppended limits the rows per execution of the script, because the script blocks the server.
-const maxAppended = 64
-
 // AppendTimeline implements store.Timeline. It returns after the rows are durable.
 func (s *Store) AppendTimeline(ctx context.Context, process string, rows []timeline.Row) error {
 	mark, err := s.Mark(ctx, 0)
 	if err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(rows, maxAppended) {
-		if err := timeline.NewLog(s.timeline()).Append(ctx, process, chunk); err != nil {
-			return s.failure(ctx, "record the timeline", err)
-		}
+	if err := timeline.NewLog(s.timeline()).Append(ctx, process, rows); err != nil {
+		return s.failure(ctx, "record the timeline", err)
 	}
 	return s.WaitDurable(ctx, 0, mark)
 }
@@ -56,12 +51,14 @@ func (s *Store) CompactTimeline(ctx context.Context, now time.Time) error {
 // timelineKeys implements timeline.Backend. It stores the timeline under keys of partition 0.
 type timelineKeys struct {
 	client    goredis.UniversalClient
+	batcher   *batcher
 	scripts   *scripts
 	partition *partition
 }
 
 func (s *Store) timeline() *timelineKeys {
-	return &timelineKeys{client: s.client, scripts: s.scripts, partition: s.partitions[0]}
+	p := s.partitions[0]
+	return &timelineKeys{client: s.client, batcher: s.batcher(p), scripts: s.scripts, partition: p}
 }
 
 func (k *timelineKeys) minute(start int64) string {
@@ -81,24 +78,27 @@ func (k *timelineKeys) Generation(ctx context.Context) (int64, error) {
 	return n, err
 }
 
-// AppendRows implements timeline.Backend.
+// AppendRows implements timeline.Backend. The rows share the pipelines of the events that the process handles.
 func (k *timelineKeys) AppendRows(ctx context.Context, process string, rows []timeline.Row) error {
-	keys := []string{k.partition.key(keyTimelineMerged), k.partition.key(keyTimelineMinutes)}
-	args := []any{process}
-	positions := map[int64]int{}
-	for _, row := range rows {
-		text, err := json.Marshal(row)
+	for i := range rows {
+		text, err := json.Marshal(rows[i])
 		if err != nil {
 			return fmt.Errorf("encode a row of the timeline: %w", err)
 		}
-		start := timeline.MinuteOf(row.Second)
-		if positions[start] == 0 {
-			keys = append(keys, k.minute(start))
-			positions[start] = len(keys)
+		start := timeline.MinuteOf(rows[i].Second)
+		c := k.partition.timeline.begin()
+		c.key(keyTimelineMerged, "")
+		c.key(keyTimelineMinutes, "")
+		c.key(keyTimelineMinute, strconv.FormatInt(start, 10))
+		c.string(process)
+		c.number(start)
+		c.number(rows[i].Second)
+		c.string(string(text))
+		if _, err := k.batcher.do(ctx, c); err != nil {
+			return err
 		}
-		args = append(args, positions[start], start, row.Second, text)
 	}
-	return k.scripts.timelineAppend.Run(ctx, k.client, keys, args...).Err()
+	return nil
 }
 
 // Minutes implements timeline.Backend.

@@ -1,18 +1,21 @@
--- Adds rows of one process to the timeline.
+-- Adds rows to the timeline.
 --
 -- KEYS  1 second of the latest merged row, by process  2 minutes that have rows
---       3… the rows of a minute, by "<second>:<process>"
--- ARGV  1 process
---       then for each row: position of its minute in KEYS, start of the minute, second, text
+--       3 the rows of a minute, by "<second>:<process>"
+-- ARGV  1 process  2 start of the minute  3 second  4 text of the row
 --
--- Ignores a row that is not later than the latest merged one of its process: it was added before.
-local call, process = redis.call, ARGV[1]
-local merged = tonumber(call('HGET', KEYS[1], process))
-for i = 2, #ARGV, 4 do
-  local minute, start, second, text = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  if not merged or tonumber(second) > merged then
+-- Ignores a row that is not later than the latest merged one of its process: it was added before. Replies 'added'.
+local call = redis.call
+
+local function add(k, a)
+  local merged, minutes, minute = KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
+  local process, start, second, text = ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
+  local last = tonumber(call('HGET', merged, process))
+  if not last or tonumber(second) > last then
     call('HSET', minute, second .. ':' .. process, text)
-    call('SADD', KEYS[2], start)
+    call('SADD', minutes, start)
   end
+  return 'added'
 end
-return 'added'
+
+return each(add, 3)
