@@ -222,9 +222,7 @@ func (r *Rehearsals) Untrack(key types.NamespacedName) {
 
 // Records returns the records of a tracked simulation's faults. It returns false until the journal is loaded.
 func (r *Rehearsals) Records(key types.NamespacedName) (records []fault.Record, ok bool) {
-	r.mu.Lock()
-	tracked := r.tracked[key]
-	r.mu.Unlock()
+	tracked := r.find(key)
 	if tracked == nil {
 		return nil, false
 	}
@@ -235,15 +233,11 @@ func (r *Rehearsals) Records(key types.NamespacedName) (records []fault.Record, 
 // Settle derives the accounts of a tracked simulation's faults from the measurements so far, and saves those that are
 // final. It returns nil until the journal is loaded.
 func (r *Rehearsals) Settle(key types.NamespacedName, run fault.Run) []fault.Account {
-	r.mu.Lock()
-	tracked := r.tracked[key]
-	r.mu.Unlock()
+	tracked := r.find(key)
 	if tracked == nil {
 		return nil
 	}
-	tracked.mu.Lock()
-	runner := tracked.runner
-	tracked.mu.Unlock()
+	runner := tracked.current()
 	if runner == nil {
 		return nil
 	}
@@ -252,27 +246,37 @@ func (r *Rehearsals) Settle(key types.NamespacedName, run fault.Run) []fault.Acc
 
 // records returns the records of the faults. It returns nil until the journal is loaded.
 func (t *rehearsal) records() []fault.Record {
-	t.mu.Lock()
-	runner := t.runner
-	t.mu.Unlock()
+	runner := t.current()
 	if runner == nil {
 		return nil
 	}
 	return runner.Records()
 }
 
+// current returns the runner. It returns nil until the journal is loaded.
+func (t *rehearsal) current() *fault.Runner {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.runner
+}
+
 // Err returns why the faults of a tracked simulation cannot be injected now, or nil. If another object has the name of
 // the journal, it returns an *apply.NameTakenError.
 func (r *Rehearsals) Err(key types.NamespacedName) error {
-	r.mu.Lock()
-	tracked := r.tracked[key]
-	r.mu.Unlock()
+	tracked := r.find(key)
 	if tracked == nil {
 		return nil
 	}
 	tracked.mu.Lock()
 	defer tracked.mu.Unlock()
 	return tracked.err
+}
+
+// find returns the rehearsal of a simulation, or nil if the simulation is not tracked.
+func (r *Rehearsals) find(key types.NamespacedName) *rehearsal {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tracked[key]
 }
 
 // fail sets the error that Rehearsals.Err returns.

@@ -66,16 +66,21 @@ func goroutines(texts ...string) string {
 	return found.String()
 }
 
+// numbered returns messages with the IDs 0 to count-1.
+func numbered(count int) []broker.Message {
+	messages := make([]broker.Message, count)
+	for n := range messages {
+		messages[n].ID = strconv.Itoa(n)
+	}
+	return messages
+}
+
 func TestBrokerClose_SendsAcknowledgementsAndRequeuesUnsettledDeliveries(t *testing.T) {
 	t.Parallel()
 	const count = 300
 	options := optionsFor(t, servers.AMQPURI(t))
 	b := newBroker(t, options)
-	var messages []broker.Message
-	for n := range count {
-		messages = append(messages, broker.Message{ID: strconv.Itoa(n)})
-	}
-	publish(t, b, entries(), messages...)
+	publish(t, b, entries(), numbered(count)...)
 	deliveries := consume(t, b, entries(), count)
 	acknowledged := map[string]bool{}
 	for n := range count / 2 {
@@ -110,11 +115,7 @@ func TestConsume_ContextEnds_LaterAcknowledgementsAreKept(t *testing.T) {
 	const count = 2000
 	options := optionsFor(t, servers.AMQPURI(t))
 	b := newBroker(t, options)
-	var messages []broker.Message
-	for n := range count {
-		messages = append(messages, broker.Message{ID: strconv.Itoa(n)})
-	}
-	publish(t, b, entries(), messages...)
+	publish(t, b, entries(), numbered(count)...)
 	ctx, stop := context.WithCancel(t.Context())
 	deliveries, err := b.Consume(ctx, entries(), count)
 	if err != nil {
