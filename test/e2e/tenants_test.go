@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -144,6 +145,7 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 	servers.awaitCondition(managed, v1alpha1.ConditionReady, readyTimeout)
 
 	ns := newNamespace(t)
+	servers.allowConnectionsFrom(ns.name)
 	// If the Secrets are deleted before the simulation, the operator cannot delete the queues and keys of the
 	// simulation from the servers.
 	ns.expected = []warning{{"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
@@ -169,6 +171,21 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 		return fmt.Errorf("it is %s: %v", namespace.Status.Phase, namespace.Status.Conditions)
 	})
 	servers.remove(managed)
+}
+
+// allowConnectionsFrom creates a NetworkPolicy that allows pods of another namespace to connect to all pods of ns.
+// Without it, the policies of a simulation keep them from its RabbitMQ and Redis.
+func (ns *namespace) allowConnectionsFrom(name string) {
+	ns.t.Helper()
+	ns.create(&networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "allow-" + name},
+		Spec: networkingv1.NetworkPolicySpec{
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+			Ingress: []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{
+				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: name}},
+			}}}},
+		},
+	})
 }
 
 // create creates an object in the namespace.
