@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -251,12 +252,15 @@ func TestReloader_NodeDoesNotRespond_ReloadsTheTopology(t *testing.T) {
 	t.Parallel()
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
 	for name, test := range map[string]struct {
 		ctx  context.Context
 		err  error
 		want int
 	}{
 		"the node times out":           {t.Context(), &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, 1},
+		"the caller's deadline passes": {late, context.DeadlineExceeded, 1},
 		"the node refuses connections": {t.Context(), &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, 1},
 		"the node ends the connection": {t.Context(), io.EOF, 1},
 		"the command succeeds":         {t.Context(), nil, 0},

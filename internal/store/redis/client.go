@@ -27,6 +27,9 @@ const (
 	maxRetryBackoff = 64 * time.Millisecond
 )
 
+// reloadInterval is the interval at which a client of a Redis cluster reloads the topology.
+const reloadInterval = time.Minute
+
 // errUnreadable is returned if the client library rejects a URI. The library's own error is not returned, because
 // it may quote a password that is in the wrong place.
 var errUnreadable = errors.New("the URI of Redis is invalid: it must have the form redis://user:password@localhost:6379/0")
@@ -46,8 +49,9 @@ type options struct {
 	cluster *goredis.ClusterOptions // of a Redis cluster
 }
 
-// newClient returns a client of the server, or of the Redis cluster, to which a binding refers.
-func newClient(source binding.Source) (goredis.UniversalClient, error) {
+// newClient returns a client of the server, or of the Redis cluster, to which a binding refers. A client of a cluster
+// reloads the topology at the given interval, in addition to the reloads that the reloader starts.
+func newClient(source binding.Source, reloadInterval time.Duration) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
 	switch {
 	case err != nil:
@@ -55,6 +59,7 @@ func newClient(source binding.Source) (goredis.UniversalClient, error) {
 	case o.node != nil:
 		return goredis.NewClient(o.node), nil
 	}
+	o.cluster.ClusterStateReloadInterval = reloadInterval
 	client := goredis.NewClusterClient(o.cluster)
 	client.OnNewNode(func(node *goredis.Client) {
 		node.AddHook(reloader{reload: func() { client.ReloadState(context.Background()) }})
@@ -184,7 +189,7 @@ func (c connector) clusterOptions(where *url.URL) (*goredis.ClusterOptions, erro
 
 // reloader is a go-redis hook of one node of a Redis cluster. It reloads the topology of the cluster if the node
 // does not respond, because after a failover another node serves its slots. Without the hook, the client would
-// continue to dial the dead node for up to a minute.
+// continue to use the dead node for up to reloadInterval.
 type reloader struct {
 	// reload starts to reload the topology, unless a reload is already running.
 	reload func()
@@ -204,7 +209,8 @@ func (r reloader) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.
 }
 
 func (r reloader) check(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() == nil && replyIn(err) == "" {
+	// A node that does not respond before the caller's deadline has timed out, too.
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && replyIn(err) == "" {
 		r.reload()
 	}
 	return err

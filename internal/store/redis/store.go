@@ -56,11 +56,10 @@ type Store struct {
 	partitions []*partition
 	// On a single server, all partitions share one batcher and one observer. In a cluster, each partition has its
 	// own.
-	batchers  []*batcher
-	observers []*observer
-	outages   *outage.Log
-	closed    atomic.Bool
-	// visitMargin is store.VisitMargin, except in tests.
+	batchers    []*batcher
+	observers   []*observer
+	outages     *outage.Log
+	closed      atomic.Bool
 	visitMargin time.Duration
 }
 
@@ -69,10 +68,13 @@ var _ store.Store = (*Store)(nil)
 // New returns a store. It does not connect to the server. It returns an error if the configuration is invalid or if the
 // binding cannot be read.
 func New(c Config, d Dependencies) (*Store, error) {
-	return newStore(c, d, store.VisitMargin)
+	return newStore(c, d, timing{visitMargin: store.VisitMargin, reloadInterval: reloadInterval})
 }
 
-func newStore(c Config, d Dependencies, visitMargin time.Duration) (*Store, error) {
+// timing contains the durations that only tests change.
+type timing struct{ visitMargin, reloadInterval time.Duration }
+
+func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 	if err := validate(c, d); err != nil {
 		return nil, err
 	}
@@ -84,7 +86,7 @@ func newStore(c Config, d Dependencies, visitMargin time.Duration) (*Store, erro
 	if err != nil {
 		return nil, err
 	}
-	client, err := newClient(d.Binding)
+	client, err := newClient(d.Binding, t.reloadInterval)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +96,7 @@ func newStore(c Config, d Dependencies, visitMargin time.Duration) (*Store, erro
 		scripts:     scripts,
 		prefix:      keyPrefix(c.Simulation),
 		owner:       c.Owner,
-		visitMargin: visitMargin,
+		visitMargin: t.visitMargin,
 	}
 	logger := cmp.Or(d.Logger, slog.New(slog.DiscardHandler)).With("store", s.where())
 	s.outages = outage.New(logger, "The store is unavailable; every step is retried until it succeeds", "The store is available again")

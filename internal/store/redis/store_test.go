@@ -38,7 +38,12 @@ func open(t testing.TB, uri, simulation string, partitions int) *Store {
 
 func openWith(t testing.TB, c Config, d Dependencies) *Store {
 	t.Helper()
-	s, err := newStore(c, d, 0)
+	return openTimed(t, c, d, timing{reloadInterval: reloadInterval})
+}
+
+func openTimed(t testing.TB, c Config, d Dependencies, timing timing) *Store {
+	t.Helper()
+	s, err := newStore(c, d, timing)
 	if err != nil {
 		t.Fatal(err)
 	}
