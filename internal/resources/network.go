@@ -74,7 +74,12 @@ func (b *builder) httpPolicy() client.Object {
 }
 
 func (b *builder) rabbitMQPolicy() client.Object {
-	clustering := tcp(epmdNumber, distributionNumber)
+	// A command such as rabbitmqctl runs as an Erlang node of its own beside a RabbitMQ node. The other RabbitMQ nodes
+	// connect to it to send their part of the answer. It listens on one of 11 ports:
+	// https://www.rabbitmq.com/docs/networking#ports
+	commands := port(corev1.ProtocolTCP, commandsFirstNumber)
+	commands.EndPort = new(int32(commandsLastNumber))
+	clustering := append(tcp(epmdNumber, distributionNumber), commands)
 	nodes := []networkingv1.NetworkPolicyPeer{b.peers(ComponentRabbitMQ)}
 	return b.policy(b.name(ComponentRabbitMQ), ComponentRabbitMQ, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentRabbitMQ),

@@ -18,6 +18,8 @@ const (
 	amqpNumber            = 5672
 	epmdNumber            = 4369
 	distributionNumber    = 25672
+	commandsFirstNumber   = distributionNumber + 10000
+	commandsLastNumber    = distributionNumber + 10010
 	rabbitMQMetricsNumber = RabbitMQMetricsPort
 
 	portAMQP       = "amqp"

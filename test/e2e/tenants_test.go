@@ -145,7 +145,7 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 	servers.awaitCondition(managed, v1alpha1.ConditionReady, readyTimeout)
 
 	ns := newNamespace(t)
-	servers.allowConnectionsFrom(ns.name)
+	policy := servers.allowConnectionsFrom(ns.name)
 	// If the Secrets are deleted before the simulation, the operator cannot delete the queues and keys of the
 	// simulation from the servers.
 	ns.expected = []warning{{"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
@@ -170,14 +170,17 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 		}
 		return fmt.Errorf("it is %s: %v", namespace.Status.Phase, namespace.Status.Conditions)
 	})
+	if err := servers.Delete(t.Context(), policy); err != nil {
+		t.Fatal(err)
+	}
 	servers.remove(managed)
 }
 
 // allowConnectionsFrom creates a NetworkPolicy that allows pods of another namespace to connect to all pods of ns.
 // Without it, the policies of a simulation keep them from its RabbitMQ and Redis.
-func (ns *namespace) allowConnectionsFrom(name string) {
+func (ns *namespace) allowConnectionsFrom(name string) *networkingv1.NetworkPolicy {
 	ns.t.Helper()
-	ns.create(&networkingv1.NetworkPolicy{
+	policy := &networkingv1.NetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: "allow-" + name},
 		Spec: networkingv1.NetworkPolicySpec{
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
@@ -185,7 +188,9 @@ func (ns *namespace) allowConnectionsFrom(name string) {
 				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: name}},
 			}}}},
 		},
-	})
+	}
+	ns.create(policy)
+	return policy
 }
 
 // create creates an object in the namespace.
