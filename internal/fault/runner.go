@@ -150,13 +150,16 @@ type Runner struct {
 	records  []*Record
 	// interrupts contains an entry for each fault that is being injected or in effect.
 	interrupts map[*Record]*interrupt
+	// The field wanted contains, for each fault that waits because another fault affects its target, the instances that
+	// it will hit.
+	wanted map[*Record][]Chosen
 	// The field settled contains the records that Settle has changed and that are not saved yet. The channel settling
 	// receives a value when there is such a record.
 	settled  []*Record
 	settling chan struct{}
 	// The channel changed is closed, and replaced by a new one, when waiting faults must check again whether they can
-	// be injected. That is the case when another fault has ended, so that its instances can be hit again, and when an
-	// occurrence becomes due.
+	// be injected. That is the case when another fault has ended, so that its instances can be hit again, when the
+	// instances of another fault become known, and when an occurrence becomes due.
 	changed chan struct{}
 
 	saving sync.Mutex // so that an older record never replaces a newer one
@@ -173,8 +176,8 @@ type interrupt struct {
 func NewRunner(c RunnerConfig, d RunnerDependencies) *Runner {
 	r := &Runner{
 		start: c.Start, exitAtEnd: c.ExitAtEnd, added: c.Added, deps: d, updated: make(chan struct{}, 1),
-		plan: c.Plan, progress: c.Progress, interrupts: make(map[*Record]*interrupt), changed: make(chan struct{}),
-		settling: make(chan struct{}, 1),
+		plan: c.Plan, progress: c.Progress, interrupts: make(map[*Record]*interrupt), wanted: make(map[*Record][]Chosen),
+		changed: make(chan struct{}), settling: make(chan struct{}, 1),
 	}
 	for i := range c.Records {
 		record := c.Records[i]
@@ -327,6 +330,7 @@ func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Co
 	defer r.change(func() {
 		r.interrupts[record].stop()
 		delete(r.interrupts, record)
+		delete(r.wanted, record)
 	})
 	f(ctx, record)
 }
@@ -513,8 +517,8 @@ func (r *Runner) copy(record *Record) Record {
 	return *record
 }
 
-// choose sets the instances that the fault of a record hits. If another fault affects one of them, choose waits until
-// that fault has ended, and then chooses again.
+// choose sets the instances that the fault of a record hits. If another fault affects one of them, or was due earlier
+// and will hit one of them, choose waits for that fault, and then chooses again.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
 	affected := "" // says which other fault affected the target
@@ -572,22 +576,44 @@ func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struc
 	return nil
 }
 
-// reserve assigns the chosen instances to a record. If the choice failed or is incomplete because of another fault,
-// or if that fault affects a chosen instance now, reserve returns that fault instead.
+// reserve assigns the chosen instances to a record, unless the fault must wait for another one: because the other fault
+// affects a chosen instance now, because it is the reason why the choice failed or is incomplete, or because it was due
+// earlier and hits one of these instances first. In that case, reserve returns the other fault.
 func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, other := range r.records {
-		if other == record || other.IsFinal() || len(other.Chosen) == 0 {
-			continue
+	if other := r.before(record, choice, err); other != nil {
+		if err == nil && !slices.Equal(r.wanted[record], choice.Instances) {
+			r.wanted[record] = choice.Instances
+			r.wake()
 		}
-		absent := (err != nil || choice.Incomplete) && sameServer(other.Target, record.Target)
-		if absent || sharesInstance(other.Chosen, choice.Instances) {
-			return other
-		}
+		return other
 	}
 	if err == nil {
 		record.Chosen, record.ChosenAt, record.Of = choice.Instances, time.Now(), choice.Of
+		r.wake()
+	}
+	return nil
+}
+
+// before returns a fault for which the fault of a record must wait, or nil. The caller must hold r.mu.
+func (r *Runner) before(record *Record, choice Choice, err error) *Record {
+	isEarlier := true
+	for _, other := range r.records {
+		switch wanted, known := r.wanted[other]; {
+		case other == record:
+			isEarlier = false
+		case other.IsFinal():
+		case len(other.Chosen) > 0:
+			absent := (err != nil || choice.Incomplete) && sameServer(other.Target, record.Target)
+			if absent || sharesInstance(other.Chosen, choice.Instances) {
+				return other
+			}
+		case isEarlier && sameServer(other.Target, record.Target):
+			if !known || err != nil || sharesInstance(wanted, choice.Instances) {
+				return other
+			}
+		}
 	}
 	return nil
 }

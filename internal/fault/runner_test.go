@@ -1,6 +1,7 @@
 package fault_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/parking-operator/parking-operator/internal/fault"
@@ -33,8 +34,9 @@ type target struct {
 	ended error
 	// The field absent is the error that Choose returns.
 	absent error
-	// sameInstance makes all faults hit the same instance.
+	// sameInstance makes all faults hit the same instance. The field instances says which instance each fault hits.
 	sameInstance bool
+	instances    map[string]string
 }
 
 func (f *target) Choose(_ context.Context, o fault.Occurrence) (fault.Choice, error) {
@@ -43,7 +45,7 @@ func (f *target) Choose(_ context.Context, o fault.Occurrence) (fault.Choice, er
 	if f.absent != nil {
 		return fault.Choice{}, f.absent
 	}
-	name := "redis-" + o.Fault
+	name := cmp.Or(f.instances[o.Fault], "redis-"+o.Fault)
 	if f.sameInstance {
 		name = "redis"
 	}
@@ -151,7 +153,7 @@ func states(records []fault.Record) []string {
 
 func same(t *testing.T, what string, want, got any) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
@@ -264,6 +266,35 @@ func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 }
 
 // A fault that starts late, because another one affected its target, must not outlast the schedule.
+func TestFaultRunner_SimultaneousFaultsOfAnInstance_HaveTheSameOrderInEachRun(t *testing.T) {
+	t.Parallel()
+	p := &plan.Plan{Duration: plan.Duration(time.Minute)}
+	var want []string
+	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+		p.Faults = append(p.Faults, pause(name, 10, 2))
+		want = append(want, name+"/0 10s")
+	}
+	// Without a rule, the order depends on which goroutine is the first.
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			b := bench{target: target{sameInstance: true}}
+			b.runner(p, fault.RunnerConfig{ExitAtEnd: true}).Run(t.Context())
+			same(t, "order", want, b.target.injected)
+		})
+	}
+}
+
+func TestFaultRunner_WaitingFault_DoesNotDelayFaultsOfOtherInstances(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.target.instances = map[string]string{"first": "redis-0", "second": "redis-0", "third": "redis-1", "fourth": "redis-0"}
+		p := &plan.Plan{Duration: plan.Duration(2 * time.Minute), Faults: []plan.Fault{
+			pause("first", 10, 30), pause("second", 11, 1), pause("third", 12, 1), pause("fourth", 13, 1),
+		}}
+		b.runner(p, fault.RunnerConfig{ExitAtEnd: true}).Run(t.Context())
+		same(t, "order", []string{"first/0 10s", "third/0 12s", "second/0 11s", "fourth/0 13s"}, b.target.injected)
+	})
+}
+
 func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
