@@ -1,12 +1,11 @@
 package resources_test
 
 import (
-	"strings"
+	"os"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -14,10 +13,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/apply"
-	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
+
+func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
 // definition returns a CRD of the Prometheus Operator. Its schema contains only the fields that the package sets.
 func definition(kind schema.GroupVersionKind, plural string, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
@@ -79,7 +79,7 @@ func prometheusRuleSpec() apiextensionsv1.JSONSchemaProps {
 
 func TestBuild_APIServerAcceptsObjectsAndPods(t *testing.T) {
 	t.Parallel()
-	server := apiserver.NewPrivate(t)
+	server := apiserver.New(t)
 	server.Define(
 		definition(resources.ServiceMonitorKind(), "servicemonitors", serviceMonitorSpec()),
 		definition(resources.PrometheusRuleKind(), "prometheusrules", prometheusRuleSpec()),
@@ -99,66 +99,21 @@ func TestBuild_APIServerAcceptsObjectsAndPods(t *testing.T) {
 		}
 		checkAppliedOnce(t, c, objects)
 		for workload, template := range templates(t, objects) {
-			pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-			pod.Namespace, pod.Name = in.Simulation.Namespace, workload+"-0"
-			// In a cluster, the StatefulSet controller adds these volumes, which the volume claim templates define.
-			pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
+			pod := podOf(in.Simulation.Namespace, workload, template)
 			if err := c.Create(t.Context(), pod, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
 				t.Errorf("%s: a pod of %s: %v", name, workload, err)
 			}
 		}
 	}
-	checkQuota(t, c)
 }
 
-// checkQuota checks that a ResourceQuota for requests and limits admits all pods if the spec gives resources to all
-// containers.
-func checkQuota(t *testing.T, c client.Client) {
-	t.Helper()
-	const namespace = "bounded"
-	hard, used := corev1.ResourceList{}, corev1.ResourceList{}
-	for _, name := range []corev1.ResourceName{
-		corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory, corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory,
-	} {
-		hard[name], used[name] = resource.MustParse("100Gi"), resource.Quantity{}
-	}
-	limited := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "all"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}}
-	for _, object := range []client.Object{&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, limited} {
-		if err := c.Create(t.Context(), object); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// In a cluster, the quota controller writes the status, which the API server enforces.
-	limited.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: used}
-	if err := c.Status().Update(t.Context(), limited); err != nil {
-		t.Fatal(err)
-	}
-	create := func(workload string, template corev1.PodTemplateSpec) error {
-		pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-		pod.Namespace, pod.Name, pod.Spec.PriorityClassName = namespace, workload+"-0", ""
-		pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
-		return c.Create(t.Context(), pod, client.DryRunAll)
-	}
-	// The API server reads the quota and its status from a cache.
-	untilKnown := func(workload string, template corev1.PodTemplateSpec, known func(error) bool) (err error) {
-		polltest.UntilState(t, "the API server knows the quota", func() bool {
-			err = create(workload, template)
-			return known(err)
-		}, func() any { return err })
-		return err
-	}
-	without := templates(t, build(t, input(t, "without", "")))
-	untilKnown("without", without["without-processor"], func(err error) bool {
-		return err != nil && strings.Contains(err.Error(), "must specify limits.cpu")
-	})
-	for workload, template := range templates(t, build(t, withQuota(t, "quota"))) {
-		err := untilKnown(workload, template, func(err error) bool {
-			return err == nil || !strings.Contains(err.Error(), "status unknown")
-		})
-		if err != nil {
-			t.Errorf("with a quota, a pod of %s: %v", workload, err)
-		}
-	}
+// podOf returns a pod of a workload.
+func podOf(namespace, workload string, template corev1.PodTemplateSpec) *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
+	pod.Namespace, pod.Name = namespace, workload+"-0"
+	// In a cluster, the StatefulSet controller adds these volumes, which the volume claim templates define.
+	pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
+	return pod
 }
 
 // checkDrawn checks that the API server accepts the objects of randomly drawn valid specs. It uses a dry run, which

@@ -1,15 +1,12 @@
 package resources_test
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 func container(t *testing.T, in testInput, workload, name string) corev1.Container {
@@ -77,44 +74,6 @@ func TestBuild_ServerTemplate_IsMerged(t *testing.T) {
 		}
 		if env := spec.Containers[0].Env; env[0].Name != "A" || env[0].Value != "b" {
 			t.Errorf("%s: the environment is %v, want it to have A", server, env)
-		}
-	}
-}
-
-// quota is a part of a spec that sets CPU and memory requests and limits of every container.
-const quota = `entry: {resources: RESOURCES, template: {spec: {containers: [AGENT]}}}, exit: {resources: RESOURCES, template: {spec: {containers: [AGENT]}}},
-	processor: {resources: RESOURCES, template: {spec: {containers: [AGENT]}}},
-	summaryAPI: {managed: {resources: RESOURCES, template: {spec: {containers: [AGENT]}}}},
-	rabbitmq: {managed: {resources: RESOURCES, template: {spec: {containers: [AGENT]}}}},
-	redis: {managed: {resources: RESOURCES, template: {spec: {containers: [AGENT, {name: exporter, resources: RESOURCES}]}}}},
-	faults: [{name: a, target: EntryGenerator, action: Kill, at: 1m}, {name: b, target: ExitGenerator, action: Kill, at: 1m},
-		{name: c, target: Processor, action: Kill, at: 1m}, {name: d, target: SummaryAPI, action: Kill, at: 1m},
-		{name: e, target: RabbitMQ, action: Kill, at: 1m}, {name: f, target: Redis, action: Kill, at: 1m}]`
-
-// withQuota returns a simulation whose containers all have the requests and limits that a ResourceQuota requires.
-func withQuota(t *testing.T, name string) testInput {
-	t.Helper()
-	spec := strings.ReplaceAll(quota, "AGENT", "{name: agent, resources: RESOURCES}")
-	return input(t, name, strings.ReplaceAll(spec, "RESOURCES", "{requests: {cpu: 10m, memory: 64Mi}, limits: {cpu: 100m, memory: 64Mi}}"))
-}
-
-func TestBuild_EveryContainer_HasTheResourcesInTheSpec(t *testing.T) {
-	t.Parallel()
-	found := templates(t, build(t, withQuota(t, "sim")))
-	const workloads = 6
-	if len(found) != workloads {
-		t.Errorf("there are %d workloads, want %d", len(found), workloads)
-	}
-	for workload, template := range found {
-		if !slices.ContainsFunc(template.Spec.Containers, func(c corev1.Container) bool { return c.Name == resources.ContainerAgent && c.Image != "" }) {
-			t.Errorf("%s has no agent", workload)
-		}
-		for _, c := range append(template.Spec.InitContainers, template.Spec.Containers...) {
-			for _, list := range []corev1.ResourceList{c.Resources.Requests, c.Resources.Limits} {
-				if list.Cpu().IsZero() || list.Memory().IsZero() {
-					t.Errorf("%s: container %s has the resources %v, want requests and limits of CPU and memory", workload, c.Name, c.Resources)
-				}
-			}
 		}
 	}
 }
