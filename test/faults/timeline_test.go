@@ -1,61 +1,105 @@
 package faults
 
 import (
-	"context"
 	"errors"
+	"fmt"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// measuredEvents is the number of events after which the test checks the timeline. Events in the last second of a
-// killed processor are not measured. They must be less than one percent of all events.
+// measuredEvents is the number of events after which the test checks the timeline. At most one percent of them may be
+// unmeasured at the end. A processor is killed when at most half a percent are.
 const measuredEvents = 100_000
 
 func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	s := startSimulation(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
-	defer cancel()
-	s.awaitEffects(ctx, t, measuredEvents/4)
-	for _, kill := range []fault{
-		{"a processor", func(ctx context.Context) error { return s.killOne(ctx, s.stack.Processors) }},
-		{"an entry generator", func(ctx context.Context) error { return s.killOne(ctx, s.stack.Entries) }},
-		{"the exit generator", func(ctx context.Context) error { return s.killOne(ctx, s.stack.Exits) }},
-		{"Redis", func(ctx context.Context) error {
-			return errors.Join(s.redis.Kill(), s.pause(ctx), s.redis.Start(ctx))
-		}},
+	ctx := t.Context()
+	s.awaitEffects(t, measuredEvents/4)
+	s.killMeasuredProcessor(t)
+	for _, kill := range []struct {
+		name   string
+		inject func() error
+	}{
+		{"an entry generator", func() error { return s.killOne(ctx, s.stack.Entries) }},
+		{"the exit generator", func() error { return s.killOne(ctx, s.stack.Exits) }},
+		{"Redis", func() error { return errors.Join(s.redis.Kill(), s.pause(ctx), s.redis.Start(ctx)) }},
 	} {
-		if err := errors.Join(kill.inject(ctx), s.pause(ctx)); err != nil {
+		if err := errors.Join(kill.inject(), s.pause(ctx)); err != nil {
 			t.Fatalf("kill -9 %s: %v", kill.name, err)
 		}
 	}
-	s.awaitEffects(ctx, t, measuredEvents)
+	s.awaitEffects(t, measuredEvents)
 
 	report := s.auditAtRest(t)
-	effects := report.effects()
+	// The processors send their latest measurements within a second, or later on a busy machine.
+	polltest.UntilState(t, "at most one in a hundred events is unmeasured", func() bool {
+		if report.LatencySeconds.Unmeasured <= report.effects()/100 {
+			return true
+		}
+		report = s.audit(t)
+		return false
+	}, func() any { return report.text })
 	l := report.LatencySeconds
-	t.Logf("%d of %d events were not measured", l.Unmeasured, effects)
+	t.Logf("%d of %d events were not measured", l.Unmeasured, report.effects())
 	if l.EndToEnd == nil || l.Processing == nil || l.EndToEnd.P99 < l.EndToEnd.P50 || l.EndToEnd.P50 <= 0 || l.Processing.P50 <= 0 {
 		t.Errorf("the latencies are %+v, want percentiles", l)
 	}
-	if l.Unmeasured > effects/100 {
-		t.Errorf("%d of %d events were not measured, want at most one in a hundred", l.Unmeasured, effects)
+}
+
+// killMeasuredProcessor kills a processor shortly after it has sent its measurements. It stops all processors first, so
+// that no events take effect between the audit and the kill: on a busy machine, these could be many. A processor sends
+// its measurements once a second, so there is a suitable moment in every second.
+func (s *simulation) killMeasuredProcessor(t *testing.T) {
+	t.Helper()
+	victim := s.stack.Processors[0]
+	polltest.UntilNoError(t, "few events are unmeasured", func() error {
+		if err := s.pause(t.Context()); err != nil {
+			return err
+		}
+		if err := signal(syscall.SIGSTOP, s.stack.Processors); err != nil {
+			return err
+		}
+		unmeasured := s.audit(t).LatencySeconds.Unmeasured
+		if unmeasured > measuredEvents/200 {
+			return errors.Join(fmt.Errorf("%d events are unmeasured", unmeasured), signal(syscall.SIGCONT, s.stack.Processors))
+		}
+		t.Logf("kill -9 a processor while %d events are unmeasured", unmeasured)
+		return errors.Join(victim.Kill(), signal(syscall.SIGCONT, s.stack.Processors[1:]))
+	})
+	if err := errors.Join(s.pause(t.Context()), victim.Start()); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// awaitEffects waits until n events have taken effect.
-func (s *simulation) awaitEffects(ctx context.Context, t *testing.T, n int64) {
+// signal sends a signal to processes.
+func signal(sig syscall.Signal, to []*stack.Process) error {
+	for _, p := range to {
+		if err := syscall.Kill(p.Pid(), sig); err != nil {
+			return fmt.Errorf("signal %s: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// awaitEffects waits until n events have taken effect. It fails the test if their number does not grow for a long time.
+func (s *simulation) awaitEffects(t *testing.T, n int64) {
 	t.Helper()
-	ticker := time.NewTicker(5 * time.Second)
-	defer ticker.Stop()
+	most, progress := int64(0), time.Now()
 	for {
-		if report := s.audit(t); report.effects() >= n {
+		report := s.audit(t)
+		switch effects := report.effects(); {
+		case effects >= n:
 			return
+		case effects > most:
+			most, progress = effects, time.Now()
+		case time.Since(progress) > patience:
+			t.Fatalf("no more than %d events, of %d, have taken effect for %s", most, n, patience)
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			t.Fatalf("less than %d events took effect: %v", n, ctx.Err())
-		}
+		time.Sleep(5 * time.Second)
 	}
 }
 
