@@ -231,7 +231,8 @@ type Processors interface {
 // Mark identifies a server process. A caller reads the mark before it performs a step, and passes it to WaitDurable
 // afterwards.
 type Mark struct {
-	// Epoch identifies the server process that ran when the store last observed the server.
+	// Epoch identifies the server process that ran when the store last observed the server. It also changes if the
+	// server becomes the primary by a failover.
 	Epoch string
 }
 
@@ -241,9 +242,9 @@ type Durability interface {
 	// Only the first call does I/O. The first call in a simulation also records the simulation's number of
 	// partitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
-	// WaitDurable waits until effects in the partition will survive a crash of the server process. It waits for all
-	// effects that were reported before the call. It returns ErrRolledBack if the server process is no longer the
-	// one that the mark identifies. Concurrent calls share observations of the server.
+	// WaitDurable waits until effects in the partition will survive a crash of the server process, and a failover to one
+	// of its connected replicas. It waits for all effects that were reported before the call. It returns ErrRolledBack if
+	// the server process is no longer the one that the mark identifies. Concurrent calls share observations of the server.
 	WaitDurable(ctx context.Context, partition int, mark Mark) error
 }
 

@@ -100,6 +100,6 @@ func trialsOn(prefix, script string) [][]any {
 		{"ZADD", sorted, 1, "x"}, {"PEXPIRE", sorted, 60_000}, {"ZCARD", sorted}, {"ZRANGE", sorted, 0, -1},
 		{"ZREMRANGEBYSCORE", sorted, 0, 0}, {"ZREMRANGEBYRANK", sorted, 0, 0},
 		{"EVAL", script, 2, hash, text}, {"EVALSHA", strings.Repeat("0", 40), 0},
-		{"SCAN", 0, "COUNT", 1}, {"UNLINK", text, number, hash, list, set, sorted},
+		{"WAIT", 0, 1}, {"SCAN", 0, "COUNT", 1}, {"UNLINK", text, number, hash, list, set, sorted},
 	}
 }

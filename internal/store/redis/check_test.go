@@ -34,7 +34,7 @@ func TestStoreCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 		{name: "nothing is refused"},
 		{
 			name: "just what is needed is granted",
-			user: []any{"~parking:*", "-@all", "+@read", "+@write", "+@scripting", "+info", "+ping"},
+			user: []any{"~parking:*", "-@all", "+@read", "+@write", "+@scripting", "+info", "+ping", "+wait"},
 		},
 		{
 			name: "some commands are forbidden", user: []any{"~parking:*", "+@all", "-hset", "-setbit"},

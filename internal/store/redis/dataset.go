@@ -48,18 +48,17 @@ type dataState struct {
 }
 
 // compare checks an observation for a loss of data. The parameter named before is the previous observation. It is nil
-// at the first observation.
-func (d *dataset) compare(ctx context.Context, before *observation, now observation) error {
+// at the first observation. Effects up to the offset promised in its history were reported as durable.
+func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.isLost(before, now):
+	switch remedy := d.lossRemedy(before, promised, now); {
+	case remedy != "":
 		if err := d.begin(ctx, now, time.Now()); err != nil {
 			return err
 		}
 		d.metrics.losses.Inc()
-		d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL; set " +
-			"appendonly yes and maxmemory-policy noeviction for later runs")
+		d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL; " + remedy)
 	case d.mark == "" || now.data.mark != d.mark: // a new server, or the mark was lost before it was durable
 		return d.begin(ctx, now, time.Time{})
 	case !d.durable:
@@ -68,15 +67,24 @@ func (d *dataset) compare(ctx context.Context, before *observation, now observat
 	return nil
 }
 
-// isLost reports whether an observation shows that the server has lost durable data.
-func (d *dataset) isLost(before *observation, now observation) bool {
-	if !d.durable {
-		return false
+// lossRemedy returns how to avoid the loss of durable data that an observation shows. It returns "" if there is no loss.
+func (d *dataset) lossRemedy(before *observation, promised int64, now observation) string {
+	const settings = "set appendonly yes and maxmemory-policy noeviction for later runs"
+	switch {
+	case !d.durable:
+		return ""
+	case now.data.mark != d.mark:
+		return settings
+	case before == nil:
+		return ""
+	case !before.logging && now.data.effects < before.data.effects:
+		// The mark alone does not prove that no data was lost. A server without an append-only file may have restarted
+		// from an older snapshot that already contains the mark.
+		return settings
+	case now.history.lacks(before.history, promised):
+		return "a replica was promoted that had lost its connection to the primary before: set min-replicas-to-write 1 for later runs"
 	}
-	// The mark alone does not prove that no data was lost. A server without an append-only file may have restarted
-	// from an older snapshot that already contains the mark.
-	older := before != nil && !before.logging && now.data.effects < before.data.effects
-	return now.data.mark != d.mark || older
+	return ""
 }
 
 // begin reads the mark of the data, or writes a new one. It then starts to wait until the mark is durable.

@@ -37,10 +37,10 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	return store.Mark{Epoch: epoch}, nil
 }
 
-// WaitDurable implements store.Durability. It waits until a crash of the partition's server can no longer undo the
-// effects of earlier replies.
+// WaitDurable implements store.Durability. It waits until neither a crash of the partition's server nor a failover to
+// one of its replicas can undo the effects of earlier replies.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
-	const doing = "wait until the store has written its append-only file"
+	const doing = "wait until the store has written its append-only file and its replicas have the data"
 	p, err := s.partition(partition)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -61,8 +61,13 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 // but up to two seconds later while the disk is busy with an earlier fsync. If the process ends, the file survives
 // but the buffer does not.
 type observation struct {
-	// epoch identifies the server process. It changes with every restart.
+	// epoch identifies the server process and the history of its data. It changes with every restart and failover.
 	epoch string
+	// replicas is the number of replicas that are connected and in sync. The field replicated is true if all of them
+	// have received the effects of all replies that preceded the observation.
+	replicas   int
+	replicated bool
+	history    history
 	// logging is false if the server has no append-only file. In that case there is nothing to wait for.
 	logging bool
 	// rewrites identifies the current version of the file, which the server rewrites from time to time. Lengths are
@@ -75,8 +80,25 @@ type observation struct {
 	data dataState
 }
 
-// look is a function that observes a server.
-type look func(context.Context) (observation, error)
+// history identifies the stream of writes that a primary sends to its replicas. A replica that is promoted begins a new
+// stream, and knows from which stream it comes.
+type history struct {
+	// id is the identifier of the stream, and offset its length in bytes so far.
+	id     string
+	offset int64
+	// The stream continues the one with the identifier parent, but lacks the bytes from the offset forkedAt on.
+	parent   string
+	forkedAt int64
+}
+
+// lacks reports whether the server has lost the byte of an earlier stream that is at the given offset.
+func (h history) lacks(earlier history, offset int64) bool {
+	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
+}
+
+// look is a function that observes a server. It first waits a short time until the given number of replicas have
+// received all earlier writes.
+type look func(ctx context.Context, replicas int) (observation, error)
 
 // rewrites identifies one version of the append-only file. It changes whenever the server rewrites the file, which
 // makes the file shorter.
@@ -95,8 +117,14 @@ type observer struct {
 	// outages is the log of the server's outages. part identifies the observer in that log.
 	outages *outage.Log
 	part    string
+	// lagging is the log of replicas that do not confirm writes.
+	lagging *outage.Log
 	metrics *metrics
 	logger  *slog.Logger
+
+	// promised is the offset in the history of the latest observation up to which waiters were told that their effects
+	// are durable. Only run uses it.
+	promised int64
 
 	latest  atomic.Pointer[observation]
 	stopped context.Context
@@ -119,6 +147,11 @@ type waiter struct {
 	observed bool
 	rewrites rewrites
 	target   int64
+	// offset is the offset in the history of the server at the waiter's first observation. The effects of the caller
+	// precede it.
+	offset int64
+	// The field replicated is true if all replicas have received the effects.
+	replicated bool
 	// The field left is true if the caller has stopped waiting.
 	left   atomic.Bool
 	answer chan error
@@ -189,7 +222,7 @@ func (o *observer) run() {
 		}
 		began := time.Now()
 		seen, err := o.observe(o.stopped)
-		waiters = answer(waiters, seen, err)
+		waiters = o.answer(waiters, seen, err)
 		if !o.pause(observationGap - time.Since(began)) {
 			return
 		}
@@ -230,7 +263,7 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 
 // answer notifies the waiters whose wait ends with this observation. It returns the waiters that need a further
 // observation. All waiters must have joined before the observation began.
-func answer(waiters []*waiter, seen observation, err error) []*waiter {
+func (o *observer) answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {
 			return true
@@ -239,8 +272,11 @@ func answer(waiters []*waiter, seen observation, err error) []*waiter {
 			w.answer <- err
 			return true
 		}
-		written, err := w.consider(seen)
-		if written || err != nil {
+		durable, err := w.consider(seen)
+		if durable && err == nil {
+			o.promised = max(o.promised, w.offset)
+		}
+		if durable || err != nil {
 			w.answer <- err
 			return true
 		}
@@ -248,36 +284,51 @@ func answer(waiters []*waiter, seen observation, err error) []*waiter {
 	})
 }
 
-// consider reports whether an observation shows that the waiter's effects are written to disk. The error is
-// store.ErrRolledBack if a different server process runs.
+// consider reports whether an observation shows that the waiter's effects are written to disk, and that all replicas
+// have received them. The error is store.ErrRolledBack if a different server process runs, or if the server has become
+// the primary in the meantime.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
 		return true, nil
 	case w.epoch != seen.epoch:
 		return false, store.ErrRolledBack
+	}
+	if w.offset == 0 {
+		w.offset = seen.history.offset
+	}
+	w.replicated = w.replicated || seen.replicated
+	switch {
 	case !seen.logging:
-		return true, nil
+		return w.replicated, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
 		// This is the waiter's first observation, or the first after the file was rewritten. The end of the file,
 		// including the buffer, is now after the effects of all replies that preceded the wait. So this end becomes
 		// the target.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
-	return seen.written >= w.target, nil
+	return w.replicated && seen.written >= w.target, nil
 }
 
 // observe observes the server and compares the result with the previous observation.
 func (o *observer) observe(ctx context.Context) (observation, error) {
-	seen, err := o.look(ctx)
+	before := o.latest.Load()
+	replicas := 0
+	if before != nil {
+		replicas = before.replicas
+	}
+	seen, err := o.look(ctx, replicas)
 	if err != nil {
 		return observation{}, err
 	}
-	before := o.latest.Load()
-	if err := o.dataset.compare(ctx, before, seen); err != nil {
+	if err := o.dataset.compare(ctx, before, o.promised, seen); err != nil {
 		return observation{}, err
 	}
 	o.latest.Store(&seen)
+	if before != nil && before.epoch != seen.epoch {
+		o.promised = 0
+	}
+	o.reportReplicas(replicas, seen)
 	o.metrics.observations.Inc()
 	o.outages.Fine(o.part)
 	if before == nil || before.epoch != seen.epoch {
@@ -285,21 +336,40 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	}
 	if before != nil && before.epoch != seen.epoch {
 		o.metrics.restarts.Inc()
-		o.logger.Warn("The store restarted; steps since the last observation are repeated",
+		o.logger.Warn("The store restarted or failed over; steps since the last observation are repeated",
 			"before", before.epoch, "now", seen.epoch)
 	}
 	return seen, nil
 }
 
+// reportReplicas logs a change of the number of replicas, and replicas that do not confirm writes. The parameter named
+// before is the number of replicas at the previous observation.
+func (o *observer) reportReplicas(before int, seen observation) {
+	if before != seen.replicas {
+		o.logger.Info("The number of the store's connected replicas changed; events are acknowledged once all of them have the effects",
+			"before", before, "now", seen.replicas)
+	}
+	switch {
+	case seen.replicated:
+		o.lagging.Fine(o.part)
+	case before == seen.replicas: // the observation has waited for these replicas
+		o.lagging.Fault(o.part, fmt.Errorf("not all of the %d connected replicas have received the latest writes: check the replicas, and their network", seen.replicas))
+	}
+}
+
 // looker returns the function that observes the server of a partition.
 func (s *Store) looker(p *partition) look {
 	key := p.key(keyLedger)
-	return func(ctx context.Context) (observation, error) {
+	return func(ctx context.Context, replicas int) (observation, error) {
 		node, err := s.nodeOf(ctx, key)
 		if err != nil {
 			return observation{}, err
 		}
-		seen, err := lookAt(ctx, node, key)
+		if s.ignoreReplicas {
+			replicas = 0
+		}
+		seen, err := lookAt(ctx, node, p, replicas)
+		seen.replicated = seen.replicated || s.ignoreReplicas
 		if cluster, ok := s.client.(*goredis.ClusterClient); ok && goredis.HasErrorPrefix(err, "MOVED") {
 			cluster.ReloadState(ctx)
 		}
@@ -308,34 +378,57 @@ func (s *Store) looker(p *partition) look {
 }
 
 // nodeOf returns a client of the server that stores the key.
-func (s *Store) nodeOf(ctx context.Context, key string) (goredis.Cmdable, error) {
-	if cluster, ok := s.client.(*goredis.ClusterClient); ok {
-		return cluster.MasterForKey(ctx, key)
+func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error) {
+	switch client := s.client.(type) {
+	case *goredis.ClusterClient:
+		return client.MasterForKey(ctx, key)
+	case *goredis.Client:
+		return client, nil
 	}
-	return s.client, nil
+	return nil, fmt.Errorf("the client of the store has the unexpected type %T", s.client)
 }
 
 // lookAt reads the state of the server and some fields of the ledger in one round trip. A cluster node that no
 // longer stores the partition rejects the command. That is intended, because its append-only file says nothing
 // about the partition.
-func lookAt(ctx context.Context, node goredis.Cmdable, ledger string) (observation, error) {
-	var server, persistence *goredis.StringCmd
+//
+// If the server has replicas, lookAt first waits until the given number of them have received all earlier writes. WAIT
+// applies to the writes of its own connection, so lookAt writes a key before it. All commands of a pipeline use the same
+// connection, so they reach the same server process.
+func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas int) (observation, error) {
+	var server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
+	received := goredis.NewIntCmd(ctx, "wait", replicas, replicaTimeout(node.Options().ReadTimeout).Milliseconds())
 	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		if replicas > 0 {
+			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
+			_ = pipe.Process(ctx, received) // only queues the command, so it cannot fail
+		}
 		server = pipe.Info(ctx, "server")
 		persistence = pipe.Info(ctx, "persistence")
-		fields = pipe.HMGet(ctx, ledger, fieldDataset, "entries", "matched", "unmatched_expected")
+		replication = pipe.Info(ctx, "replication")
+		fields = pipe.HMGet(ctx, p.key(keyLedger), fieldDataset, "entries", "matched", "unmatched_expected")
 		return nil
 	})
 	if err != nil {
 		return observation{}, err
 	}
-	seen, err := parseObservation(server.Val(), persistence.Val())
+	seen, err := parseObservation(server.Val(), persistence.Val(), replication.Val())
 	if err != nil {
 		return observation{}, err
 	}
+	seen.replicated = seen.replicas == 0 || int(received.Val()) >= seen.replicas
 	seen.data, err = parseDataState(fields.Val())
 	return seen, err
+}
+
+// replicaTimeout returns how long an observation waits for replicas. It is shorter than the client waits for a reply.
+func replicaTimeout(readTimeout time.Duration) time.Duration {
+	const most = time.Second
+	if readTimeout <= 0 { // the client waits for ever
+		return most
+	}
+	return max(time.Millisecond, min(most, readTimeout/2))
 }
 
 // parseDataState parses the fields of the ledger: the mark of the data and the counts of effects.
@@ -351,13 +444,16 @@ func parseDataState(fields []any) (dataState, error) {
 	return g, nil
 }
 
-// parseObservation parses the sections "server" and "persistence" of the INFO reply.
-func parseObservation(server, persistence string) (observation, error) {
+// parseObservation parses the sections "server", "persistence" and "replication" of the INFO reply.
+func parseObservation(server, persistence, replication string) (observation, error) {
 	epoch, found := infoField(server, "run_id")
 	if !found || epoch == "" {
 		return observation{}, errors.New("the server's INFO has no run_id, which Redis and Valkey have: check that the server is one of them")
 	}
 	seen := observation{epoch: epoch}
+	if err := seen.parseReplication(replication); err != nil {
+		return observation{}, err
+	}
 	logging, err := infoNumber(persistence, "aof_enabled")
 	if err != nil || logging == 0 {
 		return seen, err
@@ -377,6 +473,43 @@ func parseObservation(server, persistence string) (observation, error) {
 	}
 	seen.appended = seen.written + buffered
 	return seen, nil
+}
+
+// parseReplication parses the section "replication" of the INFO reply. Only a primary has replicas to wait for.
+func (o *observation) parseReplication(info string) error {
+	id, found := infoField(info, "master_replid")
+	if !found {
+		return nil // a service that hides it
+	}
+	o.epoch += "/" + id
+	o.history.id = id
+	o.history.parent, _ = infoField(info, "master_replid2")
+	for field, into := range map[string]*int64{
+		"master_repl_offset": &o.history.offset,
+		"second_repl_offset": &o.history.forkedAt,
+	} {
+		var err error
+		if *into, err = infoNumber(info, field); err != nil {
+			return err
+		}
+	}
+	if role, _ := infoField(info, "role"); role == "master" {
+		o.replicas = onlineReplicas(info)
+	}
+	return nil
+}
+
+// onlineReplicas counts the replicas that are connected and in sync. Their lines have the form
+// slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0.
+func onlineReplicas(info string) (online int) {
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), ":")
+		number, isReplica := strings.CutPrefix(name, "slave")
+		if _, err := strconv.Atoi(number); isReplica && err == nil && slices.Contains(strings.Split(value, ","), "state=online") {
+			online++
+		}
+	}
+	return online
 }
 
 func infoNumber(info, field string) (int64, error) {

@@ -73,7 +73,7 @@ func stepIntoBuffer(t *testing.T, s *Store, next *int64) (seq int64) {
 		if _, err := s.RecordEntry(t.Context(), entryStep(seq)); err != nil {
 			t.Fatal(err)
 		}
-		now, err := s.observers[0].look(t.Context())
+		now, err := s.observers[0].look(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,11 @@ func TestWaitDurable_ConcurrentCallers_ShareObservations(t *testing.T) {
 func TestWaiter_Consider_DetectsDurabilityAndRestarts(t *testing.T) {
 	t.Parallel()
 	log := func(written, appended int64, r rewrites) observation {
-		return observation{epoch: "e", logging: true, written: written, appended: appended, rewrites: r}
+		return observation{epoch: "e", replicated: true, logging: true, written: written, appended: appended, rewrites: r}
+	}
+	behind := func(o observation) observation {
+		o.replicated = false
+		return o
 	}
 	var before, after rewrites
 	after.base = 10
@@ -251,7 +255,20 @@ func TestWaiter_Consider_DetectsDurabilityAndRestarts(t *testing.T) {
 		},
 		{
 			name: "a server that stops logging leaves nothing to wait for",
-			seen: []observation{log(100, 150, before), {epoch: "e"}}, want: []bool{false, true},
+			seen: []observation{log(100, 150, before), {epoch: "e", replicated: true}}, want: []bool{false, true},
+		},
+		{
+			name: "a written log is durable once all replicas have received it",
+			seen: []observation{behind(log(100, 100, before)), behind(log(120, 120, before)), log(130, 130, before)},
+			want: []bool{false, false, true},
+		},
+		{
+			name: "replicas and the log need not catch up at the same time",
+			seen: []observation{log(100, 150, before), behind(log(150, 160, before))}, want: []bool{false, true},
+		},
+		{
+			name: "replicas are waited for even if the server does not log",
+			seen: []observation{{epoch: "e"}, {epoch: "e", replicated: true}}, want: []bool{false, true},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -277,10 +294,10 @@ func TestParseObservation_ReadsTheINFOReply(t *testing.T) {
 	const persistence = "# Persistence\r\naof_enabled:1\r\naof_rewrite_in_progress:1\r\naof_rewrites:3\r\n" +
 		"aof_current_size:1000\r\naof_base_size:90\r\naof_buffer_length:24\r\n"
 	for _, test := range []struct {
-		name                string
-		server, persistence string
-		want                observation
-		fails               string
+		name                             string
+		server, persistence, replication string
+		want                             observation
+		fails                            string
 	}{
 		{
 			name: "of a server that logs", server: server, persistence: persistence,
@@ -293,6 +310,19 @@ func TestParseObservation_ReadsTheINFOReply(t *testing.T) {
 			name: "of a server that does not log", server: server, persistence: "aof_enabled:0\r\n",
 			want: observation{epoch: "abc"},
 		},
+		{
+			name: "of a primary with replicas", server: server, persistence: "aof_enabled:0\r\n",
+			replication: "role:master\r\nconnected_slaves:3\r\nslave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n" +
+				"slave1:ip=10.0.0.3,port=6379,state=wait_bgsave,offset=0,lag=0\r\nslave2:ip=10.0.0.4,port=6379,state=online,offset=14,lag=1,type=replica\r\n" +
+				"slave_read_repl_offset:7\r\nmaster_replid:new\r\nmaster_replid2:old\r\nmaster_repl_offset:14\r\nsecond_repl_offset:9\r\n",
+			want: observation{epoch: "abc/new", replicas: 2, history: history{id: "new", offset: 14, parent: "old", forkedAt: 9}},
+		},
+		{
+			name: "of a replica with replicas", server: server, persistence: "aof_enabled:0\r\n",
+			replication: "role:slave\r\nslave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n" +
+				"master_replid:new\r\nmaster_replid2:0\r\nmaster_repl_offset:14\r\nsecond_repl_offset:-1\r\n",
+			want: observation{epoch: "abc/new", history: history{id: "new", offset: 14, parent: "0", forkedAt: -1}},
+		},
 		{name: "without an identity", server: "# Server\r\n", persistence: persistence, fails: "run_id"},
 		{name: "without persistence", server: server, fails: "aof_enabled"},
 		{name: "without a size", server: server, persistence: "aof_enabled:1\r\n", fails: "aof_"},
@@ -303,7 +333,7 @@ func TestParseObservation_ReadsTheINFOReply(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := parseObservation(test.server, test.persistence)
+			got, err := parseObservation(test.server, test.persistence, test.replication)
 			if test.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), test.fails) {
 					t.Fatalf("error %v; want one that names %s", err, test.fails)

@@ -64,6 +64,7 @@ var replies = []struct {
 	{"OOM ", true, "its memory is full: raise maxmemory"},
 	{"MISCONF ", true, "it cannot save its data: check its log"},
 	{"READONLY ", true, "it is a replica: give the address of the primary, or wait until a failover has ended"},
+	{"UNBLOCKED ", true, "it has become a replica: wait until the failover has ended"},
 	{"NOREPLICAS ", true, "too few replicas are connected: start them, or lower min-replicas-to-write"},
 	// With these replies, the server says that it is not ready.
 	{"LOADING ", true, "it is loading its data: wait until it has finished"},

@@ -31,7 +31,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			"Time from sending a pipeline to the store until its last reply, including connecting and retrying.")),
 		scriptLoads:  counter("store_script_loads_total", "Steps sent with their script because the server did not know it."),
 		observations: counter("store_durability_observations_total", "Observations of how much of the server's append-only file is written."),
-		restarts:     counter("store_restarts_total", "Observed restarts of the server."),
+		restarts:     counter("store_restarts_total", "Observed restarts and failovers of the server."),
 		losses:       counter("store_data_losses_total", "Detected losses of the simulation's data in the store."),
 	}
 	if r == nil {

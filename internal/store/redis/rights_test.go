@@ -19,7 +19,7 @@ func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/ledger.md")
 	noError(t, err)
-	documented := regexp.MustCompile("ACL rules\\s`([^`]+)`, for a database other than 0 also `([^`]+)`, and for a cluster also\\s`([^`]+)`").FindStringSubmatch(string(text))
+	documented := regexp.MustCompile("ACL rules\\s`([^`]+)`, for a database other than 0 also `([^`]+)`, and for a cluster\\salso\\s`([^`]+)`").FindStringSubmatch(string(text))
 	if documented == nil {
 		t.Fatal("docs/ledger.md lists no ACL rules")
 	}

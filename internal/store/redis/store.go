@@ -61,6 +61,8 @@ type Store struct {
 	outages     *outage.Log
 	closed      atomic.Bool
 	visitMargin time.Duration
+	// ignoreReplicas makes effects durable without their replicas. Only tests set it.
+	ignoreReplicas bool
 }
 
 var _ store.Store = (*Store)(nil)
@@ -104,13 +106,14 @@ func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 		s.partitions = append(s.partitions, newPartition(c.Simulation, i, scripts))
 	}
 	settings := &settings{logger: logger}
+	lagging := outage.New(logger, "Events are not acknowledged, because replicas of the store do not confirm writes", "All replicas of the store confirm writes again")
 	for _, p := range s.servers() {
 		s.batchers = append(s.batchers, newBatcher(client, metrics, func(part string) { s.outages.Fine(part) }))
 		s.observers = append(s.observers, (&observer{
 			look:    s.looker(p),
 			dataset: &dataset{join: s.joiner(p), metrics: metrics, logger: logger},
 			inspect: func(ctx context.Context) { s.inspect(ctx, p, settings) },
-			outages: s.outages, part: p.part(kindObservation), metrics: metrics, logger: logger,
+			outages: s.outages, lagging: lagging, part: p.part(kindObservation), metrics: metrics, logger: logger,
 		}).start())
 	}
 	return s, nil

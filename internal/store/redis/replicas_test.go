@@ -1,0 +1,247 @@
+package redis
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects kills a primary under load and promotes its replica,
+// which has missed the latest writes. Without a wait for the replica, effects that were reported as durable are lost.
+// Then the loss is detected.
+func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		// config is the additional configuration of the primary.
+		config         []string
+		ignoreReplicas bool
+		// fail makes the replica miss the writes that follow.
+		fail  func(*link)
+		loses bool
+	}{
+		{name: "waits for a replica that receives nothing", fail: (*link).stall},
+		{name: "does not wait for the replica", fail: (*link).stall, ignoreReplicas: true, loses: true},
+		{name: "cannot wait for a replica that is not connected", fail: (*link).cut, loses: true},
+		{name: "requires a connected replica", fail: (*link).cut, config: []string{"min-replicas-to-write 1"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t, test.config...)
+			s := openWith(t, Config{Simulation: "pair", Partitions: 1}, Dependencies{Binding: p.binding(t)})
+			s.ignoreReplicas = test.ignoreReplicas
+			settled(t, s)
+			w := &workers{}
+			w.next.Store(1) // the step with the sequence number 0 is that of settled
+			w.start(t, s, 16)
+			w.perform(t, 100)
+
+			test.fail(p.link)
+			w.start(t, s, 1) // all others may wait until the replica confirms a step that it already has
+			if test.loses {
+				w.perform(t, 100)
+			} else {
+				polltest.Until(t, "a step waits, because it has failed or the replica does not have it", func() bool {
+					return w.isStuck(t, p)
+				})
+			}
+			p.failOver(t)
+			w.perform(t, 100)
+			steps := w.stop()
+
+			missing := 0
+			for seq := range steps {
+				if !seen(t, s, seq) {
+					missing++
+				}
+			}
+			recorded := countsOf(t, s).EntriesRecorded
+			lostAt := datasetOf(t, s).LostAt
+			t.Logf("%d steps, %d recorded, %d lost", steps, recorded, missing)
+			if test.loses {
+				if missing == 0 || lostAt.IsZero() {
+					t.Errorf("%d of %d steps are lost, and a loss was detected at %v; want a loss and its time", missing, steps, lostAt)
+				}
+				return
+			}
+			if missing > 0 || recorded != steps || !lostAt.IsZero() {
+				t.Errorf("%d of %d steps are lost, %d were recorded, and a loss was detected at %v; want every step once, and no loss",
+					missing, steps, recorded, lostAt)
+			}
+		})
+	}
+}
+
+// workers perform steps and wait until each of them is durable.
+type workers struct {
+	next, durable atomic.Int64
+	stopping      atomic.Bool
+	running       sync.WaitGroup
+}
+
+// start starts further workers.
+func (w *workers) start(t *testing.T, s *Store, count int) {
+	for range count {
+		w.running.Go(func() {
+			for !w.stopping.Load() {
+				if _, err := performDurably(t.Context(), s, w.next.Add(1)-1); err != nil {
+					t.Error(err)
+					return
+				}
+				w.durable.Add(1)
+			}
+		})
+	}
+}
+
+// perform waits until the given number of further steps are durable.
+func (w *workers) perform(t *testing.T, steps int64) {
+	t.Helper()
+	reached := w.durable.Load() + steps
+	polltest.Until(t, "steps are durable", func() bool { return w.durable.Load() >= reached || t.Failed() })
+}
+
+// isStuck reports whether no step can become durable: the primary rejects steps, or has steps that the replica lacks.
+func (w *workers) isStuck(t *testing.T, p *pair) bool {
+	t.Helper()
+	if p.primary.Set(t.Context(), "probe", "", 0).Err() != nil {
+		return true
+	}
+	entries := func(c *goredis.Client) int64 {
+		n, err := c.HGet(t.Context(), keyPrefix("pair")+"0}:"+keyLedger, "entries").Int64()
+		noError(t, err)
+		return n
+	}
+	return entries(p.replica) < entries(p.primary)
+}
+
+// stop stops the workers and returns the number of steps.
+func (w *workers) stop() int64 {
+	w.stopping.Store(true)
+	w.running.Wait()
+	return w.next.Load()
+}
+
+// pair is a primary and its replica, which is connected to the primary through a link.
+type pair struct {
+	servers          [2]*servers.Redis
+	primary, replica *goredis.Client
+	link             *link
+	// current is the server that clients use.
+	current atomic.Pointer[servers.Redis]
+}
+
+func newPair(t *testing.T, config ...string) *pair {
+	t.Helper()
+	p := &pair{}
+	p.servers[0] = servers.NewRedis(t, servers.RedisOptions{Config: append(config, "repl-timeout 3600", "repl-diskless-sync-delay 0")})
+	p.primary = client(t, p.servers[0].URI())
+	p.link = newLink(t, hostOf(t, p.servers[0]))
+	host, port, err := net.SplitHostPort(p.link.listener.Addr().String())
+	noError(t, err)
+	p.servers[1] = servers.NewRedis(t, servers.RedisOptions{Config: []string{
+		"repl-timeout 3600", fmt.Sprintf("masterauth %q", password(t, p.servers[0].URI())), "replicaof " + host + " " + port,
+	}})
+	p.replica = client(t, p.servers[1].URI())
+	p.current.Store(p.servers[0])
+	polltest.Until(t, "the replica is in sync", func() bool {
+		info, err := p.primary.Info(t.Context(), "replication").Result()
+		return err == nil && onlineReplicas(info) == 1
+	})
+	return p
+}
+
+// binding returns a source of the binding of the current primary.
+func (p *pair) binding(t *testing.T) binding.Source {
+	return func() (binding.Binding, error) { return source(t, p.current.Load().URI())() }
+}
+
+// failOver kills the primary and promotes the replica.
+func (p *pair) failOver(t *testing.T) {
+	t.Helper()
+	noError(t, p.servers[0].Kill())
+	noError(t, p.replica.ReplicaOf(t.Context(), "NO", "ONE").Err())
+	p.current.Store(p.servers[1])
+}
+
+// link forwards the connections of a replica to its primary.
+type link struct {
+	listener net.Listener
+	primary  string
+
+	mu          sync.Mutex
+	connections []net.Conn
+	stalled     atomic.Bool
+	running     sync.WaitGroup
+}
+
+func newLink(t *testing.T, primary string) *link {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	noError(t, err)
+	l := &link{listener: listener, primary: primary}
+	l.running.Go(l.accept)
+	t.Cleanup(func() {
+		l.cut()
+		l.running.Wait()
+	})
+	return l
+}
+
+// stall discards what the primary sends from now on. Connections stay open.
+func (l *link) stall() { l.stalled.Store(true) }
+
+// cut closes all connections for good.
+func (l *link) cut() {
+	_ = l.listener.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, connection := range l.connections {
+		_ = connection.Close()
+	}
+}
+
+func (l *link) accept() {
+	for {
+		replica, err := l.listener.Accept()
+		if err != nil {
+			return
+		}
+		primary, err := net.Dial("tcp", l.primary)
+		if err != nil {
+			_ = replica.Close()
+			continue
+		}
+		l.mu.Lock()
+		l.connections = append(l.connections, replica, primary)
+		l.mu.Unlock()
+		l.running.Go(func() { l.forward(primary, replica, &atomic.Bool{}) })
+		l.running.Go(func() { l.forward(replica, primary, &l.stalled) })
+	}
+}
+
+// forward copies data until one of the connections is closed. It then closes the other one.
+func (l *link) forward(to, from net.Conn, discard *atomic.Bool) {
+	defer func() { _, _ = to.Close(), from.Close() }()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if discard.Load() {
+			continue
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
