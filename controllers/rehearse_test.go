@@ -278,6 +278,52 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 	}
 }
 
+// Latency returns 295 s after the fault. The timeline ends 3 s later, so the recovery is not proved yet.
+func TestRehearse_AbortOnFailure_RecoveryJustInTimeIsNotAborted(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		maxRecovery time.Duration
+		aborted     bool
+	}{"in-time": {296 * time.Second, false}, "too-late": {293 * time.Second, true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			sim, hit := c.runs(name, v1alpha1.ObjectivesSpec{MaxRecovery: v1alpha1.NewDuration(tt.maxRecovery), AbortOnFailure: true}, restart(time.Second))
+			c.AwaitEvent(sim, "FaultInjected", hit.Name)
+			c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+				s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+			})
+			fault := func() v1alpha1.FaultStatus {
+				if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil || sim.Status.Faults == nil {
+					return v1alpha1.FaultStatus{}
+				}
+				return sim.Status.Faults.Latest[0]
+			}
+			c.Eventually("the fault to end", func() error {
+				if f := fault(); f.HealedTime == nil {
+					return fmt.Errorf("the fault is %+v", f)
+				}
+				return nil
+			})
+			c.servers.measure(measured(fault().InjectedTime.Time, 295*time.Second, 0))
+			if tt.aborted {
+				c.AwaitEvent(sim, "ObjectivesNotMet", "restart/0 had not recovered after")
+				return
+			}
+			const returned = "Latency and backlog returned to their previous level"
+			c.Eventually("the status to show the return", func() error {
+				if f := fault(); !strings.Contains(f.Message, returned) {
+					return fmt.Errorf("the fault is %+v", f)
+				}
+				return nil
+			})
+			if sim.Status.AbortTime != nil {
+				t.Errorf("the simulation was aborted: the conditions are %+v", sim.Status.Conditions)
+			}
+		})
+	}
+}
+
 // spared checks that no fault was injected, neither into the pod nor into any other target.
 func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 	c.T.Helper()

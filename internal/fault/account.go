@@ -34,8 +34,9 @@ type Account struct {
 	// InjectedAt, because their recovery includes the restart. The time after HealedAt in which other faults
 	// were in effect is not included. RecoverySeconds is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It says how long the simulation had been
-	// recovering when the run ended. That time is counted in the same way as RecoverySeconds.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It says for how long the measurements rule out
+	// that it had recovered. That time is counted in the same way as RecoverySeconds. Once latency and backlog have
+	// returned, it grows no more while the return is not proved yet.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the
@@ -185,7 +186,7 @@ func (s *search) account(r *Record) Account {
 		seconds := s.undisturbed(r, found.at).Seconds()
 		a.RecoverySeconds = &seconds
 	} else if from := r.recoversFrom(); !from.IsZero() {
-		a.UnrecoveredSeconds = s.undisturbed(r, latest(s.run.End, from)).Seconds()
+		a.UnrecoveredSeconds = s.undisturbed(r, latest(earliest(found.at, s.run.End), from)).Seconds()
 	}
 	a.Outcome, a.Message = s.injected(r, found)
 	s.measure(&a)

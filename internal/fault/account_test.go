@@ -300,6 +300,37 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 	}
 }
 
+// While it is not proved that the simulation has recovered, the time after latency and backlog have returned does not
+// count as part of the recovery. It may be too short only because the timeline ends.
+func TestFaultAccounts_RecoveryIsNotProved_CountsOnlyUntilTheReturn(t *testing.T) {
+	t.Parallel()
+	const slow = 500 * time.Millisecond
+	for name, tt := range map[string]struct {
+		outages []outage
+		healed  float64
+		// running is expected while the run goes on. It is measured until second 58. The field ended is expected when
+		// the run has ended at second 60.
+		running, ended float64
+	}{
+		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
+		"latency has returned":           {[]outage{{20, 56, slow, 0}}, 54, 2, 2},
+		"latency is still high":          {[]outage{{20, 60, slow, 0}}, 54, 4, 6},
+		"nothing takes effect":           {[]outage{{20, 60, 0, 0}}, 40, 14, 16}, // without the last 5 s, which are too short for a proof
+		"the backlog has returned":       {[]outage{{20, 56, 2 * time.Millisecond, 700}}, 50, 4, 6},
+	} {
+		rows := story{length: 60, rate: 50, outages: tt.outages}.rows()
+		for _, run := range []Run{RunSoFar(rows, time.Time{}), {Rows: rows, End: second(60), Ended: true}} {
+			want := tt.running
+			if run.Ended {
+				want = tt.ended
+			}
+			if a := Accounts([]Record{record("a", 20, tt.healed)}, run)[0]; a.RecoverySeconds != nil || a.UnrecoveredSeconds != want {
+				t.Errorf("%s, ended %t: not recovered for %g s, want %g s; the account is %s: %s", name, run.Ended, a.UnrecoveredSeconds, want, a.Outcome, a.Message)
+			}
+		}
+	}
+}
+
 // Two targets are killed at the same time, and both need 40 s to run again. The recovery from one kill must not hide
 // that the other target is still down.
 func TestFaultAccounts_TwoKillsAtOnce_BothCountTheirDowntime(t *testing.T) {

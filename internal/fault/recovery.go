@@ -24,7 +24,7 @@ import (
 // "Before the fault" means the last undisturbed period before the injection, of length baselineTime. It leaves
 // out the time from the injection of another fault to the recovery from it. If fewer than minEvents events were
 // measured in this period, it is extended up to the length maxTime. The period of steadyTime is extended in the
-// same way. The p99 is computed over all events in the period, so one slow event among hundreds does not
+// same way, unless the third condition is violated. The p99 is computed over all events in the period, so one slow event among hundreds does not
 // matter. In addition, the first row of the period must meet the condition for the p99 by itself. A row
 // contains the measurements of one interval of the timeline, usually one second.
 //
@@ -86,6 +86,8 @@ type search struct {
 
 // recovery says when the simulation recovered from a fault, or that it did not recover.
 type recovery struct {
+	// The field at is when the simulation recovered, if the field ok is true. Otherwise, it is the time before which the
+	// simulation did not recover, as far as the measurements show.
 	at time.Time
 	ok bool
 	// The field why says which measurement had not returned to the level before the fault. It is empty if the field ok
@@ -168,6 +170,13 @@ func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	return length
 }
 
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
@@ -182,7 +191,7 @@ func (s *search) recovery(r *Record) recovery {
 	}
 	switch {
 	case r.HealedAt.IsZero():
-		return recovery{}
+		return recovery{at: s.run.End}
 	case s.before == nil:
 		return recovery{why: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
 	}
@@ -261,26 +270,25 @@ func (s *search) isDisturbed(row *measured) bool {
 // find returns the time of the recovery. That is the earliest time, not before the parameter from, at which a
 // period of steadyTime begins in which all measurements are as in the baseline.
 func (s *search) find(from time.Time, b *baseline) recovery {
-	found := recovery{why: s.unproven(from)}
-	at := from
+	found := recovery{at: from, why: s.unproven(from)}
 	for i := range s.rows {
 		row := &s.rows[i]
-		if !row.end.Add(rowShift).After(at) {
+		if !row.end.Add(rowShift).After(found.at) {
 			continue
 		}
 		if why := b.latencyViolation(row.endToEnd); why != "" && row.endToEnd.Count() >= minEvents {
-			found.why, at = why, latest(at, row.end)
+			found.why, found.at = why, latest(found.at, row.end)
 			continue
 		}
-		complete, why := s.window(i, at, b)
+		complete, why := s.window(i, found.at, b)
 		switch {
 		case complete && why == "":
-			return recovery{at: at, ok: true}
+			return recovery{at: found.at, ok: true}
 		case !complete:
-			found.returned = at.After(from) && why == ""
+			found.returned = found.at.After(from) && why == ""
 			return found
 		}
-		found.why, at = why, latest(at, row.end)
+		found.why, found.at = why, latest(found.at, row.end)
 	}
 	return found
 }
@@ -338,7 +346,7 @@ func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why st
 	for ; i < len(s.rows); i++ {
 		row := &s.rows[i]
 		if !row.start.Before(end) {
-			if all.Count() >= minEvents || row.start.Sub(at) > maxTime {
+			if all.Count() >= minEvents || b.missing(effects) != "" || row.start.Sub(at) > maxTime {
 				break
 			}
 		}
@@ -359,10 +367,8 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	if all.Count() == 0 {
 		return "no event took effect"
 	}
-	for t, name := range []string{"entry", "exit"} {
-		if b.rates[t] >= 1 && effects[t] == 0 {
-			return "no " + name + " took effect"
-		}
+	if name := b.missing(effects); name != "" {
+		return "no " + name + " took effect"
 	}
 	if all.Count() < minEvents {
 		return fmt.Sprintf("fewer than %d events took effect", minEvents)
@@ -374,6 +380,17 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 		arriving := (b.rates[0] + b.rates[1]) / 10
 		if limit := 2**b.backlog + int64(arriving) + backlogSlack; *backlog > limit {
 			return fmt.Sprintf("%d messages wait in queues; before the fault, there were at most %d", *backlog, *b.backlog)
+		}
+	}
+	return ""
+}
+
+// missing returns the type of which at least one event per second took effect before the fault, but none now. It returns
+// "" if there is no such type.
+func (b *baseline) missing(effects [2]uint64) string {
+	for t, name := range []string{"entry", "exit"} {
+		if b.rates[t] >= 1 && effects[t] == 0 {
+			return name
 		}
 	}
 	return ""

@@ -122,6 +122,14 @@ func TestEvidenceSoFar_ShowsFailuresThatAreFinal(t *testing.T) {
 			plan.Objectives{MaxRecovery: plan.Duration(20 * time.Second)}, func(s int) bool { return s >= 20 && s < 50 },
 			[]fault.Record{pause}, []string{"recovery exceeded the objective of 20 s: stall/0 took 25.0 s"},
 		},
+		"a recovery that is not proved yet": {
+			plan.Objectives{MaxRecovery: plan.Duration(31 * time.Second)}, func(s int) bool { return s >= 20 && s < 55 },
+			[]fault.Record{pause}, []string{},
+		},
+		"a late recovery that is not proved yet": {
+			plan.Objectives{MaxRecovery: plan.Duration(29 * time.Second)}, func(s int) bool { return s >= 20 && s < 55 },
+			[]fault.Record{pause}, []string{"recovery exceeded the objective of 29 s: stall/0 had not recovered after 30.0 s"},
+		},
 		"a recovery that goes on": {
 			plan.Objectives{MaxRecovery: plan.Duration(20 * time.Second)}, func(s int) bool { return s >= 20 },
 			[]fault.Record{pause}, []string{"recovery exceeded the objective of 20 s: stall/0 had not recovered after 33.0 s"},

@@ -13,6 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T) {
@@ -42,14 +43,18 @@ func TestSimulationRun_AbortOnFailure_SuccessfulRunIsNotAborted(t *testing.T) {
 	})
 }
 
+// pause returns a fault that pauses Redis once.
+func pause(at, duration time.Duration) plan.Fault {
+	return plan.Fault{
+		Name: "stall", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, At: plan.Duration(at), For: plan.Duration(duration),
+	}
+}
+
 // pausedRedis runs a simulation in which Redis is paused from second 12 to second 15.
 func pausedRedis(t *testing.T, o plan.Objectives) (r report.Run) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := rehearsal(t, plan.Fault{
-			Name: "stall", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1,
-			At: plan.Duration(12 * time.Second), For: plan.Duration(3 * time.Second),
-		})
+		s := rehearsal(t, pause(12*time.Second, 3*time.Second))
 		s.Plan.Objectives = o
 		r = run(t, s)
 	})
@@ -72,6 +77,40 @@ func TestSimulationRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) 
 	}
 	if a.PeakP99Seconds == nil || *a.PeakP99Seconds < 2 || *a.PeakP99Seconds > 4 {
 		t.Errorf("the peak of p99 is %v, want about the length of the pause", a.PeakP99Seconds)
+	}
+}
+
+// A recovery is proved only 5 s after latency and backlog have returned. These 5 s do not count as part of it.
+func TestSimulationRun_AbortOnFailure_RecoveryJustInTimePasses(t *testing.T) {
+	t.Parallel()
+	for objective, want := range map[time.Duration]struct {
+		outcome ledger.Outcome
+		marks   []string
+	}{
+		1100 * time.Millisecond: {ledger.Pass, nil},
+		900 * time.Millisecond:  {ledger.Fail, []string{ledger.CheckRecovery}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := rehearsal(t, pause(12*time.Second, 3*time.Second))
+			s.Plan.Objectives = plan.Objectives{MaxRecovery: plan.Duration(objective), AbortOnFailure: true}
+			r := run(t, s)
+			if took := r.Faults[0].RecoverySeconds; took == nil || *took != 1 {
+				t.Fatalf("the account is %+v, want a recovery of 1 s", r.Faults[0])
+			}
+			rows, err := s.Store.ReadTimeline(t.Context(), time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var marks []string
+			for _, m := range timeline.MarksOf(rows) {
+				if m.Kind == timeline.MarkObjective {
+					marks = append(marks, m.Subject)
+				}
+			}
+			if r.Outcome != want.outcome || !slices.Equal(marks, want.marks) {
+				t.Errorf("maxRecovery %s: the verdict is %s %q with the marks %q", objective, r.Outcome, r.Reasons, marks)
+			}
+		})
 	}
 }
 
