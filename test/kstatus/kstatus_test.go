@@ -8,15 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -66,16 +67,16 @@ func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 }
 
 // The method named becomes waits until kstatus computes the wanted status for a simulation. Until then, kstatus must
-// compute the given earlier status. Any other status fails the test.
-func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status) {
+// compute one of the given earlier statuses. Any other status fails the test.
+func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want status.Status, before ...status.Status) {
 	l.T.Helper()
 	l.Eventually(fmt.Sprintf("%s to be %s", sim.Name, want), func() error {
 		got, err := l.is(sim)
 		if err != nil {
 			return err
 		}
-		if got.Status != want && got.Status != before {
-			l.T.Fatalf("on its way from %s to %s, %s is %s: %s", before, want, sim.Name, got.Status, got.Message)
+		if got.Status != want && !slices.Contains(before, got.Status) {
+			l.T.Fatalf("on its way from %v to %s, %s is %s: %s", before, want, sim.Name, got.Status, got.Message)
 		}
 		if got.Status != want {
 			return fmt.Errorf("it is %s: %s", got.Status, got.Message)
@@ -129,46 +130,87 @@ func TestKstatus_StartRunSuspendStallDelete_HasTheExpectedStatus(t *testing.T) {
 	l.becomes(stalled, status.TerminatingStatus, status.TerminatingStatus)
 }
 
-// TestKstatus_ManagedAndExternalServers_MatchesTheConditions runs simulations with several combinations of managed and
-// external servers. It checks the status of each one while the simulation starts, runs, is suspended, and completes,
-// and after its servers were removed and the operator was restarted.
-func TestKstatus_ManagedAndExternalServers_MatchesTheConditions(t *testing.T) {
+// TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions runs simulations with several combinations of managed and
+// external servers. It checks the status of each one while its servers are missing, while it starts, runs, is rolled out,
+// loses and regains its servers, is suspended, completes, and is deleted; and after its servers were removed and the
+// operator was restarted.
+func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.Define(rabbitmqClusters())
 	stop := l.startOperator()
-	_, broker := l.Secret("broker", map[string]string{"uri": "amqp://user:password@broker.example"})
-	_, store := l.Secret("store", map[string]string{"uri": "redis://:password@store.example:6379"})
-	rabbit := l.newRabbitmqCluster("rabbit")
-	_, api := l.Secret("api", map[string]string{"token": "t"})
-	_, database := l.Secret("summaries", map[string]string{"uri": "postgresql://user:password@summaries.example/parking"})
-	wirings := map[string]func(*v1alpha1.ParkingSimulationSpec){
-		"managed":         func(*v1alpha1.ParkingSimulationSpec) {},
-		"external-broker": func(s *v1alpha1.ParkingSimulationSpec) { s.RabbitMQ.SecretRef = broker },
-		"cluster": func(s *v1alpha1.ParkingSimulationSpec) {
-			s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}
-		},
-		"external-store": func(s *v1alpha1.ParkingSimulationSpec) { s.Redis.SecretRef = store },
-		"external-api": func(s *v1alpha1.ParkingSimulationSpec) {
-			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example", SecretRef: api}
-		},
-		"database": func(s *v1alpha1.ParkingSimulationSpec) {
+	ref := func(name string) *v1alpha1.SecretReference { return &v1alpha1.SecretReference{Name: name} }
+	broker := l.newSecret("broker", "uri", "amqp://user:password@broker.example")
+	store := l.newSecret("store", "uri", "redis://:password@store.example:6379")
+	// The names of the servers begin with the name of the simulation. The functions in provide create the servers.
+	wirings := map[string]struct {
+		wire    func(s *v1alpha1.ParkingSimulationSpec, name string)
+		provide []func(name string) []client.Object
+	}{
+		"managed": {func(*v1alpha1.ParkingSimulationSpec, string) {}, nil},
+		"external-broker": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.RabbitMQ.SecretRef = ref(name + "-broker")
+		}, []func(string) []client.Object{broker}},
+		"cluster": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: name + "-rabbit"}
+		}, []func(string) []client.Object{l.newRabbitmqCluster}},
+		"external-store": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.Redis.SecretRef = ref(name + "-store")
+		}, []func(string) []client.Object{store}},
+		"external-api": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example", SecretRef: ref(name + "-api")}
+		}, []func(string) []client.Object{l.newSecret("api", "token", "t")}},
+		"database": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
 			s.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{
-				Replicas: new(int32(2)), Database: &v1alpha1.SummaryDatabase{SecretRef: *database},
+				Replicas: new(int32(2)), Database: &v1alpha1.SummaryDatabase{SecretRef: *ref(name + "-database")},
 			}
-		},
-		"external": func(s *v1alpha1.ParkingSimulationSpec) {
-			s.RabbitMQ.SecretRef, s.Redis.SecretRef = broker, store
+		}, []func(string) []client.Object{l.newSecret("database", "uri", "postgresql://user:password@summaries.example/parking")}},
+		"external": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.RabbitMQ.SecretRef, s.Redis.SecretRef = ref(name+"-broker"), ref(name+"-store")
 			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example"}
-		},
+		}, []func(string) []client.Object{broker, store}},
+		"cluster-and-external": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: name + "-rabbit"}
+			s.Redis.SecretRef = ref(name + "-store")
+			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example"}
+		}, []func(string) []client.Object{l.newRabbitmqCluster, store}},
 	}
+	servers := map[string][]client.Object{}
 	var complete []*v1alpha1.ParkingSimulation
-	for name, wire := range wirings {
+	for name, w := range wirings {
 		t.Run(name, func(t *testing.T) {
-			sim := l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { wire(s) })
+			provide := func() {
+				for _, create := range w.provide {
+					servers[name] = append(servers[name], create(name)...)
+				}
+			}
+			sim := l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { w.wire(s, name) })
+			if len(w.provide) > 0 {
+				l.becomes(sim, status.FailedStatus, status.InProgressStatus) // its servers are missing
+				provide()
+				l.becomes(sim, status.InProgressStatus, status.FailedStatus)
+			}
 			l.Exists(&appsv1.Deployment{}, name+"-processor")
 			l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
 			l.MakeWorkloadsReady()
 			l.becomes(sim, status.CurrentStatus, status.InProgressStatus) // running
+
+			l.Edit(sim, func() {
+				sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"disk":"ssd"}}`)}}
+			})
+			l.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "Progressing")
+			l.becomes(sim, status.InProgressStatus, status.InProgressStatus) // rolled out
+			l.MakeWorkloadsReady()
+			l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
+
+			if len(w.provide) > 0 {
+				for _, server := range servers[name] {
+					l.Delete(server, server.GetName())
+				}
+				servers[name] = nil
+				l.becomes(sim, status.FailedStatus, status.CurrentStatus, status.InProgressStatus)
+				provide()
+				l.becomes(sim, status.CurrentStatus, status.FailedStatus, status.InProgressStatus)
+			}
 
 			l.Edit(sim, func() { sim.Spec.Suspend = true })
 			l.Expect(sim, "Ready", metav1.ConditionTrue, "Suspended")
@@ -178,6 +220,9 @@ func TestKstatus_ManagedAndExternalServers_MatchesTheConditions(t *testing.T) {
 			l.Eventually("the simulation to complete", func() error {
 				l.MakeWorkloadsReady()
 				got, err := l.is(sim)
+				if err == nil && got.Status != status.InProgressStatus && got.Status != status.CurrentStatus {
+					t.Fatalf("while it completes, it is %s: %s", got.Status, got.Message)
+				}
 				if err == nil && sim.Status.CompletionTime == nil {
 					err = fmt.Errorf("it is %s: %s", got.Status, got.Message)
 				}
@@ -189,9 +234,10 @@ func TestKstatus_ManagedAndExternalServers_MatchesTheConditions(t *testing.T) {
 		})
 	}
 	// A complete simulation stays ready, whatever happens to its servers and to the operator.
-	l.Delete(rabbit, "rabbit")
-	for _, name := range []string{"rabbit-default-user", "broker", "store", "api", "summaries"} {
-		l.Delete(&corev1.Secret{}, name)
+	for _, all := range servers {
+		for _, server := range all {
+			l.Delete(server, server.GetName())
+		}
 	}
 	for range 2 {
 		for _, sim := range complete {
@@ -203,8 +249,13 @@ func TestKstatus_ManagedAndExternalServers_MatchesTheConditions(t *testing.T) {
 		stop()
 		stop = l.startOperator()
 	}
+	stop()
 	for _, sim := range complete {
 		l.Delete(sim, sim.Name)
+		l.becomes(sim, status.TerminatingStatus, status.TerminatingStatus)
+	}
+	l.startOperator()
+	for _, sim := range complete {
 		l.Gone(sim)
 	}
 }
@@ -226,11 +277,12 @@ func rabbitmqClusters() *apiextensionsv1.CustomResourceDefinition {
 }
 
 // newRabbitmqCluster creates a RabbitmqCluster that every simulation may use, with its default user.
-func (l lot) newRabbitmqCluster(name string) *unstructured.Unstructured {
+func (l lot) newRabbitmqCluster(simulation string) []client.Object {
 	l.T.Helper()
-	l.Secret(name+"-default-user", map[string]string{"host": name + ".example", "port": "5672", "username": "u", "password": "p"})
+	name := simulation + "-rabbit"
+	user, _ := l.Secret(name+"-default-user", map[string]string{"host": name + ".example", "port": "5672", "username": "u", "password": "p"})
 	rabbit := &unstructured.Unstructured{Object: map[string]any{
-		"status": map[string]any{"binding": map[string]any{"name": name + "-default-user"}},
+		"status": map[string]any{"binding": map[string]any{"name": user.Name}},
 	}}
 	rabbit.SetAPIVersion("rabbitmq.com/v1beta1")
 	rabbit.SetKind("RabbitmqCluster")
@@ -238,5 +290,13 @@ func (l lot) newRabbitmqCluster(name string) *unstructured.Unstructured {
 	rabbit.SetName(name)
 	rabbit.SetAnnotations(map[string]string{v1alpha1.AllowedSimulationsAnnotation: "*"})
 	l.Create(rabbit)
-	return rabbit
+	return []client.Object{user, rabbit}
+}
+
+// newSecret returns a function that creates the Secret of a simulation's server.
+func (l lot) newSecret(server, key, value string) func(simulation string) []client.Object {
+	return func(simulation string) []client.Object {
+		secret, _ := l.Secret(simulation+"-"+server, map[string]string{key: value})
+		return []client.Object{secret}
+	}
 }
