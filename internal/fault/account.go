@@ -238,16 +238,34 @@ func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 		return OutcomeActive, "The fault is in effect"
 	case found.ok:
 		return OutcomeRecovered, "Latency and backlog returned to their previous level " + s.after(r, found.at)
-	case s.run.Ended && found.returned:
-		return OutcomeNotRecovered, "The run ended less than 5 s after latency and backlog had returned to their previous level" + s.meanwhile(r)
-	case found.returned:
-		return OutcomeRecovering, "Latency and backlog returned to their previous level less than 5 s ago"
-	case s.run.Ended:
-		return OutcomeNotRecovered, "Latency and backlog did not return to their previous level: " + found.why + s.meanwhile(r)
-	case len(s.rows) == 0:
+	case !s.run.Ended && len(s.rows) == 0:
 		return OutcomeRecovering, "The fault has ended"
+	case s.run.Ended:
+		return OutcomeNotRecovered, s.notRecovered(r, found)
 	}
-	return OutcomeRecovering, "Latency and backlog have not returned to their previous level: " + found.why + s.meanwhile(r)
+	return OutcomeRecovering, s.recovering(r, found)
+}
+
+// notRecovered returns the message for an occurrence from which the simulation did not recover before the run ended.
+func (s *search) notRecovered(r *Record, found recovery) string {
+	switch {
+	case found.unknown != "":
+		return "It is unknown whether latency and backlog returned to their previous level: " + found.unknown + s.meanwhile(r)
+	case found.isNormal:
+		return "The run ended less than 5 s after latency and backlog had returned to their previous level" + s.meanwhile(r)
+	}
+	return "Latency and backlog did not return to their previous level: " + found.violation + s.meanwhile(r)
+}
+
+// recovering returns the message for an occurrence from which the simulation has not recovered yet.
+func (s *search) recovering(r *Record, found recovery) string {
+	switch {
+	case found.unknown != "":
+		return "It is not known yet whether latency and backlog returned to their previous level: " + found.unknown + s.meanwhile(r)
+	case found.isNormal:
+		return "Latency and backlog returned to their previous level, but have not been measured for 5 s since then"
+	}
+	return "Latency and backlog have not returned to their previous level: " + found.violation + s.meanwhile(r)
 }
 
 // after returns the end of a sentence, such as "2.5s after the end of the fault", that says how long the

@@ -177,7 +177,18 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			[]Record{record("a", 20, 22)},
 			[]float64{-1}, "no exit took effect",
 		},
-		"a fault at the very end": {story{length: 60, rate: 50}.run(), []Record{record("a", 56, 57)}, []float64{-1}, "the run ended less than 5 s after the fault"},
+		"a fault at the very end": {
+			story{length: 60, rate: 50}.run(), []Record{record("a", 56, 57)}, []float64{-1},
+			"It is unknown whether latency and backlog returned to their previous level: the run ended before 5 s of normal operation were measured after the fault",
+		},
+		"the rows of the timeline leave less than 5 s": {
+			Run{Rows: story{length: 60, rate: 50}.rows(), End: second(59.8), Ended: true}, []Record{record("a", 52, 54.5)}, []float64{-1},
+			"the run ended before 5 s of normal operation were measured after the fault",
+		},
+		"two faults at the end": {
+			story{length: 60, rate: 50, outages: []outage{{20, 57, slow, 0}}}.run(), []Record{record("a", 20, 22), record("b", 55, 58)}, []float64{-1, -1},
+			"It is unknown whether latency and backlog returned to their previous level: the run ended before 5 s of normal operation were measured after the fault",
+		},
 		"a fault that ends with a run that is ended early": {
 			func() Run {
 				r := story{length: 60, rate: 50}.run()
@@ -185,12 +196,20 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 				return r
 			}(),
 			[]Record{record("a", 56, 57)},
-			[]float64{-1}, "the run was ended early, less than 5 s after the fault",
+			[]float64{-1}, "the run was ended early, before 5 s of normal operation were measured after the fault",
 		},
 		"a fault that outlasts the load": {
 			story{length: 60, rate: 50}.run(), []Record{record("a", 56, 61)}, []float64{-1}, "the load ended before the fault did",
 		},
-		"a fault at the very start": {story{length: 60, rate: 50}.run(), []Record{record("a", 0, 2)}, []float64{-1}, "too little was measured before the fault"},
+		"a fault that outlasts the load, before a slow drain": {
+			Run{Rows: story{length: 60, rate: 50, outages: []outage{{50, 58, slow, 0}}}.rows(), End: second(52.5), Ended: true},
+			[]Record{record("a", 50, 53)}, []float64{-1}, "previous level: the load ended before the fault did",
+		},
+		"a slow drain": {
+			Run{Rows: story{length: 60, rate: 50, outages: []outage{{52, 58, slow, 0}}}.rows(), End: second(52.5), Ended: true},
+			[]Record{record("a", 48, 50)}, []float64{-1}, "previous level: the run ended before 5 s of normal operation were measured after the fault",
+		},
+		"a fault at the very start": {story{length: 60, rate: 50}.run(), []Record{record("a", 0, 2)}, []float64{-1}, "It is unknown whether latency and backlog returned to their previous level: too little was measured before the fault"},
 		"nothing is measured before the fault": {
 			unmeasured(story{length: 60, rate: 50}.run(), 30), []Record{record("a", 29, 35)}, []float64{-1}, "too little was measured before the fault",
 		},
@@ -370,7 +389,7 @@ func TestFaultAccounts_WithoutRecovery_ContainOutcomeAndReason(t *testing.T) {
 		"injecting at the end":     {Record{Occurrence: due, State: Injecting}, true, OutcomeNotInjected, "unknown whether it took effect"},
 		"in effect":                {Record{Occurrence: due, State: Active, InjectedAt: second(20)}, false, OutcomeActive, "is in effect"},
 		"in effect at the end":     {Record{Occurrence: due, State: Active, InjectedAt: second(20)}, true, OutcomeNotRecovered, "never ended"},
-		"just ended":               {Record{Occurrence: due, State: Healed, InjectedAt: second(50), HealedAt: second(58)}, false, OutcomeRecovering, "less than 5 s ago"},
+		"just ended":               {Record{Occurrence: due, State: Healed, InjectedAt: second(50), HealedAt: second(58)}, false, OutcomeRecovering, "It is not known yet whether latency and backlog returned to their previous level: less than 5 s of normal operation have been measured since the fault ended"},
 	} {
 		run := story{length: 60, rate: 50}.run()
 		run.Ended = tt.ended

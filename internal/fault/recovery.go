@@ -90,11 +90,14 @@ type recovery struct {
 	// simulation did not recover, as far as the measurements show.
 	at time.Time
 	ok bool
-	// The field why says which measurement had not returned to the level before the fault. It is empty if the field ok
-	// is true. The field returned says that all of them returned at last, but less than steadyTime before the end of the
-	// measurements.
-	why      string
-	returned bool
+	// The field violation says which measurement was not normal at last. It is empty if all of them were normal after the
+	// end of the fault. The field isNormal says that all of them were normal from the time at on, but for less than
+	// steadyTime.
+	violation string
+	isNormal  bool
+	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
+	// empty if that is known.
+	unknown string
 }
 
 // baseline holds the measurements from the period before a fault, which count as normal.
@@ -192,16 +195,22 @@ func (s *search) recovery(r *Record) recovery {
 	switch {
 	case r.HealedAt.IsZero():
 		return recovery{at: s.run.End}
+	case !r.HealedAt.Before(s.run.End):
+		return recovery{at: r.HealedAt, unknown: s.unproven(r.HealedAt)}
 	case s.before == nil:
-		return recovery{why: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
+		return recovery{unknown: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
 	}
 	// If the simulation does not recover between consecutive faults, all of them have the same baseline. Then a
 	// search that began at the end of the first fault also gives the recovery from the later faults.
-	known := !s.from.IsZero() && !r.HealedAt.Before(s.from) && (!s.latest.ok || !s.latest.at.Before(r.HealedAt))
-	if !known {
+	isKnown := !s.from.IsZero() && !r.HealedAt.Before(s.from) && !s.latest.at.Before(r.HealedAt)
+	if !isKnown {
 		s.latest, s.from = s.find(r.HealedAt, s.before), r.HealedAt
 	}
-	return s.latest
+	found := s.latest
+	if !found.ok && !found.at.After(r.HealedAt) {
+		found.unknown = s.unproven(r.HealedAt)
+	}
+	return found
 }
 
 // baseline returns the measurements from the period before the given time. It returns nil if too few events
@@ -267,17 +276,20 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find returns the time of the recovery. That is the earliest time, not before the parameter from, at which a
+// find returns the time of the recovery from the rows that end before the load does. That is the earliest time, not before the parameter from, at which a
 // period of steadyTime begins in which all measurements are as in the baseline.
 func (s *search) find(from time.Time, b *baseline) recovery {
-	found := recovery{at: from, why: s.unproven(from)}
+	found := recovery{at: from}
 	for i := range s.rows {
 		row := &s.rows[i]
+		if row.end.After(s.run.End) {
+			break
+		}
 		if !row.end.Add(rowShift).After(found.at) {
 			continue
 		}
 		if why := b.latencyViolation(row.endToEnd); why != "" && row.endToEnd.Count() >= minEvents {
-			found.why, found.at = why, latest(found.at, row.end)
+			found.violation, found.at = why, latest(found.at, row.end)
 			continue
 		}
 		complete, why := s.window(i, found.at, b)
@@ -285,28 +297,34 @@ func (s *search) find(from time.Time, b *baseline) recovery {
 		case complete && why == "":
 			return recovery{at: found.at, ok: true}
 		case !complete:
-			found.returned = found.at.After(from) && why == ""
+			found.isNormal = why == ""
 			return found
 		}
-		found.why, found.at = why, latest(found.at, row.end)
+		found.violation, found.at = why, latest(found.at, row.end)
 	}
 	return found
 }
 
-// unproven returns why it cannot be proved that the simulation recovered from a fault that ended at the given time,
-// although no later measurement contradicts a recovery.
+// unproven returns why it is unknown whether the simulation recovered from a fault that ended at the given time. It is
+// for the case that no later measurement contradicts a recovery.
 func (s *search) unproven(healed time.Time) string {
+	var events uint64
+	for i := range s.rows {
+		if row := &s.rows[i]; row.end.After(healed) && !row.end.After(s.run.End) {
+			events += row.endToEnd.Count()
+		}
+	}
 	switch since := s.run.End.Sub(healed); {
-	case since >= steadyTime:
+	case since >= steadyTime && events < minEvents:
 		return fmt.Sprintf("too little was measured after the fault to prove recovery: fewer than %d events took effect", minEvents)
 	case !s.run.Ended:
-		return "the fault ended less than 5 s ago"
+		return "less than 5 s of normal operation have been measured since the fault ended"
 	case since <= 0:
 		return "the load ended before the fault did"
 	case s.run.Aborted:
-		return "the run was ended early, less than 5 s after the fault"
+		return "the run was ended early, before 5 s of normal operation were measured after the fault"
 	}
-	return "the run ended less than 5 s after the fault"
+	return "the run ended before 5 s of normal operation were measured after the fault"
 }
 
 // meanwhile returns the end of a sentence that names other faults, if any were in effect between the end of the fault of r
@@ -342,13 +360,18 @@ func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why st
 			backlog = nil // that of the row before does not matter
 		}
 	}
+	isEnough := func(until time.Time) bool {
+		return all.Count() >= minEvents || b.missing(effects) != "" || until.Sub(at) > maxTime
+	}
 	end := at.Add(steadyTime)
 	for ; i < len(s.rows); i++ {
 		row := &s.rows[i]
-		if !row.start.Before(end) {
-			if all.Count() >= minEvents || b.missing(effects) != "" || row.start.Sub(at) > maxTime {
-				break
-			}
+		if !row.start.Before(end) && isEnough(row.start) {
+			break
+		}
+		if row.end.After(s.run.End) {
+			end = row.end
+			break
 		}
 		end = latest(end, row.end)
 		all = histogram.Merge(all, row.endToEnd)
@@ -359,7 +382,7 @@ func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why st
 			backlog = row.backlog
 		}
 	}
-	return !end.After(s.run.End), b.violation(all, effects, backlog)
+	return !end.After(s.run.End) && isEnough(s.run.End), b.violation(all, effects, backlog)
 }
 
 // violation says which measurement is not normal, compared with the baseline. It returns "" if all are normal.

@@ -131,7 +131,7 @@ func sampleFaults() []fault.Account {
 		{
 			Fault: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 50, Hit: []string{"processor-0", "processor-1"},
 			InjectedAt: at(50), HealedAt: at(58), UnrecoveredSeconds: 2,
-			Outcome: fault.OutcomeNotRecovered, Message: "Latency and backlog did not return to their previous level: the run ended less than 5 s after the fault",
+			Outcome: fault.OutcomeNotRecovered, Message: "It is unknown whether latency and backlog returned to their previous level: the run ended before 5 s of normal operation were measured after the fault",
 		},
 		{
 			Fault: "stall", Number: 1, Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 59.5, Hit: []string{"processor-0"},
