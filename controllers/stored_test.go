@@ -34,6 +34,9 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		"empty":    {map[string]any{"rabbitmq": map[string]any{"secretRef": map[string]any{}}}, "spec.rabbitmq.secretRef.name"},
 		"replicas": {map[string]any{"entry": map[string]any{"replicas": "abc"}}, "spec.entry.replicas"},
 		"template": {templateWithVolume(map[string]any{"sizeLimit": "1e-2147483640"}), "spec.processor.template.spec.volumes[0].emptyDir.sizeLimit"},
+		"args":     {templateWithContainer(map[string]any{"args": "--requirepass hunter2"}), "spec.processor.template.spec.containers[0].args"},
+		"env":      {templateWithContainer(map[string]any{"env": []any{"PASSWORD=hunter2"}}), "spec.processor.template.spec.containers[0].env[0]"},
+		"secret":   {map[string]any{"redis": map[string]any{"secretRef": map[string]any{"name": "host=a password=hunter2"}}}, "spec.redis.secretRef.name"},
 		"suspend":  {map[string]any{"suspend": []any{}}, "spec.suspend"},
 	}
 	// Each of these values has the wrong type. A CEL rule of the CRD reads the value, so the rule cannot be
@@ -103,7 +106,17 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 // templateWithVolume returns a spec with a pod template that has an empty directory.
 func templateWithVolume(emptyDir map[string]any) map[string]any {
 	volume := map[string]any{"name": "scratch", "emptyDir": emptyDir}
-	return map[string]any{"processor": map[string]any{"template": map[string]any{"spec": map[string]any{"volumes": []any{volume}}}}}
+	return templateWith(map[string]any{"volumes": []any{volume}})
+}
+
+// templateWithContainer returns a spec with a pod template that sets fields of the container "parking".
+func templateWithContainer(container map[string]any) map[string]any {
+	container["name"] = "parking"
+	return templateWith(map[string]any{"containers": []any{container}})
+}
+
+func templateWith(podSpec map[string]any) map[string]any {
+	return map[string]any{"processor": map[string]any{"template": map[string]any{"spec": podSpec}}}
 }
 
 // unchecked returns a simulation with an arbitrary spec, as an unstructured object.

@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
 // No message may quote a value that can contain a password, even if the value is malformed.
@@ -35,6 +38,22 @@ func TestMessages_NeverQuotePasswords(t *testing.T) {
 			if code, output := executed(t, env, args); code != exitBadInput || strings.Contains(output, "s3cr3t") {
 				t.Errorf("%q with %q: exit code %d: %s", args, uri, code, output)
 			}
+		}
+	}
+	for _, spec := range []string{
+		"processor: {template: {spec: {containers: [{name: parking, args: '--requirepass s3cr3t'}]}}}",
+		"processor: {template: {spec: {containers: [{name: parking, command: s3cr3t}]}}}",
+		"processor: {template: {spec: {containers: [{name: parking, env: ['PASSWORD=s3cr3t']}]}}}",
+		"processor: {template: {metadata: {annotations: token=s3cr3t}}}",
+		"redis: {secretRef: {name: host=a password=s3cr3t}}",
+		"redis: {secretRef: password=s3cr3t}",
+	} {
+		path := filepath.Join(t.TempDir(), "a.yaml")
+		if err := os.WriteFile(path, []byte(manifesttest.Head+"spec: {"+spec+"}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, output := executed(t, nil, []string{"simulate", "-f", path}); code != exitBadInput || strings.Contains(output, "s3cr3t") {
+			t.Errorf("%s: exit code %d: %s", spec, code, output)
 		}
 	}
 }

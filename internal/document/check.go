@@ -23,7 +23,7 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	}
 	if validate, known := f.Validators[t]; known {
 		if validate(value) != nil {
-			return field.ErrorList{field.Invalid(path, f.Written(path, value), f.Expected[t])}
+			return field.ErrorList{f.invalid(path, value, f.Expected[t])}
 		}
 		return nil
 	}
@@ -49,7 +49,7 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 func (f Format) checkScalar(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	switch t.Kind() {
 	case reflect.String:
-		if f.Directives && value[0] != '"' { // only pod templates have directives, and their values may be secrets
+		if f.mayBeSecret(path) && value[0] != '"' {
 			return field.ErrorList{field.InvalidSecret(path, "", "must be a string: put it in quotes")}
 		}
 		return f.checkLeaf(path, value, t, f.expectedString(path, value))
@@ -107,8 +107,19 @@ func (f Format) checkLeaf(path field.Path, value json.RawMessage, t reflect.Type
 	case expected == "":
 		expected = err.Error()
 	}
-	return field.ErrorList{field.Invalid(path, f.Written(path, value), expected)}
+	return field.ErrorList{f.invalid(path, value, expected)}
 }
+
+// invalid returns an error for an invalid value.
+func (f Format) invalid(path field.Path, value json.RawMessage, expected string) field.Error {
+	written := f.Written(path, value)
+	if text, isText := written.(string); isText && f.mayBeSecret(path) {
+		return field.InvalidSecret(path, text, expected)
+	}
+	return field.Invalid(path, written, expected)
+}
+
+func (f Format) mayBeSecret(path field.Path) bool { return f.MayBeSecret != nil && f.MayBeSecret(path) }
 
 // Written returns a JSON value for use in an error message. A string is returned without quotes, any other value as
 // a field.Raw. The contents of objects and lists are hidden, because they may contain a password.
@@ -197,7 +208,7 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 func (f Format) membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
-		return nil, field.ErrorList{field.Invalid(path, f.Written(path, value), expected)}
+		return nil, field.ErrorList{f.invalid(path, value, expected)}
 	}
 	members := map[string]json.RawMessage{}
 	var list field.ErrorList
@@ -208,7 +219,7 @@ func (f Format) membersOf(path field.Path, value json.RawMessage, expected strin
 			err = decoder.Decode(&member)
 		}
 		if err != nil { // cannot happen with valid JSON
-			return nil, append(list, field.Invalid(path, f.Written(path, value), err.Error()))
+			return nil, append(list, f.invalid(path, value, err.Error()))
 		}
 		key, _ := name.(string)
 		if _, twice := members[key]; twice {

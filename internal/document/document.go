@@ -68,6 +68,9 @@ type Format struct {
 	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
 	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.
 	Source func(path field.Path, decoded any) any
+	// MayBeSecret reports whether the text at a path may be a password, whatever it looks like. Errors do not show such
+	// texts. If MayBeSecret is nil, there are none.
+	MayBeSecret func(path field.Path) bool
 	// Directives allows the directives of a strategic merge patch, which are unknown fields whose names begin with
 	// "$".
 	Directives bool

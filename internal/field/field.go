@@ -89,10 +89,10 @@ func withSpaceAdvice(text, detail string) string {
 	return detail
 }
 
-// MayHoldPassword reports whether a text may contain a password. A URI may contain one, even if it is
-// malformed.
+// MayHoldPassword reports whether a text may contain a password. A URI may contain one, even if it is malformed. So may
+// an assignment such as "password=a", and several words such as "--password a".
 func MayHoldPassword(text string) bool {
-	return strings.ContainsAny(text, "@\\") || strings.Contains(text, ":/")
+	return strings.ContainsAny(text, "@\\=") || strings.Contains(text, ":/") || len(strings.Fields(text)) > 1
 }
 
 // LooksLikeURI reports whether a text is probably a URI, perhaps malformed, and not a path or an address. A path may

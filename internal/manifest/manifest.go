@@ -35,12 +35,14 @@ var (
 			"spec.redis":      {"uri", "uris", "url", "host", "port", "username", "user", "password", "database", "db"},
 			"spec.summaryAPI": {"token", "username", "user", "password"},
 		},
-		Units: map[reflect.Type]string{reflect.TypeFor[v1alpha1.Duration](): "s"},
+		Units:       map[reflect.Type]string{reflect.TypeFor[v1alpha1.Duration](): "s"},
+		MayBeSecret: func(path field.Path) bool { return strings.Contains(string(path), "metadata.annotations") },
 	}
 	patchFormat = document.Format{
-		Expected:   expected,
-		Validators: map[reflect.Type]func(json.RawMessage) error{reflect.TypeFor[resource.Quantity](): checkQuantity},
-		Directives: true,
+		Expected:    expected,
+		Validators:  map[reflect.Type]func(json.RawMessage) error{reflect.TypeFor[resource.Quantity](): checkQuantity},
+		MayBeSecret: func(field.Path) bool { return true },
+		Directives:  true,
 	}
 
 	expected = map[reflect.Type]string{

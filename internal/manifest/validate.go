@@ -284,7 +284,7 @@ func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 		}
 	}
 	if len(names) > 1 {
-		c.Invalid(path, strings.Join(names, ", "), "at most one of %s may be set: remove the others", strings.Join(sortedKeys(set), ", "))
+		c.Invalid(path, field.Raw(strings.Join(names, ", ")), "at most one of %s may be set: remove the others", strings.Join(sortedKeys(set), ", "))
 	}
 }
 

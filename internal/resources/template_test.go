@@ -72,6 +72,13 @@ func TestBuild_TemplateErrors_DoNotContainTemplateValues(t *testing.T) {
 		`{containers: [{name: parking, env: [{value: hunter2}]}]}`,
 		`{containers: [{name: parking, env: [{name: A, value: {hunter2: hunter2}}]}]}`,
 		`{containers: [{$patch: hunter2}]}`,
+		`{containers: [{name: parking, args: "--requirepass hunter2"}]}`,
+		`{containers: [{name: parking, command: hunter2}]}`,
+		`{containers: [{name: parking, env: ["PASSWORD=hunter2"]}]}`,
+		`{containers: [{name: parking, env: [{name: A, valueFrom: hunter2}]}]}`,
+		`{containers: [{name: parking, livenessProbe: {httpGet: {port: 1, httpHeaders: ["Authorization: hunter2"]}}}]}`,
+		`{containers: [{name: parking, lifecycle: {preStop: {exec: {command: hunter2}}}}]}`,
+		`{terminationGracePeriodSeconds: hunter2}`,
 	} {
 		in := input(t, "sim", fmt.Sprintf("processor: {template: {spec: %s}}", spec))
 		in.AllowPrivilegedTemplates = true

@@ -384,7 +384,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "an invalid node selector in a template",
 			Spec:  `processor: {template: {spec: {nodeSelector: {a b: c}}}}`,
-			Error: `spec.processor.template.spec.nodeSelector[a b]: Invalid value: "a b": must be a label's key such as "team" or "example.com/team"`,
+			Error: `spec.processor.template.spec.nodeSelector[…]: Invalid value: must be a label's key such as "team" or "example.com/team"`,
 		},
 		{
 			Name:  "a variable with an invalid name in a template",
@@ -536,7 +536,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a template expression in quotes",
 			Spec:      `duration: "{{ .Values.duration }}"`,
-			Error:     `spec.duration: Invalid value: "{{ .Values.duration }}": must be a duration above 0s and up to 8760h, such as "30m"; line 4 has the template expression {{ }}: render the manifest first, for example with "helm template" or "envsubst"`,
+			Error:     `spec.duration: Invalid value: must be a duration above 0s and up to 8760h, such as "30m"; line 4 has the template expression {{ }}: render the manifest first, for example with "helm template" or "envsubst"`,
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
@@ -600,17 +600,17 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "a memory limit with a huge negative exponent in a template",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, resources: {limits: {memory: "1e-2147483640"}}}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: "1e-2147483640": must be a quantity such as "2Gi" or "500m"`,
+			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: must be a quantity such as "2Gi" or "500m"`,
 		},
 		{
 			Name:  "an empty directory with a huge exponent",
 			Spec:  `rabbitmq: {managed: {template: {spec: {volumes: [{name: a, emptyDir: {sizeLimit: "1e2147483640"}}]}}}}`,
-			Error: `spec.rabbitmq.managed.template.spec.volumes[0].emptyDir.sizeLimit: Invalid value: "1e2147483640": must be a quantity such as "2Gi" or "500m"`,
+			Error: `spec.rabbitmq.managed.template.spec.volumes[0].emptyDir.sizeLimit: Invalid value: must be a quantity such as "2Gi" or "500m"`,
 		},
 		{
 			Name:  "a divisor with a huge negative exponent",
 			Spec:  `redis: {managed: {template: {spec: {containers: [{name: redis, env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: "1e-20000000"}}}]}]}}}}`,
-			Error: `spec.redis.managed.template.spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: "1e-20000000": must be a quantity such as "2Gi" or "500m"`,
+			Error: `spec.redis.managed.template.spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: must be a quantity such as "2Gi" or "500m"`,
 		},
 		{
 			Name:  "thousandths of a byte in a template",
@@ -636,6 +636,78 @@ func FaultyManifests() []Faulty {
 			Name:  "a volume without a name",
 			Spec:  `processor: {template: {spec: {volumes: [{emptyDir: {}}]}}}`,
 			Error: `spec.processor.template.spec.volumes[0].name: Required value: the items of this list are merged by name`,
+		},
+
+		// Passwords in values of the wrong type, or in the wrong place.
+		{
+			Name:  "arguments that are a text",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, args: '--requirepass hunter2'}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].args: Invalid value: must be a list`,
+		},
+		{
+			Name:  "a command that is one word",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, command: hunter2}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].command: Invalid value: must be a list`,
+		},
+		{
+			Name:  "variables that are texts",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, env: ['PASSWORD=hunter2']}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].env[0]: Invalid value: must be an object`,
+		},
+		{
+			Name:  "variables that are one text",
+			Spec:  `redis: {managed: {template: {spec: {containers: [{name: redis, env: hunter2}]}}}}`,
+			Error: `spec.redis.managed.template.spec.containers[0].env: Invalid value: must be a list`,
+		},
+		{
+			Name:  "a source of a variable that is a text",
+			Spec:  `rabbitmq: {managed: {template: {spec: {containers: [{name: rabbitmq, env: [{name: A, valueFrom: hunter2}]}]}}}}`,
+			Error: `spec.rabbitmq.managed.template.spec.containers[0].env[0].valueFrom: Invalid value: must be an object`,
+		},
+		{
+			Name:  "HTTP headers that are texts",
+			Spec:  `entry: {template: {spec: {containers: [{name: parking, livenessProbe: {httpGet: {port: 1, httpHeaders: ['Authorization: Bearer hunter2']}}}]}}}`,
+			Error: `spec.entry.template.spec.containers[0].livenessProbe.httpGet.httpHeaders[0]: Invalid value: must be an object`,
+		},
+		{
+			Name:  "a number that is a password",
+			Spec:  `exit: {template: {spec: {terminationGracePeriodSeconds: hunter2}}}`,
+			Error: `spec.exit.template.spec.terminationGracePeriodSeconds: Invalid value: must be a whole number of at most 64 bits, such as 10`,
+		},
+		{
+			Name:  "a variable in place of a field",
+			Spec:  `exit: {template: {spec: {'PASSWORD=hunter2': a}}}`,
+			Error: `spec.exit.template.spec.…: Forbidden: unknown field: remove it; "kubectl explain" lists the known fields`,
+		},
+		{
+			Name:      "annotations that are a text",
+			Spec:      `processor: {template: {metadata: {annotations: hunter2}}}`,
+			Error:     `spec.processor.template.metadata.annotations: Invalid value: must be an object such as {team: a}`,
+			Admission: `spec.processor.template.metadata.annotations in body must be of type object: "string"`,
+		},
+		{
+			Name:      "an annotation that is a number",
+			Spec:      `processor: {template: {metadata: {annotations: {token: 47110815}}}}`,
+			Error:     `spec.processor.template.metadata.annotations[token]: Invalid value: must be a string: put it in quotes`,
+			Admission: `spec.processor.template.metadata.annotations.token in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "a connection string in place of a Secret",
+			Spec:      `rabbitmq: {secretRef: {name: host=a password=hunter2}}`,
+			Error:     `spec.rabbitmq.secretRef.name: Invalid value: must be the name of a Secret, in lower case, without its namespace`,
+			Admission: `must be the name of a Secret, in lower case, without its namespace`,
+		},
+		{
+			Name:      "a password in place of a Secret",
+			Spec:      `redis: {secretRef: password=hunter2}`,
+			Error:     `spec.redis.secretRef: Invalid value: must be an object such as {name: my-secret}`,
+			Admission: `spec.redis.secretRef in body must be of type object: "string"`,
+		},
+		{
+			Name:      "a flag in place of a Secret",
+			Spec:      `redis: {secretRef: {name: '-a hunter2'}}`,
+			Error:     `spec.redis.secretRef.name: Invalid value: must be the name of a Secret, in lower case, without its namespace`,
+			Admission: `must be the name of a Secret, in lower case, without its namespace`,
 		},
 
 		// Bounds.
@@ -810,13 +882,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an invalid label value",
 			Spec:      "monitoring: {labels: {release: 'my prometheus'}}",
-			Error:     `spec.monitoring.labels[release]: Invalid value: "my prometheus": must be a label's value: at most 63 letters, digits, dashes, underscores and dots`,
+			Error:     `spec.monitoring.labels[release]: Invalid value: must be a label's value: at most 63 letters, digits, dashes, underscores and dots`,
 			Admission: `must be a label's value: at most 63 letters, digits, dashes, underscores and dots`,
 		},
 		{
 			Name:      "an invalid label key",
 			Spec:      "processor: {template: {metadata: {labels: {'a b': c}}}}",
-			Error:     `spec.processor.template.metadata.labels[a b]: Invalid value: "a b": must be a label's key such as "team" or "example.com/team"`,
+			Error:     `spec.processor.template.metadata.labels[…]: Invalid value: must be a label's key such as "team" or "example.com/team"`,
 			Admission: `must have keys such as "team" or "example.com/team"`,
 		},
 		{
@@ -882,25 +954,25 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "two brokers",
 			Spec:      "rabbitmq: {managed: {}, secretRef: {name: a}}",
-			Error:     `spec.rabbitmq: Invalid value: "managed, secretRef": at most one of clusterRef, managed, secretRef may be set: remove the others`,
+			Error:     `spec.rabbitmq: Invalid value: managed, secretRef: at most one of clusterRef, managed, secretRef may be set: remove the others`,
 			Admission: `at most one of managed, clusterRef and secretRef may be set: remove the others`,
 		},
 		{
 			Name:      "three brokers",
 			Spec:      "rabbitmq: {managed: {}, clusterRef: {name: a}, secretRef: {name: a}}",
-			Error:     `spec.rabbitmq: Invalid value: "clusterRef, managed, secretRef": at most one of clusterRef, managed, secretRef may be set: remove the others`,
+			Error:     `spec.rabbitmq: Invalid value: clusterRef, managed, secretRef: at most one of clusterRef, managed, secretRef may be set: remove the others`,
 			Admission: `at most one of managed, clusterRef and secretRef may be set: remove the others`,
 		},
 		{
 			Name:      "two stores",
 			Spec:      "redis: {managed: {}, secretRef: {name: a}}",
-			Error:     `spec.redis: Invalid value: "managed, secretRef": at most one of managed, secretRef may be set: remove the others`,
+			Error:     `spec.redis: Invalid value: managed, secretRef: at most one of managed, secretRef may be set: remove the others`,
 			Admission: `at most one of managed and secretRef may be set: remove the other`,
 		},
 		{
 			Name:      "two summary APIs",
 			Spec:      "summaryAPI: {managed: {}, url: 'https://example.com'}",
-			Error:     `spec.summaryAPI: Invalid value: "managed, url": at most one of managed, url may be set: remove the others`,
+			Error:     `spec.summaryAPI: Invalid value: managed, url: at most one of managed, url may be set: remove the others`,
 			Admission: `at most one of managed and url may be set: remove the other`,
 		},
 		{
@@ -1014,7 +1086,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an invalid resource name",
 			Spec:      "entry: {resources: {limits: {'c p u': 1}}}",
-			Error:     `spec.entry.resources.limits[c p u]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`,
+			Error:     `spec.entry.resources.limits[…]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`,
 			Admission: `must have keys such as "cpu", "memory" or "example.com/gpu"`,
 		},
 		{
