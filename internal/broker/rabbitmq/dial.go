@@ -18,6 +18,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/rawconn"
 )
 
 const (
@@ -234,6 +235,7 @@ func (d *dialer) dialEither(ctx context.Context, port, address, fallback string)
 
 // handshake opens a TLS connection, if the target needs it, and an AMQP connection on a TCP connection.
 func (d *dialer) handshake(ctx context.Context, conn net.Conn, target target, role string) (*connection, error) {
+	conn = rawconn.New(conn)
 	if target.tls != nil {
 		secured := tls.Client(conn, target.tls)
 		if err := secured.HandshakeContext(ctx); err != nil {

@@ -9,12 +9,14 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/rawconn"
 )
 
 // Default timeouts and retries. Parameters of the URI override them. The timeouts are short, because callers repeat
@@ -278,21 +280,47 @@ func (e rejectedConnection) Error() string { return string(e) }
 // of maxclients or of its protected mode, sends an error and closes the connection. The client library treats this
 // error as the reply to its first command, HELLO. It ignores errors of HELLO, and then reports only EOF.
 type greeting struct {
-	*net.TCPConn
+	*rawconn.Conn
 
 	seen bool
 }
 
 func withGreeting(conn net.Conn, err error) (net.Conn, error) {
-	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
-		return &greeting{TCPConn: tcp}, nil
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	conn = rawconn.New(conn)
+	if raw, ok := conn.(*rawconn.Conn); ok {
+		return &greeting{Conn: raw}, nil
+	}
+	return conn, nil
+}
+
+// SyscallConn returns the connection with which the client library checks, before each command, that the server has
+// not closed the connection.
+func (g *greeting) SyscallConn() (syscall.RawConn, error) {
+	raw, err := g.Conn.SyscallConn()
+	return checked{RawConn: raw, conn: g.Conn}, err
+}
+
+// checked is a connection whose check costs little if nothing is wrong; see package rawconn.
+type checked struct {
+	syscall.RawConn
+
+	conn *rawconn.Conn
+}
+
+// Read calls f, unless the connection is open and there is nothing to read.
+func (c checked) Read(f func(fd uintptr) (done bool)) error {
+	if c.conn.IsQuiet() {
+		return nil
+	}
+	return c.RawConn.Read(f)
 }
 
 // Read implements net.Conn.
 func (g *greeting) Read(p []byte) (int, error) {
-	n, err := g.TCPConn.Read(p)
+	n, err := g.Conn.Read(p)
 	if g.seen || n == 0 {
 		return n, err
 	}

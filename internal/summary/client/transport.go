@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/rawconn"
 )
 
 const (
@@ -149,7 +150,13 @@ func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	}
 	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
 	connections := &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return rawconn.New(conn), nil
+		},
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    dialTimeout,
 		ForceAttemptHTTP2:      true,
