@@ -306,6 +306,7 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 		"recovered":                        {[]Record{kill(20, 30)}, recovers, 15, 0, "15.0 s after the fault"},
 		"without the time of other faults": {[]Record{kill(20, 30), record("b", 22, 26)}, recovers, 15, 0, "15.0 s after the fault"},
 		"not recovered":                    {[]Record{kill(20, 30)}, story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), -1, 40, "p99 is"},
+		"nothing to compare with":          {[]Record{kill(1, 9)}, recovers, -1, 8, "too little was measured before the fault"}, // it was down for 8 s
 		"not running again":                {[]Record{down}, RunSoFar(story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.rows(), time.Time{}), -1, 38, "in effect"},
 	} {
 		a := Accounts(tt.records, tt.run)[0]

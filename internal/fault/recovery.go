@@ -40,7 +40,7 @@ const (
 	steadyTime   = plan.SteadyTime
 	baselineTime = 30 * time.Second
 	maxTime      = 10 * time.Minute
-	minEvents    = 5
+	minEvents    = plan.MinEvents
 	latencySlack = 100 * time.Millisecond
 	backlogSlack = 10
 )
@@ -198,7 +198,7 @@ func (s *search) recovery(r *Record) recovery {
 	case !r.HealedAt.Before(s.run.End):
 		return recovery{at: r.HealedAt, unknown: s.unproven(r.HealedAt)}
 	case s.before == nil:
-		return recovery{unknown: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
+		return recovery{at: r.HealedAt, unknown: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
 	}
 	// If the simulation does not recover between consecutive faults, all of them have the same baseline. Then a
 	// search that began at the end of the first fault also gives the recovery from the later faults.

@@ -138,8 +138,42 @@ func (w *warner) faults() {
 		}
 		w.eviction(f, min(pods, max(number, (pods*percent+99)/100)))
 		w.pause(f)
+		w.baseline(&w.plan.Faults[i])
 		w.recovery(&w.plan.Faults[i])
 	}
+}
+
+// unmeasuredTime is how long before a fault an event must be due, so that it certainly counts as measured before the
+// fault. The timeline has one row per second, and a row that ends less than a second before the fault does not count.
+const unmeasuredTime = 2 * time.Second
+
+// baseline warns if a fault may occur before enough is measured to compare the recovery with.
+func (w *warner) baseline(f *plan.Fault) {
+	isEnough := func(occurs time.Duration) bool {
+		before := occurs - unmeasuredTime
+		var due int64
+		if before > 0 && w.plan.Entry.Replicas > 0 {
+			due += w.plan.Entry.Events(before)
+		}
+		if before -= w.plan.Exit.Delay(); before > 0 && w.plan.Exit.Replicas > 0 {
+			due += w.plan.Exit.Events(before)
+		}
+		return due >= plan.MinEvents
+	}
+	earliest := max((f.At - f.Jitter).D(), 0)
+	if isEnough(earliest) {
+		return
+	}
+	const latest = time.Hour
+	remedy, occurs := "raise the rates", earliest.Truncate(time.Second)
+	for occurs < latest && !isEnough(occurs) {
+		occurs += time.Second
+	}
+	if occurs < latest {
+		remedy = "set at to " + string(*v1alpha1.NewDuration(occurs + f.Jitter.D())) + " or later"
+	}
+	w.warn("the fault %q may occur as early as %s: the outcome will be NotRecovered, because recovery is measured by comparison with at least %d events before the fault; %s",
+		f.Name, *v1alpha1.NewDuration(earliest), plan.MinEvents, remedy)
 }
 
 // recovery warns if the simulation ends too soon after the last occurrence of a fault to prove that it recovers.

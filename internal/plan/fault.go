@@ -5,6 +5,10 @@ import "time"
 // SteadyTime is how long latency and backlog must be as before a fault to prove that the simulation has recovered.
 const SteadyTime = 5 * time.Second
 
+// MinEvents is how many events must be measured before a fault, and after it, to tell whether the simulation has
+// recovered.
+const MinEvents = 5
+
 // Fault is a failure that is injected while the simulation runs. It may occur once or periodically.
 type Fault struct {
 	// Name identifies the fault within the plan.

@@ -114,6 +114,27 @@ func TestSimulationRun_AbortOnFailure_RecoveryJustInTimePasses(t *testing.T) {
 	}
 }
 
+// Without measurements before the fault, it is unknown whether the simulation has recovered.
+func TestSimulationRun_AbortOnFailure_FaultAtTheStartFailsAtTheEnd(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*plan.Plan){
+		"nothing is measured before": func(p *plan.Plan) { p.Faults[0].At = plan.Duration(time.Second) },
+		"nothing is published":       func(p *plan.Plan) { p.Entry.Rate, p.Exit.Rate = 0, 0 },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := rehearsal(t, pause(10*time.Second, time.Second))
+			s.Plan.Objectives = plan.Objectives{MaxRecovery: plan.Duration(5 * time.Second), AbortOnFailure: true}
+			change(&s.Plan)
+			r := run(t, s)
+			const want = "it is unknown whether recovery met the objective of 5 s: stall/0: It is unknown whether latency and backlog " +
+				"returned to their previous level: too little was measured before the fault to compare with: fewer than 5 events"
+			if r.ElapsedSeconds != 30 || r.Outcome != ledger.Fail || !slices.Equal(r.Reasons, []string{want}) {
+				t.Errorf("%s: after %g s the verdict is %s %q", name, r.ElapsedSeconds, r.Outcome, r.Reasons)
+			}
+		})
+	}
+}
+
 func TestSimulationRun_WithFaults_MissedRecoveryObjectiveFails(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
