@@ -456,7 +456,8 @@ type RedisSpec struct {
 	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a Redis,
 	// Redis Cluster or Valkey. Its keys are those of the Service Binding specification: uri, or host, port, username
 	// and password. The key ca.crt (for TLS) is optional. The key uris may list the URIs of several nodes of a Redis
-	// Cluster, separated by commas. The operator applies changes of the Secret.
+	// Cluster, separated by commas. With the key sentinel-master, the name of a primary, the addresses are those of
+	// Redis Sentinels. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }

@@ -21,6 +21,8 @@ const maxFile = 1 << 20
 //     uri, the source ignores host, and it ignores uris that contradict uri.
 //   - username and password: the credentials. Each may be in the URI instead. If it is in both, the values must be equal.
 //   - vhost (RabbitMQ) or database (Redis, PostgreSQL): the path of the URI, if the URI has no path.
+//   - sentinel-master (Redis): the name of the primary, if the address is that of Sentinels. sentinel-username and
+//     sentinel-password are the credentials for the Sentinels.
 //   - ca.crt, tls.crt and tls.key: the CA certificates to trust, the client's certificate, and its private key. Any of
 //     these keys enables TLS.
 //   - type: the kind of server. The Secret must be for the kind of server that s describes.

@@ -11,19 +11,22 @@ import (
 // These are the keys of a binding. Each key is an entry of a Secret, or a file in the directory at which the Secret is
 // mounted.
 const (
-	keyType        = "type"
-	keyURI         = "uri"
-	keyURIs        = "uris"
-	keyHost        = "host"
-	keyPort        = "port"
-	keyUsername    = "username"
-	keyPassword    = "password"
-	keyToken       = "token"
-	keyVhost       = "vhost"
-	keyDatabase    = "database"
-	keyCA          = "ca.crt"
-	keyCertificate = "tls.crt"
-	keyKey         = "tls.key"
+	keyType             = "type"
+	keyURI              = "uri"
+	keyURIs             = "uris"
+	keyHost             = "host"
+	keyPort             = "port"
+	keyUsername         = "username"
+	keyPassword         = "password"
+	keyToken            = "token"
+	keyVhost            = "vhost"
+	keyDatabase         = "database"
+	keyMaster           = "sentinel-master"
+	keySentinelUser     = "sentinel-username"
+	keySentinelPassword = "sentinel-password"
+	keyCA               = "ca.crt"
+	keyCertificate      = "tls.crt"
+	keyKey              = "tls.key"
 )
 
 type keySpec struct {
@@ -59,6 +62,9 @@ func keyTable() []keySpec {
 		{name: keyToken, services: []Service{HTTP()}, like: likeToken},
 		{name: keyVhost, synonyms: []string{"virtual-host"}, services: []Service{RabbitMQ()}, like: likeVhost},
 		{name: keyDatabase, synonyms: []string{"db", "dbname"}, services: []Service{Redis(), PostgreSQL()}, like: likeDatabase},
+		{name: keyMaster, services: []Service{Redis()}, like: likeMaster},
+		{name: keySentinelUser, services: []Service{Redis()}, like: likeSentinelUser},
+		{name: keySentinelPassword, services: []Service{Redis()}, like: likeSentinelPassword},
 		{name: keyCA, trims: true, services: all, like: likeCA},
 		{name: keyCertificate, trims: true, services: all, like: likeCert},
 		{name: keyKey, trims: true, services: all, like: likeKey},
@@ -124,6 +130,12 @@ func (k keySpec) isGiven(values map[string]string, u *url.URL) bool {
 		return passwordOf(u) != ""
 	case keyVhost, keyDatabase:
 		return strings.TrimPrefix(u.Path, "/") != ""
+	case keyMaster:
+		return u.Query().Has(ParameterMaster)
+	case keySentinelUser:
+		return u.Query().Has(ParameterSentinelUser)
+	case keySentinelPassword:
+		return u.Query().Has(ParameterSentinelPassword)
 	}
 	return false
 }

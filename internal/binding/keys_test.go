@@ -52,6 +52,9 @@ func TestSecretKeys_EachKey_IsRead(t *testing.T) {
 		{key: "database", service: Redis(), value: "3", with: map[string]string{"host": "h"}, want: "redis://h/3"},
 		{key: "db", service: Redis(), value: "3", with: map[string]string{"uri": "redis://h"}, want: "redis://h/3"},
 		{key: "dbname", service: PostgreSQL(), value: "d", with: map[string]string{"uri": "postgresql://h/d"}, want: "postgresql://h/d"},
+		{key: "sentinel-master", service: Redis(), value: "m", with: map[string]string{"host": "h"}, want: "redis://h?master_name=m"},
+		{key: "sentinel-username", service: Redis(), value: "u", with: map[string]string{"uri": "redis://h?master_name=m"}, want: "redis://h?master_name=m&sentinel_username=u"},
+		{key: "sentinel-password", service: Redis(), value: "p", with: map[string]string{"uri": "redis://h?master_name=m"}, want: "redis://h?master_name=m&sentinel_password=p"},
 		{key: "token", service: HTTP(), value: "t", want: "https://h token=t"},
 		{key: "ca.crt", service: Redis(), value: ca, with: map[string]string{"host": "h"}, want: "rediss://h CA=" + strings.TrimSuffix(ca, "\n")},
 		{key: "tls.crt", service: RabbitMQ(), value: certificate, with: map[string]string{"host": "h", "tls.key": key},
@@ -200,6 +203,9 @@ func TestSecretKeys_Lookalike_IsRejectedByName(t *testing.T) {
 			"rabbitmq_vhost RABBITMQ_VHOST RABBITMQ_DEFAULT_VHOST default_vhost amqp.vhost",
 		"database": "DATABASE Database DB db_name dbName DB_NAME database_name databaseName db_number dbNumber dbIndex db-index db_index databaseNumber " +
 			"database_number database-number redis-db REDIS_DB index databaseIndex",
+		"sentinel-master":   "master_name masterName MASTER_NAME masterGroupName sentinelMaster sentinel_master_name REDIS_SENTINEL_MASTER_NAME redis-sentinel-master-set",
+		"sentinel-username": "sentinel_username SENTINEL_USER sentinelUser redis-sentinel-username",
+		"sentinel-password": "sentinel_password SENTINEL_PASSWORD sentinelPass redis-sentinel-password",
 		"ca.crt": "ca CA ca.pem ca.cert ca-cert ca_cert caCert cacert cacert.pem ca-certificate ca-bundle.crt ca-bundle ca-cert.pem caCert.pem ca_crt ca-crt " +
 			"caBundle ca_bundle CA.crt CA_CERT root.crt rootCA.pem tls.ca tls-ca.crt sslrootcert service-ca.crt server-ca.pem certificates caCertificates ca_file",
 		"tls.crt": "tls.cert tls.pem client.crt client.pem cert.pem certificate tls-cert cert cert.crt client-cert.pem client.cert TLS_CRT tlsCert clientCertificate sslcert user.crt",
@@ -276,6 +282,7 @@ func TestSecretKeys_Lookalike_IsRejectedByName(t *testing.T) {
 		{Redis(), map[string]string{"uri": "redis://:secret@h:6379/3", "redis-password": "secret", "db_number": "3"}, ""},
 		{RabbitMQ(), map[string]string{"uri": "amqp://u:secret@h/v", "USERNAME": "u", "pass": "secret", "virtual_host": "v"}, ""},
 		{RabbitMQ(), map[string]string{"uri": "amqp://u:secret@h/", "virtual_host": "v"}, `key "virtual_host" is not read`},
+		{Redis(), map[string]string{"uri": "redis://h?master_name=m", "master_name": "m"}, ""},
 		{Redis(), map[string]string{"uri": "redis://h/3", "redis-password": "secret"}, `key "redis-password" is not read`},
 	} {
 		_, err := Directory(tt.service, directoryOf(t, tt.keys))()

@@ -45,16 +45,19 @@ func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + patt
 // These patterns match the squashed names that people give to keys. They follow how such names are made: words that say
 // what the value is for, then the value, then the format of a file.
 var (
-	likeURI      = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
-	likeURIs     = like(`(connection|service|server|database|broker)?(uris|urls)`)
-	likeHost     = like(`(host|server|node|service|endpoint|broker)s?(name|addr|address|host|ip)?(es|s)?|addr(ess)?(es|s)?`)
-	likePort     = like(`(tls|ssl|service|server|secure)?ports?(number)?`)
-	likeUsername = like(`(user|login)(name|id)?`)
-	likePassword = like(`(user|auth|require)?pass(word|wd)?|pwd`)
-	likeToken    = like(`(access|api|auth|authorization|bearer)*tokens?|bearer|authorization|(access|api|auth)key`)
-	likeVhost    = like(`(v|virtual)hosts?(name)?`)
-	likeDatabase = like(`(database|db)s?(name|number|num|no|index|id)?|index`)
-	likeCA       = like(`(tls|ssl|server|service|client|trusted|x509)*((root)?ca|authority|certificateauthority)s?(cert|certs|certificates?|bundle|chain|file)*(crt|cer|pem|data)?` +
+	likeURI              = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
+	likeURIs             = like(`(connection|service|server|database|broker)?(uris|urls)`)
+	likeHost             = like(`(host|server|node|service|endpoint|broker)s?(name|addr|address|host|ip)?(es|s)?|addr(ess)?(es|s)?`)
+	likePort             = like(`(tls|ssl|service|server|secure)?ports?(number)?`)
+	likeUsername         = like(`(user|login)(name|id)?`)
+	likePassword         = like(`(user|auth|require)?pass(word|wd)?|pwd`)
+	likeToken            = like(`(access|api|auth|authorization|bearer)*tokens?|bearer|authorization|(access|api|auth)key`)
+	likeVhost            = like(`(v|virtual)hosts?(name)?`)
+	likeDatabase         = like(`(database|db)s?(name|number|num|no|index|id)?|index`)
+	likeMaster           = like(`sentinel(master|primary)(name|set|group|id)*|(master|primary)(set|group)?name`)
+	likeSentinelUser     = like(`sentinel(user|login)(name|id)?`)
+	likeSentinelPassword = like(`sentinel(user|auth|require)?(pass(word|wd)?|pwd)`)
+	likeCA               = like(`(tls|ssl|server|service|client|trusted|x509)*((root)?ca|authority|certificateauthority)s?(cert|certs|certificates?|bundle|chain|file)*(crt|cer|pem|data)?` +
 		`|(tls|ssl)*root(cert|certificate|crt|cer|pem)s?(crt|pem)?|(trusted)?certificates|trustedcerts`)
 	likeCert = like(`(tls|ssl|client|user)*(cert|certificate|crt)(chain|file)?(crt|cer|pem|cert|data)?|(tls|ssl|client)(chain|cer|pem)`)
 	likeKey  = like(`(tls|ssl|client|user)+(private)?key(file)?(pem|data)?|privatekey(file)?(pem|data)?|keypem`)

@@ -89,6 +89,9 @@ func (s Service) bind(b Binding, keys keyReader, values map[string]string) (Bind
 	if err := addPath(b.URI, keyDatabase, values[keyDatabase]); err != nil {
 		return Binding{}, err
 	}
+	if err := addSentinel(b.URI, values); err != nil {
+		return Binding{}, err
+	}
 	if err := b.checkTLS(); err != nil {
 		return Binding{}, err
 	}
@@ -116,6 +119,34 @@ func addPath(u *url.URL, key, value string) error {
 		return fmt.Errorf("the value of key %q differs from the path of key %q: remove one of the two", key, keyURI)
 	}
 	u.Path, u.RawPath = "/"+value, "/"+url.PathEscape(value)
+	return nil
+}
+
+// The parameters of a Redis URI that select a primary by its Sentinels. ParameterMaster is the name of the primary. The
+// others are the credentials for the Sentinels. Those for Redis are in the binding's URI itself.
+const (
+	ParameterMaster           = "master_name"
+	ParameterSentinelUser     = "sentinel_username"
+	ParameterSentinelPassword = "sentinel_password"
+)
+
+// addSentinel adds the values of the keys for Sentinels to a URI as parameters. If the URI has a parameter with another
+// value, addSentinel returns an error.
+func addSentinel(u *url.URL, values map[string]string) error {
+	for _, p := range []struct{ key, parameter string }{
+		{keyMaster, ParameterMaster}, {keySentinelUser, ParameterSentinelUser}, {keySentinelPassword, ParameterSentinelPassword},
+	} {
+		value := values[p.key]
+		if value == "" {
+			continue
+		}
+		query := u.Query()
+		if given := query.Get(p.parameter); given != "" && given != value {
+			return fmt.Errorf("the value of key %q differs from the parameter %s of key %q: remove one of the two", p.key, p.parameter, keyURI)
+		}
+		query.Set(p.parameter, value)
+		u.RawQuery = query.Encode()
+	}
 	return nil
 }
 
@@ -200,8 +231,8 @@ func (s Service) locate(values map[string]string) (Binding, error) {
 }
 
 // locateURIs returns a binding with the URIs of the keys "uri" and "uris". The key "uri" alone is enough. So if "uris" is
-// invalid or contradicts it, locateURIs ignores "uris". For Redis, it also ignores "uris" unless "uri" refers to a cluster,
-// because "uris" may list the replicas of a single server.
+// invalid or contradicts it, locateURIs ignores "uris". For Redis, it also ignores "uris" unless "uri" refers to a cluster
+// or to Sentinels, because "uris" may list the replicas of a single server.
 func (s Service) locateURIs(values map[string]string) (Binding, error) {
 	if values[keyURI] == "" {
 		return s.locateList(values[keyURIs])
@@ -211,7 +242,7 @@ func (s Service) locateURIs(values map[string]string) (Binding, error) {
 		return Binding{}, fmt.Errorf("key %q: %w", keyURI, err)
 	}
 	alone := Binding{URI: u}
-	if values[keyURIs] == "" || s == Redis() && !refersToCluster(u) {
+	if values[keyURIs] == "" || s == Redis() && values[keyMaster] == "" && !takesSeveral(u) {
 		return alone, nil
 	}
 	others, err := s.locateList(values[keyURIs])
@@ -239,10 +270,11 @@ func (s Service) locateList(list string) (Binding, error) {
 	return b, nil
 }
 
-// refersToCluster reports whether the URI of a Redis server asks for a cluster client.
-func refersToCluster(u *url.URL) bool {
-	cluster, err := strconv.ParseBool(u.Query().Get("cluster"))
-	return err == nil && cluster || u.Query().Has("addr")
+// takesSeveral reports whether the URI of a Redis server asks for a client of a cluster or of Sentinels.
+func takesSeveral(u *url.URL) bool {
+	query := u.Query()
+	cluster, err := strconv.ParseBool(query.Get("cluster"))
+	return err == nil && cluster || query.Has("addr") || query.Has(ParameterMaster)
 }
 
 // CheckDirectory returns an error if the Secret that is mounted at dir cannot be used together with a URI. It cannot be

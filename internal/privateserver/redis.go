@@ -28,6 +28,8 @@ type RedisOptions struct {
 	// NoAOF disables the append-only file. Without this file, a server that was killed has no data when it
 	// starts again.
 	NoAOF bool
+	// Sentinel starts a Sentinel instead of a server that stores data. Config must contain the primaries to monitor.
+	Sentinel bool
 	// Config contains additional lines for redis.conf, such as "maxmemory 1mb".
 	Config []string
 }
@@ -114,6 +116,9 @@ func (r *Redis) start(ctx context.Context) error {
 	cmd := command{
 		root: r.directory.root, path: r.program, args: []string{filepath.Join(r.directory.inner, "redis.conf")},
 		env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, dir: r.directory.inner, output: io.Discard,
+	}
+	if r.options.Sentinel {
+		cmd.args = append(cmd.args, "--sentinel")
 	}
 	var err error
 	if r.process, err = cmd.start(); err != nil {

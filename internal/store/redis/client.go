@@ -36,22 +36,26 @@ const reloadInterval = time.Minute
 // it may quote a password that is in the wrong place.
 var errUnreadable = errors.New("the URI of Redis is invalid: it must have the form redis://user:password@localhost:6379/0")
 
+var errDatabase = errors.New("the path of the Redis URI must be a database number, such as /0")
+
 // connector opens connections to the server. It reads the binding for each connection, so that a changed Secret
 // takes effect without a restart.
 type connector struct {
 	binding binding.Source
-	// cluster is true if the binding refers to a Redis cluster. In that case connections go to the node addresses that
-	// the server reports.
-	cluster bool
+	// discovers is true if the binding refers to a Redis cluster or to Sentinels. In that case connections go to the
+	// addresses that these report.
+	discovers bool
 }
 
 // options are the options of a client. One of the fields is set.
 type options struct {
 	node    *goredis.Options        // of a single server
 	cluster *goredis.ClusterOptions // of a Redis cluster
+	// of a primary that Sentinels select
+	failover *goredis.FailoverOptions
 }
 
-// newClient returns a client of the server, or of the Redis cluster, to which a binding refers. A client of a cluster
+// newClient returns a client of the server, of the Redis cluster, or of the primary, to which a binding refers. A client of a cluster
 // reloads the topology at the given interval, in addition to the reloads that the reloader starts.
 func newClient(source binding.Source, reloadInterval time.Duration) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
@@ -60,6 +64,10 @@ func newClient(source binding.Source, reloadInterval time.Duration) (goredis.Uni
 		return nil, err
 	case o.node != nil:
 		return goredis.NewClient(o.node), nil
+	case o.failover != nil:
+		client := goredis.NewFailoverClient(o.failover)
+		client.AddHook(sentinelErrors{})
+		return client, nil
 	}
 	o.cluster.ClusterStateReloadInterval = reloadInterval
 	client := goredis.NewClusterClient(o.cluster)
@@ -75,11 +83,15 @@ func CheckBinding(b binding.Binding) error {
 	return err
 }
 
-// optionsFrom returns the options of a client for the server, or for the Redis cluster, to which a binding refers.
+// optionsFrom returns the options of a client for the server, the Redis cluster, or the primary, to which a binding refers.
 func optionsFrom(source binding.Source) (o options, err error) {
 	now, err := source()
 	if err != nil {
 		return options{}, err
+	}
+	if now.URI != nil && now.URI.Query().Has(binding.ParameterMaster) {
+		o.failover, err = connector{binding: source, discovers: true}.failoverOptions(now)
+		return o, err
 	}
 	where, cluster, err := withoutClusterParameter(now)
 	if err != nil {
@@ -88,7 +100,7 @@ func optionsFrom(source binding.Source) (o options, err error) {
 	if _, err := now.TLSConfig(""); err != nil {
 		return options{}, err
 	}
-	c := connector{binding: source, cluster: cluster}
+	c := connector{binding: source, discovers: cluster}
 	if cluster {
 		o.cluster, err = c.clusterOptions(where)
 	} else {
@@ -149,7 +161,7 @@ func parseURI[T any](where *url.URL, parse func(string) (*T, error)) (*T, error)
 func (c connector) nodeOptions(where *url.URL) (*goredis.Options, error) {
 	if path := strings.Trim(where.Path, "/"); path != "" {
 		if _, err := strconv.ParseUint(path, 10, 31); err != nil {
-			return nil, errors.New("the path of the Redis URI must be a database number, such as /0")
+			return nil, errDatabase
 		}
 	}
 	o, err := parseURI(where, goredis.ParseURL)
@@ -187,6 +199,97 @@ func (c connector) clusterOptions(where *url.URL) (*goredis.ClusterOptions, erro
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
 	o.TLSConfig = nil // the dialer uses TLS itself
 	return o, nil
+}
+
+// failoverOptions returns the options of a client that asks Sentinels for the address of the primary. The user and the
+// password of the binding are those of the primary.
+func (c connector) failoverOptions(b binding.Binding) (*goredis.FailoverOptions, error) {
+	if _, err := b.TLSConfig(""); err != nil {
+		return nil, err
+	}
+	where := *b.URI
+	where.User = nil
+	query := where.Query()
+	user, password := query.Get(binding.ParameterSentinelUser), query.Get(binding.ParameterSentinelPassword)
+	query.Del(binding.ParameterSentinelUser)
+	query.Del(binding.ParameterSentinelPassword)
+	for _, name := range []string{"username", "password"} {
+		if query.Has(name) {
+			return nil, fmt.Errorf("the parameter %s of the Redis URI is not supported: put the credentials of Redis before the host, and those of the Sentinels into %s and %s",
+				name, binding.ParameterSentinelUser, binding.ParameterSentinelPassword)
+		}
+	}
+	for _, name := range []string{"cluster", "replica_only", "route_by_latency", "route_randomly"} {
+		if query.Has(name) {
+			return nil, fmt.Errorf("the parameter %s of the Redis URI cannot be used with %s: remove it", name, binding.ParameterMaster)
+		}
+	}
+	if query.Get(binding.ParameterMaster) == "" {
+		return nil, fmt.Errorf("the parameter %s of the Redis URI is empty: give the name of the primary, as in SENTINEL MONITOR", binding.ParameterMaster)
+	}
+	if path := strings.Trim(where.Path, "/"); path != "" {
+		if _, err := strconv.ParseUint(path, 10, 31); err != nil {
+			return nil, errDatabase
+		}
+	}
+	for i, endpoint := range b.Endpoints() {
+		sentinel := net.JoinHostPort(endpoint.URI.Hostname(), orDefault(endpoint.URI.Port(), "26379"))
+		if i == 0 {
+			where.Host = sentinel
+		} else {
+			query.Add("addr", sentinel)
+		}
+	}
+	where.RawQuery = query.Encode()
+	o, err := parseURI(&where, goredis.ParseFailoverURL)
+	if err != nil {
+		return nil, err
+	}
+	o.SentinelUsername, o.SentinelPassword = user, password
+	o.Protocol = 2
+	setTimes(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.MinRetryBackoff, &o.MaxRetryBackoff)
+	o.MaxRetries = orDefault(o.MaxRetries, retries)
+	o.DialerRetries = 1
+	o.ContextTimeoutEnabled = true
+	o.DisableIdentity = true
+	o.CredentialsProviderContext = c.credentials
+	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
+	o.TLSConfig = nil // the dialer uses TLS itself
+	return o, nil
+}
+
+// sentinelErrors is a go-redis hook that explains errors of Sentinels. An error must not wrap goredis.Nil, which callers
+// understand as a missing key.
+type sentinelErrors struct{}
+
+// sentinelError is an error of Sentinels, with its remedy.
+type sentinelError struct{ text, remedy string }
+
+func (e sentinelError) Error() string { return e.text }
+
+// DialHook returns a hook that connects, and explains errors.
+func (sentinelErrors) DialHook(next goredis.DialHook) goredis.DialHook {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := next(ctx, network, address)
+		switch reply := replyIn(err); {
+		case err == nil:
+			return conn, nil
+		case errors.Is(err, goredis.Nil):
+			return nil, sentinelError{"the Sentinels do not know the primary", "correct the parameter master_name of the URI, or the key sentinel-master of the Secret"}
+		case codeOf(reply) == "NOAUTH", codeOf(reply) == "WRONGPASS":
+			return nil, sentinelError{"the Sentinels reject the credentials: " + reply,
+				"correct the parameters sentinel_username and sentinel_password of the URI, or the same keys, with hyphens, of the Secret"}
+		}
+		return nil, err
+	}
+}
+
+// ProcessHook returns next.
+func (sentinelErrors) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { return next }
+
+// ProcessPipelineHook returns next.
+func (sentinelErrors) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return next
 }
 
 // reloader is a go-redis hook of one node of a Redis cluster. It reloads the topology of the cluster if the node
@@ -244,7 +347,8 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to the server of the current binding or, in a cluster, to the given node.
+// dialer returns a function that connects to the server of the current binding. In a cluster or with Sentinels, the
+// function connects to the given node.
 // base is the TLS configuration from the parameters of the URI.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
@@ -252,7 +356,7 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 		if err != nil {
 			return nil, err
 		}
-		if !c.cluster {
+		if !c.discovers {
 			node = hostPort(now.URI)
 		}
 		host, _, err := net.SplitHostPort(node)

@@ -153,6 +153,9 @@ func (s *Store) explain(err error) error {
 }
 
 func remedyOf(err error) string {
+	if rejection, ok := errors.AsType[sentinelError](err); ok {
+		return rejection.remedy
+	}
 	if reply := replyIn(err); reply != "" {
 		return replyRemedy(reply)
 	}

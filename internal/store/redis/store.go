@@ -1,5 +1,5 @@
-// Package redis stores the state of a simulation in Redis 7.0 or later, or in Valkey, on a single server or a
-// cluster. Each step is a Lua script whose keys all have the same hash tag. Concurrent steps share script
+// Package redis stores the state of a simulation in Redis 7.0 or later, or in Valkey, on a single server, a primary with
+// replicas, or a cluster. Each step is a Lua script whose keys all have the same hash tag. Concurrent steps share script
 // executions and pipelines.
 package redis
 
@@ -36,7 +36,8 @@ type Config struct {
 type Dependencies struct {
 	// Binding returns the current binding of the server. Its URI has the scheme redis or rediss. The URI refers to a
 	// cluster if it has the parameter cluster=true, or further nodes in parameters "addr", or if the binding has
-	// alternative endpoints. Otherwise it refers to a single server. Other parameters are those of go-redis, such as
+	// alternative endpoints. With the parameter master_name, the endpoints are those of Sentinels, which know the
+	// address of the primary. Otherwise the URI refers to a single server. Other parameters are those of go-redis, such as
 	// read_timeout and pool_size.
 	Binding binding.Source
 	// Logger receives messages about the server that concern administrators. Nil discards them.
