@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
+	"github.com/parking-operator/parking-operator/internal/cores"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/metrics"
 )
@@ -126,6 +127,7 @@ func (s service) run(ctx context.Context) error {
 		served <- server.Serve(serving)
 		stop() // without HTTP, the process cannot be monitored, so it must not continue
 	}()
+	go cores.Adapt(serving)
 	err = withinGrace(working, s.flags.grace, s.work)
 	stopServing()
 	return errors.Join(err, <-served)

@@ -1,0 +1,143 @@
+package cores
+
+import (
+	"context"
+	"io"
+	"net"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/rawconn"
+)
+
+func TestAdapt_LimitFollowsTheCPUTime(t *testing.T) {
+	t.Parallel()
+	// Each phase lasts 20 s. The value is the number of cores that the process uses meanwhile.
+	for name, tt := range map[string]struct {
+		phases []float64
+		want   []bool // the calls of limit
+	}{
+		"idle":                     {[]float64{0}, []bool{true, false}},
+		"busy":                     {[]float64{1.7}, nil},
+		"idle, then busy":          {[]float64{.1, 1}, []bool{true, false}},
+		"busy, then idle":          {[]float64{2, .01}, []bool{true, false}},
+		"between the two limits":   {[]float64{.4}, nil},
+		"idle, then between them":  {[]float64{.1, .5}, []bool{true, false}},
+		"idle, busy, idle and end": {[]float64{.1, .9, .1}, []bool{true, false, true, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var cpu atomic.Int64
+				var calls []bool
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					adapt(ctx, func() time.Duration { return time.Duration(cpu.Load()) }, func(toOne bool) { calls = append(calls, toOne) })
+				}()
+				const step = 10 * time.Millisecond
+				for _, share := range tt.phases {
+					for range 20 * time.Second / step {
+						time.Sleep(step)
+						cpu.Add(int64(share * float64(step)))
+					}
+				}
+				cancel()
+				<-done
+				if !slices.Equal(calls, tt.want) {
+					t.Errorf("the limit to one core was set to %v, want %v", calls, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestAdapt_BecomesBusy_LiftsTheLimitWithinTwoIntervals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var lifted time.Duration
+		used := func() time.Duration { return max(0, time.Since(began)-time.Minute) } // busy after a minute
+		adapt(ctx, used, func(toOne bool) {
+			if !toOne {
+				lifted = time.Since(began)
+				cancel()
+			}
+		})
+		if lifted <= time.Minute || lifted > time.Minute+2*busyInterval {
+			t.Errorf("the limit was lifted after %s, want up to %s after %s", lifted, 2*busyInterval, time.Minute)
+		}
+	})
+}
+
+// BenchmarkLimit_RareMessage measures what the limit saves for a message that arrives every 2 ms. The ratios relate a
+// process with one core to one with all cores, which the same run measures as well.
+func BenchmarkLimit_RareMessage(b *testing.B) {
+	if runtime.GOMAXPROCS(0) == 1 {
+		b.Skip("the process has one core")
+	}
+	client := echo(b)
+	measure := func() (switches, cpu float64) {
+		buffer, before := make([]byte, 64), usage(b)
+		for range b.N {
+			time.Sleep(2 * time.Millisecond)
+			if _, err := client.Write(buffer); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := io.ReadFull(client, buffer); err != nil {
+				b.Fatal(err)
+			}
+		}
+		after := usage(b)
+		cpu = float64(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
+		return float64(after.Nvcsw - before.Nvcsw), cpu
+	}
+	limit(true)
+	switches, cpu := measure()
+	limit(false)
+	allSwitches, allCPU := measure()
+	b.ReportMetric(switches/float64(b.N), "switches/op")
+	b.ReportMetric(switches/allSwitches, "switches/all-cores")
+	b.ReportMetric(cpu/allCPU, "cpu/all-cores")
+}
+
+// echo returns a connection whose peer sends everything back.
+func echo(b *testing.B) net.Conn {
+	b.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		conn = rawconn.New(conn)
+		_, _ = io.Copy(struct{ io.Writer }{conn}, struct{ io.Reader }{conn})
+	}()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = client.Close() })
+	return rawconn.New(client)
+}
+
+func usage(b *testing.B) syscall.Rusage {
+	b.Helper()
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
