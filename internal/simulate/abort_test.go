@@ -33,6 +33,28 @@ func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T
 	})
 }
 
+// Occurrence crash/0 is due again before it can be injected, so the verdict can only be FAIL. The generators do not stop
+// at once, because Redis is paused.
+func TestSimulationRun_AbortOnFailure_EndsTheRehearsal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		crash := plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(6 * time.Second), Every: plan.Duration(2 * time.Second)}
+		s := rehearsal(t, pause(5*time.Second, 10*time.Second), crash)
+		s.Plan.Objectives.AbortOnFailure = true
+		begin := time.Now()
+		r := run(t, s)
+		if r.ElapsedSeconds > 14 || r.Outcome != ledger.Fail {
+			t.Errorf("after %g s the verdict is %s %q", r.ElapsedSeconds, r.Outcome, r.Reasons)
+		}
+		aborted := begin.Add(time.Duration(r.ElapsedSeconds * float64(time.Second)))
+		for _, f := range r.Faults {
+			if f.InjectedAt.After(aborted) || f.HealedAt.After(aborted.Add(time.Second)) || f.HealedAt.IsZero() != f.InjectedAt.IsZero() {
+				t.Errorf("the run was aborted after %g s, but fault %s was injected at %s and ended at %s", r.ElapsedSeconds, f.ID(), f.InjectedAt, f.HealedAt)
+			}
+		}
+	})
+}
+
 func TestSimulationRun_AbortOnFailure_SuccessfulRunIsNotAborted(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {

@@ -192,7 +192,9 @@ func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.G
 func (s *Simulation) Run(ctx context.Context) report.Run {
 	start := time.Now()
 	s.started.Store(&start)
-	generating, over := s.schedule(ctx)
+	rehearsing, abort := context.WithCancel(ctx) // ends early if the run is aborted
+	defer abort()
+	generating, over := s.schedule(rehearsing)
 	defer over()
 	draining, drained := async.Outlive(generating, s.config.restTime())
 	defer drained()
@@ -204,13 +206,13 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	defer background.Wait()
 	defer finish()
 	background.Go(func() { s.observe(working) })
-	background.Go(func() { s.watch(working, generating, over) })
+	background.Go(func() { s.watch(working, generating, abort) })
 	recording := s.startRecorder(auditing)
 
 	scheduled := make(chan time.Time, 1)
 	context.AfterFunc(generating, func() { scheduled <- time.Now() })
 	processing := s.startProcessor(working)
-	faults := s.rehearse(ctx, start)
+	faults := s.rehearse(rehearsing, start)
 	failures := s.generate(generating, processing.stopped)
 	cutShort := s.cutShort(ctx, start)
 	faults.finish(draining, s.endedEarly(start))
