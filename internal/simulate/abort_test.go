@@ -46,6 +46,9 @@ func TestSimulationRun_AbortOnFailure_EndsTheRehearsal(t *testing.T) {
 		if r.ElapsedSeconds > 14 || r.Outcome != ledger.Fail {
 			t.Errorf("after %g s the verdict is %s %q", r.ElapsedSeconds, r.Outcome, r.Reasons)
 		}
+		if slices.ContainsFunc(r.Reasons, func(s string) bool { return strings.Contains(s, "the schedule of the") }) {
+			t.Errorf("the reasons contain what the abort itself has caused: %q", r.Reasons)
+		}
 		aborted := begin.Add(time.Duration(r.ElapsedSeconds * float64(time.Second)))
 		for _, f := range r.Faults {
 			if f.InjectedAt.After(aborted) || f.HealedAt.After(aborted.Add(time.Second)) || f.HealedAt.IsZero() != f.InjectedAt.IsZero() {

@@ -397,6 +397,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
 	if reason := s.aborted.Load(); reason != nil {
 		evidence.Aborted = *reason
+		evidence.Entries, evidence.Exits = nil, nil // the generators were stopped before the end of the schedule
 	}
 	s.account(&evidence, end)
 	result.Faults = evidence.Faults
