@@ -1,15 +1,14 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -36,22 +35,32 @@ const ceilingExchange = "ceiling"
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
 // runCeiling measures the throughput of the broker alone, which is an upper limit for the pipeline. It publishes with
-// confirms, consumes, and acknowledges as fast as the broker allows. The number of unacknowledged messages per queue is
-// limited to the constant backlog, so that publishers do not get far ahead of consumers. Until ctx ends, runCeiling
-// prints the number of acknowledged messages four times a second.
-func runCeiling(ctx context.Context, uri string) error {
-	var acked atomic.Int64
+// confirms, consumes, and acknowledges: at the offered rate, or as fast as the broker allows if offered is 0. The number
+// of unacknowledged messages per queue is limited to the constant backlog, so that publishers do not get far ahead of
+// consumers. Until ctx ends, runCeiling prints the number of consumed messages four times a second.
+func runCeiling(ctx context.Context, uri string, offered int64) error {
+	var consumed atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for _, t := range event.Types() {
 		credit := make(chan struct{}, backlog)
-		group.Go(func() error { return publishBare(ctx, uri, t, credit) })
-		group.Go(func() error { return consumeBare(ctx, uri, ceilingQueue(t), credit, &acked) })
+		group.Go(func() error { return publishBare(ctx, uri, t, offered/2, credit) })
+		group.Go(func() error { return consumeBare(ctx, uri, t, ackBatch(offered/2), credit, &consumed) })
 	}
-	group.Go(func() error { return printSamples(ctx, &acked) })
+	group.Go(func() error { return printSamples(ctx, &consumed) })
 	return group.Wait()
 }
 
-func publishBare(ctx context.Context, uri string, t event.Type, credit chan<- struct{}) error {
+// ackBatch returns the number of deliveries per acknowledgement: ackEvery, or fewer at a low rate, so that a queue has
+// at least 20 acknowledgements per second. rate is the number of messages per second and queue, or 0 for no limit.
+func ackBatch(rate int64) int64 {
+	if rate == 0 {
+		return ackEvery
+	}
+	return min(max(1, rate/20), ackEvery)
+}
+
+// publishBare publishes messages at a rate, evenly spaced, or as fast as credit permits if the rate is 0.
+func publishBare(ctx context.Context, uri string, t event.Type, rate int64, credit chan<- struct{}) error {
 	queue := ceilingQueue(t)
 	conn, channel, err := openChannel(uri)
 	if err != nil {
@@ -68,8 +77,16 @@ func publishBare(ctx context.Context, uri string, t event.Type, credit chan<- st
 			<-unconfirmed
 		}
 	}()
-	run := event.NewRun()
+	run, start, due := event.NewRun(), time.Now(), time.NewTimer(0)
 	for seq := int64(0); ; seq++ {
+		if rate > 0 {
+			due.Reset(time.Until(start.Add(time.Duration(seq) * time.Second / time.Duration(rate))))
+			select {
+			case <-due.C:
+			case <-ctx.Done():
+				return nil
+			}
+		}
 		for _, c := range []chan<- struct{}{credit, unconfirmed} {
 			select {
 			case c <- struct{}{}:
@@ -108,7 +125,9 @@ func publishing(t event.Type, run string, seq int64) amqp.Publishing {
 	}
 }
 
-func consumeBare(ctx context.Context, uri, queue string, credit <-chan struct{}, acked *atomic.Int64) error {
+// consumeBare consumes the messages of a queue. One acknowledgement covers the given number of deliveries.
+func consumeBare(ctx context.Context, uri string, t event.Type, batch int64, credit <-chan struct{}, consumed *atomic.Int64) error {
+	queue := ceilingQueue(t)
 	conn, channel, err := openChannel(uri)
 	if err != nil {
 		return err
@@ -124,19 +143,19 @@ func consumeBare(ctx context.Context, uri, queue string, credit <-chan struct{},
 	unacked := int64(0)
 	for d := range deliveries {
 		<-credit
-		if unacked++; unacked < ackEvery {
+		consumed.Add(1)
+		if unacked++; unacked < batch {
 			continue
 		}
 		if err := d.Ack(true); err != nil {
 			return fmt.Errorf("acknowledge on %s: %w", queue, err)
 		}
-		acked.Add(unacked)
 		unacked = 0
 	}
 	return nil
 }
 
-// sample contains the number of acknowledged messages and the CPU time used, from the start until the time At.
+// sample contains the number of consumed messages and the CPU time used, from the start until the time At.
 type sample struct {
 	At    time.Time                `json:"at"`
 	Count int64                    `json:"count"`
@@ -183,51 +202,68 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 
 // ceilingResult is the result of measuring the broker alone.
 type ceilingResult struct {
+	OfferedPerSecond int64 `json:"offeredPerSecond,omitempty"`
 	// PerSecond is the number of messages per second that were published, consumed and acknowledged.
 	PerSecond float64 `json:"perSecond"`
 	// CPUMicros is the CPU time per message in microseconds. The broker and its clients have separate values.
 	CPUMicros map[string]float64 `json:"cpuMicrosPerMessage"`
 }
 
-// measureCeiling measures the broker alone. The clients run in a separate process, so that their CPU time can be
-// measured.
-func measureCeiling(ctx context.Context, env environment, warmUp, length time.Duration) (ceilingResult, error) {
+// measureCeiling measures the broker alone, at an offered rate or, if offered is 0, at the maximum rate. The clients run
+// in a separate process, so that their CPU time can be measured.
+func measureCeiling(ctx context.Context, env environment, offered int64, warmUp, length time.Duration) (ceilingResult, error) {
 	if err := declareCeiling(env.amqpURI); err != nil {
 		return ceilingResult{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, warmUp+length)
-	defer cancel()
-	child := exec.CommandContext(ctx, "/proc/self/exe", "ceiling")
+	child := exec.CommandContext(ctx, "/proc/self/exe", childCeiling, strconv.FormatInt(offered, 10))
 	child.Env = append(os.Environ(), ceilingURI+"="+env.amqpURI)
-	child.Cancel = func() error { return child.Process.Signal(os.Interrupt) }
-	child.WaitDelay = 5 * time.Second
 	child.Stderr = os.Stderr
-	output, err := child.Output()
-	if err != nil && ctx.Err() == nil {
+	output, err := child.StdoutPipe()
+	if err != nil {
 		return ceilingResult{}, fmt.Errorf("measure the bare broker: %w", err)
 	}
-	samples, err := readSamples(output)
-	if err != nil {
+	if err := child.Start(); err != nil {
+		return ceilingResult{}, fmt.Errorf("measure the bare broker: %w", err)
+	}
+	first, last, err := readSamples(output, warmUp, length)
+	_ = child.Process.Signal(os.Interrupt)
+	if err := errors.Join(err, child.Wait()); err != nil {
 		return ceilingResult{}, err
 	}
-	first := slices.IndexFunc(samples, func(s sample) bool { return s.At.Sub(samples[0].At) >= warmUp })
-	if first < 0 || first == len(samples)-1 {
-		return ceilingResult{}, errors.New("measure the bare broker: there are too few samples: use a larger -length")
-	}
-	return samples[len(samples)-1].since(samples[first]), deleteCeiling(env.amqpURI)
+	r := last.since(first)
+	r.OfferedPerSecond = offered
+	return r, deleteCeiling(env.amqpURI)
 }
 
-func readSamples(output []byte) ([]sample, error) {
-	var samples []sample
-	lines := bufio.NewScanner(bytes.NewReader(output))
-	for lines.Scan() {
+// readSamples returns the samples at the begin and at the end of the measurement. The warm-up begins when the first
+// messages are consumed.
+func readSamples(output io.Reader, warmUp, length time.Duration) (first, last sample, err error) {
+	var begin time.Time
+	for samples := json.NewDecoder(output); ; {
 		var s sample
-		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
-			return nil, fmt.Errorf("read a sample of the bare broker: %w", err)
+		if err := samples.Decode(&s); err != nil {
+			return first, last, fmt.Errorf("read a sample of the bare broker: %w", err)
 		}
-		samples = append(samples, s)
+		switch {
+		case s.Count == 0:
+		case begin.IsZero():
+			begin = s.At
+		case first.At.IsZero():
+			if s.At.Sub(begin) >= warmUp {
+				first = s
+			}
+		case s.At.Sub(first.At) >= length && s.Count > first.Count:
+			return first, s, nil
+		}
 	}
-	return samples, nil
+}
+
+// total returns the CPU time per message in all processes.
+func (r ceilingResult) total() (micros float64) {
+	for _, cpu := range r.CPUMicros {
+		micros += cpu
+	}
+	return micros
 }
 
 // declareCeiling declares the queues for runCeiling. They are quorum queues, like those of a simulation.

@@ -13,10 +13,6 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// drainEach is the number of entries that are in the queues before the processor starts. There are as many exits, one
-// for each entry. The original system was measured with the same numbers.
-const drainEach = 20_000
-
 // drainResult is the result of measureDrain.
 type drainResult struct {
 	EventsPerSecond       float64            `json:"eventsPerSecond"`
@@ -26,27 +22,26 @@ type drainResult struct {
 	ProcessorMicrosByType map[string]float64 `json:"processMessageMeanMicros"`
 }
 
-// measureDrain measures how fast a processor empties queues that were filled before it started. For each entry in the
-// queues there is a matching exit. The events have the JSON format of the original system and no headers. Each summary
+// measureDrain measures how fast a processor empties queues that were filled before it started, with the given number
+// of entries. For each entry in the queues there is a matching exit. The events have the JSON format of the original system and no headers. Each summary
 // is stored durably.
-func measureDrain(ctx context.Context, env environment) (drainResult, error) {
+func measureDrain(ctx context.Context, env environment, entries int) (drainResult, error) {
 	p, err := startPipeline(ctx, env, "drain", 0)
 	if err != nil {
 		return drainResult{}, err
 	}
-	r, err := p.drain(ctx)
+	r, err := p.drain(ctx, entries)
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
-	// Stop the processor, which was started only to declare the queues. It must not run while the queues are being
-	// filled. Stop the generators too, because they are not needed.
-	for _, process := range append(p.stack.Generators(), p.stack.Processors...) {
-		if _, err := process.Terminate(ctx); err != nil {
-			return drainResult{}, err
-		}
+func (p *pipeline) drain(ctx context.Context, entries int) (drainResult, error) {
+	if err := p.terminateClients(ctx); err != nil {
+		return drainResult{}, err
 	}
-	if err := p.publishOriginals(ctx); err != nil {
+	if err := p.publishOriginals(ctx, event.TypeEntry, 0, entries); err != nil {
+		return drainResult{}, err
+	}
+	if err := p.publishOriginals(ctx, event.TypeExit, 0, entries); err != nil {
 		return drainResult{}, err
 	}
 	processor := p.stack.Processors[0]
@@ -57,7 +52,7 @@ func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
 	if err := processor.WaitReady(ctx); err != nil {
 		return drainResult{}, err
 	}
-	metrics, err := waitProcessed(ctx, processor, 2*drainEach)
+	metrics, err := waitProcessed(ctx, processor, int64(2*entries))
 	if err != nil {
 		return drainResult{}, err
 	}
@@ -71,10 +66,10 @@ func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
 		return drainResult{}, err
 	}
 	r := drainResult{
-		EventsPerSecond: 2 * drainEach / elapsed.Seconds(),
-		ProcessorMicros: float64(cpu.Microseconds()) / (2 * drainEach),
+		EventsPerSecond: float64(2*entries) / elapsed.Seconds(),
+		ProcessorMicros: float64(cpu.Microseconds()) / float64(2*entries),
 		Outcomes:        map[string]int64{},
-		SummariesStored: int64(summaries["parking_summaries_stored_total"].GetMetric()[0].GetCounter().GetValue()),
+		SummariesStored: summaries.total("parking_summaries_stored_total"),
 		ProcessorMicrosByType: map[string]float64{
 			"entry": metrics.meanMicros("parking_event_processing_seconds", "event_type", "entry"),
 			"exit":  metrics.meanMicros("parking_event_processing_seconds", "event_type", "exit"),
@@ -90,27 +85,58 @@ func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
 
 // waitProcessed polls the metrics of the processor until it has processed the given number of events. It returns the
 // last metrics.
-func waitProcessed(ctx context.Context, processor *stack.Process, events int64) (families, error) {
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		metrics, err := scrape(ctx, processor.URL("/metrics"))
-		if err != nil {
-			return nil, err
-		}
-		if metrics.sum("parking_events_processed_total", "outcome", finalOutcomes...) >= events {
-			return metrics, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait until the queues are drained: %w; the output of the processor is in %s", ctx.Err(), processor.Log())
-		case <-ticker.C:
-		}
+func waitProcessed(ctx context.Context, processor *stack.Process, events int64) (metrics families, err error) {
+	processed := func(ctx context.Context) (n int64, err error) {
+		metrics, err = scrape(ctx, processor.URL("/metrics"))
+		return metrics.sum("parking_events_processed_total", "outcome", finalOutcomes...), err
 	}
+	if err := await(ctx, processed, events); err != nil {
+		return nil, fmt.Errorf("wait until the events are processed: %w; the output of the processor is in %s", err, processor.Log())
+	}
+	return metrics, nil
 }
 
-// publishOriginals publishes all entries, then all exits, and waits until the broker has confirmed them.
-func (p *pipeline) publishOriginals(ctx context.Context) error {
+// terminateClients terminates the generators, and the processor, which was started only to declare the queues. A processor
+// that is ready has a connection, but may not have declared its queues yet.
+func (p *pipeline) terminateClients(ctx context.Context) error {
+	for _, t := range event.Types() {
+		consumers := func(context.Context) (int64, error) {
+			queue, err := p.inspect(t)
+			return int64(queue.Consumers), err
+		}
+		if err := await(ctx, consumers, 1); err != nil {
+			return fmt.Errorf("wait until the processor consumes %s: %w", queueName(&p.plan, t), err)
+		}
+	}
+	for _, process := range append(p.stack.Generators(), p.stack.Processors...) {
+		if _, err := process.Terminate(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inspect returns the number of messages and consumers of a queue, which are 0 if the queue does not exist.
+func (p *pipeline) inspect(t event.Type) (amqp.Queue, error) {
+	conn, channel, err := openChannel(p.env.amqpURI) // the broker closes the channel if there is no such queue
+	if err != nil {
+		return amqp.Queue{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	queue, err := channel.QueueDeclarePassive(queueName(&p.plan, t), true, false, false, false, nil)
+	if failure, ok := errors.AsType[*amqp.Error](err); ok && failure.Code == amqp.NotFound {
+		return amqp.Queue{}, nil
+	}
+	if err != nil {
+		return amqp.Queue{}, fmt.Errorf("inspect %s: %w", queueName(&p.plan, t), err)
+	}
+	return queue, nil
+}
+
+// publishOriginals publishes events of one type, from the one with the index begin to the one before end, in the format
+// of the original system. It waits until the broker has confirmed them. The entry and the exit with the same index have
+// the same plate.
+func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, end int) error {
 	conn, channel, err := openChannel(p.env.amqpURI)
 	if err != nil {
 		return err
@@ -119,16 +145,16 @@ func (p *pipeline) publishOriginals(ctx context.Context) error {
 	if err := channel.Confirm(false); err != nil {
 		return fmt.Errorf("enable confirms: %w", err)
 	}
-	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, 2*drainEach))
-	entered := time.Now().Add(-time.Minute)
-	for i := range 2 * drainEach {
-		key, body := originalEvent(i, entered)
-		msg := amqp.Publishing{ContentType: event.ContentType, DeliveryMode: amqp.Persistent, Body: body}
+	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, end-begin))
+	returns := channel.NotifyReturn(make(chan amqp.Return, end-begin))
+	key := string(t) + ".0"
+	for i := begin; i < end; i++ {
+		msg := amqp.Publishing{ContentType: event.ContentType, DeliveryMode: amqp.Persistent, Body: originalEvent(t, i)}
 		if err := channel.PublishWithContext(ctx, p.plan.Exchange(), key, true, false, msg); err != nil {
 			return fmt.Errorf("publish to %s: %w", key, err)
 		}
 	}
-	for range 2 * drainEach {
+	for range end - begin {
 		select {
 		case c := <-confirms:
 			if !c.Ack {
@@ -138,16 +164,20 @@ func (p *pipeline) publishOriginals(ctx context.Context) error {
 			return fmt.Errorf("wait for confirms: %w", ctx.Err())
 		}
 	}
+	if n := len(returns); n > 0 {
+		return fmt.Errorf("publish to %s: the broker returned %d messages, because there is no queue for them", key, n)
+	}
 	return nil
 }
 
-// originalEvent returns the event with index i. The entries come first, then the exits with the same plates.
-func originalEvent(i int, entered time.Time) (routingKey string, body []byte) {
-	plate := fmt.Sprintf("DRN-%05d", i%drainEach)
-	if i < drainEach {
-		e := event.Entry{ID: fmt.Sprintf("%d-entry-%d", os.Getpid(), i), Plate: plate, At: entered}
-		return "entry.0", event.AppendEntry(nil, e)
+// originalPlate returns the plate of the events with an index.
+func originalPlate(i int) string { return fmt.Sprintf("DRN-%05d", i) }
+
+// originalEvent returns the event of a type with an index.
+func originalEvent(t event.Type, i int) (body []byte) {
+	id, plate := fmt.Sprintf("%d-%s-%d", os.Getpid(), t, i), originalPlate(i)
+	if t == event.TypeEntry {
+		return event.AppendEntry(nil, event.Entry{ID: id, Plate: plate, At: time.Now().Add(-time.Minute)})
 	}
-	x := event.Exit{ID: fmt.Sprintf("%d-exit-%d", os.Getpid(), i), Plate: plate, At: entered.Add(time.Duration(i) * time.Millisecond)}
-	return "exit.0", event.AppendExit(nil, x)
+	return event.AppendExit(nil, event.Exit{ID: id, Plate: plate, At: time.Now()})
 }

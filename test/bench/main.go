@@ -1,6 +1,6 @@
-// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone. It alternates
-// between the two measurements, on private servers that it starts. Because the speed of a machine varies, compare
-// ratios, not the absolute numbers of different runs.
+// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone, and with other
+// ways to process events. It alternates between the measurements, on private servers that it starts. Because the speed of
+// a machine varies, compare ratios, not the absolute numbers of different runs.
 package main
 
 import (
@@ -11,6 +11,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -27,46 +30,99 @@ const matchPercent = 20
 // benchmark, which deletes only a few queues.
 const logSize = 64 << 20
 
+// patience is the timeout of each wait for a number of events.
+const patience = 10 * time.Minute
+
 type options struct {
-	rounds   int
-	warmUp   time.Duration
-	length   time.Duration
-	jsonPath string
-	offered  []int64
+	rounds  int
+	warmUp  time.Duration
+	length  time.Duration
+	events  int
+	offered []int64
+	run     *regexp.Regexp
+	// binary is the parking binary to measure. If it is empty, the binary is built from the current directory.
+	binary              string
+	jsonPath, benchPath string
 }
 
-// report contains the results of all rounds. A round takes each measurement once.
-type report struct {
-	Broker    string           `json:"broker"`
-	Store     string           `json:"store"`
-	Ceiling   []ceilingResult  `json:"ceiling"`
-	Saturated []pipelineResult `json:"saturated"`
-	// Ratio contains, for each round, the maximum rate of the pipeline divided by the rate of the broker alone.
-	Ratio []float64     `json:"ratio"`
-	Drain []drainResult `json:"drain"`
-	// DrainRatio contains, for each round, the rate at which a processor drains the queues, divided by the throughput
-	// of the broker alone.
-	DrainRatio []float64        `json:"drainRatio"`
-	Offered    []pipelineResult `json:"offered"`
+// quick contains the values of flags under -quick. Flags that are set explicitly keep their values.
+func quick() map[string]string {
+	return map[string]string{"rounds": "1", "warm-up": "2s", "length": "4s", "events": "5000"}
 }
 
 func main() {
-	o := options{offered: []int64{500, 2000, 5000}}
-	flag.IntVar(&o.rounds, "rounds", 5, "number of rounds; each measures the ceiling, the saturated pipeline and the drain")
-	flag.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "time before each measurement")
-	flag.DurationVar(&o.length, "length", 10*time.Second, "duration of each measurement")
-	flag.StringVar(&o.jsonPath, "json", "", "`file` to write the report to, as JSON (default: print it after the table)")
-	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if flag.Arg(0) == "ceiling" { // the child process of measureCeiling; the URI contains a password, so it is not an argument
-		exit(runCeiling(ctx, os.Getenv(ceilingURI)))
+	if isChild, err := runChild(ctx, os.Args[1:]); isChild {
+		exit(err)
 	}
-	exit(run(ctx, o))
+	o, err := parseFlags(os.Args[1:])
+	if err == nil {
+		err = run(ctx, o)
+	}
+	exit(err)
 }
 
-// ceilingURI is the environment variable that passes the URI of the broker to the child process.
+func parseFlags(args []string) (options, error) {
+	o := options{offered: []int64{aimRate, 2000, 5000}, run: regexp.MustCompile("")}
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	short := flags.Bool("quick", false, "take 2 minutes: one round of short measurements")
+	flags.IntVar(&o.rounds, "rounds", 5, "number of rounds; each takes every measurement once")
+	flags.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "time before each measurement")
+	flags.DurationVar(&o.length, "length", 10*time.Second, "duration of each measurement")
+	flags.IntVar(&o.events, "events", 20_000, "number of entries, and of exits, in the measurements of a fixed number of events; peers get a twentieth")
+	flags.Func("run", "take only the measurements whose name matches the `regexp`: ceiling, saturated, drain, crash, memory, disk, offered", func(s string) (err error) {
+		o.run, err = regexp.Compile(s)
+		return err
+	})
+	flags.StringVar(&o.binary, "parking", "", "`file` of the parking binary to measure (default: build it)")
+	flags.StringVar(&o.jsonPath, "json", "bin/bench.json", "`file` to write the report to, as JSON")
+	flags.StringVar(&o.benchPath, "benchfmt", "", "`file` to append the results to, in the format of Go benchmarks, for benchstat")
+	_ = flags.Parse(args) // exits if it fails
+	if *short {
+		o.offered = o.offered[:1]
+		chosen := map[string]bool{}
+		flags.Visit(func(f *flag.Flag) { chosen[f.Name] = true })
+		for name, value := range quick() {
+			if chosen[name] {
+				continue
+			}
+			if err := flags.Set(name, value); err != nil {
+				return o, fmt.Errorf("set -%s: %w", name, err)
+			}
+		}
+	}
+	if o.rounds < 1 || o.length <= 0 || o.warmUp < 0 || o.events < 1 {
+		return o, errors.New("-rounds, -length and -events must be positive, and -warm-up must not be negative")
+	}
+	return o, nil
+}
+
+// The names of the commands of child processes. They are the first argument.
+const (
+	childCeiling = "ceiling"
+	childPeer    = "peer"
+)
+
+// ceilingURI is the environment variable that passes the URI of the broker to the child process of measureCeiling. The
+// URI contains a password, so it is not an argument.
 const ceilingURI = "PARKING_BENCH_CEILING_URI"
+
+// runChild does the work of a child process, if the arguments say that this process is one.
+func runChild(ctx context.Context, args []string) (isChild bool, err error) {
+	switch {
+	case len(args) > 1 && args[0] == childPeer:
+		return true, runPeer(ctx, args[1:])
+	case len(args) > 1 && args[0] == childCeiling:
+		offered, err := strconv.ParseInt(args[1], 10, 64)
+		if err != nil {
+			return true, fmt.Errorf("read the offered rate: %w", err)
+		}
+		return true, runCeiling(ctx, os.Getenv(ceilingURI), offered)
+	default:
+		return false, nil
+	}
+}
 
 func exit(err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
@@ -82,56 +138,124 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("create a directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	env, r, stopServers, err := prepare(ctx, dir)
+	env, r, stopServers, err := prepare(ctx, dir, o.binary)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopServers()) }()
-	for round := range o.rounds {
-		progress("round %d of %d", round+1, o.rounds)
-		if err := r.measureRound(ctx, env, o); err != nil {
-			return err
-		}
+	if err := r.takeAll(ctx, env, o); err != nil {
+		return err
 	}
-	for _, offered := range o.offered {
-		progress("the pipeline at %d events/s, %s", offered, o.warmUp+o.length)
-		result, err := measureOffered(ctx, env, offered, o.warmUp, o.length)
-		if err != nil {
-			return err
-		}
-		r.Offered = append(r.Offered, result)
-	}
-	return r.print(o.jsonPath)
+	return r.publish(os.Stdout, o)
 }
 
-// measureRound takes each measurement once. A change of the machine's speed then affects all measurements of a round in
-// a similar way.
-func (r *report) measureRound(ctx context.Context, env environment, o options) error {
-	progress("  the bare broker, %s", o.warmUp/2+o.length)
-	ceiling, err := measureCeiling(ctx, env, o.warmUp/2, o.length)
-	if err != nil {
-		return err
+// step is one measurement.
+type step struct {
+	name  string // for the flag -run
+	what  string // for people
+	about time.Duration
+	take  func(ctx context.Context) error
+}
+
+// takeAll takes all measurements, round by round. A change of the machine's speed then affects all measurements of a
+// round in a similar way. Before each measurement it prints the estimated remaining time.
+func (r *report) takeAll(ctx context.Context, env environment, o options) error {
+	var steps []step
+	for round := range o.rounds {
+		for _, s := range r.round(env, o, round == o.rounds-1) {
+			if o.run.MatchString(s.name) {
+				s.what = fmt.Sprintf("round %d of %d: %s", round+1, o.rounds, s.what)
+				steps = append(steps, s)
+			}
+		}
 	}
-	progress("  the saturated pipeline, %s", 2*o.warmUp+o.length)
-	saturated, err := measureSaturated(ctx, env, 2*o.warmUp, o.length)
-	if err != nil {
-		return err
+	if len(steps) == 0 {
+		return fmt.Errorf("no measurement has a name that matches -run %s", o.run)
 	}
-	progress("  the drain, about 20 s")
-	drain, err := measureDrain(ctx, env)
-	if err != nil {
-		return err
+	start := time.Now()
+	for i, s := range steps {
+		progress("%s (about %s left)", s.what, remaining(steps, i, time.Since(start)))
+		if err := s.take(ctx); err != nil {
+			return err
+		}
 	}
-	r.Ceiling = append(r.Ceiling, ceiling)
-	r.Saturated = append(r.Saturated, saturated)
-	r.Drain = append(r.Drain, drain)
-	r.Ratio = append(r.Ratio, saturated.ProcessedPerSecond/ceiling.PerSecond)
-	r.DrainRatio = append(r.DrainRatio, drain.EventsPerSecond/ceiling.PerSecond)
 	return nil
 }
 
-// prepare starts the private servers and builds the parking binary.
-func prepare(ctx context.Context, dir string) (environment, *report, func() error, error) {
+// remaining estimates the remaining time before a step. If the finished steps took longer than expected, so will the
+// others.
+func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
+	var done, left time.Duration
+	for i, s := range steps {
+		if i < next {
+			done += s.about
+		} else {
+			left += s.about
+		}
+	}
+	if done > 0 {
+		left = time.Duration(float64(left) * elapsed.Seconds() / done.Seconds())
+	}
+	return left.Round(time.Second)
+}
+
+// round returns the measurements of one round. Only the last round has the higher offered rates.
+func (r *report) round(env environment, o options, last bool) []step {
+	const start = 3 * time.Second // of a pipeline, and its end
+	steps := []step{
+		{"ceiling", "the bare broker", o.warmUp/2 + o.length, func(ctx context.Context) error {
+			return add(&r.Ceiling)(measureCeiling(ctx, env, 0, o.warmUp/2, o.length))
+		}},
+		{"saturated", "the saturated pipeline", 2*o.warmUp + o.length + start, func(ctx context.Context) error {
+			return add(&r.Saturated)(measureSaturated(ctx, env, 2*o.warmUp, o.length))
+		}},
+		{"drain", "the drain", 2*start + time.Duration(o.events)*200*time.Microsecond, func(ctx context.Context) error {
+			return add(&r.Drain)(measureDrain(ctx, env, o.events))
+		}},
+	}
+	for _, processor := range processors() {
+		events := o.events
+		if processor != ours {
+			events = max(1, events/20) // slower by as much
+		}
+		steps = append(steps, step{"crash", processor + ", killed once", 2*start + time.Duration(o.events)*200*time.Microsecond, func(ctx context.Context) error {
+			return add(&r.Crash)(measureCrash(ctx, env, processor, events))
+		}})
+	}
+	steps = append(steps,
+		step{"memory", "a simulation in memory", o.length + 2*time.Second, func(ctx context.Context) error {
+			return add(&r.Memory)(measureMemory(ctx, env, o.length))
+		}},
+		step{"disk", "the disk", o.length, func(ctx context.Context) error {
+			return add(&r.Disk)(measureDisk(ctx, env.dir, o.length))
+		}})
+	for _, offered := range o.offered {
+		if offered != aimRate && !last {
+			continue
+		}
+		steps = append(steps,
+			step{"offered", fmt.Sprintf("the bare broker at %d messages/s", offered), o.warmUp/2 + o.length, func(ctx context.Context) error {
+				return add(&r.Bare)(measureCeiling(ctx, env, offered, o.warmUp/2, o.length))
+			}},
+			step{"offered", fmt.Sprintf("the pipeline at %d events/s", offered), o.warmUp + o.length + start, func(ctx context.Context) error {
+				return add(&r.Offered)(measureOffered(ctx, env, offered, o.warmUp, o.length))
+			}})
+	}
+	return steps
+}
+
+// add returns a function that appends a result to a list, unless there is an error.
+func add[T any](list *[]T) func(T, error) error {
+	return func(result T, err error) error {
+		if err == nil {
+			*list = append(*list, result)
+		}
+		return err
+	}
+}
+
+// prepare starts the private servers and, if binary is empty, builds the parking binary.
+func prepare(ctx context.Context, dir, binary string) (environment, *report, func() error, error) {
 	progress("start RabbitMQ and Redis, build parking")
 	rabbit, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, "rabbitmq"), servers.RabbitMQOptions{LogSize: logSize})
 	if err != nil {
@@ -142,12 +266,14 @@ func prepare(ctx context.Context, dir string) (environment, *report, func() erro
 		return environment{}, nil, nil, errors.Join(err, rabbit.Close())
 	}
 	stopServers := func() error { return errors.Join(redis.Close(), rabbit.Close()) }
-	binary, err := stack.Build(ctx, dir)
-	if err != nil {
-		return environment{}, nil, nil, errors.Join(err, stopServers())
+	if binary == "" {
+		if binary, err = stack.Build(ctx, dir); err != nil {
+			return environment{}, nil, nil, errors.Join(err, stopServers())
+		}
 	}
 	env := environment{binary: binary, dir: dir, amqpURI: rabbit.URI(), redisURI: redis.URI()}
-	return env, &report{Broker: rabbit.Version(), Store: redis.Version()}, stopServers, nil
+	r := &report{Time: time.Now().UTC(), CPUs: runtime.NumCPU(), Broker: rabbit.Version(), Store: redis.Version()}
+	return env, r, stopServers, nil
 }
 
 func progress(format string, args ...any) {

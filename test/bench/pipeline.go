@@ -158,6 +158,16 @@ func (p *pipeline) observe(ctx context.Context) (state, error) {
 	return s, nil
 }
 
+// own returns the CPU time per event of the project's own processes: generators, processor and summary API.
+func (p pipelineResult) own() (micros float64) {
+	for name, cpu := range p.CPUMicrosPerEvent {
+		if name != "beam.smp" && name != "redis-server" {
+			micros += cpu
+		}
+	}
+	return micros
+}
+
 // result returns the rates and latencies in the time between two states.
 func (s state) result(earlier state) pipelineResult {
 	events := float64(s.processed - earlier.processed)
@@ -224,8 +234,11 @@ func nextRate(processed float64, waiting int64) int64 {
 func (p *pipeline) hold(context.Context) error { return nil }
 
 // measure lets the pipeline warm up and then measures it. The parameters warmUp and length are the durations of both.
-// Meanwhile it calls control every half second.
+// Meanwhile it calls control every half second. The warm-up begins when the first event is processed.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
+	if _, err := waitProcessed(ctx, p.stack.Processors[0], 1); err != nil {
+		return pipelineResult{}, err
+	}
 	if err := repeat(ctx, warmUp, control); err != nil {
 		return pipelineResult{}, err
 	}
@@ -239,6 +252,9 @@ func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, co
 	after, err := p.observe(ctx)
 	if err != nil {
 		return pipelineResult{}, err
+	}
+	if after.processed == before.processed {
+		return pipelineResult{}, errors.New("measure the pipeline: no event was processed: use a larger -length")
 	}
 	return after.result(before), nil
 }

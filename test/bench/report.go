@@ -3,53 +3,174 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"text/tabwriter"
+	"time"
 )
 
-// print prints the results as a table. It then writes the report as JSON to a file. If no file is given, it prints the
-// JSON.
-func (r *report) print(jsonPath string) error {
-	r.printTable()
+// report contains the results of all rounds. A round takes each measurement once, except those of the higher offered
+// rates.
+type report struct {
+	Time   time.Time `json:"time"`
+	CPUs   int       `json:"cpus"`
+	Broker string    `json:"broker"`
+	Store  string    `json:"store"`
+	// Aims contains the ratios that the project aims at.
+	Aims []aim `json:"aims"`
+
+	Ceiling   []ceilingResult  `json:"ceiling"`
+	Saturated []pipelineResult `json:"saturated"`
+	Drain     []drainResult    `json:"drain"`
+	Crash     []crashResult    `json:"crash"`
+	// Memory contains the events per second of a simulation in memory.
+	Memory []float64 `json:"memoryEventsPerSecond"`
+	// Disk contains the time that a write with fsync takes.
+	Disk []quantiles `json:"diskSyncSeconds"`
+	// Bare contains the results of the bare broker at the offered rates, and Offered those of the pipeline.
+	Bare    []ceilingResult  `json:"bare"`
+	Offered []pipelineResult `json:"offered"`
+}
+
+// aimRate is the offered rate for which there are aims. It is measured in every round.
+const aimRate = 500
+
+// aim is a value that the project aims at, and what was measured: the median of all rounds.
+type aim struct {
+	What     string    `json:"what"`
+	Rounds   []float64 `json:"rounds"`
+	Measured float64   `json:"measured"`
+	// One of the bounds is set. The other one is 0.
+	AtLeast float64 `json:"atLeast,omitempty"`
+	AtMost  float64 `json:"atMost,omitempty"`
+	Met     bool    `json:"met"`
+}
+
+// computeAims compares the results with the aims. It skips an aim if its measurements were not taken.
+func (r *report) computeAims() {
+	at := func(results []pipelineResult) []pipelineResult {
+		return slices.DeleteFunc(slices.Clone(results), func(p pipelineResult) bool { return p.OfferedPerSecond != aimRate })
+	}
+	bare := slices.DeleteFunc(slices.Clone(r.Bare), func(c ceilingResult) bool { return c.OfferedPerSecond != aimRate })
+	offered := at(r.Offered)
+	own := valuesOf(offered, pipelineResult.own)
+	r.Aims = nil
+	for _, a := range []aim{
+		{
+			What: "saturated pipeline / bare broker, events/s", AtLeast: .75,
+			Rounds: ratios(valuesOf(r.Saturated, processed), valuesOf(r.Ceiling, perSecond)),
+		},
+		{
+			What: "own CPU per event, saturated / CPU per bare message, all processes", AtMost: .32,
+			Rounds: ratios(valuesOf(r.Saturated, pipelineResult.own), valuesOf(r.Ceiling, ceilingResult.total)),
+		},
+		{What: "own CPU per event at 500/s, µs", AtMost: 350, Rounds: own},
+		{
+			What: "own CPU per event at 500/s / CPU of the bare client", AtMost: 1.5,
+			Rounds: ratios(own, valuesOf(bare, func(c ceilingResult) float64 { return c.CPUMicros["clients"] })),
+		},
+		{
+			What: "ProcessMessage p99 at 500/s / fsync p99 of the disk", AtMost: 1.5,
+			Rounds: ratios(valuesOf(offered, processingP99), valuesOf(r.Disk, func(q quantiles) float64 { return q.P99 })),
+		},
+		{What: "simulation in memory, events/s", AtLeast: 300_000, Rounds: r.Memory},
+	} {
+		if len(a.Rounds) == 0 {
+			continue
+		}
+		a.Measured = median(a.Rounds)
+		a.Met = a.Measured >= a.AtLeast && (a.AtMost == 0 || a.Measured <= a.AtMost)
+		r.Aims = append(r.Aims, a)
+	}
+}
+
+func processed(p pipelineResult) float64     { return p.ProcessedPerSecond }
+func processingP99(p pipelineResult) float64 { return p.Processing.P99 }
+func perSecond(c ceilingResult) float64      { return c.PerSecond }
+
+// publish prints the results as tables, and writes them to the files of the options.
+func (r *report) publish(out io.Writer, o options) error {
+	r.computeAims()
+	if err := r.printTables(out); err != nil {
+		return err
+	}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	if jsonPath == "" {
-		fmt.Println(string(text))
+	if err := os.MkdirAll(filepath.Dir(o.jsonPath), 0o750); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	if err := os.WriteFile(o.jsonPath, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	fmt.Fprintln(out, "All results:", o.jsonPath)
+	if o.benchPath == "" {
 		return nil
 	}
-	if err := os.WriteFile(jsonPath, append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write the report: %w", err)
+	file, err := os.OpenFile(o.benchPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the results for benchstat: %w", err)
+	}
+	r.printBenchmarks(file)
+	return file.Close()
+}
+
+// printBenchmarks prints the results as if they came from Go benchmarks.
+func (r *report) printBenchmarks(out io.Writer) {
+	fmt.Fprint(out, "Unit events/s better=higher\n")
+	for _, c := range r.Ceiling {
+		fmt.Fprintf(out, "BenchmarkBareBroker 1 %f events/s %e cpu-sec/event\n", c.PerSecond, c.total()/1e6)
+	}
+	for _, p := range r.Saturated {
+		fmt.Fprintf(out, "BenchmarkSaturated 1 %f events/s %e own-cpu-sec/event\n", p.ProcessedPerSecond, p.own()/1e6)
+	}
+	for _, d := range r.Drain {
+		fmt.Fprintf(out, "BenchmarkDrain 1 %f events/s %e own-cpu-sec/event\n", d.EventsPerSecond, d.ProcessorMicros/1e6)
+	}
+	for _, m := range r.Memory {
+		fmt.Fprintf(out, "BenchmarkMemory 1 %f events/s\n", m)
+	}
+	for _, p := range r.Offered {
+		fmt.Fprintf(out, "BenchmarkOffered/rate=%d 1 %e own-cpu-sec/event %e p99-sec\n", p.OfferedPerSecond, p.own()/1e6, p.Processing.P99)
+	}
+}
+
+func (r *report) printTables(out io.Writer) error {
+	fmt.Fprintf(out, "\nRabbitMQ %s, Redis %s, %d CPUs, %s; medians of all rounds\n\n", r.Broker, r.Store, r.CPUs, r.Time.Format(time.DateOnly))
+	for _, table := range []func(io.Writer){r.printAims, r.printRates, r.printCrashes, r.printLatencies, r.printCPU} {
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		table(w)
+		if err := w.Flush(); err != nil {
+			return fmt.Errorf("print the results: %w", err)
+		}
 	}
 	return nil
 }
 
-func (r *report) printTable() {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	defer func() { _ = w.Flush() }()
-	fmt.Fprintf(w, "RabbitMQ %s, Redis %s; medians of %d rounds\n\n", r.Broker, r.Store, len(r.Ceiling))
-	ceiling := medianOf(r.Ceiling, func(c ceilingResult) float64 { return c.PerSecond })
-	saturated := medianOf(r.Saturated, func(p pipelineResult) float64 { return p.ProcessedPerSecond })
-	drain := medianOf(r.Drain, func(d drainResult) float64 { return d.EventsPerSecond })
-	micros := medianOf(r.Drain, func(d drainResult) float64 { return d.ProcessorMicros })
-	fmt.Fprintf(w, "\tevents/s\tratio to ceiling\t\n")
-	fmt.Fprintf(w, "bare broker (ceiling)\t%.0f\t1.00\t\n", ceiling)
-	fmt.Fprintf(w, "pipeline, saturated\t%.0f\t%.2f\t\n", saturated, median(r.Ratio))
-	fmt.Fprintf(w, "drain of %d + %d\t%.0f\t%.2f\t(%.1f × the original's 1,949/s; %.0f µs of processor CPU an event)\n\n",
-		drainEach, drainEach, drain, median(r.DrainRatio), drain/originalDrain, micros)
-	fmt.Fprintf(w, "offered/s\tprocessed/s\tProcessMessage p50\tp99\tend to end p50\tp99\t\n")
-	for _, o := range r.Offered {
-		printLatency(w, strconv.FormatInt(o.OfferedPerSecond, 10), o)
+func (r *report) printAims(w io.Writer) {
+	if len(r.Aims) == 0 {
+		return
 	}
-	if n := len(r.Saturated); n > 0 {
-		printLatency(w, "saturated", r.Saturated[n-1])
+	fmt.Fprint(w, "what\tmeasured\taim\n")
+	for _, a := range r.Aims {
+		bound, met := fmt.Sprintf("≥ %v", a.AtLeast), "missed"
+		if a.AtMost > 0 {
+			bound = fmt.Sprintf("≤ %g", a.AtMost)
+		}
+		if a.Met {
+			met = "met"
+		}
+		measured := strconv.FormatFloat(a.Measured, 'f', 2, 64)
+		if a.Measured >= 100 {
+			measured = strconv.FormatFloat(a.Measured, 'f', 0, 64)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", a.What, measured, bound, met)
 	}
-	fmt.Fprintln(w)
-	r.printCPU(w)
 	fmt.Fprintln(w)
 }
 
@@ -57,45 +178,136 @@ func (r *report) printTable() {
 // second. The original system did not store summaries: it only appended them to a list.
 const originalDrain = 1949
 
-func printLatency(w *tabwriter.Writer, label string, p pipelineResult) {
-	fmt.Fprintf(w, "%s\t%.0f\t%.3f ms\t%.3f ms\t%.2f ms\t%.2f ms\t\n", label, p.ProcessedPerSecond,
-		p.Processing.P50*1e3, p.Processing.P99*1e3, p.EndToEnd.P50*1e3, p.EndToEnd.P99*1e3)
+func (r *report) printRates(w io.Writer) {
+	fmt.Fprint(w, "saturated\tevents/s\tto the bare broker\n")
+	ceilings := valuesOf(r.Ceiling, perSecond)
+	line := func(name string, rates []float64, remark string) {
+		if len(rates) > 0 {
+			fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%s\n", name, median(rates), median(ratios(rates, ceilings)), remark)
+		}
+	}
+	line("bare broker", ceilings, "")
+	line("pipeline, saturated", valuesOf(r.Saturated, processed), "")
+	drains := valuesOf(r.Drain, func(d drainResult) float64 { return d.EventsPerSecond })
+	line("drain", drains, fmt.Sprintf("(%.1f × the original's %d/s)", median(drains)/originalDrain, originalDrain))
+	fmt.Fprintln(w)
 }
 
-func (r *report) printCPU(w *tabwriter.Writer) {
-	results := slices.Concat(r.Offered, r.Saturated[max(0, len(r.Saturated)-1):])
-	if len(results) == 0 {
+func (r *report) printCrashes(w io.Writer) {
+	if len(r.Crash) == 0 {
 		return
 	}
-	if n := len(r.Ceiling); n > 0 {
-		micros := r.Ceiling[n-1].CPUMicros
-		fmt.Fprintf(w, "bare broker: %.0f µs of CPU per message in RabbitMQ, %.0f in its clients\t\n", micros["beam.smp"], micros["clients"])
-	}
-	fmt.Fprint(w, "CPU µs per event\t")
-	for _, p := range results {
-		if p.OfferedPerSecond == 0 {
-			fmt.Fprint(w, "saturated\t")
-			continue
+	fmt.Fprint(w, "one kill -9 while events arrive\tevents/s\tto the bare broker\tprocessor CPU µs per event\tlost\tposted again\t\n")
+	ceilings := valuesOf(r.Ceiling, perSecond)
+	for _, processor := range processors() {
+		results := slices.DeleteFunc(slices.Clone(r.Crash), func(c crashResult) bool { return c.Processor != processor })
+		rates := valuesOf(results, func(c crashResult) float64 { return c.EventsPerSecond })
+		micros := valuesOf(results, func(c crashResult) float64 { return c.CPUMicros })
+		var lost, again, exits int64
+		for _, c := range results {
+			lost, again, exits = lost+c.Lost, again+c.PostedAgain, exits+int64(c.Exits)
 		}
-		fmt.Fprintf(w, "%d/s\t", p.OfferedPerSecond)
+		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.0f\t%d of %d\t%d\t\n", processor, median(rates), median(ratios(rates, ceilings)), median(micros), lost, exits, again)
 	}
 	fmt.Fprintln(w)
-	for _, name := range slices.Sorted(maps.Keys(results[0].CPUMicrosPerEvent)) {
+}
+
+func (r *report) printLatencies(w io.Writer) {
+	if len(r.byRate()) == 0 && len(r.Disk) == 0 {
+		return
+	}
+	fmt.Fprint(w, "offered/s\tprocessed/s\tProcessMessage p50\tp99\tend to end p50\tp99\t\n")
+	for _, results := range r.byRate() {
+		of := func(value func(pipelineResult) float64) float64 { return median(valuesOf(results, value)) }
+		fmt.Fprintf(w, "%s\t%.0f\t%.3f ms\t%.3f ms\t%.2f ms\t%.2f ms\t\n", rateLabel(results[0]), of(processed),
+			of(func(p pipelineResult) float64 { return p.Processing.P50 * 1e3 }), of(processingP99)*1e3,
+			of(func(p pipelineResult) float64 { return p.EndToEnd.P50 * 1e3 }), of(func(p pipelineResult) float64 { return p.EndToEnd.P99 * 1e3 }))
+	}
+	if len(r.Disk) > 0 {
+		fmt.Fprintf(w, "fsync of the disk\t\t%.3f ms\t%.3f ms\t\t\t\n", median(valuesOf(r.Disk, func(q quantiles) float64 { return q.P50 * 1e3 })),
+			median(valuesOf(r.Disk, func(q quantiles) float64 { return q.P99 * 1e3 })))
+	}
+	fmt.Fprintln(w)
+}
+
+// byRate returns the results of the pipeline in groups of the same offered rate. The saturated pipeline comes last.
+func (r *report) byRate() (groups [][]pipelineResult) {
+	byRate := map[int64][]pipelineResult{}
+	for _, p := range r.Offered {
+		byRate[p.OfferedPerSecond] = append(byRate[p.OfferedPerSecond], p)
+	}
+	for _, rate := range slices.Sorted(maps.Keys(byRate)) {
+		groups = append(groups, byRate[rate])
+	}
+	if len(r.Saturated) > 0 {
+		groups = append(groups, r.Saturated)
+	}
+	return groups
+}
+
+func rateLabel(p pipelineResult) string {
+	if p.OfferedPerSecond == 0 {
+		return "saturated"
+	}
+	return strconv.FormatInt(p.OfferedPerSecond, 10)
+}
+
+// printCPU prints the CPU time per event, of the bare broker and of each process of the pipeline, at each rate.
+func (r *report) printCPU(w io.Writer) {
+	groups := r.byRate()
+	if len(groups) == 0 {
+		return
+	}
+	fmt.Fprint(w, "CPU µs per event\t")
+	names := map[string]bool{}
+	for _, results := range groups {
+		fmt.Fprintf(w, "%s\t", rateLabel(results[0]))
+		for name := range results[0].CPUMicrosPerEvent {
+			names[name] = true
+		}
+	}
+	fmt.Fprintln(w)
+	row := func(name string, value func(results []pipelineResult) float64) {
 		fmt.Fprintf(w, "%s\t", name)
-		for _, p := range results {
-			fmt.Fprintf(w, "%.0f\t", p.CPUMicrosPerEvent[name])
+		for _, results := range groups {
+			fmt.Fprintf(w, "%.0f\t", value(results))
 		}
 		fmt.Fprintln(w)
 	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		row(name, func(results []pipelineResult) float64 {
+			return median(valuesOf(results, func(p pipelineResult) float64 { return p.CPUMicrosPerEvent[name] }))
+		})
+	}
+	row("own: without servers", func(results []pipelineResult) float64 { return median(valuesOf(results, pipelineResult.own)) })
+	for _, name := range []string{"clients", "beam.smp"} {
+		row("bare broker: "+name, func(results []pipelineResult) float64 {
+			rate := results[0].OfferedPerSecond
+			same := slices.DeleteFunc(slices.Concat(r.Ceiling, r.Bare), func(c ceilingResult) bool { return c.OfferedPerSecond != rate })
+			return median(valuesOf(same, func(c ceilingResult) float64 { return c.CPUMicros[name] }))
+		})
+	}
+	fmt.Fprintln(w)
 }
 
-// medianOf returns the median of the values that a function reads from the results.
-func medianOf[T any](results []T, value func(T) float64) float64 {
+// valuesOf returns a value of each result.
+func valuesOf[T any](results []T, value func(T) float64) []float64 {
 	values := make([]float64, len(results))
 	for i, r := range results {
 		values[i] = value(r)
 	}
-	return median(values)
+	return values
+}
+
+// ratios divides the values of each round that has both. It skips a round whose divisor is 0, such as a CPU time that is
+// too short to be measured.
+func ratios(dividends, divisors []float64) (values []float64) {
+	for i := range min(len(dividends), len(divisors)) {
+		if divisors[i] > 0 {
+			values = append(values, dividends[i]/divisors[i])
+		}
+	}
+	return values
 }
 
 // median returns the median, or 0 if there are no values.

@@ -62,6 +62,15 @@ func (f families) sum(name, label string, values ...string) int64 {
 	return int64(total)
 }
 
+// total adds up all counters of a metric family.
+func (f families) total(name string) int64 {
+	var total float64
+	for _, m := range f[name].GetMetric() {
+		total += m.GetCounter().GetValue()
+	}
+	return int64(total)
+}
+
 func labelOf(m *dto.Metric, name string) string {
 	for _, pair := range m.GetLabel() {
 		if pair.GetName() == name {

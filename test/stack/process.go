@@ -32,9 +32,10 @@ type Process struct {
 	done chan struct{}
 }
 
-// newProcess returns a process that is not started yet. When it is started, it runs the binary with the given
-// arguments and serves HTTP on a free loopback port. It appends its output to <dir>/<name>.log.
-func newProcess(binary, dir, name string, args ...string) (*Process, error) {
+// NewProcess returns a process that is not started yet. When it is started, it runs the binary with the given
+// arguments and serves HTTP on a free loopback port, which it gets as the value of the flag --http. It appends its
+// output to <dir>/<name>.log.
+func NewProcess(binary, dir, name string, args ...string) (*Process, error) {
 	address, err := servers.ReserveAddress()
 	if err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ func New(o Options) (*Stack, error) {
 	s := &Stack{}
 	var errs []error
 	process := func(name string, args ...string) *Process {
-		p, err := newProcess(o.Binary, o.Dir, name, args...)
+		p, err := NewProcess(o.Binary, o.Dir, name, args...)
 		errs = append(errs, err)
 		return p
 	}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// syncEvery is the time between two writes of measureDisk. At 500 events/s, a summary is due as often.
+const syncEvery = 20 * time.Millisecond
+
+// measureDisk measures how long the disk takes to append a page of 4 KiB to a file and to sync it. Nothing else uses the
+// disk meanwhile.
+func measureDisk(ctx context.Context, dir string, length time.Duration) (q quantiles, err error) {
+	file, err := os.Create(filepath.Join(dir, "fsync"))
+	if err != nil {
+		return q, fmt.Errorf("measure the disk: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close(), os.Remove(file.Name())) }()
+	var took []time.Duration
+	page := make([]byte, 4096)
+	ticker := time.NewTicker(syncEvery)
+	defer ticker.Stop()
+	for end := time.Now().Add(length); len(took) == 0 || time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return q, ctx.Err()
+		case <-ticker.C:
+		}
+		start := time.Now()
+		if _, err := file.Write(page); err != nil {
+			return q, fmt.Errorf("measure the disk: %w", err)
+		}
+		if err := file.Sync(); err != nil {
+			return q, fmt.Errorf("measure the disk: %w", err)
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	return quantiles{P50: took[len(took)/2].Seconds(), P99: took[len(took)*99/100].Seconds()}, nil
+}

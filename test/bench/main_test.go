@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// TestMain lets the child processes of the benchmark do their work: they run this binary.
+func TestMain(m *testing.M) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if isChild, err := runChild(ctx, os.Args[1:]); isChild {
+		exit(err)
+	}
+	os.Exit(m.Run())
+}
+
+// One short round measures everything that the report needs. The peers lose what they must lose.
+func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it needs servers, and -short was given")
+	}
+	dir := t.TempDir()
+	o := options{
+		rounds: 1, warmUp: 200 * time.Millisecond, length: time.Second, events: 400, offered: []int64{aimRate},
+		run: regexp.MustCompile(""), jsonPath: filepath.Join(dir, "report.json"), benchPath: filepath.Join(dir, "report.txt"),
+	}
+	env, r, stop, err := prepare(t.Context(), dir, "")
+	var missing *servers.NotInstalledError
+	if errors.As(err, &missing) && os.Getenv("PARKING_TEST_REQUIRE") != "1" {
+		t.Skip(missing)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := r.takeAll(t.Context(), env, o); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := r.publish(&out, o); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(out.String())
+	text, err := os.ReadFile(o.jsonPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written report
+	if err := json.Unmarshal(text, &written); err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, &written)
+	lines, err := os.ReadFile(o.benchPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"BareBroker", "Saturated", "Drain", "Memory", "Offered/rate=500"} {
+		if !strings.Contains(string(lines), "Benchmark"+name+" 1 ") {
+			t.Errorf("the file for benchstat has no line of %s:\n%s", name, lines)
+		}
+	}
+}
+
+func checkReport(t *testing.T, r *report) {
+	t.Helper()
+	for what, n := range map[string]int{
+		"ceiling": len(r.Ceiling), "saturated": len(r.Saturated), "drain": len(r.Drain), "memory": len(r.Memory),
+		"disk": len(r.Disk), "bare": len(r.Bare), "offered": len(r.Offered),
+	} {
+		if n != 1 {
+			t.Errorf("%d results of %s, want 1", n, what)
+		}
+	}
+	if len(r.Aims) < 5 { // the CPU time of the bare client may be too short to be measured
+		t.Errorf("%d aims, want all: %+v", len(r.Aims), r.Aims)
+	}
+	for _, a := range r.Aims {
+		if a.Measured <= 0 {
+			t.Errorf("%s: measured %g", a.What, a.Measured)
+		}
+	}
+	for i, processor := range processors() {
+		c := r.Crash[i]
+		if c.Processor != processor || c.EventsPerSecond <= 0 {
+			t.Errorf("crash %d: %+v", i, c)
+		}
+		if most := map[string]int64{ours: 0, naive: 1, original: int64(c.Exits)}[processor]; c.Lost < 0 || c.Lost > most {
+			t.Errorf("%s loses %d of %d, want at most %d", processor, c.Lost, c.Exits, most)
+		}
+	}
+}
+
+func TestRemaining_SlowMachine_ScalesTheEstimate(t *testing.T) {
+	steps := []step{{about: time.Second}, {about: 2 * time.Second}, {about: 3 * time.Second}}
+	for _, test := range []struct {
+		next    int
+		elapsed time.Duration
+		want    time.Duration
+	}{
+		{0, 0, 6 * time.Second},
+		{1, time.Second, 5 * time.Second},
+		{1, 3 * time.Second, 15 * time.Second},
+		{2, 6 * time.Second, 6 * time.Second},
+	} {
+		if got := remaining(steps, test.next, test.elapsed); got != test.want {
+			t.Errorf("before step %d after %s: %s left, want %s", test.next, test.elapsed, got, test.want)
+		}
+	}
+}
+
+func TestParseFlags_Quick_KeepsExplicitValues(t *testing.T) {
+	o, err := parseFlags([]string{"--quick", "--length", "1s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprint(o.rounds, o.warmUp, o.length, o.events, o.offered)
+	if want := "1 2s 1s 5000 [500]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestAims_MedianOfRounds_IsComparedWithBound(t *testing.T) {
+	r := report{
+		Ceiling:   []ceilingResult{{PerSecond: 100}, {PerSecond: 100}, {PerSecond: 0}, {PerSecond: 100}},
+		Saturated: []pipelineResult{{ProcessedPerSecond: 74}, {ProcessedPerSecond: 76}, {ProcessedPerSecond: 50}, {ProcessedPerSecond: 99}},
+		Memory:    []float64{1},
+	}
+	r.computeAims()
+	var got []string
+	for _, a := range r.Aims {
+		got = append(got, fmt.Sprintf("%.2f %t", a.Measured, a.Met))
+	}
+	if want := []string{"0.76 true", "1.00 false"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
