@@ -16,6 +16,8 @@ import (
 type request struct {
 	Verb      string `json:"verb"`
 	ObjectRef struct {
+		APIGroup    string `json:"apiGroup"`
+		APIVersion  string `json:"apiVersion"`
 		Namespace   string `json:"namespace"`
 		Resource    string `json:"resource"`
 		Subresource string `json:"subresource"`

@@ -1,7 +1,7 @@
 // Command bench-operator measures the operator against a real API server and etcd, which it starts. It runs the same
 // operator binary as users do. There are no nodes, so no pods run. The report shows how fast the operator creates the
-// child objects of many simulations, how much CPU time and memory it needs, and whether it is idle when nothing
-// changes.
+// child objects of many simulations, which part that is of what the API server can do, how much CPU time and memory the
+// operator needs, and whether it is idle when nothing changes.
 //
 // All processes share the machine, and the API server uses most of it. Compare ratios and counts, but not times from
 // different machines.
@@ -21,7 +21,7 @@ import (
 
 type options struct {
 	simulations int
-	idle        time.Duration
+	idle, quiet time.Duration
 	binary      string
 	jsonPath    string
 	keep        bool
@@ -32,8 +32,9 @@ func main() {
 	var o options
 	flag.IntVar(&o.simulations, "simulations", 1000, "number of simulations to create")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to measure the idle operator")
+	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "how long the operator must do nothing to count as idle")
 	flag.StringVar(&o.binary, "parking", "bin/parking", "`file` of the parking binary to measure")
-	flag.StringVar(&o.jsonPath, "json", "", "`file` to write the report to, as JSON (default: print it after the table)")
+	flag.StringVar(&o.jsonPath, "json", "bin/bench-operator.json", "`file` to write the report to, as JSON")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory with the logs, and print its path")
 	flag.BoolVar(&o.profile, "profile", false, "write CPU and heap profiles of the operator to that directory, and keep it")
 	flag.Parse()
@@ -72,7 +73,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	return report.print(o.jsonPath)
+	return report.print(os.Stdout, o.jsonPath)
 }
 
 func progress(format string, args ...any) {

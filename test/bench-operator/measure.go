@@ -17,8 +17,6 @@ import (
 const (
 	// creators is the number of goroutines that create simulations.
 	creators = 4
-	// The constant quiet is how long the operator must do nothing to count as idle.
-	quiet = 10 * time.Second
 	// patience is the timeout of all measurements together.
 	patience = 30 * time.Minute
 )
@@ -31,7 +29,8 @@ type bench struct {
 	server            *server
 	log               *auditLog
 
-	children int // of each simulation
+	children int       // of each simulation
+	probed   []request // that created the children of the probe
 	created  sync.Map
 	seen     seen
 }
@@ -66,7 +65,10 @@ func (b *bench) measure(ctx context.Context) (r *report, err error) {
 	if err := errors.Join(b.measureRun(ctx, o, r), o.stop()); err != nil {
 		return nil, err
 	}
-	return r, b.measureRestart(ctx, r)
+	if err := b.measureRestart(ctx, r); err != nil {
+		return nil, err
+	}
+	return r, b.measureServer(ctx, r)
 }
 
 func (b *bench) measureRun(ctx context.Context, o *operator, r *report) error {
@@ -78,10 +80,12 @@ func (b *bench) measureRun(ctx context.Context, o *operator, r *report) error {
 	return nil
 }
 
+// probe is the name of the simulation whose children are counted and copied.
+const probe = "probe"
+
 // countChildren creates one simulation and counts the child objects that the operator creates for it.
 func (b *bench) countChildren(ctx context.Context, o *operator, r *report) error {
 	progress("create one simulation, to count its children")
-	const probe = "probe"
 	if err := b.server.admin.Create(ctx, simulation(probe)); err != nil {
 		return fmt.Errorf("create simulation %s: %w", probe, err)
 	}
@@ -228,6 +232,9 @@ func (b *bench) count(r *request) {
 	if !ok {
 		return
 	}
+	if simulation == probe {
+		b.probed = append(b.probed, *r)
+	}
 	b.seen.children[simulation]++
 	if b.seen.children[simulation] != b.children {
 		return
@@ -238,10 +245,10 @@ func (b *bench) count(r *request) {
 	}
 }
 
-// awaitIdle waits until the operator has neither written nor reconciled anything for 10 s.
+// awaitIdle waits until the operator has neither written nor reconciled anything for the duration of the flag -quiet.
 func (b *bench) awaitIdle(ctx context.Context, o *operator) error {
 	since := time.Now()
-	for time.Since(since) < quiet {
+	for time.Since(since) < b.quiet {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait until the operator is idle: %w", ctx.Err())

@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"text/tabwriter"
 )
@@ -29,6 +31,14 @@ type report struct {
 		WritesPerSimulation float64        `json:"writesPerSimulation"`
 		Writes              map[string]int `json:"writes"`
 	} `json:"create"`
+	// Server is what the API server can do: the same children, created by 8 workers without an operator.
+	Server struct {
+		CreatesPerSecond float64 `json:"createsPerSecond"`
+		AppliesPerSecond float64 `json:"appliesPerSecond"`
+		// RatioToCreates and RatioToApplies are the children per second of the operator, relative to these rates.
+		RatioToCreates float64 `json:"ratioToCreates"`
+		RatioToApplies float64 `json:"ratioToApplies"`
+	} `json:"server"`
 	// OperatorCPUSeconds is the CPU time that the operator used until it was idle. PeakRSSMiB is the maximum of its
 	// memory until then.
 	OperatorCPUSeconds float64 `json:"operatorCPUSeconds"`
@@ -51,19 +61,17 @@ type report struct {
 	Forbidden int `json:"forbidden"`
 }
 
-// print prints the results as a table. It then writes the report as JSON to a file. If no file is given, it prints the
-// JSON.
-func (r *report) print(jsonPath string) error {
-	if err := r.printTable(); err != nil {
+// print prints the results as a table. It then writes the report as JSON to a file.
+func (r *report) print(out io.Writer, jsonPath string) error {
+	if err := r.printTable(out); err != nil {
 		return err
 	}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	if jsonPath == "" {
-		fmt.Println(string(text))
-		return nil
+	if err := os.MkdirAll(filepath.Dir(jsonPath), 0o750); err != nil {
+		return fmt.Errorf("write the report: %w", err)
 	}
 	if err := os.WriteFile(jsonPath, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write the report: %w", err)
@@ -71,15 +79,17 @@ func (r *report) print(jsonPath string) error {
 	return nil
 }
 
-func (r *report) printTable() error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+func (r *report) printTable(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%d simulations with %d children each\n\n", r.Simulations, r.ChildrenEach)
 	fmt.Fprintf(w, "time until every child exists\t%.1f s\t%.1f simulations/s, %.0f children/s\n",
 		r.Create.Seconds, r.Create.SimulationsPerSecond, r.Create.ChildrenPerSecond)
+	fmt.Fprintf(w, "API server alone, %d workers\t%.0f creates/s\t%.0f applies/s\n", workers, r.Server.CreatesPerSecond, r.Server.AppliesPerSecond)
+	fmt.Fprintf(w, "operator / API server alone\t%.2f of creates\t%.2f of applies; aim: ≥ 0.6\n", r.Server.RatioToCreates, r.Server.RatioToApplies)
 	fmt.Fprintf(w, "time per simulation\tp50 %.1f s\tp99 %.1f s\n", r.Create.P50Seconds, r.Create.P99Seconds)
 	fmt.Fprintf(w, "writes per simulation\t%.2f\t%d children + %.2f\n", r.Create.WritesPerSimulation, r.ChildrenEach,
 		r.Create.WritesPerSimulation-float64(r.ChildrenEach))
-	fmt.Fprintf(w, "operator\t%.1f MiB peak\t%.1f s of CPU, %.1f ms per simulation\n",
+	fmt.Fprintf(w, "operator\t%.1f MiB peak\t%.1f s of CPU, %.1f ms per simulation; aim: ≤ 100 MiB with 1000 simulations, ≤ 250 MiB with 3000\n",
 		r.PeakRSSMiB, r.OperatorCPUSeconds, 1000*r.OperatorCPUSeconds/float64(r.Simulations))
 	fmt.Fprintf(w, "%.0f s idle\t%d writes\t%.3f reconciles per simulation and minute, %.2f s of CPU\n",
 		r.Idle.Seconds, r.Idle.Writes, r.Idle.ReconcilesPerSimulationMinute, r.Idle.CPUSeconds)
