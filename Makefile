@@ -18,6 +18,7 @@ HELM           := $(TOOLS)/helm
 HELM_DOCS      := $(TOOLS)/helm-docs
 HELM_UNITTEST  := $(TOOLS)/helm-unittest
 GOTESTSUM      := $(TOOLS)/gotestsum
+BENCHSTAT      := $(TOOLS)/benchstat
 GENERATORS     := $(CONTROLLER_GEN) $(CRD_REF_DOCS) $(HELM_DOCS)
 
 # STEP runs a long command. It prints what the command does, how long it usually takes, and progress lines.
@@ -96,10 +97,18 @@ JOBS ?= 1
 soak: build ## Rehearse FAULTS (1000) faults on the servers of the matrix, JOBS (1) pieces of 5 minutes at a time.
 	@hack/soak.sh -faults $(FAULTS) -jobs $(JOBS)
 
+# FLAGS are flags of test/bench; see "go run ./test/bench -help".
 .PHONY: bench
-bench: ## Compare the whole pipeline with the bare broker, then run the Go benchmarks. Installs missing servers.
+bench: ## Compare the pipeline with the bare broker and with simpler processors (FLAGS=--quick takes 2 min). Installs missing servers.
 	@hack/install-servers.sh
-	@$(STEP) "Measure the pipeline and the bare broker" "8 min" go run ./test/bench
+	@$(STEP) "Measure the pipeline and what it is compared with" "14 min, or 2 min with --quick" go run ./test/bench $(FLAGS)
+
+.PHONY: bench-compare
+bench-compare: $(BENCHSTAT) ## Measure commit BASE and the working tree alternately, and print which differences exceed the noise (ROUNDS=6, BENCH=regexp for Go benchmarks).
+	@hack/bench-compare.sh '$(BASE)' $(FLAGS)
+
+.PHONY: bench-go
+bench-go: ## Run the Go benchmarks.
 	@$(STEP) "Run the Go benchmarks" "5 min" go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-operator
@@ -131,6 +140,9 @@ $(CONTROLLER_GEN): hack/tools/go.mod hack/tools/go.sum
 
 $(GOTESTSUM): hack/tools/go.mod hack/tools/go.sum
 	@hack/build-tool.sh gotest.tools/gotestsum $@ "10 s"
+
+$(BENCHSTAT): hack/benchstat/go.mod hack/benchstat/go.sum
+	@hack/build-tool.sh golang.org/x/perf/cmd/benchstat $@ "10 s" hack/benchstat
 
 # The tools for manifests need other versions of the same libraries.
 $(CRD_REF_DOCS): hack/manifests/go.mod hack/manifests/go.sum
