@@ -81,8 +81,9 @@ func TestSimulate_Redeliveries_EveryEventIsCountedOnce(t *testing.T) {
 func TestSimulate_RedeliveriesWithoutDeduplication_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	result := rehearse(t, redelivering, "nooperator,parking_nodedup")
-	if result.Outcome != "FAIL" || result.Ledger.TakenTwice == 0 {
-		t.Errorf("verdict is %s %q, taken twice %d; want FAIL because of effects taken twice", result.Outcome, result.Reasons, result.Ledger.TakenTwice)
+	reasons := strings.Join(result.Reasons, "; ")
+	if result.Outcome != "FAIL" || result.Ledger.TakenTwice == 0 || !strings.Contains(reasons, "took effect more than once") {
+		t.Errorf("verdict is %s %q, taken twice %d; want FAIL because of effects taken twice", result.Outcome, reasons, result.Ledger.TakenTwice)
 	}
 }
 
