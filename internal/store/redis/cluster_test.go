@@ -28,6 +28,8 @@ const (
 	clusterUser     = "parking"
 	clusterPassword = "p@ss/word"
 	clusterSlots    = 16384
+	// nodeTimeout is 10 minutes, so that a node that stalls on a busy machine is not considered failed.
+	nodeTimeout = "cluster-node-timeout 600000"
 )
 
 // cluster is a Redis Cluster of primaries. Each has an equal share of the slots.
@@ -116,6 +118,7 @@ func newClusterWith(t *testing.T, size int, node func(i int) (address string, co
 		address, config := node(i)
 		node := servers.NewRedis(t, servers.RedisOptions{Config: append(config,
 			"cluster-enabled yes",
+			nodeTimeout,
 			// By default, nodes talk to each other on the client port plus 10,000, which may be in use.
 			"cluster-port "+buses[i],
 			fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
@@ -264,7 +267,7 @@ func (c *cluster) addReplica(t *testing.T, of int) *goredis.Client {
 	t.Helper()
 	bus := freePorts(t, 1)[0]
 	node := servers.NewRedis(t, servers.RedisOptions{Config: []string{
-		"cluster-enabled yes", "cluster-port " + bus, "cluster-replica-no-failover yes", // only TAKEOVER promotes it
+		"cluster-enabled yes", nodeTimeout, "cluster-port " + bus, "cluster-replica-no-failover yes", // only TAKEOVER promotes it
 		fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
 		fmt.Sprintf("masteruser %s", clusterUser), fmt.Sprintf("masterauth %s", clusterPassword),
 	}})
