@@ -69,3 +69,31 @@ func TestFaultStatus_FaultNotInjected_HasNoMeasurements(t *testing.T) {
 		t.Errorf("the status (-want +got):\n%s", diff)
 	}
 }
+
+// More faults than status.faults.latest shows may still be in recovery.
+func TestRecoveries_ManyFaults_EachIsReportedOnce(t *testing.T) {
+	t.Parallel()
+	const all = 2 * maxFaults
+	records, accounts := make([]fault.Record, all), make([]fault.Account, all)
+	for i := range all {
+		records[i] = fault.Record{Occurrence: fault.Occurrence{Fault: "stall", Number: i}}
+		accounts[i] = fault.Account{Fault: "stall", Number: i, Outcome: fault.OutcomeRecovered, Message: "m"}
+	}
+	accounts[1].Outcome, accounts[2].Outcome, accounts[3].Outcome = fault.OutcomeNotRecovered, fault.OutcomeRecovering, fault.OutcomeAborted
+	records[4].Measured = &accounts[4] // saved by an earlier reconcile
+	got := map[string]string{}
+	for _, n := range recoveries(records, accounts) {
+		got[n.message] += n.kind + " " + n.reason
+	}
+	if len(got) != all-3 {
+		t.Errorf("%d faults are reported, want %d", len(got), all-3)
+	}
+	for message, want := range map[string]string{
+		"Fault stall/0: m": "Normal FaultRecovered", "Fault stall/1: m": "Warning FaultNotRecovered",
+		"Fault stall/2: m": "", "Fault stall/3: m": "", "Fault stall/4: m": "",
+	} {
+		if got[message] != want {
+			t.Errorf("%s: the event is %q, want %q", message, got[message], want)
+		}
+	}
+}

@@ -31,6 +31,10 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	})
 	if s.faults, s.faultsKnown = r.rehearsals.Records(s.key); s.faultsKnown {
 		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
+		r.notify(s, recoveries(s.faults, s.accountsSoFar))
+		if settled, known := r.rehearsals.Records(s.key); known {
+			s.faults = settled // with the accounts that are final now
+		}
 		s.sim.Status.Faults = faultsStatus(s.accountsSoFar)
 		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
 			s.wakeAfter(accountInterval)

@@ -84,6 +84,10 @@ type scope struct {
 	// they need not wait.
 	heldUntil string
 
+	// This field is set by the phase complete. It contains the events about the recovery from faults that are known only
+	// now. They are recorded after the status has been written.
+	finalRecoveries []notice
+
 	// Every phase may add findings and may call wakeAfter, which sets wake. If wake is 0, no reconcile is requested.
 	findings findings
 	wake     time.Duration

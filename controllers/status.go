@@ -52,9 +52,8 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	case err != nil:
 		return fmt.Errorf("write the status of %s: %w", s.key, err)
 	}
-	for _, n := range transitions(&s.before.Status, status) {
-		r.event(s, n.kind, n.reason, n.action, "%s", n.message)
-	}
+	r.notify(s, s.finalRecoveries)
+	r.notify(s, transitions(&s.before.Status, status))
 	return nil
 }
 
@@ -129,7 +128,6 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	if c := changedReason(before, now, v1alpha1.ConditionObjectivesMet); c != nil && c.Status == metav1.ConditionFalse && !completed {
 		note(false, "ObjectivesNotMet", "Audit", "The verdict will be FAIL: "+c.Message)
 	}
-	notices = append(notices, recoveries(before.Faults, now.Faults)...)
 	if before.CompletionTime == nil && completed {
 		verdict := strings.Join(append([]string{"The verdict is " + string(now.Verdict)}, now.Reasons...), "; ")
 		note(now.Verdict == v1alpha1.VerdictPass, reasonComplete, "Complete", verdict)
@@ -141,38 +139,28 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 }
 
 // recoveries returns the Kubernetes events to record when it becomes known whether the simulation has recovered from
-// a fault.
-func recoveries(before, now *v1alpha1.FaultsStatus) []notice {
+// faults. It returns none for a fault whose record contains a final account, because that account was reported when it
+// was saved.
+func recoveries(records []fault.Record, accounts []fault.Account) []notice {
+	reported := map[string]bool{}
+	for i := range records {
+		reported[records[i].ID()] = records[i].Measured != nil
+	}
 	var notices []notice
-	for _, f := range measuredFaults(before, now) {
+	for i := range accounts {
+		a := &accounts[i]
 		kind, reason := corev1.EventTypeWarning, "FaultNotRecovered"
-		if f.Outcome == string(fault.OutcomeRecovered) {
+		switch {
+		case reported[a.ID()]:
+			continue
+		case a.Outcome == fault.OutcomeRecovered:
 			kind, reason = corev1.EventTypeNormal, "FaultRecovered"
+		case a.Outcome != fault.OutcomeNotRecovered:
+			continue
 		}
-		notices = append(notices, notice{kind, reason, "Measure", fmt.Sprintf("Fault %s/%d: %s", f.Name, f.Number, f.Message)})
+		notices = append(notices, notice{kind, reason, "Measure", fmt.Sprintf("Fault %s: %s", a.ID(), a.Message)})
 	}
 	return notices
-}
-
-// measuredFaults returns the faults whose outcome has changed to Recovered or NotRecovered.
-func measuredFaults(before, now *v1alpha1.FaultsStatus) []v1alpha1.FaultStatus {
-	if now == nil {
-		return nil
-	}
-	known := map[string]string{}
-	if before != nil {
-		for _, f := range before.Latest {
-			known[fmt.Sprint(f.Name, "/", f.Number)] = f.Outcome
-		}
-	}
-	var changed []v1alpha1.FaultStatus
-	for _, f := range now.Latest {
-		measured := f.Outcome == string(fault.OutcomeRecovered) || f.Outcome == string(fault.OutcomeNotRecovered)
-		if measured && known[fmt.Sprint(f.Name, "/", f.Number)] != f.Outcome {
-			changed = append(changed, f)
-		}
-	}
-	return changed
 }
 
 // changedReason returns a condition if its reason has changed, or if the condition is new and its reason is not
@@ -205,6 +193,13 @@ func ignoredEdit(before, now *v1alpha1.ParkingSimulationStatus) bool {
 
 // maxNote is the maximum length of an event's note in bytes.
 const maxNote = 1024
+
+// notify records Kubernetes events that concern the simulation.
+func (r *Reconciler) notify(s *scope, notices []notice) {
+	for _, n := range notices {
+		r.event(s, n.kind, n.reason, n.action, "%s", n.message)
+	}
+}
 
 // event records a Kubernetes Event that concerns the simulation.
 func (r *Reconciler) event(s *scope, kind, reason, action, format string, args ...any) {
