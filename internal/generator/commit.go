@@ -15,8 +15,8 @@ const (
 	commitBatch = 512
 	// commitInterval is the time between two operations that record confirmed events. Recording a hundred events
 	// costs the store about as much as recording one. The plates of confirmed entries need not become available
-	// sooner than after this time.
-	commitInterval = 25 * time.Millisecond
+	// sooner than after this time. The first event after a pause is recorded at once.
+	commitInterval = 100 * time.Millisecond
 )
 
 // committer records in the store which events of one partition the broker has confirmed.

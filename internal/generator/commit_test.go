@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,6 +152,39 @@ func TestCommitter_RecordsOnlyEventsBeforeTheFirstUnconfirmedOne(t *testing.T) {
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("commit returned %v, want context.Canceled", err)
 		}
+	})
+}
+
+func TestCommitter_SteadyEvents_ShareOperationsExceptTheFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		var operations atomic.Int64
+		s.before = func(call string) error {
+			if call == "confirm" {
+				operations.Add(1)
+			}
+			return nil
+		}
+		c := newCommitter(s)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.commit(ctx, nil) }()
+		pass(time.Second)
+		const events, perSecond = 2_500, 250
+		for i := range events {
+			c.tracker.confirm(c.tracker.add(record{}))
+			synctest.Wait()
+			if i == 0 {
+				within(t, "operations after the first event", int(operations.Load()), 1, 1)
+			}
+			pass(time.Second / perSecond)
+		}
+		within(t, "operations", int(operations.Load()), 90, 101) // 10 per second
+		pass(time.Second)
+		within(t, "events in the store", len(s.events(testRun, 0)), events, events)
+		cancel()
+		<-done
 	})
 }
 
