@@ -38,8 +38,7 @@ func (b *bench) measureServer(ctx context.Context, r *report) error {
 	if s.AppliesPerSecond, err = b.copyChildren(ctx, children, "a", apply); err != nil {
 		return err
 	}
-	s.RatioToCreates = r.Create.ChildrenPerSecond / s.CreatesPerSecond
-	s.RatioToApplies = r.Create.ChildrenPerSecond / s.AppliesPerSecond
+	s.Ratio = r.Create.ChildrenPerSecond / max(s.CreatesPerSecond, s.AppliesPerSecond)
 	return nil
 }
 

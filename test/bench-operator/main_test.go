@@ -25,7 +25,7 @@ func TestBenchOperator_ThreeSimulations_FillsTheReport(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "report.json")
 	const simulations = 3
-	if err := run(t.Context(), options{simulations: simulations, idle: time.Second, quiet: time.Second, binary: binary, jsonPath: path}); err != nil {
+	if err := run(t.Context(), options{simulations: simulations, idle: time.Second, quiet: 3 * time.Second, binary: binary, jsonPath: path}); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
@@ -39,7 +39,7 @@ func TestBenchOperator_ThreeSimulations_FillsTheReport(t *testing.T) {
 	if r.Simulations != simulations || r.ChildrenEach < 10 || r.Create.ChildrenPerSecond <= 0 || r.PeakRSSMiB <= 0 || r.Forbidden != 0 {
 		t.Errorf("the report is incomplete: %s", text)
 	}
-	if s := r.Server; s.RatioToCreates <= 0 || s.RatioToApplies <= 0 {
+	if s := r.Server; s.CreatesPerSecond <= 0 || s.AppliesPerSecond <= 0 || s.Ratio <= 0 {
 		t.Errorf("the API server was not measured: %+v", s)
 	}
 }

@@ -90,12 +90,20 @@ func (b *bench) countChildren(ctx context.Context, o *operator, r *report) error
 		return fmt.Errorf("create simulation %s: %w", probe, err)
 	}
 	b.seen = newSeen()
+	for len(b.seen.children) == 0 { // the operator may not be the leader yet
+		if err := b.readLog(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until the operator creates a child object: %w; run again with -keep and see %s", ctx.Err(), o.log)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 	if err := b.awaitIdle(ctx, o); err != nil {
 		return err
 	}
-	if b.children = b.seen.children[probe]; b.children == 0 {
-		return fmt.Errorf("the operator created no child objects: run again with -keep and see %s", o.log)
-	}
+	b.children = b.seen.children[probe]
 	r.ChildrenEach = b.children
 	b.seen = newSeen()
 	return nil
