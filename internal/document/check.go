@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/parking-operator/parking-operator/internal/field"
@@ -28,8 +30,10 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 		return nil
 	}
 	if expected, known := f.Expected[t]; known || f.isLeaf(t) {
-		if unit := f.Units[t]; unit != "" && json.Unmarshal(value, new(json.Number)) == nil && value[0] != '"' {
-			expected += fmt.Sprintf(": write %q", string(value)+unit)
+		if convert := f.FromNumber[t]; convert != nil && json.Unmarshal(value, new(json.Number)) == nil && value[0] != '"' {
+			if valid := convert(path, string(value)); valid != "" {
+				expected += fmt.Sprintf(": write %q", valid)
+			}
 		}
 		return f.checkLeaf(path, value, t, expected)
 	}
@@ -83,7 +87,10 @@ func (f Format) expectedString(path field.Path, value json.RawMessage) string {
 func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) string {
 	var text string
 	if json.Unmarshal(value, &text) == nil {
-		text = strings.TrimSuffix(text, "%")
+		text = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "%"))
+		if number, err := strconv.ParseFloat(text, 64); err == nil && number == math.Trunc(number) && math.Abs(number) < 1<<53 {
+			text = strconv.FormatFloat(number, 'f', -1, 64) // 200.0 and 2e2 are 200
+		}
 		if json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
 			return "must be a number without quotes: write " + text
 		}

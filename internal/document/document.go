@@ -62,9 +62,9 @@ type Format struct {
 	// SecretKeys maps the path of an object with the field secretRef to the keys that the Secret may have. An error about a
 	// field with such a name says that it belongs in the Secret.
 	SecretKeys map[field.Path][]string
-	// Units maps a type whose values are strings to a unit such as "s". An error about a number without quotes suggests
-	// adding the unit.
-	Units map[reflect.Type]string
+	// FromNumber maps a type whose values are strings to a function that converts a number into a valid value, for example
+	// by adding a unit. An error about a number shows the result. The function returns "" if there is no valid value.
+	FromNumber map[reflect.Type]func(path field.Path, number string) string
 	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
 	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.
 	Source func(path field.Path, decoded any) any

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -21,6 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/document"
 	"github.com/parking-operator/parking-operator/internal/field"
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 var (
@@ -35,7 +38,7 @@ var (
 			"spec.redis":      {"uri", "uris", "url", "host", "port", "username", "user", "password", "database", "db"},
 			"spec.summaryAPI": {"token", "username", "user", "password"},
 		},
-		Units:       map[reflect.Type]string{reflect.TypeFor[v1alpha1.Duration](): "s"},
+		FromNumber:  map[reflect.Type]func(field.Path, string) string{reflect.TypeFor[v1alpha1.Duration](): withUnit},
 		MayBeSecret: func(path field.Path) bool { return strings.Contains(string(path), "metadata.annotations") },
 	}
 	patchFormat = document.Format{
@@ -46,9 +49,15 @@ var (
 	}
 
 	expected = map[reflect.Type]string{
-		reflect.TypeFor[v1alpha1.Duration](): `must be a duration such as "30s" or "1h30m"`,
-		reflect.TypeFor[resource.Quantity](): `must be a quantity such as "2Gi" or "500m"`,
-		reflect.TypeFor[metav1.Time]():       `must be a date and time such as "2006-01-02T15:04:05Z"`,
+		reflect.TypeFor[v1alpha1.Duration]():       `must be a duration such as "30s" or "1h30m"`,
+		reflect.TypeFor[resource.Quantity]():       `must be a quantity such as "2Gi" or "500m"`,
+		reflect.TypeFor[v1alpha1.DeletionPolicy](): oneOf(v1alpha1.DeletionPolicyDelete, v1alpha1.DeletionPolicyRetain),
+		reflect.TypeFor[v1alpha1.MonitoringMode](): oneOf(v1alpha1.MonitoringAuto, v1alpha1.MonitoringDisabled),
+		reflect.TypeFor[v1alpha1.Arrivals]():       oneOf(v1alpha1.ArrivalsUniform, v1alpha1.ArrivalsPoisson),
+		reflect.TypeFor[v1alpha1.QueueType]():      oneOf(v1alpha1.QueueTypeQuorum, v1alpha1.QueueTypeClassic),
+		reflect.TypeFor[v1alpha1.FaultTarget]():    oneOf(v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis, v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator),
+		reflect.TypeFor[v1alpha1.FaultAction]():    oneOf(v1alpha1.FaultActionKill, v1alpha1.FaultActionRestart, v1alpha1.FaultActionEvict, v1alpha1.FaultActionPause, v1alpha1.FaultActionIsolate),
+		reflect.TypeFor[metav1.Time]():             `must be a date and time such as "2006-01-02T15:04:05Z"`,
 	}
 
 	// examples contains a valid value for each type of object or list. Error messages show these values.
@@ -85,6 +94,27 @@ var (
 		reflect.TypeFor[v1alpha1.ParkingSimulationStatus](): "{replicas: 2}",
 	}
 )
+
+// oneOf describes a field that has one of the given values.
+func oneOf[T ~string](values ...T) string {
+	quoted := make([]string, len(values))
+	for i, value := range values {
+		quoted[i] = strconv.Quote(string(value))
+	}
+	return "must be one of " + strings.Join(quoted, ", ")
+}
+
+// withUnit returns the duration that the author of a number most likely means: a number of seconds. It returns "" if the
+// field cannot have this duration.
+func withUnit(path field.Path, number string) string {
+	d := v1alpha1.Duration(number + "s")
+	value, err := d.Parse()
+	mayBeZero := slices.ContainsFunc([]string{".minStay", ".jitter", ".at"}, func(name string) bool { return strings.HasSuffix(string(path), name) })
+	if err != nil || value < 0 || value > plan.MaxDuration || value == 0 && !mayBeZero {
+		return ""
+	}
+	return string(d)
+}
 
 // owners maps the name of each field of the spec to the paths of the objects that have it. It also maps the fields that
 // people most often set in a pod or a container, to the templates.

@@ -125,7 +125,7 @@ func TestReadManifest_RejectsInvalidManifests(t *testing.T) {
 		"a label with an exponent":    {strings.Replace(head, "{name: rush-hour}", "{name: a, labels: {a: 1e3}}", 1), `metadata.labels[a]: Invalid value: 1e3: must be a string: write "1e3"`},
 		"a label in an alias":         {strings.Replace(head, "{name: rush-hour}", "{name: a, annotations: &a {b: 1e3}, labels: *a}", 1), `metadata.annotations[b]: Invalid value: must be a string: put it in quotes; metadata.labels[b]: Invalid value: 1e3: must be a string: write "1e3"`},
 		"a name that is on":           {strings.Replace(head, "rush-hour", "on", 1), `metadata.name: Invalid value: on: must be a string: write "on"`},
-		"a policy that is no":         {head + "spec: {deletionPolicy: no}\n", `spec.deletionPolicy: Invalid value: no: must be a string: write "no"`},
+		"a policy that is no":         {head + "spec: {deletionPolicy: no}\n", `spec.deletionPolicy: Invalid value: no: must be one of "Delete", "Retain"`},
 		"a duration with underscores": {head + "spec: {duration: 1_000}\n", `spec.duration: Invalid value: 1_000: must be a duration such as "30s" or "1h30m": write "1000s"`},
 		"a rate with underscores":     {head + "spec: {entry: {rate: 2_000_000}}\n", `spec.entry.rate: Invalid value: 2_000_000: must be from 0 to 1000000 events per second`},
 		"a quantity with an exponent": {head + "spec: {redis: {managed: {storage: {size: -0x10}}}}\n", `spec.redis.managed.storage.size: Invalid value: -0x10: must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`},

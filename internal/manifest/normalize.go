@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -51,7 +52,7 @@ func (c *checks) normalize(path field.Path, object map[string]any) {
 			}
 		case json.Number:
 			if strings.ContainsAny(value.String(), ".eE") {
-				c.Invalid(at, value, "must be a whole number, or a quantity in quotes")
+				c.Invalid(at, value, "%s", expectedForFraction(name, value.String()))
 			}
 		case map[string]any:
 			c.normalizeMember(at, name, value)
@@ -63,6 +64,24 @@ func (c *checks) normalize(path field.Path, object map[string]any) {
 			}
 		}
 	}
+}
+
+// expectedForFraction describes the values of a field that is a whole number or a text, and that was given a number with
+// a fraction or an exponent.
+func expectedForFraction(name, number string) string {
+	switch name {
+	case "cpu":
+		if _, err := v1alpha1.Quantity(number).Parse(); err == nil {
+			return fmt.Sprintf("must be a whole number, or a quantity in quotes: write %q", number)
+		}
+		return expectedQuantity
+	case "pods":
+		_, _, err := v1alpha1.FaultPods(number).Parse()
+		return err.Error()
+	case "size":
+		return expectedSize
+	}
+	return expectedWholeQuantity
 }
 
 func (c *checks) normalizeMember(path field.Path, name string, value map[string]any) {

@@ -319,7 +319,7 @@ func (c *checks) objectName(path field.Path, name, kind string) {
 
 func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
 	if _, err := s.Size.ParseWhole(); err != nil {
-		c.Invalid(path.Child("size"), string(*s.Size), `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`)
+		c.Invalid(path.Child("size"), string(*s.Size), "%s", expectedSize)
 	}
 	if name := s.StorageClassName; name != "" && len(validation.IsDNS1123Subdomain(name)) > 0 {
 		c.Invalid(path.Child("storageClassName"), name, "must be the name of a StorageClass, in lower case")
@@ -364,6 +364,13 @@ func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirem
 	}
 }
 
+// These texts describe valid quantities.
+const (
+	expectedQuantity      = `must be a quantity such as "500m" or "2"`
+	expectedWholeQuantity = `must be a whole quantity such as "512Mi" or "2Gi"`
+	expectedSize          = `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`
+)
+
 // quantities checks a list of resources and returns the valid quantities.
 func (c *checks) quantities(path field.Path, list v1alpha1.ResourceList) map[string]resource.Quantity {
 	c.entries(path, len(list), 16)
@@ -372,9 +379,9 @@ func (c *checks) quantities(path field.Path, list v1alpha1.ResourceList) map[str
 		if !isResourceName(name) {
 			c.Add(field.Forbidden(path.Key(name), `unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`))
 		}
-		parse, expected := v1alpha1.Quantity.ParseWhole, `must be a whole quantity such as "512Mi" or "2Gi"`
+		parse, expected := v1alpha1.Quantity.ParseWhole, expectedWholeQuantity
 		if name == string(corev1.ResourceCPU) {
-			parse, expected = v1alpha1.Quantity.Parse, `must be a quantity such as "500m" or "2"`
+			parse, expected = v1alpha1.Quantity.Parse, expectedQuantity
 		}
 		quantity, err := parse(list[name])
 		if err != nil {

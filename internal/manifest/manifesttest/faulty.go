@@ -83,7 +83,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a policy that is a number",
 			Spec:      "deletionPolicy: 1",
-			Error:     `spec.deletionPolicy: Invalid value: 1: must be a string: write "1"`,
+			Error:     `spec.deletionPolicy: Invalid value: 1: must be one of "Delete", "Retain"`,
 			Admission: `spec.deletionPolicy in body must be of type string: "integer"`,
 		},
 		{
@@ -708,6 +708,114 @@ func FaultyManifests() []Faulty {
 			Spec:      `redis: {secretRef: {name: '-a hunter2'}}`,
 			Error:     `spec.redis.secretRef.name: Invalid value: must be the name of a Secret, in lower case, without its namespace`,
 			Admission: `must be the name of a Secret, in lower case, without its namespace`,
+		},
+		{
+			Name:      "a policy that YAML reads as false",
+			Spec:      `deletionPolicy: no`,
+			Error:     `spec.deletionPolicy: Invalid value: no: must be one of "Delete", "Retain"`,
+			Admission: `spec.deletionPolicy in body must be of type string: "boolean"`,
+		},
+		{
+			Name:      "monitoring that is off",
+			Spec:      `monitoring: {rules: false}`,
+			Error:     `spec.monitoring.rules: Invalid value: false: must be one of "Auto", "Disabled"`,
+			Admission: `spec.monitoring.rules in body must be of type string: "boolean"`,
+		},
+		{
+			Name:      "arrivals that are a number",
+			Spec:      `exit: {arrivals: 1}`,
+			Error:     `spec.exit.arrivals: Invalid value: 1: must be one of "Uniform", "Poisson"`,
+			Admission: `spec.exit.arrivals in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "a type of queues that is a boolean",
+			Spec:      `rabbitmq: {queueType: true}`,
+			Error:     `spec.rabbitmq.queueType: Invalid value: true: must be one of "Quorum", "Classic"`,
+			Admission: `spec.rabbitmq.queueType in body must be of type string: "boolean"`,
+		},
+		{
+			Name:      "a fault whose target is a boolean",
+			Spec:      `faults: [{name: a, target: on, action: Kill, at: 10s}]`,
+			Error:     `spec.faults[0].target: Invalid value: on: must be one of "RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"`,
+			Admission: `spec.faults[0].target in body must be of type string: "boolean"`,
+		},
+		{
+			Name:      "a fault whose action is a number",
+			Spec:      `faults: [{name: a, target: Redis, action: 9, at: 10s}]`,
+			Error:     `spec.faults[0].action: Invalid value: 9: must be one of "Kill", "Restart", "Evict", "Pause", "Isolate"`,
+			Admission: `spec.faults[0].action in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "memory with a fraction",
+			Spec:      `entry: {resources: {limits: {memory: 0.5}}}`,
+			Error:     `spec.entry.resources.limits.memory: Invalid value: 0.5: must be a whole quantity such as "512Mi" or "2Gi"`,
+			Admission: `must be whole quantities such as "512Mi", except for cpu`,
+		},
+		{
+			Name:      "a CPU with a fraction",
+			Spec:      `entry: {resources: {limits: {cpu: 0.5}}}`,
+			Error:     `spec.entry.resources.limits.cpu: Invalid value: 0.5: must be a whole number, or a quantity in quotes: write "0.5"`,
+			Admission: `spec.entry.resources.limits.cpu in body must be of type`,
+		},
+		{
+			Name:      "a size with a fraction",
+			Spec:      `redis: {managed: {storage: {size: 2.5}}}`,
+			Error:     `spec.redis.managed.storage.size: Invalid value: 2.5: must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `spec.redis.managed.storage.size`,
+		},
+		{
+			Name:      "a fault of a fraction of a pod",
+			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, pods: 2.5}]`,
+			Error:     `spec.faults[0].pods: Invalid value: 2.5: must be a number from 1 to 999, or a percentage from "1%" to "100%"`,
+			Admission: `spec.faults[0].pods`,
+		},
+		{
+			Name:      "a duration that is the number 0",
+			Spec:      `duration: 0`,
+			Error:     `spec.duration: Invalid value: 0: must be a duration such as "30s" or "1h30m"`,
+			Admission: `spec.duration in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "a stay that is the number 0",
+			Spec:      `exit: {minStay: 0}`,
+			Error:     `spec.exit.minStay: Invalid value: 0: must be a duration such as "30s" or "1h30m": write "0s"`,
+			Admission: `spec.exit.minStay in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "a timeout below zero",
+			Spec:      `drainTimeout: -5`,
+			Error:     `spec.drainTimeout: Invalid value: -5: must be a duration such as "30s" or "1h30m"`,
+			Admission: `spec.drainTimeout in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "an objective of centuries",
+			Spec:      `objectives: {maxLag: 9999999999}`,
+			Error:     `spec.objectives.maxLag: Invalid value: 9999999999: must be a duration such as "30s" or "1h30m"`,
+			Admission: `spec.objectives.maxLag in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "a rate in quotes with a blank after it",
+			Spec:      `entry: {rate: "200 "}`,
+			Error:     `spec.entry.rate: Invalid value: "200 ": must be a number without quotes: write 200: remove the white space around the value`,
+			Admission: `spec.entry.rate in body must be of type integer: "string"`,
+		},
+		{
+			Name:      "a rate in quotes with a blank before it",
+			Spec:      `entry: {rate: " 200"}`,
+			Error:     `spec.entry.rate: Invalid value: " 200": must be a number without quotes: write 200: remove the white space around the value`,
+			Admission: `spec.entry.rate in body must be of type integer: "string"`,
+		},
+		{
+			Name:      "percent after a blank",
+			Spec:      `exit: {matchPercent: 50 %}`,
+			Error:     `spec.exit.matchPercent: Invalid value: must be a number without quotes: write 50`,
+			Admission: `spec.exit.matchPercent in body must be of type integer: "string"`,
+		},
+		{
+			Name:      "a rate in quotes with an exponent",
+			Spec:      `entry: {rate: "2e2"}`,
+			Error:     `spec.entry.rate: Invalid value: "2e2": must be a number without quotes: write 200`,
+			Admission: `spec.entry.rate in body must be of type integer: "string"`,
 		},
 
 		// Bounds.
