@@ -409,7 +409,7 @@ const (
 
 // ManagedRabbitMQ is a RabbitMQ that the operator runs.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\"",fieldPath=".image"
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"rabbitmq:4\" or \"registry.example.com/team/rabbitmq:4\"",fieldPath=".image"
 type ManagedRabbitMQ struct {
 	// image is the container image. It must contain RabbitMQ 3.10 or later with the management and prometheus
 	// plugins. If it is omitted, the operator's default image is used.
@@ -464,7 +464,7 @@ type RedisSpec struct {
 
 // ManagedRedis is a Redis that the operator runs.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\"",fieldPath=".image"
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\"",fieldPath=".image"
 type ManagedRedis struct {
 	// image is the container image. It must contain Redis 7 or later, or Valkey. If it is omitted, the operator's
 	// default image is used.
@@ -494,7 +494,7 @@ type ManagedRedis struct {
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.url))",message="at most one of managed and url may be set: remove the other"
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an external API: set url, or remove secretRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@')",message="must not hold a user name or password: put them into a Secret and name it in secretRef",fieldPath=".url"
-// +kubebuilder:validation:XValidation:rule="!has(self.url) || self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@') || isURL(self.url) && self.url.matches('^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$')",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", without fragment",fieldPath=".url"
+// +kubebuilder:validation:XValidation:rule="!has(self.url) || self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@') || isURL(self.url) && self.url.matches('^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$') && (!self.url.matches('^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)') || self.url.matches('^[^/]*//((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(:[0-9]*)?([/?]|$)'))",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", with a host, a port from 1 to 65535 and no fragment",fieldPath=".url"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) == (has(oldSelf.managed) && has(oldSelf.managed.database))",message="cannot change between a volume and a database, as stored summaries would be left behind: create another simulation"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
@@ -570,7 +570,7 @@ type SummaryDatabase struct {
 
 // StorageSpec is the volume of a managed server. It is immutable, because an existing volume cannot be replaced
 // without data loss.
-// +kubebuilder:validation:XValidation:rule="!has(self.storageClassName) || !format.dns1123Subdomain().validate(self.storageClassName).hasValue()",message="must be the name of a StorageClass, in lower case",fieldPath=".storageClassName"
+// +kubebuilder:validation:XValidation:rule="!has(self.storageClassName) || !format.dns1123Subdomain().validate(self.storageClassName).hasValue()",message="must be the name of a StorageClass: at most 253 characters of a-z, 0-9, '-' and '.', such as \"standard\"",fieldPath=".storageClassName"
 type StorageSpec struct {
 	// size is the size of the volume, such as 2Gi. With "0", the data is in the pod's ephemeral storage. It is lost,
 	// including the simulation's ledger, when the pod is deleted or moves to another node.
@@ -589,7 +589,7 @@ type StorageSpec struct {
 
 // SecretReference names a Secret in the simulation's namespace.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.name) || !format.dns1123Subdomain().validate(self.name).hasValue()",message="must be the name of a Secret, in lower case, without its namespace",fieldPath=".name"
+// +kubebuilder:validation:XValidation:rule="!has(self.name) || !format.dns1123Subdomain().validate(self.name).hasValue()",message="must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as \"my-secret\"",fieldPath=".name"
 type SecretReference struct {
 	// name is the name of the Secret. The Secret need not exist yet: the simulation waits for it.
 	// +kubebuilder:validation:MinLength=1
@@ -600,7 +600,7 @@ type SecretReference struct {
 
 // ClusterReference names a RabbitmqCluster.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.name) || !format.dns1123Subdomain().validate(self.name).hasValue()",message="must be the name of a RabbitmqCluster, in lower case, without its namespace",fieldPath=".name"
+// +kubebuilder:validation:XValidation:rule="!has(self.name) || !format.dns1123Subdomain().validate(self.name).hasValue()",message="must be the name of a RabbitmqCluster, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as \"my-cluster\"",fieldPath=".name"
 type ClusterReference struct {
 	// name is the name of the RabbitmqCluster. The RabbitmqCluster need not exist yet: the simulation waits for it.
 	// +kubebuilder:validation:MinLength=1
@@ -611,7 +611,7 @@ type ClusterReference struct {
 	// namespace is the namespace of the RabbitmqCluster. It defaults to the simulation's namespace.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace, in lower case"
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-', such as \"my-namespace\""
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 }

@@ -44,7 +44,7 @@ func values() map[string][]string {
 	}
 	images := []string{
 		"''", "x", "redis:7", "library/Redis:7", "'redis:'", "redis latest", "'https://docker.io/redis:7'", "'redis:7@sha256:abc'", "'redis:${TAG}'", "' redis:7'", "null", "7",
-		"localhost:5000/a/b:v1", "'redis@sha256:" + strings.Repeat("0a", 32) + "'", "'user:hunter2@docker.io/redis'", "docker.io//redis", "a__b", "a..b", "REGISTRY/redis", "x" + strings.Repeat("é", 300), strings.Repeat("x", 512), strings.Repeat("x", 513),
+		"localhost:5000/a/b:v1", "'redis@sha256:" + strings.Repeat("0a", 32) + "'", "'user:hunter2@docker.io/redis'", "docker.io//redis", "a__b", "a..b", "REGISTRY/redis", "host:0/a", "host:65535/a", "host:65536/a", "host:080/a", "my_registry:5000/x", "host:99999/a", "a:8:9", "x" + strings.Repeat("é", 300), strings.Repeat("x", 512), strings.Repeat("x", 513),
 	}
 	templates := []string{
 		"{}", "null", "{spec: null}", "{spec: {}}", "{spec: {nodeSelector: {disk: ssd}}}", "{spec: {nodeSelector: {disk: null}}}", "{metadata: {labels: {}}}", "{metadata: {annotations: {a: 1}}}",
@@ -88,7 +88,7 @@ func values() map[string][]string {
 		"summaryAPI.managed.database":           {"{}", "null", "[]", "{secretRef: null}", "{secretRef: {name: a}, unknown: 1}"},
 		"summaryAPI.managed.storage":            {"{}", "null", "{size: 2Gi}", "{size: 1Gi}", "{storageClassName: ssd}"},
 		"summaryAPI.managed.database.secretRef": names,
-		"summaryAPI.url":                        {"'https://a.b/c?d=e'", "'HTTP://a.b'", "'https://a@b'", "'https://a/b@c'", "'//a'", "'https://'", "ftp://a", "a b", "'https://a b'", "'http://[::1]:80'", "'https://a/%zz'", "''", "null", "'http://:8080/v1'", "'http://a:99999'", "'http://a:0'", "'http://a:65535'", "'http://a#b'", "'http://a '", "'http://<host>'", "'https:/user:hunter2@h/v1'", "'http:user:hunter2@h'", "'https:\\\\user:hunter2@h'", "'http://a..b'", "'http://a_b.c.'", "'http://[::zz]'", "'http://a/{b}'", "'http://a/ü'"},
+		"summaryAPI.url":                        {"'https://a.b/c?d=e'", "'HTTP://a.b'", "'https://a@b'", "'https://a/b@c'", "'//a'", "'https://'", "ftp://a", "a b", "'https://a b'", "'http://[::1]:80'", "'https://a/%zz'", "''", "null", "'http://:8080/v1'", "'http://a:99999'", "'http://a:0'", "'http://a:65535'", "'http://a#b'", "'http://a '", "'http://<host>'", "'https:/user:hunter2@h/v1'", "'http:user:hunter2@h'", "'https:\\\\user:hunter2@h'", "'http://a..b'", "'http://a_b.c.'", "'http://[::zz]'", "'http://a/{b}'", "'http://a/ü'", "'http://256.1.1.1'", "'http://255.1.1.1:80/a'", "'http://1.2.3'", "'http://1.2.3.4.'", "'http://0x7f000001'", "'http://127.1'", "'http://a.1'", "'http://1.a'", "'http://01.1.1.1'", "'http://0.0.0.0?a'", "'http://a/1.2'", "'http://fe80::1'", "'http://[::1]x'", "'http://[1]'"},
 		"summaryAPI.secretRef":                  names,
 		"monitoring.interval":                   durations,
 		"monitoring.rules":                      {"Auto", "Disabled", "auto", "''", "null"},

@@ -90,7 +90,7 @@ func TestReadManifest_RejectsInvalidManifests(t *testing.T) {
 		"no name":                     {strings.Replace(head, "{name: rush-hour}", "{}", 1), `metadata.name: Required value: give the simulation a name`},
 		"a name with dots":            {strings.Replace(head, "rush-hour", "rush.hour", 1), `metadata.name: Invalid value: "rush.hour": must have at most 40 characters of a-z, 0-9 and '-', start with a letter and not end with '-'`},
 		"a name too long":             {strings.Replace(head, "rush-hour", strings.Repeat("a", 41), 1), `metadata.name: Invalid value: "` + strings.Repeat("a", 41) + `": must have at most 40 characters of a-z, 0-9 and '-', start with a letter and not end with '-'`},
-		"a namespace in capitals":     {strings.Replace(head, "{name: rush-hour}", "{name: a, namespace: Lot}", 1), `metadata.namespace: Invalid value: "Lot": must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-'`},
+		"a namespace in capitals":     {strings.Replace(head, "{name: rush-hour}", "{name: a, namespace: Lot}", 1), `metadata.namespace: Invalid value: "Lot": must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-', such as "my-namespace"`},
 		"label that is a number":      {strings.Replace(head, "{name: rush-hour}", "{name: a, labels: {a: 1}}", 1), `metadata.labels[a]: Invalid value: 1: must be a string: write "1"`},
 		"a tab after blanks":          {head + "spec:\n  entry:\n  \trate: 5\n", `not valid YAML: line 6 is indented with a tab: use spaces`},
 		"a template expression":       {head + "spec:\n  duration: {{ .Values.duration }}\n", `not valid YAML: a key must be a text; line 5 has the template expression {{ }}: render the manifest first, for example with "helm template" or "envsubst"`},

@@ -26,6 +26,8 @@ func TestCRDRules_ContainTheSamePatternsAsTheGoConstants(t *testing.T) {
 		"v1alpha1.ImagePattern":         v1alpha1.ImagePattern,
 		"v1alpha1.FaultPodsPattern":     v1alpha1.FaultPodsPattern,
 		"plan.URLPattern":               plan.URLPattern,
+		"plan.URLNumericHostPattern":    plan.URLNumericHostPattern,
+		"plan.URLIPv4Pattern":           plan.URLIPv4Pattern,
 		"plan.URLCredentialsPattern":    plan.URLCredentialsPattern,
 		"a simulation's name":           `^[a-z]([-a-z0-9]*[a-z0-9])?$`,
 		"a duration above 0s":           `[1-9]`,

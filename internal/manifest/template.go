@@ -144,7 +144,7 @@ func (c *checks) containers(path field.Path, containers []containerPatch, own []
 			c.Invalid(name, container.Name, "must differ from the name of %s", other)
 		}
 		names[container.Name] = at
-		c.image(at.Child("image"), container.Image)
+		c.image(at.Child("image"), container.Image, container.Name+":v1")
 		if container.Image == "" && !slices.Contains(own, container.Name) {
 			c.required(at.Child("image"), missingImage(container.Name, own))
 		}

@@ -7,8 +7,10 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -62,9 +64,7 @@ func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
 	case len(meta.Name) > maxNameLength || len(validation.IsDNS1035Label(meta.Name)) > 0:
 		c.Invalid(name, meta.Name, "must have at most %d characters of a-z, 0-9 and '-', start with a letter and not end with '-'", maxNameLength)
 	}
-	if meta.Namespace != "" && len(validation.IsDNS1123Label(meta.Namespace)) > 0 {
-		c.Invalid(path.Child("namespace"), meta.Namespace, "must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-'")
-	}
+	c.namespace(path.Child("namespace"), meta.Namespace)
 	labels := path.Child("labels")
 	for _, key := range sortedKeys(meta.Labels) {
 		c.label(labels, key, meta.Labels[key])
@@ -158,7 +158,7 @@ func (c *checks) rabbitMQ(path field.Path, r *v1alpha1.RabbitMQSpec) {
 	c.Number(path.Child("partitions"), int64(*r.Partitions), 1, plan.MaxPartitions, "partitions")
 	if m := r.Managed; m != nil {
 		managed := path.Child("managed")
-		c.image(managed.Child("image"), m.Image)
+		c.image(managed.Child("image"), m.Image, "rabbitmq:4")
 		if n := *m.Replicas; n != 1 && n != 3 && n != 5 {
 			c.Invalid(managed.Child("replicas"), n, "must be 1, 3 or 5, because quorum queues need a majority")
 		}
@@ -168,10 +168,8 @@ func (c *checks) rabbitMQ(path field.Path, r *v1alpha1.RabbitMQSpec) {
 	}
 	if ref := r.ClusterRef; ref != nil {
 		cluster := path.Child("clusterRef")
-		c.objectName(cluster.Child("name"), ref.Name, "RabbitmqCluster")
-		if ref.Namespace != "" && len(validation.IsDNS1123Label(ref.Namespace)) > 0 {
-			c.Invalid(cluster.Child("namespace"), ref.Namespace, "must be the name of a namespace, in lower case")
-		}
+		c.objectName(cluster.Child("name"), ref.Name, "RabbitmqCluster", "my-cluster")
+		c.namespace(cluster.Child("namespace"), ref.Namespace)
 	}
 	c.secretRef(path.Child("secretRef"), r.SecretRef)
 }
@@ -180,7 +178,7 @@ func (c *checks) redis(path field.Path, r *v1alpha1.RedisSpec) {
 	c.atMostOne(path, map[string]bool{"managed": r.Managed != nil, "secretRef": r.SecretRef != nil})
 	if m := r.Managed; m != nil {
 		managed := path.Child("managed")
-		c.image(managed.Child("image"), m.Image)
+		c.image(managed.Child("image"), m.Image, "redis:8")
 		c.storage(managed.Child("storage"), &m.Storage)
 		c.completeResources(managed.Child("resources"), m.Resources)
 		c.template(managed.Child("template"), m.Template, redisPod)
@@ -288,32 +286,84 @@ func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 	}
 }
 
-var imageSyntax = regexp.MustCompile(v1alpha1.ImagePattern)
+var (
+	imageSyntax    = regexp.MustCompile(v1alpha1.ImagePattern)
+	digestSyntax   = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)
+	tagSyntax      = regexp.MustCompile(`^[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}$`)
+	registrySyntax = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?$`)
+)
 
-// image checks an optional image reference. The error does not quote it, because it may contain a password.
-func (c *checks) image(path field.Path, image string) {
+// image checks an optional image reference. The example is a valid one, without a registry.
+func (c *checks) image(path field.Path, image, example string) {
 	switch {
 	case image == "":
 	case len(image) > 512:
 		c.Add(field.TooLong(path, 512))
 	case !imageSyntax.MatchString(image):
-		c.Add(field.InvalidSecret(path, image, `must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`))
+		expected := fmt.Sprintf(`must be an image reference such as %q or "registry.example.com/team/%s"`, example, example)
+		if trimmed := strings.TrimSpace(image); !imageSyntax.MatchString(trimmed) {
+			expected += ": " + imageProblem(trimmed)
+		}
+		c.Invalid(path, image, "%s", expected)
 	}
+}
+
+// imageProblem says which part of an invalid image reference is invalid. It does not quote the part.
+func imageProblem(image string) string {
+	name, digest, hasDigest := strings.Cut(image, "@")
+	switch {
+	case strings.Contains(name, "://"):
+		return `remove the scheme, which ends with "://"`
+	case hasDigest && strings.Contains(digest, "/"):
+		return "remove the user name and the password: put them into a Secret for pulling images"
+	case hasDigest && !digestSyntax.MatchString(digest):
+		return `the digest after "@" must be "sha256:" and 64 digits of 0-9 and a-f`
+	case strings.ContainsFunc(name, unicode.IsSpace):
+		return "remove the blank"
+	}
+	if registry, repository, found := strings.Cut(name, "/"); found && strings.ContainsAny(registry, ".:") {
+		host, port, hasPort := strings.Cut(registry, ":")
+		number, err := strconv.ParseUint(port, 10, 16)
+		switch {
+		case !registrySyntax.MatchString(host) || strings.Contains(host, ".."):
+			return `the registry before the first "/" must be the name of a host: letters, digits, '-' and '.'`
+		case hasPort && (err != nil || number == 0 || port[0] == '0'):
+			return "the port of the registry must be from 1 to 65535"
+		}
+		name = repository
+	}
+	repository, tag, hasTag := strings.Cut(name, ":")
+	switch {
+	case hasTag && tag == "":
+		return `the tag after ":" is empty`
+	case hasTag && !tagSyntax.MatchString(tag):
+		return `the tag after ":" must have at most 128 letters, digits, '-', '_' and '.'`
+	case repository != strings.ToLower(repository):
+		return "the repository must be in lower case"
+	}
+	return `the repository must consist of a-z and 0-9, with single separators '/', '.', '_' and '-' between them`
 }
 
 func (c *checks) secretRef(path field.Path, ref *v1alpha1.SecretReference) {
 	if ref != nil {
-		c.objectName(path.Child("name"), ref.Name, "Secret")
+		c.objectName(path.Child("name"), ref.Name, "Secret", "my-secret")
 	}
 }
 
-// objectName checks the name of a Kubernetes object of the given kind.
-func (c *checks) objectName(path field.Path, name, kind string) {
+// namespace checks the optional name of a namespace.
+func (c *checks) namespace(path field.Path, name string) {
+	if name != "" && len(validation.IsDNS1123Label(name)) > 0 {
+		c.Invalid(path, name, `must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-', such as "my-namespace"`)
+	}
+}
+
+// objectName checks the name of a Kubernetes object of the given kind. The example is a valid name.
+func (c *checks) objectName(path field.Path, name, kind, example string) {
 	switch {
 	case name == "":
 		c.required(path, "name the "+kind)
 	case len(validation.IsDNS1123Subdomain(name)) > 0:
-		c.Invalid(path, name, "must be the name of a %s, in lower case, without its namespace", kind)
+		c.Invalid(path, name, "must be the name of a %s, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as %q", kind, example)
 	}
 }
 
@@ -322,7 +372,7 @@ func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
 		c.Invalid(path.Child("size"), string(*s.Size), "%s", expectedSize)
 	}
 	if name := s.StorageClassName; name != "" && len(validation.IsDNS1123Subdomain(name)) > 0 {
-		c.Invalid(path.Child("storageClassName"), name, "must be the name of a StorageClass, in lower case")
+		c.Invalid(path.Child("storageClassName"), name, `must be the name of a StorageClass: at most 253 characters of a-z, 0-9, '-' and '.', such as "standard"`)
 	}
 }
 

@@ -2,11 +2,9 @@ package manifest
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -111,9 +109,16 @@ func (w *warner) summaryURL() {
 	if err != nil {
 		return
 	}
-	if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() == "localhost" || err == nil && ip.IsLoopback() {
+	if isLoopback(u.Hostname()) {
 		w.warn("the host of summaryAPI.url is %s: in a cluster, this is the pod itself; use the name of a Service or of another host", u.Hostname())
 	}
+}
+
+// isLoopback reports whether connections to a host lead to the pod that connects.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	name := "." + strings.ToLower(strings.TrimSuffix(host, "."))
+	return strings.HasSuffix(name, ".localhost") || err == nil && (ip.Unmap().IsLoopback() || ip.Unmap().IsUnspecified())
 }
 
 // replicas warns if a component has no pods but is needed, or if additional RabbitMQ nodes give no redundancy.
@@ -204,15 +209,12 @@ func (w *warner) image(path, image string) {
 	const maxRepository = 255
 	name, _, _ := strings.Cut(image, "@")
 	registry, repository, hasRegistry := strings.Cut(name, "/")
-	host, port, hasPort := strings.Cut(registry, ":")
-	number, err := strconv.Atoi(port)
+	host, _, hasPort := strings.Cut(registry, ":")
 	switch {
 	case imageID.MatchString(name):
 		w.warn("%s looks like an image ID (64 hexadecimal digits): nodes pull images by name, such as redis:8", path)
 	case len(name) > maxRepository:
 		w.warn("%s has a name of %d characters: most registries allow at most %d", path, len(name), maxRepository)
-	case hasRegistry && hasPort && (err != nil || number > math.MaxUint16):
-		w.warn("%s names port %s of a registry: ports are numbers up to 65535", path, port)
 	case hasRegistry && !hasPort && host != strings.ToLower(host) && !strings.Contains(host, "."):
 		w.warn("%[1]s has upper-case letters before the first slash, so %[2]s is the host of a registry: write %[3]s/%[4]s for a repository", path, host, strings.ToLower(host), repository)
 	}

@@ -5,7 +5,10 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/parking-operator/parking-operator/internal/field"
 	"github.com/parking-operator/parking-operator/internal/sequence"
@@ -45,6 +48,11 @@ var owner = regexp.MustCompile(`^[A-Za-z0-9-]{0,64}$`)
 const (
 	// URLPattern matches absolute http and https URLs without credentials and without a fragment.
 	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
+	// URLNumericHostPattern matches URLs whose host ends with a number. Such a host must be an IP address: some programs
+	// read 127.1 and 0x7f000001 as one, others look them up as names.
+	URLNumericHostPattern = `^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)`
+	// URLIPv4Pattern matches URLs whose host is an IPv4 address.
+	URLIPv4Pattern = `^[^/]*//((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(:[0-9]*)?([/?]|$)`
 	// URLCredentialsPattern matches URLs with a user name or password, even if the rest of the URL is
 	// malformed.
 	URLCredentialsPattern = `^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@`
@@ -144,7 +152,10 @@ func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayNa
 
 var (
 	urlSyntax      = regexp.MustCompile(URLPattern)
+	urlNumericHost = regexp.MustCompile(URLNumericHostPattern)
+	urlIPv4        = regexp.MustCompile(URLIPv4Pattern)
 	urlCredentials = regexp.MustCompile(URLCredentialsPattern)
+	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
 // HTTPURL checks that a text is an absolute URL without credentials. Its errors never quote the text, because
@@ -155,7 +166,58 @@ func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))
 		return
 	}
-	if _, err := url.ParseRequestURI(text); err != nil || !urlSyntax.MatchString(text) {
-		c.Add(field.InvalidSecret(path, text, `must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`))
+	if !isHTTPURL(text) {
+		expected := `must be an absolute http or https URL such as "https://example.com/v1/visits"`
+		if trimmed := strings.TrimSpace(text); !isHTTPURL(trimmed) {
+			expected += ": " + urlProblem(trimmed)
+		}
+		c.Add(field.InvalidSecret(path, text, expected))
 	}
+}
+
+func isHTTPURL(text string) bool {
+	_, err := url.ParseRequestURI(text)
+	return err == nil && urlSyntax.MatchString(text) && (!urlNumericHost.MatchString(text) || urlIPv4.MatchString(text))
+}
+
+// urlProblem says which part of an invalid URL is invalid. It does not quote the part.
+func urlProblem(text string) string {
+	const hostExpected = `the host must be a name such as "example.com", or an IP address such as "192.0.2.1" or "[2001:db8::1]"`
+	scheme, rest, hasScheme := strings.Cut(text, "://")
+	authority, path := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority, path = rest[:i], rest[i:]
+	}
+	host, port, hasPort := strings.Cut(authority, ":")
+	if end := strings.LastIndex(authority, "]"); end >= 0 { // an IPv6 address
+		host = authority[:end+1]
+		port, hasPort = strings.TrimPrefix(authority[end+1:], ":"), authority[end+1:] != ""
+	}
+	switch number, err := strconv.ParseUint(port, 10, 16); {
+	case !hasScheme || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https"):
+		return `begin it with "https://" or "http://"`
+	case !strings.Contains(host, "]") && strings.Count(authority, ":") > 1: // an IPv6 address without brackets
+		return hostExpected
+	case host == "":
+		return "the host is missing"
+	case hasPort && (err != nil || number == 0 || port[0] == '0'):
+		return "the port must be from 1 to 65535"
+	case !isHTTPURL("http://" + host):
+		return hostExpected
+	}
+	for path != "" {
+		end := len(urlCharacter.FindString(path))
+		if end == 0 {
+			break
+		}
+		path = path[end:]
+	}
+	switch {
+	case strings.HasPrefix(path, "#"):
+		return `remove the fragment, which begins with "#"`
+	case strings.HasPrefix(path, "%"):
+		return `write two hexadecimal digits after "%"`
+	}
+	character, _ := utf8.DecodeRuneInString(path)
+	return fmt.Sprintf("write the character %q as %q", character, url.PathEscape(string(character)))
 }

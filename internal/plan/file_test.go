@@ -148,7 +148,7 @@ func TestParsePlan_RejectsInvalidPlans(t *testing.T) {
 		"a fault too often":              {edited(t, fault("instances", 1, "every", "1ms"), "faults"), `faults[0].every: Invalid value: "1ms": must be at least 1s; remove it to inject the fault once`},
 		"a negative objective":           {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`},
 		"an external API without URL":    {edited(t, "", "summaryAPI", "url"), `summaryAPI.url: Required value: must be the URL of the external API`},
-		"an API that is no URL":          {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`},
+		"an API that is no URL":          {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": begin it with "https://" or "http://"`},
 		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into files of a directory and name that in secretDir`},
 	}
 	for name, tt := range tests {
