@@ -193,16 +193,16 @@ func TestSecretKeys_Lookalike_IsRejectedByName(t *testing.T) {
 		"uri": "URI url URL Url connection_string connectionString connection-string connection dsn amqp_url redis_url REDIS_URL " +
 			"AMQP_URL RABBITMQ_URL RABBITMQ_URI CLOUDAMQP_URL DATABASE-URL service-uri",
 		"uris": "URIS urls REDIS_URLS amqp-urls connection_urls",
-		"host": "HOST Host hostname hostName host_name HOST_NAME server address addr endpoint endpoints nodes REDIS_HOST rabbitmq-host " +
+		"host": "HOST Host hostname hostName host_name HOST_NAME server address addr endpoint endpoints nodes REDIS_HOST rabbitmq-host sentinels sentinel_hosts " +
 			"service_host serverName node_addresses HOSTS",
 		"port":     "PORT Port ports port_number portNumber amqp-port redis_port REDIS_PORT sslPort tls-port SERVICE_PORT",
-		"username": "USERNAME USER userName user_name user-name login RABBITMQ_DEFAULT_USER default_user redis-user loginName",
-		"password": "PASSWORD pass passwd pwd redis-password rabbitmq-password RABBITMQ_DEFAULT_PASS default_pass requirepass REDIS_PASSWORD authPassword user_password",
+		"username": "USERNAME USER userName user_name user-name login RABBITMQ_DEFAULT_USER default_user redis-user loginName usr",
+		"password": "PASSWORD pass passwd pwd redis-password rabbitmq-password RABBITMQ_DEFAULT_PASS default_pass requirepass REDIS_PASSWORD authPassword user_password auth redis-auth passphrase credentials",
 		"token":    "TOKEN access_token accessToken access-token bearer bearerToken api_key apiKey api-key API_TOKEN authToken",
 		"vhost": "VHOST vHost Vhost v_host vhost_name vhostName virtual_host virtualHost virtualhost VirtualHost VIRTUAL-HOST rabbitmq-vhost " +
 			"rabbitmq_vhost RABBITMQ_VHOST RABBITMQ_DEFAULT_VHOST default_vhost amqp.vhost",
 		"database": "DATABASE Database DB db_name dbName DB_NAME database_name databaseName db_number dbNumber dbIndex db-index db_index databaseNumber " +
-			"database_number database-number redis-db REDIS_DB index databaseIndex",
+			"database_number database-number redis-db REDIS_DB index databaseIndex select selected-db db0 database2",
 		"sentinel-master":   "master_name masterName MASTER_NAME masterGroupName sentinelMaster sentinel_master_name REDIS_SENTINEL_MASTER_NAME redis-sentinel-master-set",
 		"sentinel-username": "sentinel_username SENTINEL_USER sentinelUser redis-sentinel-username",
 		"sentinel-password": "sentinel_password SENTINEL_PASSWORD sentinelPass redis-sentinel-password",
@@ -269,6 +269,8 @@ func TestSecretKeys_Lookalike_IsRejectedByName(t *testing.T) {
 		{Redis(), map[string]string{"host": "h", "enableTLS": "yes"}, `key "enableTLS" asks for TLS`},
 		{Redis(), map[string]string{"host": "h", "tls.enabled": "on"}, `key "tls.enabled" asks for TLS`},
 		{Redis(), map[string]string{"host": "h", "secure": "true"}, `key "secure" asks for TLS`},
+		{Redis(), map[string]string{"host": "h", "mtls": "true"}, `key "mtls" asks for TLS`},
+		{RabbitMQ(), map[string]string{"host": "h", "encryption": "required"}, `key "encryption" asks for TLS`},
 		{RabbitMQ(), map[string]string{"host": "h", "sslmode": "require"}, `key "sslmode" asks for TLS`},
 		{Redis(), map[string]string{"host": "h", "scheme": "rediss"}, `key "scheme" asks for TLS`},
 		{RabbitMQ(), map[string]string{"host": "h", "protocol": "amqps"}, `key "protocol" asks for TLS`},

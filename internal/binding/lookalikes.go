@@ -47,13 +47,13 @@ func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + patt
 var (
 	likeURI              = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
 	likeURIs             = like(`(connection|service|server|database|broker)?(uris|urls)`)
-	likeHost             = like(`(host|server|node|service|endpoint|broker)s?(name|addr|address|host|ip)?(es|s)?|addr(ess)?(es|s)?`)
+	likeHost             = like(`(host|server|node|service|endpoint|broker|sentinel)s?(host|node)?s?(name|addr|address|host|ip)?(es|s)?|addr(ess)?(es|s)?`)
 	likePort             = like(`(tls|ssl|service|server|secure)?ports?(number)?`)
-	likeUsername         = like(`(user|login)(name|id)?`)
-	likePassword         = like(`(user|auth|require)?pass(word|wd)?|pwd`)
+	likeUsername         = like(`(user|usr|login)(name|id)?`)
+	likePassword         = like(`(user|auth|require)?pass(word|wd|phrase)?|pwd|auth|secret|credentials?`)
 	likeToken            = like(`(access|api|auth|authorization|bearer)*tokens?|bearer|authorization|(access|api|auth)key`)
 	likeVhost            = like(`(v|virtual)hosts?(name)?`)
-	likeDatabase         = like(`(database|db)s?(name|number|num|no|index|id)?|index`)
+	likeDatabase         = like(`(selected|logical)?(database|db)s?(name|number|num|no|index|id)?[0-9]*|index|select(ed)?`)
 	likeMaster           = like(`sentinel(master|primary)(name|set|group|id)*|(master|primary)(set|group)?name`)
 	likeSentinelUser     = like(`sentinel(user|login)(name|id)?`)
 	likeSentinelPassword = like(`sentinel(user|auth|require)?(pass(word|wd)?|pwd)`)
@@ -63,7 +63,7 @@ var (
 	likeKey  = like(`(tls|ssl|client|user)+(private)?key(file)?(pem|data)?|privatekey(file)?(pem|data)?|keypem`)
 	// likeTLSSwitch matches names that people use to ask for TLS with a value such as true. They are not read: the URI or the
 	// certificates select TLS.
-	likeTLSSwitch = like(`(is|use|enable|require|with)?(tls|ssl|secure)(enabled?|required?|mode|on|active)?`)
+	likeTLSSwitch = like(`(is|use|enable|require|with)?(m?tls|ssl|https|secure|encrypt(ed|ion)?)(enabled?|required?|mode|on|active)?`)
 	// likeScheme matches names of keys for a protocol. Such a key asks for TLS if its value is the scheme for TLS.
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
