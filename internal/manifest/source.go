@@ -17,11 +17,20 @@ import (
 // 1.1, and no as false.
 type source struct {
 	root func() *yamlv3.Node // parses the document when it is first called
+	// The field members contains the members of the nodes that find has visited, so that many errors in one large object
+	// do not scan it again and again.
+	members map[member]map[field.Path]*yamlv3.Node
+}
+
+// member is a node and its path.
+type member struct {
+	node *yamlv3.Node
+	at   field.Path
 }
 
 // newSource returns the source of a document in YAML or JSON. If the document cannot be parsed, the source is empty.
 func newSource(text []byte) *source {
-	return &source{root: sync.OnceValue(func() *yamlv3.Node {
+	return &source{members: map[member]map[field.Path]*yamlv3.Node{}, root: sync.OnceValue(func() *yamlv3.Node {
 		var compact bytes.Buffer
 		if json.Compact(&compact, text) == nil { // removes tabs, which the YAML parser rejects
 			text = compact.Bytes()
@@ -37,7 +46,7 @@ func newSource(text []byte) *source {
 // written returns the value at a path as the document contains it. The parameter value is the decoded value, which is
 // also the result if the document does not contain the value, or contains it as an object, a list or in quotes.
 func (s *source) written(path field.Path, value any) any {
-	node := find(s.root(), "", path)
+	node := s.find(s.root(), "", path)
 	if node == nil || node.Kind != yamlv3.ScalarNode || node.Style != 0 || node.ShortTag() == "!!null" {
 		return value
 	}
@@ -50,23 +59,38 @@ func (s *source) written(path field.Path, value any) any {
 // find returns the node at a path. It starts from the given node, whose own path is in the parameter named at. It
 // returns nil if there is no node at the path. A path does not say whether the objects on the way are structs or maps,
 // so find tries both forms.
-func find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
+func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	if node.Kind == yamlv3.AliasNode {
 		node = node.Alias
 	}
 	if at == path {
 		return node
 	}
-	for _, child := range childrenOf(node, at) {
-		for _, form := range child.paths {
-			if strings.HasPrefix(string(path), string(form)) {
-				if found := find(child.node, form, path); found != nil {
-					return found
-				}
+	members := s.membersOf(node, at)
+	for end := len(at) + 1; end <= len(path); end++ {
+		if child, ok := members[path[:end]]; ok {
+			if found := s.find(child, path[:end], path); found != nil {
+				return found
 			}
 		}
 	}
 	return nil
+}
+
+// membersOf returns the members of an object or the items of a list, by all forms of their paths.
+func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
+	key := member{node, at}
+	members, known := s.members[key]
+	if !known {
+		members = map[field.Path]*yamlv3.Node{}
+		for _, child := range childrenOf(node, at) {
+			for _, form := range child.paths {
+				members[form] = child.node
+			}
+		}
+		s.members[key] = members
+	}
+	return members
 }
 
 // childNode is a member of an object or an item of a list.
