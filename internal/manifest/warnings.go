@@ -63,7 +63,7 @@ func (w *warner) durations() {
 	}
 	if w.plan.Exit.Publishes() && w.plan.Exit.Delay() >= end {
 		w.warn("exits begin %s after the entries (exit.minStay is %s), but the simulation ends after %s: no exit will be published",
-			w.plan.Exit.Delay(), *w.spec.Exit.MinStay, *w.spec.Duration)
+			*v1alpha1.NewDuration(w.plan.Exit.Delay()), *w.spec.Exit.MinStay, *w.spec.Duration)
 	}
 	for _, stages := range []struct {
 		of     string

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 
@@ -81,9 +82,9 @@ func (c *Checks) faultInterval(path field.Path, t FaultTimes) {
 		c.Invalid(path, t.Every.Text, "must be at least %s; remove it to inject the fault once", MinFaultInterval)
 		return
 	}
-	if least := t.For.Value + 2*t.Jitter.Value; t.Every.Value <= least {
-		c.Invalid(path, t.Every.Text, "must be longer than for plus twice jitter, which is %s, or an occurrence begins before the previous one ends: "+
-			"raise every, or lower for or jitter", least)
+	if t.Every.Value <= t.For.Value+2*t.Jitter.Value {
+		c.Invalid(path, t.Every.Text, "must be longer than for plus twice jitter, which is %s + 2 × %s, or an occurrence begins before the previous one ends: "+
+			"raise every, or lower for or jitter", cmp.Or(t.For.Text, "0s"), cmp.Or(t.Jitter.Text, "0s"))
 	}
 }
 

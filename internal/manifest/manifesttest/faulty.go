@@ -238,7 +238,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a fault that overlaps with itself",
 			Spec:      `faults: [{name: a, target: Processor, action: Pause, at: 10s, for: 5s, every: 7s, jitter: 1s}]`,
-			Error:     `spec.faults[0].every: Invalid value: "7s": must be longer than for plus twice jitter, which is 7s, or an occurrence begins before the previous one ends: raise every, or lower for or jitter`,
+			Error:     `spec.faults[0].every: Invalid value: "7s": must be longer than for plus twice jitter, which is 5s + 2 × 1s, or an occurrence begins before the previous one ends: raise every, or lower for or jitter`,
 			Admission: `must be longer than for plus twice jitter, or an occurrence begins before the previous one ends`,
 		},
 		{
