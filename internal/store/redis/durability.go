@@ -22,6 +22,9 @@ import (
 // even if many callers wait.
 const observationGap = 20 * time.Millisecond
 
+// lagTolerance is how long replicas may fail to confirm writes before that is logged. A busy replica may take a second.
+const lagTolerance = 5 * time.Second
+
 // Mark implements store.Durability. The mark identifies the server process that ran at the latest observation of
 // the partition's server.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
@@ -122,6 +125,9 @@ type observer struct {
 	metrics *metrics
 	logger  *slog.Logger
 
+	// The field lagged is when replicas were first observed that do not confirm writes. It is zero if all do. Only run
+	// uses it.
+	lagged time.Time
 	// promised is the offset in the history of the latest observation up to which waiters were told that their effects
 	// are durable. Only run uses it.
 	promised int64
@@ -351,8 +357,12 @@ func (o *observer) reportReplicas(before int, seen observation) {
 	}
 	switch {
 	case seen.replicated:
+		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
-	case before == seen.replicas: // the observation has waited for these replicas
+	case before != seen.replicas: // the observation has not waited for these replicas
+	case o.lagged.IsZero():
+		o.lagged = time.Now()
+	case time.Since(o.lagged) > lagTolerance:
 		o.lagging.Fault(o.part, fmt.Errorf("not all of the %d connected replicas have received the latest writes: check the replicas, and their network", seen.replicas))
 	}
 }

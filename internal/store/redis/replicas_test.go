@@ -2,14 +2,18 @@ package redis
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/outage"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -243,5 +247,27 @@ func (l *link) forward(to, from net.Conn, discard *atomic.Bool) {
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return
 		}
+	}
+}
+
+func TestObserver_ReplicasLag_IsLoggedAfterSomeTime(t *testing.T) {
+	t.Parallel()
+	log := &lines{}
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	o := &observer{logger: logger, lagging: outage.New(logger, "lagging", "all have caught up"), part: "observation 0"}
+	lagging := observation{replicas: 1}
+	o.reportReplicas(0, lagging)
+	o.reportReplicas(1, lagging)
+	if got := log.with("level=WARN"); len(got) > 0 {
+		t.Fatalf("logged %q at once", got)
+	}
+	o.lagged = o.lagged.Add(-time.Minute)
+	o.reportReplicas(1, lagging)
+	if got := log.with("level=WARN"); len(got) != 1 || !strings.Contains(got[0], "lagging") || !strings.Contains(got[0], "the 1 connected replicas") {
+		t.Errorf("logged %q; want one warning", got)
+	}
+	o.reportReplicas(1, observation{replicas: 1, replicated: true})
+	if !o.lagged.IsZero() {
+		t.Error("the replicas still lag although they have confirmed")
 	}
 }
