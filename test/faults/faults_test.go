@@ -89,14 +89,25 @@ type simulation struct {
 	plan   plan.Plan
 	stack  *stack.Stack
 	rabbit *servers.RabbitMQ
-	redis  *servers.Redis
-	api    *apiProxy
-	random *rand.Rand
+	// redis is nil if the test brings its own servers. The field redisURI has the address in any case.
+	redis    *servers.Redis
+	redisURI string
+	api      *apiProxy
+	random   *rand.Rand
 }
 
 func startSimulation(t *testing.T, buildFlags ...string) *simulation {
 	t.Helper()
-	s := &simulation{dir: t.TempDir(), rabbit: servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), redis: servers.NewRedis(t, servers.RedisOptions{}), random: newRandom(t)}
+	redis := servers.NewRedis(t, servers.RedisOptions{})
+	s := startSimulationOn(t, redis.URI(), buildFlags...)
+	s.redis = redis
+	return s
+}
+
+// startSimulationOn starts a simulation that uses the Redis at the given URI.
+func startSimulationOn(t *testing.T, redisURI string, buildFlags ...string) *simulation {
+	t.Helper()
+	s := &simulation{dir: t.TempDir(), rabbit: servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), redisURI: redisURI, random: newRandom(t)}
 	binary, err := stack.Build(t.Context(), s.dir, buildFlags...)
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +168,7 @@ func (s *simulation) newPlan() plan.Plan {
 		MaxStay:    plan.Duration(time.Hour),
 		Processor:  plan.Processor{Concurrency: 128},
 		RabbitMQ:   plan.BindingRef{URI: s.rabbit.URI()},
-		Redis:      plan.BindingRef{URI: s.redis.URI()},
+		Redis:      plan.BindingRef{URI: s.redisURI},
 		SummaryAPI: plan.SummaryAPI{URL: s.api.server.URL},
 	}
 }
@@ -255,7 +266,7 @@ func (s *simulation) ctl(args ...string) error {
 }
 
 func (s *simulation) flushScripts(ctx context.Context) error {
-	options, err := goredis.ParseURL(s.redis.URI())
+	options, err := goredis.ParseURL(s.redisURI)
 	if err != nil {
 		return fmt.Errorf("flush scripts: %w", err)
 	}
@@ -384,7 +395,7 @@ spec:
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), filepath.Join(s.dir, "parking"), "audit", "-f", manifest,
-		"--simulation", s.plan.Simulation, "--redis-uri", s.redis.URI(), "--rabbitmq-uri", s.rabbit.URI(), "--output", "json")
+		"--simulation", s.plan.Simulation, "--redis-uri", s.redisURI, "--rabbitmq-uri", s.rabbit.URI(), "--output", "json")
 	var failed *exec.ExitError
 	output, err := cmd.Output()
 	if err != nil && (!errors.As(err, &failed) || failed.ExitCode() != 1) {

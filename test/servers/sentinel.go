@@ -82,6 +82,15 @@ func (g *SentinelGroup) KillPrimary(t testing.TB) *Redis {
 	return primary
 }
 
+// AwaitFailover waits until the Sentinels report another primary than the one that was killed.
+func (g *SentinelGroup) AwaitFailover(t testing.TB, killed *Redis) {
+	t.Helper()
+	polltest.Until(t, "the Sentinels promote the replica", func() bool {
+		primary := g.primary(t)
+		return primary != nil && primary != killed
+	})
+}
+
 // Restart starts a server that was killed. It returns when the server is a replica that is in sync.
 func (g *SentinelGroup) Restart(t testing.TB, server *Redis) {
 	t.Helper()
