@@ -299,13 +299,13 @@ func recovery(e Evidence) finding {
 	want := "at most " + limit(objective)
 	var late, unmeasured []string
 	var slowest time.Duration
-	injected := 0
+	measurable := 0
 	for i := range e.Faults {
 		a := &e.Faults[i]
 		if a.InjectedAt.IsZero() || a.Outcome == fault.OutcomeAborted {
 			continue
 		}
-		injected++
+		measurable++
 		took := time.Duration(a.UnrecoveredSeconds * float64(time.Second))
 		if a.RecoverySeconds != nil {
 			took = time.Duration(*a.RecoverySeconds * float64(time.Second))
@@ -327,8 +327,12 @@ func recovery(e Evidence) finding {
 	case len(unmeasured) > 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
 			"it is unknown whether recovery met the objective of %s: %s", limit(objective), joinFirst(unmeasured))}
-	case injected == 0:
-		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("recovery is unknown, so the objective of %s is not met: no fault was injected", limit(objective))}
+	case measurable == 0:
+		why := "no fault was injected"
+		if e.hasFaults() {
+			why = "every fault that was injected was ended early"
+		}
+		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("recovery is unknown, so the objective of %s is not met: %s", limit(objective), why)}
 	}
 	return finding{outcome: Passed, want: want, got: measurement(slowest, objective.D())}
 }

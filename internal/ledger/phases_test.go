@@ -188,6 +188,8 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 	notRecovered.Outcome, notRecovered.Message = fault.OutcomeNotRecovered, "It did not"
 	notInjected := fault.Account{Fault: "crash", Number: 7, Outcome: fault.OutcomeNotInjected, Message: "The fault was not injected: no such pod"}
 	aborted := fault.Account{Fault: "crash", Number: 8, Outcome: fault.OutcomeAborted, Message: "The fault was not injected: Ctrl-C"}
+	endedEarly := disturbance()
+	endedEarly.RecoverySeconds, endedEarly.RecoveredAt, endedEarly.Outcome = nil, time.Time{}, fault.OutcomeAborted
 	objective := plan.Objectives{MaxRecovery: plan.Duration(30 * time.Second)}
 	many := make([]fault.Account, 9)
 	for i := range many {
@@ -213,6 +215,10 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 		"no occurrence was injected": {
 			objective, []fault.Account{notInjected},
 			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30 s is not met: no fault was injected"},
+		},
+		"the only occurrence was ended early": {
+			objective, []fault.Account{endedEarly},
+			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30 s is not met: every fault that was injected was ended early"},
 		},
 		"one occurrence was aborted": {objective, []fault.Account{recovered(0, 2), aborted}, []string{"1 of 2 occurrences of fault crash did not take place as planned: crash/8: The fault was not injected: Ctrl-C"}},
 		"nothing took place":         {plan.Objectives{}, nil, []string{"fault crash did not take place: no occurrence was due after it was declared and before the run ended"}},
