@@ -1,0 +1,184 @@
+// Package certificates makes and renews the certificates of servers, and the certificate authority that signs them.
+//
+// All functions are pure except for random keys: they return what they get if it is still good. So a caller that
+// stores the result and passes it again gets a new certificate only when one is due.
+package certificates
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	day = 24 * time.Hour
+	// Lifetime is how long the certificate of a server is valid. RenewBefore is the remaining lifetime at which it is
+	// renewed.
+	Lifetime    = 90 * day
+	RenewBefore = 30 * day
+
+	// The authority is renewed while its certificate is still valid for longer than any certificate that it has
+	// signed. So every server certificate stays valid until its own renewal.
+	authorityLifetime    = 10 * 365 * day
+	authorityRenewBefore = 365 * day
+
+	// skew allows for clocks that are slow.
+	skew = 5 * time.Minute
+)
+
+// Pair is a certificate and its private key, both in PEM.
+type Pair struct{ Certificate, Key []byte }
+
+// Authority is a certificate authority. Trusted contains the certificates of the authority in PEM: the current one, and
+// after a renewal also the previous one, until that expires. Clients trust all of them.
+type Authority struct {
+	Pair
+
+	Trusted []byte
+}
+
+// RenewAuthority returns an authority that can sign certificates for at least Lifetime. It returns the given one if that
+// is possible. Otherwise it makes a new one, which may have nothing in common with the given one except Trusted.
+func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
+	if leaf, err := a.parse(); err == nil && leaf.IsCA && now.Add(authorityRenewBefore).Before(leaf.NotAfter) && bytes.Contains(a.Trusted, a.Certificate) {
+		return a, nil
+	}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage:  x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		NotBefore: now.Add(-skew), NotAfter: now.Add(authorityLifetime),
+	}
+	pair, err := create(template, nil, nil)
+	if err != nil {
+		return Authority{}, fmt.Errorf("make the certificate authority %s: %w", name, err)
+	}
+	return Authority{Pair: pair, Trusted: slices.Concat(pair.Certificate, unexpired(a.Trusted, now))}, nil
+}
+
+// Renew returns a certificate for the given host names and its key. It returns the given pair if that is still good:
+// signed by the authority, for the same hosts, and valid for longer than RenewBefore.
+func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
+	if a.isGood(p, hosts, now) {
+		return p, nil
+	}
+	issuer, err := a.parse()
+	if err != nil {
+		return Pair{}, fmt.Errorf("read the certificate authority: %w", err)
+	}
+	authority, err := tls.X509KeyPair(a.Certificate, a.Key)
+	if err != nil {
+		return Pair{}, fmt.Errorf("read the certificate authority: %w", err)
+	}
+	// Nodes of a RabbitMQ cluster use their certificates as clients, too.
+	renewed, err := create(&x509.Certificate{
+		Subject: pkix.Name{CommonName: commonName(hosts[0])}, DNSNames: hosts,
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		NotBefore:   now.Add(-skew), NotAfter: now.Add(Lifetime),
+	}, issuer, authority.PrivateKey)
+	if err != nil {
+		return Pair{}, fmt.Errorf("make a certificate for %s: %w", hosts[0], err)
+	}
+	return renewed, nil
+}
+
+// Check returns an error if a client that trusts the given CA certificates rejects a server with this certificate, or if
+// the key is not the private key of the certificate. The certificate may be followed by those of intermediate authorities.
+func Check(p Pair, ca []byte, host string, now time.Time) error {
+	chain, err := tls.X509KeyPair(p.Certificate, p.Key)
+	if err != nil {
+		return fmt.Errorf("tls.crt and tls.key are not a certificate and its private key in PEM: %w", err)
+	}
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return errors.New("ca.crt contains no certificate in PEM")
+	}
+	for _, der := range chain.Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			intermediates.AddCert(c)
+		}
+	}
+	if _, err := chain.Leaf.Verify(x509.VerifyOptions{DNSName: host, Roots: roots, Intermediates: intermediates, CurrentTime: now}); err != nil {
+		return fmt.Errorf("clients would reject tls.crt: %w", err)
+	}
+	return nil
+}
+
+// RenewalTime returns the time at which Renew renews a certificate. It returns the zero time if the pair is invalid.
+func RenewalTime(p Pair) time.Time {
+	leaf, err := p.parse()
+	if err != nil {
+		return time.Time{}
+	}
+	return leaf.NotAfter.Add(-RenewBefore)
+}
+
+func (a Authority) isGood(p Pair, hosts []string, now time.Time) bool {
+	leaf, err := p.parse()
+	if err != nil || !slices.Equal(leaf.DNSNames, hosts) || !now.Add(RenewBefore).Before(leaf.NotAfter) {
+		return false
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(a.Trusted)
+	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now})
+	return err == nil
+}
+
+// parse returns the certificate of the pair. It returns an error if the key is not its private key.
+func (p Pair) parse() (*x509.Certificate, error) {
+	pair, err := tls.X509KeyPair(p.Certificate, p.Key)
+	if err != nil {
+		return nil, err
+	}
+	return pair.Leaf, nil
+}
+
+// create returns a certificate with a new key. If issuer is nil, the certificate signs itself.
+func create(template, issuer *x509.Certificate, issuerKey crypto.PrivateKey) (Pair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Pair{}, err
+	}
+	if issuer == nil {
+		issuer, issuerKey = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), issuerKey)
+	if err != nil {
+		return Pair{}, err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return Pair{}, err
+	}
+	return Pair{
+		Certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		Key:         pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
+	}, nil
+}
+
+// unexpired returns those certificates of a PEM bundle that have not expired.
+func unexpired(bundle []byte, now time.Time) []byte {
+	var kept []byte
+	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
+		if certificate, err := x509.ParseCertificate(block.Bytes); err == nil && now.Before(certificate.NotAfter) {
+			kept = append(kept, pem.EncodeToMemory(block)...)
+		}
+	}
+	return kept
+}
+
+// commonName cuts a host name to the length that X.509 permits. Clients verify the subject alternative names only.
+func commonName(host string) string {
+	const most = 64
+	return host[:min(len(host), most)]
+}

@@ -1,0 +1,134 @@
+package certificates_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/certificates"
+)
+
+const day = 24 * time.Hour
+
+var (
+	start = time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC)
+	hosts = []string{"rush-hour-redis.lot.svc.cluster.local", "rush-hour-redis.lot.svc"}
+)
+
+func newAuthority(t *testing.T, before certificates.Authority, now time.Time) certificates.Authority {
+	t.Helper()
+	a, err := certificates.RenewAuthority(before, "rush-hour", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func renew(t *testing.T, a certificates.Authority, p certificates.Pair, names []string, now time.Time) certificates.Pair {
+	t.Helper()
+	renewed, err := a.Renew(p, names, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return renewed
+}
+
+// verify checks that a client that trusts the given certificates accepts the certificate for all hosts.
+func verify(t *testing.T, trusted []byte, p certificates.Pair, now time.Time) {
+	t.Helper()
+	block, _ := pem.Decode(p.Certificate)
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(trusted)
+	for _, host := range hosts {
+		if _, err := leaf.Verify(x509.VerifyOptions{DNSName: host, Roots: roots, CurrentTime: now}); err != nil {
+			t.Errorf("at %s, a client rejects the certificate for %s: %v", now, host, err)
+		}
+	}
+}
+
+func TestRenew_IsDueOnceAThirdOfTheLifetimeIsLeft(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t, certificates.Authority{}, start)
+	first := renew(t, a, certificates.Pair{}, hosts, start)
+	verify(t, a.Trusted, first, start)
+	due := certificates.RenewalTime(first)
+	if want := start.Add(60 * day); !due.Equal(want) {
+		t.Errorf("the renewal is due at %s, want %s", due, want)
+	}
+	if kept := renew(t, a, first, hosts, due.Add(-time.Second)); !bytes.Equal(kept.Certificate, first.Certificate) {
+		t.Error("the certificate was renewed before it was due")
+	}
+	second := renew(t, a, first, hosts, due)
+	if bytes.Equal(second.Certificate, first.Certificate) || bytes.Equal(second.Key, first.Key) {
+		t.Error("the certificate or its key was not renewed when it was due")
+	}
+	verify(t, a.Trusted, second, due.Add(day))
+}
+
+func TestRenew_UnusablePair_IsReplaced(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t, certificates.Authority{}, start)
+	good, other := renew(t, a, certificates.Pair{}, hosts, start), renew(t, a, certificates.Pair{}, hosts, start)
+	stranger := newAuthority(t, certificates.Authority{}, start)
+	for name, pair := range map[string]certificates.Pair{
+		"no certificate":             {Key: good.Key},
+		"not a certificate":          {Certificate: []byte("certificate"), Key: []byte("key")},
+		"the key of another one":     {Certificate: good.Certificate, Key: other.Key},
+		"a certificate of others":    renew(t, stranger, certificates.Pair{}, hosts, start),
+		"a certificate for one host": renew(t, a, certificates.Pair{}, hosts[:1], start),
+	} {
+		renewed := renew(t, a, pair, hosts, start)
+		if bytes.Equal(renewed.Certificate, pair.Certificate) {
+			t.Errorf("%s: the pair was kept", name)
+		}
+		verify(t, a.Trusted, renewed, start)
+	}
+	if !certificates.RenewalTime(certificates.Pair{}).IsZero() {
+		t.Error("a pair without certificate has a renewal time")
+	}
+}
+
+// TestRenewAuthority_AlwaysTrustsTheCertificateInUse renews both certificates for 25 years, as a controller does that
+// looks every ten days. A client must accept the server even if it still trusts what it trusted the time before.
+func TestRenewAuthority_AlwaysTrustsTheCertificateInUse(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t, certificates.Authority{}, start)
+	leaf := renew(t, a, certificates.Pair{}, hosts, start)
+	authorities, most := 1, 0
+	for now := start; now.Before(start.Add(25 * 365 * day)); now = now.Add(10 * day) {
+		next := newAuthority(t, a, now)
+		if !bytes.Equal(next.Certificate, a.Certificate) {
+			authorities++
+		}
+		a, leaf = next, renew(t, next, leaf, hosts, now)
+		verify(t, a.Trusted, leaf, now)
+		verify(t, a.Trusted, leaf, now.Add(certificates.RenewBefore-time.Second))
+		most = max(most, bytes.Count(a.Trusted, []byte("BEGIN")))
+	}
+	if authorities != 3 || most != 2 {
+		t.Errorf("25 years needed %d authorities, of which clients trusted up to %d at a time, want 3 and 2", authorities, most)
+	}
+}
+
+func TestRenewAuthority_Unusable_IsReplaced(t *testing.T) {
+	t.Parallel()
+	good, other := newAuthority(t, certificates.Authority{}, start), newAuthority(t, certificates.Authority{}, start)
+	for name, a := range map[string]certificates.Authority{
+		"the key of another one":  {Pair: certificates.Pair{Certificate: good.Certificate, Key: other.Key}, Trusted: good.Trusted},
+		"not trusted by clients":  {Pair: good.Pair, Trusted: other.Trusted},
+		"the certificate of none": {Pair: renew(t, good, certificates.Pair{}, hosts, start), Trusted: good.Trusted},
+	} {
+		if renewed := newAuthority(t, a, start); bytes.Equal(renewed.Certificate, a.Certificate) {
+			t.Errorf("%s: the authority was kept", name)
+		}
+	}
+	if kept := newAuthority(t, good, start.Add(day)); !bytes.Equal(kept.Certificate, good.Certificate) {
+		t.Error("a good authority was replaced")
+	}
+}
