@@ -42,7 +42,10 @@ type server struct {
 	// denied is true if the owner of the Secret or RabbitmqCluster does not permit the simulation to use this
 	// object.
 	denied bool
-	// finding says why the binding is unknown.
+	// certificate is the user's certificate of a managed server, of which Build needs only the CA certificates. It is
+	// empty if the operator makes the certificate, or if the server does not use TLS.
+	certificate resources.CertificateData
+	// finding says why the binding is unknown, or what is wrong with the Secret of the certificate.
 	finding finding
 }
 
@@ -104,21 +107,22 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 func (r *Reconciler) managedServer(ctx context.Context, s *scope, service binding.Service, c resources.Component) (server, error) {
 	name := resources.Name(s.sim, c)
 	own := server{name: service.Name, managed: true, ownSecret: name, origin: fmt.Sprintf("Secret %s/%s", s.key.Namespace, name)}
-	secret, err := r.ownSecret(ctx, s, c)
-	if err != nil || secret == nil {
+	secret, err := r.ownSecret(ctx, s, name)
+	if err != nil {
 		return own, err
 	}
-	own.data, own.version = secret.Data, secret.ResourceVersion
-	if address, err := binding.Data(service, secret.Data); err == nil {
-		own.binding = &address
+	if secret != nil {
+		own.data, own.version = secret.Data, secret.ResourceVersion
+		if address, err := binding.Data(service, secret.Data); err == nil {
+			own.binding = &address
+		}
 	}
-	return own, nil
+	return own, r.readCertificate(ctx, s, c, &own)
 }
 
-// ownSecret returns the Secret that the operator has created for a component, or nil if it does not exist. If a Secret
-// of someone else has its name, ownSecret records this and returns nil.
-func (r *Reconciler) ownSecret(ctx context.Context, s *scope, c resources.Component) (*corev1.Secret, error) {
-	name := resources.Name(s.sim, c)
+// ownSecret returns the Secret with the given name that the operator has created, or nil if it does not exist. If a
+// Secret of someone else has the name, ownSecret records this and returns nil.
+func (r *Reconciler) ownSecret(ctx context.Context, s *scope, name string) (*corev1.Secret, error) {
 	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
 		return secret, nil
 	}
@@ -233,10 +237,13 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	if s.store.managed {
 		setIfEmpty(&s.credentials.RedisPassword, s.newPassword(s.store))
 	}
+	if err := r.ensureCertificates(ctx, s); err != nil {
+		return err
+	}
 	if !resources.HasAgents(s.plan) && s.children[agentSecretKey(s)] == nil {
 		return nil
 	}
-	secret, err := r.ownSecret(ctx, s, resources.ComponentAgent)
+	secret, err := r.ownSecret(ctx, s, resources.Name(s.sim, resources.ComponentAgent))
 	if err != nil || s.taken[agentSecretKey(s)] != nil {
 		return err
 	}

@@ -29,6 +29,11 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
+	for c, versions := range s.certificateVersions {
+		if err := r.annotatePods(ctx, s, c, hashOf("", versions...)); err != nil {
+			return err
+		}
+	}
 	if version := s.database.version; version != "" {
 		return r.annotatePods(ctx, s, resources.ComponentSummaries, hashOf("", version))
 	}

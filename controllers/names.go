@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 // The pods of a simulation refer to the simulation's own objects by name. If an object of someone else has such a name,
@@ -34,7 +35,7 @@ func isReferable(kind string) bool {
 }
 
 // checkNames finds the names that are taken by objects of other owners, and withholds the objects that refer to these
-// names.
+// names. It also withholds managed servers whose certificate they may not use.
 func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		key, err := r.keyOf(object)
@@ -49,6 +50,11 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+	for _, c := range []resources.Component{resources.ComponentRabbitMQ, resources.ComponentRedis} {
+		if server := s.managedServer(c); server.managed && s.withholds(server.denied, server.finding) {
+			s.withheld[childKey{"StatefulSet", resources.Name(s.sim, c)}] = true
 		}
 	}
 	if len(s.taken) == 0 {

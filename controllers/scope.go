@@ -42,6 +42,8 @@ type scope struct {
 	// It is empty if the summary API uses SQLite. The operator does not connect to PostgreSQL.
 	broker, store, database server
 	summaryAPI              credentialsSecret
+	// certificateVersions contains, for each component, the versions of the Secrets with its certificates.
+	certificateVersions map[resources.Component][]string
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
 	secretsRead []client.ObjectKey
 
@@ -103,7 +105,8 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s := &scope{
 		before: sim, key: client.ObjectKeyFromObject(sim), now: now,
 		children: map[childKey]client.Object{}, workloads: map[resources.Component]workload{},
-		taken: map[childKey]*apply.NameTakenError{}, withheld: map[childKey]bool{}, limited: map[childKey]bool{},
+		certificateVersions: map[resources.Component][]string{},
+		taken:               map[childKey]*apply.NameTakenError{}, withheld: map[childKey]bool{}, limited: map[childKey]bool{},
 	}
 	resolved, faults := manifest.Resolve(sim)
 	if s.invalid = faults.Err(); s.invalid != nil {

@@ -360,6 +360,7 @@ type LabelValue string
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) ? self.managed.replicas : 1) == (has(oldSelf.managed) ? oldSelf.managed.replicas : 1)",message="is immutable, because queues keep the members that they were declared with: create another simulation",fieldPath=".managed.replicas"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
+// +kubebuilder:validation:XValidation:rule="!has(self.managed) || !has(oldSelf.managed) || self.managed.replicas == 1 || has(self.managed.tls) == has(oldSelf.managed.tls)",message="cannot be added or removed with several nodes, because a node with TLS cannot talk to one without: create another simulation",fieldPath=".managed.tls"
 type RabbitMQSpec struct {
 	// managed makes the operator run a RabbitMQ for this simulation only, with generated credentials. It is deleted
 	// with the simulation. This is the default.
@@ -435,6 +436,11 @@ type ManagedRabbitMQ struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
+	// tls encrypts the connections of clients, and those between the nodes. With several nodes it cannot be added or
+	// removed later, because a node with TLS cannot talk to one without.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
+
 	// template is a patch for the pod template of the nodes. The container is named "rabbitmq", the init container
 	// "cookie". An edit restarts the nodes one after the other.
 	// +optional
@@ -482,6 +488,11 @@ type ManagedRedis struct {
 	// memory limit high enough for entry.rate times plates.maxStay visits of some 150 bytes each.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
+
+	// tls encrypts the connections of clients. Adding or removing it restarts the server, the generators and the
+	// processors.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
 
 	// template is a patch for the pod template of the server. The containers are named "redis" and "exporter". An
 	// edit restarts the server.
@@ -566,6 +577,22 @@ type SummaryDatabase struct {
 	// database, because the verdict would count the summaries stored so far as missing.
 	// +required
 	SecretRef SecretReference `json:"secretRef,omitzero"`
+}
+
+// TLSSpec configures the certificate of a managed server. Where a server has this field, it accepts only TLS connections.
+// Its port keeps its number. Without further fields, the operator makes the certificate and renews it.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.secretName) || !format.dns1123Subdomain().validate(self.secretName).hasValue()",message="must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as \"my-secret\"",fieldPath=".secretName"
+type TLSSpec struct {
+	// secretName names a Secret in the simulation's namespace with the keys tls.crt (the certificate), tls.key (its
+	// private key) and ca.crt (the CA certificates that clients trust). The certificate must be valid for the host name
+	// of the server's Service. An annotation of the Secret must allow the simulation to use it. The server uses a changed
+	// Secret without a restart. If secretName is omitted, the operator makes the certificate, and renews it before it
+	// expires.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	SecretName string `json:"secretName,omitempty"`
 }
 
 // StorageSpec is the volume of a managed server. It is immutable, because an existing volume cannot be replaced

@@ -55,6 +55,7 @@ func values() map[string][]string {
 		storages = append(storages, "{storage: {size: "+q+"}}")
 	}
 	names := []string{"{}", "null", "{name: a}", "{name: a.b}", "{name: a..b}", "{name: A}", "{name: a/b}", "{name: ''}", "{name: null}", "{name: 5}", "a", "{name: 'redis://u:hunter2@h'}", "{name: " + strings.Repeat("a", 254) + "}"}
+	tls := []string{"{}", "null", "true", "[]", "{secretName: a}", "{secretName: a.b}", "{secretName: A}", "{secretName: ''}", "{secretName: null}", "{secretName: 5}", "{secretName: a, unknown: 1}", "{secretName: " + strings.Repeat("a", 254) + "}"}
 	numbers := []string{"0", "1", "64", "65", "100", "101", "1000", "1001", "65535", "65536", "8788", "8789", "1000000", "1000001", "-1", "1.0", "1.5", "1e2", "'1'", "x", "null", "9223372036854775807", "9223372036854775808", "1e30", "true", "0x10"}
 	return map[string][]string{
 		"duration":                              durations,
@@ -80,7 +81,9 @@ func values() map[string][]string {
 		"rabbitmq.managed.image":                images,
 		"rabbitmq.clusterRef":                   append([]string{"{name: a, namespace: b}", "{name: a, namespace: b.c}", "{name: a, namespace: ''}"}, names...),
 		"rabbitmq.secretRef":                    names,
+		"rabbitmq.managed.tls":                  tls,
 		"redis.managed":                         storages,
+		"redis.managed.tls":                     tls,
 		"redis.managed.image":                   images,
 		"redis.secretRef":                       names,
 		"summaryAPI.managed":                    append([]string{"{replicas: 2}", "{replicas: 2, database: {secretRef: {name: a}}}", "{storage: {size: 2Gi}, database: {secretRef: {name: a}}}", "{storage: {size: 1Gi}, database: {secretRef: {name: a}}}"}, storages...),

@@ -77,6 +77,7 @@ var (
 		reflect.TypeFor[v1alpha1.ManagedSummaryAPI]():       "{storage: {size: 2Gi}}",
 		reflect.TypeFor[v1alpha1.SummaryDatabase]():         "{secretRef: {name: my-secret}}",
 		reflect.TypeFor[v1alpha1.StorageSpec]():             "{size: 2Gi}",
+		reflect.TypeFor[v1alpha1.TLSSpec]():                 "{secretName: my-secret}",
 		reflect.TypeFor[v1alpha1.SecretReference]():         "{name: my-secret}",
 		reflect.TypeFor[v1alpha1.ClusterReference]():        "{name: my-cluster}",
 		reflect.TypeFor[v1alpha1.ResourceRequirements]():    "{limits: {memory: 512Mi}}",

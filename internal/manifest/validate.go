@@ -164,6 +164,7 @@ func (c *checks) rabbitMQ(path field.Path, r *v1alpha1.RabbitMQSpec) {
 		}
 		c.storage(managed.Child("storage"), &m.Storage)
 		c.completeResources(managed.Child("resources"), m.Resources)
+		c.tls(managed.Child("tls"), m.TLS)
 		c.template(managed.Child("template"), m.Template, rabbitMQPod)
 	}
 	if ref := r.ClusterRef; ref != nil {
@@ -181,6 +182,7 @@ func (c *checks) redis(path field.Path, r *v1alpha1.RedisSpec) {
 		c.image(managed.Child("image"), m.Image, "redis:8")
 		c.storage(managed.Child("storage"), &m.Storage)
 		c.completeResources(managed.Child("resources"), m.Resources)
+		c.tls(managed.Child("tls"), m.TLS)
 		c.template(managed.Child("template"), m.Template, redisPod)
 	}
 	c.secretRef(path.Child("secretRef"), r.SecretRef)
@@ -354,6 +356,12 @@ func (c *checks) secretRef(path field.Path, ref *v1alpha1.SecretReference) {
 func (c *checks) namespace(path field.Path, name string) {
 	if name != "" && len(validation.IsDNS1123Label(name)) > 0 {
 		c.Invalid(path, name, `must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-', such as "my-namespace"`)
+	}
+}
+
+func (c *checks) tls(path field.Path, t *v1alpha1.TLSSpec) {
+	if t != nil && t.SecretName != "" {
+		c.objectName(path.Child("secretName"), t.SecretName, "Secret", "my-secret")
 	}
 }
 

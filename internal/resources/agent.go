@@ -31,11 +31,9 @@ const (
 	// that the agent injects.
 	volumeFaultTarget = "fault-target"
 
-	// Keys in the data of the Secret that all agents of a simulation share. The certificate and its private key
-	// have the same names as in a TLS Secret.
-	keyToken       = "token"
-	keyCertificate = corev1.TLSCertKey
-	keyPrivateKey  = corev1.TLSPrivateKeyKey
+	// keyToken is the key of the token in the Secret that all agents of a simulation share. The certificate and its
+	// private key have the same keys as in the Secrets of servers.
+	keyToken = "token"
 )
 
 // AgentCredentials authenticate the operator and the agents of one simulation to each other.

@@ -188,7 +188,7 @@ func drawServers(r *rapid.T, spec *v1alpha1.ParkingSimulationSpec) {
 	switch rapid.SampledFrom([]string{"none", "managed", "cluster", "secret"}).Draw(r, "rabbitmq") {
 	case "managed":
 		spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{
-			Replicas: new(rapid.SampledFrom([]int32{1, 3, 5}).Draw(r, "nodes")), Storage: drawStorage(r), Resources: drawResources(r),
+			Replicas: new(rapid.SampledFrom([]int32{1, 3, 5}).Draw(r, "nodes")), Storage: drawStorage(r), Resources: drawResources(r), TLS: drawTLS(r),
 		}
 	case "cluster":
 		spec.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}
@@ -197,7 +197,7 @@ func drawServers(r *rapid.T, spec *v1alpha1.ParkingSimulationSpec) {
 	}
 	switch rapid.SampledFrom([]string{"none", "managed", "secret"}).Draw(r, "redis") {
 	case "managed":
-		spec.Redis.Managed = &v1alpha1.ManagedRedis{Storage: drawStorage(r), Resources: drawResources(r)}
+		spec.Redis.Managed = &v1alpha1.ManagedRedis{Storage: drawStorage(r), Resources: drawResources(r), TLS: drawTLS(r)}
 	case "secret":
 		spec.Redis.SecretRef = secret
 	}
@@ -227,6 +227,12 @@ func drawStorage(r *rapid.T) v1alpha1.StorageSpec {
 	return v1alpha1.StorageSpec{Size: maybe(r, "size", func() v1alpha1.Quantity {
 		return bytesOf(rapid.Int64Range(0, 1<<49).Draw(r, "size"))
 	})}
+}
+
+func drawTLS(r *rapid.T) *v1alpha1.TLSSpec {
+	return maybe(r, "TLS", func() v1alpha1.TLSSpec {
+		return v1alpha1.TLSSpec{SecretName: rapid.SampledFrom([]string{"", "certificate"}).Draw(r, "secretName")}
+	})
 }
 
 func drawResources(r *rapid.T) *v1alpha1.ResourceRequirements {

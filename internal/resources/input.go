@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/certificates"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
@@ -36,6 +38,10 @@ type Credentials struct {
 	RedisPassword                string
 	// Agent contains the credentials of the agents that inject faults. It is empty if no fault needs an agent.
 	Agent AgentCredentials
+	// Authority signs the certificates that the operator makes. It is empty if the operator makes none.
+	Authority certificates.Authority
+	// Certificates contains the certificates of the servers that use TLS, by the names of their Secrets.
+	Certificates map[string]CertificateData
 }
 
 // Served says which CRDs of the Prometheus Operator are installed in the cluster.
@@ -69,7 +75,7 @@ type Input struct {
 	// Complete says that the simulation has ended. Build then scales the generators to zero.
 	Complete bool
 	Served   Served
-	// ClusterDomain is the DNS domain of the cluster. It defaults to cluster.local.
+	// ClusterDomain is the DNS domain of the cluster. It defaults to defaultClusterDomain.
 	ClusterDomain string
 	// OperatorNamespace is the namespace of the operator, which connects to RabbitMQ and Redis. If it is empty, the
 	// network policies admit operators in any namespace.
@@ -94,7 +100,7 @@ func Build(in Input) ([]client.Object, error) {
 	}
 	var objects []client.Object
 	for _, build := range []func() ([]client.Object, error){
-		b.access, b.agents, b.broker, b.store, b.summaryAPI, b.workloads, b.monitoring,
+		b.access, b.agents, b.certificates, b.broker, b.store, b.summaryAPI, b.workloads, b.monitoring,
 	} {
 		built, err := build()
 		if err != nil {
@@ -121,9 +127,7 @@ type builder struct {
 
 func newBuilder(in Input) (*builder, error) {
 	sim := in.Resolved.Simulation
-	if in.ClusterDomain == "" {
-		in.ClusterDomain = "cluster.local"
-	}
+	in.ClusterDomain = cmp.Or(in.ClusterDomain, defaultClusterDomain)
 	b := &builder{
 		Input: in, sim: sim, plan: in.Resolved.Plan,
 		rabbitMQ:  sim.Spec.RabbitMQ.ManagedOrDefault(),

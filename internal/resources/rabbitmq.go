@@ -32,6 +32,10 @@ const (
 	cookieMount     = "/run/secrets/erlang"
 	keyRabbitMQConf = "rabbitmq.conf"
 	keyAdvancedConf = "advanced.config"
+	// keyDistributionConf is the name of the file with the TLS options of the connections between the nodes.
+	keyDistributionConf = "distribution.config"
+	// nodesCertificateDir is the path at which a node mounts its certificate for these connections.
+	nodesCertificateDir = "/run/secrets/nodes-tls"
 
 	// rabbitMQUserName is the user name of a managed RabbitMQ. It never changes, so a new password changes the
 	// existing user and does not create another one.
@@ -70,14 +74,15 @@ func (b *builder) broker() ([]client.Object, error) {
 // rabbitMQConfigMap returns the ConfigMap with the configuration of the nodes. The user is defined in the Secret,
 // because the definition contains the password.
 func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
-	return &corev1.ConfigMap{
-		ObjectMeta: b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ),
-		Data: map[string]string{
-			keyRabbitMQConf: b.rabbitMQConf(spec),
-			keyAdvancedConf: b.rabbitMQAdvancedConf(),
-			keyPlugins:      "[rabbitmq_prometheus].\n",
-		},
+	data := map[string]string{
+		keyRabbitMQConf: b.rabbitMQConf(spec),
+		keyAdvancedConf: b.rabbitMQAdvancedConf(),
+		keyPlugins:      "[rabbitmq_prometheus].\n",
 	}
+	if b.rabbitMQ.TLS != nil {
+		data[keyDistributionConf] = rabbitMQDistributionConf()
+	}
+	return &corev1.ConfigMap{ObjectMeta: b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ), Data: data}
 }
 
 // rabbitMQConf returns the content of rabbitmq.conf. It uses only keys that exist in RabbitMQ 3.10 and in RabbitMQ
@@ -88,15 +93,14 @@ func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 // earlier versions, the node that acquires a lock forms a new cluster if it finds no other node after all retries.
 // The retries last long enough for the host names to become resolvable.
 func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
-	lines := []string{
-		"cluster_name = " + b.plan.Simulation,
-		fmt.Sprintf("listeners.tcp.default = %d", amqpNumber),
+	lines := append([]string{"cluster_name = " + b.plan.Simulation}, b.rabbitMQListener()...)
+	lines = append(lines,
 		// Nodes read the definition of the user at every start, so that a changed Secret takes effect.
-		"load_definitions = " + rabbitMQConf + "/" + keyDefinitions,
+		"load_definitions = "+rabbitMQConf+"/"+keyDefinitions,
 		"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config",
 		"cluster_formation.discovery_retry_limit = 90",
 		"cluster_formation.discovery_retry_interval = 500",
-	}
+	)
 	for i := range *b.rabbitMQ.Replicas {
 		lines = append(lines, fmt.Sprintf("cluster_formation.classic_config.nodes.%d = rabbit@%s", i+1, b.rabbitMQNode(fmt.Sprintf("%s-%d", b.name(ComponentRabbitMQ), i))))
 	}
@@ -111,6 +115,33 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// rabbitMQListener returns the lines of rabbitmq.conf that say how the nodes listen for clients. Clients authenticate with a
+// password, so the nodes request no client certificates. A node notices changed files by itself, within minutes.
+func (b *builder) rabbitMQListener() []string {
+	if b.rabbitMQ.TLS == nil {
+		return []string{fmt.Sprintf("listeners.tcp.default = %d", amqpNumber)}
+	}
+	return []string{
+		"listeners.tcp = none",
+		fmt.Sprintf("listeners.ssl.default = %d", amqpNumber),
+		"ssl_options.cacertfile = " + certificateDir + "/" + keyCA,
+		"ssl_options.certfile = " + certificateDir + "/" + keyCertificate,
+		"ssl_options.keyfile = " + certificateDir + "/" + keyPrivateKey,
+		"ssl_options.verify = verify_none",
+		"ssl_options.fail_if_no_peer_cert = false",
+	}
+}
+
+// rabbitMQDistributionConf returns the TLS options of the connections between the nodes. Both sides verify the certificate
+// of the other one.
+func rabbitMQDistributionConf() string {
+	const (
+		files = `{cacertfile, "` + nodesCertificateDir + "/" + keyCA + `"}, {certfile, "` + nodesCertificateDir + "/" + keyCertificate +
+			`"}, {keyfile, "` + nodesCertificateDir + "/" + keyPrivateKey + `"}, {verify, verify_peer}`
+	)
+	return "[{server, [" + files + ", {fail_if_no_peer_cert, true}]},\n {client, [" + files + "]}].\n"
 }
 
 // rabbitMQAdvancedConf returns the content of advanced.config. It makes RabbitMQ add members to quorum queues that
@@ -163,16 +194,20 @@ func (b *builder) rabbitMQService() client.Object {
 }
 
 func (b *builder) rabbitMQTemplate() (corev1.PodTemplateSpec, error) {
+	volumes := []corev1.Volume{
+		b.rabbitMQConfVolume(), secretVolume("cookie", b.name(ComponentRabbitMQ), keyErlangCookie), emptyDir("tmp"),
+	}
+	if tls := b.rabbitMQ.TLS; tls != nil {
+		volumes = append(volumes, b.certificateVolume(ComponentRabbitMQ, tls), certificateVolume("nodes-tls", b.rabbitMQNodes()))
+	}
 	return b.template(pod{
 		component:  ComponentRabbitMQ,
 		user:       rabbitMQUser,
 		grace:      rabbitMQGrace,
 		init:       []corev1.Container{b.cookieContainer()},
 		containers: []corev1.Container{b.rabbitMQContainer()},
-		volumes: []corev1.Volume{
-			b.rabbitMQConfVolume(), secretVolume("cookie", b.name(ComponentRabbitMQ), keyErlangCookie), emptyDir("tmp"),
-		},
-		patch: b.rabbitMQ.Template, path: templatePath(ComponentRabbitMQ), main: string(ComponentRabbitMQ),
+		volumes:    volumes,
+		patch:      b.rabbitMQ.Template, path: templatePath(ComponentRabbitMQ), main: string(ComponentRabbitMQ),
 	})
 }
 
@@ -221,6 +256,9 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 		// There is no liveness probe. It would restart a node that waits for another node during its recovery.
 		ReadinessProbe: tcpProbe(portAMQP),
 	}
+	if b.rabbitMQ.TLS != nil {
+		c.VolumeMounts = append(c.VolumeMounts, readOnly("tls", certificateDir), readOnly("nodes-tls", nodesCertificateDir))
+	}
 	if *b.rabbitMQ.Replicas > 1 {
 		c.Lifecycle = &corev1.Lifecycle{PostStart: rebalanceLeaders(), PreStop: b.awaitQuorum()}
 	}
@@ -263,7 +301,16 @@ func rabbitMQCommand(command string) []string {
 }
 
 func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
-	return []corev1.EnvVar{
+	// Disable the busy waiting of idle schedulers, so that other pods can use the cores. RabbitMQ's runtime tuning guide
+	// recommends this for shared nodes.
+	arguments := "+sbwt none +sbwtdcpu none +sbwtdio none"
+	var tools []corev1.EnvVar
+	if b.rabbitMQ.TLS != nil {
+		const distribution = "-proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
+		arguments += " " + distribution
+		tools = []corev1.EnvVar{{Name: "RABBITMQ_CTL_ERL_ARGS", Value: distribution}} // they connect to the node like another node
+	}
+	return append([]corev1.EnvVar{
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
 		{Name: "RABBITMQ_NODENAME", Value: "rabbit@" + b.rabbitMQNode("$(POD_NAME)")},
 		{Name: "RABBITMQ_USE_LONGNAME", Value: "true"},
@@ -274,24 +321,26 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		{Name: "RABBITMQ_MNESIA_BASE", Value: rabbitMQHome + "/mnesia"},
 		{Name: "RABBITMQ_LOG_BASE", Value: rabbitMQHome + "/log"},
 		{Name: "RABBITMQ_LOGS", Value: "-"},
-		// Disable the busy waiting of idle schedulers, so that other pods can use the cores. RabbitMQ's runtime
-		// tuning guide recommends this for shared nodes.
-		{Name: "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", Value: "+sbwt none +sbwtdcpu none +sbwtdio none"},
+		{Name: "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", Value: arguments},
 		{Name: "HOME", Value: rabbitMQHome},
 		{Name: "LANG", Value: "C.UTF-8"},
-	}
+	}, tools...)
 }
 
 // rabbitMQConfVolume returns a volume with the configuration from the ConfigMap and the definition of the user from
 // the Secret.
 func (b *builder) rabbitMQConfVolume() corev1.Volume {
 	name := corev1.LocalObjectReference{Name: b.name(ComponentRabbitMQ)}
+	files := []corev1.KeyToPath{
+		{Key: keyRabbitMQConf, Path: keyRabbitMQConf}, {Key: keyAdvancedConf, Path: keyAdvancedConf}, {Key: keyPlugins, Path: keyPlugins},
+	}
+	if b.rabbitMQ.TLS != nil {
+		files = append(files, corev1.KeyToPath{Key: keyDistributionConf, Path: keyDistributionConf})
+	}
 	return corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 		DefaultMode: new(int32(secretMode)),
 		Sources: []corev1.VolumeProjection{
-			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{
-				{Key: keyRabbitMQConf, Path: keyRabbitMQConf}, {Key: keyAdvancedConf, Path: keyAdvancedConf}, {Key: keyPlugins, Path: keyPlugins},
-			}}},
+			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: name, Items: files}},
 			{Secret: &corev1.SecretProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{
 				{Key: keyDefinitions, Path: keyDefinitions},
 			}}},

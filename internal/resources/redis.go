@@ -23,9 +23,6 @@ const (
 
 	containerExporter = "exporter"
 	exporterDir       = "/run/secrets/exporter"
-	// redisLocalAddress is the address at which the exporter in the same pod reaches the server.
-	redisLocalAddress = "redis://localhost:6379"
-
 	// redisGrace is the termination grace period of Redis in seconds. In that time Redis writes its append-only
 	// file.
 	redisGrace = 60
@@ -44,7 +41,7 @@ func (b *builder) store() ([]client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := redisConf(template.Spec)
+	conf := b.redisConf(template.Spec)
 	return []client.Object{secret, b.redisConfigMap(conf), b.redisService(), b.redisStatefulSet(template, conf)}, nil
 }
 
@@ -58,16 +55,15 @@ func (b *builder) redisConfigMap(conf string) *corev1.ConfigMap {
 
 // redisConf returns the content of redis.conf. Redis logs every write to its append-only file. When its memory is
 // full, it rejects writes and does not evict keys.
-func redisConf(spec corev1.PodSpec) string {
-	lines := []string{
-		fmt.Sprintf("port %d", redisNumber),
-		"dir " + redisData,
+func (b *builder) redisConf(spec corev1.PodSpec) string {
+	lines := append(b.redisListener(),
+		"dir "+redisData,
 		"appendonly yes",
 		"appendfsync everysec",
 		`save ""`,
 		"maxmemory-policy noeviction",
-		"include " + redisConfDir + "/" + keyAuthConf,
-	}
+		"include "+redisConfDir+"/"+keyAuthConf,
+	)
 	// The remaining memory is for buffers, and for copies of the pages that Redis changes while a child process
 	// rewrites the append-only file.
 	const percent = 70
@@ -75,6 +71,22 @@ func redisConf(spec corev1.PodSpec) string {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit))
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// redisListener returns the lines of redis.conf that say how the server listens. Clients authenticate with the password,
+// so the server requests no client certificates.
+func (b *builder) redisListener() []string {
+	if b.redis.TLS == nil {
+		return []string{fmt.Sprintf("port %d", redisNumber)}
+	}
+	return []string{
+		"port 0",
+		fmt.Sprintf("tls-port %d", redisNumber),
+		"tls-cert-file " + certificateDir + "/" + keyCertificate,
+		"tls-key-file " + certificateDir + "/" + keyPrivateKey,
+		"tls-ca-cert-file " + certificateDir + "/" + keyCA,
+		"tls-auth-clients no",
+	}
 }
 
 // redisResources returns the resources of Redis. By default there is no memory limit, because the required memory
@@ -102,6 +114,10 @@ func (b *builder) redisService() client.Object {
 func (b *builder) redisTemplate() (corev1.PodTemplateSpec, error) {
 	containers := []corev1.Container{b.redisContainer()}
 	volumes := []corev1.Volume{b.redisConfVolume()}
+	if b.redis.TLS != nil {
+		useTLS(&containers[0])
+		volumes = append(volumes, b.certificateVolume(ComponentRedis, b.redis.TLS))
+	}
 	if b.exportsRedis() {
 		containers = append(containers, b.exporterContainer())
 		volumes = append(volumes, secretVolume("exporter", b.name(ComponentRedis), keyExporter))
@@ -144,20 +160,61 @@ func (b *builder) redisContainer() corev1.Container {
 	}
 }
 
+// useTLS adapts the container of Redis to a server that accepts only TLS connections. The probes use redis-cli, because the
+// server logs a warning for each connection that ends before its TLS handshake.
+func useTLS(c *corev1.Container) {
+	const (
+		command = `REDISCLI_AUTH="$(cat ` + redisConfDir + "/" + keyPassword + `)" redis-cli --tls --insecure`
+		files   = "tls-cert-file " + certificateDir + "/" + keyCertificate + " tls-key-file " + certificateDir + "/" + keyPrivateKey +
+			" tls-ca-cert-file " + certificateDir + "/" + keyCA
+		// reload makes the server read its certificate again when the file has changed. It works in the background, and
+		// ends with the container. The server closes no connection for this.
+		reload = `(
+  while sleep 10; do
+    now="$(cat ` + certificateDir + "/" + keyCertificate + " " + certificateDir + "/" + keyCA + `)"
+    [ "$now" != "$loaded" ] || continue
+    [ "$(` + command + ` CONFIG SET ` + files + `)" = OK ] && loaded="$now"
+  done
+) </dev/null >/dev/null 2>&1 &`
+	)
+	answers := func(condition string) corev1.ProbeHandler {
+		return corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", command + " ping" + condition}}}
+	}
+	c.VolumeMounts = append(c.VolumeMounts, readOnly("tls", certificateDir))
+	c.ReadinessProbe.ProbeHandler = answers(" | grep -q PONG")
+	// Any answer shows that the server is alive.
+	c.StartupProbe.ProbeHandler, c.LivenessProbe.ProbeHandler = answers(" | grep -q ."), answers(" | grep -q .")
+	c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", reload}}}}
+}
+
 // exporterContainer returns the container that exports the metrics of Redis to Prometheus.
 func (b *builder) exporterContainer() corev1.Container {
+	env := []corev1.EnvVar{
+		{Name: "REDIS_ADDR", Value: b.redisLocalAddress()},
+		{Name: "REDIS_PASSWORD_FILE", Value: exporterDir + "/" + keyExporter},
+		{Name: "REDIS_EXPORTER_WEB_LISTEN_ADDRESS", Value: fmt.Sprintf(":%d", redisMetricsNumber)},
+	}
+	if b.redis.TLS != nil {
+		// The connection never leaves the pod, and the certificate need not be valid for localhost.
+		env = append(env, corev1.EnvVar{Name: "REDIS_EXPORTER_SKIP_TLS_VERIFICATION", Value: "true"})
+	}
 	return corev1.Container{
-		Name:  containerExporter,
-		Image: b.Images.RedisExporter,
-		Env: []corev1.EnvVar{
-			{Name: "REDIS_ADDR", Value: redisLocalAddress},
-			{Name: "REDIS_PASSWORD_FILE", Value: exporterDir + "/" + keyExporter},
-			{Name: "REDIS_EXPORTER_WEB_LISTEN_ADDRESS", Value: fmt.Sprintf(":%d", redisMetricsNumber)},
-		},
+		Name:         containerExporter,
+		Image:        b.Images.RedisExporter,
+		Env:          env,
 		Ports:        []corev1.ContainerPort{containerPort(portMetrics, redisMetricsNumber)},
 		Resources:    requirements("5m", "16Mi", "64Mi"),
 		VolumeMounts: []corev1.VolumeMount{readOnly("exporter", exporterDir)},
 	}
+}
+
+// redisLocalAddress returns the address at which the exporter in the same pod reaches the server.
+func (b *builder) redisLocalAddress() string {
+	scheme := "redis"
+	if b.redis.TLS != nil {
+		scheme = "rediss"
+	}
+	return fmt.Sprintf("%s://localhost:%d", scheme, redisNumber)
 }
 
 // redisConfVolume returns a volume with the configuration from the ConfigMap and the password from the Secret.

@@ -28,10 +28,13 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/certificates"
 	"github.com/parking-operator/parking-operator/internal/goldentest"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
 // The credentials that the tests use. The tests check that only Secrets contain them.
@@ -41,6 +44,7 @@ const (
 	redisPassword  = "rEdIsPaSsWoRd0123456789"
 	agentToken     = "aGeNtToKeN0123456789"
 	agentKey       = "aGeNtKeY0123456789"
+	tlsKey         = "tLsKeY0123456789"
 )
 
 // testInput is an Input whose simulation a test can edit before its plan is derived.
@@ -154,7 +158,17 @@ func simulations(t testing.TB) map[string]testInput {
 		template: {spec: {nodeSelector: {disk: ssd}}}}}, faults: [{name: summaries-crash, target: SummaryAPI, action: Kill, at: 2m}, {name: cut, target: SummaryAPI, action: Isolate, at: 3m, for: 10s}],
 		monitoring: {rules: Disabled, dashboards: Disabled}`)
 	database.Credentials.Agent = faults.Credentials.Agent
-	return map[string]testInput{"database": database, "faults": faults, "managed": managed, "external": external, "cluster": cluster}
+	encrypted := input(t, "tls", `rabbitmq: {managed: {replicas: 3, tls: {}}}, redis: {managed: {tls: {secretName: store-tls}}},
+		monitoring: {rules: Disabled, dashboards: Disabled}`)
+	encrypted.Credentials.Authority = certificates.Authority{Pair: certificates.Pair{Certificate: []byte("CA"), Key: []byte(tlsKey)}, Trusted: []byte("CAs")}
+	encrypted.Credentials.Certificates = map[string]resources.CertificateData{
+		"tls-rabbitmq-tls":   {Pair: certificates.Pair{Certificate: []byte("certificate"), Key: []byte(tlsKey)}, CA: []byte("CAs")},
+		"tls-rabbitmq-nodes": {Pair: certificates.Pair{Certificate: []byte("certificate of the nodes"), Key: []byte(tlsKey)}, CA: []byte("CAs")},
+		"store-tls":          {CA: []byte("CA of the user")},
+	}
+	return map[string]testInput{
+		"database": database, "faults": faults, "managed": managed, "external": external, "cluster": cluster, "tls": encrypted,
+	}
 }
 
 func TestBuild_MatchesGoldenFiles(t *testing.T) {
@@ -247,7 +261,7 @@ func TestBuild_OnlySecretsContainPasswords(t *testing.T) {
 				continue
 			}
 			text := yamlOf(t, object)
-			for _, password := range []string{brokerPassword, erlangCookie, redisPassword, agentToken, agentKey} {
+			for _, password := range []string{brokerPassword, erlangCookie, redisPassword, agentToken, agentKey, tlsKey} {
 				if bytes.Contains(text, []byte(password)) {
 					t.Errorf("%s: %T %s contains a password", name, object, object.GetName())
 				}
@@ -301,8 +315,29 @@ func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	if diff := cmp.Diff(in.Credentials, got); diff != "" {
 		t.Errorf("credentials (-want +got):\n%s", diff)
 	}
-	if got := resources.ReadCredentials(nil, nil); got != (resources.Credentials{}) {
+	if got := resources.ReadCredentials(nil, nil); !cmp.Equal(got, resources.Credentials{}) {
 		t.Errorf("without Secrets the credentials are %v, want empty ones", got)
+	}
+}
+
+// TestBuild_TLSWithoutCA_ClientsDoNotConnect checks the time in which the Secret of a user is missing. Without the key ca.crt,
+// clients would send the password without TLS.
+func TestBuild_TLSWithoutCA_ClientsDoNotConnect(t *testing.T) {
+	t.Parallel()
+	in := input(t, "sim", "rabbitmq: {managed: {tls: {secretName: missing}}}, redis: {managed: {tls: {secretName: missing}}}")
+	objects := build(t, in)
+	for name, service := range map[string]binding.Service{"sim-rabbitmq": binding.RabbitMQ(), "sim-redis": binding.Redis()} {
+		if b, err := binding.Data(service, find[*corev1.Secret](t, objects, name).Data); err == nil || !strings.Contains(err.Error(), "ca.crt") {
+			t.Errorf("clients connect to %s, want an error about ca.crt (%v)", b.Redacted(), err)
+		}
+	}
+	in.Credentials.Certificates = map[string]resources.CertificateData{"missing": {CA: tlstest.NewAuthority(t, "user").PEM}}
+	objects = build(t, in)
+	for name, service := range map[string]binding.Service{"sim-rabbitmq": binding.RabbitMQ(), "sim-redis": binding.Redis()} {
+		b, err := binding.Data(service, find[*corev1.Secret](t, objects, name).Data)
+		if err != nil || b.URI.Scheme != service.TLSScheme {
+			t.Errorf("clients connect to %s, want TLS (%v)", b.Redacted(), err)
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func (b *builder) rabbitMQSecret() (client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.secret(ComponentRabbitMQ, map[string]string{
+	return b.trusting(ComponentRabbitMQ, b.rabbitMQ.TLS, map[string]string{
 		keyType:         string(ComponentRabbitMQ),
 		keyHost:         b.host(b.name(ComponentRabbitMQ)),
 		keyPort:         strconv.Itoa(amqpNumber),
@@ -69,11 +69,11 @@ func (b *builder) clusterSecret() client.Object {
 // formats that the server and the exporter read.
 func (b *builder) redisSecret() (client.Object, error) {
 	password := b.Credentials.RedisPassword
-	exporter, err := json.Marshal(map[string]string{redisLocalAddress: password})
+	exporter, err := json.Marshal(map[string]string{b.redisLocalAddress(): password})
 	if err != nil {
 		return nil, err
 	}
-	return b.secret(ComponentRedis, map[string]string{
+	return b.trusting(ComponentRedis, b.redis.TLS, map[string]string{
 		keyType:     string(ComponentRedis),
 		keyHost:     b.host(b.name(ComponentRedis)),
 		keyPort:     strconv.Itoa(redisNumber),
@@ -83,10 +83,15 @@ func (b *builder) redisSecret() (client.Object, error) {
 	}), nil
 }
 
+// secret returns the Secret with the name of a component.
 func (b *builder) secret(c Component, values map[string]string) *corev1.Secret {
 	data := map[string][]byte{}
 	for key, value := range values {
 		data[key] = []byte(value)
 	}
-	return &corev1.Secret{ObjectMeta: b.object(b.name(c), c), Type: corev1.SecretTypeOpaque, Data: data}
+	return b.namedSecret(b.name(c), c, data)
+}
+
+func (b *builder) namedSecret(name string, c Component, data map[string][]byte) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: b.object(name, c), Type: corev1.SecretTypeOpaque, Data: data}
 }

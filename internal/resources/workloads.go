@@ -155,14 +155,20 @@ func (b *builder) planVolumes() []corev1.Volume {
 		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: PlanName(b.sim)},
 		}}},
-		secretVolume("rabbitmq", BrokerSecretName(b.sim), keysIf(b.rabbitMQ != nil, keyType, keyHost, keyPort, keyUsername, keyPassword)...),
-		secretVolume("redis", StoreSecretName(b.sim), keysIf(b.redis != nil, keyType, keyHost, keyPort, keyPassword)...),
+		secretVolume("rabbitmq", BrokerSecretName(b.sim), b.bindingKeys(ComponentRabbitMQ, keyType, keyHost, keyPort, keyUsername, keyPassword)...),
+		secretVolume("redis", StoreSecretName(b.sim), b.bindingKeys(ComponentRedis, keyType, keyHost, keyPort, keyPassword)...),
 	}
 }
 
-func keysIf(condition bool, keys ...string) []string {
-	if condition {
-		return keys
+// bindingKeys returns the given keys of the Secret with the binding of a managed server, and the key of its CA certificates
+// if the server uses TLS. It returns nil if the server is external.
+func (b *builder) bindingKeys(c Component, keys ...string) []string {
+	managed, tls := b.tlsOf(c)
+	switch {
+	case !managed:
+		return nil
+	case tls != nil:
+		keys = append(keys, keyCA)
 	}
-	return nil
+	return keys
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	memorybroker "github.com/parking-operator/parking-operator/internal/broker/memory"
+	"github.com/parking-operator/parking-operator/internal/certificates"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
@@ -164,6 +165,13 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 				Replicas: new(int32(2)), Database: &v1alpha1.SummaryDatabase{SecretRef: *ref(name + "-database")},
 			}
 		}, []func(string) []client.Object{l.newSecret("database", "uri", "postgresql://user:password@summaries.example/parking")}},
+		"tls": {func(s *v1alpha1.ParkingSimulationSpec, _ string) {
+			s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{TLS: &v1alpha1.TLSSpec{}}
+			s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
+		}, nil},
+		"certificate": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{SecretName: name + "-store-tls"}}
+		}, []func(string) []client.Object{l.newCertificate}},
 		"external": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
 			s.RabbitMQ.SecretRef, s.Redis.SecretRef = ref(name+"-broker"), ref(name+"-store")
 			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example"}
@@ -291,6 +299,22 @@ func (l lot) newRabbitmqCluster(simulation string) []client.Object {
 	rabbit.SetAnnotations(map[string]string{v1alpha1.AllowedSimulationsAnnotation: "*"})
 	l.Create(rabbit)
 	return []client.Object{user, rabbit}
+}
+
+// newCertificate creates a Secret with a certificate for the managed Redis of a simulation.
+func (l lot) newCertificate(simulation string) []client.Object {
+	authority, err := certificates.RenewAuthority(certificates.Authority{}, "test", time.Now())
+	if err != nil {
+		l.T.Fatal(err)
+	}
+	pair, err := authority.Renew(certificates.Pair{}, []string{simulation + "-redis." + l.Namespace + ".svc.cluster.local"}, time.Now())
+	if err != nil {
+		l.T.Fatal(err)
+	}
+	secret, _ := l.Secret(simulation+"-store-tls", map[string]string{
+		"tls.crt": string(pair.Certificate), "tls.key": string(pair.Key), "ca.crt": string(authority.Trusted),
+	})
+	return []client.Object{secret}
 }
 
 // newSecret returns a function that creates the Secret of a simulation's server.

@@ -1240,6 +1240,18 @@ func FaultyManifests() []Faulty {
 			Admission: `secretRef is for an external API: set url, or remove secretRef`,
 		},
 		{
+			Name:      "an invalid Secret with a certificate",
+			Spec:      "redis: {managed: {tls: {secretName: Certificate}}}",
+			Error:     `spec.redis.managed.tls.secretName: Invalid value: "Certificate": must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret"`,
+			Admission: `spec.redis.managed.tls.secretName: Invalid value: must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret"`,
+		},
+		{
+			Name:      "a certificate that is not an object",
+			Spec:      "rabbitmq: {managed: {tls: true}}",
+			Error:     `spec.rabbitmq.managed.tls: Invalid value: true: must be an object such as {secretName: my-secret}`,
+			Admission: `spec.rabbitmq.managed.tls: Invalid value: "boolean": spec.rabbitmq.managed.tls in body must be of type object: "boolean"`,
+		},
+		{
 			Name:      "several summary APIs with SQLite",
 			Spec:      "summaryAPI: {managed: {replicas: 2}}",
 			Error:     `spec.summaryAPI.managed.replicas: Invalid value: 2: several replicas need a database that they share: set database.secretRef, or set replicas to 1`,

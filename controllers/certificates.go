@@ -1,0 +1,124 @@
+package controllers
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/internal/certificates"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// neededCertificates returns the certificates that the components of the simulation need.
+func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
+	return resources.Certificates(s.sim, r.options.ClusterDomain)
+}
+
+// readCertificate reads the user's Secret with the certificate of a managed server, if the spec refers to one. It records
+// in the server what is wrong with the Secret. While the Secret is missing or invalid, the last known CA certificates stay
+// valid: the server still uses its certificate.
+func (r *Reconciler) readCertificate(ctx context.Context, s *scope, c resources.Component, of *server) error {
+	for _, needed := range r.neededCertificates(s) {
+		if needed.Component != c || !needed.External {
+			continue
+		}
+		of.certificate.CA = resources.ReadCertificate(of.data).CA
+		key := client.ObjectKey{Namespace: s.key.Namespace, Name: needed.Secret}
+		secret, err := r.readSecret(ctx, s, key)
+		switch {
+		case err != nil:
+			return err
+		case secret == nil:
+			of.finding = found(stalled, reasonSecretMissing,
+				"Secret %s with the certificate of %s does not exist: create it with the keys tls.crt, tls.key and ca.crt", key, of.name)
+			return nil
+		case !allowsSimulation(secret, s.key.Name):
+			of.denied = true
+			of.finding = notAllowed(secret, s.key.Name)
+			return nil
+		}
+		s.addCertificateVersion(c, secret)
+		certificate := resources.ReadCertificate(secret.Data)
+		if err := certificates.Check(certificate.Pair, certificate.CA, needed.Hosts[0], s.now); err != nil {
+			of.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid certificate for %s: %s. It needs the keys tls.crt, tls.key and ca.crt, "+
+				"and the certificate must be valid for %s", key, of.name, err, needed.Hosts[0])
+			return nil
+		}
+		of.certificate = certificate
+	}
+	return nil
+}
+
+// ensureCertificates makes the certificates of managed servers for which the spec refers to no Secret, and renews those
+// that expire soon. The operator stores them in Secrets of the simulation, and reads the Secrets in later reconciles.
+func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
+	s.credentials.Certificates = map[string]resources.CertificateData{}
+	for _, needed := range r.neededCertificates(s) {
+		var err error
+		if needed.External {
+			s.credentials.Certificates[needed.Secret] = s.managedServer(needed.Component).certificate
+		} else {
+			err = r.ensureCertificate(ctx, s, needed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensureCertificate makes or renews one certificate, and its authority if necessary. If the name of a Secret is taken, it
+// makes none, because it could not store it.
+func (r *Reconciler) ensureCertificate(ctx context.Context, s *scope, needed resources.Certificate) error {
+	name := resources.AuthoritySecretName(s.sim)
+	if s.credentials.Authority.Certificate == nil {
+		secret, err := r.ownSecret(ctx, s, name)
+		if err != nil || s.isTaken(name) {
+			return err
+		}
+		stored := resources.ReadCertificate(dataOf(secret))
+		s.credentials.Authority, err = certificates.RenewAuthority(
+			certificates.Authority{Pair: stored.Pair, Trusted: stored.CA}, s.plan.Simulation, s.now)
+		if err != nil {
+			return err
+		}
+	}
+	secret, err := r.ownSecret(ctx, s, needed.Secret)
+	if err != nil || s.isTaken(needed.Secret) {
+		return err
+	}
+	authority := s.credentials.Authority
+	pair, err := authority.Renew(resources.ReadCertificate(dataOf(secret)).Pair, needed.Hosts, s.now)
+	if err != nil {
+		return err
+	}
+	s.addCertificateVersion(needed.Component, secret)
+	s.credentials.Certificates[needed.Secret] = resources.CertificateData{Pair: pair, CA: authority.Trusted}
+	s.wakeAfter(certificates.RenewalTime(pair).Sub(s.now))
+	return nil
+}
+
+func (s *scope) isTaken(secret string) bool { return s.taken[childKey{"Secret", secret}] != nil }
+
+// addCertificateVersion records the version of a Secret that the pods of a component mount. The Secret may be nil.
+func (s *scope) addCertificateVersion(c resources.Component, secret *corev1.Secret) {
+	if secret != nil {
+		s.certificateVersions[c] = append(s.certificateVersions[c], secret.ResourceVersion)
+	}
+}
+
+// managedServer returns the server that runs in the pods of a component.
+func (s *scope) managedServer(c resources.Component) *server {
+	if c == resources.ComponentRabbitMQ {
+		return &s.broker
+	}
+	return &s.store
+}
+
+func dataOf(secret *corev1.Secret) map[string][]byte {
+	if secret == nil {
+		return nil
+	}
+	return secret.Data
+}

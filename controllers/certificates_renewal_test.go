@@ -1,0 +1,75 @@
+package controllers
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/certificates"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+func TestEnsureCertificates_RenewalIsDue_RenewsAndWakesForTheNext(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	start := time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC)
+	c := fake.NewClientBuilder().Build()
+	r := &Reconciler{client: c, direct: c}
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+	sim.Spec.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
+	stored := map[string]resources.CertificateData{}
+	for _, step := range []struct {
+		after   time.Duration
+		renewed bool
+		wake    time.Duration
+	}{
+		{0, true, 60 * day}, {59 * day, false, day}, {60 * day, true, 60 * day}, {61 * day, false, 59 * day},
+	} {
+		s := newScope(sim, start.Add(step.after))
+		for name, certificate := range stored {
+			s.children[childKey{"Secret", name}] = &corev1.Secret{Data: map[string][]byte{
+				"tls.crt": certificate.Certificate, "tls.key": certificate.Key, "ca.crt": certificate.CA,
+			}}
+		}
+		if err := r.ensureCertificates(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		got := s.credentials.Certificates["sim-redis-tls"]
+		if renewed := !bytes.Equal(got.Certificate, stored["sim-redis-tls"].Certificate); renewed != step.renewed {
+			t.Errorf("after %s the certificate was renewed: %t, want %t", step.after, renewed, step.renewed)
+		}
+		if s.wake != step.wake {
+			t.Errorf("after %s the next reconcile is in %s, want %s", step.after, s.wake, step.wake)
+		}
+		if err := certificates.Check(got.Pair, got.CA, "sim-redis.default.svc.cluster.local", s.now); err != nil {
+			t.Errorf("after %s: %v", step.after, err)
+		}
+		authority := s.credentials.Authority
+		stored["sim-redis-tls"], stored["sim-ca"] = got, resources.CertificateData{Pair: authority.Pair, CA: authority.Trusted}
+	}
+}
+
+// If an object of someone else has the name of a Secret, the operator can store no certificate. If it made one anyway, it
+// would make another one in each reconcile.
+func TestEnsureCertificates_NameTaken_MakesNone(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"sim-ca", "sim-redis-tls"} {
+		foreign := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+		c := fake.NewClientBuilder().WithObjects(foreign).Build()
+		r := &Reconciler{client: c, direct: c}
+		sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+		sim.Spec.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
+		s := newScope(sim, time.Now())
+		if err := r.ensureCertificates(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if !s.isTaken(name) || len(s.credentials.Certificates) > 0 {
+			t.Errorf("%s is taken: %t, and there are %d certificates, want none", name, s.isTaken(name), len(s.credentials.Certificates))
+		}
+	}
+}

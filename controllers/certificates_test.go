@@ -1,0 +1,186 @@
+package controllers_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/certificates"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// checkCertificate checks that clients with the given CA certificates accept the certificate in a Secret.
+func checkCertificate(secret *corev1.Secret, ca []byte, host string) error {
+	pair := certificates.Pair{Certificate: secret.Data["tls.crt"], Key: secret.Data["tls.key"]}
+	return certificates.Check(pair, ca, host, time.Now())
+}
+
+func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.Simulate("safe", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{TLS: &v1alpha1.TLSSpec{}}
+		s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
+	})
+	hosts := map[string]string{
+		"safe-rabbitmq-tls":   "safe-rabbitmq." + c.Namespace + ".svc.cluster.local",
+		"safe-rabbitmq-nodes": "safe-rabbitmq-0.safe-rabbitmq-nodes." + c.Namespace + ".svc.cluster.local",
+		"safe-redis-tls":      "safe-redis." + c.Namespace + ".svc.cluster.local",
+	}
+	authority := &corev1.Secret{}
+	c.Exists(authority, "safe-ca")
+	for name, host := range hosts {
+		secret := &corev1.Secret{}
+		c.Exists(secret, name)
+		if err := checkCertificate(secret, authority.Data["ca.crt"], host); err != nil {
+			t.Errorf("Secret %s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"safe-rabbitmq", "safe-redis"} {
+		binding := &corev1.Secret{}
+		c.Exists(binding, name)
+		if !bytes.Equal(binding.Data["ca.crt"], authority.Data["ca.crt"]) {
+			t.Errorf("clients of %s trust other certificates than that of the authority", name)
+		}
+	}
+	set := &appsv1.StatefulSet{}
+	c.Exists(set, "safe-redis")
+	c.Exists(&appsv1.Deployment{}, "safe-processor") // the last object
+	c.MakeWorkloadsReady()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	if !slices.ContainsFunc(c.servers.bindings(), func(uri string) bool { return strings.HasPrefix(uri, "rediss://") }) {
+		t.Errorf("the operator connects to %q, want TLS", c.servers.bindings())
+	}
+
+	pod := c.Pod(sim, resources.ComponentRedis, nil)
+	var mounted string
+	c.Eventually("the annotation of the pod", func() error {
+		c.Exists(pod, pod.Name)
+		if mounted = pod.Annotations["simulation.parking.dev/mounts-hash"]; mounted == "" {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	c.quiet()
+	first := &corev1.Secret{}
+	c.Exists(first, "safe-redis-tls")
+	c.Delete(first, first.Name)
+	second := &corev1.Secret{}
+	c.Eventually("another certificate", func() error {
+		c.Exists(second, "safe-redis-tls")
+		if bytes.Equal(first.Data["tls.crt"], second.Data["tls.crt"]) {
+			return errors.New("it is the old one")
+		}
+		return checkCertificate(second, authority.Data["ca.crt"], hosts["safe-redis-tls"])
+	})
+	c.Eventually("the kubelet to be told", func() error {
+		c.Exists(pod, pod.Name)
+		if pod.Annotations["simulation.parking.dev/mounts-hash"] == mounted {
+			return errors.New("the annotation of the pod is the same")
+		}
+		return nil
+	})
+	c.quiet()
+	for _, name := range []string{"safe-redis", "safe-rabbitmq"} {
+		after := &appsv1.StatefulSet{}
+		if c.Exists(after, name); after.Generation != 1 {
+			t.Errorf("StatefulSet %s has generation %d, want 1: the renewal must restart no pod", name, after.Generation)
+		}
+	}
+}
+
+// The owner of a Secret with a certificate must permit each simulation to use it. Until then no pod may mount it. While it
+// is missing later, clients still trust what they trusted before.
+func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	host := "chosen-redis." + c.Namespace + ".svc.cluster.local"
+	authority, err := certificates.RenewAuthority(certificates.Authority{}, "mine", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(host string) map[string][]byte {
+		pair, err := authority.Renew(certificates.Pair{}, []string{host}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key, "ca.crt": authority.Trusted}
+	}
+	sim := c.Simulate("chosen", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{SecretName: "mine"}}
+	})
+	runs := func(want int32) func() error {
+		return func() error {
+			set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "chosen-redis"}}
+			if want == 0 && c.Absent(set) == nil {
+				return nil
+			}
+			if c.Exists(set, "chosen-redis"); *set.Spec.Replicas != want {
+				return fmt.Errorf("it has %d replicas", *set.Spec.Replicas)
+			}
+			return nil
+		}
+	}
+	c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretNotFound")
+	c.Eventually("no Redis", runs(0))
+	c.Eventually("no processor", func() error { return c.hasReplicas("chosen-processor", 0) })
+
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "mine"}, Data: issue("other.example")}
+	c.Create(secret)
+	denied := c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotAllowed")
+	if want := "kubectl annotate secret mine --namespace " + c.Namespace; !strings.Contains(denied.Message, want) {
+		t.Errorf("the message is %q, want the command %q", denied.Message, want)
+	}
+	c.Eventually("no Redis", runs(0))
+
+	c.Edit(secret, func() { secret.Annotations = map[string]string{v1alpha1.AllowedSimulationsAnnotation: "chosen"} })
+	invalid := c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretInvalid")
+	if !strings.Contains(invalid.Message, "other.example") || !strings.Contains(invalid.Message, "must be valid for "+host) {
+		t.Errorf("the message is %q, want both hosts", invalid.Message)
+	}
+	c.Edit(secret, func() { secret.Data = issue(host) })
+	c.Eventually("Redis to run", runs(1))
+	binding := &corev1.Secret{}
+	c.Eventually("clients to trust the CA", func() error {
+		if c.Exists(binding, "chosen-redis"); !bytes.Equal(binding.Data["ca.crt"], authority.Trusted) {
+			return fmt.Errorf("they trust %q", binding.Data["ca.crt"])
+		}
+		return nil
+	})
+	for _, name := range []string{"chosen-ca", "chosen-redis-tls"} {
+		if err := c.Absent(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name}}); err != nil {
+			t.Errorf("the operator made a certificate although it was given one: %v", err)
+		}
+	}
+	c.Eventually("the processors to run", func() error { return c.hasReplicas("chosen-processor", 2) })
+	c.MakeWorkloadsReady()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+
+	c.Delete(secret, "mine")
+	c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretNotFound")
+	c.quiet()
+	if c.Exists(binding, "chosen-redis"); !bytes.Equal(binding.Data["ca.crt"], authority.Trusted) {
+		t.Errorf("without the Secret, clients trust %q, want what they trusted before", binding.Data["ca.crt"])
+	}
+	if err := runs(1)(); err != nil {
+		t.Errorf("without the Secret, Redis does not run: %v", err)
+	}
+	c.Create(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "mine", Annotations: map[string]string{v1alpha1.AllowedSimulationsAnnotation: "*"}},
+		Data:       issue(host),
+	})
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Exists(secret, "mine")
+	c.Edit(secret, func() { secret.Annotations = nil })
+	c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretNotAllowed")
+	c.Eventually("Redis to stop", runs(0))
+}

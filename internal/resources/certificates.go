@@ -1,0 +1,143 @@
+package resources
+
+import (
+	"cmp"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/certificates"
+)
+
+// Keys of the Secrets with certificates. They are those of a Secret that cert-manager creates.
+const (
+	keyCertificate = corev1.TLSCertKey
+	keyPrivateKey  = corev1.TLSPrivateKeyKey
+	keyCA          = "ca.crt"
+)
+
+// certificateDir is the path at which a server mounts the Secret with its certificate.
+const certificateDir = "/run/secrets/tls"
+
+// Certificate is a certificate that a component needs.
+type Certificate struct {
+	Component Component
+	// Secret is the name of the Secret that the pods mount.
+	Secret string
+	// Hosts are the DNS names that the certificate must be valid for.
+	Hosts []string
+	// External is true if the Secret is the user's. Otherwise the operator makes the certificate and the Secret.
+	External bool
+}
+
+// AuthoritySecretName returns the name of the Secret with the certificate authority that signs the certificates that the
+// operator makes. No pod mounts this Secret.
+func AuthoritySecretName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-ca" }
+
+// Certificates returns the certificates that the components of a simulation need.
+func Certificates(sim *v1alpha1.ParkingSimulation, clusterDomain string) []Certificate {
+	b := newNames(sim, clusterDomain)
+	var needed []Certificate
+	if managed := sim.Spec.RabbitMQ.ManagedOrDefault(); managed != nil && managed.TLS != nil {
+		// The nodes authenticate each other by certificates for their own host names. Clients never see these, so the
+		// operator makes them even if the user has a certificate for clients.
+		nodes := Certificate{Component: ComponentRabbitMQ, Secret: b.rabbitMQNodes()}
+		for i := range *managed.Replicas {
+			nodes.Hosts = append(nodes.Hosts, b.rabbitMQNode(fmt.Sprintf("%s-%d", b.name(ComponentRabbitMQ), i)))
+		}
+		needed = append(needed, b.serverCertificate(ComponentRabbitMQ, managed.TLS), nodes)
+	}
+	if managed := sim.Spec.Redis.ManagedOrDefault(); managed != nil && managed.TLS != nil {
+		needed = append(needed, b.serverCertificate(ComponentRedis, managed.TLS))
+	}
+	return needed
+}
+
+const defaultClusterDomain = "cluster.local"
+
+// newNames returns a builder that can only derive names.
+func newNames(sim *v1alpha1.ParkingSimulation, clusterDomain string) *builder {
+	return &builder{sim: sim, Input: Input{ClusterDomain: cmp.Or(clusterDomain, defaultClusterDomain)}}
+}
+
+// serverCertificate returns the certificate with which a server answers its clients.
+func (b *builder) serverCertificate(c Component, tls *v1alpha1.TLSSpec) Certificate {
+	name := b.name(c)
+	certificate := Certificate{Component: c, Secret: name + "-tls", Hosts: []string{
+		b.host(name), name + "." + b.sim.Namespace + ".svc", name + "." + b.sim.Namespace, name, "localhost",
+	}}
+	if tls.SecretName != "" {
+		certificate.Secret, certificate.External = tls.SecretName, true
+	}
+	return certificate
+}
+
+// CertificateData is the content of a Secret with a certificate: the certificate, its private key, and the CA certificates
+// that clients trust. If the Secret is the user's, Build needs only the CA certificates.
+type CertificateData struct {
+	certificates.Pair
+
+	CA []byte
+}
+
+// ReadCertificate returns the certificate in the data of a Secret. The data may be nil.
+func ReadCertificate(data map[string][]byte) CertificateData {
+	return CertificateData{Pair: certificates.Pair{Certificate: data[keyCertificate], Key: data[keyPrivateKey]}, CA: data[keyCA]}
+}
+
+// certificates returns the Secrets with the certificates that the operator makes, and with their authority.
+func (b *builder) certificates() ([]client.Object, error) {
+	var objects []client.Object
+	for _, c := range Certificates(b.sim, b.ClusterDomain) {
+		if c.External {
+			continue
+		}
+		if objects == nil {
+			a := b.Credentials.Authority
+			objects = append(objects, b.certificateSecret(AuthoritySecretName(b.sim), componentAll, CertificateData{Pair: a.Pair, CA: a.Trusted}))
+		}
+		objects = append(objects, b.certificateSecret(c.Secret, c.Component, b.Credentials.Certificates[c.Secret]))
+	}
+	return objects, nil
+}
+
+func (b *builder) certificateSecret(name string, c Component, content CertificateData) client.Object {
+	return b.namedSecret(name, c, map[string][]byte{
+		keyCertificate: content.Certificate, keyPrivateKey: content.Key, keyCA: content.CA,
+	})
+}
+
+// unknownCA is the value of the key of the CA certificates while they are unknown. Without a value, clients would connect
+// without TLS. With this one they report an error.
+const unknownCA = "The CA certificates are not known yet.\n"
+
+// trusting returns the Secret with the binding of a server. If the server uses TLS, it contains the CA certificates that
+// clients trust. They make clients use TLS.
+func (b *builder) trusting(c Component, tls *v1alpha1.TLSSpec, values map[string]string) client.Object {
+	if tls != nil {
+		values[keyCA] = cmp.Or(string(b.Credentials.Certificates[b.serverCertificate(c, tls).Secret].CA), unknownCA)
+	}
+	return b.secret(c, values)
+}
+
+// certificateVolume returns the volume with the certificate of a server.
+func (b *builder) certificateVolume(c Component, tls *v1alpha1.TLSSpec) corev1.Volume {
+	return certificateVolume("tls", b.serverCertificate(c, tls).Secret)
+}
+
+func certificateVolume(name, secret string) corev1.Volume {
+	return secretVolume(name, secret, keyCertificate, keyPrivateKey, keyCA)
+}
+
+// tlsOf reports whether a server is managed, and returns its TLS settings, or nil if it does not use TLS.
+func (b *builder) tlsOf(c Component) (managed bool, tls *v1alpha1.TLSSpec) {
+	switch {
+	case c == ComponentRabbitMQ && b.rabbitMQ != nil:
+		return true, b.rabbitMQ.TLS
+	case c == ComponentRedis && b.redis != nil:
+		return true, b.redis.TLS
+	}
+	return false, nil
+}
