@@ -123,21 +123,27 @@ func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resource
 	}
 	pods[operator] = operators.Items[0]
 
-	tasks := strings.Fields(onNode(ns.t, "ctr", "--namespace", "k8s.io", "tasks", "ls"))
 	connected := map[resources.Component]connectedPod{}
 	for component, pod := range pods {
-		_, id, _ := strings.Cut(firstContainer(pod).ContainerID, "://")
-		i := slices.Index(tasks, id)
-		if i < 0 {
-			ns.t.Fatalf("the node has no container %s of pod %s", id, pod.Name)
-		}
-		p := connectedPod{address: pod.Status.PodIP, pid: tasks[i+1]}
+		p := connectedPod{address: pod.Status.PodIP, pid: pidOf(ns.t, pod)}
 		if component != outsider && component != operator {
 			p.ports = listening(ns.t, p.pid)
 		}
 		connected[component] = p
 	}
 	return connected
+}
+
+// pidOf returns the process ID, on the node, of the first container of a pod.
+func pidOf(t *testing.T, pod corev1.Pod) string {
+	t.Helper()
+	tasks := strings.Fields(onNode(t, "ctr", "--namespace", "k8s.io", "tasks", "ls"))
+	_, id, _ := strings.Cut(firstContainer(pod).ContainerID, "://")
+	i := slices.Index(tasks, id)
+	if i < 0 {
+		t.Fatalf("the node has no container %s of pod %s", id, pod.Name)
+	}
+	return tasks[i+1]
 }
 
 // outsider creates a pod that does nothing and does not belong to the simulation. The pod uses the image of the

@@ -1,0 +1,128 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing runs three RabbitMQ nodes and Redis with TLS. It checks that they
+// answer no client without TLS, and then replaces all certificates while events are published.
+func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
+	t.Parallel()
+	skipWithoutNode(t, "connect from the pods")
+	ns := newNamespace(t)
+	sim := ns.applySample("tls.yaml", func(sim *v1alpha1.ParkingSimulation) {
+		sim.Spec.Duration = v1alpha1.NewDuration(6 * time.Minute)
+		lowRates(sim)
+		shareNode(sim)
+		sim.Spec.RabbitMQ.Managed.TLS, sim.Spec.Redis.Managed.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
+		sim.Spec.RabbitMQ.Managed.Replicas = new(int32(3))
+	})
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
+	ns.awaitProgress(sim, len(ns.allPods()))
+
+	// epmd tells the nodes the ports of each other. The metrics of the servers are not encrypted.
+	plain := []int{4369, resources.RabbitMQMetricsPort, 9121}
+	for _, c := range []resources.Component{resources.ComponentRabbitMQ, resources.ComponentRedis} {
+		for _, pod := range ns.pods(sim, c) {
+			pid := pidOf(t, pod)
+			for _, port := range listening(t, pid) {
+				if answer := answerWithoutTLS(t, pid, port); answer != "" && !slices.Contains(plain, port) {
+					t.Errorf("port %d of pod %s answers a client without TLS: %s", port, pod.Name, answer)
+				}
+			}
+		}
+	}
+
+	before := ns.incarnations()
+	certificates := map[string]string{
+		sim.Name + "-rabbitmq-tls": "/run/secrets/tls/tls.crt", sim.Name + "-rabbitmq-nodes": "/run/secrets/nodes-tls/tls.crt",
+		sim.Name + "-redis-tls": "/run/secrets/tls/tls.crt",
+	}
+	renewed := map[string][]byte{}
+	for name := range certificates {
+		renewed[name] = ns.renewCertificate(name)
+	}
+	redis := ns.pods(sim, resources.ComponentRedis)[0]
+	ns.eventually("the new certificates in the pods", 3*time.Minute, func() error {
+		for name, path := range certificates {
+			pod := redis
+			if strings.Contains(name, "-rabbitmq-") {
+				pod = ns.pods(sim, resources.ComponentRabbitMQ)[0]
+			}
+			mounted, err := ns.exec(pod, "cat", path)
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(bytes.TrimSpace(mounted), bytes.TrimSpace(renewed[name])) {
+				return fmt.Errorf("pod %s does not have the new certificate of Secret %s", pod.Name, name)
+			}
+		}
+		return nil
+	})
+	// New pods must connect with the new certificates, while the others keep their connections.
+	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Replicas = new(int32(3)) })
+	ns.awaitPods(sim, resources.ComponentProcessor, 3, 2*time.Minute)
+	ns.awaitProgress(sim, len(ns.allPods()))
+	after := ns.incarnations()
+	for container, incarnation := range before {
+		if after[container] != incarnation {
+			t.Errorf("container %s: %s, want %s: the rotation must restart nothing", container, after[container], incarnation)
+		}
+	}
+	ns.awaitCondition(sim, v1alpha1.ConditionComplete, 10*time.Minute)
+	ns.awaitPass(sim)
+	ns.remove(sim)
+}
+
+// renewCertificate deletes a Secret with a certificate, so that the operator makes another one. It returns the new certificate.
+func (ns *namespace) renewCertificate(name string) []byte {
+	ns.t.Helper()
+	key := client.ObjectKey{Namespace: ns.name, Name: name}
+	old, now := &corev1.Secret{}, &corev1.Secret{}
+	if err := ns.Get(ns.t.Context(), key, old); err != nil {
+		ns.t.Fatal(err)
+	}
+	if err := ns.Delete(ns.t.Context(), old); err != nil {
+		ns.t.Fatal(err)
+	}
+	ns.eventually("another certificate in Secret "+name, time.Minute, func() error {
+		if err := ns.Get(ns.t.Context(), key, now); err != nil {
+			return err
+		}
+		if bytes.Equal(old.Data[corev1.TLSCertKey], now.Data[corev1.TLSCertKey]) {
+			return errors.New("it is the old one")
+		}
+		return nil
+	})
+	return now.Data[corev1.TLSCertKey]
+}
+
+// answerWithoutTLS sends greetings of several protocols to a port, and returns the answers in hexadecimal digits. It omits
+// alerts of TLS, which begin with the byte 21.
+func answerWithoutTLS(t *testing.T, pid string, port int) string {
+	t.Helper()
+	const script = `for greeting in 'AMQP\x00\x00\x09\x01' 'PING\r\n' 'GET / HTTP/1.0\r\n\r\n' '\x00\x07N\x00\x00\x00\x00\x00\x00' '\x00\x01n'; do
+  timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$0; printf '$greeting' >&3; head -c 8 <&3 | od -An -tx1" || true
+done`
+	var answers []string
+	for line := range strings.Lines(onNode(t, "nsenter", "--net", "--target", pid, "bash", "-c", script, fmt.Sprint(port))) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "15 03") {
+			answers = append(answers, line)
+		}
+	}
+	return strings.Join(answers, ", ")
+}
