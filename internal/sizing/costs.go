@@ -1,0 +1,236 @@
+// Package sizing computes what a rate of events needs: processor cores, memory, disks, partitions and replicas. All its
+// figures come from one file of measured costs, which `make bench-costs` writes. The package does no I/O: it reads the
+// file that is embedded in the binary, or a text that its caller has read.
+package sizing
+
+import (
+	"bytes"
+	_ "embed" // embeds the measured costs
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/histogram"
+)
+
+// Component is a part of a simulation whose costs are measured separately.
+type Component string
+
+// The components. The names are those of the fields of a ParkingSimulation.
+const (
+	RabbitMQ       Component = "rabbitmq"
+	Redis          Component = "redis"
+	Processor      Component = "processor"
+	EntryGenerator Component = "entry"
+	ExitGenerator  Component = "exit"
+	SummaryAPI     Component = "summaryAPI"
+)
+
+// Components returns all components, in the order in which tables list them.
+func Components() []Component {
+	return []Component{RabbitMQ, Redis, Processor, EntryGenerator, ExitGenerator, SummaryAPI}
+}
+
+// Costs is the content of the file of measured costs.
+type Costs struct {
+	MeasuredAt time.Time `json:"measuredAt"`
+	Machine    Machine   `json:"machine"`
+	Method     Method    `json:"method"`
+	// Points contains one measurement for each rate, in ascending order. The first one is of idle processes. The last
+	// one is of the highest rate that the machine sustained.
+	Points []Point `json:"points"`
+	// DrainPerSecond is the highest measured rate at which events are processed that have waited in RabbitMQ.
+	DrainPerSecond float64 `json:"drainPerSecond"`
+	Growth         Growth  `json:"growth"`
+}
+
+// Machine describes the machine on which the costs were measured.
+type Machine struct {
+	CPU         string `json:"cpu"`
+	Cores       int    `json:"cores"`
+	MemoryBytes int64  `json:"memoryBytes"`
+	Kernel      string `json:"kernel"`
+}
+
+// Method describes how the costs were measured.
+type Method struct {
+	Command       string  `json:"command"`
+	WarmUpSeconds float64 `json:"warmUpSeconds"`
+	LengthSeconds float64 `json:"lengthSeconds"`
+	// Nice is the scheduling priority: 0 is normal, 19 is the lowest.
+	Nice int `json:"nice"`
+	// LoadAverage is the load average of the last minute before the measurement.
+	LoadAverage float64 `json:"loadAverage"`
+	RabbitMQ    string  `json:"rabbitmq"`
+	Redis       string  `json:"redis"`
+}
+
+// Point is the measurement of one rate.
+type Point struct {
+	// OfferedPerSecond is the rate of the schedule. It is 0 for idle processes and for the highest rate.
+	OfferedPerSecond int64 `json:"offeredPerSecond"`
+	// EntriesPerSecond and ExitsPerSecond are the events that took effect. SummariesPerSecond are the stored summaries.
+	EntriesPerSecond   float64 `json:"entriesPerSecond"`
+	ExitsPerSecond     float64 `json:"exitsPerSecond"`
+	SummariesPerSecond float64 `json:"summariesPerSecond"`
+	// OtherCores is the CPU time per second of all other programs on the machine.
+	OtherCores float64             `json:"otherCores"`
+	Components map[Component]Usage `json:"components"`
+	// EndToEnd is the time from when an event is due until it takes effect.
+	EndToEnd histogram.Snapshot `json:"endToEnd,omitzero"`
+}
+
+// Check compares predictions with measurements. `make bench-sizing` writes it.
+type Check struct {
+	MeasuredAt time.Time  `json:"measuredAt"`
+	Method     Method     `json:"method"`
+	Rows       []Compared `json:"rows"`
+}
+
+// Compared is one figure at one rate, predicted and measured. The figure includes the unit.
+type Compared struct {
+	EventsPerSecond int64   `json:"eventsPerSecond"`
+	Figure          string  `json:"figure"`
+	Predicted       float64 `json:"predicted"`
+	Measured        float64 `json:"measured"`
+}
+
+// Ratio returns the prediction divided by the measurement.
+func (c *Compared) Ratio() float64 { return c.Predicted / c.Measured }
+
+// Usage is what one component uses at a rate.
+type Usage struct {
+	Cores       float64 `json:"cores"`
+	MemoryBytes float64 `json:"memoryBytes"`
+	// DiskBytes is the size of the component's files.
+	DiskBytes float64 `json:"diskBytes,omitempty"`
+	// WriteBytes are the bytes per second that go to the disk. NetworkBytes are the bytes per second that are sent and
+	// received.
+	WriteBytes   float64 `json:"writeBytesPerSecond"`
+	NetworkBytes float64 `json:"networkBytesPerSecond"`
+}
+
+// Growth is what stays behind.
+type Growth struct {
+	// RedisBytesPerVisit is the memory of Redis per parked vehicle.
+	RedisBytesPerVisit float64 `json:"redisBytesPerVisit"`
+	// Visits and Summaries are the numbers from which the sizes were computed.
+	Visits    int64 `json:"visits"`
+	Summaries int64 `json:"summaries"`
+	// DatabaseBytesPerSummary is the size of the SQLite database per stored summary.
+	DatabaseBytesPerSummary float64 `json:"databaseBytesPerSummary"`
+}
+
+//go:embed costs.json
+var embedded []byte
+
+// Embedded returns the measured costs that are part of the binary.
+func Embedded() (*Costs, error) { return ParseCosts(embedded) }
+
+// ParseCosts reads a file of measured costs.
+func ParseCosts(text []byte) (*Costs, error) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	c := new(Costs)
+	if err := decoder.Decode(c); err != nil {
+		return nil, fmt.Errorf("read the measured costs: %w", err)
+	}
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("read the measured costs: %w", err)
+	}
+	return c, nil
+}
+
+func (c *Costs) validate() error {
+	const fewest = 3 // idle, the highest rate, and one in between
+	if len(c.Points) < fewest || c.Machine.Cores < 1 {
+		return fmt.Errorf("there are %d measurements on %d cores: at least %d are needed; run make bench-costs", len(c.Points), c.Machine.Cores, fewest)
+	}
+	if c.Points[0].Rate() != 0 {
+		return errors.New("the first measurement is not of idle processes")
+	}
+	for i := range c.Points {
+		p := &c.Points[i]
+		for _, component := range Components() {
+			if p.Components[component].Cores < 0 || p.Components[component].MemoryBytes <= 0 {
+				return fmt.Errorf("the measurement at %.0f events/s has no costs of %s", p.Rate(), component)
+			}
+		}
+		if i > 0 && (p.Rate() <= c.Points[i-1].Rate() || p.EndToEnd.IsZero()) {
+			return fmt.Errorf("the measurement at %.0f events/s is not above the one before, or has no latencies", p.Rate())
+		}
+	}
+	if c.DrainPerSecond <= 0 {
+		return errors.New("drainPerSecond is missing")
+	}
+	if g := c.Growth; g.RedisBytesPerVisit <= 0 || g.DatabaseBytesPerSummary <= 0 {
+		return errors.New("growth is missing")
+	}
+	return nil
+}
+
+// Rate returns the events per second.
+func (p *Point) Rate() float64 { return p.EntriesPerSecond + p.ExitsPerSecond }
+
+// Cores returns the CPU time per second of all components.
+func (p *Point) Cores() float64 {
+	sum := 0.0
+	for _, component := range Components() { // in this order, so that the sum is always rounded in the same way
+		sum += p.Components[component].Cores
+	}
+	return sum
+}
+
+// utilization returns the rate of a measurement as a share of the highest rate.
+func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
+
+// catchUp returns how much faster waiting events are processed than events that are published meanwhile.
+func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
+
+// highest returns the measurement of the highest rate.
+func (c *Costs) highest() *Point { return &c.Points[len(c.Points)-1] }
+
+// load returns the work that determines the costs of a component: its entries, exits, summaries, or all events per
+// second.
+func load(component Component, entries, exits, summaries float64) float64 {
+	switch component {
+	case EntryGenerator:
+		return entries
+	case ExitGenerator:
+		return exits
+	case SummaryAPI:
+		return summaries
+	}
+	return entries + exits
+}
+
+func (p *Point) load(component Component) float64 {
+	return load(component, p.EntriesPerSecond, p.ExitsPerSecond, p.SummariesPerSecond)
+}
+
+// HighestLoad returns the highest measured load of a component.
+func (c *Costs) HighestLoad(component Component) float64 { return c.highest().load(component) }
+
+// UsageAt returns what one component uses at a load. Between two measurements it interpolates linearly. Above the
+// highest measurement, it extrapolates along the line from the idle component to the highest measurement.
+func (c *Costs) UsageAt(component Component, at float64) Usage {
+	i := slices.IndexFunc(c.Points, func(p Point) bool { return p.load(component) >= at })
+	low, high := &c.Points[0], c.highest()
+	if i > 0 {
+		low, high = &c.Points[i-1], &c.Points[i]
+	} else if i == 0 {
+		return low.Components[component]
+	}
+	from, to := low.Components[component], high.Components[component]
+	share := (at - low.load(component)) / (high.load(component) - low.load(component))
+	between := func(a, b float64) float64 { return max(0, a+(b-a)*share) }
+	return Usage{
+		Cores:        between(from.Cores, to.Cores),
+		MemoryBytes:  between(from.MemoryBytes, to.MemoryBytes),
+		DiskBytes:    between(from.DiskBytes, to.DiskBytes),
+		WriteBytes:   between(from.WriteBytes, to.WriteBytes),
+		NetworkBytes: between(from.NetworkBytes, to.NetworkBytes),
+	}
+}

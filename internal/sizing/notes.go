@@ -1,0 +1,99 @@
+package sizing
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/parking-operator/parking-operator/internal/terminal"
+)
+
+// String says in one sentence where the costs come from.
+func (c *Costs) String() string {
+	return fmt.Sprintf("Measured on %s on %d cores of %s (%s), with RabbitMQ %s and Redis %s, at %s to %s events/s.",
+		c.MeasuredAt.Format("2006-01-02"), c.Machine.Cores, c.Machine.CPU, c.Machine.Kernel, c.Method.RabbitMQ, c.Method.Redis,
+		count(c.Points[1].Rate()), count(c.highest().Rate()))
+}
+
+// notes says what a plan assumes, and where it goes beyond what was measured.
+func (c *Costs) notes(r *Result, s share) []string {
+	var notes []string
+	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	rate, highest := s.entries+s.exits, c.highest()
+	if r.Simulations > 1 {
+		add("The plan has %d simulations: with %d, %s. All of them are alike, and each has its own servers and its own verdict.",
+			r.Simulations, r.Simulations-1, c.exceeded(&r.Request, r.Simulations-1))
+	}
+	if limit := c.exceeded(&r.Request, r.Simulations); limit != "" {
+		add("No number of simulations is enough: %s. Plan with larger nodes.", limit)
+	}
+	if rate > highest.Rate() {
+		add("Extrapolated: %s events/s in one simulation are %s times the highest measured rate, %s events/s. The plan assumes that "+
+			"CPU, disk writes and network traffic of RabbitMQ and Redis grow in proportion.",
+			count(rate), factor(rate/highest.Rate()), count(highest.Rate()))
+	}
+	if s.summaries > highest.SummariesPerSecond {
+		add("Extrapolated: %s summaries/s are stored, but at most %s summaries/s were measured.", count(s.summaries), count(highest.SummariesPerSecond))
+	}
+	if s.visits > float64(c.Growth.Visits) {
+		add("Extrapolated: Redis keeps %s parked vehicles of %.0f bytes each, but at most %s were measured.",
+			count(s.visits), c.Growth.RedisBytesPerVisit, count(float64(c.Growth.Visits)))
+	}
+	if r.Request.Outage > 0 {
+		add("Not measured: the memory of RabbitMQ while many events wait. Its disk is planned so that all events of the outage fit.")
+	}
+	if pods := several(r); pods != "" {
+		add("Extrapolated: one pod of each component and one partition were measured. The plan assumes that %s divide the work evenly.", pods)
+	}
+	if r.Request.RabbitMQNodes > 1 {
+		add("Extrapolated: one RabbitMQ node was measured. The plan assumes that each of %d nodes uses as much as that node would alone, "+
+			"because each has a replica of every queue.", r.Request.RabbitMQNodes)
+	}
+	if r.Request.External.Database {
+		add("Not included: PostgreSQL for %s summaries/s. Its costs were not measured with the pipeline; docs/performance.md has a benchmark.", count(s.summaries))
+	}
+	if matched, measured := s.summaries/rate, highest.SummariesPerSecond/highest.Rate(); matched > measured*1.1 {
+		add("Extrapolated: %.0f %% of the events finish a visit, but the costs were measured with %.0f %%. Such events cost more, so plan with a reserve.",
+			matched*percent, measured*percent)
+	}
+	return append(notes, c.assumptions(r)...)
+}
+
+func (c *Costs) assumptions(r *Result) []string {
+	var notes []string
+	if p := r.Prediction; p.Extrapolated {
+		notes = append(notes, fmt.Sprintf("Extrapolated: latencies were not measured at a utilization of %.0f %%.", p.UtilizationPercent))
+	}
+	if c.Method.Nice > 0 || c.Method.LoadAverage > float64(c.Machine.Cores)/2 {
+		notes = append(notes, fmt.Sprintf("The machine was busy with other work during the measurement (load average %.1f, priority nice %d). "+
+			"So latencies and the highest rate are worse than on an idle machine.", c.Method.LoadAverage, c.Method.Nice))
+	}
+	return append(notes,
+		"A core is a core of the measured machine. Yours may be twice as fast or half as fast: measure it, and pass the file with --costs.",
+		"All processes ran on one machine. The network between nodes adds to latencies.",
+		"Not included: Kubernetes, the operator, monitoring, and sidecars.",
+	)
+}
+
+// several lists the components with several pods, and the partitions if there are several.
+func several(r *Result) string {
+	var all []string
+	for i := range r.Components {
+		if p := &r.Components[i]; p.Replicas > 1 && p.Component != RabbitMQ {
+			all = append(all, strconv.Itoa(p.Replicas)+" pods of "+string(p.Component))
+		}
+	}
+	if r.Partitions > 1 {
+		all = append(all, strconv.Itoa(r.Partitions)+" partitions")
+	}
+	if n := len(all); n > 1 {
+		return strings.Join(all[:n-1], ", ") + " and " + all[n-1]
+	}
+	return strings.Join(all, "")
+}
+
+// count formats a number with commas.
+func count(n float64) string { return terminal.Count(int64(math.Round(n))) }
+
+func factor(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }

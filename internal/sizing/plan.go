@@ -1,0 +1,387 @@
+package sizing
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/sequence"
+)
+
+// Request says what to plan for.
+type Request struct {
+	// EntriesPerSecond and ExitsPerSecond are the highest rates. MatchPercent is the share of exits that finish a visit.
+	EntriesPerSecond int64 `json:"entriesPerSecond"`
+	ExitsPerSecond   int64 `json:"exitsPerSecond"`
+	MatchPercent     int   `json:"matchPercent"`
+	// MaxStay is how long a vehicle is remembered that does not leave. Duration is the length of the run, which
+	// determines how much data stays behind.
+	MaxStay  plan.Duration `json:"maxStay"`
+	Duration plan.Duration `json:"duration"`
+	// Outage is how long the processors may be down while RabbitMQ keeps all events.
+	Outage plan.Duration `json:"outage"`
+	// UtilizationPercent is the share of the requested CPU that is in use at the planned rate.
+	UtilizationPercent int `json:"utilizationPercent"`
+	// RabbitMQNodes is the number of RabbitMQ nodes of a simulation: 1, 3 or 5.
+	RabbitMQNodes int `json:"rabbitmqNodes"`
+	// Node is what the pods of one node of the cluster can request.
+	Node Node `json:"node"`
+	// External selects the servers that the operator does not run. The limits of managed servers do not apply to them.
+	External External `json:"external"`
+	// Poisson is true if arrivals are random, and false if they are evenly spaced.
+	Poisson bool  `json:"poisson"`
+	Seed    int64 `json:"seed"`
+}
+
+// External says which servers are external: a RabbitMQ, a Redis Cluster, and a PostgreSQL for the summary API.
+type External struct {
+	RabbitMQ bool `json:"rabbitmq"`
+	Redis    bool `json:"redis"`
+	Database bool `json:"database"`
+}
+
+// Node is what the pods of one node of the cluster can request: its allocatable CPU and memory.
+type Node struct {
+	Cores       float64 `json:"cores"`
+	MemoryBytes int64   `json:"memoryBytes"`
+}
+
+// Result is a plan: what the request needs.
+type Result struct {
+	Request Request `json:"request"`
+	// Simulations is the number of simulations that share the rate. All of them are alike.
+	Simulations int `json:"simulations"`
+	// Partitions, and the pods in Components, are those of one simulation.
+	Partitions int    `json:"partitions"`
+	Components []Pods `json:"components"`
+	// Total covers all simulations.
+	Total Total `json:"total"`
+	// Prediction contains the expected latency and backlog of one simulation.
+	Prediction Prediction `json:"prediction"`
+	// Capacity is the highest rate of one simulation, in events per second, and what limits it.
+	Capacity Capacity `json:"capacity"`
+	// Notes say in plain sentences what the plan assumes, and where it goes beyond what was measured.
+	Notes []string `json:"notes"`
+	// Measured says where the figures come from.
+	Measured string `json:"measured"`
+}
+
+// Pods are the pods of one component of one simulation. All of them are alike.
+type Pods struct {
+	Component Component `json:"component"`
+	Replicas  int       `json:"replicas"`
+	// UsedCores is what one pod uses at the planned rate. CPURequest and MemoryRequest are what one pod should request.
+	UsedCores     float64 `json:"usedCores"`
+	CPURequest    float64 `json:"cpuRequest"`
+	MemoryRequest int64   `json:"memoryRequestBytes"`
+	// DiskBytes is the size of the volume of one pod, or 0 if it has none.
+	DiskBytes int64 `json:"diskBytes"`
+	// WriteBytes and NetworkBytes are bytes per second of one pod. NetworkBytes are sent and received.
+	WriteBytes   float64 `json:"writeBytesPerSecond"`
+	NetworkBytes float64 `json:"networkBytesPerSecond"`
+}
+
+// Total is the sum over all pods.
+type Total struct {
+	Pods               int     `json:"pods"`
+	UsedCores          float64 `json:"usedCores"`
+	CPURequest         float64 `json:"cpuRequest"`
+	MemoryRequest      int64   `json:"memoryRequestBytes"`
+	DiskBytes          int64   `json:"diskBytes"`
+	WriteBytes         float64 `json:"writeBytesPerSecond"`
+	NetworkBytes       float64 `json:"networkBytesPerSecond"`
+	Nodes              int     `json:"nodes"`
+	UtilizationPercent float64 `json:"nodeCPUUtilizationPercent"`
+	EventsPerSecond    int64   `json:"eventsPerSecond"`
+	VisitsInRedis      int64   `json:"parkedVehicles"`
+	SummariesPerSecond float64 `json:"summariesPerSecond"`
+}
+
+// Capacity is the highest rate that a plan can sustain.
+type Capacity struct {
+	EventsPerSecond float64 `json:"eventsPerSecond"`
+	LimitedBy       string  `json:"limitedBy"`
+}
+
+// share is the part of a request that one simulation carries.
+type share struct {
+	entries, exits, summaries float64
+	visits                    float64 // parked vehicles at the end of the run, or after MaxStay
+	finished                  float64 // summaries stored by the end of the run
+	events                    float64 // events published by the end of the run
+}
+
+func (r *Request) share(simulations int) share {
+	n := float64(simulations) // rates are whole numbers, so some simulations have one event per second more than others
+	s := share{entries: math.Ceil(float64(r.EntriesPerSecond) / n), exits: math.Ceil(float64(r.ExitsPerSecond) / n)}
+	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // no more visits can end than begin
+	s.visits = max(s.entries-s.summaries, 0) * min(r.MaxStay.D(), r.Duration.D()).Seconds()
+	s.finished = s.summaries * r.Duration.D().Seconds()
+	s.events = (s.entries + s.exits) * r.Duration.D().Seconds()
+	return s
+}
+
+func (s share) load(c Component) float64 { return load(c, s.entries, s.exits, s.summaries) }
+
+const percent = 100
+
+// The sizes of requests are rounded up to these units. No request is below them.
+const (
+	mebibyte    = 1 << 20
+	gibibyte    = 1 << 30
+	cpuStep     = .01
+	memoryStep  = 16 * mebibyte
+	leastVolume = 2 * gibibyte // the default of a ParkingSimulation
+	// leastRabbitMQMemory is the operator's default. How much memory waiting events need was not measured.
+	leastRabbitMQMemory = 512 * mebibyte
+)
+
+// These factors are rules, not measurements. docs/sizing.md explains them.
+const (
+	// memoryMargin is the factor between measured memory and requested memory.
+	memoryMargin = 1.25
+	// diskMargin is the factor between the expected size of files and the size of a volume.
+	diskMargin = 1.25
+	// rewriteCopies is how many copies of its data set Redis keeps on its volume while it rewrites its append-only file:
+	// the file, which is rewritten once it is twice as large as after the last time, and the new one.
+	rewriteCopies = 3
+	// bitsPerEvent is what Redis keeps of each event for good: a bit that it took effect, and for exits, a bit that it
+	// was matched.
+	bitsPerEvent = 1.5
+)
+
+// Compute returns what a request needs, according to the measured costs. If a request exceeds the limits of one
+// simulation with the servers that the operator runs, the plan has several simulations.
+func Compute(c *Costs, r Request) *Result {
+	result := &Result{Request: r, Simulations: c.simulations(&r), Measured: c.String()}
+	s := r.share(result.Simulations)
+	result.Partitions = c.partitions(&r, s)
+	for _, component := range Components() {
+		result.Components = append(result.Components, c.pods(component, &r, s))
+	}
+	result.Total = result.total(s)
+	result.Capacity = c.capacity(result, s)
+	result.Prediction = c.Predict(result.scenario(s))
+	result.Notes = c.notes(result, s)
+	return result
+}
+
+// maxSimulations bounds the search for a number of simulations. It is reached if even a small simulation does not fit on
+// a node.
+const maxSimulations = 1000
+
+// mostSummaryAPIs is the maximum of summaryAPI.managed.replicas.
+const mostSummaryAPIs = 16
+
+// simulations returns the smallest number of simulations with which each stays within the limits.
+func (c *Costs) simulations(r *Request) int {
+	for n := 1; n < maxSimulations; n++ {
+		if c.exceeded(r, n) == "" {
+			return n
+		}
+	}
+	return maxSimulations
+}
+
+// exceeded says which limit each of n simulations would exceed. It returns "" if they exceed none.
+func (c *Costs) exceeded(r *Request, n int) string {
+	s, target := r.share(n), r.target()
+	for _, limit := range []struct {
+		exceeded bool
+		text     string
+	}{
+		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would have more than %s entries or exits per second", count(plan.MaxRate))},
+		{
+			s.entries*r.MaxStay.D().Seconds() > sequence.PlateCapacity,
+			"there would be fewer plates than entries per second times the longest stay (a shorter one needs fewer simulations)",
+		},
+		{
+			!r.External.Redis && c.UsageAt(Redis, s.load(Redis)).Cores > target,
+			fmt.Sprintf("Redis would use more than %d %% of a core, and it has only one", r.UtilizationPercent),
+		},
+		{
+			!r.External.Database && c.UsageAt(SummaryAPI, s.load(SummaryAPI)).Cores > target,
+			fmt.Sprintf("the summary API would use more than %d %% of a core, and its SQLite database has one writer", r.UtilizationPercent),
+		},
+		{c.replicas(SummaryAPI, r, s) > mostSummaryAPIs, fmt.Sprintf("a simulation would need more than %d pods of the summary API", mostSummaryAPIs)},
+		{c.partitions(r, s) > plan.MaxPartitions, fmt.Sprintf("a simulation would need more than %d partitions", plan.MaxPartitions)},
+		{
+			max(c.replicas(EntryGenerator, r, s), c.replicas(ExitGenerator, r, s)) > plan.MaxGenerators,
+			fmt.Sprintf("a simulation would need more than %d generators of a kind", plan.MaxGenerators),
+		},
+	} {
+		if limit.exceeded {
+			return limit.text
+		}
+	}
+	for _, component := range Components() {
+		if component == RabbitMQ && r.External.RabbitMQ || component == Redis && r.External.Redis {
+			continue
+		}
+		if p := c.pods(component, r, s); p.CPURequest > r.Node.Cores || p.MemoryRequest > r.Node.MemoryBytes {
+			return fmt.Sprintf("a pod of %s would not fit on a node", component)
+		}
+	}
+	return ""
+}
+
+func (r *Request) target() float64 { return float64(r.UtilizationPercent) / percent }
+
+// partitions returns the number of partitions of one simulation. None of them is planned to carry more than the target
+// share of what one partition carried in the measurement.
+func (c *Costs) partitions(r *Request, s share) int {
+	return max(1, int(math.Ceil((s.entries+s.exits)/(c.highest().Rate()*r.target()))))
+}
+
+// replicas returns the number of pods of a component. No generator and no processor is planned to do more than one did
+// in the measurement.
+func (c *Costs) replicas(component Component, r *Request, s share) int {
+	switch component {
+	case RabbitMQ:
+		if !r.External.RabbitMQ {
+			return r.RabbitMQNodes
+		}
+		copies := float64(r.RabbitMQNodes)
+		return max(r.RabbitMQNodes, int(math.Ceil(copies*c.UsageAt(RabbitMQ, s.load(RabbitMQ)).Cores/(r.target()*r.Node.Cores))))
+	case Redis, SummaryAPI:
+		if component == Redis && !r.External.Redis || component == SummaryAPI && !r.External.Database {
+			return 1
+		}
+		return max(1, int(math.Ceil(c.UsageAt(component, s.load(component)).Cores/r.target()-roundingError)))
+	}
+	n := int(math.Ceil(s.load(component) / c.HighestLoad(component)))
+	if component == Processor && r.RabbitMQNodes > 1 {
+		return max(2, n) // whoever wants to survive the loss of a node has more than one processor
+	}
+	return max(1, n)
+}
+
+// pods returns the pods of a component for one simulation.
+func (c *Costs) pods(component Component, r *Request, s share) Pods {
+	p := Pods{Component: component, Replicas: c.replicas(component, r, s)}
+	u := c.usage(component, p.Replicas, r, s)
+	p.UsedCores, p.WriteBytes, p.NetworkBytes = u.Cores, u.WriteBytes, u.NetworkBytes
+	memory := u.MemoryBytes
+	switch component {
+	case RabbitMQ:
+		p.DiskBytes = volume(u.DiskBytes + u.WriteBytes*r.Outage.D().Seconds())
+		memory = max(memory, leastRabbitMQMemory/memoryMargin)
+	case Redis:
+		idle := c.Points[0].Components[Redis].MemoryBytes
+		data := s.visits*c.Growth.RedisBytesPerVisit + s.events*bitsPerEvent/8
+		data /= float64(p.Replicas)
+		memory = idle + data // the measured memory contains visits of the measurement
+		p.DiskBytes = volume(rewriteCopies * data)
+	case SummaryAPI:
+		if !r.External.Database {
+			p.DiskBytes = volume(s.finished * c.Growth.DatabaseBytesPerSummary)
+		}
+	}
+	p.CPURequest = math.Ceil(max(p.UsedCores/r.target(), cpuStep)/cpuStep-roundingError) * cpuStep
+	p.MemoryRequest = roundUp(memory*memoryMargin, memoryStep)
+	return p
+}
+
+// usage returns what one of several pods of a component uses. They divide the work evenly.
+func (c *Costs) usage(component Component, pods int, r *Request, s share) Usage {
+	each := s.load(component) / float64(pods)
+	if component == RabbitMQ {
+		each *= float64(r.RabbitMQNodes) // each queue has a replica on that many nodes
+	}
+	return c.UsageAt(component, each)
+}
+
+// roundingError keeps a float that is almost a whole number from being rounded up to the next one.
+const roundingError = 1e-9
+
+func volume(expected float64) int64 { return max(leastVolume, roundUp(expected*diskMargin, gibibyte)) }
+
+func roundUp(bytes float64, unit int64) int64 { return int64(math.Ceil(bytes/float64(unit))) * unit }
+
+func (r *Result) total(s share) Total {
+	n := r.Simulations
+	t := Total{
+		EventsPerSecond: r.Request.EntriesPerSecond + r.Request.ExitsPerSecond,
+		VisitsInRedis:   int64(math.Round(s.visits * float64(n))), SummariesPerSecond: s.summaries * float64(n),
+	}
+	for i := range r.Components {
+		p := &r.Components[i]
+		pods := p.Replicas * n
+		t.Pods += pods
+		t.UsedCores += p.UsedCores * float64(pods)
+		t.CPURequest += p.CPURequest * float64(pods)
+		t.MemoryRequest += p.MemoryRequest * int64(pods)
+		t.DiskBytes += p.DiskBytes * int64(pods)
+		t.WriteBytes += p.WriteBytes * float64(pods)
+		t.NetworkBytes += p.NetworkBytes * float64(pods)
+	}
+	t.Nodes = nodes(r)
+	t.UtilizationPercent = t.UsedCores / (float64(t.Nodes) * r.Request.Node.Cores) * percent
+	return t
+}
+
+// capacity returns the highest rate of one simulation: the rate at which its share of the nodes, the core of Redis, or
+// its partitions are used up.
+func (c *Costs) capacity(r *Result, s share) Capacity {
+	rate := s.entries + s.exits
+	result := Capacity{float64(r.Partitions) * c.highest().Rate(), "its partitions: no partition was measured at a higher rate"}
+	cores := float64(r.Total.Nodes) * r.Request.Node.Cores / float64(r.Simulations)
+	for _, limit := range []struct {
+		by    string
+		cores float64
+		used  func(share) float64
+	}{
+		{"the CPU of the nodes", cores, func(s share) float64 { return c.usedCores(r, s) }},
+		{"the core of Redis", float64(r.pods(Redis).Replicas), func(s share) float64 { return c.UsageAt(Redis, s.load(Redis)).Cores }},
+	} {
+		if highest := rate * growth(func(factor float64) bool { return limit.used(s.times(factor)) <= limit.cores }); highest < result.EventsPerSecond {
+			result = Capacity{highest, limit.by}
+		}
+	}
+	return result
+}
+
+// usedCores returns the CPU that one simulation with the pods of a plan uses for a share.
+func (c *Costs) usedCores(r *Result, s share) float64 {
+	sum := 0.0
+	for i := range r.Components {
+		p := &r.Components[i]
+		sum += c.usage(p.Component, p.Replicas, &r.Request, s).Cores * float64(p.Replicas)
+	}
+	return sum
+}
+
+// growth returns the largest factor for which fits is true. If fits is true for a factor, it is true for all smaller ones.
+func growth(fits func(factor float64) bool) float64 {
+	low, high := 0.0, 1.0
+	for fits(high) && high < maxSimulations*percent {
+		low, high = high, 2*high
+	}
+	for range 50 {
+		if middle := (low + high) / 2; fits(middle) {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
+func (s share) times(factor float64) share {
+	s.entries, s.exits, s.summaries = s.entries*factor, s.exits*factor, s.summaries*factor
+	return s
+}
+
+func (r *Result) pods(component Component) *Pods {
+	i := slices.IndexFunc(r.Components, func(p Pods) bool { return p.Component == component })
+	return &r.Components[i]
+}
+
+// scenario returns the input of the prediction for one simulation of a plan.
+func (r *Result) scenario(s share) Scenario {
+	rate := s.entries + s.exits
+	return Scenario{
+		Rate: rate, Capacity: r.Capacity.EventsPerSecond, Partitions: r.Partitions, Poisson: r.Request.Poisson, Outage: r.Request.Outage.D(), Seed: uint64(r.Request.Seed),
+	}
+}

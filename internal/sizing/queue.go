@@ -1,0 +1,82 @@
+package sizing
+
+import (
+	"container/heap"
+	"math"
+	"math/rand/v2"
+)
+
+// station is a queue with servers, as in queueing theory: events arrive, wait in the order of their arrival, and are
+// served. All times are in seconds. It is simulated event by event.
+type station struct {
+	// servers is the number of events that are served at the same time.
+	servers int
+	// gap returns the time until the next arrival. service returns how long an event is served.
+	gap, service func() float64
+	// No service begins from downFrom to downTo.
+	downFrom, downTo float64
+}
+
+// visit is what happened to one event in a station.
+type visit struct {
+	arrived, wait, served float64
+	// waiting is the number of earlier events that waited when the event arrived.
+	waiting int
+}
+
+// run simulates the given number of events and calls each for every one of them, in the order of their arrival. It ends
+// early if each returns false.
+func (s station) run(events int, each func(visit) bool) {
+	free := make(times, max(s.servers, 1)) // when each server is free
+	starts := make([]float64, 0, events)   // ascending, because events are served in the order of their arrival
+	now, started := 0.0, 0
+	for i := range events {
+		now += s.gap()
+		start := max(now, free[0])
+		if start >= s.downFrom && start < s.downTo {
+			start = s.downTo
+		}
+		served := s.service()
+		free[0] = start + served
+		heap.Fix(&free, 0)
+		starts = append(starts, start)
+		for started < i && starts[started] <= now {
+			started++
+		}
+		if !each(visit{arrived: now, wait: start - now, served: served, waiting: i - started}) {
+			return
+		}
+	}
+}
+
+// times is a heap of points in time.
+type times []float64
+
+func (t times) Len() int           { return len(t) }
+func (t times) Less(i, j int) bool { return t[i] < t[j] }
+func (t times) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+
+// Push implements heap.Interface.
+func (t *times) Push(any) {}
+
+// Pop implements heap.Interface.
+func (t *times) Pop() any { return nil }
+
+// newRandom returns a source of random numbers. The same seed gives the same numbers.
+func newRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+
+// poisson returns gaps between events that are independent of each other.
+func poisson(random *rand.Rand, rate float64) func() float64 {
+	return func() float64 { return random.ExpFloat64() / rate }
+}
+
+// evenly returns equal gaps.
+func evenly(rate float64) func() float64 { return func() float64 { return 1 / rate } }
+
+// always returns a function that always returns the same duration.
+func always(seconds float64) func() float64 { return func() float64 { return seconds } }
+
+// quantile returns the q-quantile of sorted values.
+func quantile(sorted []float64, q float64) float64 {
+	return sorted[min(len(sorted)-1, int(math.Ceil(q*float64(len(sorted))))-1)]
+}

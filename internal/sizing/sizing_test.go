@@ -1,0 +1,353 @@
+package sizing
+
+import (
+	"encoding/json"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// testCosts returns costs that grow in proportion to the rate: 100 µs of CPU per event, and up to 20,000 events/s on two
+// cores.
+func testCosts() *Costs {
+	c := &Costs{
+		MeasuredAt:     time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Machine:        Machine{CPU: "test", Cores: 2, MemoryBytes: 8 << 30, Kernel: "Linux"},
+		Method:         Method{RabbitMQ: "3.10", Redis: "7.0"},
+		DrainPerSecond: 20_000,
+		Growth:         Growth{RedisBytesPerVisit: 200, DatabaseBytesPerSummary: 250, Visits: 100_000, Summaries: 10_000},
+	}
+	for _, rate := range []float64{0, 1000, 5000, 10_000, 20_000} {
+		p := Point{EntriesPerSecond: rate / 2, ExitsPerSecond: rate / 2, SummariesPerSecond: rate / 10, Components: map[Component]Usage{}}
+		for component, micros := range map[Component]float64{
+			RabbitMQ: 50, Redis: 12, Processor: 20, EntryGenerator: 6, ExitGenerator: 6, SummaryAPI: 6,
+		} {
+			p.Components[component] = Usage{
+				Cores: rate * micros / 1e6, MemoryBytes: 64 << 20, DiskBytes: 1 << 20, WriteBytes: 100 * rate, NetworkBytes: 500 * rate,
+			}
+		}
+		if rate > 0 {
+			p.EndToEnd = around(time.Duration(2+rate/1000) * time.Millisecond)
+		}
+		c.Points = append(c.Points, p)
+	}
+	return c
+}
+
+// around returns a histogram of durations from half to one and a half times the given one.
+func around(mean time.Duration) histogram.Snapshot {
+	var h histogram.Histogram
+	for i := range 1000 {
+		h.Observe(mean/2 + mean*time.Duration(i)/1000)
+	}
+	return h.Snapshot()
+}
+
+func request(rate int64) Request {
+	return Request{
+		EntriesPerSecond: (rate + 1) / 2, ExitsPerSecond: rate / 2, MatchPercent: 20,
+		MaxStay: plan.Duration(10 * time.Minute), Duration: plan.Duration(time.Hour), Outage: plan.Duration(time.Minute),
+		UtilizationPercent: 60, RabbitMQNodes: 1, Node: Node{Cores: 8, MemoryBytes: 32 << 30}, Seed: 1,
+	}
+}
+
+func near(t *testing.T, what string, got, want, tolerance float64) {
+	t.Helper()
+	if math.Abs(got-want) > tolerance*math.Abs(want) {
+		t.Errorf("%s is %g, want %g within %g %%", what, got, want, tolerance*100)
+	}
+}
+
+func TestEmbedded_IsValid(t *testing.T) {
+	t.Parallel()
+	c, err := Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(c.String(), c.MeasuredAt.Format("2006-01-02")) {
+		t.Errorf("%q does not name the day of the measurement", c)
+	}
+}
+
+func TestParseCosts_InvalidFile_SaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for want, edit := range map[string]func(*Costs){
+		"at least 3 are needed":                  func(c *Costs) { c.Points = c.Points[:2] },
+		"not of idle processes":                  func(c *Costs) { c.Points = c.Points[1:] },
+		"not above the one before":               func(c *Costs) { c.Points[1], c.Points[2] = c.Points[2], c.Points[1] },
+		"at 5000 events/s has no costs of redis": func(c *Costs) { delete(c.Points[2].Components, Redis) },
+		"growth is missing":                      func(c *Costs) { c.Growth = Growth{} },
+	} {
+		c := testCosts()
+		edit(c)
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseCosts(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want %q", err, want)
+		}
+	}
+	if _, err := ParseCosts([]byte(`{"unknown": 1}`)); err == nil {
+		t.Error("an unknown field is accepted")
+	}
+}
+
+func TestUsageAt_InterpolatesAndExtrapolates(t *testing.T) {
+	t.Parallel()
+	c := testCosts()
+	half := c.Points[2].Components[RabbitMQ]
+	half.Cores *= 2 // the measurement at 5,000 events/s is not on the line
+	c.Points[2].Components[RabbitMQ] = half
+	for rate, want := range map[float64]float64{0: 0, 1000: .05, 3000: .275, 5000: .5, 20_000: 1, 100_000: 5} {
+		if got := c.UsageAt(RabbitMQ, rate).Cores; math.Abs(got-want) > 1e-9 {
+			t.Errorf("%g events/s use %g cores, want %g", rate, got, want)
+		}
+	}
+	if got := c.UsageAt(EntryGenerator, 10_000).Cores; math.Abs(got-.12) > 1e-9 {
+		t.Errorf("10,000 entries/s use %g cores, want .12: they are half of 20,000 events/s", got)
+	}
+}
+
+func TestCompute_Laptop_NeedsOneOfEverything(t *testing.T) {
+	t.Parallel()
+	r := Compute(testCosts(), request(100))
+	if r.Simulations != 1 || r.Partitions != 1 || r.Total.Nodes != 1 || r.Total.Pods != len(Components()) {
+		t.Errorf("plan is %+v", r)
+	}
+	near(t, "CPU", r.Total.UsedCores, .01, .01)
+}
+
+func TestCompute_KeepsLimitsAndUtilization(t *testing.T) {
+	t.Parallel()
+	c := testCosts()
+	for _, rate := range []int64{1, 1000, 20_000, 100_000, 1_000_000, 3_000_001} {
+		for _, nodes := range []int{1, 3} {
+			for _, external := range []bool{false, true} {
+				q := request(rate)
+				q.RabbitMQNodes, q.External = nodes, External{external, external, external}
+				r := Compute(c, q)
+				s := q.share(r.Simulations)
+				if limit := c.exceeded(&q, r.Simulations); limit != "" {
+					t.Errorf("%d events/s: %d simulations exceed %s", rate, r.Simulations, limit)
+				}
+				if r.Simulations > 1 && c.exceeded(&q, r.Simulations-1) == "" {
+					t.Errorf("%d events/s: %d simulations are more than needed", rate, r.Simulations)
+				}
+				if perPartition := (s.entries + s.exits) / float64(r.Partitions); perPartition > .6*c.highest().Rate()+1e-6 {
+					t.Errorf("%d events/s: %g events/s in a partition", rate, perPartition)
+				}
+				for _, p := range r.Components {
+					if p.UsedCores > .6*p.CPURequest+1e-9 {
+						t.Errorf("%d events/s: %s uses %g of %g cores", rate, p.Component, p.UsedCores, p.CPURequest)
+					}
+				}
+				if !r.Prediction.Sustained {
+					t.Errorf("%d events/s: the plan does not sustain its rate: capacity is %v", rate, r.Capacity)
+				}
+			}
+		}
+	}
+}
+
+func TestCompute_CPU_IsThatOfTheMeasurement(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []int64{20_000, 1_000_000} {
+		r := Compute(testCosts(), request(rate))
+		near(t, "CPU", r.Total.UsedCores, float64(rate)*100e-6, .001)
+	}
+	q := request(20_000)
+	q.RabbitMQNodes = 3
+	near(t, "CPU with three RabbitMQ nodes", Compute(testCosts(), q).Total.UsedCores, 20_000*200e-6, .001)
+}
+
+func TestCompute_Data_GrowsWithStayAndDuration(t *testing.T) {
+	t.Parallel()
+	q := request(10_000)
+	r := Compute(testCosts(), q)
+	const visits = 4000 * 600 // 5,000 entries/s, of which 1,000 leave
+	near(t, "parked vehicles", float64(r.Total.VisitsInRedis), visits, .001)
+	bits := 10_000. * 3600 * bitsPerEvent / 8
+	near(t, "memory of Redis", float64(r.pods(Redis).MemoryRequest), memoryMargin*(64<<20+visits*200+bits), .05)
+	near(t, "volume of the summaries", float64(r.pods(SummaryAPI).DiskBytes), 2<<30, .001)
+	q.Duration = plan.Duration(100 * time.Hour)
+	r = Compute(testCosts(), q)
+	near(t, "volume of the summaries", float64(r.pods(SummaryAPI).DiskBytes), diskMargin*1000*360_000*250, .02)
+	near(t, "parked vehicles", float64(r.Total.VisitsInRedis), visits, .001)
+}
+
+func TestCompute_BeyondTheMeasurement_SaysSo(t *testing.T) {
+	t.Parallel()
+	extrapolated := func(rate int64, edit func(*Request)) string {
+		q := request(rate)
+		q.MaxStay = plan.Duration(10 * time.Second)
+		edit(&q)
+		var all []string
+		for _, note := range Compute(testCosts(), q).Notes {
+			if strings.HasPrefix(note, "Extrapolated") {
+				all = append(all, note)
+			}
+		}
+		return strings.Join(all, "\n")
+	}
+	none := func(*Request) {}
+	if got := extrapolated(10_000, none); got != "" {
+		t.Errorf("a measured rate is extrapolated: %s", got)
+	}
+	for _, tt := range []struct {
+		rate int64
+		edit func(*Request)
+		want string
+	}{
+		{30_000, none, "30,000 events/s in one simulation are 1.5 times the highest measured rate"},
+		{30_000, none, "3,000 summaries/s are stored, but at most 2,000 summaries/s were measured"},
+		{30_000, none, "2 pods of processor, 2 pods of entry, 2 pods of exit and 3 partitions"},
+		{10_000, func(q *Request) { q.MaxStay = plan.Duration(time.Minute) }, "240,000 parked vehicles"},
+		{10_000, func(q *Request) { q.RabbitMQNodes = 3 }, "one RabbitMQ node was measured"},
+		{10_000, func(q *Request) { q.MatchPercent = 60 }, "30 % of the events finish a visit, but the costs were measured with 10 %"},
+		{11_000, none, "latencies were not measured"},
+	} {
+		if got := extrapolated(tt.rate, tt.edit); !strings.Contains(got, tt.want) {
+			t.Errorf("%d events/s: notes are %q, want %q", tt.rate, got, tt.want)
+		}
+	}
+}
+
+func TestCompute_NodesTooSmall_SaysSo(t *testing.T) {
+	t.Parallel()
+	q := request(1000)
+	q.Node.MemoryBytes = 1 << 20
+	if notes := strings.Join(Compute(testCosts(), q).Notes, "\n"); !strings.Contains(notes, "No number of simulations is enough") {
+		t.Errorf("notes are %s", notes)
+	}
+}
+
+func TestNodes_FitAllPods(t *testing.T) {
+	t.Parallel()
+	r := &Result{Simulations: 2, Request: Request{Node: Node{Cores: 4, MemoryBytes: 100}}, Components: []Pods{
+		{Replicas: 1, CPURequest: 3, MemoryRequest: 10}, {Replicas: 2, CPURequest: 1, MemoryRequest: 10}, {Replicas: 1, CPURequest: .1, MemoryRequest: 95},
+	}}
+	// The pods with 3 cores share their nodes with one small pod each. The pods with 95 bytes fit on no node with others.
+	// The two small pods that are left share one node.
+	if got := nodes(r); got != 5 {
+		t.Errorf("%d nodes, want 5", got)
+	}
+}
+
+// The mean times in the queue are known for these stations: see the Pollaczek-Khinchine and Erlang C formulas.
+func TestStation_KnownQueues_HaveTheKnownMeanWait(t *testing.T) {
+	t.Parallel()
+	for _, load := range []float64{.3, .6, .8} {
+		exponential := func(seed uint64) func() float64 { return poisson(newRandom(seed), 1) }
+		for name, tt := range map[string]struct {
+			s    station
+			want float64
+		}{
+			"M/M/1": {station{servers: 1, gap: poisson(newRandom(1), load), service: exponential(2)}, load / (1 - load)},
+			"M/D/1": {station{servers: 1, gap: poisson(newRandom(3), load), service: always(1)}, load / (1 - load) / 2},
+			"M/M/2": {station{servers: 2, gap: poisson(newRandom(4), 2*load), service: exponential(5)}, load * load / (1 - load*load)},
+			"D/D/1": {station{servers: 1, gap: evenly(load), service: always(1)}, 0},
+		} {
+			const events = 1_000_000
+			sum, waiting := 0.0, 0
+			tt.s.run(events, func(v visit) bool {
+				sum += v.wait
+				waiting += v.waiting
+				return true
+			})
+			near(t, name+": mean wait", sum/events, tt.want, .04)
+			if strings.HasPrefix(name, "M") { // Poisson arrivals see time averages, so Little's law applies
+				rate := load * float64(tt.s.servers)
+				near(t, name+": mean number of waiting events", float64(waiting)/events, rate*tt.want, .04)
+			}
+		}
+	}
+}
+
+func TestPredict_AtMeasuredUtilization_ReturnsMeasuredLatency(t *testing.T) {
+	t.Parallel()
+	c := testCosts()
+	for _, p := range c.Points[1:4] {
+		got := c.Predict(Scenario{Rate: p.Rate(), Capacity: 20_000, Partitions: 1, Seed: 1})
+		near(t, "p50", got.EndToEnd.P50, p.EndToEnd.Quantile(.5).Seconds(), .05)
+		near(t, "p99", got.EndToEnd.P99, p.EndToEnd.Quantile(.99).Seconds(), .05)
+		near(t, "events in flight", got.EventsInFlight, p.Rate()*p.EndToEnd.Mean().Seconds(), .05)
+		if got.Extrapolated {
+			t.Errorf("%g events/s are extrapolated", p.Rate())
+		}
+	}
+}
+
+func TestPredict_MoreUtilization_MoreLatency(t *testing.T) {
+	t.Parallel()
+	c, last := testCosts(), 0.0
+	for _, utilization := range []float64{.05, .1, .2, .3, .45, .6, .8, .9} {
+		p := c.Predict(Scenario{Rate: 20_000 * utilization, Capacity: 20_000, Partitions: 2, Seed: 1})
+		if p.EndToEnd.P99 <= last {
+			t.Errorf("p99 is %g at a utilization of %g, and %g below it", p.EndToEnd.P99, utilization, last)
+		}
+		last = p.EndToEnd.P99
+		if p.Extrapolated != (utilization > .5) { // measured from 0.05 to 0.5, apart from the highest rate
+			t.Errorf("extrapolated is %v at a utilization of %g", p.Extrapolated, utilization)
+		}
+	}
+}
+
+func TestPredict_Outage_AgreesWithFluidModel(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []float64{100, 10_000, 300_000} {
+		for _, outage := range []time.Duration{10 * time.Second, time.Hour} {
+			for _, partitions := range []int{1, 10} {
+				p := testCosts().Predict(Scenario{
+					Rate: rate, Capacity: rate / .6, Partitions: partitions, Outage: outage, Seed: 1,
+				})
+				near(t, "backlog", p.OutageBacklog, rate*outage.Seconds(), .15)
+				near(t, "recovery", p.RecoverySeconds, outage.Seconds()*.6/.4, .15)
+			}
+		}
+	}
+}
+
+func TestPredict_FastDrain_ShortensTheRecovery(t *testing.T) {
+	t.Parallel()
+	c := testCosts()
+	s := Scenario{Rate: 5000, Capacity: 10_000, Partitions: 1, Outage: time.Minute, Seed: 1}
+	near(t, "recovery", c.Predict(s).RecoverySeconds, 60, .05)
+	c.DrainPerSecond *= 2
+	near(t, "recovery", c.Predict(s).RecoverySeconds, 20, .05)
+}
+
+func TestPredict_Overload_IsNotSustained(t *testing.T) {
+	t.Parallel()
+	p := testCosts().Predict(Scenario{Rate: 1200, Capacity: 1000, Partitions: 1})
+	if p.Sustained || p.BacklogGrowthPerSecond != 200 {
+		t.Errorf("prediction is %+v", p)
+	}
+}
+
+func TestPredict_SameSeed_SamePrediction(t *testing.T) {
+	t.Parallel()
+	predict := func(seed uint64) Prediction {
+		return testCosts().Predict(Scenario{Rate: 9000, Capacity: 20_000, Partitions: 3, Outage: time.Minute, Seed: seed})
+	}
+	if a, b := predict(1), predict(1); a != b {
+		t.Errorf("predictions differ: %+v, %+v", a, b)
+	}
+	if a, b := predict(1), predict(2); a == b {
+		t.Error("the seed has no effect")
+	}
+}
+
+func TestComponents_AreAllMeasured(t *testing.T) {
+	t.Parallel()
+	for component := range testCosts().Points[0].Components {
+		if !slices.Contains(Components(), component) {
+			t.Errorf("%s is missing", component)
+		}
+	}
+}
