@@ -111,6 +111,18 @@ bench-compare: $(BENCHSTAT) ## Measure commit BASE and the working tree alternat
 bench-go: ## Run the Go benchmarks.
 	@$(STEP) "Run the Go benchmarks" "5 min" go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: bench-costs
+bench-costs: ## Measure the costs from which `parking plan` computes, and renew docs/sizing.md.
+	@hack/install-servers.sh
+	@$(STEP) "Measure the costs per component" "2 min" go run ./test/bench -costs internal/sizing/costs.json
+	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
+
+.PHONY: bench-sizing
+bench-sizing: ## Compare the predictions of `parking plan` with measurements, and renew docs/sizing.md.
+	@hack/install-servers.sh
+	@$(STEP) "Compare predictions with measurements" "2 min" go run ./test/bench -check-sizing internal/sizing/testdata/check.json
+	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
+
 .PHONY: bench-operator
 bench-operator: build ## Measure the operator with SIMULATIONS (1000) simulations against a real API server.
 	@KUBEBUILDER_ASSETS=$$(hack/envtest.sh) $(STEP) "Measure the operator with $(SIMULATIONS) simulations" "10 min" \

@@ -43,6 +43,11 @@ type options struct {
 	// binary is the parking binary to measure. If it is empty, the binary is built from the current directory.
 	binary              string
 	jsonPath, benchPath string
+	// costsPath is the file to write the measured costs to. checkPath is the file to write the comparison of predictions
+	// and measurements to. If one of them is set, nothing else is measured.
+	costsPath, checkPath string
+	// loadAverage is the load average before the benchmark started.
+	loadAverage float64
 }
 
 // quick contains the values of flags under -quick. Flags that are set explicitly keep their values.
@@ -78,6 +83,8 @@ func parseFlags(args []string) (options, error) {
 	flags.StringVar(&o.binary, "parking", "", "`file` of the parking binary to measure (default: build it)")
 	flags.StringVar(&o.jsonPath, "json", "bin/bench.json", "`file` to write the report to, as JSON")
 	flags.StringVar(&o.benchPath, "benchfmt", "", "`file` to append the results to, in the format of Go benchmarks, for benchstat")
+	flags.StringVar(&o.costsPath, "costs", "", "measure only the costs per component at several rates, and write them to this `file`")
+	flags.StringVar(&o.checkPath, "check-sizing", "", "measure only rates between those of the embedded costs, compare them with the predictions, and write the comparison to this `file`")
 	_ = flags.Parse(args) // exits if it fails
 	if *short {
 		o.offered = o.offered[:1]
@@ -138,11 +145,24 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("create a directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if o.loadAverage, err = loadAverage(); err != nil {
+		return err
+	}
 	env, r, stopServers, err := prepare(ctx, dir, o.binary)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopServers()) }()
+	switch {
+	case o.costsPath != "":
+		costs, err := measureCosts(ctx, env, r, o)
+		if err != nil {
+			return err
+		}
+		return writeCosts(o.costsPath, costs)
+	case o.checkPath != "":
+		return checkSizing(ctx, env, r, o)
+	}
 	if err := r.takeAll(ctx, env, o); err != nil {
 		return err
 	}
@@ -254,14 +274,17 @@ func add[T any](list *[]T) func(T, error) error {
 	}
 }
 
+// These are the directories of the servers, below the directory of the benchmark.
+const rabbitMQDir, redisDir = "rabbitmq", "redis"
+
 // prepare starts the private servers and, if binary is empty, builds the parking binary.
 func prepare(ctx context.Context, dir, binary string) (environment, *report, func() error, error) {
 	progress("start RabbitMQ and Redis, build parking")
-	rabbit, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, "rabbitmq"), servers.RabbitMQOptions{LogSize: logSize})
+	rabbit, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, rabbitMQDir), servers.RabbitMQOptions{LogSize: logSize})
 	if err != nil {
 		return environment{}, nil, nil, err
 	}
-	redis, err := servers.StartRedis(ctx, filepath.Join(dir, "redis"), servers.RedisOptions{})
+	redis, err := servers.StartRedis(ctx, filepath.Join(dir, redisDir), servers.RedisOptions{})
 	if err != nil {
 		return environment{}, nil, nil, errors.Join(err, rabbit.Close())
 	}

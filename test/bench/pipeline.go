@@ -198,13 +198,21 @@ func measureOffered(ctx context.Context, env environment, offered int64, warmUp,
 // rate, it repeatedly sets the rate of the generators according to the backlog and to the rate at which events are
 // processed.
 func measureSaturated(ctx context.Context, env environment, warmUp, length time.Duration) (pipelineResult, error) {
-	const start = 4000
-	p, err := startPipeline(ctx, env, "saturated", start)
+	p, err := startPipeline(ctx, env, "saturated", startRate)
 	if err != nil {
 		return pipelineResult{}, err
 	}
+	r, err := p.measure(ctx, warmUp, length, p.saturate())
+	return r, errors.Join(err, p.stop(ctx))
+}
+
+// startRate is the rate, in events per second, at which the measurement of the highest rate starts.
+const startRate = 4000
+
+// saturate returns a function that sets the rate of the generators anew each time it is called.
+func (p *pipeline) saturate() func(context.Context) error {
 	var earlier []state // the latest states, oldest first
-	r, err := p.measure(ctx, warmUp, length, func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		s, err := p.observe(ctx)
 		if err != nil {
 			return err
@@ -215,8 +223,7 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 		}
 		earlier = earlier[max(0, len(earlier)-averagedStates):]
 		return p.setRate(nextRate(s.result(earlier[0]).ProcessedPerSecond, s.published-s.processed))
-	})
-	return r, errors.Join(err, p.stop(ctx))
+	}
 }
 
 // averagedStates is the number of recent states from which the processing rate is computed.

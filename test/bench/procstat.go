@@ -29,17 +29,28 @@ func cpuOf(pid int) (time.Duration, error) {
 // cpuByName returns the total CPU time of the processes that descend from the given process and run the command
 // with the given name.
 func cpuByName(ancestor int, name string) (time.Duration, error) {
+	all, err := descendantsByName(ancestor, name)
+	var sum time.Duration
+	for _, p := range all {
+		sum += p.cpu
+	}
+	return sum, err
+}
+
+// descendantsByName returns the processes that descend from the given process and run the command with the given name,
+// by process ID.
+func descendantsByName(ancestor int, name string) (map[int]process, error) {
 	all, err := readProcesses()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var sum time.Duration
+	named := map[int]process{}
 	for pid, p := range all {
 		if p.name == name && descends(all, pid, ancestor) {
-			sum += p.cpu
+			named[pid] = p
 		}
 	}
-	return sum, nil
+	return named, nil
 }
 
 func descends(all map[int]process, pid, ancestor int) bool {

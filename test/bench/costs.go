@@ -1,0 +1,478 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/sizing"
+	"github.com/parking-operator/parking-operator/test/stack"
+)
+
+// costShares are the rates at which costs are measured, as shares of the highest rate. measureCosts measures idle
+// processes and the highest rate as well.
+var costShares = []float64{.05, .25, .5, .75}
+
+// measureCosts measures what the components use at several rates, and returns the content of the file of costs.
+func measureCosts(ctx context.Context, env environment, r *report, o options) (*sizing.Costs, error) {
+	costs := &sizing.Costs{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
+	var err error
+	if costs.Machine, err = describeMachine(); err != nil {
+		return nil, err
+	}
+	if costs.Method, err = describeMethod(r, o); err != nil {
+		return nil, err
+	}
+	progress("the highest rate, %s", 2*o.warmUp+o.length)
+	highest, growth, _, err := measureCost(ctx, env, 0, o)
+	if err != nil {
+		return nil, err
+	}
+	costs.Growth = growth
+	for _, share := range append([]float64{0}, costShares...) {
+		offered := int64(highest.Rate()*share/100) * 100
+		point, drain, err := measureIdleOrOffered(ctx, env, offered, o)
+		if err != nil {
+			return nil, err
+		}
+		costs.DrainPerSecond = max(costs.DrainPerSecond, drain)
+		costs.Points = append(costs.Points, point)
+	}
+	costs.Points = append(costs.Points, highest)
+	return costs, nil
+}
+
+func measureIdleOrOffered(ctx context.Context, env environment, offered int64, o options) (sizing.Point, float64, error) {
+	progress("%d events/s, %s", offered, o.warmUp+o.length)
+	if offered > 0 {
+		point, _, drain, err := measureCost(ctx, env, offered, o)
+		return point, drain, err
+	}
+	p, err := startPipeline(ctx, env, "idle", 0)
+	if err != nil {
+		return sizing.Point{}, 0, err
+	}
+	point, err := p.measureUsage(ctx, o.warmUp/2, o.length/2, p.hold)
+	return point, 0, errors.Join(err, p.stop(ctx))
+}
+
+// writeCosts writes the file of costs. It first checks that the costs are complete.
+func writeCosts(path string, costs *sizing.Costs) error {
+	text, err := json.Marshal(costs)
+	if err != nil {
+		return fmt.Errorf("write the costs: %w", err)
+	}
+	if _, err := sizing.ParseCosts(text); err != nil {
+		return err
+	}
+	return writeJSON(path, costs)
+}
+
+func writeJSON(path string, value any) error {
+	text, err := json.MarshalIndent(value, "", " ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write a file: %w", err)
+	}
+	return nil
+}
+
+// measureCost measures the costs at a rate, what stays behind, and the rate at which waiting events are processed after
+// an outage. If the rate is 0, it measures the costs at the highest rate, without an outage.
+func measureCost(ctx context.Context, env environment, offered int64, o options) (point sizing.Point, growth sizing.Growth, drain float64, err error) {
+	rate, warmUp := offered, o.warmUp
+	if offered == 0 {
+		rate, warmUp = startRate, 2*o.warmUp
+	}
+	p, err := startPipeline(ctx, env, fmt.Sprintf("cost-%d", offered), rate)
+	if err != nil {
+		return point, growth, 0, err
+	}
+	defer func() { err = errors.Join(err, p.stop(ctx)) }()
+	control := p.hold
+	if offered == 0 {
+		control = p.saturate()
+	}
+	first, err := p.usage(ctx)
+	if err != nil {
+		return point, growth, 0, err
+	}
+	if point, err = p.measureUsage(ctx, warmUp, o.length, control); err != nil {
+		return point, growth, 0, err
+	}
+	if point.OfferedPerSecond = offered; offered > 0 {
+		backlog, seconds, err := p.measureOutage(ctx, checkedOutage)
+		return point, growth, backlog/seconds + float64(offered), err
+	}
+	growth, err = p.growth(ctx, first)
+	return point, growth, 0, err
+}
+
+// measureUsage lets the pipeline warm up, and then measures what its components use.
+func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (sizing.Point, error) {
+	if err := repeat(ctx, warmUp, control); err != nil {
+		return sizing.Point{}, err
+	}
+	before, err := p.usage(ctx)
+	if err != nil {
+		return sizing.Point{}, err
+	}
+	if err := repeat(ctx, length, control); err != nil {
+		return sizing.Point{}, err
+	}
+	after, err := p.usage(ctx)
+	if err != nil {
+		return sizing.Point{}, err
+	}
+	return after.since(before), nil
+}
+
+// growth ends the processes, and returns how much Redis and the database have grown since the given observation, which
+// was made when the simulation was new.
+func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
+	last, err := p.usage(ctx)
+	if err != nil {
+		return sizing.Growth{}, err
+	}
+	for _, process := range append(p.stack.Generators(), p.stack.Processors...) {
+		if _, err := process.Terminate(ctx); err != nil {
+			return sizing.Growth{}, err
+		}
+	}
+	summaries, err := scrape(ctx, p.stack.Summaries.URL("/metrics"))
+	if err != nil {
+		return sizing.Growth{}, err
+	}
+	if _, err := p.stack.Summaries.Terminate(ctx); err != nil { // moves its write-ahead log into the database
+		return sizing.Growth{}, err
+	}
+	database, err := sizeOf(filepath.Dir(p.path), "summaries.db*")
+	if err != nil {
+		return sizing.Growth{}, err
+	}
+	parked := (last.entries - last.matched) - (first.entries - first.matched)
+	stored := summaries.total("parking_summaries_stored_total")
+	return sizing.Growth{
+		RedisBytesPerVisit:      (last.redisMemory - first.redisMemory) / float64(parked),
+		DatabaseBytesPerSummary: float64(database) / float64(stored),
+		Visits:                  parked, Summaries: stored,
+	}, nil
+}
+
+// usage contains what the components have used since their start, and what they use now.
+type usage struct {
+	at                                 time.Time
+	entries, exits, matched, summaries int64
+	endToEnd                           histogram.Snapshot
+	redisMemory                        float64
+	// busy is the CPU time of all programs on the machine.
+	busy       time.Duration
+	components map[sizing.Component]counters
+}
+
+// counters contains what one component has used since its start, and its memory and files now.
+type counters struct {
+	cpu              time.Duration
+	memory, disk     int64
+	written, network int64
+}
+
+func (p *pipeline) usage(ctx context.Context) (usage, error) {
+	u := usage{at: time.Now(), components: map[sizing.Component]counters{}}
+	processor, err := scrape(ctx, p.stack.Processors[0].URL("/metrics"))
+	if err != nil {
+		return u, err
+	}
+	summaries, err := scrape(ctx, p.stack.Summaries.URL("/metrics"))
+	if err != nil {
+		return u, err
+	}
+	u.entries = processor.sum("parking_events_processed_total", "outcome", "recorded")
+	u.exits = processor.sum("parking_events_processed_total", "outcome", finalOutcomes...) - u.entries
+	u.matched = processor.sum("parking_events_processed_total", "outcome", "matched")
+	u.summaries = summaries.total("parking_summaries_stored_total")
+	u.endToEnd = processor.distribution("parking_event_end_to_end_seconds")
+	if u.busy, err = busyTime(); err != nil {
+		return u, err
+	}
+	if err := p.countProcesses(&u); err != nil {
+		return u, err
+	}
+	return u, p.countServers(ctx, &u)
+}
+
+// countProcesses adds the counters of our own processes. They read and write nothing but their connections, except for
+// the summary API, whose database is counted as well.
+func (p *pipeline) countProcesses(u *usage) error {
+	for component, process := range map[sizing.Component]*stack.Process{
+		sizing.SummaryAPI: p.stack.Summaries, sizing.Processor: p.stack.Processors[0],
+		sizing.EntryGenerator: p.stack.Entries[0], sizing.ExitGenerator: p.stack.Exits[0],
+	} {
+		c, err := countersOf(process.Pid())
+		if err != nil {
+			return err
+		}
+		u.components[component] = c
+	}
+	api := u.components[sizing.SummaryAPI]
+	size, err := sizeOf(filepath.Dir(p.path), "summaries.db*")
+	if err != nil {
+		return err
+	}
+	api.disk = size
+	// Each summary that a processor sends is one that the API receives. The processor's other connections are counted
+	// by their servers, so the traffic of the API is not counted here.
+	api.network = 0
+	u.components[sizing.SummaryAPI] = api
+	return nil
+}
+
+// countServers adds the counters of RabbitMQ and Redis. Redis counts its traffic itself. What else generators and
+// processors exchange, they exchange with RabbitMQ, except for the summaries, which are few.
+func (p *pipeline) countServers(ctx context.Context, u *usage) error {
+	redisCounters, err := countersByName(os.Getpid(), "redis-server")
+	if err != nil {
+		return err
+	}
+	info, err := redisInfo(ctx, p.env.redisURI)
+	if err != nil {
+		return err
+	}
+	u.redisMemory = info["used_memory"]
+	redisCounters.network = int64(info["total_net_input_bytes"] + info["total_net_output_bytes"])
+	broker, err := countersByName(os.Getpid(), "beam.smp")
+	if err != nil {
+		return err
+	}
+	broker.network = -redisCounters.network
+	for _, component := range []sizing.Component{sizing.Processor, sizing.EntryGenerator, sizing.ExitGenerator} {
+		broker.network += u.components[component].network
+	}
+	if broker.disk, err = sizeOf(filepath.Join(p.env.dir, rabbitMQDir), ""); err != nil {
+		return err
+	}
+	if redisCounters.disk, err = sizeOf(filepath.Join(p.env.dir, redisDir), ""); err != nil {
+		return err
+	}
+	u.components[sizing.RabbitMQ], u.components[sizing.Redis] = broker, redisCounters
+	return nil
+}
+
+// since returns the measurement of the time between two observations.
+func (u usage) since(earlier usage) sizing.Point {
+	seconds := u.at.Sub(earlier.at).Seconds()
+	p := sizing.Point{
+		EntriesPerSecond:   float64(u.entries-earlier.entries) / seconds,
+		ExitsPerSecond:     float64(u.exits-earlier.exits) / seconds,
+		SummariesPerSecond: float64(u.summaries-earlier.summaries) / seconds,
+		Components:         map[sizing.Component]sizing.Usage{},
+		EndToEnd:           u.endToEnd.Since(earlier.endToEnd),
+	}
+	for component, c := range u.components {
+		before := earlier.components[component]
+		p.Components[component] = sizing.Usage{
+			Cores:        (c.cpu - before.cpu).Seconds() / seconds,
+			MemoryBytes:  float64(c.memory),
+			DiskBytes:    float64(c.disk),
+			WriteBytes:   float64(c.written-before.written) / seconds,
+			NetworkBytes: max(0, float64(c.network-before.network)/seconds),
+		}
+	}
+	p.OtherCores = max(0, (u.busy-earlier.busy).Seconds()/seconds-p.Cores())
+	return p
+}
+
+// countersByName returns the sum of the counters of the processes that descend from the given process and run the
+// command with the given name.
+func countersByName(ancestor int, name string) (counters, error) {
+	all, err := descendantsByName(ancestor, name)
+	if err != nil {
+		return counters{}, err
+	}
+	var sum counters
+	for pid := range all {
+		c, err := countersOf(pid)
+		if err != nil {
+			continue // the process has ended, such as a child of Redis that rewrote its append-only file
+		}
+		sum.cpu += c.cpu
+		sum.memory += c.memory
+		sum.written += c.written
+	}
+	return sum, nil
+}
+
+// countersOf returns the counters of a process. Its files are not counted.
+func countersOf(pid int) (counters, error) {
+	cpu, err := cpuOf(pid)
+	if err != nil {
+		return counters{}, err
+	}
+	status, err := readFields(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return counters{}, err
+	}
+	io, err := readFields(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return counters{}, err
+	}
+	const kilobyte = 1024
+	return counters{
+		cpu: cpu, memory: status["VmRSS"] * kilobyte,
+		written: io["write_bytes"], network: io["rchar"] + io["wchar"],
+	}, nil
+}
+
+// readFields reads a file of /proc with lines such as "VmRSS: 123 kB". It ignores lines without a number.
+func readFields(path string) (map[string]int64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read a file of /proc: %w", err)
+	}
+	fields := map[string]int64{}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		name, rest, _ := strings.Cut(lines.Text(), ":")
+		if words := strings.Fields(rest); len(words) > 0 {
+			if n, err := strconv.ParseInt(words[0], 10, 64); err == nil {
+				fields[name] = n
+			}
+		}
+	}
+	return fields, nil
+}
+
+// busyTime returns the CPU time that all programs on the machine, and other virtual machines on its processors, have used.
+func busyTime() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read the CPU time of the machine: %w", err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	words := strings.Fields(line)
+	var ticks int64
+	const idle, wait, last = 4, 5, 8 // see proc_stat(5); the fields after "steal" are part of others
+	for i := 1; i <= min(last, len(words)-1); i++ {
+		if i == idle || i == wait {
+			continue
+		}
+		n, err := strconv.ParseInt(words[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read the CPU time of the machine: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * clockTick, nil
+}
+
+// redisInfo returns the numbers that Redis reports about itself.
+func redisInfo(ctx context.Context, uri string) (map[string]float64, error) {
+	options, err := redis.ParseURL(uri)
+	if err != nil {
+		return nil, fmt.Errorf("read the URI of Redis: %w", err)
+	}
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }()
+	text, err := client.Info(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the statistics of Redis: %w", err)
+	}
+	info := map[string]float64{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if n, err := strconv.ParseFloat(value, 64); err == nil {
+			info[name] = n
+		}
+	}
+	return info, nil
+}
+
+// sizeOf returns the total size of the files below a directory whose names match a pattern, or of all files if the
+// pattern is empty.
+func sizeOf(dir, pattern string) (int64, error) {
+	var sum int64
+	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) { // servers delete files meanwhile
+			return nil
+		}
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		if match, _ := filepath.Match(pattern, entry.Name()); pattern != "" && !match {
+			return nil
+		}
+		if info, err := entry.Info(); err == nil {
+			sum += info.Size()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the size of %s: %w", dir, err)
+	}
+	return sum, nil
+}
+
+func describeMachine() (sizing.Machine, error) {
+	m := sizing.Machine{Cores: runtime.NumCPU()}
+	memory, err := readFields("/proc/meminfo")
+	if err != nil {
+		return m, err
+	}
+	const kilobyte = 1024
+	m.MemoryBytes = memory["MemTotal"] * kilobyte
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return m, fmt.Errorf("read the name of the processor: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+			m.CPU = strings.TrimSpace(value)
+			break
+		}
+	}
+	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	m.Kernel = "Linux " + strings.TrimSpace(string(kernel))
+	return m, err
+}
+
+func describeMethod(r *report, o options) (sizing.Method, error) {
+	m := sizing.Method{
+		Command:       "go run ./test/bench " + strings.Join(os.Args[1:], " "),
+		WarmUpSeconds: o.warmUp.Seconds(), LengthSeconds: o.length.Seconds(),
+		LoadAverage: o.loadAverage,
+		RabbitMQ:    r.Broker, Redis: r.Store,
+	}
+	priority, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	if err != nil {
+		return m, fmt.Errorf("read the priority: %w", err)
+	}
+	const zero = 20 // the system call returns 20 for the priority 0, and 1 for 19
+	m.Nice = zero - priority
+	return m, nil
+}
+
+// loadAverage returns the load average of the last minute.
+func loadAverage() (float64, error) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, fmt.Errorf("read the load average: %w", err)
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return strconv.ParseFloat(first, 64)
+}
