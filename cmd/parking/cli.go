@@ -209,6 +209,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	)
 	root.AddCommand(
 		c.simulateCommand(), c.auditCommand(), c.reportCommand(), c.compareCommand(), c.purgeCommand(),
+		c.planCommand(),
 		c.generateCommand(), c.processCommand(), c.summariesCommand(), c.agentCommand(),
 		c.versionCommand(),
 	)

@@ -177,24 +177,26 @@ func operatorMetrics(t *testing.T) []string {
 	return lines
 }
 
-// checkSection checks that the text between two marker comments of a document is the expected one. With the flag
-// -update, it replaces the text by the expected one.
+// checkSection checks that the rows of a table between two marker comments of a document are the expected ones. The
+// document has the head of the table.
 func checkSection(t *testing.T, path, name, want string) {
 	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	const rule = "|---|---|---|---|---|\n"
+	_, section, _ := generatedSection(t, path, name)
+	head, _, found := strings.Cut(section, rule)
+	if !found {
+		t.Fatalf("%s has no table in the section %q", path, name)
 	}
-	begin, end := "<!-- generated: "+name+" -->\n", "<!-- end -->\n"
-	before, rest, found := strings.Cut(string(text), begin)
-	head, rest, table := strings.Cut(rest, "|---|---|---|---|---|\n")
-	got, after, ends := strings.Cut(rest, end)
-	if !found || !table || !ends {
-		t.Fatalf("%s has no table between %q and %q", path, begin, end)
-	}
+	checkGenerated(t, path, name, head+rule+want)
+}
+
+// checkGenerated checks that the text between two marker comments of a document is the expected one. With the flag
+// -update, it replaces the text by the expected one.
+func checkGenerated(t *testing.T, path, name, want string) {
+	t.Helper()
+	before, got, after := generatedSection(t, path, name)
 	if goldentest.Updating() {
-		whole := before + begin + head + "|---|---|---|---|---|\n" + want + end + after
-		if err := os.WriteFile(path, []byte(whole), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(before+want+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -202,6 +204,26 @@ func checkSection(t *testing.T, path, name, want string) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s differs (-want +got); run the tests with -update if that is intended:\n%s", path, diff)
 	}
+}
+
+// generatedSection returns the text between two marker comments of a document, and the texts before and after it.
+func generatedSection(t *testing.T, path, name string) (before, section, after string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := "<!-- generated: "+name+" -->\n", "<!-- end -->\n"
+	at := strings.Index(string(text), begin)
+	if at < 0 {
+		t.Fatalf("%s has no %q", path, begin)
+	}
+	before, rest := string(text[:at+len(begin)]), string(text[at+len(begin):])
+	section, after, found := strings.Cut(rest, end)
+	if !found {
+		t.Fatalf("%s has no %q after %q", path, end, begin)
+	}
+	return before, section, end + after
 }
 
 // planOfServers returns a plan that refers to servers. The tests do not connect to them.

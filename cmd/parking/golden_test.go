@@ -24,7 +24,7 @@ import (
 
 func TestHelp_EachCommand_MatchesGoldenFile(t *testing.T) {
 	t.Parallel()
-	for _, words := range []string{"", "simulate", "audit", "report", "compare", "generate", "generate entry", "generate exit", "process", "purge", "summaries", "summaries migrate", "agent", "operator", "version"} {
+	for _, words := range []string{"", "simulate", "audit", "report", "compare", "generate", "generate entry", "generate exit", "process", "plan", "purge", "summaries", "summaries migrate", "agent", "operator", "version"} {
 		name := strings.ReplaceAll(strings.TrimSpace("help "+words), " ", "-") + ".txt"
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

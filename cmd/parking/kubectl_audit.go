@@ -56,6 +56,3 @@ func (c *cli) pluginAuditCommand(plugin *kubectl.Plugin) *cobra.Command {
 	cmd.Flags().VarP(&output, outputFlag, "o", "output format: "+output.choices())
 	return cmd
 }
-
-// formatYAML is an output format of the kubectl plugin.
-const formatYAML reportFormat = "yaml"

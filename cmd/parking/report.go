@@ -52,6 +52,7 @@ const (
 	formatMarkdown reportFormat = "md"
 	formatJUnit    reportFormat = "xml"
 	formatTable    reportFormat = "table"
+	formatYAML     reportFormat = "yaml" // of other commands than report
 )
 
 // render renders a report in a format. Its tables have no colors and no maximum width.

@@ -403,8 +403,12 @@ type manifestFlags struct {
 }
 
 func (f *manifestFlags) register(cmd *cobra.Command) {
-	cmd.Flags().VarP(&f.path, "filename", "f", "`file` with a ParkingSimulation in YAML or JSON; - for stdin")
+	f.registerFile(cmd)
 	f.registerName(cmd)
+}
+
+func (f *manifestFlags) registerFile(cmd *cobra.Command) {
+	cmd.Flags().VarP(&f.path, "filename", "f", "`file` with a ParkingSimulation in YAML or JSON; - for stdin")
 	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json") // fails only for a flag that does not exist
 }
 

@@ -178,7 +178,7 @@ func expectation(e *pflag.InvalidValueError) error {
 		return errors.New("must be a duration such as 30s or 1h30m")
 	case "int", "int64":
 		return errors.New("must be a whole number")
-	case "float32":
+	case "float32", "float64":
 		return errors.New("must be a number")
 	case "bool":
 		return errors.New("must be true or false")
