@@ -2,6 +2,7 @@ package document
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -288,8 +289,10 @@ const (
 // unknownField returns what the error says about an unknown field in the object at a path. It lists the known fields only
 // if there are few. The objects in a pod template have too many.
 func (f Format) unknownField(path field.Path, name string, known map[string]reflect.StructField) string {
-	if slices.Contains(f.SecretKeys[path], name) {
-		return fmt.Sprintf("unknown field: %s is a key of the Secret that %s names", name, path.Child("secretRef"))
+	if f.Hint != nil {
+		if hint := f.Hint(path, name); hint != "" {
+			return "unknown field: " + hint
+		}
 	}
 	owners := f.Owners[name]
 	isBelow := func(owner string) bool { return strings.HasPrefix(owner, string(path)+".") }
@@ -310,15 +313,20 @@ func (f Format) unknownField(path field.Path, name string, known map[string]refl
 }
 
 // Closest returns the known name that is most similar to an unknown name. It returns "" if no name is similar. Two
-// names are similar if they differ in at most two characters, and in at most half of the characters.
+// names are similar if they differ in at most two characters, and in at most half of the characters, or if the unknown
+// name is the first half, or more, of the known name.
 func Closest(name string, names []string) string {
-	best, bestDistance := "", 3
+	best, bestDistance, longer := "", 3, ""
 	for _, candidate := range names {
-		if d := distance(strings.ToLower(name), strings.ToLower(candidate)); d < bestDistance && 2*d <= len(candidate) {
+		unknown, known := strings.ToLower(name), strings.ToLower(candidate)
+		if d := distance(unknown, known); d < bestDistance && 2*d <= len(candidate) {
 			best, bestDistance = candidate, d
 		}
+		if strings.HasPrefix(known, unknown) && 2*len(unknown) >= len(known) {
+			longer = candidate
+		}
 	}
-	return best
+	return cmp.Or(best, longer)
 }
 
 // distance returns the Levenshtein distance between two names. It returns 3 if their lengths differ by more than 2.

@@ -59,9 +59,9 @@ type Format struct {
 	// Owners maps the name of a field to the paths of the objects that have this field. An error about a field in
 	// the wrong object names these paths.
 	Owners map[string][]string
-	// SecretKeys maps the path of an object with the field secretRef to the keys that the Secret may have. An error about a
-	// field with such a name says that it belongs in the Secret.
-	SecretKeys map[field.Path][]string
+	// Hint returns what an error says about an unknown field in the object at a path, if people often write it by mistake.
+	// It returns "" for any other field. If Hint is nil, there are no such fields.
+	Hint func(path field.Path, name string) string
 	// FromNumber maps a type whose values are strings to a function that converts a number into a valid value, for example
 	// by adding a unit. An error about a number shows the result. The function returns "" if there is no valid value.
 	FromNumber map[reflect.Type]func(path field.Path, number string) string

@@ -30,14 +30,10 @@ var (
 	// format describes the fields of a manifest. patchFormat describes the fields of the pod spec in a pod
 	// template.
 	format = document.Format{
-		Expected: expected,
-		Examples: examples,
-		Owners:   owners(),
-		SecretKeys: map[field.Path][]string{
-			"spec.rabbitmq":   {"uri", "uris", "url", "host", "port", "username", "user", "password", "vhost"},
-			"spec.redis":      {"uri", "uris", "url", "host", "port", "username", "user", "password", "database", "db"},
-			"spec.summaryAPI": {"token", "username", "user", "password"},
-		},
+		Expected:    expected,
+		Examples:    examples,
+		Owners:      owners(),
+		Hint:        hint,
 		FromNumber:  map[reflect.Type]func(field.Path, string) string{reflect.TypeFor[v1alpha1.Duration](): withUnit},
 		MayBeSecret: func(path field.Path) bool { return strings.Contains(string(path), "metadata.annotations") },
 	}
@@ -115,25 +111,6 @@ func withUnit(path field.Path, number string) string {
 		return ""
 	}
 	return string(d)
-}
-
-// owners maps the name of each field of the spec to the paths of the objects that have it. It also maps the fields that
-// people most often set in a pod or a container, to the templates.
-func owners() map[string][]string {
-	all := document.Owners("spec", reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
-	for _, owner := range all["template"] {
-		pod := owner + ".template.spec"
-		for _, name := range []string{
-			"affinity", "containers", "initContainers", "nodeSelector", "priorityClassName", "terminationGracePeriodSeconds",
-			"tolerations", "topologySpreadConstraints", "volumes",
-		} {
-			all[name] = append(all[name], pod)
-		}
-		for _, name := range []string{"args", "command", "env", "image", "imagePullPolicy", "livenessProbe", "readinessProbe", "volumeMounts"} {
-			all[name] = append(all[name], pod+".containers[]")
-		}
-	}
-	return all
 }
 
 // Read reads one ParkingSimulation in YAML or JSON, of at most 1 MiB. It sets defaults, and applies the same

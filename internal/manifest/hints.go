@@ -1,0 +1,88 @@
+package manifest
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/document"
+	"github.com/parking-operator/parking-operator/internal/field"
+)
+
+// owners maps the name of each field of the spec to the paths of the objects that have it. It also maps the names of
+// resources, and the fields that people most often set in a pod or a container.
+func owners() map[string][]string {
+	all := document.Owners("spec", reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
+	for _, owner := range all["limits"] {
+		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
+			all[string(name)] = append(all[string(name)], owner+".limits", owner+".requests")
+		}
+	}
+	for _, owner := range all["template"] {
+		pod := owner + ".template.spec"
+		for _, name := range []string{
+			"affinity", "containers", "initContainers", "nodeSelector", "priorityClassName", "terminationGracePeriodSeconds",
+			"tolerations", "topologySpreadConstraints", "volumes",
+		} {
+			all[name] = append(all[name], pod)
+		}
+		for _, name := range []string{"args", "command", "env", "image", "imagePullPolicy", "livenessProbe", "readinessProbe", "volumeMounts"} {
+			all[name] = append(all[name], pod+".containers[]")
+		}
+	}
+	return all
+}
+
+// secretKeys maps the path of an object with the field secretRef to the keys that the Secret may have.
+var secretKeys = map[field.Path][]string{
+	"spec.rabbitmq":                    {"uri", "uris", "url", "host", "port", "username", "user", "password", "vhost"},
+	"spec.redis":                       {"uri", "uris", "url", "host", "port", "username", "user", "password", "database", "db"},
+	"spec.summaryAPI":                  {"token", "username", "user", "password"},
+	"spec.summaryAPI.managed.database": {"uri", "host", "port", "database", "username", "password"},
+}
+
+// frequentMistakes contains unknown fields that people often write, for which owners gives no advice or the wrong one.
+var frequentMistakes = []struct {
+	parent string // the end of the path of the object, in which [] stands for any index; "spec" and "" match only themselves
+	names  []string
+	hint   string
+}{
+	{"", []string{"name", "namespace", "labels", "annotations"}, "%s is a field of metadata"},
+	{"spec", []string{"name", "namespace", "annotations"}, "%s is a field of metadata"},
+	{".template.metadata", []string{"name", "namespace"}, "the operator sets the %s of the pods: remove it"},
+	{".secretRef", []string{"namespace"}, "the Secret must be in the namespace of the simulation: remove it"},
+	{"spec.rabbitmq", []string{"cluster", "clusterName"}, "write clusterRef: {name: my-cluster}"},
+	{"spec.rabbitmq", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
+	{"spec.redis", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
+	{"spec.summaryAPI", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
+	{".database", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
+	{".storage", []string{"class", "className"}, `did you mean "storageClassName"?`},
+	{".managed", []string{"storageClass", "storageClassName"}, "write storage: {storageClassName: my-class}"},
+	{".managed", []string{"size"}, "write storage: {size: 2Gi}"},
+	{".faults[]", []string{"duration"}, `did you mean "for"?`},
+	{".faults[]", []string{"interval"}, `did you mean "every"?`},
+	{".faults[]", []string{"replicas"}, `did you mean "pods"?`},
+}
+
+// hint returns what an error says about an unknown field in the object at a path. It returns "" if the field is not a
+// frequent mistake.
+func hint(path field.Path, name string) string {
+	if slices.Contains(secretKeys[path], name) {
+		return fmt.Sprintf("%s is a key of the Secret that %s names", name, path.Child("secretRef"))
+	}
+	parent := string(path)
+	if list, _, isItem := strings.Cut(parent, "["); isItem && strings.HasSuffix(parent, "]") {
+		parent = list + "[]"
+	}
+	for _, mistake := range frequentMistakes {
+		matches := parent == mistake.parent || strings.HasPrefix(mistake.parent, ".") && strings.HasSuffix(parent, mistake.parent)
+		if matches && slices.Contains(mistake.names, name) {
+			return strings.ReplaceAll(mistake.hint, "%s", name)
+		}
+	}
+	return ""
+}
