@@ -41,7 +41,7 @@ type Costs struct {
 	// Points contains one measurement for each rate, in ascending order. The first one is of idle processes. The last
 	// one is of the highest rate that the machine sustained.
 	Points []Point `json:"points"`
-	// DrainPerSecond is the highest measured rate at which events are processed that have waited in RabbitMQ.
+	// DrainPerSecond is the rate at which events are processed that have waited in RabbitMQ.
 	DrainPerSecond float64 `json:"drainPerSecond"`
 	Growth         Growth  `json:"growth"`
 }

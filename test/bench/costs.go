@@ -49,7 +49,7 @@ func measureCosts(ctx context.Context, env environment, r *report, o options) (*
 		if err != nil {
 			return nil, err
 		}
-		costs.DrainPerSecond = max(costs.DrainPerSecond, drain)
+		costs.DrainPerSecond = drain // after the last rate, which has the largest backlog
 		costs.Points = append(costs.Points, point)
 	}
 	costs.Points = append(costs.Points, highest)
