@@ -54,7 +54,7 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 func (f Format) checkScalar(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	switch t.Kind() {
 	case reflect.String:
-		if f.mayBeSecret(path) && value[0] != '"' {
+		if f.mayBeSecret(path) && !strings.ContainsAny(string(value[:1]), `"{[`) {
 			return field.ErrorList{field.InvalidSecret(path, "", "must be a string: put it in quotes")}
 		}
 		return f.checkLeaf(path, value, t, f.expectedString(path, value))
@@ -79,6 +79,10 @@ func decodesItself(t reflect.Type) bool {
 // expectedString returns the error message for a value that should be a string, but is not.
 func (f Format) expectedString(path field.Path, value json.RawMessage) string {
 	if strings.ContainsAny(string(value[:1]), "{[") {
+		name, _, _ := strings.Cut(string(path[strings.LastIndex(string(path), ".")+1:]), "[")
+		if word, known := f.Words[name]; known {
+			return fmt.Sprintf("must be a string such as %q", word)
+		}
 		return "must be a string"
 	}
 	return fmt.Sprintf("must be a string: write %q", fmt.Sprint(f.Written(path, value)))

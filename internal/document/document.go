@@ -53,6 +53,9 @@ type Format struct {
 	// Examples contains valid YAML values of struct, list and map types. Errors show these values. If a type has an
 	// example, its values are checked field by field, even if the type has its own UnmarshalJSON method.
 	Examples map[reflect.Type]string
+	// Words contains valid values of fields that are strings, by the name of the field or list. Errors about an object or a
+	// list in place of a string show these values.
+	Words map[string]string
 	// Validators check values of a type instead of decoding them. A type needs a validator if decoding a short text
 	// can take minutes, such as a number with a large exponent. Expected must have an entry for the type.
 	Validators map[reflect.Type]func(value json.RawMessage) error

@@ -38,7 +38,7 @@ func (c *checks) fault(path field.Path, f *v1alpha1.Fault, s *v1alpha1.ParkingSi
 	t.At, _ = c.length(path.Child("at"), f.At, true, "2m")
 	t.Every, _ = c.length(path.Child("every"), f.Every, true, "5m")
 	t.Jitter, _ = c.length(path.Child("jitter"), f.Jitter, true, "30s")
-	t.For, _ = c.length(path.Child("for"), f.For, false, "20s")
+	t.For, _ = c.lengthUpTo(plan.MaxFaultLength, path.Child("for"), f.For, false, "20s")
 	if s.Duration != nil {
 		t.Simulation = plan.Length{Value: s.Duration.Value(), Text: string(*s.Duration)}
 	}
@@ -123,8 +123,12 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	return faults
 }
 
-// faults warns about faults that cannot be injected in a cluster as they are declared.
+// faults warns about faults that cannot be injected in a cluster as they are declared. A suspended simulation injects
+// none.
 func (w *warner) faults() {
+	if w.spec.Suspend {
+		return
+	}
 	for i := range w.spec.Faults {
 		f := &w.spec.Faults[i]
 		pods := w.podsOf(f.Target)

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -32,6 +33,7 @@ var (
 	format = document.Format{
 		Expected:    expected,
 		Examples:    examples,
+		Words:       words,
 		Owners:      owners(),
 		Hint:        hint,
 		FromNumber:  map[reflect.Type]func(field.Path, string) string{reflect.TypeFor[v1alpha1.Duration](): withUnit},
@@ -39,6 +41,8 @@ var (
 	}
 	patchFormat = document.Format{
 		Expected:    expected,
+		Examples:    patchExamples,
+		Words:       words,
 		Validators:  map[reflect.Type]func(json.RawMessage) error{reflect.TypeFor[resource.Quantity](): checkQuantity},
 		MayBeSecret: func(field.Path) bool { return true },
 		Directives:  true,
@@ -89,6 +93,40 @@ var (
 		reflect.TypeFor[map[string]string]():                "{team: a}",
 		reflect.TypeFor[metav1.ObjectMeta]():                "{name: rush-hour}",
 		reflect.TypeFor[v1alpha1.ParkingSimulationStatus](): "{replicas: 2}",
+	}
+
+	// patchExamples is like examples, for a pod spec.
+	patchExamples = map[reflect.Type]string{
+		reflect.TypeFor[corev1.PodSpec]():              "{nodeSelector: {disk: ssd}}",
+		reflect.TypeFor[map[string]string]():           "{disk: ssd}",
+		reflect.TypeFor[[]corev1.Toleration]():         "[{operator: Exists}]",
+		reflect.TypeFor[corev1.Toleration]():           "{operator: Exists}",
+		reflect.TypeFor[[]corev1.Container]():          "[{name: parking}]",
+		reflect.TypeFor[corev1.Container]():            "{name: parking}",
+		reflect.TypeFor[[]string]():                    `["--flag", "value"]`,
+		reflect.TypeFor[[]corev1.EnvVar]():             "[{name: LOG_LEVEL, value: debug}]",
+		reflect.TypeFor[corev1.EnvVar]():               "{name: LOG_LEVEL, value: debug}",
+		reflect.TypeFor[[]corev1.Volume]():             "[{name: data, emptyDir: {}}]",
+		reflect.TypeFor[corev1.Volume]():               "{name: data, emptyDir: {}}",
+		reflect.TypeFor[[]corev1.VolumeMount]():        "[{name: data, mountPath: /data}]",
+		reflect.TypeFor[corev1.VolumeMount]():          "{name: data, mountPath: /data}",
+		reflect.TypeFor[[]corev1.ContainerPort]():      "[{containerPort: 8080}]",
+		reflect.TypeFor[corev1.ContainerPort]():        "{containerPort: 8080}",
+		reflect.TypeFor[corev1.ResourceRequirements](): "{limits: {memory: 512Mi}}",
+		reflect.TypeFor[corev1.ResourceList]():         "{memory: 512Mi}",
+		reflect.TypeFor[corev1.Probe]():                "{periodSeconds: 30}",
+	}
+
+	// words contains a valid value for fields that are strings, by the name of the field.
+	words = map[string]string{
+		"image":            "redis:8",
+		"url":              "https://example.com/v1/visits",
+		"name":             "my-name",
+		"namespace":        "my-namespace",
+		"storageClassName": "my-class",
+		"labels":           "blue",
+		"args":             "--flag",
+		"command":          "/bin/sh",
 	}
 )
 

@@ -42,7 +42,7 @@ func normalize(text []byte, format *document.Format) ([]byte, error) {
 
 func (c *checks) normalize(path field.Path, object map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
-		at := path.Child(name)
+		at := memberPath(path, name)
 		switch value := object[name].(type) {
 		case nil:
 			delete(object, name)

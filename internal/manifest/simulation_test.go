@@ -216,6 +216,7 @@ func TestResolve_ProbableMistakes_ReturnsWarnings(t *testing.T) {
 		"faults in quick succession":       {"duration: 2m, faults: [{name: a, target: Redis, action: Kill, at: 10s, every: 4s}]", []string{`the fault "a" may end as late as 1m58s, but the simulation ends after 2m: the outcome will be NotRecovered, because only 5s of normal operation prove recovery; raise every to more than 10s`}},
 		"a pause without a liveness probe": {"faults: [{name: a, target: RabbitMQ, action: Pause, at: 1m, for: 10m}, {name: b, target: Redis, action: Pause, at: 1m, for: 10m}]", nil},
 		"an isolation has no such limit":   {"faults: [{name: a, target: Processor, action: Isolate, at: 1m, for: 10m}]", nil},
+		"faults of a suspended one":        {"suspend: true, duration: 10m, faults: [{name: a, target: Redis, action: Kill, at: 1s}, {name: b, target: Processor, action: Pause, at: 1m, for: 8m59s}]", nil},
 		"a fault of all pods":              {"faults: [{name: a, target: Processor, action: Kill, at: 1m, pods: 100%}]", nil},
 		"no processors":                    {"processor: {replicas: 0}", []string{"processor.replicas is 0: events will stay in their queues"}},
 	}

@@ -44,16 +44,32 @@ func newSource(text []byte) *source {
 }
 
 // written returns the value at a path as the document contains it. The parameter value is the decoded value, which is
-// also the result if the document does not contain the value, or contains it as an object, a list or in quotes.
+// also the result if the document does not contain the value, or contains it in quotes. The contents of objects and
+// lists are hidden, because they may contain a password.
 func (s *source) written(path field.Path, value any) any {
 	node := s.find(s.root(), "", path)
-	if node == nil || node.Kind != yamlv3.ScalarNode || node.Style != 0 || node.ShortTag() == "!!null" {
+	if node == nil {
 		return value
 	}
-	if node.Value == fmt.Sprint(value) || field.MayHoldPassword(node.Value) {
+	if _, isText := value.(string); isText && node.Kind == yamlv3.MappingNode {
+		return collection("{", node, "}")
+	} else if isText && node.Kind == yamlv3.SequenceNode {
+		return collection("[", node, "]")
+	}
+	if node.Kind != yamlv3.ScalarNode || node.Style != 0 || node.ShortTag() == "!!null" || field.MayHoldPassword(node.Value) {
+		return value
+	}
+	if node.Value == fmt.Sprint(value) && node.ShortTag() == "!!str" {
 		return value
 	}
 	return field.Raw(node.Value)
+}
+
+func collection(left string, node *yamlv3.Node, right string) field.Raw {
+	if len(node.Content) == 0 {
+		return field.Raw(left + right)
+	}
+	return field.Raw(left + "…" + right)
 }
 
 // find returns the node at a path. It starts from the given node, whose own path is in the parameter named at. It
@@ -109,10 +125,20 @@ func childrenOf(node *yamlv3.Node, at field.Path) []childNode {
 	case yamlv3.MappingNode:
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			key := node.Content[i].Value
-			children = append(children, childNode{[]field.Path{at.Child(key), at.Key(key)}, node.Content[i+1]})
+			children = append(children, childNode{[]field.Path{memberPath(at, key), at.Child(key), at.Key(key)}, node.Content[i+1]})
 		}
 	}
 	return children
+}
+
+// memberPath returns the path of a member of the object at a path. Its form depends on whether the object is a map.
+func memberPath(at field.Path, name string) field.Path {
+	for _, of := range []string{"labels", "annotations", "nodeSelector", "limits", "requests"} {
+		if strings.HasSuffix(string(at), "."+of) {
+			return at.Key(name)
+		}
+	}
+	return at.Child(name)
 }
 
 // unrepresentable finds the first number that JSON cannot represent, such as .inf. It returns the number and its path.

@@ -121,9 +121,12 @@ func (c *checks) generator(path field.Path, g *v1alpha1.GeneratorSpec) {
 	c.Number(path.Child("replicas"), int64(*g.Replicas), 0, plan.MaxGenerators, "pods")
 	c.OneOf(path.Child("arrivals"), string(g.Arrivals), string(v1alpha1.ArrivalsUniform), string(v1alpha1.ArrivalsPoisson))
 	stages := path.Child("stages")
-	if g.Stages != nil && (len(g.Stages) == 0 || len(g.Stages) > plan.MaxStages) {
-		c.Invalid(stages, len(g.Stages), "must have from 1 to %d items; leave it out for a constant rate", plan.MaxStages)
-	} else {
+	switch {
+	case g.Stages != nil && len(g.Stages) == 0:
+		c.Invalid(stages, field.Raw("[]"), "must have from 1 to %d items; leave it out for a constant rate", plan.MaxStages)
+	case len(g.Stages) > plan.MaxStages:
+		c.Add(field.TooMany(stages, len(g.Stages), plan.MaxStages))
+	default:
 		for i := range g.Stages {
 			c.stage(stages.Index(i), &g.Stages[i])
 		}
@@ -224,8 +227,9 @@ func (c *checks) monitoring(path field.Path, m *v1alpha1.MonitoringSpec) {
 	c.monitoringMode(path.Child("serviceMonitors"), m.ServiceMonitors)
 	c.monitoringMode(path.Child("rules"), m.Rules)
 	c.monitoringMode(path.Child("dashboards"), m.Dashboards)
-	if d, err := m.Interval.Parse(); err != nil || d < time.Second || d > time.Hour {
-		c.Invalid(path.Child("interval"), string(*m.Interval), `must be a duration from 1s to 1h, such as "15s"`)
+	interval := path.Child("interval")
+	if d, err := m.Interval.Parse(); !c.shorter(interval, m.Interval) && (err != nil || d < time.Second || d > time.Hour) {
+		c.Invalid(interval, string(*m.Interval), `must be a duration from 1s to 1h, such as "15s"`)
 	}
 	c.labels(path.Child("labels"), m.Labels, 32)
 }
@@ -254,20 +258,34 @@ func (c *checks) phaseObjectivesSpec(path field.Path, o *v1alpha1.PhaseObjective
 
 // length checks an optional duration and returns it. It returns false if the duration is not set or is invalid.
 func (c *checks) length(path field.Path, d *v1alpha1.Duration, zeroAllowed bool, example string) (plan.Length, bool) {
+	return c.lengthUpTo(plan.MaxDuration, path, d, zeroAllowed, example)
+}
+
+func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Duration, zeroAllowed bool, example string) (plan.Length, bool) {
 	if d == nil {
 		return plan.Length{}, false
 	}
-	value, err := d.Parse()
-	if shorter := d.Shorter(); err != nil && shorter != "" {
-		c.Invalid(path, string(*d), "must be written as %q", shorter)
+	if c.shorter(path, d) {
 		return plan.Length{}, false
 	}
+	value, err := d.Parse()
 	if err != nil {
 		value = -1 // is out of bounds, so that Duration reports the text
 	}
 	length, before := plan.Length{Value: value, Text: string(*d)}, len(c.Errors)
-	c.Duration(path, length, zeroAllowed, example)
+	c.DurationUpTo(limit, path, length, zeroAllowed, example)
 	return length, len(c.Errors) == before
+}
+
+// shorter adds an error if a duration is invalid only because it has too many digits. It reports whether it did.
+func (c *checks) shorter(path field.Path, d *v1alpha1.Duration) bool {
+	_, err := d.Parse()
+	shorter := d.Shorter()
+	if err == nil || shorter == "" {
+		return false
+	}
+	c.Invalid(path, string(*d), "must be written as %q", shorter)
+	return true
 }
 
 func (c *checks) required(path field.Path, remedy string) {

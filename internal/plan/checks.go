@@ -120,12 +120,17 @@ type Length struct {
 // Duration checks that a duration is greater than 0 and at most MaxDuration. If zeroAllowed is true, it may
 // also be 0.
 func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example string) {
+	c.DurationUpTo(MaxDuration, path, d, zeroAllowed, example)
+}
+
+// DurationUpTo is like Duration, with a limit other than MaxDuration. The limit is a whole number of hours.
+func (c *Checks) DurationUpTo(limit time.Duration, path field.Path, d Length, zeroAllowed bool, example string) {
 	low := "above 0s and up to"
 	if zeroAllowed {
 		low = "from 0s to"
 	}
-	if d.Value < 0 || (d.Value == 0 && !zeroAllowed) || d.Value > MaxDuration {
-		c.Invalid(path, d.Text, "must be a duration %s %dh, such as %q", low, MaxDuration/time.Hour, example)
+	if d.Value < 0 || (d.Value == 0 && !zeroAllowed) || d.Value > limit {
+		c.Invalid(path, d.Text, "must be a duration %s %dh, such as %q", low, limit/time.Hour, example)
 	}
 }
 

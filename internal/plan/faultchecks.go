@@ -61,9 +61,6 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	if !action.Lasts() && t.For.Text != "" {
 		c.Add(field.Forbidden(path.Child("for"), "is only for Pause and Isolate, because the other actions do not last: remove it"))
 	}
-	if t.For.Value > MaxFaultLength {
-		c.Invalid(path.Child("for"), t.For.Text, "must be at most 24h")
-	}
 	if t.Jitter.Value > t.At.Value {
 		c.Invalid(path.Child("jitter"), t.Jitter.Text, "must not exceed at, which is %s, or the fault begins before the simulation does: lower jitter or raise at", t.At.Text)
 	}
@@ -118,7 +115,7 @@ func (c *checks) fault(path field.Path, f *Fault, p *Plan) {
 	c.Duration(path.Child("at"), length(f.At), true, "2m")
 	c.Duration(path.Child("every"), length(f.Every), true, "5m")
 	c.Duration(path.Child("jitter"), length(f.Jitter), true, "30s")
-	c.Duration(path.Child("for"), length(f.For), true, "20s")
+	c.DurationUpTo(MaxFaultLength, path.Child("for"), length(f.For), true, "20s")
 	if len(c.Errors) == before {
 		c.FaultTimes(path, f.Action, FaultTimes{
 			At: length(f.At), Every: unlessZero(f.Every), Jitter: unlessZero(f.Jitter), For: unlessZero(f.For), Simulation: length(p.Duration),

@@ -170,7 +170,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a template that is a list",
 			Spec:      "summaryAPI: {managed: {template: {spec: [a]}}}",
-			Error:     `spec.summaryAPI.managed.template.spec: Invalid value: […]: must be an object`,
+			Error:     `spec.summaryAPI.managed.template.spec: Invalid value: […]: must be an object such as {nodeSelector: {disk: ssd}}`,
 			Admission: `spec.summaryAPI.managed.template.spec in body must be of type object: "array"`,
 		},
 
@@ -226,7 +226,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a fault of no pods",
 			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, pods: 0}]`,
-			Error:     `spec.faults[0].pods: Invalid value: "0": must be a number from 1 to 999, or a percentage from "1%" to "100%"`,
+			Error:     `spec.faults[0].pods: Invalid value: 0: must be a number from 1 to 999, or a percentage from "1%" to "100%"`,
 			Admission: `must be a number from 1 to 999, or a percentage from "1%" to "100%"`,
 		},
 		{
@@ -286,7 +286,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a pause of more than a day",
 			Spec:      `faults: [{name: a, target: Redis, action: Pause, at: 10s, for: 24h1s}]`,
-			Error:     `spec.faults[0].for: Invalid value: "24h1s": must be at most 24h`,
+			Error:     `spec.faults[0].for: Invalid value: "24h1s": must be a duration above 0s and up to 24h, such as "20s"`,
 			Admission: `must be at most 24h`,
 		},
 		{
@@ -348,7 +348,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an extended resource with a higher limit",
 			Spec:      `entry: {resources: {requests: {example.com/gpu: 1}, limits: {example.com/gpu: 2}}}`,
-			Error:     `spec.entry.resources.requests[example.com/gpu]: Invalid value: "1": must equal the limit of 2, because example.com/gpu cannot be shared: remove the request`,
+			Error:     `spec.entry.resources.requests[example.com/gpu]: Invalid value: 1: must equal the limit of 2, because example.com/gpu cannot be shared: remove the request`,
 			Admission: `requests must equal limits for huge pages and extended resources: set only the limits`,
 		},
 		{
@@ -618,6 +618,92 @@ func FaultyManifests() []Faulty {
 			Admission: `unknown field "spec.summaryAPI.managed.database.uri"`,
 		},
 		{
+			Name:      "a size that is true",
+			Spec:      "redis: {managed: {storage: {size: true}}}",
+			Error:     `spec.redis.managed.storage.size: Invalid value: true: must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `spec.redis.managed.storage.size`,
+		},
+		{
+			Name:      "a size that is an empty object",
+			Spec:      "redis: {managed: {storage: {size: {}}}}",
+			Error:     `spec.redis.managed.storage.size: Invalid value: {}: must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `spec.redis.managed.storage.size`,
+		},
+		{
+			Name:      "a size that is an object",
+			Spec:      "redis: {managed: {storage: {size: {a: hunter2}}}}",
+			Error:     `spec.redis.managed.storage.size: Invalid value: {…}: must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `spec.redis.managed.storage.size`,
+		},
+		{
+			Name:      "a size that is a list",
+			Spec:      "redis: {managed: {storage: {size: [hunter2]}}}",
+			Error:     `spec.redis.managed.storage.size: Invalid value: […]: must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `spec.redis.managed.storage.size`,
+		},
+		{
+			Name:      "a size with too many digits",
+			Spec:      "redis: {managed: {storage: {size: 9007199254740993}}}",
+			Error:     `spec.redis.managed.storage.size: Invalid value: 9007199254740993: must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `spec.redis.managed.storage.size`,
+		},
+		{
+			Name:      "an extended resource with a fraction",
+			Spec:      "entry: {resources: {limits: {nvidia.com/gpu: 0.5}}}",
+			Error:     `spec.entry.resources.limits[nvidia.com/gpu]: Invalid value: 0.5: must be a whole quantity such as "512Mi" or "2Gi"`,
+			Admission: `spec.entry.resources.limits`,
+		},
+		{
+			Name:  "memory with a fraction in a template",
+			Spec:  "processor: {template: {spec: {containers: [{name: parking, resources: {limits: {memory: 0.5}}}]}}}",
+			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: 0.5: must be a whole quantity such as "512Mi" or "2Gi"`,
+		},
+		{
+			Name:      "an interval with too many digits",
+			Spec:      "monitoring: {interval: 1000000000ns}",
+			Error:     `spec.monitoring.interval: Invalid value: "1000000000ns": must be written as "1s"`,
+			Admission: `spec.monitoring.interval`,
+		},
+		{
+			Name:      "an image that is a list",
+			Spec:      "redis: {managed: {image: []}}",
+			Error:     `spec.redis.managed.image: Invalid value: []: must be a string such as "redis:8"`,
+			Admission: `spec.redis.managed.image in body must be of type string`,
+		},
+		{
+			Name:      "a URL that is an object",
+			Spec:      "summaryAPI: {url: {a: b}}",
+			Error:     `spec.summaryAPI.url: Invalid value: {…}: must be a string such as "https://example.com/v1/visits"`,
+			Admission: `spec.summaryAPI.url in body must be of type string`,
+		},
+		{
+			Name:  "containers that are an object",
+			Spec:  "processor: {template: {spec: {containers: {name: parking}}}}",
+			Error: `spec.processor.template.spec.containers: Invalid value: {…}: must be a list such as [{name: parking}]`,
+		},
+		{
+			Name:  "an image in a template that is a list",
+			Spec:  "processor: {template: {spec: {containers: [{name: parking, image: [a]}]}}}",
+			Error: `spec.processor.template.spec.containers[0].image: Invalid value: […]: must be a string such as "redis:8"`,
+		},
+		{
+			Name:  "tolerations that are a word",
+			Spec:  "processor: {template: {spec: {tolerations: x}}}",
+			Error: `spec.processor.template.spec.tolerations: Invalid value: must be a list such as [{operator: Exists}]`,
+		},
+		{
+			Name:      "a fault of no length",
+			Spec:      "faults: [{name: a, target: Redis, action: Pause, at: 1m, for: 0s}]",
+			Error:     `spec.faults[0].for: Invalid value: "0s": must be a duration above 0s and up to 24h, such as "20s"`,
+			Admission: `spec.faults[0].for`,
+		},
+		{
+			Name:      "a fault of a length without a unit",
+			Spec:      "faults: [{name: a, target: Redis, action: Pause, at: 1m, for: 1m30}]",
+			Error:     `spec.faults[0].for: Invalid value: "1m30": must be a duration above 0s and up to 24h, such as "20s"`,
+			Admission: `spec.faults[0].for`,
+		},
+		{
 			Name:      "a rate in the spec",
 			Spec:      `rate: 5`,
 			Error:     `spec.rate: Forbidden: unknown field: rate is a field of spec.entry, spec.exit`,
@@ -738,22 +824,22 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "arguments that are a text",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, args: '--requirepass hunter2'}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].args: Invalid value: must be a list`,
+			Error: `spec.processor.template.spec.containers[0].args: Invalid value: must be a list such as ["--flag", "value"]`,
 		},
 		{
 			Name:  "a command that is one word",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, command: hunter2}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].command: Invalid value: must be a list`,
+			Error: `spec.processor.template.spec.containers[0].command: Invalid value: must be a list such as ["--flag", "value"]`,
 		},
 		{
 			Name:  "variables that are texts",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, env: ['PASSWORD=hunter2']}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].env[0]: Invalid value: must be an object`,
+			Error: `spec.processor.template.spec.containers[0].env[0]: Invalid value: must be an object such as {name: LOG_LEVEL, value: debug}`,
 		},
 		{
 			Name:  "variables that are one text",
 			Spec:  `redis: {managed: {template: {spec: {containers: [{name: redis, env: hunter2}]}}}}`,
-			Error: `spec.redis.managed.template.spec.containers[0].env: Invalid value: must be a list`,
+			Error: `spec.redis.managed.template.spec.containers[0].env: Invalid value: must be a list such as [{name: LOG_LEVEL, value: debug}]`,
 		},
 		{
 			Name:  "a source of a variable that is a text",
@@ -844,13 +930,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "memory with a fraction",
 			Spec:      `entry: {resources: {limits: {memory: 0.5}}}`,
-			Error:     `spec.entry.resources.limits.memory: Invalid value: 0.5: must be a whole quantity such as "512Mi" or "2Gi"`,
+			Error:     `spec.entry.resources.limits[memory]: Invalid value: 0.5: must be a whole quantity such as "512Mi" or "2Gi"`,
 			Admission: `spec.entry.resources.limits.memory in body must be of type`,
 		},
 		{
 			Name:      "a CPU with a fraction",
 			Spec:      `entry: {resources: {limits: {cpu: 0.5}}}`,
-			Error:     `spec.entry.resources.limits.cpu: Invalid value: 0.5: must be a whole number, or a quantity in quotes: write "0.5"`,
+			Error:     `spec.entry.resources.limits[cpu]: Invalid value: 0.5: must be a whole number, or a quantity in quotes: write "0.5"`,
 			Admission: `spec.entry.resources.limits.cpu in body must be of type`,
 		},
 		{
@@ -1176,13 +1262,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an empty list of stages",
 			Spec:      "entry: {stages: []}",
-			Error:     `spec.entry.stages: Invalid value: 0: must have from 1 to 100 items; leave it out for a constant rate`,
+			Error:     `spec.entry.stages: Invalid value: []: must have from 1 to 100 items; leave it out for a constant rate`,
 			Admission: `spec.entry.stages in body should have at least 1 items`,
 		},
 		{
 			Name:      "too many stages",
 			Spec:      "entry: {stages: [" + strings.Repeat("{duration: 1s, rate: 1},", 101) + "]}",
-			Error:     `spec.entry.stages: Invalid value: 101: must have from 1 to 100 items; leave it out for a constant rate`,
+			Error:     `spec.entry.stages: Too many: 101: must have at most 100 items`,
 			Admission: `spec.entry.stages: Too many: 101: must have at most 100 items`,
 		},
 		{
@@ -1440,13 +1526,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a request above its limit",
 			Spec:      "entry: {resources: {requests: {cpu: 2}, limits: {cpu: 1}}}",
-			Error:     `spec.entry.resources.requests[cpu]: Invalid value: "2": must not exceed the limit of 1`,
+			Error:     `spec.entry.resources.requests[cpu]: Invalid value: 2: must not exceed the limit of 1`,
 			Admission: `requests must not exceed limits`,
 		},
 		{
 			Name:      "a negative limit",
 			Spec:      "entry: {resources: {limits: {memory: -1}}}",
-			Error:     `spec.entry.resources.limits[memory]: Invalid value: "-1": must be a whole quantity such as "512Mi" or "2Gi"`,
+			Error:     `spec.entry.resources.limits[memory]: Invalid value: -1: must be a whole quantity such as "512Mi" or "2Gi"`,
 			Admission: `must be a quantity such as "500m" or "2Gi"`,
 		},
 		{
