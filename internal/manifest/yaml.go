@@ -136,8 +136,11 @@ func wholeNumbers(text []byte) []byte {
 var (
 	// tabIndent matches a line that is indented with a tab.
 	tabIndent = regexp.MustCompile(`(?m)^ *\t`)
-	// templateExpression matches the start of an expression in a Helm or ERB template, or of a variable for envsubst.
-	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+`)
+	// templateExpression matches the start of an expression in a Helm or ERB template, or of a variable for envsubst. It
+	// matches $NAME and $(NAME) only as a whole value: elsewhere, Kubernetes replaces $(NAME), and $ has other meanings.
+	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)
+	// missingBlank matches a field of a ParkingSimulation without a blank after its colon. The group is the field.
+	missingBlank = regexp.MustCompile(`(?m)(?:^|[{,])[ -]*(` + strings.Join(fieldNames(), "|") + `):[^\s]`)
 	// duplicateKey matches the parser's error about a duplicate key. The groups are the line and the key, quoted.
 	duplicateKey = regexp.MustCompile(`^line (\d+): key (.*) already set in map$`)
 )
@@ -181,6 +184,7 @@ func withoutValue(text string) string {
 	}
 	for _, replacement := range []struct{ prefix, text string }{
 		{"invalid map key: ", "a key must be a text"},
+		{"unsupported map key ", "a key must be a text"},
 		{"unknown anchor ", "a value begins with *, but is not the name of an anchor: put the value in quotes"},
 		{"anchor ", "an anchor contains itself"},
 		{"cannot decode ", "a value does not have the type of its tag: put the value in quotes, without a tag"},
@@ -201,16 +205,34 @@ func withUnrendered(err error, manifest []byte) error {
 		return err
 	}
 	expression := string(manifest[at[0]:at[1]])
-	switch expression {
-	case "{{":
+	switch {
+	case expression == "{{":
 		expression = "{{ }}"
-	case "<%":
+	case expression == "<%":
 		expression = "<% %>"
-	default:
+	case strings.HasPrefix(expression, "${"):
 		expression += "}" // a default value, as in ${NAME:-value}, may be a password
+	case strings.Contains(expression, "$("):
+		expression = "$(…)"
+	default: // may be a password
+		expression = "$…"
 	}
 	return fmt.Errorf("%w; line %d has the template expression %s: render the manifest first, for example with \"helm template\" or \"envsubst\"",
 		err, lineAt(manifest, at[0]), expression)
+}
+
+// withMissingBlank adds to err the line of a field that has no blank after its colon.
+func withMissingBlank(err error, manifest []byte) error {
+	groups := missingBlank.FindSubmatchIndex(manifest)
+	if groups == nil || json.Valid(manifest) {
+		return err
+	}
+	return fmt.Errorf("%w; line %d has no blank after %q: write one before the value", err, lineAt(manifest, groups[2]), string(manifest[groups[2]:groups[3]])+":")
+}
+
+// fieldNames returns the names of all fields of a ParkingSimulation that its author sets.
+func fieldNames() []string {
+	return append(sortedKeys(owners()), "apiVersion", "kind", "metadata", "spec")
 }
 
 var (
