@@ -320,6 +320,8 @@ func (s *scope) assessSummaryAPI() finding {
 	switch {
 	case s.database.finding.state != unchecked:
 		return s.database.finding
+	case s.summaries.finding.state != unchecked:
+		return s.summaries.finding
 	case url == "":
 		return s.workloads[resources.ComponentSummaries].assess("summary API")
 	case s.summaryAPI.finding.state != unchecked:

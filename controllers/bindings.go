@@ -97,6 +97,10 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	if err := r.readSummaryAPISecret(ctx, s); err != nil {
 		return err
 	}
+	s.summaries = server{name: "the summary API", managed: spec.SummaryAPI.URL == ""}
+	if err := r.readCertificate(ctx, s, resources.ComponentSummaries, &s.summaries); err != nil {
+		return err
+	}
 	r.secrets.retain(s.key, s.secretsRead)
 	r.cleaner.remember(s.key, s.broker, s.store)
 	return nil
@@ -203,7 +207,8 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 // generator or processor may run, because their pods mount the Secret, or use a summary API whose pods mount it.
 func (s *scope) isWithheld() bool {
 	return s.withholds(s.broker.denied, s.broker.finding) || s.withholds(s.store.denied, s.store.finding) ||
-		s.isDatabaseWithheld() || s.withholds(s.summaryAPI.denied, s.summaryAPI.finding)
+		s.isDatabaseWithheld() || s.withholds(s.summaryAPI.denied, s.summaryAPI.finding) ||
+		s.withholds(s.summaries.denied, s.summaries.finding)
 }
 
 // isDatabaseWithheld reports whether the pods of the summary API may not mount the Secret with the binding of PostgreSQL.

@@ -7,6 +7,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/certificates"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -64,8 +65,18 @@ func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 		if err != nil {
 			return err
 		}
+		if s.trusted[needed.Component].Host == "" { // the first certificate of a component is that for clients
+			s.trusted[needed.Component] = podhttp.Server{CA: string(s.credentials.Certificates[needed.Secret].CA), Host: needed.Hosts[0]}
+		}
 	}
 	return nil
+}
+
+// serverIn returns the HTTP server of a component in the pod with the given IP address.
+func (s *scope) serverIn(c resources.Component, ip string) podhttp.Server {
+	pod := s.trusted[c]
+	pod.IP = ip
+	return pod
 }
 
 // ensureCertificate makes or renews one certificate, and its authority if necessary. If the name of a Secret is taken, it
@@ -110,10 +121,13 @@ func (s *scope) addCertificateVersion(c resources.Component, secret *corev1.Secr
 
 // managedServer returns the server that runs in the pods of a component.
 func (s *scope) managedServer(c resources.Component) *server {
-	if c == resources.ComponentRabbitMQ {
+	switch c {
+	case resources.ComponentRabbitMQ:
 		return &s.broker
+	case resources.ComponentRedis:
+		return &s.store
 	}
-	return &s.store
+	return &s.summaries
 }
 
 func dataOf(secret *corev1.Secret) map[string][]byte {

@@ -30,11 +30,13 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 	sim := c.Simulate("safe", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{TLS: &v1alpha1.TLSSpec{}}
 		s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
+		s.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{TLS: &v1alpha1.TLSSpec{}}
 	})
 	hosts := map[string]string{
 		"safe-rabbitmq-tls":   "safe-rabbitmq." + c.Namespace + ".svc.cluster.local",
 		"safe-rabbitmq-nodes": "safe-rabbitmq-0.safe-rabbitmq-nodes." + c.Namespace + ".svc.cluster.local",
 		"safe-redis-tls":      "safe-redis." + c.Namespace + ".svc.cluster.local",
+		"safe-summaries-tls":  "safe-summaries." + c.Namespace + ".svc.cluster.local",
 	}
 	authority := &corev1.Secret{}
 	c.Exists(authority, "safe-ca")
@@ -90,7 +92,7 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 		return nil
 	})
 	c.quiet()
-	for _, name := range []string{"safe-redis", "safe-rabbitmq"} {
+	for _, name := range []string{"safe-redis", "safe-rabbitmq", "safe-summaries"} {
 		after := &appsv1.StatefulSet{}
 		if c.Exists(after, name); after.Generation != 1 {
 			t.Errorf("StatefulSet %s has generation %d, want 1: the renewal must restart no pod", name, after.Generation)

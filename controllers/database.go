@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -31,9 +32,9 @@ type databaseFailures struct {
 	answers map[client.ObjectKey]*databaseAnswer
 }
 
-// databaseAnswer is the latest answer of a simulation's summary API, in the pod with the address ip.
+// databaseAnswer is the latest answer of a simulation's summary API, in the given pod.
 type databaseAnswer struct {
-	ip      string
+	pod     podhttp.Server
 	asking  bool
 	askedAt time.Time
 	failure string
@@ -45,12 +46,12 @@ func newDatabaseFailures(ask SummaryAPIs) *databaseFailures {
 
 // latest returns the latest answer of a simulation's summary API, or "" before the first answer. It also returns how
 // long the caller should wait before it calls latest again. If the answer is old, latest asks the pod again.
-func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, ip string) (failure string, next time.Duration) {
+func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod podhttp.Server) (failure string, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a := d.answers[sim]
-	if a == nil || a.ip != ip { // the answer of another pod may be out of date
-		a = &databaseAnswer{ip: ip}
+	if a == nil || a.pod != pod { // the answer of another pod may be out of date
+		a = &databaseAnswer{pod: pod}
 		d.answers[sim] = a
 	}
 	if !a.asking && time.Since(a.askedAt) >= databaseInterval {
@@ -66,7 +67,7 @@ func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, ip 
 func (d *databaseFailures) update(ctx context.Context, a *databaseAnswer) {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	failure := d.ask.DatabaseFailure(ctx, a.ip)
+	failure := d.ask.DatabaseFailure(ctx, a.pod)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a.asking, a.failure = false, failure
@@ -88,7 +89,7 @@ func (r *Reconciler) databaseFailure(ctx context.Context, s *scope) string {
 		return ""
 	}
 	pod := slices.MinFunc(pods, func(a, b *corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
-	failure, next := r.databases.latest(ctx, s.key, pod.Status.PodIP)
+	failure, next := r.databases.latest(ctx, s.key, s.serverIn(resources.ComponentSummaries, pod.Status.PodIP))
 	s.wakeAfter(next)
 	if failure == "" {
 		return ""

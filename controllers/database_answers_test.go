@@ -7,6 +7,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
@@ -17,17 +18,19 @@ type answers struct {
 	failures map[string]string
 }
 
-func (a answers) DatabaseFailure(_ context.Context, ip string) string { return a.failures[ip] }
+func (a answers) DatabaseFailure(_ context.Context, pod podhttp.Server) string {
+	return a.failures[pod.IP]
+}
 
 func TestDatabaseFailures_NewPod_DoesNotGetTheAnswerOfTheOldPod(t *testing.T) {
 	t.Parallel()
 	d := newDatabaseFailures(answers{failures: map[string]string{"10.0.0.1": "the disk is full"}})
 	key := client.ObjectKey{Namespace: "lot", Name: "sim"}
 	polltest.Until(t, "the failure of the first pod is known", func() bool {
-		failure, _ := d.latest(t.Context(), key, "10.0.0.1")
+		failure, _ := d.latest(t.Context(), key, podhttp.Server{IP: "10.0.0.1"})
 		return failure == "the disk is full"
 	})
-	if failure, next := d.latest(t.Context(), key, "10.0.0.2"); failure != "" || next != databasePoll {
+	if failure, next := d.latest(t.Context(), key, podhttp.Server{IP: "10.0.0.2"}); failure != "" || next != databasePoll {
 		t.Errorf("the failure of another pod is %q, and the next call is in %s", failure, next)
 	}
 }

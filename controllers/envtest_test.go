@@ -22,6 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -256,14 +257,16 @@ func (f *fakeServers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, 
 	return fakeStore{Store: memorystore.New(memorystore.Config{Partitions: p.Partitions}), servers: f, plan: p, at: at}, nil
 }
 
-func (f *fakeServers) DatabaseFailure(context.Context, string) string {
+func (f *fakeServers) DatabaseFailure(context.Context, podhttp.Server) string {
 	if err := f.err(); err != nil {
 		return err.Error()
 	}
 	return ""
 }
 
-func (f *fakeServers) CountSummaries(context.Context, string) (int64, error) { return 0, f.err() }
+func (f *fakeServers) CountSummaries(context.Context, podhttp.Server) (int64, error) {
+	return 0, f.err()
+}
 
 type fakeBroker struct {
 	broker.Broker // nil, because the operator calls only the methods that fakeBroker overrides

@@ -27,6 +27,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/rehearsal"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -53,9 +54,9 @@ type ManagerOptions struct {
 // SummaryAPIs sends requests to the summary APIs in the pods of simulations.
 type SummaryAPIs interface {
 	observer.SummaryCounter
-	// DatabaseFailure returns why the summary API in the pod with an IP address cannot use its database. It returns "" if
-	// the pod does not answer, or can use the database.
-	DatabaseFailure(ctx context.Context, ip string) string
+	// DatabaseFailure returns why the summary API in a pod cannot use its database. It returns "" if the pod does not
+	// answer, or can use the database.
+	DatabaseFailure(ctx context.Context, pod podhttp.Server) string
 }
 
 // NewScheme returns a scheme with all kinds that the operator reads or writes.

@@ -29,13 +29,13 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
+	if version := s.database.version; version != "" {
+		s.certificateVersions[resources.ComponentSummaries] = append([]string{version}, s.certificateVersions[resources.ComponentSummaries]...)
+	}
 	for c, versions := range s.certificateVersions {
 		if err := r.annotatePods(ctx, s, c, hashOf("", versions...)); err != nil {
 			return err
 		}
-	}
-	if version := s.database.version; version != "" {
-		return r.annotatePods(ctx, s, resources.ComponentSummaries, hashOf("", version))
 	}
 	return nil
 }
@@ -67,7 +67,8 @@ func (s *scope) mountsHash() string {
 			plan = config.Data[resources.PlanKey]
 		}
 	}
-	return hashOf(plan, s.broker.version, s.store.version, s.summaryAPI.version)
+	versions := append([]string{s.broker.version, s.store.version, s.summaryAPI.version}, s.certificateVersions[resources.ComponentSummaries]...)
+	return hashOf(plan, versions...)
 }
 
 // hashOf returns a hash of a plan and of the versions of Secrets. It does not include the content of the Secrets,

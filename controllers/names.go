@@ -52,9 +52,10 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
-	for _, c := range []resources.Component{resources.ComponentRabbitMQ, resources.ComponentRedis} {
+	for _, c := range resources.Servers() {
 		if server := s.managedServer(c); server.managed && s.withholds(server.denied, server.finding) {
 			s.withheld[childKey{"StatefulSet", resources.Name(s.sim, c)}] = true
+			s.withheld[childKey{"Deployment", resources.Name(s.sim, c)}] = true
 		}
 	}
 	if len(s.taken) == 0 {

@@ -66,8 +66,8 @@ func (s *scope) isDraining() bool {
 // returns nil while a managed summary API has no running pod, because the audit counts the summaries in it. After the
 // drain timeout, draining waits for neither.
 func (s *scope) draining() *observer.Draining {
-	d := &observer.Draining{SummariesPod: s.addressOf(resources.ComponentSummaries)}
-	d.SummariesDown = d.SummariesPod == "" && s.lacksSummaryAPI()
+	d := &observer.Draining{SummariesPod: s.serverIn(resources.ComponentSummaries, s.addressOf(resources.ComponentSummaries))}
+	d.SummariesDown = d.SummariesPod.IP == "" && s.lacksSummaryAPI()
 	if !s.drainTimedOut() && (d.SummariesDown || !s.isDraining()) {
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
@@ -42,6 +43,8 @@ type scope struct {
 	// It is empty if the summary API uses SQLite. The operator does not connect to PostgreSQL.
 	broker, store, database server
 	summaryAPI              credentialsSecret
+	// summaries is the managed summary API. Only the fields about its certificate are used.
+	summaries server
 	// certificateVersions contains, for each component, the versions of the Secrets with its certificates.
 	certificateVersions map[resources.Component][]string
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
@@ -58,8 +61,10 @@ type scope struct {
 	// volume claim with the right name is not known to be the simulation's.
 	limited map[childKey]bool
 
-	// This field is set by the phase ensureCredentials.
+	// These fields are set by the phase ensureCredentials. trusted contains, for each component that uses TLS, the CA
+	// certificates and the host name with which to verify its pods.
 	credentials resources.Credentials
+	trusted     map[resources.Component]podhttp.Server
 
 	// This field is set by the phase build.
 	desired []client.Object
@@ -105,8 +110,8 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s := &scope{
 		before: sim, key: client.ObjectKeyFromObject(sim), now: now,
 		children: map[childKey]client.Object{}, workloads: map[resources.Component]workload{},
-		certificateVersions: map[resources.Component][]string{},
-		taken:               map[childKey]*apply.NameTakenError{}, withheld: map[childKey]bool{}, limited: map[childKey]bool{},
+		certificateVersions: map[resources.Component][]string{}, trusted: map[resources.Component]podhttp.Server{},
+		taken: map[childKey]*apply.NameTakenError{}, withheld: map[childKey]bool{}, limited: map[childKey]bool{},
 	}
 	resolved, faults := manifest.Resolve(sim)
 	if s.invalid = faults.Err(); s.invalid != nil {

@@ -562,6 +562,11 @@ type ManagedSummaryAPI struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
+	// tls encrypts the requests to the summary API, and those for its metrics. Adding or removing it restarts the summary
+	// API and the processors.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
+
 	// template is a patch for the pod template of the summary API. An edit restarts the pods.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`

@@ -424,6 +424,11 @@ func (in *ManagedSummaryAPI) DeepCopyInto(out *ManagedSummaryAPI) {
 		*out = new(ResourceRequirements)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.TLS != nil {
+		in, out := &in.TLS, &out.TLS
+		*out = new(TLSSpec)
+		**out = **in
+	}
 	if in.Template != nil {
 		in, out := &in.Template, &out.Template
 		*out = new(PodTemplate)

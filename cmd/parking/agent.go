@@ -23,12 +23,8 @@ The agent finds its target by a mount: only the target container mounts a volume
 same user as the agent, and the pod must have shareProcessNamespace set. To isolate a server, the
 agent closes the connections that --relay forwards to it.`
 
-// These are the names of the files in the agent's mounted Secret.
-const (
-	agentTokenFile       = "token"
-	agentCertificateFile = "tls.crt"
-	agentKeyFile         = "tls.key"
-)
+// agentTokenFile is the name of the file with the token in the agent's mounted Secret, which also has a certificate.
+const agentTokenFile = "token"
 
 type agentFlags struct {
 	target, http, secrets, relay string
@@ -84,11 +80,7 @@ func (c *cli) agent(ctx context.Context, flags agentFlags) error {
 	if _, err := token(); err != nil {
 		return badInput(fmt.Errorf("--secret-dir: %w", err))
 	}
-	// Read the certificate again for each connection, because the operator renews it.
-	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(filepath.Join(flags.secrets, agentCertificateFile), filepath.Join(flags.secrets, agentKeyFile))
-		return &pair, err
-	}
+	certificate := certificateIn(flags.secrets)
 	if _, err := certificate(nil); err != nil {
 		return badInput(fmt.Errorf("--secret-dir: %w", err))
 	}

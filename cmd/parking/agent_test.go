@@ -22,7 +22,7 @@ func agentSecrets(t *testing.T) (directory string, certificate []byte) {
 	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, agent.ServerName)
 	directory = t.TempDir()
 	for name, content := range map[string]string{
-		agentTokenFile: "the token\n", agentCertificateFile: string(certificate), agentKeyFile: string(key),
+		agentTokenFile: "the token\n", certificateFile: string(certificate), keyFile: string(key),
 	} {
 		if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)

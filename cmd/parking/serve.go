@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -23,15 +25,18 @@ import (
 
 // serviceFlags are the flags that all long-running commands share.
 type serviceFlags struct {
-	http  string
-	level logLevel
-	grace time.Duration
-	pprof bool
+	http   string
+	tlsDir string
+	level  logLevel
+	grace  time.Duration
+	pprof  bool
 }
 
 func (f *serviceFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.http, "http", ":8080", "`address` for /metrics, /healthz and /readyz")
+	flags.StringVar(&f.tlsDir, "tls-dir", "", "`directory` with the files tls.crt and tls.key, which are read again for each connection; --http then accepts only TLS connections")
+	_ = cmd.MarkFlagDirname("tls-dir")
 	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	flags.DurationVar(&f.grace, "grace-period", 25*time.Second, "time to finish current work after SIGTERM or Ctrl-C; a second signal ends the process at once")
 	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process under /debug/pprof/")
@@ -44,7 +49,27 @@ func (f *serviceFlags) check() error {
 	if f.grace <= 0 {
 		return badInput(fmt.Errorf("--grace-period: must be greater than 0s, got %s", f.grace))
 	}
+	if f.tlsDir != "" {
+		if _, err := certificateIn(f.tlsDir)(nil); err != nil {
+			return badInput(fmt.Errorf("--tls-dir: %w", err))
+		}
+	}
 	return nil
+}
+
+// These are the names of the files with the certificate of a server and its private key.
+const (
+	certificateFile = "tls.crt"
+	keyFile         = "tls.key"
+)
+
+// certificateIn returns a function that reads the certificate in a directory. It is called for each connection, because
+// certificates are renewed.
+func certificateIn(dir string) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(dir, certificateFile), filepath.Join(dir, keyFile))
+		return &pair, err
+	}
 }
 
 // planFlag adds the required flag --plan, which takes the path of a plan file.
@@ -116,7 +141,10 @@ func (s service) run(ctx context.Context) error {
 	if err != nil {
 		return badInput(fmt.Errorf("%w; choose another address with --http", err))
 	}
-	s.log.Info("Serving HTTP", "address", server.Address())
+	if s.flags.tlsDir != "" {
+		server = server.WithTLS(&tls.Config{GetCertificate: certificateIn(s.flags.tlsDir), MinVersion: tls.VersionTLS12})
+	}
+	s.log.Info("Serving HTTP", "address", server.Address(), "tls", s.flags.tlsDir != "")
 
 	working, stop := context.WithCancel(ctx)
 	defer stop()

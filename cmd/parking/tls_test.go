@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -134,4 +139,43 @@ func TestPurge_SeveralAddresses_UsesOneThatAnswers(t *testing.T) {
 			t.Errorf("without a server at %s exit code %d: %s", address, got.code, got.stderr)
 		}
 	}
+}
+
+func TestSummaries_TLSDirectory_ServesOnlyTLSAndReloadsTheCertificate(t *testing.T) {
+	t.Parallel()
+	ca := tlstest.NewAuthority(t, "test CA")
+	files := map[string][]byte{}
+	files["tls.crt"], files["tls.key"] = ca.Issue(t)
+	dir, address := secretDirectory(t, files), servers.FreeAddress(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	start(ctx, t, "summaries", "--database", filepath.Join(t.TempDir(), "summaries.db"), "--http", address, "--tls-dir", dir)
+
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca.PEM)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
+	presents := func(certificate []byte) bool {
+		response, err := client.Get("https://" + address + "/v1/stats")
+		if err != nil {
+			return false
+		}
+		_ = response.Body.Close()
+		block, _ := pem.Decode(certificate)
+		return response.StatusCode == http.StatusOK && bytes.Equal(response.TLS.PeerCertificates[0].Raw, block.Bytes)
+	}
+	polltest.Until(t, "the API answers over TLS", func() bool { return presents(files["tls.crt"]) })
+	plain, err := http.Get("http://" + address + "/healthz")
+	if err == nil {
+		_ = plain.Body.Close()
+		if plain.StatusCode != http.StatusBadRequest {
+			t.Errorf("without TLS the status is %d, want 400", plain.StatusCode)
+		}
+	}
+	renewed, key := ca.Issue(t)
+	for name, content := range map[string][]byte{"tls.crt": renewed, "tls.key": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	polltest.Until(t, "the API presents the renewed certificate", func() bool { return presents(renewed) })
 }

@@ -87,6 +87,7 @@ func values() map[string][]string {
 		"redis.managed.image":                   images,
 		"redis.secretRef":                       names,
 		"summaryAPI.managed":                    append([]string{"{replicas: 2}", "{replicas: 2, database: {secretRef: {name: a}}}", "{storage: {size: 2Gi}, database: {secretRef: {name: a}}}", "{storage: {size: 1Gi}, database: {secretRef: {name: a}}}"}, storages...),
+		"summaryAPI.managed.tls":                tls,
 		"summaryAPI.managed.replicas":           append([]string{"16", "17"}, numbers...),
 		"summaryAPI.managed.database":           {"{}", "null", "[]", "{secretRef: null}", "{secretRef: {name: a}, unknown: 1}"},
 		"summaryAPI.managed.storage":            {"{}", "null", "{size: 2Gi}", "{size: 1Gi}", "{storageClassName: ssd}"},

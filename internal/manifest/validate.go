@@ -220,6 +220,7 @@ func (c *checks) managedSummaryAPI(path field.Path, m *v1alpha1.ManagedSummaryAP
 	}
 	c.storage(path.Child("storage"), &m.Storage)
 	c.completeResources(path.Child("resources"), m.Resources)
+	c.tls(path.Child("tls"), m.TLS)
 	c.template(path.Child("template"), m.Template, parkingPod)
 }
 

@@ -367,7 +367,7 @@ func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation,
 	switch {
 	case draining.SummariesDown:
 		rest.Summaries = &ledger.SummaryCount{Err: errors.New("no pod of the summary API is running")}
-	case draining.SummariesPod != "":
+	case draining.SummariesPod.IP != "":
 		held, err := o.summaries.CountSummaries(ctx, draining.SummariesPod)
 		rest.Summaries = &ledger.SummaryCount{Held: held, Err: err}
 	}

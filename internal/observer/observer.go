@@ -17,6 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fair"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
@@ -70,9 +71,8 @@ type Target struct {
 
 // Draining describes a simulation whose generators have stopped, and whose remaining events are being processed.
 type Draining struct {
-	// SummariesPod is the IP address of the summary API's pod. It is "" if the operator does not run the summary
-	// API.
-	SummariesPod string
+	// SummariesPod is the summary API's pod. Its IP address is "" if the operator does not run the summary API.
+	SummariesPod podhttp.Server
 	// SummariesDown is true if the operator runs the summary API, but none of its pods is running. It is then unknown
 	// whether the API has stored all summaries.
 	SummariesDown bool

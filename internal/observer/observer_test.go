@@ -17,6 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -50,10 +51,10 @@ func (f *fakeServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, e
 	return fakeStore{Store: memorystore.New(memorystore.Config{Partitions: p.Partitions}), servers: f}, nil
 }
 
-func (f *fakeServers) CountSummaries(_ context.Context, ip string) (int64, error) {
+func (f *fakeServers) CountSummaries(_ context.Context, pod podhttp.Server) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked = append(f.asked, ip)
+	f.asked = append(f.asked, pod.IP)
 	return 0, f.countErr
 }
 
@@ -278,7 +279,7 @@ func TestObserver_AllEventsProcessed_MakesTheFinalAudit(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		f.set(func(f *fakeServers) { f.depths.Ready = 3 })
-		o.Track(key, target(), &Draining{SummariesPod: "10.0.0.1"})
+		o.Track(key, target(), &Draining{SummariesPod: podhttp.Server{IP: "10.0.0.1"}})
 		if now, _ := next(t, o); now.Rest != nil {
 			t.Error("there is rest while messages are queued")
 		}
@@ -321,7 +322,7 @@ func TestObserver_DeadlinePasses_MakesTheFinalAudit(t *testing.T) {
 			observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 				f.set(tt.fail)
 				deadline := time.Now().Add(10 * time.Minute)
-				o.Track(key, target(), &Draining{SummariesPod: "10.0.0.1", Deadline: deadline})
+				o.Track(key, target(), &Draining{SummariesPod: podhttp.Server{IP: "10.0.0.1"}, Deadline: deadline})
 				for o.Latest(key) == nil || o.Latest(key).Rest == nil {
 					next(t, o)
 				}

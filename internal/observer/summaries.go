@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -19,7 +17,7 @@ import (
 
 // SummaryCounter asks the summary API in a pod how many summaries it has stored.
 type SummaryCounter interface {
-	CountSummaries(ctx context.Context, ip string) (int64, error)
+	CountSummaries(ctx context.Context, pod podhttp.Server) (int64, error)
 }
 
 // countTimeout is the timeout of CountSummaries.
@@ -37,20 +35,20 @@ func NewHTTPClient(port int) *HTTPClient {
 }
 
 // CountSummaries implements SummaryCounter. It returns within 4 s.
-func (c *HTTPClient) CountSummaries(ctx context.Context, ip string) (int64, error) {
+func (c *HTTPClient) CountSummaries(ctx context.Context, pod podhttp.Server) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()
-	held, err := c.count(ctx, ip)
+	held, err := c.count(ctx, pod)
 	if err != nil {
-		return 0, fmt.Errorf("count the summaries in pod %s: %w", ip, err)
+		return 0, fmt.Errorf("count the summaries in pod %s: %w", pod.IP, err)
 	}
 	return held, nil
 }
 
 // DatabaseFailure returns why the summary API in a pod cannot use its database, in one line of at most 500 bytes. It
 // returns "" if the pod does not answer, or can use its database.
-func (c *HTTPClient) DatabaseFailure(ctx context.Context, ip string) string {
-	status, text, err := c.client.Get(ctx, c.url(ip, "/readyz"))
+func (c *HTTPClient) DatabaseFailure(ctx context.Context, pod podhttp.Server) string {
+	status, text, err := c.client.GetFrom(ctx, pod, c.port, "/readyz")
 	if err != nil || status != http.StatusServiceUnavailable {
 		return ""
 	}
@@ -75,18 +73,14 @@ func printable(s string) string {
 	}, s)
 }
 
-func (c *HTTPClient) url(ip, path string) string {
-	return "http://" + net.JoinHostPort(ip, strconv.Itoa(c.port)) + path
-}
-
-func (c *HTTPClient) count(ctx context.Context, ip string) (int64, error) {
-	url := c.url(ip, "/v1/stats")
-	status, text, err := c.client.Get(ctx, url)
+func (c *HTTPClient) count(ctx context.Context, pod podhttp.Server) (int64, error) {
+	const path = "/v1/stats"
+	status, text, err := c.client.GetFrom(ctx, pod, c.port, path)
 	if err != nil {
 		return 0, err
 	}
 	if status != http.StatusOK {
-		return 0, fmt.Errorf("GET %s returned %d %s", url, status, http.StatusText(status))
+		return 0, fmt.Errorf("GET %s returned %d %s", path, status, http.StatusText(status))
 	}
 	var stats struct {
 		Count *int64 `json:"count"`

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 )
 
 // pod starts an HTTP server that takes the place of a pod, at its own loopback IP address. It returns the address.
@@ -40,7 +42,7 @@ func answer(body string) http.Handler {
 
 func TestCountSummaries_ReturnsTheCount(t *testing.T) {
 	t.Parallel()
-	held, err := NewHTTPClient(8080).CountSummaries(t.Context(), pod(t, answer(`{"count":12,"more":"x"}`)))
+	held, err := NewHTTPClient(8080).CountSummaries(t.Context(), podhttp.Server{IP: pod(t, answer(`{"count":12,"more":"x"}`))})
 	if err != nil || held != 12 {
 		t.Errorf("%d summaries (%v), want 12", held, err)
 	}
@@ -71,7 +73,7 @@ func TestCountSummaries_PodFails_ErrorNamesPodAndReason(t *testing.T) {
 			if tt.handler != nil {
 				faulty = pod(t, tt.handler)
 			}
-			_, err := NewHTTPClient(8080).CountSummaries(t.Context(), faulty)
+			_, err := NewHTTPClient(8080).CountSummaries(t.Context(), podhttp.Server{IP: faulty})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), faulty) {
 				t.Errorf("the error is %v, want one of pod %s with %q", err, faulty, tt.want)
 			}
@@ -109,7 +111,7 @@ func TestDatabaseFailure_ReturnsTheLineAboutTheDatabase(t *testing.T) {
 			if tt.handler != nil {
 				ip = pod(t, tt.handler)
 			}
-			if got := NewHTTPClient(8080).DatabaseFailure(t.Context(), ip); got != tt.want {
+			if got := NewHTTPClient(8080).DatabaseFailure(t.Context(), podhttp.Server{IP: ip}); got != tt.want {
 				t.Errorf("the failure is %q, want %q", got, tt.want)
 			}
 		})

@@ -6,8 +6,12 @@ package podhttp
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
 )
 
 const (
@@ -26,6 +30,39 @@ func New() *Client {
 		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+}
+
+// Server is an HTTP server in a pod.
+type Server struct {
+	// IP is the IP address of the pod.
+	IP string
+	// CA contains the CA certificates, in PEM, that the client trusts, and Host is the host name that the certificate of
+	// the server is valid for. If Host is empty, the server does not use TLS.
+	CA, Host string
+}
+
+// GetFrom returns the status code and the body of the response of a server in a pod.
+func (c *Client) GetFrom(ctx context.Context, s Server, port int, path string) (status int, body []byte, err error) {
+	address := net.JoinHostPort(s.IP, strconv.Itoa(port)) + path
+	if s.Host == "" {
+		return c.Get(ctx, "http://"+address)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(s.CA))
+	return c.over(&tls.Config{RootCAs: roots, ServerName: s.Host, MinVersion: tls.VersionTLS12}).Get(ctx, "https://"+address)
+}
+
+// GetUnverified is like Get, but accepts every certificate. It is for requests whose response proves only that a program
+// answers.
+func (c *Client) GetUnverified(ctx context.Context, url string) (status int, body []byte, err error) {
+	return c.over(&tls.Config{InsecureSkipVerify: true}).Get(ctx, url) //nolint:gosec // the request contains no secret
+}
+
+// over returns a client with a TLS configuration. It keeps no connections.
+func (c *Client) over(config *tls.Config) *Client {
+	client := New()
+	client.http.Transport = &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, TLSClientConfig: config}
+	return client
 }
 
 // Get returns the status code and the body of the response to a GET request. It has no timeout other than that of ctx.

@@ -1,6 +1,8 @@
 package podhttp_test
 
 import (
+	"crypto/tls"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -8,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/parking-operator/parking-operator/internal/podhttp"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
 func serve(t *testing.T, handler http.HandlerFunc) (url string) {
@@ -53,5 +56,43 @@ func TestPodGet_LongResponse_IsLimited(t *testing.T) {
 	}
 	if _, _, err := podhttp.New().Get(t.Context(), url+"/header"); err == nil {
 		t.Error("a header of 1 MiB causes no error")
+	}
+}
+
+func TestPodGetFrom_TLS_VerifiesCertificateAndHost(t *testing.T) {
+	t.Parallel()
+	const host = "sim-summaries.lot.svc.cluster.local"
+	ca := tlstest.NewAuthority(t, "CA of the simulation")
+	pair, err := tls.X509KeyPair(ca.Issue(t, host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(r.URL.Path)) }))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	address := server.Listener.Addr().(*net.TCPAddr)
+	get := func(ca []byte, host string) (int, error) {
+		pod := podhttp.Server{IP: address.IP.String(), CA: string(ca), Host: host}
+		status, body, err := podhttp.New().GetFrom(t.Context(), pod, address.Port, "/v1/stats")
+		if err == nil && string(body) != "/v1/stats" {
+			t.Errorf("the body is %q", body)
+		}
+		return status, err
+	}
+	if status, err := get(ca.PEM, host); err != nil || status != http.StatusOK {
+		t.Errorf("status %d, error %v", status, err)
+	}
+	if status, err := get(tlstest.NewAuthority(t, "other").PEM, host); err == nil {
+		t.Errorf("the certificate of an unknown CA is accepted with status %d", status)
+	}
+	if status, err := get(ca.PEM, "other.lot.svc.cluster.local"); err == nil {
+		t.Errorf("the certificate of another host is accepted with status %d", status)
+	}
+	if status, err := get(nil, host); err == nil {
+		t.Errorf("without a CA, the certificate is accepted with status %d", status)
+	}
+	if status, _, err := podhttp.New().GetUnverified(t.Context(), server.URL+"/v1/stats"); err != nil || status != http.StatusOK {
+		t.Errorf("unverified: status %d, error %v", status, err)
 	}
 }

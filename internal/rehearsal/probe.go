@@ -75,7 +75,11 @@ func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) 
 	case !hitsItself(r):
 		return i.stillReaches(ctx, address)
 	}
-	if status, _, err := i.pods.Get(ctx, "http://"+address+"/healthz"); err == nil && status == http.StatusOK {
+	get, url := i.pods.Get, "http://"+address+"/healthz"
+	if managed := i.target().Simulation.Spec.SummaryAPI.ManagedOrDefault(); component == resources.ComponentSummaries && managed != nil && managed.TLS != nil {
+		get, url = i.pods.GetUnverified, "https://"+address+"/healthz"
+	}
+	if status, _, err := get(ctx, url); err == nil && status == http.StatusOK {
 		return "it answers requests"
 	}
 	return ""

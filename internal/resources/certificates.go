@@ -52,6 +52,9 @@ func Certificates(sim *v1alpha1.ParkingSimulation, clusterDomain string) []Certi
 	if managed := sim.Spec.Redis.ManagedOrDefault(); managed != nil && managed.TLS != nil {
 		needed = append(needed, b.serverCertificate(ComponentRedis, managed.TLS))
 	}
+	if managed := sim.Spec.SummaryAPI.ManagedOrDefault(); managed != nil && managed.TLS != nil {
+		needed = append(needed, b.serverCertificate(ComponentSummaries, managed.TLS))
+	}
 	return needed
 }
 
@@ -131,6 +134,15 @@ func certificateVolume(name, secret string) corev1.Volume {
 	return secretVolume(name, secret, keyCertificate, keyPrivateKey, keyCA)
 }
 
+// serveTLS makes the container of a parking command serve HTTP over TLS, with the certificate in a volume of its pod.
+func serveTLS(c *corev1.Container) {
+	c.Args = append(c.Args, "--tls-dir="+certificateDir)
+	c.VolumeMounts = append(c.VolumeMounts, readOnly("tls", certificateDir))
+	for _, probe := range []*corev1.Probe{c.StartupProbe, c.ReadinessProbe, c.LivenessProbe} {
+		probe.HTTPGet.Scheme = corev1.URISchemeHTTPS
+	}
+}
+
 // tlsOf reports whether a server is managed, and returns its TLS settings, or nil if it does not use TLS.
 func (b *builder) tlsOf(c Component) (managed bool, tls *v1alpha1.TLSSpec) {
 	switch {
@@ -138,6 +150,8 @@ func (b *builder) tlsOf(c Component) (managed bool, tls *v1alpha1.TLSSpec) {
 		return true, b.rabbitMQ.TLS
 	case c == ComponentRedis && b.redis != nil:
 		return true, b.redis.TLS
+	case c == ComponentSummaries && b.summaries != nil:
+		return true, b.summaries.TLS
 	}
 	return false, nil
 }

@@ -203,11 +203,11 @@ func drawServers(r *rapid.T, spec *v1alpha1.ParkingSimulationSpec) {
 	}
 	switch rapid.SampledFrom([]string{"none", "managed", "database", "url", "url and secret"}).Draw(r, "summaryAPI") {
 	case "managed":
-		spec.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{Storage: drawStorage(r), Resources: drawResources(r), Template: drawTemplate(r)}
+		spec.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{Storage: drawStorage(r), Resources: drawResources(r), Template: drawTemplate(r), TLS: drawTLS(r)}
 	case "database":
 		spec.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{
 			Replicas: number[int32](r, "summary APIs", 1, 16), Database: &v1alpha1.SummaryDatabase{SecretRef: *secret},
-			Resources: drawResources(r), Template: drawTemplate(r),
+			Resources: drawResources(r), Template: drawTemplate(r), TLS: drawTLS(r),
 		}
 	case "url and secret":
 		spec.SummaryAPI.SecretRef = secret

@@ -97,16 +97,25 @@ func (b *builder) metricsService(c Component) client.Object {
 // installed Prometheus Operator supports them. All other fields of the ServiceMonitor exist in every version of
 // the CRD.
 func (b *builder) serviceMonitor(t target) client.Object {
+	endpoint := map[string]any{
+		"port":     t.port,
+		"path":     "/metrics",
+		"interval": prometheusDuration(b.sim.Spec.Monitoring.Interval.Value()),
+		"relabelings": []any{
+			relabel(SimulationLabel, "simulation"), relabel(ComponentLabel, "component"),
+		},
+	}
+	if _, tls := b.tlsOf(t.component); tls != nil && t.port == portHTTP {
+		certificate := b.serverCertificate(t.component, tls)
+		endpoint["scheme"] = "https"
+		endpoint["tlsConfig"] = map[string]any{
+			"ca":         map[string]any{"secret": map[string]any{"name": certificate.Secret, "key": keyCA}},
+			"serverName": certificate.Hosts[0],
+		}
+	}
 	spec := map[string]any{
-		"selector": map[string]any{"matchLabels": anyMap(merged(Selector(b.sim, t.component), map[string]string{ScrapeLabel: scrape}))},
-		"endpoints": []any{map[string]any{
-			"port":     t.port,
-			"path":     "/metrics",
-			"interval": prometheusDuration(b.sim.Spec.Monitoring.Interval.Value()),
-			"relabelings": []any{
-				relabel(SimulationLabel, "simulation"), relabel(ComponentLabel, "component"),
-			},
-		}},
+		"selector":  map[string]any{"matchLabels": anyMap(merged(Selector(b.sim, t.component), map[string]string{ScrapeLabel: scrape}))},
+		"endpoints": []any{endpoint},
 	}
 	if b.Served.NativeHistograms {
 		spec["scrapeNativeHistograms"] = true

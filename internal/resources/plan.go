@@ -48,7 +48,11 @@ func (b *builder) runningPlan() *plan.Plan {
 
 func (b *builder) summaryEndpoint() plan.SummaryAPI {
 	if b.summaries != nil {
-		return plan.SummaryAPI{URL: fmt.Sprintf("http://%s:%d", b.host(b.name(ComponentSummaries)), HTTPPort)}
+		address := fmt.Sprintf("%s:%d", b.host(b.name(ComponentSummaries)), HTTPPort)
+		if b.summaries.TLS != nil {
+			return plan.SummaryAPI{URL: "https://" + address, SecretDir: summariesDir}
+		}
+		return plan.SummaryAPI{URL: "http://" + address}
 	}
 	api := b.plan.SummaryAPI
 	if b.sim.Spec.SummaryAPI.SecretRef != nil {

@@ -83,11 +83,15 @@ func (b *builder) summariesContainer(options ...string) corev1.Container {
 		resources(b.summaries.Resources.Core(), requirements("20m", "64Mi", "512Mi")))
 }
 
-func (b *builder) summariesTemplate(container corev1.Container, volume corev1.Volume) (corev1.PodTemplateSpec, error) {
+func (b *builder) summariesTemplate(container corev1.Container, volumes ...corev1.Volume) (corev1.PodTemplateSpec, error) {
+	if tls := b.summaries.TLS; tls != nil {
+		serveTLS(&container)
+		volumes = append(volumes, b.certificateVolume(ComponentSummaries, tls))
+	}
 	return b.template(pod{
 		component: ComponentSummaries, user: parkingUser, grace: parkingGrace,
 		containers: []corev1.Container{container},
-		volumes:    []corev1.Volume{volume},
+		volumes:    volumes,
 		patch:      b.summaries.Template, path: templatePath(ComponentSummaries), main: ContainerParking,
 	})
 }

@@ -89,7 +89,7 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	endpoint := b.summaryEndpoint()
 	if endpoint.SecretDir != "" {
 		container.VolumeMounts = append(container.VolumeMounts, readOnly("summary-api", endpoint.SecretDir))
-		volumes = append(volumes, secretVolume("summary-api", b.sim.Spec.SummaryAPI.SecretRef.Name))
+		volumes = append(volumes, b.summaryAPIVolume())
 	}
 	template, err := b.template(pod{
 		component: ComponentProcessor, user: parkingUser, grace: parkingGrace,
@@ -105,6 +105,16 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	return b.deployment(ComponentProcessor, replicas, template, appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
 	}), nil
+}
+
+// summaryAPIVolume returns the volume with the credentials of an external summary API, or with the CA certificates of a
+// managed one.
+func (b *builder) summaryAPIVolume() corev1.Volume {
+	const name = "summary-api"
+	if b.summaries != nil {
+		return secretVolume(name, b.serverCertificate(ComponentSummaries, b.summaries.TLS).Secret, keyCA)
+	}
+	return secretVolume(name, b.sim.Spec.SummaryAPI.SecretRef.Name)
 }
 
 func (b *builder) deployment(

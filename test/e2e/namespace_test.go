@@ -248,9 +248,12 @@ func (ns *namespace) exec(pod corev1.Pod, command ...string) ([]byte, error) {
 // metric returns the sum of a metric over all pods of a component. If value is not empty, only series with this label
 // value count.
 func (ns *namespace) metric(sim *v1alpha1.ParkingSimulation, c resources.Component, name, value string) (float64, error) {
-	sum := 0.0
+	sum, scheme := 0.0, "http"
+	if managed := sim.Spec.SummaryAPI.Managed; c == resources.ComponentSummaries && managed != nil && managed.TLS != nil {
+		scheme = "https"
+	}
 	for _, pod := range ns.pods(sim, c) {
-		text, err := ns.set.CoreV1().Pods(ns.name).ProxyGet("http", pod.Name, "8080", "/metrics", nil).DoRaw(ns.t.Context())
+		text, err := ns.set.CoreV1().Pods(ns.name).ProxyGet(scheme, pod.Name, "8080", "/metrics", nil).DoRaw(ns.t.Context())
 		if err != nil {
 			return 0, err
 		}

@@ -29,6 +29,7 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 		lowRates(sim)
 		shareNode(sim)
 		sim.Spec.RabbitMQ.Managed.TLS, sim.Spec.Redis.Managed.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
+		sim.Spec.SummaryAPI.Managed.TLS = &v1alpha1.TLSSpec{}
 		sim.Spec.RabbitMQ.Managed.Replicas = new(int32(3))
 	})
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
@@ -36,7 +37,7 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 
 	// epmd tells the nodes the ports of each other. The metrics of the servers are not encrypted.
 	plain := []int{4369, resources.RabbitMQMetricsPort, 9121}
-	for _, c := range []resources.Component{resources.ComponentRabbitMQ, resources.ComponentRedis} {
+	for _, c := range resources.Servers() {
 		for _, pod := range ns.pods(sim, c) {
 			pid := pidOf(t, pod)
 			for _, port := range listening(t, pid) {
@@ -112,15 +113,15 @@ func (ns *namespace) renewCertificate(name string) []byte {
 }
 
 // answerWithoutTLS sends greetings of several protocols to a port, and returns the answers in hexadecimal digits. It omits
-// alerts of TLS, which begin with the byte 21.
+// alerts of TLS, which begin with the byte 21, and the answer HTTP/1.0 400 of a Go server that accepts only HTTPS.
 func answerWithoutTLS(t *testing.T, pid string, port int) string {
 	t.Helper()
 	const script = `for greeting in 'AMQP\x00\x00\x09\x01' 'PING\r\n' 'GET / HTTP/1.0\r\n\r\n' '\x00\x07N\x00\x00\x00\x00\x00\x00' '\x00\x01n'; do
-  timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$0; printf '$greeting' >&3; head -c 8 <&3 | od -An -tx1" || true
+  timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$0; printf '$greeting' >&3; head -c 12 <&3 | od -An -tx1" || true
 done`
 	var answers []string
 	for line := range strings.Lines(onNode(t, "nsenter", "--net", "--target", pid, "bash", "-c", script, fmt.Sprint(port))) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "15 03") {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "15 03") && !strings.HasPrefix(line, "48 54 54 50 2f 31 2e 30 20 34 30 30") {
 			answers = append(answers, line)
 		}
 	}

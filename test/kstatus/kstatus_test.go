@@ -27,6 +27,7 @@ import (
 	memorybroker "github.com/parking-operator/parking-operator/internal/broker/memory"
 	"github.com/parking-operator/parking-operator/internal/certificates"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 	"github.com/parking-operator/parking-operator/test/apiserver"
@@ -53,9 +54,9 @@ func (memoryServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, er
 	return memorystore.New(memorystore.Config{Partitions: p.Partitions}), nil
 }
 
-func (memoryServers) CountSummaries(context.Context, string) (int64, error) { return 0, nil }
+func (memoryServers) CountSummaries(context.Context, podhttp.Server) (int64, error) { return 0, nil }
 
-func (memoryServers) DatabaseFailure(context.Context, string) string { return "" }
+func (memoryServers) DatabaseFailure(context.Context, podhttp.Server) string { return "" }
 
 // The method named is returns the status of a simulation according to kstatus.
 func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
