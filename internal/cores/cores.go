@@ -13,14 +13,15 @@ import (
 	"time"
 )
 
+// A process has little to do if it uses at most this fraction of one core. A process that does more gains little from the
+// limit, and would have longer latencies, above all if other processes compete for the core.
+const little = .15
+
+// The process gets all cores once it had more to do during busyInterval. It is limited to one core once it had little to
+// do during quietInterval. With all cores, the same load takes more CPU time, so a load that lifts the limit does not
+// restore it.
 const (
-	// The process gets all cores once it uses more than the fraction busy of one core, measured over busyInterval.
-	busy         = .6
-	busyInterval = 100 * time.Millisecond
-	// The process is limited to one core once it uses less than the fraction quiet of one core, measured over
-	// quietInterval. With all cores, the same load takes more CPU time, so a load that lifts the limit is far from
-	// restoring it.
-	quiet         = .3
+	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second
 )
 
@@ -57,8 +58,8 @@ func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool
 		}
 		now, total := time.Now(), used()
 		share := float64(total-before) / float64(now.Sub(began))
-		if limited && share > busy || !limited && share < quiet {
-			set(!limited)
+		if isQuiet := share <= little; isQuiet != limited {
+			set(isQuiet)
 		}
 		began, before = now, total
 		timer.Reset(interval)

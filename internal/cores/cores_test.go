@@ -26,9 +26,9 @@ func TestAdapt_LimitFollowsTheCPUTime(t *testing.T) {
 		"busy":                     {[]float64{1.7}, nil},
 		"idle, then busy":          {[]float64{.1, 1}, []bool{true, false}},
 		"busy, then idle":          {[]float64{2, .01}, []bool{true, false}},
-		"between the two limits":   {[]float64{.4}, nil},
-		"idle, then between them":  {[]float64{.1, .5}, []bool{true, false}},
-		"idle, busy, idle and end": {[]float64{.1, .9, .1}, []bool{true, false, true, false}},
+		"an eighth of a core":      {[]float64{.125}, []bool{true, false}},
+		"a quarter of a core":      {[]float64{.25}, nil},
+		"idle, busy, idle and end": {[]float64{.1, .2, .1}, []bool{true, false, true, false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
