@@ -59,6 +59,13 @@ func serviceMonitorSpec() apiextensionsv1.JSONSchemaProps {
 		"selector": *fields(map[string]apiextensionsv1.JSONSchemaProps{"matchLabels": texts()}),
 		"endpoints": listOf(*fields(map[string]apiextensionsv1.JSONSchemaProps{
 			"port": text(""), "path": text(""), "interval": text(prometheusTime),
+			"scheme": text("^https?$"),
+			"tlsConfig": *fields(map[string]apiextensionsv1.JSONSchemaProps{
+				"serverName": text(""),
+				"ca": *fields(map[string]apiextensionsv1.JSONSchemaProps{
+					"secret": *fields(map[string]apiextensionsv1.JSONSchemaProps{"name": text(""), "key": text("")}),
+				}),
+			}),
 			"relabelings": listOf(*fields(map[string]apiextensionsv1.JSONSchemaProps{
 				"sourceLabels": listOf(text("^[a-zA-Z_][a-zA-Z0-9_]*$")), "targetLabel": text(""),
 			})),
