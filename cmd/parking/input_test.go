@@ -122,8 +122,10 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"missing source of a migration is named", []string{"summaries", "migrate", "--from", "/nowhere/x.db", "--database-uri", "postgres://u:s3cr3t@" + closed + "/d"}, []string{"--from", "/nowhere/x.db", "no such file"}},
 		{"migration without a target is rejected", []string{"summaries", "migrate", "--from", "x.db"}, []string{"--database-uri or --database-secret is required"}},
 		{"directory that is not there is named", []string{"summaries", "--database-secret", "/nowhere"}, []string{"--database-secret", "/nowhere", "check that the Secret is mounted there"}},
-		{"database of simulate that cannot be opened is named", []string{"simulate", "--duration", "1s", "--http", "", "--summaries-db", "/nowhere/x.db"}, []string{"/nowhere/x.db", "create its directory"}},
-		{"database that cannot be opened is named", []string{"summaries", "--http", "127.0.0.1:0", "--database", "/nowhere/x.db"}, []string{"/nowhere/x.db", "create its directory"}},
+		{"database of simulate that cannot be opened is named", []string{"simulate", "--duration", "1s", "--http", "", "--summaries-db", "/nowhere/x.db"}, []string{"--summaries-db: ", "/nowhere/x.db", "create its directory"}},
+		{"database of simulate that is a directory is named", []string{"simulate", "--duration", "1s", "--http", "", "--summaries-db", "/tmp"}, []string{"--summaries-db: ", "/tmp is a directory; give the path of a file, such as /tmp/summaries.db"}},
+		{"database that is a directory is named", []string{"summaries", "--http", "127.0.0.1:0", "--database", "/tmp"}, []string{"--database: ", "/tmp is a directory; give the path of a file, such as /tmp/summaries.db"}},
+		{"database that cannot be opened is named", []string{"summaries", "--http", "127.0.0.1:0", "--database", "/nowhere/x.db"}, []string{"--database: ", "/nowhere/x.db", "create its directory"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -298,7 +298,11 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 		return openExternal(ctx, p)
 	}
 	if path != "" {
-		return openDatabase(ctx, sqlite.Config{Path: path}, path, func() error { return nil }, o)
+		s, err := openDatabase(ctx, sqlite.Config{Path: path}, path, func() error { return nil }, o)
+		if err != nil {
+			return nil, fmt.Errorf("--summaries-db: %w", err)
+		}
+		return s, nil
 	}
 	dir, err := os.MkdirTemp("", "parking-")
 	if err != nil {

@@ -92,7 +92,7 @@ func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, 
 	}
 	db, err := sqlite.Open(ctx, sqlite.Config{Path: file})
 	if err != nil {
-		return nil, badInput(err)
+		return nil, badInput(fmt.Errorf("--%s: %w", flagDatabase, err))
 	}
 	return db, nil
 }

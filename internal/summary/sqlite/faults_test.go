@@ -39,6 +39,12 @@ func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"is not a database", "give the path of a new file"}},
+		{"a directory", func(t *testing.T, path string) {
+			t.Helper()
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"is a directory; give the path of a file, such as", "summaries.db/summaries.db"}},
 		{"a path in a directory that does not exist", func(t *testing.T, path string) {
 			t.Helper()
 			if err := os.Remove(filepath.Dir(path)); err != nil {
