@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -179,16 +177,16 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 
 func TestSimulate_FaultOnExternalServer_IsRejected(t *testing.T) {
 	t.Parallel()
-	api := httptest.NewServer(http.NotFoundHandler())
-	defer api.Close()
-	for _, tt := range []struct{ target, flag, address string }{
-		{"Redis", "--redis-uri", servers.RedisURI(t)},
-		{"RabbitMQ", "--rabbitmq-uri", servers.VHostURI(t)},
-		{"SummaryAPI", "--summary-url", api.URL},
+	closed := servers.FreeAddress(t) // the faults are checked before a server is used
+	for _, tt := range []struct{ target, flag, address, remedy string }{
+		{"Redis", "--redis-uri", "redis://" + closed, "run with --servers private"},
+		{"RabbitMQ", "--rabbitmq-uri", "amqp://" + closed, "run with --servers private"},
+		{"RabbitMQLeader", "--rabbitmq-uri", "amqp://" + closed, "run with --servers private"},
+		{"SummaryAPI", "--summary-url", "http://" + closed, "remove --summary-url"},
 	} {
 		manifest := manifestFile(t, "{faults: [{name: crash, target: "+tt.target+", action: Kill, at: 1s}]}")
 		got := parking(t, "simulate", "-f", manifest, "--duration", "5s", "--http", "", tt.flag, tt.address)
-		want := `fault "crash": a fault cannot target an external server, and ` + tt.flag + " selects one"
+		want := `fault "crash": a fault cannot target an external server, and ` + tt.flag + " selects one: remove the fault, or " + tt.remedy + "\n"
 		if got.code != exitBadInput || !strings.Contains(got.stderr, want) {
 			t.Errorf("%s: exit code %d: %s", tt.target, got.code, got.stderr)
 		}

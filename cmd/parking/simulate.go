@@ -168,7 +168,7 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 		// Make the name unique, so that the ledger does not count events of an earlier simulation.
 		p.Simulation += "-" + event.NewRun()[:6]
 	}
-	if err := p.Validate(); err != nil {
+	if err := errors.Join(p.Validate(), f.checkTargets(p)); err != nil {
 		return nil, nil, err
 	}
 	return resolved, append(notes, resolved.Warnings...), nil

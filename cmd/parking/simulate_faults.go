@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -23,18 +24,39 @@ const (
 	summaryAPIName = "summary-api"
 )
 
-// exposeServers makes the servers that belong to this process available as targets of faults. Servers that were
-// selected by flags are not available, because other programs may use them too.
+// checkTargets returns an error if a fault targets a server that was selected by a flag. Other programs may use such a
+// server too.
+func (f *simulateFlags) checkTargets(p *plan.Plan) error {
+	const orPrivate = ", or run with --servers private"
+	external := make(map[plan.FaultTarget]string)
+	if p.RabbitMQ != (plan.BindingRef{}) {
+		external[plan.TargetRabbitMQ] = externalTarget(flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), orPrivate)
+		external[plan.TargetRabbitMQLeader] = external[plan.TargetRabbitMQ]
+	}
+	if p.Redis != (plan.BindingRef{}) {
+		external[plan.TargetRedis] = externalTarget(flagOf(p.Redis, flagRedis, flagRedisSecret), orPrivate)
+	}
+	if p.SummaryAPI.External {
+		external[plan.TargetSummaryAPI] = externalTarget("--summary-url", ", or remove --summary-url")
+	}
+	var errs []error
+	for i := range p.Faults {
+		if reason := external[p.Faults[i].Target]; reason != "" {
+			errs = append(errs, fmt.Errorf("fault %q: %s", p.Faults[i].Name, reason))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// exposeServers makes the servers that belong to this process available as targets of faults.
 func (s *session) exposeServers(d *simulate.Dependencies) {
-	t := fault.Targets{Instances: make(map[plan.FaultTarget][]fault.Instance), Unavailable: make(map[plan.FaultTarget]string)}
+	t := fault.Targets{Instances: make(map[plan.FaultTarget][]fault.Instance)}
 	if s.private != nil {
 		s.private.targets(t.Instances)
 	} else {
 		s.exposeAdapters(d, &t)
 	}
-	if s.plan.SummaryAPI.External {
-		t.Unavailable[plan.TargetSummaryAPI] = externalTarget("--summary-url")
-	} else {
+	if !s.plan.SummaryAPI.External {
 		g := gate.New()
 		d.Poster = gate.Poster(d.Poster, g)
 		t.Instances[plan.TargetSummaryAPI] = []fault.Instance{gate.NewServer(summaryAPIName, g, nil)}
@@ -48,21 +70,17 @@ func (s *session) exposeAdapters(d *simulate.Dependencies, t *fault.Targets) {
 		g := gate.New()
 		d.Broker = gate.Broker(d.Broker, g)
 		t.Instances[plan.TargetRabbitMQ] = []fault.Instance{gate.NewServer(rabbitMQName, g, nil)}
-	} else {
-		t.Unavailable[plan.TargetRabbitMQ] = externalTarget(s.adapters.brokerFlag)
 	}
 	if s.adapters.store.InMemory() {
 		g := gate.New()
 		d.Store = gate.Store(d.Store, g)
 		t.Instances[plan.TargetRedis] = []fault.Instance{gate.NewServer(redisName, g, s.adapters.store.Crash)}
-	} else {
-		t.Unavailable[plan.TargetRedis] = externalTarget(s.adapters.storeFlag)
 	}
 }
 
 // externalTarget returns the reason why faults cannot be injected into a server that was selected by a flag.
-func externalTarget(flag string) string {
-	return fmt.Sprintf("a fault cannot target an external server, and %s selects one: remove the fault, or run with --servers private", flag)
+func externalTarget(flag, remedy string) string {
+	return fmt.Sprintf("a fault cannot target an external server, and %s selects one: remove the fault%s", flag, remedy)
 }
 
 // faultInterval is the interval at which a faultLog looks for events.

@@ -35,8 +35,6 @@ const startTimeout = 5 * time.Minute
 type Targets struct {
 	// Instances holds the instances of each target.
 	Instances map[plan.FaultTarget][]Instance
-	// Unavailable says why faults cannot be injected into a target that has no instances.
-	Unavailable map[plan.FaultTarget]string
 }
 
 // Instances is an Injector for instances that run in, or are controlled by, this process.
@@ -56,11 +54,8 @@ func (i *Instances) Check(p *plan.Plan) error {
 }
 
 func (i *Instances) check(target plan.FaultTarget) error {
-	switch reason := i.Targets.Unavailable[target]; {
-	case len(i.Targets.Instances[target]) > 0:
+	if len(i.Targets.Instances[target]) > 0 {
 		return nil
-	case reason != "":
-		return errors.New(reason)
 	}
 	return fmt.Errorf("the simulation has no %s", target)
 }

@@ -38,11 +38,7 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 	if _, given := instances[plan.TargetRabbitMQLeader]; !given {
 		instances[plan.TargetRabbitMQLeader] = instances[plan.TargetRabbitMQ]
 	}
-	unavailable := maps.Clone(s.deps.Targets.Unavailable)
-	if reason := unavailable[plan.TargetRabbitMQ]; reason != "" {
-		unavailable[plan.TargetRabbitMQLeader] = reason
-	}
-	i := &fault.Instances{Targets: fault.Targets{Instances: instances, Unavailable: unavailable}}
+	i := &fault.Instances{Targets: fault.Targets{Instances: instances}}
 	return i, i.Check(&s.config.Plan)
 }
 

@@ -129,12 +129,11 @@ func TestSimulationRun_WithAllFaults_LosesNothing(t *testing.T) {
 	})
 }
 
-func TestNewSimulation_FaultHitsExternalServer_Fails(t *testing.T) {
+func TestNewSimulation_FaultWithoutTarget_Fails(t *testing.T) {
 	t.Parallel()
 	o := rehearsal(t, repeated(plan.TargetRabbitMQLeader, plan.ActionKill))
 	o.Targets.Instances = nil
-	o.Targets.Unavailable = map[plan.FaultTarget]string{plan.TargetRabbitMQ: "a fault cannot target an external server"}
-	if _, err := New(o.Config, o.Dependencies); err == nil || err.Error() != `fault "rabbitmqleader-kill": a fault cannot target an external server` {
+	if _, err := New(o.Config, o.Dependencies); err == nil || err.Error() != `fault "rabbitmqleader-kill": the simulation has no RabbitMQLeader` {
 		t.Errorf("New returns %v", err)
 	}
 }
