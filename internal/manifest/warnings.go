@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -142,31 +143,37 @@ func (w *warner) replicas() {
 	}
 }
 
-// These are the minimum sizes with which servers and components usually work.
+// These are the minimum sizes with which servers and components usually work, and the maximum sizes that nodes and
+// volumes usually have.
 const (
 	leastStorage        = "100Mi"
 	leastMemory         = "32Mi"
 	leastRabbitMQMemory = "256Mi"
+	leastSidecarMemory  = "6Mi" // with less, the container runtime itself does not start
+	leastCPU            = "10m"
+	mostCPU             = "256"
+	mostMemory          = "16Ti"
+	mostStorage         = "64Ti"
 )
 
-// sizes warns if the size of a volume or a memory limit is suspiciously small. The usual cause is a missing
-// unit.
+// sizes warns if the size of a volume, or an amount of memory or CPU, is suspiciously small or large. The usual cause is
+// a missing or a wrong unit.
 func (w *warner) sizes() {
 	s := w.spec
-	w.memory("entry", s.Entry.Resources, leastMemory)
-	w.memory("exit", s.Exit.Resources, leastMemory)
-	w.memory("processor", s.Processor.Resources, leastMemory)
+	w.amounts("entry", s.Entry.Resources, s.Entry.Template, parkingPod, leastMemory)
+	w.amounts("exit", s.Exit.Resources, s.Exit.Template, parkingPod, leastMemory)
+	w.amounts("processor", s.Processor.Resources, s.Processor.Template, parkingPod, leastMemory)
 	if m := s.RabbitMQ.Managed; m != nil {
 		w.storage("rabbitmq.managed", m.Storage)
-		w.memory("rabbitmq.managed", m.Resources, leastRabbitMQMemory)
+		w.amounts("rabbitmq.managed", m.Resources, m.Template, rabbitMQPod, leastRabbitMQMemory)
 	}
 	if m := s.Redis.Managed; m != nil {
 		w.storage("redis.managed", m.Storage)
-		w.memory("redis.managed", m.Resources, leastMemory)
+		w.amounts("redis.managed", m.Resources, m.Template, redisPod, leastMemory)
 	}
 	if m := s.SummaryAPI.Managed; m != nil {
 		w.storage("summaryAPI.managed", m.Storage)
-		w.memory("summaryAPI.managed", m.Resources, leastMemory)
+		w.amounts("summaryAPI.managed", m.Resources, m.Template, parkingPod, leastMemory)
 	}
 }
 
@@ -178,18 +185,48 @@ func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 	if !size.IsZero() && size.Cmp(resource.MustParse(leastStorage)) < 0 {
 		w.warn("%s.storage.size is %s: the volume will soon be full; give it %s or more, such as 2Gi", path, *s.Size, leastStorage)
 	}
+	if size.Cmp(resource.MustParse(mostStorage)) > 0 {
+		w.warn("%s.storage.size is %s: hardly any storage has so large a volume, and the pod may stay Pending; give it less, such as 2Gi", path, *s.Size)
+	}
 }
 
-func (w *warner) memory(path string, r *v1alpha1.ResourceRequirements, least string) {
-	if r == nil {
+// amounts checks the resources of the operator's main container in the pods of a component, and those of all containers
+// in the template.
+func (w *warner) amounts(path string, r *v1alpha1.ResourceRequirements, t *v1alpha1.PodTemplate, of pod, leastMemory string) {
+	if r != nil {
+		w.resources(path+".resources", r, leastMemory)
+	}
+	var patch podPatch
+	if t == nil || t.Spec == nil || json.Unmarshal(t.Spec.Raw, &patch) != nil {
 		return
 	}
-	text, limited := r.Limits["memory"]
-	limit := text.Value()
-	if limited && limit.IsZero() {
-		w.warn("%s.resources.limits.memory is %s: the container has no limit; remove it, or give it %s or more, such as 512Mi", path, text, least)
-	} else if limited && limit.Cmp(resource.MustParse(least)) < 0 {
-		w.warn("%s.resources.limits.memory is %s: the container will be killed; give it %s or more, such as 512Mi", path, text, least)
+	for i, container := range patch.Containers {
+		least := leastSidecarMemory
+		if container.Name == of.containers[0] {
+			least = leastMemory
+		}
+		w.resources(fmt.Sprintf("%s.template.spec.containers[%d].resources", path, i), container.Resources.requirements(), least)
+	}
+}
+
+func (w *warner) resources(path string, r *v1alpha1.ResourceRequirements, leastMemory string) {
+	for _, of := range []struct{ name, least, most, example, tooLittle string }{
+		{"cpu", leastCPU, mostCPU, "500m", "the container will hardly run"},
+		{"memory", leastMemory, mostMemory, "512Mi", "the container will be killed"},
+	} {
+		text, limited := r.Limits[of.name]
+		limit := text.Value()
+		if limited && limit.IsZero() {
+			w.warn("%s.limits.%s is %s: the container has no limit; remove it, or give it %s or more, such as %s", path, of.name, text, of.least, of.example)
+		} else if limited && limit.Cmp(resource.MustParse(of.least)) < 0 {
+			w.warn("%s.limits.%s is %s: %s; give it %s or more, such as %s", path, of.name, text, of.tooLittle, of.least, of.example)
+		}
+		request, requested := r.Requests[of.name]
+		if amount := request.Value(); requested && amount.Cmp(resource.MustParse(of.most)) > 0 {
+			w.warn("%s.requests.%s is %s: hardly any node has so much, and the pod may stay Pending; give it less, such as %s", path, of.name, request, of.example)
+		} else if !requested && limit.Cmp(resource.MustParse(of.most)) > 0 {
+			w.warn("%s.limits.%s is %s, which is also the request: hardly any node has so much, and the pod may stay Pending; give it less, such as %s", path, of.name, text, of.example)
+		}
 	}
 }
 
