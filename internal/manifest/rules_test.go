@@ -84,8 +84,10 @@ func customResourceDefinition(t *testing.T) (definition map[string]any) {
 func rulesIn(value any) (rules []string) {
 	switch value := value.(type) {
 	case map[string]any:
-		if rule, isText := value["rule"].(string); isText {
-			rules = append(rules, rule)
+		for _, name := range []string{"rule", "messageExpression"} {
+			if rule, isText := value[name].(string); isText {
+				rules = append(rules, rule)
+			}
 		}
 		for _, member := range value {
 			rules = append(rules, rulesIn(member)...)

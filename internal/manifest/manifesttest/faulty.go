@@ -337,7 +337,7 @@ func FaultyManifests() []Faulty {
 			Name:      "half a huge page",
 			Spec:      `entry: {resources: {limits: {cpu: 1, hugepages-2Mi: 3Mi}}}`,
 			Error:     `spec.entry.resources.limits[hugepages-2Mi]: Invalid value: "3Mi": must be a multiple of the page size, 2Mi`,
-			Admission: `must be multiples of the page size for huge pages`,
+			Admission: `hugepages-2Mi: 3Mi: must be a multiple of the page size`,
 		},
 		{
 			Name:      "an extended resource without a limit",
@@ -1527,13 +1527,13 @@ func FaultyManifests() []Faulty {
 			Name:      "a request above its limit",
 			Spec:      "entry: {resources: {requests: {cpu: 2}, limits: {cpu: 1}}}",
 			Error:     `spec.entry.resources.requests[cpu]: Invalid value: 2: must not exceed the limit of 1`,
-			Admission: `requests must not exceed limits`,
+			Admission: `cpu: 2: the request must not exceed the limit`,
 		},
 		{
 			Name:      "a negative limit",
 			Spec:      "entry: {resources: {limits: {memory: -1}}}",
 			Error:     `spec.entry.resources.limits[memory]: Invalid value: -1: must be a whole quantity such as "512Mi" or "2Gi"`,
-			Admission: `must be a quantity such as "500m" or "2Gi"`,
+			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
 			Name:      "an invalid resource name",
@@ -1545,19 +1545,19 @@ func FaultyManifests() []Faulty {
 			Name:      "memory with a fraction as exponent",
 			Spec:      `entry: {resources: {limits: {memory: 1e1.5}}}`,
 			Error:     `spec.entry.resources.limits[memory]: Invalid value: "1e1.5": must be a whole quantity such as "512Mi" or "2Gi"`,
-			Admission: `must be a quantity such as "500m" or "2Gi"`,
+			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
 			Name:      "memory with a huge exponent",
 			Spec:      `entry: {resources: {limits: {memory: "1e2147483640"}}}`,
 			Error:     `spec.entry.resources.limits[memory]: Invalid value: "1e2147483640": must be a whole quantity such as "512Mi" or "2Gi"`,
-			Admission: `must be a quantity such as "500m" or "2Gi"`,
+			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
 			Name:      "cpu with a huge exponent",
 			Spec:      `entry: {resources: {requests: {cpu: 1e999}}}`,
 			Error:     `spec.entry.resources.requests[cpu]: Invalid value: "1e999": must be a quantity such as "500m" or "2"`,
-			Admission: `must be a quantity such as "500m" or "2Gi"`,
+			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
 			Name:      "storage with a huge exponent",
@@ -1575,13 +1575,13 @@ func FaultyManifests() []Faulty {
 			Name:      "memory in thousandths of a byte",
 			Spec:      `entry: {resources: {limits: {memory: 512m}}}`,
 			Error:     `spec.entry.resources.limits[memory]: Invalid value: "512m": must be a whole quantity such as "512Mi" or "2Gi"`,
-			Admission: `must be whole quantities such as "512Mi", except for cpu`,
+			Admission: `spec.entry.resources.limits: Invalid value: memory: 512m: must be a whole quantity such as "512Mi"`,
 		},
 		{
 			Name:      "a resource in capitals",
 			Spec:      `entry: {resources: {limits: {CPU: 1}}}`,
 			Error:     `spec.entry.resources.limits[CPU]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`,
-			Admission: `must have keys such as "cpu", "memory" or "example.com/gpu"`,
+			Admission: `CPU: must have keys such as "cpu", "memory" or "example.com/gpu"`,
 		},
 		{
 			Name:      "a resource without domain",
