@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -140,15 +141,10 @@ func (f *planFlags) register(cmd *cobra.Command) {
 
 // check checks the flags. It needs to know which of them the user has set.
 func (f *planFlags) check(changed func(string) bool) error {
+	if err := f.checkSource(changed); err != nil {
+		return err
+	}
 	switch {
-	case f.manifest.path == "" && !changed("rate"):
-		return errors.New("set --rate or -f to say what to plan for")
-	case f.manifest.path != "" && changed("rate"):
-		return errors.New("set only one of --rate and -f: the manifest contains the rates")
-	case f.manifest.path != "" && f.output.format == formatManifest:
-		return errors.New("-o manifest makes a new manifest: set --rate instead of -f")
-	case changed("rate") && (f.rate < 1 || f.rate > mostPlanned):
-		return fmt.Errorf("--rate: %d must be from 1 to %d events per second", f.rate, mostPlanned)
 	case f.request.MatchPercent < 0 || f.request.MatchPercent > 100:
 		return fmt.Errorf("--match-percent: %d must be from 0 to 100", f.request.MatchPercent)
 	case f.request.UtilizationPercent < 1 || f.request.UtilizationPercent > 95:
@@ -160,14 +156,29 @@ func (f *planFlags) check(changed func(string) bool) error {
 	case !(f.request.Node.Cores > 0 && f.request.Node.Cores <= 1024):
 		return errors.New("--node-cores: must be above 0 and at most 1024")
 	}
-	for _, name := range []string{"match-percent", "max-stay", "rabbitmq-nodes"} {
-		if f.manifest.path != "" && changed(name) {
-			return fmt.Errorf("--%s: remove it, because the manifest given by -f contains this value", name)
-		}
-	}
 	for name, d := range map[string]time.Duration{"max-stay": f.maxStay, "duration": f.duration, "outage": f.outage} {
 		if d < 0 || d == 0 && name != "outage" || d > plan.MaxDuration {
 			return fmt.Errorf("--%s: %s must be a duration up to 8760h, such as 30m", name, d)
+		}
+	}
+	return nil
+}
+
+// checkSource checks that either --rate or -f is set, and no flag that contradicts it.
+func (f *planFlags) checkSource(changed func(string) bool) error {
+	switch {
+	case f.manifest.path == "" && !changed("rate"):
+		return errors.New("set --rate or -f to say what to plan for")
+	case f.manifest.path != "" && changed("rate"):
+		return errors.New("set only one of --rate and -f: the manifest contains the rates")
+	case f.manifest.path != "" && f.output.format == formatManifest:
+		return errors.New("-o manifest makes a new manifest: set --rate instead of -f")
+	case changed("rate") && (f.rate < 1 || f.rate > mostPlanned):
+		return fmt.Errorf("--rate: %d must be from 1 to %d events per second", f.rate, mostPlanned)
+	}
+	for _, name := range []string{"match-percent", "max-stay", "rabbitmq-nodes"} {
+		if f.manifest.path != "" && changed(name) {
+			return fmt.Errorf("--%s: remove it, because the manifest given by -f contains this value", name)
 		}
 	}
 	return nil
@@ -315,7 +326,7 @@ func podRows(r *sizing.Result) [][]string {
 			name += " (external)"
 		}
 		rows = append(rows, []string{
-			name, fmt.Sprint(p.Replicas), fmt.Sprintf("%.2f", p.UsedCores), cpuQuantity(p.CPURequest), memoryQuantity(p.MemoryRequest),
+			name, strconv.Itoa(p.Replicas), fmt.Sprintf("%.2f", p.UsedCores), cpuQuantity(p.CPURequest), memoryQuantity(p.MemoryRequest),
 			orNone(p.DiskBytes > 0, memoryQuantity(p.DiskBytes)), orNone(p.WriteBytes > 0, mebibytes(p.WriteBytes)),
 			orNone(p.Component != sizing.SummaryAPI, mebibytes(p.NetworkBytes)),
 		})

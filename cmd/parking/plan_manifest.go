@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,11 +76,11 @@ func shortages(sim *v1alpha1.ParkingSimulation, r *sizing.Result) []shortage {
 	all := []shortage{}
 	add := func(field string, has, needs int) {
 		if has < needs {
-			all = append(all, shortage{"spec." + field, fmt.Sprint(has), fmt.Sprint(needs)})
+			all = append(all, shortage{"spec." + field, strconv.Itoa(has), strconv.Itoa(needs)})
 		}
 	}
 	if r.Simulations > 1 {
-		all = append(all, shortage{"simulations", "1", fmt.Sprint(r.Simulations)})
+		all = append(all, shortage{"simulations", "1", strconv.Itoa(r.Simulations)})
 	}
 	add("rabbitmq.partitions", int(*spec.RabbitMQ.Partitions), r.Partitions)
 	for i := range r.Components {

@@ -22,9 +22,9 @@ import (
 
 const (
 	day = 24 * time.Hour
-	// Lifetime is how long the certificate of a server is valid. RenewBefore is the remaining lifetime at which it is
-	// renewed.
-	Lifetime    = 90 * day
+	// Lifetime is how long the certificate of a server is valid.
+	Lifetime = 90 * day
+	// RenewBefore is the remaining lifetime at which the certificate of a server is renewed.
 	RenewBefore = 30 * day
 
 	// The authority is renewed while its certificate is still valid for longer than any certificate that it has

@@ -343,16 +343,29 @@ func imageProblem(image string) string {
 		return "remove the blank"
 	}
 	if registry, repository, found := strings.Cut(name, "/"); found && strings.ContainsAny(registry, ".:") {
-		host, port, hasPort := strings.Cut(registry, ":")
-		number, err := strconv.ParseUint(port, 10, 16)
-		switch {
-		case !registrySyntax.MatchString(host) || strings.Contains(host, ".."):
-			return `the registry before the first "/" must be the name of a host: letters, digits, '-' and '.'`
-		case hasPort && (err != nil || number == 0 || port[0] == '0'):
-			return "the port of the registry must be from 1 to 65535"
+		if problem := registryProblem(registry); problem != "" {
+			return problem
 		}
 		name = repository
 	}
+	return repositoryProblem(name)
+}
+
+// registryProblem says what is wrong with the host and port before the first "/". It returns "" if they are valid.
+func registryProblem(registry string) string {
+	host, port, hasPort := strings.Cut(registry, ":")
+	number, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case !registrySyntax.MatchString(host) || strings.Contains(host, ".."):
+		return `the registry before the first "/" must be the name of a host: letters, digits, '-' and '.'`
+	case hasPort && (err != nil || number == 0 || port[0] == '0'):
+		return "the port of the registry must be from 1 to 65535"
+	}
+	return ""
+}
+
+// repositoryProblem says what is wrong with the repository and tag of an invalid image reference.
+func repositoryProblem(name string) string {
 	repository, tag, hasTag := strings.Cut(name, ":")
 	switch {
 	case hasTag && tag == "":

@@ -210,6 +210,11 @@ func urlProblem(text string) string {
 	case !isHTTPURL("http://" + host):
 		return hostExpected
 	}
+	return pathProblem(path)
+}
+
+// pathProblem says what is wrong with the path or the query of an invalid URL.
+func pathProblem(path string) string {
 	for path != "" {
 		end := len(urlCharacter.FindString(path))
 		if end == 0 {
