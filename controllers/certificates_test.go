@@ -72,7 +72,7 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 		}
 		return nil
 	})
-	c.quiet()
+	c.awaitQuiet()
 	first := &corev1.Secret{}
 	c.Exists(first, "safe-redis-tls")
 	c.Delete(first, first.Name)
@@ -91,7 +91,7 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 		}
 		return nil
 	})
-	c.quiet()
+	c.awaitQuiet()
 	for _, name := range []string{"safe-redis", "safe-rabbitmq", "safe-summaries"} {
 		after := &appsv1.StatefulSet{}
 		if c.Exists(after, name); after.Generation != 1 {
@@ -169,7 +169,7 @@ func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
 
 	c.Delete(secret, "mine")
 	c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretNotFound")
-	c.quiet()
+	c.awaitQuiet()
 	if c.Exists(binding, "chosen-redis"); !bytes.Equal(binding.Data["ca.crt"], authority.Trusted) {
 		t.Errorf("without the Secret, clients trust %q, want what they trusted before", binding.Data["ca.crt"])
 	}

@@ -44,7 +44,7 @@ func TestPrinterColumns_ShowRatesPodsAndLedger(t *testing.T) {
 func TestPrinterColumns_FaultInEffect_IsShown(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim, hit := c.runs("faulty", v1alpha1.ObjectivesSpec{}, restart(time.Second))
+	sim, hit := c.createRunning("faulty", v1alpha1.ObjectivesSpec{}, restart(time.Second))
 	shows := func(want string) {
 		t.Helper()
 		c.Eventually("the fault to be shown as "+want, func() error {

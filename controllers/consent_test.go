@@ -92,7 +92,7 @@ func TestReconcile_ReferencedSecrets_AreUsedOnlyWhilePermitted(t *testing.T) {
 
 // The pods continue to use the binding that they have read, and so does the operator. Otherwise the verdict would be
 // FAIL only because somebody has replaced a Secret.
-func TestReconcile_SecretDeletedWhileRunning_IsStillObserved(t *testing.T) {
+func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	secret, ref := c.Secret("store", map[string]string{"uri": "redis://:p@store.example:6379"})
@@ -103,7 +103,7 @@ func TestReconcile_SecretDeletedWhileRunning_IsStillObserved(t *testing.T) {
 	c.Expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
 	c.Delete(secret, "store")
 	c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretNotFound")
-	c.quiet()
+	c.awaitQuiet()
 	c.Expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
 	c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretNotFound")
 }

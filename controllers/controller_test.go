@@ -58,7 +58,7 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 
 	// The following edits cause reconciles, but they do not change any desired object. On a busy machine, writes of the
 	// start may be late, so there are two rounds of edits.
-	c.quiet()
+	c.awaitQuiet()
 	const times = 10
 	touch := func(round string) (writes []string) {
 		for i := range times {
@@ -72,7 +72,7 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 				return nil
 			})
 		}
-		return c.quiet()
+		return c.awaitQuiet()
 	}
 	if first := touch("first"); len(first) > 0 {
 		if second := touch("second"); len(second) > 0 {
@@ -90,14 +90,14 @@ func TestReconcile_RestartedOperator_WritesNothing(t *testing.T) {
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
-	c.quiet()
+	c.awaitQuiet()
 	stop()
 	c.writes.drain()
 	c.startOperator()
 	// Delete an object and wait until the operator restores it. By then, the operator's first reconcile has ended.
 	c.Delete(&corev1.ConfigMap{}, "steady-plan")
 	c.Exists(&corev1.ConfigMap{}, "steady-plan")
-	for _, write := range c.quiet() {
+	for _, write := range c.awaitQuiet() {
 		if !strings.Contains(write, "configmaps/steady-plan") && !strings.HasSuffix(write, "/status") {
 			t.Errorf("it wrote %s", write)
 		}
@@ -449,9 +449,9 @@ func (c *cluster) object(o client.Object, name string) client.Object {
 	return o
 }
 
-// The method named quiet waits until the operator has written nothing for 2 s. It returns the writes of the operator
-// during the wait.
-func (c *cluster) quiet() []string {
+// awaitQuiet waits until the operator has written nothing for 2 s. It returns the writes of the operator during the
+// wait.
+func (c *cluster) awaitQuiet() []string {
 	c.T.Helper()
 	const quiet = 2 * time.Second
 	var all []string

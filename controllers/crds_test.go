@@ -99,7 +99,7 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
 
 		// The operator restores a deleted object only if it watches the kind of the object.
-		c.quiet()
+		c.awaitQuiet()
 		rule := &unstructured.Unstructured{}
 		rule.SetGroupVersionKind(rules)
 		c.Delete(rule, "watched-rules")

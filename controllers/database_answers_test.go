@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// answers is a SummaryAPIs that returns the failures of pods by their IP addresses.
+// answers is a SummaryAPIs whose pods report failures of their database. The keys are the IP addresses of the pods.
 type answers struct {
 	observer.SummaryCounter // nil, because the test does not call it
 

@@ -47,7 +47,7 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 	stop := c.startOperator()
 	sim := c.Simulate("sim", nil)
 	c.Expect(sim, "MonitoringReady", metav1.ConditionTrue, "Created")
-	c.quiet()
+	c.awaitQuiet()
 	stop()
 	children := c.children(sim)
 	for _, child := range children {

@@ -106,7 +106,7 @@ func TestReconcile_NameTaken_NoPodRefersToTheForeignObject(t *testing.T) {
 	model := c.Simulate("model", withAgents)
 	c.Expect(model, "Ready", metav1.ConditionFalse, "Progressing")
 	c.Exists(&appsv1.Deployment{}, "model-processor")
-	c.quiet()
+	c.awaitQuiet()
 	objects := c.objectsOf(model)
 	if seen := len(objects); seen < 20 {
 		t.Fatalf("the simulation owns %d objects, want all kinds", seen)
@@ -129,7 +129,7 @@ func TestReconcile_NameTaken_NoPodRefersToTheForeignObject(t *testing.T) {
 			t.Errorf("%s %s has changed", o.GetKind(), o.GetName())
 		}
 	}
-	c.quiet()
+	c.awaitQuiet()
 	for _, o := range foreign {
 		switch o.GetKind() {
 		case "ServiceAccount", "Secret", "ConfigMap", "Service":
@@ -184,7 +184,7 @@ func TestReconcile_ForeignSecretWithBinding_IsNotUsed(t *testing.T) {
 	sim := c.Simulate("prod", nil)
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "NameTaken")
 	c.MakeWorkloadsReady()
-	c.quiet()
+	c.awaitQuiet()
 	if opened := c.servers.bindings(); len(opened) > 0 {
 		t.Errorf("the operator has connected to %v", opened)
 	}
@@ -210,7 +210,7 @@ func TestReconcile_VolumeClaimOfAnotherOwner_IsNotUsed(t *testing.T) {
 			if want := "PersistentVolumeClaim " + c.Namespace + "/" + claim; !strings.Contains(stalled.Message, want) || !strings.Contains(stalled.Message, "delete it, or give the simulation another name") {
 				t.Errorf("the message is %q, want the claim and the remedy", stalled.Message)
 			}
-			c.quiet()
+			c.awaitQuiet()
 			if err := c.Absent(&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "prod-" + component}}); err != nil {
 				t.Error(err)
 			}

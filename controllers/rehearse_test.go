@@ -93,7 +93,7 @@ func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim, hit := c.runs("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
+	sim, hit := c.createRunning("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	// The operator must receive the edit before that time. It does not inject faults of the past.
 	soon := func(since time.Time) *v1alpha1.Duration {
@@ -199,9 +199,9 @@ func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	return rows
 }
 
-// The method named runs creates a simulation that lasts an hour and has one fault. It also creates a processor pod,
+// createRunning creates a simulation that lasts an hour and has one fault. It also creates a processor pod,
 // which is the target of the fault.
-func (c *cluster) runs(name string, objectives v1alpha1.ObjectivesSpec, f v1alpha1.Fault) (*v1alpha1.ParkingSimulation, *corev1.Pod) {
+func (c *cluster) createRunning(name string, objectives v1alpha1.ObjectivesSpec, f v1alpha1.Fault) (*v1alpha1.ParkingSimulation, *corev1.Pod) {
 	c.T.Helper()
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = v1alpha1.NewDuration(time.Hour)
@@ -223,7 +223,7 @@ func restart(at time.Duration) v1alpha1.Fault {
 func TestRehearse_Recovery_IsReportedWhileTheSimulationRuns(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim, hit := c.runs("live", v1alpha1.ObjectivesSpec{}, restart(time.Second))
+	sim, hit := c.createRunning("live", v1alpha1.ObjectivesSpec{}, restart(time.Second))
 	c.AwaitEvent(sim, "FaultInjected", hit.Name)
 	c.servers.measure(measured(time.Now(), 20*time.Second, 0))
 	c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
@@ -259,7 +259,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 				measure()
 			}
 			tt.objectives.AbortOnFailure = true
-			sim, hit := c.runs(name, tt.objectives, restart(time.Second))
+			sim, hit := c.createRunning(name, tt.objectives, restart(time.Second))
 			if name == "recovery" { // otherwise, the latencies could be high before the fault
 				c.AwaitEvent(sim, "FaultInjected", hit.Name)
 				measure()
@@ -288,7 +288,7 @@ func TestRehearse_AbortOnFailure_RecoveryJustInTimeIsNotAborted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
-			sim, hit := c.runs(name, v1alpha1.ObjectivesSpec{MaxRecovery: v1alpha1.NewDuration(tt.maxRecovery), AbortOnFailure: true}, restart(time.Second))
+			sim, hit := c.createRunning(name, v1alpha1.ObjectivesSpec{MaxRecovery: v1alpha1.NewDuration(tt.maxRecovery), AbortOnFailure: true}, restart(time.Second))
 			c.AwaitEvent(sim, "FaultInjected", hit.Name)
 			c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
 				s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
@@ -341,7 +341,7 @@ func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 // is injected. Any fault that was due earlier has then been injected, too, or never will be.
 func (c *cluster) awaitFault(later time.Duration) {
 	c.T.Helper()
-	other, hit := c.runs("other", v1alpha1.ObjectivesSpec{}, restart(later))
+	other, hit := c.createRunning("other", v1alpha1.ObjectivesSpec{}, restart(later))
 	c.AwaitEvent(other, "FaultInjected", hit.Name)
 }
 
@@ -349,7 +349,7 @@ func TestRehearse_DeletedSimulation_InjectsNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	const due = 15 * time.Second // enough to delete the simulation before, even on a busy machine
-	sim, pod := c.runs("deleted", v1alpha1.ObjectivesSpec{}, restart(due))
+	sim, pod := c.createRunning("deleted", v1alpha1.ObjectivesSpec{}, restart(due))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if err := c.Client.Delete(t.Context(), sim); err != nil {
 		t.Fatal(err)

@@ -127,8 +127,8 @@ func (t *nodeTracker) observe(simulation client.ObjectKey, pods ...*corev1.Pod) 
 	}
 }
 
-// The method named of returns the names of a simulation's nodes in alphabetical order.
-func (t *nodeTracker) of(simulation client.ObjectKey) []string {
+// namesOf returns the names of a simulation's nodes in alphabetical order.
+func (t *nodeTracker) namesOf(simulation client.ObjectKey) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.names[simulation])
@@ -145,7 +145,7 @@ func (t *nodeTracker) evict(simulation client.ObjectKey) {
 // cannot read.
 func (r *Reconciler) nodes(ctx context.Context, s *scope) []report.Node {
 	var nodes []report.Node
-	for _, name := range r.nodeNames.of(s.key) {
+	for _, name := range r.nodeNames.namesOf(s.key) {
 		node := &corev1.Node{}
 		if r.direct.Get(ctx, client.ObjectKey{Name: name}, node) == nil {
 			nodes = append(nodes, nodeOf(node))

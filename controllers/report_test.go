@@ -177,11 +177,11 @@ func TestNodes_IncludeNodesOfDeletedPods(t *testing.T) {
 	for i := range 2 * maxNodes {
 		r.nodeNames.observe(s.key, &corev1.Pod{Spec: corev1.PodSpec{NodeName: fmt.Sprint("node-", i)}})
 	}
-	if n := len(r.nodeNames.of(s.key)); n != maxNodes {
+	if n := len(r.nodeNames.namesOf(s.key)); n != maxNodes {
 		t.Errorf("the names of %d nodes are kept, want %d", n, maxNodes)
 	}
 	r.nodeNames.evict(s.key)
-	if got := r.nodeNames.of(s.key); len(got) != 0 {
+	if got := r.nodeNames.namesOf(s.key); len(got) != 0 {
 		t.Errorf("after the end of the simulation, the nodes are %q", got)
 	}
 }

@@ -81,8 +81,8 @@ func without(keys []client.ObjectKey, key client.ObjectKey) []client.ObjectKey {
 	return slices.DeleteFunc(keys, func(k client.ObjectKey) bool { return k == key })
 }
 
-// The method named of returns the simulations that have read a Secret.
-func (r *secretReaders) of(secret client.ObjectKey) []client.ObjectKey {
+// readersOf returns the simulations that have read a Secret.
+func (r *secretReaders) readersOf(secret client.ObjectKey) []client.ObjectKey {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.readers[secret])

@@ -58,7 +58,7 @@ func TestSecretReaders_RecordWhichSimulationReadWhichSecrets(t *testing.T) {
 	r.add(b, first)
 	expect := func(secret client.ObjectKey, want ...client.ObjectKey) {
 		t.Helper()
-		if got := r.of(secret); !slices.Equal(got, want) {
+		if got := r.readersOf(secret); !slices.Equal(got, want) {
 			t.Errorf("the readers of %s are %v, want %v", secret, got, want)
 		}
 	}

@@ -255,7 +255,7 @@ func (c *cluster) isCalm(most int64) {
 	c.T.Helper()
 	const window, attempts = 6 * time.Second, 10
 	for range attempts {
-		c.quiet()
+		c.awaitQuiet()
 		before := c.reconciles.calls.Load()
 		select {
 		case <-time.After(window):

@@ -83,7 +83,7 @@ func requestFor(_ context.Context, key types.NamespacedName) []reconcile.Request
 // readersOf returns requests to reconcile the simulations that have read a Secret.
 func (r *Reconciler) readersOf(_ context.Context, o *metav1.PartialObjectMetadata) []reconcile.Request {
 	var requests []reconcile.Request
-	for _, key := range r.secrets.of(client.ObjectKeyFromObject(o)) {
+	for _, key := range r.secrets.readersOf(client.ObjectKeyFromObject(o)) {
 		requests = append(requests, reconcile.Request{NamespacedName: key})
 	}
 	return requests

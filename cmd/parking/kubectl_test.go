@@ -399,7 +399,7 @@ func TestKubectl_EditorRole_AllowsPauseResumeAndPurge(t *testing.T) {
 	}
 }
 
-func TestKubectl_PurgeWithoutEvents_NamesTheRule(t *testing.T) {
+func TestKubectl_PurgeWithoutRightToListEvents_NamesTheRule(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	sim := u.Simulate("rush-hour", nil)

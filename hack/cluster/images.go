@@ -30,7 +30,7 @@ const (
 
 // loadNodeImages imports the pause image, which every pod needs.
 func (c *nativeCluster) loadNodeImages(ctx context.Context) error {
-	if err := c.until(ctx, func() error {
+	if err := c.await(ctx, func() error {
 		cmd, err := c.inNode(ctx, "ctr", "version")
 		if err != nil {
 			return err

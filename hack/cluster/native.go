@@ -209,7 +209,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	if err := os.WriteFile(c.layout.nodeFile(), text, 0o644); err != nil {
 		return err
 	}
-	return c.until(ctx, func() error {
+	return c.await(ctx, func() error {
 		if err := c.writeKubeconfig(listener.Addr().String()); err != nil {
 			return err
 		}
@@ -242,7 +242,7 @@ func (c *nativeCluster) awaitNode(ctx context.Context) error {
 	if _, err := c.kubectl(ctx, manifest, "apply", "--server-side", "-f", "-"); err != nil {
 		return err
 	}
-	return c.until(ctx, func() error {
+	return c.await(ctx, func() error {
 		_, err := c.kubectl(ctx, nil, "wait", "--for=condition=Ready", "--timeout=2s", "node/"+nodeName)
 		return err
 	})
@@ -255,9 +255,9 @@ func (c *nativeCluster) kubectl(ctx context.Context, input []byte, arguments ...
 	return outputOf(cmd)
 }
 
-// The method named until calls the function check repeatedly. It returns when this function succeeds, the node ends, or
-// a timeout expires.
-func (c *nativeCluster) until(ctx context.Context, check func() error) error {
+// await calls the function check repeatedly. It returns when this function succeeds, the node ends, or a timeout
+// expires.
+func (c *nativeCluster) await(ctx context.Context, check func() error) error {
 	const timeout, interval = 2 * time.Minute, 200 * time.Millisecond
 	deadline := time.Now().Add(timeout)
 	for {

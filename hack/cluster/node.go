@@ -80,7 +80,7 @@ func (n *node) startAll(ctx context.Context) error {
 		if component.ready == nil {
 			continue
 		}
-		if err := n.until(ctx, component.ready); err != nil {
+		if err := n.await(ctx, component.ready); err != nil {
 			return err
 		}
 	}

@@ -103,9 +103,9 @@ func describe(status syscall.WaitStatus) string {
 	return fmt.Sprintf("code %d", status.ExitStatus())
 }
 
-// The method named until calls the function check repeatedly. It returns when this function succeeds, a started process
-// ends, or a timeout expires.
-func (s *supervisor) until(ctx context.Context, check func(context.Context) error) error {
+// await calls the function check repeatedly. It returns when this function succeeds, a started process ends, or a
+// timeout expires.
+func (s *supervisor) await(ctx context.Context, check func(context.Context) error) error {
 	const timeout, interval = 2 * time.Minute, 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

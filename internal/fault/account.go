@@ -34,9 +34,10 @@ type Account struct {
 	// InjectedAt, because their recovery includes the restart. The time after HealedAt in which other faults
 	// were in effect is not included. RecoverySeconds is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It says for how long the measurements rule out
-	// that it had recovered. That time is counted in the same way as RecoverySeconds. Once latency and backlog have
-	// returned, it grows no more while the return is not proved yet.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It is the time for which the
+	// measurements rule out a recovery, counted in the same way as RecoverySeconds. It stops growing when latency and
+	// backlog have returned to their previous level, even while they have not kept it for long enough to prove the
+	// recovery.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the

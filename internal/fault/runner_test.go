@@ -231,8 +231,8 @@ func TestFaultRunner_FaultHadNoEffect_IsNotInjected(t *testing.T) {
 	})
 }
 
-// Two faults never affect the same instance at the same time. The second one waits, but not beyond the end of the
-// schedule, and not without limit for a target that does not start again.
+// Two faults never affect the same instance at the same time: the second one waits. It waits at most until the end of the
+// schedule, and at most MaxLate for a target that does not start again.
 func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 	kill := func(at int) plan.Fault {
 		return plan.Fault{Name: "kill", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: seconds(at)}

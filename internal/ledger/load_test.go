@@ -84,7 +84,8 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 func TestEvaluate_RunEndsWithinASecond_LastSecondIsNoLag(t *testing.T) {
 	t.Parallel()
 	s := plan.Schedule{Rate: 100, Replicas: 1}
-	// The row of the last second has no events, because the row before contains those that were due in it.
+	// The last row has no events although the generators ran for 0.9 s of its second: they recorded these events in the row
+	// before.
 	e := loadEvidence(append(loadRows(), timeline.Row{Second: at(600).Unix()}))
 	e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}, Exit: plan.Exit{Schedule: s}}, at(0), at(600).Add(900*time.Millisecond), 0)
 	e.Objectives = plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(500 * time.Millisecond)}}

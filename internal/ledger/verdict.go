@@ -64,8 +64,8 @@ type Evidence struct {
 	// Summaries is the number of summaries that the summary API stores. It is nil if the API cannot count the
 	// summaries of one simulation.
 	Summaries *SummaryCount
-	// Unchecked contains one sentence for each condition that could not be checked, but without which the verdict can
-	// still be PASS.
+	// Unchecked contains one sentence for each optional condition that could not be checked. The verdict can be PASS without
+	// these conditions.
 	Unchecked []string
 	// Failures contains the errors that kept the simulation from running as planned. If there are any, the verdict is
 	// FAIL.

@@ -43,9 +43,9 @@ func newSource(text []byte) *source {
 	})}
 }
 
-// written returns the value at a path as the document contains it. The parameter value is the decoded value, which is
-// also the result if the document does not contain the value, or contains it in quotes. The contents of objects and
-// lists are hidden, because they may contain a password.
+// written returns the value at a path as the author of the document wrote it. If the document has no value there, or one in
+// quotes, written returns the decoded value, which the caller passes as the parameter value. It hides the contents of
+// objects and lists, because they may contain a password.
 func (s *source) written(path field.Path, value any) any {
 	node := s.find(s.root(), "", path)
 	if node == nil {

@@ -87,8 +87,8 @@ func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Typ
 	return byType, nil
 }
 
-// The method named has reports whether the outcome is possible for the event type of the metrics.
-func (m *metrics) has(o Outcome) bool { return o < outcomes && m.outcomes[o] != nil }
+// isPossible reports whether the outcome is possible for the event type of the metrics.
+func (m *metrics) isPossible(o Outcome) bool { return o < outcomes && m.outcomes[o] != nil }
 
 func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	out := m.outcomes[o]

@@ -155,7 +155,7 @@ func (p *pipeline) invoke(ctx context.Context, msg *broker.Message) (done Comple
 // check returns a failure if the handler returned an outcome that its event type cannot have, or a partition that
 // does not exist.
 func (p *pipeline) check(done *Completion) *Failure {
-	if !p.metrics.has(done.Outcome) || done.Outcome == OutcomeFailed {
+	if !p.metrics.isPossible(done.Outcome) || done.Outcome == OutcomeFailed {
 		return Transient(StageStore, "", fmt.Errorf("invalid outcome %v of an %s event", done.Outcome, p.eventType))
 	}
 	if done.Partition < 0 || done.Partition >= len(p.settlers) {

@@ -102,7 +102,7 @@ func stateOf(records []fault.Record, id string) fault.State {
 func (j *journal) save(ctx context.Context, p fault.Progress, r *fault.Record) error {
 	next := entries{Progress: p, Records: slices.Clone(j.content.Records)}
 	if r != nil {
-		next.Records = with(next.Records, *r)
+		next.Records = putRecord(next.Records, *r)
 	}
 	text, err := next.marshal()
 	if err != nil {
@@ -141,9 +141,9 @@ func (j *journal) write(ctx context.Context, object *corev1.ConfigMap) error {
 	return err
 }
 
-// The function named with adds r to the given records and returns the result. If there is already a record of the same
-// occurrence, r replaces that record.
-func with(records []fault.Record, r fault.Record) []fault.Record {
+// putRecord adds r to the given records and returns the result. If there is already a record of the same occurrence, r
+// replaces that record.
+func putRecord(records []fault.Record, r fault.Record) []fault.Record {
 	at := slices.IndexFunc(records, func(known fault.Record) bool { return known.ID() == r.ID() })
 	if at >= 0 {
 		records[at] = r

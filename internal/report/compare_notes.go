@@ -88,7 +88,7 @@ func changedSpec(c *Comparison) []Values {
 	return changed
 }
 
-// listed names differences with both of their values.
+// listed returns a list of differences as text, each with its name and both values.
 func listed(all []Values) string {
 	var texts []string
 	for _, v := range all {

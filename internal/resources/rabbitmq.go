@@ -118,7 +118,8 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 }
 
 // rabbitMQListener returns the lines of rabbitmq.conf that say how the nodes listen for clients. Clients authenticate with a
-// password, so the nodes request no client certificates. A node notices changed files by itself, within minutes.
+// password, so the nodes request no client certificates. If the files of the certificate change, a node reads them again within
+// minutes.
 func (b *builder) rabbitMQListener() []string {
 	if b.rabbitMQ.TLS == nil {
 		return []string{fmt.Sprintf("listeners.tcp.default = %d", amqpNumber)}

@@ -24,9 +24,9 @@ func (b *builder) prometheusRule() client.Object {
 // series builds PromQL selectors for the time series of one simulation.
 type series struct{ namespace, simulation string }
 
-// The method named of returns a selector for a metric that the pods of the simulation export, or that Prometheus
+// selector returns a selector for a metric that the pods of the simulation export, or that Prometheus
 // records about them. The selector also contains the given label matchers.
-func (s series) of(metric string, matchers ...string) string {
+func (s series) selector(metric string, matchers ...string) string {
 	return selector(metric, append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, matchers...))
 }
 
@@ -56,9 +56,9 @@ func by(labels string) string {
 // the classic form, in the native form, or in both, depending on its configuration. The expression prefers the
 // classic form.
 func (s series) average(histogram, labels string) string {
-	rate := fmt.Sprintf("sum %s (rate(%s[5m]))", by(labels), s.of(histogram))
+	rate := fmt.Sprintf("sum %s (rate(%s[5m]))", by(labels), s.selector(histogram))
 	return fmt.Sprintf("sum %[1]s (rate(%[2]s[5m])) / sum %[1]s (rate(%[3]s[5m])) or histogram_sum(%[4]s) / histogram_count(%[4]s)",
-		by(labels), s.of(histogram+"_sum"), s.of(histogram+"_count"), rate)
+		by(labels), s.selector(histogram+"_sum"), s.selector(histogram+"_count"), rate)
 }
 
 // quantile returns a PromQL expression for a quantile of a histogram over 5 minutes. It works with the classic and
@@ -69,7 +69,7 @@ func (s series) quantile(q, histogram, labels string) string {
 		classic = by(labels + ",le")
 	}
 	return fmt.Sprintf("histogram_quantile(%s, sum %s (rate(%s[5m]))) or histogram_quantile(%s, sum %s (rate(%s[5m])))",
-		q, classic, s.of(histogram+"_bucket"), q, by(labels), s.of(histogram))
+		q, classic, s.selector(histogram+"_bucket"), q, by(labels), s.selector(histogram))
 }
 
 // Names of histograms that processors export.
@@ -81,8 +81,8 @@ const (
 func records(s series) []any {
 	const eventType = "event_type"
 	rules := []any{
-		record("parking_events_published:rate5m", fmt.Sprintf("sum %s (rate(%s[5m]))", by(eventType), s.of("parking_events_published_total"))),
-		record("parking_events_processed:rate5m", fmt.Sprintf("sum %s (rate(%s[5m]))", by("event_type,outcome"), s.of("parking_events_processed_total"))),
+		record("parking_events_published:rate5m", fmt.Sprintf("sum %s (rate(%s[5m]))", by(eventType), s.selector("parking_events_published_total"))),
+		record("parking_events_processed:rate5m", fmt.Sprintf("sum %s (rate(%s[5m]))", by("event_type,outcome"), s.selector("parking_events_processed_total"))),
 	}
 	for _, histogram := range []string{processingSeconds, endToEndSeconds} {
 		rules = append(rules,
@@ -101,7 +101,7 @@ func record(name, expression string) map[string]any {
 
 func alerts(s series) []any {
 	increase := func(labels, metric string, matchers ...string) string {
-		return fmt.Sprintf("sum %s (increase(%s[5m])) > 0", by(labels), s.of(metric, matchers...))
+		return fmt.Sprintf("sum %s (increase(%s[5m])) > 0", by(labels), s.selector(metric, matchers...))
 	}
 	return []any{
 		s.alert("ParkingExitUnexpectedlyUnmatched", "critical", "0m",
@@ -121,7 +121,7 @@ func alerts(s series) []any {
 			"Prometheus has no metrics of the operator about this simulation",
 			"Without them, the alerts ParkingEventsLost and ParkingLedgerUnreadable cannot fire. Check that the operator runs and that Prometheus scrapes it: set metrics.serviceMonitor.enabled in the chart, or apply config/prometheus."),
 		s.alert("ParkingPodsNotScraped", "warning", "15m",
-			fmt.Sprintf("absent(%s)", s.of("up")),
+			fmt.Sprintf("absent(%s)", s.selector("up")),
 			"Prometheus scrapes no pod of this simulation",
 			"No alert about its pods can fire. Check that its pods exist and that Prometheus selects its ServiceMonitors: spec.monitoring.labels of the simulation sets their labels."),
 		s.alert("ParkingEventsFailing", "warning", "5m",
@@ -129,15 +129,15 @@ func alerts(s series) []any {
 			"Processing of {{ $labels.event_type }} events fails at stage {{ $labels.stage }}",
 			"Events are retried, so none is lost, but they have failed for 5 minutes. The stage names the cause: store is Redis, post is the summary API, settle is RabbitMQ. Stage parse means malformed messages, which go to the dead-letter queue."),
 		s.alert("ParkingGeneratorLagging", "warning", "2m",
-			fmt.Sprintf("max %s (%s) > 5", by("event_type"), s.of("parking_generator_lag_seconds")),
+			fmt.Sprintf("max %s (%s) > 5", by("event_type"), s.selector("parking_generator_lag_seconds")),
 			"The generator of {{ $labels.event_type }} events is behind its schedule",
 			"The next event was due {{ $value | humanizeDuration }} ago. Either RabbitMQ confirms events too slowly, or the generator needs more CPU. See parking_publish_confirm_seconds, raise the generator's replicas, or lower the rate."),
 		s.alert("ParkingBrokerDisconnected", "warning", "1m",
-			fmt.Sprintf("sum %s (%s) == 0", by("component,pod"), s.of("parking_broker_connected")),
+			fmt.Sprintf("sum %s (%s) == 0", by("component,pod"), s.selector("parking_broker_connected")),
 			"{{ $labels.pod }} is not connected to RabbitMQ",
 			"The pod keeps trying to connect. Its log gives the cause."),
 		s.alert("ParkingBrokerBlocked", "warning", "1m",
-			fmt.Sprintf("max %s (%s) == 1", by("component"), s.of("parking_broker_blocked")),
+			fmt.Sprintf("max %s (%s) == 1", by("component"), s.selector("parking_broker_blocked")),
 			"RabbitMQ accepts no messages",
 			"RabbitMQ is short of memory or disk space and blocks publishers. Give it more of either, or process events faster."),
 		s.alert("ParkingStoreRestarted", "warning", "0m",
@@ -149,7 +149,7 @@ func alerts(s series) []any {
 			"The summary API cannot write to its database",
 			"Summaries stay in Redis until the summary API can write again. Its log gives the cause, such as a full volume or a PostgreSQL server that cannot be reached."),
 		s.alert("ParkingTargetDown", "warning", "5m",
-			fmt.Sprintf("sum %s (%s == bool 0) > 0", by("component"), s.of("up")),
+			fmt.Sprintf("sum %s (%s == bool 0) > 0", by("component"), s.selector("up")),
 			"Prometheus cannot scrape the {{ $labels.component }} pods",
 			"{{ $value }} pods do not answer. Check whether they run, and whether a NetworkPolicy blocks Prometheus."),
 	}

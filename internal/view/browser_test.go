@@ -172,8 +172,8 @@ func (c *console) take() []string {
 	return all
 }
 
-// The method named with returns the same browser for use in a subtest.
-func (b *browser) with(t *testing.T) *browser {
+// forSubtest returns the same browser for use in a subtest.
+func (b *browser) forSubtest(t *testing.T) *browser {
 	t.Helper()
 	return &browser{t: t, ctx: b.ctx, console: b.console}
 }
@@ -305,7 +305,7 @@ func TestPage_InChromium(t *testing.T) {
 					t.Errorf("the console shows %s", text)
 				}
 			}()
-			tt.test(t, b.with(t))
+			tt.test(t, b.forSubtest(t))
 		})
 	}
 }

@@ -35,7 +35,7 @@ type report struct {
 	Server struct {
 		CreatesPerSecond float64 `json:"createsPerSecond"`
 		AppliesPerSecond float64 `json:"appliesPerSecond"`
-		// Ratio is the rate of the operator, relative to the higher one of these rates.
+		// Ratio is the rate at which the operator creates children, divided by the higher of the two rates of the API server.
 		Ratio float64 `json:"ratio"`
 	} `json:"server"`
 	// OperatorCPUSeconds is the CPU time that the operator used until it was idle. PeakRSSMiB is the maximum of its

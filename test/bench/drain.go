@@ -170,7 +170,7 @@ func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, en
 	return nil
 }
 
-// originalPlate returns the plate of the events with an index.
+// originalPlate returns the plate of entry i and of exit i.
 func originalPlate(i int) string { return fmt.Sprintf("DRN-%05d", i) }
 
 // originalEvent returns the event of a type with an index.

@@ -71,7 +71,7 @@ func TestPodCrash_InEachComponent_LosesNoEvents(t *testing.T) {
 				{resources.ComponentRedis, resources.ComponentRabbitMQ},
 			} {
 				t.Run(fmt.Sprint(components), func(t *testing.T) {
-					ns := ns.in(t)
+					ns := ns.forSubtest(t)
 					before := ns.incarnations()
 					count := len(ns.allPods())
 					var victims []corev1.Pod
@@ -102,7 +102,7 @@ func TestPodCrash_OneOfThreeRabbitMQNodes_LosesNoEvents(t *testing.T) {
 	for _, crash := range crashes {
 		t.Run("the leader of a queue is "+crash.name, func(t *testing.T) {
 			crash.skipIfImpossible(t)
-			ns := ns.in(t)
+			ns := ns.forSubtest(t)
 			before := ns.incarnations()
 			leader := ns.awaitQueues(sim, 3)
 			count := len(ns.allPods())

@@ -31,7 +31,7 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 
 	t.Run("processes events", func(t *testing.T) {
-		ns := ns.in(t)
+		ns := ns.forSubtest(t)
 		ns.eventually("1,000 processed events", time.Minute, func() error {
 			if n := ns.processed(sim); n < 1000 {
 				return fmt.Errorf("%d are processed", n)
@@ -41,7 +41,7 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 	})
 
 	t.Run("scales processors by kubectl scale and by the spec", func(t *testing.T) {
-		ns := ns.in(t)
+		ns := ns.forSubtest(t)
 		for _, replicas := range []int{3, 1} {
 			err := kubectl(t.Context(), nil, "scale", "psim/"+sim.Name, "--namespace", ns.name, "--replicas", strconv.Itoa(replicas))
 			if err != nil {
@@ -55,7 +55,7 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 	})
 
 	t.Run("suspends without a loss, and resumes", func(t *testing.T) {
-		ns := ns.in(t)
+		ns := ns.forSubtest(t)
 		ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Suspend = true })
 		ns.awaitPods(sim, resources.ComponentEntry, 0, time.Minute)
 		ns.awaitPods(sim, resources.ComponentExit, 0, time.Minute)
@@ -75,7 +75,7 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 	})
 
 	t.Run("leaves nothing after its deletion", func(t *testing.T) {
-		ns.in(t).remove(sim)
+		ns.forSubtest(t).remove(sim)
 	})
 }
 
@@ -123,8 +123,8 @@ func (ns *namespace) checkReport(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Logf("the report has %d bytes and %d rows of the timeline", len(object.Data[resources.ReportKey]), len(document.Timeline))
 }
 
-// The method named in returns a copy of the namespace for use in a subtest.
-func (ns *namespace) in(t *testing.T) *namespace {
+// forSubtest returns a copy of the namespace for use in a subtest.
+func (ns *namespace) forSubtest(t *testing.T) *namespace {
 	return &namespace{cluster: ns.cluster, t: t, name: ns.name}
 }
 

@@ -89,7 +89,7 @@ func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "of-others"},
 		StringData: map[string]string{"uri": "amqp://user:password@rabbitmq.example:5672/", "token": "secret"},
 	})
-	author := ns.as(user)
+	author := ns.impersonate(user)
 	if err := author.Get(t.Context(), client.ObjectKey{Namespace: ns.name, Name: "of-others"}, &corev1.Secret{}); !apierrors.IsForbidden(err) {
 		t.Fatalf("the author reads Secrets: %v", err)
 	}
@@ -116,7 +116,7 @@ func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ns := ns.in(t)
+			ns := ns.forSubtest(t)
 			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: name}}
 			shareNode(sim)
 			edit(&sim.Spec)
@@ -250,8 +250,8 @@ func (ns *namespace) clusterRole(part string) string {
 	return ""
 }
 
-// The method named as returns a client that impersonates a user.
-func (ns *namespace) as(user string) client.Client {
+// impersonate returns a client that impersonates a user.
+func (ns *namespace) impersonate(user string) client.Client {
 	ns.t.Helper()
 	config, err := ctrl.GetConfig()
 	if err != nil {

@@ -46,7 +46,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 	before := ns.incarnations()
 
 	t.Run("a new chart restarts no pod", func(t *testing.T) {
-		ns := ns.in(t)
+		ns := ns.forSubtest(t)
 		// The annotation changes the pod template of the operator. The operator's pod is therefore replaced even if
 		// both charts are equal.
 		if err := shared.install(t.Context(), chart, append(previousImage, "podAnnotations.upgraded=now")...); err != nil {
@@ -59,7 +59,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 	for _, crash := range crashes {
 		t.Run("the operator is "+crash.name, func(t *testing.T) {
 			crash.skipIfImpossible(t)
-			ns := ns.in(t)
+			ns := ns.forSubtest(t)
 			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
 			crash.kill(operator, operator.allPods()...)
 			// A pod that is killed does not release its leader election Lease. The Lease then expires only after a
@@ -70,7 +70,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 	}
 
 	t.Run("a new image replaces pods without a loss", func(t *testing.T) {
-		ns := ns.in(t)
+		ns := ns.forSubtest(t)
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
 		}
@@ -87,13 +87,13 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 	})
 
 	t.Run("a new rate takes effect without a restart", func(t *testing.T) {
-		ns := ns.in(t)
+		ns := ns.forSubtest(t)
 		ns.awaitReconciled(sim, time.Minute)
 		ns.checkSame(before)
 	})
 
 	t.Run("uninstalling the operator keeps the simulation running", func(t *testing.T) {
-		ns := ns.in(t)
+		ns := ns.forSubtest(t)
 		if err := uninstall(t.Context()); err != nil {
 			t.Fatal(err)
 		}

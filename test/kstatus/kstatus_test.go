@@ -58,8 +58,8 @@ func (memoryServers) CountSummaries(context.Context, podhttp.Server) (int64, err
 
 func (memoryServers) DatabaseFailure(context.Context, podhttp.Server) string { return "" }
 
-// The method named is returns the status of a simulation according to kstatus.
-func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
+// statusOf returns the status of a simulation according to kstatus.
+func (l lot) statusOf(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
 	if err := l.Client.Get(l.T.Context(), client.ObjectKeyFromObject(sim), u); err != nil {
@@ -68,12 +68,12 @@ func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	return status.Compute(u)
 }
 
-// The method named becomes waits until kstatus computes the wanted status for a simulation. Until then, kstatus must
+// awaitStatus waits until kstatus computes the wanted status for a simulation. Until then, kstatus must
 // compute one of the given earlier statuses. Any other status fails the test.
-func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want status.Status, before ...status.Status) {
+func (l lot) awaitStatus(sim *v1alpha1.ParkingSimulation, want status.Status, before ...status.Status) {
 	l.T.Helper()
 	l.Eventually(fmt.Sprintf("%s to be %s", sim.Name, want), func() error {
-		got, err := l.is(sim)
+		got, err := l.statusOf(sim)
 		if err != nil {
 			return err
 		}
@@ -87,8 +87,8 @@ func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want status.Status, before
 	})
 }
 
-// The method named sees waits until the operator has observed the current generation of the simulation.
-func (l lot) sees(sim *v1alpha1.ParkingSimulation) {
+// awaitObserved waits until the operator has observed the current generation of the simulation.
+func (l lot) awaitObserved(sim *v1alpha1.ParkingSimulation) {
 	l.T.Helper()
 	l.Eventually(sim.Name+" to be observed", func() error {
 		if err := l.Client.Get(l.T.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
@@ -106,30 +106,30 @@ func TestKstatus_StartRunSuspendStallDelete_HasTheExpectedStatus(t *testing.T) {
 	sim := l.Simulate("sim", nil)
 	// The operator has not observed the simulation yet. If observedGeneration had no default, kstatus would report
 	// an empty status as Current.
-	l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
+	l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
 
 	stop := l.startOperator()
-	l.sees(sim)
-	l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
+	l.awaitObserved(sim)
+	l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
 	l.Exists(&appsv1.Deployment{}, "sim-processor") // the last of its workloads
 	l.MakeWorkloadsReady()
-	l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
+	l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 
 	l.Edit(sim, func() { sim.Spec.Suspend = true })
-	l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
+	l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 
 	stalled := l.Simulate("stalled", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "missing"}
 	})
-	l.becomes(stalled, status.FailedStatus, status.InProgressStatus)
+	l.awaitStatus(stalled, status.FailedStatus, status.InProgressStatus)
 	l.Secret("missing", map[string]string{"uri": "amqp://user:password@127.0.0.1:1"})
-	l.becomes(stalled, status.InProgressStatus, status.FailedStatus)
+	l.awaitStatus(stalled, status.InProgressStatus, status.FailedStatus)
 
 	stop()
 	l.Edit(sim, func() { sim.Spec.Entry.Rate = new(int32(7)) })
-	l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
+	l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
 	l.Delete(stalled, stalled.Name)
-	l.becomes(stalled, status.TerminatingStatus, status.TerminatingStatus)
+	l.awaitStatus(stalled, status.TerminatingStatus, status.TerminatingStatus)
 }
 
 // TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions runs simulations with several combinations of managed and
@@ -194,41 +194,41 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 			}
 			sim := l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { w.wire(s, name) })
 			if len(w.provide) > 0 {
-				l.becomes(sim, status.FailedStatus, status.InProgressStatus) // its servers are missing
+				l.awaitStatus(sim, status.FailedStatus, status.InProgressStatus) // its servers are missing
 				provide()
-				l.becomes(sim, status.InProgressStatus, status.FailedStatus)
+				l.awaitStatus(sim, status.InProgressStatus, status.FailedStatus)
 			}
 			l.Exists(&appsv1.Deployment{}, name+"-processor")
-			l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
+			l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
 			l.MakeWorkloadsReady()
-			l.becomes(sim, status.CurrentStatus, status.InProgressStatus) // running
+			l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus) // running
 
 			l.Edit(sim, func() {
 				sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"disk":"ssd"}}`)}}
 			})
 			l.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "Progressing")
-			l.becomes(sim, status.InProgressStatus, status.InProgressStatus) // rolled out
+			l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus) // rolled out
 			l.MakeWorkloadsReady()
-			l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
+			l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 
 			if len(w.provide) > 0 {
 				for _, server := range servers[name] {
 					l.Delete(server, server.GetName())
 				}
 				servers[name] = nil
-				l.becomes(sim, status.FailedStatus, status.CurrentStatus, status.InProgressStatus)
+				l.awaitStatus(sim, status.FailedStatus, status.CurrentStatus, status.InProgressStatus)
 				provide()
-				l.becomes(sim, status.CurrentStatus, status.FailedStatus, status.InProgressStatus)
+				l.awaitStatus(sim, status.CurrentStatus, status.FailedStatus, status.InProgressStatus)
 			}
 
 			l.Edit(sim, func() { sim.Spec.Suspend = true })
 			l.Expect(sim, "Ready", metav1.ConditionTrue, "Suspended")
-			l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
+			l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 
 			l.Edit(sim, func() { sim.Spec.Suspend, sim.Spec.Duration = false, v1alpha1.NewDuration(time.Second) })
 			l.Eventually("the simulation to complete", func() error {
 				l.MakeWorkloadsReady()
-				got, err := l.is(sim)
+				got, err := l.statusOf(sim)
 				if err == nil && got.Status != status.InProgressStatus && got.Status != status.CurrentStatus {
 					t.Fatalf("while it completes, it is %s: %s", got.Status, got.Message)
 				}
@@ -238,7 +238,7 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 				return errors.Join(err, l.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim))
 			})
 			l.Expect(sim, "Ready", metav1.ConditionTrue, "Complete")
-			l.becomes(sim, status.CurrentStatus, status.CurrentStatus)
+			l.awaitStatus(sim, status.CurrentStatus, status.CurrentStatus)
 			complete = append(complete, sim)
 		})
 	}
@@ -251,9 +251,9 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 	for range 2 {
 		for _, sim := range complete {
 			l.Edit(sim, func() { sim.Spec.DrainTimeout = v1alpha1.NewDuration(time.Duration(sim.Generation) * time.Minute) })
-			l.sees(sim)
+			l.awaitObserved(sim)
 			l.Expect(sim, "Ready", metav1.ConditionTrue, "Complete")
-			l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
+			l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 		}
 		stop()
 		stop = l.startOperator()
@@ -261,7 +261,7 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 	stop()
 	for _, sim := range complete {
 		l.Delete(sim, sim.Name)
-		l.becomes(sim, status.TerminatingStatus, status.TerminatingStatus)
+		l.awaitStatus(sim, status.TerminatingStatus, status.TerminatingStatus)
 	}
 	l.startOperator()
 	for _, sim := range complete {

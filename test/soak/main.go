@@ -63,7 +63,7 @@ func main() {
 	}
 }
 
-// settings contains the settings that all pieces share.
+// settings contains the settings that all runs of a soak share.
 type settings struct {
 	program, directory string
 	systems            []system

@@ -403,7 +403,7 @@ func TestBrokerDelete_ObjectsWithOtherSettings_AreLeft(t *testing.T) {
 	}
 }
 
-// 'parking purge' knows only the name of the simulation, so its queue type may differ from the actual one.
+// 'parking purge' knows only the name of the simulation, so it may assume another type of queue than the simulation used.
 func TestBrokerDelete_AnotherQueueType_RemovesTheQueues(t *testing.T) {
 	t.Parallel()
 	for declared, purged := range map[plan.QueueType]plan.QueueType{

@@ -29,8 +29,8 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// The method named with returns the log lines that contain a text.
-func (l *lines) with(text string) (found []string) {
+// containing returns the log lines that contain a text.
+func (l *lines) containing(text string) (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for line := range strings.Lines(l.text.String()) {
@@ -115,7 +115,7 @@ func TestDataset_Loss_IsDetectedAndRecorded(t *testing.T) {
 			if d := datasetOf(t, auditor); d.Partitions != 2 || d.LostAt.IsZero() {
 				t.Errorf("Dataset of another process = %+v; want the loss in it", d)
 			}
-			if got := log.with("The store lost data"); len(got) != 1 {
+			if got := log.containing("The store lost data"); len(got) != 1 {
 				t.Errorf("logged %q, want one line of the loss", got)
 			}
 			if n := counterValue(t, s.observers[0].metrics.losses); n != 1 {
@@ -154,7 +154,7 @@ func TestDataset_LossOfNonDurableData_IsIgnored(t *testing.T) {
 	if d := datasetOf(t, s); !d.LostAt.IsZero() || d.Partitions != 1 {
 		t.Errorf("Dataset = %+v; want no loss", d)
 	}
-	if got := log.with("lost data"); len(got) > 0 {
+	if got := log.containing("lost data"); len(got) > 0 {
 		t.Errorf("logged %q", got)
 	}
 }
@@ -188,7 +188,7 @@ func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 		return counterValue(t, s.observers[0].metrics.restarts) > 0
 	})
 	for _, want := range []string{"setting=appendonly is=no set_to=yes", "setting=maxmemory-policy is=allkeys-lru set_to=noeviction"} {
-		if got := log.with(want); len(got) != 1 || !strings.Contains(got[0], "level=WARN") {
+		if got := log.containing(want); len(got) != 1 || !strings.Contains(got[0], "level=WARN") {
 			t.Errorf("logged %q; want one warning of %s", got, want)
 		}
 	}
@@ -196,7 +196,7 @@ func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	sound := servers.NewRedis(t, servers.RedisOptions{})
 	s, log = openLogged(t, sound.URI(), 1)
 	markOf(t, s)
-	if got := log.with("level="); len(got) > 0 {
+	if got := log.containing("level="); len(got) > 0 {
 		t.Errorf("logged %q of a server that keeps its data", got)
 	}
 }
@@ -220,7 +220,7 @@ func TestStore_Outage_IsLoggedOnce(t *testing.T) {
 		for range writingSteps(t.Context(), s) { // every kind of step that failed must succeed
 		}
 		_ = s.WaitDurable(t.Context(), 0, mark)
-		return len(log.with("available again")) > 0
+		return len(log.containing("available again")) > 0
 	})
 	log.checkOneOutage(t, began)
 }
@@ -242,7 +242,7 @@ func TestStore_StepsFail_ObservationsDoNotEndTheOutage(t *testing.T) {
 	polltest.Until(t, "the outage is over", func() bool {
 		for range writingSteps(t.Context(), s) {
 		}
-		return len(log.with("available again")) > 0
+		return len(log.containing("available again")) > 0
 	})
 	log.checkOneOutage(t, began, "READONLY", "give the address of the primary")
 }
@@ -251,10 +251,10 @@ func TestStore_StepsFail_ObservationsDoNotEndTheOutage(t *testing.T) {
 // it must contain the given texts.
 func (l *lines) checkOneOutage(t *testing.T, began time.Time, wants ...string) {
 	t.Helper()
-	got := l.with("The store is")
+	got := l.containing("The store is")
 	const reminder = 30 * time.Second // package outage repeats the line at this interval
 	most := 2 + int(time.Since(began)/reminder)
-	if len(got) < 2 || len(got) > most || len(l.with("available again")) != 1 || !strings.Contains(got[len(got)-1], "available again") {
+	if len(got) < 2 || len(got) > most || len(l.containing("available again")) != 1 || !strings.Contains(got[len(got)-1], "available again") {
 		t.Fatalf("logged %q, want one outage in at most %d lines", got, most)
 	}
 	for _, want := range append(wants, "unavailable") {

@@ -403,8 +403,9 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 // about the partition.
 //
 // If the server has replicas, lookAt first waits until the given number of them have received all earlier writes. WAIT
-// applies to the writes of its own connection, so lookAt writes a key before it. All commands of a pipeline use the same
-// connection, so they reach the same server process.
+// waits only for writes of its own connection, so lookAt first writes a key. Replicas receive all writes in order, so one
+// that has this key has all earlier writes, too. All commands of a pipeline use the same connection, so they reach the same
+// server process.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas int) (observation, error) {
 	var server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
