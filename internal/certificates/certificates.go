@@ -1,7 +1,7 @@
 // Package certificates makes and renews the certificates of servers, and the certificate authority that signs them.
 //
-// All functions are pure except for random keys: they return what they get if it is still good. So a caller that
-// stores the result and passes it again gets a new certificate only when one is due.
+// The functions do no I/O. They return the given certificate if it is still good. So a caller that stores the result and
+// passes it to the next call gets a new certificate only when one is due.
 package certificates
 
 import (

@@ -17,9 +17,9 @@ import (
 // limit, and would have longer latencies, above all if other processes compete for the core.
 const little = .15
 
-// The process gets all cores once it had more to do during busyInterval. It is limited to one core once it had little to
-// do during quietInterval. With all cores, the same load takes more CPU time, so a load that lifts the limit does not
-// restore it.
+// The process gets all cores once it has had more to do for busyInterval. It is limited to one core once it has had
+// little to do for quietInterval. With all cores, the same load takes more CPU time, so a load that lifts the limit does
+// not restore it.
 const (
 	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second

@@ -24,9 +24,9 @@ import (
 // "Before the fault" means the last undisturbed period before the injection, of length baselineTime. It leaves
 // out the time from the injection of another fault to the recovery from it. If fewer than minEvents events were
 // measured in this period, it is extended up to the length maxTime. The period of steadyTime is extended in the
-// same way, unless the third condition is violated. The p99 is computed over all events in the period, so one slow event among hundreds does not
-// matter. In addition, the first row of the period must meet the condition for the p99 by itself. A row
-// contains the measurements of one interval of the timeline, usually one second.
+// same way, unless the third condition is violated. The p99 is computed over all events in the period, so one
+// slow event among hundreds does not matter. In addition, the first row of the period must meet the condition
+// for the p99 by itself. A row contains the measurements of one interval of the timeline, usually one second.
 //
 // latencySlack is more than the noise of a busy machine and less than the effect of a fault. After the
 // recovery, latencies are again judged by the objectives for the time without faults. These may be stricter
@@ -90,9 +90,9 @@ type recovery struct {
 	// simulation did not recover, as far as the measurements show.
 	at time.Time
 	ok bool
-	// The field violation says which measurement was not normal at last. It is empty if all of them were normal after the
-	// end of the fault. The field isNormal says that all of them were normal from the time at on, but for less than
-	// steadyTime.
+	// The field violation says which measurement was the last that was not normal. It is empty if all of them were normal
+	// after the end of the fault. The field isNormal says that all of them were normal from the time at on, but for less
+	// than steadyTime.
 	violation string
 	isNormal  bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
@@ -276,8 +276,8 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find returns the time of the recovery from the rows that end before the load does. That is the earliest time, not before the parameter from, at which a
-// period of steadyTime begins in which all measurements are as in the baseline.
+// find returns the time of the recovery, computed from the rows that end before the load does. That is the earliest time,
+// not before the parameter from, at which a period of steadyTime begins in which all measurements are as in the baseline.
 func (s *search) find(from time.Time, b *baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {

@@ -4,7 +4,7 @@
 // wakes the thread, in case the call blocks. The thread then polls every 20 µs until all goroutines wait again. At a few
 // hundred messages per second, this costs more CPU than the messages themselves. But a read or write of a TCP connection
 // does not block, because the runtime puts sockets into non-blocking mode. So the connections of this package read and
-// write with system calls of which the runtime is not told.
+// write with raw system calls, which the runtime does not notice.
 package rawconn
 
 import "net"

@@ -1,4 +1,4 @@
-// Package sizing computes what a rate of events needs: processor cores, memory, disks, partitions and replicas. All its
+// Package sizing computes what a rate of events needs: CPU cores, memory, disks, partitions and replicas. All its
 // figures come from one file of measured costs, which `make bench-costs` writes. The package does no I/O: it reads the
 // file that is embedded in the binary, or a text that its caller has read.
 package sizing

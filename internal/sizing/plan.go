@@ -15,8 +15,8 @@ type Request struct {
 	EntriesPerSecond int64 `json:"entriesPerSecond"`
 	ExitsPerSecond   int64 `json:"exitsPerSecond"`
 	MatchPercent     int   `json:"matchPercent"`
-	// MaxStay is how long a vehicle is remembered that does not leave. Duration is the length of the run, which
-	// determines how much data stays behind.
+	// MaxStay is how long a vehicle that does not leave is remembered. Duration is the length of the run, which
+	// determines how much data accumulates.
 	MaxStay  plan.Duration `json:"maxStay"`
 	Duration plan.Duration `json:"duration"`
 	// Outage is how long the processors may be down while RabbitMQ keeps all events.
@@ -252,7 +252,7 @@ func (c *Costs) replicas(component Component, r *Request, s share) int {
 	}
 	n := int(math.Ceil(s.load(component) / c.HighestLoad(component)))
 	if component == Processor && r.RabbitMQNodes > 1 {
-		return max(2, n) // whoever wants to survive the loss of a node has more than one processor
+		return max(2, n) // several RabbitMQ nodes are for the loss of a node, which one processor does not survive
 	}
 	return max(1, n)
 }

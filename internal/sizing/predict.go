@@ -96,7 +96,7 @@ func (s *Scenario) simulate(rate, capacity float64, measured delays) Latency {
 }
 
 // simulateOutage returns how many events of a partition wait after an outage, and how many seconds pass until they are
-// processed. To limit the number of events, each simulated event stands for several ones if the outage is long.
+// processed. To limit the number of events, each simulated event stands for several events if the outage is long.
 func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery float64) {
 	outage := s.Outage.Seconds()
 	length := outage * capacity / (capacity - rate) // until the backlog is gone

@@ -235,7 +235,7 @@ func measureCeiling(ctx context.Context, env environment, offered int64, warmUp,
 	return r, deleteCeiling(env.amqpURI)
 }
 
-// readSamples returns the samples at the begin and at the end of the measurement. The warm-up begins when the first
+// readSamples returns the samples at the beginning and at the end of the measurement. The warm-up begins when the first
 // messages are consumed.
 func readSamples(output io.Reader, warmUp, length time.Duration) (first, last sample, err error) {
 	var begin time.Time

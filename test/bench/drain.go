@@ -23,8 +23,8 @@ type drainResult struct {
 }
 
 // measureDrain measures how fast a processor empties queues that were filled before it started, with the given number
-// of entries. For each entry in the queues there is a matching exit. The events have the JSON format of the original system and no headers. Each summary
-// is stored durably.
+// of entries. For each entry in the queues there is a matching exit. The events have the JSON format of the original
+// system and no headers. Each summary is stored durably.
 func measureDrain(ctx context.Context, env environment, entries int) (drainResult, error) {
 	p, err := startPipeline(ctx, env, "drain", 0)
 	if err != nil {

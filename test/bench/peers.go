@@ -23,14 +23,14 @@ import (
 )
 
 // The processors that measureCrash compares. Except for ours, they are small programs in this file, called peers. A peer
-// handles the events of a queue one after the other. It stores an entry by one command, and posts one summary per request.
+// handles the events of a queue one after the other. It stores an entry with one command, and posts one summary per request.
 const (
 	// ours is the processor of this project.
 	ours = "this project"
 	// naive acknowledges each event after its effect. It takes the visit out of Redis in one round trip, so a crash
 	// between that and the POST loses the summary.
 	naive = "naive chain"
-	// original behaves as the original system: the broker considers an event as processed once it is sent.
+	// original behaves like the original system: the broker considers an event processed once it is sent.
 	original = "original"
 )
 

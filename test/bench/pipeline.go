@@ -209,7 +209,7 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 // startRate is the rate, in events per second, at which the measurement of the highest rate starts.
 const startRate = 4000
 
-// saturate returns a function that sets the rate of the generators anew each time it is called.
+// saturate returns a function that adjusts the rate of the generators each time it is called.
 func (p *pipeline) saturate() func(context.Context) error {
 	var earlier []state // the latest states, oldest first
 	return func(ctx context.Context) error {

@@ -51,11 +51,11 @@ type connector struct {
 type options struct {
 	node    *goredis.Options        // of a single server
 	cluster *goredis.ClusterOptions // of a Redis cluster
-	// of a primary that Sentinels select
+	// of a primary that Sentinels monitor
 	failover *goredis.FailoverOptions
 }
 
-// newClient returns a client of the server, of the Redis cluster, or of the primary, to which a binding refers. A client of a cluster
+// newClient returns a client of the server, Redis cluster or primary to which a binding refers. A client of a cluster
 // reloads the topology at the given interval, in addition to the reloads that the reloader starts.
 func newClient(source binding.Source, reloadInterval time.Duration) (goredis.UniversalClient, error) {
 	o, err := optionsFrom(source)
@@ -83,7 +83,7 @@ func CheckBinding(b binding.Binding) error {
 	return err
 }
 
-// optionsFrom returns the options of a client for the server, the Redis cluster, or the primary, to which a binding refers.
+// optionsFrom returns the options of a client for the server, Redis cluster or primary to which a binding refers.
 func optionsFrom(source binding.Source) (o options, err error) {
 	now, err := source()
 	if err != nil {

@@ -120,13 +120,13 @@ type observer struct {
 	// outages is the log of the server's outages. part identifies the observer in that log.
 	outages *outage.Log
 	part    string
-	// lagging is the log of replicas that do not confirm writes.
+	// lagging logs when replicas do not confirm writes.
 	lagging *outage.Log
 	metrics *metrics
 	logger  *slog.Logger
 
-	// The field lagged is when replicas were first observed that do not confirm writes. It is zero if all do. Only run
-	// uses it.
+	// The field lagged is when it was first observed that replicas do not confirm writes. It is zero if all replicas
+	// confirm. Only run uses it.
 	lagged time.Time
 	// promised is the offset in the history of the latest observation up to which waiters were told that their effects
 	// are durable. Only run uses it.
@@ -436,7 +436,7 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 // replicaTimeout returns how long an observation waits for replicas. It is shorter than the client waits for a reply.
 func replicaTimeout(readTimeout time.Duration) time.Duration {
 	const most = time.Second
-	if readTimeout <= 0 { // the client waits for ever
+	if readTimeout <= 0 { // the client waits forever
 		return most
 	}
 	return max(time.Millisecond, min(most, readTimeout/2))

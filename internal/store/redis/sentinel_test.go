@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestConformance_Sentinel runs the conformance suite on a primary that Sentinels select.
+// TestConformance_Sentinel runs the conformance suite on a primary that Sentinels monitor.
 func TestConformance_Sentinel(t *testing.T) {
 	t.Parallel()
 	group := servers.NewSentinelGroup(t)
