@@ -14,9 +14,9 @@
 // a retry queue expire after the retry delay, and the server dead-letters them back to the queue they came
 // from.
 //
-// The exchange parking.<simulation>.owner has an argument with the ID of the data in the store that the simulation uses.
-// Nothing is published to it. A Broker whose store has another ID belongs to another simulation of the same name, so it
-// refuses to use the queues.
+// The exchange parking.<simulation>.owner has an argument that names the owner: the UID of the ParkingSimulation. Nothing is
+// published to the exchange. A Broker with another owner belongs to another simulation of the same name, so it refuses to
+// use the queues.
 //
 // The queues are quorum queues or durable classic queues. A quorum queue keeps a confirmed message as long as a
 // majority of the nodes works. When a quorum queue dead-letters a message, it removes the message only after

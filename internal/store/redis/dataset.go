@@ -58,7 +58,7 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 			return err
 		}
 		d.metrics.losses.Inc()
-		d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL; " + remedy)
+		d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 	case d.mark == "" || now.data.mark != d.mark: // a new server, or the mark was lost before it was durable
 		return d.begin(ctx, now, time.Time{})
 	case !d.durable:
