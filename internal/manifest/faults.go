@@ -222,18 +222,27 @@ func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
 // occurs 40 to 60 s after the beginning of a pause.
 const maxProbedPause = 40 * time.Second
 
-// pause warns if a liveness probe may restart the target during a pause. RabbitMQ has no liveness probe. That of Redis
-// only opens a connection, which the kernel accepts for a paused process.
+// pause warns if a liveness probe may restart the target during a pause.
 func (w *warner) pause(f *v1alpha1.Fault) {
-	if f.Action != v1alpha1.FaultActionPause || f.For.Value() <= maxProbedPause {
+	if f.Action != v1alpha1.FaultActionPause || f.For.Value() <= maxProbedPause || !w.isProbed(f.Target) {
 		return
 	}
-	switch f.Target {
+	w.warn("the fault %q pauses %s for %s, but unless the template sets a more tolerant livenessProbe, the container is restarted after 40 to 60 s, "+
+		"the fault is Aborted, and the verdict will be FAIL; set \"for\" to 40s or less", f.Name, f.Target, *f.For)
+}
+
+// isProbed reports whether the target has a liveness probe that fails while it is paused. RabbitMQ has no liveness probe.
+// That of Redis without TLS only opens a connection, which the kernel accepts for a paused process.
+func (w *warner) isProbed(target v1alpha1.FaultTarget) bool {
+	switch target {
 	case v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:
-		w.warn("the fault %q pauses %s for %s, but unless the template sets a more tolerant livenessProbe, the container is restarted after 40 to 60 s, "+
-			"the fault is Aborted, and the verdict will be FAIL; set \"for\" to 40s or less", f.Name, f.Target, *f.For)
-	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis:
+		return true
+	case v1alpha1.FaultTargetRedis:
+		m := w.spec.Redis.ManagedOrDefault()
+		return m != nil && m.TLS != nil
+	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader:
 	}
+	return false
 }
 
 func (w *warner) podsOf(target v1alpha1.FaultTarget) int {
