@@ -81,7 +81,7 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"second manifest is rejected", []string{"simulate", "-f", "a.yaml", "-f", "b.yaml"}, []string{"--filename", "b.yaml", "only one is allowed", "a.yaml"}},
 		{"keep without servers is rejected", []string{"simulate", "--keep"}, []string{"--keep", "--rabbitmq-uri", "--redis-uri"}},
 		{"seed -1 is rejected", []string{"simulate", "--seed", "-1"}, []string{"--seed", "-1", "must not be negative"}},
-		{"simulation name with a blank is rejected", []string{"simulate", "--simulation", "a b"}, []string{"--simulation", "letters, digits"}},
+		{"simulation name with a space is rejected", []string{"simulate", "--simulation", "a b"}, []string{"--simulation", "letters, digits"}},
 		{"text instead of a number is quoted", []string{"simulate", "--seed", "abc"}, []string{"--seed", `"abc"`, "must be a whole number"}},
 		{"text instead of a duration is quoted", []string{"simulate", "--duration", "5"}, []string{"--duration", `"5"`, "must be a duration such as 30s"}},
 		{"flag without a value is named", []string{"simulate", "--duration"}, []string{"--duration needs a value"}},

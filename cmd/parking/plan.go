@@ -25,17 +25,16 @@ import (
 const planHelp = `Compute what a rate of events needs: CPU, memory, disks, partitions, pods and nodes. Predict the
 latency, the backlog of an outage, and how long the recovery takes. No server or cluster is used.
 
-All figures come from costs that a benchmark has measured, and that are part of this binary. The
-output says when and where they were measured, and where the plan goes beyond what was measured.
-Costs differ between machines: measure yours with 'make bench-costs', and pass the file with
---costs.
+All figures come from measured costs, which are part of this binary. The output says when and where
+they were measured, and where the plan goes beyond what was measured. Costs differ between
+machines: measure yours with 'make bench-costs', and pass the file with --costs.
 
-With -f, the rates and servers come from a manifest, and the output lists what the manifest has
-too little of. Without, half of the events are entries and half are exits.
+With -f, the rates and servers come from a manifest, and the output lists the values of the
+manifest that are too small. Without -f, half of the events are entries and half are exits.
 
 If a rate exceeds what one simulation can do with the servers that the operator runs, the plan has
-several simulations. With --external-servers, it uses a RabbitMQ, a Redis Cluster and a PostgreSQL
-of yours.
+several simulations. With --external-servers, the plan is for your own RabbitMQ cluster, Redis
+Cluster and PostgreSQL.
 
 -o manifest prints a manifest with the partitions, pods and resources of the plan.
 
@@ -125,14 +124,14 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	flags.Int64Var(&f.rate, "rate", 0, "`number` of events per second to plan for, entries and exits together")
 	f.manifest.registerFile(cmd)
 	flags.IntVar(&f.request.MatchPercent, "match-percent", f.request.MatchPercent, "`percentage` of exits that finish a visit")
-	flags.DurationVar(&f.maxStay, "max-stay", f.maxStay, "how long a vehicle is remembered that does not leave")
-	flags.DurationVar(&f.duration, "duration", f.duration, "length of the run, which determines how much data stays behind. A duration in the manifest has precedence")
+	flags.DurationVar(&f.maxStay, "max-stay", f.maxStay, "how long a vehicle that does not leave is remembered")
+	flags.DurationVar(&f.duration, "duration", f.duration, "length of the run, which determines how much data accumulates. A duration in the manifest takes precedence")
 	flags.DurationVar(&f.outage, "outage", f.outage, "longest outage of the processors during which RabbitMQ keeps all events")
 	flags.IntVar(&f.request.UtilizationPercent, "utilization", f.request.UtilizationPercent, "`percentage` of the requested CPU that is in use at the planned rate")
 	flags.IntVar(&f.request.RabbitMQNodes, "rabbitmq-nodes", f.request.RabbitMQNodes, "`number` of RabbitMQ nodes of a simulation: 1, 3 or 5")
 	flags.Float64Var(&f.request.Node.Cores, "node-cores", f.request.Node.Cores, "allocatable `cores` of a node of the cluster")
 	flags.Var(&f.nodeMemory, "node-memory", "allocatable memory of a node of the cluster")
-	flags.BoolVar(&f.external, "external-servers", false, "plan one simulation with your own RabbitMQ, Redis Cluster and PostgreSQL")
+	flags.BoolVar(&f.external, "external-servers", false, "plan for your own RabbitMQ cluster, Redis Cluster and PostgreSQL, with as few simulations as possible")
 	flags.StringVar(&f.costs, "costs", "", "`file` with costs that 'make bench-costs' has measured (default: those in this binary)")
 	flags.StringVar(&f.name, "name", f.name, "`name` of the simulation in the manifest")
 	flags.VarP(&f.output, outputFlag, "o", "output format: "+f.output.choices())
@@ -382,9 +381,9 @@ func predictionRows(r *sizing.Result) [][]string {
 func seconds(s float64) string { return terminal.Duration(time.Duration(s * float64(time.Second))) }
 
 func shortageRows(all []shortage) [][]string {
-	rows := [][]string{{"too little in the manifest, or not set", "has", "needs"}}
+	rows := [][]string{{"too small in the manifest, or not set", "has", "needs"}}
 	if len(all) == 0 {
-		return [][]string{{"The manifest has enough of everything."}}
+		return [][]string{{"No value of the manifest is too small."}}
 	}
 	for _, s := range all {
 		rows = append(rows, []string{s.Field, s.Has, s.Needs})

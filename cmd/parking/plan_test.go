@@ -124,7 +124,7 @@ spec:
 	if _, listed := got["spec.processor.resources.requests.memory"]; listed {
 		t.Errorf("64Gi is listed as too little: %v", output.Manifest)
 	}
-	if table := planText(t, "-f", path); !strings.Contains(table, "too little in the manifest") || !strings.Contains(table, "spec.rabbitmq.partitions") {
+	if table := planText(t, "-f", path); !strings.Contains(table, "too small in the manifest") || !strings.Contains(table, "spec.rabbitmq.partitions") {
 		t.Errorf("the table does not list what is missing:\n%s", table)
 	}
 }

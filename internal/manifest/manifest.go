@@ -161,7 +161,7 @@ func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 	}
 	sim, err := parse(text)
 	if err != nil {
-		return nil, withUnusualCharacters(withMissingBlank(withUnrendered(err, text), text), text)
+		return nil, withUnusualCharacters(withMissingSpace(withUnrendered(err, text), text), text)
 	}
 	return sim, nil
 }

@@ -340,7 +340,7 @@ func imageProblem(image string) string {
 	case hasDigest && !digestSyntax.MatchString(digest):
 		return `the digest after "@" must be "sha256:" and 64 digits of 0-9 and a-f`
 	case strings.ContainsFunc(name, unicode.IsSpace):
-		return "remove the blank"
+		return "remove the space"
 	}
 	if registry, repository, found := strings.Cut(name, "/"); found && strings.ContainsAny(registry, ".:") {
 		if problem := registryProblem(registry); problem != "" {

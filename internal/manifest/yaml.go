@@ -139,8 +139,8 @@ var (
 	// templateExpression matches the start of an expression in a Helm or ERB template, or of a variable for envsubst. It
 	// matches $NAME and $(NAME) only as a whole value: elsewhere, Kubernetes replaces $(NAME), and $ has other meanings.
 	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)
-	// missingBlank matches a field of a ParkingSimulation without a blank after its colon. The group is the field.
-	missingBlank = regexp.MustCompile(`(?m)(?:^|[{,])[ -]*(` + strings.Join(fieldNames(), "|") + `):[^\s]`)
+	// missingSpace matches a field of a ParkingSimulation without a space after its colon. The group is the field.
+	missingSpace = regexp.MustCompile(`(?m)(?:^|[{,])[ -]*(` + strings.Join(fieldNames(), "|") + `):[^\s]`)
 	// duplicateKey matches the parser's error about a duplicate key. The groups are the line and the key, quoted.
 	duplicateKey = regexp.MustCompile(`^line (\d+): key (.*) already set in map$`)
 )
@@ -183,8 +183,8 @@ func withoutValue(text string) string {
 		return "there is text after the end of the document: leave one ParkingSimulation in the file"
 	}
 	for _, replacement := range []struct{ prefix, text string }{
-		{"invalid map key: ", "a key must be a text"},
-		{"unsupported map key ", "a key must be a text"},
+		{"invalid map key: ", "a key must be a string"},
+		{"unsupported map key ", "a key must be a string"},
 		{"unknown anchor ", "a value begins with *, but is not the name of an anchor: put the value in quotes"},
 		{"anchor ", "an anchor contains itself"},
 		{"cannot decode ", "a value does not have the type of its tag: put the value in quotes, without a tag"},
@@ -221,13 +221,13 @@ func withUnrendered(err error, manifest []byte) error {
 		err, lineAt(manifest, at[0]), expression)
 }
 
-// withMissingBlank adds to err the line of a field that has no blank after its colon.
-func withMissingBlank(err error, manifest []byte) error {
-	groups := missingBlank.FindSubmatchIndex(manifest)
+// withMissingSpace adds to err the line of a field that has no space after its colon.
+func withMissingSpace(err error, manifest []byte) error {
+	groups := missingSpace.FindSubmatchIndex(manifest)
 	if groups == nil || json.Valid(manifest) {
 		return err
 	}
-	return fmt.Errorf("%w; line %d has no blank after %q: write one before the value", err, lineAt(manifest, groups[2]), string(manifest[groups[2]:groups[3]])+":")
+	return fmt.Errorf("%w; line %d has no space after %q: write one before the value", err, lineAt(manifest, groups[2]), string(manifest[groups[2]:groups[3]])+":")
 }
 
 // fieldNames returns the names of all fields of a ParkingSimulation that its author sets.
@@ -236,7 +236,7 @@ func fieldNames() []string {
 }
 
 var (
-	// unusualCharacter finds a character, outside of comments, that an editor or a web page puts in place of a blank or a
+	// unusualCharacter finds a character, outside of comments, that an editor or a web page puts in place of a space or a
 	// quotation mark.
 	unusualCharacter = regexp.MustCompile(`(?m)^[^#\n]*?([\x{a0}\x{200b}-\x{200d}\x{2060}\x{feff}\x{2018}\x{2019}\x{201c}\x{201d}])`)
 	// jsonComment finds a comment at the beginning of a line, or after a comma or a brace.

@@ -414,7 +414,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.suspend in body must be of type boolean: "string"`,
 		},
 		{
-			Name:      "a duration with a blank before it",
+			Name:      "a duration with a space before it",
 			Spec:      `duration: " 30m"`,
 			Error:     `spec.duration: Invalid value: " 30m": must be a duration above 0s and up to 8760h, such as "30m": remove the white space around the value`,
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
@@ -426,13 +426,13 @@ func FaultyManifests() []Faulty {
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
-			Name:      "a policy with a blank after it",
+			Name:      "a policy with a space after it",
 			Spec:      `deletionPolicy: "Delete "`,
 			Error:     `spec.deletionPolicy: Unsupported value: "Delete ": supported values: "Delete", "Retain": remove the white space around the value`,
 			Admission: `spec.deletionPolicy: Unsupported value: "Delete ": supported values: "Delete", "Retain"`,
 		},
 		{
-			Name:      "a Secret with a blank after its name",
+			Name:      "a Secret with a space after its name",
 			Spec:      `redis: {secretRef: {name: "my-secret "}}`,
 			Error:     `spec.redis.secretRef.name: Invalid value: "my-secret ": must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret": remove the white space around the value`,
 			Admission: `must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret"`,
@@ -762,7 +762,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "a container with an invalid image",
 			Spec:  `processor: {template: {spec: {containers: [{name: side, image: "side latest"}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].image: Invalid value: must be an image reference such as "side:v1" or "registry.example.com/team/side:v1": remove the blank`,
+			Error: `spec.processor.template.spec.containers[0].image: Invalid value: must be an image reference such as "side:v1" or "registry.example.com/team/side:v1": remove the space`,
 		},
 		{
 			Name:  "a container without restarts",
@@ -976,19 +976,19 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.objectives.maxLag in body must be of type string: "integer"`,
 		},
 		{
-			Name:      "a rate in quotes with a blank after it",
+			Name:      "a rate in quotes with a space after it",
 			Spec:      `entry: {rate: "200 "}`,
 			Error:     `spec.entry.rate: Invalid value: "200 ": must be a number without quotes: write 200: remove the white space around the value`,
 			Admission: `spec.entry.rate in body must be of type integer: "string"`,
 		},
 		{
-			Name:      "a rate in quotes with a blank before it",
+			Name:      "a rate in quotes with a space before it",
 			Spec:      `entry: {rate: " 200"}`,
 			Error:     `spec.entry.rate: Invalid value: " 200": must be a number without quotes: write 200: remove the white space around the value`,
 			Admission: `spec.entry.rate in body must be of type integer: "string"`,
 		},
 		{
-			Name:      "percent after a blank",
+			Name:      "percent after a space",
 			Spec:      `exit: {matchPercent: 50 %}`,
 			Error:     `spec.exit.matchPercent: Invalid value: must be a number without quotes: write 50`,
 			Admission: `spec.exit.matchPercent in body must be of type integer: "string"`,
@@ -1604,7 +1604,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "the image redis latest",
 			Spec:      `redis: {managed: {image: 'redis latest'}}`,
-			Error:     `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": remove the blank`,
+			Error:     `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": remove the space`,
 			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`,
 		},
 		{

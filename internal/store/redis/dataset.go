@@ -82,7 +82,7 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 		// from an older snapshot that already contains the mark.
 		return settings
 	case now.history.lacks(before.history, promised):
-		return "a replica was promoted that had lost its connection to the primary before: set min-replicas-to-write 1 for later runs"
+		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
 	}
 	return ""
 }
