@@ -88,7 +88,7 @@ func TestPlanCommand_Manifest_IsValidAndSufficient(t *testing.T) {
 	}
 }
 
-func TestPlanCommand_File_ListsWhatTheManifestHasTooLittleOf(t *testing.T) {
+func TestPlanCommand_File_ListsValuesThatAreTooSmall(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "small.yaml")
 	text := `apiVersion: simulation.parking.dev/v1alpha1
@@ -306,7 +306,7 @@ func costsTable(t *testing.T) string {
 	return out.String()
 }
 
-// ratesTable returns what rates from that of a laptop to a million events per second need.
+// ratesTable returns what several rates need, from that of a laptop to a million events per second.
 func ratesTable(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder

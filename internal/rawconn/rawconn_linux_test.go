@@ -76,7 +76,7 @@ func TestConn_LargeWrite_ArrivesWhole(t *testing.T) {
 	}
 }
 
-func TestConnIsQuiet_OpenAndNothingToRead_OnlyThen(t *testing.T) {
+func TestConnIsQuiet_SomethingToReadOrClosed_IsFalse(t *testing.T) {
 	t.Parallel()
 	client, server := pair(t, rawconn.New)
 	conn, ok := client.(*rawconn.Conn)

@@ -135,8 +135,8 @@ func (b *builder) rabbitMQListener() []string {
 	}
 }
 
-// rabbitMQDistributionConf returns the TLS options of the connections between the nodes. Both sides verify the certificate
-// of the other one.
+// rabbitMQDistributionConf returns the TLS options of the connections between the nodes. Each side verifies the
+// certificate of the other.
 func rabbitMQDistributionConf() string {
 	const (
 		files = `{cacertfile, "` + nodesCertificateDir + "/" + keyCA + `"}, {certfile, "` + nodesCertificateDir + "/" + keyCertificate +

@@ -321,8 +321,8 @@ func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	}
 }
 
-// TestBuild_TLSWithoutCA_ClientsDoNotConnect checks the time in which the Secret of a user is missing. Without the key ca.crt,
-// clients would send the password without TLS.
+// TestBuild_TLSWithoutCA_ClientsDoNotConnect checks what happens while the user's Secret is missing. Without the key
+// ca.crt, clients would send the password without TLS.
 func TestBuild_TLSWithoutCA_ClientsDoNotConnect(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "rabbitmq: {managed: {tls: {secretName: missing}}}, redis: {managed: {tls: {secretName: missing}}}")

@@ -243,8 +243,8 @@ func (p *pipeline) countProcesses(u *usage) error {
 	return nil
 }
 
-// countServers adds the counters of RabbitMQ and Redis. Redis counts its traffic itself. What else generators and
-// processors exchange, they exchange with RabbitMQ, except for the summaries, which are few.
+// countServers adds the counters of RabbitMQ and Redis. Redis counts its traffic itself. The other traffic of
+// generators and processors is that of RabbitMQ, except for the summaries, which are few.
 func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	redisCounters, err := countersByName(os.Getpid(), "redis-server")
 	if err != nil {

@@ -822,7 +822,7 @@ func FaultyManifests() []Faulty {
 
 		// Passwords in values of the wrong type, or in the wrong place.
 		{
-			Name:  "arguments that are a text",
+			Name:  "arguments that are a string",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, args: '--requirepass hunter2'}]}}}`,
 			Error: `spec.processor.template.spec.containers[0].args: Invalid value: must be a list such as ["--flag", "value"]`,
 		},
@@ -832,22 +832,22 @@ func FaultyManifests() []Faulty {
 			Error: `spec.processor.template.spec.containers[0].command: Invalid value: must be a list such as ["--flag", "value"]`,
 		},
 		{
-			Name:  "variables that are texts",
+			Name:  "variables that are strings",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, env: ['PASSWORD=hunter2']}]}}}`,
 			Error: `spec.processor.template.spec.containers[0].env[0]: Invalid value: must be an object such as {name: LOG_LEVEL, value: debug}`,
 		},
 		{
-			Name:  "variables that are one text",
+			Name:  "variables that are one string",
 			Spec:  `redis: {managed: {template: {spec: {containers: [{name: redis, env: hunter2}]}}}}`,
 			Error: `spec.redis.managed.template.spec.containers[0].env: Invalid value: must be a list such as [{name: LOG_LEVEL, value: debug}]`,
 		},
 		{
-			Name:  "a source of a variable that is a text",
+			Name:  "a source of a variable that is a string",
 			Spec:  `rabbitmq: {managed: {template: {spec: {containers: [{name: rabbitmq, env: [{name: A, valueFrom: hunter2}]}]}}}}`,
 			Error: `spec.rabbitmq.managed.template.spec.containers[0].env[0].valueFrom: Invalid value: must be an object`,
 		},
 		{
-			Name:  "HTTP headers that are texts",
+			Name:  "HTTP headers that are strings",
 			Spec:  `entry: {template: {spec: {containers: [{name: parking, livenessProbe: {httpGet: {port: 1, httpHeaders: ['Authorization: Bearer hunter2']}}}]}}}`,
 			Error: `spec.entry.template.spec.containers[0].livenessProbe.httpGet.httpHeaders[0]: Invalid value: must be an object`,
 		},
@@ -862,7 +862,7 @@ func FaultyManifests() []Faulty {
 			Error: `spec.exit.template.spec.…: Forbidden: unknown field: remove it; "kubectl explain" lists the known fields`,
 		},
 		{
-			Name:      "annotations that are a text",
+			Name:      "annotations that are a string",
 			Spec:      `processor: {template: {metadata: {annotations: hunter2}}}`,
 			Error:     `spec.processor.template.metadata.annotations: Invalid value: must be an object such as {team: a}`,
 			Admission: `spec.processor.template.metadata.annotations in body must be of type object: "string"`,
