@@ -236,8 +236,8 @@ func (c *claimer) tooManyClaims() bool {
 
 // claim claims up to limit plates, and waits until the claim is durable before it adds them to the held plates.
 // Without this wait, the store could lose the claim of a plate whose exit is already published, so the plate would be
-// claimed, and its exit published, a second time. If an answer of the store is lost, claim repeats the request with the same token. Then the store
-// returns the same plates again.
+// claimed, and its exit published, a second time. If an answer of the store is lost, claim repeats the request with the
+// same token. Then the store returns the same plates again.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	c.token++

@@ -253,9 +253,9 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 	}
 }
 
-// fail counts and logs a failure. Two kinds of errors are logged at debug level only: outages of the store and of
-// the summary API, because these have logs of their own, and errors that may quote the message. The header of the dead letter contains these
-// errors, too.
+// fail counts and logs a failure. Two kinds of errors are logged at debug level only: outages of the store and of the
+// summary API, because these have logs of their own, and errors that may quote the message. The header of the dead letter
+// contains these errors, too.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {
