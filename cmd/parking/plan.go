@@ -79,7 +79,7 @@ func (m *memoryFlag) String() string { return string(*m) }
 
 // Set implements pflag.Value.
 func (m *memoryFlag) Set(text string) error {
-	if q, err := resource.ParseQuantity(text); err != nil || q.Value() <= 0 {
+	if q, err := v1alpha1.Quantity(text).ParseWhole(); err != nil || q.Value() <= 0 {
 		return errors.New("must be a quantity of bytes such as 32Gi")
 	}
 	*m = memoryFlag(text)

@@ -151,7 +151,7 @@ type Runner struct {
 	// interrupts contains an entry for each fault that is being injected or in effect.
 	interrupts map[*Record]*interrupt
 	// The field wanted contains, for each fault that waits because another fault affects its target, the instances that
-	// it will hit.
+	// it will hit, as far as they are known.
 	wanted map[*Record][]Chosen
 	// The field settled contains the records that Settle has changed and that are not saved yet. The channel settling
 	// receives a value when there is such a record.
@@ -583,7 +583,7 @@ func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Recor
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if other := r.before(record, choice, err); other != nil {
-		if err == nil && !slices.Equal(r.wanted[record], choice.Instances) {
+		if wanted, known := r.wanted[record]; !known || !slices.Equal(wanted, choice.Instances) {
 			r.wanted[record] = choice.Instances
 			r.wake()
 		}
@@ -610,7 +610,7 @@ func (r *Runner) before(record *Record, choice Choice, err error) *Record {
 				return other
 			}
 		case isEarlier && sameServer(other.Target, record.Target):
-			if !known || err != nil || sharesInstance(wanted, choice.Instances) {
+			if !known || sharesInstance(wanted, choice.Instances) {
 				return other
 			}
 		}

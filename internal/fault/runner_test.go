@@ -37,6 +37,8 @@ type target struct {
 	// sameInstance makes all faults hit the same instance. The field instances says which instance each fault hits.
 	sameInstance bool
 	instances    map[string]string
+	// fails contains the faults for which Choose fails.
+	fails map[string]bool
 }
 
 func (f *target) Choose(_ context.Context, o fault.Occurrence) (fault.Choice, error) {
@@ -44,6 +46,9 @@ func (f *target) Choose(_ context.Context, o fault.Occurrence) (fault.Choice, er
 	defer f.mu.Unlock()
 	if f.absent != nil {
 		return fault.Choice{}, f.absent
+	}
+	if f.fails[o.Fault] {
+		return fault.Choice{}, errors.New("no pod is ready")
 	}
 	name := cmp.Or(f.instances[o.Fault], "redis-"+o.Fault)
 	if f.sameInstance {
@@ -265,7 +270,6 @@ func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 	})
 }
 
-// A fault that starts late, because another one affected its target, must not outlast the schedule.
 func TestFaultRunner_SimultaneousFaultsOfAnInstance_HaveTheSameOrderInEachRun(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Duration: plan.Duration(time.Minute)}
@@ -295,6 +299,22 @@ func TestFaultRunner_WaitingFault_DoesNotDelayFaultsOfOtherInstances(t *testing.
 	})
 }
 
+// While a target restarts, nobody knows which instance a waiting fault will hit.
+func TestFaultRunner_TargetOfWaitingFaultIsUnknown_DoesNotDelayFaultsOfOtherInstances(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.target.instances = map[string]string{"first": "redis-0", "third": "redis-1"}
+		b.target.fails = map[string]bool{"second": true}
+		p := &plan.Plan{Duration: plan.Duration(2 * time.Minute), Faults: []plan.Fault{
+			pause("first", 10, 30), pause("second", 11, 1), pause("third", 12, 1),
+		}}
+		r := b.runner(p, fault.RunnerConfig{ExitAtEnd: true})
+		r.Run(t.Context())
+		same(t, "order", []string{"first/0 10s", "third/0 12s"}, b.target.injected)
+		same(t, "states", []string{"first/0 Healed", "second/0 NotInjected: no pod is ready", "third/0 Healed"}, states(r.Records()))
+	})
+}
+
+// A fault that starts late, because another one affected its target, must not outlast the schedule.
 func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true

@@ -161,6 +161,9 @@ func (c *Costs) validate() error {
 		if i > 0 && (p.Rate() <= c.Points[i-1].Rate() || p.EndToEnd.IsZero()) {
 			return fmt.Errorf("the measurement at %.0f events/s is not above the one before, or has no latencies", p.Rate())
 		}
+		if i > 0 && !c.Points[i-1].isBelow(p) {
+			return fmt.Errorf("the measurement at %.0f events/s does not have more entries, exits and summaries than the one before", p.Rate())
+		}
 	}
 	if c.DrainPerSecond <= 0 {
 		return errors.New("drainPerSecond is missing")
@@ -173,6 +176,11 @@ func (c *Costs) validate() error {
 
 // Rate returns the events per second.
 func (p *Point) Rate() float64 { return p.EntriesPerSecond + p.ExitsPerSecond }
+
+// isBelow reports whether each rate of p is lower than that of q. Costs between two equal loads cannot be interpolated.
+func (p *Point) isBelow(q *Point) bool {
+	return p.EntriesPerSecond < q.EntriesPerSecond && p.ExitsPerSecond < q.ExitsPerSecond && p.SummariesPerSecond < q.SummariesPerSecond
+}
 
 // Cores returns the CPU time per second of all components.
 func (p *Point) Cores() float64 {

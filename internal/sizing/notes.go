@@ -51,7 +51,7 @@ func (c *Costs) notes(r *Result, s share) []string {
 			"because each has a replica of every queue.", r.Request.RabbitMQNodes)
 	}
 	if r.Request.External.Database {
-		add("Not included: PostgreSQL for %s summaries/s. Its costs were not measured with the pipeline; docs/operations.md has a benchmark.", count(s.summaries))
+		add("Not included: PostgreSQL for %s summaries/s. Its costs were not measured with the pipeline; docs/operations.md compares it with SQLite.", count(s.summaries))
 	}
 	if matched, measured := s.summaries/rate, highest.SummariesPerSecond/highest.Rate(); matched > measured*1.1 {
 		add("Extrapolated: %.0f %% of the events finish a visit, but the costs were measured with %.0f %%. Such events cost more, so plan with a reserve.",

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -167,6 +168,7 @@ func (p *peer) post(ctx context.Context, s event.Summary) error {
 	if err != nil {
 		return fmt.Errorf("post a summary: %w", err)
 	}
+	_, _ = io.Copy(io.Discard, response.Body) // so that the connection can be used again
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
 		return fmt.Errorf("post a summary: status %s", response.Status)
