@@ -86,7 +86,8 @@ type observation struct {
 // history identifies the stream of writes that a primary sends to its replicas. A replica that is promoted begins a new
 // stream, and knows from which stream it comes.
 type history struct {
-	// id is the identifier of the stream, and offset its length in bytes so far.
+	// id is the identifier of the stream. The field offset is its length in bytes before the observation began to wait
+	// for replicas.
 	id     string
 	offset int64
 	// The stream continues the one with the identifier parent, but lacks the bytes from the offset forkedAt on.
@@ -300,7 +301,7 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case w.epoch != seen.epoch:
 		return false, store.ErrRolledBack
 	}
-	if w.offset == 0 {
+	if w.offset == 0 && !w.replicated { // Redis 7.0 counts only once there is a replica
 		w.offset = seen.history.offset
 	}
 	w.replicated = w.replicated || seen.replicated
@@ -404,14 +405,16 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 //
 // If the server has replicas, lookAt first waits until the given number of them have received all earlier writes. WAIT
 // waits only for writes of its own connection, so lookAt first writes a key. Replicas receive all writes in order, so one
-// that has this key has all earlier writes, too. All commands of a pipeline use the same connection, so they reach the same
+// that has this key has all earlier writes, too. It need not have what other clients write during the wait, so lookAt
+// reads the offset before it writes the key. All commands of a pipeline use the same connection, so they reach the same
 // server process.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas int) (observation, error) {
-	var server, persistence, replication *goredis.StringCmd
+	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
 	received := goredis.NewIntCmd(ctx, "wait", replicas, replicaTimeout(node.Options().ReadTimeout).Milliseconds())
 	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		if replicas > 0 {
+			before = pipe.Info(ctx, "replication")
 			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
 			_ = pipe.Process(ctx, received) // only queues the command, so it cannot fail
 		}
@@ -427,6 +430,11 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 	seen, err := parseObservation(server.Val(), persistence.Val(), replication.Val())
 	if err != nil {
 		return observation{}, err
+	}
+	if before != nil {
+		if seen.history.offset, err = infoNumber(before.Val(), "master_repl_offset"); err != nil {
+			return observation{}, err
+		}
 	}
 	seen.replicated = seen.replicas == 0 || int(received.Val()) >= seen.replicas
 	seen.data, err = parseDataState(fields.Val())

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -82,6 +84,51 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite checks that an observation claims nothing about writes
+// that the replica has not confirmed. A process that relied on them would report a loss after a failover.
+func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	s := openWith(t, Config{Simulation: "pair", Partitions: 1}, Dependencies{Binding: p.binding(t)})
+	isWaiting := func() bool { return infoOf(t, p.primary, "clients", "blocked_clients") == "1" }
+	polltest.Until(t, "a client writes while an observation waits for a slow replica", func() bool {
+		noError(t, p.servers[1].Pause())
+		ended := make(chan observation, 1)
+		go func() {
+			seen, err := s.observers[0].look(t.Context(), 1)
+			if err != nil {
+				t.Error(err)
+			}
+			ended <- seen
+		}()
+		for !isWaiting() && len(ended) == 0 {
+			runtime.Gosched()
+		}
+		noError(t, p.primary.Set(t.Context(), "other", "", 0).Err())
+		written, err := strconv.ParseInt(infoOf(t, p.primary, "replication", "master_repl_offset"), 10, 64)
+		noError(t, err)
+		isDuring := isWaiting()
+		noError(t, p.servers[1].Resume())
+		seen := <-ended
+		if isDuring && seen.history.offset >= written {
+			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
+		}
+		return isDuring && seen.replicated || t.Failed() // otherwise the wait has timed out
+	})
+}
+
+// infoOf returns a field of the INFO reply of a server.
+func infoOf(t *testing.T, c *goredis.Client, section, field string) string {
+	t.Helper()
+	info, err := c.Info(t.Context(), section).Result()
+	noError(t, err)
+	value, found := infoField(info, field)
+	if !found {
+		t.Fatalf("INFO %s has no %s", section, field)
+	}
+	return value
 }
 
 // workers perform steps and wait until each of them is durable.
