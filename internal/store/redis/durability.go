@@ -64,7 +64,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 // but up to two seconds later while the disk is busy with an earlier fsync. If the process ends, the file survives
 // but the buffer does not.
 type observation struct {
-	// epoch identifies the server process and the history of its data. It changes with every restart and failover.
+	// epoch identifies the server process, its role and its latest promotion. It changes with every restart and failover.
 	epoch string
 	// replicas is the number of replicas that are connected and in sync. The field replicated is true if all of them
 	// have received the effects of all replies that preceded the observation.
@@ -500,7 +500,6 @@ func (o *observation) parseReplication(info string) error {
 	if !found {
 		return nil // a service that hides it
 	}
-	o.epoch += "/" + id
 	o.history.id = id
 	o.history.parent, _ = infoField(info, "master_replid2")
 	for field, into := range map[string]*int64{
@@ -512,8 +511,13 @@ func (o *observation) parseReplication(info string) error {
 			return err
 		}
 	}
+	// The epoch does not contain master_replid, which also changes when the first replica connects, and an hour after
+	// the last one has left.
+	o.epoch += fmt.Sprintf("/%s:%d", o.history.parent, o.history.forkedAt)
 	if role, _ := infoField(info, "role"); role == "master" {
 		o.replicas = onlineReplicas(info)
+	} else {
+		o.epoch += "/replica"
 	}
 	return nil
 }

@@ -315,13 +315,13 @@ func TestParseObservation_ReadsTheINFOReply(t *testing.T) {
 			replication: "role:master\r\nconnected_slaves:3\r\nslave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n" +
 				"slave1:ip=10.0.0.3,port=6379,state=wait_bgsave,offset=0,lag=0\r\nslave2:ip=10.0.0.4,port=6379,state=online,offset=14,lag=1,type=replica\r\n" +
 				"slave_read_repl_offset:7\r\nmaster_replid:new\r\nmaster_replid2:old\r\nmaster_repl_offset:14\r\nsecond_repl_offset:9\r\n",
-			want: observation{epoch: "abc/new", replicas: 2, history: history{id: "new", offset: 14, parent: "old", forkedAt: 9}},
+			want: observation{epoch: "abc/old:9", replicas: 2, history: history{id: "new", offset: 14, parent: "old", forkedAt: 9}},
 		},
 		{
 			name: "of a replica with replicas", server: server, persistence: "aof_enabled:0\r\n",
 			replication: "role:slave\r\nslave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n" +
 				"master_replid:new\r\nmaster_replid2:0\r\nmaster_repl_offset:14\r\nsecond_repl_offset:-1\r\n",
-			want: observation{epoch: "abc/new", history: history{id: "new", offset: 14, parent: "0", forkedAt: -1}},
+			want: observation{epoch: "abc/0:-1/replica", history: history{id: "new", offset: 14, parent: "0", forkedAt: -1}},
 		},
 		{name: "without an identity", server: "# Server\r\n", persistence: persistence, fails: "run_id"},
 		{name: "without persistence", server: server, fails: "aof_enabled"},

@@ -119,6 +119,35 @@ func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing
 	})
 }
 
+// When the first replica connects, and when the last one has been gone for some time, a primary begins a new stream of
+// writes. Its data stay the same.
+func TestObserver_ReplicaComesAndGoes_IsNoRestart(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, "repl-backlog-ttl 1")
+	s := openWith(t, Config{Simulation: "pair", Partitions: 1}, Dependencies{Binding: p.binding(t)})
+	settled(t, s)
+	mark := markOf(t, s)
+	for _, change := range []struct {
+		what string
+		make func() error
+	}{
+		{"the replica goes", p.servers[1].Kill},
+		{"the replica comes", func() error { return p.servers[1].Start(t.Context()) }},
+	} {
+		stream := infoOf(t, p.primary, "replication", "master_replid")
+		noError(t, change.make())
+		polltest.Until(t, change.what+", and the primary begins a new stream", func() bool {
+			return infoOf(t, p.primary, "replication", "master_replid") != stream
+		})
+		if err := s.WaitDurable(t.Context(), 0, mark); err != nil {
+			t.Errorf("%s: %v", change.what, err)
+		}
+	}
+	if n := counterValue(t, s.observers[0].metrics.restarts); n != 0 {
+		t.Errorf("%v restarts are counted, want none", n)
+	}
+}
+
 // infoOf returns a field of the INFO reply of a server.
 func infoOf(t *testing.T, c *goredis.Client, section, field string) string {
 	t.Helper()
