@@ -80,34 +80,45 @@ func (s *scope) serverIn(c resources.Component, ip string) podhttp.Server {
 }
 
 // ensureCertificate makes or renews one certificate, and its authority if necessary. If the name of a Secret is taken, it
-// makes none, because it could not store it.
+// makes none, because it could not store it. Clients then trust what they trusted before, and checkNames withholds the
+// Secret of the certificate.
 func (r *Reconciler) ensureCertificate(ctx context.Context, s *scope, needed resources.Certificate) error {
-	name := resources.AuthoritySecretName(s.sim)
-	if s.credentials.Authority.Certificate == nil {
-		secret, err := r.ownSecret(ctx, s, name)
-		if err != nil || s.isTaken(name) {
-			return err
-		}
-		stored := resources.ReadCertificate(dataOf(secret))
-		s.credentials.Authority, err = certificates.RenewAuthority(
-			certificates.Authority{Pair: stored.Pair, Trusted: stored.CA}, s.plan.Simulation, s.now)
-		if err != nil {
-			return err
-		}
-	}
-	secret, err := r.ownSecret(ctx, s, needed.Secret)
-	if err != nil || s.isTaken(needed.Secret) {
+	if err := r.ensureAuthority(ctx, s); err != nil {
 		return err
 	}
-	authority := s.credentials.Authority
-	pair, err := authority.Renew(resources.ReadCertificate(dataOf(secret)).Pair, needed.Hosts, s.now)
+	secret, err := r.ownSecret(ctx, s, needed.Secret)
 	if err != nil {
 		return err
 	}
+	certificate := resources.ReadCertificate(dataOf(secret))
 	s.addCertificateVersion(needed.Component, secret)
-	s.credentials.Certificates[needed.Secret] = resources.CertificateData{Pair: pair, CA: authority.Trusted}
-	s.wakeAfter(certificates.RenewalTime(pair).Sub(s.now))
+	if authority := s.credentials.Authority; authority.Certificate != nil {
+		certificate.CA = authority.Trusted
+		if !s.isTaken(needed.Secret) {
+			if certificate.Pair, err = authority.Renew(certificate.Pair, needed.Hosts, s.now); err != nil {
+				return err
+			}
+			s.wakeAfter(certificates.RenewalTime(certificate.Pair).Sub(s.now))
+		}
+	}
+	s.credentials.Certificates[needed.Secret] = certificate
 	return nil
+}
+
+// ensureAuthority makes or renews the certificate authority, unless the name of its Secret is taken.
+func (r *Reconciler) ensureAuthority(ctx context.Context, s *scope) error {
+	if s.credentials.Authority.Certificate != nil {
+		return nil
+	}
+	name := resources.AuthoritySecretName(s.sim)
+	secret, err := r.ownSecret(ctx, s, name)
+	if err != nil || s.isTaken(name) {
+		return err
+	}
+	stored := resources.ReadCertificate(dataOf(secret))
+	s.credentials.Authority, err = certificates.RenewAuthority(
+		certificates.Authority{Pair: stored.Pair, Trusted: stored.CA}, s.plan.Simulation, s.now)
+	return err
 }
 
 func (s *scope) isTaken(secret string) bool { return s.taken[childKey{"Secret", secret}] != nil }

@@ -53,23 +53,3 @@ func TestEnsureCertificates_RenewalIsDue_RenewsAndWakesForTheNext(t *testing.T) 
 		stored["sim-redis-tls"], stored["sim-ca"] = got, resources.CertificateData{Pair: authority.Pair, CA: authority.Trusted}
 	}
 }
-
-// If an object of someone else has the name of a Secret, the operator can store no certificate. If it made one anyway, it
-// would make another one in each reconcile.
-func TestEnsureCertificates_NameTaken_MakesNone(t *testing.T) {
-	t.Parallel()
-	for _, name := range []string{"sim-ca", "sim-redis-tls"} {
-		foreign := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
-		c := fake.NewClientBuilder().WithObjects(foreign).Build()
-		r := &Reconciler{client: c, direct: c}
-		sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
-		sim.Spec.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
-		s := newScope(sim, time.Now())
-		if err := r.ensureCertificates(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
-		if !s.isTaken(name) || len(s.credentials.Certificates) > 0 {
-			t.Errorf("%s is taken: %t, and there are %d certificates, want none", name, s.isTaken(name), len(s.credentials.Certificates))
-		}
-	}
-}

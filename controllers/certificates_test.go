@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -97,6 +98,81 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 		if c.Exists(after, name); after.Generation != 1 {
 			t.Errorf("StatefulSet %s has generation %d, want 1: the renewal must restart no pod", name, after.Generation)
 		}
+	}
+}
+
+// If the name of a Secret is taken, the operator can store no certificate in it. It must neither replace good certificates
+// by empty ones, nor change what clients trust.
+func TestReconcile_NameOfCertificateTaken_KeepsCertificatesAndStopsTheServer(t *testing.T) {
+	t.Parallel()
+	for _, taken := range []string{"ca", "redis-tls"} {
+		t.Run(taken, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			sim := c.Simulate("safe", func(s *v1alpha1.ParkingSimulationSpec) {
+				s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
+			})
+			c.Exists(&appsv1.Deployment{}, "safe-processor") // the last object
+			c.MakeWorkloadsReady()
+			c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+			c.awaitQuiet()
+			before := map[string]*corev1.Secret{"safe-redis": {}, "safe-redis-tls": {}, "safe-ca": {}}
+			for name, secret := range before {
+				c.Exists(secret, name)
+			}
+			foreign := before["safe-"+taken].DeepCopy()
+			c.Edit(foreign, func() { foreign.OwnerReferences, foreign.Labels = nil, nil })
+			stalled := c.Expect(sim, "Stalled", metav1.ConditionTrue, "NameTaken")
+			if want := "Secret " + c.Namespace + "/" + foreign.Name; !strings.Contains(stalled.Message, want) {
+				t.Errorf("the message is %q, want %q", stalled.Message, want)
+			}
+			c.Eventually("Redis to stop", func() error {
+				set := &appsv1.StatefulSet{}
+				if c.Exists(set, "safe-redis"); *set.Spec.Replicas != 0 {
+					return fmt.Errorf("it has %d replicas", *set.Spec.Replicas)
+				}
+				return nil
+			})
+			c.awaitQuiet()
+			for name, secret := range before {
+				after := &corev1.Secret{}
+				if c.Exists(after, name); !maps.EqualFunc(after.Data, secret.Data, bytes.Equal) {
+					t.Errorf("the data of Secret %s has changed to %q", name, after.Data)
+				}
+			}
+
+			c.Delete(foreign, foreign.Name)
+			c.Eventually("Redis to run with a good certificate", func() error {
+				set, binding, secret := &appsv1.StatefulSet{}, &corev1.Secret{}, &corev1.Secret{}
+				if c.Exists(set, "safe-redis"); *set.Spec.Replicas != 1 {
+					return fmt.Errorf("it has %d replicas", *set.Spec.Replicas)
+				}
+				c.Exists(binding, "safe-redis")
+				c.Exists(secret, "safe-redis-tls")
+				return checkCertificate(secret, binding.Data["ca.crt"], "safe-redis."+c.Namespace+".svc.cluster.local")
+			})
+		})
+	}
+}
+
+func TestReconcile_NameOfAuthorityTakenFromTheStart_CreatesNoCertificate(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.Secret("late-ca", map[string]string{"tls.crt": "the CA of another program"})
+	sim := c.Simulate("late", nil)
+	c.Exists(&appsv1.Deployment{}, "late-processor") // the last object
+	c.Edit(sim, func() { sim.Spec.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}} })
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "NameTaken")
+	c.Eventually("Redis to stop", func() error {
+		set := &appsv1.StatefulSet{}
+		if c.Exists(set, "late-redis"); *set.Spec.Replicas != 0 {
+			return fmt.Errorf("it has %d replicas", *set.Spec.Replicas)
+		}
+		return nil
+	})
+	c.awaitQuiet()
+	if err := c.Absent(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "late-redis-tls"}}); err != nil {
+		t.Errorf("the operator created a Secret although it had no certificate for it: %v", err)
 	}
 }
 

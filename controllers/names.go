@@ -152,13 +152,20 @@ func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, label
 }
 
 // withholdReferrers withholds the objects that refer to a taken name, and then the objects that refer to a withheld
-// object. It does not distinguish kinds, because all objects of a component have the same name.
+// object. Secrets with certificates do not refer to the Secret of their authority, but depend on it in the same way. It does not distinguish kinds, because all objects of a component have the same name.
 func (r *Reconciler) withholdReferrers(s *scope) error {
 	names := map[string]bool{}
 	for key := range s.taken {
 		s.withheld[key] = true
 		if isReferable(key.kind) {
 			names[key.name] = true
+		}
+	}
+	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // no Secret can get a certificate that this authority signs
+		for _, c := range r.neededCertificates(s) {
+			if !c.External {
+				s.withheld[childKey{"Secret", c.Secret}], names[c.Secret] = true, true
+			}
 		}
 	}
 	for before := -1; before != len(s.withheld); {

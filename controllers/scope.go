@@ -54,7 +54,7 @@ type scope struct {
 	// objects that need these names. It is set by the phases that read the simulation's own Secrets, and by the phase
 	// checkNames.
 	taken map[childKey]*apply.NameTakenError
-	// This field is set by the phase checkNames. It contains the objects with a taken name, and the objects that refer to
+	// This field is set by the phase checkNames. It contains the objects with a taken name, and the objects that depend on
 	// such a name.
 	withheld map[childKey]bool
 	// This field is set by the phase checkNames. It contains the StatefulSets that must not get more replicas, because a
