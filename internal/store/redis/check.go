@@ -53,6 +53,9 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		return s.failure(ctx, doing, err)
 	}
 	trials := trialsOn(p.key("check:", rand.Text(), ":"), s.scripts.deadLetter)
+	if info, err := node.Info(ctx, "replication").Result(); err == nil && onlineReplicas(info) > 0 && !s.ignoreReplicas {
+		trials = append(trials, []any{"WAIT", 0, 1})
+	}
 	commands := make([]*goredis.Cmd, len(trials))
 	_, _ = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error { // each command has its own error
 		for i, trial := range trials {
@@ -86,8 +89,8 @@ func right(command []any, reply string) string {
 	return "+" + strings.ToLower(fmt.Sprint(command[0]))
 }
 
-// trialsOn returns one trial call of each command that the store or one of its scripts uses. The keys begin with
-// the given prefix. The last command removes them. They expire if the connection is cut before that.
+// trialsOn returns one trial call of each command that the store or one of its scripts uses, other than WAIT, which only
+// servers with replicas need. The keys begin with the given prefix. The last command removes them. They expire if the connection is cut before that.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{
@@ -100,6 +103,6 @@ func trialsOn(prefix, script string) [][]any {
 		{"ZADD", sorted, 1, "x"}, {"PEXPIRE", sorted, 60_000}, {"ZCARD", sorted}, {"ZRANGE", sorted, 0, -1},
 		{"ZREMRANGEBYSCORE", sorted, 0, 0}, {"ZREMRANGEBYRANK", sorted, 0, 0},
 		{"EVAL", script, 2, hash, text}, {"EVALSHA", strings.Repeat("0", 40), 0},
-		{"WAIT", 0, 1}, {"SCAN", 0, "COUNT", 1}, {"UNLINK", text, number, hash, list, set, sorted},
+		{"SCAN", 0, "COUNT", 1}, {"UNLINK", text, number, hash, list, set, sorted},
 	}
 }

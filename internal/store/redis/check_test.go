@@ -34,7 +34,7 @@ func TestStoreCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 		{name: "nothing is refused"},
 		{
 			name: "just what is needed is granted",
-			user: []any{"~parking:*", "-@all", "+@read", "+@write", "+@scripting", "+info", "+ping", "+wait"},
+			user: []any{"~parking:*", "-@all", "+@read", "+@write", "+@scripting", "+info", "+ping"},
 		},
 		{
 			name: "some commands are forbidden", user: []any{"~parking:*", "+@all", "-hset", "-setbit"},
@@ -163,7 +163,7 @@ func TestStorePing_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 		withUser(t, server.URI(), "", ""):                        "NOAUTH Authentication required.; add the user and password to the URI",
 		strings.TrimSuffix(server.URI(), "/0") + "?cluster=true": "it is a single server: remove the parameters cluster=true and addr",
 		strings.TrimSuffix(server.URI(), "/0") + "/7":            "ERR DB index is out of range; the server has no such database: correct the number",
-		withUser(t, server.URI(), "mute", "x"):                   "; grant the user the command with ACL SETUSER",
+		withUser(t, server.URI(), "mute", "x"):                   "; grant the user +ping with ACL SETUSER",
 		"redis://127.0.0.1:1":                                    "connection refused; start Redis there, or correct the host or port",
 		"redis://nowhere.invalid:6379":                           "; correct the host name",
 	} {

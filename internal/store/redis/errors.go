@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -95,6 +96,9 @@ const (
 	replyPermission = "grant the user the command with ACL SETUSER"
 )
 
+// forbidden matches the name of the command in the reply NOPERM.
+var forbidden = regexp.MustCompile(`run the '([^' ]+)' command`)
+
 // refused reports whether the server rejected a command for good, so that a retry would get the same error. All
 // other errors are temporary, or have a cause that an administrator can correct.
 func refused(err error) bool {
@@ -183,6 +187,9 @@ func remedyOf(err error) string {
 func replyRemedy(reply string) string {
 	for _, row := range replies {
 		if strings.HasPrefix(reply, row.prefix) {
+			if command := forbidden.FindStringSubmatch(reply); row.remedy == replyPermission && command != nil {
+				return "grant the user +" + strings.ToLower(command[1]) + " with ACL SETUSER"
+			}
 			return row.remedy
 		}
 	}

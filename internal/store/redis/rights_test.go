@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"errors"
 	"os"
 	"regexp"
 	"strings"
@@ -13,17 +14,17 @@ import (
 )
 
 // TestRedisRights_DocumentedRights_Suffice checks the permissions that docs/ledger.md lists. The basic permissions must
-// suffice for database 0. For another database and for a cluster, the additional permissions in the document must
-// be necessary and must suffice.
+// suffice for database 0. For another database, for a cluster and for a server with replicas, the additional permissions
+// in the document must be necessary and must suffice.
 func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/ledger.md")
 	noError(t, err)
-	documented := regexp.MustCompile("ACL rules\\s`([^`]+)`, for a database other than 0 also `([^`]+)`, and for a cluster\\salso\\s`([^`]+)`").FindStringSubmatch(string(text))
+	documented := regexp.MustCompile("ACL rules\\s`([^`]+)`, for a database other than 0 also `([^`]+)`, for a cluster\\salso\\s`([^`]+)`, and for a server\\swith\\sreplicas\\salso\\s`([^`]+)`").FindStringSubmatch(string(text))
 	if documented == nil {
 		t.Fatal("docs/ledger.md lists no ACL rules")
 	}
-	basic, database, cluster := documented[1], documented[2], documented[3]
+	basic, database, cluster, replicas := documented[1], documented[2], documented[3], documented[4]
 
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	admin := client(t, server.URI())
@@ -33,6 +34,19 @@ func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	t.Run("cluster", func(t *testing.T) {
 		c := newCluster(t, 2)
 		checkRights(t, withUser(t, c.nodes[0].URI(), "narrow", "s3cr3t")+"?cluster=true", basic, cluster, c.admins...)
+	})
+	t.Run("replicas", func(t *testing.T) {
+		p := newPair(t)
+		uri := withUser(t, p.servers[0].URI(), "parking", "s3cr3t")
+		checkRights(t, uri, basic, replicas, p.primary)
+
+		s := open(t, uri, "rights", 2)
+		settled(t, s)
+		noError(t, p.primary.Do(t.Context(), "ACL", "SETUSER", "parking", "-wait").Err())
+		err := s.WaitDurable(t.Context(), 0, markOf(t, s))
+		if !errors.Is(err, store.ErrUnavailable) || !strings.HasSuffix(err.Error(), "; grant the user +wait with ACL SETUSER") {
+			t.Errorf("WaitDurable without the right to wait: %v; want the remedy", err)
+		}
 	})
 }
 
