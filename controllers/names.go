@@ -152,7 +152,8 @@ func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, label
 }
 
 // withholdReferrers withholds the objects that refer to a taken name, and then the objects that refer to a withheld
-// object. Secrets with certificates do not refer to the Secret of their authority, but depend on it in the same way. It does not distinguish kinds, because all objects of a component have the same name.
+// object. Secrets with certificates do not refer to the Secret of their authority, but depend on it in the same way.
+// withholdReferrers does not distinguish kinds, because all objects of a component have the same name.
 func (r *Reconciler) withholdReferrers(s *scope) error {
 	names := map[string]bool{}
 	for key := range s.taken {

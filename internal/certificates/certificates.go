@@ -45,12 +45,18 @@ type Authority struct {
 	Pair
 
 	Trusted []byte
+	// previous is the authority that signs certificates until clients know Pair. It is nil if they know Pair, or if the
+	// previous authority is unusable.
+	previous *Pair
 }
 
 // RenewAuthority returns an authority that can sign certificates for at least Lifetime. It returns the given one if that
-// is possible. Otherwise it makes a new one, which may have nothing in common with the given one except Trusted.
+// is possible. Otherwise it makes a new one, which may have nothing in common with the given one except Trusted. The
+// returned value then signs with the previous authority if possible, because clients do not trust the new one yet. The
+// new one signs after the caller has stored Pair and Trusted, and has passed them to the next call.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
-	if leaf, err := a.parse(); err == nil && leaf.IsCA && now.Add(authorityRenewBefore).Before(leaf.NotAfter) && bytes.Contains(a.Trusted, a.Certificate) {
+	a.previous = nil
+	if a.canSignUntil(now.Add(authorityRenewBefore)) {
 		return a, nil
 	}
 	template := &x509.Certificate{
@@ -62,7 +68,18 @@ func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) 
 	if err != nil {
 		return Authority{}, fmt.Errorf("make the certificate authority %s: %w", name, err)
 	}
-	return Authority{Pair: pair, Trusted: slices.Concat(pair.Certificate, unexpired(a.Trusted, now))}, nil
+	renewed := Authority{Pair: pair, Trusted: slices.Concat(pair.Certificate, unexpired(a.Trusted, now))}
+	if a.canSignUntil(now.Add(Lifetime)) {
+		renewed.previous = &a.Pair
+	}
+	return renewed, nil
+}
+
+// canSignUntil reports whether clients trust the authority, and whether certificates that it signs may be valid until the
+// given time.
+func (a Authority) canSignUntil(end time.Time) bool {
+	certificate, err := a.parse()
+	return err == nil && certificate.IsCA && end.Before(certificate.NotAfter) && bytes.Contains(a.Trusted, a.Certificate)
 }
 
 // Renew returns a certificate for the given host names and its key. It returns the given pair if that is still good:
@@ -71,11 +88,11 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	if a.isGood(p, hosts, now) {
 		return p, nil
 	}
-	issuer, err := a.parse()
-	if err != nil {
-		return Pair{}, fmt.Errorf("read the certificate authority: %w", err)
+	signer := a.Pair
+	if a.previous != nil {
+		signer = *a.previous
 	}
-	authority, err := tls.X509KeyPair(a.Certificate, a.Key)
+	authority, err := tls.X509KeyPair(signer.Certificate, signer.Key)
 	if err != nil {
 		return Pair{}, fmt.Errorf("read the certificate authority: %w", err)
 	}
@@ -85,7 +102,7 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		NotBefore:   now.Add(-skew), NotAfter: now.Add(Lifetime),
-	}, issuer, authority.PrivateKey)
+	}, authority.Leaf, authority.PrivateKey)
 	if err != nil {
 		return Pair{}, fmt.Errorf("make a certificate for %s: %w", hosts[0], err)
 	}

@@ -116,6 +116,37 @@ func TestRenewAuthority_AlwaysTrustsTheCertificateInUse(t *testing.T) {
 	}
 }
 
+// TestRenew_AuthorityIsRenewedToo_OldOneSigns renews both certificates at the same time. A server may get its certificate
+// before a client gets the CA certificates. So the new authority must not sign until clients trust it.
+func TestRenew_AuthorityIsRenewedToo_OldOneSigns(t *testing.T) {
+	t.Parallel()
+	first := newAuthority(t, certificates.Authority{}, start)
+	now := start.Add(9 * 365 * day)
+	leaf := renew(t, first, certificates.Pair{}, hosts, now.Add(-60*day))
+	second := newAuthority(t, first, now)
+	if bytes.Equal(second.Certificate, first.Certificate) {
+		t.Fatal("the authority was not renewed")
+	}
+	renewed := renew(t, second, leaf, hosts, now)
+	if bytes.Equal(renewed.Certificate, leaf.Certificate) {
+		t.Fatal("the certificate was not renewed")
+	}
+	for _, trusted := range [][]byte{first.Trusted, second.Trusted} {
+		verify(t, trusted, renewed, now)
+	}
+	now = now.Add(60 * day)
+	for name, a := range map[string]certificates.Authority{"as stored": {Pair: second.Pair, Trusted: second.Trusted}, "as returned": second} {
+		last := renew(t, newAuthority(t, a, now), renewed, hosts, now)
+		if err := certificates.Check(last, second.Certificate, hosts[0], now); err != nil {
+			t.Errorf("%s: the new authority does not sign although clients trust it: %v", name, err)
+		}
+	}
+	// An authority that expires before the certificate must not sign it.
+	late := start.Add(10 * 365 * day).Add(-certificates.Lifetime)
+	third := newAuthority(t, first, late)
+	verify(t, third.Trusted, renew(t, third, leaf, hosts, late), late.Add(certificates.Lifetime-time.Second))
+}
+
 func TestRenewAuthority_Unusable_IsReplaced(t *testing.T) {
 	t.Parallel()
 	good, other := newAuthority(t, certificates.Authority{}, start), newAuthority(t, certificates.Authority{}, start)
