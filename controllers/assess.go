@@ -254,7 +254,7 @@ func ownComponents() []component {
 func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	s.findings.suspended = s.sim.Spec.Suspend
 	s.findings.complete = s.isComplete()
-	s.findings.notes = s.warnings
+	s.findings.notes = append(s.findings.notes, s.warnings...)
 	s.findings.broker = s.assessServer(s.broker, resources.ComponentRabbitMQ)
 	s.findings.store = s.assessServer(s.store, resources.ComponentRedis)
 	s.findings.summaryAPI = s.assessSummaryAPI()

@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,14 +43,29 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, c resources.
 		}
 		s.addCertificateVersion(c, secret)
 		certificate := resources.ReadCertificate(secret.Data)
-		if err := certificates.Check(certificate.Pair, certificate.CA, needed.Hosts[0], s.now); err != nil {
+		expiry, err := certificates.Check(certificate.Pair, certificate.CA, needed.Hosts[0], s.now)
+		if err != nil {
 			of.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid certificate for %s: %s. It needs the keys tls.crt, tls.key and ca.crt, "+
 				"and the certificate must be valid for %s", key, of.name, err, needed.Hosts[0])
 			return nil
 		}
 		of.certificate = certificate
+		s.warnOfExpiry(expiry, key, of.name)
 	}
 	return nil
+}
+
+// warnOfExpiry adds a note if the user's certificate in a Secret expires soon. It requests a reconcile for the time of the
+// note, and for the time of the expiry.
+func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server string) {
+	left := expiry.Sub(s.now)
+	if left > certificates.RenewBefore {
+		s.wakeAfter(left - certificates.RenewBefore)
+		return
+	}
+	s.wakeAfter(left)
+	s.findings.notes = append(s.findings.notes, fmt.Sprintf("the certificate of %s in Secret %s or its CA certificate expires at %s: renew the Secret",
+		server, secret, expiry.UTC().Format(time.RFC3339)))
 }
 
 // ensureCertificates makes the certificates of managed servers for which the spec refers to no Secret, and renews those

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -46,10 +47,53 @@ func TestEnsureCertificates_RenewalIsDue_RenewsAndWakesForTheNext(t *testing.T) 
 		if s.wake != step.wake {
 			t.Errorf("after %s the next reconcile is in %s, want %s", step.after, s.wake, step.wake)
 		}
-		if err := certificates.Check(got.Pair, got.CA, "sim-redis.default.svc.cluster.local", s.now); err != nil {
+		if _, err := certificates.Check(got.Pair, got.CA, "sim-redis.default.svc.cluster.local", s.now); err != nil {
 			t.Errorf("after %s: %v", step.after, err)
 		}
 		authority := s.credentials.Authority
 		stored["sim-redis-tls"], stored["sim-ca"] = got, resources.CertificateData{Pair: authority.Pair, CA: authority.Trusted}
+	}
+}
+
+// Nothing happens when the certificate in a user's Secret expires. So the operator must look at the Secret at that time.
+func TestReadCertificate_UsersCertificateExpires_WarnsAndWakes(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	const host = "sim-redis.default.svc.cluster.local"
+	start := time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC)
+	authority, err := certificates.RenewAuthority(certificates.Authority{}, "mine", start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := authority.Renew(certificates.Pair{}, []string{host}, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := fake.NewClientBuilder().WithObjects(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "mine", Annotations: map[string]string{v1alpha1.AllowedSimulationsAnnotation: "sim"}},
+		Data:       map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key, "ca.crt": authority.Trusted},
+	}).Build()
+	r := &Reconciler{client: c, direct: c, secrets: newSecretReaders()}
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+	sim.Spec.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{SecretName: "mine"}}
+	const warning = "the certificate of Redis in Secret default/mine or its CA certificate expires at 2026-08-15T08:00:00Z: renew the Secret"
+	for _, step := range []struct {
+		after time.Duration
+		wake  time.Duration
+		notes []string
+	}{
+		{0, 60 * day, nil}, {60 * day, 30 * day, []string{warning}}, {90*day - time.Minute, time.Minute, []string{warning}}, {90*day + time.Second, 0, nil},
+	} {
+		s := newScope(sim, start.Add(step.after))
+		redis := server{name: "Redis", managed: true}
+		if err := r.readCertificate(t.Context(), s, resources.ComponentRedis, &redis); err != nil {
+			t.Fatal(err)
+		}
+		if s.wake != step.wake || !slices.Equal(s.findings.notes, step.notes) {
+			t.Errorf("after %s the next reconcile is in %s, and the notes are %q, want %s and %q", step.after, s.wake, s.findings.notes, step.wake, step.notes)
+		}
+		if expired := redis.finding.reason == reasonSecretInvalid; expired != (step.after > 90*day) {
+			t.Errorf("after %s the finding is %q", step.after, redis.finding.message)
+		}
 	}
 }

@@ -22,7 +22,8 @@ import (
 // checkCertificate checks that clients with the given CA certificates accept the certificate in a Secret.
 func checkCertificate(secret *corev1.Secret, ca []byte, host string) error {
 	pair := certificates.Pair{Certificate: secret.Data["tls.crt"], Key: secret.Data["tls.key"]}
-	return certificates.Check(pair, ca, host, time.Now())
+	_, err := certificates.Check(pair, ca, host, time.Now())
+	return err
 }
 
 func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
@@ -186,8 +187,8 @@ func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issue := func(host string) map[string][]byte {
-		pair, err := authority.Renew(certificates.Pair{}, []string{host}, time.Now())
+	issue := func(host string, at time.Time) map[string][]byte {
+		pair, err := authority.Renew(certificates.Pair{}, []string{host}, at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -212,7 +213,7 @@ func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
 	c.Eventually("no Redis", runs(0))
 	c.Eventually("no processor", func() error { return c.hasReplicas("chosen-processor", 0) })
 
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "mine"}, Data: issue("other.example")}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "mine"}, Data: issue("other.example", time.Now())}
 	c.Create(secret)
 	denied := c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotAllowed")
 	if want := "kubectl annotate secret mine --namespace " + c.Namespace; !strings.Contains(denied.Message, want) {
@@ -225,7 +226,7 @@ func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
 	if !strings.Contains(invalid.Message, "other.example") || !strings.Contains(invalid.Message, "must be valid for "+host) {
 		t.Errorf("the message is %q, want both hosts", invalid.Message)
 	}
-	c.Edit(secret, func() { secret.Data = issue(host) })
+	c.Edit(secret, func() { secret.Data = issue(host, time.Now()) })
 	c.Eventually("Redis to run", runs(1))
 	binding := &corev1.Secret{}
 	c.Eventually("clients to trust the CA", func() error {
@@ -243,6 +244,16 @@ func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
+	before := time.Now()
+	c.Edit(secret, func() { secret.Data = issue(host, before.Add(-70*24*time.Hour)) })
+	c.Eventually("a warning of the expiry", func() error {
+		running := c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+		if want := "expires at " + before.Add(20*24*time.Hour).UTC().Format(time.RFC3339); !strings.Contains(running.Message, want) {
+			return fmt.Errorf("the message is %q, want %q", running.Message, want)
+		}
+		return nil
+	})
+
 	c.Delete(secret, "mine")
 	c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretNotFound")
 	c.awaitQuiet()
@@ -254,7 +265,7 @@ func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
 	}
 	c.Create(&corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "mine", Annotations: map[string]string{v1alpha1.AllowedSimulationsAnnotation: "*"}},
-		Data:       issue(host),
+		Data:       issue(host, time.Now()),
 	})
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Exists(secret, "mine")

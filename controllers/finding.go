@@ -48,7 +48,7 @@ type findings struct {
 	objectives    finding
 	// running is a text that says which components are running. It is the message for a simulation that is ready.
 	running string
-	// notes are warnings about a valid spec.
+	// notes are warnings about a valid spec, and about certificates that expire soon.
 	notes []string
 	// suspended is true if the simulation is suspended. complete is true if the simulation is complete. In both cases,
 	// no generators run.

@@ -111,24 +111,31 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 
 // Check returns an error if a client that trusts the given CA certificates rejects a server with this certificate, or if
 // the key is not the private key of the certificate. The certificate may be followed by those of intermediate authorities.
-func Check(p Pair, ca []byte, host string, now time.Time) error {
+// Otherwise Check returns the time at which the certificate or one of its authorities expires.
+func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err error) {
 	chain, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {
-		return fmt.Errorf("tls.crt and tls.key are not a certificate and its private key in PEM: %w", err)
+		return time.Time{}, fmt.Errorf("tls.crt and tls.key are not a certificate and its private key in PEM: %w", err)
 	}
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {
-		return errors.New("ca.crt contains no certificate in PEM")
+		return time.Time{}, errors.New("ca.crt contains no certificate in PEM")
 	}
 	for _, der := range chain.Certificate[1:] {
 		if c, err := x509.ParseCertificate(der); err == nil {
 			intermediates.AddCert(c)
 		}
 	}
-	if _, err := chain.Leaf.Verify(x509.VerifyOptions{DNSName: host, Roots: roots, Intermediates: intermediates, CurrentTime: now}); err != nil {
-		return fmt.Errorf("clients would reject tls.crt: %w", err)
+	verified, err := chain.Leaf.Verify(x509.VerifyOptions{DNSName: host, Roots: roots, Intermediates: intermediates, CurrentTime: now})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("clients would reject tls.crt: %w", err)
 	}
-	return nil
+	for _, path := range verified { // clients need only one of them
+		if end := slices.MinFunc(path, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter; end.After(expiry) {
+			expiry = end
+		}
+	}
+	return expiry, nil
 }
 
 // RenewalTime returns the time at which Renew renews a certificate. It returns the zero time if the pair is invalid.

@@ -137,7 +137,7 @@ func TestRenew_AuthorityIsRenewedToo_OldOneSigns(t *testing.T) {
 	now = now.Add(60 * day)
 	for name, a := range map[string]certificates.Authority{"as stored": {Pair: second.Pair, Trusted: second.Trusted}, "as returned": second} {
 		last := renew(t, newAuthority(t, a, now), renewed, hosts, now)
-		if err := certificates.Check(last, second.Certificate, hosts[0], now); err != nil {
+		if _, err := certificates.Check(last, second.Certificate, hosts[0], now); err != nil {
 			t.Errorf("%s: the new authority does not sign although clients trust it: %v", name, err)
 		}
 	}
@@ -161,5 +161,20 @@ func TestRenewAuthority_Unusable_IsReplaced(t *testing.T) {
 	}
 	if kept := newAuthority(t, good, start.Add(day)); !bytes.Equal(kept.Certificate, good.Certificate) {
 		t.Error("a good authority was replaced")
+	}
+}
+
+func TestCheck_ReturnsTheFirstExpiry(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t, certificates.Authority{}, start)
+	end := start.Add(10 * 365 * day)
+	for name, c := range map[string]struct{ issued, want time.Time }{
+		"of the certificate": {start, start.Add(certificates.Lifetime)},
+		"of the authority":   {end.Add(-day), end},
+	} {
+		pair := renew(t, a, certificates.Pair{}, hosts, c.issued)
+		if expiry, err := certificates.Check(pair, a.Trusted, hosts[0], c.issued); err != nil || !expiry.Equal(c.want) {
+			t.Errorf("%s: the expiry is %s (%v), want %s", name, expiry, err, c.want)
+		}
 	}
 }
