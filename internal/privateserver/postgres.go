@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -198,17 +199,21 @@ func (p *Postgres) start(ctx context.Context) error {
 	}, p.options.Config...) {
 		args = append(args, "-c", setting)
 	}
-	cmd := p.command("postgres", args, io.Discard)
+	output, err := os.Create(filepath.Join(p.directory.host, "output.log")) // errors before the server opens its log
+	if err != nil {
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	defer func() { _ = output.Close() }() // the server has its own descriptor
+	cmd := p.command("postgres", args, output)
 	if p.options.VolumeMiB > 0 {
 		cmd.args = append([]string{"--mount", "sh", "-c", mountScript, "sh", strconv.Itoa(p.options.VolumeMiB), p.data, cmd.path}, args...)
 		cmd.path, cmd.owner = "/usr/bin/unshare", nil
 	}
-	var err error
 	if p.process, err = cmd.start(); err != nil {
 		return err
 	}
 	if err := poll(ctx, p.process, p.connect); err != nil {
-		return errors.Join(fmt.Errorf("start PostgreSQL: %w; its log ends with:\n%s", err, p.Log()), p.process.kill())
+		return errors.Join(fmt.Errorf("start PostgreSQL: %w; its output is:\n%s\nIts log ends with:\n%s", err, p.directory.tail("output.log"), p.Log()), p.process.kill())
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // command is a program, with the arguments, environment and files to start it with.
@@ -102,16 +103,37 @@ func (p *process) signalTree(sig syscall.Signal) error {
 	return err
 }
 
-// kill sends SIGKILL to the child and all its descendants. It returns when the child has ended.
+// kill sends SIGKILL to the child and all its descendants. It returns when all of them have ended: as long as one process of
+// a server holds its memory or files, the server cannot start again.
 func (p *process) kill() error {
 	if !p.running() {
 		return nil
 	}
+	tree := Descendants(p.pid)
 	if err := p.signalTree(syscall.SIGKILL); err != nil {
 		return fmt.Errorf("kill process %d: %w", p.pid, err)
 	}
 	<-p.exited
+	for deadline := time.Now().Add(killTimeout); slices.ContainsFunc(tree, isRunning); time.Sleep(pollInterval) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("kill process %d: a descendant still runs after %s", p.pid, killTimeout)
+		}
+	}
 	return nil
+}
+
+// killTimeout limits the time in which the descendants of a killed process end.
+const killTimeout = 30 * time.Second
+
+// isRunning reports whether a process has not ended. A process that has ended, but whose parent has not noticed it yet, does
+// not count as running.
+func isRunning(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
 }
 
 func ignoreGone(err error) error {
