@@ -114,8 +114,11 @@ func (p *process) kill() error {
 		return fmt.Errorf("kill process %d: %w", p.pid, err)
 	}
 	<-p.exited
-	for deadline := time.Now().Add(killTimeout); slices.ContainsFunc(tree, isRunning); time.Sleep(pollInterval) {
-		if time.Now().After(deadline) {
+	timeout := time.After(killTimeout)
+	for slices.ContainsFunc(tree, isRunning) {
+		select {
+		case <-time.After(pollInterval):
+		case <-timeout:
 			return fmt.Errorf("kill process %d: a descendant still runs after %s", p.pid, killTimeout)
 		}
 	}

@@ -152,17 +152,11 @@ func (c *Costs) validate() error {
 		return errors.New("the first measurement is not of idle processes")
 	}
 	for i := range c.Points {
-		p := &c.Points[i]
-		for _, component := range Components() {
-			if p.Components[component].Cores < 0 || p.Components[component].MemoryBytes <= 0 {
-				return fmt.Errorf("the measurement at %.0f events/s has no costs of %s", p.Rate(), component)
-			}
+		if err := c.Points[i].validate(); err != nil {
+			return err
 		}
-		if i > 0 && (p.Rate() <= c.Points[i-1].Rate() || p.EndToEnd.IsZero()) {
-			return fmt.Errorf("the measurement at %.0f events/s is not above the one before, or has no latencies", p.Rate())
-		}
-		if i > 0 && !c.Points[i-1].isBelow(p) {
-			return fmt.Errorf("the measurement at %.0f events/s does not have more entries, exits and summaries than the one before", p.Rate())
+		if i > 0 && !c.Points[i-1].isBelow(&c.Points[i]) {
+			return fmt.Errorf("the measurement at %.0f events/s does not have more entries, exits and summaries than the one before", c.Points[i].Rate())
 		}
 	}
 	if c.DrainPerSecond <= 0 {
@@ -176,6 +170,18 @@ func (c *Costs) validate() error {
 
 // Rate returns the events per second.
 func (p *Point) Rate() float64 { return p.EntriesPerSecond + p.ExitsPerSecond }
+
+func (p *Point) validate() error {
+	for _, component := range Components() {
+		if p.Components[component].Cores < 0 || p.Components[component].MemoryBytes <= 0 {
+			return fmt.Errorf("the measurement at %.0f events/s has no costs of %s", p.Rate(), component)
+		}
+	}
+	if p.Rate() > 0 && p.EndToEnd.IsZero() {
+		return fmt.Errorf("the measurement at %.0f events/s has no latencies", p.Rate())
+	}
+	return nil
+}
 
 // isBelow reports whether each rate of p is lower than that of q. Costs between two equal loads cannot be interpolated.
 func (p *Point) isBelow(q *Point) bool {
