@@ -70,7 +70,7 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 	c.Eventually("the annotation of the pod", func() error {
 		c.Exists(pod, pod.Name)
 		if mounted = pod.Annotations["simulation.parking.dev/mounts-hash"]; mounted == "" {
-			return errors.New("there is none")
+			return errors.New("it does not exist")
 		}
 		return nil
 	})

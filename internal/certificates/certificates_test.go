@@ -75,12 +75,12 @@ func TestRenew_UnusablePair_IsReplaced(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, certificates.Authority{}, start)
 	good, other := renew(t, a, certificates.Pair{}, hosts, start), renew(t, a, certificates.Pair{}, hosts, start)
-	stranger := newAuthority(t, certificates.Authority{}, start)
+	foreign := newAuthority(t, certificates.Authority{}, start)
 	for name, pair := range map[string]certificates.Pair{
 		"no certificate":             {Key: good.Key},
 		"not a certificate":          {Certificate: []byte("certificate"), Key: []byte("key")},
 		"the key of another one":     {Certificate: good.Certificate, Key: other.Key},
-		"a certificate of others":    renew(t, stranger, certificates.Pair{}, hosts, start),
+		"a certificate of others":    renew(t, foreign, certificates.Pair{}, hosts, start),
 		"a certificate for one host": renew(t, a, certificates.Pair{}, hosts[:1], start),
 	} {
 		renewed := renew(t, a, pair, hosts, start)

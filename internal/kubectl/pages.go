@@ -153,7 +153,7 @@ type silentError time.Duration
 
 func (e silentError) Error() string { return "it sent nothing for " + time.Duration(e).String() }
 
-// orSilence returns the silentError that has ended ctx, or err if there is none.
+// orSilence returns the silentError that has ended ctx, or err if ctx has not ended in this way.
 func orSilence(ctx context.Context, err error) error {
 	if silence, ok := errors.AsType[silentError](context.Cause(ctx)); ok {
 		return silence

@@ -89,7 +89,7 @@ func (j *journal) Save(ctx context.Context, p fault.Progress, r *fault.Record) e
 	return nil
 }
 
-// stateOf returns the state of the record with the given ID, or "" if there is none.
+// stateOf returns the state of the record with the given ID, or "" if it does not exist.
 func stateOf(records []fault.Record, id string) fault.State {
 	for n := range records {
 		if records[n].ID() == id {

@@ -62,7 +62,7 @@ func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Ch
 	return err == nil
 }
 
-// probe returns the evidence that a fault has no effect on a pod, or "" if there is none.
+// probe returns the evidence that a fault has no effect on a pod, or "" if it finds no evidence.
 func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) string {
 	component := resources.ComponentOf(r.Target)
 	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(i.clientPort(i.target().Plan, component))))

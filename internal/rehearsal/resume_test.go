@@ -535,7 +535,7 @@ func TestRehearsals_JournalNameIsTaken_ReturnsAnError(t *testing.T) {
 	r, _ := w.lead()
 	w.Eventually("the error", func() error {
 		if err := r.Err(w.key()); err == nil {
-			return errors.New("there is none")
+			return errors.New("it does not exist")
 		}
 		return nil
 	})

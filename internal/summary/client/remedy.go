@@ -90,7 +90,7 @@ func (r *reply) wantsTLS() bool {
 	return slices.ContainsFunc(tlsSentences, func(sentence string) bool { return strings.Contains(body, sentence) })
 }
 
-// remedy returns advice for a response that accepts no summary, or "" if there is none.
+// remedy returns advice for a response that accepts no summary, or "" if it has no advice.
 func (r *reply) remedy() string {
 	switch r.status {
 	case http.StatusBadRequest:
