@@ -2,16 +2,15 @@ package cores
 
 import (
 	"context"
-	"io"
 	"net"
 	"runtime"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/pingtest"
 	"github.com/parking-operator/parking-operator/internal/rawconn"
 )
 
@@ -85,28 +84,13 @@ func BenchmarkLimit_RareMessage(b *testing.B) {
 		b.Skip("the process has one core")
 	}
 	client := echo(b)
-	measure := func() (switches, cpu float64) {
-		buffer, before := make([]byte, 64), usage(b)
-		for range b.N {
-			time.Sleep(2 * time.Millisecond)
-			if _, err := client.Write(buffer); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := io.ReadFull(client, buffer); err != nil {
-				b.Fatal(err)
-			}
-		}
-		after := usage(b)
-		cpu = float64(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
-		return float64(after.Nvcsw - before.Nvcsw), cpu
-	}
 	limit(true)
-	switches, cpu := measure()
+	one := pingtest.Measure(b, client, b.N)
 	limit(false)
-	allSwitches, allCPU := measure()
-	b.ReportMetric(switches/float64(b.N), "switches/op")
-	b.ReportMetric(switches/allSwitches, "switches/all-cores")
-	b.ReportMetric(cpu/allCPU, "cpu/all-cores")
+	all := pingtest.Measure(b, client, b.N)
+	b.ReportMetric(one.Switches, "switches/op")
+	b.ReportMetric(one.Switches/all.Switches, "switches/all-cores")
+	b.ReportMetric(one.CPU/all.CPU, "cpu/all-cores")
 }
 
 // echo returns a connection whose peer sends everything back.
@@ -122,8 +106,7 @@ func echo(b *testing.B) net.Conn {
 		if err != nil {
 			return
 		}
-		conn = rawconn.New(conn)
-		_, _ = io.Copy(struct{ io.Writer }{conn}, struct{ io.Reader }{conn})
+		pingtest.Echo(rawconn.New(conn))
 	}()
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
@@ -131,13 +114,4 @@ func echo(b *testing.B) net.Conn {
 	}
 	b.Cleanup(func() { _ = client.Close() })
 	return rawconn.New(client)
-}
-
-func usage(b *testing.B) syscall.Rusage {
-	b.Helper()
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		b.Fatal(err)
-	}
-	return r
 }

@@ -7,12 +7,12 @@ import (
 	"io"
 	"net"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/net/nettest"
 
+	"github.com/parking-operator/parking-operator/internal/pingtest"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/rawconn"
 )
@@ -186,48 +186,19 @@ func provoked(t *testing.T, wrap func(net.Conn) net.Conn, provoke func(client, s
 // messages is 2 ms. The ratios relate the connections of this package to those of package net, which the same run
 // measures as well.
 func BenchmarkConn_RarePing(b *testing.B) {
-	type costs struct{ cpu, switches float64 }
-	measure := func(wrap func(net.Conn) net.Conn, messages int) costs {
+	measure := func(wrap func(net.Conn) net.Conn, messages int) pingtest.Cost {
 		client, server := pair(b, wrap)
-		go func() { _, _ = io.Copy(struct{ io.Writer }{server}, struct{ io.Reader }{server}) }()
-		buffer := make([]byte, 64)
-		before := usage(b)
-		for range messages {
-			time.Sleep(2 * time.Millisecond)
-			if _, err := client.Write(buffer); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := io.ReadFull(client, buffer); err != nil {
-				b.Fatal(err)
-			}
-		}
-		after := usage(b)
-		return costs{
-			cpu:      float64(cpuOf(after)-cpuOf(before)) / float64(messages),
-			switches: float64(after.Nvcsw-before.Nvcsw) / float64(messages),
-		}
+		go pingtest.Echo(server)
+		return pingtest.Measure(b, client, messages)
 	}
 	for _, procs := range []int{1, max(2, runtime.NumCPU())} {
 		b.Run(map[bool]string{true: "OneProcessor", false: "AllProcessors"}[procs == 1], func(b *testing.B) {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 			raw := measure(rawconn.New, b.N)
 			net := measure(plain, b.N)
-			b.ReportMetric(raw.switches, "switches/op")
-			b.ReportMetric(raw.switches/net.switches, "switches/plain")
-			b.ReportMetric(raw.cpu/net.cpu, "cpu/plain")
+			b.ReportMetric(raw.Switches, "switches/op")
+			b.ReportMetric(raw.Switches/net.Switches, "switches/plain")
+			b.ReportMetric(raw.CPU/net.CPU, "cpu/plain")
 		})
 	}
-}
-
-func usage(b *testing.B) syscall.Rusage {
-	b.Helper()
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		b.Fatal(err)
-	}
-	return r
-}
-
-func cpuOf(r syscall.Rusage) time.Duration {
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }

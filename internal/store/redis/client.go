@@ -36,8 +36,6 @@ const reloadInterval = time.Minute
 // it may quote a password that is in the wrong place.
 var errUnreadable = errors.New("the URI of Redis is invalid: it must have the form redis://user:password@localhost:6379/0")
 
-var errDatabase = errors.New("the path of the Redis URI must be a database number, such as /0")
-
 // connector opens connections to the server. It reads the binding for each connection, so that a changed Secret
 // takes effect without a restart.
 type connector struct {
@@ -158,11 +156,20 @@ func parseURI[T any](where *url.URL, parse func(string) (*T, error)) (*T, error)
 	return options, nil
 }
 
+// checkDatabase checks that the path of a URI is empty or a database number.
+func checkDatabase(path string) error {
+	if path = strings.Trim(path, "/"); path == "" {
+		return nil
+	}
+	if _, err := strconv.ParseUint(path, 10, 31); err != nil {
+		return errors.New("the path of the Redis URI must be a database number, such as /0")
+	}
+	return nil
+}
+
 func (c connector) nodeOptions(where *url.URL) (*goredis.Options, error) {
-	if path := strings.Trim(where.Path, "/"); path != "" {
-		if _, err := strconv.ParseUint(path, 10, 31); err != nil {
-			return nil, errDatabase
-		}
+	if err := checkDatabase(where.Path); err != nil {
+		return nil, err
 	}
 	o, err := parseURI(where, goredis.ParseURL)
 	if err != nil {
@@ -227,10 +234,8 @@ func (c connector) failoverOptions(b binding.Binding) (*goredis.FailoverOptions,
 	if query.Get(binding.ParameterMaster) == "" {
 		return nil, fmt.Errorf("the parameter %s of the Redis URI is empty: give the name of the primary, as in SENTINEL MONITOR", binding.ParameterMaster)
 	}
-	if path := strings.Trim(where.Path, "/"); path != "" {
-		if _, err := strconv.ParseUint(path, 10, 31); err != nil {
-			return nil, errDatabase
-		}
+	if err := checkDatabase(where.Path); err != nil {
+		return nil, err
 	}
 	for i, endpoint := range b.Endpoints() {
 		sentinel := net.JoinHostPort(endpoint.URI.Hostname(), orDefault(endpoint.URI.Port(), "26379"))

@@ -1,0 +1,54 @@
+// Package pingtest helps benchmarks to measure what rare messages cost a process that is idle in between.
+package pingtest
+
+import (
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Cost is what the process spent on one message and its answer.
+type Cost struct {
+	// CPU is the CPU time in nanoseconds. Switches is the number of voluntary context switches.
+	CPU, Switches float64
+}
+
+// Measure sends messages to a peer that sends everything back, one every 2 ms, and returns the mean cost of each.
+func Measure(b *testing.B, client net.Conn, messages int) Cost {
+	b.Helper()
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
+	buffer, before := make([]byte, 64), usage(b)
+	for range messages {
+		<-ticker.C
+		if _, err := client.Write(buffer); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(client, buffer); err != nil {
+			b.Fatal(err)
+		}
+	}
+	after := usage(b)
+	return Cost{
+		CPU:      float64(cpuOf(after)-cpuOf(before)) / float64(messages),
+		Switches: float64(after.Nvcsw-before.Nvcsw) / float64(messages),
+	}
+}
+
+// Echo sends back everything that arrives at a connection, until the connection ends.
+func Echo(conn net.Conn) {
+	_, _ = io.Copy(struct{ io.Writer }{conn}, struct{ io.Reader }{conn}) // hides splice, which bypasses the connection
+}
+
+func usage(b *testing.B) syscall.Rusage {
+	b.Helper()
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+func cpuOf(r syscall.Rusage) int64 { return r.Utime.Nano() + r.Stime.Nano() }
