@@ -33,7 +33,9 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 	}
 	var failure syscall.Errno
 	err = c.raw.Read(func(fd uintptr) bool {
-		n, failure = call(syscall.SYS_READ, fd, p)
+		if n, failure = call(syscall.SYS_READ, fd, p); failure == 0 {
+			received(fd)
+		}
 		return failure != syscall.EAGAIN
 	})
 	switch {
@@ -47,6 +49,7 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (written int, err error) {
+	sending()
 	var failure syscall.Errno
 	err = c.raw.Write(func(fd uintptr) bool {
 		for written < len(p) {

@@ -76,6 +76,32 @@ func TestConn_LargeWrite_ArrivesWhole(t *testing.T) {
 	}
 }
 
+// The race detector fails this test if it does not know that a read follows the write of the same bytes.
+func TestConn_WriteAndRead_AreOrderedForTheRaceDetector(t *testing.T) {
+	t.Parallel()
+	wraps := map[string]func(net.Conn) net.Conn{"raw": rawconn.New, "plain": plain}
+	for from, wrapClient := range wraps {
+		for to, wrapServer := range wraps {
+			t.Run(from+" to "+to, func(t *testing.T) {
+				t.Parallel()
+				client, server := pair(t, plain)
+				client, server = wrapClient(client), wrapServer(server)
+				var shared string
+				go func() {
+					shared = "written before the write"
+					_, _ = client.Write([]byte("x"))
+				}()
+				if _, err := server.Read(make([]byte, 8)); err != nil {
+					t.Fatal(err)
+				}
+				if shared == "" {
+					t.Error("the read came before the write")
+				}
+			})
+		}
+	}
+}
+
 func TestConnIsQuiet_SomethingToReadOrClosed_IsFalse(t *testing.T) {
 	t.Parallel()
 	client, server := pair(t, rawconn.New)
