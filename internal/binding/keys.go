@@ -85,6 +85,22 @@ func (s Service) Keys() []string {
 	return names
 }
 
+// KeyFor returns the key that a name stands for: the key with this name, or one that is only spelled differently, such as
+// sentinel-master for sentinelMaster. A URL is a URI. KeyFor returns "" if there is no such key.
+func (s Service) KeyFor(name string) string {
+	keys := s.Keys()
+	if slices.Contains(keys, name) {
+		return name
+	}
+	name = strings.Replace(squash(name), "url", "uri", 1)
+	for _, key := range keys {
+		if squash(key) == name {
+			return key
+		}
+	}
+	return ""
+}
+
 // keyReader reads the keys of a Secret.
 type keyReader struct {
 	// read returns the value of a key without its trailing newline. It returns "" if the key is missing.

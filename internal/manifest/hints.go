@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/document"
 	"github.com/parking-operator/parking-operator/internal/field"
 )
@@ -37,12 +38,12 @@ func owners() map[string][]string {
 	return all
 }
 
-// secretKeys maps the path of an object with the field secretRef to the keys that the Secret may have.
-var secretKeys = map[field.Path][]string{
-	"spec.rabbitmq":                    {"uri", "uris", "url", "host", "port", "username", "user", "password", "vhost"},
-	"spec.redis":                       {"uri", "uris", "url", "host", "port", "username", "user", "password", "database", "db"},
-	"spec.summaryAPI":                  {"token", "username", "user", "password"},
-	"spec.summaryAPI.managed.database": {"uri", "host", "port", "database", "username", "password"},
+// services maps the path of an object with the field secretRef to the kind of server whose keys the Secret has.
+var services = map[field.Path]binding.Service{
+	"spec.rabbitmq":                    binding.RabbitMQ(),
+	"spec.redis":                       binding.Redis(),
+	"spec.summaryAPI":                  binding.HTTP(),
+	"spec.summaryAPI.managed.database": binding.PostgreSQL(),
 }
 
 // frequentMistakes contains unknown fields that people often write, for which owners gives no advice or the wrong one.
@@ -56,6 +57,7 @@ var frequentMistakes = []struct {
 	{".template.metadata", []string{"name", "namespace"}, "the operator sets the %s of the pods: remove it"},
 	{".secretRef", []string{"namespace"}, "the Secret must be in the namespace of the simulation: remove it"},
 	{"spec.rabbitmq", []string{"cluster", "clusterName"}, "write clusterRef: {name: my-cluster}"},
+	{"spec.rabbitmq", []string{"type"}, `did you mean "queueType"?`},
 	{"spec.rabbitmq", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
 	{"spec.redis", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
 	{"spec.summaryAPI", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
@@ -71,9 +73,6 @@ var frequentMistakes = []struct {
 // hint returns what an error says about an unknown field in the object at a path. It returns "" if the field is not a
 // frequent mistake.
 func hint(path field.Path, name string) string {
-	if slices.Contains(secretKeys[path], name) {
-		return fmt.Sprintf("%s is a key of the Secret that %s names", name, path.Child("secretRef"))
-	}
 	parent := string(path)
 	if list, _, isItem := strings.Cut(parent, "["); isItem && strings.HasSuffix(parent, "]") {
 		parent = list + "[]"
@@ -82,6 +81,15 @@ func hint(path field.Path, name string) string {
 		matches := parent == mistake.parent || strings.HasPrefix(mistake.parent, ".") && strings.HasSuffix(parent, mistake.parent)
 		if matches && slices.Contains(mistake.names, name) {
 			return strings.ReplaceAll(mistake.hint, "%s", name)
+		}
+	}
+	if service, hasSecret := services[path]; hasSecret {
+		switch key := service.KeyFor(name); key {
+		case "":
+		case name:
+			return fmt.Sprintf("%s is a key of the Secret that %s names", name, path.Child("secretRef"))
+		default:
+			return fmt.Sprintf("%s belongs to the key %q of the Secret that %s names", name, key, path.Child("secretRef"))
 		}
 	}
 	return ""
