@@ -56,7 +56,7 @@ func values() map[string][]string {
 	}
 	names := []string{"{}", "null", "{name: a}", "{name: a.b}", "{name: a..b}", "{name: A}", "{name: a/b}", "{name: ''}", "{name: null}", "{name: 5}", "a", "{name: 'redis://u:hunter2@h'}", "{name: " + strings.Repeat("a", 254) + "}"}
 	tls := []string{"{}", "null", "true", "[]", "{secretName: a}", "{secretName: a.b}", "{secretName: A}", "{secretName: ''}", "{secretName: null}", "{secretName: 5}", "{secretName: a, unknown: 1}", "{secretName: " + strings.Repeat("a", 254) + "}"}
-	numbers := []string{"0", "1", "64", "65", "100", "101", "1000", "1001", "65535", "65536", "8788", "8789", "1000000", "1000001", "-1", "1.0", "1.5", "1e2", "'1'", "x", "null", "9223372036854775807", "9223372036854775808", "1e30", "true", "0x10"}
+	numbers := []string{"0", "1", "64", "65", "100", "101", "1000", "1001", "65535", "65536", "8788", "8789", "1000000", "1000001", "-1", "1.0", "1.5", "1e2", "'1'", "x", "null", "9223372036854775807", "9223372036854775808", "1e30", "true", "0x10", "0200", "08", "1_000"}
 	return map[string][]string{
 		"duration":                              durations,
 		"seed":                                  numbers,
@@ -238,6 +238,7 @@ func differences() []difference {
 			}
 			return true
 		}},
+		{"numbers that are not written in decimal, or begin with 0", true, false, func(message string) bool { return strings.Contains(message, "must be a decimal number") }},
 		{"`metadata.generateName` without a name", true, false, func(message string) bool { return strings.Contains(message, "generateName needs an API server") }},
 		{"`metadata.finalizers` and `metadata.ownerReferences`", false, true, func(message string) bool {
 			return strings.HasPrefix(message, "metadata.finalizers") || strings.HasPrefix(message, "metadata.ownerReferences")

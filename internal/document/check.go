@@ -32,7 +32,7 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	}
 	if expected, known := f.Expected[t]; known || f.isLeaf(t) {
 		if convert := f.FromNumber[t]; convert != nil && json.Unmarshal(value, new(json.Number)) == nil && value[0] != '"' {
-			if valid := convert(path, string(value)); valid != "" {
+			if valid := convert(path, string(value), fmt.Sprint(f.Written(path, value))); valid != "" {
 				expected += fmt.Sprintf(": write %q", valid)
 			}
 		}

@@ -66,8 +66,9 @@ type Format struct {
 	// It returns "" for any other field. If Hint is nil, there are no such fields.
 	Hint func(path field.Path, name string) string
 	// FromNumber maps a type whose values are strings to a function that converts a number into a valid value, for example
-	// by adding a unit. An error about a number shows the result. The function returns "" if there is no valid value.
-	FromNumber map[reflect.Type]func(path field.Path, number string) string
+	// by adding a unit. The function gets the number in JSON, and as its author wrote it. An error about a number shows the
+	// result. The function returns "" if there is no valid value, or if the author may have meant another number.
+	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
 	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
 	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.
 	Source func(path field.Path, decoded any) any

@@ -36,7 +36,7 @@ var (
 		Words:       words,
 		Owners:      owners(),
 		Hint:        hint,
-		FromNumber:  map[reflect.Type]func(field.Path, string) string{reflect.TypeFor[v1alpha1.Duration](): withUnit},
+		FromNumber:  map[reflect.Type]func(field.Path, string, string) string{reflect.TypeFor[v1alpha1.Duration](): withUnit},
 		MayBeSecret: func(path field.Path) bool { return strings.Contains(string(path), "metadata.annotations") },
 	}
 	patchFormat = document.Format{
@@ -140,8 +140,11 @@ func oneOf[T ~string](values ...T) string {
 }
 
 // withUnit returns the duration that the author of a number most likely means: a number of seconds. It returns "" if the
-// field cannot have this duration.
-func withUnit(path field.Path, number string) string {
+// field cannot have this duration, or if the number is written with leading zeros, so that YAML may have read another one.
+func withUnit(path field.Path, number, written string) string {
+	if leadingZeros.MatchString(written) {
+		return ""
+	}
 	d := v1alpha1.Duration(number + "s")
 	value, err := d.Parse()
 	mayBeZero := slices.ContainsFunc([]string{".minStay", ".jitter", ".at"}, func(name string) bool { return strings.HasSuffix(string(path), name) })
@@ -194,6 +197,9 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
+	if len(faults) == 0 { // last: the other errors show such numbers as they are written
+		faults = notDecimal("", original.root())
+	}
 	if err := faults.Err(); err != nil {
 		return nil, err
 	}

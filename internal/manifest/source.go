@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	yamlv3 "go.yaml.in/yaml/v3"
+	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/internal/field"
 )
@@ -155,6 +157,37 @@ func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) 
 		}
 	}
 	return "", ""
+}
+
+var (
+	decimal      = regexp.MustCompile(`^[-+]?(0|[1-9][0-9]*)?([.][0-9]*)?([eE][-+]?[0-9]+)?$`)
+	leadingZeros = regexp.MustCompile(`^([-+]?)0+([1-9][0-9]*)$`)
+)
+
+// notDecimal returns an error for each number below a path that YAML reads, but that is not written in decimal, or begins
+// with 0. YAML reads 0200 as octal, so it is 128. It skips file modes, which are usually octal.
+func notDecimal(path field.Path, node *yamlv3.Node) field.ErrorList {
+	if tag := node.ShortTag(); node.Kind == yamlv3.ScalarNode && (tag == "!!int" || tag == "!!float") && !decimal.MatchString(node.Value) {
+		number, err := yaml.YAMLToJSON([]byte(node.Value))
+		if err != nil || isFileMode(path) {
+			return nil
+		}
+		expected := fmt.Sprintf("must be a decimal number: YAML reads it as %[1]s: write %[1]s", number)
+		if without := leadingZeros.ReplaceAllString(node.Value, "$1$2"); without != node.Value && without != string(number) {
+			expected += fmt.Sprintf(", or %s without leading zeros", without)
+		}
+		return field.ErrorList{field.Invalid(path, field.Raw(node.Value), expected)}
+	}
+	var list field.ErrorList
+	for _, child := range childrenOf(node, path) {
+		list = append(list, notDecimal(child.paths[0], child.node)...)
+	}
+	return list
+}
+
+// isFileMode reports whether a path is that of the mode of a file in a volume.
+func isFileMode(path field.Path) bool {
+	return strings.HasSuffix(string(path), ".mode") || strings.HasSuffix(string(path), ".defaultMode")
 }
 
 // hasBinary reports whether a value has the tag !!binary. The decoded value may be a password.
