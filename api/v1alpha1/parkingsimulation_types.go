@@ -279,7 +279,7 @@ type Stage struct {
 // PlatesSpec configures how long the simulation remembers parked vehicles.
 type PlatesSpec struct {
 	// maxStay is how long the simulation remembers a vehicle that does not leave, as a Go duration such as "1h". Redis
-	// stores up to entry.rate times maxStay visits of some 150 bytes each. Their number must not exceed 87880000, the
+	// stores up to entry.rate times maxStay visits of some 330 bytes each. Their number must not exceed 87880000, the
 	// number of possible plates.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="1h"
@@ -485,7 +485,7 @@ type ManagedRedis struct {
 	Storage StorageSpec `json:"storage,omitzero"`
 
 	// resources are the compute resources of the container. If they are omitted, the operator's defaults apply. Set the
-	// memory limit high enough for entry.rate times plates.maxStay visits of some 150 bytes each.
+	// memory limit high enough for entry.rate times plates.maxStay visits of some 330 bytes each.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
@@ -552,7 +552,7 @@ type ManagedSummaryAPI struct {
 	// +optional
 	Database *SummaryDatabase `json:"database,omitempty"`
 
-	// storage is the volume of the SQLite database, which grows by some 250 bytes per matched exit. It cannot be
+	// storage is the volume of the SQLite database, which grows by some 130 bytes per matched exit. It cannot be
 	// combined with database.
 	// +default={}
 	// +optional

@@ -3,6 +3,9 @@ package sizing
 import (
 	"encoding/json"
 	"math"
+	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +73,35 @@ func TestEmbedded_IsValid(t *testing.T) {
 	}
 	if !strings.Contains(c.String(), c.MeasuredAt.Format("2006-01-02")) {
 		t.Errorf("%q does not name the day of the measurement", c)
+	}
+}
+
+// The comments in the API cannot be generated. A new measurement may differ from them a little.
+func TestEmbedded_Growth_MatchesTheCommentsOfTheAPI(t *testing.T) {
+	t.Parallel()
+	c, err := Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../api/v1alpha1/parkingsimulation_types.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pattern, measured := range map[string]float64{
+		`visits of some (\d+) bytes`:           c.Growth.RedisBytesPerVisit,
+		`by some (\d+) bytes per matched exit`: c.Growth.DatabaseBytesPerSummary,
+	} {
+		comments := regexp.MustCompile(pattern).FindAllSubmatch(text, -1)
+		if len(comments) == 0 {
+			t.Errorf("no comment matches %q", pattern)
+		}
+		for _, comment := range comments {
+			size, err := strconv.ParseFloat(string(comment[1]), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, string(comment[0]), size, measured, 0.25)
+		}
 	}
 }
 
