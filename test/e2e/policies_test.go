@@ -18,6 +18,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
+// operatorPorts are the ports of the operator to which its NetworkPolicy allows connections: probes and metrics.
+var operatorPorts = []int{8081, 8443}
+
 const (
 	// outsider is a pod in the namespace of the simulation that does not belong to the simulation.
 	outsider resources.Component = "outsider"
@@ -57,6 +60,8 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 			metrics := map[resources.Component]int{resources.ComponentRabbitMQ: 15692, resources.ComponentRedis: 9121}
 			needed := func(from, to resources.Component, port int) bool {
 				switch {
+				case to == operator:
+					return from == outsider && slices.Contains(operatorPorts, port) // the pods of simulations do not connect to it
 				case slices.Contains(generators, from):
 					return servers[to] == port
 				case from != outsider && from != operator:
@@ -126,7 +131,10 @@ func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resource
 	connected := map[resources.Component]connectedPod{}
 	for component, pod := range pods {
 		p := connectedPod{address: pod.Status.PodIP, pid: pidOf(ns.t, pod)}
-		if component != outsider && component != operator {
+		if component == operator { // otherwise, it listens only at ports to which connections are allowed
+			listen(ns.t, p.pid)
+		}
+		if component != outsider {
 			p.ports = listening(ns.t, p.pid)
 		}
 		connected[component] = p
@@ -169,6 +177,19 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 		return allReady([]corev1.Pod{pod}, 1)
 	})
 	return pod
+}
+
+// listen starts a process on the node that accepts connections at a free port in the network namespace of the given
+// process. It ends by itself after five minutes. Where no process listens, a connection fails with and without a
+// NetworkPolicy.
+func listen(t *testing.T, pid string) {
+	t.Helper()
+	const script = `my $listener = IO::Socket::INET->new(Listen => 8) or die "listen: $@";
+exit if fork;
+open STDIN, "<", "/dev/null"; open STDOUT, ">", "/dev/null"; open STDERR, ">", "/dev/null";
+alarm 300;
+1 while $listener->accept;`
+	onNode(t, "nsenter", "--net", "--target", pid, "perl", "-MIO::Socket::INET", "-e", script)
 }
 
 // listening returns the TCP ports at which any process listens in the network namespace of the given process. It omits
