@@ -12,8 +12,7 @@ run() {
   hack/step.sh "$*" "$usually" "$@"
 }
 
-run "15 s" helm upgrade --install parking-operator charts/parking-operator \
-  --namespace parking-operator-system --create-namespace --values .cluster/values.yaml --wait
+hack/install-operator.sh
 run "1 s" kubectl apply -f config/samples/minimal.yaml
 run "30 s" kubectl wait psim/minimal --for condition=Ready --timeout 5m
 run "10 s" kubectl wait psim/minimal --for 'jsonpath={.status.ledger.processed}' --timeout 2m

@@ -6,7 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export KUBECONFIG=$PWD/.cluster/kubeconfig PATH=$PWD/.tools/bin:$PATH
 
-hack/step.sh "Install the operator" "15 s" helm upgrade --install parking-operator charts/parking-operator \
-  --namespace parking-operator-system --create-namespace --values .cluster/values.yaml --wait
+hack/install-operator.sh
 hack/step.sh "Rehearse faults on the cluster" "11 min for each 18 faults" \
   go run ./test/soak -cluster -directory .soak/cluster "$@"

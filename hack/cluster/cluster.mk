@@ -26,11 +26,11 @@ E2E_NODE_SHELL   := $(CLUSTER_TOOL) shell
 endif
 
 .PHONY: demo-cluster
-demo-cluster: refuse-existing cluster-up cluster-load $(HELM) ## Start the local cluster, install the operator, and run the smallest simulation (9 min the first time).
+demo-cluster: refuse-existing cluster-up cluster-load ## Start the local cluster, install the operator, and run the smallest simulation (10 min the first time).
 	@hack/demo-cluster.sh
 
 .PHONY: soak-cluster
-soak-cluster: refuse-existing cluster-up cluster-load $(HELM) ## Rehearse FAULTS (1000) faults on the local cluster, JOBS (1) pieces of 11 minutes at a time.
+soak-cluster: refuse-existing cluster-up cluster-load ## Rehearse FAULTS (1000) faults on the local cluster, JOBS (1) pieces of 11 minutes at a time.
 	@hack/soak-cluster.sh -faults $(FAULTS) -jobs $(JOBS)
 
 .PHONY: refuse-existing
@@ -74,7 +74,8 @@ cluster-tool:
 
 .PHONY: image
 image: build ## Write the image of bin/parking to an archive, bin/parking-image.tar, without a container engine.
-	@cd hack/image && ../../$(STEP) "Write the image" "20 s the first time, then 5 s" go run . -binary ../../bin/parking -output ../../$(IMAGE_ARCHIVE) -name $(IMAGE) \
+	@# With the flags of the other builds, so that the standard library is not compiled again.
+	@cd hack/image && CGO_ENABLED=0 ../../$(STEP) "Write the image" "20 s the first time, then 5 s" go run -trimpath . -binary ../../bin/parking -output ../../$(IMAGE_ARCHIVE) -name $(IMAGE) \
 		-version '$(VERSION)' -commit '$(COMMIT)' -date '$(DATE)'
 
 # Prerequisites run in the listed order, with make -j too.

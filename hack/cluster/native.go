@@ -127,8 +127,8 @@ func (c *nativeCluster) check(ctx context.Context) error {
 	return nil
 }
 
-// equip prepares this machine for the use of the cluster. It links kubectl into .tools/bin, and writes the chart
-// values for this kind of cluster next to the kubeconfig.
+// equip prepares this machine for the use of the cluster. It links kubectl into .tools/bin. Next to the kubeconfig, it
+// writes the chart values for this kind of cluster, and links the kustomization that installs the operator.
 func equip(l layout, kind string) error {
 	for _, name := range []string{"values", "monitoring"} {
 		text, err := configs.ReadFile("config/" + name + "-" + kind + ".yaml")
@@ -139,11 +139,18 @@ func equip(l layout, kind string) error {
 			return err
 		}
 	}
-	link := filepath.Join(l.repository, ".tools", "bin", "kubectl")
-	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return errors.Join(
+		link(l.program("kubectl"), filepath.Join(l.repository, ".tools", "bin", "kubectl")),
+		link(filepath.Join(l.source(), "config", "operator-"+kind), filepath.Join(l.state, "operator")),
+	)
+}
+
+// link creates a symbolic link, or replaces an existing one.
+func link(target, path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.Symlink(l.program("kubectl"), link)
+	return os.Symlink(target, path)
 }
 
 // startNode starts a new, empty cluster.

@@ -49,6 +49,23 @@ func TestChart_MatchesKustomization(t *testing.T) {
 	}
 }
 
+// The scripts of the local cluster install the operator with kubectl, and the end-to-end tests install the chart.
+func TestChart_LocalCluster_MatchesItsKustomization(t *testing.T) {
+	t.Parallel()
+	const config = "hack/cluster/config/"
+	for _, kind := range []string{"native", "kind"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			kustomized := parse(t, tool(t, "kustomize", "build", config+"operator-"+kind))
+			rendered := parse(t, tool(t, "helm", "template", "parking-operator", "charts/parking-operator",
+				"--namespace", system, "--values", config+"values-"+kind+".yaml"))
+			if diff := cmp.Diff(common(t, kustomized), common(t, rendered)); diff != "" {
+				t.Errorf("the chart differs from the kustomization (-kustomization +chart):\n%s", diff)
+			}
+		})
+	}
+}
+
 // common returns the objects by name. It removes the intended differences between an installation with kubectl and
 // one with Helm. One of these differences is in the names of cluster-scoped objects. If the operator is limited to
 // some namespaces, the chart appends the namespace of the release to these names.
