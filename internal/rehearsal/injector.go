@@ -27,7 +27,8 @@ const healPoll = 500 * time.Millisecond
 type injector struct {
 	client client.Client
 	core   rest.Interface
-	// pods sends the HTTP requests that check whether a fault has an effect.
+	// pods sends the HTTP requests that check whether a fault has an effect, and those that ask RabbitMQ nodes which
+	// queues they lead.
 	// clientPort returns the port at which the pods of a component answer clients.
 	pods       *podhttp.Client
 	clientPort func(*plan.Plan, resources.Component) int32

@@ -37,7 +37,7 @@ func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault
 		return choice, fmt.Errorf("no pod of %s was running", o.Target)
 	}
 	if o.Target == plan.TargetRabbitMQLeader {
-		leader, err := leaderOf(ctx, running)
+		leader, err := i.leaderOf(ctx, running)
 		if err == nil {
 			choice.Instances = []fault.Chosen{chosen(leader)}
 		}

@@ -65,7 +65,8 @@ func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Ch
 // probe returns the evidence that a fault has no effect on a pod, or "" if it finds no evidence.
 func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) string {
 	component := resources.ComponentOf(r.Target)
-	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(i.clientPort(i.target().Plan, component))))
+	port := i.clientPort(i.target().Plan, component)
+	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port)))
 	switch {
 	case component == resources.ComponentRabbitMQ && replies(ctx, address, "AMQP\x00\x00\x09\x01"),
 		component == resources.ComponentRedis && replies(ctx, address, "PING\r\n"):
@@ -73,22 +74,28 @@ func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) 
 	case component == resources.ComponentRabbitMQ, component == resources.ComponentRedis:
 		return ""
 	case !hitsItself(r):
-		return i.stillReaches(ctx, address)
+		return i.stillReaches(ctx, component, pod, port)
 	}
-	get, url := i.pods.Get, "http://"+address+"/healthz"
-	if managed := i.target().Simulation.Spec.SummaryAPI.ManagedOrDefault(); component == resources.ComponentSummaries && managed != nil && managed.TLS != nil {
-		get, url = i.pods.GetUnverified, "https://"+address+"/healthz"
-	}
-	if status, _, err := get(ctx, url); err == nil && status == http.StatusOK {
+	if status, _, err := i.get(ctx, component, pod, port, "/healthz"); err == nil && status == http.StatusOK {
 		return "it answers requests"
 	}
 	return ""
 }
 
+// get sends an HTTP request to a port of a pod. It does not verify a certificate: the request contains no secret, and the
+// author of the simulation may run another program in the pod, so the response is never trusted.
+func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32, path string) (status int, body []byte, err error) {
+	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port)))
+	if resources.TLSOf(i.target().Simulation, c) != nil {
+		return i.pods.GetUnverified(ctx, "https://"+address+path)
+	}
+	return i.pods.Get(ctx, "http://"+address+path)
+}
+
 // stillReaches returns which servers a processor or generator can use, according to its readiness check, which sends a
 // request to each server. The answer of another program, such as a proxy, proves nothing.
-func (i *injector) stillReaches(ctx context.Context, address string) string {
-	status, body, err := i.pods.Get(ctx, "http://"+address+"/readyz")
+func (i *injector) stillReaches(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32) string {
+	status, body, err := i.get(ctx, c, pod, port, "/readyz")
 	if err != nil {
 		return ""
 	}

@@ -1,9 +1,11 @@
 package rehearsal_test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -41,8 +43,16 @@ func (w *world) lyingAgent(t *testing.T, ip string) {
 // serveHTTP serves the handler at a port of a pod, until the test ends.
 func (w *world) serveHTTP(t *testing.T, ip string, port int32, handler http.HandlerFunc) {
 	t.Helper()
+	w.serveHTTPAt(t, w.listen(t, ip, port), handler)
+}
+
+// serveHTTPAt serves the handler until the test ends. It uses TLS if w.https is true.
+func (w *world) serveHTTPAt(t *testing.T, listener net.Listener, handler http.HandlerFunc) {
+	t.Helper()
 	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: handler}
-	listener := w.listen(t, ip, port)
+	if w.https {
+		listener = tls.NewListener(listener, w.tlsConfig(t))
+	}
 	go func() { _ = server.Serve(listener) }() // until it is closed
 	t.Cleanup(func() { _ = server.Close() })
 }

@@ -53,6 +53,8 @@ type world struct {
 	plan   *plan.Plan
 	start  time.Time
 	agents resources.AgentCredentials
+	// https says whether the HTTP servers in the pods use TLS.
+	https bool
 	// timeouts are long enough for a busy machine. Tests whose result is a timeout make them shorter.
 	timeouts rehearsal.Timeouts
 
@@ -233,21 +235,27 @@ func (w *world) serve(t *testing.T, config agent.Config, ip string) *agent.Agent
 	return a
 }
 
-// handle serves the given handler at an IP address until the test ends, in place of an agent.
-func (w *world) handle(t *testing.T, ip string, handler http.Handler) {
+// tlsConfig returns the TLS settings of servers in pods. All have the certificate of the agents.
+func (w *world) tlsConfig(t *testing.T) *tls.Config {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
 	pair, err := tls.X509KeyPair([]byte(w.agents.Certificate), []byte(w.agents.PrivateKey))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}
+}
+
+// handle serves the given handler at an IP address until the test ends, in place of an agent.
+func (w *world) handle(t *testing.T, ip string, handler http.Handler) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
 	ctx, stop := context.WithCancel(context.Background())
 	address := net.JoinHostPort(ip, strconv.Itoa(resources.AgentPort))
 	server, err := httpserver.Listen(ctx, address, handler, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server = server.WithTLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13})
+	server = server.WithTLS(w.tlsConfig(t))
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx) }()
 	t.Cleanup(func() {
@@ -402,7 +410,7 @@ func (w *world) rabbitMQ(t *testing.T, ip string, leads int) *corev1.Pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
+	w.serveHTTPAt(t, listener, func(response http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/metrics/detailed" || r.FormValue("family") != "queue_coarse_metrics" {
 			http.NotFound(response, r)
 		}
@@ -410,9 +418,7 @@ func (w *world) rabbitMQ(t *testing.T, ip string, leads int) *corev1.Pod {
 		for i := range leads {
 			fmt.Fprintf(response, "rabbitmq_detailed_queue_messages{vhost=\"/\",queue=\"parking.test.run.entry.%d\"} 0\n", i)
 		}
-	})}
-	go func() { _ = server.Serve(listener) }() // until it is closed
-	t.Cleanup(func() { _ = server.Close() })
+	})
 	return w.Pod(w.sim, resources.ComponentRabbitMQ, func(s *corev1.PodStatus) {
 		ready(time.Now().Add(-time.Hour))(s)
 		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
@@ -420,13 +426,19 @@ func (w *world) rabbitMQ(t *testing.T, ip string, leads int) *corev1.Pod {
 }
 
 func TestRehearsals_RabbitMQLeader_HitsTheNodeThatLeadsMostQueues(t *testing.T) {
-	w := newWorld(t, plan.Fault{Name: "leader", Target: plan.TargetRabbitMQLeader, Action: plan.ActionRestart, Instances: 1})
-	w.rabbitMQ(t, "127.77.1.3", 1)
-	leader := w.rabbitMQ(t, "127.77.1.4", 3)
-	w.rabbitMQ(t, "127.77.1.5", 2)
-	r, _ := w.lead()
-	if got := w.await(r, fault.Active); len(got.Hit) != 1 || got.Hit[0] != leader.Name {
-		t.Errorf("pods %v were hit, want %s", got.Hit, leader.Name)
+	for name, tls := range map[string]*v1alpha1.TLSSpec{"without TLS": nil, "TLS": {}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, plan.Fault{Name: "leader", Target: plan.TargetRabbitMQLeader, Action: plan.ActionRestart, Instances: 1})
+			w.sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{TLS: tls}
+			w.https = tls != nil
+			w.rabbitMQ(t, "127.77.1.3", 1)
+			leader := w.rabbitMQ(t, "127.77.1.4", 3)
+			w.rabbitMQ(t, "127.77.1.5", 2)
+			r, _ := w.lead()
+			if got := w.await(r, fault.Active); len(got.Hit) != 1 || got.Hit[0] != leader.Name {
+				t.Errorf("pods %v were hit, want %s", got.Hit, leader.Name)
+			}
+		})
 	}
 }
 

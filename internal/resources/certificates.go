@@ -143,15 +143,23 @@ func serveTLS(c *corev1.Container) {
 	}
 }
 
-// tlsOf reports whether a server is managed, and returns its TLS settings, or nil if it does not use TLS.
-func (b *builder) tlsOf(c Component) (managed bool, tls *v1alpha1.TLSSpec) {
-	switch {
-	case c == ComponentRabbitMQ && b.rabbitMQ != nil:
-		return true, b.rabbitMQ.TLS
-	case c == ComponentRedis && b.redis != nil:
-		return true, b.redis.TLS
-	case c == ComponentSummaries && b.summaries != nil:
-		return true, b.summaries.TLS
+// TLSOf returns the TLS settings of the pods of a component. It returns nil if they do not use TLS, or if the component is
+// external.
+func TLSOf(sim *v1alpha1.ParkingSimulation, c Component) *v1alpha1.TLSSpec {
+	spec := &sim.Spec
+	switch c {
+	case ComponentRabbitMQ:
+		if managed := spec.RabbitMQ.ManagedOrDefault(); managed != nil {
+			return managed.TLS
+		}
+	case ComponentRedis:
+		if managed := spec.Redis.ManagedOrDefault(); managed != nil {
+			return managed.TLS
+		}
+	case ComponentSummaries:
+		if managed := spec.SummaryAPI.ManagedOrDefault(); managed != nil {
+			return managed.TLS
+		}
 	}
-	return false, nil
+	return nil
 }

@@ -105,7 +105,7 @@ func (b *builder) serviceMonitor(t target) client.Object {
 			relabel(SimulationLabel, "simulation"), relabel(ComponentLabel, "component"),
 		},
 	}
-	if _, tls := b.tlsOf(t.component); tls != nil && t.port == portHTTP {
+	if tls := TLSOf(b.sim, t.component); tls != nil {
 		certificate := b.serverCertificate(t.component, tls)
 		endpoint["scheme"] = "https"
 		endpoint["tlsConfig"] = map[string]any{

@@ -124,15 +124,22 @@ func (b *builder) rabbitMQListener() []string {
 	if b.rabbitMQ.TLS == nil {
 		return []string{fmt.Sprintf("listeners.tcp.default = %d", amqpNumber)}
 	}
-	return []string{
+	lines := []string{
 		"listeners.tcp = none",
 		fmt.Sprintf("listeners.ssl.default = %d", amqpNumber),
-		"ssl_options.cacertfile = " + certificateDir + "/" + keyCA,
-		"ssl_options.certfile = " + certificateDir + "/" + keyCertificate,
-		"ssl_options.keyfile = " + certificateDir + "/" + keyPrivateKey,
 		"ssl_options.verify = verify_none",
 		"ssl_options.fail_if_no_peer_cert = false",
+		// With a port for TLS, the metrics have no port without TLS.
+		fmt.Sprintf("prometheus.ssl.port = %d", rabbitMQMetricsNumber),
 	}
+	for _, options := range []string{"ssl_options", "prometheus.ssl"} {
+		lines = append(lines,
+			options+".cacertfile = "+certificateDir+"/"+keyCA,
+			options+".certfile = "+certificateDir+"/"+keyCertificate,
+			options+".keyfile = "+certificateDir+"/"+keyPrivateKey,
+		)
+	}
+	return lines
 }
 
 // rabbitMQDistributionConf returns the TLS options of the connections between the nodes. Each side verifies the

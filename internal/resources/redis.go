@@ -194,9 +194,16 @@ func (b *builder) exporterContainer() corev1.Container {
 		{Name: "REDIS_PASSWORD_FILE", Value: exporterDir + "/" + keyExporter},
 		{Name: "REDIS_EXPORTER_WEB_LISTEN_ADDRESS", Value: fmt.Sprintf(":%d", redisMetricsNumber)},
 	}
+	mounts := []corev1.VolumeMount{readOnly("exporter", exporterDir)}
 	if b.redis.TLS != nil {
-		// The connection never leaves the pod, and the certificate need not be valid for localhost.
-		env = append(env, corev1.EnvVar{Name: "REDIS_EXPORTER_SKIP_TLS_VERIFICATION", Value: "true"})
+		mounts = append(mounts, readOnly("tls", certificateDir))
+		env = append(env,
+			// The connection to Redis never leaves the pod, and the certificate need not be valid for localhost.
+			corev1.EnvVar{Name: "REDIS_EXPORTER_SKIP_TLS_VERIFICATION", Value: "true"},
+			// The exporter reads these files for each connection.
+			corev1.EnvVar{Name: "REDIS_EXPORTER_TLS_SERVER_CERT_FILE", Value: certificateDir + "/" + keyCertificate},
+			corev1.EnvVar{Name: "REDIS_EXPORTER_TLS_SERVER_KEY_FILE", Value: certificateDir + "/" + keyPrivateKey},
+		)
 	}
 	return corev1.Container{
 		Name:         containerExporter,
@@ -204,7 +211,7 @@ func (b *builder) exporterContainer() corev1.Container {
 		Env:          env,
 		Ports:        []corev1.ContainerPort{containerPort(portMetrics, redisMetricsNumber)},
 		Resources:    requirements("5m", "16Mi", "64Mi"),
-		VolumeMounts: []corev1.VolumeMount{readOnly("exporter", exporterDir)},
+		VolumeMounts: mounts,
 	}
 }
 

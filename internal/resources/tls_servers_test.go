@@ -260,7 +260,8 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 	}
 	reserved := ports(t, 4)
 	clients, distribution, metrics, epmd := reserved[0], reserved[1], reserved[2], reserved[3]
-	s := newSandbox(t, "ssl.default = 5672", "ssl.default = 127.0.0.1:"+clients.String()+"\nprometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = "+metrics.String(),
+	s := newSandbox(t, "ssl.default = 5672", "ssl.default = 127.0.0.1:"+clients.String(),
+		"prometheus.ssl.port = 15692", "prometheus.ssl.ip = 127.0.0.1\nprometheus.ssl.port = "+metrics.String(),
 		"$(POD_NAME).sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost", "sim-rabbitmq-0.sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost",
 		// The test starts epmd. RabbitMQ looks for changed files every second instead of every two minutes.
 		"-proto_dist inet_tls", "-start_epmd false -ssl ssl_pem_cache_clean 1000 -proto_dist inet_tls")
@@ -285,6 +286,8 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 
 	s.eventually("the certificate of the Secret", func(ctx context.Context) error { return s.presents(ctx, clients.Address(), first) })
 	s.expectNoPlainText(clients.Address(), "AMQP\x00\x00\x09\x01")
+	s.eventually("the certificate of the metrics", func(ctx context.Context) error { return s.presents(ctx, metrics.Address(), first) })
+	s.expectNoPlainText(metrics.Address(), "GET /metrics HTTP/1.0\r\n\r\n")
 	s.expectNoPlainText(distribution.Address(), "\x00\x07N\x00\x00\x00\x00\x00\x00")
 	s.eventually("rabbitmqctl, which connects like another node", func(context.Context) error {
 		output, err := s.command(container, []string{"sh", "-c", "/usr/lib/rabbitmq/bin/rabbitmqctl await_startup -t 60"}, extra...).CombinedOutput()
@@ -303,6 +306,7 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 	s.writeCertificate("/run/secrets/tls", second)
 	s.writeCertificate("/run/secrets/nodes-tls", secondNodes)
 	s.eventually("the new certificate", func(ctx context.Context) error { return s.presents(ctx, clients.Address(), second) })
+	s.eventually("the new certificate of the metrics", func(ctx context.Context) error { return s.presents(ctx, metrics.Address(), second) })
 	if _, err := connection.Channel(); err != nil {
 		t.Error("the connection from before the rotation:", err)
 	}

@@ -165,19 +165,18 @@ func (b *builder) planVolumes() []corev1.Volume {
 		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: PlanName(b.sim)},
 		}}},
-		secretVolume("rabbitmq", BrokerSecretName(b.sim), b.bindingKeys(ComponentRabbitMQ, keyType, keyHost, keyPort, keyUsername, keyPassword)...),
-		secretVolume("redis", StoreSecretName(b.sim), b.bindingKeys(ComponentRedis, keyType, keyHost, keyPort, keyPassword)...),
+		secretVolume("rabbitmq", BrokerSecretName(b.sim), b.bindingKeys(ComponentRabbitMQ, b.rabbitMQ != nil, keyType, keyHost, keyPort, keyUsername, keyPassword)...),
+		secretVolume("redis", StoreSecretName(b.sim), b.bindingKeys(ComponentRedis, b.redis != nil, keyType, keyHost, keyPort, keyPassword)...),
 	}
 }
 
 // bindingKeys returns the given keys of the Secret with the binding of a managed server, and the key of its CA certificates
 // if the server uses TLS. It returns nil if the server is external.
-func (b *builder) bindingKeys(c Component, keys ...string) []string {
-	managed, tls := b.tlsOf(c)
+func (b *builder) bindingKeys(c Component, managed bool, keys ...string) []string {
 	switch {
 	case !managed:
 		return nil
-	case tls != nil:
+	case TLSOf(b.sim, c) != nil:
 		keys = append(keys, keyCA)
 	}
 	return keys

@@ -35,8 +35,7 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
 	ns.awaitProgress(sim, len(ns.allPods()))
 
-	// epmd tells the nodes the ports of each other. The metrics of the servers are not encrypted.
-	plain := []int{4369, resources.RabbitMQMetricsPort, 9121}
+	plain := []int{4369} // epmd tells the nodes the ports of each other
 	for _, c := range resources.Servers() {
 		for _, pod := range ns.pods(sim, c) {
 			pid := pidOf(t, pod)
