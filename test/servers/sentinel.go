@@ -13,11 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/privateserver"
 )
 
-const (
-	sentinelMaster   = "parking"
-	sentinelUser     = "parking"
-	sentinelPassword = "p@ss/word"
-)
+// sentinelMaster is the name of the primary.
+const sentinelMaster = "parking"
 
 // SentinelGroup is a Redis primary and its replica, and three Sentinels that promote the replica if the primary fails.
 type SentinelGroup struct {
@@ -29,10 +26,8 @@ type SentinelGroup struct {
 // know the replica and each other. See NewRedis.
 func NewSentinelGroup(t testing.TB) *SentinelGroup {
 	t.Helper()
-	user := fmt.Sprintf("user %s on >%s ~* &* +@all", sentinelUser, sentinelPassword)
-	node := []string{
-		user, "masteruser " + sentinelUser, "masterauth " + sentinelPassword, "repl-diskless-sync-delay 0",
-	}
+	user := fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword)
+	node := append([]string{user}, replicating...)
 	g := &SentinelGroup{}
 	g.nodes = append(g.nodes, NewRedis(t, RedisOptions{Config: node}))
 	host, port := split(t, g.nodes[0])
@@ -42,11 +37,11 @@ func NewSentinelGroup(t testing.TB) *SentinelGroup {
 		g.sentinels = append(g.sentinels, NewRedis(t, RedisOptions{Sentinel: true, Config: []string{
 			user,
 			fmt.Sprintf("sentinel monitor %s %s %s 2", sentinelMaster, host, port),
-			fmt.Sprintf("sentinel auth-user %s %s", sentinelMaster, sentinelUser),
-			fmt.Sprintf("sentinel auth-pass %s %s", sentinelMaster, sentinelPassword),
+			fmt.Sprintf("sentinel auth-user %s %s", sentinelMaster, groupUser),
+			fmt.Sprintf("sentinel auth-pass %s %s", sentinelMaster, groupPassword),
 			fmt.Sprintf("sentinel down-after-milliseconds %s 4000", sentinelMaster),
 			fmt.Sprintf("sentinel failover-timeout %s 6000", sentinelMaster),
-			"sentinel sentinel-user " + sentinelUser, "sentinel sentinel-pass " + sentinelPassword,
+			"sentinel sentinel-user " + groupUser, "sentinel sentinel-pass " + groupPassword,
 		}}))
 	}
 	polltest.Until(t, "the Sentinels are ready for a failover", func() bool { return g.ready(t) })
@@ -60,29 +55,47 @@ func (g *SentinelGroup) URIs(t testing.TB) []string {
 	for i, sentinel := range g.sentinels {
 		host, port := split(t, sentinel)
 		u := url.URL{
-			Scheme: "redis", User: url.UserPassword(sentinelUser, sentinelPassword), Host: net.JoinHostPort(host, port),
-			RawQuery: url.Values{"master_name": {sentinelMaster}, "sentinel_username": {sentinelUser}, "sentinel_password": {sentinelPassword}}.Encode(),
+			Scheme: "redis", User: url.UserPassword(groupUser, groupPassword), Host: net.JoinHostPort(host, port),
+			RawQuery: url.Values{"master_name": {sentinelMaster}, "sentinel_username": {groupUser}, "sentinel_password": {groupPassword}}.Encode(),
 		}
 		uris[i] = u.String()
 	}
 	return uris
 }
 
-// KillPrimary kills the primary and returns its server.
-func (g *SentinelGroup) KillPrimary(t testing.TB) *Redis {
+// Lag implements FailoverGroup.
+func (g *SentinelGroup) Lag(t testing.TB, key string) (resume func()) {
 	t.Helper()
-	var primary *Redis
-	polltest.Until(t, "the Sentinels know a primary that has its replica", func() bool {
-		primary = g.primary(t)
-		return primary != nil && g.ready(t)
-	})
+	primary := g.awaitReady(t)
+	for _, replica := range g.nodes {
+		if replica != primary {
+			resume = lag(t, primary, replica, key)
+		}
+	}
+	return resume
+}
+
+// KillPrimary implements FailoverGroup.
+func (g *SentinelGroup) KillPrimary(t testing.TB, _ string) *Redis {
+	t.Helper()
+	primary := g.awaitReady(t)
 	if err := primary.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	return primary
 }
 
-// AwaitFailover waits until the Sentinels report another primary than the one that was killed.
+// awaitReady waits until the Sentinels know a primary that has its replica, and returns the primary.
+func (g *SentinelGroup) awaitReady(t testing.TB) (primary *Redis) {
+	t.Helper()
+	polltest.Until(t, "the Sentinels know a primary that has its replica", func() bool {
+		primary = g.primary(t)
+		return primary != nil && g.ready(t)
+	})
+	return primary
+}
+
+// AwaitFailover implements FailoverGroup.
 func (g *SentinelGroup) AwaitFailover(t testing.TB, killed *Redis) {
 	t.Helper()
 	polltest.Until(t, "the Sentinels promote the replica", func() bool {
@@ -91,7 +104,7 @@ func (g *SentinelGroup) AwaitFailover(t testing.TB, killed *Redis) {
 	})
 }
 
-// Restart starts a server that was killed. It returns when the server is a replica that is in sync.
+// Restart implements FailoverGroup.
 func (g *SentinelGroup) Restart(t testing.TB, server *Redis) {
 	t.Helper()
 	if err := server.Start(t.Context()); err != nil {

@@ -125,9 +125,9 @@ func TestCheckWritable_ServerAcceptsNoWrites_ReturnsError(t *testing.T) {
 func TestCheckWritable_ClusterNodeAcceptsNoWrites_ReturnsError(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	s := open(t, c.uri, "written", 12)
+	s := open(t, c.URI(0), "written", 12)
 	noError(t, s.CheckWritable(t.Context()))
-	noError(t, c.admins[2].ConfigSet(t.Context(), "maxmemory", "1").Err())
+	noError(t, c.Admins[2].ConfigSet(t.Context(), "maxmemory", "1").Err())
 	if err := s.CheckWritable(t.Context()); err == nil || !strings.Contains(err.Error(), "OOM") {
 		t.Errorf("with a node whose memory is full: %v", err)
 	}

@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/polltest"
@@ -24,28 +19,13 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-const (
-	clusterUser     = "parking"
-	clusterPassword = "p@ss/word"
-	clusterSlots    = 16384
-	// nodeTimeout is 10 minutes, so that a node that stalls on a busy machine is not considered failed.
-	nodeTimeout = "cluster-node-timeout 600000"
-)
-
-// cluster is a Redis Cluster of primaries. Each has an equal share of the slots.
-type cluster struct {
-	nodes  []*servers.Redis
-	admins []*goredis.Client
-	uri    string
-}
-
 // TestConformance_RedisCluster runs the conformance suite on a Redis cluster of three nodes, which share the
 // partitions.
 func TestConformance_RedisCluster(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
-		return open(t, c.uri, servers.Name(t), partitions)
+		return open(t, c.URI(0), servers.Name(t), partitions)
 	})
 }
 
@@ -54,7 +34,7 @@ func TestConformance_RedisCluster(t *testing.T) {
 func TestRedisCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
-	s := open(t, c.uri, "moving", 1)
+	s := open(t, c.URI(0), "moving", 1)
 	before := markOf(t, s)
 	const workers, moves = 16, 4
 	var next, rolledBack atomic.Int64
@@ -72,12 +52,12 @@ func TestRedisCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 			}
 		})
 	}
-	slot := int(c.admins[0].ClusterKeySlot(t.Context(), s.partitions[0].key(keyLedger)).Val())
-	owner := slot / (clusterSlots / 2)
+	slot := c.Slot(t, s.partitions[0].key(keyLedger))
+	owner, _ := c.Owner(t, slot)
 	for range moves {
 		reached := next.Load() + 200
 		polltest.Until(t, "some steps", func() bool { return next.Load() > reached || t.Failed() })
-		c.move(t, slot, owner, 1-owner)
+		c.Move(t, slot, owner, 1-owner)
 		owner = 1 - owner
 	}
 	stopping.Store(true)
@@ -88,7 +68,7 @@ func TestRedisCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	if counts.EntriesRecorded != next.Load() {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, next.Load())
 	}
-	c.move(t, slot, owner, 1-owner) // an odd number of moves, so the partition ends on the other node
+	c.Move(t, slot, owner, 1-owner) // an odd number of moves, so the partition ends on the other node
 	polltest.Until(t, "the mark of the node of then is not good any more", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)
 		if err == nil {
@@ -99,109 +79,10 @@ func TestRedisCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	record(t, s, next.Load(), store.ResultRecorded)
 }
 
-// newCluster starts a Redis cluster: it starts the nodes, assigns the slots, and waits until all nodes know each
-// other.
-func newCluster(t *testing.T, size int) *cluster {
+// newCluster starts a Redis cluster of primaries without TLS.
+func newCluster(t *testing.T, primaries int) *servers.RedisCluster {
 	t.Helper()
-	return newClusterWith(t, size, func(int) (address string, config []string) { return "", nil })
-}
-
-// newClusterWith is like newCluster, with additional configuration. The function node returns the configuration of
-// a node and the address that it announces to other nodes. If the address is "", the node announces the address
-// that clients use.
-func newClusterWith(t *testing.T, size int, node func(i int) (address string, config []string)) *cluster {
-	t.Helper()
-	c := &cluster{}
-	buses := freePorts(t, size)
-	var seed string
-	for i := range size {
-		address, config := node(i)
-		node := servers.NewRedis(t, servers.RedisOptions{Config: append(config,
-			"cluster-enabled yes",
-			nodeTimeout,
-			// By default, nodes talk to each other on the client port plus 10,000, which may be in use.
-			"cluster-port "+buses[i],
-			fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
-		)})
-		c.nodes = append(c.nodes, node)
-		c.admins = append(c.admins, client(t, node.URI()))
-		if i == 0 {
-			if seed = address; seed == "" {
-				seed = hostOf(t, node)
-			}
-		}
-	}
-	for i, admin := range c.admins {
-		first, last := i*clusterSlots/size, (i+1)*clusterSlots/size-1
-		noError(t, admin.ClusterAddSlotsRange(t.Context(), first, last).Err())
-		if i > 0 {
-			host, port, _ := strings.Cut(seed, ":")
-			noError(t, admin.Do(t.Context(), "CLUSTER", "MEET", host, port, buses[0]).Err())
-		}
-	}
-	polltest.Until(t, "the cluster is complete", func() bool { return c.complete(t.Context()) })
-	c.uri = withUser(t, c.nodes[0].URI(), clusterUser, clusterPassword) + "?cluster=true"
-	return c
-}
-
-// freePorts returns ports of the loopback interface that are reserved for this test.
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	ports := make([]string, n)
-	for i := range n {
-		var err error
-		_, ports[i], err = net.SplitHostPort(servers.FreeAddress(t))
-		noError(t, err)
-	}
-	return ports
-}
-
-func (c *cluster) complete(ctx context.Context) bool {
-	for _, admin := range c.admins {
-		info, err := admin.ClusterInfo(ctx).Result()
-		if err != nil || !strings.Contains(info, "cluster_state:ok") ||
-			!strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(c.nodes))) {
-			return false
-		}
-	}
-	return true
-}
-
-// move moves a slot and its keys to another node, as redis-cli --cluster reshard does.
-func (c *cluster) move(t *testing.T, slot, from, to int) {
-	t.Helper()
-	ctx := t.Context()
-	ids := make([]string, len(c.admins))
-	for i, admin := range c.admins {
-		id, err := admin.ClusterMyID(ctx).Result()
-		noError(t, err)
-		ids[i] = id
-	}
-	noError(t, c.admins[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from]).Err())
-	noError(t, c.admins[from].Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to]).Err())
-	host, port, _ := strings.Cut(hostOf(t, c.nodes[to]), ":")
-	for {
-		keys, err := c.admins[from].ClusterGetKeysInSlot(ctx, slot, 1000).Result()
-		noError(t, err)
-		if len(keys) == 0 {
-			break
-		}
-		args := []any{"MIGRATE", host, port, "", 0, 60000, "AUTH2", clusterUser, clusterPassword, "KEYS"}
-		for _, key := range keys {
-			args = append(args, key)
-		}
-		noError(t, c.admins[from].Do(ctx, args...).Err())
-	}
-	for _, i := range []int{to, from} {
-		noError(t, c.admins[i].Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", ids[to]).Err())
-	}
-}
-
-func hostOf(t *testing.T, node *servers.Redis) string {
-	t.Helper()
-	u, err := url.Parse(node.String())
-	noError(t, err)
-	return u.Host
+	return servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: primaries})
 }
 
 // TestRedisCluster_PrimaryIsLost_ReloadsTheTopology loses the primary of a partition, and lets its replica take over. The
@@ -216,11 +97,10 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, 3)
-			probe := open(t, c.uri, "failover", 1)
-			slot := int(c.admins[0].ClusterKeySlot(t.Context(), probe.partitions[0].key(keyLedger)).Val())
-			owner := slot / (clusterSlots / 3)
-			replica := c.addReplica(t, owner)
-			uri := withUser(t, c.nodes[(owner+1)%3].URI(), clusterUser, clusterPassword) + "?cluster=true"
+			probe := open(t, c.URI(0), "failover", 1)
+			owner, _ := c.Owner(t, c.Slot(t, probe.partitions[0].key(keyLedger)))
+			replica := c.Admins[c.AddReplica(t, owner)]
+			uri := c.URI((owner + 1) % 3)
 			connect := func() *Store {
 				return openTimed(t, Config{Simulation: "failover", Partitions: 1}, Dependencies{Binding: exactSource(t, uri)}, timing{reloadInterval: time.Hour})
 			}
@@ -250,39 +130,16 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 				return err == nil && strings.Contains(info, "db0:")
 			})
 
-			noError(t, lose(c.nodes[owner]))
+			noError(t, lose(c.Nodes[owner]))
 			noError(t, replica.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err())
 			began := time.Now()
 			record(1)
 			t.Logf("a step succeeded %s after the failover", time.Since(began).Round(time.Millisecond))
 			read(2)
 			t.Logf("the ledger was read %s after the failover", time.Since(began).Round(time.Millisecond))
-			noError(t, c.nodes[owner].Kill()) // a paused server does not stop by itself
+			noError(t, c.Nodes[owner].Kill()) // a paused server does not stop by itself
 		})
 	}
-}
-
-// addReplica adds a replica of a primary, waits until it is in sync, and returns a client of the replica.
-func (c *cluster) addReplica(t *testing.T, of int) *goredis.Client {
-	t.Helper()
-	bus := freePorts(t, 1)[0]
-	node := servers.NewRedis(t, servers.RedisOptions{Config: []string{
-		"cluster-enabled yes", nodeTimeout, "cluster-port " + bus, "cluster-replica-no-failover yes", // only TAKEOVER promotes it
-		fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
-		fmt.Sprintf("masteruser %s", clusterUser), fmt.Sprintf("masterauth %s", clusterPassword),
-	}})
-	admin := client(t, node.URI())
-	host, port, _ := strings.Cut(hostOf(t, node), ":")
-	noError(t, c.admins[of].Do(t.Context(), "CLUSTER", "MEET", host, port, bus).Err())
-	id, err := c.admins[of].ClusterMyID(t.Context()).Result()
-	noError(t, err)
-	polltest.Until(t, "the replica knows its primary", func() bool { return admin.ClusterReplicate(t.Context(), id).Err() == nil })
-	c.nodes, c.admins = append(c.nodes, node), append(c.admins, admin)
-	polltest.Until(t, "the replica is in sync", func() bool {
-		info, err := admin.Info(t.Context(), "replication").Result()
-		return err == nil && strings.Contains(info, "master_link_status:up") && c.complete(t.Context())
-	})
-	return admin
 }
 
 // TestRedisCluster_WithCertificatePerNode_VerifiesEachHost runs the store on a Redis cluster with TLS. The certificate
@@ -291,30 +148,18 @@ func (c *cluster) addReplica(t *testing.T, of int) *goredis.Client {
 func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	t.Parallel()
 	const size = 3
-	authority, directory := tlstest.NewAuthority(t, "test CA"), t.TempDir()
-	writeFile := func(name string, content []byte) string {
-		path := filepath.Join(directory, name)
-		noError(t, os.WriteFile(path, content, 0o600))
-		return path
+	authority := tlstest.NewAuthority(t, "test CA")
+	c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: size, Authority: authority})
+	var hosts []string
+	for i := range size {
+		node, err := url.Parse(c.URI(i))
+		noError(t, err)
+		hosts = append(hosts, node.Host)
 	}
-	ca := writeFile("ca.crt", authority.PEM)
-	ports := freePorts(t, size)
-	host := func(i int) string { return fmt.Sprintf("127.0.0.%d", i+2) }
-	c := newClusterWith(t, size, func(i int) (string, []string) {
-		certificate, key := authority.Issue(t, host(i))
-		return net.JoinHostPort(host(i), ports[i]), []string{
-			"bind 127.0.0.1 " + host(i), "cluster-announce-ip " + host(i), "tls-cluster yes", "tls-port " + ports[i],
-			"tls-ca-cert-file " + ca, "tls-auth-clients yes",
-			"tls-cert-file " + writeFile(fmt.Sprintf("%d.crt", i), certificate), "tls-key-file " + writeFile(fmt.Sprintf("%d.key", i), key),
-		}
-	})
-	seed, err := url.Parse(withUser(t, c.nodes[0].URI(), clusterUser, clusterPassword))
+	seed, err := url.Parse(c.URI(0))
 	noError(t, err)
-	seed.Scheme, seed.Host = "rediss", net.JoinHostPort(host(size), ports[0])
-	at := binding.Binding{
-		URI: seed, CA: authority.PEM,
-		Alternatives: []string{net.JoinHostPort(host(0), ports[0]), net.JoinHostPort(host(1), ports[1])},
-	}
+	seed.Host, seed.RawQuery = servers.FreeAddress(t), ""
+	at := binding.Binding{URI: seed, CA: authority.PEM, Alternatives: hosts[:2]}
 	at.Certificate, at.Key = authority.Issue(t)
 	const partitions = 12 // enough to use every node
 	s := openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{
@@ -326,7 +171,7 @@ func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 		_, err := s.RecordEntry(t.Context(), step)
 		noError(t, err)
 	}
-	for i, admin := range c.admins {
+	for i, admin := range c.Admins {
 		size, err := admin.DBSize(t.Context()).Result()
 		noError(t, err)
 		if size == 0 {

@@ -50,21 +50,20 @@ func TestStoreMark_DataOfAnotherOwner_AreNeitherUsedNorRemoved(t *testing.T) {
 // used, and is protected from other owners, while another node is down.
 func TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsAreMarked(t *testing.T) {
 	t.Parallel()
-	c := newClusterWith(t, 2, func(int) (string, []string) { return "", []string{"cluster-require-full-coverage no"} })
+	c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: 2, Config: []string{"cluster-require-full-coverage no"}})
 	nodeOf := func(partition int) int {
-		key := keyPrefix("marked") + strconv.Itoa(partition) + "}:" + keyLedger
-		return int(c.admins[0].ClusterKeySlot(t.Context(), key).Val()) / (clusterSlots / 2)
+		owner, _ := c.Owner(t, c.Slot(t, keyPrefix("marked")+strconv.Itoa(partition)+"}:"+keyLedger))
+		return owner
 	}
 	zero, other := nodeOf(0), 1
 	for nodeOf(other) == zero {
 		other++
 	}
-	uri := withUser(t, c.nodes[1-zero].URI(), clusterUser, clusterPassword) + "?cluster=true"
 	ownedBy := func(owner string) *Store {
-		return openWith(t, Config{Simulation: "marked", Partitions: other + 1, Owner: owner}, Dependencies{Binding: source(t, uri)})
+		return openWith(t, Config{Simulation: "marked", Partitions: other + 1, Owner: owner}, Dependencies{Binding: source(t, c.URI(1-zero))})
 	}
 	first := ownedBy("first")
-	noError(t, c.admins[zero].Do(t.Context(), "CLIENT", "PAUSE", "60000").Err())
+	noError(t, c.Admins[zero].Do(t.Context(), "CLIENT", "PAUSE", "60000").Err())
 	if _, err := first.Mark(t.Context(), other); err != nil {
 		t.Errorf("mark partition %d while the node of partition 0 does not answer: %v", other, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"runtime"
 	"strconv"
 	"strings"
@@ -237,6 +238,14 @@ func newPair(t *testing.T, config ...string) *pair {
 		return err == nil && onlineReplicas(info) == 1
 	})
 	return p
+}
+
+// hostOf returns the host and port of a server.
+func hostOf(t *testing.T, server *servers.Redis) string {
+	t.Helper()
+	u, err := url.Parse(server.String())
+	noError(t, err)
+	return u.Host
 }
 
 // binding returns a source of the binding of the current primary.

@@ -33,7 +33,7 @@ func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	t.Run("database 1", func(t *testing.T) { checkRights(t, own+"/1", basic, database, admin) })
 	t.Run("cluster", func(t *testing.T) {
 		c := newCluster(t, 2)
-		checkRights(t, withUser(t, c.nodes[0].URI(), "narrow", "s3cr3t")+"?cluster=true", basic, cluster, c.admins...)
+		checkRights(t, withUser(t, c.Nodes[0].URI(), "narrow", "s3cr3t")+"?cluster=true", basic, cluster, c.Admins...)
 	})
 	t.Run("replicas", func(t *testing.T) {
 		p := newPair(t)

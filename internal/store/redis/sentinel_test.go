@@ -38,7 +38,7 @@ func TestFailover_Sentinel_NextPrimaryIsUsed(t *testing.T) {
 	const kills = 3
 	for range kills {
 		w.perform(t, 100)
-		killed := group.KillPrimary(t)
+		killed := group.KillPrimary(t, "")
 		began := time.Now()
 		w.perform(t, 100)
 		t.Logf("steps are durable %s after the primary was killed", time.Since(began).Round(time.Millisecond))

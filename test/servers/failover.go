@@ -1,0 +1,73 @@
+package servers
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/polltest"
+)
+
+// FailoverGroup is a group of Redis servers. When a primary is killed, its replica takes over.
+type FailoverGroup interface {
+	// Lag makes the replica of the primary that stores the key miss everything that is written from then on, if the
+	// primary is killed before resume is called. A replica must be resumed before it can take over.
+	Lag(t testing.TB, key string) (resume func())
+	// KillPrimary kills the primary that stores the key, and returns it.
+	KillPrimary(t testing.TB, key string) *Redis
+	// AwaitFailover waits until the replica of a primary that was killed has taken over.
+	AwaitFailover(t testing.TB, killed *Redis)
+	// Restart starts a server that was killed. It returns when the server is a replica that is in sync.
+	Restart(t testing.TB, server *Redis)
+}
+
+const (
+	groupUser     = "parking"
+	groupPassword = "p@ss/word"
+)
+
+// replicating is the part of the configuration that primaries and replicas need. A paused replica stays connected.
+var replicating = []string{
+	"masteruser " + groupUser, "masterauth " + groupPassword, "repl-diskless-sync-delay 0", "repl-timeout 3600",
+	"client-output-buffer-limit replica 0 0 0",
+}
+
+// lag pauses a replica, and then writes more to its primary than the buffers of the kernel hold for a connection. So what
+// clients write afterwards waits in the memory of the primary, and a crash of the primary loses it.
+func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
+	t.Helper()
+	const ballast = 64 << 20
+	client := clientOf(t, primary)
+	if err := replica.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	// A key with the same hash tag has the same owner.
+	script := "redis.call('SET', KEYS[1], string.rep('x', ARGV[1])) return redis.call('PEXPIRE', KEYS[1], 1)"
+	polltest.UntilNoError(t, "the primary writes the ballast", func() error {
+		return client.Eval(t.Context(), script, []string{key + ":ballast"}, ballast).Err()
+	})
+	return func() {
+		if err := replica.Resume(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// infoNumber returns a number in the section "replication" of the INFO reply of a server.
+func infoNumber(t testing.TB, client *goredis.Client, field string) int64 {
+	t.Helper()
+	info, err := client.Info(t.Context(), "replication").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if n, err := strconv.ParseInt(value, 10, 64); name == field && err == nil {
+			return n
+		}
+	}
+	t.Fatalf("INFO replication has no %s", field)
+	return 0
+}

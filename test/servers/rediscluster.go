@@ -1,0 +1,379 @@
+package servers
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/internal/privateserver"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
+)
+
+// ClusterSlots is the number of slots of a Redis Cluster.
+const ClusterSlots = 16384
+
+// RedisClusterOptions are the options of a RedisCluster.
+type RedisClusterOptions struct {
+	// Primaries is the number of primaries. Each has an equal share of the slots.
+	Primaries int
+	// Replicas adds a replica to each primary.
+	Replicas bool
+	// Authority makes the cluster use TLS. Each node then has its own address, and a certificate that is valid only for
+	// this address. The nodes require client certificates of the authority.
+	Authority *tlstest.Authority
+	// Config contains additional lines for the redis.conf of each node.
+	Config []string
+}
+
+// RedisCluster is a Redis Cluster of private servers. A node takes over only when a test says so. It is never considered
+// failed, because on a busy machine nodes may not answer for a long time.
+type RedisCluster struct {
+	// Nodes are the servers: first the primaries, then the replica of each primary in the same order.
+	Nodes []*Redis
+	// Admins are clients of the nodes. They use neither TLS nor redirections.
+	Admins []*goredis.Client
+
+	options   RedisClusterOptions
+	directory string
+	// The following slices have an element for each node: its address for clients and nodes, its port of the cluster bus, and
+	// its identifier.
+	addresses, buses, ids []string
+	// successor is the replica of the primary that was killed last. The field paused is the replica that is paused, or none.
+	successor, paused int
+}
+
+// none is the index of no node.
+const none = -1
+
+// NewRedisCluster starts a Redis Cluster for this test alone. It returns when all nodes know each other, and all replicas
+// are in sync. See NewRedis.
+func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
+	t.Helper()
+	c := &RedisCluster{options: o, directory: t.TempDir(), paused: none}
+	for i := range o.Primaries {
+		c.startNode(t, 0)
+		first, last := i*ClusterSlots/o.Primaries, (i+1)*ClusterSlots/o.Primaries-1
+		if err := c.Admins[i].ClusterAddSlotsRange(t.Context(), first, last).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	polltest.Until(t, "the cluster is complete", func() bool { return c.isComplete(t.Context()) })
+	if o.Replicas {
+		for i := range o.Primaries {
+			c.AddReplica(t, i)
+		}
+	}
+	return c
+}
+
+// startNode starts a node and introduces it to another one.
+func (c *RedisCluster) startNode(t testing.TB, other int) {
+	t.Helper()
+	i := len(c.Nodes)
+	_, bus, err := net.SplitHostPort(FreeAddress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := slices.Concat(c.options.Config, []string{
+		"cluster-enabled yes",
+		"cluster-node-timeout 600000",
+		"cluster-replica-no-failover yes", // only CLUSTER FAILOVER TAKEOVER promotes a replica
+		// By default, nodes talk to each other on the client port plus 10,000, which may be in use.
+		"cluster-port " + bus,
+		fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword),
+	}, replicating)
+	address := ""
+	if c.options.Authority != nil {
+		var tls []string
+		address, tls = c.tlsConfig(t, i)
+		config = append(config, tls...)
+	}
+	node := NewRedis(t, RedisOptions{Config: config})
+	if address == "" {
+		address = net.JoinHostPort(split(t, node))
+	}
+	admin := clientOf(t, node)
+	id, err := admin.ClusterMyID(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Nodes, c.Admins = append(c.Nodes, node), append(c.Admins, admin)
+	c.addresses, c.buses, c.ids = append(c.addresses, address), append(c.buses, bus), append(c.ids, id)
+	if i == 0 {
+		return
+	}
+	host, port, err := net.SplitHostPort(c.addresses[other])
+	if err == nil {
+		err = admin.Do(t.Context(), "CLUSTER", "MEET", host, port, c.buses[other]).Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tlsConfig returns the address of a node with TLS, and the lines of its configuration. Clients without TLS can connect to
+// 127.0.0.1.
+func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address string, lines []string) {
+	t.Helper()
+	host := fmt.Sprintf("127.0.0.%d", node+2)
+	_, port, err := net.SplitHostPort(FreeAddress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key := c.options.Authority.Issue(t, host)
+	name := func(suffix string) string { return fmt.Sprintf("node-%d.%s", node, suffix) }
+	return net.JoinHostPort(host, port), []string{
+		"bind 127.0.0.1 " + host, "cluster-announce-ip " + host, "tls-cluster yes", "tls-replication yes", "tls-port " + port,
+		"tls-ca-cert-file " + c.write(t, "ca.crt", c.options.Authority.PEM), "tls-auth-clients yes",
+		"tls-cert-file " + c.write(t, name("crt"), certificate), "tls-key-file " + c.write(t, name("key"), key),
+	}
+}
+
+// write writes a file and returns its path.
+func (c *RedisCluster) write(t testing.TB, name string, content []byte) string {
+	t.Helper()
+	path := filepath.Join(c.directory, name)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// URI returns the URI of a node for clients of the cluster.
+func (c *RedisCluster) URI(node int) string {
+	u := url.URL{Scheme: "redis", User: url.UserPassword(groupUser, groupPassword), Host: c.addresses[node], RawQuery: "cluster=true"}
+	if c.options.Authority != nil {
+		u.Scheme = "rediss"
+	}
+	return u.String()
+}
+
+// SecretDir returns a directory with the keys of a binding of the cluster: the addresses of all nodes, the credentials,
+// and with TLS the certificates of the authority and of a client.
+func (c *RedisCluster) SecretDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	uris := make([]string, len(c.Nodes))
+	for i := range c.Nodes {
+		uris[i] = c.URI(i)
+	}
+	keys := map[string]string{"uris": strings.Join(uris, ",")}
+	if authority := c.options.Authority; authority != nil {
+		certificate, key := authority.Issue(t)
+		keys["ca.crt"], keys["tls.crt"], keys["tls.key"] = string(authority.PEM), string(certificate), string(key)
+	}
+	for name, value := range keys {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(value), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// AddReplica adds a replica of a primary, and returns its index. It returns when the replica is in sync.
+func (c *RedisCluster) AddReplica(t testing.TB, primary int) int {
+	t.Helper()
+	c.startNode(t, primary)
+	replica := len(c.Nodes) - 1
+	polltest.Until(t, "the replica knows its primary", func() bool {
+		return c.Admins[replica].ClusterReplicate(t.Context(), c.ids[primary]).Err() == nil
+	})
+	c.awaitReplica(t, replica)
+	return replica
+}
+
+// awaitReplica waits until a node is a replica in sync, and the cluster is complete.
+func (c *RedisCluster) awaitReplica(t testing.TB, node int) {
+	t.Helper()
+	polltest.Until(t, "the replica is in sync", func() bool {
+		info, err := c.Admins[node].Info(t.Context(), "replication").Result()
+		return err == nil && strings.Contains(info, "master_link_status:up") && c.isComplete(t.Context())
+	})
+}
+
+// isComplete reports whether all nodes know each other, and the owner of each slot.
+func (c *RedisCluster) isComplete(ctx context.Context) bool {
+	for _, admin := range c.Admins {
+		info, err := admin.ClusterInfo(ctx).Result()
+		if err != nil || !strings.Contains(info, "cluster_state:ok") ||
+			!strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(c.Nodes))) {
+			return false
+		}
+	}
+	return true
+}
+
+// Slot returns the slot of a key.
+func (c *RedisCluster) Slot(t testing.TB, key string) (slot int) {
+	t.Helper()
+	polltest.Until(t, "a node computes the slot", func() bool {
+		for i, admin := range c.Admins {
+			if i == c.paused {
+				continue
+			}
+			if n, err := admin.ClusterKeySlot(t.Context(), key).Result(); err == nil {
+				slot = int(n)
+				return true
+			}
+		}
+		return false
+	})
+	return slot
+}
+
+// Owner returns the index of the primary of a slot, and that of its replica, which is -1 if there is none.
+func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
+	t.Helper()
+	polltest.Until(t, "a node owns the slot", func() bool {
+		for i, admin := range c.Admins {
+			if i == c.paused {
+				continue
+			}
+			primary, replica = c.ownerAt(t, admin, slot)
+			if primary == i && (replica != none || !c.options.Replicas) {
+				return true
+			}
+		}
+		return false
+	})
+	return primary, replica
+}
+
+// ownerAt returns what one node knows about the owner of a slot, and about its replica.
+func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (primary, replica int) {
+	t.Helper()
+	ranges, err := admin.ClusterSlots(t.Context()).Result()
+	if err != nil {
+		return none, none // the node does not run
+	}
+	for _, r := range ranges {
+		if slot < r.Start || slot > r.End || len(r.Nodes) == 0 {
+			continue
+		}
+		primary, replica = slices.Index(c.ids, r.Nodes[0].ID), none
+		if len(r.Nodes) > 1 {
+			replica = slices.Index(c.ids, r.Nodes[1].ID)
+		}
+		return primary, replica
+	}
+	return none, none
+}
+
+// Move moves a slot and its keys to another primary, as redis-cli --cluster reshard does.
+func (c *RedisCluster) Move(t testing.TB, slot, from, to int) {
+	t.Helper()
+	ctx := t.Context()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(c.Admins[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", c.ids[from]).Err())
+	check(c.Admins[from].Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", c.ids[to]).Err())
+	host, port, err := net.SplitHostPort(c.addresses[to])
+	check(err)
+	for {
+		keys, err := c.Admins[from].ClusterGetKeysInSlot(ctx, slot, 1000).Result()
+		check(err)
+		if len(keys) == 0 {
+			break
+		}
+		args := []any{"MIGRATE", host, port, "", 0, 60000, "AUTH2", groupUser, groupPassword, "KEYS"}
+		for _, key := range keys {
+			args = append(args, key)
+		}
+		check(c.Admins[from].Do(ctx, args...).Err())
+	}
+	for _, i := range []int{to, from} {
+		check(c.Admins[i].Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", c.ids[to]).Err())
+	}
+}
+
+// MoveKey moves the slot of a key to another primary. It returns when the replica of that primary has all keys.
+func (c *RedisCluster) MoveKey(t testing.TB, key string) {
+	t.Helper()
+	slot := c.Slot(t, key)
+	from, _ := c.Owner(t, slot)
+	to := none
+	for step := 1; step < c.options.Primaries && to == none; step++ {
+		other, _ := c.Owner(t, (slot+step*ClusterSlots/c.options.Primaries)%ClusterSlots)
+		if other != from {
+			to = other
+		}
+	}
+	c.Move(t, slot, from, to)
+	// A failover loses keys that the replica has not received.
+	written := infoNumber(t, c.Admins[to], "master_repl_offset")
+	_, replica := c.Owner(t, slot)
+	polltest.Until(t, "the replica of the new owner has the keys", func() bool {
+		return infoNumber(t, c.Admins[replica], "slave_repl_offset") >= written
+	})
+}
+
+// Lag implements FailoverGroup.
+func (c *RedisCluster) Lag(t testing.TB, key string) (resume func()) {
+	t.Helper()
+	primary, replica := c.Owner(t, c.Slot(t, key))
+	c.paused = replica
+	end := lag(t, c.Nodes[primary], c.Nodes[replica], key)
+	return func() {
+		end()
+		c.paused = none
+	}
+}
+
+// KillPrimary implements FailoverGroup.
+func (c *RedisCluster) KillPrimary(t testing.TB, key string) *Redis {
+	t.Helper()
+	primary, replica := c.Owner(t, c.Slot(t, key))
+	if err := c.Nodes[primary].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	c.successor = replica
+	return c.Nodes[primary]
+}
+
+// AwaitFailover implements FailoverGroup. It promotes the replica.
+func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
+	t.Helper()
+	admin := c.Admins[c.successor]
+	polltest.Until(t, "the replica takes over", func() bool {
+		info, err := admin.Info(t.Context(), "replication").Result()
+		if err == nil && strings.Contains(info, "role:master") {
+			return true
+		}
+		_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err() // the next INFO shows the result
+		return false
+	})
+}
+
+// Restart implements FailoverGroup.
+func (c *RedisCluster) Restart(t testing.TB, server *Redis) {
+	t.Helper()
+	if err := server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitReplica(t, slices.Index(c.Nodes, server))
+}
+
+// clientOf returns a client of a server, which is closed when the test ends. On a busy machine, moving a slot may take some
+// time.
+func clientOf(t testing.TB, server *Redis) *goredis.Client {
+	t.Helper()
+	client, err := privateserver.NewRedisClient(server.URI() + "?read_timeout=3m&write_timeout=3m&dial_timeout=3m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
