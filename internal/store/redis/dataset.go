@@ -37,13 +37,17 @@ type dataset struct {
 	mark    string
 	durable bool
 	written waiter
+	// kept is the number of effects of the latest observation that all replicas have confirmed. A failover does not undo
+	// these effects.
+	kept int64
 }
 
 // dataState is what an observation shows about the simulation's data.
 type dataState struct {
 	// mark is empty if the server has no data of the simulation.
 	mark string
-	// effects is the number of effects in one partition. It decreases only if data is lost.
+	// effects is the number of effects in one partition before the observation began to wait for replicas. It decreases
+	// only if effects are lost.
 	effects int64
 }
 
@@ -52,19 +56,22 @@ type dataState struct {
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var err error
 	switch remedy := d.lossRemedy(before, promised, now); {
 	case remedy != "":
-		if err := d.begin(ctx, now, time.Now()); err != nil {
-			return err
+		if err = d.begin(ctx, now, time.Now()); err == nil {
+			d.metrics.losses.Inc()
+			d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 		}
-		d.metrics.losses.Inc()
-		d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 	case d.mark == "" || now.data.mark != d.mark: // a new server, or the mark was lost before it was durable
-		return d.begin(ctx, now, time.Time{})
+		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
-		return d.await(now)
+		err = d.await(now)
 	}
-	return nil
+	if err == nil && (now.replicated || now.data.effects < d.kept) {
+		d.kept = now.data.effects
+	}
+	return err
 }
 
 // lossRemedy returns how to avoid the loss of durable data that an observation shows. It returns "" if there is no loss.
@@ -77,9 +84,10 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 		return settings
 	case before == nil:
 		return ""
-	case !before.logging && now.data.effects < before.data.effects:
+	case !before.logging && now.data.effects < d.kept:
 		// The mark alone does not prove that no data was lost. A server without an append-only file may have restarted
-		// from an older snapshot that already contains the mark.
+		// from an older snapshot that already contains the mark. A failover may undo effects that the replicas have not
+		// confirmed. That is no loss, because the steps are repeated.
 		return settings
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"

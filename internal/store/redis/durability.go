@@ -406,13 +406,14 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 // If the server has replicas, lookAt first waits until the given number of them have received all earlier writes. WAIT
 // waits only for writes of its own connection, so lookAt first writes a key. Replicas receive all writes in order, so one
 // that has this key has all earlier writes, too. It need not have what other clients write during the wait, so lookAt
-// reads the offset before it writes the key. All commands of a pipeline use the same connection, so they reach the same
-// server process.
+// reads the ledger and the offset before it writes the key. All commands of a pipeline use the same connection, so they
+// reach the same server process.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas int) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
 	received := goredis.NewIntCmd(ctx, "wait", replicas, replicaTimeout(node.Options().ReadTimeout).Milliseconds())
 	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		fields = pipe.HMGet(ctx, p.key(keyLedger), fieldDataset, "entries", "matched", "unmatched_expected")
 		if replicas > 0 {
 			before = pipe.Info(ctx, "replication")
 			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
@@ -421,7 +422,6 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 		server = pipe.Info(ctx, "server")
 		persistence = pipe.Info(ctx, "persistence")
 		replication = pipe.Info(ctx, "replication")
-		fields = pipe.HMGet(ctx, p.key(keyLedger), fieldDataset, "entries", "matched", "unmatched_expected")
 		return nil
 	})
 	if err != nil {

@@ -36,7 +36,9 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 		loses bool
 	}{
 		{name: "waits for a replica that receives nothing", fail: (*link).stall},
+		{name: "waits for it without an append-only file", fail: (*link).stall, config: []string{"appendonly no"}},
 		{name: "does not wait for the replica", fail: (*link).stall, ignoreReplicas: true, loses: true},
+		{name: "does not wait for it without an append-only file", fail: (*link).stall, config: []string{"appendonly no"}, ignoreReplicas: true, loses: true},
 		{name: "cannot wait for a replica that is not connected", fail: (*link).cut, loses: true},
 		{name: "requires a connected replica", fail: (*link).cut, config: []string{"min-replicas-to-write 1"}},
 	} {
@@ -57,7 +59,7 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 				w.perform(t, 100)
 			} else {
 				polltest.Until(t, "a step waits, because it has failed or the replica does not have it", func() bool {
-					return w.isStuck(t, p)
+					return p.isStuck(t, s)
 				})
 			}
 			p.failOver(t)
@@ -190,20 +192,6 @@ func (w *workers) perform(t *testing.T, steps int64) {
 	polltest.Until(t, "steps are durable", func() bool { return w.durable.Load() >= reached || t.Failed() })
 }
 
-// isStuck reports whether no step can become durable: the primary rejects steps, or has steps that the replica lacks.
-func (w *workers) isStuck(t *testing.T, p *pair) bool {
-	t.Helper()
-	if p.primary.Set(t.Context(), "probe", "", 0).Err() != nil {
-		return true
-	}
-	entries := func(c *goredis.Client) int64 {
-		n, err := c.HGet(t.Context(), keyPrefix("pair")+"0}:"+keyLedger, "entries").Int64()
-		noError(t, err)
-		return n
-	}
-	return entries(p.replica) < entries(p.primary)
-}
-
 // stop stops the workers and returns the number of steps.
 func (w *workers) stop() int64 {
 	w.stopping.Store(true)
@@ -251,6 +239,18 @@ func hostOf(t *testing.T, server *servers.Redis) string {
 // binding returns a source of the binding of the current primary.
 func (p *pair) binding(t *testing.T) binding.Source {
 	return func() (binding.Binding, error) { return source(t, p.current.Load().URI())() }
+}
+
+// isStuck reports whether no step can become durable: the primary rejects steps, or an observation shows effects that the
+// replica lacks.
+func (p *pair) isStuck(t *testing.T, s *Store) bool {
+	t.Helper()
+	if p.primary.Set(t.Context(), "probe", "", 0).Err() != nil {
+		return true
+	}
+	received, err := p.replica.HGet(t.Context(), s.partitions[0].key(keyLedger), "entries").Int64()
+	noError(t, err)
+	return received < s.observers[0].latest.Load().data.effects
 }
 
 // failOver kills the primary and promotes the replica.
