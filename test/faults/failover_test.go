@@ -17,7 +17,7 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 		if err := s.pause(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		killed := group.KillPrimary(t)
+		killed := group.KillPrimary(t, "")
 		group.AwaitFailover(t, killed)
 		if err := s.pause(t.Context()); err != nil {
 			t.Fatal(err)
