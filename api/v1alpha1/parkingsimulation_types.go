@@ -606,7 +606,7 @@ type TLSSpec struct {
 type StorageSpec struct {
 	// size is the size of the volume, such as 2Gi. With "0", the data is in the pod's ephemeral storage. It is lost,
 	// including the simulation's ledger, when the pod is deleted or moves to another node.
-	// +kubebuilder:validation:XValidation:rule="string(self).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$')",message="must be a quantity of bytes such as \"2Gi\", or \"0\" for ephemeral storage"
+	// +kubebuilder:validation:XValidation:rule="!string(self).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$') || string(self).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$')",message="must be a quantity of bytes such as \"2Gi\", or \"0\" for ephemeral storage"
 	// +default="2Gi"
 	// +optional
 	Size *Quantity `json:"size,omitempty"`

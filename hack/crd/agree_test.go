@@ -302,6 +302,27 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	}
 }
 
+// A value that breaks several rules gets the message of the most general one.
+func TestCRDCreate_InvalidQuantity_HasOneMessage(t *testing.T) {
+	t.Parallel()
+	a := load(t)
+	fields := values()
+	for _, name := range []string{"entry.resources", "processor.resources", "rabbitmq.managed", "redis.managed", "summaryAPI.managed.storage"} {
+		for _, value := range fields[name] {
+			if !strings.Contains(value, "size:") && !strings.Contains(value, "limits:") && !strings.Contains(value, "requests:") {
+				continue
+			}
+			spec := make(tree)
+			spec.set(strings.Split(name, "."), value)
+			text := strings.TrimSuffix(strings.TrimPrefix(spec.String(), "{"), "}")
+			err := a.Create(t.Context(), parse(t, manifesttest.Faulty{Spec: text}.Manifest()))
+			if all, isList := err.(interface{ Unwrap() []error }); isList && len(all.Unwrap()) > 1 {
+				t.Errorf("%s has several messages:\n%v", text, err)
+			}
+		}
+	}
+}
+
 // explanation returns the index of the known difference that explains why only one side rejects the manifest. It
 // returns -1 if no known difference explains it.
 func explanation(admitted, read error) int {

@@ -144,7 +144,7 @@ func FaultyManifests() []Faulty {
 			Name:      "a size that is a word",
 			Spec:      "redis: {managed: {storage: {size: big}}}",
 			Error:     `spec.redis.managed.storage.size: Invalid value: "big": must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
-			Admission: `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
 			Name:      "labels that are a list",
@@ -1509,7 +1509,7 @@ func FaultyManifests() []Faulty {
 			Name:      "a negative size",
 			Spec:      "redis: {managed: {storage: {size: -1Gi}}}",
 			Error:     `spec.redis.managed.storage.size: Invalid value: "-1Gi": must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
-			Admission: `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
 			Name:      "a storage class in capitals",
@@ -1563,7 +1563,7 @@ func FaultyManifests() []Faulty {
 			Name:      "storage with a huge exponent",
 			Spec:      `redis: {managed: {storage: {size: "1e10000000"}}}`,
 			Error:     `spec.redis.managed.storage.size: Invalid value: "1e10000000": must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
-			Admission: `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
 			Name:      "storage in thousandths of a byte",
