@@ -50,6 +50,10 @@ var goSyntax = regexp.MustCompile(`^(\d*[.]?\d*(h|m|s|ms|us|µs|μs|ns))+$`)
 // Shorter returns a valid text for a duration that is invalid only because it has too many digits. It returns "" for
 // any other duration.
 func (d Duration) Shorter() Duration {
+	const limit = 4 * maxDurationLength // longer texts are no durations, and take long to parse
+	if len(d) > limit {
+		return ""
+	}
 	value, err := time.ParseDuration(string(d))
 	if err != nil || value <= 0 || !goSyntax.MatchString(string(d)) {
 		return ""

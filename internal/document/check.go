@@ -90,17 +90,22 @@ func (f Format) expectedString(path field.Path, value json.RawMessage) string {
 
 // expectedNumber returns the error message for a value that should be a number of type t, but is not.
 func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) string {
+	isPercent := strings.HasSuffix(string(path), "Percent")
 	var text string
 	if json.Unmarshal(value, &text) == nil {
-		text = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "%"))
-		if number, err := strconv.ParseFloat(text, 64); err == nil && number == math.Trunc(number) && math.Abs(number) < 1<<53 {
+		text = strings.TrimSpace(text)
+		if isPercent {
+			text = strings.TrimSpace(strings.TrimSuffix(text, "%"))
+		}
+		isOctal := strings.HasPrefix(text, "0") && strings.HasSuffix(strings.ToLower(string(path)), "mode") // such as "0400"
+		if number, err := strconv.ParseFloat(text, 64); err == nil && !isOctal && number == math.Trunc(number) && math.Abs(number) < 1<<53 {
 			text = strconv.FormatFloat(number, 'f', -1, 64) // 200.0 and 2e2 are 200
 		}
 		if json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
 			return "must be a number without quotes: write " + text
 		}
 	}
-	if strings.HasSuffix(string(path), "Percent") {
+	if isPercent {
 		return "must be a whole number of percent, from 0 to 100, such as 20"
 	}
 	if t.Kind() == reflect.Float64 || t.Kind() == reflect.Float32 {

@@ -136,6 +136,10 @@ func wholeNumbers(text []byte) []byte {
 var (
 	// tabIndent matches a line that is indented with a tab.
 	tabIndent = regexp.MustCompile(`(?m)^ *\t`)
+	// yamlDirective matches a directive at the beginning of a document, such as %YAML 1.2.
+	yamlDirective = regexp.MustCompile(`\A\s*%[A-Z]`)
+	// conflictMarker matches a line that Git adds to a file with a merge conflict.
+	conflictMarker = regexp.MustCompile(`(?m)^(<<<<<<<|=======|>>>>>>>)( |\r?$)`)
 	// templateExpression matches the start of an expression in a Helm or ERB template, or of a variable for envsubst. It
 	// matches $NAME and $(NAME) only as a whole value: elsewhere, Kubernetes replaces $(NAME), and $ has other meanings.
 	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)
@@ -154,6 +158,12 @@ func (d yamlDocument) yamlError(err error) error {
 	padded := append(bytes.Repeat([]byte("\n"), d.lines), d.text...)
 	if at := tabIndent.FindIndex(padded); at != nil {
 		return fmt.Errorf("not valid YAML: line %d is indented with a tab: use spaces", lineAt(padded, at[0]))
+	}
+	if at := yamlDirective.FindIndex(padded); at != nil {
+		return fmt.Errorf("not valid YAML: line %d is a YAML directive, which is not supported: remove it", lineAt(padded, at[1]))
+	}
+	if at := conflictMarker.FindIndex(padded); at != nil {
+		return fmt.Errorf("not valid YAML: line %d is a marker of a merge conflict: resolve the conflict, and remove the marker", lineAt(padded, at[0]))
 	}
 	if path, number := newSource(d.text).unrepresentable(); number != "" {
 		return field.Invalid(path, field.Raw(number), "must be a finite number, such as 10")
@@ -236,9 +246,10 @@ func fieldNames() []string {
 }
 
 var (
-	// unusualCharacter finds a character, outside of comments, that an editor or a web page puts in place of a space or a
-	// quotation mark.
-	unusualCharacter = regexp.MustCompile(`(?m)^[^#\n]*?([\x{a0}\x{200b}-\x{200d}\x{2060}\x{feff}\x{2018}\x{2019}\x{201c}\x{201d}])`)
+	// unusualCharacter finds a character, outside of comments, that an editor or a web page puts in place of a space, a
+	// quotation mark or a dash.
+	unusualCharacter = regexp.MustCompile(`(?m)^[^#\n]*?([\x{a0}\x{200b}-\x{200d}\x{2060}\x{feff}\x{2018}\x{2019}\x{201c}\x{201d}\x{2010}-\x{2015}\x{2212}])`)
+	dash             = regexp.MustCompile(`[\x{2010}-\x{2015}\x{2212}]`)
 	// jsonComment finds a comment at the beginning of a line, or after a comma or a brace.
 	jsonComment = regexp.MustCompile(`(?m)^\s*(//|/\*)|[,{\[]\s*(//|/\*)`)
 )
@@ -256,6 +267,9 @@ func withUnusualCharacters(err error, manifest []byte) error {
 	}
 	character, _ := utf8.DecodeRune(manifest[groups[2]:])
 	line := lineAt(manifest, groups[2])
+	if dash.MatchString(string(character)) {
+		return fmt.Errorf("%w; line %d has the dash %c: write -", err, line, character)
+	}
 	if unicode.IsPrint(character) {
 		return fmt.Errorf("%w; line %d has the typographic quotation mark %c: write \" or '", err, line, character)
 	}
