@@ -16,7 +16,7 @@ import (
 
 // The Secret of the default user does not say whether the RabbitmqCluster uses TLS. If a public CA has signed its
 // certificate, no Secret contains a CA either.
-func TestDefaultUser_LearnsTLSFromTheSpec(t *testing.T) {
+func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	t.Parallel()
 	ca := string(tlstest.NewAuthority(t, "issuer").PEM)
 	tests := map[string]struct {

@@ -34,8 +34,8 @@ func isReferable(kind string) bool {
 	return false
 }
 
-// checkNames finds the names that are taken by objects of other owners, and withholds the objects that refer to these
-// names. It also withholds managed servers whose certificate they may not use.
+// checkNames finds the names that are taken by objects of other owners. It adds to s.withheld, the objects that are not
+// applied: those that refer to such a name, and the managed servers that refer to a certificate Secret without permission.
 func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		key, err := r.keyOf(object)

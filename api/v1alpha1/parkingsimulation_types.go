@@ -120,7 +120,7 @@ type ParkingSimulationSpec struct {
 	// +optional
 	RabbitMQ RabbitMQSpec `json:"rabbitmq,omitzero"`
 
-	// redis configures the Redis or Valkey that stores visits and ledger. At most one of managed and secretRef may be
+	// redis configures the Redis or Valkey that stores the visits and the ledger. At most one of managed and secretRef may be
 	// set. If neither is set, the operator runs a Redis with default settings.
 	// +default={}
 	// +optional
@@ -447,7 +447,7 @@ type ManagedRabbitMQ struct {
 	Template *PodTemplate `json:"template,omitempty"`
 }
 
-// RedisSpec configures the Redis or Valkey that stores visits and ledger.
+// RedisSpec configures the Redis or Valkey that stores the visits and the ledger.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.secretRef))",message="at most one of managed and secretRef may be set: remove the other"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) == has(oldSelf.secretRef)",message="cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"

@@ -91,7 +91,8 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Ledger *LedgerStatus `json:"ledger,omitempty"`
 
-	// latency has the latencies of the complete simulation. It is absent until then, and if no latency was measured.
+	// latency has the latencies of the whole simulation. It is absent until the simulation is complete, and if no latency
+	// was measured.
 	// +optional
 	Latency *LatencyStatus `json:"latency,omitempty"`
 

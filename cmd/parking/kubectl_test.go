@@ -60,7 +60,7 @@ func TestKubectl_Errors_SetTheExitCode(t *testing.T) {
 		"invalid names":         {"pause --server https://127.0.0.1:1 good ../x", exitBadInput, `"../x" is not the name of a simulation`},
 		"invalid name to audit": {"audit --server https://127.0.0.1:1 x/y", exitBadInput, `"x/y" is not the name of a simulation`},
 		"invalid name to read":  {"report --server https://127.0.0.1:1 X", exitBadInput, `"X" is not the name of a simulation`},
-		"invalid namespace":     {"status --server https://127.0.0.1:1 -n A", exitBadInput, `"A" is not the name of a namespace`},
+		"invalid namespace":     {"status --server https://127.0.0.1:1 -n A", exitBadInput, `"A" is not a valid name of a namespace`},
 		"missing report":        {"compare missing.json other.json", exitBadInput, "no such file"},
 		"unwritable file":       {"report --server https://127.0.0.1:1 x --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},
 		"unwritable comparison": {"compare a b --server https://127.0.0.1:1 --output-file /nowhere/x", exitBadInput, "--output-file: write /nowhere/x: no such file"},

@@ -47,7 +47,7 @@ func (f *serviceFlags) check() error {
 		return badInput(errors.New("--http: an address is required, because monitoring needs it: for example :8080, or 127.0.0.1:0 for any free port"))
 	}
 	if f.grace <= 0 {
-		return badInput(fmt.Errorf("--grace-period: must be greater than 0s, got %s", f.grace))
+		return badInput(fmt.Errorf("--grace-period: must be above 0s, got %s", f.grace))
 	}
 	if f.tlsDir != "" {
 		if _, err := certificateIn(f.tlsDir)(nil); err != nil {

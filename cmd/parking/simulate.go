@@ -178,9 +178,9 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 func (f *simulateFlags) check() error {
 	switch {
 	case f.duration <= 0 && !f.endless:
-		return fmt.Errorf("--duration: must be greater than 0s, got %s; omit it to run until Ctrl-C", f.duration)
+		return fmt.Errorf("--duration: must be above 0s, got %s; omit it to run until Ctrl-C", f.duration)
 	case f.drainTimeout <= 0 && f.drainChosen:
-		return fmt.Errorf("--drain-timeout: must be greater than 0s, got %s", f.drainTimeout)
+		return fmt.Errorf("--drain-timeout: must be above 0s, got %s", f.drainTimeout)
 	case f.seedChosen && f.seed < 0:
 		return fmt.Errorf("--seed: must not be negative, got %d", f.seed)
 	case f.open && f.http == "":

@@ -91,7 +91,7 @@ func noMisplacedURI(cmd *cobra.Command, args []string) error {
 		if value := f.Value.String(); misplaced == nil && f.Changed && !slices.Contains([]string{"URI", "URL", "image"}, placeholder) && field.LooksLikeURI(value) {
 			misplaced = fmt.Errorf("--%s: %s must be of the form %s; it looks like a URI", f.Name, quote(value), strings.ToUpper(placeholder))
 			if placeholder == "file" {
-				misplaced = fmt.Errorf("%w: download the file", misplaced)
+				misplaced = fmt.Errorf("%w; download the file and give its path", misplaced)
 			}
 		}
 	})

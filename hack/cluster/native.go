@@ -202,7 +202,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 		Cloneflags: nodeNamespaces,
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the node in new namespaces: %w", err)
+		return fmt.Errorf("start the node in Linux namespaces of its own: %w", err)
 	}
 	go func() { _ = cmd.Wait() }() // reaps the process when it ends, so that it does not remain as a zombie
 	started, err := startTime(cmd.Process.Pid)

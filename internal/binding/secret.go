@@ -40,7 +40,7 @@ func (s Service) read(keys keyReader) (Binding, error) {
 	}
 	for _, part := range []struct{ key, inURI string }{{keyUsername, b.URI.User.Username()}, {keyPassword, passwordOf(b.URI)}} {
 		if value := values[part.key]; value != "" && part.inURI != "" && value != part.inURI {
-			return Binding{}, fmt.Errorf("the value of key %q differs from the %s in key %q: remove one of the two", part.key, part.key, keyURI)
+			return Binding{}, fmt.Errorf("the value of key %q differs from the %s in key %q: remove one of the two values", part.key, part.key, keyURI)
 		}
 	}
 	return s.bind(b, keys, values)
@@ -116,7 +116,7 @@ func addPath(u *url.URL, key, value string) error {
 		return nil
 	}
 	if path := strings.TrimPrefix(u.Path, "/"); path != "" && path != value {
-		return fmt.Errorf("the value of key %q differs from the path of key %q: remove one of the two", key, keyURI)
+		return fmt.Errorf("the value of key %q differs from the path of the URI in key %q: remove one of the two values", key, keyURI)
 	}
 	u.Path, u.RawPath = "/"+value, "/"+url.PathEscape(value)
 	return nil
@@ -142,7 +142,7 @@ func addSentinel(u *url.URL, values map[string]string) error {
 		}
 		query := u.Query()
 		if given := query.Get(p.parameter); given != "" && given != value {
-			return fmt.Errorf("the value of key %q differs from the parameter %s of key %q: remove one of the two", p.key, p.parameter, keyURI)
+			return fmt.Errorf("the value of key %q differs from the parameter %s of the URI in key %q: remove one of the two values", p.key, p.parameter, keyURI)
 		}
 		query.Set(p.parameter, value)
 		u.RawQuery = query.Encode()

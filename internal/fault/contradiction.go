@@ -31,7 +31,7 @@ func (s *search) contradiction(r *Record) string {
 			continue
 		}
 		rows++
-		if row.proves(r.Target) {
+		if row.disproves(r.Target) {
 			busy++
 		}
 	}
@@ -41,8 +41,9 @@ func (s *search) contradiction(r *Record) string {
 	return fmt.Sprintf("%s worked in %d of %d measurements of that time", r.Target, busy, rows)
 }
 
-// proves reports whether the row shows work that is impossible while the target is paused or isolated.
-func (m *measured) proves(target plan.FaultTarget) bool {
+// disproves reports whether the measurement disproves that the target was paused or isolated: it contains work that
+// would then have been impossible.
+func (m *measured) disproves(target plan.FaultTarget) bool {
 	switch target {
 	case plan.TargetRedis, plan.TargetProcessor:
 		return m.effects[0]+m.effects[1] > 0

@@ -172,7 +172,7 @@ func (s *Snapshot) UnmarshalJSON(text []byte) error {
 	*s = Snapshot{sum: w.Sum}
 	for _, b := range w.Buckets {
 		if len(b) != 2 || b[0] < first || b[0] > last || b[1] < 0 {
-			return fmt.Errorf("read a histogram: %v is not a pair of a bucket index from %d to %d and a count", b, first, last)
+			return fmt.Errorf("read a histogram: want [index, count] with an index from %d to %d, got %v", first, last, b)
 		}
 		s.add(int(b[0]), uint64(b[1]))
 	}

@@ -157,7 +157,7 @@ func request(t *testing.T, c net.Conn) {
 }
 
 // The timeout for request bodies does not end a long response, such as a stream of events, to a request without a body.
-func TestHTTPServer_LongResponse_IsNotEndedByTheTimeoutForBodies(t *testing.T) {
+func TestHTTPServer_LongResponse_IsNotEndedByTheTimeoutForRequestBodies(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
 	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -95,7 +95,7 @@ func (p *Plugin) connect() (*connection, error) {
 		return nil, p.kubeconfigError(err)
 	}
 	if len(validation.IsDNS1123Label(namespace)) > 0 {
-		return nil, inputErrorf("%q is not the name of a namespace", namespace)
+		return nil, inputErrorf("%q is not a valid name of a namespace", namespace)
 	}
 	config, err := loader.ClientConfig()
 	if err != nil {

@@ -51,7 +51,7 @@ func (p *Plugin) purgeCommand() *cobra.Command {
 
 func (p *Plugin) purge(ctx context.Context, c *connection, name string, f purgeFlags) error {
 	if f.timeout <= 0 {
-		return inputErrorf("--timeout: must be greater than 0s, got %s", f.timeout)
+		return inputErrorf("--timeout: must be above 0s, got %s", f.timeout)
 	}
 	sim, err := c.simulation(ctx, name)
 	if err != nil {

@@ -30,8 +30,8 @@ type Verdict struct {
 	Checks []Check `json:"checks"`
 }
 
-// Evidence holds everything on which a verdict is based. If a field is nil, the check that needs the field does
-// not apply. A check that applies but has no data does not pass.
+// Evidence holds everything on which a verdict is based. A check applies unless the field that it needs is nil. If that
+// field is set but contains no data, the check does not pass.
 type Evidence struct {
 	// Report is the result of the audit. If ReportErr is set, Report is ignored.
 	Report Report

@@ -121,7 +121,7 @@ func TestOutageLog_SuccessesAndFaultsAlternate_LogsOneOutage(t *testing.T) {
 	})
 }
 
-func TestOutageLog_ConnectionIsNoLongerUsed_ItsFaultDoesNotProlongTheOutage(t *testing.T) {
+func TestOutageLog_FailedConnectionIsNoLongerUsed_OutageEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()

@@ -25,7 +25,7 @@ func UntilState(tb testing.TB, what string, holds func() bool, state func() any)
 	tb.Helper()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	// The last call of holds() begins after the deadline, so that a stall of this process does not fail the test.
+	// If this process stalls, the deadline may pass between two calls of holds(). So one more call follows after it.
 	for last, deadline := false, time.Now().Add(timeout); !holds(); last = time.Now().After(deadline) {
 		if last {
 			if state == nil {

@@ -50,8 +50,8 @@ type Run struct {
 	// early. DrainSeconds is the remaining time until EndTime.
 	ElapsedSeconds float64 `json:"elapsedSeconds"`
 	DrainSeconds   float64 `json:"drainSeconds"`
-	// CutShort says when and why the run ended before the end of its schedule. It is empty if the run was complete, if it
-	// had no duration, or if it ended early because it failed. Then Reasons say why.
+	// CutShort says when and why the run ended before the end of its schedule. It is empty if the run was complete or had
+	// no duration. It is also empty if the run ended early because it failed, which the field Reasons explains.
 	CutShort string `json:"cutShort,omitempty"`
 	// Ledger is the result of the audit. It is nil if the ledger could not be read.
 	Ledger         *ledger.Report  `json:"ledger"`

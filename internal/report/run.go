@@ -41,9 +41,8 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 }
 
 // scheduled returns the number of seconds that the schedule covers. The argument contains the rows in which events were
-// due. At a rate below one per second and replica, there are idle seconds between these rows. They belong to the
-// schedule. If a gap is longer than the usual one by more than the factor in the constant pause, the simulation was
-// suspended, so the gap does not belong to the schedule.
+// due. At a rate below one per second and replica, there are gaps between these rows, which belong to the schedule. A
+// gap that is more than ten times as long as usual does not: the simulation was suspended in that time.
 func scheduled(due []*timeline.Row) float64 {
 	const pause = 10
 	idle := make([]float64, 0, len(due))

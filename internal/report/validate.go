@@ -208,7 +208,8 @@ func validateRange(path field.Path, v reflect.Value) error {
 	}
 }
 
-// validateKind is validateRange for types that need no rule of their own.
+// validateKind returns an error if a value is outside the range for its kind, such as float64. It is for the types to
+// which no rule of validateRange applies.
 func validateKind(path field.Path, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Float64:

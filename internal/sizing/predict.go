@@ -54,8 +54,9 @@ const (
 )
 
 // Predict simulates the events of one partition. An event first waits for its turn: in its partition, the CPU processes
-// one event after the other, at the capacity's pace. Then it is delayed by a time that is drawn from the measured
-// latencies at the same utilization: the same share of the capacity. These contain the time of all batches and commits.
+// one event after the other, at the capacity's pace. Then it is delayed by a latency drawn from those that were measured
+// at the same utilization, which is the rate as a share of the capacity. Measured latencies include the waits for batches
+// and commits.
 func (c *Costs) Predict(s Scenario) Prediction {
 	utilization := s.Rate / s.Capacity
 	p := Prediction{UtilizationPercent: utilization * percent}

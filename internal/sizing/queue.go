@@ -65,12 +65,12 @@ func (t *times) Pop() any { return nil }
 // newRandom returns a source of random numbers. The same seed gives the same numbers.
 func newRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
-// poisson returns gaps between events that are independent of each other.
+// poisson returns a function that draws the gap between two events in seconds, if events are independent of each other.
 func poisson(random *rand.Rand, rate float64) func() float64 {
 	return func() float64 { return random.ExpFloat64() / rate }
 }
 
-// evenly returns equal gaps.
+// evenly returns a function that always returns the same gap between two events, in seconds.
 func evenly(rate float64) func() float64 { return func() float64 { return 1 / rate } }
 
 // always returns a function that always returns the same duration.

@@ -176,7 +176,7 @@ type poller struct {
 func (v *View) poll(ctx context.Context) *update {
 	state, err := v.state.get(ctx)
 	if err != nil {
-		v.log.Debug("The live page cannot read the state", "error", err)
+		v.log.Debug("The live page cannot read the state of the simulation", "error", err)
 		return nil
 	}
 	u := &update{state: state}

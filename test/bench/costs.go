@@ -460,7 +460,7 @@ func describeMethod(r *report, o options) (sizing.Method, error) {
 	}
 	priority, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
 	if err != nil {
-		return m, fmt.Errorf("read the priority: %w", err)
+		return m, fmt.Errorf("read the scheduling priority of this process: %w", err)
 	}
 	const zero = 20 // the system call returns 20 for the priority 0, and 1 for 19
 	m.Nice = zero - priority

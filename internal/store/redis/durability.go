@@ -268,8 +268,8 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 	return waiters
 }
 
-// answer notifies the waiters whose wait ends with this observation. It returns the waiters that need a further
-// observation. All waiters must have joined before the observation began.
+// answer notifies the waiters whose wait ends with the given observation, or with its error. It returns the waiters that
+// need a further observation. All of them must have begun to wait before the observation began.
 func (o *observer) answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {

@@ -207,7 +207,7 @@ func TestInsert_OneTableDropped_ErrorSaysToDropTheSchema(t *testing.T) {
 	polltest.UntilNoError(t, "insert after the schema was dropped", func() error { return insertOne(d, "a") })
 }
 
-func TestNewDatabase_InvalidConfiguration_ReturnsAnUnusableError(t *testing.T) {
+func TestNewDatabase_InvalidConfiguration_ReturnsErrorOfTypeUnusableError(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, uri, schema, want string }{
 		{"a schema name with upper-case letters", "postgres://h/d", "A", "lower-case letters"},
