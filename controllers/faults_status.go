@@ -18,9 +18,9 @@ const (
 	maxFaultMessage = 1024
 )
 
-// faultsStatus converts the measured effects of faults to the form that they have in the status. It returns nil if
-// the list is empty.
-func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
+// faultsStatus converts the measured effects of faults to the form that they have in the status. It counts the
+// occurrences in the history, too. It returns nil if the list is empty.
+func faultsStatus(accounts []fault.Account, h fault.History) *v1alpha1.FaultsStatus {
 	if len(accounts) == 0 {
 		return nil
 	}
@@ -29,26 +29,19 @@ func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
 	var active []string
 	for i := range accounts {
 		a := &accounts[i]
-		if !a.InjectedAt.IsZero() {
-			status.Injected++
-		}
-		switch a.Outcome {
-		case fault.OutcomeActive:
+		if a.Outcome == fault.OutcomeActive {
 			active = append(active, a.ID())
-		case fault.OutcomeRecovered:
-			status.Recovered++
-		case fault.OutcomeNotRecovered:
-			status.NotRecovered++
-		case fault.OutcomeNotInjected:
-			status.NotInjected++
-		case fault.OutcomeAborted:
-			status.Aborted++
 		}
 		if i >= len(accounts)-maxFaults {
 			status.Latest = append(status.Latest, faultStatus(a))
 		}
 	}
-	for _, r := range fault.Results(accounts) {
+	for _, r := range fault.Results(fault.Totals(h, accounts)) {
+		status.Injected += int32(r.Injected)
+		status.Recovered += int32(r.Recovered)
+		status.NotRecovered += int32(r.NotRecovered)
+		status.NotInjected += int32(r.NotInjected)
+		status.Aborted += int32(r.Aborted)
 		status.Results = append(status.Results, resultStatus(&r))
 	}
 	status.Active = excerpt.Of(strings.Join(active, ", "), maxFaultMessage)
@@ -64,8 +57,8 @@ func resultStatus(r *fault.Result) v1alpha1.FaultResult {
 		NotInjected: int32(r.NotInjected), Aborted: int32(r.Aborted),
 	}
 	if r.Recovered > 0 {
-		status.TotalRecovery = v1alpha1.NewDuration(r.Recovery.Round(10 * time.Millisecond))
-		status.SlowestRecovery = v1alpha1.NewDuration(r.Slowest.Round(10 * time.Millisecond))
+		status.TotalRecovery = roundedDuration(r.RecoverySeconds, 10*time.Millisecond)
+		status.SlowestRecovery = roundedDuration(r.SlowestSeconds, 10*time.Millisecond)
 	}
 	return status
 }
@@ -74,9 +67,9 @@ func resultStatus(r *fault.Result) v1alpha1.FaultResult {
 func resultOf(s *v1alpha1.FaultResult) fault.Result {
 	return fault.Result{
 		Target: plan.FaultTarget(s.Target), Action: plan.FaultAction(s.Action),
-		InProgress: int(s.InProgress), Recovered: int(s.Recovered), NotRecovered: int(s.NotRecovered),
-		NotInjected: int(s.NotInjected), Aborted: int(s.Aborted),
-		Recovery: s.TotalRecovery.Value(), Slowest: s.SlowestRecovery.Value(),
+		InProgress: int64(s.InProgress), Recovered: int64(s.Recovered), NotRecovered: int64(s.NotRecovered),
+		NotInjected: int64(s.NotInjected), Aborted: int64(s.Aborted),
+		RecoverySeconds: s.TotalRecovery.Value().Seconds(), SlowestSeconds: s.SlowestRecovery.Value().Seconds(),
 	}
 }
 
@@ -85,7 +78,7 @@ func faultStatus(a *fault.Account) v1alpha1.FaultStatus {
 	status := v1alpha1.FaultStatus{
 		Name: a.Fault, Number: int32(min(a.Number, math.MaxInt32)),
 		Target: v1alpha1.FaultTarget(a.Target), Action: v1alpha1.FaultAction(a.Action),
-		HitCount: int32(min(len(a.Hit), math.MaxInt32)), Hit: a.Hit[:min(len(a.Hit), maxHit)], Lost: a.Lost,
+		HitCount: int32(min(len(a.Hit)+a.HitOmitted, math.MaxInt32)), Hit: a.Hit[:min(len(a.Hit), maxHit)], Lost: a.Lost,
 		Outcome: string(a.Outcome), Message: excerpt.Of(a.Message, maxFaultMessage),
 	}
 	if !a.HealedAt.IsZero() {

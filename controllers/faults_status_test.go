@@ -14,7 +14,7 @@ import (
 
 func TestFaultsStatus_ManyFaults_IsBounded(t *testing.T) {
 	t.Parallel()
-	if got := faultsStatus(nil); got != nil {
+	if got := faultsStatus(nil, fault.History{}); got != nil {
 		t.Errorf("without faults the status is %+v", got)
 	}
 	at := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
@@ -33,12 +33,22 @@ func TestFaultsStatus_ManyFaults_IsBounded(t *testing.T) {
 		}
 		accounts = append(accounts, a)
 	}
-	got := faultsStatus(accounts)
-	if got.Injected != 300 || got.Recovered != 297 || got.NotRecovered != 1 || got.Active != "stall/298, stall/299" {
+	removed := fault.History{Totals: []fault.Total{{Fault: "kill", Result: fault.Result{
+		Target: plan.TargetRedis, Action: plan.ActionKill, Injected: 1000, Recovered: 990, Aborted: 10, NotInjected: 5, RecoverySeconds: 1980, SlowestSeconds: 4,
+	}}}}
+	got := faultsStatus(accounts, removed)
+	if r := got.Results; len(r) != 2 || r[1].Recovered != 990 || *r[1].SlowestRecovery != *v1alpha1.NewDuration(4 * time.Second) {
+		t.Errorf("the results are %+v", r)
+	}
+	if got.Injected != 1300 || got.Recovered != 1287 || got.NotRecovered != 1 || got.Aborted != 10 || got.NotInjected != 5 || got.Active != "stall/298, stall/299" {
 		t.Errorf("the status counts %+v", got)
 	}
 	if got.Worst == nil || got.Worst.Number != 7 || len(got.Worst.Message) > maxFaultMessage {
 		t.Errorf("the worst is %+v", got.Worst)
+	}
+	accounts[299].Hit, accounts[299].HitOmitted = nil, 7 // the record does not contain the names any more
+	if f := faultStatus(&accounts[299]); f.HitCount != 7 {
+		t.Errorf("%d pods were hit, want 7", f.HitCount)
 	}
 	if len(got.Latest) != maxFaults || got.Latest[maxFaults-1].Number != 299 {
 		t.Fatalf("the latest are %+v", got.Latest)

@@ -47,7 +47,7 @@ func TestSimulationMetrics_Faults_HaveTheValuesOfTheStatus(t *testing.T) {
 		account(0, fault.OutcomeRecovered, new(1.5)), account(1, fault.OutcomeRecovered, new(4.5)),
 		account(2, fault.OutcomeNotRecovered, nil), account(3, fault.OutcomeNotInjected, nil),
 		account(4, fault.OutcomeAborted, nil), account(5, fault.OutcomeActive, nil), account(6, fault.OutcomeRecovering, nil),
-	})
+	}, fault.History{})
 	registry := prometheus.NewPedanticRegistry()
 	if err := registry.Register(NewSimulationMetrics(oneSimulation{sim: sim}, observer.New(observer.Dependencies{}))); err != nil {
 		t.Fatal(err)

@@ -76,6 +76,7 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 		return nil
 	}
 	e := ledger.EvidenceSoFar(s.plan, &s.observation.Report, s.timeline, nil, s.accountsSoFar)
+	e.FaultHistory = s.faultHistory
 	e.Depths, e.DeadReasons = s.observation.Depths, s.observation.DeadReasons
 	failed := ledger.CertainFailures(e)
 	r.observer.MarkFailed(s.key, s.observation.At, failed)

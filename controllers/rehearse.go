@@ -30,12 +30,13 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		Simulation: s.sim.DeepCopy(), Plan: s.plan, Start: start.Time, FaultsEdited: s.faultsEdited, Agents: s.credentials.Agent,
 	})
 	if s.faults, s.faultsKnown = r.rehearsals.Records(s.key); s.faultsKnown {
+		s.faultHistory = r.rehearsals.History(s.key)
 		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
 		r.notify(s, recoveries(s.faults, s.accountsSoFar))
 		if settled, known := r.rehearsals.Records(s.key); known {
 			s.faults = settled // with the accounts that are final now
 		}
-		s.sim.Status.Faults = faultsStatus(s.accountsSoFar)
+		s.sim.Status.Faults = faultsStatus(s.accountsSoFar, s.faultHistory)
 		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
 			s.wakeAfter(accountInterval)
 		}
@@ -115,7 +116,7 @@ func (s *scope) faultsEnded() bool {
 // simulation becomes complete.
 func (s *scope) accounts() []fault.Account {
 	rest := s.observation.Rest
-	run := fault.Run{Rows: rest.Timeline, Ended: true, Aborted: s.isAborted()}
+	run := fault.Run{Rows: rest.Timeline, Ended: true, Aborted: s.isAborted(), History: s.faultHistory}
 	run.End, _ = endOf(s.sim)
 	if rest.Err == nil && rest.Report.AtRest {
 		run.Lost = &rest.Report.Lost

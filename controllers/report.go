@@ -61,6 +61,8 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 		LatencySeconds: report.LatenciesOf(&rest.Latencies),
 		Objectives:     s.plan.Objectives,
 		Faults:         faults,
+		FaultsOmitted:  s.faultHistory.Occurrences(),
+		FaultTotals:    fault.Totals(s.faultHistory, faults),
 		EndTime:        s.now.UTC().Truncate(time.Second),
 	}
 	if rest.Err == nil {
@@ -74,7 +76,8 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	rows := rest.Timeline
 	if len(rows) > 0 {
 		from, until := rows[0].Start(), run.EndTime.Add(time.Second) // includes marks at the end of the run
-		missing := ledger.MissingMarks(&ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, Timeline: rows}, &verdict, run.EndTime)
+		evidence := &ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, FaultHistory: s.faultHistory, Timeline: rows}
+		missing := ledger.MissingMarks(evidence, &verdict, run.EndTime)
 		rows = timeline.AddMarks(rows, from, until, r.failures.Marks(s.key, from, run.EndTime)...)
 		rows = timeline.AddMarks(rows, from, until, missing...)
 		rows = timeline.AddMarks(rows, from, until, fault.Marks(faults)...)

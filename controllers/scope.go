@@ -84,7 +84,9 @@ type scope struct {
 	// These fields are set by the phase rehearse. faults contains the records of injected faults. faultsKnown is
 	// false until these records are loaded. accountsSoFar contains, for each fault, its effect so far and whether the
 	// simulation has recovered from it.
+	// faultHistory sums up earlier occurrences that faults does not contain any more.
 	faults        []fault.Record
+	faultHistory  fault.History
 	faultsKnown   bool
 	accountsSoFar []fault.Account
 	// heldUntil is what edits of pods wait for: the end of a sentence such as "fault stall/0 has ended". It is empty if

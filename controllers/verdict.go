@@ -43,7 +43,7 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	status.CompletionTime, status.Verdict = wholeSeconds(s.now), v1alpha1.Verdict(verdict.Outcome)
 	status.Reasons, status.Report = boundedReasons(verdict.Reasons), reportName
 	status.Latency = latencyStatus(&s.observation.Rest.Latencies)
-	status.Faults, s.finalRecoveries = faultsStatus(faults), recoveries(s.faults, faults)
+	status.Faults, s.finalRecoveries = faultsStatus(faults, s.faultHistory), recoveries(s.faults, faults)
 	s.findings.complete = true
 	s.wakeAfter(0) // stop observing in the next reconcile, when the status contains the verdict
 	return nil
@@ -94,7 +94,7 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 	if end, ends := endOf(s.sim); ends && unchecked == "" && !s.isAborted() {
 		e.Load = ledger.LoadOf(s.plan, s.sim.Status.StartTime.Time, end, lateStart)
 	}
-	e.Failures = failures
+	e.Failures, e.FaultHistory = failures, s.faultHistory
 	if s.isEditedLate() {
 		e.Entries, e.Exits = nil, nil
 	}

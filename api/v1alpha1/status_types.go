@@ -156,7 +156,7 @@ type FaultsStatus struct {
 	// +optional
 	Worst *FaultStatus `json:"worst,omitempty"`
 
-	// latest has the latest 20 occurrences, in the order in which they were due. The report has all occurrences.
+	// latest has the latest 20 occurrences, in the order in which they were due. The report has more of them.
 	// +kubebuilder:validation:MaxItems=20
 	// +listType=atomic
 	// +optional

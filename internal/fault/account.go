@@ -109,6 +109,9 @@ type Run struct {
 	Ended, Aborted bool
 	// Lost is the number of events that the run lost, or nil if that is unknown.
 	Lost *int64
+	// History describes earlier occurrences that have no record any more. They have no account either, but the time in
+	// which they disturbed the simulation does not count as normal.
+	History History
 }
 
 // incompleteTime is how old a row of a running simulation must be to count as complete. Until then, some
@@ -163,6 +166,7 @@ func (s *search) account(r *Record) Account {
 		a := *r.Measured
 		a.Hit, a.Lost = r.Hit, s.lost()
 		if !a.InjectedAt.IsZero() {
+			s.disturbUntil(a.InjectedAt)
 			s.disturb(interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt})
 		}
 		return a
@@ -176,6 +180,7 @@ func (s *search) account(r *Record) Account {
 		a.Outcome, a.Message = s.notInjected(r)
 		return a
 	}
+	s.disturbUntil(r.InjectedAt)
 	if why := s.contradiction(r); why != "" {
 		a.InjectedAt, a.HealedAt = time.Time{}, time.Time{}
 		a.Outcome, a.Message = OutcomeNotInjected, "The fault had no effect, although the injector says that it took effect: "+why
@@ -205,7 +210,7 @@ func (s *search) lost() *int64 {
 // isSettled reports whether later measurements cannot change the account: the simulation has recovered, or the
 // timeline has proved that the fault had no effect.
 func (a *Account) isSettled(r *Record, run Run) bool {
-	return r.State == Healed && !run.End.Before(r.HealedAt) && (a.Outcome == OutcomeRecovered || a.Outcome == OutcomeNotInjected)
+	return r.IsFinal() && !r.InjectedAt.IsZero() && !run.End.Before(r.HealedAt) && (!a.RecoveredAt.IsZero() || a.Outcome == OutcomeNotInjected)
 }
 
 // Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. This

@@ -554,16 +554,16 @@ func TestFaultResults_CountOccurrencesByTargetAndAction(t *testing.T) {
 	of := func(target plan.FaultTarget, action plan.FaultAction, outcome Outcome, seconds float64) Account {
 		return Account{Target: target, Action: action, Outcome: outcome, RecoverySeconds: &seconds}
 	}
-	got := Results([]Account{
+	got := Results(Totals(History{}, []Account{
 		of(plan.TargetRedis, plan.ActionKill, OutcomeRecovered, 2), of(plan.TargetProcessor, plan.ActionPause, OutcomeActive, 0),
 		of(plan.TargetRedis, plan.ActionKill, OutcomeRecovered, 5), of(plan.TargetRedis, plan.ActionKill, OutcomeNotRecovered, 0),
 		of(plan.TargetProcessor, plan.ActionPause, OutcomeNotInjected, 0), of(plan.TargetProcessor, plan.ActionPause, OutcomeAborted, 0),
 		of(plan.TargetProcessor, plan.ActionKill, OutcomeRecovering, 0),
-	})
+	}))
 	want := []Result{
 		{Target: plan.TargetProcessor, Action: plan.ActionKill, InProgress: 1},
 		{Target: plan.TargetProcessor, Action: plan.ActionPause, InProgress: 1, NotInjected: 1, Aborted: 1},
-		{Target: plan.TargetRedis, Action: plan.ActionKill, Recovered: 2, NotRecovered: 1, Recovery: 7 * time.Second, Slowest: 5 * time.Second},
+		{Target: plan.TargetRedis, Action: plan.ActionKill, Recovered: 2, NotRecovered: 1, RecoverySeconds: 7, SlowestSeconds: 5},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the results are %+v, want %+v", got, want)

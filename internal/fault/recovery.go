@@ -77,6 +77,8 @@ type search struct {
 	// The field disturbed contains the intervals from the injection of a fault to the recovery from it, for the faults
 	// handled so far. Overlapping intervals are merged. The earliest comes first.
 	disturbed []interval
+	// The field earlier contains the disturbances of earlier faults that are not added to disturbed yet.
+	earlier []Disturbance
 	// These fields are about the latest search. The field before is the baseline that it used, latest is its result,
 	// and from is the time at which it began.
 	before *baseline
@@ -112,7 +114,7 @@ type baseline struct {
 }
 
 func newSearch(run Run, records []Record) *search {
-	s := &search{run: run, active: map[string]interval{}}
+	s := &search{run: run, active: map[string]interval{}, earlier: run.History.Disturbed}
 	for i := range records {
 		if r := &records[i]; !r.InjectedAt.IsZero() {
 			s.active[r.ID()] = interval{r.InjectedAt, r.HealedAt}
@@ -261,6 +263,14 @@ func (s *search) disturb(i interval) {
 	}
 	if last := &s.disturbed[n-1]; i.to.IsZero() || i.to.After(last.to) && !last.to.IsZero() {
 		last.to = i.to
+	}
+}
+
+// disturbUntil adds the disturbances of earlier faults that began before the given time.
+func (s *search) disturbUntil(injected time.Time) {
+	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
+		s.disturb(s.earlier[0].interval())
+		s.earlier = s.earlier[1:]
 	}
 }
 

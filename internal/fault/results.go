@@ -3,7 +3,6 @@ package fault
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,41 +12,99 @@ import (
 
 // Result summarizes all occurrences of faults that have the same target and the same action.
 type Result struct {
-	Target plan.FaultTarget
-	Action plan.FaultAction
+	Target plan.FaultTarget `json:"target"`
+	Action plan.FaultAction `json:"action"`
+	// Injected counts the occurrences that took effect.
+	Injected int64 `json:"injected"`
 	// InProgress counts the occurrences whose outcome is not final. Each of the other fields counts the
 	// occurrences with the outcome that it is named after.
-	InProgress, Recovered, NotRecovered, NotInjected, Aborted int
-	// Recovery is the sum of the recovery times of the occurrences counted in Recovered. Slowest is the longest
-	// of these times.
-	Recovery, Slowest time.Duration
+	InProgress   int64 `json:"inProgress,omitempty"`
+	Recovered    int64 `json:"recovered"`
+	NotRecovered int64 `json:"notRecovered"`
+	NotInjected  int64 `json:"notInjected"`
+	Aborted      int64 `json:"aborted"`
+	// RecoverySeconds is the sum of the recovery times of the occurrences counted in Recovered. SlowestSeconds is the
+	// longest of these times.
+	RecoverySeconds float64 `json:"recoverySeconds"`
+	SlowestSeconds  float64 `json:"slowestSeconds"`
+	// Redeliveries and DuplicatesSuppressed are the sums of the fields of Account with these names.
+	Redeliveries         int64 `json:"redeliveries"`
+	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
+}
+
+// Total summarizes all occurrences of one fault. If an edit changed the target or the action of the fault, it has one
+// Total for each of them.
+type Total struct {
+	Fault string `json:"fault"`
+	Result
+}
+
+// Totals returns the totals of all occurrences: those that have an account, and those that only the history contains.
+// They are sorted by fault, target and action.
+func Totals(h History, accounts []Account) []Total {
+	totals := slices.Clone(h.Totals)
+	for i := range accounts {
+		a := &accounts[i]
+		one := Total{Fault: a.Fault, Result: Result{Target: a.Target, Action: a.Action}}
+		one.count(a)
+		totals = append(totals, one)
+	}
+	return sum(totals, func(a, b *Total) int {
+		return cmp.Or(cmp.Compare(a.Fault, b.Fault), compareKinds(&a.Result, &b.Result))
+	},
+		func(t *Total) *Result { return &t.Result })
 }
 
 // Results returns one Result for each combination of target and action that occurs, sorted by target and
 // action.
-func Results(accounts []Account) []Result {
-	type key struct {
-		target plan.FaultTarget
-		action plan.FaultAction
+func Results(totals []Total) []Result {
+	results := make([]Result, 0, len(totals))
+	for i := range totals {
+		results = append(results, totals[i].Result)
 	}
-	byKey := map[key]*Result{}
-	for i := range accounts {
-		a := &accounts[i]
-		k := key{a.Target, a.Action}
-		if byKey[k] == nil {
-			byKey[k] = &Result{Target: a.Target, Action: a.Action}
+	return sum(results, compareKinds, func(r *Result) *Result { return r })
+}
+
+func compareKinds(a, b *Result) int {
+	return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Action, b.Action))
+}
+
+// sum sorts a list, and adds up the results of its equal elements.
+func sum[E any](list []E, compare func(a, b *E) int, result func(*E) *Result) []E {
+	slices.SortStableFunc(list, func(a, b E) int { return compare(&a, &b) })
+	sums := list[:0]
+	for i := range list {
+		if n := len(sums); n > 0 && compare(&sums[n-1], &list[i]) == 0 {
+			result(&sums[n-1]).add(result(&list[i]))
+			continue
 		}
-		byKey[k].count(a)
+		sums = append(sums, list[i])
 	}
-	results := make([]Result, 0, len(byKey))
-	for _, r := range byKey {
-		results = append(results, *r)
-	}
-	slices.SortFunc(results, func(a, b Result) int { return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Action, b.Action)) })
-	return results
+	return sums
+}
+
+// Occurrences returns the number of occurrences.
+func (r *Result) Occurrences() int64 {
+	return r.InProgress + r.Recovered + r.NotRecovered + r.NotInjected + r.Aborted
+}
+
+func (r *Result) add(o *Result) {
+	r.Injected += o.Injected
+	r.InProgress += o.InProgress
+	r.Recovered += o.Recovered
+	r.NotRecovered += o.NotRecovered
+	r.NotInjected += o.NotInjected
+	r.Aborted += o.Aborted
+	r.RecoverySeconds += o.RecoverySeconds
+	r.SlowestSeconds = max(r.SlowestSeconds, o.SlowestSeconds)
+	r.Redeliveries += o.Redeliveries
+	r.DuplicatesSuppressed += o.DuplicatesSuppressed
 }
 
 func (r *Result) count(a *Account) {
+	if !a.InjectedAt.IsZero() {
+		r.Injected++
+	}
 	switch a.Outcome {
 	case OutcomeInjecting, OutcomeActive, OutcomeRecovering:
 		r.InProgress++
@@ -61,10 +118,11 @@ func (r *Result) count(a *Account) {
 		r.Aborted++
 	}
 	if a.Outcome == OutcomeRecovered && a.RecoverySeconds != nil {
-		took := time.Duration(*a.RecoverySeconds * float64(time.Second))
-		r.Recovery += took
-		r.Slowest = max(r.Slowest, took)
+		r.RecoverySeconds += *a.RecoverySeconds
+		r.SlowestSeconds = max(r.SlowestSeconds, *a.RecoverySeconds)
 	}
+	r.Redeliveries += a.Redeliveries
+	r.DuplicatesSuppressed += a.DuplicatesSuppressed
 }
 
 // Metrics exports a list of Results as Prometheus metrics.
@@ -107,9 +165,9 @@ func (m *Metrics) Collect(samples chan<- prometheus.Metric, results []Result, la
 		gauge(m.faults, float64(r.NotInjected), string(OutcomeNotInjected))
 		gauge(m.faults, float64(r.Aborted), string(OutcomeAborted))
 		gauge(m.inProgress, float64(r.InProgress))
-		samples <- prometheus.MustNewConstSummary(m.recovery, uint64(r.Recovered), r.Recovery.Seconds(), nil, values...)
+		samples <- prometheus.MustNewConstSummary(m.recovery, uint64(r.Recovered), r.RecoverySeconds, nil, values...)
 		if r.Recovered > 0 {
-			gauge(m.slowest, r.Slowest.Seconds())
+			gauge(m.slowest, r.SlowestSeconds)
 		}
 	}
 }

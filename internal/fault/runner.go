@@ -120,6 +120,8 @@ type RunnerConfig struct {
 	// omitted.
 	Progress Progress
 	Records  []Record
+	// History describes earlier occurrences whose records were removed.
+	History History
 	// Added is true if the simulation had no faults at first, and these were added while it was running. Then Run does
 	// not inject occurrences that were due before it was called.
 	Added bool
@@ -140,6 +142,7 @@ type Runner struct {
 	start     time.Time
 	exitAtEnd bool
 	added     bool
+	history   History
 	deps      RunnerDependencies
 	// The field updated receives a value when Update has replaced the plan.
 	updated chan struct{}
@@ -175,7 +178,7 @@ type interrupt struct {
 // NewRunner returns a Runner. Call Run to start it.
 func NewRunner(c RunnerConfig, d RunnerDependencies) *Runner {
 	r := &Runner{
-		start: c.Start, exitAtEnd: c.ExitAtEnd, added: c.Added, deps: d, updated: make(chan struct{}, 1),
+		start: c.Start, exitAtEnd: c.ExitAtEnd, added: c.Added, history: c.History, deps: d, updated: make(chan struct{}, 1),
 		plan: c.Plan, progress: c.Progress, interrupts: make(map[*Record]*interrupt), wanted: make(map[*Record][]Chosen),
 		changed: make(chan struct{}), settling: make(chan struct{}, 1),
 	}
@@ -201,9 +204,13 @@ func (r *Runner) Records() []Record {
 	return records
 }
 
+// History returns what is known about earlier occurrences that Records does not contain.
+func (r *Runner) History() History { return r.history }
+
 // Settle derives the accounts of all faults from the measurements so far, and returns them. It saves those that are
 // final, because later measurements have a lower resolution.
 func (r *Runner) Settle(run Run) []Account {
+	run.History = r.history
 	accounts := Accounts(r.Records(), run)
 	byID := make(map[string]*Account, len(accounts))
 	for i := range accounts {

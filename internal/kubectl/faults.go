@@ -30,7 +30,7 @@ const (
 // permissions of the user. The timeline shows whether the simulation has recovered.
 type liveFaults struct {
 	// read reads the records of a simulation's faults. rows reads a part of the simulation's timeline.
-	read func(context.Context, *v1alpha1.ParkingSimulation) ([]fault.Record, error)
+	read func(context.Context, *v1alpha1.ParkingSimulation) (faultRecords, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
 	// The function failed is called with the first error of the method read. It is not called again for later errors.
 	failed func(error)
@@ -39,9 +39,15 @@ type liveFaults struct {
 	hasFailed  bool
 	readAt     time.Time
 	measuredAt time.Time
-	records    []fault.Record
+	records    faultRecords
 	timeline   []timeline.Row  // read at the time measuredAt
 	known      []fault.Account // the last result of the method accounts
+}
+
+// faultRecords is the part of the operator's records of faults that liveFaults needs.
+type faultRecords struct {
+	Records []fault.Record `json:"records"`
+	History fault.History  `json:"history"`
 }
 
 // The method liveFaults returns a value of type liveFaults for the simulation that s reads.
@@ -53,23 +59,20 @@ func (c *connection) liveFaults(s *source, failed func(error)) *liveFaults {
 func (f *liveFaults) reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.readAt, f.measuredAt, f.records, f.timeline, f.known = time.Time{}, time.Time{}, nil, nil, nil
+	f.readAt, f.measuredAt, f.records, f.timeline, f.known = time.Time{}, time.Time{}, faultRecords{}, nil, nil
 }
 
 // faultRecords reads the records of faults, which the operator keeps in a ConfigMap.
-func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) ([]fault.Record, error) {
+func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) (content faultRecords, err error) {
 	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.FaultsName(sim)}
 	object := &corev1.ConfigMap{}
 	if err := c.Get(ctx, key, object); err != nil {
-		return nil, c.explain(err, "get the faults in ConfigMap "+key.String(), onCore("configmaps", "get"))
-	}
-	var content struct {
-		Records []fault.Record `json:"records"`
+		return content, c.explain(err, "get the faults in ConfigMap "+key.String(), onCore("configmaps", "get"))
 	}
 	if err := (document.Format{}).DecodeKnown([]byte(object.Data[resources.FaultsKey]), &content); err != nil {
-		return nil, inputErrorf("ConfigMap %s: %s: %w", key, resources.FaultsKey, err)
+		return faultRecords{}, inputErrorf("ConfigMap %s: %s: %w", key, resources.FaultsKey, err)
 	}
-	return content.Records, nil
+	return content, nil
 }
 
 // accounts returns, for each fault, its effect so far and whether the simulation has recovered from it. If new data
@@ -122,7 +125,9 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if sim.Spec.Duration != nil {
 		end = sim.Status.StartTime.Add(sim.Spec.Duration.Value())
 	}
-	return fault.Accounts(f.records, fault.RunSoFar(f.timeline, end))
+	run := fault.RunSoFar(f.timeline, end)
+	run.History = f.records.History
+	return fault.Accounts(f.records.Records, run)
 }
 
 // unmeasured reports whether the timeline must be read, because it may show a recovery that is not known yet. It

@@ -181,7 +181,7 @@ func TestSource_SimulationCreatedAgain_ShowsNothingOfTheEarlierOne(t *testing.T)
 	document.Faults = []fault.Account{{Fault: "freeze"}}
 	data := &liveData{state: view.State{Run: "uid", At: now, Ledger: &ledger.Report{Lost: 2}}, rows: []timeline.Row{{Second: now.Unix() - 40}}}
 	s := newSource(t, earlier, data, document)
-	s.faults = &liveFaults{records: make([]fault.Record, 1), timeline: data.rows}
+	s.faults = &liveFaults{records: faultRecords{Records: make([]fault.Record, 1)}, timeline: data.rows}
 	update := func() (view.State, []timeline.Row) {
 		t.Helper()
 		state, err := s.State(t.Context())
@@ -205,7 +205,7 @@ func TestSource_SimulationCreatedAgain_ShowsNothingOfTheEarlierOne(t *testing.T)
 	if state.Phase != view.Running || state.Verdict.Final || state.Ledger.Lost != 0 || len(state.Faults) != 0 {
 		t.Errorf("the state is %+v", state)
 	}
-	if len(rows) != 1 || rows[0].Second != now.Unix()-3 || len(s.faults.records) != 0 || len(s.faults.timeline) != 0 {
+	if len(rows) != 1 || rows[0].Second != now.Unix()-3 || len(s.faults.records.Records) != 0 || len(s.faults.timeline) != 0 {
 		t.Errorf("the rows are %+v, the faults are %+v", rows, s.faults.records)
 	}
 }

@@ -171,6 +171,11 @@ func (e *Evidence) faultNames() []string {
 			names = append(names, name)
 		}
 	}
+	for i := range e.FaultHistory.Totals {
+		if name := e.FaultHistory.Totals[i].Fault; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
 	return names
 }
 

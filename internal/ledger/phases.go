@@ -59,12 +59,13 @@ func phases() []phase {
 
 // hasFaults reports whether any fault was injected.
 func (e *Evidence) hasFaults() bool {
-	return slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return !a.InjectedAt.IsZero() })
+	return len(e.FaultHistory.Disturbed) > 0 || slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return !a.InjectedAt.IsZero() })
 }
 
 // isDisturbed reports whether a fault disturbed the simulation in any part of the row.
 func (e *Evidence) isDisturbed(row *timeline.Row) bool {
-	return slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
+	return e.FaultHistory.Disturbs(row.Start(), row.End()) ||
+		slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
 }
 
 // checks returns the checks of this phase's objectives.
@@ -255,37 +256,49 @@ func sharePercent(share float64, limit int) string {
 // tookPlace checks that every occurrence of the fault with the given name was injected and has ended.
 func tookPlace(e Evidence, name string) finding {
 	const want = "every occurrence is injected and ends"
-	var all, failed []fault.Account
-	recovered := 0
-	for _, a := range e.Faults {
+	var all, failed, recovered int64
+	for _, t := range e.FaultHistory.Totals {
+		if t.Fault == name {
+			all += t.Occurrences()
+			failed += t.NotInjected + t.Aborted
+			recovered += t.Recovered
+		}
+	}
+	example := "the report does not contain these occurrences"
+	hasExample := false
+	for i := range e.Faults {
+		a := &e.Faults[i]
 		if a.Fault != name {
 			continue
 		}
-		all = append(all, a)
+		all++
 		switch {
 		case a.Outcome == fault.OutcomeRecovered:
 			recovered++
 		case a.Outcome == fault.OutcomeNotInjected, a.Outcome == fault.OutcomeAborted,
 			a.Outcome == fault.OutcomeNotRecovered && a.HealedAt.IsZero():
-			failed = append(failed, a)
+			failed++
+			if !hasExample {
+				example, hasExample = a.ID()+": "+excerpt.OneLine(a.Message), true
+			}
 		}
 	}
 	switch {
-	case len(failed) > 0:
-		got := fmt.Sprintf("%d of %d did not", len(failed), len(all))
-		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s of fault %s did not take place as planned: %s: %s",
-			ofAll(len(failed), len(all)), name, failed[0].ID(), excerpt.OneLine(failed[0].Message))}
-	case len(all) == 0:
+	case failed > 0:
+		got := fmt.Sprintf("%d of %d did not", failed, all)
+		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s of fault %s did not take place as planned: %s",
+			ofAll(failed, all), name, example)}
+	case all == 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
 			"fault %s did not take place: no occurrence was due after it was declared and before the run ended", name)}
 	}
-	return finding{outcome: Passed, want: want, got: fmt.Sprintf("%d injected, %d recovered", len(all), recovered)}
+	return finding{outcome: Passed, want: want, got: fmt.Sprintf("%d injected, %d recovered", all, recovered)}
 }
 
 // ofAll returns a text such as "2 of 3 occurrences", or "3 occurrences" if n equals the total.
-func ofAll(n, all int) string {
+func ofAll(n, all int64) string {
 	if n == all {
-		return count(int64(n), "occurrence", "occurrences")
+		return count(n, "occurrence", "occurrences")
 	}
 	return fmt.Sprintf("%d of %d occurrences", n, all)
 }
@@ -300,6 +313,20 @@ func recovery(e Evidence) finding {
 	var late, unmeasured []string
 	var slowest time.Duration
 	measurable := 0
+	for i := range e.FaultHistory.Totals {
+		t := &e.FaultHistory.Totals[i]
+		if t.Recovered+t.NotRecovered > 0 {
+			measurable++
+		}
+		took := time.Duration(t.SlowestSeconds * float64(time.Second))
+		slowest = max(slowest, took)
+		if took > objective.D() {
+			late = append(late, fmt.Sprintf("an occurrence of %s took %s", t.Fault, measurement(took, objective.D())))
+		}
+		if t.NotRecovered > 0 {
+			unmeasured = append(unmeasured, count(t.NotRecovered, "earlier occurrence of ", "earlier occurrences of ")+t.Fault)
+		}
+	}
 	for i := range e.Faults {
 		a := &e.Faults[i]
 		if a.InjectedAt.IsZero() || a.Outcome == fault.OutcomeAborted {

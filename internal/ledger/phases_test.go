@@ -228,6 +228,42 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 	}
 }
 
+// The records of most occurrences were removed. Only their totals are left.
+func TestEvaluate_RecordsOfFaultsWereRemoved_TheirOutcomesCount(t *testing.T) {
+	t.Parallel()
+	kept := disturbance()
+	kept.RecoverySeconds = new(1.0)
+	for name, tt := range map[string]struct {
+		total fault.Result
+		want  []string
+	}{
+		"all recovered":       {fault.Result{Recovered: 1000, SlowestSeconds: 30}, nil},
+		"one was aborted":     {fault.Result{Recovered: 1000, Aborted: 1}, []string{"1 of 1002 occurrences of fault crash did not take place as planned: the report does not contain these occurrences"}},
+		"one had no effect":   {fault.Result{Recovered: 1000, NotInjected: 1}, []string{"1 of 1002 occurrences of fault crash did not take place as planned"}},
+		"one was slow":        {fault.Result{Recovered: 1000, SlowestSeconds: 31}, []string{"recovery exceeded the objective of 30 s: an occurrence of crash took 31.0 s"}},
+		"one is not measured": {fault.Result{Recovered: 1000, NotRecovered: 1}, []string{"it is unknown whether recovery met the objective of 30 s: 1 earlier occurrence of crash"}},
+	} {
+		e := Evidence{
+			Report: Report{AtRest: true}, Objectives: plan.Objectives{MaxRecovery: plan.Duration(30 * time.Second)}, Planned: []plan.Fault{{Name: "crash"}},
+			Faults: []fault.Account{kept}, FaultHistory: fault.History{Totals: []fault.Total{{Fault: "crash", Result: tt.total}}},
+		}
+		checkReasons(t, name, Evaluate(e), tt.want)
+	}
+}
+
+// The time of a fault whose record was removed belongs to the time under faults.
+func TestEvaluate_RecordOfFaultWasRemoved_ItsTimeIsUnderFaults(t *testing.T) {
+	t.Parallel()
+	e := phaseEvidence(plan.Objectives{WithoutFaults: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second)}})
+	checkReasons(t, "with a record", Evaluate(e), nil)
+	a := e.Faults[0]
+	e.Faults, e.FaultHistory = nil, fault.History{
+		Totals:    []fault.Total{{Fault: a.Fault, Result: fault.Result{Injected: 1, Recovered: 1}}},
+		Disturbed: []fault.Disturbance{{From: a.InjectedAt.UnixMilli(), To: a.RecoveredAt.UnixMilli()}},
+	}
+	checkReasons(t, "without a record", Evaluate(e), nil)
+}
+
 func TestCertainFailures_FailedFaultsAndExcessiveLag_AreIncluded(t *testing.T) {
 	t.Parallel()
 	objectives := plan.Objectives{

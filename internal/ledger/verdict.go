@@ -51,9 +51,11 @@ type Evidence struct {
 	// contains the rows from which the latencies were computed.
 	Latencies *Latencies
 	Timeline  []timeline.Row
-	// Planned contains the faults in the plan. Faults contains one account per occurrence of a fault.
-	Planned []plan.Fault
-	Faults  []fault.Account
+	// Planned contains the faults in the plan. Faults contains one account per occurrence of a fault. FaultHistory sums
+	// up earlier occurrences that have no account any more.
+	Planned      []plan.Fault
+	Faults       []fault.Account
+	FaultHistory fault.History
 	// Aborted says why the run was ended before its time. It is empty if that did not happen.
 	Aborted string
 	// Entries and Exits say how many events were due by the schedule, and how many of these were not published.

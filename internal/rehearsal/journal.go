@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -29,6 +30,8 @@ const fieldManager = "parking-operator-faults"
 type entries struct {
 	Progress fault.Progress `json:"progress"`
 	Records  []fault.Record `json:"records"`
+	// History sums up the occurrences whose records were removed to limit the size of the journal.
+	History fault.History `json:"history,omitzero"`
 }
 
 // journal stores the records of a simulation's faults in a ConfigMap, which the simulation owns. It implements
@@ -47,6 +50,9 @@ type journal struct {
 	failures int
 
 	content entries
+	// The field removed contains the IDs of the records that this journal has removed. If one of them is saved again, it
+	// is ignored, because the history counts it already.
+	removed map[string]bool
 	// uid is the UID of the ConfigMap. It is empty as long as the ConfigMap does not exist.
 	uid types.UID
 }
@@ -74,6 +80,9 @@ func (j *journal) load(ctx context.Context) error {
 
 // Save implements fault.Journal.
 func (j *journal) Save(ctx context.Context, p fault.Progress, r *fault.Record) error {
+	if r != nil && j.removed[r.ID()] {
+		r = nil
+	}
 	before := j.content.Records
 	if err := j.save(ctx, p, r); err != nil {
 		if j.failures++; j.failures > 1 && ctx.Err() == nil {
@@ -100,11 +109,11 @@ func stateOf(records []fault.Record, id string) fault.State {
 }
 
 func (j *journal) save(ctx context.Context, p fault.Progress, r *fault.Record) error {
-	next := entries{Progress: p, Records: slices.Clone(j.content.Records)}
+	next := entries{Progress: p, Records: slices.Clone(j.content.Records), History: j.content.History}
 	if r != nil {
 		next.Records = putRecord(next.Records, *r)
 	}
-	text, err := next.marshal()
+	text, removed, err := next.marshal()
 	if err != nil {
 		return err
 	}
@@ -114,6 +123,12 @@ func (j *journal) save(ctx context.Context, p fault.Progress, r *fault.Record) e
 	}
 	j.uid = object.UID
 	j.content = next
+	for _, id := range removed {
+		if j.removed == nil {
+			j.removed = map[string]bool{}
+		}
+		j.removed[id] = true
+	}
 	return nil
 }
 
@@ -154,34 +169,45 @@ func putRecord(records []fault.Record, r fault.Record) []fault.Record {
 
 // marshal returns the content as JSON. If that is larger than maxBytes, marshal first removes the names of the
 // instances that were hit, beginning with the earliest faults. It does so only for faults whose accounts are final and
-// no longer need the names. Then it removes the earliest faults from which the simulation has recovered. It removes
-// other faults only if nothing else is left, because the verdict depends on them.
-func (e *entries) marshal() (string, error) {
-	text, err := json.Marshal(e)
-	if err != nil || len(text) <= maxBytes {
-		return string(text), err
+// no longer need the names. Then it removes records, in the order of fault.Removable, and adds them to the history. It
+// returns the IDs of the removed records.
+func (e *entries) marshal() (text string, removed []string, err error) {
+	encoded, err := json.Marshal(e)
+	if err != nil || len(encoded) <= maxBytes {
+		return string(encoded), nil, err
 	}
 	const goal = maxBytes * 3 / 4
-	excess := len(text) - goal
+	excess := len(encoded) - goal
 	for n := range e.Records {
-		if r := &e.Records[n]; excess > 0 && r.Measured != nil {
+		if r := &e.Records[n]; excess > 0 && r.Measured != nil && len(r.Hit) > 0 {
 			excess -= size(r.Hit)
-			r.Hit = nil
+			measured := *r.Measured // the caller's record contains a pointer to the same account
+			measured.HitOmitted += len(r.Hit)
+			r.Hit, r.Measured = nil, &measured
 		}
 	}
-	for _, removable := range []func(*fault.Record) bool{
-		func(r *fault.Record) bool { return r.Measured != nil && r.Measured.Outcome == fault.OutcomeRecovered }, (*fault.Record).IsFinal,
-	} {
-		e.Records = slices.DeleteFunc(e.Records, func(r fault.Record) bool {
-			if excess <= 0 || !removable(&r) {
-				return false
-			}
-			excess -= size(r)
-			return true
-		})
+	var past []fault.Record
+	remove := map[int]bool{}
+	for _, n := range fault.Removable(e.Records) {
+		if excess <= 0 {
+			break
+		}
+		excess -= size(e.Records[n])
+		remove[n] = true
+		past, removed = append(past, e.Records[n]), append(removed, e.Records[n].ID())
 	}
-	text, err = json.Marshal(e)
-	return string(text), err
+	if len(past) > 0 {
+		e.History = e.History.With(past, time.Now())
+	}
+	kept := make([]fault.Record, 0, len(e.Records)-len(past))
+	for n := range e.Records {
+		if !remove[n] {
+			kept = append(kept, e.Records[n])
+		}
+	}
+	e.Records = kept
+	encoded, err = json.Marshal(e)
+	return string(encoded), removed, err
 }
 
 // size returns the number of bytes that a value needs in JSON.

@@ -197,7 +197,8 @@ func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *
 	target := t.get()
 	runner := fault.NewRunner(
 		fault.RunnerConfig{
-			Plan: target.Plan, Start: target.Start, Progress: j.content.Progress, Records: j.content.Records, Added: t.added,
+			Plan: target.Plan, Start: target.Start, Progress: j.content.Progress, Records: j.content.Records,
+			History: j.content.History, Added: t.added,
 		},
 		fault.RunnerDependencies{Injector: &injector{
 			client: r.deps.Client, core: r.deps.Core, pods: podhttp.New(), target: t.get, records: t.records,
@@ -228,6 +229,17 @@ func (r *Rehearsals) Records(key types.NamespacedName) (records []fault.Record, 
 	}
 	records = tracked.records()
 	return records, records != nil
+}
+
+// History returns what is known about occurrences of a tracked simulation's faults that Records does not contain,
+// because their records were removed to limit the size of the journal.
+func (r *Rehearsals) History(key types.NamespacedName) fault.History {
+	if tracked := r.find(key); tracked != nil {
+		if runner := tracked.current(); runner != nil {
+			return runner.History()
+		}
+	}
+	return fault.History{}
 }
 
 // Settle derives the accounts of a tracked simulation's faults from the measurements so far, and saves those that are

@@ -187,15 +187,25 @@ func (w *world) await(r *rehearsal.Rehearsals, state fault.State) fault.Record {
 // journal returns the records that the ConfigMap of the journal contains.
 func (w *world) journal() []fault.Record {
 	w.T.Helper()
+	records, _ := w.journalAndHistory()
+	return records
+}
+
+// journalAndHistory also returns what the journal contains of occurrences whose records were removed.
+func (w *world) journalAndHistory() ([]fault.Record, fault.History) {
+	w.T.Helper()
 	object := &corev1.ConfigMap{}
 	if err := w.Client.Get(w.T.Context(), client.ObjectKey{Namespace: w.Namespace, Name: resources.FaultsName(w.sim)}, object); err != nil {
 		w.T.Fatal(err)
 	}
-	var content struct{ Records []fault.Record }
+	var content struct {
+		Records []fault.Record
+		History fault.History
+	}
 	if err := json.Unmarshal([]byte(object.Data["journal.json"]), &content); err != nil {
 		w.T.Fatal(err)
 	}
-	return content.Records
+	return content.Records, content.History
 }
 
 // ready returns a function that sets the status of a pod to ready. In this status, a container has been running

@@ -548,13 +548,14 @@ func TestRehearsals_JournalNameIsTaken_ReturnsAnError(t *testing.T) {
 	}
 }
 
-// The records of faults in 64 pods would not fit into a ConfigMap. The records of faults that failed must remain.
-func TestRehearsals_LargeJournal_KeepsFailedFaults(t *testing.T) {
+// The records of faults in 64 pods would not fit into a ConfigMap. The records of faults that failed must remain, and all
+// occurrences must be counted.
+func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
 	w.processor()
 	var records []fault.Record
 	size := 0
-	for number := 0; size < 890<<10; number++ {
+	for number := 0; size < 905<<10; number++ {
 		r := fault.Record{
 			Occurrence: fault.Occurrence{Fault: "old", Number: number}, State: fault.Healed, InjectedAt: time.Now(), HealedAt: time.Now(),
 			Measured: &fault.Account{Fault: "old", Number: number, Outcome: fault.OutcomeRecovered},
@@ -577,7 +578,8 @@ func TestRehearsals_LargeJournal_KeepsFailedFaults(t *testing.T) {
 		size += len(text) + 1
 		records = append(records, r)
 	}
-	w.takeOver(t, records...)
+	w.leave(t, records...)
+	first, stop := w.lead()
 	w.Eventually("the fault to be injected", func() error {
 		for _, r := range w.journal() {
 			if r.Fault == "restart" && r.State == fault.Active {
@@ -591,4 +593,26 @@ func TestRehearsals_LargeJournal_KeepsFailedFaults(t *testing.T) {
 			t.Errorf("the record of occurrence %d was removed", number)
 		}
 	}
+	kept, history := w.journalAndHistory()
+	if removed := history.Occurrences(); removed == 0 || int64(len(kept))+removed != int64(len(records))+1 {
+		t.Errorf("the journal has %d records, and counts %d others, of %d", len(kept), removed, len(records)+1)
+	}
+	for _, r := range kept {
+		if r.Measured != nil && len(r.Hit)+r.Measured.HitOmitted != len(records[r.Number].Hit) {
+			t.Errorf("occurrence %d hit %d instances, and %d without a name, want %d", r.Number, len(r.Hit), r.Measured.HitOmitted, len(records[r.Number].Hit))
+		}
+	}
+	if n := len(first.Settle(w.key(), fault.Run{})); n != len(records)+1 {
+		t.Errorf("the first operator has %d accounts, want %d", n, len(records)+1)
+	}
+	stop()
+	second, _ := w.lead()
+	w.Eventually("the second operator to load the journal", func() error {
+		loaded, ok := second.Records(w.key())
+		history := second.History(w.key())
+		if all := history.Occurrences() + int64(len(loaded)); !ok || all != int64(len(records))+1 {
+			return fmt.Errorf("it has %d occurrences, want %d", all, len(records)+1)
+		}
+		return nil
+	})
 }

@@ -48,13 +48,12 @@ func faultMetrics(before, after *Document) []metric {
 	return all
 }
 
-// faultNames returns the names of the faults that occurred in a run, without duplicates, in the order of their
-// first injection.
+// faultNames returns the names of the faults that occurred in a run, without duplicates.
 func faultNames(d *Document) []string {
 	var names []string
-	for i := range d.Faults {
-		if name := d.Faults[i].Fault; !slices.Contains(names, name) {
-			names = append(names, name)
+	for _, t := range d.totals() {
+		if !slices.Contains(names, t.Fault) {
+			names = append(names, t.Fault)
 		}
 	}
 	return names
@@ -75,15 +74,11 @@ func recoveriesFrom(d *Document, name string) []float64 {
 
 // unrecovered counts the occurrences of a fault from which the simulation did not recover. It includes the
 // occurrences that were not injected or were aborted. It also reports whether there was any occurrence.
-func unrecovered(d *Document, name string) (n int, occurred bool) {
-	for i := range d.Faults {
-		a := &d.Faults[i]
-		if a.Fault != name {
-			continue
-		}
-		occurred = true
-		if a.Outcome != fault.OutcomeRecovered {
-			n++
+func unrecovered(d *Document, name string) (n int64, occurred bool) {
+	for _, t := range d.totals() {
+		if t.Fault == name {
+			occurred = true
+			n += t.Occurrences() - t.Recovered
 		}
 	}
 	return n, occurred

@@ -466,6 +466,21 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 	}
 }
 
+// Both reports list only the worst occurrence. The totals show that more of the others did not recover.
+func TestCompareReports_OmittedFaultsWithoutRecovery_AreARegression(t *testing.T) {
+	t.Parallel()
+	run := func(unrecovered int64) *Document {
+		d := steady(1, 60, 10*time.Millisecond, 0, 0)
+		d.Faults = []fault.Account{{Fault: "kill", Outcome: fault.OutcomeNotRecovered}}
+		d.FaultsOmitted = 1000
+		d.FaultTotals = []fault.Total{{Fault: "kill", Result: fault.Result{NotRecovered: unrecovered, Recovered: 1001 - unrecovered}}}
+		return d
+	}
+	if c := Compare(run(1), run(2), nil); outcomeOf(t, c, "fault.kill.unrecovered") != Regression {
+		t.Errorf("one more is no regression:\n%s", c.Markdown())
+	}
+}
+
 func TestCompareReports_ReportWithTheWorstFaultsOnly_RecoveryIsUndecided(t *testing.T) {
 	t.Parallel()
 	run := func(seconds float64, omitted int64) *Document {

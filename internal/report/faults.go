@@ -61,10 +61,56 @@ func (r *Run) Warnings() []string {
 // hitOf returns the names of the instances that a fault hit, and how many names were omitted.
 func hitOf(a *fault.Account) string {
 	names := strings.Join(a.Hit, ", ")
-	if a.HitOmitted > 0 {
+	switch {
+	case a.HitOmitted > 0 && names == "":
+		return terminal.Count(int64(a.HitOmitted)) + " instances"
+	case a.HitOmitted > 0:
 		names += fmt.Sprintf(" and %d more", a.HitOmitted)
 	}
 	return names
+}
+
+// TotalLine describes all occurrences of one fault as formatted text.
+type TotalLine struct {
+	// Fault is the name of the fault. Action says what was done to which target.
+	Fault, Action string
+	// Occurrences is the number of occurrences. The next five fields say how many of them had which outcome.
+	Occurrences, Injected, Recovered, NotRecovered, NotInjected, Aborted string
+	// Mean and Slowest are recovery times. The fields after them are sums.
+	Mean, Slowest, Redeliveries, Duplicates string
+}
+
+// totals returns the totals of faults. A report of an earlier version does not contain them.
+func (r *Run) totals() []fault.Total {
+	if len(r.FaultTotals) == 0 {
+		return fault.Totals(fault.History{}, r.Faults)
+	}
+	return r.FaultTotals
+}
+
+// FaultTotalLines formats the totals of faults. It returns nil if no fault occurred more than once, because the totals
+// would then repeat the occurrences.
+func (r *Run) FaultTotalLines() []TotalLine {
+	totals := r.totals()
+	if int64(len(totals)) == int64(len(r.Faults))+r.FaultsOmitted {
+		return nil
+	}
+	var lines []TotalLine
+	for i := range totals {
+		t := &totals[i]
+		line := TotalLine{
+			Fault: t.Fault, Action: string(t.Action) + " " + string(t.Target), Occurrences: terminal.Count(t.Occurrences()),
+			Injected: terminal.Count(t.Injected), Recovered: terminal.Count(t.Recovered), NotRecovered: terminal.Count(t.NotRecovered),
+			NotInjected: terminal.Count(t.NotInjected), Aborted: terminal.Count(t.Aborted), Mean: Unmeasured, Slowest: Unmeasured,
+			Redeliveries: terminal.Count(t.Redeliveries), Duplicates: terminal.Count(t.DuplicatesSuppressed),
+		}
+		if t.Recovered > 0 {
+			line.Mean = terminal.Duration(Seconds(t.RecoverySeconds / float64(t.Recovered)))
+			line.Slowest = terminal.Duration(Seconds(t.SlowestSeconds))
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 func (r *Run) faultLine(a *fault.Account) FaultLine {

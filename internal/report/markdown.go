@@ -164,7 +164,15 @@ func (b *markdown) faults(r *Run) {
 	}
 	if r.FaultsOmitted > 0 {
 		b.line("")
-		b.line("The report leaves out %s further occurrences. These are the worst.", terminal.Count(r.FaultsOmitted))
+		b.line("The report leaves out %s further occurrences, which are not worse. The totals include them.", terminal.Count(r.FaultsOmitted))
+	}
+	totals := r.FaultTotalLines()
+	if len(totals) == 0 {
+		return
+	}
+	b.table("totals|occurrences|injected|recovered|not recovered|not injected|aborted|mean recovery|slowest|action|redelivered|duplicates", "-|-:|-:|-:|-:|-:|-:|-:|-:|-|-:|-:")
+	for _, l := range totals {
+		b.row(l.Fault, l.Occurrences, l.Injected, l.Recovered, l.NotRecovered, l.NotInjected, l.Aborted, l.Mean, l.Slowest, l.Action, l.Redeliveries, l.Duplicates)
 	}
 }
 

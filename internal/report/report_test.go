@@ -94,6 +94,7 @@ func sample() *Document {
 		LatencySeconds: Latencies{Processing: &Latency{P50: .0000113, P99: .00071, Mean: .0000412}, EndToEnd: &Latency{P50: .00038, P99: 1.42, Mean: .0011}, Unmeasured: 17},
 		Objectives:     objectives,
 		Faults:         sampleFaults(),
+		FaultTotals:    fault.Totals(fault.History{}, sampleFaults()),
 	}
 	d := New(run, Environment{
 		Parking: "v1.2.3", RabbitMQ: "RabbitMQ 4.1.2", Redis: "Valkey 8.1.3", Kubernetes: "v1.37.2",
@@ -488,6 +489,7 @@ func TestReadReport_AbsurdValue_ErrorNamesTheField(t *testing.T) {
 		{"faults.0.injectedAt", "9999-01-01T00:00:00Z", "faults[0].injectedAt: Invalid value"},
 		{"faults.0.number", "one", `faults[0].number: Invalid value: "one": must be a whole number`},
 		{"faultsOmitted", -1, "faultsOmitted: Invalid value: -1"},
+		{"faultTotals.0.aborted", 7, "faultTotals: Invalid value: 11: must count the 4 occurrences of faults and faultsOmitted"},
 		{"timeline.1.t", 5, "timeline[1].t: Invalid value: 5: must not be before the end of the previous row"},
 		{"timeline.0.t", -5, "timeline[0].t: Invalid value: -5: must be a Unix time"},
 		{"timeline.59.t", 253370764800, "timeline[59].t: Invalid value: 253370764800: must be a Unix time"},
@@ -740,6 +742,7 @@ func TestBoundedReport_ManyFaults_KeepsTheWorst(t *testing.T) {
 		d.Faults = append(d.Faults, f)
 	}
 	d.Faults = append(d.Faults, worst)
+	d.FaultTotals = fault.Totals(fault.History{}, d.Faults)
 	const limit = 900 << 10
 	text, err := d.Bounded(limit)
 	if err != nil || len(text) > limit {
@@ -749,7 +752,7 @@ func TestBoundedReport_ManyFaults_KeepsTheWorst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(got.Faults); n != maxBoundedFaults || got.FaultsOmitted != 5002-int64(n) || got.Faults[n-1].Outcome != fault.OutcomeNotInjected || len(got.Timeline) == 0 {
+	if n := len(got.Faults); n != maxBoundedFaults || got.FaultsOmitted != 5002-int64(n) || got.FaultTotals[1].Recovered != 5001 || got.Faults[n-1].Outcome != fault.OutcomeNotInjected || len(got.Timeline) == 0 {
 		t.Errorf("%d faults and %d omitted, the last of them %+v", n, got.FaultsOmitted, got.Faults[n-1])
 	}
 }
@@ -763,6 +766,7 @@ func TestBounded_ManyInstancesHit_OmitsNames(t *testing.T) {
 	for range 180 {
 		d.Faults = append(d.Faults, d.Faults[0])
 	}
+	d.FaultTotals = fault.Totals(fault.History{}, d.Faults)
 	want := len(d.Faults[0].Hit)
 	const limit = 900 << 10
 	text, err := d.Bounded(limit)

@@ -143,8 +143,19 @@ func (d *Document) validateFaults() error {
 		}
 		names[a.Fault] = true
 	}
+	counted := int64(0)
+	for i := range d.FaultTotals {
+		if d.FaultTotals[i].Fault == "" {
+			return field.Required(field.Path("faultTotals").Index(i).Child("fault"), "each total has the name of its fault")
+		}
+		names[d.FaultTotals[i].Fault] = true
+		counted += d.FaultTotals[i].Occurrences()
+	}
 	if len(names) > maxNames {
 		return field.TooMany("faults", len(names), maxNames)
+	}
+	if all := int64(len(d.Faults)) + d.FaultsOmitted; len(d.FaultTotals) > 0 && counted != all {
+		return field.Invalid("faultTotals", counted, fmt.Sprintf("must count the %d occurrences of faults and faultsOmitted", all))
 	}
 	return nil
 }

@@ -31,5 +31,5 @@ func (m faultMetrics) Collect(samples chan<- prometheus.Metric) {
 	if !final {
 		_, accounts, _ = m.simulation.accountsSoFar(ctx) // without the timeline, recovery is unknown
 	}
-	m.Metrics.Collect(samples, fault.Results(accounts))
+	m.Metrics.Collect(samples, fault.Results(fault.Totals(fault.History{}, accounts)))
 }

@@ -400,7 +400,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 		evidence.Entries, evidence.Exits = nil, nil // the generators were stopped before the end of the schedule
 	}
 	s.account(&evidence, end)
-	result.Faults = evidence.Faults
+	result.Faults, result.FaultTotals = evidence.Faults, fault.Totals(evidence.FaultHistory, evidence.Faults)
 	result.LatencySeconds = report.LatenciesOf(evidence.Latencies)
 	result.Verdict = ledger.Evaluate(evidence)
 	if err := timeline.Record(ctx, s.deps.Store, timeline.NewProcess("verdict"), ledger.MissingMarks(&evidence, &result.Verdict, result.EndTime)...); err != nil {
