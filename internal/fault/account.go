@@ -133,6 +133,13 @@ func RunSoFar(rows []timeline.Row, end time.Time) Run {
 
 // Accounts returns one Account for each record, in the order in which the occurrences were due.
 func Accounts(records []Record, run Run) []Account {
+	accounts, _ := measure(records, run)
+	return accounts
+}
+
+// measure returns one Account for each record, in the order in which the occurrences were due. It also returns the
+// baselines that it used. The keys are the IDs of the occurrences.
+func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	records = slices.Clone(records)
 	// The same interval differs by nanoseconds between the monotonic clock and the wall clock. If only wall times are
 	// used, the parts of an interval add up to the whole.
@@ -151,12 +158,16 @@ func Accounts(records []Record, run Run) []Account {
 		return cmp.Or(a.InjectedAt.Compare(b.InjectedAt), cmp.Compare(a.At, b.At), cmp.Compare(a.Fault, b.Fault), cmp.Compare(a.Number, b.Number))
 	})
 	s := newSearch(run, records)
-	accounts := make([]Account, 0, len(records))
+	accounts, baselines := make([]Account, 0, len(records)), make(map[string]*Baseline, len(records))
 	for i := range records {
-		accounts = append(accounts, s.account(&records[i]))
+		r := &records[i]
+		accounts = append(accounts, s.account(r))
+		if !r.InjectedAt.IsZero() {
+			baselines[r.ID()] = s.before
+		}
 	}
 	slices.SortStableFunc(accounts, func(a, b Account) int { return cmp.Compare(a.AtSeconds, b.AtSeconds) })
-	return accounts
+	return accounts, baselines
 }
 
 // account returns the Account for one record. It must be called for all records in the order of their
@@ -165,6 +176,7 @@ func (s *search) account(r *Record) Account {
 	if r.Measured != nil {
 		a := *r.Measured
 		a.Hit, a.Lost = r.Hit, s.lost()
+		s.use(r.Baseline)
 		if !a.InjectedAt.IsZero() {
 			s.disturbUntil(a.InjectedAt)
 			s.disturb(interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt})
@@ -196,7 +208,11 @@ func (s *search) account(r *Record) Account {
 	}
 	a.Outcome, a.Message = s.injected(r, found)
 	s.measure(&a)
-	s.disturb(interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt})
+	disturbed := interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt}
+	if s.before == nil && !a.HealedAt.IsZero() { // otherwise, the later faults would not have a baseline either
+		disturbed.to = a.HealedAt.Add(baselineTime)
+	}
+	s.disturb(disturbed)
 	return a
 }
 

@@ -364,6 +364,41 @@ func TestFaultAccounts_TwoKillsAtOnce_BothCountTheirDowntime(t *testing.T) {
 	}
 }
 
+// The first fault occurs before anything is measured, and the second one 2 s after the end of the first.
+func TestFaultAccounts_FaultsWithoutBaseline_LaterFaultsHaveOne(t *testing.T) {
+	t.Parallel()
+	s := story{length: 200, rate: 10, outages: []outage{{from: 1, to: 9}, {from: 100, to: 110, slow: time.Second}}}
+	got := Accounts([]Record{record("first", 0.5, 3), record("second", 5, 7), record("third", 100, 104)}, s.run())
+	for _, a := range got[:2] {
+		if a.Outcome != OutcomeNotRecovered || !strings.Contains(a.Message, "too little was measured before the fault") {
+			t.Errorf("the account of a fault without a baseline is %+v", a)
+		}
+	}
+	if a := got[2]; a.Outcome != OutcomeRecovered || *a.RecoverySeconds != 6 {
+		t.Errorf("the account of the third fault is %+v, want a recovery after 6 s", a)
+	}
+}
+
+// The timeline does not contain the time before the first fault any more, and no other time without a fault.
+func TestFaultAccounts_TimelineLacksTheBaseline_UsesThatOfThePreviousFault(t *testing.T) {
+	t.Parallel()
+	s := story{length: 200, rate: 10, outages: []outage{{from: 100, to: 116, slow: time.Second}}}
+	records := []Record{record("first", 100, 104), record("second", 110, 112)}
+	run := s.run()
+	_, baselines := measure(records, run)
+	records[0].Baseline = baselines["first/0"]
+	run.Rows = run.Rows[100:]
+	for _, a := range Accounts(records, run) {
+		if a.Outcome != OutcomeRecovered || !a.RecoveredAt.Equal(second(116)) {
+			t.Errorf("the account is %+v, want a recovery in second 116", a)
+		}
+	}
+	records[0].Measured = &Account{Fault: "first", InjectedAt: second(100), HealedAt: second(104), RecoveredAt: second(109), Outcome: OutcomeRecovered}
+	if a := Accounts(records, run)[1]; a.Outcome != OutcomeRecovered || !a.RecoveredAt.Equal(second(116)) {
+		t.Errorf("after the first is settled, the account is %+v, want a recovery in second 116", a)
+	}
+}
+
 func TestFaultAccounts_AreInTheOrderInWhichTheyWereDue(t *testing.T) {
 	missed, later := record("missed", 0, 0), record("later", 30, 35)
 	missed.At, missed.State, missed.InjectedAt, missed.HealedAt = 10*time.Second, NotInjected, time.Time{}, time.Time{}

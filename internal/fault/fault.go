@@ -95,6 +95,9 @@ type Record struct {
 	// Measured is the final account of the fault, as soon as there is one. The timeline gets coarser with time, so
 	// the account could not be derived from it again.
 	Measured *Account `json:"measured,omitempty"`
+	// Baseline is the latest baseline with which the recovery was measured. Later faults use it if the timeline contains
+	// no other one any more.
+	Baseline *Baseline `json:"baseline,omitempty"`
 }
 
 // Failure says why the state is NotInjected, as the end of a sentence that begins with the name of the fault.

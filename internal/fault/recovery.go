@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -22,7 +23,10 @@ import (
 //   - Events of a type take effect, if at least one of that type per second took effect before the fault.
 //
 // "Before the fault" means the last undisturbed period before the injection, of length baselineTime. It leaves
-// out the time from the injection of another fault to the recovery from it. If fewer than minEvents events were
+// out the time from the injection of another fault to the recovery from it. If there is no such period, because the
+// timeline does not contain it any more, the baseline of the previous fault is used. If there is none either, the
+// recovery is unknown. Then the time from baselineTime after the end of the fault counts as undisturbed, so that later
+// faults have a baseline. If fewer than minEvents events were
 // measured in this period, it is extended up to the length maxTime. The period of steadyTime is extended in the
 // same way, unless the third condition is violated. The p99 is computed over all events in the period, so one
 // slow event among hundreds does not matter. In addition, the first row of the period must meet the condition
@@ -81,7 +85,7 @@ type search struct {
 	earlier []Disturbance
 	// These fields are about the latest search. The field before is the baseline that it used, latest is its result,
 	// and from is the time at which it began.
-	before *baseline
+	before *Baseline
 	latest recovery
 	from   time.Time
 }
@@ -102,15 +106,15 @@ type recovery struct {
 	unknown string
 }
 
-// baseline holds the measurements from the period before a fault, which count as normal.
-type baseline struct {
-	// The field last is the index of the last row in that period.
-	last int
-	p99  time.Duration
-	// backlog is the largest number of messages in the queues. It is nil if it was not measured.
-	backlog *int64
-	// rates[0] is the number of entries per second that took effect, rates[1] that of exits.
-	rates [2]float64
+// Baseline holds the measurements from the period before a fault, which count as normal.
+type Baseline struct {
+	// Until is the end of the last row in that period.
+	Until time.Time     `json:"until"`
+	P99   time.Duration `json:"p99Ns"`
+	// Backlog is the largest number of messages in the queues. It is nil if it was not measured.
+	Backlog *int64 `json:"backlog,omitempty"`
+	// Rates[0] is the number of entries per second that took effect, Rates[1] that of exits.
+	Rates [2]float64 `json:"rates"`
 }
 
 func newSearch(run Run, records []Record) *search {
@@ -191,9 +195,7 @@ func latest(a, b time.Time) time.Time {
 
 // recovery returns whether and when the simulation recovered from the fault of r.
 func (s *search) recovery(r *Record) recovery {
-	if b := s.baseline(r.InjectedAt); b != nil && (s.before == nil || b.last != s.before.last) {
-		s.before, s.from = b, time.Time{}
-	}
+	s.use(cmp.Or(s.baseline(r.InjectedAt), r.Baseline))
 	switch {
 	case r.HealedAt.IsZero():
 		return recovery{at: s.run.End}
@@ -215,10 +217,17 @@ func (s *search) recovery(r *Record) recovery {
 	return found
 }
 
+// use makes b the baseline of the following searches. If b is nil, they use the previous one.
+func (s *search) use(b *Baseline) {
+	if b != nil && (s.before == nil || !b.Until.Equal(s.before.Until)) {
+		s.before, s.from = b, time.Time{}
+	}
+}
+
 // baseline returns the measurements from the period before the given time. It returns nil if too few events
 // were measured.
-func (s *search) baseline(before time.Time) *baseline {
-	b := &baseline{last: -1}
+func (s *search) baseline(before time.Time) *Baseline {
+	b := &Baseline{}
 	var all histogram.Snapshot
 	var effects [2]uint64
 	var length time.Duration
@@ -230,7 +239,7 @@ func (s *search) baseline(before time.Time) *baseline {
 		if enough := all.Count() >= minEvents; length >= baselineTime && enough || length >= maxTime {
 			break
 		}
-		b.last = max(b.last, i)
+		b.Until = latest(b.Until, row.end)
 		length += row.end.Sub(row.start)
 		if i > 0 && !s.isDisturbed(&s.rows[i-1]) {
 			length += row.start.Sub(s.rows[i-1].end) // nothing was measured in between
@@ -239,16 +248,16 @@ func (s *search) baseline(before time.Time) *baseline {
 		for t, n := range row.effects {
 			effects[t] += n
 		}
-		if row.backlog != nil && (b.backlog == nil || *row.backlog > *b.backlog) {
-			b.backlog = row.backlog
+		if row.backlog != nil && (b.Backlog == nil || *row.backlog > *b.Backlog) {
+			b.Backlog = row.backlog
 		}
 	}
 	if all.Count() < minEvents {
 		return nil
 	}
-	b.p99 = all.Quantile(0.99)
+	b.P99 = all.Quantile(0.99)
 	for t, n := range effects {
-		b.rates[t] = float64(n) / length.Seconds()
+		b.Rates[t] = float64(n) / length.Seconds()
 	}
 	return b
 }
@@ -288,7 +297,7 @@ func (s *search) isDisturbed(row *measured) bool {
 
 // find returns the time of the recovery, computed from the rows that end before the load does. That is the earliest time,
 // not before the parameter from, at which a period of steadyTime begins in which all measurements are as in the baseline.
-func (s *search) find(from time.Time, b *baseline) recovery {
+func (s *search) find(from time.Time, b *Baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {
 		row := &s.rows[i]
@@ -360,7 +369,7 @@ func (s *search) meanwhile(r *Record) string {
 // window compares the measurements of one period with the baseline. The period begins at the given time, and row i is
 // its first row. The result named complete is false if the timeline does not cover the whole period. The result named
 // why says which measurement is not normal. It is empty if all are normal.
-func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why string) {
+func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
 	var backlog *int64
@@ -396,7 +405,7 @@ func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why st
 }
 
 // violation says which measurement is not normal, compared with the baseline. It returns "" if all are normal.
-func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog *int64) string {
+func (b *Baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog *int64) string {
 	if all.Count() == 0 {
 		return "no event took effect"
 	}
@@ -409,10 +418,10 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	if why := b.latencyViolation(all); why != "" {
 		return why
 	}
-	if b.backlog != nil && backlog != nil {
-		arriving := (b.rates[0] + b.rates[1]) / 10
-		if limit := 2**b.backlog + int64(arriving) + backlogSlack; *backlog > limit {
-			return fmt.Sprintf("%d messages wait in queues; before the fault, there were at most %d", *backlog, *b.backlog)
+	if b.Backlog != nil && backlog != nil {
+		arriving := (b.Rates[0] + b.Rates[1]) / 10
+		if limit := 2**b.Backlog + int64(arriving) + backlogSlack; *backlog > limit {
+			return fmt.Sprintf("%d messages wait in queues; before the fault, there were at most %d", *backlog, *b.Backlog)
 		}
 	}
 	return ""
@@ -420,9 +429,9 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 
 // missing returns the type of which at least one event per second took effect before the fault, but none now. It returns
 // "" if there is no such type.
-func (b *baseline) missing(effects [2]uint64) string {
+func (b *Baseline) missing(effects [2]uint64) string {
 	for t, name := range []string{"entry", "exit"} {
-		if b.rates[t] >= 1 && effects[t] == 0 {
+		if b.Rates[t] >= 1 && effects[t] == 0 {
 			return name
 		}
 	}
@@ -430,9 +439,9 @@ func (b *baseline) missing(effects [2]uint64) string {
 }
 
 // latencyViolation says by how much the p99 exceeds that of the baseline. It returns "" if the p99 is normal.
-func (b *baseline) latencyViolation(endToEnd histogram.Snapshot) string {
-	if p99 := endToEnd.Quantile(0.99); p99 > max(2*b.p99, b.p99+latencySlack) {
-		return fmt.Sprintf("p99 is %s; before the fault, it was %s", terminal.Duration(p99), terminal.Duration(b.p99))
+func (b *Baseline) latencyViolation(endToEnd histogram.Snapshot) string {
+	if p99 := endToEnd.Quantile(0.99); p99 > max(2*b.P99, b.P99+latencySlack) {
+		return fmt.Sprintf("p99 is %s; before the fault, it was %s", terminal.Duration(p99), terminal.Duration(b.P99))
 	}
 	return ""
 }

@@ -211,7 +211,7 @@ func (r *Runner) History() History { return r.history }
 // final, because later measurements have a lower resolution.
 func (r *Runner) Settle(run Run) []Account {
 	run.History = r.history
-	accounts := Accounts(r.Records(), run)
+	accounts, baselines := measure(r.Records(), run)
 	byID := make(map[string]*Account, len(accounts))
 	for i := range accounts {
 		byID[accounts[i].ID()] = &accounts[i]
@@ -220,7 +220,11 @@ func (r *Runner) Settle(run Run) []Account {
 	defer r.mu.Unlock()
 	for _, record := range r.records {
 		a := byID[record.ID()]
-		if record.Measured != nil || a == nil || !a.isSettled(record, run) {
+		if record.Measured != nil || a == nil {
+			continue
+		}
+		record.Baseline = cmp.Or(baselines[record.ID()], record.Baseline) // saved with the next change of the record
+		if !a.isSettled(record, run) {
 			continue
 		}
 		measured := *a

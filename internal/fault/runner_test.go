@@ -633,6 +633,9 @@ func TestFaultRunnerSettle_TimelineGetsCoarser_KeepsFinalAccounts(t *testing.T) 
 			t.Fatalf("the account is %+v", before[0])
 		}
 		same(t, "the accounts without a timeline", before, fault.Accounts(b.journal.saved(), fault.Run{Ended: true}))
+		if saved := b.journal.saved()[0]; saved.Baseline == nil {
+			t.Errorf("the journal lacks the baseline: %+v", saved)
+		}
 	})
 }
 
