@@ -9,6 +9,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
@@ -81,16 +82,16 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	failed := ledger.CertainFailures(e)
 	r.observer.MarkFailed(s.key, s.observation.At, failed)
 	s.findings.objectives = foreseen(failed)
-	s.abortIfFailed()
+	s.abortIfFailed(failed)
 	return nil
 }
 
-// abortIfFailed ends the simulation early if its verdict can only be FAIL and its spec sets abortOnFailure. It
-// writes the abort time to the status, where later reconciles read it.
-func (s *scope) abortIfFailed() {
+// abortIfFailed ends the simulation early if checks have failed for good and its spec sets abortOnFailure. It writes the
+// abort time and the first of these failures to the status, where later reconciles read them.
+func (s *scope) abortIfFailed(failed []ledger.Check) {
 	running := s.sim.Status.StartTime != nil && !s.generatorsDone()
-	if running && s.plan.Objectives.AbortOnFailure && s.findings.objectives.state == stalled {
-		s.sim.Status.AbortTime = wholeSeconds(s.now)
+	if running && s.plan.Objectives.AbortOnFailure && len(failed) > 0 {
+		s.sim.Status.AbortTime, s.sim.Status.AbortReason = wholeSeconds(s.now), excerpt.Of(failed[0].Message, maxReason)
 		s.wakeAfter(0) // stop the generators in the next reconcile, when the status contains the abort time
 	}
 }

@@ -268,8 +268,8 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 				if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
 					return err
 				}
-				if sim.Status.AbortTime == nil {
-					return fmt.Errorf("the conditions are %+v", sim.Status.Conditions)
+				if sim.Status.AbortTime == nil || !strings.Contains(sim.Status.AbortReason, tt.want) {
+					return fmt.Errorf("the reason is %q, the conditions are %+v", sim.Status.AbortReason, sim.Status.Conditions)
 				}
 				return nil
 			})

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,10 +101,8 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 	}
 	if s.isAborted() {
 		e.Entries, e.Exits = nil, nil // the generators were stopped before the end of the schedule
-		e.Aborted = "at least one check had failed for good"
-		if failed := ledger.CertainFailures(e); len(failed) > 0 {
-			e.Aborted = failed[0].Message
-		}
+		// An earlier version of the operator did not record the reason.
+		e.Aborted = cmp.Or(s.sim.Status.AbortReason, "at least one check had failed for good")
 	}
 	return ledger.Evaluate(e)
 }
@@ -286,9 +285,11 @@ func figures(l *v1alpha1.LatencyStatus) string {
 	return text
 }
 
+// maxReasons and maxReason are the limits that the CRD sets for the reasons in the status.
+const maxReasons, maxReason = 32, 1024
+
 // boundedReasons limits the number and the length of the reasons to what the status allows.
 func boundedReasons(reasons []string) []string {
-	const maxReasons, maxReason = 32, 1024
 	if len(reasons) > maxReasons {
 		reasons = reasons[:maxReasons]
 	}

@@ -425,3 +425,20 @@ func TestEvaluate_ScheduleEditedJustBeforeTheEnd_NeedsNoEvents(t *testing.T) {
 		}
 	}
 }
+
+// The simulation was aborted because of a slow recovery. Later, a message was dead-lettered, and the recovery turned out to
+// be in time.
+func TestEvaluate_AbortedSimulation_ReasonIsTheRecordedOne(t *testing.T) {
+	t.Parallel()
+	s := runningScope(t, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Objectives.AbortOnFailure = true })
+	const reason = "recovery exceeded the objective of 30 s: redis-crash/0 had not recovered after 31 s"
+	s.now = s.sim.Status.StartTime.Add(time.Minute)
+	s.abortIfFailed([]ledger.Check{{Name: ledger.CheckRecovery, Outcome: ledger.Failed, Message: reason}})
+	rest := measured(t)
+	rest.Report.DeadLettered = 1
+	s.observation = &observer.Observation{Rest: rest}
+	v := s.evaluate(nil)
+	if got := v.Reasons[0]; !strings.HasSuffix(got, reason) {
+		t.Errorf("the first reason is %q, want %q", got, reason)
+	}
+}

@@ -71,6 +71,12 @@ type ParkingSimulationStatus struct {
 	// +optional
 	AbortTime *metav1.Time `json:"abortTime,omitempty"`
 
+	// abortReason says which check had failed for good at abortTime.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	AbortReason string `json:"abortReason,omitempty"`
+
 	// completionTime is when the simulation became complete: after its duration, when the queues were empty or the
 	// drain timeout had expired.
 	// +optional

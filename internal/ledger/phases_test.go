@@ -295,6 +295,8 @@ func TestEvaluate_AbortedRun_Fails(t *testing.T) {
 	t.Parallel()
 	e := Evidence{Report: Report{AtRest: true, DeadLettered: 1}, Objectives: plan.Objectives{AbortOnFailure: true}, Aborted: "1 event was dead-lettered"}
 	checkReasons(t, "aborted", Evaluate(e), []string{"the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered", "1 event was dead-lettered"})
-	e.Aborted, e.Report.DeadLettered = "", 0
+	e.Report.DeadLettered, e.Objectives.AbortOnFailure = 0, false
+	checkReasons(t, "the objectives were edited after the abort", Evaluate(e), []string{"the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered"})
+	e.Aborted, e.Objectives.AbortOnFailure = "", true
 	checkReasons(t, "not aborted", Evaluate(e), nil)
 }
