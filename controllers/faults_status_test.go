@@ -1,15 +1,24 @@
 package controllers
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
 func TestFaultsStatus_ManyFaults_IsBounded(t *testing.T) {
@@ -106,4 +115,61 @@ func TestRecoveries_ManyFaults_EachIsReportedOnce(t *testing.T) {
 			t.Errorf("%s: the event is %q, want %q", message, got[message], want)
 		}
 	}
+}
+
+// eventSink stores the events that a broadcaster sends to the API server.
+type eventSink struct {
+	mu    sync.Mutex
+	notes []string
+}
+
+func (s *eventSink) Create(_ context.Context, e *eventsv1.Event) (*eventsv1.Event, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notes = append(s.notes, e.Reason+" "+e.Regarding.FieldPath)
+	return e, nil
+}
+
+func (s *eventSink) Update(_ context.Context, e *eventsv1.Event) (*eventsv1.Event, error) {
+	return e, nil
+}
+
+func (s *eventSink) Patch(_ context.Context, e *eventsv1.Event, _ []byte) (*eventsv1.Event, error) {
+	return e, nil
+}
+
+// The broadcaster combines events into series, of which only the first has a message.
+func TestNotify_EventsOfSeveralFaultsAtOnce_AreNotCombined(t *testing.T) {
+	t.Parallel()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	sink := &eventSink{}
+	broadcaster := events.NewBroadcaster(sink)
+	defer broadcaster.Shutdown()
+	if err := broadcaster.StartRecordingToSinkWithContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	recorder := broadcaster.NewRecorder(scheme, "test")
+	s := &scope{sim: &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim", UID: "1"}}}
+	var want []string
+	var accounts []fault.Account
+	for n := range 3 {
+		a := fault.Account{Fault: "stall", Number: n, Outcome: fault.OutcomeRecovered, Message: "m"}
+		accounts = append(accounts, a)
+		faultEvents(recorder)(s.sim, fault.Record{Occurrence: fault.Occurrence{Fault: "stall", Number: n}, State: fault.Active})
+		want = append(want, "FaultInjected spec.faults{"+a.ID()+"}", "FaultRecovered spec.faults{"+a.ID()+"}")
+	}
+	(&Reconciler{events: recorder}).notify(s, recoveries(make([]fault.Record, 3), accounts))
+	slices.Sort(want)
+	polltest.UntilNoError(t, "all events", func() error {
+		sink.mu.Lock()
+		defer sink.mu.Unlock()
+		got := slices.Sorted(slices.Values(sink.notes))
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("the events are %q, want %q", got, want)
+		}
+		return nil
+	})
 }

@@ -142,7 +142,16 @@ func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation
 		default:
 			return
 		}
-		recorder.Eventf(sim, nil, kind, reason, "Inject", "%s", excerpt.Of(message, maxNote))
+		recorder.Eventf(faultReference(sim, r.ID()), nil, kind, reason, "Inject", "%s", excerpt.Of(message, maxNote))
+	}
+}
+
+// faultReference returns a reference to one occurrence of a fault, for events. The occurrence is part of the reference,
+// because the recorder combines events that have the same reference and the same reason, even if their messages differ.
+func faultReference(sim *v1alpha1.ParkingSimulation, id string) *corev1.ObjectReference {
+	return &corev1.ObjectReference{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: "ParkingSimulation", Namespace: sim.Namespace, Name: sim.Name, UID: sim.UID,
+		FieldPath: "spec.faults{" + id + "}",
 	}
 }
 

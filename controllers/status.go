@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -102,9 +103,10 @@ func conditionTypes() []string {
 	return types
 }
 
-// notice is the content of a Kubernetes event.
+// notice is the content of a Kubernetes event. The field fault is the ID of an occurrence of a fault, or empty if the event
+// does not concern one.
 type notice struct {
-	kind, reason, action, message string
+	kind, reason, action, message, fault string
 }
 
 // transitions returns the Kubernetes events to record after a change of the status.
@@ -115,7 +117,7 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 		if !isNormal {
 			kind = corev1.EventTypeWarning
 		}
-		notices = append(notices, notice{kind, reason, action, message})
+		notices = append(notices, notice{kind: kind, reason: reason, action: action, message: message})
 	}
 	if before.StartTime == nil && now.StartTime != nil {
 		note(true, "Started", "Start", "Servers and processors are ready: the generators start")
@@ -158,7 +160,7 @@ func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 		case a.Outcome != fault.OutcomeNotRecovered:
 			continue
 		}
-		notices = append(notices, notice{kind, reason, "Measure", fmt.Sprintf("Fault %s: %s", a.ID(), a.Message)})
+		notices = append(notices, notice{kind, reason, "Measure", fmt.Sprintf("Fault %s: %s", a.ID(), a.Message), a.ID()})
 	}
 	return notices
 }
@@ -197,7 +199,11 @@ const maxNote = 1024
 // notify records Kubernetes events that concern the simulation.
 func (r *Reconciler) notify(s *scope, notices []notice) {
 	for _, n := range notices {
-		r.event(s, n.kind, n.reason, n.action, "%s", n.message)
+		var about runtime.Object = s.sim
+		if n.fault != "" {
+			about = faultReference(s.sim, n.fault)
+		}
+		r.events.Eventf(about, nil, n.kind, n.reason, n.action, "%s", excerpt.Of(n.message, maxNote))
 	}
 }
 
