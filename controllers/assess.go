@@ -259,14 +259,23 @@ func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	s.findings.store = s.assessServer(s.store, resources.ComponentRedis)
 	s.findings.summaryAPI = s.assessSummaryAPI()
 	s.findings.monitoring = monitoringFinding(s.sim.Spec.Monitoring, s.served)
+	s.findings.workloads = s.assessOwn()
+	s.findings.running = s.running()
+	s.setScale()
+	return nil
+}
+
+// assessOwn returns the state of the generators and processors. If the Secret with their certificate is the problem, it
+// says so, because they cannot start without it.
+func (s *scope) assessOwn() finding {
+	if s.metrics.finding.state != unchecked {
+		return s.metrics.finding
+	}
 	var all []finding
 	for _, c := range ownComponents() {
 		all = append(all, s.workloads[c.component].assess(c.plural))
 	}
-	s.findings.workloads = assessAll(all...)
-	s.findings.running = s.running()
-	s.setScale()
-	return nil
+	return assessAll(all...)
 }
 
 // setScale sets the status fields that are read by the scale subresource and by the command "kubectl get".

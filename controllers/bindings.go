@@ -42,8 +42,8 @@ type server struct {
 	// denied is true if the owner of the Secret or RabbitmqCluster does not permit the simulation to use this
 	// object.
 	denied bool
-	// certificate is the user's certificate of a managed server, of which Build needs only the CA certificates. It is
-	// empty if the operator makes the certificate, or if the server does not use TLS.
+	// certificate is the user's certificate of a managed server or of the metrics, of which Build needs only the CA
+	// certificates. It is empty if the operator makes the certificate, or if the server does not use TLS.
 	certificate resources.CertificateData
 	// finding says why the binding is unknown, or what is wrong with the Secret of the certificate.
 	finding finding
@@ -98,7 +98,11 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 		return err
 	}
 	s.summaries = server{name: "the summary API", managed: spec.SummaryAPI.URL == ""}
-	if err := r.readCertificate(ctx, s, resources.ComponentSummaries, &s.summaries); err != nil {
+	if err := r.readCertificate(ctx, s, &s.summaries, resources.ComponentSummaries); err != nil {
+		return err
+	}
+	s.metrics = server{name: "the metrics", managed: true}
+	if err := r.readCertificate(ctx, s, &s.metrics, resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor); err != nil {
 		return err
 	}
 	r.secrets.retain(s.key, s.secretsRead)
@@ -121,7 +125,7 @@ func (r *Reconciler) managedServer(ctx context.Context, s *scope, service bindin
 			own.binding = &address
 		}
 	}
-	return own, r.readCertificate(ctx, s, c, &own)
+	return own, r.readCertificate(ctx, s, &own, c)
 }
 
 // ownSecret returns the Secret with the given name that the operator has created, or nil if it does not exist. If a
@@ -208,7 +212,7 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 func (s *scope) isWithheld() bool {
 	return s.withholds(s.broker.denied, s.broker.finding) || s.withholds(s.store.denied, s.store.finding) ||
 		s.isDatabaseWithheld() || s.withholds(s.summaryAPI.denied, s.summaryAPI.finding) ||
-		s.withholds(s.summaries.denied, s.summaries.finding)
+		s.withholds(s.summaries.denied, s.summaries.finding) || s.withholds(s.metrics.denied, s.metrics.finding)
 }
 
 // isDatabaseWithheld reports whether the pods of the summary API may not mount the Secret with the binding of PostgreSQL.

@@ -3,6 +3,8 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,41 +20,55 @@ func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
 	return resources.Certificates(s.sim, r.options.ClusterDomain)
 }
 
-// readCertificate reads the user's Secret with the certificate of a managed server, if the spec refers to one. It records
+// readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to one. It records
 // in the server what is wrong with the Secret. While the Secret is missing or invalid, the last known CA certificates stay
 // valid: the server still uses its certificate.
-func (r *Reconciler) readCertificate(ctx context.Context, s *scope, c resources.Component, of *server) error {
-	for _, needed := range r.neededCertificates(s) {
-		if needed.Component != c || !needed.External {
-			continue
-		}
-		of.certificate.CA = resources.ReadCertificate(of.data).CA
-		key := client.ObjectKey{Namespace: s.key.Namespace, Name: needed.Secret}
-		secret, err := r.readSecret(ctx, s, key)
-		switch {
-		case err != nil:
-			return err
-		case secret == nil:
-			of.finding = found(stalled, reasonSecretMissing,
-				"Secret %s with the certificate of %s does not exist: create it with the keys tls.crt, tls.key and ca.crt", key, of.name)
-			return nil
-		case !allowsSimulation(secret, s.key.Name):
-			of.denied = true
-			of.finding = notAllowed(secret, s.key.Name)
-			return nil
-		}
-		s.addCertificateVersion(c, secret)
-		certificate := resources.ReadCertificate(secret.Data)
-		expiry, err := certificates.Check(certificate.Pair, certificate.CA, needed.Hosts[0], s.now)
-		if err != nil {
-			of.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid certificate for %s: %s. It needs the keys tls.crt, tls.key and ca.crt, "+
-				"and the certificate must be valid for %s", key, of.name, err, needed.Hosts[0])
-			return nil
-		}
-		of.certificate = certificate
-		s.warnOfExpiry(expiry, key, of.name)
+func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, components ...resources.Component) error {
+	external := slices.DeleteFunc(r.neededCertificates(s), func(c resources.Certificate) bool {
+		return !c.External || !slices.Contains(components, c.Component)
+	})
+	if len(external) == 0 {
+		return nil
 	}
+	of.certificate.CA = resources.ReadCertificate(of.data).CA
+	key := client.ObjectKey{Namespace: s.key.Namespace, Name: external[0].Secret} // the components have the same Secret
+	secret, err := r.readSecret(ctx, s, key)
+	switch {
+	case err != nil:
+		return err
+	case secret == nil:
+		of.finding = found(stalled, reasonSecretMissing,
+			"Secret %s with the certificate of %s does not exist: create it with the keys tls.crt, tls.key and ca.crt", key, of.name)
+		return nil
+	case !allowsSimulation(secret, s.key.Name):
+		of.denied = true
+		of.finding = notAllowed(secret, s.key.Name)
+		return nil
+	}
+	certificate := resources.ReadCertificate(secret.Data)
+	for _, needed := range external {
+		s.addCertificateVersion(needed.Component, secret)
+	}
+	var expiry time.Time
+	for _, needed := range external {
+		if expiry, err = certificates.Check(certificate.Pair, certificate.CA, needed.Hosts[0], s.now); err != nil {
+			of.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid certificate for %s: %s. It needs the keys tls.crt, tls.key and ca.crt, "+
+				"and the certificate must be valid for %s", key, of.name, err, hosts(external))
+			return nil
+		}
+	}
+	of.certificate = certificate
+	s.warnOfExpiry(expiry, key, of.name)
 	return nil
+}
+
+// hosts lists the host names that clients use to verify certificates.
+func hosts(all []resources.Certificate) string {
+	names := make([]string, len(all))
+	for i, c := range all {
+		names[i] = c.Hosts[0]
+	}
+	return strings.Join(names, ", ")
 }
 
 // warnOfExpiry adds a note if the user's certificate in a Secret expires soon. It requests a reconcile for the time of the
@@ -68,14 +84,16 @@ func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server s
 		server, secret, expiry.UTC().Format(time.RFC3339)))
 }
 
-// ensureCertificates makes the certificates of managed servers for which the spec refers to no Secret, and renews those
+// ensureCertificates makes the certificates of components for which the spec refers to no Secret, and renews those
 // that expire soon. The operator stores them in Secrets of the simulation, and reads the Secrets in later reconciles.
 func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 	s.credentials.Certificates = map[string]resources.CertificateData{}
 	for _, needed := range r.neededCertificates(s) {
 		var err error
 		if needed.External {
-			s.credentials.Certificates[needed.Secret] = s.managedServer(needed.Component).certificate
+			if known := s.managedServer(needed.Component).certificate; known.CA != nil { // several servers may have the same Secret
+				s.credentials.Certificates[needed.Secret] = known
+			}
 		} else {
 			err = r.ensureCertificate(ctx, s, needed)
 		}
@@ -147,15 +165,17 @@ func (s *scope) addCertificateVersion(c resources.Component, secret *corev1.Secr
 	}
 }
 
-// managedServer returns the server that runs in the pods of a component.
+// managedServer returns the server that runs in the pods of a component. Generators and processors serve their metrics.
 func (s *scope) managedServer(c resources.Component) *server {
 	switch c {
 	case resources.ComponentRabbitMQ:
 		return &s.broker
 	case resources.ComponentRedis:
 		return &s.store
+	case resources.ComponentSummaries:
+		return &s.summaries
 	}
-	return &s.summaries
+	return &s.metrics
 }
 
 func dataOf(secret *corev1.Secret) map[string][]byte {

@@ -86,7 +86,7 @@ func TestReadCertificate_UsersCertificateExpires_WarnsAndWakes(t *testing.T) {
 	} {
 		s := newScope(sim, start.Add(step.after))
 		redis := server{name: "Redis", managed: true}
-		if err := r.readCertificate(t.Context(), s, resources.ComponentRedis, &redis); err != nil {
+		if err := r.readCertificate(t.Context(), s, &redis, resources.ComponentRedis); err != nil {
 			t.Fatal(err)
 		}
 		if s.wake != step.wake || !slices.Equal(s.findings.notes, step.notes) {
@@ -95,5 +95,43 @@ func TestReadCertificate_UsersCertificateExpires_WarnsAndWakes(t *testing.T) {
 		if expired := redis.finding.reason == reasonSecretInvalid; expired != (step.after > 90*day) {
 			t.Errorf("after %s the finding is %q", step.after, redis.finding.message)
 		}
+	}
+}
+
+// Redis and the metrics use the same Secret, but its certificate is valid for Redis only.
+func TestEnsureCertificates_SecretInvalidForOneUser_OthersStillTrustIt(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC)
+	authority, err := certificates.RenewAuthority(certificates.Authority{}, "mine", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := authority.Renew(certificates.Pair{}, []string{"sim-redis.default.svc.cluster.local"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := fake.NewClientBuilder().WithObjects(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "mine", Annotations: map[string]string{v1alpha1.AllowedSimulationsAnnotation: "sim"}},
+		Data:       map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key, "ca.crt": authority.Trusted},
+	}).Build()
+	r := &Reconciler{client: c, direct: c, secrets: newSecretReaders()}
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+	sim.Spec.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{SecretName: "mine"}}
+	sim.Spec.Monitoring.TLS = &v1alpha1.TLSSpec{SecretName: "mine"}
+	s := newScope(sim, now)
+	if err := r.readCertificate(t.Context(), s, &s.store, resources.ComponentRedis); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.readCertificate(t.Context(), s, &s.metrics, resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ensureCertificates(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if s.store.finding.reason != "" || s.metrics.finding.reason != reasonSecretInvalid {
+		t.Errorf("the findings are %q and %q", s.store.finding.message, s.metrics.finding.message)
+	}
+	if got := s.credentials.Certificates["mine"].CA; !bytes.Equal(got, authority.Trusted) {
+		t.Errorf("clients of Redis trust %q, want the CA in the Secret", got)
 	}
 }

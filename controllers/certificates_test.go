@@ -33,12 +33,16 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 		s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{TLS: &v1alpha1.TLSSpec{}}
 		s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
 		s.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{TLS: &v1alpha1.TLSSpec{}}
+		s.Monitoring.TLS = &v1alpha1.TLSSpec{}
 	})
 	hosts := map[string]string{
 		"safe-rabbitmq-tls":   "safe-rabbitmq." + c.Namespace + ".svc.cluster.local",
 		"safe-rabbitmq-nodes": "safe-rabbitmq-0.safe-rabbitmq-nodes." + c.Namespace + ".svc.cluster.local",
 		"safe-redis-tls":      "safe-redis." + c.Namespace + ".svc.cluster.local",
 		"safe-summaries-tls":  "safe-summaries." + c.Namespace + ".svc.cluster.local",
+		"safe-entry-tls":      "safe-entry." + c.Namespace + ".svc.cluster.local",
+		"safe-exit-tls":       "safe-exit." + c.Namespace + ".svc.cluster.local",
+		"safe-processor-tls":  "safe-processor." + c.Namespace + ".svc.cluster.local",
 	}
 	authority := &corev1.Secret{}
 	c.Exists(authority, "safe-ca")
@@ -65,41 +69,86 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 		t.Errorf("the operator connects to %q, want TLS", c.servers.bindings())
 	}
 
-	pod := c.Pod(sim, resources.ComponentRedis, nil)
-	var mounted string
-	c.Eventually("the annotation of the pod", func() error {
-		c.Exists(pod, pod.Name)
-		if mounted = pod.Annotations["simulation.parking.dev/mounts-hash"]; mounted == "" {
-			return errors.New("it does not exist")
-		}
-		return nil
-	})
-	c.awaitQuiet()
-	first := &corev1.Secret{}
-	c.Exists(first, "safe-redis-tls")
-	c.Delete(first, first.Name)
-	second := &corev1.Secret{}
-	c.Eventually("another certificate", func() error {
-		c.Exists(second, "safe-redis-tls")
-		if bytes.Equal(first.Data["tls.crt"], second.Data["tls.crt"]) {
-			return errors.New("it is the old one")
-		}
-		return checkCertificate(second, authority.Data["ca.crt"], hosts["safe-redis-tls"])
-	})
-	c.Eventually("the kubelet to be told", func() error {
-		c.Exists(pod, pod.Name)
-		if pod.Annotations["simulation.parking.dev/mounts-hash"] == mounted {
-			return errors.New("the annotation of the pod is the same")
-		}
-		return nil
-	})
-	c.awaitQuiet()
+	processors := &appsv1.Deployment{}
+	c.Exists(processors, "safe-processor")
+	for name, component := range map[string]resources.Component{"safe-redis-tls": resources.ComponentRedis, "safe-processor-tls": resources.ComponentProcessor} {
+		pod := c.Pod(sim, component, nil)
+		var mounted string
+		c.Eventually("the annotation of the pod", func() error {
+			c.Exists(pod, pod.Name)
+			if mounted = pod.Annotations["simulation.parking.dev/mounts-hash"]; mounted == "" {
+				return errors.New("it does not exist")
+			}
+			return nil
+		})
+		c.awaitQuiet()
+		first := &corev1.Secret{}
+		c.Exists(first, name)
+		c.Delete(first, first.Name)
+		second := &corev1.Secret{}
+		c.Eventually("another certificate", func() error {
+			c.Exists(second, name)
+			if bytes.Equal(first.Data["tls.crt"], second.Data["tls.crt"]) {
+				return errors.New("it is the old one")
+			}
+			return checkCertificate(second, authority.Data["ca.crt"], hosts[name])
+		})
+		c.Eventually("the kubelet to be told", func() error {
+			c.Exists(pod, pod.Name)
+			if pod.Annotations["simulation.parking.dev/mounts-hash"] == mounted {
+				return errors.New("the annotation of the pod is the same")
+			}
+			return nil
+		})
+		c.awaitQuiet()
+	}
 	for _, name := range []string{"safe-redis", "safe-rabbitmq", "safe-summaries"} {
 		after := &appsv1.StatefulSet{}
 		if c.Exists(after, name); after.Generation != 1 {
 			t.Errorf("StatefulSet %s has generation %d, want 1: the renewal must restart no pod", name, after.Generation)
 		}
 	}
+	after := &appsv1.Deployment{}
+	if c.Exists(after, "safe-processor"); after.Generation != processors.Generation {
+		t.Errorf("the Deployment of the processors has generation %d, want %d: the renewal must restart no pod", after.Generation, processors.Generation)
+	}
+}
+
+// The certificate of the metrics must be valid for generators and processors, and its owner must permit its use. Until then
+// no pod may mount it.
+func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	authority, err := certificates.RenewAuthority(certificates.Authority{}, "mine", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(hosts ...string) map[string][]byte {
+		pair, err := authority.Renew(certificates.Pair{}, hosts, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key, "ca.crt": authority.Trusted}
+	}
+	sim := c.Simulate("chosen", func(s *v1alpha1.ParkingSimulationSpec) { s.Monitoring.TLS = &v1alpha1.TLSSpec{SecretName: "mine"} })
+	c.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "SecretNotFound")
+	c.Eventually("no processor", func() error { return c.hasReplicas("chosen-processor", 0) })
+
+	host := func(component string) string { return "chosen-" + component + "." + c.Namespace + ".svc.cluster.local" }
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "mine"}, Data: issue(host("entry"), host("processor"))}
+	c.Create(secret)
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotAllowed")
+	c.Eventually("no processor", func() error { return c.hasReplicas("chosen-processor", 0) })
+
+	c.Edit(secret, func() { secret.Annotations = map[string]string{v1alpha1.AllowedSimulationsAnnotation: "chosen"} })
+	invalid := c.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "SecretInvalid")
+	if want := "must be valid for " + host("entry") + ", " + host("exit") + ", " + host("processor"); !strings.Contains(invalid.Message, want) {
+		t.Errorf("the message is %q, want %q", invalid.Message, want)
+	}
+	c.Edit(secret, func() { secret.Data = issue(host("entry"), host("exit"), host("processor")) })
+	c.Eventually("the processors to run", func() error { return c.hasReplicas("chosen-processor", *sim.Spec.Processor.Replicas) })
+	c.MakeWorkloadsReady()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
 // If the name of a Secret is taken, the operator can store no certificate in it. It must neither replace good certificates

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,16 +24,19 @@ const mountsAnnotation = v1alpha1.Group + "/mounts-hash"
 
 // syncMounts annotates the running pods when the plan or a Secret that they mount has changed.
 func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
-	hash := s.mountsHash()
 	for _, c := range ownComponents() {
-		if err := r.annotatePods(ctx, s, c.component, hash); err != nil {
+		if err := r.annotatePods(ctx, s, c.component, s.mountsHash(c.component)); err != nil {
 			return err
 		}
 	}
 	if version := s.database.version; version != "" {
 		s.certificateVersions[resources.ComponentSummaries] = append([]string{version}, s.certificateVersions[resources.ComponentSummaries]...)
 	}
-	for c, versions := range s.certificateVersions {
+	for _, c := range resources.Servers() {
+		versions := s.certificateVersions[c]
+		if len(versions) == 0 {
+			continue
+		}
 		if err := r.annotatePods(ctx, s, c, hashOf("", versions...)); err != nil {
 			return err
 		}
@@ -58,16 +62,17 @@ func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Com
 	return nil
 }
 
-// mountsHash returns a hash of the desired plan and of the versions of the Secrets that generators and processors
-// mount.
-func (s *scope) mountsHash() string {
+// mountsHash returns a hash of the desired plan and of the versions of the Secrets that the pods of a component mount. The
+// component is a generator or the processor.
+func (s *scope) mountsHash(c resources.Component) string {
 	var plan string
 	for _, object := range s.desired {
 		if config, ok := object.(*corev1.ConfigMap); ok && config.Name == resources.PlanName(s.sim) {
 			plan = config.Data[resources.PlanKey]
 		}
 	}
-	versions := append([]string{s.broker.version, s.store.version, s.summaryAPI.version}, s.certificateVersions[resources.ComponentSummaries]...)
+	versions := slices.Concat([]string{s.broker.version, s.store.version, s.summaryAPI.version},
+		s.certificateVersions[resources.ComponentSummaries], s.certificateVersions[c])
 	return hashOf(plan, versions...)
 }
 

@@ -43,8 +43,9 @@ type scope struct {
 	// It is empty if the summary API uses SQLite. The operator does not connect to PostgreSQL.
 	broker, store, database server
 	summaryAPI              credentialsSecret
-	// summaries is the managed summary API. Only the fields about its certificate are used.
-	summaries server
+	// summaries is the managed summary API, and metrics stands for the generators and processors, which serve metrics. Only
+	// the fields about their certificates are used.
+	summaries, metrics server
 	// certificateVersions contains, for each component, the versions of the Secrets with its certificates.
 	certificateVersions map[resources.Component][]string
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.

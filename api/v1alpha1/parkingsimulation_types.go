@@ -584,15 +584,15 @@ type SummaryDatabase struct {
 	SecretRef SecretReference `json:"secretRef,omitzero"`
 }
 
-// TLSSpec configures the certificate of a managed server. Where a server has this field, it accepts only TLS connections.
-// Its port keeps its number. Without further fields, the operator makes the certificate and renews it.
+// TLSSpec configures the certificate of a managed server, or of generators and processors. Where this field is set, they
+// accept only TLS connections. Their ports keep their numbers. Without further fields, the operator makes the certificate and renews it.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.secretName) || !format.dns1123Subdomain().validate(self.secretName).hasValue()",message="must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as \"my-secret\"",fieldPath=".secretName"
 type TLSSpec struct {
 	// secretName names a Secret in the simulation's namespace with the keys tls.crt (the certificate), tls.key (its
 	// private key) and ca.crt (the CA certificates that clients trust). The certificate must be valid for the host name
-	// of the server's Service. An annotation of the Secret must allow the simulation to use it. The server uses a changed
-	// Secret without a restart. If secretName is omitted, the operator makes the certificate, and renews it before it
+	// of the server's Service. An annotation of the Secret must allow the simulation to use it. A changed Secret takes
+	// effect without a restart. If secretName is omitted, the operator makes the certificate, and renews it before it
 	// expires.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -680,6 +680,12 @@ type MonitoringSpec struct {
 	// +default="Auto"
 	// +optional
 	Dashboards MonitoringMode `json:"dashboards,omitempty"`
+
+	// tls makes generators and processors serve their metrics only over TLS. The certificate in a Secret must be valid
+	// for the host names of three Services: NAME-entry, NAME-exit and NAME-processor. The field tls of each managed
+	// server encrypts the metrics of the server. Adding or removing tls restarts the generators and the processors.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
 }
 
 // MonitoringMode says whether the operator creates monitoring objects of one kind.

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/plan/plantest"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -141,21 +143,45 @@ func TestPurge_SeveralAddresses_UsesOneThatAnswers(t *testing.T) {
 	}
 }
 
-func TestSummaries_TLSDirectory_ServesOnlyTLSAndReloadsTheCertificate(t *testing.T) {
+// The servers in the plan do not exist. The processes serve their metrics nevertheless.
+func TestServe_TLSDirectory_ServesOnlyTLSAndReloadsTheCertificate(t *testing.T) {
 	t.Parallel()
+	path := filepath.Join(t.TempDir(), "plan.json")
+	unreachable := planWith(t, func(p *plan.Plan) {
+		p.RabbitMQ.URI, p.Redis.URI, p.SummaryAPI.URL = "amqp://127.0.0.1:1", "redis://127.0.0.1:1", "http://127.0.0.1:1"
+	})
+	if err := plantest.Write(unreachable, path); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{
+		"summary API":     {"summaries", "--database", filepath.Join(t.TempDir(), "summaries.db")},
+		"processor":       {"process", "--plan", path},
+		"entry generator": {"generate", "entry", "--plan", path},
+		"exit generator":  {"generate", "exit", "--plan", path},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			servesOnlyTLS(t, args...)
+		})
+	}
+}
+
+// servesOnlyTLS starts a command that serves metrics, and replaces its certificate.
+func servesOnlyTLS(t *testing.T, args ...string) {
+	t.Helper()
 	ca := tlstest.NewAuthority(t, "test CA")
 	files := map[string][]byte{}
 	files["tls.crt"], files["tls.key"] = ca.Issue(t)
 	dir, address := secretDirectory(t, files), servers.FreeAddress(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	start(ctx, t, "summaries", "--database", filepath.Join(t.TempDir(), "summaries.db"), "--http", address, "--tls-dir", dir)
+	start(ctx, t, append(args, "--http", address, "--tls-dir", dir)...)
 
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.PEM)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
 	presents := func(certificate []byte) bool {
-		response, err := client.Get("https://" + address + "/v1/stats")
+		response, err := client.Get("https://" + address + "/metrics")
 		if err != nil {
 			return false
 		}
@@ -163,7 +189,7 @@ func TestSummaries_TLSDirectory_ServesOnlyTLSAndReloadsTheCertificate(t *testing
 		block, _ := pem.Decode(certificate)
 		return response.StatusCode == http.StatusOK && bytes.Equal(response.TLS.PeerCertificates[0].Raw, block.Bytes)
 	}
-	polltest.Until(t, "the API answers over TLS", func() bool { return presents(files["tls.crt"]) })
+	polltest.Until(t, "the process serves metrics over TLS", func() bool { return presents(files["tls.crt"]) })
 	plain, err := http.Get("http://" + address + "/healthz")
 	if err == nil {
 		_ = plain.Body.Close()
@@ -177,5 +203,5 @@ func TestSummaries_TLSDirectory_ServesOnlyTLSAndReloadsTheCertificate(t *testing
 			t.Fatal(err)
 		}
 	}
-	polltest.Until(t, "the API presents the renewed certificate", func() bool { return presents(renewed) })
+	polltest.Until(t, "the process presents the renewed certificate", func() bool { return presents(renewed) })
 }

@@ -97,6 +97,7 @@ func values() map[string][]string {
 		"monitoring.interval":                   durations,
 		"monitoring.rules":                      {"Auto", "Disabled", "auto", "''", "null"},
 		"monitoring.labels":                     labels,
+		"monitoring.tls":                        tls,
 		"drainTimeout":                          durations,
 		"faults":                                faults(durations),
 		"objectives.endToEndP99":                durations,

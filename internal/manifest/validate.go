@@ -233,6 +233,7 @@ func (c *checks) monitoring(path field.Path, m *v1alpha1.MonitoringSpec) {
 		c.Invalid(interval, string(*m.Interval), `must be a duration from 1s to 1h, such as "15s"`)
 	}
 	c.labels(path.Child("labels"), m.Labels, 32)
+	c.tls(path.Child("tls"), m.TLS)
 }
 
 func (c *checks) monitoringMode(path field.Path, mode v1alpha1.MonitoringMode) {

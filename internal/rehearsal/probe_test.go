@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/agent"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
@@ -100,25 +101,32 @@ func TestRehearsals_AgentOnlyClaimsToInject_FaultIsNotInjected(t *testing.T) {
 		// serve starts the program that answers requests in the target's pod.
 		serve func(t *testing.T, w *world, ip string)
 		want  string
+		https bool
 	}{
-		{plan.TargetProcessor, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests"},
-		{plan.TargetEntryGenerator, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests"},
-		{plan.TargetSummaryAPI, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests"},
-		{plan.TargetRedis, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 6379, "-NOAUTH\r\n") }, "it answers clients"},
-		{plan.TargetRabbitMQ, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 5672, "\x01") }, "it answers clients"},
-		{plan.TargetRabbitMQ, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "\x01") }, "it answers clients"},
-		{plan.TargetRedis, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "+PONG\r\n") }, "it answers clients"},
-		{plan.TargetSummaryAPI, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, relayPort, ok) }, "it answers requests"},
-		{plan.TargetProcessor, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it still reaches RabbitMQ and Redis"},
+		{plan.TargetProcessor, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", false},
+		{plan.TargetEntryGenerator, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", false},
+		{plan.TargetSummaryAPI, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", false},
+		{plan.TargetRedis, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 6379, "-NOAUTH\r\n") }, "it answers clients", false},
+		{plan.TargetRabbitMQ, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 5672, "\x01") }, "it answers clients", false},
+		{plan.TargetRabbitMQ, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "\x01") }, "it answers clients", false},
+		{plan.TargetRedis, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "+PONG\r\n") }, "it answers clients", false},
+		{plan.TargetSummaryAPI, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, relayPort, ok) }, "it answers requests", false},
+		{plan.TargetProcessor, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it still reaches RabbitMQ and Redis", false},
 		{plan.TargetExitGenerator, plan.ActionIsolate, func(t *testing.T, w *world, ip string) {
 			w.serveHTTP(t, ip, resources.HTTPPort, failing("RabbitMQ"))
-		}, "it still reaches Redis"},
+		}, "it still reaches Redis", false},
+		{plan.TargetSummaryAPI, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", true},
+		{plan.TargetEntryGenerator, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", true},
+		{plan.TargetProcessor, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it still reaches RabbitMQ and Redis", true},
 	} {
 		number++
 		ip := func(n int) string { return fmt.Sprintf("127.77.%d.%d", 100+number, n) }
-		t.Run(fmt.Sprintf("%s of %s", tt.action, tt.target), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s of %s, HTTPS %t", tt.action, tt.target, tt.https), func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "fault", Target: tt.target, Action: tt.action, Instances: 1, For: plan.Duration(time.Hour)})
 			w.timeouts.Probe = time.Minute // each target answers
+			if w.https = tt.https; w.https {
+				w.sim.Spec.Monitoring.TLS, w.sim.Spec.SummaryAPI.Managed = &v1alpha1.TLSSpec{}, &v1alpha1.ManagedSummaryAPI{TLS: &v1alpha1.TLSSpec{}}
+			}
 			component := resources.ComponentOf(tt.target)
 			for n, server := range resources.Servers() {
 				if server != component {

@@ -18,7 +18,7 @@ const (
 	keyCA          = "ca.crt"
 )
 
-// certificateDir is the path at which a server mounts the Secret with its certificate.
+// certificateDir is the path at which a component mounts the Secret with its certificate.
 const certificateDir = "/run/secrets/tls"
 
 // Certificate is a certificate that a component needs.
@@ -40,22 +40,25 @@ func AuthoritySecretName(sim *v1alpha1.ParkingSimulation) string { return sim.Na
 func Certificates(sim *v1alpha1.ParkingSimulation, clusterDomain string) []Certificate {
 	b := newNames(sim, clusterDomain)
 	var needed []Certificate
-	if managed := sim.Spec.RabbitMQ.ManagedOrDefault(); managed != nil && managed.TLS != nil {
-		// The nodes authenticate each other by certificates for their own host names. Clients never see these, so the
-		// operator makes them even if the user has a certificate for clients.
-		nodes := Certificate{Component: ComponentRabbitMQ, Secret: b.rabbitMQNodes()}
-		for i := range *managed.Replicas {
-			nodes.Hosts = append(nodes.Hosts, b.rabbitMQNode(fmt.Sprintf("%s-%d", b.name(ComponentRabbitMQ), i)))
+	for _, c := range append(Servers(), ComponentEntry, ComponentExit, ComponentProcessor) {
+		if tls := TLSOf(sim, c); tls != nil {
+			needed = append(needed, b.serverCertificate(c, tls))
+			if c == ComponentRabbitMQ {
+				needed = append(needed, b.nodesCertificate())
+			}
 		}
-		needed = append(needed, b.serverCertificate(ComponentRabbitMQ, managed.TLS), nodes)
-	}
-	if managed := sim.Spec.Redis.ManagedOrDefault(); managed != nil && managed.TLS != nil {
-		needed = append(needed, b.serverCertificate(ComponentRedis, managed.TLS))
-	}
-	if managed := sim.Spec.SummaryAPI.ManagedOrDefault(); managed != nil && managed.TLS != nil {
-		needed = append(needed, b.serverCertificate(ComponentSummaries, managed.TLS))
 	}
 	return needed
+}
+
+// nodesCertificate returns the certificate by which RabbitMQ nodes authenticate each other. It is valid for their own host
+// names. Clients never see it, so the operator makes it even if the user has a certificate for clients.
+func (b *builder) nodesCertificate() Certificate {
+	nodes := Certificate{Component: ComponentRabbitMQ, Secret: b.rabbitMQNodes()}
+	for i := range *b.sim.Spec.RabbitMQ.ManagedOrDefault().Replicas {
+		nodes.Hosts = append(nodes.Hosts, b.rabbitMQNode(fmt.Sprintf("%s-%d", b.name(ComponentRabbitMQ), i)))
+	}
+	return nodes
 }
 
 const defaultClusterDomain = "cluster.local"
@@ -65,7 +68,7 @@ func newNames(sim *v1alpha1.ParkingSimulation, clusterDomain string) *builder {
 	return &builder{sim: sim, Input: Input{ClusterDomain: cmp.Or(clusterDomain, defaultClusterDomain)}}
 }
 
-// serverCertificate returns the certificate with which a server answers its clients.
+// serverCertificate returns the certificate with which a component answers its clients.
 func (b *builder) serverCertificate(c Component, tls *v1alpha1.TLSSpec) Certificate {
 	name := b.name(c)
 	certificate := Certificate{Component: c, Secret: name + "-tls", Hosts: []string{
@@ -125,7 +128,7 @@ func (b *builder) trusting(c Component, tls *v1alpha1.TLSSpec, values map[string
 	return b.secret(c, values)
 }
 
-// certificateVolume returns the volume with the certificate of a server.
+// certificateVolume returns the volume with the certificate of a component.
 func (b *builder) certificateVolume(c Component, tls *v1alpha1.TLSSpec) corev1.Volume {
 	return certificateVolume("tls", b.serverCertificate(c, tls).Secret)
 }
@@ -134,13 +137,19 @@ func certificateVolume(name, secret string) corev1.Volume {
 	return secretVolume(name, secret, keyCertificate, keyPrivateKey, keyCA)
 }
 
-// serveTLS makes the container of a parking command serve HTTP over TLS, with the certificate in a volume of its pod.
-func serveTLS(c *corev1.Container) {
-	c.Args = append(c.Args, "--tls-dir="+certificateDir)
-	c.VolumeMounts = append(c.VolumeMounts, readOnly("tls", certificateDir))
-	for _, probe := range []*corev1.Probe{c.StartupProbe, c.ReadinessProbe, c.LivenessProbe} {
+// serveTLS makes the container of a parking command serve HTTP over TLS if its component uses TLS. It returns the volumes of
+// the pod, to which it has added the one with the certificate.
+func (b *builder) serveTLS(c Component, container *corev1.Container, volumes []corev1.Volume) []corev1.Volume {
+	tls := TLSOf(b.sim, c)
+	if tls == nil {
+		return volumes
+	}
+	container.Args = append(container.Args, "--tls-dir="+certificateDir)
+	container.VolumeMounts = append(container.VolumeMounts, readOnly("tls", certificateDir))
+	for _, probe := range []*corev1.Probe{container.StartupProbe, container.ReadinessProbe, container.LivenessProbe} {
 		probe.HTTPGet.Scheme = corev1.URISchemeHTTPS
 	}
+	return append(volumes, b.certificateVolume(c, tls))
 }
 
 // TLSOf returns the TLS settings of the pods of a component. It returns nil if they do not use TLS, or if the component is
@@ -160,6 +169,8 @@ func TLSOf(sim *v1alpha1.ParkingSimulation, c Component) *v1alpha1.TLSSpec {
 		if managed := spec.SummaryAPI.ManagedOrDefault(); managed != nil {
 			return managed.TLS
 		}
+	case ComponentEntry, ComponentExit, ComponentProcessor:
+		return spec.Monitoring.TLS
 	}
 	return nil
 }

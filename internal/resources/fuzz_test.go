@@ -180,6 +180,7 @@ func drawSpec(r *rapid.T) v1alpha1.ParkingSimulationSpec {
 		},
 	}
 	drawServers(r, &spec)
+	spec.Monitoring.TLS = drawTLS(r)
 	return spec
 }
 

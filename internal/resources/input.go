@@ -40,7 +40,7 @@ type Credentials struct {
 	Agent AgentCredentials
 	// Authority signs the certificates that the operator makes. It is empty if the operator makes none.
 	Authority certificates.Authority
-	// Certificates contains the certificates of the servers that use TLS, by the names of their Secrets.
+	// Certificates contains the certificates of the components that use TLS, by the names of their Secrets.
 	Certificates map[string]CertificateData
 }
 

@@ -160,13 +160,16 @@ func simulations(t testing.TB) map[string]testInput {
 		monitoring: {rules: Disabled, dashboards: Disabled}`)
 	database.Credentials.Agent = faults.Credentials.Agent
 	encrypted := input(t, "tls", `rabbitmq: {managed: {replicas: 3, tls: {}}}, redis: {managed: {tls: {secretName: store-tls}}},
-		summaryAPI: {managed: {tls: {}}}, monitoring: {rules: Disabled, dashboards: Disabled}`)
+		summaryAPI: {managed: {tls: {}}}, monitoring: {rules: Disabled, dashboards: Disabled, tls: {}}`)
 	encrypted.Credentials.Authority = certificates.Authority{Pair: certificates.Pair{Certificate: []byte("CA"), Key: []byte(tlsKey)}, Trusted: []byte("CAs")}
 	encrypted.Credentials.Certificates = map[string]resources.CertificateData{
 		"tls-rabbitmq-tls":   {Pair: certificates.Pair{Certificate: []byte("certificate"), Key: []byte(tlsKey)}, CA: []byte("CAs")},
 		"tls-rabbitmq-nodes": {Pair: certificates.Pair{Certificate: []byte("certificate of the nodes"), Key: []byte(tlsKey)}, CA: []byte("CAs")},
 		"tls-summaries-tls":  {Pair: certificates.Pair{Certificate: []byte("certificate"), Key: []byte(tlsKey)}, CA: []byte("CAs")},
 		"store-tls":          {CA: []byte("CA of the user")},
+	}
+	for _, c := range []string{"entry", "exit", "processor"} {
+		encrypted.Credentials.Certificates["tls-"+c+"-tls"] = encrypted.Credentials.Certificates["tls-summaries-tls"]
 	}
 	return map[string]testInput{
 		"database": database, "faults": faults, "managed": managed, "external": external, "cluster": cluster, "tls": encrypted,

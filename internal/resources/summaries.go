@@ -84,10 +84,7 @@ func (b *builder) summariesContainer(options ...string) corev1.Container {
 }
 
 func (b *builder) summariesTemplate(container corev1.Container, volumes ...corev1.Volume) (corev1.PodTemplateSpec, error) {
-	if tls := b.summaries.TLS; tls != nil {
-		serveTLS(&container)
-		volumes = append(volumes, b.certificateVolume(ComponentSummaries, tls))
-	}
+	volumes = b.serveTLS(ComponentSummaries, &container, volumes)
 	return b.template(pod{
 		component: ComponentSummaries, user: parkingUser, grace: parkingGrace,
 		containers: []corev1.Container{container},

@@ -61,11 +61,12 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	if b.sim.Spec.Suspend || b.Complete || b.HoldClients {
 		replicas = 0
 	}
+	container := b.plannedContainer([]string{"generate", string(c)}, spec.Resources.Core(), "20m")
+	volumes := b.serveTLS(c, &container, b.planVolumes())
 	template, err := b.template(pod{
 		component: c, user: parkingUser, grace: parkingGrace,
-		containers: []corev1.Container{b.plannedContainer([]string{"generate", string(c)}, spec.Resources.Core(), "20m")},
-		volumes:    b.planVolumes(),
-		patch:      spec.Template, path: templatePath(c), main: ContainerParking,
+		containers: []corev1.Container{container}, volumes: volumes,
+		patch: spec.Template, path: templatePath(c), main: ContainerParking,
 	})
 	if err != nil {
 		return nil, err
@@ -85,7 +86,7 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	}
 	container := b.plannedContainer([]string{"process", fmt.Sprintf("--page=127.0.0.1:%d", pagePort)}, spec.Resources.Core(), "40m")
 	container.Ports = append(container.Ports, containerPort(PortPage, pagePort))
-	volumes := b.planVolumes()
+	volumes := b.serveTLS(ComponentProcessor, &container, b.planVolumes())
 	endpoint := b.summaryEndpoint()
 	if endpoint.SecretDir != "" {
 		container.VolumeMounts = append(container.VolumeMounts, readOnly("summary-api", endpoint.SecretDir))

@@ -249,7 +249,7 @@ func (ns *namespace) exec(pod corev1.Pod, command ...string) ([]byte, error) {
 // value count.
 func (ns *namespace) metric(sim *v1alpha1.ParkingSimulation, c resources.Component, name, value string) (float64, error) {
 	sum, scheme := 0.0, "http"
-	if managed := sim.Spec.SummaryAPI.Managed; c == resources.ComponentSummaries && managed != nil && managed.TLS != nil {
+	if resources.TLSOf(sim, c) != nil {
 		scheme = "https"
 	}
 	for _, pod := range ns.pods(sim, c) {

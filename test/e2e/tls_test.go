@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing runs three RabbitMQ nodes and Redis with TLS. It checks that they
-// answer no client without TLS, and then replaces all certificates while events are published.
+// TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing runs a simulation with TLS everywhere, and three RabbitMQ nodes. It
+// checks that no pod answers a client without TLS, and then replaces all certificates while events are published.
 func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	t.Parallel()
 	skipWithoutNode(t, "connect from the pods")
@@ -29,14 +29,16 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 		lowRates(sim)
 		shareNode(sim)
 		sim.Spec.RabbitMQ.Managed.TLS, sim.Spec.Redis.Managed.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
-		sim.Spec.SummaryAPI.Managed.TLS = &v1alpha1.TLSSpec{}
+		sim.Spec.SummaryAPI.Managed.TLS, sim.Spec.Monitoring.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
 		sim.Spec.RabbitMQ.Managed.Replicas = new(int32(3))
 	})
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
 	ns.awaitProgress(sim, len(ns.allPods()))
 
 	plain := []int{4369} // epmd tells the nodes the ports of each other
-	for _, c := range resources.Servers() {
+	clients := []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor}
+	components := append(resources.Servers(), clients...)
+	for _, c := range components {
 		for _, pod := range ns.pods(sim, c) {
 			pid := pidOf(t, pod)
 			for _, port := range listening(t, pid) {
@@ -48,31 +50,33 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	}
 
 	before := ns.incarnations()
-	certificates := map[string]string{
-		sim.Name + "-rabbitmq-tls": "/run/secrets/tls/tls.crt", sim.Name + "-rabbitmq-nodes": "/run/secrets/nodes-tls/tls.crt",
-		sim.Name + "-redis-tls": "/run/secrets/tls/tls.crt",
+	type mount struct {
+		component resources.Component
+		path      string
+	}
+	certificates := map[string]mount{sim.Name + "-rabbitmq-nodes": {resources.ComponentRabbitMQ, "/run/secrets/nodes-tls/tls.crt"}}
+	for _, c := range components {
+		certificates[resources.Name(sim, c)+"-tls"] = mount{c, "/run/secrets/tls/tls.crt"}
 	}
 	renewed := map[string][]byte{}
 	for name := range certificates {
 		renewed[name] = ns.renewCertificate(name)
 	}
-	redis := ns.pods(sim, resources.ComponentRedis)[0]
 	ns.eventually("the new certificates in the pods", 3*time.Minute, func() error {
-		for name, path := range certificates {
-			pod := redis
-			if strings.Contains(name, "-rabbitmq-") {
-				pod = ns.pods(sim, resources.ComponentRabbitMQ)[0]
-			}
-			mounted, err := ns.exec(pod, "cat", path)
-			if err != nil {
-				return err
-			}
-			if !bytes.Equal(bytes.TrimSpace(mounted), bytes.TrimSpace(renewed[name])) {
+		for name, m := range certificates {
+			pod := ns.pods(sim, m.component)[0]
+			// The images of our own programs contain no command that could print the file.
+			if mounted := onNode(t, "cat", "/proc/"+pidOf(t, pod)+"/root"+m.path); strings.TrimSpace(mounted) != string(bytes.TrimSpace(renewed[name])) {
 				return fmt.Errorf("pod %s does not have the new certificate of Secret %s", pod.Name, name)
 			}
 		}
 		return nil
 	})
+	for _, c := range clients {
+		if _, err := ns.metric(sim, c, "parking_build_info", ""); err != nil {
+			t.Error(err)
+		}
+	}
 	// New pods must connect with the new certificates, while the others keep their connections.
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Replicas = new(int32(3)) })
 	ns.awaitPods(sim, resources.ComponentProcessor, 3, 2*time.Minute)

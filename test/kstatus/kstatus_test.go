@@ -169,6 +169,7 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 		"tls": {func(s *v1alpha1.ParkingSimulationSpec, _ string) {
 			s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{TLS: &v1alpha1.TLSSpec{}}
 			s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
+			s.Monitoring.TLS = &v1alpha1.TLSSpec{}
 		}, nil},
 		"certificate": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
 			s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{SecretName: name + "-store-tls"}}
