@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -83,7 +84,15 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	r.observer.MarkFailed(s.key, s.observation.At, failed)
 	s.findings.objectives = foreseen(failed)
 	s.abortIfFailed(failed)
+	if s.isAborted() && len(failed) == 0 { // later measurements do not change the verdict
+		s.findings.objectives = found(stalled, reasonObjectivesUnmet, "%s", s.abortReason())
+	}
 	return nil
+}
+
+// abortReason returns why the operator ended the simulation early. An earlier version of the operator did not record that.
+func (s *scope) abortReason() string {
+	return cmp.Or(s.sim.Status.AbortReason, "at least one check had failed for good")
 }
 
 // abortIfFailed ends the simulation early if checks have failed for good and its spec sets abortOnFailure. It writes the

@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,8 +100,7 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 	}
 	if s.isAborted() {
 		e.Entries, e.Exits = nil, nil // the generators were stopped before the end of the schedule
-		// An earlier version of the operator did not record the reason.
-		e.Aborted = cmp.Or(s.sim.Status.AbortReason, "at least one check had failed for good")
+		e.Aborted = s.abortReason()
 	}
 	return ledger.Evaluate(e)
 }

@@ -434,6 +434,13 @@ func TestEvaluate_AbortedSimulation_ReasonIsTheRecordedOne(t *testing.T) {
 	const reason = "recovery exceeded the objective of 30 s: redis-crash/0 had not recovered after 31 s"
 	s.now = s.sim.Status.StartTime.Add(time.Minute)
 	s.abortIfFailed([]ledger.Check{{Name: ledger.CheckRecovery, Outcome: ledger.Failed, Message: reason}})
+	s.observation = &observer.Observation{}
+	if err := (&Reconciler{observer: observer.New(observer.Dependencies{})}).foresee(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if f := s.findings.objectives; f.state != stalled || f.message != reason {
+		t.Errorf("until the verdict, the finding is %+v, want %q", f, reason)
+	}
 	rest := measured(t)
 	rest.Report.DeadLettered = 1
 	s.observation = &observer.Observation{Rest: rest}
