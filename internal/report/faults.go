@@ -50,9 +50,13 @@ func (r *Run) Warnings() []string {
 	if len(names) == 0 || r.Objectives.MaxRecovery > 0 {
 		return warnings
 	}
-	const named = 5
-	list := strings.Join(names[:min(len(names), named)], ", ")
-	if more := len(names) - named; more > 0 {
+	all := int64(0) // includes the occurrences that the report leaves out
+	for _, t := range r.totals() {
+		all += t.NotRecovered
+	}
+	names = names[:min(len(names), 5)]
+	list := strings.Join(names, ", ")
+	if more := all - int64(len(names)); more > 0 {
 		list += fmt.Sprintf(" and %d more", more)
 	}
 	return append(warnings, fmt.Sprintf("the simulation did not recover from %s; the verdict does not depend on that, because spec.objectives.maxRecovery is not set", list))

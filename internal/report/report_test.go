@@ -656,6 +656,10 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	if text := d.Markdown(); !bytes.Contains(text, []byte(want)) {
 		t.Errorf("Markdown does not say %q:\n%s", want, text)
 	}
+	d.FaultsOmitted, d.FaultTotals[2].NotRecovered = 3, d.FaultTotals[2].NotRecovered+3
+	if w := d.Warnings(); len(w) != 1 || !strings.Contains(w[0], "did not recover from stall/0 and 3 more;") {
+		t.Errorf("with 3 omitted occurrences, the warnings are %q", w)
+	}
 	d.Objectives.MaxRecovery = plan.Duration(time.Second)
 	if w := d.Warnings(); w != nil {
 		t.Errorf("with an objective the warnings are %q", w)
