@@ -96,12 +96,12 @@ func seeCondition(f finding, source string) finding {
 }
 
 // worst returns the finding with the worst state, which determines whether the simulation is ready. It also returns the
-// condition that shows this finding, or "" if the finding is about the spec or the objects, which have no condition of
-// their own. If the simulation is complete, only the findings about the spec and the objects count.
+// condition that shows this finding, or "" if the finding is about the spec, the objects or the volumes, which have no
+// condition of their own. If the simulation is complete, only the findings about the spec and the objects count.
 func (f *findings) worst() (worst finding, condition string) {
 	candidates := []part{{"", &f.spec}, {"", &f.objects}}
 	if !f.complete {
-		candidates = append(candidates, f.parts()[:4]...)
+		candidates = append(append(candidates, f.parts()[:4]...), part{"", &f.volumes})
 	}
 	worst = finding{state: ready}
 	for _, p := range candidates {

@@ -39,6 +39,9 @@ func found(s state, reason, format string, args ...any) finding {
 type findings struct {
 	// spec is the finding about the validity of the spec. objects is the finding about applying the desired objects.
 	spec, objects finding
+	// volumes is the finding about volumes that must grow. Everything works with the present size, so it does not delay
+	// the start.
+	volumes       finding
 	broker, store finding
 	summaryAPI    finding
 	workloads     finding
@@ -69,6 +72,8 @@ const (
 	reasonForbidden          = "Forbidden"
 	reasonApplyFailed        = "ApplyFailed"
 	reasonFaultInEffect      = "FaultInEffect"
+	reasonVolumeResizing     = "VolumeResizing"
+	reasonVolumeNotResized   = "VolumeNotResized"
 	reasonPodsFailing        = "PodsFailing"
 	reasonSecretMissing      = "SecretNotFound"
 	reasonSecretInvalid      = "SecretInvalid"

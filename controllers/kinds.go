@@ -54,10 +54,12 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
 			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
-		// Keep the status of workloads, because the operator computes conditions from it.
+		// Keep the status of workloads, because the operator computes conditions from it. Keep the replicas and the
+		// sizes of the volumes of StatefulSets, because the operator cannot always apply the desired ones.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
-				*o = appsv1.StatefulSet{ObjectMeta: m, Status: o.Status}
+				spec := appsv1.StatefulSetSpec{Replicas: o.Spec.Replicas, VolumeClaimTemplates: sizesOnly(o.Spec.VolumeClaimTemplates)}
+				*o = appsv1.StatefulSet{ObjectMeta: m, Spec: spec, Status: o.Status}
 			}),
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.DeploymentList{} },
 			func(m metav1.ObjectMeta, o *appsv1.Deployment) {
@@ -70,6 +72,17 @@ func childKinds() []childKind {
 		optional(resources.ServiceMonitorKind(), "servicemonitors.monitoring.coreos.com"),
 		optional(resources.PrometheusRuleKind(), "prometheusrules.monitoring.coreos.com"),
 	}
+}
+
+// sizesOnly returns claim templates with only their names and the requested sizes.
+func sizesOnly(templates []corev1.PersistentVolumeClaim) []corev1.PersistentVolumeClaim {
+	var reduced []corev1.PersistentVolumeClaim
+	for i := range templates {
+		claim := corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: templates[i].Name}}
+		claim.Spec.Resources.Requests = templates[i].Spec.Resources.Requests
+		reduced = append(reduced, claim)
+	}
+	return reduced
 }
 
 // builtIn describes a kind that every cluster serves.
@@ -129,18 +142,22 @@ func unstructuredOf(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	return o
 }
 
-// reduce returns the function that reduces objects and pods before the cache stores them. That function returns an
-// error for a type that is not in childKinds.
+// reduce returns the function that reduces objects, pods and volume claims before the cache stores them. That function
+// returns an error for a type that is not in childKinds.
 func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	keep := map[reflect.Type]func(metav1.ObjectMeta, client.Object) error{}
 	for _, kind := range childKinds() {
 		keep[reflect.TypeOf(kind.object)] = kind.keep
 	}
 	return func(object any) (any, error) {
-		if pod, ok := object.(*corev1.Pod); ok {
-			pod.ManagedFields = nil
-			pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName}
-			return pod, nil
+		switch o := object.(type) {
+		case *corev1.Pod:
+			o.ManagedFields = nil
+			o.Spec = corev1.PodSpec{NodeName: o.Spec.NodeName}
+			return o, nil
+		case *corev1.PersistentVolumeClaim:
+			o.ManagedFields, o.Annotations = nil, nil
+			return o, nil
 		}
 		o, isObject := object.(client.Object)
 		reduceType, ok := keep[reflect.TypeOf(object)]

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
@@ -84,6 +85,13 @@ func TestReduce_KeepsFieldsThatAreRead_RejectsUnknownKinds(t *testing.T) {
 	}
 	if _, err := transform(secret); err != nil || string(secret.Data["password"]) != "p" || secret.Type != "" || secret.Labels != nil {
 		t.Errorf("the reduced Secret is %+v (%v), want its name and data", secret, err)
+	}
+	set := rabbitSet(3, 2)
+	set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("2Gi")}
+	set.Spec.Template.Spec.NodeName = "n"
+	_, err := transform(set)
+	if size := volumeSize(set); err != nil || *set.Spec.Replicas != 3 || set.Status.Replicas != 2 || size.String() != "2Gi" || set.Spec.Template.Spec.NodeName != "" {
+		t.Errorf("the reduced StatefulSet is %+v (%v), want its replicas, its status and the size of its volumes", set, err)
 	}
 	if _, err := transform(&corev1.Endpoints{}); err == nil { //nolint:staticcheck // any kind that is not in the table will do
 		t.Error("a kind that is not in childKinds is accepted")

@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/apply"
@@ -102,27 +103,36 @@ func (r *Reconciler) checkClaims(ctx context.Context, s *scope, owner childKey, 
 	if live, ok := s.children[owner].(*appsv1.StatefulSet); ok && live.Status.Replicas >= *set.Spec.Replicas {
 		return nil
 	}
-	for t := range set.Spec.VolumeClaimTemplates {
-		template := &set.Spec.VolumeClaimTemplates[t]
-		for ordinal := range *set.Spec.Replicas {
-			key := client.ObjectKey{Namespace: set.Namespace, Name: fmt.Sprintf("%s-%s-%d", template.Name, set.Name, ordinal)}
-			err := r.checkClaim(ctx, key, template.Labels)
-			if apierrors.IsForbidden(err) {
-				s.limited[owner] = true
-				s.findings.objects = worstOf(s.findings.objects, forbidden(err))
-				s.wakeAfter(forbiddenRetry)
-				return nil
-			}
-			if err == nil {
-				continue
-			}
-			if err := s.recordTaken(childKey{claimKind, key.Name}, err); err != nil {
-				return err
-			}
+	for _, name := range claimNames(set) {
+		_, err := r.checkClaim(ctx, client.ObjectKey{Namespace: set.Namespace, Name: name}, set.Spec.VolumeClaimTemplates[0].Labels)
+		if apierrors.IsForbidden(err) {
 			s.limited[owner] = true
+			s.findings.objects = worstOf(s.findings.objects, forbidden(err))
+			s.wakeAfter(forbiddenRetry)
+			return nil
 		}
+		if err == nil {
+			continue
+		}
+		if err := s.recordTaken(childKey{claimKind, name}, err); err != nil {
+			return err
+		}
+		s.limited[owner] = true
 	}
 	return nil
+}
+
+// claimNames returns the names of the volume claims of a StatefulSet. Every StatefulSet of a simulation has at most one
+// claim template.
+func claimNames(set *appsv1.StatefulSet) []string {
+	if len(set.Spec.VolumeClaimTemplates) == 0 {
+		return nil
+	}
+	names := make([]string, *set.Spec.Replicas)
+	for ordinal := range names {
+		names[ordinal] = fmt.Sprintf("%s-%s-%d", set.Spec.VolumeClaimTemplates[0].Name, set.Name, ordinal)
+	}
+	return names
 }
 
 const (
@@ -132,23 +142,30 @@ const (
 	forbiddenRetry = time.Minute
 )
 
-// checkClaim returns a *apply.NameTakenError if a volume claim exists and is not the simulation's. A claim is the
-// simulation's if it has the labels of the claim template. Such a claim may be left from an earlier StatefulSet.
-func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) error {
+// checkClaim returns the metadata of a volume claim, or nil if the claim does not exist. It returns a
+// *apply.NameTakenError if the claim is not the simulation's. A claim is the simulation's if it has the labels of the
+// claim template. Such a claim may be left from an earlier StatefulSet.
+func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) (*metav1.PartialObjectMetadata, error) {
 	claim := partial(corev1.SchemeGroupVersion.WithKind(claimKind))
 	err := r.direct.Get(ctx, key, claim)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil
+		return nil, nil //nolint:nilnil // absence is not an error
 	case err != nil:
-		return fmt.Errorf("look for %s %s: %w", claimKind, key, err)
+		return nil, fmt.Errorf("look for %s %s: %w", claimKind, key, err)
+	case !hasLabels(claim, labels):
+		return nil, &apply.NameTakenError{Kind: claimKind, Key: key}
 	}
-	for label, value := range labels {
-		if claim.Labels[label] != value {
-			return &apply.NameTakenError{Kind: claimKind, Key: key}
+	return claim, nil
+}
+
+func hasLabels(o client.Object, want map[string]string) bool {
+	for label, value := range want {
+		if o.GetLabels()[label] != value {
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // withholdReferrers withholds the objects that refer to a taken name, and then the objects that refer to a withheld
@@ -284,11 +301,16 @@ func withReplicasOf(live, object client.Object) client.Object {
 
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
 // workload is not created. If it exists already, a withheld one is scaled to 0 replicas, and a limited one is not scaled up.
+// A StatefulSet that is being replaced is not applied, and one that cannot be replaced yet keeps the size of its volumes.
+// A withheld one is created with 0 replicas if its pods run without it, so that they end.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
+	object = s.withPresentSize(key, object)
 	switch {
+	case s.replaced[key]:
+		return nil
 	case !s.withheld[key] && !s.limited[key]:
 		return object
-	case s.children[key] == nil:
+	case s.children[key] == nil && len(s.orphansOf(key.name)) == 0:
 		return nil
 	case s.withheld[key]:
 		return withoutPods(object)

@@ -3,9 +3,9 @@ package controllers
 // This file declares the permissions of the operator. The roles in config/rbac and in the chart are generated from
 // its markers.
 //
-// The operator must not create or bind roles. It must not change objects that it did not create, with one exception:
-// it annotates the pods of its workloads, and deletes or evicts these pods to inject faults. Pods of simulations have no
-// API token.
+// The operator must not create or bind roles. It must not change objects that it did not create, with two exceptions:
+// it annotates, deletes and evicts the pods of its workloads, and it enlarges the volume claims of its StatefulSets. Pods
+// of simulations have no API token.
 //
 // Permissions in all namespaces, or in the namespaces that the operator watches:
 //
@@ -13,7 +13,7 @@ package controllers
 // +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations/status,verbs=patch
 // +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",resources=serviceaccounts;configmaps;services;secrets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets,verbs=get;list;watch;create;patch;delete

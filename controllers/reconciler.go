@@ -146,6 +146,8 @@ func (r *Reconciler) phases() []phase {
 		r.assessProgress,
 		// Write the start time to the status first. The next reconcile writes it to the plan.
 		r.start,
+		// Enlarge volumes, which may replace StatefulSets.
+		r.growVolumes,
 		// Apply the desired objects, then delete objects that are no longer desired.
 		r.applyChildren,
 		r.prune,

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,9 +11,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -282,6 +285,44 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 		return c.Client.Status().Update(c.T.Context(), pod)
 	})
 	return pod
+}
+
+// StorageClass creates a StorageClass, which is deleted when the test ends. It returns the name of the class.
+func (c *Cluster) StorageClass(isExpandable bool) string {
+	c.T.Helper()
+	class := &storagev1.StorageClass{
+		ObjectMeta:  metav1.ObjectMeta{GenerateName: "test-"},
+		Provisioner: "example.com/none", AllowVolumeExpansion: &isExpandable,
+	}
+	c.Create(class)
+	c.T.Cleanup(func() {
+		if err := c.Client.Delete(context.Background(), class); err != nil {
+			c.T.Error(err)
+		}
+	})
+	return class.Name
+}
+
+// Claim creates the volume claim of a replica of a component, as the controller of StatefulSets would. Then it sets the
+// status of the claim to bound, as the controller of volumes would.
+func (c *Cluster) Claim(sim *v1alpha1.ParkingSimulation, component resources.Component, ordinal int, class, size string) *corev1.PersistentVolumeClaim {
+	c.T.Helper()
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: sim.Namespace, Name: fmt.Sprintf("data-%s-%d", resources.Name(sim, component), ordinal), Labels: resources.Selector(sim, component),
+		},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: &class,
+			Resources:  corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}},
+			VolumeName: fmt.Sprintf("pv-%s-%d", resources.Name(sim, component), ordinal),
+		},
+	}
+	c.Create(claim)
+	claim.Status.Phase, claim.Status.Capacity = corev1.ClaimBound, claim.Spec.Resources.Requests
+	if err := c.Client.Status().Update(c.T.Context(), claim); err != nil {
+		c.T.Fatal(err)
+	}
+	return claim
 }
 
 // podTemplateHash is part of the name of the ReplicaSet that owns the pods of a Deployment.

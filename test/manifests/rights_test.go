@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -66,6 +67,7 @@ func TestRoles_ProvideAllPermissionsOfTheOperator(t *testing.T) {
 			dashboard := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: sim.Name + "-dashboard"}}
 			server.Eventually("the last child", func() error { return c.Get(t.Context(), client.ObjectKeyFromObject(dashboard), dashboard) })
 			annotated(server, sim)
+			enlarged(server, sim)
 			if err := c.Delete(t.Context(), sim); err != nil {
 				t.Fatal(err)
 			}
@@ -190,6 +192,31 @@ func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 		}
 		return err
 	})
+}
+
+// enlarged enlarges the volume of a simulation's RabbitMQ, and waits until the operator has enlarged the claim and
+// replaces the StatefulSet.
+func enlarged(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
+	claim := server.Claim(sim, resources.ComponentRabbitMQ, 0, server.StorageClass(true), "2Gi")
+	server.Edit(sim, func() {
+		sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Storage: v1alpha1.StorageSpec{Size: new(v1alpha1.Quantity("3Gi"))}}
+	})
+	server.Eventually("a larger claim", func() error {
+		err := server.Client.Get(server.T.Context(), client.ObjectKeyFromObject(claim), claim)
+		if size := claim.Spec.Resources.Requests.Storage(); err == nil && size.String() != "3Gi" {
+			err = fmt.Errorf("the claim requests %s", size)
+		}
+		return err
+	})
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: sim.Namespace, Name: resources.Name(sim, resources.ComponentRabbitMQ)}}
+	server.Eventually("the StatefulSet to be replaced", func() error {
+		err := server.Client.Get(server.T.Context(), client.ObjectKeyFromObject(set), set)
+		if err == nil && set.DeletionTimestamp == nil {
+			err = errors.New("it is not being deleted")
+		}
+		return err
+	})
+	server.Edit(set, func() { set.Finalizers = nil }) // as the garbage collector does
 }
 
 // refusals records the requests to which the API server responds with 403 Forbidden.
