@@ -90,10 +90,17 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 			log.FromContext(ctx).V(1).Info("Applied an object", "kind", key.kind, "name", key.name, "result", result)
 		}
 		if result == apply.Healed {
-			r.event(s, corev1.EventTypeNormal, "Healed", "Apply", "%s %s had been changed and was restored", key.kind, key.name)
+			r.reportHealed(s, key)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// reportHealed records an event about an object that was restored. The event contains a reference to the object, because
+// the recorder combines events that have the same references and the same reason, even if their messages differ.
+func (r *Reconciler) reportHealed(s *scope, key childKey) {
+	related := &corev1.ObjectReference{Kind: key.kind, Namespace: s.sim.Namespace, Name: key.name}
+	r.events.Eventf(s.sim, related, corev1.EventTypeNormal, "Healed", "Apply", "%s %s had been changed and was restored", key.kind, key.name)
 }
 
 // mustWait reports whether the desired object differs from the one in the cluster, and must not be applied yet because of a

@@ -126,7 +126,11 @@ type eventSink struct {
 func (s *eventSink) Create(_ context.Context, e *eventsv1.Event) (*eventsv1.Event, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.notes = append(s.notes, e.Reason+" "+e.Regarding.FieldPath)
+	about := e.Regarding.FieldPath
+	if e.Related != nil {
+		about = e.Related.Name
+	}
+	s.notes = append(s.notes, e.Reason+" "+about)
 	return e, nil
 }
 
@@ -139,7 +143,7 @@ func (s *eventSink) Patch(_ context.Context, e *eventsv1.Event, _ []byte) (*even
 }
 
 // The broadcaster combines events into series, of which only the first has a message.
-func TestNotify_EventsOfSeveralFaultsAtOnce_AreNotCombined(t *testing.T) {
+func TestEvents_SeveralFaultsAndObjectsAtOnce_AreNotCombined(t *testing.T) {
 	t.Parallel()
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
@@ -161,7 +165,12 @@ func TestNotify_EventsOfSeveralFaultsAtOnce_AreNotCombined(t *testing.T) {
 		faultEvents(recorder)(s.sim, fault.Record{Occurrence: fault.Occurrence{Fault: "stall", Number: n}, State: fault.Active})
 		want = append(want, "FaultInjected spec.faults{"+a.ID()+"}", "FaultRecovered spec.faults{"+a.ID()+"}")
 	}
-	(&Reconciler{events: recorder}).notify(s, recoveries(make([]fault.Record, 3), accounts))
+	r := &Reconciler{events: recorder}
+	r.notify(s, recoveries(make([]fault.Record, 3), accounts))
+	for _, name := range []string{"sim-entry", "sim-exit"} {
+		r.reportHealed(s, childKey{"Deployment", name})
+		want = append(want, "Healed "+name)
+	}
 	slices.Sort(want)
 	polltest.UntilNoError(t, "all events", func() error {
 		sink.mu.Lock()
