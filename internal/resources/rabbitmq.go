@@ -314,7 +314,9 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 	arguments := "+sbwt none +sbwtdcpu none +sbwtdio none"
 	var tools []corev1.EnvVar
 	if b.rabbitMQ.TLS != nil {
-		const distribution = "-proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
+		// By default, Erlang gives up connecting to a node after 7 seconds. A TLS handshake can take longer if a node has
+		// little CPU, so the limit is a minute.
+		const distribution = "-kernel net_setuptime 60 -proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
 		arguments += " " + distribution
 		tools = []corev1.EnvVar{{Name: "RABBITMQ_CTL_ERL_ARGS", Value: distribution}} // they connect to the node like another node
 	}
