@@ -2,9 +2,11 @@ package faults
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,9 +45,31 @@ spec:
   - {name: processor-crash, target: Processor, action: Kill, at: 3s, every: 4s}
 `
 
+// crashing is a manifest that kills Redis several times. A run ends after the first crash that loses data.
+const crashing = `apiVersion: simulation.parking.dev/v1alpha1
+kind: ParkingSimulation
+metadata: {name: rehearsal}
+spec:
+  duration: 10s
+  entry: {rate: 300}
+  exit: {rate: 200, minStay: 500ms}
+  faults:
+  - {name: redis-crash, target: Redis, action: Kill, at: 2s, every: 2s}
+`
+
 // rehearse simulates a manifest with the given flags, and returns the result. It builds the parking binary with the given
 // build tags.
 func rehearse(t *testing.T, manifestText, tags string, flags ...string) report.Document {
+	t.Helper()
+	result := rehearseWith(t, nil, manifestText, tags, flags...)
+	if len(result.Faults) < 4 {
+		t.Errorf("%d faults occurred, want at least 4", len(result.Faults))
+	}
+	return result
+}
+
+// rehearseWith is like rehearse, with additional environment variables.
+func rehearseWith(t *testing.T, env []string, manifestText, tags string, flags ...string) report.Document {
 	t.Helper()
 	dir := t.TempDir()
 	binary, err := stack.Build(t.Context(), dir, "-tags="+tags)
@@ -58,14 +82,11 @@ func rehearse(t *testing.T, manifestText, tags string, flags ...string) report.D
 	}
 	args := append([]string{"simulate", "-f", manifest, "--output", "json", "--http", "", "--drain-timeout", "20s"}, flags...)
 	cmd := exec.CommandContext(t.Context(), binary, args...)
-	cmd.Env = append(os.Environ(), "PARKING_RABBITMQ_URI=", "PARKING_REDIS_URI=")
+	cmd.Env = slices.Concat(os.Environ(), []string{"PARKING_RABBITMQ_URI=", "PARKING_REDIS_URI="}, env)
 	output, _ := cmd.Output() // the exit code is that of the verdict
 	var result report.Document
 	if err := json.Unmarshal(output, &result); err != nil || result.Ledger == nil {
 		t.Fatalf("the output is not a result: %v\n%s", err, output)
-	}
-	if len(result.Faults) < 4 {
-		t.Errorf("%d faults occurred, want at least 4", len(result.Faults))
 	}
 	return result
 }
@@ -99,4 +120,34 @@ func TestSimulate_AcknowledgementBeforeDurability_VerdictIsFail(t *testing.T) {
 		t.Errorf("verdict is %s %q, lost %d; want FAIL because of lost events", result.Outcome, reasons, result.Ledger.Lost)
 	}
 	t.Logf("lost %d events: %s", result.Ledger.Lost, reasons)
+}
+
+// This test starts a Redis without an append-only file. Each crash loses all data.
+func TestSimulate_StoreWithoutItsLog_VerdictIsFail(t *testing.T) {
+	t.Parallel()
+	redis := servers.Program(t, "redis-server", "run hack/install-servers.sh")
+	servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
+	script := filepath.Join(t.TempDir(), "redis-without-log")
+	text := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\" --appendonly no\n", redis)
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil { //nolint:gosec // the program must be executable
+		t.Fatal(err)
+	}
+	env := []string{"PARKING_REDIS_ROOT=", "PARKING_REDIS_SERVER=" + script}
+	result := rehearseWith(t, env, crashing, "nooperator", "--servers", "private")
+	reasons := strings.Join(result.Reasons, "; ")
+	if result.Outcome != "FAIL" || len(result.Faults) == 0 || !strings.Contains(reasons, "the store has lost data") {
+		t.Errorf("verdict is %s %q after %d faults; want FAIL because the store has lost data", result.Outcome, reasons, len(result.Faults))
+	}
+	t.Logf("%d faults: %s", len(result.Faults), reasons)
+}
+
+// The same crashes lose nothing if Redis has its append-only file.
+func TestSimulate_StoreWithItsLog_LosesNothing(t *testing.T) {
+	t.Parallel()
+	servers.Program(t, "redis-server", "run hack/install-servers.sh")
+	servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
+	l := rehearse(t, crashing, "nooperator", "--servers", "private").Ledger
+	if l.DataLostAt != nil || l.Lost != 0 || l.TakenTwice != 0 {
+		t.Errorf("data lost at %v, lost %d, taken twice %d; want none", l.DataLostAt, l.Lost, l.TakenTwice)
+	}
 }

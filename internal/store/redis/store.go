@@ -62,7 +62,7 @@ type Store struct {
 	outages     *outage.Log
 	closed      atomic.Bool
 	visitMargin time.Duration
-	// ignoreReplicas makes effects durable without their replicas. Only tests set it.
+	// ignoreReplicas makes effects durable before the replicas have received them. Only tests set it.
 	ignoreReplicas bool
 }
 
@@ -100,6 +100,8 @@ func newStore(c Config, d Dependencies, t timing) (*Store, error) {
 		prefix:      keyPrefix(c.Simulation),
 		owner:       c.Owner,
 		visitMargin: t.visitMargin,
+
+		ignoreReplicas: ignoreReplicas,
 	}
 	logger := cmp.Or(d.Logger, slog.New(slog.DiscardHandler)).With("store", s.where())
 	s.outages = outage.New(logger, "The store is unavailable; every step is retried until it succeeds", "The store is available again")

@@ -1,0 +1,5 @@
+//go:build parking_noreplicas
+
+package redis
+
+const ignoreReplicas = true
