@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -100,10 +99,6 @@ type serverSet struct {
 	redis plan.BindingRef
 	// rabbit contains the nodes of a RabbitMQ cluster. If it is empty, the simulation gets a single node.
 	rabbit []*servers.RabbitMQ
-	// queueType is the type of the queues. The default is quorum.
-	queueType plan.QueueType
-	// entriesOnly is true if there are no exits.
-	entriesOnly bool
 }
 
 // startSimulationOn starts a simulation that uses the given servers.
@@ -163,18 +158,14 @@ func (s *simulation) newPlan(on serverSet) plan.Plan {
 	for _, node := range on.rabbit {
 		nodes = append(nodes, node.URI())
 	}
-	exits := int64(exitRate)
-	if on.entriesOnly {
-		exits = 0
-	}
 	return plan.Plan{
 		Simulation: "faults." + event.NewRun(),
 		Seed:       1,
 		Partitions: 2,
-		QueueType:  cmp.Or(on.queueType, plan.QueueTypeQuorum),
+		QueueType:  plan.QueueTypeQuorum,
 		Entry:      plan.Entry{Schedule: plan.Schedule{Rate: entryRate, Arrivals: plan.ArrivalsPoisson, Replicas: 2}},
 		Exit: plan.Exit{
-			Schedule:     plan.Schedule{Rate: exits, Arrivals: plan.ArrivalsUniform, Replicas: 1},
+			Schedule:     plan.Schedule{Rate: exitRate, Arrivals: plan.ArrivalsUniform, Replicas: 1},
 			MatchPercent: matchPercent,
 			MinStay:      plan.Duration(500 * time.Millisecond),
 		},
