@@ -310,58 +310,71 @@ func recovery(e Evidence) finding {
 		return finding{}
 	}
 	want := "at most " + limit(objective)
-	var late, unmeasured []string
-	var slowest time.Duration
-	measurable := 0
+	r := recoveries{objective: objective.D()}
 	for i := range e.FaultHistory.Totals {
-		t := &e.FaultHistory.Totals[i]
-		if t.Recovered+t.NotRecovered > 0 {
-			measurable++
-		}
-		took := time.Duration(t.SlowestSeconds * float64(time.Second))
-		slowest = max(slowest, took)
-		if took > objective.D() {
-			late = append(late, fmt.Sprintf("an occurrence of %s took %s", t.Fault, measurement(took, objective.D())))
-		}
-		if t.NotRecovered > 0 {
-			unmeasured = append(unmeasured, count(t.NotRecovered, "earlier occurrence of ", "earlier occurrences of ")+t.Fault)
-		}
+		r.addTotal(&e.FaultHistory.Totals[i])
 	}
 	for i := range e.Faults {
-		a := &e.Faults[i]
-		if a.InjectedAt.IsZero() || a.Outcome == fault.OutcomeAborted {
-			continue
-		}
-		measurable++
-		took := time.Duration(a.UnrecoveredSeconds * float64(time.Second))
-		if a.RecoverySeconds != nil {
-			took = time.Duration(*a.RecoverySeconds * float64(time.Second))
-		}
-		slowest = max(slowest, took)
-		switch {
-		case took > objective.D() && a.RecoverySeconds != nil:
-			late = append(late, fmt.Sprintf("%s took %s", a.ID(), measurement(took, objective.D())))
-		case took > objective.D():
-			late = append(late, fmt.Sprintf("%s had not recovered after %s", a.ID(), measurement(took, objective.D())))
-		case a.Outcome == fault.OutcomeNotRecovered:
-			unmeasured = append(unmeasured, a.ID()+": "+excerpt.OneLine(a.Message))
-		}
+		r.addOccurrence(&e.Faults[i])
 	}
 	switch {
-	case len(late) > 0:
-		return finding{outcome: Failed, want: want, got: measurement(slowest, objective.D()), message: fmt.Sprintf(
-			"recovery exceeded the objective of %s: %s", limit(objective), joinFirst(late))}
-	case len(unmeasured) > 0:
+	case len(r.late) > 0:
+		return finding{outcome: Failed, want: want, got: measurement(r.slowest, r.objective), message: fmt.Sprintf(
+			"recovery exceeded the objective of %s: %s", limit(objective), joinFirst(r.late))}
+	case len(r.unmeasured) > 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
-			"it is unknown whether recovery met the objective of %s: %s", limit(objective), joinFirst(unmeasured))}
-	case measurable == 0:
+			"it is unknown whether recovery met the objective of %s: %s", limit(objective), joinFirst(r.unmeasured))}
+	case !r.measurable:
 		why := "no fault was injected"
 		if e.hasFaults() {
 			why = "every fault that was injected was ended early"
 		}
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("recovery is unknown, so the objective of %s is not met: %s", limit(objective), why)}
 	}
-	return finding{outcome: Passed, want: want, got: measurement(slowest, objective.D())}
+	return finding{outcome: Passed, want: want, got: measurement(r.slowest, r.objective)}
+}
+
+// recoveries collects how long it took to recover from the faults that were injected and not ended early.
+type recoveries struct {
+	objective time.Duration
+	// late describes the recoveries that took longer than the objective, and unmeasured those of unknown length.
+	late, unmeasured []string
+	slowest          time.Duration
+	measurable       bool
+}
+
+// addTotal adds the occurrences of a fault whose records were removed.
+func (r *recoveries) addTotal(t *fault.Total) {
+	r.measurable = r.measurable || t.Recovered+t.NotRecovered > 0
+	took := time.Duration(t.SlowestSeconds * float64(time.Second))
+	r.slowest = max(r.slowest, took)
+	if took > r.objective {
+		r.late = append(r.late, fmt.Sprintf("an occurrence of %s took %s", t.Fault, measurement(took, r.objective)))
+	}
+	if t.NotRecovered > 0 {
+		r.unmeasured = append(r.unmeasured, count(t.NotRecovered, "earlier occurrence of ", "earlier occurrences of ")+t.Fault)
+	}
+}
+
+// addOccurrence adds one occurrence.
+func (r *recoveries) addOccurrence(a *fault.Account) {
+	if a.InjectedAt.IsZero() || a.Outcome == fault.OutcomeAborted {
+		return
+	}
+	r.measurable = true
+	took := time.Duration(a.UnrecoveredSeconds * float64(time.Second))
+	if a.RecoverySeconds != nil {
+		took = time.Duration(*a.RecoverySeconds * float64(time.Second))
+	}
+	r.slowest = max(r.slowest, took)
+	switch {
+	case took > r.objective && a.RecoverySeconds != nil:
+		r.late = append(r.late, fmt.Sprintf("%s took %s", a.ID(), measurement(took, r.objective)))
+	case took > r.objective:
+		r.late = append(r.late, fmt.Sprintf("%s had not recovered after %s", a.ID(), measurement(took, r.objective)))
+	case a.Outcome == fault.OutcomeNotRecovered:
+		r.unmeasured = append(r.unmeasured, a.ID()+": "+excerpt.OneLine(a.Message))
+	}
 }
 
 // joinFirst joins texts. If there are many, it joins only the first ones and adds how many more there are.

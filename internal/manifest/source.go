@@ -160,8 +160,8 @@ func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) 
 }
 
 var (
-	decimal      = regexp.MustCompile(`^[-+]?(0|[1-9][0-9]*)?([.][0-9]*)?([eE][-+]?[0-9]+)?$`)
-	leadingZeros = regexp.MustCompile(`^([-+]?)0+([1-9][0-9]*)$`)
+	decimal      = regexp.MustCompile(`^[-+]?(0|[1-9]\d*)?([.]\d*)?([eE][-+]?\d+)?$`)
+	leadingZeros = regexp.MustCompile(`^([-+]?)0+([1-9]\d*)$`)
 )
 
 // notDecimal returns an error for each number below a path that YAML reads, but that is not written in decimal, or begins

@@ -139,7 +139,7 @@ var (
 	// yamlDirective matches a directive at the beginning of a document, such as %YAML 1.2.
 	yamlDirective = regexp.MustCompile(`\A\s*%[A-Z]`)
 	// conflictMarker matches a line that Git adds to a file with a merge conflict.
-	conflictMarker = regexp.MustCompile(`(?m)^(<<<<<<<|=======|>>>>>>>)( |\r?$)`)
+	conflictMarker = regexp.MustCompile(`(?m)^(<{7}|={7}|>{7})( |\r?$)`)
 	// templateExpression matches the start of an expression in a Helm or ERB template, or of a variable for envsubst. It
 	// matches $NAME and $(NAME) only as a whole value: elsewhere, Kubernetes replaces $(NAME), and $ has other meanings.
 	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)

@@ -129,7 +129,7 @@ func TestSimulate_StoreWithoutItsLog_VerdictIsFail(t *testing.T) {
 	servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
 	script := filepath.Join(t.TempDir(), "redis-without-log")
 	text := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\" --appendonly no\n", redis)
-	if err := os.WriteFile(script, []byte(text), 0o700); err != nil { //nolint:gosec // the program must be executable
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	env := []string{"PARKING_REDIS_ROOT=", "PARKING_REDIS_SERVER=" + script}

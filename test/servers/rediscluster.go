@@ -251,21 +251,26 @@ func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 // ownerAt returns what one node knows about the owner of a slot, and about its replica.
 func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (primary, replica int) {
 	t.Helper()
-	ranges, err := admin.ClusterSlots(t.Context()).Result()
+	shards, err := admin.ClusterShards(t.Context()).Result()
 	if err != nil {
 		return none, none // the node does not run
 	}
-	for _, r := range ranges {
-		if slot < r.Start || slot > r.End || len(r.Nodes) == 0 {
+	primary, replica = none, none
+	for _, shard := range shards {
+		if !slices.ContainsFunc(shard.Slots, func(r goredis.SlotRange) bool { return r.Start <= int64(slot) && int64(slot) <= r.End }) {
 			continue
 		}
-		primary, replica = slices.Index(c.ids, r.Nodes[0].ID), none
-		if len(r.Nodes) > 1 {
-			replica = slices.Index(c.ids, r.Nodes[1].ID)
+		for i := range shard.Nodes {
+			switch n := &shard.Nodes[i]; {
+			case n.Health != "online":
+			case n.Role == "master":
+				primary = slices.Index(c.ids, n.ID)
+			default:
+				replica = slices.Index(c.ids, n.ID)
+			}
 		}
-		return primary, replica
 	}
-	return none, none
+	return primary, replica
 }
 
 // Move moves a slot and its keys to another primary, as redis-cli --cluster reshard does.
