@@ -101,6 +101,5 @@ func HTTP() Service {
 	}
 }
 
-// example returns an example of a URI with placeholders for the user name and password. The parameter named rest is
-// what follows them.
+// example returns an example of a URI that begins with a scheme, a user name and a password, and ends with rest.
 func example(scheme, rest string) string { return scheme + "://user:password@" + rest }

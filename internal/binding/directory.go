@@ -27,8 +27,8 @@ const maxFile = 1 << 20
 //     these keys enables TLS.
 //   - type: the kind of server. The Secret must be for the kind of server that s describes.
 //
-// Other keys are ignored. But if the name of a key resembles that of a missing one, such as hostname or REDIS_DB, the source
-// returns an error.
+// Other keys are ignored. But if a key is missing and another key has a similar name, such as hostname or REDIS_DB, the
+// source returns an error.
 //
 // The source reads all files at each call, and removes one trailing newline from each value. Errors name the directory
 // and the key.

@@ -73,7 +73,7 @@ func (s Service) merge(uris []*url.URL) (Binding, error) {
 	return merged, nil
 }
 
-// pathMeaning says what the path of a URI means: a virtual host, or a database.
+// pathMeaning returns what the path of a URI stands for, for error messages: a virtual host, or a database.
 func (s Service) pathMeaning() string {
 	if s == RabbitMQ() {
 		return "virtual host"

@@ -36,14 +36,14 @@ type keySpec struct {
 	// substitutes are names of other keys with the same meaning. Each is read only if the key and the substitutes before it
 	// have no value.
 	substitutes []string
-	// The field like is a pattern for other names that people give to the key, in the form that the function squash
-	// returns. Keys with these names are not read. A Secret with such a name is rejected, unless it also has the key
-	// itself or a URI with its value. The field is nil if no other names are known.
+	// The field like is a pattern for other names that people give to the key. It is matched against the result of the
+	// function squash. A key with such a name is not read. It makes the Secret invalid, unless the value is also given
+	// under the right name or in the URI. The field is nil if no other names are known.
 	like *regexp.Regexp
 	// trims is true if white space around a value is allowed, as around PEM blocks.
 	trims bool
-	// services are the kinds of server that the key is for. A binding of another kind of server must not have this
-	// key. It may have the substitutes, which are then ignored.
+	// services are the kinds of server that the key is for. A binding of any other kind of server is invalid if it has
+	// this key. The substitutes of the key are ignored there.
 	services []Service
 }
 
@@ -85,8 +85,9 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// KeyFor returns the key that a name stands for: the key with this name, or one that is only spelled differently, such as
-// sentinel-master for sentinelMaster. A URL is a URI. KeyFor returns "" if there is no such key.
+// KeyFor returns the key with the given name. If there is none, it returns the key whose name differs only in case or
+// separators, such as sentinel-master for sentinelMaster, or in "url" instead of "uri". KeyFor returns "" if there is
+// no such key either.
 func (s Service) KeyFor(name string) string {
 	keys := s.Keys()
 	if slices.Contains(keys, name) {
@@ -109,9 +110,9 @@ type keyReader struct {
 	names func() ([]string, error)
 }
 
-// values reads the values of all keys. Synonyms and substitutes are stored under the main name of the key. A missing
-// key has the value "". The key "host" also has the value "" if there is a URI, and so has the key "uris" if the
-// server cannot have several URIs.
+// values reads the values of all keys. The value of a synonym or a substitute is stored under the main name of the key.
+// A missing key has the value "". If there is a URI, the key "host" is not read. If the server cannot have several
+// URIs, the key "uris" is not read.
 func (s Service) values(keys keyReader) (map[string]string, error) {
 	values := map[string]string{}
 	for _, key := range keyTable() {

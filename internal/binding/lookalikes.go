@@ -42,8 +42,8 @@ func resembles(name string, pattern *regexp.Regexp) bool {
 // like compiles a pattern that must match a squashed name from its beginning to its end.
 func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
 
-// These patterns match the squashed names that people give to keys. They follow how such names are made: words that say
-// what the value is for, then the value, then the format of a file.
+// These patterns match the squashed names that people give to keys. Such a name has up to three parts: the purpose of
+// the value, the kind of value, and the file format, as in CLIENT_CERT_PEM.
 var (
 	likeURI              = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
 	likeURIs             = like(`(connection|service|server|database|broker)?(uris|urls)`)
@@ -61,8 +61,8 @@ var (
 		`|(tls|ssl)*root(cert|certificate|crt|cer|pem)s?(crt|pem)?|(trusted)?certificates|trustedcerts`)
 	likeCert = like(`(tls|ssl|client|user)*(cert|certificate|crt)(chain|file)?(crt|cer|pem|cert|data)?|(tls|ssl|client)(chain|cer|pem)`)
 	likeKey  = like(`(tls|ssl|client|user)+(private)?key(file)?(pem|data)?|privatekey(file)?(pem|data)?|keypem`)
-	// likeTLSSwitch matches names that people use to ask for TLS with a value such as true. They are not read: the URI or the
-	// certificates select TLS.
+	// likeTLSSwitch matches names of keys with which people enable TLS by a value such as true. Such a key does not
+	// enable TLS itself; see checkTLSSwitch.
 	likeTLSSwitch = like(`(is|use|enable|require|with)?(m?tls|ssl|https|secure|encrypt(ed|ion)?)(enabled?|required?|mode|on|active)?`)
 	// likeScheme matches names of keys for a protocol. Such a key asks for TLS if its value is the scheme for TLS.
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
@@ -155,7 +155,7 @@ func (s Service) usesTLS(u *url.URL) bool {
 	return false
 }
 
-// tlsForm says what all URIs of the service for TLS connections have in common.
+// tlsForm returns the end of the sentence "use a URI that ...", which says how a URI of the service selects TLS.
 func (s Service) tlsForm() string {
 	if s == PostgreSQL() {
 		return "has " + parameterSSLMode + "=verify-full"

@@ -122,8 +122,9 @@ func addPath(u *url.URL, key, value string) error {
 	return nil
 }
 
-// The parameters of a Redis URI that select a primary by its Sentinels. ParameterMaster is the name of the primary. The
-// others are the credentials for the Sentinels. Those for Redis are in the binding's URI itself.
+// These are the parameters of a Redis URI for a server with Sentinels. ParameterMaster is the name of the primary. The
+// other two are the user name and password for the Sentinels. The user name and password in front of the host are those
+// for Redis.
 const (
 	ParameterMaster           = "master_name"
 	ParameterSentinelUser     = "sentinel_username"
@@ -295,8 +296,8 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 	return nil
 }
 
-// checkUsable returns an error if a key is invalid together with a URI, or if no key is for this kind of server. The
-// parameter named what is a text that describes the keys in the error.
+// checkUsable returns an error if a key is invalid together with a URI, or if no key is for this kind of server. In the
+// error, the parameter what precedes the list of keys.
 func (s Service) checkUsable(u *url.URL, keys keyReader, what string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {

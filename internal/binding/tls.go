@@ -61,8 +61,8 @@ func isTLSScheme(scheme string) bool {
 	return false
 }
 
-// verify checks a server's certificate chain as package tls does, but also accepts a certificate for one of the
-// other names.
+// verify checks a server's certificate chain as package tls does. The certificate must be valid for name or for one of
+// others.
 func verify(state tls.ConnectionState, roots *x509.CertPool, name string, others []string) error {
 	certificate, intermediates := state.PeerCertificates[0], x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {

@@ -10,8 +10,8 @@ import (
 )
 
 // URI returns a Source for a URI that a user has entered. For RabbitMQ and Redis, it may be a list of URIs that are
-// separated by commas or white space. If dir is not empty, a Secret is mounted there. Its user name, password, token and
-// certificates override those in the URI. The source reads the files at each call.
+// separated by commas or white space. If dir is not empty, a Secret is mounted there. The user name, password, token
+// and certificates in the Secret override those in the URI. The source reads the files at each call.
 //
 // If the URI is invalid, URI returns an error that says what is wrong and shows an example, but does not quote the URI.
 // URI does not read the files. To check them, call the Source.
