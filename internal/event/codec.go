@@ -195,9 +195,9 @@ type values struct {
 // is nil.
 type texts [maxFields][]byte
 
-// parse parses a body. It first uses the function scan, which is fast and understands nearly all bodies. If
-// scan does not understand the body, or if a value is invalid, parse starts again with encoding/json. So only
-// encoding/json decides which bodies are rejected, and with which error.
+// parse parses a body. It first uses the function scan, which is fast and supports nearly all bodies. If scan does not
+// support the body, or if a value is invalid, parse starts again with encoding/json. So only encoding/json decides
+// which bodies are rejected, and with which error.
 func (s *shape) parse(body []byte) (values, error) {
 	if len(body) > MaxBodyBytes {
 		return values{}, s.errorf("", "%d bytes are more than the %d that it may have", len(body), MaxBodyBytes)
@@ -321,8 +321,8 @@ func parseUnusualInstant(text []byte) (time.Time, bool) {
 	return t, ok && t.Day() == 1 && t.Hour() == 0 && t.Minute() == 0 && t.Second() == 0
 }
 
-// isRFC3339 reports whether text follows RFC 3339 strictly. Package time has already accepted it. But package
-// time also accepts an hour of one digit, a comma before the fraction, and an offset of a day or more.
+// isRFC3339 reports whether text, which package time has accepted, follows RFC 3339 strictly. Package time also accepts
+// an hour of one digit, a comma before the fraction, and an offset of a day or more.
 func isRFC3339(text []byte) bool {
 	const hour, fraction = len("2006-01-02T"), len("2006-01-02T15:04:05")
 	if text[hour+1] == ':' || text[fraction] == ',' {

@@ -362,8 +362,8 @@ func reference(body []byte, fields ...string) (map[string]string, bool) {
 // rfc3339 matches the syntax of RFC 3339. It does not check that the day exists in the month.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// referenceInstant parses an RFC 3339 instant with encoding/json. It accepts a leap second only if that is the
-// last second of a month in UTC. It converts a leap second to the second after it.
+// referenceInstant parses an RFC 3339 instant with encoding/json. It accepts a leap second only at the end of a month
+// in UTC, and converts it to the second after it.
 func referenceInstant(text string) (time.Time, bool) {
 	if !rfc3339.MatchString(text) {
 		return time.Time{}, false

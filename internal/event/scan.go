@@ -2,10 +2,9 @@ package event
 
 import "bytes"
 
-// scan finds the required fields of a body quickly. It understands only simple bodies: a single object in which
-// all fields are known, none occurs twice, and no string contains an escape. It returns false for every other
-// body, whether valid or not. The texts that it returns are slices of body. It does not validate their
-// characters.
+// scan finds the required fields of a body quickly. It supports only simple bodies: a single object in which all fields
+// are known, none occurs twice, and no string contains an escape. It returns false for every other body, whether valid
+// or not. The texts that it returns are slices of body. It does not validate their characters.
 func (s *shape) scan(body []byte) (texts, bool) {
 	if bytes.IndexByte(body, '\\') >= 0 {
 		return texts{}, false
@@ -70,7 +69,7 @@ func (in *scanner) skipSpace() {
 	in.rest = nil
 }
 
-// accept consumes the next character if that is c, and reports whether it did.
+// accept consumes the next character if it is c, and reports whether it did.
 func (in *scanner) accept(c byte) bool {
 	if len(in.rest) == 0 || in.rest[0] != c {
 		if in.skipSpace(); len(in.rest) == 0 || in.rest[0] != c {
@@ -95,8 +94,8 @@ func (in *scanner) str() ([]byte, bool) {
 	return text, true
 }
 
-// scalar consumes a string of printable ASCII characters without escapes, or a number. It does not consume the
-// exponent of a number, so the next token is then invalid.
+// scalar consumes a string of printable ASCII characters without escapes, or a number. A number with an exponent is not
+// supported: the exponent is not consumed, so that scan fails at the next token.
 func (in *scanner) scalar() bool {
 	if text, ok := in.str(); ok {
 		return unprintable(text) < 0
