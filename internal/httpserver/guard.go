@@ -13,8 +13,8 @@ import (
 // requests to the server. Guard rejects, with the status 403,
 //
 //   - requests whose Host header is not an IP address, localhost, a name below localhost, or one of the given names. A
-//     site can make its own name resolve to this machine, and then read all responses (DNS rebinding). It needs a name for
-//     that, so IP addresses are safe.
+//     site can make its own name resolve to this machine, and then read all responses (DNS rebinding). This attack
+//     is impossible with an IP address.
 //   - requests that a browser sends on behalf of another site or another port, unless the user follows a link. Browsers
 //     prevent other origins from reading responses, but not from sending requests.
 //

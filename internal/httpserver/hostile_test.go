@@ -106,8 +106,8 @@ func TestHTTPServer_TooManyConnections_WaitUntilOthersClose(t *testing.T) {
 	}
 }
 
-// testConnectionLimit checks that the server at an address serves as many connections at the same time as the limit, and
-// another one only after one of them is closed.
+// testConnectionLimit opens as many connections as the limit, and checks that the server serves all of them. It then
+// opens another connection, and checks that the server does not serve it until one of the others is closed.
 func testConnectionLimit(t *testing.T, address string, limit int) {
 	t.Helper()
 	var open []net.Conn

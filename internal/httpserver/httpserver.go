@@ -145,12 +145,12 @@ type Server struct {
 	shutdown time.Duration // see limits
 }
 
-// Listen opens the address, which has the form host:port or :port. It is separate from Serve so that, if the
-// address is in use, this is reported before the process starts other work. The server does not answer requests
-// until Serve is called.
+// Listen opens the address, which has the form host:port or :port. The server does not answer requests until Serve is
+// called. Because Listen is a separate function, a process can detect an address that is in use before it starts other
+// work.
 //
-// The server limits the number of connections, the size of headers, and the time in which a client must send a
-// request. The handler must limit the size of bodies that it reads, and the time for sending its response.
+// The server limits the number of connections, the size of headers, and the time in which a client must send a request.
+// The handler must limit the size of bodies that it reads, and the time for sending its response.
 func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logger) (*Server, error) {
 	return listen(ctx, address, h, log, defaultLimits())
 }
@@ -175,9 +175,9 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 }
 
 // withBodyTimeout limits the time for receiving the body of a request. Without this limit, a client that never sends
-// its body would occupy a connection forever. That is so even if the handler does not read the body, because package
-// http reads the rest of it. http.Server.ReadTimeout is not used, because it would also end long responses without a
-// request body, such as server-sent events.
+// its body would occupy a connection forever. The limit is necessary even for handlers that do not read the body,
+// because package http then reads it. http.Server.ReadTimeout is not used, because it would also end long responses to
+// requests without a body, such as server-sent events.
 func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != http.NoBody {
@@ -198,8 +198,8 @@ func (l limits) withClosingTime(ctx context.Context, _ net.Conn) context.Context
 	return context.WithValue(ctx, closingTime{}, time.Now().Add(age))
 }
 
-// closingOld makes the server close a connection after the response if the connection is old. The client is told so in
-// the response, so that it sends no further request on this connection, and no request fails.
+// closingOld makes the server close an old connection after the next response. The response contains "Connection:
+// close", so the client sends no further request on this connection, and no request fails.
 func closingOld(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if at, ok := r.Context().Value(closingTime{}).(time.Time); ok && time.Now().After(at) {

@@ -6,7 +6,7 @@ import (
 )
 
 // Problem responds with a problem document (RFC 9457), a JSON object that programs can read. detail is a sentence for
-// people. The caller may set further headers before.
+// people. To add headers, the caller sets them before it calls Problem.
 func Problem(w http.ResponseWriter, status int, detail string) {
 	body, err := json.Marshal(struct {
 		Type   string `json:"type"`
