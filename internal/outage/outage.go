@@ -1,6 +1,6 @@
-// Package outage logs when a dependency of this process, such as a server, fails and when it works again. It
-// logs one line at the start of an outage, one line every 30 s while the outage lasts, and one line at its end.
-// The number of lines does not depend on how many goroutines notice the outage and how often they retry.
+// Package outage logs when a dependency of this process, such as a server, fails and when it works again. It logs one
+// line at the start of an outage, at most one line every 30 s while faults are reported, and one line at its end. The
+// number of lines does not depend on how many goroutines notice the outage and how often they retry.
 package outage
 
 import (
@@ -16,8 +16,8 @@ const (
 	// The constant quiet is the time for which all parts must have worked before an outage counts as over. It is longer
 	// than the longest delay between two attempts of a caller. Otherwise, an outage could end between these attempts.
 	quiet = 5 * time.Second
-	// The constant stale is the age from which a fault no longer prolongs the outage. It is so long that the caller
-	// that reported the fault has certainly given up.
+	// The constant stale is the age from which a fault no longer counts. A caller that still retries reports another
+	// fault much earlier.
 	stale = time.Minute
 )
 
@@ -38,8 +38,8 @@ type Log struct {
 	began, logged time.Time
 	// The field recovered is when all parts began to work again. It is zero while a part does not work.
 	recovered time.Time
-	// generation counts the calls of Fault. A timer that is about to end the outage can tell from it whether
-	// there was another fault.
+	// generation counts the calls of Fault. The timer that ends the outage compares it with an earlier value, to detect
+	// another fault.
 	generation int
 	// expiry calls Fine when no part has failed for the time stale. Without this timer, an outage would not end if no
 	// part is used any more after the last fault.

@@ -136,8 +136,8 @@ func TestOutageLog_FailedConnectionIsNoLongerUsed_OutageEnds(t *testing.T) {
 	})
 }
 
-// A connection that is idle after its loss reports neither a success nor another fault. The connections that are in use
-// work again while its fault still counts.
+// A connection that is lost and then idle reports neither a success nor another fault. Its fault still counts when the
+// connections in use work again.
 func TestOutageLog_PartIsIdleAfterItsFault_OutageEndsOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
