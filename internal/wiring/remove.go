@@ -21,7 +21,7 @@ type Keys interface {
 	Purge(ctx context.Context) error
 }
 
-// Foreign says what Remove has left because it belongs to another simulation of the same name.
+// Foreign says what Remove has not deleted because it belongs to another simulation of the same name.
 type Foreign struct{ Queues, Keys bool }
 
 // String names what was left. It returns "" if nothing was left.
