@@ -52,8 +52,8 @@ type Service struct {
 type request struct {
 	summaries []event.Summary
 	outcomes  []Outcome
-	// The field done receives the result. It is buffered, so that the writer never waits for a caller that has
-	// returned.
+	// The field done receives the result. It is buffered, so that the writer never blocks, even if the caller no longer
+	// waits.
 	done chan error
 
 	// The fields one, outcome and timer save allocations in Post. Store does not use them.
@@ -230,8 +230,8 @@ func (s *Service) write() {
 // writer is the state of the writer goroutine.
 type writer struct {
 	*Service
-	// group contains the requests of the current transaction. The next two fields contain all summaries of these
-	// requests, and the outcomes of these summaries.
+	// group contains the requests of the current transaction. summaries contains all summaries of these requests, and
+	// outcomes contains the outcomes of these summaries.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome

@@ -80,8 +80,8 @@ type Query struct {
 	Limit int
 }
 
-// Bounds returns the limits of a query for a database. The query selects the summaries with position > after
-// and exit <= last. The limit of the exit is a Unix time in nanoseconds.
+// Bounds returns the bounds of a query in the form that a database needs: the query selects the summaries whose
+// position is greater than after and whose exit time is at most last. last is a Unix time in nanoseconds.
 func (q Query) Bounds() (after Position, last int64) {
 	after, last = Position{ExitNanos: math.MinInt64}, math.MaxInt64
 	if !q.From.IsZero() {

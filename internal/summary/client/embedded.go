@@ -37,11 +37,11 @@ type Embedded struct {
 	transport transport
 
 	queue chan *item
-	// Close cancels stopping.
+	// stopping is the context of all requests. Close cancels it.
 	stopping context.Context
 	stop     context.CancelFunc
 	senders  sync.WaitGroup
-	// gathering is a mutex. It is held by the goroutine that collects the summaries of the next request from the queue.
+	// gathering is locked by the goroutine that collects the summaries of the next request from the queue.
 	gathering sync.Mutex
 	// underWay is the number of requests in flight.
 	underWay atomic.Int32
@@ -190,7 +190,7 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)
 }
 
-// finishEach gives each item its result, which is one line of the response. If a line is missing or belongs to another
+// finishEach sends each item its result, which is one line of the response. If a line is missing or belongs to another
 // summary, this item and all following ones fail with an UnavailableError.
 func (c *Embedded) finishEach(batch []*item, r *reply) {
 	results := results{rest: r.body}

@@ -29,7 +29,7 @@ const (
 // being processed must also send Retry-After. The client then posts the summary again.
 type External struct {
 	transport transport
-	// places contains one element for each request in flight. Its capacity limits their number.
+	// places contains one element for each request in flight. Its capacity is the maximum number of these requests.
 	places chan struct{}
 	// accepted says whether the API has accepted a summary.
 	accepted atomic.Bool

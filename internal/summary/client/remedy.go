@@ -44,7 +44,7 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	return ""
 }
 
-// proxyError is the refusal of an HTTP proxy to connect to the API.
+// proxyError means that an HTTP proxy did not connect to the API.
 type proxyError struct{ proxy, status string }
 
 // Error names the proxy and says what to do.

@@ -181,8 +181,9 @@ func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(request)
 }
 
-// checkRedirect follows a redirect only if it repeats the POST on the same host. Otherwise the redirect itself is the
-// response, because a GET would store nothing and another host must not receive the credentials.
+// checkRedirect follows a redirect only if it repeats the POST on the same host with the same scheme, and at most
+// maxRedirects times. A GET would store nothing, and another host must not receive the credentials. A redirect that is
+// not followed is returned as the response.
 func (t *transport) checkRedirect(next *http.Request, previous []*http.Request) error {
 	if next.Method != http.MethodPost || next.URL.Scheme != t.endpoint.Scheme || next.URL.Host != t.endpoint.Host ||
 		len(previous) > maxRedirects {

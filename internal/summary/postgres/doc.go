@@ -6,7 +6,8 @@
 // summaries were skipped: it compares them with the stored ones.
 //
 // The rows of a batch are inserted in the order of their identifiers, so that two processes that store the same
-// summaries cannot deadlock. Each process updates its own row of totals, so that processes do not wait for each other.
+// summaries cannot deadlock. The totals have several rows, and each process updates one of them, selected at random. So
+// processes rarely wait for each other.
 //
 // The position of a summary never changes, so a listing returns no summary twice, and it returns all summaries that
 // were stored when it began. The sequence numbers of concurrent transactions may become visible out of order. So a

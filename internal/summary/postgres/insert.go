@@ -12,8 +12,8 @@ import (
 
 const (
 	// insertSQL stores a batch and returns the indexes of the rows that it skipped, because their identifiers were
-	// stored already or occur earlier in the batch. The numbers are assigned in the order of the batch, and the rows are
-	// inserted in the order of their identifiers.
+	// stored already or occur earlier in the batch. The sequence numbers are assigned in the order of the batch, but
+	// the rows are inserted in the order of their identifiers, to avoid deadlocks.
 	insertSQL = `
 		WITH numbered AS MATERIALIZED (
 			SELECT nextval('summaries_seq') AS seq, batch.*

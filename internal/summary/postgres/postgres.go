@@ -44,8 +44,8 @@ type Dependencies struct {
 	Binding binding.Source
 }
 
-// Database is a PostgreSQL database of summaries. It implements summary.Database. In contrast to the requirements of
-// that interface, all its methods are safe for concurrent use.
+// Database is a PostgreSQL database of summaries. It implements summary.Database. All its methods, even Insert, are
+// safe for concurrent use.
 type Database struct {
 	source binding.Source
 	schema string
@@ -55,8 +55,8 @@ type Database struct {
 	// writer is a pool of one connection. Queries cannot delay inserts, because they use other connections.
 	writer, readers *pgxpool.Pool
 
-	// prepared says whether the schema has the current version. The group makes sure that only one goroutine at a time
-	// migrates it. The migration runs until it is complete, or until stop is called.
+	// prepared is true if the schema has the current version. The group preparing makes sure that only one goroutine at
+	// a time migrates the schema. The migration runs until it is complete, or until stop is called.
 	prepared  atomic.Bool
 	preparing singleflight.Group
 	running   context.Context //nolint:containedctx // the lifetime of this Database
@@ -113,14 +113,15 @@ func (d *Database) connConfig() (*pgx.ConnConfig, error) {
 	}
 	config, err := pgx.ParseConfig(b.URI.String())
 	if err != nil {
-		// The error of the parser quotes parts of the URI.
+		// Do not wrap the error of the parser, because it quotes parts of the URI.
 		return nil, fmt.Errorf("the URI of PostgreSQL %s has an invalid parameter: check sslmode, target_session_attrs, connect_timeout and the files that it names", b.Redacted())
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
 	if config.ValidateConnect == nil {
-		// After a failover, a list of hosts or a DNS name may still lead to the old primary.
+		// After a failover, a list of hosts or a DNS name may still lead to the old primary. Reject servers that are
+		// read-only.
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	if config.RuntimeParams["application_name"] == "" {
@@ -150,7 +151,8 @@ func addCertificates(b binding.Binding, config *pgx.ConnConfig) error {
 	return nil
 }
 
-// afterConnect makes commits durable on this connection, even if they are not by default, and selects the schema.
+// afterConnect selects the schema. It also makes commits on this connection durable, if the server's default is
+// otherwise.
 func (d *Database) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `
 		SELECT set_config('synchronous_commit', 'on', false)

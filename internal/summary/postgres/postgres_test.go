@@ -50,7 +50,8 @@ func TestDatabase_Conformance(t *testing.T) {
 	})
 }
 
-// reusable is a database whose schema another test uses after Close. Creating the tables takes longer than most tests.
+// reusable is a database whose schema is reused by another test after Close, because creating the tables takes longer
+// than most tests.
 type reusable struct {
 	*Database
 	unused chan<- string

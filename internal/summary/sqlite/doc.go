@@ -5,5 +5,5 @@
 // a single row of totals, so statistics need no scan. Third, the index of plates is divided into sections of 4096
 // rows, in insertion order. Plates arrive in random order, so inserts into an undivided index would change pages
 // all over the file. With sections they change only the few pages of the last section. A search for a plate looks
-// into every section; a million rows have 245.
+// into every section; a million rows have 245 sections.
 package sqlite

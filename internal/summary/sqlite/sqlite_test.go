@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/summarytest"
 )
 
-// open opens the database at path, or a new database if path is empty. It closes the database when the test ends.
+// open opens the database at c.Path, or a new database if c.Path is empty. It closes the database when the test ends.
 func open(tb testing.TB, c Config) *Database {
 	tb.Helper()
 	if c.Path == "" {

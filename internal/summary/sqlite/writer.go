@@ -159,9 +159,9 @@ func firstCreated(result sql.Result, created int64) (int64, error) {
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes of the rows of a statement that skipped some of them. The parameter named first is
-// the number of the first created row. A row whose number is less than that was stored before. Any other row is new,
-// unless an earlier row of the same statement has the same identifier.
+// lookUpOutcomes sets the outcomes of the rows of a statement that skipped some of them. first is the number of the
+// first row that the statement created. A row with a smaller number was stored before. Any other row is new, unless an
+// earlier row of the same statement has the same identifier.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {

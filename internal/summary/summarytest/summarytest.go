@@ -1,5 +1,5 @@
-// Package summarytest is the conformance suite of summary.Database. All implementations pass it: package sqlite,
-// and the in-memory Database of this package, which tests use instead of SQLite.
+// Package summarytest is the conformance suite of summary.Database. All implementations must pass it: those of packages
+// sqlite and postgres, and the in-memory Database of this package, which tests use instead of a real database.
 package summarytest
 
 import (
