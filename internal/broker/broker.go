@@ -31,13 +31,12 @@ var (
 	ErrSessionLost = errors.New("the session that delivered the message has ended; the message will be delivered again")
 	// ErrOtherOwner is returned when the queues are marked as belonging to another simulation of the same name.
 	ErrOtherOwner = errors.New("the queues belong to another simulation of the same name")
-	// ErrConfig matches errors that last until somebody changes the configuration of the simulation or of the
-	// server. Examples are invalid settings, missing permissions, exceeded limits, and existing queues that
-	// have other settings or another owner.
+	// ErrConfig matches errors that last until somebody changes the configuration of the simulation or of the server.
+	// Examples are invalid settings, missing permissions, too many queues, and existing queues that have other settings
+	// or another owner.
 	ErrConfig = errors.New("the configuration of the broker is invalid")
-	// ErrNotReady matches errors of Check that are not caused by a wrong address or wrong credentials, as far as
-	// Check can tell. Examples are a limit of connections, an internal error of the server, and too few file
-	// descriptors.
+	// ErrNotReady matches errors of Check if the address and the credentials seem to be right. Examples are a limit of
+	// connections, an internal error of the server, and too few file descriptors.
 	ErrNotReady = errors.New("the broker cannot serve at the moment")
 	// ErrSettled is returned when a delivery has already been settled, or is being settled by another call.
 	ErrSettled = errors.New("the delivery has been settled before")

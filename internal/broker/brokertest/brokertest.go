@@ -1,4 +1,4 @@
-// Package brokertest is the conformance suite of package broker. Every implementation passes it.
+// Package brokertest is the conformance suite of package broker. Every implementation must pass it.
 package brokertest
 
 import (

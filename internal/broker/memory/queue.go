@@ -122,8 +122,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the pending confirm callbacks. The parameter named before is the previous batch, whose callbacks
-// have been called. nextConfirms frees their slots in the window.
+// nextConfirms returns the pending confirm callbacks. The parameter before is the previous batch, whose callbacks have
+// been called. nextConfirms frees its slots in the window.
 func (q *queue) nextConfirms(before []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -90,7 +90,8 @@ type delivery struct {
 
 var _ broker.Settler = (*delivery)(nil)
 
-// settle marks the delivery as settled and then calls the function outcome, while it holds the mutex of the queue.
+// settle marks the delivery as settled and then calls the function outcome. The mutex of the queue is locked during the
+// call.
 func (d *delivery) settle(outcome func(*queue, *message)) error {
 	s := d.session
 	s.queue.mu.Lock()

@@ -10,8 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// maxAdminRequests is the maximum number of pending administrative requests. A request stays pending until the
-// server answers it, even if its caller has given up.
+// maxAdminRequests is the maximum number of pending administrative requests. A request stays pending until the server
+// responds, even if its caller no longer waits.
 const maxAdminRequests = 8
 
 // Declare creates the exchange and those queues of the simulation that do not exist. It makes one attempt.
@@ -51,11 +51,13 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	})
 }
 
-// Exists reports whether the server has an exchange or a queue with a name that the simulation uses, or the owner's
-// mark. It looks for the queues of this broker's partitions, but not behind several partitions without queues. Because
-// Delete removes the dead-letter queue and the mark last, Exists also finds what is left of a simulation with more
-// partitions. Queues with other settings count too, although the simulation cannot use them. Exists changes nothing and
-// makes one attempt.
+// Exists reports whether the server has an exchange or a queue with a name that the simulation uses. This includes the
+// exchange that marks the owner. A queue counts even if it has other settings, with which the simulation cannot use it.
+// Exists changes nothing and makes one attempt.
+//
+// Exists checks the queues of this broker's partitions, in order. It stops after maxGap successive partitions without
+// queues. A simulation with more partitions may have left later queues. Exists then still returns true, because Delete
+// deletes the dead-letter queue and the owner's mark last.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {
@@ -113,7 +115,7 @@ func (b *Broker) deleteExchange(a *administration) error {
 	return a.deleteExchange(name)
 }
 
-// deleteQueue deletes a queue of the simulation, unless its settings differ from those of every variant.
+// deleteQueue deletes a queue of the simulation. It keeps a queue whose settings match none of the variants.
 func (b *Broker) deleteQueue(a *administration, name string, variants []amqp.Table) error {
 	switch state, err := a.queueState(name, variants); {
 	case err != nil:
@@ -246,9 +248,10 @@ func (a *administration) existing(t topology) ([]string, error) {
 // maxGap is the number of successive partitions without queues after which existingQueues looks no further.
 const maxGap = 4
 
-// existingQueues returns the names of the queues for which the function named exists returns true. A server closes the
-// channel and logs an error for each queue that it does not have, so existingQueues stops after some partitions without
-// queues. 'parking purge' does not know the number of partitions and looks for the maximum.
+// existingQueues returns the names of the queues for which exists returns true. It stops after maxGap successive
+// partitions without queues, because for each missing queue the server closes the channel and logs an error. 'parking
+// purge' would otherwise cause thousands of these errors: it does not know the number of partitions, so it assumes the
+// maximum.
 func existingQueues(t topology, exists func(name string) (bool, error)) ([]string, error) {
 	var found []string
 	look := func(routes ...route) error {

@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestBroker_NodeOfClusterIsKilled_UsesOtherNodes runs a stream on a cluster of three nodes, and kills the node that
-// the consumer is connected to. The broker knows the addresses of all nodes.
+// TestBroker_NodeOfClusterIsKilled_UsesOtherNodes publishes and consumes messages on a cluster of three nodes. It kills
+// the node to which the consumer is connected. The broker's binding contains the addresses of all nodes.
 func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
@@ -57,10 +57,10 @@ func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 }
 
 // TestBroker_QueuesOnCluster_LeadersAreEven consumes the queues of 12 partitions on three nodes, as a processor does.
-// The leaders of the queues must be spread evenly in two cases: when the queues are new, and when a node has returned
-// and has rebalanced the queues. Managed nodes run the command for this when they start. On a busy machine a queue
-// can elect another leader at any time. The test therefore declares new queues again if they are not even, and
-// allows for some elections.
+// The leaders of the queues must be spread evenly over the nodes in two cases: after the queues are declared, and after
+// a node has restarted and the queues are rebalanced. Managed nodes rebalance the queues whenever they start. On a busy
+// machine, a queue can elect another leader at any time. Therefore the test tolerates a few elections of new queues,
+// and repeats a step after which the leaders are uneven.
 func TestBroker_QueuesOnCluster_LeadersAreEven(t *testing.T) {
 	t.Parallel()
 	const partitions = 12

@@ -102,8 +102,8 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	}
 }
 
-// openUntilDone opens a session. If ctx ends before the server has answered, openUntilDone returns, and the session is
-// retired when it is open.
+// openUntilDone opens a session. If ctx ends before the server has responded, openUntilDone returns at once. If the
+// session is opened later, it is retired immediately.
 func (c *consumer) openUntilDone(ctx context.Context, conn *connection) (*session, <-chan amqp.Delivery, error) {
 	type result struct {
 		session    *session
@@ -180,8 +180,8 @@ func (b *Broker) adopt(s *session) bool {
 	return true
 }
 
-// deliver sends a message to the consumer's Go channel, or returns when the session ends. It returns whether it has
-// sent the message, and an error if ctx ended first.
+// deliver sends a message to the consumer's Go channel. It returns true if it has sent the message, false if the
+// session has ended, and an error if ctx has ended.
 func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Delivery) (sent bool, err error) {
 	d := c.track(s, original)
 	select {
@@ -220,8 +220,8 @@ func (c *consumer) end(s *session) error {
 	return fmt.Errorf("consume %s: the broker cancelled the consumer: %w", queue, errQueueGone)
 }
 
-// retire cancels the consumer and requeues the deliveries that the caller has not received. The session lasts
-// until the caller has settled all others.
+// retire cancels the consumer and requeues the deliveries that the caller has not received. The session ends when the
+// caller has settled all deliveries that it has received.
 func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 	s.retire()
 	c.withdraw()

@@ -35,18 +35,18 @@ func newDeclarer(t topology) *declarer { return &declarer{topology: t, unlocated
 // errOtherLocator means that a queue exists whose leader locator differs from the one in the declaration.
 var errOtherLocator = errors.New("the queue exists with another leader locator")
 
-// maxBalanced is the number of queues up to which a server balances their leaders. With more queues, it selects the nodes
-// at random.
+// maxBalanced is the maximum number of queues for which a server balances the leaders. With more queues, it selects the
+// nodes at random.
 const maxBalanced = 1000
 
 // spread declares all quorum queues of the simulation one after the other. It does so once per process.
 //
-// A server places the leader of a new queue on the node that leads the fewest queues. If many queues are declared at the
-// same time, it counts none of the others, and places all leaders on one node. So the lanes must not declare their queues
-// concurrently. Every process declares the queues in the same order. Therefore the processes of a simulation, which start
-// at the same time, do not disturb each other either.
+// A server places the leader of a new queue on the node that leads the fewest queues. It does not count queues that are
+// being declared at the same time, so it would place the leaders of all of them on one node. Therefore the lanes must
+// not declare their queues concurrently. The processes of a simulation start at the same time. All of them declare the
+// queues in the same order, so they also declare different queues one after the other.
 //
-// Errors are ignored, because the caller then declares the queues that it needs itself.
+// spread ignores errors, because its caller declares the queues that it needs itself.
 func (d *declarer) spread(conn *connection) {
 	routes := d.allRoutes()
 	if d.queueType != plan.QueueTypeQuorum || len(routes) > maxBalanced {

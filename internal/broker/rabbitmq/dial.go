@@ -25,8 +25,8 @@ const (
 	connectTimeout = 10 * time.Second
 	// nextTimeout is how long an attempt to connect may take if there is another address to try.
 	nextTimeout = 5 * time.Second
-	// versionDelay is how long an attempt to connect may take before an address of the other IP version is tried at the
-	// same time. It is the default of net.Dialer.
+	// versionDelay is the delay after which an address of the other IP version is tried as well, if the first attempt
+	// to connect has not ended. It is the default of net.Dialer.
 	versionDelay = 300 * time.Millisecond
 	// heartbeat is the heartbeat interval that the client proposes to the server. Client and server use the
 	// shorter of their two proposals. Each of them sends data at least twice per interval, so a peer that has
@@ -98,8 +98,8 @@ func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 	return nil, explain(b, failures)
 }
 
-// dialTarget tries each IP address of a target. It returns either a connection or all failures. The parameter named
-// others is the number of targets that dial tries afterwards.
+// dialTarget tries each IP address of a target. It returns either a connection or all failures. The parameter others is
+// the number of targets that dial tries afterwards.
 func (d *dialer) dialTarget(ctx context.Context, target target, others int, role string) (*connection, []failure) {
 	addresses, err := d.addresses(ctx, target.host, others)
 	if err != nil {
@@ -124,8 +124,8 @@ func (d *dialer) dialTarget(ctx context.Context, target target, others int, role
 	return nil, failures
 }
 
-// addresses returns the IP addresses of a host in random order. But the addresses of the IP version that the resolver
-// prefers come first, because the other version may not be routed.
+// addresses returns the IP addresses of a host. The addresses of the IP version that the resolver prefers come first,
+// because there may be no route for the other version. Within each version, the order is random.
 func (d *dialer) addresses(ctx context.Context, host string, others int) ([]string, error) {
 	if net.ParseIP(host) != nil {
 		return []string{host}, nil
@@ -172,8 +172,8 @@ func attemptTimeout(ctx context.Context, others int) time.Duration {
 	return timeout
 }
 
-// connect makes one attempt to connect to one IP address, or to the address fallback; see dialEither. It returns the address
-// that it has tried last.
+// connect makes one attempt to connect to an IP address. If that address responds slowly, connect also tries the
+// address fallback; see dialEither. It returns the address to which the result belongs.
 func (d *dialer) connect(ctx context.Context, target target, address, fallback string, others int, role string) (*connection, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout(ctx, others))
 	defer cancel()
@@ -186,8 +186,9 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 }
 
 // dialEither opens a TCP connection to an address. If this takes longer than versionDelay, it also tries the address
-// fallback, which may be "". So a host name with an IP version that is not routed costs little time. dialEither returns the
-// connection that is open first, and its address. If the first address fails, it returns that error at once.
+// fallback, unless that is "". Therefore a host loses little time if one of its IP versions has no route. dialEither
+// returns the connection that is open first, and its address. If the first address fails, it returns that error at
+// once.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))

@@ -4,7 +4,7 @@
 //
 // A simulation has one durable direct exchange, parking.<simulation>, and for each partition p:
 //
-//	queue                              routing key       holds
+//	queue                              routing key       contains
 //	parking.<simulation>.entry.<p>     entry.<p>         entry events
 //	parking.<simulation>.exit.<p>      exit.<p>          exit events
 //	parking.<simulation>.retry.entry.<p>   retry.entry.<p>   entry events that wait for another attempt
@@ -38,10 +38,10 @@
 //
 // # Connections
 //
-// A Broker opens up to three connections, each when it is first needed: one publishes, one consumes, and one
-// serves administrative requests such as Depths. While a memory or disk alarm is active, a server stops reading
-// from connections that publish; acknowledgements must still reach it. Publishing and consuming reconnect until
-// they succeed. Each attempt uses the address and the credentials that Dependencies.Binding returns at that
-// time. The log reports that a connection is lost, with the cause, and that it is restored, but not each
-// attempt.
+// A Broker opens up to three connections, each when it is first needed: one publishes, one consumes, and one serves
+// administrative requests such as Depths. Publishers have their own connection, because a server stops reading from
+// connections that publish while a memory or disk alarm is active. Acknowledgements must still reach the server.
+// Publishers and consumers reconnect until they succeed. Each attempt uses the address and the credentials that
+// Dependencies.Binding returns at that time. The log reports that a connection is lost, with the cause, and that it is
+// restored, but not each attempt.
 package rabbitmq

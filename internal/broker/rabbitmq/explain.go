@@ -80,13 +80,14 @@ func (e *connectError) Unwrap() []error {
 	return causes
 }
 
-// Is makes errors.Is(err, broker.ErrNotReady) true if one of the addresses is right, but the server cannot serve or this
-// process cannot connect.
+// Is makes errors.Is(err, broker.ErrNotReady) true if at least one failure was caused neither by the address nor by the
+// credentials.
 func (e *connectError) Is(target error) bool {
 	return target == broker.ErrNotReady && slices.ContainsFunc(e.failures, func(f failure) bool { return isNotReady(f.err) })
 }
 
-// isNotReady reports whether neither the address nor the credentials caused a failure.
+// isNotReady reports whether a failure has a temporary cause, such as a connection limit of the server or too few file
+// descriptors. It returns false if the address, the credentials or the permissions may be the cause.
 func isNotReady(err error) bool {
 	if binding.ExplainFiles(err) != "" {
 		return true

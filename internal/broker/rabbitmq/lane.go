@@ -203,7 +203,7 @@ type sending struct {
 	inFlight chan flight   // from the sender to the collector
 	refused  chan struct{} // closed by the collector when a message stays unconfirmed
 
-	// No other goroutine uses the following fields until the collector has ended.
+	// Only the collector uses the following fields until it has ended.
 	returned    map[string]struct{} // message ids
 	unconfirmed []*outgoing
 	confirmed   int

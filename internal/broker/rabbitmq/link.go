@@ -115,8 +115,8 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// blockReminder is the interval at which a link reports that the server still blocks its connection. It is shorter
-// than the time after which an outage.Log ignores a fault.
+// blockReminder is the interval at which a link reports that the server still blocks its connection. An outage.Log
+// ignores a fault that was not reported again for a minute, so the interval must be shorter.
 const blockReminder = 30 * time.Second
 
 // watch reports in the log and in the metrics when the server blocks the connection, and when the connection is

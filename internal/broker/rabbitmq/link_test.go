@@ -50,8 +50,8 @@ func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 	}
 }
 
-// TestLink_AnotherLinkReconnects_OutageContinues has two connections. One of them hangs, as it would behind a load
-// balancer whose node does not answer. The other one is established.
+// TestLink_AnotherLinkReconnects_OutageContinues has two links. The attempts of one link to connect time out. The other
+// link is connected.
 func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -14,8 +14,9 @@ type remedy struct {
 	// text is a part of the error's reason. If it is empty, the row matches every reason.
 	text   string
 	remedy string
-	// isConfig is true if the error lasts until somebody changes the settings of the simulation or the rights of
-	// its user. It is false if the server cannot serve anyone at the moment, or has too many users.
+	// isConfig is true if the error lasts until somebody changes the settings of the simulation, the credentials, or
+	// the rights of the user. It is false if the same settings may work later, for example after other clients have
+	// disconnected or a node has restarted.
 	isConfig bool
 }
 

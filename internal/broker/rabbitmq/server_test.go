@@ -343,7 +343,8 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	assertOneOutage(t, log, began)
 }
 
-// assertOneOutage checks that the log shows one outage, which began after the given time and is over.
+// assertOneOutage checks that the log contains one outage that did not begin before the time began, and the end of that
+// outage.
 func assertOneOutage(t *testing.T, log *logBuffer, began time.Time) {
 	t.Helper()
 	const reminder = 30 * time.Second // package outage repeats the line at this interval
@@ -354,7 +355,8 @@ func assertOneOutage(t *testing.T, log *logBuffer, began time.Time) {
 	}
 }
 
-// A queue or an exchange with other settings was not declared by the simulation, even if it has such a name.
+// Delete must keep a queue or an exchange that has a name of the simulation but other settings, because the simulation
+// did not declare it.
 func TestBrokerDelete_ObjectsWithOtherSettings_AreLeft(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)

@@ -40,13 +40,13 @@ type session struct {
 	err       error // the result of settling after the session has ended
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
-	// unanswered reports whether settlements were sent after the cancellation of the consumer. The queue answers the
-	// cancellation, but no settlement.
+	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue answers that
+	// request, but no settlement, so the session must make another request before it closes the channel; see send.
 	unanswered bool
 	drained    bool // no more deliveries follow
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
-	// order of their tags. The slice named settled contains those deliveries of the list whose settlement has not been
-	// sent to the server yet, in the order in which they were settled.
+	// order of their tags. The field settled contains the deliveries of the list that are settled, but whose settlement
+	// has not been sent to the server yet. They are in the order in which they were settled.
 	first, last *delivery
 	settled     []*delivery
 }
@@ -82,8 +82,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict on d. The parameter named from is the verdict that d must have now. Otherwise, settle
-// returns broker.ErrSettled.
+// settle changes the verdict on d from one value to another. If the current verdict is not from, settle returns
+// broker.ErrSettled.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,8 +202,8 @@ func (out *outbox) settles() bool {
 	return len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0
 }
 
-// planSingles looks at the settled deliveries after a gap. If the acknowledgement of one of them must not be delayed
-// any longer, it adds the delivery to the outbox.
+// planSingles looks at the settled deliveries after a gap. It adds those to the outbox whose acknowledgement must not
+// be delayed any longer.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -239,15 +239,16 @@ func (s *session) remove(d *delivery) {
 	d.previous, d.next, d.removed = nil, nil, true
 }
 
-// send sends the requests in the outbox. Requeues come first, because the tags of requeued deliveries may lie
-// below out.prefix, up to which all deliveries are acknowledged.
+// send sends the requests in the outbox. It sends the requeues first. Otherwise, the acknowledgement of all deliveries
+// up to out.prefix would include requeued deliveries.
 //
 // The last settlements are followed by a request that the queue answers: the cancellation of the consumer or, if the
-// consumer is already cancelled, flush. Without it, closing the channel could discard settlements: the server forwards
-// at most 32 requests of a channel to a quorum queue that has not accepted them yet (SOFT_LIMIT in rabbit_fifo_client.erl),
-// and discards the requests that it holds back. Before the queue answers a request, it accepts all requests that were
-// forwarded earlier, and the server then forwards the others. In rare cases, a change of the queue's leader still loses
-// settlements. The queue then delivers the messages again.
+// consumer is already cancelled, flush. Without such a request, closing the channel could discard settlements. The
+// server forwards at most 32 requests of a channel to a quorum queue that has not accepted them yet (SOFT_LIMIT in
+// rabbit_fifo_client.erl). It delays all further requests, and discards them when the channel is closed. Before the
+// queue answers a request, it accepts all requests that were forwarded earlier, and the server then forwards the
+// others. In rare cases, a change of the queue's leader still loses settlements. The queue then delivers the messages
+// again.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
@@ -273,8 +274,8 @@ func (s *session) send(out *outbox) error {
 	return nil
 }
 
-// flush asks the queue for a message, because the queue itself answers this request. It requeues the message, which then
-// counts as redelivered.
+// flush makes a request to which the queue itself responds: it gets a message from the queue. It then requeues the
+// message, which therefore counts as redelivered.
 func (s *session) flush() error {
 	d, ok, err := s.channel.Get(s.queue, false)
 	if err != nil || !ok {

@@ -44,8 +44,7 @@ type wire struct {
 	done      chan struct{} // closed when the writing goroutine has ended and conn is closed
 }
 
-// newWire returns a wire that owns conn. The peer counts as dead if it sends nothing for the given duration of
-// silence.
+// newWire returns a wire that owns conn. Reads fail if the peer sends nothing for the duration silence.
 func newWire(conn net.Conn, silence time.Duration) *wire {
 	w := &wire{
 		conn: conn,
@@ -126,8 +125,8 @@ func (w *wire) write() {
 	}
 }
 
-// swapUnwritten waits for unwritten bytes. It returns the buffer that holds them, and uses the slice in the parameter
-// named spare as the new write buffer. It returns false if no more bytes will follow.
+// swapUnwritten waits for unwritten bytes. It returns the buffer that contains them, and uses the slice spare as the
+// new write buffer. It returns false if no more bytes will follow.
 func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -139,7 +138,7 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader reads from conn. A read fails if nothing arrives for the duration in the field silence.
+// impatientReader reads from conn. A read fails if nothing arrives for the duration silence.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration

@@ -1,5 +1,5 @@
-// Package tally numbers the messages that a broker client accepts, and counts those that are not confirmed yet.
-// With it, Flush waits for the messages that were accepted before it was called, and not for later ones.
+// Package tally numbers the messages that a broker client accepts, and counts those that are not confirmed yet. Flush
+// uses it to wait for the messages that were accepted before Flush was called, but not for later ones.
 package tally
 
 import (
