@@ -19,7 +19,7 @@ type delivery struct {
 	tag      uint64
 	original amqp.Delivery
 
-	// The session uses and guards the following fields.
+	// The mutex of the session guards the following fields.
 	previous, next *delivery
 	verdict        verdict
 	removed        bool

@@ -117,7 +117,7 @@ func (c *Embedded) send() {
 }
 
 // gather waits for a queued item and returns it together with the items queued behind it. It omits items whose context
-// has ended. It returns nil if the client is closed.
+// has ended. It returns nil if it omits all items, or if the client is closed.
 func (c *Embedded) gather() []*item {
 	c.gathering.Lock()
 	defer c.gathering.Unlock()
