@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-func TestSecretData_ReadsItsKeys(t *testing.T) {
+func TestData_ReadsTheKeysOfASecret(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		data map[string]string
@@ -18,7 +18,7 @@ func TestSecretData_ReadsItsKeys(t *testing.T) {
 		"host, port and user make a uri":                       {data: map[string]string{"host": "broker", "port": "5672", "username": "u", "password": "p"}, uri: "amqp://u:p@broker:5672"},
 		"a Secret without uri and host names the missing keys": {data: map[string]string{"password": "secret"}, err: `key "uri" is missing or empty, and so is "host"`},
 		"a Secret of another server is rejected":               {data: map[string]string{"type": "redis", "host": "h"}, err: `key "type" says that this is the Secret of a Redis server`},
-		"an invalid CA certificate names its key":              {data: map[string]string{"host": "h", "ca.crt": "secret"}, err: `key "ca.crt" holds no PEM certificate`},
+		"an invalid CA certificate names its key":              {data: map[string]string{"host": "h", "ca.crt": "secret"}, err: `key "ca.crt" contains no PEM certificate`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestCheckData_ReportsUnusableSecrets(t *testing.T) {
 		{"an invalid URI", "h", map[string]string{"token": "t"}, ""},
 		{"a token under another name", "https://h", map[string]string{"access_token": "secret"}, `key "access_token" is not read: rename it to "token"`},
 		{"no key", "https://h", map[string]string{"a": "secret"}, "it has none of the keys type, username"},
-		{"a CA without certificates", "https://h", map[string]string{"token": "t", "ca.crt": "secret"}, `key "ca.crt" holds no PEM certificate`},
+		{"a CA without certificates", "https://h", map[string]string{"token": "t", "ca.crt": "secret"}, `key "ca.crt" contains no PEM certificate`},
 		{"a URI in the Secret", "https://h", map[string]string{"uri": "https://other"}, `key "uri" does not apply to the summary API`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -192,7 +192,7 @@ func (s Service) valueAs(name string, key keySpec, keys keyReader) (string, erro
 	case !slices.Contains(key.services, s):
 		return "", fmt.Errorf("key %q does not apply to %s: remove it", name, s.Name)
 	case !key.trims && strings.TrimSpace(value) != value:
-		return "", fmt.Errorf("the value of key %q starts or ends with white space: remove it (echo adds a line end, printf does not)", name)
+		return "", fmt.Errorf("the value of key %q starts or ends with white space: remove the white space (echo adds a line end, printf does not)", name)
 	}
 	return value, nil
 }

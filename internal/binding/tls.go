@@ -87,7 +87,7 @@ func (b Binding) roots() (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b.CA) {
-		return nil, fmt.Errorf("key %q holds no PEM certificate", keyCA)
+		return nil, fmt.Errorf("key %q contains no PEM certificate", keyCA)
 	}
 	return pool, nil
 }

@@ -272,7 +272,7 @@ func TestExternal_InvalidSecret_ErrorSaysWhatIsInvalid(t *testing.T) {
 	}{
 		{"a directory that is not there", t.TempDir() + "/none", "check that the Secret is mounted there"},
 		{"a token of two lines", writeSecret(t, t.TempDir(), map[string]string{"token": "s3c\nret"}), `the value of key "token" contains characters`},
-		{"an invalid certificate", writeSecret(t, t.TempDir(), map[string]string{"ca.crt": "s3cret"}), "holds no PEM certificate"},
+		{"an invalid certificate", writeSecret(t, t.TempDir(), map[string]string{"ca.crt": "s3cret"}), "contains no PEM certificate"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
