@@ -287,8 +287,8 @@ func (s Service) CheckDirectory(dir string) error {
 	return nil
 }
 
-// CheckData returns an error if the data of a Secret cannot be used together with a URI. It ignores an invalid URI, which
-// is not an error of the Secret.
+// CheckData returns an error if the data of a Secret cannot be used together with a URI. If the URI is invalid,
+// CheckData returns nil, because that is not an error of the Secret.
 func (s Service) CheckData(raw string, data map[string][]byte) error {
 	if u, err := s.parse(raw); err == nil {
 		return s.checkUsable(u, secretReader(data), "keys")

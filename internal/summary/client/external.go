@@ -52,9 +52,10 @@ func NewExternal(config Config) (*External, error) {
 }
 
 // Post makes one attempt to post the summary. It returns nil if the API has accepted it, a *summary.RejectedError for
-// the statuses 400, 413 and 422, a *summary.UnavailableError if another attempt may succeed, or the error of ctx.
+// the statuses 400, 413 and 422, a *summary.UnavailableError if another attempt may succeed, or the error of ctx if ctx
+// ends before the request is sent.
 //
-// The status 400 rejects a summary only after this client has posted another one successfully. Before, the cause is
+// The status 400 rejects a summary only after this client has posted another one successfully. Until then, the cause is
 // probably not the summary: proxies and web servers also respond with 400 to a wrong Host header or port.
 func (c *External) Post(ctx context.Context, s event.Summary) error {
 	select {
