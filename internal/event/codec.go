@@ -191,8 +191,8 @@ type values struct {
 	entryAt, exitAt time.Time
 }
 
-// texts holds the raw values of the required fields, in the order of shape.fields. The value of a missing field
-// is nil.
+// texts contains the raw values of the required fields, in the order of shape.fields. The value of a missing field is
+// nil.
 type texts [maxFields][]byte
 
 // parse parses a body. It first uses the function scan, which is fast and supports nearly all bodies. If scan does not

@@ -111,8 +111,8 @@ func (in *scanner) atEnd() bool {
 	return len(in.rest) == 0
 }
 
-// numberLength returns the length of the number at the beginning of b. An exponent is not part of it. It
-// returns 0 if b does not begin with a number.
+// numberLength returns the length of the number at the beginning of b, without an exponent. It returns 0 if b does not
+// begin with a number.
 func numberLength(b []byte) int {
 	sign := 0
 	if len(b) > 0 && b[0] == '-' {
