@@ -1,7 +1,7 @@
 // Package memory implements the interfaces of package broker within one process, without a server. Its messages
-// do not outlive the process. Apart from that, it gives the guarantees of package broker.
+// do not outlive the process. Apart from that, it provides the guarantees of package broker.
 //
-// Each queue holds at most Config.Limit messages: ready messages, unsettled deliveries, and messages that wait
+// Each queue contains at most Config.Limit messages: ready messages, unsettled deliveries, and messages that wait
 // for a retry. While a queue is full, Publish blocks.
 package memory
 
@@ -66,7 +66,7 @@ func (c Config) validate() error {
 	return nil
 }
 
-// Broker holds the queues of one simulation. All methods are safe for concurrent use.
+// Broker contains the queues of one simulation. All methods are safe for concurrent use.
 type Broker struct {
 	config Config
 	queues map[broker.Queue]*queue

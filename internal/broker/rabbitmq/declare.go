@@ -18,12 +18,12 @@ import (
 type declarer struct {
 	topology
 
-	// marked is true once the owner's mark is known to exist on the server and to name this owner.
+	// marked is true once the server has confirmed that the owner's mark exists and names this owner.
 	marked atomic.Bool
 
 	mu sync.Mutex
-	// The field unlocated holds the queues that exist without the argument x-queue-leader-locator, because an earlier
-	// version of this program declared them.
+	// The field unlocated contains the queues that exist without the argument x-queue-leader-locator, because an
+	// earlier version of this program declared them.
 	unlocated map[string]bool
 
 	spreading sync.Mutex // held while spread declares queues

@@ -274,7 +274,7 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	return &connection{Connection: conn, wire: w}, nil
 }
 
-// target holds the connection parameters that a URI contains.
+// target contains the connection parameters of a URI.
 type target struct {
 	host, port string
 	// logins contains the ways to log in, in the order of preference.

@@ -183,8 +183,9 @@ func (l *lane) open(conn *connection) (*sending, error) {
 		lane:    l,
 		channel: channel,
 		closes:  channel.NotifyClose(make(chan *amqp.Error, 1)),
-		// All unconfirmed messages may be returned. If there is no room, the client library waits for 5 s and then
-		// discards the return, so that the confirm that follows would be taken for a success.
+		// All unconfirmed messages may be returned, so the Go channel has room for all of them. Without room, the
+		// client library would wait for 5 s and then discard the return, and the confirm that follows would count as a
+		// success.
 		returns:  channel.NotifyReturn(make(chan amqp.Return, cap(l.slots))),
 		inFlight: make(chan flight, cap(l.slots)),
 		refused:  make(chan struct{}),

@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// link holds at most one open connection to the server. If the connection is lost, the link opens a new one as
-// soon as one is needed.
+// link has at most one open connection to the server. If the connection is lost, the link opens a new one as soon as
+// one is needed.
 type link struct {
 	// connect makes one attempt to open a connection.
 	connect func(ctx context.Context) (*connection, error)

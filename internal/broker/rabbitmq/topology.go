@@ -24,7 +24,7 @@ const (
 	argLocator    = "x-queue-leader-locator"
 )
 
-// topology holds the names and arguments of a simulation's exchange and queues.
+// topology contains the names and arguments of a simulation's exchange and queues.
 type topology struct {
 	exchange      string
 	owner         string // empty if ownership is not checked
