@@ -70,8 +70,8 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 type fakeDatabase struct {
 	summary.Database // nil: the other methods are not called
 
-	// Each transaction sends its number of rows to the channel named entered. It then blocks until the test sends an
-	// error or nil to the channel named result.
+	// Each transaction sends its number of rows to the channel entered. It then blocks until the test sends an error or
+	// nil to the channel result.
 	entered chan int
 	result  chan error
 	closed  chan struct{}

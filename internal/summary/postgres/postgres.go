@@ -85,7 +85,8 @@ func New(c Config, deps Dependencies) (*Database, error) {
 }
 
 func (d *Database) pool(limit int32) (*pgxpool.Pool, error) {
-	// The pool reads the connection settings again before each connection attempt, so these are only the initial ones.
+	// Each pool starts with the connection settings of the current binding. It reads them again before each connection
+	// attempt.
 	config, err := pgxpool.ParseConfig("")
 	if err != nil {
 		return nil, fmt.Errorf("read the environment variables of PostgreSQL: %w", err)

@@ -50,8 +50,8 @@ func (e *UnusableError) Unwrap() error { return e.Err }
 
 func unusable(format string, args ...any) error { return &UnusableError{fmt.Errorf(format, args...)} }
 
-// migrate creates the schema, or migrates it to the current version. Only one process at a time does so; the others
-// wait. It returns an *UnusableError if the schema is newer than this program.
+// migrate creates the schema, or migrates it to the current version. Only one process migrates at a time. Other
+// processes wait for it. migrate returns an *UnusableError if the schema is newer than this program.
 func (d *Database) migrate(ctx context.Context) (err error) {
 	config, err := d.connConfig()
 	if err != nil {

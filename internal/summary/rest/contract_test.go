@@ -35,8 +35,8 @@ func newContract(tb testing.TB) *contract {
 	return c
 }
 
-// wrap returns a handler that calls the handler named next. It fails the test if the request or the response does not
-// match the OpenAPI document.
+// wrap returns a handler that calls next. It fails the test if the request or the response does not match the OpenAPI
+// document.
 func (c *contract) wrap(tb testing.TB, next http.Handler) http.Handler {
 	tb.Helper()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,5 +1,5 @@
 // Package sqlite stores summaries in an SQLite database: one file in write-ahead-log mode, with one writer and
-// several readers. Each transaction is synced to disk before its caller gets a response.
+// several readers. Unless Config.NoSync is set, each transaction is synced to disk before its caller gets a response.
 //
 // Inserts are cheap for three reasons. First, one statement inserts many rows. Second, the same transaction updates
 // a single row of totals, so statistics need no scan. Third, the index of plates is divided into sections of 4096
