@@ -271,7 +271,8 @@ func (s Service) locateList(list string) (Binding, error) {
 	return b, nil
 }
 
-// takesSeveral reports whether the URI of a Redis server asks for a client of a cluster or of Sentinels.
+// takesSeveral reports whether the URI of a Redis server refers to a cluster or to Sentinels, and may therefore have
+// several endpoints.
 func takesSeveral(u *url.URL) bool {
 	query := u.Query()
 	cluster, err := strconv.ParseBool(query.Get("cluster"))
