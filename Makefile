@@ -82,7 +82,7 @@ test-chart: $(HELM) $(HELM_UNITTEST) $(KUSTOMIZE) ## Check the chart and the man
 		$(STEP) "Apply the manifests to a real API server" "1 min" go test ./test/manifests
 
 .PHONY: test-matrix
-test-matrix: ## Run the conformance suites against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8 (as root).
+test-matrix: ## Run the conformance suites against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8, and the failovers of the fault test on Valkey 8 (as root).
 	@hack/matrix.sh
 
 .PHONY: fuzz

@@ -1,0 +1,32 @@
+package faults
+
+import (
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// TestFaults_RabbitMQNodesAreKilled_EveryEventIsCountedOnce kills each node of a RabbitMQ cluster in turn.
+func TestFaults_RabbitMQNodesAreKilled_EveryEventIsCountedOnce(t *testing.T) {
+	redis := servers.NewRedis(t, servers.RedisOptions{})
+	nodes := servers.NewRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
+	s := startSimulationOn(t, serverSet{redis: plan.BindingRef{URI: redis.URI()}, rabbit: nodes}, "-race")
+	s.awaitEntries(t, 1)
+	for _, node := range nodes {
+		if err := node.SyncQueues(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, node := range nodes {
+		s.pauseOrFail(t)
+		if err := node.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		s.awaitEntries(t, 100)
+		if err := node.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.auditAtRest(t)
+}
