@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	// keyProbe is the routing key of the messages that Probe publishes. No queue is bound with it.
+	// keyProbe is the routing key of the messages that Probe publishes. No queue is bound with this key.
 	keyProbe = "probe"
 	// blockedInterval is how often Probe checks whether the server has blocked the connection.
 	blockedInterval = 50 * time.Millisecond
 )
 
 // Probe checks that a simulation can use the server: that it can declare its exchange and queues, and that the server
-// confirms a message. No queue receives the message, so Probe changes no queue. It makes one attempt. Its error says what
-// to do.
+// confirms a message. Probe creates missing queues, but does not change existing ones: no queue receives the message.
+// It makes one attempt. Its error says what to do.
 //
-// A simulation has up to thousands of queues, and each declaration is a round trip. So Probe declares them only if it has
-// not done so yet, or if the last call failed.
+// A simulation has up to thousands of queues, and each declaration is a round trip. So Probe declares the queues only
+// in its first call, and in a call after a failed one.
 func (b *Broker) Probe(ctx context.Context) error {
 	if !b.probed.Load() {
 		if err := b.Declare(ctx); err != nil {

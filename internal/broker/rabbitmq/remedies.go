@@ -25,8 +25,8 @@ const (
 	seeCluster  = "a node of the cluster may be down: see 'rabbitmqctl cluster_status'"
 )
 
-// remedies is searched from top to bottom, so a row with a longer text comes before a row with a shorter one. The texts
-// are those of RabbitMQ 3.10 to 4.1 and of the client library.
+// remedies is searched from top to bottom. Therefore a row comes before all rows with the same code whose text is part
+// of its text. The texts are those of RabbitMQ 3.10 to 4.1 and of the client library.
 var remedies = []remedy{
 	// Logging in.
 	{amqp.NotAllowed, "node connection limit", "raise connection_max in rabbitmq.conf, or close unused connections", false},

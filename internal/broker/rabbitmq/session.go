@@ -17,7 +17,7 @@ import (
 const gapPatience = 250 * time.Millisecond
 
 // session is an AMQP channel that consumes, together with the deliveries that the server regards as unsettled. After
-// the setup, only the goroutine that executes the method named run uses the channel.
+// the setup, only the goroutine that executes the method run uses the channel.
 //
 // Acknowledgements are combined. Settling a delivery marks it and wakes the goroutine. With a single request,
 // the goroutine acknowledges all deliveries before the first one that is not settled. A delivery that is not
