@@ -88,6 +88,8 @@ func eventReason(n ast.Node) string {
 		switch name := lastName(n.Fun); {
 		case name == "event" && len(n.Args) > 3:
 			return literal(n.Args[2])
+		case name == "Eventf" && len(n.Args) > 3:
+			return literal(n.Args[3])
 		case name == "note" && len(n.Args) == 4:
 			return literal(n.Args[1])
 		}
