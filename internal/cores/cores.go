@@ -17,9 +17,9 @@ import (
 // limit, and would have longer latencies, above all if other processes compete for the core.
 const little = .15
 
-// The process gets all cores once it has had more to do for busyInterval. It is limited to one core once it has had
-// little to do for quietInterval. With all cores, the same load takes more CPU time, so a load that lifts the limit does
-// not restore it.
+// A process that uses one core gets all cores when it has had more to do for busyInterval. A process that uses all
+// cores is limited to one when it has had little to do for quietInterval. The same load takes more CPU time with all
+// cores, so a load that lifts the limit does not restore it.
 const (
 	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second
@@ -34,7 +34,7 @@ func Adapt(ctx context.Context) {
 	adapt(ctx, used, limit)
 }
 
-// adapt calls limit whenever the limit changes. The function used returns the CPU time of the process so far.
+// adapt calls limit whenever the limit changes. used returns the CPU time that the process has used so far.
 func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool)) {
 	limited, interval := false, quietInterval
 	set := func(toOne bool) {
