@@ -16,7 +16,7 @@ import (
 )
 
 // Check returns an error for each part of a JSON value that cannot be decoded into type t. The value must be valid
-// JSON. The parameter path says where in the document the value is. Error messages begin with it.
+// JSON. path is the position of the value in the document. Error messages begin with it.
 func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -114,8 +114,8 @@ func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) stri
 	return fmt.Sprintf("must be a whole number of at most %d bits, such as 10", t.Bits())
 }
 
-// checkLeaf checks a value by decoding it. The parameter named expected describes the valid values for the error
-// message. If it is empty, the message is that of the decoder.
+// checkLeaf checks a value by decoding it. expected describes the valid values, for the error message. If expected is
+// empty, the error message is that of the decoder.
 func (f Format) checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
@@ -221,7 +221,7 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 }
 
 // membersOf returns the members of a JSON object. It returns an error for each duplicate name. If the value is not an
-// object, it returns an error that contains the text in the parameter named expected.
+// object, the error contains expected, which describes valid values.
 func (f Format) membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -295,8 +295,8 @@ const (
 	maxOwners = 8
 )
 
-// unknownField returns what the error says about an unknown field in the object at a path. It lists the known fields only
-// if there are few. The objects in a pod template have too many.
+// unknownField returns the error text for an unknown field in the object at a path. It lists the known fields only if
+// there are few. The objects in a pod template have too many.
 func (f Format) unknownField(path field.Path, name string, known map[string]reflect.StructField) string {
 	if f.Hint != nil {
 		if hint := f.Hint(path, name); hint != "" {

@@ -62,18 +62,19 @@ type Format struct {
 	// Owners maps the name of a field to the paths of the objects that have this field. An error about a field in
 	// the wrong object names these paths.
 	Owners map[string][]string
-	// Hint returns what an error says about an unknown field in the object at a path, if people often write it by mistake.
-	// It returns "" for any other field. If Hint is nil, there are no such fields.
+	// Hint explains an unknown field that people often write by mistake in the object at a path. Errors show the
+	// explanation. Hint returns "" for any other unknown field. nil means that there are no hints.
 	Hint func(path field.Path, name string) string
-	// FromNumber maps a type whose values are strings to a function that converts a number into a valid value, for example
-	// by adding a unit. The function gets the number in JSON, and as its author wrote it. An error about a number shows the
-	// result. The function returns "" if there is no valid value, or if the author may have meant another number.
+	// FromNumber maps a type whose values are strings to a function that converts a number into a valid value, for
+	// example by adding a unit. number is the number in JSON, and written is the number as its author wrote it. An
+	// error about a number shows the result. The function returns "" if there is no valid value, or if the author may
+	// have meant another number.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
 	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
 	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.
 	Source func(path field.Path, decoded any) any
 	// MayBeSecret reports whether the text at a path may be a password, whatever it looks like. Errors do not show such
-	// texts. If MayBeSecret is nil, there are none.
+	// a text. nil means that there is no such path.
 	MayBeSecret func(path field.Path) bool
 	// Directives allows the directives of a strategic merge patch, which are unknown fields whose names begin with
 	// "$".
@@ -82,8 +83,8 @@ type Format struct {
 	ignoresUnknown bool // allows unknown fields
 }
 
-// Decode decodes a JSON object. The parameter named into is a pointer to a struct. Field names are case-sensitive. An
-// error is one line that names each invalid field, its value and the expected value.
+// Decode decodes a JSON object into the struct that into points to. Field names are case-sensitive. An error is one
+// line that names each invalid field, its value and the expected value.
 func (f Format) Decode(text []byte, into any) error {
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err

@@ -89,9 +89,9 @@ func linked(path string) string {
 	return path
 }
 
-// createNextTo creates a temporary file in the directory of the path. Its name cannot be guessed, and no existing file
-// is opened. Otherwise, other users who may write to the directory could place a link there that points to another
-// file. os.CreateTemp is not used, because only the owner could read the file.
+// createNextTo creates a temporary file in the directory of the path. The name of the file cannot be guessed, and the
+// file must not exist yet. Otherwise, other users with write access to the directory could place a link there that
+// points to another file. os.CreateTemp is not used, because only the owner could read its file.
 func createNextTo(path string) (*os.File, error) {
 	const mode = 0o666 // the umask removes bits
 	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%s.tmp", filepath.Base(path), rand.Text()))
