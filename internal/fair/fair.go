@@ -31,7 +31,7 @@ func New(l Limits) *Pool {
 	return &Pool{limits: l, running: map[string]int{}, waiting: map[string][]func(){}}
 }
 
-// Go runs a function for a tenant as soon as the limits allow it. It does not wait for that.
+// Go runs a function for a tenant as soon as the limits allow it. Go does not block.
 func (p *Pool) Go(tenant string, run func()) {
 	p.active.Add(1)
 	p.mu.Lock()
@@ -63,8 +63,8 @@ func (p *Pool) startNext() {
 	}
 }
 
-// start starts the first waiting function of a tenant, given by its index in p.order. The tenant then goes to the end of
-// this list.
+// start starts the first waiting function of the tenant at the given index in p.order. A tenant with more waiting
+// functions moves to the end of p.order.
 func (p *Pool) start(index int) {
 	tenant := p.order[index]
 	p.order = append(p.order[:index], p.order[index+1:]...)
