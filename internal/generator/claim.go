@@ -36,7 +36,7 @@ type claims struct {
 	answered chan struct{}
 	// turn is the index of the claimer to ask first when the next plate is needed.
 	turn int
-	// The field latest is the claimer that provided the last plate.
+	// latest is the claimer that provided the last plate.
 	latest *claimer
 }
 
@@ -59,9 +59,9 @@ type claimer struct {
 	latest claimed
 	// token identifies the latest claim.
 	token int64
-	// The field low is the number of held plates at or below which the claimer claims more.
+	// low is the number of held plates at or below which the claimer claims more.
 	low int
-	// The field wanted is true while an exit waits for the answer to a claim.
+	// wanted is true while an exit waits for the answer to a claim.
 	wanted bool
 	// drainedAt is when a claim last returned fewer plates than were requested. emptyAt is when a claim last
 	// returned no plate.
@@ -74,8 +74,8 @@ type claimed struct {
 	token int64
 }
 
-// newClaims returns the claims of one generator process. run identifies the process. The function named matched
-// returns the current number of matched exits per second.
+// newClaims returns the claims of one generator process. run identifies the process. matched returns the current number
+// of matched exits per second.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), matched func() float64,
 ) *claims {
@@ -168,8 +168,8 @@ func (c *claimer) emptySince(since time.Time) bool {
 	return false
 }
 
-// serve claims plates until the given channel is closed. Then it releases the held plates and returns. It returns
-// early if ctx ends.
+// serve claims plates until the given channel is closed. Then it releases the held plates and returns. It returns early
+// if ctx ends during a call to the store.
 func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	for {
 		limit, ok := c.await(stopping)
@@ -208,8 +208,8 @@ func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	}
 }
 
-// due returns the number of plates to claim now. If limit is 0, no plates must be claimed. Then the caller must call
-// due again after the returned wait time, or earlier if the channel in the field named wake receives a value.
+// due returns the number of plates to claim now. If limit is 0, no plates must be claimed now. The caller must call due
+// again after the wait time, or earlier if c.wake receives a value.
 func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +261,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// hold adds to the held plates those that the latest claim has returned.
+// hold adds the plates that the latest claim returned to the held plates.
 func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// exitDelay is the time from the start of the entries to that of the exits, in addition to minStay.
+// exitDelay is how much later than minStay the exits start, measured from the start of the entries.
 var exitDelay = new(plan.Exit).Delay()
 
 // exitsOf returns the published exits that have the given intent.

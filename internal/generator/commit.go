@@ -39,8 +39,8 @@ func (c *committer) register(ctx context.Context) error {
 	})
 }
 
-// commit records confirmed events in the store until ctx ends. After the channel named stopping is closed, it returns
-// as soon as every published event is recorded. It returns an error if the store has lost durable data.
+// commit records confirmed events in the store until ctx ends. After stopping is closed, it returns as soon as every
+// published event is recorded. It returns an error if the store has lost durable data.
 func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error {
 	interval := time.NewTimer(0)
 	defer interval.Stop()

@@ -36,7 +36,7 @@ type curve struct {
 	// pieces contains the pieces of the curve in chronological order. Each piece ends where the next one
 	// begins. The last piece has no end.
 	pieces []piece
-	// end is when the schedule ends, or the constant named never if it has no end.
+	// end is when the schedule ends, or never if it has no end.
 	end time.Duration
 }
 
@@ -49,10 +49,9 @@ type piece struct {
 	// rate is the rate at the start of the piece, in events per second. slope is the change of the rate per
 	// second.
 	rate, slope float64
-	// The field due is the number of events that are due by the start of the piece. It is N(start) in the comment on
-	// curve.
+	// due is the number of events that are due by the start of the piece: N(start) in the comment on curve.
 	due float64
-	// The field active is the total time before the start of the piece in which the rate was above 0.
+	// active is the total time before the start of the piece in which the rate was above 0.
 	active time.Duration
 }
 
@@ -60,7 +59,7 @@ type piece struct {
 type window struct {
 	// origin is when the first stage of the schedule begins. end is when the schedule ends.
 	origin, end time.Duration
-	// The field suspended means that no events are due until the next edit of the schedule.
+	// suspended means that no events are due until the next edit of the schedule.
 	suspended bool
 }
 
@@ -95,7 +94,7 @@ func (p piece) when(target float64) time.Duration {
 // maxSeconds is the largest number of seconds that fits into a time.Duration, even after rounding.
 const maxSeconds = float64(never/time.Second) - 1
 
-// later returns t+d. It returns the constant named never if the sum overflows.
+// later returns t+d, or never if the sum overflows.
 func later(t, d time.Duration) time.Duration {
 	if t > 0 && d > never-t {
 		return never
@@ -174,8 +173,8 @@ func (c *curve) at(t time.Duration) piece {
 	return c.pieces[i]
 }
 
-// when returns the time at which the number of due events reaches the target. It returns the constant named
-// never if the number does not reach the target.
+// when returns the time at which the number of due events reaches the target. It returns never if the number does not
+// reach the target.
 func (c *curve) when(target float64) time.Duration {
 	i := 0
 	for i+1 < len(c.pieces) && (c.pieces[i].idle() || c.pieces[i+1].due < target) {

@@ -18,9 +18,8 @@ import (
 // fakeStore is a store whose server can crash. If volatile is true, a crash undoes all effects that are not
 // durable, namely those since the last call of WaitDurable.
 type fakeStore struct {
-	// The function named before is called at the beginning of each call of the store. The function named after
-	// is called when the call has taken effect. If one of them returns an error, the call fails. Both may be
-	// nil. They are never called concurrently.
+	// before is called at the beginning of each call of the store, and after is called when the call has taken effect.
+	// If one of them returns an error, the call fails. Both may be nil. They are never called concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.
@@ -267,8 +266,7 @@ type sent struct {
 // fakePublisher accepts every message and confirms it at once, unless one of its fields is set.
 type fakePublisher struct {
 	mu sync.Mutex
-	// If hold is set, confirms are withheld until the method release is called. If lazy is set as well, Flush calls
-	// release.
+	// If hold is set, confirms are withheld until release is called. If lazy is set as well, Flush calls release.
 	hold, lazy bool
 	// If blocked is set, Publish waits until this channel is closed.
 	blocked chan struct{}
@@ -336,7 +334,7 @@ func (p *fakePublisher) Flush(ctx context.Context) error {
 	}
 }
 
-// set calls a function that changes fields of the publisher, while it holds the lock.
+// set calls change under the lock, so that change can set fields of the publisher.
 func (p *fakePublisher) set(change func(*fakePublisher)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

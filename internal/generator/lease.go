@@ -8,8 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Each block contains enough positions for a period of about leaseTime. Two blocks are leased in advance,
-// because it may take two seconds until a lease is durable.
+// Each block contains the positions for about leaseTime, but at least leaseMin and at most leaseMax positions. Two
+// blocks are leased in advance, because it may take two seconds until a lease is durable.
 const (
 	leaseTime = 2 * time.Second
 	leaseMin  = 128
@@ -29,7 +29,7 @@ type leaser struct {
 	// rate returns the number of positions that are currently needed per second.
 	rate   func() float64
 	blocks chan block
-	// The field current is the block that is in use. Only the goroutine that calls next and peek accesses it.
+	// current is the block that is in use. Only the goroutine that calls next and peek accesses it.
 	current block
 }
 

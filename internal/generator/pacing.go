@@ -51,7 +51,7 @@ func exitPacing(p *plan.Plan) pacing {
 //
 // Only one goroutine may call next and advance. All other methods may be called concurrently.
 type pacer struct {
-	// The field edited receives a value when the time of the next event may have changed.
+	// edited receives a value when the time of the next event may have changed.
 	edited chan struct{}
 
 	mu     sync.Mutex
@@ -132,11 +132,12 @@ func (p *pacer) reschedule(t time.Duration) {
 }
 
 // next returns the time at which the next event is due, and the time to wait until then. The wait time is 0 or negative
-// if the event is already due. It is the constant named never if no more events will be due. The result named over is
-// true if the schedule has ended. A later update may prolong the schedule.
+// if the event is already due. If no more events will be due, due is the zero time, and wait is the time until the
+// schedule ends, or never if it has ended or has no end. over is true if the schedule has ended and no event remains to
+// be published. A later update may prolong the schedule.
 //
-// The wall clock reading of the result named due is derived from that of now, so it is correct even if the clock was set
-// since the start. Processors compare it with the time at which the event takes effect.
+// The wall clock reading of due is derived from that of now, so it is correct even if the clock was set since the
+// start. Processors compare due with the time at which the event takes effect.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,8 +155,8 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	return time.Time{}, never, t >= p.curve.end
 }
 
-// countMissed skips the events that are due and not published, and counts them as missed. The parameter named due is
-// the number of events that are due so far.
+// countMissed skips the events that are due and not published, and counts them as missed. due is the number of events
+// that are due so far.
 func (p *pacer) countMissed(due float64) {
 	if p.target <= due {
 		overdue := int64(due-p.target) + 1
@@ -201,13 +202,13 @@ func (p *pacer) lag(now time.Time) time.Duration {
 
 // progress describes how far a schedule has advanced.
 type progress struct {
-	// The field due is the number of events that have become due, plus the accumulated fraction of the next event.
+	// due is the number of events that have become due, plus the accumulated fraction of the next event.
 	due float64
-	// The field missed is the number of events that were skipped.
+	// missed is the number of events that were skipped.
 	missed int64
-	// The field active is the total time in which the rate was above 0.
+	// active is the total time in which the rate was above 0.
 	active time.Duration
-	// The field over means that no more events will be due, unless the schedule is edited.
+	// over means that no more events will be due, unless the schedule is edited.
 	over bool
 }
 

@@ -15,8 +15,8 @@ import (
 // origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns the times at which events are due, up to the given time after origin. The map edits contains later
-// schedules. Their keys are the times after origin at which they replace the earlier schedule.
+// arrivals returns the times at which events are due, up to the given time after origin. edits contains later
+// schedules, by the time after origin at which each replaces the earlier schedule.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
@@ -413,8 +413,8 @@ func BenchmarkPacer(b *testing.B) {
 	}
 }
 
-// setClock returns what time.Now would have returned instead of t if the clock had been set forward by whole seconds
-// meanwhile. The monotonic clock reading is that of t.
+// setClock returns t as time.Now would return it if the wall clock had been set forward by whole seconds. The monotonic
+// clock reading is that of t.
 func setClock(t time.Time, seconds int64) time.Time {
 	*(*uint64)(unsafe.Pointer(&t)) += uint64(seconds) << 30 // the field wall: a flag, 33 bits of seconds, 30 bits of nanoseconds
 	return t

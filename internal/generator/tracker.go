@@ -17,9 +17,9 @@ const maxOutstanding = store.MaxOutstanding - 1024
 // event is confirmed.
 type record struct {
 	plate string
-	// The field at is the time that the event contains, as Unix time in nanoseconds.
+	// at is the time that the event contains, as Unix time in nanoseconds.
 	at int64
-	// The field sent is when the event was published, as the time since the start of the generator.
+	// sent is when the event was published, as the time since the start of the generator.
 	sent      time.Duration
 	intent    event.Intent
 	confirmed bool
@@ -35,8 +35,8 @@ type record struct {
 // One goroutine may add events. One other goroutine may read confirmed events and advance durable. Any
 // goroutine may call confirm.
 type tracker struct {
-	// The channel moved receives a value when the watermark ready has increased. The channel room receives a value when
-	// the watermark durable has increased.
+	// moved receives a value when the watermark ready has increased. room receives a value when the watermark durable
+	// has increased.
 	moved, room chan struct{}
 
 	mu                   sync.Mutex
