@@ -44,8 +44,8 @@ type runKey struct {
 	partition int
 }
 
-// completeChunks describes the first chunks of one generator process in one partition. They end before the
-// first chunk in which an event has not taken effect.
+// completeChunks describes the first chunks of one generator process in one partition. They end before the first chunk
+// in which an event is not confirmed or has not taken effect.
 type completeChunks struct {
 	chunks  int64
 	matched int64
@@ -153,8 +153,8 @@ func countBits(c store.Chunk, from, to int64) tallied {
 	return t
 }
 
-// byteMask returns a mask for a byte. The parameter named first is the index of the first bit of the byte. The mask
-// selects the bits with an index in [from, to). The first bit is the most significant one.
+// byteMask returns a mask that selects the bits of a byte with an index in [from, to). first is the index of the first
+// bit of the byte, which is the most significant one.
 func byteMask(first, from, to int64) byte {
 	mask := byte(0xff)
 	if from > first {
@@ -214,8 +214,7 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	}
 }
 
-// name records the identifiers of lost events. These are the events whose bits are not set, among the first n events
-// of a chunk.
+// name records the identifiers of lost events: those of the first n events of a chunk whose bits are not set.
 func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return

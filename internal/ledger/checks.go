@@ -113,7 +113,7 @@ func ConcernsFault(name string) bool {
 // before these.
 func checks(e *Evidence) []check {
 	list := []check{
-		// The run takes as long as planned. If it does not, other checks lack what was still to come.
+		// The run is not ended early. If it is, other checks lack the rest of the run.
 		{name: CheckRunLength, kind: Invariant, find: notAborted, withoutLedger: true},
 		{name: CheckReadable, kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: CheckDataKept, kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
@@ -135,8 +135,8 @@ func checks(e *Evidence) []check {
 		{name: CheckOutbox, kind: Invariant, find: outboxEmpty, onlyAtRest: true},
 		// Every finished visit has exactly one summary.
 		{name: CheckOneSummary, kind: Invariant, find: oneSummaryPerVisit, onlyAtRest: true},
-		// The summary API stores as many summaries as the ledger counts. This is the only check that uses a
-		// number from outside the ledger.
+		// The summary API stores as many summaries as the ledger counts. The summary API counts them itself, so the two
+		// numbers are independent.
 		{name: CheckSummaries, kind: Invariant, find: summariesHeld, onlyAtRest: true},
 		// The generators publish the load that the user has asked for. Without that load, meeting the
 		// objectives would prove nothing.
@@ -197,8 +197,8 @@ func makeChecks(e Evidence, list []check) []Check {
 	return made
 }
 
-// isBlocked reports whether the check cannot be made, because the ledger cannot be read, the store has lost
-// data, or the simulation is still running.
+// isBlocked reports whether the check cannot be made, because the ledger cannot be read, the store has lost data, or
+// the check requires that no event is in flight and the simulation is still running.
 func (c *check) isBlocked(e Evidence) bool {
 	switch {
 	case e.ReportErr != nil:

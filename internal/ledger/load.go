@@ -14,8 +14,7 @@ import (
 // events that are due while it runs: Load also covers the time in which no generator was running.
 type Load struct {
 	entry, exit schedule
-	// The field named from is the time by which all generators should be running. The field named end is the time by
-	// which they should have stopped.
+	// from is the time by which all generators should be running. end is the time by which they should have stopped.
 	from, end time.Time
 }
 
@@ -26,9 +25,9 @@ type schedule struct {
 	start time.Time
 }
 
-// LoadOf returns the load of a plan. The parameters start and end are the times at which the plan started and its
-// generators stopped. The parameter named late is the maximum delay with which generators may start. During that time,
-// and during an incomplete last second, only the events that the generators counted are due.
+// LoadOf returns the load of a plan. start is when the schedules began, and end is when the generators stopped. late is
+// the maximum delay with which generators may start. During that time, and during an incomplete last second, only the
+// events that the generators counted are due.
 func LoadOf(p *plan.Plan, start, end time.Time, late time.Duration) *Load {
 	return &Load{
 		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.Exit.Delay())},
@@ -77,9 +76,8 @@ const (
 	certainEvents = 20
 )
 
-// demand returns the demand in the rows of a phase. The function named covers says which rows belong to the phase. The
-// number of due events is the larger of two numbers: what the generators counted, and what was planned minus a
-// tolerance.
+// demand returns the demand in the rows of a phase, for which covers returns true. The number of due events is the
+// larger of two numbers: what the generators counted, and what was planned minus a tolerance.
 func (l *Load) demand(rows []timeline.Row, t event.Type, covers func(*timeline.Row) bool) demand {
 	var d demand
 	var early, counted, planned, missing int64

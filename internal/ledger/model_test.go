@@ -13,19 +13,18 @@ import (
 
 // modelEvent is the history of one event.
 type modelEvent struct {
-	// intent is the intent with which the event was published. The field arrived is the intent that the processor has
-	// read.
+	// intent is the intent with which the event was published. arrived is the intent that the processor has read.
 	intent, arrived event.Intent
-	// The field taken counts how often the event took effect. The field met is true if the exit found its visit. The
-	// field posted counts how often its summary was counted as stored.
+	// taken counts how often the event took effect. met is true if the exit found its visit. posted counts how often
+	// its summary was counted as stored.
 	taken        int
 	met          bool
 	posted       int
 	deadLettered bool
 }
 
-// modelRun is one generator process in one partition. The first events, as many as the field watermark says,
-// are confirmed.
+// modelRun is one generator process in one partition. watermark is the number of confirmed
+// events, which come first.
 type modelRun struct {
 	id        event.ID // Seq is unused
 	typ       event.Type

@@ -24,12 +24,11 @@ type phase struct {
 	// covers reports whether a row of the timeline belongs to the phase. If a fault disturbed any part of a
 	// row, the row belongs to the time under faults.
 	covers func(e *Evidence, row *timeline.Row) bool
-	// unmeasured reports whether events whose latency was not measured may belong to the phase. Processors lose
-	// measurements only when they are killed. So if there were faults, these events count for the time under
-	// faults.
+	// unmeasured reports whether events whose latency was not measured may belong to the phase. Most measurements are
+	// lost when a processor is killed. So if there were faults, these events count for the time under faults.
 	unmeasured func(e *Evidence) bool
-	// The field absent is the message to show if no row belongs to the phase. It is empty for the whole run, to which
-	// all rows belong.
+	// absent is the message to show if no row belongs to the phase. It is empty for the whole run, to which all rows
+	// belong.
 	absent string
 }
 
@@ -97,9 +96,9 @@ func (p phase) checks() []check {
 	}
 }
 
-// since returns the time from which the simulation missed an objective of this phase until its end. It evaluates the
-// objective after each row, for all rows up to it, and returns the end of the first row after which the objective was
-// never met again. It returns the zero time if the rows alone do not show that the objective was missed.
+// since returns the time from which the simulation missed an objective of this phase until its end. After each row, it
+// evaluates the objective for all rows so far. It returns the end of the first row after which the objective was never
+// met again. It returns the zero time if the rows alone do not show that the objective was missed.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
@@ -128,7 +127,7 @@ type measured struct {
 	total     timeline.Row
 	// entries and exits describe the events that were due.
 	entries, exits demand
-	// The field absent says why no row belongs to the phase. It is empty if there are such rows.
+	// absent says why no row belongs to the phase. It is empty if there are such rows.
 	absent string
 }
 
@@ -356,7 +355,7 @@ func (r *recoveries) addTotal(t *fault.Total) {
 	}
 }
 
-// addOccurrence adds one occurrence.
+// addOccurrence adds one occurrence. It ignores an occurrence that was not injected or was ended early.
 func (r *recoveries) addOccurrence(a *fault.Account) {
 	if a.InjectedAt.IsZero() || a.Outcome == fault.OutcomeAborted {
 		return

@@ -42,8 +42,8 @@ const (
 // TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
-	// settled contains the remembered rows. The field named until is the latest time at which one of them may end. The
-	// field readAt is when the whole timeline was last read.
+	// settled contains the remembered rows. until is the latest time at which one of them may end. readAt is when the
+	// whole timeline was last read.
 	settled []timeline.Row
 	until   time.Time
 	readAt  time.Time
@@ -79,8 +79,8 @@ func (t *TimelineReader) Read(ctx context.Context) ([]timeline.Row, error) {
 	return rows, nil
 }
 
-// settle stores the rows that are older than lateTime in the reader. They no longer change, so they need not be read
-// again.
+// settle remembers the rows that are older than lateTime. They are unlikely to change, so Read does not read them again
+// until rereadTime has passed.
 func (t *TimelineReader) settle(rows []timeline.Row, now time.Time) {
 	t.until = now.Add(-lateTime).Truncate(time.Second)
 	n := len(rows)

@@ -58,7 +58,7 @@ type Evidence struct {
 	FaultHistory fault.History
 	// Aborted says why the run was ended before its time. It is empty if that did not happen.
 	Aborted string
-	// Entries and Exits say how many events were due by the schedule, and how many of these were not published.
+	// Entries and Exits say how many events were due by the schedule, and how many of these were missed.
 	Entries, Exits *Schedule
 	// Load describes the events that were due according to the plan. It is nil if that is unknown, for example because
 	// the rates were edited during the run. Then only the events that a running generator counted are due.
