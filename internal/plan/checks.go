@@ -163,9 +163,9 @@ var (
 	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
-// HTTPURL checks that a text is an absolute URL without credentials. Its errors never quote the text, because
-// it may contain a password in an unexpected place. The parameter named instead is a text for error messages
-// that says where to put credentials.
+// HTTPURL checks that a text is an absolute URL without credentials. Its errors never quote the text, because it may
+// contain a password in an unexpected place. instead says where to put credentials, for error
+// messages.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))

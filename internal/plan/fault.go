@@ -19,13 +19,13 @@ type Fault struct {
 	// percentage of the target's instances is hit. The number is rounded up to whole instances.
 	Instances int `json:"instances,omitempty"`
 	Percent   int `json:"percent,omitempty"`
-	// The field At is the time at which the fault occurs first, measured from the start of the schedule.
+	// At is the time at which the fault occurs first, measured from the start of the schedule.
 	At Duration `json:"at"`
-	// Every is the interval between occurrences. If it is 0, the fault occurs only once. Each occurrence is
-	// moved by a random time in either direction. Jitter is the maximum of that time.
+	// Every is the interval between occurrences. If it is 0, the fault occurs only once. Jitter is the maximum of the
+	// random time by which each occurrence is moved in either direction.
 	Every  Duration `json:"every,omitzero"`
 	Jitter Duration `json:"jitter,omitzero"`
-	// The field For is the duration of the fault, for the actions Pause and Isolate.
+	// For is the duration of the fault, for the actions Pause and Isolate.
 	For Duration `json:"for,omitzero"`
 }
 

@@ -227,8 +227,8 @@ func (p *Plan) Partition(plate string) int { return event.PartitionOf(plate, p.P
 // Exchange returns the name of the simulation's direct exchange. The names of its queues, and the name of the exchange
 // that marks its owner, are the name of this exchange with a suffix such as .entry.0, .retry.entry.0 or .owner.
 //
-// If the part of the simulation's name after the first dot contains another dot and ends in .retry or .owner, the exchange
-// ends in a dash. Otherwise, default.a.retry would have queues with the names of the retry queues of default.a. The queues
+// If the part of the simulation's name after the first dot ends in .retry or .owner, the name of the exchange ends in a
+// dash. Without the dash, default.a.retry would have queues with the names of the retry queues of default.a. The queues
 // of default.retry do not collide, because no simulation in a cluster is called default. No simulation's name ends in a
 // dash.
 func (p *Plan) Exchange() string {

@@ -17,16 +17,16 @@ import (
 // takes only microseconds.
 const pollInterval = 200 * time.Millisecond
 
-// Watch polls the plan file until ctx ends. It calls the function apply with each new plan, within a second of
-// the edit. running is the plan that the process already uses. Calls of apply are never concurrent. Watch does
-// not call apply if the plan is equal to the previous one.
+// Watch polls the plan file until ctx ends. Within a second of an edit, it calls apply with the new plan, unless only
+// fields that take effect when a process starts have changed. running is the plan that the process already uses. Calls
+// of apply are never concurrent.
 //
-// If the file cannot be read, is invalid, or changes a field that must not change while the simulation runs,
-// Watch logs an error and keeps the previous plan. It ignores an error that occurs in a single read only. The
-// file may have been incomplete then, because it was being overwritten in place.
+// If the file cannot be read, is invalid, or changes a field that must not change while the simulation runs, Watch logs
+// an error and keeps the previous plan. It ignores an error that occurs in a single read only. The file may have been
+// incomplete then, because it was being overwritten in place.
 //
-// Some fields, such as the bindings of servers, take effect only when the process starts. If a process with the
-// given role uses such a field, Watch logs a warning when the field is edited.
+// Some fields, such as the bindings of servers, take effect only when the process starts. If a process with the given
+// role uses such a field, Watch logs a warning when the field is edited.
 func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -123,8 +123,8 @@ func (p *Plan) successor(text []byte) (*Plan, error) {
 	return next, p.canBecome(next)
 }
 
-// canBecome returns an error if the plan named next changes a field that must not change while the simulation runs. If
-// such a field changed, processes could no longer find the events and visits of the simulation.
+// canBecome returns an error if next changes a field that must not change while the simulation runs. If such a field
+// changed, processes could no longer find the events and visits of the simulation.
 func (p *Plan) canBecome(next *Plan) error {
 	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {
