@@ -21,8 +21,8 @@ func (e *NotInstalledError) Error() string {
 	return fmt.Sprintf("%s is not in %s: %s", e.Program, e.Where, e.Remedy)
 }
 
-// FindProgram returns the absolute path of a program. It searches the given directories below the directory whose
-// path is root. If root is "", it also searches the directories in PATH.
+// FindProgram returns the absolute path of a program within the root directory. It searches the given directories,
+// relative to root. If root is "", it also searches the directories in PATH.
 func FindProgram(root, name, remedy string, directories ...string) (string, error) {
 	for _, dir := range directories {
 		path := filepath.Join(dir, name)

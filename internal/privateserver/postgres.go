@@ -45,8 +45,9 @@ type PostgresOptions struct {
 	HBA []string
 	// Files contains additional files for the data directory, by name. Settings can refer to them by name.
 	Files map[string]string
-	// VolumeMiB is the size of the volume with the data, in MiB. It holds the tables, but not the write-ahead log. The
-	// default is no limit. Only root can set it. The data then are lost when the server stops.
+	// VolumeMiB is the size of the volume with the data, in MiB. The volume of a primary holds the tables, but not the
+	// write-ahead log. 0 means that the size is not limited. Only root can set VolumeMiB. The data of such a server is
+	// lost when it stops.
 	VolumeMiB int
 }
 
@@ -192,8 +193,8 @@ func (p *Postgres) start(ctx context.Context) error {
 	args := []string{"-D", p.data}
 	for _, setting := range append([]string{
 		"listen_addresses=127.0.0.1", "port=" + p.ports[0].String(), "unix_socket_directories=",
-		// Without fsync, the data survive a crash of the server, but not of the machine. The server does not wait for a slow
-		// disk.
+		// Without fsync, the server does not wait for a slow disk. The data survives a crash of the server, but not of
+		// the machine.
 		"fsync=off",
 		"logging_collector=on", "log_directory=" + p.directory.host, "log_filename=server.log",
 	}, p.options.Config...) {
@@ -250,7 +251,7 @@ func (p *Postgres) Exec(ctx context.Context, statements ...string) (err error) {
 	return nil
 }
 
-// ResizeVolume changes the size of a volume that VolumeMiB has limited.
+// ResizeVolume changes the size of the volume of a server that was started with VolumeMiB.
 func (p *Postgres) ResizeVolume(mib int) error {
 	cmd := command{
 		path: "/usr/bin/nsenter", dir: "/", env: []string{"PATH=/usr/bin:/bin"},

@@ -103,8 +103,8 @@ func (p *process) signalTree(sig syscall.Signal) error {
 	return err
 }
 
-// kill sends SIGKILL to the child and all its descendants. It returns when all of them have ended: as long as one process of
-// a server holds its memory or files, the server cannot start again.
+// kill sends SIGKILL to the child and all its descendants, and returns when all of them have ended. A server cannot
+// start again while one of its processes still holds memory or files. kill does nothing if the child has already ended.
 func (p *process) kill() error {
 	if !p.running() {
 		return nil
@@ -128,8 +128,8 @@ func (p *process) kill() error {
 // killTimeout limits the time in which the descendants of a killed process end.
 const killTimeout = 30 * time.Second
 
-// isRunning reports whether a process has not ended. A process that has ended, but whose parent has not noticed it yet, does
-// not count as running.
+// isRunning reports whether a process has not ended. A zombie, whose parent has not reaped it yet, does not count as
+// running.
 func isRunning(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

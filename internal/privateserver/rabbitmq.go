@@ -41,8 +41,8 @@ type RabbitMQOptions struct {
 	// in tests that delete many queues. In RabbitMQ 3.10, the segment writer may crash if the directory of a queue
 	// no longer exists, and after that the quorum queues of the node may stop working.
 	LogSize int
-	// Join is a running node whose cluster the new node joins. Both nodes have the same users and passwords. Close the new
-	// node before the other one.
+	// Join is a running node whose cluster the new node joins. Both nodes have the same users and passwords. Close the
+	// new node before Join.
 	Join *RabbitMQ
 }
 
@@ -234,8 +234,8 @@ func (r *RabbitMQ) command(path string, args []string, output io.Writer) command
 	}
 }
 
-// startEpmd starts the Erlang port mapper (epmd) as a child process. Otherwise, the node would start it as a
-// daemon, which would continue to run after the tests.
+// startEpmd starts the Erlang port mapper (epmd) as a child process. Otherwise, the node would start it as a daemon,
+// which would continue to run after this process has ended.
 func (r *RabbitMQ) startEpmd(ctx context.Context) error {
 	args := []string{"-port", r.epmdPort().String(), "-address", "127.0.0.1"}
 	var err error

@@ -41,9 +41,9 @@ func Reserve(n int) ([]Port, error) {
 	return nil, fmt.Errorf("reserve ports: fewer than %d ports between %d and %d are free", n, lowest, highest)
 }
 
-// reserve reserves the port if it is free. The lock is the UDP port of the same number, which no server uses. In
-// contrast to a lock file, it is the same for processes with different directories for temporary files. The kernel
-// frees it when the process ends.
+// reserve reserves the port if it is free. The lock is the UDP port of the same number, which no server uses. Unlike a
+// lock file, it works between processes with different directories for temporary files. The kernel frees it when the
+// process ends.
 func reserve(number int) (Port, error) {
 	p := Port{number: number}
 	var config net.ListenConfig
