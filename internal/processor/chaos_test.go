@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// chaos decides at random when the fake servers of a test inject faults. After the method named calm is called, they
-// inject no more faults.
+// chaos decides at random when the fake servers of a test inject faults. After calm is called, they inject no more
+// faults.
 type chaos struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -62,7 +62,7 @@ type chaoticBroker struct {
 	queues map[broker.Queue]*chaoticQueue
 	dead   []broker.Message
 	reason map[string]broker.Reason // by body
-	// The field waiting is the number of messages in the retry queues.
+	// waiting is the number of messages in the retry queues.
 	waiting int
 }
 
@@ -196,8 +196,8 @@ type chaoticSettler struct {
 	msg             broker.Message
 }
 
-// settle first calls its argument, which may copy the message to another queue, and then removes the message from
-// this queue. It sometimes loses the session between these two steps.
+// settle calls then, which may copy the message to another queue. After that, it removes the message from this queue.
+// It sometimes loses the session between these two steps.
 func (s *chaoticSettler) settle(then func()) error {
 	b := s.broker
 	lost := b.strikes()

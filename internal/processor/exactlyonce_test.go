@@ -61,11 +61,11 @@ type published struct {
 	messages []delivered
 	entries  [][]store.Published // generated, by partition
 	exits    [][]store.Published
-	// The field matched is the number of generated exits that have an entry.
+	// matched is the number of generated exits that have an entry.
 	matched int64
-	// summaries are the expected summaries of generated exits, by event ID, without the summary that the API
-	// rejects. The field named maybe contains summaries of external exits that may be missing. Such a summary is
-	// missing if the exit used up its attempts before the entry was processed.
+	// summaries are the expected summaries of generated exits, by event ID, without the summary that the API rejects.
+	// maybe contains the summaries of external exits. Such a summary is missing if the exit used up its attempts before
+	// the entry was processed.
 	summaries, maybe map[string]event.Summary
 	// externalExits is the number of external exits. Any number of them may be matched.
 	externalExits int

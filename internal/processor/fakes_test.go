@@ -105,14 +105,14 @@ func (s *fakeSettler) expect(t *testing.T, want ...string) {
 	}
 }
 
-// fakeStore is a fake of the durability and dead-letter functions of the store. Effects are durable at once unless
-// the test sets the field named wait.
+// fakeStore is a fake of the durability and dead-letter functions of the store. Effects are durable at once unless the
+// test sets wait.
 type fakeStore struct {
 	mu          sync.Mutex
 	epoch       string
 	waits       int
 	deadLetters []string
-	// markErrs and deadLetterErrs are the errors of the first calls of Mark and DeadLetter, in order. Later calls
+	// markErrs and deadLetterErrs are the errors of the first calls of Mark and RecordDeadLetter, in order. Later calls
 	// succeed.
 	markErrs, deadLetterErrs []error
 	wait                     func(ctx context.Context, mark store.Mark) error
@@ -190,7 +190,7 @@ func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 	return r
 }
 
-// start runs the processor in the background until the test calls the method finish.
+// start runs the processor in the background until the test calls finish.
 func (r *rig) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r.stop = cancel

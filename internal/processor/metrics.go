@@ -19,8 +19,7 @@ const (
 )
 
 // metrics are the metrics of one event type. Their series are looked up once at the start, so that an event costs no
-// lookup. The field named measured contains histograms that are not exported to Prometheus, but returned by Stats
-// and Totals.
+// lookup. measured contains histograms that are not exported to Prometheus, but returned by Stats and Totals.
 type metrics struct {
 	outcomes [outcomes]*outcomeMetrics // nil if the event type cannot have the outcome
 	failures map[Stage]*failureMetrics
@@ -102,11 +101,10 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 // effect more than this before it was due, its latency is unknown.
 const clockDifference = time.Second
 
-// recordEffect records an event that took effect at the given time. The parameter named scheduled is the time at which
-// the event was due. It is zero if the event does not carry that time. Then no latency is recorded. The latency
-// of an event that took effect before it was due is 0, or not recorded if the clocks differ too much. Call recordEffect
-// once per event, when the effect is durable. Before that, the store may lose the effect, and the event is then
-// processed again.
+// recordEffect records an event that took effect at the given time. scheduled is the time at which the event was due.
+// If the event does not carry that time, scheduled is zero and no latency is recorded. The latency of an event that
+// took effect before it was due is 0, or not recorded if the clocks differ too much. Call recordEffect once per event,
+// when the effect is durable. Before that, the store may lose the effect, and the event is then processed again.
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() && at.Sub(scheduled) >= -clockDifference {

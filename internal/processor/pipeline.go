@@ -214,8 +214,8 @@ func (p *pipeline) untilAnswered(ctx context.Context, call func() error) error {
 	}
 }
 
-// transfer moves the message of a delivery to another queue, which settles the delivery. It retries until it
-// succeeds or ctx ends.
+// transfer moves the message of a delivery to another queue, which settles the delivery. It retries until it succeeds.
+// If ctx ends first, it requeues the delivery.
 func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(context.Context) error) {
 	retry := newBackoff()
 	for {
@@ -253,9 +253,9 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 	}
 }
 
-// fail counts and logs a failure. Two kinds of errors are logged at debug level only: outages of the store and of the
-// summary API, because these have logs of their own, and errors that may quote the message. The header of the dead letter
-// contains these errors, too.
+// fail counts and logs a failure. Outages of the store and of the summary API are logged at debug level only, because
+// they have logs of their own. If the reason for a dead letter may quote the message, it is logged at debug level only.
+// The header of the dead letter contains it, too.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {

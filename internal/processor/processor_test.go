@@ -226,8 +226,8 @@ func TestProcessorRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// The function stuck handles the messages that are meant to block a worker. If unsettleable is true, the broker
-		// cannot move these messages to another queue.
+		// stuck handles the messages that are meant to block a worker. If unsettleable is true, the broker cannot move
+		// these messages to another queue.
 		stuck        func(ctx context.Context) (Completion, error)
 		unsettleable bool
 	}{

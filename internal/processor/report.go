@@ -58,8 +58,8 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// report counts an occurrence of a problem. The argument detail describes this occurrence. It must not quote a
-// message, because plates may appear in the log at debug level only.
+// report counts an occurrence of a problem. detail describes this occurrence. It must not quote a message, because
+// plates may appear in the log at debug level only.
 func (r *reporter) report(p problem, detail string) {
 	r.mu.Lock()
 	o, open := r.open[p]

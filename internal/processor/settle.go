@@ -94,8 +94,7 @@ func (s *settler) push(w work) {
 	}
 }
 
-// close ends the settler. The method run returns after it has settled all deliveries that were pushed before the call
-// of close.
+// close ends the settler. run returns after it has settled all deliveries that were pushed before close was called.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -152,7 +151,8 @@ func groupByMark(batch []work) int {
 }
 
 // settleSince acknowledges the deliveries of a batch once their effects are durable. All of these effects occurred
-// after the given mark was read. If the store may have lost the effects, settleSince processes the deliveries again.
+// after the given mark was read. If the store may have lost the effects, settleSince processes the deliveries again. If
+// ctx ends first, it requeues them.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)
