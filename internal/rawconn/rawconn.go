@@ -9,8 +9,8 @@ package rawconn
 
 import "net"
 
-// New returns a connection that reads from and writes to conn, which it owns. If conn is not a TCP connection, New
-// returns conn itself. On other systems than Linux on amd64 and arm64, the connection behaves exactly like conn.
+// New returns a connection that reads from and writes to conn. Closing it closes conn. If conn is not a TCP connection,
+// New returns conn itself. On systems other than Linux on amd64 and arm64, the connection behaves exactly like conn.
 func New(conn net.Conn) net.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		return wrap(tcp)

@@ -130,7 +130,7 @@ func TestConnIsQuiet_SomethingToReadOrClosed_IsFalse(t *testing.T) {
 	}
 }
 
-// A log contains these errors, and explanations of faults depend on them.
+// These errors appear in logs, and explanations of faults depend on their text.
 func TestConn_Errors_AreThoseOfPackageNet(t *testing.T) {
 	t.Parallel()
 	buffer := make([]byte, 8)
@@ -208,9 +208,9 @@ func provoked(t *testing.T, wrap func(net.Conn) net.Conn, provoke func(client, s
 	return string(text)
 }
 
-// BenchmarkConn_RarePing measures what a message costs that arrives while the process is idle: the time between two
-// messages is 2 ms. The ratios relate the connections of this package to those of package net, which the same run
-// measures as well.
+// BenchmarkConn_RarePing measures the cost of a message that arrives while the process is idle: the time between two
+// messages is 2 ms. The ratios divide the cost with this package by the cost with package net. The same run measures
+// both.
 func BenchmarkConn_RarePing(b *testing.B) {
 	measure := func(wrap func(net.Conn) net.Conn, messages int) pingtest.Cost {
 		client, server := pair(b, wrap)
