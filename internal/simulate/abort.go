@@ -16,7 +16,7 @@ import (
 const watchInterval = time.Second
 
 // watch adds a mark to the timeline for each check that has failed for good. If abortOnFailure is set in the plan, it
-// also calls the function named stop, unless the context named generating has ended. It returns when ctx ends.
+// also calls stop, unless generating has ended. It returns when ctx ends.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)

@@ -31,8 +31,8 @@ type life struct {
 	// restarted is true if the process replaces one that a fault has ended.
 	restarted bool
 
-	// stop ends the process. ended is a channel that is closed when the process has ended. replaced is a channel
-	// that is closed when the next process has been created.
+	// stop ends the process. ended is closed when the process has ended. replaced is closed when the next process has
+	// been created.
 	stop            context.CancelCauseFunc
 	ended, replaced chan struct{}
 }
@@ -52,14 +52,14 @@ type component[P process[S], S any] struct {
 	// merge adds the counts of a process to the sum of the counts of all earlier ones.
 	merge func(before, last S) S
 
-	// The field over is closed when Run has returned, so that no further process starts.
+	// over is closed when Run has returned. After that, no further process starts.
 	over chan struct{}
 
 	mu      sync.Mutex
 	current P
 	life    *life
-	// The field before contains the sum of the counts of all earlier processes. The field beforeTotals contains the sum
-	// of the measurements of these processes.
+	// before contains the sum of the counts of all earlier processes. beforeTotals contains the sum of their
+	// measurements.
 	before       *S
 	beforeTotals timeline.Row
 }
@@ -131,8 +131,8 @@ func (c *component[P, S]) begin(restarted bool) error {
 	return nil
 }
 
-// Run runs the process until ctx ends or until the process ends by itself. If a fault ends the process, Run
-// starts another one. It returns the error of the last process.
+// Run runs the process until ctx ends or until the process ends by itself. If a fault ends the process, Run starts
+// another one. It returns the error of the last process, or nil if ctx ends while no process is running.
 func (c *component[P, S]) Run(ctx context.Context) error {
 	defer close(c.over)
 	for {
@@ -162,8 +162,7 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 	}
 }
 
-// alive returns the value of the field life, which describes the current process. It returns an error if that
-// process is not running.
+// alive returns the life of the current process. It returns an error if that process is not running.
 func (c *component[P, S]) alive() (*life, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

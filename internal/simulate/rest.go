@@ -25,7 +25,8 @@ const (
 
 // rest is the state of the simulation after it has waited for its events to be processed.
 type rest struct {
-	// reached is true if all events are processed.
+	// reached is true if the queues are empty and the processors hold no deliveries. It is false if comeToRest returned
+	// early.
 	reached bool
 	// dataLost is true if the store has lost data. Then it would make no sense to wait for the lost events.
 	dataLost bool
@@ -36,8 +37,9 @@ type rest struct {
 	errs     []error // why the simulation did not come to rest, or why that is unknown
 }
 
-// comeToRest waits until the queues are empty and the processors hold no deliveries. It returns early if ctx
-// ends, if the processors stop, or if the store has lost data.
+// comeToRest waits until the queues are empty and the processors hold no deliveries. If some events have not taken
+// effect by then, it waits until this state has lasted for restStable. It returns early if ctx ends, if the processors
+// stop, or if the store has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()
@@ -80,8 +82,8 @@ func (s *Simulation) timedOut(ctx context.Context) rest {
 	return r
 }
 
-// poll returns the current state. The result named complete is true if every confirmed event has taken effect and the
-// summary API has accepted every summary, so that nothing more can happen.
+// poll returns the current state. complete is true if every confirmed event has taken effect and the summary API has
+// accepted every summary, so that nothing more can happen.
 func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest, complete bool) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()

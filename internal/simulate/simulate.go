@@ -91,7 +91,7 @@ type Simulation struct {
 	exits     *group[*generator.Generator, generator.Stats]
 	instances *fault.Instances
 	recorder  *timeline.Recorder
-	// The field objectives creates the marks of missed objectives.
+	// objectives creates the marks of missed objectives.
 	objectives *ledger.ObjectiveMarker
 
 	started  atomic.Pointer[time.Time]
@@ -99,7 +99,7 @@ type Simulation struct {
 	phase    atomic.Int32
 	observed observed
 	live     live
-	// The field aborted is the reason why the run was ended early. It is nil if the run was not ended early.
+	// aborted is the reason why the run was ended early. It is nil if the run was not ended early.
 	aborted atomic.Pointer[string]
 }
 
@@ -272,7 +272,7 @@ func (s *Simulation) end(start, stopped time.Time) time.Time {
 
 // processing represents the processors, which run in the background.
 type processing struct {
-	// The channel stopped is closed when the processors have stopped. They may stop by themselves.
+	// stopped is closed when the processors have stopped. They may stop by themselves.
 	stopped <-chan struct{}
 	// stop stops the processors after they have settled their deliveries. It returns their error.
 	stop func() error
@@ -333,8 +333,8 @@ func (s *Simulation) startRecorder(ctx context.Context) recording {
 }
 
 // generate runs the entry generators and the exit generators. It returns when their schedule has ended, when ctx ends,
-// when one of them fails, or when the channel named failed is closed. The result contains one error for the entry
-// generators and one for the exit generators. An error may be nil.
+// when one of them fails, or when failed is closed. The result contains one error for the entry generators and one for
+// the exit generators. Each may be nil.
 func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -20,13 +20,13 @@ type gatedBroker struct {
 	gate *Gate
 
 	mu sync.Mutex
-	// unconfirmed is the number of published messages that are not confirmed yet. idle is a channel that is
-	// closed when that number becomes 0.
+	// unconfirmed is the number of published messages that are not confirmed yet. idle is closed when unconfirmed
+	// becomes 0.
 	unconfirmed int
 	idle        chan struct{}
 }
 
-// Publish waits until the gate is open, and then publishes the message.
+// Publish publishes the message. It waits while the gate is paused or cut.
 func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
 		return b.Broker.Publish(ctx, q, msg, nil) // an error
@@ -59,9 +59,8 @@ func (b *gatedBroker) publish(ctx context.Context, q broker.Queue, msg broker.Me
 	})
 }
 
-// confirmLater waits until the gate lets the confirm of a message through, and then calls the function
-// confirmed. If the gate has cut the connection, the confirm is lost, and confirmLater publishes the message
-// again.
+// confirmLater waits until the gate lets the confirm of a message through, and then calls confirmed. If the gate has
+// cut the connection, the confirm is lost, and confirmLater publishes the message again.
 func (b *gatedBroker) confirmLater(ctx context.Context, connection int, q broker.Queue, msg broker.Message, confirmed func()) {
 	err := b.gate.answer(ctx, connection)
 	if errors.Is(err, errLost) {
@@ -222,8 +221,7 @@ type gatedSettler struct {
 	lost   bool // the mutex of stream guards it
 }
 
-// do calls the function settle, which settles the delivery. If the session of the delivery was lost, it returns
-// an error instead.
+// do calls settle, which settles the delivery. If the session of the delivery was lost, it returns an error instead.
 func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	if _, err := s.stream.gate.enter(ctx); err != nil {
 		if ctx.Err() != nil {

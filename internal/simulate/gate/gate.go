@@ -90,8 +90,8 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass blocks as long as the function hold returns true for the state of the gate. Then it returns the number of the
-// current connection. It returns an error if the gate rejects calls, or if ctx ends.
+// pass blocks while hold returns true for the state of the gate. Then it returns the number of the current connection.
+// It returns an error if the gate rejects calls, or if ctx ends.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -199,8 +199,8 @@ type Server struct {
 	crash func(draw uint64)
 }
 
-// NewServer returns the server with the given name behind the gate g. It calls the function crash to discard the data
-// that a crash of the server would lose. This function may be nil.
+// NewServer returns the server with the given name behind the gate g. crash discards the data that a crash of the
+// server would lose. It may be nil.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }
