@@ -112,11 +112,11 @@ type Usage struct {
 	NetworkBytes float64 `json:"networkBytesPerSecond"`
 }
 
-// Growth is what stays behind.
+// Growth is the storage that each parked vehicle and each summary takes.
 type Growth struct {
 	// RedisBytesPerVisit is the memory of Redis per parked vehicle.
 	RedisBytesPerVisit float64 `json:"redisBytesPerVisit"`
-	// Visits and Summaries are the numbers from which the sizes were computed.
+	// Visits and Summaries are the measured numbers of visits and summaries from which the sizes were computed.
 	Visits    int64 `json:"visits"`
 	Summaries int64 `json:"summaries"`
 	// DatabaseBytesPerSummary is the size of the SQLite database per stored summary.
@@ -200,7 +200,8 @@ func (p *Point) Cores() float64 {
 // utilization returns the rate of a measurement as a share of the highest rate.
 func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
 
-// catchUp returns how much faster waiting events are processed than events that are published meanwhile.
+// catchUp returns how many times faster waiting events are processed than events that are published meanwhile. It is at
+// least 1.
 func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
 
 // highest returns the measurement of the highest rate.

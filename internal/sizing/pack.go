@@ -2,8 +2,8 @@ package sizing
 
 import "slices"
 
-// nodes returns how many nodes the pods of all simulations need. It puts the largest pod first, each one on the first
-// node that has room.
+// nodes returns how many nodes the pods of all simulations need. It places the pods in descending order of size, each
+// on the first node that has room.
 func nodes(r *Result) int {
 	var pods []Pods
 	for i := range r.Components {

@@ -104,7 +104,7 @@ type Capacity struct {
 	LimitedBy       string  `json:"limitedBy"`
 }
 
-// share is the part of a request that one simulation carries.
+// share is the load of one simulation: its part of a request.
 type share struct {
 	entries, exits, summaries float64
 	visits                    float64 // parked vehicles at the end of the run, or after MaxStay
@@ -143,11 +143,11 @@ const (
 	memoryMargin = 1.25
 	// diskMargin is the factor between the expected size of files and the size of a volume.
 	diskMargin = 1.25
-	// rewriteCopies is how many copies of its data set Redis keeps on its volume while it rewrites its append-only file:
-	// the file, which is rewritten once it is twice as large as after the last time, and the new one.
+	// rewriteCopies is how many copies of its data set Redis keeps on its volume while it rewrites its append-only
+	// file: two in the old file, which is rewritten once it has doubled in size, and one in the new file.
 	rewriteCopies = 3
 	// bitsPerEvent is what Redis keeps of each event for good: a bit that it took effect, and for exits, a bit that it
-	// was matched.
+	// was matched. It is the mean if there are as many exits as entries.
 	bitsPerEvent = 1.5
 )
 
@@ -228,14 +228,14 @@ func (c *Costs) exceeded(r *Request, n int) string {
 
 func (r *Request) target() float64 { return float64(r.UtilizationPercent) / percent }
 
-// partitions returns the number of partitions of one simulation. None of them is planned to carry more than the target
-// share of what one partition carried in the measurement.
+// partitions returns the number of partitions of one simulation. Each carries at most the target share of what one
+// partition carried in the measurement.
 func (c *Costs) partitions(r *Request, s share) int {
 	return max(1, int(math.Ceil((s.entries+s.exits)/(c.highest().Rate()*r.target()))))
 }
 
-// replicas returns the number of pods of a component. No generator and no processor is planned to do more than one did
-// in the measurement.
+// replicas returns the number of pods of a component. Each generator and each processor does at most what one did in
+// the measurement.
 func (c *Costs) replicas(component Component, r *Request, s share) int {
 	switch component {
 	case RabbitMQ:
@@ -321,7 +321,7 @@ func (r *Result) total(s share) Total {
 	return t
 }
 
-// capacity returns the highest rate of one simulation: the rate at which its share of the nodes, the core of Redis, or
+// capacity returns the highest rate of one simulation: the rate at which its share of the nodes, the cores of Redis, or
 // its partitions are used up.
 func (c *Costs) capacity(r *Result, s share) Capacity {
 	rate := s.entries + s.exits

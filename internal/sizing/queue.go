@@ -24,8 +24,8 @@ type visit struct {
 	waiting int
 }
 
-// run simulates the given number of events and calls each for every one of them, in the order of their arrival. It ends
-// early if each returns false.
+// run simulates the given number of events and calls the function each for every event, in the order of their arrival.
+// It ends early if that function returns false.
 func (s station) run(events int, each func(visit) bool) {
 	free := make(times, max(s.servers, 1)) // when each server is free
 	starts := make([]float64, 0, events)   // ascending, because events are served in the order of their arrival
@@ -56,10 +56,10 @@ func (t times) Len() int           { return len(t) }
 func (t times) Less(i, j int) bool { return t[i] < t[j] }
 func (t times) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
 
-// Push implements heap.Interface.
+// Push does nothing, because the number of servers does not change. heap.Interface requires it.
 func (t *times) Push(any) {}
 
-// Pop implements heap.Interface.
+// Pop does nothing, because the number of servers does not change. heap.Interface requires it.
 func (t *times) Pop() any { return nil }
 
 // newRandom returns a source of random numbers. The same seed gives the same numbers.

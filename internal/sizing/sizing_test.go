@@ -76,7 +76,7 @@ func TestEmbedded_IsValid(t *testing.T) {
 	}
 }
 
-// The comments in the API cannot be generated. A new measurement may differ from them a little.
+// The figures in the comments of the API are written by hand. A new measurement may differ from them a little.
 func TestEmbedded_Growth_MatchesTheCommentsOfTheAPI(t *testing.T) {
 	t.Parallel()
 	c, err := Embedded()
