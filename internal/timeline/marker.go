@@ -32,8 +32,8 @@ func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 	return &Marker{mark: mark, schedules: schedules, next: map[event.Type]int{}}
 }
 
-// Observe creates the marks that are due now. The schedules of the plan begin at the time start, or have not begun if
-// start is zero.
+// Observe creates the marks that are due now. start is when the schedules of the plan begin. It is zero if they have
+// not begun.
 func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	if start.IsZero() {
 		m.observed = true // this process was running before the first stage began

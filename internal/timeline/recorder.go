@@ -29,15 +29,15 @@ const (
 	compaction = time.Minute
 	// sendTimeout is the timeout of one attempt to send rows to the sink.
 	sendTimeout = 10 * time.Second
-	// maxPending is the maximum number of rows that wait for the sink. One row is added per second. If the sink is
-	// unavailable for longer, the recorder drops the oldest rows. The events in dropped rows count as unmeasured.
+	// maxPending is the maximum number of rows that wait for the sink. At most one row is added per second. If the sink
+	// is unavailable for longer, the recorder drops the oldest rows. The events in dropped rows count as unmeasured.
 	maxPending = 3600
 	// maxAhead is how many seconds the latest row may be ahead of the clock. If it is further ahead, the clock was set
 	// back.
 	maxAhead = 2
 )
 
-// Recorder records the measurements of one process. It sends one row per second to a sink.
+// Recorder records the measurements of one process. It sends at most one row per second to a sink.
 type Recorder struct {
 	component string
 	totals    Totals
@@ -59,8 +59,8 @@ type pendingRow struct {
 	Row
 }
 
-// NewRecorder returns a recorder for one process of a component. It calls the function totals to get the measurements
-// of the process. A component that restarts is recorded as a new process.
+// NewRecorder returns a recorder for one process of a component. totals returns the measurements of the process. A
+// component that restarts is recorded as a new process.
 func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
 	return &Recorder{component: component, process: NewProcess(component), totals: totals, sink: sink, log: log}
 }
@@ -77,8 +77,8 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Record stores marks of a process that has no Recorder. The marks must be in the order of time. NewProcess returns the
-// name of the process. After an error, call Record again with the same name: then no mark is stored twice.
+// Record stores marks of a process that has no Recorder. The marks must be in the order of time. process is a name that
+// NewProcess has returned. After an error, call Record again with the same name, so that no mark is stored twice.
 func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error {
 	if len(marks) == 0 {
 		return nil
@@ -89,8 +89,8 @@ func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error
 	return sink.AppendTimeline(ctx, process, rows)
 }
 
-// Run records until ctx ends. It then measures once more and sends the pending rows, until all are sent or the context
-// named closing ends. The error says how many seconds of the timeline were not sent. Run must be called only once.
+// Run records until ctx ends. It then measures once more and sends the pending rows, until all are sent or closing
+// ends. The error says how many seconds of the timeline were not sent. Run must be called only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup

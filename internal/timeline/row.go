@@ -42,7 +42,8 @@ type Events struct {
 	Confirmed int64 `json:"confirmed,omitempty"`
 	Matched   int64 `json:"matched,omitempty"`
 	// Starved is the number of exits that were not published because no plate was available. Missed is the number of
-	// events that were due but not yet published when their schedule ended.
+	// due events that were skipped, because they were overdue when the schedule paused or ended, or when the generator
+	// stopped.
 	Starved int64 `json:"starved,omitempty"`
 	Missed  int64 `json:"missed,omitempty"`
 	// Lag is the longest time for which the next unpublished event was overdue.
@@ -247,8 +248,7 @@ func sum(a, b map[string]int64) map[string]int64 {
 	return total
 }
 
-// difference returns the counts in the map named now minus the counts in the map named before. It omits differences of
-// 0.
+// difference returns the counts in now minus the counts in before. It omits differences of 0.
 func difference(now, before map[string]int64) map[string]int64 {
 	var diff map[string]int64
 	for name, n := range now {
@@ -298,9 +298,9 @@ func Sum(rows ...Row) Row {
 // mod returns the remainder of a division. Unlike the result of the operator %, it is never negative.
 func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }
 
-// FillGaps inserts rows into the gaps between the given rows, and appends rows until the Unix time in the parameter
-// named end. The width of the new rows is given in seconds. Processes store no row for a second in which nothing
-// happened, so the inserted rows have no counts and repeat the previous gauges. The rows must be in the order of time.
+// FillGaps inserts rows into the gaps between the given rows, and appends rows until end, which is a Unix time. width
+// is the width of the new rows in seconds. Processes store no row for a second in which nothing happened, so the
+// inserted rows have no counts and repeat the previous gauges. The rows must be in the order of time.
 func FillGaps(rows []Row, width, end int64) []Row {
 	if len(rows) == 0 {
 		return nil

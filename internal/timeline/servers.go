@@ -19,9 +19,9 @@ const (
 	SubjectStore  = "store"
 )
 
-// WatchServer calls the function ping once a second until ctx ends. It creates a Mark each time that ping begins to
-// fail, and another one when ping succeeds again. The Mark does not contain the error of ping, because its text may
-// contain the name of a server or a user.
+// WatchServer calls ping once a second until ctx ends. It creates a Mark each time that ping begins to fail, and
+// another one when ping succeeds again. The Mark does not contain the error of ping, because its text may contain the
+// name of a server or a user.
 func WatchServer(ctx context.Context, server string, ping func(context.Context) error, mark func(Mark)) {
 	isDown := false
 	async.Every(ctx, pingInterval, func() {

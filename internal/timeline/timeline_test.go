@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/histogram"
 )
 
-// fakeSink stores rows in memory, by second. It returns an error while the field broken is set.
+// fakeSink stores rows in memory, by second. It returns an error while broken is set.
 type fakeSink struct {
 	mu     sync.Mutex
 	broken bool
