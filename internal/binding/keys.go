@@ -85,7 +85,7 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// KeyFor returns the key with the given name. If there is none, it returns the key whose name differs only in case or
+// KeyFor returns the key with the given name. If no key has it, KeyFor returns the key whose name differs only in case or
 // separators, such as sentinel-master for sentinelMaster, or in "url" instead of "uri". KeyFor returns "" if there is
 // no such key either.
 func (s Service) KeyFor(name string) string {

@@ -24,7 +24,7 @@ import (
 //
 // "Before the fault" means the last undisturbed period before the injection, of length baselineTime. It leaves
 // out the time from the injection of another fault to the recovery from it. If there is no such period, because the
-// timeline does not contain it any more, the baseline of the previous fault is used. If there is none either, the
+// timeline does not contain it any more, the baseline of the previous fault is used. If that is missing as well, the
 // recovery is unknown. Then the time from baselineTime after the end of the fault counts as undisturbed, so that later
 // faults have a baseline. If fewer than minEvents events were
 // measured in this period, it is extended up to the length maxTime. The period of steadyTime is extended in the

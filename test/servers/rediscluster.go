@@ -230,7 +230,7 @@ func (c *RedisCluster) Slot(t testing.TB, key string) (slot int) {
 	return slot
 }
 
-// Owner returns the index of the primary of a slot, and that of its replica, which is -1 if there is none.
+// Owner returns the index of the primary of a slot, and that of its replica, or -1 for a missing one.
 func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	t.Helper()
 	polltest.Until(t, "a node owns the slot", func() bool {
