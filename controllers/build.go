@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +47,7 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 }
 
 // isForming reports whether the nodes of a managed RabbitMQ cluster are starting for the first time and have not yet
-// found each other. While their StatefulSet is being replaced, only the pods say that they are ready.
+// found each other.
 func (s *scope) isForming() bool {
 	managed := s.sim.Spec.RabbitMQ.ManagedOrDefault()
 	if managed == nil || *managed.Replicas == 1 || s.sim.Status.StartTime != nil {
@@ -56,8 +55,7 @@ func (s *scope) isForming() bool {
 	}
 	nodes := workload{desired: *managed.Replicas}
 	nodes.observe(s.children[childKey{"StatefulSet", resources.Name(s.sim, resources.ComponentRabbitMQ)}])
-	pods := slices.DeleteFunc(s.livePodsOf(resources.ComponentRabbitMQ), func(pod *corev1.Pod) bool { return !resources.IsReady(pod) })
-	return !nodes.isReady() && len(pods) < int(*managed.Replicas)
+	return !nodes.isReady()
 }
 
 // applyChildren applies the desired objects, except those that are withheld. If an object cannot be applied, it still

@@ -17,7 +17,6 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
-	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 func TestPrune_FaultInEffect_DeletionOfWorkloadWaits(t *testing.T) {
@@ -40,25 +39,6 @@ func TestPrune_FaultInEffect_DeletionOfWorkloadWaits(t *testing.T) {
 	const want = "The deletion of Deployment sim-summaries waits until fault stall/0 has ended"
 	if f := s.findings.objects; f.state != progressing || f.reason != reasonFaultInEffect || f.message != want {
 		t.Errorf("the finding is %v/%s: %q, want %v/%s: %q", f.state, f.reason, f.message, progressing, reasonFaultInEffect, want)
-	}
-}
-
-// While a StatefulSet is being replaced, it does not say that its pods are ready. The clients must not be stopped.
-func TestIsForming_StatefulSetIsMissing_DependsOnItsPods(t *testing.T) {
-	t.Parallel()
-	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
-	sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
-	s := newScope(sim, time.Now())
-	for i := range 3 {
-		if !s.isForming() {
-			t.Errorf("with %d of 3 ready pods, the cluster is not forming", i)
-		}
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: resources.Selector(sim, resources.ComponentRabbitMQ)}}
-		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-		s.pods = append(s.pods, pod)
-	}
-	if s.isForming() {
-		t.Error("with 3 of 3 ready pods, the cluster is forming")
 	}
 }
 

@@ -208,7 +208,7 @@ func finalizing(t *testing.T, removed *removals, deletedAt time.Time, pods ...cl
 	sim.Finalizers, sim.DeletionTimestamp = []string{Finalizer}, new(metav1.NewTime(deletedAt))
 	recorder := events.NewFakeRecorder(10)
 	r.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(sim).WithObjects(pods...).WithLists(secrets).
-		WithIndex(&corev1.Pod{}, indexSimulation, labelOf).WithIndex(&corev1.PersistentVolumeClaim{}, indexSimulation, labelOf).Build()
+		WithIndex(&corev1.Pod{}, indexSimulation, labelOf).Build()
 	r.kinds, r.databases, r.events = newServedKinds(), newDatabaseFailures(nil), recorder
 	r.rehearsals, r.options.CleanupTimeout = rehearsal.New(rehearsal.Dependencies{}), time.Minute
 	return r, recorder

@@ -93,12 +93,6 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	case len(pods) > 0 && s.now.Before(deadline):
 		return reconcile.Result{RequeueAfter: max(min(attemptInterval, deadline.Sub(s.now)), time.Millisecond)}, nil
 	}
-	switch done, err := r.deleteOrphans(ctx, s); {
-	case err != nil:
-		return reconcile.Result{}, err
-	case !done && s.now.Before(deadline):
-		return reconcile.Result{RequeueAfter: replaceInterval}, nil
-	}
 	if !s.needsCleanup() {
 		return r.removeFinalizer(ctx, s)
 	}

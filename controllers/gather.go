@@ -27,8 +27,8 @@ func ownerOf(o client.Object) []string {
 	return nil
 }
 
-// labelOf returns the name of the simulation from the labels of a pod or a volume claim. It does not read the owner
-// reference, because they are owned by a ReplicaSet or a StatefulSet.
+// labelOf returns the name of the simulation from the labels of a pod. It does not read the owner reference, because
+// pods are owned by a ReplicaSet or a StatefulSet.
 func labelOf(o client.Object) []string {
 	if name := o.GetLabels()[resources.SimulationLabel]; name != "" {
 		return []string{name}
@@ -36,7 +36,7 @@ func labelOf(o client.Object) []string {
 	return nil
 }
 
-// gather reads the simulation's objects, pods and volume claims from the cache. It remembers the failures and the nodes of the pods.
+// gather reads the simulation's objects and pods from the cache. It remembers the failures and the nodes of the pods.
 func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 	s.served = r.kinds.snapshot()
 	indexed := []client.ListOption{
@@ -60,13 +60,6 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 	}
 	for i := range pods.Items {
 		s.pods = append(s.pods, &pods.Items[i])
-	}
-	claims := &corev1.PersistentVolumeClaimList{}
-	if err := r.client.List(ctx, claims, indexed...); err != nil {
-		return fmt.Errorf("list the volume claims of %s: %w", s.key, err)
-	}
-	for i := range claims.Items {
-		s.claims[claims.Items[i].Name] = &claims.Items[i]
 	}
 	r.failures.Observe(s.key, s.pods...)
 	r.nodeNames.observe(s.key, s.pods...)

@@ -142,22 +142,18 @@ func unstructuredOf(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	return o
 }
 
-// reduce returns the function that reduces objects, pods and volume claims before the cache stores them. That function
-// returns an error for a type that is not in childKinds.
+// reduce returns the function that reduces objects and pods before the cache stores them. That function returns an
+// error for a type that is not in childKinds.
 func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	keep := map[reflect.Type]func(metav1.ObjectMeta, client.Object) error{}
 	for _, kind := range childKinds() {
 		keep[reflect.TypeOf(kind.object)] = kind.keep
 	}
 	return func(object any) (any, error) {
-		switch o := object.(type) {
-		case *corev1.Pod:
-			o.ManagedFields = nil
-			o.Spec = corev1.PodSpec{NodeName: o.Spec.NodeName}
-			return o, nil
-		case *corev1.PersistentVolumeClaim:
-			o.ManagedFields, o.Annotations = nil, nil
-			return o, nil
+		if pod, ok := object.(*corev1.Pod); ok {
+			pod.ManagedFields = nil
+			pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName}
+			return pod, nil
 		}
 		o, isObject := object.(client.Object)
 		reduceType, ok := keep[reflect.TypeOf(object)]

@@ -14,7 +14,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/apply"
@@ -104,7 +103,7 @@ func (r *Reconciler) checkClaims(ctx context.Context, s *scope, owner childKey, 
 		return nil
 	}
 	for _, name := range claimNames(set) {
-		_, err := r.checkClaim(ctx, client.ObjectKey{Namespace: set.Namespace, Name: name}, set.Spec.VolumeClaimTemplates[0].Labels)
+		err := r.checkClaim(ctx, client.ObjectKey{Namespace: set.Namespace, Name: name}, set.Spec.VolumeClaimTemplates[0].Labels)
 		if apierrors.IsForbidden(err) {
 			s.limited[owner] = true
 			s.findings.objects = worstOf(s.findings.objects, forbidden(err))
@@ -142,21 +141,20 @@ const (
 	forbiddenRetry = time.Minute
 )
 
-// checkClaim returns the metadata of a volume claim, or nil if the claim does not exist. It returns a
-// *apply.NameTakenError if the claim is not the simulation's. A claim is the simulation's if it has the labels of the
-// claim template. Such a claim may be left from an earlier StatefulSet.
-func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) (*metav1.PartialObjectMetadata, error) {
+// checkClaim returns a *apply.NameTakenError if a volume claim exists and is not the simulation's. A claim is the
+// simulation's if it has the labels of the claim template. Such a claim may be left from an earlier StatefulSet.
+func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) error {
 	claim := partial(corev1.SchemeGroupVersion.WithKind(claimKind))
 	err := r.direct.Get(ctx, key, claim)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, nil //nolint:nilnil // absence is not an error
+		return nil
 	case err != nil:
-		return nil, fmt.Errorf("look for %s %s: %w", claimKind, key, err)
+		return fmt.Errorf("look for %s %s: %w", claimKind, key, err)
 	case !hasLabels(claim, labels):
-		return nil, &apply.NameTakenError{Kind: claimKind, Key: key}
+		return &apply.NameTakenError{Kind: claimKind, Key: key}
 	}
-	return claim, nil
+	return nil
 }
 
 func hasLabels(o client.Object, want map[string]string) bool {
@@ -301,19 +299,17 @@ func withReplicasOf(live, object client.Object) client.Object {
 
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
 // workload is not created. If it exists already, a withheld one is scaled to 0 replicas, and a limited one is not scaled up.
-// A StatefulSet that is being replaced is not applied, and one that cannot be replaced yet keeps the size of its volumes.
-// A withheld one is created with 0 replicas if its pods run without it, so that they end.
+// An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
-	object = s.withPresentSize(key, object)
+	live := s.children[key]
+	object = withVolumeSizeOf(live, object)
 	switch {
-	case s.replaced[key]:
-		return nil
 	case !s.withheld[key] && !s.limited[key]:
 		return object
-	case s.children[key] == nil && len(s.orphansOf(key.name)) == 0:
+	case live == nil:
 		return nil
 	case s.withheld[key]:
 		return withoutPods(object)
 	}
-	return withReplicasOf(s.children[key], object)
+	return withReplicasOf(live, object)
 }

@@ -80,6 +80,8 @@ type Reconciler struct {
 	failures podfailure.Tracker
 	// nodeNames remembers the nodes of the simulations' pods for their reports.
 	nodeNames nodeTracker
+	// claimChecks remembers the latest checks of the volume claims that must grow.
+	claimChecks claimChecks
 	// features remembers which features the cluster has.
 	features clusterFeatures
 	now      func() time.Time
@@ -146,7 +148,7 @@ func (r *Reconciler) phases() []phase {
 		r.assessProgress,
 		// Write the start time to the status first. The next reconcile writes it to the plan.
 		r.start,
-		// Enlarge volumes, which may replace StatefulSets.
+		// Enlarge the volumes of StatefulSets. A failure does not stop the phases that follow.
 		r.growVolumes,
 		// Apply the desired objects, then delete objects that are no longer desired.
 		r.applyChildren,
@@ -196,6 +198,7 @@ func (r *Reconciler) evict(key client.ObjectKey) {
 	r.databases.evict(key)
 	r.failures.Evict(key)
 	r.nodeNames.evict(key)
+	r.claimChecks.evict(key)
 }
 
 // validate sets the simulation to stalled if its spec is invalid in a way that the schema of the CRD cannot detect.

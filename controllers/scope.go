@@ -5,7 +5,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -33,12 +32,11 @@ type scope struct {
 	warnings []string
 	invalid  error
 
-	// These fields are set by the phase gather. They contain the simulation's objects, pods and, by name, volume claims
-	// in the cache, and the optional kinds that the API server serves. Phases must not modify the objects, because they
-	// are shared with the cache.
+	// These fields are set by the phase gather. They contain the simulation's objects and pods in the cache, and the
+	// optional kinds that the API server serves. Phases must not modify the objects, because they are shared with
+	// the cache.
 	children map[childKey]client.Object
 	pods     []*corev1.Pod
-	claims   map[string]*corev1.PersistentVolumeClaim
 	served   served
 
 	// These fields are set by the phase resolveBindings. database is the PostgreSQL server of a managed summary API.
@@ -100,12 +98,6 @@ type scope struct {
 	// now. They are recorded after the status has been written.
 	finalRecoveries []notice
 
-	// These fields are set by the phase growVolumes. replaced contains the StatefulSets that are being deleted, so that the
-	// next reconcile creates them with larger volumes. presentSizes contains the present size of the volumes of each
-	// StatefulSet that must not be replaced yet.
-	replaced     map[childKey]bool
-	presentSizes map[childKey]resource.Quantity
-
 	// Every phase may add findings and may call wakeAfter, which sets wake. If wake is 0, no reconcile is requested.
 	findings findings
 	wake     time.Duration
@@ -123,7 +115,6 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 		children: map[childKey]client.Object{}, workloads: map[resources.Component]workload{},
 		certificateVersions: map[resources.Component][]string{}, trusted: map[resources.Component]podhttp.Server{},
 		taken: map[childKey]*apply.NameTakenError{}, withheld: map[childKey]bool{}, limited: map[childKey]bool{},
-		claims: map[string]*corev1.PersistentVolumeClaim{}, replaced: map[childKey]bool{}, presentSizes: map[childKey]resource.Quantity{},
 	}
 	resolved, faults := manifest.Resolve(sim)
 	if s.invalid = faults.Err(); s.invalid != nil {

@@ -1,8 +1,8 @@
 package controllers
 
 import (
+	"context"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,10 +13,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
-	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 // claimOf returns a bound claim. A capacity of "" means that it is not bound.
@@ -47,39 +48,39 @@ func TestExamineClaim_FindsOutWhatToDo(t *testing.T) {
 	const want = "4Gi"
 	for name, tt := range map[string]struct {
 		claim   *corev1.PersistentVolumeClaim
-		state   claimState
+		grows   bool
 		finding state
 		reason  string
 		message string
 	}{
-		"as large as wanted":            {claimOf("4Gi", "4Gi"), claimAccepted, unchecked, "", ""},
-		"the same in other units":       {claimOf("4096Mi", "4096Mi"), claimAccepted, unchecked, "", ""},
-		"larger than wanted":            {claimOf("8Gi", "8Gi"), claimAccepted, unchecked, "", ""},
-		"more space than requested":     {claimOf("4Gi", "10Gi"), claimAccepted, unchecked, "", ""},
-		"new and not bound":             {claimOf("4Gi", ""), claimAccepted, unchecked, "", ""},
-		"growing beyond what is wanted": {claimOf("8Gi", "4Gi"), claimAccepted, unchecked, "", ""},
-		"too small":                     {claimOf("2Gi", "2Gi"), claimTooSmall, progressing, reasonVolumeResizing, "data-sim-redis-0 grows from 2Gi to 4Gi"},
-		"too small on a larger volume":  {claimOf("2Gi", "5Gi"), claimTooSmall, progressing, reasonVolumeResizing, "to 4Gi"},
-		"too small and not bound":       {claimOf("2Gi", ""), claimUnbound, progressing, reasonVolumeResizing, "when it is bound"},
-		"growing":                       {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimResizing), claimAccepted, progressing, reasonVolumeResizing, "from 2Gi to 4Gi"},
-		"growing, not begun":            {claimOf("4Gi", "2Gi"), claimAccepted, progressing, reasonVolumeResizing, "from 2Gi to 4Gi"},
-		"the file system is too small":  {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimFileSystemResizePending), claimAccepted, progressing, reasonVolumeResizing, "delete the pod"},
-		"the storage system fails":      {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimControllerResizeError), claimAccepted, stalled, reasonVolumeNotResized, "from 2Gi to 4Gi: no room. The server"},
-		"the node fails":                {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimNodeResizeError), claimAccepted, stalled, reasonVolumeNotResized, "no room"},
-		"the size is not possible":      {infeasible(claimOf("4Gi", "2Gi")), claimAccepted, stalled, reasonVolumeNotResized, "cannot provide this size"},
-		"a failure that is over":        {claimOf("4Gi", "4Gi", corev1.PersistentVolumeClaimControllerResizeError), claimAccepted, unchecked, "", ""},
+		"as large as wanted":            {claimOf("4Gi", "4Gi"), false, unchecked, "", ""},
+		"the same in other units":       {claimOf("4096Mi", "4096Mi"), false, unchecked, "", ""},
+		"larger than wanted":            {claimOf("8Gi", "8Gi"), false, unchecked, "", ""},
+		"more space than requested":     {claimOf("4Gi", "10Gi"), false, unchecked, "", ""},
+		"new and not bound":             {claimOf("4Gi", ""), false, unchecked, "", ""},
+		"growing beyond what is wanted": {claimOf("8Gi", "4Gi"), false, unchecked, "", ""},
+		"too small":                     {claimOf("2Gi", "2Gi"), true, progressing, reasonVolumeResizing, "data-sim-redis-0 grows from 2Gi to 4Gi"},
+		"too small on a larger volume":  {claimOf("2Gi", "5Gi"), true, progressing, reasonVolumeResizing, "to 4Gi"},
+		"too small and not bound":       {claimOf("2Gi", ""), false, progressing, reasonVolumeResizing, "when it is bound"},
+		"growing":                       {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimResizing), false, progressing, reasonVolumeResizing, "from 2Gi to 4Gi"},
+		"growing, not begun":            {claimOf("4Gi", "2Gi"), false, progressing, reasonVolumeResizing, "from 2Gi to 4Gi"},
+		"the file system is too small":  {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimFileSystemResizePending), false, progressing, reasonVolumeResizing, "delete the pod"},
+		"the storage system fails":      {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimControllerResizeError), false, stalled, reasonVolumeNotResized, "from 2Gi to 4Gi: no room. The server"},
+		"the node fails":                {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimNodeResizeError), false, stalled, reasonVolumeNotResized, "no room"},
+		"the size is not possible":      {infeasible(claimOf("4Gi", "2Gi")), false, stalled, reasonVolumeNotResized, "cannot provide this size"},
+		"a failure that is over":        {claimOf("4Gi", "4Gi", corev1.PersistentVolumeClaimControllerResizeError), false, unchecked, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			state, f := examineClaim(tt.claim, resource.MustParse(want))
-			if state != tt.state || f.state != tt.finding || f.reason != tt.reason || !strings.Contains(f.message, tt.message) {
-				t.Errorf("the state is %d with the finding %+v, want %d, %d, %q and a message with %q", state, f, tt.state, tt.finding, tt.reason, tt.message)
+			grows, f := examineClaim(tt.claim, resource.MustParse(want))
+			if grows != tt.grows || f.state != tt.finding || f.reason != tt.reason || !strings.Contains(f.message, tt.message) {
+				t.Errorf("it must grow: %t, with the finding %+v, want %t, %d, %q and a message with %q", grows, f, tt.grows, tt.finding, tt.reason, tt.message)
 			}
 		})
 	}
 }
 
-func TestClaimRefused_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
+func TestResizeFailed_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 	t.Parallel()
 	claims := schema.GroupResource{Resource: "persistentvolumeclaims"}
 	denied := func(why string) error { return apierrors.NewForbidden(claims, "data-sim-redis-0", errors.New(why)) }
@@ -97,13 +98,12 @@ func TestClaimRefused_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 		"a missing right": {denied(`User "operator" cannot patch resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
 		"a policy":        {denied("volumes have at most 2Gi"), stalled, reasonVolumeNotResized, []string{"volumes have at most 2Gi", "policy"}},
 		"an invalid size": {apierrors.NewInvalid(schema.GroupKind{Kind: claimKind}, "data-sim-redis-0", nil), stalled, reasonVolumeNotResized, []string{"rejects"}},
-		"a busy server":   {apierrors.NewTooManyRequests("later", 1), unchecked, "", nil},
-		"a conflict":      {apierrors.NewConflict(claims, "data-sim-redis-0", errors.New("changed")), unchecked, "", nil},
-		"no error":        {nil, unchecked, "", nil},
+		"a busy server":   {apierrors.NewTooManyRequests("later", 1), stalled, reasonVolumeNotResized, []string{"later", "tries again every minute"}},
+		"no read right":   {denied(`User "operator" cannot get resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := claimRefused(claimOf("2Gi", "2Gi"), resource.MustParse("4Gi"), tt.err)
+			f := resizeFailed(claimOf("2Gi", "2Gi"), resource.MustParse("4Gi"), tt.err)
 			if f.state != tt.state || f.reason != tt.reason {
 				t.Errorf("the finding is %+v, want state %d and reason %q", f, tt.state, tt.reason)
 			}
@@ -116,72 +116,211 @@ func TestClaimRefused_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 	}
 }
 
-// If a simulation is deleted while the StatefulSet of a server is being replaced, Kubernetes does not delete the pods of
-// this server.
-func TestDeleteOrphans_StatefulSetIsMissing_DeletesItsPods(t *testing.T) {
+// The claim template of a StatefulSet is immutable. An object with another size would be rejected.
+func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 	t.Parallel()
-	pod := func(name string, c resources.Component, owners ...metav1.OwnerReference) *corev1.Pod {
-		labels := map[string]string{resources.SimulationLabel: "sim", resources.ComponentLabel: string(c)}
-		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: "uid", Labels: labels, OwnerReferences: owners}}
+	key := childKey{"StatefulSet", "sim-rabbitmq"}
+	sized := func(size string) *appsv1.StatefulSet {
+		set := rabbitSet(3, 3)
+		set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
+		return set
 	}
-	owner := metav1.OwnerReference{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "other", UID: "o", Controller: new(true)}
-	pods := []*corev1.Pod{
-		pod("sim-redis-0", resources.ComponentRedis), pod("sim-rabbitmq-2", resources.ComponentRabbitMQ),
-		pod("sim-redis-x", resources.ComponentRedis), pod("sim-redis-1", resources.ComponentRedis, owner),
-		pod("sim-summaries-0", resources.ComponentSummaries), pod("sim-entry-0", resources.ComponentEntry),
+	for name, tt := range map[string]struct {
+		live *appsv1.StatefulSet
+		want string
+	}{
+		"the template is smaller": {sized("1Gi"), "1Gi"},
+		"the template is larger":  {sized("8Gi"), "8Gi"},
+		"it does not exist":       {nil, "4Gi"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScope(&v1alpha1.ParkingSimulation{}, time.Now())
+			if tt.live != nil {
+				s.children[key] = tt.live
+			}
+			desired := sized("4Gi")
+			for _, isLimited := range []bool{false, tt.live != nil} {
+				s.limited[key] = isLimited
+				set, ok := s.toApply(key, desired).(*appsv1.StatefulSet)
+				if !ok {
+					t.Fatal("no StatefulSet is applied")
+				}
+				if size := volumeSize(set); size.String() != tt.want || *set.Spec.Replicas != 3 {
+					t.Errorf("the template has the size %s and %d replicas are applied, want %s and 3", size.String(), *set.Spec.Replicas, tt.want)
+				}
+			}
+			if size := volumeSize(desired); size.String() != "4Gi" {
+				t.Errorf("the desired object has changed: its size is %s", size.String())
+			}
+		})
 	}
+}
+
+// growing returns a reconciler and a scope for a RabbitMQ with three nodes, whose claims must grow from 2Gi to 4Gi. The
+// function patch receives the name of each claim that the operator patches. If it returns an error, the patch fails.
+func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope) {
+	t.Helper()
+	live, desired := rabbitSet(3, 3), rabbitSet(3, 3)
+	live.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("2Gi")}
+	desired.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("4Gi")}
 	scheme, err := NewScheme()
 	if err != nil {
 		t.Fatal(err)
 	}
-	builder := fake.NewClientBuilder().WithScheme(scheme)
-	for _, p := range pods {
-		builder = builder.WithObjects(p)
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(interceptor.Funcs{
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, options ...client.PatchOption) error {
+			if err := patch(o.GetName()); err != nil {
+				return err
+			}
+			return c.Patch(ctx, o, p, options...)
+		},
+	})
+	for _, name := range claimNames(desired) {
+		claim := claimOf("2Gi", "2Gi")
+		claim.Name, claim.Labels = name, desired.Spec.VolumeClaimTemplates[0].Labels
+		builder = builder.WithObjects(claim)
 	}
-	r := &Reconciler{client: builder.Build()}
-	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
-	s := newScope(sim, time.Now())
-	s.pods = pods
-	s.children[childKey{"StatefulSet", "sim-summaries"}] = &appsv1.StatefulSet{}
-	if done, err := r.deleteOrphans(t.Context(), s); err != nil || !done {
-		t.Errorf("the orphans are deleted: %t (%v)", done, err)
-	}
-	left := &corev1.PodList{}
-	if err := r.client.List(t.Context(), left); err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for i := range left.Items {
-		names = append(names, left.Items[i].Name)
-	}
-	slices.Sort(names)
-	if want := []string{"sim-entry-0", "sim-redis-1", "sim-redis-x", "sim-summaries-0"}; !slices.Equal(names, want) {
-		t.Errorf("the pods %v are left, want %v", names, want)
-	}
+	c := builder.Build()
+	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
+	s.children[childKey{"StatefulSet", live.Name}], s.desired = live, []client.Object{desired}
+	return &Reconciler{client: c, direct: c, childKinds: childKinds()}, s
+}
 
-	// As long as the StatefulSet is being deleted, its pods may still have it as their owner.
-	s.children[childKey{"StatefulSet", "sim-summaries"}] = &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: new(metav1.Now())}}
-	if done, err := r.deleteOrphans(t.Context(), s); err != nil || done {
-		t.Errorf("while a StatefulSet is being deleted, the orphans are deleted: %t (%v)", done, err)
+// again returns the scope of a reconcile that follows after some time, without any change.
+func again(s *scope, later time.Duration) *scope {
+	next := newScope(s.before, s.now.Add(later))
+	next.children, next.desired = s.children, s.desired
+	return next
+}
+
+func TestGrowVolumes_PatchFails_OtherClaimsGrowAndTheNextTryFollowsAfterAMinute(t *testing.T) {
+	t.Parallel()
+	claims := schema.GroupResource{Resource: "persistentvolumeclaims"}
+	for name, tt := range map[string]struct {
+		err    error
+		reason string
+		want   []string
+	}{
+		"the API server fails": {
+			apierrors.NewInternalError(errors.New("a webhook does not answer")), reasonVolumeNotResized,
+			[]string{"data-sim-rabbitmq-1 cannot grow to 4Gi", "a webhook does not answer", "tries again every minute", "admission webhooks"},
+		},
+		"a policy forbids it": {
+			apierrors.NewForbidden(claims, "data-sim-rabbitmq-1", errors.New("volumes have at most 2Gi")), reasonVolumeNotResized,
+			[]string{"data-sim-rabbitmq-1 cannot grow to 4Gi", "volumes have at most 2Gi", "Change the policy"},
+		},
+		"the right is missing": {
+			apierrors.NewForbidden(claims, "data-sim-rabbitmq-1", errors.New(`User "operator" cannot patch resource "persistentvolumeclaims" in API group "" in the namespace "default"`)), reasonForbidden,
+			[]string{"grant the operator's role"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var patched []string
+			failure := tt.err
+			r, s := growing(t, func(claim string) error {
+				patched = append(patched, claim)
+				if claim == "data-sim-rabbitmq-1" {
+					return failure
+				}
+				return nil
+			})
+			reconcile := func(s *scope) finding {
+				t.Helper()
+				if err := r.growVolumes(t.Context(), s); err != nil {
+					t.Fatalf("the other phases do not run: %v", err)
+				}
+				return s.findings.volumes
+			}
+			f := reconcile(s)
+			if f.state != stalled || f.reason != tt.reason {
+				t.Errorf("the finding is %+v, want reason %s", f, tt.reason)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(f.message, want) {
+					t.Errorf("the message is %q, want it to contain %q", f.message, want)
+				}
+			}
+			for _, ordinal := range []string{"0", "2"} {
+				claim := &corev1.PersistentVolumeClaim{}
+				if err := r.client.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "data-sim-rabbitmq-" + ordinal}, claim); err != nil {
+					t.Fatal(err)
+				}
+				if size := claim.Spec.Resources.Requests.Storage(); size.String() != "4Gi" {
+					t.Errorf("claim %s requests %s, want 4Gi", claim.Name, size)
+				}
+			}
+			tries := len(patched)
+			s = again(s, claimInterval-time.Second)
+			if now := reconcile(s); now != f || len(patched) != tries {
+				t.Errorf("within a minute, the finding is %+v, and the patches are %v", now, patched)
+			}
+			if s.wake == 0 || s.wake > time.Second {
+				t.Errorf("the next reconcile follows after %s, want 1 s or less", s.wake)
+			}
+			failure = nil
+			if now := reconcile(again(s, time.Second)); now.reason != reasonVolumeResizing || len(patched) != tries+1 {
+				t.Errorf("after a minute, the finding is %+v, and the patches are %v", now, patched)
+			}
+		})
 	}
 }
 
-// The pods of a withheld StatefulSet must end, even if the StatefulSet was about to be replaced.
-func TestToApply_WithheldStatefulSetWasReplaced_StopsItsPods(t *testing.T) {
+func TestGrowVolumes_SizeIsEditedAfterFailure_TakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
-	key, desired := childKey{"StatefulSet", "sim-rabbitmq"}, rabbitSet(3, 0)
-	s := newScope(&v1alpha1.ParkingSimulation{}, time.Now())
-	s.withheld[key] = true
-	if object := s.toApply(key, desired); object != nil {
-		t.Errorf("without pods, %+v is created", object)
+	patches := 0
+	r, s := growing(t, func(string) error {
+		patches++
+		return apierrors.NewForbidden(schema.GroupResource{Resource: "persistentvolumeclaims"}, "claim", errors.New("too large"))
+	})
+	if err := r.growVolumes(t.Context(), s); err != nil || s.findings.volumes.state != stalled || patches != 3 {
+		t.Fatalf("the finding is %+v after %d patches (%v)", s.findings.volumes, patches, err)
 	}
-	s.pods = []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "sim-rabbitmq-1"}}}
-	if set, ok := s.toApply(key, desired).(*appsv1.StatefulSet); !ok || *set.Spec.Replicas != 0 {
-		t.Errorf("with a pod, %+v is created, want a StatefulSet with 0 replicas", set)
+	for _, size := range []string{"2Gi", "1Gi"} {
+		s = again(s, time.Millisecond)
+		set := rabbitSet(3, 3)
+		set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
+		s.desired = []client.Object{set}
+		if err := r.growVolumes(t.Context(), s); err != nil || s.findings.volumes.state != unchecked || s.wake != 0 || patches != 3 {
+			t.Errorf("with %s, the finding is %+v after %d patches (%v)", size, s.findings.volumes, patches, err)
+		}
 	}
-	s.withheld[key], s.limited[key] = false, true
-	if object := s.toApply(key, desired); object != nil {
-		t.Errorf("a limited StatefulSet is created: %+v", object)
+	s = again(s, time.Millisecond)
+	set := rabbitSet(3, 3)
+	set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("3Gi")}
+	s.desired = []client.Object{set}
+	if err := r.growVolumes(t.Context(), s); err != nil || patches != 6 {
+		t.Errorf("another size is not tried at once: there are %d patches (%v), want 6", patches, err)
+	}
+}
+
+// A claim that was deleted and created again has the size of the claim template.
+func TestGrowVolumes_ClaimIsCreatedAgain_Grows(t *testing.T) {
+	t.Parallel()
+	patches := 0
+	r, s := growing(t, func(string) error { patches++; return nil })
+	if err := r.growVolumes(t.Context(), s); err != nil || patches != 3 {
+		t.Fatalf("there are %d patches (%v), want 3", patches, err)
+	}
+	claim := claimOf("2Gi", "2Gi")
+	claim.Name, claim.Labels = "data-sim-rabbitmq-2", map[string]string{"simulation": "sim"}
+	if err := r.client.Delete(t.Context(), claim); err != nil {
+		t.Fatal(err)
+	}
+	s = again(s, claimInterval)
+	if err := r.growVolumes(t.Context(), s); err != nil || patches != 3 {
+		t.Errorf("without the claim, there are %d patches (%v), want 3", patches, err)
+	}
+	if err := r.client.Create(t.Context(), claim); err != nil {
+		t.Fatal(err)
+	}
+	s = again(s, time.Second)
+	if err := r.growVolumes(t.Context(), s); err != nil || s.wake == 0 {
+		t.Errorf("no check of the new claim follows (%v)", err)
+	}
+	if err := r.growVolumes(t.Context(), again(s, claimInterval)); err != nil || patches != 4 {
+		t.Errorf("with the new claim, there are %d patches (%v), want 4", patches, err)
 	}
 }
 

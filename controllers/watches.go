@@ -57,8 +57,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, ref
 			b = b.Watches(kind.object, owned, builder.WithPredicates(childChanged()))
 		}
 	}
-	b = b.Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(simulationByLabel), builder.WithPredicates(podChanged()))
-	b = b.Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(simulationByLabel), builder.WithPredicates(claimChanged()))
+	b = b.Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(simulationOfPod), builder.WithPredicates(podChanged()))
 	for _, updates := range []<-chan event.TypedGenericEvent[types.NamespacedName]{r.observer.Updates(), r.cleaner.updates} {
 		b = b.WatchesRawSource(source.TypedChannel(updates, handler.TypedEnqueueRequestsFromMapFunc(requestFor)))
 	}
@@ -101,10 +100,8 @@ func partial(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
 }
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	for _, labeled := range []client.Object{&corev1.Pod{}, &corev1.PersistentVolumeClaim{}} {
-		if err := indexer.IndexField(ctx, labeled, indexSimulation, labelOf); err != nil {
-			return fmt.Errorf("index %T by simulation: %w", labeled, err)
-		}
+	if err := indexer.IndexField(ctx, &corev1.Pod{}, indexSimulation, labelOf); err != nil {
+		return fmt.Errorf("index pods by simulation: %w", err)
 	}
 	for _, kind := range childKinds() {
 		if kind.crd != "" {
@@ -150,7 +147,7 @@ func (r *Reconciler) requests(ctx context.Context, options ...client.ListOption)
 	return requests
 }
 
-func simulationByLabel(_ context.Context, o client.Object) []reconcile.Request {
+func simulationOfPod(_ context.Context, o client.Object) []reconcile.Request {
 	name := o.GetLabels()[resources.SimulationLabel]
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: name}}}
 }
@@ -215,19 +212,4 @@ func podChanged() predicate.Predicate {
 		return okBefore && okAfter && (before.Status.Phase != after.Status.Phase || podFailure(before) != podFailure(after) ||
 			(before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil))
 	}}
-}
-
-// claimChanged is a predicate that selects those changes of volume claims to which the operator reacts: a new size, or
-// progress of a resize. It ignores creations and deletions, because the controller of StatefulSets creates claims in the
-// size of their template.
-func claimChanged() predicate.Predicate {
-	return predicate.Funcs{
-		CreateFunc: func(event.CreateEvent) bool { return false },
-		DeleteFunc: func(event.DeleteEvent) bool { return false },
-		UpdateFunc: func(e event.UpdateEvent) bool {
-			before, okBefore := e.ObjectOld.(*corev1.PersistentVolumeClaim)
-			after, okAfter := e.ObjectNew.(*corev1.PersistentVolumeClaim)
-			return okBefore && okAfter && (!equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Status, after.Status))
-		},
-	}
 }

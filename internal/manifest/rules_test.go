@@ -19,19 +19,19 @@ import (
 func TestCRDRules_ContainTheSamePatternsAsTheGoConstants(t *testing.T) {
 	t.Parallel()
 	patterns := map[string]string{
-		"v1alpha1.DurationPattern":         v1alpha1.DurationPattern,
-		"v1alpha1.QuantityPattern":         v1alpha1.QuantityPattern,
-		"v1alpha1.WholeQuantityPattern":    v1alpha1.WholeQuantityPattern,
-		"v1alpha1.HugePagesPattern":        v1alpha1.HugePagesPattern,
-		"v1alpha1.ImagePattern":            v1alpha1.ImagePattern,
-		"v1alpha1.FaultPodsPattern":        v1alpha1.FaultPodsPattern,
-		"plan.URLPattern":                  plan.URLPattern,
-		"plan.URLNumericHostPattern":       plan.URLNumericHostPattern,
-		"plan.URLIPv4Pattern":              plan.URLIPv4Pattern,
-		"plan.URLCredentialsPattern":       plan.URLCredentialsPattern,
-		"a simulation's name":              `^[a-z]([-a-z0-9]*[a-z0-9])?$`,
-		"a duration above 0s":              `[1-9]`,
-		"a quantity with a large exponent": `[eE][+-]?[0-9]{3}`,
+		"v1alpha1.DurationPattern":      v1alpha1.DurationPattern,
+		"v1alpha1.QuantityPattern":      v1alpha1.QuantityPattern,
+		"v1alpha1.WholeQuantityPattern": v1alpha1.WholeQuantityPattern,
+		"v1alpha1.HugePagesPattern":     v1alpha1.HugePagesPattern,
+		"v1alpha1.ImagePattern":         v1alpha1.ImagePattern,
+		"v1alpha1.FaultPodsPattern":     v1alpha1.FaultPodsPattern,
+		"plan.URLPattern":               plan.URLPattern,
+		"plan.URLNumericHostPattern":    plan.URLNumericHostPattern,
+		"plan.URLIPv4Pattern":           plan.URLIPv4Pattern,
+		"plan.URLCredentialsPattern":    plan.URLCredentialsPattern,
+		"a simulation's name":           `^[a-z]([-a-z0-9]*[a-z0-9])?$`,
+		"a duration above 0s":           `[1-9]`,
+		"a size of 0":                   `^[0.]+([^0-9.]|$)`,
 	}
 	definition := customResourceDefinition(t)
 	unused := map[string]string{}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"testing"
 
-	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -194,8 +193,7 @@ func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// enlarged enlarges the volume of a simulation's RabbitMQ, and waits until the operator has enlarged the claim and
-// replaces the StatefulSet.
+// enlarged enlarges the volume of a simulation's RabbitMQ, and waits until the operator has enlarged the claim.
 func enlarged(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	claim := server.Claim(sim, resources.ComponentRabbitMQ, 0, server.StorageClass(true), "2Gi")
 	server.Edit(sim, func() {
@@ -208,15 +206,6 @@ func enlarged(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 		}
 		return err
 	})
-	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: sim.Namespace, Name: resources.Name(sim, resources.ComponentRabbitMQ)}}
-	server.Eventually("the StatefulSet to be replaced", func() error {
-		err := server.Client.Get(server.T.Context(), client.ObjectKeyFromObject(set), set)
-		if err == nil && set.DeletionTimestamp == nil {
-			err = errors.New("it is not being deleted")
-		}
-		return err
-	})
-	server.Edit(set, func() { set.Finalizers = nil }) // as the garbage collector does
 }
 
 // refusals records the requests to which the API server responds with 403 Forbidden.
