@@ -21,8 +21,10 @@ func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
 }
 
 // readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to one. It records
-// in the server what is wrong with the Secret. While the Secret is missing or invalid, the last known CA certificates stay
-// valid: the server still uses its certificate.
+// in the server what is wrong with the Secret. While the Secret is missing or invalid, clients of RabbitMQ and Redis still
+// trust the last known CA certificates. The pods mount the Secret, so they get an invalid certificate too. Generators,
+// processors, the summary API and Redis then keep their last valid certificate. RabbitMQ does not: it loads any files, and
+// new connections fail until the Secret is valid. A missing Secret changes no mounted file.
 func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, components ...resources.Component) error {
 	external := slices.DeleteFunc(r.neededCertificates(s), func(c resources.Certificate) bool {
 		return !c.External || !slices.Contains(components, c.Component)
@@ -46,9 +48,6 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 		return nil
 	}
 	certificate := resources.ReadCertificate(secret.Data)
-	for _, needed := range external {
-		s.addCertificateVersion(needed.Component, secret)
-	}
 	var expiry time.Time
 	for _, needed := range external {
 		if expiry, err = certificates.Check(certificate.Pair, certificate.CA, needed.Hosts[0], s.now); err != nil {
@@ -56,6 +55,9 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 				"and the certificate must be valid for %s", key, of.name, err, hosts(external))
 			return nil
 		}
+	}
+	for _, needed := range external {
+		s.addCertificateVersion(needed.Component, secret)
 	}
 	of.certificate = certificate
 	s.warnOfExpiry(expiry, key, of.name)

@@ -149,6 +149,21 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testin
 	c.Eventually("the processors to run", func() error { return c.hasReplicas("chosen-processor", *sim.Spec.Processor.Replicas) })
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+
+	// A user who changes the key before the certificate must not cause the kubelet to mount both at once.
+	pod := c.Pod(sim, resources.ComponentProcessor, nil)
+	mounted := c.annotated(pod, "")
+	renewed := issue(host("entry"), host("exit"), host("processor"))
+	c.Edit(secret, func() { secret.Data["tls.key"] = renewed["tls.key"] })
+	c.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "SecretInvalid")
+	c.awaitQuiet()
+	c.Exists(pod, pod.Name)
+	if now := pod.Annotations["simulation.parking.dev/mounts-hash"]; now != mounted {
+		t.Errorf("while the certificate is invalid, the annotation of the pod changes from %q to %q", mounted, now)
+	}
+	c.Edit(secret, func() { secret.Data = renewed })
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.annotated(pod, mounted)
 }
 
 // If the name of a Secret is taken, the operator can store no certificate in it. It must neither replace good certificates

@@ -44,8 +44,13 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// annotatePods sets the annotation mountsAnnotation of a component's running pods.
+// annotatePods sets the annotation mountsAnnotation of a component's running pods. While the user's Secret with their
+// certificate is invalid, it does nothing: the pods would get the invalid certificate immediately. Users often change the
+// certificate and its key one after the other. Until both fit, other changes wait for the kubelet's next sync.
 func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Component, hash string) error {
+	if s.managedServer(c).finding.reason == reasonSecretInvalid {
+		return nil
+	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{mountsAnnotation: hash}}})
 	if err != nil {
 		return fmt.Errorf("annotate the pods of %s: %w", s.key, err)

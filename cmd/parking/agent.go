@@ -80,8 +80,8 @@ func (c *cli) agent(ctx context.Context, flags agentFlags) error {
 	if _, err := token(); err != nil {
 		return badInput(fmt.Errorf("--secret-dir: %w", err))
 	}
-	certificate := certificateIn(flags.secrets)
-	if _, err := certificate(nil); err != nil {
+	own, err := openCertificate(flags.secrets, log)
+	if err != nil {
 		return badInput(fmt.Errorf("--secret-dir: %w", err))
 	}
 	forwarding, err := flags.listen(ctx)
@@ -97,7 +97,7 @@ func (c *cli) agent(ctx context.Context, flags agentFlags) error {
 	if err != nil {
 		return badInput(fmt.Errorf("%w; choose another address with --http", err))
 	}
-	server = server.WithTLS(&tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS13})
+	server = server.WithTLS(&tls.Config{GetCertificate: own.get, MinVersion: tls.VersionTLS13})
 	log.Info("Listening for commands from the operator", "address", server.Address(), "target", flags.target)
 	return server.Serve(ctx)
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -50,26 +49,11 @@ func (f *serviceFlags) check() error {
 		return badInput(fmt.Errorf("--grace-period: must be above 0s, got %s", f.grace))
 	}
 	if f.tlsDir != "" {
-		if _, err := certificateIn(f.tlsDir)(nil); err != nil {
+		if _, err := readCertificate(f.tlsDir); err != nil {
 			return badInput(fmt.Errorf("--tls-dir: %w", err))
 		}
 	}
 	return nil
-}
-
-// These are the names of the files with the certificate of a server and its private key.
-const (
-	certificateFile = "tls.crt"
-	keyFile         = "tls.key"
-)
-
-// certificateIn returns a function that reads the certificate in a directory. It is called for each connection, because
-// certificates are renewed.
-func certificateIn(dir string) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(filepath.Join(dir, certificateFile), filepath.Join(dir, keyFile))
-		return &pair, err
-	}
 }
 
 // planFlag adds the required flag --plan, which takes the path of a plan file.
@@ -142,7 +126,11 @@ func (s service) run(ctx context.Context) error {
 		return badInput(fmt.Errorf("%w; choose another address with --http", err))
 	}
 	if s.flags.tlsDir != "" {
-		server = server.WithTLS(&tls.Config{GetCertificate: certificateIn(s.flags.tlsDir), MinVersion: tls.VersionTLS12})
+		own, err := openCertificate(s.flags.tlsDir, s.log)
+		if err != nil {
+			return badInput(fmt.Errorf("--tls-dir: %w", err))
+		}
+		server = server.WithTLS(&tls.Config{GetCertificate: own.get, MinVersion: tls.VersionTLS12})
 	}
 	s.log.Info("Serving HTTP", "address", server.Address(), "tls", s.flags.tlsDir != "")
 

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -204,4 +205,63 @@ func servesOnlyTLS(t *testing.T, args ...string) {
 		}
 	}
 	polltest.Until(t, "the process presents the renewed certificate", func() bool { return presents(renewed) })
+	// The key of another certificate does not stop the server, so liveness probes still succeed.
+	if err := os.WriteFile(filepath.Join(dir, "tls.key"), files["tls.key"], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	polltest.Until(t, "the process still presents the renewed certificate", func() bool { return presents(renewed) })
+}
+
+func TestServedCertificate_InvalidFiles_KeepsTheLastValidOneAndLogsOnce(t *testing.T) {
+	t.Parallel()
+	ca := tlstest.NewAuthority(t, "test CA")
+	files := map[string][]byte{}
+	files[certificateFile], files[keyFile] = ca.Issue(t)
+	dir, log := secretDirectory(t, files), &bytes.Buffer{}
+	c, err := openCertificate(dir, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, content []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	presents := func(want []byte) {
+		t.Helper()
+		for range 3 {
+			got, err := c.get(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if block, _ := pem.Decode(want); !bytes.Equal(got.Certificate[0], block.Bytes) {
+				t.Error("the server presents another certificate than the last valid one")
+			}
+		}
+	}
+	presents(files[certificateFile])
+	renewed, key := ca.Issue(t)
+	write(keyFile, key)
+	presents(files[certificateFile])
+	for _, want := range []string{"level=ERROR", "the previous certificate remains in use", dir, "correct them"} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("the log has %q %d times, want once:\n%s", want, strings.Count(log.String(), want), log)
+		}
+	}
+	write(certificateFile, renewed)
+	presents(renewed)
+	if strings.Count(log.String(), "The certificate is valid again") != 1 || strings.Count(log.String(), "\n") != 2 {
+		t.Errorf("the log is:\n%s\nwant a second line that says that the certificate is valid again", log)
+	}
+	if err := os.Remove(filepath.Join(dir, certificateFile)); err != nil {
+		t.Fatal(err)
+	}
+	presents(renewed)
+	if strings.Count(log.String(), "\n") != 3 {
+		t.Errorf("the log is:\n%s\nwant a third line about the missing file", log)
+	}
+	if _, err := openCertificate(dir, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("a process starts without a certificate")
+	}
 }

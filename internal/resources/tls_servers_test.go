@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -240,6 +241,13 @@ func TestRedisTLS_ServesOnlyTLSAndReloadsItsCertificate(t *testing.T) {
 	defer func() { _ = open.Close() }()
 	s.start(s.command(container, append(container.Lifecycle.PostStart.Exec.Command, "")))
 	second := s.newCertificate()
+	// A certificate without its key changes nothing. The server counts the attempts to load it.
+	s.writeCertificate("/run/secrets/tls", resources.CertificateData{Pair: certificates.Pair{Certificate: second.Certificate, Key: first.Key}, CA: second.CA})
+	statistics := strings.Replace(container.ReadinessProbe.Exec.Command[2], "ping | grep -q PONG", "INFO commandstats | grep 'config.set.*failed_calls=[1-9]'", 1)
+	s.eventually("the server to reject the key", func(context.Context) error { return s.command(container, []string{"sh", "-c", statistics}).Run() })
+	if err := s.presents(t.Context(), p.Address(), first); err != nil {
+		t.Error("after the key that does not fit:", err)
+	}
 	s.writeCertificate("/run/secrets/tls", second)
 	s.eventually("the new certificate", func(ctx context.Context) error { return s.presents(ctx, p.Address(), second) })
 	if _, err := io.WriteString(open, "PING\r\n"); err != nil {
@@ -303,6 +311,16 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 	defer func() { _ = connection.Close() }()
 
 	second, secondNodes := s.newCertificate(), s.newCertificate()
+	s.writeCertificate("/run/secrets/tls", resources.CertificateData{Pair: certificates.Pair{Certificate: second.Certificate, Key: first.Key}, CA: second.CA})
+	s.eventually("the key that does not fit to end new connections", func(ctx context.Context) error {
+		if s.presents(ctx, clients.Address(), first) == nil {
+			return errors.New("the server still presents its certificate")
+		}
+		return nil
+	})
+	if _, err := connection.Channel(); err != nil {
+		t.Error("the connection from before the key that does not fit:", err)
+	}
 	s.writeCertificate("/run/secrets/tls", second)
 	s.writeCertificate("/run/secrets/nodes-tls", secondNodes)
 	s.eventually("the new certificate", func(ctx context.Context) error { return s.presents(ctx, clients.Address(), second) })
