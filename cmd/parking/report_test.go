@@ -473,6 +473,28 @@ func TestReportTable_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
+func TestReportTable_OmittedFaults_ClaimsOnlyWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	d, err := report.ReadFile(sampleReport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := d.Faults[0]
+	for i := range maxFaultLines {
+		first.Number = 100 + i
+		d.Faults = append(d.Faults, first)
+	}
+	listed := len(d.Faults) - maxFaultLines
+	for omitted, want := range map[int64]string{
+		0: fmt.Sprintf("and %d more, which are not worse", listed), 3: fmt.Sprintf("and %d more; the worst one is listed", listed+3),
+	} {
+		d.FaultsOmitted, d.FaultTotals = omitted, nil
+		if text := strings.Join(reportTable(d, &table{columns: unlimited}), "\n"); !strings.Contains(text, want) {
+			t.Errorf("the table does not say %q:\n%s", want, text)
+		}
+	}
+}
+
 func TestTables_ForeignText_CannotControlTheTerminal(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)

@@ -259,7 +259,11 @@ func (t *table) faults(r *report.Run) {
 		add(paint, line.ID, line.Recovery, line.PeakP99, line.PeakBacklog, string(line.Outcome))
 	}
 	if omitted := int64(len(r.Faults)-len(lines)) + r.FaultsOmitted; omitted > 0 {
-		t.add("    and " + terminal.Count(omitted) + " more, which are not worse")
+		rest := " more, which are not worse"
+		if r.FaultsOmitted > 0 { // the worst of the listed occurrences need not be the worst of all
+			rest = " more; the worst one is listed"
+		}
+		t.add("    and " + terminal.Count(omitted) + rest)
 	}
 }
 

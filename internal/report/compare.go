@@ -352,7 +352,7 @@ func (m *metric) assess(c *Change, before, after *Document) {
 	case math.Abs(difference) <= m.floor:
 		c.Reason = "within " + m.text(m.floor)
 	case m.recoveries != nil && before.FaultsOmitted+after.FaultsOmitted > 0:
-		c.Outcome, c.Reason = Undecided, "a report contains only the worst occurrences"
+		c.Outcome, c.Reason = Undecided, "a report does not list all occurrences"
 	default:
 		c.Outcome = m.significance(c, before, after, direction)
 		c.Reason = c.noise()

@@ -59,7 +59,7 @@ type Run struct {
 	LatencySeconds Latencies       `json:"latencySeconds"`
 	Objectives     plan.Objectives `json:"objectives"`
 	// Faults contains the occurrences of faults, in the order in which they were due. FaultsOmitted is the number of
-	// occurrences that were omitted to limit the size of the report. The report keeps the worst occurrences. FaultTotals
+	// occurrences that were omitted to limit the size of the report. The report always keeps the worst one. FaultTotals
 	// sums up all occurrences, including those that were omitted.
 	Faults        []fault.Account `json:"faults,omitempty"`
 	FaultsOmitted int64           `json:"faultsOmitted,omitempty"`

@@ -84,7 +84,8 @@ type TotalLine struct {
 	Mean, Slowest, Redeliveries, Duplicates string
 }
 
-// totals returns the totals of faults. A report of an earlier version does not contain them.
+// totals returns the totals of faults. A report of an earlier version does not contain them. Then they are those of the
+// listed occurrences.
 func (r *Run) totals() []fault.Total {
 	if len(r.FaultTotals) == 0 {
 		return fault.Totals(fault.History{}, r.Faults)
@@ -92,9 +93,26 @@ func (r *Run) totals() []fault.Total {
 	return r.FaultTotals
 }
 
+// OmittedFaults returns sentences about the occurrences that the report leaves out, or "" if it lists all. They may be
+// worse than some listed ones, because the operator always keeps the latest occurrences.
+func (r *Run) OmittedFaults() string {
+	if r.FaultsOmitted == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("The report leaves out %s further occurrences. It lists the worst one.", terminal.Count(r.FaultsOmitted))
+	if r.FaultTotalLines() != nil {
+		text += " The totals include all."
+	}
+	return text
+}
+
 // FaultTotalLines formats the totals of faults. It returns nil if no fault occurred more than once, because the totals
-// would then repeat the occurrences.
+// would then repeat the occurrences. It also returns nil for a report of an earlier version that leaves out occurrences,
+// because their totals are unknown.
 func (r *Run) FaultTotalLines() []TotalLine {
+	if r.FaultsOmitted > 0 && len(r.FaultTotals) == 0 {
+		return nil
+	}
 	totals := r.totals()
 	if int64(len(totals)) == int64(len(r.Faults))+r.FaultsOmitted {
 		return nil

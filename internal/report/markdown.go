@@ -162,9 +162,9 @@ func (b *markdown) faults(r *Run) {
 	for _, l := range lines {
 		b.row(l.ID, l.Recovery, string(l.Outcome), l.At, l.Action, l.Lasted, l.PeakP99, l.PeakLag, l.PeakBacklog, l.Redeliveries, l.Duplicates, l.Lost)
 	}
-	if r.FaultsOmitted > 0 {
+	if omitted := r.OmittedFaults(); omitted != "" {
 		b.line("")
-		b.line("The report leaves out %s further occurrences, which are not worse. The totals include them.", terminal.Count(r.FaultsOmitted))
+		b.line("%s", omitted)
 	}
 	totals := r.FaultTotalLines()
 	if len(totals) == 0 {

@@ -666,6 +666,34 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
+// The operator keeps the latest occurrences, so those that it leaves out may be worse than some listed ones. A report of an
+// earlier version has no totals.
+func TestRenderings_OmittedFaults_ClaimOnlyWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	const omitted, totals = "leaves out 3 further occurrences. It lists the worst one.", "totals include all"
+	d := sample()
+	d.FaultsOmitted, d.FaultTotals[2].NotRecovered = 3, d.FaultTotals[2].NotRecovered+3
+	for _, hasTotals := range []bool{true, false} {
+		if !hasTotals {
+			d.FaultTotals = nil
+		}
+		html, err := d.HTML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{"HTML": string(html), "Markdown": string(d.Markdown())} {
+			if !strings.Contains(text, omitted) || strings.Contains(text, "not worse") {
+				t.Errorf("%s does not say %q, or claims too much", name, omitted)
+			}
+			for _, shown := range []string{totals, "mean recovery"} {
+				if strings.Contains(text, shown) != hasTotals {
+					t.Errorf("%s has %q: %t, want %t", name, shown, !hasTotals, hasTotals)
+				}
+			}
+		}
+	}
+}
+
 func TestRenderings_RunCutShort_IsMarked(t *testing.T) {
 	t.Parallel()
 	const want = "the run was cut short after 0:12 of 1:00 (stopped by a signal: interrupt)"
