@@ -209,8 +209,8 @@ func (s *search) account(r *Record) Account {
 	a.Outcome, a.Message = s.injected(r, found)
 	s.measure(&a)
 	disturbed := interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt}
-	if s.before == nil && !a.HealedAt.IsZero() { // otherwise, the later faults would not have a baseline either
-		disturbed.to = a.HealedAt.Add(baselineTime)
+	if disturbed.to.IsZero() {
+		disturbed.to = s.withoutRecovery(a.HealedAt)
 	}
 	s.disturb(disturbed)
 	return a

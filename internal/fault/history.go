@@ -19,11 +19,26 @@ type History struct {
 }
 
 // Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. To is 0
-// if there is no recovery. To limit their number, intervals are merged if the timeline has no undisturbed row between
-// them.
+// if there is no recovery. Healed is then the end of the fault, or 0 if it never ended. To limit their number, intervals
+// are merged if the timeline has no undisturbed row between them. If one of them has no recovery, Healed is the latest
+// end of a fault, or recovery from one, in all of them.
 type Disturbance struct {
-	From int64 `json:"from"`
-	To   int64 `json:"to,omitempty"`
+	From   int64 `json:"from"`
+	To     int64 `json:"to,omitempty"`
+	Healed int64 `json:"healed,omitempty"`
+}
+
+// with returns the result of merging d with a disturbance that begins later.
+func (d Disturbance) with(later Disturbance) Disturbance {
+	merged := Disturbance{From: d.From}
+	if d.To != 0 && later.To != 0 {
+		merged.To = max(d.To, later.To)
+		return merged
+	}
+	if a, b := cmp.Or(d.To, d.Healed), cmp.Or(later.To, later.Healed); a != 0 && b != 0 {
+		merged.Healed = max(a, b)
+	}
+	return merged
 }
 
 // interval returns the interval in which rows of the timeline may show effects of the faults.
@@ -64,8 +79,12 @@ func (h *History) With(records []Record, now time.Time) History {
 			continue
 		}
 		d := Disturbance{From: a.InjectedAt.UnixMilli()}
-		if !a.RecoveredAt.IsZero() {
-			d.To = a.RecoveredAt.Add(time.Millisecond - 1).UnixMilli() // rounded up
+		const roundUp = time.Millisecond - 1
+		switch {
+		case !a.RecoveredAt.IsZero():
+			d.To = a.RecoveredAt.Add(roundUp).UnixMilli()
+		case !a.HealedAt.IsZero():
+			d.Healed = a.HealedAt.Add(roundUp).UnixMilli()
 		}
 		disturbed = append(disturbed, d)
 	}
@@ -82,9 +101,7 @@ func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 			merged = append(merged, d)
 			continue
 		}
-		if last := &merged[n-1]; last.To != 0 && (d.To == 0 || d.To > last.To) {
-			last.To = d.To
-		}
+		merged[n-1] = merged[n-1].with(d)
 	}
 	return merged
 }

@@ -278,9 +278,24 @@ func (s *search) disturb(i interval) {
 // disturbUntil adds the disturbances of earlier faults that began before the given time.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
-		s.disturb(s.earlier[0].interval())
+		d := s.earlier[0]
+		i := d.interval()
+		if d.Healed != 0 {
+			i.to = s.withoutRecovery(time.UnixMilli(d.Healed))
+		}
+		s.disturb(i)
 		s.earlier = s.earlier[1:]
 	}
+}
+
+// withoutRecovery returns the end of the disturbance by a fault that ended at the given time, but from which no recovery is
+// known. If there is a baseline, which later faults can use too, it returns zero: the disturbance has no end. Otherwise
+// later faults would not have a baseline either.
+func (s *search) withoutRecovery(healed time.Time) time.Time {
+	if s.before != nil || healed.IsZero() {
+		return time.Time{}
+	}
+	return healed.Add(baselineTime)
 }
 
 func (s *search) isDisturbed(row *measured) bool {
