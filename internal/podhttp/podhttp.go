@@ -52,8 +52,8 @@ func (c *Client) GetFrom(ctx context.Context, s Server, port int, path string) (
 	return c.over(&tls.Config{RootCAs: roots, ServerName: s.Host, MinVersion: tls.VersionTLS12}).Get(ctx, "https://"+address)
 }
 
-// GetUnverified is like Get, but accepts every certificate. It is for requests without secrets whose response the caller
-// does not trust.
+// GetUnverified is like Get, but accepts every certificate, so the response may come from any program. It is for requests
+// without secrets, and for callers to whom a false response does limited harm.
 func (c *Client) GetUnverified(ctx context.Context, url string) (status int, body []byte, err error) {
 	return c.over(&tls.Config{InsecureSkipVerify: true}).Get(ctx, url) //nolint:gosec // the request contains no secret
 }

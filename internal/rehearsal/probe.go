@@ -83,7 +83,8 @@ func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) 
 }
 
 // get sends an HTTP request to a port of a pod. It does not verify a certificate: the request contains no secret, and the
-// author of the simulation may run another program in the pod, so the response is never trusted.
+// author of the simulation may run another program in the pod anyway, so the response may be false. A false response has
+// limited effects: a fault of this simulation gets a wrong outcome, or leaderOf selects another one of its RabbitMQ nodes.
 func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32, path string) (status int, body []byte, err error) {
 	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port)))
 	if resources.TLSOf(i.target().Simulation, c) != nil {
