@@ -285,8 +285,9 @@ func dataKept(e Evidence) finding {
 		what += ", noticed at " + at.Format(time.RFC3339)
 	}
 	return finding{outcome: Failed, want: want, got: "lost data", message: what +
-		": it is unknown which events took effect, and how often; configure the store with " +
-		"appendonly yes and maxmemory-policy noeviction, and run the simulation again"}
+		": it is unknown which events took effect, and how often; if it was flushed, restarted or evicted keys, set " +
+		"appendonly yes and maxmemory-policy noeviction; if it failed over to a replica that lacked effects, set " +
+		"min-replicas-to-write 1; then run the simulation again"}
 }
 
 func nothingLost(e Evidence) finding {

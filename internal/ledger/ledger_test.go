@@ -353,6 +353,16 @@ func TestEvaluate_ReturnsVerdictAndReasons(t *testing.T) {
 	}
 }
 
+func TestEvaluate_LostData_NamesTheRemedyOfEachCause(t *testing.T) {
+	t.Parallel()
+	reasons := Messages(Evaluate(Evidence{Report: Report{ForgottenRuns: 1}}).Checks)
+	for _, want := range []string{"appendonly yes", "maxmemory-policy noeviction", "failed over", "min-replicas-to-write 1"} {
+		if !strings.Contains(strings.Join(reasons, "\n"), want) {
+			t.Errorf("the reasons are %q, want %q", reasons, want)
+		}
+	}
+}
+
 func TestCertainFailures_IgnoresChecksThatMayStillPass(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
