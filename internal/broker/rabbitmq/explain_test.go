@@ -106,7 +106,8 @@ func TestWithRemedy_ErrorsOfOpenChannels_NameTheRemedy(t *testing.T) {
 			"Timeout value used: 1800000 ms. This timeout value can be configured, see consumers doc guide to learn more"}, "consumer_timeout", false},
 		"too many channels of the user":       {&amqp.Error{Code: amqp.NotAllowed, Reason: "NOT_ALLOWED - number of channels opened for user 'u' has reached the maximum allowed user limit of (2)"}, "set_user_limits", false},
 		"too many channels of the node":       {&amqp.Error{Code: amqp.NotAllowed, Reason: "NOT_ALLOWED - number of channels opened on node 'a@b' has reached the maximum allowed limit of (2)"}, "channel_max_per_node", false},
-		"too many channels of the connection": {amqp.ErrChannelMax, "raise channel_max", false},
+		"too many channels of the connection": {amqp.ErrChannelMax, "raise channel_max", true},
+		"too many channels for the server":    {&amqp.Error{Code: amqp.NotAllowed, Reason: "NOT_ALLOWED - number of channels opened (3) has reached the negotiated channel_max (2)"}, "raise channel_max", true},
 		"a shutdown of the server":            {&amqp.Error{Code: amqp.ConnectionForced, Reason: "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"}, "", false},
 	} {
 		err := withRemedy(tt.err)

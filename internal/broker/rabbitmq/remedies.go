@@ -14,9 +14,10 @@ type remedy struct {
 	// text is a part of the error's reason. If it is empty, the row matches every reason.
 	text   string
 	remedy string
-	// isConfig is true if the error lasts until somebody changes the settings of the simulation, the credentials, or
-	// the rights of the user. It is false if the same settings may work later, for example after other clients have
-	// disconnected or a node has restarted.
+	// isConfig is true if the error lasts until somebody changes the settings of the simulation or of the server, the
+	// credentials, or the rights of the user. It is false if the same settings may work later, for example after other
+	// clients have disconnected, a node has restarted, or processing has become faster. If isConfig is true, the error
+	// matches broker.ErrConfig. If it is false, a failure to connect matches broker.ErrNotReady. Neither ends retries.
 	isConfig bool
 }
 
@@ -44,8 +45,8 @@ var remedies = []remedy{
 	// Opening channels.
 	{amqp.NotAllowed, "opened for user", "raise max-channels with rabbitmqctl set_user_limits, or use fewer partitions", false},
 	{amqp.NotAllowed, "opened on node", "raise channel_max_per_node in rabbitmq.conf, or use fewer partitions", false},
-	{amqp.NotAllowed, "negotiated channel_max", raiseChannels, false},
-	{amqp.ChannelError, "channel id space exhausted", raiseChannels, false},
+	{amqp.NotAllowed, "negotiated channel_max", raiseChannels, true},
+	{amqp.ChannelError, "channel id space exhausted", raiseChannels, true},
 
 	// These errors occur when the exchange and the queues are declared.
 	{amqp.PreconditionFailed, "inequivalent arg", "it exists with other settings; delete it, or give the simulation another name", true},
@@ -63,6 +64,8 @@ var remedies = []remedy{
 		"and find out why processing takes so long", false},
 }
 
+// raiseChannels is the remedy for a connection with too many channels. Other clients do not count, so it is a matter of
+// settings only.
 const raiseChannels = "raise channel_max in rabbitmq.conf, or use fewer partitions"
 
 // find returns the first row that matches an error. If no row matches, it returns an empty row.
