@@ -96,8 +96,8 @@ func (a adapters) connect(ctx context.Context) error {
 	return errors.Join(errs[:]...)
 }
 
-// requireConnection calls connect, and marks its error as bad input, unless a server was reached but cannot serve at the
-// moment.
+// requireConnection calls connect and marks its error as bad input. It does not mark ErrNotReady of packages broker and
+// store, because then a server was reached but cannot serve requests at the moment.
 func (a adapters) requireConnection(ctx context.Context) error {
 	err := a.connect(ctx)
 	if errors.Is(err, broker.ErrNotReady) || errors.Is(err, store.ErrNotReady) {

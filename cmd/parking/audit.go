@@ -214,8 +214,7 @@ type observation struct {
 	depths broker.Depths
 	// moved is true if the ledger changed between the two reads.
 	moved bool
-	// held is true if processors hold events whose summaries cannot be delivered yet, because the summary API does
-	// not accept them.
+	// held is true if processors may have unacknowledged events whose summaries the summary API has not accepted yet.
 	held bool
 }
 
@@ -244,8 +243,8 @@ func observe(ctx context.Context, a adapters) (observation, error) {
 	if err != nil {
 		return observation{}, err
 	}
-	// While summaries wait for the summary API, processors hold some unacknowledged events, but it is not known how
-	// many. So an event that has not taken effect may be one of them, and is not necessarily lost.
+	// While summaries wait for the summary API, processors have unacknowledged events. Their number is unknown. So an
+	// outstanding event may be one of them, and is not necessarily lost.
 	return observation{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
 }
 

@@ -65,8 +65,8 @@ const (
 	completionName = "kubectl_complete-parking"
 )
 
-// rootFor returns the root command: that of the kubectl plugin if the binary is called by the plugin's name, and the
-// command parking otherwise.
+// rootFor returns the root command of the kubectl plugin if the binary has the plugin's name and this build contains
+// the plugin. Otherwise it returns the root command of parking.
 func (c *cli) rootFor() *cobra.Command {
 	if c.isPlugin() {
 		if plugin := c.pluginCommand(); plugin != nil {
@@ -252,8 +252,7 @@ func (l *logLevel) Type() string { return "level" }
 // logger returns a logger that writes to stderr. The format is text if stderr is a terminal, and JSON otherwise.
 func (c *cli) logger(level slog.Level) *slog.Logger { return c.loggerTo(c.stderr, level) }
 
-// loggerTo returns a logger that writes to w. The format is the same as that of logger: it depends on stderr, not on
-// w.
+// loggerTo returns a logger that writes to w. Like logger, it chooses the format by stderr, not by w.
 func (c *cli) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if terminal.Is(c.stderr) {

@@ -190,7 +190,7 @@ func (t thresholdFlags) Set(s string) error {
 	return nil
 }
 
-// values implements enumeration. It returns the beginnings of valid values.
+// values implements enumeration. It returns the prefixes of valid values, such as METRIC=.
 func (t thresholdFlags) values() []string {
 	var all []string
 	for _, key := range report.ThresholdKeys() {

@@ -177,8 +177,8 @@ func operatorMetrics(t *testing.T) []string {
 	return lines
 }
 
-// checkSection checks that the rows of a table between two marker comments of a document are the expected ones. The
-// document has the head of the table.
+// checkSection checks the rows of the table between two marker comments of a document. It does not check the table's
+// head.
 func checkSection(t *testing.T, path, name, want string) {
 	t.Helper()
 	const rule = "|---|---|---|---|---|\n"

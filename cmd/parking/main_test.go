@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(asParking, "1"); err != nil { // for the processes that tests start
 		panic(err)
 	}
-	// If the tests run under nohup, SIGHUP is ignored in this process and in its child processes. After this call,
-	// child processes no longer ignore it.
+	// If the tests run under nohup, this process and its child processes ignore SIGHUP. Catching the signal here
+	// restores its default action in child processes.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	servers.Main(apiserver.NewTests(m))
 }

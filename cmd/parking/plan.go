@@ -163,7 +163,7 @@ func (f *planFlags) check(changed func(string) bool) error {
 	return nil
 }
 
-// checkSource checks that either --rate or -f is set, and no flag that contradicts it.
+// checkSource checks that exactly one of --rate and -f is set, and that no other flag contradicts -f.
 func (f *planFlags) checkSource(changed func(string) bool) error {
 	switch {
 	case f.manifest.path == "" && !changed("rate"):
@@ -220,8 +220,8 @@ func (f *planFlags) readCosts() (*sizing.Costs, error) {
 	return costs, nil
 }
 
-// complete completes the request. It takes the rates and servers from the manifest, and returns the manifest. Without a
-// manifest, it takes them from the flags, and returns nil.
+// complete sets the remaining fields of the request. With -f, it reads the rates and servers from the manifest and
+// returns the manifest. Otherwise it uses the flags and returns nil.
 func (f *planFlags) complete(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
 	r := &f.request
 	r.Node.MemoryBytes = f.nodeMemory.bytes()
@@ -250,7 +250,7 @@ func (f *planFlags) complete(ctx context.Context) (*v1alpha1.ParkingSimulation, 
 type planOutput struct {
 	*sizing.Result
 
-	// Manifest lists the fields of the manifest whose values are too small for its rates.
+	// Manifest lists those fields of the given manifest whose values are too small for the manifest's rates.
 	Manifest []shortage `json:"manifest,omitempty"`
 }
 
@@ -277,7 +277,8 @@ func (c *cli) printPlan(f *planFlags, checked bool, output planOutput) error {
 	return c.print(planTable(&output, checked, newTable(c.stdout)))
 }
 
-// planTable formats a plan for people. If checked is true, the plan is that of a manifest.
+// planTable formats a plan as a table. If checked is true, the plan was made for a manifest, and the table also lists
+// the shortages of this manifest.
 func planTable(output *planOutput, checked bool, t *table) []string {
 	r := output.Result
 	t.add("", "  "+t.palette.Head(planTitle(r)))

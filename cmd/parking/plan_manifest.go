@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// requestOf fills in what a manifest says about rates and servers.
+// requestOf sets those fields of a request that follow from the rates and servers in a manifest.
 func requestOf(r *sizing.Request, sim *v1alpha1.ParkingSimulation, p *plan.Plan) {
 	r.EntriesPerSecond, r.ExitsPerSecond = peak(p)
 	r.MatchPercent = p.Exit.MatchPercent
@@ -125,8 +125,8 @@ func serverShortages(field string, storage v1alpha1.StorageSpec, resources *v1al
 // notSet stands for a request that the manifest leaves to the operator, whose defaults suit low rates.
 const notSet = "not set"
 
-// resourceShortages compares the requests and the memory limit of a component with its plan. A manifest without requests
-// has the small ones of the operator.
+// resourceShortages compares the requests and the memory limit of a component with its plan. A request that is not set
+// is a shortage, because the operator's default suits only low rates.
 func resourceShortages(field string, r *v1alpha1.ResourceRequirements, p *sizing.Pods) []shortage {
 	var all []shortage
 	if r == nil {
@@ -209,7 +209,8 @@ func plannedSimulation(r *sizing.Result, index int) *v1alpha1.ParkingSimulation 
 	return planned
 }
 
-// part returns the share of one of several simulations. The shares add up to the total.
+// part returns the share of a total that the simulation with the given index has. The shares of all simulations add up
+// to the total.
 func part(total int64, simulations, index int) int32 {
 	share, rest := total/int64(simulations), total%int64(simulations)
 	if int64(index) < rest {
@@ -218,8 +219,8 @@ func part(total int64, simulations, index int) int32 {
 	return int32(share)
 }
 
-// setPods writes the planned pods of one component into an empty spec. Of external servers, it names Secrets that their
-// owner has to create.
+// setPods writes the planned pods of one component into an empty spec. For external servers, it refers to Secrets that
+// the user must create.
 func setPods(spec *v1alpha1.ParkingSimulationSpec, p *sizing.Pods, external sizing.External) {
 	replicas, resources := new(int32(p.Replicas)), resourcesOf(p)
 	storage := v1alpha1.StorageSpec{Size: new(v1alpha1.Quantity(memoryQuantity(p.DiskBytes)))}
@@ -262,7 +263,8 @@ func resourcesOf(p *sizing.Pods) *v1alpha1.ResourceRequirements {
 	return r
 }
 
-// memoryLimit returns the memory limit of a pod, or 0 for none. No limit is below the operator's default.
+// memoryLimit returns the memory limit of a pod, or 0 for no limit. It never returns a limit below the operator's
+// default limit.
 func memoryLimit(p *sizing.Pods) int64 {
 	const mebibyte = 1 << 20
 	switch p.Component {

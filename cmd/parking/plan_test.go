@@ -57,7 +57,8 @@ func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 	return all
 }
 
-// The manifests of a plan are valid, add up to the planned rate, and need nothing more according to a plan of their own.
+// The manifests of a plan are valid, and their rates add up to the planned rate. A plan for the first manifest finds no
+// shortages in it.
 func TestPlanCommand_Manifest_IsValidAndSufficient(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 101, 9_999, 40_000, 1_000_000} {
@@ -306,7 +307,7 @@ func costsTable(t *testing.T) string {
 	return out.String()
 }
 
-// ratesTable returns what several rates need, from that of a laptop to a million events per second.
+// ratesTable returns the table of the resources for several rates, from 100 to 1,000,000 events per second.
 func ratesTable(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder

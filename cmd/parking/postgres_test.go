@@ -65,7 +65,7 @@ func TestSummaries_PostgresRejectsThePassword_IsNotReadyAndSaysWhy(t *testing.T)
 	awaitUnready(ctx, t, address, "rejects the credentials; correct the user name and the password")
 }
 
-// The readiness check ends before the connection attempt does. So it returns why an earlier attempt failed.
+// The readiness check times out before the connection attempt does. So it reports the error of an earlier attempt.
 func TestSummaries_PostgresIsSilent_IsNotReadyAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -157,8 +157,8 @@ func (q *polledQueues) gauges() timeline.Gauges {
 	return timeline.Gauges{Ready: &d.Ready, Retrying: &d.Retry, DeadLetters: &d.Dead}
 }
 
-// awaitStore sends requests to the store until it responds. The store itself logs that it is unavailable. Without
-// these requests, a processor without work would log an outage only when the first event arrives.
+// awaitStore sends requests to the store until the store responds or ctx ends. The store itself logs that it is
+// unavailable. Without these requests, a processor without work would log an outage only when the first event arrives.
 func awaitStore(ctx context.Context, s *wiring.Store) {
 	retries := backoff.Backoff{First: 100 * time.Millisecond, Last: 5 * time.Second}
 	for {

@@ -787,7 +787,7 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	// If Redis answered too late, the processor would repeat the step, which then counts as a duplicate.
+	// After a timeout of Redis, a processor would repeat the step, and the repetition would count as a duplicate.
 	s := startProcessesWith(ctx, t, func(p *plan.Plan) { p.Redis.URI += "?read_timeout=1m" })
 	for _, p := range s.Processors {
 		eventually(ctx, t, p.Name+" works", func() error {
@@ -804,8 +804,8 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	if r.Outcome != ledger.Pass {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	// An event that took effect but was not acknowledged would be delivered again and counted as a duplicate.
-	// If a processor on a busy machine loses its connection, RabbitMQ delivers events again, too.
+	// RabbitMQ redelivers an event that took effect but was not acknowledged, and the event counts as a duplicate. This
+	// also happens if a processor on a busy machine loses its connection.
 	var logs strings.Builder
 	for _, p := range s.Processors {
 		log, err := os.ReadFile(p.Log())

@@ -127,9 +127,8 @@ func (l *faultLog) write(r report.Run) {
 	}
 }
 
-// faultEvents returns what has happened to one occurrence of a fault so far, one line for each kind of event. A line is
-// empty if the event has not happened. The line of the outcome has no time, because a recovery becomes known only some
-// seconds later.
+// faultEvents returns one line for each kind of event of one occurrence of a fault. A line is empty if its event has
+// not happened. The line of the outcome has no time, because a recovery is detected only some seconds later.
 func faultEvents(start time.Time, a *fault.Account) (lines [faultOutcome + 1]string) {
 	at := func(at time.Time, what string) string {
 		return fmt.Sprintf("%s fault %s %s", terminal.Clock(max(at.Sub(start), 0)), a.ID(), what)

@@ -119,8 +119,8 @@ func (s *session) declare(ctx context.Context) error {
 		err = badInput(err)
 	}
 	left := s.purge(ctx)
-	// If the user has permission neither to declare nor to delete queues, the purge fails too. But then no queue
-	// exists, so there is nothing to report.
+	// The purge also fails if the user has no permission to delete queues. If checkUnused then finds no queues and
+	// keys, no data remains, so do not report the failed purge.
 	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
 		return err
 	}

@@ -79,8 +79,8 @@ func checkPassed(t *testing.T, got ended) report.Document {
 			t.Errorf("%s: %d, want %d", equation.name, equation.left, equation.right)
 		}
 	}
-	// On a busy machine, a short simulation may end before a matched exit gets the plate of a parked vehicle. The
-	// verdict is then FAIL.
+	// On a busy machine, a short simulation may end before any parked vehicle can exit. Then the verdict is FAIL, and
+	// the counts of exits may be 0.
 	if kept := r.Outcome == ledger.Pass; l.EntriesConfirmed == 0 || kept && (l.Matched == 0 || l.UnmatchedExpected == 0) {
 		t.Errorf("nothing happened: %+v", l)
 	}

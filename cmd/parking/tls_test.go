@@ -113,7 +113,7 @@ func TestPurge_SecretDirectoryWithURI_NeedsNoURIFlag(t *testing.T) {
 	}
 }
 
-// The flag may be repeated, and the files may have a list. In both cases, nothing listens at one of the addresses.
+// RabbitMQ has two addresses: in a repeated flag, in one flag, or in a file. No server listens at the first address.
 func TestPurge_SeveralAddresses_UsesOneThatAnswers(t *testing.T) {
 	t.Parallel()
 	const dead = "amqp://127.0.0.1:1/"
