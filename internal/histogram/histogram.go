@@ -25,8 +25,8 @@ const (
 	buckets = last - first + 1
 )
 
-// fractions are the bucket bounds in the interval [0.5, 1). All other bounds are these multiplied by a power of
-// two.
+// fractions are the bucket bounds in the interval [0.5, 1). Each other bound is one of these fractions multiplied by a
+// power of two.
 var fractions = [perOctave]float64{
 	0.5, 0.5452538663326288, 0.5946035575013605, 0.6484197773255048,
 	0.7071067811865475, 0.7711054127039704, 0.8408964152537144, 0.9170040432046711,
