@@ -25,11 +25,12 @@ const (
 	baselineTime = 11 * time.Minute
 )
 
-// liveFaults finds out how faults affect a running simulation. It cannot ask the processor pods, because processors
-// do not know about faults. Instead, it reads the records of faults that the operator keeps in a ConfigMap, with the
-// permissions of the user. The timeline shows whether the simulation has recovered.
+// liveFaults computes how faults affect a running simulation. Processors do not know about faults, so liveFaults reads
+// the records of faults that the operator keeps in a ConfigMap, with the permissions of the user. The timeline shows
+// whether the simulation has recovered.
 type liveFaults struct {
-	// read reads the records of a simulation's faults. rows reads a part of the simulation's timeline.
+	// The function read returns the records of a simulation's faults. The function rows returns a part of the
+	// simulation's timeline.
 	read func(context.Context, *v1alpha1.ParkingSimulation) (faultRecords, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
 	// The function failed is called with the first error of the method read. It is not called again for later errors.

@@ -26,8 +26,8 @@ const (
 	// nothing. There is no timeout for a whole response, because the connection to the cluster may be slow.
 	podAttempts = 3
 	podTimeout  = 4 * time.Second
-	// podTimelineTimeout is the same for a timeline. A pod sends nothing before it has read the timeline, for which it may
-	// first have to wait until it has read another one.
+	// podTimelineTimeout replaces podTimeout for requests of a timeline. Before a pod sends anything, it may have to
+	// wait until another timeline was read, and must then read this one.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
 	// avoidTime is the time for which a pod that has failed is tried after all other pods.
@@ -51,9 +51,9 @@ type pages struct {
 	podAccess
 
 	client http.Client
-	// timeout is podTimeout, and timelineTimeout is podTimelineTimeout, or less in tests.
+	// timeout is podTimeout, and timelineTimeout is podTimelineTimeout. Tests set shorter ones.
 	timeout, timelineTimeout time.Duration
-	// maxAnswer is the constant of this name, or less in tests.
+	// maxAnswer is the maximum size of a response in bytes. Tests set a smaller one.
 	maxAnswer int64
 
 	mu     sync.Mutex // guards the fields below
@@ -153,7 +153,7 @@ type silentError time.Duration
 
 func (e silentError) Error() string { return "it sent nothing for " + time.Duration(e).String() }
 
-// orSilence returns the silentError that has ended ctx, or err if ctx has not ended in this way.
+// orSilence returns the silentError that is the cause of ctx. If the cause is no silentError, it returns err.
 func orSilence(ctx context.Context, err error) error {
 	if silence, ok := errors.AsType[silentError](context.Cause(ctx)); ok {
 		return silence

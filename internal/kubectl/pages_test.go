@@ -349,7 +349,7 @@ func TestOpenTunnel_CarriesRequestsToThePod(t *testing.T) {
 	}
 }
 
-// Package http wraps an error differently if the connection fails before a request than if it fails during one.
+// Package http wraps an error before a request and an error during a request in different ways.
 func TestPagesDescribe_WrappedPortError_IsShownAlone(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{

@@ -36,12 +36,12 @@ const (
 // source implements view.Source for a simulation in the cluster. It reads measurements from the pods, and the
 // verdict from the status. Once the simulation is complete, it reads both from the report.
 type source struct {
-	// get reads the simulation. read reads the report of a simulation.
+	// The function get reads the simulation. The function read reads the report of a simulation.
 	get  func(context.Context) (*v1alpha1.ParkingSimulation, error)
 	read func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error)
 	// pages reads live data from the pods.
 	pages *pages
-	// faults computes how faults affect a running simulation. It is nil if this is not needed.
+	// faults computes how faults affect a running simulation. It is nil if the command does not show faults.
 	faults *liveFaults
 	// failures contains the failures of pods that have been observed. They become marks in the timeline.
 	failures podfailure.Tracker
@@ -166,8 +166,8 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// isOther reports whether a state is that of another simulation with the same name. This is the case if the simulation
-// was deleted and created again.
+// isOther reports whether a state belongs to another simulation with the same name. This happens if the simulation was
+// deleted and created again.
 func isOther(state *view.State, sim *v1alpha1.ParkingSimulation) bool {
 	return state.Run != "" && sim.UID != "" && state.Run != string(sim.UID)
 }
@@ -184,8 +184,9 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict adds to the state the verdict in the status and the number of unmeasured events. If the status has no
-// verdict yet, but the simulation is certain to fail, it adds FAIL.
+// addVerdict adds the verdict in the status and the number of unmeasured events to the state of a complete simulation.
+// If the simulation is not complete, but is certain to fail according to the status, and the state has no verdict, it
+// adds FAIL.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {
@@ -206,8 +207,8 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	if err != nil {
 		return nil, err
 	}
-	// Omit failures before the creation of the simulation, which are those of a deleted simulation with the same
-	// name, and failures after its completion.
+	// Omit failures before the creation of the simulation, because they belong to a deleted simulation with the same
+	// name. Also omit failures after the completion of the simulation.
 	sim := s.simulation(ctx)
 	until := time.Now().Add(time.Hour) // in the future, because the clocks of machines may differ
 	if t := sim.Status.CompletionTime; t != nil {
@@ -217,7 +218,7 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return timeline.AddMarks(rows, from, to, fault.Marks(s.accounts(ctx, sim))...), nil
 }
 
-// accounts returns the faults of the simulation, as the last state contained them.
+// accounts returns the faults in the report. If there is no report, it returns those that the last state contained.
 func (s *source) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if d := s.report(ctx, sim); d != nil {
 		return d.Faults

@@ -316,7 +316,7 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// writeServers writes which servers the spec selects. The state of a server is the reason of its condition.
+// writeServers writes the source and the state of each server. The state is the reason of the server's condition.
 func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nSERVER\tSOURCE\tSTATE\n")
 	for _, server := range []struct{ name, source, condition string }{

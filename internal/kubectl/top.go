@@ -40,8 +40,8 @@ const (
 	// simulation.
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
-	// topWindow is the length of the most recent period. Rates and latencies are shown for this period. Its newest
-	// row may be incomplete, and rows of the last reportDelay may be missing.
+	// topWindow is the length of the most recent period, for which rates and latencies are shown. The newest row of
+	// this period may be incomplete, and rows of the last reportDelay may be missing.
 	topWindow   = 10 * time.Second
 	reportDelay = 2 * time.Second
 	// topConcurrency is the maximum number of simulations that are read at the same time.
@@ -352,8 +352,8 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	return row
 }
 
-// missingEvents returns how many confirmed events have not taken effect. Events that took effect without a recorded
-// confirm count as confirmed, too. Otherwise, each of them would hide a missing event.
+// missingEvents returns how many confirmed events have not taken effect. Indeterminate events took effect without a
+// recorded confirm. They count as confirmed, because otherwise each of them would offset a missing event.
 func missingEvents(l *v1alpha1.LedgerStatus) int64 {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)

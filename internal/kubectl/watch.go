@@ -79,7 +79,7 @@ func (c *connection) watchPods(
 	}
 }
 
-// objects contains the objects of which a watch has reported that they exist.
+// objects contains the objects that a watch has reported and that it has not reported as deleted.
 type objects map[types.UID]client.Object
 
 // watch calls the function handle with each event of the selected objects. It begins with an event for each existing
@@ -124,8 +124,8 @@ func (c *connection) watch(
 	}
 }
 
-// missing returns the known objects that do not exist any more. If the objects cannot be listed, it returns none: the
-// watch that follows fails for the same reason, or the next call finds them.
+// missing returns the known objects that no longer exist. If it cannot list the objects, it returns nil: the next watch
+// fails for the same reason, or the next call finds the missing objects.
 func (c *connection) missing(ctx context.Context, list client.ObjectList, known objects, options ...client.ListOption) objects {
 	if len(known) == 0 {
 		return nil
