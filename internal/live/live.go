@@ -60,8 +60,8 @@ func (s *Source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }
 
-// State implements view.Source. It audits the ledger and reads the timeline. The first call reads all of both. Later
-// calls read only what may have changed.
+// State implements view.Source. It audits the ledger and reads the timeline. The first call reads the whole ledger and
+// the whole timeline. Later calls read only what may have changed.
 func (s *Source) State(ctx context.Context) (view.State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,8 +99,7 @@ func (s *Source) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// verdictSoFar returns FAIL and the reasons if the simulation is already certain to fail. It does not know the effects
-// of faults.
+// verdictSoFar returns FAIL and the reasons if the simulation is already certain to fail. It does not consider faults.
 func verdictSoFar(p *plan.Plan, account *ledger.Report, rows []timeline.Row, depths *broker.Depths) view.Verdict {
 	e := ledger.EvidenceSoFar(p, account, rows, nil, nil)
 	if depths != nil {
@@ -142,7 +141,8 @@ func (c clock) rate(s plan.Schedule, after time.Duration) float64 {
 	return float64(s.RateAt(c.elapsed - after))
 }
 
-// generatorOf adds up the counts of one event type. It does not merge the histograms, which would take most of the time.
+// generatorOf adds up the counts of one event type. It does not merge the histograms, because that would take most of
+// the time.
 func generatorOf(t event.Type, rows []timeline.Row, c clock, rate float64, mean report.Rate) view.Generator {
 	g := view.Generator{Rate: rate, TargetRate: mean.Target, AchievedRate: mean.Achieved}
 	for i := range rows {
