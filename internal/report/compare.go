@@ -26,7 +26,7 @@ type Comparison struct {
 	Regression bool  `json:"regression"`
 	Before     RunOf `json:"before"`
 	After      RunOf `json:"after"`
-	// Notes say what limits the meaning of the comparison, one sentence each.
+	// Notes are sentences that say why the comparison may be misleading.
 	Notes   []string `json:"notes"`
 	Metrics []Change `json:"metrics"`
 	// Objectives contains the measured value of each objective that a run had.
@@ -249,7 +249,8 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 	c := &Comparison{
 		Version: Version, Before: runOf(before), After: runOf(after), runs: [2]*Document{before, after},
 		Objectives: objectives(before, after), Checks: changedChecks(before, after), Settings: changedSettings(before, after),
-		// The verdict of a run that was cut short is FAIL if a fault was still to come. So only its checks count.
+		// A run that was cut short before a scheduled fault has the verdict FAIL. So ignore the verdict of a run that
+		// was cut short, and compare only its checks.
 		Regression: before.Outcome == ledger.Pass && after.Outcome != ledger.Pass && after.CutShort == "",
 	}
 	c.Notes = notesOn(c)
@@ -274,18 +275,19 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 	return c
 }
 
-// isMetricUnproved is isUnproved for a metric.
+// isMetricUnproved reports whether the only cause of a changed metric may be that a run was cut short.
 func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
 	if m.isCount() {
-		// Every run has the counts of the ledger, unless its ledger cannot be read or has lost data.
+		// A short run does not explain a missing count of the ledger: such a count is missing only if the ledger cannot
+		// be read or has lost data. But a short run explains a lower count.
 		lacking = change.Outcome == Improved || isFault && lacking
 	}
 	return c.isUnproved(isFault, lacking)
 }
 
-// isCheckUnproved is isUnproved for a check.
+// isCheckUnproved reports whether the only cause of a changed check may be that a run was cut short.
 func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	isFault := ledger.ConcernsFault(check.Name)
 	lacking := check.After != string(ledger.Failed) &&
@@ -293,9 +295,9 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether the only cause of a change may be that a run was cut short, because such a run has fewer
-// faults and fewer events. isFault says that the change concerns a fault. lacking says that the second run lacks a
-// value or has a lower count.
+// isUnproved reports whether the only cause of a change may be that a run was cut short. Such a run has fewer faults
+// and fewer events. isFault is true if the change concerns a fault. lacking is true if the second run lacks a value or
+// has a lower count.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -484,7 +486,8 @@ func objectives(before, after *Document) []Values {
 }
 
 // changedChecks returns the checks whose outcomes differ between the runs, and those that only one of the runs made. A
-// check that passed and is now missing is a regression, because nothing proves any more that its condition holds.
+// check that passed and is now missing is a regression, because the second run does not show that the check still
+// passes.
 func changedChecks(before, after *Document) []CheckChange {
 	was, is := outcomes(before), outcomes(after)
 	changed := []CheckChange{}
@@ -518,7 +521,7 @@ func outcomes(d *Document) map[string]string {
 	return all
 }
 
-// isSameRun reports whether two reports describe the same run, which has one start and one end.
+// isSameRun reports whether two reports describe the same run: they have the same simulation, start and end.
 func isSameRun(a, b *Document) bool {
 	return a == b || a.Simulation == b.Simulation && !a.StartTime.IsZero() && a.StartTime.Equal(b.StartTime) && a.EndTime.Equal(b.EndTime)
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// maxNamed is the maximum number of differences that a note names, and of kinds of machines in one of them.
+// maxNamed is the maximum number of differences in a note, and of kinds of machines in one difference.
 const maxNamed = 5
 
 // notesOn returns the notes on a comparison. They say that both reports describe the same run, that a run was cut short,

@@ -455,7 +455,7 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 	random := rand.New(rand.NewPCG(3, 3))
 	for _, d := range []*Document{full, bounded} {
 		for i := range d.Timeline {
-			// The maximum of 60 of these values is usually twice the maximum of 10 of them.
+			// On average, the maximum of 60 of these values is 1.7 times the maximum of 10 of them.
 			d.Timeline[i].Entry.Lag = time.Duration(200 * math.Pow(random.Float64(), 10) * float64(10*time.Millisecond))
 		}
 	}
@@ -466,7 +466,8 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 	}
 }
 
-// Both reports list only the worst occurrence. The totals show that more of the others did not recover.
+// Both reports list only the worst occurrence. According to the totals, the second run has one more occurrence without
+// recovery.
 func TestCompareReports_OmittedFaultsWithoutRecovery_AreARegression(t *testing.T) {
 	t.Parallel()
 	run := func(unrecovered int64) *Document {

@@ -136,7 +136,7 @@ func (d *Document) charts(notes []Note) []Chart {
 	return charts
 }
 
-// outcomes returns one chart line for each outcome that the processing of at least one event had.
+// outcomes returns one chart line for each outcome of processing that occurred at least once.
 func (c curves) outcomes() []series {
 	total := timeline.Sum(c.rows...)
 	var lines []series

@@ -60,9 +60,9 @@ type junitProblem struct {
 	Text    string `xml:",chardata"`
 }
 
-// JUnit returns the report as JUnit XML, with one test case per check, and with the figures as properties and the warnings
-// as output of the suite. The output of a test case shows what the check measured. A check
-// without data becomes an error. A check that was skipped because another check failed becomes a skipped test case.
+// JUnit returns the report as JUnit XML. Each check becomes a test case, the figures become properties, and the
+// warnings become the output of the suite. The output of a test case shows what the check measured. A check without
+// data becomes an error. A check that was skipped because another check failed becomes a skipped test case.
 func (d *Document) JUnit() ([]byte, error) {
 	// An XML encoder replaces characters that XML does not allow, so escape them first.
 	figures := *d

@@ -42,7 +42,7 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 
 // scheduled returns the number of seconds that the schedule covers. The argument contains the rows in which events were
 // due. At a rate below one per second and replica, there are gaps between these rows, which belong to the schedule. A
-// gap that is more than ten times as long as usual does not: the simulation was suspended in that time.
+// gap of more than 10 * (1 + median gap) seconds does not belong to it: the simulation was suspended.
 func scheduled(due []*timeline.Row) float64 {
 	const pause = 10
 	idle := make([]float64, 0, len(due))

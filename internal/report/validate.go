@@ -219,8 +219,8 @@ func validateRange(path field.Path, v reflect.Value) error {
 	}
 }
 
-// validateKind returns an error if a value is outside the range for its kind, such as float64. It is for the types to
-// which no rule of validateRange applies.
+// validateKind returns an error if a value is outside the range for its kind, such as float64. validateRange calls it
+// for the types that have no rule of their own.
 func validateKind(path field.Path, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Float64:
