@@ -575,7 +575,7 @@ func testPageShowsFaults(t *testing.T, b *browser) {
 	b.until("the table counts the omitted names", fmt.Sprintf(row, 2)+".includes('(redis-0 and 7 more)')")
 	f.change(func(f *fake) { f.state.Faults = nil })
 	b.until("the table is hidden", "document.getElementById('faults-panel').hidden")
-	// The charts shade the time of the fault, which lasted 3 s, and of the recovery, which took as long.
+	// The fault and the recovery lasted 3 s each, so the charts shade two bands of equal width.
 	evaluate[bool](b, `(() => {
 		window.widths = new Map(); // of the latest rectangle in each color
 		const fillRect = CanvasRenderingContext2D.prototype.fillRect;
@@ -661,7 +661,7 @@ func testPageBalancesTheLedger(t *testing.T, b *browser) {
 	}
 }
 
-// testPageMarksAllCharts records which charts draw the sign of a mark.
+// testPageMarksAllCharts checks that all charts draw the marks of the timeline.
 func testPageMarksAllCharts(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	b.resize(1280, 3000, "light") // a chart that is out of view is not drawn
@@ -786,7 +786,7 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 		}
 		meanings[evaluate[string](b, tip)] = true
 	}
-	// Some labels stand for several numbers: the two columns of the totals and the lines of a chart.
+	// Some labels explain several numbers: both columns of the totals, or all lines of a chart.
 	if len(all) < 90 || len(meanings) < 50 {
 		t.Errorf("%d numbers have %d meanings", len(all), len(meanings))
 	}
@@ -811,8 +811,8 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	})
 	b.resize(1280, 900, "light")
 	b.open(newSite(t, f), 60)
-	// Tab reaches every control. Each of them is visible when it has the focus, and has an outline. Of radio buttons, Tab
-	// reaches the checked one, and its label has the outline.
+	// Tab reaches every control. The control with the focus is visible and has an outline. In a group of radio buttons,
+	// Tab reaches only the checked one, and its label has the outline.
 	evaluate[int](b, `window.unreached = new Set([...document.querySelectorAll('a[href], button, input:checked, [tabindex="0"]')].filter(e => e.checkVisibility())), unreached.size`)
 	if n := evaluate[int](b, "unreached.size"); n < 60 {
 		t.Errorf("the page has %d controls", n)

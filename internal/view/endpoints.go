@@ -125,8 +125,8 @@ func (v *View) read(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 	return v.source.Timeline(ctx, from, to)
 }
 
-// startFor returns the time at which the schedules began, if it is needed to divide an interval into parts. It is zero if
-// the interval is short or the schedules have not begun.
+// startFor returns the start of the schedules, which partEnd needs to divide a long interval into parts. It returns the
+// zero time if the interval is at most partLength long or if the schedules have not started.
 func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, error) {
 	if to.Sub(from) <= partLength {
 		return time.Time{}, nil
@@ -135,9 +135,9 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd returns the end of the part of a timeline that begins at the given time. The first part ends before the
-// schedules began, and has few rows. A part ends at a whole hour, where no row begins earlier and ends later. If start is
-// zero, there is only one part.
+// partEnd returns the end of the part of a timeline that begins at the given time. The first part ends at least an hour
+// before the schedules start, so it has few rows. Each part but the last ends at a whole hour, because no row extends
+// across a whole hour. If start is zero, there is only one part.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to
@@ -197,7 +197,7 @@ func interval(query string) (from, to time.Time, err error) {
 // contain names of servers that clients need not know.
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
-	// The read may have taken longer than the time that guard has set for the response.
+	// The read may have taken longer than the write deadline that guard has set. So set a new one for the response.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // tests have no connection
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")
 }

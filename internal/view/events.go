@@ -21,10 +21,10 @@ const (
 	// lookback is how far back the feed looks for rows that have changed since it sent them. Rows change because the
 	// processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
-	// rereadInterval is the time between two reads of older rows: those that end between keepTime and lookback before
-	// now. Each such read covers rereadPart. So a row that a process delivers late, because it could not reach the store,
-	// is found within a few minutes. A part is small, so that it holds up the newest rows only for a short time if the
-	// connection to the source is slow.
+	// rereadInterval is the time between two reads of older rows. Older rows end between keepTime and lookback before
+	// now. Each read covers rereadPart. So a row that a process delivers late, because it could not reach the store, is
+	// found within a few minutes. A part is short, so that reading it over a slow connection does not delay the newest
+	// rows for long.
 	rereadInterval = 6 * time.Second
 	rereadPart     = 2 * time.Minute
 	keepTime       = time.Hour
@@ -199,7 +199,8 @@ func (v *View) poll(ctx context.Context) *update {
 	return u
 }
 
-// reset forgets what earlier clients have received. It must be called before the first poll for a new client.
+// reset clears the record of the rows that clients have received. Call it before the first poll after a time without
+// clients.
 func (p *poller) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,8 +208,8 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// begin remembers the rows that the first client receives, except those that a poll has already sent to it. Later clients
-// do not count, because the first one may not have the rows that they receive.
+// begin records the rows that the first client receives as sent, except those that a poll has already sent. It ignores
+// calls for later clients, because the first client may not have the rows that later clients receive.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -226,9 +227,9 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// from returns the time from which rows must be read. Rows may be new if they are younger than lookback, or if they
-// were younger than that at the latest successful read: after an outage of the store, all processes deliver their rows
-// of the outage. No process keeps rows for longer than keepTime.
+// from returns the time from which rows must be read. This is lookback before now or before the latest successful read,
+// whichever is earlier: after an outage of the store, all processes deliver their rows of the outage. It is at most
+// keepTime before now, because no process keeps rows for longer.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -251,9 +252,9 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older returns the interval of the older rows that must be read now, if any. One call after another returns all parts
-// of the past hour. Whether a read is due depends on the clock of this machine. The interval depends on the time of the
-// state.
+// older returns the interval of older rows to read now, and whether a read is due. Successive calls return the parts of
+// the past hour one by one. The parameter clock is the time of this machine and decides whether a read is due. The
+// parameter now is the time of the state and determines the interval.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

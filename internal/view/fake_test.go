@@ -22,7 +22,7 @@ type fake struct {
 	state State
 	rows  []timeline.Row
 	err   error
-	// stateErr is the error of State only, and timelineErr that of Timeline only.
+	// Only State returns stateErr, and only Timeline returns timelineErr.
 	stateErr, timelineErr error
 	// calls and reads count the calls of State and Timeline.
 	calls, reads int
@@ -116,7 +116,7 @@ func fakeEvents(r *rand.Rand, due, published int64, slow float64) timeline.Event
 	}
 }
 
-// account sets the rates and the ledger in the state according to the rows.
+// account computes the rates and the ledger in the state from the rows.
 func (f *fake) account() {
 	total := timeline.Sum(f.rows...)
 	seconds := float64(max(len(f.rows), 1))

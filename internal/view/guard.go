@@ -26,9 +26,9 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 // maxQuery is the maximum length of a query in bytes.
 const maxQuery = 512
 
-// guard returns a handler that calls the handler named next only for requests that have a method and a length that the
-// page uses. It does not check which site sends a request, because httpserver.Guard does that. It also limits the time
-// for sending the response.
+// guard returns a handler that calls the handler named next only for GET and HEAD requests whose query has at most
+// maxQuery bytes. It does not check which site sends a request, because httpserver.Guard does that. It also limits the
+// time for sending the response.
 func (v *View) guard(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())

@@ -20,9 +20,9 @@ const (
 // errSpoolFull is returned if too many clients receive timelines slowly.
 var errSpoolFull = errors.New("too many timelines are being sent")
 
-// spool holds a response that is ready to be sent, in compressed form. So a client that receives it slowly takes little
-// memory, and keeps nobody from reading the next timeline. The budget is the number of bytes that all spools together
-// may take. The owner of a spool must call free.
+// spool holds a compressed response until it is sent. So a client that receives it slowly uses little memory, and does
+// not delay the reading of the next timeline. The field budget limits the bytes of all spools together. The owner of a
+// spool must call free.
 type spool struct {
 	budget *semaphore.Weighted
 	chunks [][]byte

@@ -44,7 +44,7 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// limit limits the time until which all later writes must be complete.
+// limit sets the deadline for all later writes together.
 func (s *stream) limit(timeout time.Duration) { s.until = time.Now().Add(timeout) }
 
 // Write implements io.Writer. It returns an error if the client does not receive the data in time.
