@@ -37,8 +37,8 @@ const (
 	maxID = 200
 )
 
-// Command asks an agent to inject a fault. If the agent has already seen a command with the same ID, it does
-// nothing, so callers can safely retry.
+// Command asks an agent to inject a fault. If the agent has already injected a fault with the same ID, the command has
+// no effect, so callers can safely retry.
 type Command struct {
 	// ID identifies the fault within the simulation. A request contains the ID in its path, not in its body.
 	ID string `json:"-"`

@@ -195,7 +195,7 @@ func TestAgent_SecondPause_IsBusyUntilTheFirstEnds(t *testing.T) {
 	}
 }
 
-// A template can set another user for the container of the target.
+// A pod template can set another user for the target container. The agent may not signal processes of another user.
 func TestAgentStop_TargetOfAnotherUser_SaysThatTheUsersMustBeTheSame(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can change the user of a thread")
@@ -425,7 +425,7 @@ func TestAgentHandler_HostileRequest_HasNoEffect(t *testing.T) {
 				}
 				w := httptest.NewRecorder()
 				handler.ServeHTTP(w, r)
-				// A redirect to the canonical path reveals nothing, and the token is needed there.
+				// A redirect to the canonical path is harmless, because that path requires the token.
 				if w.Code/100 == 2 || w.Code/100 == 5 {
 					t.Errorf("%s %s with %.30q is answered %d %s", method, path, authorization, w.Code, w.Body)
 				}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// maxRounds is the maximum number of times that the function named stop searches for processes that the target has
-// started since the last search.
+// maxRounds is the maximum number of times that stop searches for processes that the target has started since the last
+// search.
 const maxRounds = 100
 
 // processes are the processes of the target that were running when the list was made. A pidfd identifies each of
@@ -100,8 +100,7 @@ func stop(path string) (processes, error) {
 	return nil, errors.New("stop the processes of the target: it starts processes faster than they can be stopped")
 }
 
-// without returns the processes in p that are not in the list named others. It closes the pidfds of the processes that
-// it omits.
+// without returns the processes in p that are not in others. It closes the pidfds of the processes that it omits.
 func (p processes) without(others processes) processes {
 	known := map[int]bool{}
 	for _, other := range others {

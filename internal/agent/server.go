@@ -22,8 +22,9 @@ const maxBody = 4 << 10
 //	GET    /v1/faults/{id}  returns a fault
 //	DELETE /v1/faults/{id}  ends a fault; if it was not injected yet, it never will be
 //
-// PUT and GET answer with a Fault. If PUT fails, the body contains the reason. The status is then 422 if the agent
-// rejects the command, 409 if another fault must end first, and 503 if the injection has failed.
+// PUT and GET answer with a Fault. If PUT fails, the body contains the reason. The status is then 400 if the body is
+// not a valid Command, 422 if the agent rejects the command, 409 if another fault must end first, and 503 if the
+// injection has failed.
 func Handler(a *Agent, token func() (string, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT "+Path+"/{id...}", func(w http.ResponseWriter, r *http.Request) { serveInject(a, w, r) })
