@@ -69,22 +69,21 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an applier. The parameter named direct is the client with which the applier looks for objects that are
-// missing from the cache. So this client must not read from a cache.
+// New returns an applier. The applier uses direct to look for objects that are missing from the cache, so direct must
+// not read from a cache.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
 
 // Apply sets every field of the desired object in the live object. It takes over fields that other field managers own.
 //
-// The parameter named desired is unstructured or has a type of the applier's scheme. It must have a controller
-// reference. Apply ignores its status and does not modify it.
+// The desired object is unstructured or has a type of the applier's scheme. It must have a controller reference. Apply
+// ignores its status and does not modify it.
 //
-// The parameter live is the object from a cache, or nil if the cache does not contain it. It needs only the metadata
+// The live object comes from a cache. It is nil if the cache does not contain the object. It needs only the metadata
 // that Slimmer retains.
 //
-// If an object with the same name exists, but does not belong to the same controller, the error is a
-// *NameTakenError.
+// If an object with the same name exists, but does not belong to the same controller, the error is a *NameTakenError.
 func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
 	patch, err := a.patchFor(desired)
 	if err != nil {

@@ -76,8 +76,8 @@ func ownsField(owned map[string]any, name string, desired any) bool {
 	return ok && owns(below, desired)
 }
 
-// owns reports whether the operator owns every part of the desired value. The parameter named owned is the entry of the
-// value in metadata.managedFields. An empty entry lists no parts, because it means the value as a whole.
+// owns reports whether the operator owns every part of the desired value. The map owned is the entry for the value in
+// metadata.managedFields. If it is empty, the operator owns the whole value.
 func owns(owned map[string]any, desired any) bool {
 	if len(owned) == 0 {
 		return true
@@ -142,8 +142,8 @@ func equalJSON(decoded, value any) bool {
 	}
 }
 
-// Slimmer reduces the metadata of objects to what an Applier reads: names, owner references, the hash and the owned
-// fields. This saves memory in a cache with thousands of objects. It is safe for concurrent use.
+// Slimmer removes the metadata that an Applier does not read, such as labels, and the fields that other managers own.
+// This saves memory in a cache with thousands of objects. It is safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
 	// shared contains one copy of each distinct set of owned fields. The key is the JSON text of the set.
