@@ -50,10 +50,11 @@ type Authority struct {
 	previous *Pair
 }
 
-// RenewAuthority returns an authority that can sign certificates for at least Lifetime. It returns the given one if that
-// is possible. Otherwise it makes a new one, which may have nothing in common with the given one except Trusted. The
-// returned value then signs with the previous authority if possible, because clients do not trust the new one yet. The
-// new one signs after the caller has stored Pair and Trusted, and has passed them to the next call.
+// RenewAuthority returns the given authority if clients trust it and it is valid for longer than authorityRenewBefore.
+// Otherwise it returns a new authority, whose Trusted also contains the unexpired certificates of the given one.
+// Clients do not trust the new authority yet, so the returned value still signs with the given one if that is valid for
+// longer than Lifetime. It signs with the new one after the caller has stored Pair and Trusted, and has passed them to
+// the next call.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {
@@ -83,7 +84,7 @@ func (a Authority) canSignUntil(end time.Time) bool {
 }
 
 // Renew returns a certificate for the given host names and its key. It returns the given pair if that is still good:
-// signed by the authority, for the same hosts, and valid for longer than RenewBefore.
+// signed by an authority that clients trust, for the same hosts, and valid for longer than RenewBefore.
 func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	if a.isGood(p, hosts, now) {
 		return p, nil
@@ -109,9 +110,10 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	return renewed, nil
 }
 
-// Check returns an error if a client that trusts the given CA certificates rejects a server with this certificate, or if
-// the key is not the private key of the certificate. The certificate may be followed by those of intermediate authorities.
-// Otherwise Check returns the time at which the certificate or one of its authorities expires.
+// Check returns an error if a client that trusts the given CA certificates rejects a server with this certificate, or
+// if the key is not the private key of the certificate. The certificate may be followed by those of intermediate
+// authorities. Otherwise Check returns the time until which clients accept the certificate, that is, the earliest
+// expiry in its chain. If there are several chains, the chain that is valid longest counts.
 func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err error) {
 	chain, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {

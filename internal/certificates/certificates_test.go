@@ -94,8 +94,8 @@ func TestRenew_UnusablePair_IsReplaced(t *testing.T) {
 	}
 }
 
-// TestRenewAuthority_AlwaysTrustsTheCertificateInUse renews both certificates for 25 years, as a controller does that
-// looks every ten days. A client must accept the server even if it still trusts what it trusted the time before.
+// TestRenewAuthority_AlwaysTrustsTheCertificateInUse renews both certificates for 25 years, like a controller that
+// reconciles every ten days. A client that trusts the current CA certificates must always accept the server.
 func TestRenewAuthority_AlwaysTrustsTheCertificateInUse(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, certificates.Authority{}, start)
