@@ -46,7 +46,7 @@ type Observation struct {
 	// Timeline contains the measurements so far. It is nil if the target does not request it, or if it could not be
 	// read.
 	Timeline []timeline.Row
-	// Rest is the result of the audit that was made when the simulation was at rest. It is nil until then.
+	// Rest is the result of the final audit. It is nil until the simulation is at rest or the deadline has passed.
 	Rest *Rest
 }
 
@@ -158,7 +158,8 @@ func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check 
 	return p.err
 }
 
-// probe checks whether the simulation can write to its servers. Clients that cannot check this count as usable.
+// probe checks whether the simulation can write to its servers, if the target requests it. It skips clients that do not
+// support the check.
 func (s *simulation) probe(ctx context.Context, now *Observation) {
 	if client, ok := s.broker.(interface {
 		Probe(ctx context.Context) error

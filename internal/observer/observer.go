@@ -76,8 +76,8 @@ type Draining struct {
 	// SummariesDown is true if the operator runs the summary API, but none of its pods is running. It is then unknown
 	// whether the API has stored all summaries.
 	SummariesDown bool
-	// Deadline is when the observer stops waiting for the remaining events. Then it makes the final audit with the
-	// data that it has.
+	// Deadline is when the observer stops waiting for the remaining events. Then it makes the final audit with the data
+	// that it has. If Deadline is zero, the observer waits without a limit.
 	Deadline time.Time
 }
 

@@ -428,7 +428,8 @@ func TestObserver_ServersOfANamespaceHang_OtherNamespacesAreObservedInTime(t *te
 	})
 }
 
-// A cleanup that begins while an observation is in progress removes queues that the observation then declares again.
+// An observation that is in progress during Untrack may still declare queues. A cleanup that has already begun would
+// miss these queues.
 func TestIsClosed_ObservationInProgress_IsFalseUntilItsClientsAreClosed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
