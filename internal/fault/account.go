@@ -34,10 +34,9 @@ type Account struct {
 	// InjectedAt, because their recovery includes the restart. The time after HealedAt in which other faults
 	// were in effect is not included. RecoverySeconds is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It is the time for which the
-	// measurements rule out a recovery, counted in the same way as RecoverySeconds. It stops growing when latency and
-	// backlog have returned to their previous level, even while they have not kept it for long enough to prove the
-	// recovery.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It is the time until which the measurements rule
+	// out a recovery, counted in the same way as RecoverySeconds. It does not grow while latency and backlog are back
+	// at their previous level, even if the recovery is not proved yet.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the
@@ -83,7 +82,8 @@ const (
 	OutcomeNotRecovered Outcome = "NotRecovered"
 	// OutcomeNotInjected means that the fault could not be injected, or had no effect.
 	OutcomeNotInjected Outcome = "NotInjected"
-	// OutcomeAborted means that the simulation was ended or suspended before the fault had ended.
+	// OutcomeAborted means that the simulation ended or was suspended before the fault had ended, or that the fault did
+	// not end as declared, for example because a paused container was restarted.
 	OutcomeAborted Outcome = "Aborted"
 )
 
@@ -109,8 +109,8 @@ type Run struct {
 	Ended, Aborted bool
 	// Lost is the number of events that the run lost, or nil if that is unknown.
 	Lost *int64
-	// History describes earlier occurrences that have no record any more. They have no account either, but the time in
-	// which they disturbed the simulation does not count as normal.
+	// History describes earlier occurrences whose records were removed. They have no account, but the time in which
+	// they disturbed the simulation does not count as normal.
 	History History
 }
 
@@ -141,8 +141,7 @@ func Accounts(records []Record, run Run) []Account {
 // baselines that it used. The keys are the IDs of the occurrences.
 func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	records = slices.Clone(records)
-	// The same interval differs by nanoseconds between the monotonic clock and the wall clock. If only wall times are
-	// used, the parts of an interval add up to the whole.
+	// Remove the monotonic clock readings. With wall clock times only, the parts of an interval add up to the whole.
 	for i := range records {
 		r := &records[i]
 		r.InjectedAt, r.HealedAt = r.InjectedAt.Round(0), r.HealedAt.Round(0)

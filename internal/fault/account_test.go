@@ -320,8 +320,8 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 	}
 }
 
-// While it is not proved that the simulation has recovered, the time after latency and backlog have returned does not
-// count as part of the recovery. It may be too short only because the timeline ends.
+// Until the recovery is proved, the time after latency and backlog have returned to their previous level does not count
+// as part of it. The proof may be missing only because the timeline ends.
 func TestFaultAccounts_RecoveryIsNotProved_CountsOnlyUntilTheReturn(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
@@ -379,7 +379,8 @@ func TestFaultAccounts_FaultsWithoutBaseline_LaterFaultsHaveOne(t *testing.T) {
 	}
 }
 
-// The timeline does not contain the time before the first fault any more, and no other time without a fault.
+// The timeline no longer contains the time before the first fault, and no undisturbed time between the faults. So both
+// faults use the saved baseline of the first one.
 func TestFaultAccounts_TimelineLacksTheBaseline_UsesThatOfThePreviousFault(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 100, to: 116, slow: time.Second}}}

@@ -95,8 +95,8 @@ type Record struct {
 	// Measured is the final account of the fault, as soon as there is one. The timeline gets coarser with time, so
 	// the account could not be derived from it again.
 	Measured *Account `json:"measured,omitempty"`
-	// Baseline is the latest baseline with which the recovery was measured. Later faults use it if the timeline contains
-	// no other one any more.
+	// Baseline is the latest baseline with which the recovery was measured. It is used again, also for later faults, if
+	// the timeline no longer contains a baseline.
 	Baseline *Baseline `json:"baseline,omitempty"`
 }
 
@@ -136,8 +136,8 @@ const (
 	Healed State = "Healed"
 	// NotInjected means that the fault could not be injected, or had no effect. Reason says why.
 	NotInjected State = "NotInjected"
-	// Aborted means that the simulation was ended or suspended before the occurrence was due, or before the
-	// fault had ended by itself.
+	// Aborted means that the simulation ended or was suspended before the fault had ended, or that the fault did not
+	// end as declared, for example because a paused container was restarted. Reason says why.
 	Aborted State = "Aborted"
 )
 

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// History is what is kept of occurrences whose records were removed to limit the size of a journal.
+// History summarizes the occurrences whose records were removed to limit the size of a journal.
 type History struct {
 	// Totals sums up these occurrences.
 	Totals []Total `json:"totals,omitempty"`
@@ -19,9 +19,9 @@ type History struct {
 }
 
 // Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. To is 0
-// if there is no recovery. Healed is then the end of the fault, or 0 if it never ended. To limit their number, intervals
-// are merged if the timeline has no undisturbed row between them. If one of them has no recovery, Healed is the latest
-// end of a fault, or recovery from one, in all of them.
+// if the simulation did not recover. Healed is then the end of the fault, or 0 if it never ended. Two disturbances are
+// merged if the timeline has no undisturbed row between them. This limits their number. If the simulation did not recover
+// from one of them, Healed is the latest end of a fault, or recovery from one, in both.
 type Disturbance struct {
 	From   int64 `json:"from"`
 	To     int64 `json:"to,omitempty"`
@@ -132,10 +132,10 @@ func widthAt(age time.Duration) int64 {
 // keepLatest is the number of latest occurrences whose records Removable leaves out.
 const keepLatest = 20
 
-// Removable returns the indexes of the records that may be removed, in the order in which to remove them: those with
-// the best outcomes first, and those whose recovery is not measured yet after all others. It leaves out the latest
-// occurrences, the worst occurrence of each fault for each outcome, and all faults that have not ended. So what is
-// kept is the worst and the latest, and each outcome has an example.
+// Removable returns the indexes of the records that may be removed, in the order in which to remove them. Records with
+// the best outcomes come first. Records whose recovery is not measured yet come last. Removable omits the latest
+// occurrences, the faults that have not ended, and the worst occurrence of each fault for each outcome. So an example
+// of each outcome remains.
 func Removable(records []Record) []int {
 	type candidate struct {
 		index   int

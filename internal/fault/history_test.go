@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// past returns the record of an occurrence that was due in second at, with a final account if the outcome is
-// OutcomeRecovered or OutcomeAborted. For OutcomeRecovering, its recovery is not measured.
+// past returns the record of an occurrence that was due at the given second. The record has a final account if the
+// outcome is OutcomeRecovered or OutcomeAborted. It has none if the outcome is OutcomeRecovering.
 func past(number int, at float64, outcome Outcome, recovery float64) Record {
 	r := record("f", at, at+1)
 	r.Number, r.Target = number, plan.TargetProcessor
@@ -156,7 +156,8 @@ func TestRemovable_KeepsTheWorstAndTheLatest(t *testing.T) {
 	}
 }
 
-// The latency is 1 s for 30 s before the next fault, because of a fault whose record was removed.
+// A fault whose record was removed caused a latency of 1 s during the 30 s before the next fault. These 30 s are not
+// part of the baseline.
 func TestFaultAccounts_RecordWasRemoved_BaselineLeavesItsTimeOut(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 70, to: 100, slow: time.Second}, {from: 100, to: 110, slow: 1500 * time.Millisecond}}}

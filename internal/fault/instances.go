@@ -26,9 +26,9 @@ type Instance interface {
 	Isolate(context.Context) (release func() error, err error)
 }
 
-// startTimeout is the timeout for starting a stopped instance again. It only catches an instance that never starts: a
-// slow start is a long recovery, and the objective maxRecovery limits that. A server has an earlier timeout of its own,
-// which says what was wrong.
+// startTimeout is the timeout for starting a stopped instance again. It is long, because it must only detect an
+// instance that never starts. A slow start counts as a long recovery, which the objective maxRecovery limits. Servers
+// have a shorter timeout of their own, and its error says what was wrong.
 const startTimeout = 5 * time.Minute
 
 // Targets are the targets of the faults of one simulation.

@@ -14,31 +14,33 @@ import (
 )
 
 // This file determines from the timeline when the simulation has recovered from a fault. The time of the recovery is
-// the earliest time t, at or after the end of the fault, such that all of the following conditions hold from t on for
-// a period of steadyTime:
+// the earliest time t, at or after the end of the fault, such that all of the following conditions hold from t on for a
+// period of steadyTime:
 //
 //   - The end-to-end p99 of all events is at most twice the p99 before the fault, or at most latencySlack above it.
 //   - The queues hold at most twice as many messages as before the fault, plus the arrivals of a tenth of a second,
 //     plus backlogSlack.
 //   - Events of a type take effect, if at least one of that type per second took effect before the fault.
 //
-// "Before the fault" means the last undisturbed period before the injection, of length baselineTime. It leaves
-// out the time from the injection of another fault to the recovery from it. If there is no such period, because the
-// timeline does not contain it any more, the baseline of the previous fault is used. If that is missing as well, the
-// recovery is unknown. Then the time from baselineTime after the end of the fault counts as undisturbed, so that later
-// faults have a baseline. If fewer than minEvents events were
-// measured in this period, it is extended up to the length maxTime. The period of steadyTime is extended in the
-// same way, unless the third condition is violated. The p99 is computed over all events in the period, so one
-// slow event among hundreds does not matter. In addition, the first row of the period must meet the condition
-// for the p99 by itself. A row contains the measurements of one interval of the timeline, usually one second.
+// "Before the fault" means the baseline: the last undisturbed period before the injection, of length baselineTime. It
+// excludes the time from the injection of another fault to the recovery from it. If the timeline no longer contains
+// such a period, the saved baseline of the fault is used, or else the baseline of the previous fault. If both are
+// missing, the recovery is unknown. Then the fault counts as disturbing only until baselineTime after its end, so that
+// later faults have a baseline.
 //
-// latencySlack is more than the noise of a busy machine and less than the effect of a fault. After the
-// recovery, latencies are again judged by the objectives for the time without faults. These may be stricter
-// than the conditions above.
+// If fewer than minEvents events were measured in the baseline, it is extended up to the length maxTime. The period of
+// steadyTime is extended in the same way, unless the third condition is violated. The p99 is computed over all events
+// in the period, so one slow event among hundreds does not matter. In addition, the first row of the period must meet
+// the condition for the p99 by itself if it has at least minEvents events. A row contains the measurements of one
+// interval of the timeline, usually one second.
 //
-// The time t is either the end of the fault or the beginning of a row, so its accuracy is about the width of a
-// row. A process may measure a row up to rowShift too late. So a row that ends shortly before a fault may
-// already show the fault.
+// latencySlack is more than the noise of a busy machine and less than the effect of a fault. After the recovery,
+// latencies are again judged by the objectives for the time without faults. These may be stricter than the conditions
+// above.
+//
+// The time t is either the end of the fault or the beginning of a row, so its accuracy is about the width of a row. A
+// process may measure a row up to rowShift too late. So a row that ends shortly before a fault may already show the
+// fault.
 const (
 	rowShift     = time.Second
 	steadyTime   = plan.SteadyTime
@@ -83,8 +85,8 @@ type search struct {
 	disturbed []interval
 	// The field earlier contains the disturbances of earlier faults that are not added to disturbed yet.
 	earlier []Disturbance
-	// These fields are about the latest search. The field before is the baseline that it used, latest is its result,
-	// and from is the time at which it began.
+	// These fields are about the latest call of find. The field before is its baseline, latest is its result, and from
+	// is the time at which its search began. If from is zero, find was not called with this baseline yet.
 	before *Baseline
 	latest recovery
 	from   time.Time
@@ -96,9 +98,9 @@ type recovery struct {
 	// simulation did not recover, as far as the measurements show.
 	at time.Time
 	ok bool
-	// The field violation says which measurement was the last that was not normal. It is empty if all of them were normal
-	// after the end of the fault. The field isNormal says that all of them were normal from the time at on, but for less
-	// than steadyTime.
+	// The field violation says which measurement was the last that was not normal. It is empty if all measurements
+	// after the end of the fault were normal. The field isNormal is true if all of them were normal from the time at
+	// on, but for less than steadyTime.
 	violation string
 	isNormal  bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
@@ -147,9 +149,9 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// undisturbed returns the time that passed from the beginning of the recovery from the fault of r until the
-// given instant. It leaves out the time in which other faults were in effect, but only after the fault of r itself had
-// ended: the time that a killed target needs to run again always counts.
+// undisturbed returns how long the recovery from r took, if it ended at the time recovered. It leaves out the time in
+// which other faults were in effect, but only after r itself had ended: the time that a killed target needs to run
+// again always counts.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -339,8 +341,8 @@ func (s *search) find(from time.Time, b *Baseline) recovery {
 	return found
 }
 
-// unproven returns why it is unknown whether the simulation recovered from a fault that ended at the given time. It is
-// for the case that no later measurement contradicts a recovery.
+// unproven returns why it is unknown whether the simulation recovered from a fault that ended at the given time. It
+// applies only if all measurements since then are normal.
 func (s *search) unproven(healed time.Time) string {
 	var events uint64
 	for i := range s.rows {
@@ -382,8 +384,8 @@ func (s *search) meanwhile(r *Record) string {
 }
 
 // window compares the measurements of one period with the baseline. The period begins at the given time, and row i is
-// its first row. The result named complete is false if the timeline does not cover the whole period. The result named
-// why says which measurement is not normal. It is empty if all are normal.
+// its first row. If the timeline does not cover the whole period, complete is false. If a measurement is not normal,
+// why says which one. Otherwise it is empty.
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64

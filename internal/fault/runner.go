@@ -38,7 +38,8 @@ const (
 // leaves the faults in effect, and does not change their records.
 var ErrHandedOver = errors.New("another process takes over")
 
-// The values of Record.Reason for occurrences that were aborted.
+// Record.Reason begins with one of these texts if an occurrence was aborted because the simulation ended or was
+// suspended.
 var (
 	errEnded     = errors.New("the simulation ended")
 	errSuspended = errors.New("the simulation was suspended")
@@ -47,12 +48,12 @@ var (
 // Progress says which occurrences a Runner has handled. With it, the process that takes over does not inject
 // these occurrences again.
 type Progress struct {
-	// The field Through is a time, measured from the start of the schedule. Every occurrence before it counts as
-	// handled. Occurrences that were due before it are no longer injected.
+	// The field Through is a time, measured from the start of the schedule. Every occurrence that was due before it
+	// counts as handled, so it is no longer injected.
 	Through time.Duration `json:"through"`
-	// Last contains, for each fault, the time at which its latest handled occurrence was due. Next contains the number
-	// that its next occurrence gets. The keys are the names of the faults. The number of an occurrence is its number in
-	// the plan, unless an edit has changed when the fault occurs: then the numbering continues.
+	// Last contains, for each fault, the time at which its latest handled occurrence was due. Next contains the
+	// smallest number that its next occurrence can get. The keys are the names of the faults. An occurrence has its
+	// number in the plan, or the number in Next if that is larger because an edit has changed when the fault occurs.
 	Last map[string]time.Duration `json:"last,omitempty"`
 	Next map[string]int           `json:"next,omitempty"`
 	// Plan identifies the occurrences of the plan to which the progress belongs.
@@ -171,7 +172,8 @@ type Runner struct {
 // interrupt ends a fault early.
 type interrupt struct {
 	end context.CancelCauseFunc
-	// timer calls the function end at the end of the schedule. It is nil if the fault ends before that.
+	// timer calls the function end at the end of the schedule. It is nil if the fault ends before that, or has no
+	// duration.
 	timer *time.Timer
 }
 
@@ -316,7 +318,7 @@ func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	return r.plan, true
 }
 
-// unfinished returns the records of faults that the previous process injected and that may still be in effect.
+// unfinished returns the records of the faults that the previous process was injecting, or that were in effect.
 func (r *Runner) unfinished() []*Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -447,8 +449,8 @@ func (r *Runner) wake() {
 	r.changed = make(chan struct{})
 }
 
-// missed is for an occurrence that was due while no process could inject it. It returns why the occurrence must no
-// longer be injected. It returns "" if the occurrence may still be injected.
+// missed returns why an occurrence must no longer be injected because no process could inject it when it was due. It
+// returns "" if the occurrence may still be injected.
 func missed(o *Occurrence, start, now time.Time) string {
 	if late := now.Sub(start.Add(o.At)); late > MaxLate {
 		return fmt.Sprintf("the injector was not running, or could not save its state, when the fault was due %s earlier", late.Round(time.Second))
@@ -587,9 +589,9 @@ func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struc
 	return nil
 }
 
-// reserve assigns the chosen instances to a record, unless the fault must wait for another one: because the other fault
-// affects a chosen instance now, because it is the reason why the choice failed or is incomplete, or because it was due
-// earlier and hits one of these instances first. In that case, reserve returns the other fault.
+// reserve assigns the chosen instances to a record, unless the fault must wait for another one. Then reserve returns
+// the other fault. A fault waits if the other fault affects a chosen instance now, if the choice failed or is
+// incomplete because of the other fault, or if the other fault was due earlier and may hit a chosen instance.
 func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -579,7 +579,8 @@ func TestFaultRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.
 	})
 }
 
-// No process was running at the start, so there is no progress. The occurrences that were due since then have records.
+// No process was running when the simulation started, so there is no progress. The occurrences that have been due since
+// the start get records.
 func TestFaultRunner_FirstStartIsLate_RecordsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 200, 5)}}
