@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// healPoll is the interval between two checks whether a fault has ended.
+// healPoll is the interval between two checks whether a fault has ended, and between two attempts to inject one.
 const healPoll = 500 * time.Millisecond
 
 // injector injects faults into the pods of one simulation. It implements fault.Resumer.
@@ -28,8 +28,7 @@ type injector struct {
 	client client.Client
 	core   rest.Interface
 	// pods sends the HTTP requests that check whether a fault has an effect, and those that ask RabbitMQ nodes which
-	// queues they lead.
-	// clientPort returns the port at which the pods of a component answer clients.
+	// queues they lead. clientPort returns the port at which the pods of a component answer clients.
 	pods       *podhttp.Client
 	clientPort func(*plan.Plan, resources.Component) int32
 	// target returns the current Target of the simulation. Rehearsals.Track may replace it. records returns the

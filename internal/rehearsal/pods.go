@@ -53,8 +53,8 @@ func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault
 	return choice, nil
 }
 
-// byIndex returns n pods by their index, which is the ordinal of a pod of a StatefulSet. All other pods have the
-// indexes that are left, in their order. If no pod has an index, the result contains nil at that index.
+// byIndex returns a list of n pods, sorted by index. The index of a pod of a StatefulSet is its ordinal. All other pods
+// get the remaining indexes, in their order. If no pod is left for an index, the element is nil.
 func byIndex(pods []*corev1.Pod, n int) []*corev1.Pod {
 	indexed := make([]*corev1.Pod, n)
 	var others []*corev1.Pod
@@ -186,8 +186,8 @@ func (i *injector) untilReady(ctx context.Context, r fault.Record) (time.Time, e
 	}
 }
 
-// isHealed reports whether at least the wanted number of pods are ready or held by another fault, and whether every pod
-// that was hit has been replaced or restarted since it was chosen.
+// isHealed reports whether every pod that was hit has been replaced or restarted since it was chosen, and whether at
+// least the wanted number of pods are ready. A pod that another fault pauses or isolates counts as ready.
 func (i *injector) isHealed(pods []*corev1.Pod, r *fault.Record, want int) bool {
 	ready := 0
 	for _, pod := range pods {

@@ -253,8 +253,8 @@ func TestRehearsals_PausedContainerIsRestarted_FaultIsAborted(t *testing.T) {
 	}
 }
 
-// The agent of the target ends a pause long before its time, because it is stopped. So the fault that took place is
-// not the declared one.
+// The agent of the target is stopped, so it ends the pause long before the declared duration has passed. The fault that
+// took place is not the declared one.
 func TestRehearsals_PauseEndsEarly_FaultIsAborted(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	a, _, status := w.serveAgent(t, "127.77.122.1")

@@ -34,7 +34,8 @@ type Target struct {
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began. FaultsEdited is true if the faults have just been edited. If
-	// it is true in the first Target of a simulation that has no journal, the simulation had no faults before.
+	// it is true in the first Target, and there is no journal, the faults were added to a running simulation without
+	// faults.
 	Start        time.Time
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation

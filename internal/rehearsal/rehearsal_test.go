@@ -191,7 +191,7 @@ func (w *world) journal() []fault.Record {
 	return records
 }
 
-// journalAndHistory also returns what the journal contains of occurrences whose records were removed.
+// journalAndHistory returns the records and the history that the ConfigMap of the journal contains.
 func (w *world) journalAndHistory() ([]fault.Record, fault.History) {
 	w.T.Helper()
 	object := &corev1.ConfigMap{}

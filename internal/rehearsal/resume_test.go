@@ -37,7 +37,7 @@ func chosen(pods ...*corev1.Pod) []fault.Chosen {
 	return list
 }
 
-// takeOver writes a journal, as an operator leaves it when it is killed. Then another operator leads.
+// takeOver writes the journal that a killed operator has left. Then it starts another operator as the leader.
 func (w *world) takeOver(t *testing.T, records ...fault.Record) *rehearsal.Rehearsals {
 	t.Helper()
 	w.leave(t, records...)
@@ -45,7 +45,7 @@ func (w *world) takeOver(t *testing.T, records ...fault.Record) *rehearsal.Rehea
 	return r
 }
 
-// leave writes a journal, as an operator leaves it when it is killed.
+// leave writes the journal that a killed operator has left.
 func (w *world) leave(t *testing.T, records ...fault.Record) {
 	t.Helper()
 	next := map[string]int{}
@@ -311,7 +311,7 @@ func TestResumeFault_AgentIsUnreachable_CountsAsEndedByItsTimer(t *testing.T) {
 	}
 }
 
-// The pod of the other processor is paused, so it is not ready. The restarted processor must not wait for it.
+// Another processor is paused, so it is not ready. The end of the restart must not depend on that processor.
 func TestRehearsals_Restart_EndsWhileAnotherPodIsPaused(t *testing.T) {
 	w := newWorld(t)
 	w.sim.Spec.Processor.Replicas = new(int32(2))

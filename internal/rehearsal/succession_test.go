@@ -27,13 +27,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// mortal is the client of an operator that is killed while it writes to the journal. After the kill, all its
-// methods fail without an effect.
+// mortal is the client of an operator that is killed while it writes to the journal. After the kill, Get, List, Patch
+// and Delete fail without an effect.
 type mortal struct {
 	client.Client
 
-	// The operator is killed when it writes a record that has the state in the field named at. If the field
-	// named after is true, that write still takes effect.
+	// The operator is killed when it writes a record with the state in the field at. If the field after is true, this
+	// write still takes effect.
 	at    fault.State
 	after bool
 	// kill ends the context of the operator.
@@ -186,8 +186,7 @@ type nodes struct {
 	pods            int
 
 	mu sync.Mutex
-	// The field injected contains the instants at which agents injected a fault, as one string for each pod and
-	// instant.
+	// The field injected contains one string for each pod and each time at which its agent injected a fault.
 	injected map[string]bool
 	replaced int
 	// processors contains the IP addresses of the processors.
@@ -201,7 +200,7 @@ func (w *world) nodes(t *testing.T, network string) *nodes {
 	return &nodes{world: w, network: network, server: server.Listener.Addr().String(), injected: map[string]bool{}}
 }
 
-// hits returns how many times a pod was hit.
+// hits returns the number of hits on all pods. A hit is a fault that an agent injected, or a replaced pod.
 func (n *nodes) hits() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
