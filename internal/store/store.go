@@ -18,14 +18,14 @@ import (
 
 // Errors of a store. Use errors.Is to distinguish them.
 var (
-	// ErrRolledBack means that the server has restarted, or may have restarted, since the mark was read. Effects
-	// since then may be lost, so the caller must repeat all steps since then. WaitDurable returns this error.
+	// ErrRolledBack means that the server has restarted or failed over, or may have done so, since the mark was read.
+	// Effects since then may be lost, so the caller must repeat all steps since then. WaitDurable returns this error.
 	ErrRolledBack = errors.New("the store restarted and may have lost its latest effects; repeat the step")
 	// ErrUnavailable means that the store could not be reached. The step may or may not have taken effect. The
 	// store itself logs the beginning and the end of an outage.
 	ErrUnavailable = errors.New("the store is unavailable")
-	// ErrNotReady means that the store was reached with valid credentials, but cannot serve at the moment. Errors that
-	// match it also match ErrUnavailable.
+	// ErrNotReady means that the store was reached with valid credentials, but cannot serve at the moment, or that this
+	// process has too many open files to connect. Errors that match it also match ErrUnavailable.
 	ErrNotReady = errors.New("the server is not ready")
 	// ErrOtherPartitions means that the simulation started with a different number of partitions. Its events are
 	// therefore not in the partitions in which this process looks for them. Mark returns this error.

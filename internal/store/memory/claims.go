@@ -26,7 +26,7 @@ func (c *claims) remember(token int64, claimed []available) {
 	}
 }
 
-// release removes a claim and returns its plates. It returns nil if the claim is unknown or already released.
+// release marks a claim as released and returns its plates. It returns nil if the claim is unknown or already released.
 func (c *claims) release(token int64) []available {
 	claimed, found := c.byToken[token]
 	if found {

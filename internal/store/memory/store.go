@@ -1,6 +1,6 @@
-// Package memory stores the state of a simulation in the memory of the process. It is for simulations without a
-// server, and for tests. It behaves like package redis. Nothing survives the process, so every effect counts as
-// durable at once.
+// Package memory stores the state of a simulation in the memory of the process. It is for simulations without a server,
+// and for tests. It behaves like package redis. Nothing survives the process, so every effect counts as durable at
+// once, unless Config.Crashable is set.
 package memory
 
 import (
@@ -70,8 +70,7 @@ func (s *Store) Crash(draw uint64) {
 // epoch identifies the simulated server process. It changes with every crash.
 func (s *Store) epoch() string { return "memory-" + strconv.FormatInt(s.crashes.Load(), 10) }
 
-// partition returns the partition with the given index. The parameter named doing is the name of the operation for
-// error messages.
+// partition returns the partition with the given index. The name of the operation, doing, is for error messages.
 func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
 	if err := s.ready(ctx, doing); err != nil {
 		return nil, err

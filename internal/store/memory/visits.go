@@ -87,7 +87,8 @@ func (v *visits) claim(plate string, expires, now int64) {
 	v.claimed[plate] = found
 }
 
-// release makes a claimed visit an unclaimed one again.
+// release sets the expiry of a claimed visit. If the entry of the plate has been processed, the visit becomes unclaimed
+// again.
 func (v *visits) release(plate string, expires, now int64) {
 	found, ok := v.claimed[plate]
 	if !ok || found.expires <= now {

@@ -157,8 +157,8 @@ func (b *batcher) abort(batch []*call) {
 // sender contains the buffers of a goroutine that sends pipelines.
 type sender struct {
 	*batcher
-	// batch contains the calls of the current pipeline. The field named again contains the calls that must be sent
-	// again because the server did not know their script.
+	// batch contains the calls of the current pipeline. The field again contains those of them that must be sent again
+	// because the server did not know their script.
 	batch, again []*call
 	bundles      []bundle
 	// line contains the arguments of the commands in the pipeline.
@@ -247,9 +247,9 @@ func (e stepError) Error() string { return string(e) }
 // RedisError marks the error as a reply of the server. The client library requires this method.
 func (stepError) RedisError() {}
 
-// unknownScripts collects the calls that failed because the server did not know their script, and appends them to the
-// slice named resend. This happens after a restart of the server or a SCRIPT FLUSH. The sender then sends them again
-// with the source of the script, which cannot fail in this way.
+// unknownScripts appends to resend the calls that failed because the server did not know their script. This happens
+// after a restart of the server or a SCRIPT FLUSH. The sender then sends these calls again with the source of the
+// script, which the server cannot reject for this reason.
 func unknownScripts(batch, resend []*call) []*call {
 	for _, c := range batch {
 		if goredis.HasErrorPrefix(c.err, "NOSCRIPT") {

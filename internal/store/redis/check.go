@@ -26,7 +26,7 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// writableTTL is how long the keys of CheckWritable exist.
+// writableTTL is how long the keys exist that CheckWritable and lookAt write.
 const writableTTL = time.Minute
 
 // CheckWritable writes one key with an expiry to each server. It detects a server that does not answer or accepts no
@@ -89,8 +89,9 @@ func right(command []any, reply string) string {
 	return "+" + strings.ToLower(fmt.Sprint(command[0]))
 }
 
-// trialsOn returns one trial call of each command that the store or one of its scripts uses, other than WAIT, which only
-// servers with replicas need. The keys begin with the given prefix. The last command removes them. They expire if the connection is cut before that.
+// trialsOn returns one trial call of each command that the store or one of its scripts uses, except WAIT, which only
+// servers with replicas need. The keys begin with the given prefix. The last command removes them. If the connection is
+// cut before that, they expire.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{

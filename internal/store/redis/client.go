@@ -49,7 +49,7 @@ type connector struct {
 type options struct {
 	node    *goredis.Options        // of a single server
 	cluster *goredis.ClusterOptions // of a Redis cluster
-	// of a primary that Sentinels monitor
+	// failover is for a primary that Sentinels monitor.
 	failover *goredis.FailoverOptions
 }
 
@@ -326,7 +326,7 @@ func (r reloader) check(ctx context.Context, err error) error {
 	return err
 }
 
-// setTimes sets the default timeouts and retries. It does not change values that the URI sets.
+// setTimes sets the default timeouts and backoffs. It does not change values that the URI sets.
 func setTimes(dial, read, write, minBackoff, maxBackoff *time.Duration) {
 	*dial = orDefault(*dial, dialTimeout)
 	*read = orDefault(*read, answerTimeout)
@@ -353,8 +353,7 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 }
 
 // dialer returns a function that connects to the server of the current binding. In a cluster or with Sentinels, the
-// function connects to the given node.
-// base is the TLS configuration from the parameters of the URI.
+// function connects to the given node. base is the TLS configuration from the parameters of the URI.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.binding()
@@ -412,14 +411,15 @@ func (g *greeting) SyscallConn() (syscall.RawConn, error) {
 	return checked{RawConn: raw, conn: g.Conn}, err
 }
 
-// checked is a connection whose check costs little if nothing is wrong; see package rawconn.
+// checked is the raw connection of a greeting. It skips the check of the client library if nothing is wrong, because
+// the check costs a system call; see package rawconn.
 type checked struct {
 	syscall.RawConn
 
 	conn *rawconn.Conn
 }
 
-// Read calls f, unless the connection is open and there is nothing to read.
+// Read calls f, which checks the connection. It skips f if the connection is open and there is nothing to read.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil

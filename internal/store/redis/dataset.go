@@ -51,8 +51,8 @@ type dataState struct {
 	effects int64
 }
 
-// compare checks an observation for a loss of data. The parameter named before is the previous observation. It is nil
-// at the first observation. Effects up to the offset promised in its history were reported as durable.
+// compare checks an observation for a loss of data. The observation before is the previous one. It is nil at the first
+// observation. Effects up to the offset promised in the history of before were reported as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -134,8 +134,9 @@ func (d *dataset) misses(mark string) bool {
 	return d.durable && mark != d.mark
 }
 
-// joiner returns a function that writes the mark of a data set, which is its argument, into the ledger of a partition. The
-// function also records the owner of this store there. It returns store.ErrOtherOwner if another owner is recorded.
+// joiner returns a function that writes a mark into the ledger of a partition, unless the ledger already has one. The
+// function also records the owner of this store, and the time of a loss. It returns store.ErrOtherOwner if another
+// owner is recorded.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""

@@ -59,10 +59,10 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 }
 
-// observation is the state of a server's append-only file at one point in time. The server appends each command to
-// a buffer before it replies, and later writes the buffer to the file. It usually writes before the reply is sent,
-// but up to two seconds later while the disk is busy with an earlier fsync. If the process ends, the file survives
-// but the buffer does not.
+// observation is the state of a server at one point in time: of its append-only file, of its replicas, and of the
+// simulation's data. The server appends each command to a buffer before it replies, and later writes the buffer to the
+// file. It usually writes before the reply is sent, but up to two seconds later while the disk is busy with an earlier
+// fsync. If the process ends, the file survives but the buffer does not.
 type observation struct {
 	// epoch identifies the server process, its role and its latest promotion. It changes with every restart and failover.
 	epoch string
@@ -90,7 +90,8 @@ type history struct {
 	// for replicas.
 	id     string
 	offset int64
-	// The stream continues the one with the identifier parent, but lacks the bytes from the offset forkedAt on.
+	// parent is the identifier of the stream that this stream continues. This stream lacks the bytes of parent from the
+	// offset forkedAt on.
 	parent   string
 	forkedAt int64
 }
@@ -110,9 +111,9 @@ type rewrites struct {
 	count, running, base int64
 }
 
-// observer observes one server and notifies the waiters whose effects are written to disk. One observation serves
-// all waiters that joined before it began. The observer works only while there are waiters. It observes the server
-// as soon as there is a waiter, but at most once per observationGap.
+// observer observes one server and notifies the waiters whose effects are durable. One observation serves all waiters
+// that joined before it began. The observer works only while there are waiters. It observes the server as soon as there
+// is a waiter, but at most once per observationGap.
 type observer struct {
 	look    look
 	dataset *dataset
@@ -129,8 +130,8 @@ type observer struct {
 	// The field lagged is when it was first observed that replicas do not confirm writes. It is zero if all replicas
 	// confirm. Only run uses it.
 	lagged time.Time
-	// promised is the offset in the history of the latest observation up to which waiters were told that their effects
-	// are durable. Only run uses it.
+	// promised is an offset in the history of the latest observation. Waiters were told that the effects up to this
+	// offset are durable. Only run uses it.
 	promised int64
 
 	latest  atomic.Pointer[observation]
@@ -143,7 +144,7 @@ type observer struct {
 	arrived chan struct{}
 }
 
-// waiter is a caller that waits until its effects are written to disk.
+// waiter is a caller that waits until its effects are durable.
 type waiter struct {
 	// epoch is the server process that the caller expects. If another process runs, the caller's effects may be
 	// lost. If epoch is empty, the caller accepts any process.
@@ -189,7 +190,7 @@ func (o *observer) epoch(ctx context.Context) (string, error) {
 	return o.latest.Load().epoch, nil
 }
 
-// wait waits until the given server process has written the effects of all earlier replies to disk.
+// wait waits until the effects of all earlier replies of the given server process are durable.
 func (o *observer) wait(ctx context.Context, epoch string) error {
 	if epoch == "" {
 		return store.ErrRolledBack // the server process at the time of the step is unknown
@@ -349,8 +350,8 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	return seen, nil
 }
 
-// reportReplicas logs a change of the number of replicas, and replicas that do not confirm writes. The parameter named
-// before is the number of replicas at the previous observation.
+// reportReplicas logs a change of the number of replicas, and replicas that do not confirm writes. before is the number
+// of replicas at the previous observation.
 func (o *observer) reportReplicas(before int, seen observation) {
 	if before != seen.replicas {
 		o.logger.Info("The number of the store's connected replicas changed; events are acknowledged once all of them have the effects",
@@ -399,15 +400,15 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 	return nil, fmt.Errorf("the client of the store has the unexpected type %T", s.client)
 }
 
-// lookAt reads the state of the server and some fields of the ledger in one round trip. A cluster node that no
-// longer stores the partition rejects the command. That is intended, because its append-only file says nothing
-// about the partition.
+// lookAt reads the state of the server and some fields of the ledger in one round trip. A cluster node that no longer
+// stores the partition rejects the command. That is intended, because its append-only file says nothing about the
+// partition.
 //
 // If the server has replicas, lookAt first waits until the given number of them have received all earlier writes. WAIT
-// waits only for writes of its own connection, so lookAt first writes a key. Replicas receive all writes in order, so one
-// that has this key has all earlier writes, too. It need not have what other clients write during the wait, so lookAt
-// reads the ledger and the offset before it writes the key. All commands of a pipeline use the same connection, so they
-// reach the same server process.
+// waits only for writes of its own connection, so lookAt first writes a key. Replicas receive all writes in order, so a
+// replica that has this key has all earlier writes, too. It may lack what other clients write during the wait, so
+// lookAt reads the ledger and the offset before it writes the key. All commands of a pipeline use the same connection,
+// so they reach the same server process.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas int) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
@@ -441,7 +442,7 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 	return seen, err
 }
 
-// replicaTimeout returns how long an observation waits for replicas. It is shorter than the client waits for a reply.
+// replicaTimeout returns how long an observation waits for replicas. It is shorter than the client's read timeout.
 func replicaTimeout(readTimeout time.Duration) time.Duration {
 	const most = time.Second
 	if readTimeout <= 0 { // the client waits forever

@@ -18,8 +18,8 @@ import (
 // kindObservation identifies observations of the server in the outage log.
 const kindObservation = "observation"
 
-// fault returns the error that s.failure returns, and also logs an outage. It is for steps that callers repeat
-// until they succeed. part identifies the step in the outage log.
+// fault explains the error of a step in the same way as failure. If the store is unavailable, fault also logs an
+// outage. It is for steps that callers repeat until they succeed. part identifies the step in the outage log.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
 	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(failure, errClosed) {
@@ -28,9 +28,9 @@ func (s *Store) fault(ctx context.Context, part, doing string, err error) error 
 	return failure
 }
 
-// failure adds to an error what the store was doing, and advice if there is any. If the caller's context has ended,
-// it returns the error of the context. If the server will reject the command again in every retry, the error says
-// so. All other errors wrap ErrUnavailable.
+// failure adds to an error what the store was doing, and advice if there is any. If the caller's context has ended, it
+// returns the error of the context. An error that remains in every retry says so: a rejected command, another owner, or
+// another number of partitions. All other errors wrap ErrUnavailable.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	return s.explain(s.classify(ctx, doing, err))
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// The client library checks each idle connection with a system call before it uses the connection. The check is skipped
-// while it would find nothing.
+// Before the client library uses an idle connection, it checks with a system call that the server has not closed the
+// connection. This check is skipped if there is nothing to read.
 func TestGreeting_CheckOfTheConnection_OnlyIfThereIsSomethingToRead(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -24,7 +24,7 @@ const (
 	keyClaims     = "claims:"     // + run: HASH token -> packed plates
 	keyTokens     = "claimorder:" // + run: LIST of tokens, oldest first
 	keyCounter    = "counter:"    // + name: positions leased so far, in partition 0
-	keyWritable   = "writable"    // STRING, written by readiness probes
+	keyWritable   = "writable"    // STRING, written by readiness probes and before WAIT
 	// The names of the keys of the timeline, which is stored in partition 0.
 	keyTimelineMinutes    = "timeline:minutes"    // SET of the starts of minutes that have rows
 	keyTimelineMinute     = "timeline:minute:"    // + start: HASH <second>:<process> -> row

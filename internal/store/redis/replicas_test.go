@@ -21,9 +21,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects kills a primary under load and promotes its replica,
-// which has missed the latest writes. Without a wait for the replica, effects that were reported as durable are lost.
-// Then the loss is detected.
+// TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects kills a primary under load and promotes its replica, which
+// has missed the latest writes. If the store does not wait for the replica, effects that were reported as durable are
+// lost, and the store must detect the loss.
 func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -89,8 +89,8 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 	}
 }
 
-// TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite checks that an observation claims nothing about writes
-// that the replica has not confirmed. A process that relied on them would report a loss after a failover.
+// TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite checks that the offset of an observation excludes
+// writes that the replica has not confirmed. If it included them, the store would report a loss after a failover.
 func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)

@@ -17,10 +17,10 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// BenchmarkAppendTimeline measures what a row of the timeline costs, and for comparison what an entry costs that has a
-// script call of its own. Rows and entries are stored one at a time. The metric redis-µs/op is the time that Redis spends
-// in scripts. It does not contain the wait until a row is durable: its observations serve everything that waits in the
-// same process.
+// BenchmarkAppendTimeline measures the cost of a row of the timeline, and for comparison the cost of an entry that has
+// a script call of its own. Rows and entries are stored one at a time. The metric redis-µs/op is the time that Redis
+// spends in scripts. It excludes the observations that wait until a row is durable, because one observation serves all
+// waiters in the process.
 func BenchmarkAppendTimeline(b *testing.B) {
 	server := servers.NewRedis(b, servers.RedisOptions{})
 	row := busyRow()

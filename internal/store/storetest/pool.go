@@ -369,9 +369,9 @@ func testExpiry(t *testing.T, factory Factory) {
 	})
 }
 
-// claimInTime records an entry of the plate "claimed" and claims it before its visit expires. It returns the
-// MaxStay with which it succeeded, which is longer on a slow machine. Before that, it confirms 100 entries
-// with the sequence numbers 0 to 99.
+// claimInTime confirms 100 entries with the sequence numbers 0 to 99. Then it records an entry of the plate "claimed",
+// and claims the plate before its visit expires. On a slow machine, it retries with a longer MaxStay. It returns the
+// MaxStay with which it succeeded.
 func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	f.t.Helper()
 	plates := plateNames(100)

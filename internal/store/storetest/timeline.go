@@ -133,11 +133,11 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of wider rows in a block, which one merge fills. After a row has reached the age limit, it is
-// merged within the time that this many wider rows cover.
+// rowsPerBlock is the number of wider rows that one merge creates. They fill a block. A row that has reached the age
+// limit is merged at the latest after the time that a block covers.
 const rowsPerBlock = 60
 
-// widths returns the smallest and the largest width of a row that ended at a given time before now.
+// widths returns the smallest and the largest width that a row of the given age may have.
 func widths(age time.Duration) (smallest, largest int64) {
 	for _, r := range resolutions() {
 		if largest = r.width; age < r.age {
@@ -193,7 +193,7 @@ func timelineWidens(t *testing.T, open Factory) {
 	}
 }
 
-// encoded returns a row as JSON, which contains everything of the row.
+// encoded returns all fields of a row as JSON.
 func (f fixture) encoded(row timeline.Row) string {
 	f.t.Helper()
 	text, err := json.MarshalIndent(row, "", " ")
