@@ -26,7 +26,7 @@ func cgroupHierarchies() ([]string, error) {
 	}
 	var roots []string
 	for _, entry := range entries {
-		// A symbolic link, such as cpuacct, names a cgroup controller that shares its hierarchy with another one.
+		// Skip symbolic links, such as cpuacct: another entry is the mount point of the same hierarchy.
 		if path := filepath.Join(cgroupRoot, entry.Name()); entry.IsDir() && isCgroup(path) {
 			roots = append(roots, path)
 		}

@@ -30,7 +30,7 @@ func (n *node) startDNS() error {
 		"--listen-address="+nodeAddress, "--bind-interfaces")
 }
 
-// A value of type names keeps the hosts file up to date when the Services of the cluster change.
+// names updates the hosts file when the Services of the cluster or their endpoints change.
 type names struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister

@@ -135,8 +135,7 @@ func (c *nativeCluster) importArchive(ctx context.Context, archive string) error
 	return err
 }
 
-// programImage returns an image that contains one static program. The program is in /bin, because it is there in the
-// upstream images too.
+// programImage returns an image that contains one static program. The program is in /bin, as in the upstream images.
 func programImage(name, program string) oci.Image {
 	path := "bin/" + filepath.Base(program)
 	return oci.Image{

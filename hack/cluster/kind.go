@@ -22,8 +22,7 @@ func (k *kindCluster) kind(ctx context.Context, arguments ...string) error {
 	return err
 }
 
-// check does nothing. If this cluster was chosen automatically, Docker is known to be running. The tool "kind" reports
-// all other missing requirements.
+// check does nothing: the tool "kind" reports missing requirements.
 func (k *kindCluster) check(context.Context) error { return nil }
 
 func (k *kindCluster) up(ctx context.Context) error {

@@ -24,7 +24,7 @@ import (
 	"syscall"
 )
 
-// configs are the configuration files of the components. They use the paths and addresses of layout.go.
+// configs are the configuration files of the components. They repeat paths and addresses from layout.go.
 //
 //go:embed config
 var configs embed.FS

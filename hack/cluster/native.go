@@ -65,7 +65,8 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	return nil
 }
 
-// policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router if the program is there.
+// policies builds kube-router, which enforces NetworkPolicies. At its next start, the node starts kube-router if the
+// program exists.
 func (c *nativeCluster) policies(ctx context.Context) error {
 	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router needs these packages
 		return err
@@ -120,7 +121,7 @@ func (c *nativeCluster) check(ctx context.Context) error {
 	if _, err := outputOf(isolated); err != nil {
 		return fmt.Errorf("create the mount, PID and network namespaces of a node (%s): %w", remedy, err)
 	}
-	// removeCgroups also removes control groups that a crashed node has left behind.
+	// Check whether control groups can be created, and remove those that a crashed node has left behind.
 	if err := errors.Join(makeCgroups(c.layout.cgroup()), removeCgroups(c.layout.cgroup())); err != nil {
 		return fmt.Errorf("create control groups below %s for the pods (%s): %w", cgroupRoot, remedy, err)
 	}

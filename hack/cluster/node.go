@@ -67,7 +67,7 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
 		{nil, accepts("unix", containerdSocket)},
-		// Wait until dnsmasq listens, because an earlier SIGHUP would kill it.
+		// Wait until dnsmasq listens: an earlier SIGHUP, which requests a reload of the hosts file, would kill dnsmasq.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
 		{n.startKubelet, n.isRegistered},
 		{n.startKubeRouter, nil}, // started after the Node object exists, because kube-router exits without it
@@ -201,8 +201,8 @@ func (n *node) startKubeProxy() error {
 
 const kubeRouter = "kube-router"
 
-// startKubeRouter starts kube-router if the program is there. kube-router only enforces NetworkPolicies, while
-// kube-proxy and the CNI plugins do the rest of the networking.
+// startKubeRouter starts kube-router if the program exists. kube-router only enforces NetworkPolicies, while kube-proxy
+// and the CNI plugins do the rest of the networking.
 func (n *node) startKubeRouter() error {
 	if _, err := os.Stat(n.layout.program(kubeRouter)); errors.Is(err, fs.ErrNotExist) {
 		return nil
