@@ -303,7 +303,7 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	}
 }
 
-// A value that breaks several rules gets the message of the most general one.
+// A value that breaks several rules gets only one error message.
 func TestCRDCreate_InvalidQuantity_HasOneMessage(t *testing.T) {
 	t.Parallel()
 	a := load(t)

@@ -77,8 +77,7 @@ func (a *Admission) Create(ctx context.Context, object map[string]any) error {
 	return a.admit(ctx, object, nil)
 }
 
-// Update sets the defaults of an object. It returns an error if an API server would reject an update that changes the
-// object named old to the given one.
+// Update sets the defaults of an object. It returns an error if an API server would reject the update of old to object.
 func (a *Admission) Update(ctx context.Context, object, old map[string]any) error {
 	return a.admit(ctx, object, old)
 }
