@@ -49,7 +49,7 @@ type platform struct {
 	Bin    string `json:"bin"`
 }
 
-// The programs that take the place of go and git. The first one writes the platform in place of a binary.
+// These scripts replace go and git. fakeGo writes the platform into the output file instead of a binary.
 const (
 	fakeGo  = "#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done\necho \"$GOOS $GOARCH\" >\"$2\"\nchmod 755 \"$2\"\n"
 	fakeGit = "#!/bin/sh\necho 2026-01-01T00:00:00Z\n"
