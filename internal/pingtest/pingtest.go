@@ -1,4 +1,4 @@
-// Package pingtest helps benchmarks to measure what rare messages cost a process that is idle in between.
+// Package pingtest helps benchmarks to measure the cost of infrequent messages in an otherwise idle process.
 package pingtest
 
 import (
@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// Cost is what the process spent on one message and its answer.
+// Cost is the mean cost of one message and its reply, for the whole process.
 type Cost struct {
 	// CPU is the CPU time in nanoseconds. Switches is the number of voluntary context switches.
 	CPU, Switches float64
 }
 
-// Measure sends messages to a peer that sends everything back, one every 2 ms, and returns the mean cost of each.
+// Measure sends a message every 2 ms, waits until the peer has sent it back, and returns the mean cost per message.
 func Measure(b *testing.B, client net.Conn, messages int) Cost {
 	b.Helper()
 	ticker := time.NewTicker(2 * time.Millisecond)
