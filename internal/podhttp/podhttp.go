@@ -36,8 +36,8 @@ func New() *Client {
 type Server struct {
 	// IP is the IP address of the pod.
 	IP string
-	// CA contains the CA certificates, in PEM, that the client trusts, and Host is the host name that the certificate of
-	// the server is valid for. If Host is empty, the server does not use TLS.
+	// CA contains the CA certificates, in PEM, that the client trusts, and Host is the host name that the certificate
+	// of the server is valid for. If Host is empty, the server does not use TLS.
 	CA, Host string
 }
 
