@@ -198,7 +198,8 @@ func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status me
 	return got
 }
 
-// AwaitEvent waits for an event that is about an object and whose message contains a text. It returns the message.
+// AwaitEvent waits for an event about an object, with the given reason and a message that contains the given text. It
+// returns the message.
 func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("an event %s of %s", reason, o.GetName()), func() error {
