@@ -19,8 +19,9 @@ const (
 	maxCopies = 200
 )
 
-// measureServer measures how many children per second the API server can create while no operator runs. It creates copies
-// of the children of one simulation, first with create requests, then with server-side apply, which the operator uses.
+// measureServer measures how many children per second the API server can create while no operator runs. It creates
+// copies of the children of one simulation, first with create requests, then with server-side apply, which the operator
+// uses.
 func (b *bench) measureServer(ctx context.Context, r *report) error {
 	progress("measure the API server alone")
 	children, err := b.readChildren(ctx)

@@ -31,11 +31,12 @@ type report struct {
 		WritesPerSimulation float64        `json:"writesPerSimulation"`
 		Writes              map[string]int `json:"writes"`
 	} `json:"create"`
-	// Server is what the API server can do: the same children, created by 8 workers without an operator.
+	// Server contains the rates at which 8 workers create the same children without an operator.
 	Server struct {
 		CreatesPerSecond float64 `json:"createsPerSecond"`
 		AppliesPerSecond float64 `json:"appliesPerSecond"`
-		// Ratio is the rate at which the operator creates children, divided by the higher of the two rates of the API server.
+		// Ratio is the rate at which the operator creates children, divided by the higher of the two rates of the API
+		// server.
 		Ratio float64 `json:"ratio"`
 	} `json:"server"`
 	// OperatorCPUSeconds is the CPU time that the operator used until it was idle. PeakRSSMiB is the maximum of its
