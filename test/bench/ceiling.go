@@ -35,9 +35,9 @@ const ceilingExchange = "ceiling"
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
 // runCeiling measures the throughput of the broker alone, which is an upper limit for the pipeline. It publishes with
-// confirms, consumes, and acknowledges: at the offered rate, or as fast as the broker allows if offered is 0. The number
-// of unacknowledged messages per queue is limited to the constant backlog, so that publishers do not get far ahead of
-// consumers. Until ctx ends, runCeiling prints the number of consumed messages four times a second.
+// confirms, consumes, and acknowledges: at the offered rate, or as fast as the broker allows if offered is 0. The
+// number of unacknowledged messages per queue is limited to the constant backlog, so that publishers do not get far
+// ahead of consumers. Until ctx ends, runCeiling prints the number of consumed messages four times a second.
 func runCeiling(ctx context.Context, uri string, offered int64) error {
 	var consumed atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -209,8 +209,8 @@ type ceilingResult struct {
 	CPUMicros map[string]float64 `json:"cpuMicrosPerMessage"`
 }
 
-// measureCeiling measures the broker alone, at an offered rate or, if offered is 0, at the maximum rate. The clients run
-// in a separate process, so that their CPU time can be measured.
+// measureCeiling measures the broker alone, at an offered rate or, if offered is 0, at the maximum rate. The clients
+// run in a separate process, so that their CPU time can be measured.
 func measureCeiling(ctx context.Context, env environment, offered int64, warmUp, length time.Duration) (ceilingResult, error) {
 	if err := declareCeiling(env.amqpURI); err != nil {
 		return ceilingResult{}, err

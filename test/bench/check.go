@@ -24,7 +24,7 @@ const checkedOutage = 3 * time.Second
 const tolerance = .3
 
 // checkSizing measures rates at which no costs were measured, and compares the results with the predictions of package
-// sizing. The speed of a machine changes, so run it on the machine of the costs, soon after them.
+// sizing. The speed of a machine varies, so run it on the machine on which the costs were measured, soon after that.
 func checkSizing(ctx context.Context, env environment, r *report, o options) error {
 	costs, err := sizing.Embedded()
 	if err != nil {
@@ -90,7 +90,7 @@ func checkRate(ctx context.Context, env environment, o options, costs *sizing.Co
 	return rows, nil
 }
 
-// predict returns the prediction for a rate on this machine, and the CPU that is expected to be used.
+// predict returns the prediction for a rate on this machine, and the predicted CPU usage of all components in cores.
 func predict(costs *sizing.Costs, offered int64) (sizing.Prediction, float64) {
 	highest := &costs.Points[len(costs.Points)-1]
 	half := float64(offered) / 2
@@ -111,8 +111,8 @@ func predict(costs *sizing.Costs, offered int64) (sizing.Prediction, float64) {
 	}), cores
 }
 
-// measureOutage stops the processor for some time. It returns how many events wait then, and how many seconds pass until
-// they are processed.
+// measureOutage stops the processor for some time. It returns how many events wait then, and how many seconds pass
+// until they are processed.
 func (p *pipeline) measureOutage(ctx context.Context, length time.Duration) (peak, recovery float64, err error) {
 	before, err := p.observe(ctx)
 	if err != nil {

@@ -93,8 +93,8 @@ func writeJSON(path string, value any) error {
 	return nil
 }
 
-// measureCost measures the costs at a rate, what stays behind, and the rate at which waiting events are processed after
-// an outage. If the rate is 0, it measures the costs at the highest rate, without an outage.
+// measureCost measures the costs at a rate, the growth of Redis and the database, and the rate at which waiting events
+// are processed after an outage. If the rate is 0, it measures the costs at the highest rate, without an outage.
 func measureCost(ctx context.Context, env environment, offered int64, o options) (point sizing.Point, growth sizing.Growth, drain float64, err error) {
 	rate, warmUp := offered, o.warmUp
 	if offered == 0 {
@@ -217,8 +217,8 @@ func (p *pipeline) usage(ctx context.Context) (usage, error) {
 	return u, p.countServers(ctx, &u)
 }
 
-// countProcesses adds the counters of our own processes. They read and write nothing but their connections, except for
-// the summary API, whose database is counted as well.
+// countProcesses adds the counters of our own processes. They read and write only connections. The summary API also has
+// a database, whose size is counted.
 func (p *pipeline) countProcesses(u *usage) error {
 	for component, process := range map[sizing.Component]*stack.Process{
 		sizing.SummaryAPI: p.stack.Summaries, sizing.Processor: p.stack.Processors[0],
@@ -236,15 +236,14 @@ func (p *pipeline) countProcesses(u *usage) error {
 		return err
 	}
 	api.disk = size
-	// Each summary that a processor sends is one that the API receives. The processor's other connections are counted
-	// by their servers, so the traffic of the API is not counted here.
+	// The traffic between the processor and the summary API is already counted for the processor.
 	api.network = 0
 	u.components[sizing.SummaryAPI] = api
 	return nil
 }
 
-// countServers adds the counters of RabbitMQ and Redis. Redis counts its traffic itself. The other traffic of
-// generators and processors is that of RabbitMQ, except for the summaries, which are few.
+// countServers adds the counters of RabbitMQ and Redis. Redis counts its traffic itself. The rest of the traffic of
+// generators and processors is counted for RabbitMQ, including the few summaries.
 func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	redisCounters, err := countersByName(os.Getpid(), "redis-server")
 	if err != nil {
@@ -358,7 +357,8 @@ func readFields(path string) (map[string]int64, error) {
 	return fields, nil
 }
 
-// busyTime returns the CPU time that all programs on the machine, and other virtual machines on its processors, have used.
+// busyTime returns the CPU time that all programs on the machine have used, plus the time stolen by other virtual
+// machines.
 func busyTime() (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {

@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// syncEvery is the time between two writes of measureDisk. At 500 events/s, a summary is due as often.
+// syncEvery is the time between two writes of measureDisk. At 500 events/s, the pipeline stores a summary at the same
+// interval.
 const syncEvery = 20 * time.Millisecond
 
-// measureDisk measures how long the disk takes to append a page of 4 KiB to a file and to sync it. Nothing else uses the
-// disk meanwhile.
+// measureDisk measures how long the disk takes to append a page of 4 KiB to a file and to sync it. Nothing else uses
+// the disk meanwhile.
 func measureDisk(ctx context.Context, dir string, length time.Duration) (q quantiles, err error) {
 	file, err := os.Create(filepath.Join(dir, "fsync"))
 	if err != nil {

@@ -1,6 +1,6 @@
 // Command bench compares the throughput of the whole pipeline with the throughput of the broker alone, and with other
-// ways to process events. It alternates between the measurements, on private servers that it starts. Because the speed of
-// a machine varies, compare ratios, not the absolute numbers of different runs.
+// ways to process events. It alternates between the measurements, on private servers that it starts. Because the speed
+// of a machine varies, compare ratios, not the absolute numbers of different runs.
 package main
 
 import (
@@ -43,8 +43,8 @@ type options struct {
 	// binary is the parking binary to measure. If it is empty, the binary is built from the current directory.
 	binary              string
 	jsonPath, benchPath string
-	// costsPath is the file to write the measured costs to. checkPath is the file to write the comparison of predictions
-	// and measurements to. If one of them is set, nothing else is measured.
+	// costsPath is the file to write the measured costs to. checkPath is the file to write the comparison of
+	// predictions and measurements to. If one of them is set, nothing else is measured.
 	costsPath, checkPath string
 	// loadAverage is the load average before the benchmark started.
 	loadAverage float64

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// One short round measures everything that the report needs. The peers lose what they must lose.
+// One short round measures everything that the report needs. No processor loses more summaries than its design permits.
 func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it needs servers, and -short was given")

@@ -23,15 +23,16 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// The processors that measureCrash compares. Except for ours, they are small programs in this file, called peers. A peer
-// handles the events of a queue one after the other. It stores an entry with one command, and posts one summary per request.
+// The processors that measureCrash compares. Except for ours, they are small programs in this file, called peers. A
+// peer handles the events of a queue one after the other. It stores an entry with one command, and posts one summary
+// per request.
 const (
 	// ours is the processor of this project.
 	ours = "this project"
-	// naive acknowledges each event after its effect. It takes the visit out of Redis in one round trip, so a crash
-	// between that and the POST loses the summary.
+	// naive acknowledges each event after its effect. It reads and deletes the visit in Redis in one round trip, so a
+	// crash between the deletion and the POST loses the summary.
 	naive = "naive chain"
-	// original behaves like the original system: the broker considers an event processed once it is sent.
+	// original behaves like the original system: the broker considers an event acknowledged as soon as it is sent.
 	original = "original"
 )
 
@@ -190,9 +191,9 @@ type crashResult struct {
 	PostedAgain int64 `json:"postedAgain"`
 }
 
-// measureCrash measures how many events a processor loses when SIGKILL ends it once, and its throughput until then. It
-// publishes n entries, and n exits when the entries are recorded. It kills the processor when half of the summaries are
-// stored, and starts it again.
+// measureCrash measures how many events a processor loses when it is killed once, and its throughput before that. It
+// publishes n entries, waits until they are recorded, and publishes n exits. When half of the summaries are stored, it
+// kills the processor and starts it again.
 func measureCrash(ctx context.Context, env environment, processor string, n int) (crashResult, error) {
 	p, err := startPipeline(ctx, env, "crash", 0)
 	if err != nil {
@@ -202,7 +203,7 @@ func measureCrash(ctx context.Context, env environment, processor string, n int)
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// maxMarkers is how often finish may start the processor.
+// maxMarkers is how many times finish may start the processor. Each time, it publishes one marker.
 const maxMarkers = 10
 
 func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, error) {
@@ -291,9 +292,9 @@ func (p *pipeline) stored(ctx context.Context) (int64, error) {
 	return metrics.total("parking_summaries_stored_total"), err
 }
 
-// finish starts the processor after its crash, and counts the lost summaries when nothing is left to do. To find that
-// out, it publishes one more exit, called a marker, whose summary comes last. It then terminates the processor. If the
-// queue is not empty, it starts over.
+// finish starts the processor after its crash, waits until the queue is empty, and counts the lost summaries. It
+// publishes one more exit, called a marker, and waits until the summary of the marker is stored. It then terminates the
+// processor. If the queue is not empty, it starts over.
 func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *crashResult) error {
 	for marker := range maxMarkers {
 		if err := stack.Start(ctx, processor); err != nil {
@@ -344,8 +345,8 @@ func (p *pipeline) summariesOf(ctx context.Context, plate string) (int64, error)
 	return int64(len(page.Items)), nil
 }
 
-// leftInQueue returns the number of exits in the queue. First it waits until the broker has noticed that no processor
-// consumes them, and has put back what was not acknowledged.
+// leftInQueue returns the number of exits in the queue. First it waits until the queue has no consumers, so that the
+// broker has requeued unacknowledged messages.
 func (p *pipeline) leftInQueue(ctx context.Context) (left int64, err error) {
 	unused := func(context.Context) (int64, error) {
 		queue, err := p.inspect(event.TypeExit)

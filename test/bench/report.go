@@ -299,8 +299,8 @@ func valuesOf[T any](results []T, value func(T) float64) []float64 {
 	return values
 }
 
-// ratios divides the values of each round that has both. It skips a round whose divisor is 0, such as a CPU time that is
-// too short to be measured.
+// ratios divides each dividend by the divisor of the same round. It skips rounds that have only one of the two, or
+// whose divisor is 0, such as a CPU time that is too short to be measured.
 func ratios(dividends, divisors []float64) (values []float64) {
 	for i := range min(len(dividends), len(divisors)) {
 		if divisors[i] > 0 {
