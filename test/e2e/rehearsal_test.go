@@ -54,7 +54,8 @@ func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 }
 
 // checkFaults fails the test unless the journal has the given number of faults, and each of them took effect and ended
-// by itself. The operator checks isolations with requests: a fault that cut nothing would be NotInjected.
+// by itself. The operator checks isolations with requests: an isolation that cuts no connection gets the state
+// NotInjected.
 func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
 	ns.t.Helper()
 	var object corev1.ConfigMap
@@ -76,8 +77,8 @@ func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
 	}
 }
 
-// The sample runs with a quarter of its times and at a lower rate. The test does not run in parallel with others,
-// because they would slow down the recovery, for which the sample has an objective.
+// The sample runs with a quarter of its duration and fault times, and at a lower rate. The test does not run in
+// parallel with others, because they would slow down the recovery, for which the sample has an objective.
 func TestFaultInjection_NodeLossSample_RecoversFromEachFault(t *testing.T) {
 	ns := newNamespace(t)
 	ns.expected = []warning{

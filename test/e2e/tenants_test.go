@@ -77,7 +77,8 @@ func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	// The operator may not use the Secret to look for queues when it deletes the simulation.
+	// The operator is not permitted to use the Secret, so when it deletes the simulation, it cannot check the server
+	// for queues.
 	ns.expected = []warning{{"TemplateNotAllowed", ""}, {"SecretNotAllowed", ""}, {"CleanupAbandoned", "of-others"}}
 	const user = "e2e-author"
 	ns.create(&rbacv1.RoleBinding{
@@ -177,7 +178,7 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 }
 
 // allowConnectionsFrom creates a NetworkPolicy that allows pods of another namespace to connect to all pods of ns.
-// Without it, the policies of a simulation keep them from its RabbitMQ and Redis.
+// Without this policy, a simulation's own policies deny such connections to its RabbitMQ and Redis.
 func (ns *namespace) allowConnectionsFrom(name string) *networkingv1.NetworkPolicy {
 	ns.t.Helper()
 	policy := &networkingv1.NetworkPolicy{

@@ -18,8 +18,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing runs a simulation with TLS everywhere, and three RabbitMQ nodes. It
-// checks that no pod answers a client without TLS, and then replaces all certificates while events are published.
+// TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing runs a simulation with TLS everywhere, and three RabbitMQ
+// nodes. It checks that no pod answers a client without TLS, and then replaces all certificates while events are
+// published.
 func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	t.Parallel()
 	skipWithoutNode(t, "connect from the pods")
@@ -92,7 +93,8 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	ns.remove(sim)
 }
 
-// renewCertificate deletes a Secret with a certificate, so that the operator makes another one. It returns the new certificate.
+// renewCertificate deletes a Secret with a certificate, so that the operator creates a new one. It returns the new
+// certificate.
 func (ns *namespace) renewCertificate(name string) []byte {
 	ns.t.Helper()
 	key := client.ObjectKey{Namespace: ns.name, Name: name}
@@ -115,8 +117,9 @@ func (ns *namespace) renewCertificate(name string) []byte {
 	return now.Data[corev1.TLSCertKey]
 }
 
-// answerWithoutTLS sends greetings of several protocols to a port, and returns the answers in hexadecimal digits. It omits
-// alerts of TLS, which begin with the byte 21, and the answer HTTP/1.0 400 of a Go server that accepts only HTTPS.
+// answerWithoutTLS sends greetings of several protocols to a port, and returns the answers in hexadecimal digits. It
+// omits alerts of TLS, which begin with the byte 21, and the answer HTTP/1.0 400 of a Go server that accepts only
+// HTTPS.
 func answerWithoutTLS(t *testing.T, pid string, port int) string {
 	t.Helper()
 	const script = `for greeting in 'AMQP\x00\x00\x09\x01' 'PING\r\n' 'GET / HTTP/1.0\r\n\r\n' '\x00\x07N\x00\x00\x00\x00\x00\x00' '\x00\x01n'; do
