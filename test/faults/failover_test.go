@@ -23,8 +23,8 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce moves partitions between the nodes of a Redis Cluster, and kills
-// the primaries of partitions. Each node has a certificate that is valid only for its host.
+// TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce moves partitions between the nodes of a Redis Cluster, and
+// kills the primaries of partitions. Each node has a certificate that is valid only for its host.
 func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	cluster := servers.NewRedisCluster(t, servers.RedisClusterOptions{
 		Primaries: 3, Replicas: true, Authority: tlstest.NewAuthority(t, "test CA"),
@@ -40,8 +40,8 @@ func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail lets replicas take over that lack the latest effects. The processes of
-// this build have acknowledged the messages of these effects.
+// TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail promotes replicas that lack the latest effects. The
+// processors are built not to wait for replicas, so they have already acknowledged the messages of these effects.
 func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (servers.FailoverGroup, plan.BindingRef){
 		"Sentinel": newSentinels,
@@ -53,7 +53,7 @@ func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			group, redis := start(t)
 			s := startSimulationOn(t, serverSet{redis: redis}, "-tags=parking_noreplicas")
-			// The generators may end: the store has forgotten which of their events were confirmed.
+			// The generators may exit, because the store has lost the record of their confirmed events.
 			group.AwaitFailover(t, s.killPrimaryOfLaggingReplica(t, group, 0, func() { s.awaitEntries(t, 300) }))
 			var report auditReport
 			polltest.UntilState(t, "the verdict is FAIL, because the store lost data", func() bool {
@@ -71,8 +71,8 @@ func newSentinels(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
 	return group, plan.BindingRef{URI: strings.Join(group.URIs(t), ",")}
 }
 
-// failOver kills the Redis primary that stores a partition, waits until events take effect on the replica that takes over,
-// and restarts the primary.
+// failOver kills the Redis primary that stores a partition, waits until events take effect on the replica that takes
+// over, and restarts the primary.
 func (s *simulation) failOver(t *testing.T, group servers.FailoverGroup, partition int) {
 	t.Helper()
 	s.pauseOrFail(t)
@@ -86,8 +86,8 @@ func (s *simulation) failOverToLaggingReplica(t *testing.T, group servers.Failov
 	s.endFailOver(t, group, s.killPrimaryOfLaggingReplica(t, group, partition, func() { s.pauseOrFail(t) }))
 }
 
-// killPrimaryOfLaggingReplica kills the primary that stores a partition. Its replica has not received the effects of the time
-// in which wait runs.
+// killPrimaryOfLaggingReplica kills the primary that stores a partition. Its replica has not received the effects that
+// occur while wait runs.
 func (s *simulation) killPrimaryOfLaggingReplica(t *testing.T, group servers.FailoverGroup, partition int, wait func()) *servers.Redis {
 	t.Helper()
 	s.awaitEntries(t, 1)
@@ -127,7 +127,7 @@ func (s *simulation) awaitEntries(t *testing.T, count int64) {
 	}, func() any { return fmt.Sprintf("%d entries, then %d, %v", from, now, err) })
 }
 
-// tagOf returns a key that has the hash tag of a partition. So the primary that stores it stores the whole partition.
+// tagOf returns a key with the hash tag of a partition. The primary of this key stores the whole partition.
 func (s *simulation) tagOf(partition int) string {
 	return fmt.Sprintf("{%s:%d}", s.plan.Simulation, partition)
 }

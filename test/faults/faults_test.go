@@ -78,7 +78,7 @@ type simulation struct {
 	dir   string
 	plan  plan.Plan
 	stack *stack.Stack
-	// rabbit is the node that runs commands of the test.
+	// rabbit is the node on which the test runs rabbitmqctl.
 	rabbit *servers.RabbitMQ
 	// redis is nil if the test brings its own servers.
 	redis  *servers.Redis

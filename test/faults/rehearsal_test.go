@@ -30,9 +30,9 @@ spec:
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// losing is a manifest whose faults lose events that were acknowledged too early. While Redis is paused, processors hold
-// events that have had no effect yet. Then they are killed. One kill during a pause suffices, and on a busy machine a fault
-// may be late, so each pause is long and there are several.
+// losing is a manifest whose faults lose events that were acknowledged too early. While Redis is paused, processors
+// hold events that have had no effect yet. Then they are killed. One kill during a pause suffices, and on a busy
+// machine a fault may be late, so each pause is long and there are several.
 const losing = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
@@ -57,8 +57,8 @@ spec:
   - {name: redis-crash, target: Redis, action: Kill, at: 2s, every: 2s}
 `
 
-// rehearse simulates a manifest with the given flags, and returns the result. It builds the parking binary with the given
-// build tags.
+// rehearse simulates a manifest with the given flags, and returns the result. It builds the parking binary with the
+// given build tags.
 func rehearse(t *testing.T, manifestText, tags string, flags ...string) report.Document {
 	t.Helper()
 	result := rehearseWith(t, nil, manifestText, tags, flags...)

@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// measuredEvents is the number of events after which the test checks the timeline. At most one percent of them may be
-// unmeasured at the end. A processor is killed when at most half a percent are.
+// measuredEvents is the number of events after which the test checks the timeline. At the end, at most 1% of them may
+// be unmeasured. The test kills a processor when at most 0.5% are unmeasured.
 const measuredEvents = 100_000
 
 func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
