@@ -133,9 +133,9 @@ func TestKstatus_StartRunSuspendStallDelete_HasTheExpectedStatus(t *testing.T) {
 }
 
 // TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions runs simulations with several combinations of managed and
-// external servers. It checks the status of each one while its servers are missing, while it starts, runs, is rolled out,
-// loses and regains its servers, is suspended, completes, and is deleted; and after its servers were removed and the
-// operator was restarted.
+// external servers. It checks the status of each one while its servers are missing, while it starts, runs, is rolled
+// out, loses and regains its servers, is suspended, completes, and is deleted; and after its servers were removed and
+// the operator was restarted.
 func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.Define(rabbitmqClusters())
