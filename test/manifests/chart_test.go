@@ -116,8 +116,8 @@ func trimNamespace(value any) {
 	}
 }
 
-// resolveNamespace replaces the variable POD_NAMESPACE in arguments, as Kubernetes does. It also removes the namespace of
-// the release from names in arguments, as trimNamespace does.
+// resolveNamespace replaces the variable POD_NAMESPACE in arguments, as Kubernetes does. It also removes the namespace
+// of the release from names in arguments, as trimNamespace does.
 func resolveNamespace(t *testing.T, deployment *unstructured.Unstructured) {
 	t.Helper()
 	containers, _, err := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")

@@ -147,7 +147,8 @@ func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstruc
 	var last error
 	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		last = c.Create(ctx, pod.DeepCopy(), client.DryRunAll, client.FieldValidation("Strict"))
-		// The priority admission plugin learns of a new PriorityClass only after a short delay.
+		// The priority admission plugin rejects pods with a new PriorityClass until its informer has received the
+		// class.
 		return last == nil || !strings.Contains(last.Error(), "no PriorityClass"), nil
 	})
 	if err = errors.Join(err, last); err != nil {
