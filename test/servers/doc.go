@@ -1,6 +1,6 @@
-// Package servers runs real RabbitMQ, Redis and PostgreSQL servers for tests and benchmarks. Each server is private: it listens on
-// free loopback ports, has its own data directory and a random password, and does not affect other servers on the
-// machine. It ends together with the process that started it, even if that process is killed.
+// Package servers runs real RabbitMQ, Redis and PostgreSQL servers for tests and benchmarks. Each server is private: it
+// listens on free loopback ports, has its own data directory and a random password, and does not affect other servers
+// on the machine. It ends together with the process that started it, even if that process is killed.
 //
 // A test that stops or kills its server starts its own:
 //

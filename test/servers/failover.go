@@ -12,8 +12,8 @@ import (
 
 // FailoverGroup is a group of Redis servers. When a primary is killed, its replica takes over.
 type FailoverGroup interface {
-	// Lag makes the replica of the primary that stores the key miss everything that is written from then on, if the
-	// primary is killed before resume is called. A replica must be resumed before it can take over.
+	// Lag pauses the replica of the primary that stores the key. If the primary is killed before resume is called, the
+	// replica lacks all later writes. The replica must be resumed before it can take over.
 	Lag(t testing.TB, key string) (resume func())
 	// KillPrimary kills the primary that stores the key, and returns it.
 	KillPrimary(t testing.TB, key string) *Redis
@@ -28,14 +28,15 @@ const (
 	groupPassword = "p@ss/word"
 )
 
-// replicating is the part of the configuration that primaries and replicas need. A paused replica stays connected.
+// replicating contains the replication settings of primaries and replicas. The timeout and the buffer limit keep a
+// paused replica connected.
 var replicating = []string{
 	"masteruser " + groupUser, "masterauth " + groupPassword, "repl-diskless-sync-delay 0", "repl-timeout 3600",
 	"client-output-buffer-limit replica 0 0 0",
 }
 
-// lag pauses a replica, and then writes more to its primary than the buffers of the kernel hold for a connection. So what
-// clients write afterwards waits in the memory of the primary, and a crash of the primary loses it.
+// lag pauses a replica, and then fills the socket buffers between its primary and the replica. Later writes wait in the
+// memory of the primary, so a crash of the primary loses them.
 func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	t.Helper()
 	const ballast = 64 << 20
@@ -43,7 +44,7 @@ func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	if err := replica.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	// A key with the same hash tag has the same owner.
+	// A key with the same hash tag is stored on the same primary.
 	script := "redis.call('SET', KEYS[1], string.rep('x', ARGV[1])) return redis.call('PEXPIRE', KEYS[1], 1)"
 	polltest.UntilNoError(t, "the primary writes the ballast", func() error {
 		return client.Eval(t.Context(), script, []string{key + ":ballast"}, ballast).Err()

@@ -34,8 +34,8 @@ type RedisClusterOptions struct {
 	Config []string
 }
 
-// RedisCluster is a Redis Cluster of private servers. A node takes over only when a test says so. It is never considered
-// failed, because on a busy machine nodes may not answer for a long time.
+// RedisCluster is a Redis Cluster of private servers. A replica takes over only when a test promotes it. The node
+// timeout is 10 minutes, because on a busy machine a node may respond late.
 type RedisCluster struct {
 	// Nodes are the servers: first the primaries, then the replica of each primary in the same order.
 	Nodes []*Redis
@@ -44,18 +44,19 @@ type RedisCluster struct {
 
 	options   RedisClusterOptions
 	directory string
-	// The following slices have an element for each node: its address for clients and nodes, its port of the cluster bus, and
-	// its identifier.
+	// The following slices have an element for each node: its address for clients and nodes, its port of the cluster
+	// bus, and its identifier.
 	addresses, buses, ids []string
-	// successor is the replica of the primary that was killed last. The field paused is the replica that is paused, or none.
+	// successor is the replica of the primary that was killed last. The field paused is the replica that is paused, or
+	// none.
 	successor, paused int
 }
 
 // none is the index of no node.
 const none = -1
 
-// NewRedisCluster starts a Redis Cluster for this test alone. It returns when all nodes know each other, and all replicas
-// are in sync. See NewRedis.
+// NewRedisCluster starts a Redis Cluster for this test alone. It returns when all nodes know each other, and all
+// replicas are in sync. See NewRedis.
 func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	t.Helper()
 	c := &RedisCluster{options: o, directory: t.TempDir(), paused: none}
@@ -120,8 +121,8 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 }
 
-// tlsConfig returns the address of a node with TLS, and the lines of its configuration. Clients without TLS can connect to
-// 127.0.0.1.
+// tlsConfig returns the address of a node with TLS, and the lines of its configuration. Clients without TLS can connect
+// to 127.0.0.1.
 func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address string, lines []string) {
 	t.Helper()
 	host := fmt.Sprintf("127.0.0.%d", node+2)
@@ -230,7 +231,7 @@ func (c *RedisCluster) Slot(t testing.TB, key string) (slot int) {
 	return slot
 }
 
-// Owner returns the index of the primary of a slot, and that of its replica, or -1 for a missing one.
+// Owner returns the index of the primary of a slot, and the index of its replica, or -1 if the primary has no replica.
 func (c *RedisCluster) Owner(t testing.TB, slot int) (primary, replica int) {
 	t.Helper()
 	polltest.Until(t, "a node owns the slot", func() bool {
@@ -371,8 +372,8 @@ func (c *RedisCluster) Restart(t testing.TB, server *Redis) {
 	c.awaitReplica(t, slices.Index(c.Nodes, server))
 }
 
-// clientOf returns a client of a server, which is closed when the test ends. On a busy machine, moving a slot may take some
-// time.
+// clientOf returns a client of a server, and closes it when the test ends. The timeouts are long, because moving a slot
+// may take minutes on a busy machine.
 func clientOf(t testing.TB, server *Redis) *goredis.Client {
 	t.Helper()
 	client, err := privateserver.NewRedisClient(server.URI() + "?read_timeout=3m&write_timeout=3m&dial_timeout=3m")

@@ -22,8 +22,8 @@ type SentinelGroup struct {
 	sentinels []*Redis
 }
 
-// NewSentinelGroup starts a primary, its replica, and three Sentinels for this test alone. It returns when the Sentinels
-// know the replica and each other. See NewRedis.
+// NewSentinelGroup starts a primary, its replica, and three Sentinels for this test alone. It returns when the
+// Sentinels know the replica and each other. See NewRedis.
 func NewSentinelGroup(t testing.TB) *SentinelGroup {
 	t.Helper()
 	user := fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword)

@@ -205,7 +205,8 @@ func TestRemoveKeys_DeletesOnlyKeysOfTheNamedSimulation(t *testing.T) {
 	}
 }
 
-// TestHelperProcess_StartsServersUntilKilled runs in a child process. TestServers_TestBinaryIsKilled_ServersAreTerminated starts and kills that process.
+// TestHelperProcess_StartsServersUntilKilled runs in a child process.
+// TestServers_TestBinaryIsKilled_ServersAreTerminated starts and kills that process.
 func TestHelperProcess_StartsServersUntilKilled(t *testing.T) {
 	if os.Getenv("PARKING_SERVERS_HELPER") != "1" {
 		return

@@ -78,8 +78,8 @@ func NewPostgres(t testing.TB, opts PostgresOptions) *Postgres {
 	return p
 }
 
-// PostgresURI creates a database for this test alone, on the PostgreSQL that the tests of this binary share, and returns
-// its URI. Tests must not stop the server.
+// PostgresURI creates a database for this test alone, on the PostgreSQL that the tests of this binary share, and
+// returns its URI. Tests must not stop the server.
 func PostgresURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -95,8 +95,8 @@ func PostgresURI(t testing.TB) string {
 	return uri
 }
 
-// FreeAddress returns a loopback address at which nothing listens. It is reserved until the test ends: other tests do not
-// use it, and the kernel does not choose its port for them.
+// FreeAddress returns a loopback address at which nothing listens. It is reserved until the test ends: other tests do
+// not use it, and the kernel does not choose its port for them.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	address, err := ReserveAddress()
