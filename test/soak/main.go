@@ -32,9 +32,10 @@ const (
 	// perPiece is the number of faults in one simulation. A manifest can have at most 20.
 	perPiece = 18
 	// first is the time of the first fault in a simulation. spacing is the time from one fault to the next. It includes
-	// 5 s for the measurement of the recovery. After a fault in RabbitMQ the time is rabbitMQSpacing instead, because
-	// RabbitMQ takes up to 20 s to start. In a cluster, inCluster is added to the time between two faults, because the
-	// kubelet delays restarts of a container: the second restart by 10 s, the third one by 20 s, and so on.
+	// 5 s for the measurement of the recovery. After a fault in RabbitMQ, the time to the next fault is
+	// rabbitMQSpacing, because RabbitMQ takes up to 20 s to start. In a cluster, inCluster is added to the time between
+	// two faults, because the kubelet delays restarts of a container: the second one by 10 s, the third one by 20 s,
+	// and so on.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
 	inCluster                       = 20 * time.Second // more
 	// The constant lasts is the duration of each pause and each isolation.
