@@ -123,8 +123,8 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	return faults
 }
 
-// faults warns about faults that cannot be injected in a cluster as they are declared. A suspended simulation injects
-// none.
+// faults warns about faults that cannot be injected in a cluster as they are declared, or whose recovery cannot be
+// measured. It ignores the faults of a suspended simulation, because the operator does not inject them.
 func (w *warner) faults() {
 	if w.spec.Suspend {
 		return
@@ -231,8 +231,9 @@ func (w *warner) pause(f *v1alpha1.Fault) {
 		"the fault is Aborted, and the verdict will be FAIL; set \"for\" to 40s or less", f.Name, f.Target, *f.For)
 }
 
-// isProbed reports whether the target has a liveness probe that fails while it is paused. RabbitMQ has no liveness probe.
-// That of Redis without TLS only opens a connection, which the kernel accepts for a paused process.
+// isProbed reports whether the target has a liveness probe that fails while it is paused. RabbitMQ has no liveness
+// probe. The liveness probe of Redis without TLS only opens a connection, which the kernel accepts for a paused
+// process.
 func (w *warner) isProbed(target v1alpha1.FaultTarget) bool {
 	switch target {
 	case v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:

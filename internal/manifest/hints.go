@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// owners maps the name of each field of the spec to the paths of the objects that have it. It also maps the names of
-// resources, and the fields that people most often set in a pod or a container.
+// owners maps the name of a field to the paths of the objects that have such a field. It contains all fields of the
+// spec, the names of resources such as cpu, and the fields that people most often set in a pod or a container.
 func owners() map[string][]string {
 	all := document.Owners("spec", reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
 	for _, owner := range all["limits"] {
@@ -46,7 +46,8 @@ var services = map[field.Path]binding.Service{
 	"spec.summaryAPI.managed.database": binding.PostgreSQL(),
 }
 
-// frequentMistakes contains unknown fields that people often write, for which owners gives no advice or the wrong one.
+// frequentMistakes contains unknown fields that people often write, and for which the advice from owners would be
+// missing or wrong.
 var frequentMistakes = []struct {
 	parent string // the end of the path of the object, in which [] stands for any index; "spec" and "" match only themselves
 	names  []string

@@ -139,8 +139,9 @@ func oneOf[T ~string](values ...T) string {
 	return "must be one of " + strings.Join(quoted, ", ")
 }
 
-// withUnit returns the duration that the author of a number most likely means: a number of seconds. It returns "" if the
-// field cannot have this duration, or if the number is written with leading zeros, so that YAML may have read another one.
+// withUnit returns the duration that the author of a number most likely means: a number of seconds. It returns "" if
+// the field cannot have this duration. It also returns "" if the number is written with leading zeros, because YAML may
+// have read it as an octal number.
 func withUnit(path field.Path, number, written string) string {
 	if leadingZeros.MatchString(written) {
 		return ""

@@ -66,8 +66,8 @@ func (c *checks) normalize(path field.Path, object map[string]any) {
 	}
 }
 
-// expectedForFraction describes the values of a field that is a whole number or a text, and that was given a number with
-// a fraction or an exponent.
+// expectedForFraction describes the valid values of a field in the error about a number with a fraction or an exponent.
+// The field accepts only whole numbers and texts.
 func expectedForFraction(name, number string) string {
 	switch name {
 	case "cpu":

@@ -42,7 +42,8 @@ func TestSamples_HaveNoWarnings(t *testing.T) {
 	}
 }
 
-// The rehearsal is usable as it is: it has phases and limits, and leaves time to measure recovery.
+// The sample is usable without changes: it has objectives for both phases and for the recovery, and leaves time to
+// measure the recovery.
 func TestRehearsalSample_HasPhasesObjectivesAndTimeToRecover(t *testing.T) {
 	t.Parallel()
 	sim, err := manifest.ReadFile(filepath.Join("..", "..", "config", "samples", "rehearsal.yaml"))

@@ -45,9 +45,9 @@ func newSource(text []byte) *source {
 	})}
 }
 
-// written returns the value at a path as the author of the document wrote it. If the document has no value there, or one in
-// quotes, written returns the decoded value, which the caller passes as the parameter value. It hides the contents of
-// objects and lists, because they may contain a password.
+// written returns the value at a path as the author of the document wrote it. It returns the decoded value, which the
+// caller passes as the parameter value, if the document has no value at the path, or if the value is quoted, null or
+// possibly a password. It hides the contents of objects and lists, because they may contain a password.
 func (s *source) written(path field.Path, value any) any {
 	node := s.find(s.root(), "", path)
 	if node == nil {
@@ -95,7 +95,8 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	return nil
 }
 
-// membersOf returns the members of an object or the items of a list, by all forms of their paths.
+// membersOf returns the members of an object or the items of a list by their paths. A member has several paths, because
+// the form of a path depends on whether the object is a struct or a map.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]
@@ -164,8 +165,9 @@ var (
 	leadingZeros = regexp.MustCompile(`^([-+]?)0+([1-9]\d*)$`)
 )
 
-// notDecimal returns an error for each number below a path that YAML reads, but that is not written in decimal, or begins
-// with 0. YAML reads 0200 as octal, so it is 128. It skips file modes, which are usually octal.
+// notDecimal returns an error for each number below a path that is not written in decimal or has leading zeros. YAML
+// accepts such numbers, but may read another number than the author means: 0200 is octal, so it is 128. notDecimal
+// ignores file modes, which are usually octal.
 func notDecimal(path field.Path, node *yamlv3.Node) field.ErrorList {
 	if tag := node.ShortTag(); node.Kind == yamlv3.ScalarNode && (tag == "!!int" || tag == "!!float") && !decimal.MatchString(node.Value) {
 		number, err := yaml.YAMLToJSON([]byte(node.Value))

@@ -125,10 +125,9 @@ func checkQuantity(value json.RawMessage) error {
 	return err
 }
 
-// containers checks the containers in a template. The parameter named own contains the names of the containers that the
-// operator creates. The map in the parameter names contains, for each container name that is already used in the pod,
-// the path of the container. It is needed because these names must be unique. The function adds the names that it
-// finds.
+// containers checks the containers in a template. The parameter own contains the names of the containers that the
+// operator creates. Container names must be unique in a pod. So the parameter names maps each name that is already used
+// to the path of its container, and the function adds the names that it finds.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)

@@ -230,7 +230,7 @@ func (w *warner) resources(path string, r *v1alpha1.ResourceRequirements, leastM
 	}
 }
 
-// images warns of the images of managed servers that no registry can have.
+// images warns of image references of managed servers that are valid, but that nodes can probably not pull.
 func (w *warner) images() {
 	if m := w.spec.RabbitMQ.Managed; m != nil {
 		w.image("rabbitmq.managed.image", m.Image)

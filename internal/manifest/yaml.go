@@ -254,8 +254,8 @@ var (
 	jsonComment = regexp.MustCompile(`(?m)^\s*(//|/\*)|[,{\[]\s*(//|/\*)`)
 )
 
-// withUnusualCharacters adds to err the line of a character that cannot be seen or looks like a quotation mark, or of a
-// comment in JSON.
+// withUnusualCharacters adds to err the line of an invisible character, of a typographic quotation mark or dash, or of
+// a comment in JSON.
 func withUnusualCharacters(err error, manifest []byte) error {
 	manifest = bytes.TrimPrefix(manifest, []byte("\xef\xbb\xbf")) // a byte order mark is allowed
 	if at := jsonComment.FindIndex(manifest); at != nil && bytes.HasPrefix(bytes.TrimSpace(manifest), []byte("{")) {
