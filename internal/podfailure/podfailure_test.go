@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// after returns a time some seconds after the start of a test.
+// after returns a fixed time plus the given number of seconds.
 func after(seconds int) metav1.Time {
 	return metav1.NewTime(time.Date(2026, time.March, 1, 8, 0, seconds, 0, time.UTC))
 }
