@@ -25,7 +25,8 @@ func UntilState(tb testing.TB, what string, holds func() bool, state func() any)
 	tb.Helper()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	// If this process stalls, the deadline may pass between two calls of holds(). So one more call follows after it.
+	// If this process stalls, the deadline may pass between two calls of holds(). So holds() is called once more after
+	// the deadline.
 	for last, deadline := false, time.Now().Add(timeout); !holds(); last = time.Now().After(deadline) {
 		if last {
 			if state == nil {
