@@ -68,7 +68,7 @@ func newNames(sim *v1alpha1.ParkingSimulation, clusterDomain string) *builder {
 	return &builder{sim: sim, Input: Input{ClusterDomain: cmp.Or(clusterDomain, defaultClusterDomain)}}
 }
 
-// serverCertificate returns the certificate with which a component answers its clients.
+// serverCertificate returns the certificate that a component presents to its clients.
 func (b *builder) serverCertificate(c Component, tls *v1alpha1.TLSSpec) Certificate {
 	name := b.name(c)
 	certificate := Certificate{Component: c, Secret: name + "-tls", Hosts: []string{
@@ -119,8 +119,8 @@ func (b *builder) certificateSecret(name string, c Component, content Certificat
 // without TLS. With this one they report an error.
 const unknownCA = "The CA certificates are not known yet.\n"
 
-// trusting returns the Secret with the binding of a server. If the server uses TLS, it contains the CA certificates that
-// clients trust. They make clients use TLS.
+// trusting returns the Secret with the binding of a server. If the server uses TLS, the Secret contains the CA
+// certificates that clients trust. Clients use TLS if their binding contains CA certificates.
 func (b *builder) trusting(c Component, tls *v1alpha1.TLSSpec, values map[string]string) client.Object {
 	if tls != nil {
 		values[keyCA] = cmp.Or(string(b.Credentials.Certificates[b.serverCertificate(c, tls).Secret].CA), unknownCA)
@@ -137,8 +137,8 @@ func certificateVolume(name, secret string) corev1.Volume {
 	return secretVolume(name, secret, keyCertificate, keyPrivateKey, keyCA)
 }
 
-// serveTLS makes the container of a parking command serve HTTP over TLS if its component uses TLS. It returns the volumes of
-// the pod, to which it has added the one with the certificate.
+// serveTLS makes the container of a parking command serve HTTP over TLS if its component uses TLS. It returns the given
+// volumes and, if the component uses TLS, the volume with the certificate.
 func (b *builder) serveTLS(c Component, container *corev1.Container, volumes []corev1.Volume) []corev1.Volume {
 	tls := TLSOf(b.sim, c)
 	if tls == nil {

@@ -58,9 +58,9 @@ type Input struct {
 	Resolved    *manifest.Resolved
 	Images      Images
 	Credentials Credentials
-	// BrokerAddress is the data of the Secret of a RabbitmqCluster. The simulation gets a copy of the Secret,
-	// because pods cannot mount Secrets of other namespaces. BrokerAddress is empty if the spec does not reference
-	// a RabbitmqCluster.
+	// BrokerAddress is the binding of a RabbitmqCluster, in the form of the data of a Secret. Build writes it to a
+	// Secret of the simulation, because pods cannot mount Secrets of other namespaces. BrokerAddress is empty if the
+	// spec does not reference a RabbitmqCluster, or if the binding is unknown.
 	BrokerAddress map[string][]byte
 	// StartTime is the time at which the schedules of the event rates begin. As long as the time is unknown,
 	// StartTime is nil and the plan is suspended, so that servers and processors start before the generators.

@@ -105,8 +105,8 @@ func containerFields() fieldSet {
 	}
 }
 
-// podSecurityFields returns the fields of a pod's security context. The fields for Windows are missing, because the Pod
-// Security Standard allows one of them, which names credentials.
+// podSecurityFields returns the fields of a pod's security context. The field windowsOptions is missing, because it can
+// name credentials, and the Pod Security Standard does not restrict that.
 func podSecurityFields() fieldSet {
 	return fieldSet{
 		"appArmorProfile": nil, "fsGroup": nil, "fsGroupChangePolicy": nil, "runAsGroup": nil, "runAsNonRoot": nil, "runAsUser": nil,

@@ -34,7 +34,7 @@ const (
 	keyAdvancedConf = "advanced.config"
 	// keyDistributionConf is the name of the file with the TLS options of the connections between the nodes.
 	keyDistributionConf = "distribution.config"
-	// nodesCertificateDir is the path at which a node mounts its certificate for these connections.
+	// nodesCertificateDir is the path at which a node mounts its certificate for the connections between the nodes.
 	nodesCertificateDir = "/run/secrets/nodes-tls"
 
 	// rabbitMQUserName is the user name of a managed RabbitMQ. It never changes, so a new password changes the
@@ -129,7 +129,7 @@ func (b *builder) rabbitMQListener() []string {
 		fmt.Sprintf("listeners.ssl.default = %d", amqpNumber),
 		"ssl_options.verify = verify_none",
 		"ssl_options.fail_if_no_peer_cert = false",
-		// With a port for TLS, the metrics have no port without TLS.
+		// Because the TLS port is set, RabbitMQ serves the metrics on no port without TLS.
 		fmt.Sprintf("prometheus.ssl.port = %d", rabbitMQMetricsNumber),
 	}
 	for _, options := range []string{"ssl_options", "prometheus.ssl"} {
@@ -142,8 +142,8 @@ func (b *builder) rabbitMQListener() []string {
 	return lines
 }
 
-// rabbitMQDistributionConf returns the TLS options of the connections between the nodes. Each side verifies the
-// certificate of the other.
+// rabbitMQDistributionConf returns the TLS options of the connections between the nodes. The nodes verify each other's
+// certificates.
 func rabbitMQDistributionConf() string {
 	const (
 		files = `{cacertfile, "` + nodesCertificateDir + "/" + keyCA + `"}, {certfile, "` + nodesCertificateDir + "/" + keyCertificate +

@@ -58,7 +58,7 @@ func (b *builder) rabbitMQSecret() (client.Object, error) {
 	}), nil
 }
 
-// clusterSecret returns a Secret with the same data as the one that belongs to the RabbitmqCluster.
+// clusterSecret returns the simulation's copy of the binding of a RabbitmqCluster.
 func (b *builder) clusterSecret() client.Object {
 	s := b.secret(ComponentRabbitMQ, nil)
 	s.Data = maps.Clone(b.BrokerAddress)

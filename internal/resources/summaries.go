@@ -61,7 +61,7 @@ func (b *builder) summariesStatefulSet() (client.Object, error) {
 }
 
 // summariesDeployment returns the workload of a summary API that stores the summaries in PostgreSQL. Its pods have no
-// state. It mounts all keys of the user's Secret, because the operator does not know which keys are in use.
+// state. They mount all keys of the user's Secret, because the operator does not know which keys are in use.
 func (b *builder) summariesDeployment() (client.Object, error) {
 	container := b.summariesContainer("--database-secret", databaseDir, "--database-schema", SummarySchema(b.sim))
 	container.VolumeMounts = []corev1.VolumeMount{readOnly("database", databaseDir)}

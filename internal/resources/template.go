@@ -127,9 +127,9 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	return patched, checkContainers(patched.Containers, main)
 }
 
-// isAbsent reports whether a container is only in a patch, because the operator adds it to some pods only: the agent for
-// faults, and the exporter of Redis if it has an image. A patch for it has no effect then. Otherwise the removal of the
-// last fault would make the template invalid.
+// isAbsent reports whether a container is only in a patch. The operator adds some containers to a pod only if they are
+// needed: the agent for faults, and the exporter of Redis if it has an image. A patch for such a container has no
+// effect while the pod lacks it. Otherwise the template would become invalid when the last fault is removed.
 func isAbsent(c corev1.Container) bool {
 	return c.Image == "" && (c.Name == ContainerAgent || c.Name == containerExporter)
 }
