@@ -90,9 +90,9 @@ func (s *scope) persistentFailure(pod *corev1.Pod) string {
 	return s.overduePod(pod)
 }
 
-// crashFailure returns why a container of an unready pod ended the last time, if it has been restarted several times.
-// While such a container runs for a moment, no other status says that it crashes again and again. A container that has
-// run for 10 min since its last crash does not: this is also the time after which the kubelet resets its backoff.
+// crashFailure returns why a running container of an unready pod crashed the last time, if it has been restarted at
+// least twice. Between two crashes, no other status shows the crash loop. A container that has run for 10 min since its
+// last crash no longer counts: after that time, the kubelet resets its backoff, too.
 func (s *scope) crashFailure(pod *corev1.Pod) string {
 	const (
 		restarts = 2
@@ -115,7 +115,7 @@ func (s *scope) crashFailure(pod *corev1.Pod) string {
 	return ""
 }
 
-// isFaultRecent reports whether a fault is in effect, or was so in the last minutes. After a fault, restarts of
+// isFaultRecent reports whether a fault is in effect or ended less than 5 min ago. After a fault, restarts of
 // containers are expected.
 func (s *scope) isFaultRecent() bool {
 	const recent = 5 * time.Minute
@@ -177,9 +177,9 @@ func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 }
 
 // explainsUnready reports whether the pods of a component may be unready because a fault is in effect or, for
-// generators and processors, because a server is not ready. If there is no such reason now, the result named until is
-// the time at which the last one ended. The function reads the status that the previous reconcile has written, because
-// a reconcile examines the servers after the pods.
+// generators and processors, because RabbitMQ or Redis is not ready. If there is no such reason now, the result named
+// until is the time at which the latest such reason ended. The function reads the status that the previous reconcile
+// has written, because a reconcile examines the servers after the pods.
 func (s *scope) explainsUnready(c resources.Component) (explained bool, until time.Time) {
 	status := &s.before.Status
 	if status.Faults != nil {
@@ -265,8 +265,8 @@ func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	return nil
 }
 
-// assessOwn returns the state of the generators and processors. If the Secret with their certificate is the problem, it
-// says so, because they cannot start without it.
+// assessOwn returns the state of the generators and processors. A problem with the Secret of their certificate takes
+// precedence, because their pods cannot start without this Secret.
 func (s *scope) assessOwn() finding {
 	if s.metrics.finding.state != unchecked {
 		return s.metrics.finding
@@ -322,8 +322,8 @@ func (s *scope) assessServer(server server, c resources.Component) finding {
 }
 
 // assessSummaryAPI returns the state of the summary API. The operator does not connect to an external summary API,
-// because only the processors use it. Nor does it connect to the database of a managed one: the pods of the summary
-// API are ready only while they can write to it.
+// because only the processors use it. The operator does not connect to PostgreSQL either: the pods of a managed summary
+// API are ready only while they can write to their database.
 func (s *scope) assessSummaryAPI() finding {
 	url := s.sim.Spec.SummaryAPI.URL
 	switch {

@@ -128,8 +128,8 @@ func (r *Reconciler) managedServer(ctx context.Context, s *scope, service bindin
 	return own, r.readCertificate(ctx, s, &own, c)
 }
 
-// ownSecret returns the Secret with the given name that the operator has created, or nil if it does not exist. If a
-// Secret of someone else has the name, ownSecret records this and returns nil.
+// ownSecret returns the Secret with the given name that the operator has created, or nil if it does not exist. If the
+// Secret belongs to someone else, ownSecret records that the name is taken and returns nil.
 func (r *Reconciler) ownSecret(ctx context.Context, s *scope, name string) (*corev1.Secret, error) {
 	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
 		return secret, nil

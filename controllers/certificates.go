@@ -116,9 +116,9 @@ func (s *scope) serverIn(c resources.Component, ip string) podhttp.Server {
 	return pod
 }
 
-// ensureCertificate makes or renews one certificate, and its authority if necessary. If the name of a Secret is taken, it
-// makes none, because it could not store it. Clients then trust what they trusted before, and checkNames withholds the
-// Secret of the certificate.
+// ensureCertificate makes or renews one certificate, and its authority if necessary. If the name of a Secret is taken,
+// the operator cannot store a certificate in that Secret, so ensureCertificate makes none. Clients then trust the same
+// CA certificates as before, and checkNames makes sure that the Secret of the certificate is not applied.
 func (r *Reconciler) ensureCertificate(ctx context.Context, s *scope, needed resources.Certificate) error {
 	if err := r.ensureAuthority(ctx, s); err != nil {
 		return err
@@ -167,7 +167,8 @@ func (s *scope) addCertificateVersion(c resources.Component, secret *corev1.Secr
 	}
 }
 
-// managedServer returns the server that runs in the pods of a component. Generators and processors serve their metrics.
+// managedServer returns the server that runs in the pods of a component. For generators and processors, it is the
+// server of their metrics.
 func (s *scope) managedServer(c resources.Component) *server {
 	switch c {
 	case resources.ComponentRabbitMQ:

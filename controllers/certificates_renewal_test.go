@@ -55,7 +55,8 @@ func TestEnsureCertificates_RenewalIsDue_RenewsAndWakesForTheNext(t *testing.T) 
 	}
 }
 
-// Nothing happens when the certificate in a user's Secret expires. So the operator must look at the Secret at that time.
+// The expiry of a certificate changes no object, so it causes no reconcile. The operator must request a reconcile for
+// that time.
 func TestReadCertificate_UsersCertificateExpires_WarnsAndWakes(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour

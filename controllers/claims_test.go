@@ -27,8 +27,8 @@ func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
 	return set
 }
 
-// While a pod of a StatefulSet is missing, its claim may have lost its labels, or the operator may lack the permission
-// to read the claim. The other pods must keep running.
+// If a pod of a StatefulSet is missing, the operator checks the pod's claim. The claim may have lost its labels, or the
+// operator may lack the permission to read it. The other pods must keep running.
 func TestCheckNames_VolumeClaimMayBeForeign_RunningPodsStay(t *testing.T) {
 	t.Parallel()
 	const created = -1

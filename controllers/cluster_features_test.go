@@ -44,8 +44,8 @@ func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 		sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"hostNetwork":true}`)}
 	})
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "TemplateNotAllowed")
-	// Meanwhile, the operator does not examine the workloads, so the conditions must not show an earlier state of
-	// them.
+	// While the template is not allowed, the operator does not examine the workloads, so the conditions must not show
+	// their earlier state.
 	for _, condition := range []string{"BrokerReady", "StoreReady", "SummaryAPIReady", "WorkloadsReady", "LedgerReadable", "Complete"} {
 		c.Expect(sim, condition, metav1.ConditionUnknown, "NotExamined")
 	}

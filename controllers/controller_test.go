@@ -56,8 +56,8 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
 	}
 
-	// The following edits cause reconciles, but they do not change any desired object. On a busy machine, writes of the
-	// start may be late, so there are two rounds of edits.
+	// The following edits cause reconciles, but they do not change any desired object. On a busy machine, the operator
+	// may finish the writes of the start during the first round of edits, so there is a second round.
 	c.awaitQuiet()
 	const times = 10
 	touch := func(round string) (writes []string) {

@@ -17,7 +17,7 @@ import (
 
 const (
 	// databaseInterval is the time between two requests to the summary API of a simulation. databaseTimeout is the
-	// timeout of a request, and databasePoll is how often reconciles look for the answer.
+	// timeout of a request. While a request is in progress, reconciles check for its result every databasePoll.
 	databaseInterval = 10 * time.Second
 	databaseTimeout  = 4 * time.Second
 	databasePoll     = time.Second

@@ -68,7 +68,7 @@ func TestReconcile_DatabaseSecret_IsAwaitedAndRotatedWithoutRestart(t *testing.T
 	}
 }
 
-// The pods of the summary API know why they cannot use their database. The condition quotes one of them.
+// The pods of the summary API report why they cannot use their database. The condition quotes one of these pods.
 func TestReconcile_DatabaseUnusable_ConditionQuotesThePod(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

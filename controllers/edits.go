@@ -88,9 +88,8 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 }
 
 // changesSchedule reports whether the schedule that the verdict would check differs between two versions of the
-// settings. The schedule does not depend on the number of generators, unless that number is 0. A suspension after the
-// end changes nothing. Any other edit after the end counts as a change, because the schedule before the edit is no
-// longer known.
+// settings. The number of generators matters only if it changes from or to 0. After the end, a suspension changes
+// nothing, but any other edit of the schedule counts, because the schedule before the edit is no longer known.
 func changesSchedule(before, now map[string]string, ended bool) bool {
 	return slices.ContainsFunc(changed(before, now), func(name string) bool {
 		switch name {

@@ -127,8 +127,8 @@ type reconcileCounter struct {
 type reconcileCounts struct {
 	// calls is the number of reconciles.
 	calls atomic.Int64
-	// repeat is the delay, in nanoseconds, after which the latest finished reconcile is repeated without any change. It is
-	// 0 if this reconcile returned an error, and never if it is not repeated.
+	// repeat is the delay, in nanoseconds, after which the latest finished reconcile is repeated without any change. It
+	// is 0 if this reconcile returned an error. It is the constant never if this reconcile is not repeated.
 	repeat atomic.Int64
 }
 

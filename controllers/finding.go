@@ -39,8 +39,8 @@ func found(s state, reason, format string, args ...any) finding {
 type findings struct {
 	// spec is the finding about the validity of the spec. objects is the finding about applying the desired objects.
 	spec, objects finding
-	// volumes is the finding about volumes that must grow. Everything works with the present size, so it does not delay
-	// the start.
+	// volumes is the finding about volumes that must grow. It does not delay the start, because the simulation works
+	// with the present size of the volumes.
 	volumes       finding
 	broker, store finding
 	summaryAPI    finding

@@ -83,7 +83,7 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 				c.isRestored(child)
 			}
 		}
-		// The operator's cache contains only objects with this label.
+		// This edit removes all labels. The operator's cache contains only objects with the label of their simulation.
 		if !c.edit(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
 			t.Errorf("the labels of %s cannot be edited", child.what)
 		}

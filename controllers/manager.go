@@ -36,7 +36,7 @@ import (
 type ManagerOptions struct {
 	Options
 
-	// Namespaces are the namespaces to watch. If it is empty, the operator watches all namespaces.
+	// Namespaces are the namespaces to watch. If the list is empty, the operator watches all namespaces.
 	Namespaces []string
 	// Servers opens clients for the servers of simulations.
 	Servers observer.Servers

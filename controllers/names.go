@@ -34,8 +34,9 @@ func isReferable(kind string) bool {
 	return false
 }
 
-// checkNames finds the names that are taken by objects of other owners. It adds to s.withheld, the objects that are not
-// applied: those that refer to such a name, and the managed servers that refer to a certificate Secret without permission.
+// checkNames finds the names that are taken by objects of other owners. It adds the objects that must not be applied to
+// s.withheld: those that refer to a taken name, and the managed servers that refer to a certificate Secret without
+// permission.
 func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		key, err := r.keyOf(object)

@@ -173,8 +173,8 @@ func TestReconcile_SecretReplacedWhileRunning_StopsItsPods(t *testing.T) {
 	}
 }
 
-// The operator knows the keys of a binding. It must not mistake a Secret of someone else for its own, and then
-// connect to the server that this Secret names.
+// The operator recognizes the keys of a binding. It must not mistake someone else's Secret with these keys for its own.
+// Otherwise it would connect to the server in that Secret.
 func TestReconcile_ForeignSecretWithBinding_IsNotUsed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

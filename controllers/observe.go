@@ -44,8 +44,8 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	return nil
 }
 
-// observedBinding returns the binding with which to observe a server, or nil if it is unknown. If the Secret of a running
-// simulation was deleted, it is the last known binding. The pods continue to use that one as well.
+// observedBinding returns the binding with which to observe a server, or nil if it is unknown. If the Secret was
+// deleted while the simulation runs, it returns the last known binding, which the pods also continue to use.
 func (s *scope) observedBinding(of server, remembered *binding.Binding) *binding.Binding {
 	if of.binding == nil && of.finding.reason == reasonSecretMissing && s.sim.Status.StartTime != nil {
 		return remembered

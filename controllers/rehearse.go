@@ -52,9 +52,9 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	return nil
 }
 
-// holdPods makes edits of pods wait while a pause or an isolation is in effect, because replacing a pod would end the
-// fault early. A fault without a duration does not make them wait, because its target may need the edit to run again.
-// If the records of the faults are not loaded yet, it is unknown whether a fault is in effect.
+// holdPods makes edits of pods wait while a Pause or Isolate is in effect, because replacing a pod would end the fault
+// early. The other actions do not make edits wait, because their target may need the edit to run again. Edits also wait
+// until the records of the faults are loaded, because only the records say whether a fault is in effect.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
 		s.heldUntil = "the records of the faults are loaded"
@@ -68,9 +68,9 @@ func (s *scope) holdPods(loading bool) {
 	}
 }
 
-// isHeld reports whether an edit of an object must wait. Edits of workloads wait, and edits of the objects through
-// which clients and the operator reach the agents. Nothing waits if the simulation has lost the permission to use an
-// object: its pods must stop at once.
+// isHeld reports whether an edit of an object must wait. Edits of workloads wait. Edits of Services, NetworkPolicies
+// and the agents' Secret wait, too, because clients and the operator reach the agents through these objects. Nothing
+// waits if the simulation may not use an object that it refers to: its pods must stop at once.
 func (s *scope) isHeld(key childKey) bool {
 	if s.heldUntil == "" || s.isWithheld() {
 		return false

@@ -95,7 +95,7 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	c := newCluster(t)
 	sim, hit := c.createRunning("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	// The operator must receive the edit before that time. It does not inject faults of the past.
+	// The operator does not inject faults of the past, so it must receive the edit before the new time of the fault.
 	soon := func(since time.Time) *v1alpha1.Duration {
 		return v1alpha1.NewDuration((time.Since(since) + 10*time.Second).Round(time.Second))
 	}
@@ -278,7 +278,8 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 	}
 }
 
-// Latency returns 295 s after the fault. The timeline ends 3 s later, so the recovery is not proved yet.
+// Latency returns to its previous level 295 s after the fault. The timeline ends 3 s later, too soon to confirm the
+// recovery.
 func TestRehearse_AbortOnFailure_RecoveryJustInTimeIsNotAborted(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -43,8 +43,8 @@ type scope struct {
 	// It is empty if the summary API uses SQLite. The operator does not connect to PostgreSQL.
 	broker, store, database server
 	summaryAPI              credentialsSecret
-	// summaries is the managed summary API, and metrics stands for the generators and processors, which serve metrics. Only
-	// the fields about their certificates are used.
+	// summaries describes the managed summary API. metrics describes the metrics servers of the generators and
+	// processors. Only the fields about their certificates are used.
 	summaries, metrics server
 	// certificateVersions contains, for each component, the versions of the Secrets with its certificates.
 	certificateVersions map[resources.Component][]string
@@ -90,8 +90,8 @@ type scope struct {
 	faultHistory  fault.History
 	faultsKnown   bool
 	accountsSoFar []fault.Account
-	// heldUntil is what edits of pods wait for: the end of a sentence such as "fault stall/0 has ended". It is empty if
-	// they need not wait.
+	// heldUntil says what edits of pods wait for. It is the end of a sentence, such as "fault stall/0 has ended". It is
+	// empty if edits need not wait.
 	heldUntil string
 
 	// This field is set by the phase complete. It contains the events about the recovery from faults that are known only
@@ -157,8 +157,8 @@ func (s *scope) podsOf(c resources.Component) []*corev1.Pod {
 	return pods
 }
 
-// addressOf returns the IP address of one of a component's running pods, of a ready one if there is any. It returns ""
-// if no pod is running. As long as the pods do not change, it always returns the same address.
+// addressOf returns the IP address of a running pod of a component, preferably of a ready one. It returns "" if no pod
+// is running. As long as the pods do not change, it always returns the same address.
 func (s *scope) addressOf(c resources.Component) string {
 	var ready, others []string
 	for _, pod := range s.podsOf(c) {

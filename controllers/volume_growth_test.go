@@ -203,7 +203,7 @@ func TestReconcile_StorageClassCannotGrow_SimulationContinues(t *testing.T) {
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
-	// The other part of the edit takes effect.
+	// The volume cannot grow, but the new image in the same edit takes effect.
 	c.Edit(sim, func() {
 		sim.Spec.Redis.Managed.Storage, sim.Spec.Redis.Managed.Image = storage(class, "4Gi"), "redis:other"
 	})

@@ -240,7 +240,7 @@ func hasCondition(claim *corev1.PersistentVolumeClaim, kind corev1.PersistentVol
 }
 
 // resizeFailed returns the finding about an error of the API server while the operator reads or enlarges a volume claim.
-// The API server does not say in a machine-readable way why it forbids a change, so the text has to serve.
+// The API server does not say in a machine-readable way why it forbids a change, so the text of the error is examined.
 func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, err error) finding {
 	class := "its StorageClass"
 	if name := claim.Spec.StorageClassName; name != nil && *name != "" {
