@@ -53,7 +53,7 @@ func run(o options) error {
 	if err := image.WriteFile(o.output); err != nil {
 		return err
 	}
-	fmt.Printf("%s holds %s\n", o.output, o.name)
+	fmt.Printf("%s contains the image %s\n", o.output, o.name)
 	return nil
 }
 

@@ -35,7 +35,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, env string) (err error) {
 	if env == "" {
-		return errors.New("-env is missing: name the file to write the URIs to")
+		return errors.New("-env is missing: set it to the file to write the URIs to")
 	}
 	closer := func(end func() error) { err = errors.Join(err, end()) }
 	rabbitMQ, err := servers.StartRabbitMQ(ctx, "", servers.RabbitMQOptions{})

@@ -30,7 +30,7 @@ func Compare[T string | []byte](tb testing.TB, name string, got T) {
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		tb.Errorf("%v; run the tests with -update to write it", err)
+		tb.Errorf("%v; run the tests with -update to write the golden file", err)
 		return
 	}
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {

@@ -224,7 +224,7 @@ func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string)
 // create pods.
 func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	c.T.Helper()
-	c.Eventually("workloads to settle", func() error {
+	c.Eventually("workloads to become ready", func() error {
 		deployments, sets := &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}
 		for _, list := range []client.ObjectList{deployments, sets} {
 			if err := c.Client.List(c.T.Context(), list, client.InNamespace(c.Namespace)); err != nil {

@@ -123,7 +123,7 @@ func TestSimulate_AcknowledgementBeforeDurability_VerdictIsFail(t *testing.T) {
 }
 
 // This test starts a Redis without an append-only file. Each crash loses all data.
-func TestSimulate_StoreWithoutItsLog_VerdictIsFail(t *testing.T) {
+func TestSimulate_RedisWithoutAppendOnlyFile_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	redis := servers.Program(t, "redis-server", "run hack/install-servers.sh")
 	servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
@@ -142,7 +142,7 @@ func TestSimulate_StoreWithoutItsLog_VerdictIsFail(t *testing.T) {
 }
 
 // The same crashes lose nothing if Redis has its append-only file.
-func TestSimulate_StoreWithItsLog_LosesNothing(t *testing.T) {
+func TestSimulate_RedisWithAppendOnlyFile_LosesNothing(t *testing.T) {
 	t.Parallel()
 	servers.Program(t, "redis-server", "run hack/install-servers.sh")
 	servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
