@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,6 +43,8 @@ type server struct {
 	// denied is true if the owner of the Secret or RabbitmqCluster does not permit the simulation to use this
 	// object.
 	denied bool
+	// withheld is true if no pod may mount the Secret.
+	withheld bool
 	// certificate is the user's certificate of a managed server or of the metrics, of which Build needs only the CA
 	// certificates. It is empty if the operator makes the certificate, or if the server does not use TLS.
 	certificate resources.CertificateData
@@ -52,8 +55,9 @@ type server struct {
 // credentialsSecret is the Secret with the credentials of an external summary API.
 type credentialsSecret struct {
 	version string
-	denied  bool
-	finding finding
+	// withheld is true if no pod may mount the Secret.
+	withheld bool
+	finding  finding
 }
 
 // secretKeys lists, for a message, the keys that a Secret must have to describe the connection to a server.
@@ -154,11 +158,12 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 	case err != nil:
 		return named, err
 	case secret == nil:
+		named.withheld = !s.isMounted(name)
 		named.finding = found(stalled, reasonSecretMissing,
 			"Secret %s with the binding of %s does not exist: create it with the keys %s", key, service.Name, secretKeys(service))
 		return named, nil
 	case !allowsSimulation(secret, s.key.Name):
-		named.denied = true
+		named.denied, named.withheld = true, true
 		named.finding = notAllowed(secret, s.key.Name)
 		return named, nil
 	}
@@ -193,10 +198,11 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	case err != nil:
 		return err
 	case secret == nil:
+		s.summaryAPI.withheld = !s.isMounted(key.Name)
 		s.summaryAPI.finding = found(stalled, reasonSecretMissing,
 			"Secret %s with the credentials for the summary API does not exist: create it with the key token, or username and password", key)
 	case !allowsSimulation(secret, s.key.Name):
-		s.summaryAPI.denied = true
+		s.summaryAPI.withheld = true
 		s.summaryAPI.finding = notAllowed(secret, s.key.Name)
 	default:
 		s.summaryAPI.version = secret.ResourceVersion
@@ -210,20 +216,20 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 // isWithheld reports whether the simulation refers to a Secret or RabbitmqCluster that it may not use. If so, no
 // generator or processor may run, because their pods mount the Secret, or use a summary API whose pods mount it.
 func (s *scope) isWithheld() bool {
-	return s.withholds(s.broker.denied, s.broker.finding) || s.withholds(s.store.denied, s.store.finding) ||
-		s.isDatabaseWithheld() || s.withholds(s.summaryAPI.denied, s.summaryAPI.finding) ||
-		s.withholds(s.summaries.denied, s.summaries.finding) || s.withholds(s.metrics.denied, s.metrics.finding)
+	return s.broker.withheld || s.store.withheld || s.database.withheld || s.summaryAPI.withheld || s.summaries.withheld ||
+		s.metrics.withheld
 }
 
-// isDatabaseWithheld reports whether the pods of the summary API may not mount the Secret with the binding of PostgreSQL.
-func (s *scope) isDatabaseWithheld() bool { return s.withholds(s.database.denied, s.database.finding) }
-
-// withholds reports whether the simulation may not use an object. Before the simulation starts, it also returns true
-// for a Secret that does not exist: a pod that waits for the Secret would mount it as soon as it exists, even if its
-// owner does not permit this. After the start, a deleted Secret does not stop the pods, so that users can replace a
-// Secret.
-func (s *scope) withholds(denied bool, f finding) bool {
-	return denied || f.reason == reasonSecretMissing && s.sim.Status.StartTime == nil
+// isMounted reports whether a pod mounts the Secret with the given name. If such a Secret does not exist, the operator
+// withholds it from the pods unless isMounted returns true. A pod that waits for the Secret would mount it as soon as it
+// exists, even if its owner does not permit this. Pods that already mount the Secret continue to run while it does not
+// exist, so that users can replace it.
+func (s *scope) isMounted(secret string) bool {
+	return slices.ContainsFunc(s.pods, func(pod *corev1.Pod) bool {
+		return isRunning(pod) && slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+			return v.Secret != nil && v.Secret.SecretName == secret
+		})
+	})
 }
 
 // ensureCredentials generates passwords for managed servers without a password, and credentials for the agents if

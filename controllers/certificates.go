@@ -39,11 +39,12 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	case err != nil:
 		return err
 	case secret == nil:
+		of.withheld = !s.isMounted(key.Name)
 		of.finding = found(stalled, reasonSecretMissing,
 			"Secret %s with the certificate of %s does not exist: create it with the keys tls.crt, tls.key and ca.crt", key, of.name)
 		return nil
 	case !allowsSimulation(secret, s.key.Name):
-		of.denied = true
+		of.denied, of.withheld = true, true
 		of.finding = notAllowed(secret, s.key.Name)
 		return nil
 	}

@@ -47,7 +47,7 @@ func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error
 		return named, fmt.Errorf("read RabbitmqCluster %s: %w", key, err)
 	}
 	if denied := clusterDenied(cluster, s.key); denied.state != unchecked {
-		return server{name: named.name, origin: named.origin, denied: true, finding: denied}, nil
+		return server{name: named.name, origin: named.origin, denied: true, withheld: true, finding: denied}, nil
 	}
 	return r.defaultUser(ctx, s, named, cluster)
 }
@@ -95,6 +95,7 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 	case err != nil:
 		return named, err
 	case secret == nil:
+		named.withheld = !s.isMounted(resources.BrokerSecretName(s.sim))
 		named.finding = found(stalled, reasonSecretMissing, "Secret %s with the default user of RabbitmqCluster %s does not exist: "+
 			"check the RabbitMQ Cluster Operator, which creates it", secretKey, key)
 		return named, nil

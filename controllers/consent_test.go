@@ -99,6 +99,7 @@ func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) 
 	sim := c.Simulate("deleted", func(s *v1alpha1.ParkingSimulationSpec) { s.Redis.SecretRef = ref })
 	c.Exists(&appsv1.Deployment{}, "deleted-processor")
 	c.MakeWorkloadsReady()
+	c.Pod(sim, resources.ComponentProcessor, nil, "store")
 	settled(c, sim, "deleted", func(s *v1alpha1.ParkingSimulation) bool { return s.Status.StartTime != nil })
 	c.Expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
 	c.Delete(secret, "store")
@@ -106,6 +107,9 @@ func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) 
 	c.awaitQuiet()
 	c.Expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
 	c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretNotFound")
+	if err := c.hasReplicas("deleted-processor", 2); err != nil {
+		t.Error(err)
+	}
 }
 
 // A suspended simulation is ready when its generators have ended, because they publish events until then.

@@ -152,7 +152,7 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	return func(object any) (any, error) {
 		if pod, ok := object.(*corev1.Pod); ok {
 			pod.ManagedFields = nil
-			pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName}
+			pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, Volumes: secretVolumes(pod)}
 			return pod, nil
 		}
 		o, isObject := object.(client.Object)
@@ -162,6 +162,18 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 		}
 		return o, reduceType(slimmer.Metadata(o), o)
 	}
+}
+
+// secretVolumes returns the names of the Secrets that a pod mounts, as volumes without other fields.
+func secretVolumes(pod *corev1.Pod) []corev1.Volume {
+	var volumes []corev1.Volume
+	for i := range pod.Spec.Volumes {
+		if secret := pod.Spec.Volumes[i].Secret; secret != nil {
+			reduced := &corev1.SecretVolumeSource{SecretName: secret.SecretName}
+			volumes = append(volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{Secret: reduced}})
+		}
+	}
+	return volumes
 }
 
 // crdRabbitmqClusters is the name of the RabbitmqCluster CRD.

@@ -54,7 +54,7 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 		}
 	}
 	for _, c := range resources.Servers() {
-		if server := s.managedServer(c); server.managed && s.withholds(server.denied, server.finding) {
+		if server := s.managedServer(c); server.managed && server.withheld {
 			s.withheld[childKey{"StatefulSet", resources.Name(s.sim, c)}] = true
 			s.withheld[childKey{"Deployment", resources.Name(s.sim, c)}] = true
 		}

@@ -1,0 +1,88 @@
+package controllers_test
+
+import (
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// secretReferences returns functions that make a simulation refer to the Secret with the given name, one for each field
+// that refers to a Secret.
+func secretReferences() map[string]func(s *v1alpha1.ParkingSimulationSpec, name string) {
+	ref := func(name string) *v1alpha1.SecretReference { return &v1alpha1.SecretReference{Name: name} }
+	tls := func(name string) *v1alpha1.TLSSpec { return &v1alpha1.TLSSpec{SecretName: name} }
+	return map[string]func(s *v1alpha1.ParkingSimulationSpec, name string){
+		"rabbitmq": func(s *v1alpha1.ParkingSimulationSpec, name string) { s.RabbitMQ.SecretRef = ref(name) },
+		"redis":    func(s *v1alpha1.ParkingSimulationSpec, name string) { s.Redis.SecretRef = ref(name) },
+		"database": func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{Database: &v1alpha1.SummaryDatabase{SecretRef: *ref(name)}}
+		},
+		"summary": func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example", SecretRef: ref(name)}
+		},
+		"rabbitmq-tls": func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{TLS: tls(name)}
+		},
+		"redis-tls": func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: tls(name)}
+		},
+		"summaries-tls": func(s *v1alpha1.ParkingSimulationSpec, name string) {
+			s.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{TLS: tls(name)}
+		},
+		"monitoring-tls": func(s *v1alpha1.ParkingSimulationSpec, name string) { s.Monitoring.TLS = tls(name) },
+	}
+}
+
+// A pod that waits for a Secret mounts it as soon as it exists, before the operator can read the consent of its owner.
+func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *testing.T) {
+	t.Parallel()
+	for name, refer := range secretReferences() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			binding := map[string]string{"host": "server.example", "port": "1", "username": "u", "password": "p"}
+			if name == "database" {
+				binding["database"] = "parking"
+			}
+			c.Secret("permitted", binding)
+			sim := c.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
+				if name == "rabbitmq" || name == "redis" || name == "database" { // a running simulation keeps its kinds of servers
+					refer(s, "permitted")
+				}
+			})
+			c.Eventually("the processors to run", func() error { return c.hasReplicas("sim-processor", 2) })
+			c.MakeWorkloadsReady()
+			settled(c, sim, "sim", func(s *v1alpha1.ParkingSimulation) bool { return s.Status.StartTime != nil })
+			noneRefers := func(state string) {
+				c.awaitQuiet()
+				if users, err := c.referrers("foreign"); err != nil || len(users) > 0 {
+					t.Errorf("%s: the pods of %v refer to the Secret (error: %v)", state, users, err)
+				}
+			}
+
+			c.Edit(sim, func() { refer(&sim.Spec, "foreign") })
+			c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
+			noneRefers("the Secret does not exist")
+			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "foreign"}}
+			c.Create(secret)
+			c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotAllowed")
+			noneRefers("the Secret does not permit the simulation")
+			c.Delete(secret, "foreign")
+			c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
+			noneRefers("the Secret does not exist any more")
+
+			c.Secret("foreign", map[string]string{"uri": "invalid"}) // the owner permits its use; its content does not matter here
+			c.Eventually("the pods to use the Secret", func() error {
+				users, err := c.referrers("foreign")
+				if err == nil && len(users) == 0 {
+					return fmt.Errorf("no pod refers to it")
+				}
+				return err
+			})
+		})
+	}
+}
