@@ -67,7 +67,7 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
 		{nil, accepts("unix", containerdSocket)},
-		// Wait until dnsmasq listens: an earlier SIGHUP, which requests a reload of the hosts file, would kill dnsmasq.
+		// Wait until dnsmasq listens. SIGHUP makes it reload the hosts file, but kills it if it does not listen yet.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
 		{n.startKubelet, n.isRegistered},
 		{n.startKubeRouter, nil}, // started after the Node object exists, because kube-router exits without it

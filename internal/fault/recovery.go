@@ -98,9 +98,9 @@ type recovery struct {
 	// simulation did not recover, as far as the measurements show.
 	at time.Time
 	ok bool
-	// The field violation says which measurement was the last that was not normal. It is empty if all measurements
-	// after the end of the fault were normal. The field isNormal is true if all of them were normal from the time at
-	// on, but for less than steadyTime.
+	// The field violation describes the last measurement that was not normal. It is empty if all measurements after the
+	// end of the fault were normal. The field isNormal is true if all measurements since the time in the field at were
+	// normal, but for less than steadyTime.
 	violation string
 	isNormal  bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is

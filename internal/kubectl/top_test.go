@@ -78,7 +78,7 @@ func measured(t *testing.T, state view.State, rows ...timeline.Row) TopRow {
 	return row
 }
 
-func TestMeasure_FewRows_DividesByTheWindow(t *testing.T) {
+func TestMeasure_FewRows_RateIsOverTheWholeWindow(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_700_000_000, 0)
 	row := func(ago, published int64) timeline.Row {

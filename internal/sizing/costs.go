@@ -207,8 +207,8 @@ func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().R
 // highest returns the measurement of the highest rate.
 func (c *Costs) highest() *Point { return &c.Points[len(c.Points)-1] }
 
-// load returns the work that determines the costs of a component: its entries, exits, summaries, or all events per
-// second.
+// load returns the rate per second that determines the costs of a component: the rate of entries, of exits, of
+// summaries, or of all events.
 func load(component Component, entries, exits, summaries float64) float64 {
 	switch component {
 	case EntryGenerator:

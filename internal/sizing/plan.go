@@ -174,7 +174,7 @@ const maxSimulations = 1000
 // mostSummaryAPIs is the maximum of summaryAPI.managed.replicas.
 const mostSummaryAPIs = 16
 
-// simulations returns the smallest number of simulations with which each stays within the limits.
+// simulations returns the smallest number of simulations that can share the load so that each stays within the limits.
 func (c *Costs) simulations(r *Request) int {
 	for n := 1; n < maxSimulations; n++ {
 		if c.exceeded(r, n) == "" {

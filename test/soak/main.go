@@ -87,7 +87,7 @@ func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 		group.Go(func() (err error) {
 			reports[i], err = s.piece(ctx, i+1)
 			if err == nil {
-				fmt.Printf("piece %d of %d: %s\n", i+1, pieces, reports[i].Outcome)
+				fmt.Printf("part %d of %d of the soak: %s\n", i+1, pieces, reports[i].Outcome)
 			}
 			return err
 		})

@@ -42,9 +42,9 @@ const maxBalanced = 1000
 // spread declares all quorum queues of the simulation one after the other. It does so once per process.
 //
 // A server places the leader of a new queue on the node that leads the fewest queues. It does not count queues that are
-// being declared at the same time, so it would place the leaders of all of them on one node. Therefore the lanes must
-// not declare their queues concurrently. The processes of a simulation start at the same time. All of them declare the
-// queues in the same order, so they also declare different queues one after the other.
+// being declared at the same time, so it would place the leaders of all of them on one node. Therefore a process must
+// not declare its queues concurrently. The processes of a simulation start at the same time, and declare the queues in
+// the same order. So at any time, all of them declare the same queue.
 //
 // spread ignores errors, because its caller declares the queues that it needs itself.
 func (d *declarer) spread(conn *connection) {

@@ -50,7 +50,7 @@ func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
 	}), log
 }
 
-// settled performs a step and then waits until the mark of the data is durable.
+// settled records an event, and then waits until the random mark by which the store detects a loss of data is durable.
 func settled(t *testing.T, s *Store) {
 	t.Helper()
 	noError(t, recordDurably(t.Context(), s, 0))

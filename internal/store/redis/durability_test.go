@@ -195,7 +195,7 @@ func TestWaitDurable_ServerWithoutAppendOnlyFile_ReturnsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWaitDurable_ConcurrentCallers_ShareObservations(t *testing.T) {
+func TestWaitDurable_ConcurrentCallers_ShareReadsOfTheServer(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "shared", 1)

@@ -22,8 +22,8 @@ import (
 )
 
 // TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects kills a primary under load and promotes its replica, which
-// has missed the latest writes. If the store does not wait for the replica, effects that were reported as durable are
-// lost, and the store must detect the loss.
+// has missed the latest writes. If the store waits for the replica, the replica has all effects that were reported as
+// durable. Otherwise some of them are lost, and the store must detect the loss.
 func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -331,7 +331,7 @@ func testExpiry(t *testing.T, factory Factory) {
 		enter(f, 2, "unclaimed")
 		untilGone(f, "unclaimed")
 		if !parked(f, "claimed") {
-			t.Error("the visit expired although its plate was claimed")
+			t.Error("the visit expired although a generator had claimed its plate for an exit")
 		}
 	})
 	t.Run("a second entry of an unclaimed plate extends its visit", func(t *testing.T) {
