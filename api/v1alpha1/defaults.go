@@ -80,7 +80,7 @@ func (m *MonitoringSpec) setDefaults() {
 }
 
 // ManagedOrDefault returns the settings of the managed RabbitMQ, with defaults for omitted fields. It returns nil if
-// the spec refers to another RabbitMQ.
+// the spec selects an external RabbitMQ.
 func (r *RabbitMQSpec) ManagedOrDefault() *ManagedRabbitMQ {
 	if r.ClusterRef != nil || r.SecretRef != nil {
 		return nil
@@ -91,7 +91,7 @@ func (r *RabbitMQSpec) ManagedOrDefault() *ManagedRabbitMQ {
 }
 
 // ManagedOrDefault returns the settings of the managed Redis, with defaults for omitted fields. It returns nil if the
-// spec refers to another Redis.
+// spec selects an external Redis.
 func (r *RedisSpec) ManagedOrDefault() *ManagedRedis {
 	if r.SecretRef != nil {
 		return nil
@@ -102,7 +102,7 @@ func (r *RedisSpec) ManagedOrDefault() *ManagedRedis {
 }
 
 // ManagedOrDefault returns the settings of the managed summary API, with defaults for omitted fields. It returns nil
-// if the spec has the URL of another API.
+// if the spec has the URL of an external API.
 func (s *SummaryAPISpec) ManagedOrDefault() *ManagedSummaryAPI {
 	if s.URL != "" {
 		return nil

@@ -82,7 +82,7 @@ func TestDefault_PartlySetManagedServers_AreCompleted(t *testing.T) {
 	}
 }
 
-func TestManagedOrDefault_OtherServer_IsNil(t *testing.T) {
+func TestManagedOrDefault_ExternalServer_IsNil(t *testing.T) {
 	t.Parallel()
 	spec := &v1alpha1.ParkingSimulationSpec{}
 	if got := spec.RabbitMQ.ManagedOrDefault(); got == nil || *got.Replicas != 1 || *got.Storage.Size != "2Gi" {

@@ -47,8 +47,8 @@ func (d Duration) Parse() (time.Duration, error) {
 // goSyntax is the regular expression for Go durations without a sign.
 var goSyntax = regexp.MustCompile(`^(\d*[.]?\d*(h|m|s|ms|us|µs|μs|ns))+$`)
 
-// Shorter returns a valid text for a duration that is invalid only because it has too many digits. It returns "" for
-// any other duration.
+// Shorter returns a valid text for the same duration if d is invalid only because it has too many digits. Otherwise it
+// returns "".
 func (d Duration) Shorter() Duration {
 	const limit = 4 * maxDurationLength // longer texts are no durations, and take long to parse
 	if len(d) > limit {

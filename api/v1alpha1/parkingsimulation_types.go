@@ -120,8 +120,8 @@ type ParkingSimulationSpec struct {
 	// +optional
 	RabbitMQ RabbitMQSpec `json:"rabbitmq,omitzero"`
 
-	// redis configures the Redis or Valkey that stores the visits and the ledger. At most one of managed and secretRef may be
-	// set. If neither is set, the operator runs a Redis with default settings.
+	// redis configures the Redis or Valkey that stores the visits and the ledger. At most one of managed and secretRef
+	// may be set. If neither is set, the operator runs a Redis with default settings.
 	// +default={}
 	// +optional
 	Redis RedisSpec `json:"redis,omitzero"`
@@ -324,9 +324,9 @@ type PodTemplate struct {
 	// spec is a strategic merge patch for the PodSpec that the operator generates. Lists such as containers are merged
 	// by name. The operator's container is named "parking"; a container with another name is added, and needs an image.
 	// Examples are {"nodeSelector": {"disk": "ssd"}} and {"containers": [{"name": "parking", "env": [...]}]}. An
-	// unknown field or an invalid value makes the simulation Stalled, with a message that names the field. So does a
-	// field that gives the pods access to Secrets, or more rights than the restricted Pod Security Standard allows,
-	// unless the operator runs with --allow-privileged-templates.
+	// unknown field or an invalid value makes the simulation Stalled, with a message that names the field. The
+	// simulation is also Stalled if a field gives the pods access to Secrets, or more rights than the restricted Pod
+	// Security Standard allows, unless the operator runs with --allow-privileged-templates.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Spec *runtime.RawExtension `json:"spec,omitempty"`
@@ -420,7 +420,7 @@ type ManagedRabbitMQ struct {
 	Image string `json:"image,omitempty"`
 
 	// replicas is the number of nodes: 1, 3 or 5. Quorum queues work while a majority of them runs. It is immutable,
-	// because a queue keeps the members with which it was declared.
+	// because the nodes that have a replica of a queue are chosen when the queue is declared.
 	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="must be 1, 3 or 5, because quorum queues need a majority"
 	// +default=1
 	// +optional
@@ -436,8 +436,8 @@ type ManagedRabbitMQ struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// tls encrypts the connections of clients, and those between the nodes. With several nodes it cannot be added or
-	// removed later, because a node with TLS cannot talk to one without.
+	// tls encrypts the connections of clients, and those between the nodes. With several nodes, tls cannot be added
+	// or removed later, because a node with TLS cannot connect to a node without TLS.
 	// +optional
 	TLS *TLSSpec `json:"tls,omitempty"`
 
@@ -462,8 +462,8 @@ type RedisSpec struct {
 	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a Redis,
 	// Redis Cluster or Valkey. Its keys are those of the Service Binding specification: uri, or host, port, username
 	// and password. The key ca.crt (for TLS) is optional. The key uris may list the URIs of several nodes of a Redis
-	// Cluster, separated by commas. With the key sentinel-master, the name of a primary, the addresses are those of
-	// Redis Sentinels. The operator applies changes of the Secret.
+	// Cluster, separated by commas. If the key sentinel-master contains the name of a primary, the addresses are
+	// those of Redis Sentinels. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }
@@ -518,9 +518,9 @@ type SummaryAPISpec struct {
 	// url is the URL of an external REST API, such as "https://example.com/v1/visits". Each summary is sent as a POST
 	// request with a JSON body and the exit event's id as Idempotency-Key. Status 2xx, or 409 without Retry-After,
 	// means that the summary is stored. Status 413 or 422 rejects the summary for good: its event is dead-lettered.
-	// Status 400 means the same, but only once the processor has stored another summary. After any other response, or
-	// none, the request is repeated. The URL must not contain credentials; store them in the Secret that secretRef
-	// names.
+	// Status 400 also rejects it, but only if the API has accepted a summary of the same processor before. Otherwise
+	// the URL may be wrong, and the request is repeated. It is also repeated after any other status, and if there
+	// is no response. The URL must not contain credentials; store them in the Secret that secretRef names.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
 	// +optional
@@ -547,8 +547,8 @@ type ManagedSummaryAPI struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// database is the PostgreSQL database that stores the summaries. If it is omitted, they are stored in SQLite on the
-	// volume that storage describes. It cannot be added or removed later, because the verdict would count the summaries
-	// stored so far as missing.
+	// volume that storage describes. database cannot be added or removed later, because the verdict would count the
+	// summaries stored so far as missing.
 	// +optional
 	Database *SummaryDatabase `json:"database,omitempty"`
 
@@ -578,22 +578,22 @@ type SummaryDatabase struct {
 	// PostgreSQL database. Its keys are those of the Service Binding specification: uri, or host, port, database,
 	// username and password. The Secret that CloudNativePG creates with the suffix -app also works. The keys ca.crt
 	// (for TLS), and tls.crt and tls.key (for a client certificate) are optional. Running pods use a changed Secret
-	// without a restart. The summaries stay in the database when the simulation is deleted. Do not change to another
-	// database, because the verdict would count the summaries stored so far as missing.
+	// without a restart. The summaries stay in the database when the simulation is deleted. Do not select another
+	// database later, because the verdict would count the summaries stored so far as missing.
 	// +required
 	SecretRef SecretReference `json:"secretRef,omitzero"`
 }
 
-// TLSSpec configures the certificate of a managed server, or of generators and processors. Where this field is set, they
-// accept only TLS connections. Their ports keep their numbers. Without further fields, the operator makes the certificate and renews it.
+// TLSSpec makes a managed server, or the generators and processors, accept only TLS connections. Their port numbers do
+// not change. If secretName is omitted, the operator creates the certificate and renews it.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.secretName) || !format.dns1123Subdomain().validate(self.secretName).hasValue()",message="must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as \"my-secret\"",fieldPath=".secretName"
 type TLSSpec struct {
 	// secretName names a Secret in the simulation's namespace with the keys tls.crt (the certificate), tls.key (its
 	// private key) and ca.crt (the CA certificates that clients trust). The certificate must be valid for the host name
 	// of the server's Service. An annotation of the Secret must allow the simulation to use it. A changed Secret takes
-	// effect without a restart. If secretName is omitted, the operator makes the certificate, and renews it before it
-	// expires.
+	// effect without a restart. If secretName is omitted, the operator creates the certificate, and renews it before
+	// it expires.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
@@ -606,8 +606,8 @@ type TLSSpec struct {
 type StorageSpec struct {
 	// size is the size of the volume, such as 2Gi. It can be increased if the storage class allows that: existing
 	// volumes grow, and no pod restarts. A smaller size has no effect on existing volumes. With "0", the data is in the
-	// pod's ephemeral storage. It is lost, including the simulation's ledger, when the pod is deleted or moves to another
-	// node. "0" cannot be changed later, nor a volume to "0".
+	// pod's ephemeral storage, and is lost when the pod is deleted or replaced. For Redis, this includes the simulation's
+	// ledger. The size cannot be changed from or to "0".
 	// +kubebuilder:validation:XValidation:rule="!string(self).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$') || string(self).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$')",message="must be a quantity of bytes such as \"2Gi\", or \"0\" for ephemeral storage"
 	// +default="2Gi"
 	// +optional
@@ -683,9 +683,9 @@ type MonitoringSpec struct {
 	// +optional
 	Dashboards MonitoringMode `json:"dashboards,omitempty"`
 
-	// tls makes generators and processors serve their metrics only over TLS. The certificate in a Secret must be valid
-	// for the host names of three Services: NAME-entry, NAME-exit and NAME-processor. The field tls of each managed
-	// server encrypts the metrics of the server. Adding or removing tls restarts the generators and the processors.
+	// tls makes generators and processors serve their metrics only over TLS. If secretName is set, the certificate must be
+	// valid for the host names of three Services: NAME-entry, NAME-exit and NAME-processor. To encrypt the metrics of a
+	// managed server, set tls of that server. Adding or removing tls restarts the generators and the processors.
 	// +optional
 	TLS *TLSSpec `json:"tls,omitempty"`
 }
@@ -761,8 +761,8 @@ type PhaseObjectivesSpec struct {
 	MaxLag *Duration `json:"maxLag,omitempty"`
 
 	// minAchievedPercent is the minimum percentage of due events that must be published. It applies to entries and
-	// exits separately. An exit that finds no available plate counts as due, but not as published. So does an event
-	// that is due while no generator runs.
+	// exits separately. An exit that finds no available plate counts as due, but not as published. The same
+	// applies to an event that is due while no generator runs.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional

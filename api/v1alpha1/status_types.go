@@ -162,7 +162,7 @@ type FaultsStatus struct {
 	// +optional
 	Worst *FaultStatus `json:"worst,omitempty"`
 
-	// latest has the latest 20 occurrences, in the order in which they were due. The report has more of them.
+	// latest has the latest 20 occurrences, in the order in which they were due. The report lists more of them.
 	// +kubebuilder:validation:MaxItems=20
 	// +listType=atomic
 	// +optional
@@ -387,7 +387,7 @@ const (
 	ConditionObjectivesMet = "ObjectivesMet"
 )
 
-// LedgerStatus has the counters of a simulation's events. The verdict compares counters with independent sources: for
+// LedgerStatus has the counters of a simulation's events. The verdict compares counters from independent sources: for
 // example, generators count confirmed events, and the store counts events that take effect.
 type LedgerStatus struct {
 	// observedTime is when the operator read the ledger.
