@@ -456,7 +456,7 @@ type LedgerStatus struct {
 	Indeterminate int64 `json:"indeterminate"`
 
 	// lost is the number of confirmed events that had not taken effect when the queues were empty. It is absent until
-	// the simulation is complete.
+	// the simulation is complete, and if the queues did not become empty within the drain timeout.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Lost *int64 `json:"lost,omitempty"`
