@@ -358,7 +358,7 @@ func monitoringFinding(spec v1alpha1.MonitoringSpec, s served) finding {
 	switch {
 	case len(missing) > 0:
 		return found(progressing, reasonKindNotServed,
-			"Created: %s. Not created: %s, because the CRDs of the Prometheus Operator are not installed; they are created once it is",
+			"Created: %s. Not created: %s, because the CRDs of the Prometheus Operator are not installed; these objects are created once the CRDs exist",
 			orElse(strings.Join(created, ", "), "none"), strings.Join(missing, ", "))
 	case len(created) == 0:
 		return found(ready, reasonDisabled, "spec.monitoring disables all monitoring objects")

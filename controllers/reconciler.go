@@ -234,5 +234,5 @@ func (s *scope) recordError(err error) {
 // forbidden returns the finding for an error of the API server that says that the operator lacks a permission.
 func forbidden(err error) finding {
 	return found(stalled, reasonForbidden, "%s: grant the operator's role the permission. "+
-		"An operator that runs simulations in some namespaces only must list this namespace too", err)
+		"If the operator runs with --namespaces, add this namespace to that flag", err)
 }

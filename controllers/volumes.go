@@ -205,7 +205,7 @@ func examineClaim(claim *corev1.PersistentVolumeClaim, want resource.Quantity) (
 	}
 	if hasCondition(claim, corev1.PersistentVolumeClaimFileSystemResizePending) {
 		return false, found(progressing, reasonVolumeResizing, "%s. Its file system grows next. "+
-			"If this lasts, the storage system cannot do that while the volume is in use: delete the pod of the claim", grows.message)
+			"If this lasts, the file system cannot grow while the volume is in use: delete the pod of the claim", grows.message)
 	}
 	return false, grows
 }

@@ -37,10 +37,10 @@ const operatorHelp = `Run the controller for ParkingSimulations in a Kubernetes 
 that each simulation needs, repairs them, and reports the state of the simulation in its
 status.
 
-It connects to the cluster in the file $KUBECONFIG. Without it, it uses the ServiceAccount of its
-pod, or ~/.kube/config outside of a pod. With several replicas, one is elected leader and the
-others stand by. The operator serves metrics over TLS. Clients need permission to get the
-non-resource URL /metrics.`
+It connects to the cluster that the kubeconfig file $KUBECONFIG selects. If KUBECONFIG is not set,
+it uses the ServiceAccount of its pod, or ~/.kube/config outside of a pod. With several replicas,
+one is elected leader and the others stand by. The operator serves metrics over TLS. Clients need
+permission to get the non-resource URL /metrics.`
 
 const operatorExamples = `  # From a workstation, for one namespace, without metrics
   parking operator --namespaces parking --leader-elect=false --metrics-address 0`

@@ -184,6 +184,6 @@ func profiles(enabled bool) []httpserver.Route {
 // closeAndLog closes c at the end of a process. If that fails, it logs the error.
 func closeAndLog(log *slog.Logger, name string, c io.Closer) {
 	if err := c.Close(); err != nil {
-		log.Warn("Close failed", "what", name, "error", err)
+		log.Warn("Failed to close a connection or file", "what", name, "error", err)
 	}
 }

@@ -37,9 +37,9 @@ var (
 	ErrConfig = errors.New("the configuration of the broker is invalid")
 	// ErrNotReady matches errors of Check if the address and the credentials seem to be right. Examples are a limit of
 	// connections, an internal error of the server, and too few file descriptors.
-	ErrNotReady = errors.New("the broker cannot serve at the moment")
+	ErrNotReady = errors.New("the broker is not ready")
 	// ErrSettled is returned when a delivery has already been settled, or is being settled by another call.
-	ErrSettled = errors.New("the delivery has been settled before")
+	ErrSettled = errors.New("the delivery is already settled")
 )
 
 // Queue identifies a queue of events.

@@ -21,8 +21,8 @@ import (
 const purgeHelp = `Delete a simulation and everything that belongs to it: its pods, its managed servers with their
 data, its report, and its queues and keys on external servers, even if spec.deletionPolicy is Retain.
 
-The operator removes the queues and keys. The command waits for the operator, and fails if something
-may be left.`
+The operator removes the queues and keys. The command waits for the operator, and fails if queues or
+keys may remain.`
 
 type purgeFlags struct {
 	output  outputFlag

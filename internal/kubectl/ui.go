@@ -19,7 +19,7 @@ import (
 const uiHelp = `Serve the live page of a simulation on 127.0.0.1 until Ctrl-C.
 
 The data comes from a processor pod, through the API server and with your own rights: nothing is
-exposed in the cluster. If that pod goes away, another one takes its place. The verdict comes
+exposed in the cluster. If that pod ends, the data comes from another one. The verdict comes
 from the status of the simulation, its faults from the ConfigMap NAME-faults, and failures of
 processes from the status of its pods. A complete simulation without processors is shown from its
 report.

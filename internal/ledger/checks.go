@@ -331,7 +331,7 @@ func oneSummaryPerVisit(e Evidence) finding {
 	ended := e.Report.Matched + e.Report.ExternalMatched
 	made := e.Report.SummariesStored + e.Report.Outbox
 	visits, summaries := count(ended, "visit", "visits"), count(made, "summary", "summaries")
-	return passIf(ended == made, "as many summaries as ended visits", visits+", "+summaries, fmt.Sprintf("%s but %s made of them",
+	return passIf(ended == made, "as many summaries as ended visits", visits+", "+summaries, fmt.Sprintf("%s, but %s created",
 		count(ended, "visit ended", "visits ended"), count(made, "summary was", "summaries were")))
 }
 

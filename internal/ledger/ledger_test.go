@@ -301,7 +301,7 @@ func TestEvaluate_ReturnsVerdictAndReasons(t *testing.T) {
 		{"an effect that is not counted fails", Evidence{Report: with(func(r *Report) { r.Uncounted = 4 })}, []string{"4 events took effect without being counted"}},
 		{"a changed intent fails", Evidence{Report: with(func(r *Report) { r.MissingMatched, r.MissingUnmatched = -1, 1 })}, []string{"1 exit was processed with a different intent"}},
 		{"a summary in the outbox fails", Evidence{Report: with(func(r *Report) { r.Matched, r.Outbox = 1, 1 })}, []string{"1 summary waits in the outbox"}},
-		{"a missing summary fails", Evidence{Report: with(func(r *Report) { r.Matched = 2; r.SummariesStored = 1 })}, []string{"2 visits ended but 1 summary was made of them"}},
+		{"a missing summary fails", Evidence{Report: with(func(r *Report) { r.Matched = 2; r.SummariesStored = 1 })}, []string{"2 visits ended, but 1 summary was created"}},
 		{"summaries of external publishers are counted", Evidence{Report: with(func(r *Report) { r.Matched, r.ExternalMatched, r.SummariesStored = 2, 1, 3 })}, nil},
 		{"a summary that the API does not hold fails", Evidence{Report: with(func(r *Report) { r.Matched, r.SummariesStored = 2, 2 }), Summaries: &SummaryCount{Held: 1}},
 			[]string{"the summary API holds 1 summary of this simulation but accepted 2"}},

@@ -186,7 +186,7 @@ func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 		w.warn("%s.storage.size is %s: the volume will soon be full; give it %s or more, such as 2Gi", path, *s.Size, leastStorage)
 	}
 	if size.Cmp(resource.MustParse(mostStorage)) > 0 {
-		w.warn("%s.storage.size is %s: hardly any storage has so large a volume, and the pod may stay Pending; give it less, such as 2Gi", path, *s.Size)
+		w.warn("%s.storage.size is %s: few storage systems provide such a large volume, and the pod may stay Pending; reduce it, for example to 2Gi", path, *s.Size)
 	}
 }
 
@@ -211,7 +211,7 @@ func (w *warner) amounts(path string, r *v1alpha1.ResourceRequirements, t *v1alp
 
 func (w *warner) resources(path string, r *v1alpha1.ResourceRequirements, leastMemory string) {
 	for _, of := range []struct{ name, least, most, example, tooLittle string }{
-		{"cpu", leastCPU, mostCPU, "500m", "the container will hardly run"},
+		{"cpu", leastCPU, mostCPU, "500m", "the container gets almost no CPU time"},
 		{"memory", leastMemory, mostMemory, "512Mi", "the container will be killed"},
 	} {
 		text, limited := r.Limits[of.name]
@@ -223,9 +223,9 @@ func (w *warner) resources(path string, r *v1alpha1.ResourceRequirements, leastM
 		}
 		request, requested := r.Requests[of.name]
 		if amount := request.Value(); requested && amount.Cmp(resource.MustParse(of.most)) > 0 {
-			w.warn("%s.requests.%s is %s: hardly any node has so much, and the pod may stay Pending; give it less, such as %s", path, of.name, request, of.example)
+			w.warn("%s.requests.%s is %s: few nodes have that much, and the pod may stay Pending; reduce it, for example to %s", path, of.name, request, of.example)
 		} else if !requested && limit.Cmp(resource.MustParse(of.most)) > 0 {
-			w.warn("%s.limits.%s is %s, which is also the request: hardly any node has so much, and the pod may stay Pending; give it less, such as %s", path, of.name, text, of.example)
+			w.warn("%s.limits.%s is %s, which is also the request: few nodes have that much, and the pod may stay Pending; reduce it, for example to %s", path, of.name, text, of.example)
 		}
 	}
 }

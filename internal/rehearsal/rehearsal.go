@@ -190,7 +190,7 @@ func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *
 			break
 		}
 		t.fail(err)
-		log.Warn("Faults are not injected", "error", err)
+		log.Warn("Failed to read the state of the faults; no fault is injected until a retry succeeds", "error", err)
 		if retries.Wait(ctx, 0) != nil {
 			return
 		}

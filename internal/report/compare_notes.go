@@ -20,7 +20,7 @@ func notesOn(c *Comparison) []string {
 	}
 	for i, which := range []string{"first", "second"} {
 		if cut := c.runs[i].CutShort; cut != "" {
-			notes = append(notes, fmt.Sprintf("in the %s report, %s: outcomes that only a complete run can show are undecided", which, cut))
+			notes = append(notes, fmt.Sprintf("in the %s report, %s: outcomes that require a complete run are undecided", which, cut))
 		}
 	}
 	before, after := &c.runs[0].Environment, &c.runs[1].Environment

@@ -155,7 +155,7 @@ func (r *Recorder) send(ctx context.Context, due <-chan struct{}) {
 			return
 		case <-due:
 			if err := r.flush(ctx); err != nil && ctx.Err() == nil {
-				r.log.Debug("Timeline rows not stored yet; they are sent again with the next ones", "error", err)
+				r.log.Debug("Failed to store rows of the timeline; they are sent again with the next rows", "error", err)
 			}
 		}
 	}
@@ -210,7 +210,7 @@ func (r *Recorder) compact(ctx context.Context) {
 			return
 		case now := <-timer.C:
 			if err := r.sink.CompactTimeline(ctx, now); err != nil && ctx.Err() == nil {
-				r.log.Debug("The timeline is not compacted; the next attempt is in about a minute", "error", err)
+				r.log.Debug("Failed to compact the timeline; retrying in about a minute", "error", err)
 			}
 		}
 	}

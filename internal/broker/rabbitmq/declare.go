@@ -130,8 +130,8 @@ func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	args := amqp.Table{"alternate-exchange": mark + "." + d.owner}
 	err := channel.ExchangeDeclare(mark, amqp.ExchangeDirect, true, false, true, false, args)
 	if hasCode(err, amqp.PreconditionFailed) {
-		return &configError{fmt.Errorf("%w: exchange %s has another owner's mark: give this simulation another name, "+
-			"or end the other one and remove it with 'parking purge'", broker.ErrOtherOwner, mark)}
+		return &configError{fmt.Errorf("%w: exchange %s names another owner: give this simulation another name, "+
+			"or end the other simulation and remove it with 'parking purge'", broker.ErrOtherOwner, mark)}
 	}
 	if err != nil {
 		return declareError("exchange "+mark, err)

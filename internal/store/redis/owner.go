@@ -58,4 +58,4 @@ func (s *Store) verifyOwner(ctx context.Context) error {
 	return nil
 }
 
-var errOtherOwner = fmt.Errorf("%w: give this simulation another name, or end the other one and remove it with 'parking purge'", store.ErrOtherOwner)
+var errOtherOwner = fmt.Errorf("%w: give this simulation another name, or end the other simulation and remove it with 'parking purge'", store.ErrOtherOwner)

@@ -29,7 +29,7 @@ func (a *api) post(w http.ResponseWriter, r *http.Request) error {
 // requestType returns the media type of the body, or an error if the API does not support it.
 func requestType(r *http.Request) (string, error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return "", problemf(http.StatusUnsupportedMediaType, "content encoding %.40q is not supported; send the body as it is", encoding)
+		return "", problemf(http.StatusUnsupportedMediaType, "content encoding %.40q is not supported; send the body without a content encoding", encoding)
 	}
 	given := r.Header.Get("Content-Type")
 	mediaType, _, err := mime.ParseMediaType(given)
