@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestEnsureCertificates_RenewalIsDue_RenewsAndWakesForTheNext(t *testing.T) {
+func TestEnsureCertificates_RenewalIsDue_RenewsAndSchedulesTheNextRenewal(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	start := time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC)
@@ -57,7 +57,7 @@ func TestEnsureCertificates_RenewalIsDue_RenewsAndWakesForTheNext(t *testing.T) 
 
 // The expiry of a certificate changes no object, so it causes no reconcile. The operator must request a reconcile for
 // that time.
-func TestReadCertificate_UsersCertificateExpires_WarnsAndWakes(t *testing.T) {
+func TestReadCertificate_CertificateInSecretExpires_WarnsAndSchedulesAReconcile(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	const host = "sim-redis.default.svc.cluster.local"
@@ -100,7 +100,7 @@ func TestReadCertificate_UsersCertificateExpires_WarnsAndWakes(t *testing.T) {
 }
 
 // Redis and the metrics use the same Secret, but its certificate is valid for Redis only.
-func TestEnsureCertificates_SecretInvalidForOneUser_OthersStillTrustIt(t *testing.T) {
+func TestEnsureCertificates_SecretInvalidForMetrics_ClientsOfRedisTrustItsCA(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC)
 	authority, err := certificates.RenewAuthority(certificates.Authority{}, "mine", now)

@@ -29,7 +29,7 @@ func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
 
 // If a pod of a StatefulSet is missing, the operator checks the pod's claim. The claim may have lost its labels, or the
 // operator may lack the permission to read it. The other pods must keep running.
-func TestCheckNames_VolumeClaimMayBeForeign_RunningPodsStay(t *testing.T) {
+func TestCheckNames_VolumeClaimMayBelongToAnotherOwner_RunningPodsStay(t *testing.T) {
 	t.Parallel()
 	const created = -1
 	reject := interceptor.Funcs{Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {

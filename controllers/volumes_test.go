@@ -43,7 +43,7 @@ func infeasible(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeCla
 	return claim
 }
 
-func TestExamineClaim_FindsOutWhatToDo(t *testing.T) {
+func TestExamineClaim_ReturnsWhetherTheClaimMustGrow(t *testing.T) {
 	t.Parallel()
 	const want = "4Gi"
 	for name, tt := range map[string]struct {
@@ -194,7 +194,7 @@ func again(s *scope, later time.Duration) *scope {
 	return next
 }
 
-func TestGrowVolumes_PatchFails_OtherClaimsGrowAndTheNextTryFollowsAfterAMinute(t *testing.T) {
+func TestGrowVolumes_PatchFails_OtherClaimsGrowAndRetryIsAfterAMinute(t *testing.T) {
 	t.Parallel()
 	claims := schema.GroupResource{Resource: "persistentvolumeclaims"}
 	for name, tt := range map[string]struct {

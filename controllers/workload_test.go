@@ -416,7 +416,7 @@ func TestPersistentFailure_CrashLoop_IsReportedWhileTheContainerRuns(t *testing.
 	}
 }
 
-func TestWithRemedy_NamesWhatToDo(t *testing.T) {
+func TestWithRemedy_KnownFailure_AppendsTheRemedy(t *testing.T) {
 	t.Parallel()
 	for failure, want := range map[string]string{
 		`pods "a" is forbidden: no PriorityClass with name high was found`:                                        "create the PriorityClass",

@@ -538,7 +538,7 @@ func TestKubectl_StatusWatch_ShowsChangesAndTheDeletion(t *testing.T) {
 	awaitInList(u.Namespace+"/rush-hour", "deleted")
 }
 
-func TestKubectl_TopWatch_PrintsAgain(t *testing.T) {
+func TestKubectl_TopWatch_PrintsTheTableRepeatedly(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	sim := u.Simulate("rush-hour", nil)

@@ -154,7 +154,7 @@ func TestPlanCommand_Peak_IsTheHighestSumOfBothRates(t *testing.T) {
 	}
 }
 
-func TestPlanCommand_Formats_Agree(t *testing.T) {
+func TestPlanCommand_AllFormats_HaveTheSameFigures(t *testing.T) {
 	t.Parallel()
 	args := []string{"--rate", "1000"}
 	var fromYAML planOutput

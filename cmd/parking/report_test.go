@@ -256,7 +256,7 @@ func TestReportCommand_InvalidInput_IsRejected(t *testing.T) {
 	}
 }
 
-func TestSimulate_ObjectiveMissedWithoutALivePage_ReportHasOneMark(t *testing.T) {
+func TestSimulate_MissedObjectiveWithoutLivePage_ReportMarksItOnce(t *testing.T) {
 	t.Parallel()
 	// There are ten times as many exits as entries, so most of them find no plate.
 	manifest := manifestFile(t, `{duration: 3s, entry: {rate: 50}, exit: {rate: 500, matchPercent: 100, minStay: 0s}, objectives: {minAchievedPercent: 90}}`)
@@ -495,7 +495,7 @@ func TestReportTable_OmittedFaults_ClaimsOnlyWhatIsKnown(t *testing.T) {
 	}
 }
 
-func TestTables_ForeignText_CannotControlTheTerminal(t *testing.T) {
+func TestTables_UntrustedText_CannotControlTheTerminal(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)
 	if err != nil {

@@ -193,7 +193,7 @@ func TestSimulate_FaultOnExternalServer_IsRejected(t *testing.T) {
 	}
 }
 
-func TestSimulate_FaultInProcessorOnExternalServers_TakesPlace(t *testing.T) {
+func TestSimulate_ProcessorFaultWithExternalServers_IsInjected(t *testing.T) {
 	t.Parallel()
 	manifest := manifestFile(t, "{faults: [{name: crash, target: Processor, action: Kill, at: 1s}]}")
 	got := simulateUntilFaultsAreOver(t, 1, "-f", manifest, "--rabbitmq-uri", servers.VHostURI(t), "--redis-uri", servers.RedisURI(t))
@@ -417,7 +417,7 @@ func TestSimulate_RabbitMQUserWithoutRights_IsBadInput(t *testing.T) {
 }
 
 // A queue with the name of one of the simulation's queues but other settings belongs to somebody else.
-func TestSimulate_QueueOfOthers_IsNotDeleted(t *testing.T) {
+func TestSimulateAndPurge_QueueOfAnotherProgram_IsNotDeleted(t *testing.T) {
 	t.Parallel()
 	uri, redis, name := servers.VHostURI(t), servers.RedisURI(t), servers.Name(t)
 	servers.RemoveKeys(t, name)

@@ -421,7 +421,7 @@ fault stall/0 (Pause Redis): Recovered: As before
 	}
 }
 
-func TestAnnounce_SaysRepeatedlyWhatStarts(t *testing.T) {
+func TestAnnounce_StartTakesLong_RepeatsTheMessage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder

@@ -76,7 +76,7 @@ func deployment() *appsv1.Deployment {
 	}
 }
 
-func TestApply_ReturnsWhatItHasDone(t *testing.T) {
+func TestApply_ReturnsWhetherTheObjectWasChanged(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		desired client.Object

@@ -116,9 +116,9 @@ func TestRenewAuthority_AlwaysTrustsTheCertificateInUse(t *testing.T) {
 	}
 }
 
-// TestRenew_AuthorityIsRenewedToo_OldOneSigns renews both certificates at the same time. A server may get its certificate
-// before a client gets the CA certificates. So the new authority must not sign until clients trust it.
-func TestRenew_AuthorityIsRenewedToo_OldOneSigns(t *testing.T) {
+// A server may get its certificate before a client gets the CA certificates. So the new authority must not sign until
+// clients trust it.
+func TestRenew_AuthorityIsRenewedAtTheSameTime_OldAuthoritySigns(t *testing.T) {
 	t.Parallel()
 	first := newAuthority(t, certificates.Authority{}, start)
 	now := start.Add(9 * 365 * day)

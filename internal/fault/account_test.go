@@ -322,7 +322,7 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 
 // Until the recovery is proved, the time after latency and backlog have returned to their previous level does not count
 // as part of it. The proof may be missing only because the timeline ends.
-func TestFaultAccounts_RecoveryIsNotProved_CountsOnlyUntilTheReturn(t *testing.T) {
+func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsAtTheReturnToNormal(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	for name, tt := range map[string]struct {
@@ -365,7 +365,7 @@ func TestFaultAccounts_TwoKillsAtOnce_BothCountTheirDowntime(t *testing.T) {
 }
 
 // The first fault occurs before anything is measured, and the second one 2 s after the end of the first.
-func TestFaultAccounts_FaultsWithoutBaseline_LaterFaultsHaveOne(t *testing.T) {
+func TestFaultAccounts_EarlyFaultsLackABaseline_LaterFaultHasOne(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 1, to: 9}, {from: 100, to: 110, slow: time.Second}}}
 	got := Accounts([]Record{record("first", 0.5, 3), record("second", 5, 7), record("third", 100, 104)}, s.run())

@@ -158,7 +158,7 @@ func TestRemovable_KeepsTheWorstAndTheLatest(t *testing.T) {
 
 // A fault whose record was removed caused a latency of 1 s during the 30 s before the next fault. These 30 s are not
 // part of the baseline.
-func TestFaultAccounts_RecordWasRemoved_BaselineLeavesItsTimeOut(t *testing.T) {
+func TestFaultAccounts_RecordWasRemoved_BaselineExcludesTheTimeOfTheFault(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 70, to: 100, slow: time.Second}, {from: 100, to: 110, slow: 1500 * time.Millisecond}}}
 	run := s.run()

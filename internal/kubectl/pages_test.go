@@ -327,7 +327,7 @@ func forward(s, failure httpstream.Stream) {
 	_, _ = io.Copy(s, target)
 }
 
-func TestOpenTunnel_CarriesRequestsToThePod(t *testing.T) {
+func TestOpenTunnel_ForwardsRequestsToThePod(t *testing.T) {
 	t.Parallel()
 	c := forwardingServer(t)
 	page := httptest.NewServer(answers(`"from the pod"`))

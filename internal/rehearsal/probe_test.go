@@ -168,7 +168,7 @@ func TestRehearsals_PodRedirectsProbe_RedirectIsNotFollowed(t *testing.T) {
 }
 
 // None of the answers proves that the processor can use RabbitMQ or Redis.
-func TestRehearsals_AnswerProvesNothing_FaultIsInjected(t *testing.T) {
+func TestRehearsals_InconclusiveProbe_FaultCountsAsInjected(t *testing.T) {
 	answers := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)

@@ -189,7 +189,7 @@ func TestResumeFault_PauseEndedInOnePod_PausesNoFurtherPod(t *testing.T) {
 
 // The leader is replaced while it waits for the agent of the second pod. The pause of the first pod stays in effect, so
 // that the next leader can continue.
-func TestResumeFault_HandedOverDuringInjection_LeavesThePause(t *testing.T) {
+func TestResumeFault_LeaderIsReplacedDuringInjection_KeepsThePause(t *testing.T) {
 	w := newWorld(t)
 	first, process := w.paused(t, "127.77.7.56", 0)
 	const slow = "127.77.7.57"
@@ -364,7 +364,7 @@ func TestRehearsals_IsolationFailsInOnePod_EndsInAllPods(t *testing.T) {
 }
 
 // The agent of RabbitMQ is gone when the simulation is suspended. The other agents must still end the isolation.
-func TestRehearsals_SuspendedWithoutOneAgent_EndsTheIsolationElsewhere(t *testing.T) {
+func TestRehearsals_SuspendedWhileOneAgentFails_OtherAgentsEndTheIsolation(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
 	const ip, processor = "127.77.7.41", "127.77.7.49"
 	var dead atomic.Bool

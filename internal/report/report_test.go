@@ -508,7 +508,7 @@ func TestReadReport_AbsurdValue_ErrorNamesTheField(t *testing.T) {
 	}
 }
 
-func TestReadReport_PassWithoutProof_IsRejected(t *testing.T) {
+func TestReadReport_VerdictContradictsItsEvidence_IsRejected(t *testing.T) {
 	t.Parallel()
 	pass := func(edit func(*Document)) string {
 		d := steady(1, 3, time.Millisecond, 0, 0)
@@ -941,7 +941,7 @@ func TestLatencyOf_NothingMeasured_ReturnsNil(t *testing.T) {
 	}
 }
 
-func TestRenderings_ForeignText_CannotControlTheTerminalOrTheDocument(t *testing.T) {
+func TestRenderings_UntrustedText_CannotControlTheTerminalOrTheDocument(t *testing.T) {
 	t.Parallel()
 	const text = "\x1b[2J\x00\r\u202e\u009b|`x`\n# <b>h</b> $a$ [l](javascript:1) \x7f\ufffe"
 	d := sample()

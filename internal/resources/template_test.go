@@ -54,7 +54,7 @@ func TestBuild_TemplateThatRemovesAnImage_IsRejected(t *testing.T) {
 	}
 }
 
-func TestBuild_TemplateForContainerOfOtherSettings_IsIgnored(t *testing.T) {
+func TestBuild_TemplateForDisabledContainer_IsIgnored(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "redis: {managed: {template: {spec: {containers: [{name: exporter, workingDir: /tmp}, {name: agent, resources: {limits: {cpu: 1}}}]}}}}")
 	in.Images.RedisExporter = ""

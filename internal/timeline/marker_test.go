@@ -53,7 +53,7 @@ func TestMarker_MarksEachStageOnce(t *testing.T) {
 }
 
 // The kubelet updates the mounted plan late, so the process learns the start time only 25 s after the start.
-func TestMarker_LearnsTheStartLate_MarksTheFirstStage(t *testing.T) {
+func TestMarker_StartTimeIsKnownLate_MarksTheFirstStage(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Entry: plan.Entry{Schedule: plan.Schedule{Stages: []plan.Stage{{Duration: plan.Duration(time.Minute), Rate: 5}}}}}
 	start, marks := time.Unix(1000, 0), 0

@@ -239,7 +239,7 @@ func TestPoller_PollBeforeTheFirstClientHasItsRows_NoRowIsSentTwice(t *testing.T
 	}
 }
 
-func TestFeed_FirstClientAfterATimeWithoutClients_StartsAgain(t *testing.T) {
+func TestFeed_ClientJoinsAfterAllHaveLeft_StartsAgain(t *testing.T) {
 	t.Parallel()
 	starts := 0
 	f := &feed{poll: func(context.Context) *update { return nil }, start: func() { starts++ }, interval: time.Hour, maxClients: 2}

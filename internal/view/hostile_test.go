@@ -298,7 +298,7 @@ func TestView_SourceFailsLate_RespondsWithStatus503(t *testing.T) {
 	}
 }
 
-func TestView_SourceDoesNotRespond_RequestsWaitTogether(t *testing.T) {
+func TestView_SourceDoesNotRespond_RequestsShareOneCall(t *testing.T) {
 	t.Parallel()
 	s := &slowFailure{fake: newFake("run", 1), started: make(chan struct{}, 100), release: make(chan struct{})}
 	v := New(Config{Interval: time.Hour}, Dependencies{Source: s, Logger: slog.New(slog.DiscardHandler)})

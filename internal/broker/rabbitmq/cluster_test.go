@@ -56,12 +56,12 @@ func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 	stream.finish(t)
 }
 
-// TestBroker_QueuesOnCluster_LeadersAreEven consumes the queues of 12 partitions on three nodes, as a processor does.
-// The leaders of the queues must be spread evenly over the nodes in two cases: after the queues are declared, and after
-// a node has restarted and the queues are rebalanced. Managed nodes rebalance the queues whenever they start. On a busy
-// machine, a queue can elect another leader at any time. Therefore the test tolerates a few elections of new queues,
-// and repeats a step after which the leaders are uneven.
-func TestBroker_QueuesOnCluster_LeadersAreEven(t *testing.T) {
+// The test consumes the queues of 12 partitions on three nodes, as a processor does. The leaders of the queues must be
+// spread evenly over the nodes in two cases: after the queues are declared, and after a node has restarted and the
+// queues are rebalanced. Managed nodes rebalance the queues whenever they start. On a busy machine, a queue can elect
+// another leader at any time. Therefore the test tolerates a few elections of new queues, and repeats a step after
+// which the leaders are uneven.
+func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	const partitions = 12
 	cluster := servers.NewRabbitMQCluster(t, 3, servers.RabbitMQOptions{})

@@ -357,7 +357,7 @@ func assertOneOutage(t *testing.T, log *logBuffer, began time.Time) {
 
 // Delete must keep a queue or an exchange that has a name of the simulation but other settings, because the simulation
 // did not declare it.
-func TestBrokerDelete_ObjectsWithOtherSettings_AreLeft(t *testing.T) {
+func TestBrokerDelete_ObjectsWithOtherSettings_AreNotDeleted(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)

@@ -24,7 +24,7 @@ func TestReserve_ReturnsEachPortOnce(t *testing.T) {
 }
 
 // Each process in a test may have its own directory for temporary files.
-func TestReserve_HoldsForProcessesWithOtherDirectories(t *testing.T) {
+func TestReserve_OtherTMPDIR_PortStaysReserved(t *testing.T) {
 	reserved, err := Reserve(1)
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 // Before the client library uses an idle connection, it checks with a system call that the server has not closed the
 // connection. This check is skipped if there is nothing to read.
-func TestGreeting_CheckOfTheConnection_OnlyIfThereIsSomethingToRead(t *testing.T) {
+func TestGreeting_NothingToRead_SkipsTheConnectionCheck(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -84,7 +84,7 @@ func testConcurrency(t *testing.T, factory Factory) {
 			}
 		}
 	})
-	t.Run("a caller that leaves does not affect the others", func(t *testing.T) {
+	t.Run("a cancelled call does not affect concurrent calls", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		together(t, func(i int) error {
