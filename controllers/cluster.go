@@ -132,7 +132,7 @@ func noDefaultUser(cluster *unstructured.Unstructured) finding {
 		return found(stalled, reasonClusterUnready, "RabbitmqCluster %s keeps its default user in Vault, where the operator cannot read it: "+
 			"create a Secret with a user, and name it in rabbitmq.secretRef instead of rabbitmq.clusterRef", key)
 	}
-	return found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty)", key)
+	return found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty). If this lasts, check the RabbitMQ Cluster Operator", key)
 }
 
 // addTLS completes the binding of a RabbitmqCluster with the TLS settings in the cluster's spec, because the Secret of
@@ -155,7 +155,7 @@ func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured
 		case err != nil:
 			return finding{}, err
 		case secret == nil:
-			return found(progressing, reasonClusterUnready, "spec.tls of RabbitmqCluster %s refers to Secret %s, which does not exist yet", key, secretKey), nil
+			return found(progressing, reasonClusterUnready, "spec.tls of RabbitmqCluster %s refers to Secret %s, which does not exist yet: create it, or correct spec.tls", key, secretKey), nil
 		}
 		if ca := bytes.TrimSpace(secret.Data["ca.crt"]); len(ca) > 0 && !slices.ContainsFunc(certificates, func(c []byte) bool { return bytes.Equal(c, ca) }) {
 			certificates = append(certificates, ca)

@@ -70,7 +70,7 @@ func Read(r io.Reader) (*Document, error) {
 	case head.Version == nil || head.Verdict == nil:
 		return nil, errors.New(`not a report: the field "version" or "verdict" is missing; make one with 'parking simulate --report FILE.json'`)
 	case *head.Version != Version:
-		return nil, fmt.Errorf("version %d of the report format is not supported: this program reads version %d", *head.Version, Version)
+		return nil, fmt.Errorf("version %d of the report format is not supported: this program reads version %d; use the version of parking that wrote the report", *head.Version, Version)
 	}
 	var d Document
 	if err := decode(text, &d); err != nil {

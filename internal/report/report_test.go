@@ -378,7 +378,7 @@ func TestReadReport_NotAReport_IsRejected(t *testing.T) {
 		"\xfe\xff\x00{":                "the file is encoded as UTF-16: save it as UTF-8",
 		`{"version":"1"}`:              `version: Invalid value: "1": must be a number without quotes: write 1`,
 		`{"version":2,"verdict":true}`: "verdict: Invalid value: true: must be a string",
-		`{"version":7,"verdict":"PASS","timeline":"later"}`:             "version 7 of the report format is not supported: this program reads version 1",
+		`{"version":7,"verdict":"PASS","timeline":"later"}`:             "version 7 of the report format is not supported: this program reads version 1; use the version of parking that wrote the report",
 		`{"version":1,"verdict":"PASS"} {"version":1,"verdict":"PASS"}`: "the file is not a report in JSON",
 	} {
 		checkRejected(t, text, want)
