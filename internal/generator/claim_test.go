@@ -325,7 +325,7 @@ func TestClaims_HoldEnoughPlatesForHalfASecondOfExits(t *testing.T) {
 	}
 }
 
-func TestClaims_HeldPlates_BelongToClaimsThatTheStoreRemembers(t *testing.T) {
+func TestClaims_ManySmallClaims_StoreRemembersAllOfThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{blocked: make(chan struct{})}

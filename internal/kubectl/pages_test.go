@@ -350,7 +350,7 @@ func TestOpenTunnel_ForwardsRequestsToThePod(t *testing.T) {
 }
 
 // Package http wraps an error before a request and an error during a request in different ways.
-func TestPagesDescribe_WrappedPortError_IsShownAlone(t *testing.T) {
+func TestPagesDescribe_WrappedPortError_MessageOmitsTheWrappers(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
 		portError("nothing listens"),

@@ -148,7 +148,7 @@ func TestUsageAt_InterpolatesAndExtrapolates(t *testing.T) {
 	}
 }
 
-func TestCompute_Laptop_NeedsOneOfEverything(t *testing.T) {
+func TestCompute_LowRate_NeedsOnePodOfEachComponent(t *testing.T) {
 	t.Parallel()
 	r := Compute(testCosts(), request(100))
 	if r.Simulations != 1 || r.Partitions != 1 || r.Total.Nodes != 1 || r.Total.Pods != len(Components()) {

@@ -253,7 +253,7 @@ func TestFeed_ClientJoinsAfterAllHaveLeft_StartsAgain(t *testing.T) {
 	}
 }
 
-func TestEventStream_TimelineUnchanged_SaysThatItWasRead(t *testing.T) {
+func TestEventStream_TimelineUnchanged_SendsAnEmptyListOfRows(t *testing.T) {
 	t.Parallel()
 	_, next := listen(t, serveHTTP(t, newView(newFake("run", 3))), "")
 	receive(t, next, "rows")

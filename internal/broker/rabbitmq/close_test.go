@@ -110,7 +110,7 @@ func TestBrokerClose_SendsAcknowledgementsAndRequeuesUnsettledDeliveries(t *test
 	awaitDepths(t, next, broker.Depths{})
 }
 
-func TestConsume_ContextEnds_LaterAcknowledgementsAreKept(t *testing.T) {
+func TestConsume_ContextEnds_LaterAcknowledgementsTakeEffect(t *testing.T) {
 	t.Parallel()
 	const count = 2000
 	options := optionsFor(t, servers.AMQPURI(t))

@@ -24,9 +24,9 @@ func TestConformance_Sentinel(t *testing.T) {
 	})
 }
 
-// TestFailover_Sentinel_NextPrimaryIsUsed kills the primary under load, several times. The Sentinels promote the
+// TestFailover_Sentinel_NewPrimaryIsUsed kills the primary under load, several times. The Sentinels promote the
 // replica each time. Every step that was reported as durable must count exactly once.
-func TestFailover_Sentinel_NextPrimaryIsUsed(t *testing.T) {
+func TestFailover_Sentinel_NewPrimaryIsUsed(t *testing.T) {
 	t.Parallel()
 	group := servers.NewSentinelGroup(t)
 	// With short timeouts, a command on the dead primary ends soon. A step may be repeated, and still counts once.
