@@ -124,22 +124,15 @@ func (b *builder) rabbitMQListener() []string {
 	if b.rabbitMQ.TLS == nil {
 		return []string{fmt.Sprintf("listeners.tcp.default = %d", amqpNumber)}
 	}
-	lines := []string{
+	return []string{
 		"listeners.tcp = none",
 		fmt.Sprintf("listeners.ssl.default = %d", amqpNumber),
 		"ssl_options.verify = verify_none",
 		"ssl_options.fail_if_no_peer_cert = false",
-		// Because the TLS port is set, RabbitMQ serves the metrics on no port without TLS.
-		fmt.Sprintf("prometheus.ssl.port = %d", rabbitMQMetricsNumber),
+		"ssl_options.cacertfile = " + certificateDir + "/" + keyCA,
+		"ssl_options.certfile = " + certificateDir + "/" + keyCertificate,
+		"ssl_options.keyfile = " + certificateDir + "/" + keyPrivateKey,
 	}
-	for _, options := range []string{"ssl_options", "prometheus.ssl"} {
-		lines = append(lines,
-			options+".cacertfile = "+certificateDir+"/"+keyCA,
-			options+".certfile = "+certificateDir+"/"+keyCertificate,
-			options+".keyfile = "+certificateDir+"/"+keyPrivateKey,
-		)
-	}
-	return lines
 }
 
 // rabbitMQDistributionConf returns the TLS options of the connections between the nodes. The nodes verify each other's
@@ -152,17 +145,33 @@ func rabbitMQDistributionConf() string {
 	return "[{server, [" + files + ", {fail_if_no_peer_cert, true}]},\n {client, [" + files + "]}].\n"
 }
 
-// rabbitMQAdvancedConf returns the content of advanced.config. It makes RabbitMQ add members to quorum queues that
-// were declared before all nodes had joined the cluster. These settings cannot be in rabbitmq.conf, because
-// RabbitMQ before 3.13 rejects unknown keys there. The interval at which RabbitMQ checks the members is in
-// milliseconds.
+// rabbitMQAdvancedConf returns the content of advanced.config. It has the settings that cannot be in rabbitmq.conf,
+// because earlier versions of RabbitMQ reject unknown keys there.
+//
+// RabbitMQ 3.13 and later add members to quorum queues that were declared before all nodes had joined the cluster. The
+// interval at which they check the members is in milliseconds.
 func (b *builder) rabbitMQAdvancedConf() string {
 	return fmt.Sprintf(`[{rabbit, [
   {quorum_membership_reconciliation_enabled, true},
   {quorum_membership_reconciliation_target_group_size, %d},
   {quorum_membership_reconciliation_interval, 60000}
-]}].
-`, *b.rabbitMQ.Replicas)
+]}%s].
+`, *b.rabbitMQ.Replicas, b.rabbitMQMetricsConf())
+}
+
+// rabbitMQMetricsConf returns the part of advanced.config that makes a node serve the metrics only over TLS. The
+// listener that serves them without TLS by default gets TLS. The keys prometheus.ssl of rabbitmq.conf would add a second
+// listener, and the key that removes the first one does not exist in RabbitMQ 3.10.
+func (b *builder) rabbitMQMetricsConf() string {
+	if b.rabbitMQ.TLS == nil {
+		return ""
+	}
+	return fmt.Sprintf(`,
+{rabbitmq_prometheus, [{tcp_config, [
+  {port, %d},
+  {ssl, true},
+  {ssl_opts, [{cacertfile, "%s"}, {certfile, "%s"}, {keyfile, "%s"}]}
+]}]}`, rabbitMQMetricsNumber, certificateDir+"/"+keyCA, certificateDir+"/"+keyCertificate, certificateDir+"/"+keyPrivateKey)
 }
 
 // rabbitMQNode returns the host name of the pod with the given name.

@@ -269,7 +269,7 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 	reserved := ports(t, 4)
 	clients, distribution, metrics, epmd := reserved[0], reserved[1], reserved[2], reserved[3]
 	s := newSandbox(t, "ssl.default = 5672", "ssl.default = 127.0.0.1:"+clients.String(),
-		"prometheus.ssl.port = 15692", "prometheus.ssl.ip = 127.0.0.1\nprometheus.ssl.port = "+metrics.String(),
+		"{port, 15692}", `{ip, "127.0.0.1"}, {port, `+metrics.String()+"}",
 		"$(POD_NAME).sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost", "sim-rabbitmq-0.sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost",
 		// The test starts epmd. RabbitMQ looks for changed files every second instead of every two minutes.
 		"-proto_dist inet_tls", "-start_epmd false -ssl ssl_pem_cache_clean 1000 -proto_dist inet_tls")

@@ -292,6 +292,8 @@ var alwaysExpected = []warning{
 	// A container ends while a probe is in progress.
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
+	// A busy node answers a probe late. If this persists, the kubelet restarts the container, and the test fails.
+	{"Unhealthy", "context deadline exceeded"},
 	// A pod is created before its PersistentVolumeClaim is bound to a volume. The operator reports this, too.
 	{"FailedScheduling", `persistentvolumeclaim "`},
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
