@@ -306,6 +306,8 @@ var alwaysExpected = []warning{
 	{"FailedMount", " not registered"},
 	{"FailedMount", `secret "`},
 	{"FailedMount", `configmap "`},
+	// The kubelet has not yet noticed that the PersistentVolumeClaim is bound.
+	{"FailedMount", "PVC is not bound"},
 	// The API server has not yet noticed that the pod with the PersistentVolumeClaim runs on the node.
 	{"FailedMount", "no relationship found between node"},
 	// A pod is deleted while its network is being set up or removed.
