@@ -120,11 +120,32 @@ func (f Format) checkLeaf(path field.Path, value json.RawMessage, t reflect.Type
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
 	case err == nil:
-		return nil
+		return f.checkDuplicates(path, value)
 	case expected == "":
 		expected = err.Error()
 	}
 	return field.ErrorList{f.invalid(path, value, expected)}
+}
+
+// checkDuplicates returns an error for each duplicate name in a JSON value of unknown structure. The decoder would keep
+// only the last member with that name.
+func (f Format) checkDuplicates(path field.Path, value json.RawMessage) field.ErrorList {
+	var list field.ErrorList
+	switch value[0] {
+	case '{':
+		var members map[string]json.RawMessage
+		members, list = f.membersOf(path, value, "must be an object")
+		for _, name := range sortedKeys(members) {
+			list = append(list, f.checkDuplicates(path.Child(name), members[name])...)
+		}
+	case '[':
+		var elements []json.RawMessage
+		_ = json.Unmarshal(value, &elements) // succeeds, because the value is valid JSON
+		for i, element := range elements {
+			list = append(list, f.checkDuplicates(path.Index(i), element)...)
+		}
+	}
+	return list
 }
 
 // invalid returns an error for an invalid value.
