@@ -79,7 +79,7 @@ func TestConclude_SecretMissing_VerdictNamesIt(t *testing.T) {
 }
 
 // While the server of the ledger is down, the message must not say that the ledger has never been read.
-func TestNotRead_Message_SaysWhyAndWhenTheLedgerWasLastRead(t *testing.T) {
+func TestNotRead_Message_ContainsTheCauseAndTheTimeOfTheLastRead(t *testing.T) {
 	t.Parallel()
 	read := metav1.NewTime(time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC))
 	known := &binding.Binding{}

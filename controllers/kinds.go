@@ -54,7 +54,7 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
 			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
-		// Keep the status of workloads, because the operator computes conditions from it. Keep the replicas and the
+		// Keep the status of workloads in the cache, because the operator computes conditions from it. Keep the replicas and the
 		// sizes of the volumes of StatefulSets, because the operator cannot always apply the desired ones.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {

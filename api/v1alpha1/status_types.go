@@ -461,7 +461,8 @@ type LedgerStatus struct {
 	// +optional
 	Lost *int64 `json:"lost,omitempty"`
 
-	// starved is the number of matched exits that were not published, because no plate was available.
+	// starved is the number of exits that were due for the plate of a parked vehicle, but were not published, because no
+	// such plate was available.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Starved int64 `json:"starved"`

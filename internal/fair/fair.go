@@ -9,8 +9,8 @@ type Limits struct {
 	Total, PerTenant int
 }
 
-// Pool runs functions in goroutines. Functions over the limits wait. The next function to run is always one of the
-// tenant with the fewest running functions, so the wait of a tenant depends on the number of other tenants, but not on
+// Pool runs functions in goroutines. Functions over the limits wait. The next function to run belongs to the
+// tenant that has the fewest running functions, so the wait of a tenant depends on the number of other tenants, but not on
 // how many functions they have added. The functions of one tenant start in the order in which they were added. Pool is
 // safe for concurrent use.
 type Pool struct {

@@ -155,7 +155,7 @@ func TestCommitter_RecordsOnlyEventsBeforeTheFirstUnconfirmedOne(t *testing.T) {
 	})
 }
 
-func TestCommitter_SteadyEvents_ShareOperationsExceptTheFirst(t *testing.T) {
+func TestCommitter_SteadyEvents_AreConfirmedInBatches(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()

@@ -146,8 +146,8 @@ const (
 	// rewriteCopies is how many copies of its data set Redis keeps on its volume while it rewrites its append-only
 	// file: two in the old file, which is rewritten once it has doubled in size, and one in the new file.
 	rewriteCopies = 3
-	// bitsPerEvent is what Redis keeps of each event for good: a bit that it took effect, and for exits, a bit that it
-	// was matched. It is the mean if there are as many exits as entries.
+	// bitsPerEvent is the mean number of bits that Redis keeps of each event for good, if there are as many exits as
+	// entries. An entry has one bit: it took effect. An exit has two: it took effect, and it was matched.
 	bitsPerEvent = 1.5
 )
 

@@ -45,7 +45,7 @@ func TestCleanLines_JSONKeepsItsMeaning(t *testing.T) {
 	}
 }
 
-func TestCleaned_CleansAllTextsOfACopy(t *testing.T) {
+func TestCleaned_ReturnsACopyWithAllTextsCleaned(t *testing.T) {
 	t.Parallel()
 	type text string
 	type part struct {

@@ -87,8 +87,8 @@ type Backend interface {
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
 	// ReadBlocks returns the blocks of a tier that begin in [from, to), in any order.
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace stores r.Block and deletes the rows that were merged into it. It changes nothing if the version of the
-	// stored block, or of a deleted block or minute, has changed since it was read.
+	// Replace stores r.Block, and deletes the minute or the blocks whose rows were merged into it. It changes nothing if
+	// the version of one of them, or of the stored block that r.Block replaces, has changed since it was read.
 	Replace(ctx context.Context, r Replacement) error
 }
 

@@ -208,8 +208,8 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// begin records the rows that the first client receives as sent, except those that a poll has already sent. It ignores
-// calls for later clients, because the first client may not have the rows that later clients receive.
+// begin records that rows have been sent: those that the first client receives, except those that a poll has already
+// sent. It ignores calls for later clients, because the first client may not have the rows that later clients receive.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -29,8 +29,8 @@ func (s *Store) fault(ctx context.Context, part, doing string, err error) error 
 }
 
 // failure adds to an error what the store was doing, and advice if there is any. If the caller's context has ended, it
-// returns the error of the context. An error that remains in every retry says so: a rejected command, another owner, or
-// another number of partitions. All other errors wrap ErrUnavailable.
+// returns the error of the context. Errors that a retry may avoid wrap ErrUnavailable. The others are: a rejected
+// command, another owner, and another number of partitions.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	return s.explain(s.classify(ctx, doing, err))
 }

@@ -170,7 +170,7 @@ func TestSummaryTotals_CarryNanosecondsIntoSeconds(t *testing.T) {
 }
 
 // The process that wrote the file was killed, so the latest summaries are only in the write-ahead log.
-func TestOpenDatabase_ReadOnly_ReadsTheLogAndDoesNotChangeTheFile(t *testing.T) {
+func TestOpenDatabase_ReadOnly_ReadsTheWriteAheadLogAndDoesNotChangeTheFile(t *testing.T) {
 	t.Parallel()
 	d := open(t, Config{})
 	want := summarytest.Visit("a", "P", 1)
