@@ -77,7 +77,7 @@ func ownsField(owned map[string]any, name string, desired any) bool {
 }
 
 // owns reports whether the operator owns every part of the desired value. The map owned is the entry for the value in
-// metadata.managedFields. If it is empty, the operator owns the whole value.
+// metadata.managedFields. If this map is empty, the operator owns the whole value.
 func owns(owned map[string]any, desired any) bool {
 	if len(owned) == 0 {
 		return true
@@ -142,8 +142,8 @@ func equalJSON(decoded, value any) bool {
 	}
 }
 
-// Slimmer removes the metadata that an Applier does not read, such as labels, and the fields that other managers own.
-// This saves memory in a cache with thousands of objects. It is safe for concurrent use.
+// Slimmer removes the metadata that an Applier does not read, such as labels and the managed fields of other managers.
+// This saves memory in a cache with thousands of objects. A Slimmer is safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
 	// shared contains one copy of each distinct set of owned fields. The key is the JSON text of the set.
