@@ -17,8 +17,8 @@ const maxFile = 1 << 20
 // key:
 //
 //   - uri, or host and port: the address. For RabbitMQ and Redis, uris is a list of URIs of the same server, and host may be
-//     a list of hosts. Commas or white space separate the items. The URIs may differ only in host and port. If there is a
-//     uri, the source ignores host, and it ignores uris that contradict uri.
+//     a list of hosts. Commas or white space separate the items. The URIs may differ only in host and port. If the key uri
+//     has a value, the source ignores the key host. It then also ignores the key uris if this contradicts the key uri.
 //   - username and password: the credentials. Each may be in the URI instead. If it is in both, the values must be equal.
 //   - vhost (RabbitMQ) or database (Redis, PostgreSQL): the path of the URI, if the URI has no path.
 //   - sentinel-master (Redis): the name of the primary, if the address is that of Sentinels. sentinel-username and

@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// takesList reports whether a binding of the service may have several URIs. A PostgreSQL URI lists several hosts itself.
+// takesList reports whether a binding of the service may have several URIs. PostgreSQL needs only one, because a
+// PostgreSQL URI can contain several hosts.
 func (s Service) takesList() bool { return s == RabbitMQ() || s == Redis() }
 
 // separator matches the separator between two URIs of a list, and the scheme of the second URI. The scheme is needed

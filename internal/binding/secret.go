@@ -232,8 +232,8 @@ func (s Service) locate(values map[string]string) (Binding, error) {
 }
 
 // locateURIs returns a binding with the URIs of the keys "uri" and "uris". The key "uri" alone is enough. So if "uris" is
-// invalid or contradicts it, locateURIs ignores "uris". For Redis, it also ignores "uris" unless "uri" refers to a cluster
-// or to Sentinels, because "uris" may list the replicas of a single server.
+// invalid or contradicts "uri", locateURIs ignores "uris". For Redis, it also ignores "uris" unless "uri" or the key
+// "sentinel-master" refers to a cluster or to Sentinels, because "uris" may list the replicas of a single server.
 func (s Service) locateURIs(values map[string]string) (Binding, error) {
 	if values[keyURI] == "" {
 		return s.locateList(values[keyURIs])
@@ -280,7 +280,7 @@ func takesSeveral(u *url.URL) bool {
 }
 
 // CheckDirectory returns an error if the Secret that is mounted at dir cannot be used together with a URI. It cannot be
-// used if the directory cannot be read, if a key is invalid, or if no key is for this kind of server.
+// used if the directory cannot be read, if a key is invalid, or if it contains neither credentials nor certificates.
 func (s Service) CheckDirectory(dir string) error {
 	if err := s.checkUsable(&url.URL{Scheme: s.TLSScheme}, directoryReader(dir), "files"); err != nil {
 		return s.unreadable(dir, err)
@@ -297,8 +297,8 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 	return nil
 }
 
-// checkUsable returns an error if a key is invalid together with a URI, or if no key is for this kind of server. In the
-// error, the parameter what precedes the list of keys.
+// checkUsable returns an error if a key is invalid together with a URI, or if the keys contain neither credentials nor
+// certificates. The second error lists the possible keys. The text in the parameter what comes before this list.
 func (s Service) checkUsable(u *url.URL, keys keyReader, what string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {
