@@ -4,7 +4,7 @@
 //
 // Delivery is at least once: the broker may deliver a message several times, and it may deliver messages in any
 // order. It confirms a message once the message is as durable as its queue type allows. A message stays in its
-// queue until a delivery of it is settled.
+// queue until one of its deliveries is acknowledged, or is settled with Retry or DeadLetter.
 package broker
 
 import (
@@ -26,8 +26,8 @@ import (
 var (
 	// ErrClosed is returned by every method after Close was called.
 	ErrClosed = errors.New("broker is closed")
-	// ErrSessionLost is returned when a delivery is settled after its session has ended. The caller has nothing
-	// to do, because the broker delivers the message again.
+	// ErrSessionLost is returned when a delivery is settled after its session has ended. The caller need not do
+	// anything, because the broker delivers the message again.
 	ErrSessionLost = errors.New("the session that delivered the message has ended; the message will be delivered again")
 	// ErrOtherOwner is returned when the queues are marked as belonging to another simulation of the same name.
 	ErrOtherOwner = errors.New("the queues belong to another simulation of the same name")
@@ -89,12 +89,13 @@ type Publisher interface {
 	// Publish accepts msg for delivery to q. It blocks while the window of unconfirmed messages is full. It
 	// does not wait until the broker confirms msg.
 	//
-	// The implementation publishes msg again, under the same ID, after a lost connection, a rejection or an
-	// unroutable return, until the broker confirms it. Then it calls confirmed exactly once, from another
-	// goroutine. It may call the callbacks of different messages in any order. A callback must not block.
+	// If the connection is lost, or if the broker rejects msg or returns it as unroutable, the implementation
+	// publishes msg again under the same ID, until the broker confirms it. Then it calls confirmed exactly once,
+	// from another goroutine. It may call the callbacks of different messages in any order. A callback must not
+	// block.
 	//
-	// If Publish returns an error, either ErrClosed or the error of ctx, msg is not accepted and confirmed is
-	// never called. The caller must not change msg.Body after the call.
+	// If Publish returns an error, msg is not accepted and confirmed is never called. The error is ErrClosed, the
+	// error of ctx, or an error for an invalid argument. The caller must not change msg.Body after the call.
 	Publish(ctx context.Context, q Queue, msg Message, confirmed func()) error
 	// Flush waits until the broker has confirmed every message that Publish has accepted so far. It returns
 	// early if ctx ends.
@@ -126,10 +127,10 @@ type Settler interface {
 	Ack() error
 	// Requeue returns the message to its queue at once.
 	Requeue() error
-	// Retry moves the message to the retry queue of its partition and increments Attempt. After the retry
-	// delay, the message returns to its queue. Retry publishes a copy of the message, waits until the broker
-	// has confirmed the copy, and then acknowledges the original. If it returns an error other than
-	// ErrSessionLost, the delivery is still unsettled.
+	// Retry moves the message from its queue to the retry queue for that queue, and increments Attempt. After the
+	// retry delay, the message returns to its queue. Retry publishes a copy of the message, waits until the broker
+	// has confirmed the copy, and then acknowledges the original. If it returns an error other than ErrSessionLost
+	// or ErrSettled, the delivery is still unsettled.
 	Retry(ctx context.Context) error
 	// DeadLetter moves the message to the dead-letter queue. It adds the reason to the headers and keeps the
 	// body and the properties. Otherwise it works like Retry and returns the same errors.

@@ -23,8 +23,8 @@ import (
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	DefaultWindow     = 1024
-	// DefaultLimit is the default of Config.Limit. At the highest supported rate, this number of messages
-	// fills a queue in a few seconds. It takes about 100 MB of memory.
+	// DefaultLimit is the default of Config.Limit. At the highest supported rate, a queue without a consumer
+	// reaches this limit in a few seconds. A full queue takes about 100 MB of memory.
 	DefaultLimit = 1 << 18
 )
 

@@ -108,8 +108,8 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("leaders before the queues are rebalanced: %v", leaders(t, cluster[0], ""))
-	// RabbitMQ promises only that no node leads more queues than the mean, rounded up. Two nodes may have 17, and the
-	// third node 15.
+	// RabbitMQ promises only that no node leads more queues than the mean, rounded up. Two nodes may lead 17 queues each,
+	// and the third node 15.
 	polltest.UntilState(t, "even leaders after the queues were rebalanced", func() bool {
 		if err := rebalance(away); err != nil {
 			t.Log(err)

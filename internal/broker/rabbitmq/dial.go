@@ -159,8 +159,9 @@ func otherVersion(addresses []string) string {
 	return ""
 }
 
-// attemptTimeout returns how long an attempt at one address may take if other addresses remain to be tried. The time
-// until the deadline of ctx is divided between them.
+// attemptTimeout returns how long an attempt to connect to one address may take. The parameter others is the number of
+// addresses that remain to be tried afterwards. The time until the deadline of ctx is divided equally between this
+// address and the others.
 func attemptTimeout(ctx context.Context, others int) time.Duration {
 	timeout := connectTimeout
 	if others > 0 {
@@ -173,7 +174,7 @@ func attemptTimeout(ctx context.Context, others int) time.Duration {
 }
 
 // connect makes one attempt to connect to an IP address. If that address responds slowly, connect also tries the
-// address fallback; see dialEither. It returns the address to which the result belongs.
+// address fallback; see dialEither. It returns either a connection or an error, and the address to which this belongs.
 func (d *dialer) connect(ctx context.Context, target target, address, fallback string, others int, role string) (*connection, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout(ctx, others))
 	defer cancel()
@@ -186,9 +187,9 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 }
 
 // dialEither opens a TCP connection to an address. If this takes longer than versionDelay, it also tries the address
-// fallback, unless that is "". Therefore a host loses little time if one of its IP versions has no route. dialEither
-// returns the connection that is open first, and its address. If the first address fails, it returns that error at
-// once.
+// fallback, unless that is "". Therefore little time is lost if there is no route for one of the IP versions of a host.
+// dialEither returns the connection that is open first, and its address. If the first address fails, it returns that
+// error at once.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))

@@ -402,7 +402,7 @@ func (s *stream) count(what map[string]int, id string) {
 	s.moved.Broadcast()
 }
 
-// awaitProgress waits until another 500 confirms and acknowledgements have been counted.
+// awaitProgress waits until the number of confirms and acknowledgements together has grown by 500.
 func (s *stream) awaitProgress(t *testing.T, when string) {
 	t.Helper()
 	s.mu.Lock()

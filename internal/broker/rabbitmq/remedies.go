@@ -17,7 +17,8 @@ type remedy struct {
 	// isConfig is true if the error lasts until somebody changes the settings of the simulation or of the server, the
 	// credentials, or the rights of the user. It is false if the same settings may work later, for example after other
 	// clients have disconnected, a node has restarted, or processing has become faster. If isConfig is true, the error
-	// matches broker.ErrConfig. If it is false, a failure to connect matches broker.ErrNotReady. Neither ends retries.
+	// matches broker.ErrConfig. If it is false, a failure to connect matches broker.ErrNotReady. Publishers and
+	// consumers retry in both cases.
 	isConfig bool
 }
 
@@ -26,8 +27,9 @@ const (
 	seeCluster  = "a node of the cluster may be down: see 'rabbitmqctl cluster_status'"
 )
 
-// remedies is searched from top to bottom. Therefore a row comes before all rows with the same code whose text is part
-// of its text. The texts are those of RabbitMQ 3.10 to 4.1 and of the client library.
+// remedies is searched from top to bottom. Therefore, if two rows have the same code and the text of one of them
+// contains the text of the other, the row with the longer text comes first. The texts are those of RabbitMQ 3.10 to 4.1
+// and of the client library.
 var remedies = []remedy{
 	// Logging in.
 	{amqp.NotAllowed, "node connection limit", "raise connection_max in rabbitmq.conf, or close unused connections", false},
@@ -64,8 +66,8 @@ var remedies = []remedy{
 		"and find out why processing takes so long", false},
 }
 
-// raiseChannels is the remedy for a connection with too many channels. Other clients do not count, so it is a matter of
-// settings only.
+// raiseChannels is the remedy for a connection with too many channels. The limit applies to each connection, so only a
+// change of settings helps. To disconnect other clients would not help.
 const raiseChannels = "raise channel_max in rabbitmq.conf, or use fewer partitions"
 
 // find returns the first row that matches an error. If no row matches, it returns an empty row.

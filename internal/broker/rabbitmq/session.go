@@ -41,7 +41,8 @@ type session struct {
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue answers that
-	// request, but no settlement, so the session must make another request before it closes the channel; see send.
+	// request, but does not answer settlements. So the session must make another request before it closes the channel;
+	// see send.
 	unanswered bool
 	drained    bool // no more deliveries follow
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
@@ -82,8 +83,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict on d from one value to another. If the current verdict is not from, settle returns
-// broker.ErrSettled.
+// settle changes the verdict on d from the value in the parameter from to the value in the parameter to. If the current
+// verdict has another value, settle returns broker.ErrSettled.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
