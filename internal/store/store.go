@@ -231,20 +231,21 @@ type Processors interface {
 // Mark identifies a server process. A caller reads the mark before it performs a step, and passes it to WaitDurable
 // afterwards.
 type Mark struct {
-	// Epoch identifies the server process that ran when the store last observed the server. It also changes if the
-	// server becomes the primary by a failover.
+	// Epoch identifies the server process that ran when the store last read the state of the server. It also changes if
+	// the server becomes the primary by a failover.
 	Epoch string
 }
 
 // Durability says when effects survive a crash of the server process.
 type Durability interface {
-	// Mark returns a mark that identifies the server process at the latest observation of the partition's server.
-	// Only the first call does I/O. The first call in a simulation also records the simulation's number of
-	// partitions.
+	// Mark returns a mark that identifies the server process that ran when the store last read the state of the
+	// partition's server. It does I/O only if the store has not read that state yet. The first call in a simulation also
+	// records the simulation's number of partitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
 	// WaitDurable waits until effects in the partition will survive a crash of the server process, and a failover to one
 	// of its connected replicas. It waits for all effects that were reported before the call. It returns ErrRolledBack if
-	// the server process is no longer the one that the mark identifies. Concurrent calls share observations of the server.
+	// the server process is no longer the one that the mark identifies. Concurrent calls share the requests that read the
+	// state of the server.
 	WaitDurable(ctx context.Context, partition int, mark Mark) error
 }
 
@@ -260,7 +261,7 @@ type Counts struct {
 	DeadLettered         int64
 	Starved              int64
 	// ExternalEntries, ExternalMatched and EntryNotFound are the numbers of external events by their result. Of the
-	// fields above, only SummariesStored and DuplicatesSuppressed include external events.
+	// fields above, only SummariesStored, DuplicatesSuppressed and DeadLettered include external events.
 	ExternalEntries int64
 	ExternalMatched int64
 	EntryNotFound   int64

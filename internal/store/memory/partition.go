@@ -126,7 +126,7 @@ func (s *state) match(e store.ExitStep, kind exitKind, now int64) (visit, store.
 	}
 }
 
-// final reports whether this result means that the exit has taken effect.
+// final reports whether a result means that the exit has taken effect.
 func final(r store.Result) bool {
 	return r != store.ResultEarly && r != store.ResultPrecedesEntry
 }

@@ -24,9 +24,9 @@ var (
 	errUnanswered = errors.New("the server did not reply to the command")
 )
 
-// batcher sends the calls of concurrent callers in shared pipelines. It combines all calls of the same script and
-// partition in one command. It never delays a call to fill a pipeline. If fewer than maxPipelines are in flight, it
-// sends a call at once. Calls that arrive in the meantime share the next pipeline.
+// batcher sends the calls of concurrent callers in shared pipelines. It combines all calls of a pipeline that have the
+// same script and partition in one command. It never delays a call to fill a pipeline: if fewer than maxPipelines
+// pipelines are in flight, it sends the call at once. Otherwise calls wait, and share the next pipeline.
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
@@ -247,9 +247,9 @@ func (e stepError) Error() string { return string(e) }
 // RedisError marks the error as a reply of the server. The client library requires this method.
 func (stepError) RedisError() {}
 
-// unknownScripts appends to resend the calls that failed because the server did not know their script. This happens
-// after a restart of the server or a SCRIPT FLUSH. The sender then sends these calls again with the source of the
-// script, which the server cannot reject for this reason.
+// unknownScripts appends to the slice resend the calls that failed because the server did not know their script. This
+// happens after a restart of the server or a SCRIPT FLUSH. The sender then sends these calls again with the source of
+// the script, so the server need not know the script.
 func unknownScripts(batch, resend []*call) []*call {
 	for _, c := range batch {
 		if goredis.HasErrorPrefix(c.err, "NOSCRIPT") {

@@ -87,7 +87,7 @@ func newCluster(t *testing.T, primaries int) *servers.RedisCluster {
 
 // TestRedisCluster_PrimaryIsLost_ReloadsTheTopology loses the primary of a partition, and lets its replica take over.
 // The clients never reload the topology by themselves during the test, so they find the new primary only if the
-// reloader works. The writer and the reader have the default timeouts.
+// reloader works. Both clients, one that writes and one that reads, have the default timeouts.
 func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*servers.Redis) error{

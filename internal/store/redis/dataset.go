@@ -37,8 +37,8 @@ type dataset struct {
 	mark    string
 	durable bool
 	written waiter
-	// kept is the number of effects of the latest observation that all replicas have confirmed. A failover does not undo
-	// these effects.
+	// kept is the number of effects in the latest observation in which all replicas had confirmed the effects, or less
+	// if a later observation has fewer effects. A failover does not undo these effects.
 	kept int64
 }
 
@@ -51,8 +51,9 @@ type dataState struct {
 	effects int64
 }
 
-// compare checks an observation for a loss of data. The observation before is the previous one. It is nil at the first
-// observation. Effects up to the offset promised in the history of before were reported as durable.
+// compare checks the observation in the parameter now for a loss of data. The parameter before is the previous
+// observation, or nil if there was none. The parameter promised is an offset in the history of that observation. The
+// effects up to this offset were reported as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -22,7 +22,8 @@ import (
 // even if many callers wait.
 const observationGap = 20 * time.Millisecond
 
-// lagTolerance is how long replicas may fail to confirm writes before that is logged. A busy replica may take a second.
+// lagTolerance is how long replicas may leave writes unconfirmed before the observer logs this. A busy replica may take
+// a second to confirm a write.
 const lagTolerance = 5 * time.Second
 
 // Mark implements store.Durability. The mark identifies the server process that ran at the latest observation of
@@ -41,7 +42,7 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 }
 
 // WaitDurable implements store.Durability. It waits until neither a crash of the partition's server nor a failover to
-// one of its replicas can undo the effects of earlier replies.
+// one of its replicas can undo the effects of steps to which the server has already replied.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
 	const doing = "wait until the store has written its append-only file and its replicas have the data"
 	p, err := s.partition(partition)
@@ -67,7 +68,7 @@ type observation struct {
 	// epoch identifies the server process, its role and its latest promotion. It changes with every restart and failover.
 	epoch string
 	// replicas is the number of replicas that are connected and in sync. The field replicated is true if all of them
-	// have received the effects of all replies that preceded the observation.
+	// have received the effects of all steps to which the server replied before the observation.
 	replicas   int
 	replicated bool
 	history    history
@@ -127,8 +128,8 @@ type observer struct {
 	metrics *metrics
 	logger  *slog.Logger
 
-	// The field lagged is when it was first observed that replicas do not confirm writes. It is zero if all replicas
-	// confirm. Only run uses it.
+	// The field lagged is the time of the first observation in which replicas did not confirm writes. It is zero if all
+	// replicas confirm them. Only run uses it.
 	lagged time.Time
 	// promised is an offset in the history of the latest observation. Waiters were told that the effects up to this
 	// offset are durable. Only run uses it.
@@ -190,7 +191,7 @@ func (o *observer) epoch(ctx context.Context) (string, error) {
 	return o.latest.Load().epoch, nil
 }
 
-// wait waits until the effects of all earlier replies of the given server process are durable.
+// wait waits until the effects of all steps to which the given server process has already replied are durable.
 func (o *observer) wait(ctx context.Context, epoch string) error {
 	if epoch == "" {
 		return store.ErrRolledBack // the server process at the time of the step is unknown
@@ -310,9 +311,9 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return w.replicated, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// This is the waiter's first observation, or the first after the file was rewritten. The end of the file,
-		// including the buffer, is now after the effects of all replies that preceded the wait. So this end becomes
-		// the target.
+		// This is the waiter's first observation, or the first after the file was rewritten. The server had already
+		// replied to the waiter's steps when the wait began. So their effects are before the current end of the file,
+		// including the buffer, and this end becomes the target.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return w.replicated && seen.written >= w.target, nil

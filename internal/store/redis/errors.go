@@ -53,8 +53,8 @@ func (s *Store) classify(ctx context.Context, doing string, err error) error {
 	}
 }
 
-// replies lists the error replies of Redis that have a remedy. It is searched from top to bottom for the first row whose
-// text begins the reply. isTemporary is true if a retry may succeed, because the server is not ready, or because an
+// replies lists the error replies of Redis that have a remedy. It is searched from top to bottom for the first row with
+// a prefix of the reply. isTemporary is true if a retry may succeed, because the server is not ready, or because an
 // administrator can correct the cause. All replies that are not listed are final.
 var replies = []struct {
 	prefix      string

@@ -24,9 +24,9 @@ import (
 type Config struct {
 	// Simulation identifies the simulation. It has the form <namespace>.<name>.
 	Simulation string
-	// Owner distinguishes the simulation from others that have the same name and use another broker. The first observation
-	// of a server marks the data on it with the owner. Data that is marked with another owner is not used. If Owner is
-	// empty, data is neither marked nor checked.
+	// Owner distinguishes the simulation from others that have the same name and use another broker. When the store
+	// observes a server for the first time, it marks the data on the server with the owner. Data that is marked with
+	// another owner is not used. If Owner is empty, data is neither marked nor checked.
 	Owner string
 	// Partitions is the simulation's number of partitions.
 	Partitions int

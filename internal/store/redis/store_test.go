@@ -69,7 +69,7 @@ func source(t testing.TB, uri string) binding.Source {
 	return exactSource(t, uri)
 }
 
-// exactSource returns a source of a binding with the given URI.
+// exactSource returns a source of a binding with exactly the given URI: unlike source, it adds no timeouts.
 func exactSource(t testing.TB, uri string) binding.Source {
 	t.Helper()
 	address, err := binding.URI(binding.Redis(), uri, "")

@@ -133,8 +133,8 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of wider rows that one merge creates. They fill a block. A row that has reached the age
-// limit is merged at the latest after the time that a block covers.
+// rowsPerBlock is the number of wider rows that one merge creates. Together they fill a block. When a row reaches the
+// age limit of its width, it is merged at the latest once the time that a block covers has passed.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.
