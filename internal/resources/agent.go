@@ -31,8 +31,8 @@ const (
 	// that the agent injects.
 	volumeFaultTarget = "fault-target"
 
-	// keyToken is the key of the token in the Secret that all agents of a simulation share. The certificate and its
-	// private key have the same keys as in the Secrets of servers.
+	// keyToken is the key of the token in the Secret that all agents of a simulation share. In this Secret, the
+	// certificate and its private key are under keyCertificate and keyPrivateKey, as in the Secrets of servers.
 	keyToken = "token"
 )
 

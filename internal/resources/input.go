@@ -67,10 +67,10 @@ type Input struct {
 	StartTime *metav1.Time
 	// HoldClients keeps the generators and processors at zero replicas. They must not connect until the nodes of a
 	// managed RabbitMQ have formed a cluster: only the nodes that are in the cluster when a quorum queue is declared
-	// become its members. They must not start without permission to use a referenced object.
+	// become its members. They must also not start before the owner of each referenced object has permitted its use.
 	HoldClients bool
 	// HoldSummaryAPI keeps a managed summary API with PostgreSQL at zero replicas. Its pods mount the Secret with the
-	// binding of PostgreSQL, so they must not start without permission to use it.
+	// binding of PostgreSQL, so they must not start before the owner of the Secret has permitted its use.
 	HoldSummaryAPI bool
 	// Complete says that the simulation has ended. Build then scales the generators to zero.
 	Complete bool

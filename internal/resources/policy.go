@@ -125,7 +125,8 @@ func containerSecurityFields() fieldSet {
 }
 
 // labelPrefixes returns the prefixes that a template's labels may have. Labels with the first prefix only describe
-// the pods. The operator itself sets all labels with the second prefix that have an effect.
+// the pods. Some labels with the second prefix have an effect, but the operator sets these itself, whatever the template
+// says.
 func labelPrefixes() []string { return []string{"app.kubernetes.io", v1alpha1.Group} }
 
 // checkTemplate returns an error for each setting of a template that is not allowed: a field that is not in

@@ -159,9 +159,9 @@ func (b *builder) rabbitMQAdvancedConf() string {
 `, *b.rabbitMQ.Replicas, b.rabbitMQMetricsConf())
 }
 
-// rabbitMQMetricsConf returns the part of advanced.config that makes a node serve the metrics only over TLS. The
-// listener that serves them without TLS by default gets TLS. The keys prometheus.ssl of rabbitmq.conf would add a second
-// listener, and the key that removes the first one does not exist in RabbitMQ 3.10.
+// rabbitMQMetricsConf returns the part of advanced.config that makes a node serve the metrics only over TLS. It enables
+// TLS on the listener that serves the metrics without TLS by default. The keys prometheus.ssl of rabbitmq.conf would
+// instead add a second listener, and the key that removes the first one does not exist in RabbitMQ 3.10.
 func (b *builder) rabbitMQMetricsConf() string {
 	if b.rabbitMQ.TLS == nil {
 		return ""
@@ -311,8 +311,9 @@ exit 0`
 	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: rabbitMQCommand(script)}}
 }
 
-// rabbitMQCommand returns the command line of a RabbitMQ tool. On Debian, /usr/sbin contains wrapper scripts that
-// fail unless another user runs them, so rabbitMQCommand uses the original tools.
+// rabbitMQCommand returns the command line of a RabbitMQ tool. On Debian, /usr/sbin contains wrapper scripts that only
+// the users root and rabbitmq can run. The user of the container may be another one, so rabbitMQCommand uses the
+// original tools.
 func rabbitMQCommand(command string) []string {
 	return []string{"sh", "-c", `PATH="/usr/lib/rabbitmq/bin:$PATH"; ` + command}
 }

@@ -168,7 +168,7 @@ func useTLS(c *corev1.Container) {
 		files   = "tls-cert-file " + certificateDir + "/" + keyCertificate + " tls-key-file " + certificateDir + "/" + keyPrivateKey +
 			" tls-ca-cert-file " + certificateDir + "/" + keyCA
 		// reload makes the server read its certificate again when the file has changed. It works in the background, and
-		// ends with the container. The server closes no connection for this.
+		// ends with the container. Open connections stay open.
 		reload = `(
   while sleep 10; do
     now="$(cat ` + certificateDir + "/" + keyCertificate + " " + certificateDir + "/" + keyCA + `)"

@@ -119,7 +119,7 @@ func (s *sandbox) command(c *corev1.Container, args []string, extra ...string) *
 	return cmd
 }
 
-// start starts a program that runs until the test ends. Its process group ends with it.
+// start starts a program that runs until the test ends. Then the whole process group of the program is killed.
 func (s *sandbox) start(cmd *exec.Cmd) {
 	s.t.Helper()
 	output := &bytes.Buffer{}
@@ -241,7 +241,8 @@ func TestRedisTLS_ServesOnlyTLSAndReloadsItsCertificate(t *testing.T) {
 	defer func() { _ = open.Close() }()
 	s.start(s.command(container, append(container.Lifecycle.PostStart.Exec.Command, "")))
 	second := s.newCertificate()
-	// A certificate without its key changes nothing. The server counts the attempts to load it.
+	// If the key does not fit the certificate, the server keeps the first certificate. It counts the failed attempts to
+	// load the new one.
 	s.writeCertificate("/run/secrets/tls", resources.CertificateData{Pair: certificates.Pair{Certificate: second.Certificate, Key: first.Key}, CA: second.CA})
 	statistics := strings.Replace(container.ReadinessProbe.Exec.Command[2], "ping | grep -q PONG", "INFO commandstats | grep 'config.set.*failed_calls=[1-9]'", 1)
 	s.eventually("the server to reject the key", func(context.Context) error { return s.command(container, []string{"sh", "-c", statistics}).Run() })
