@@ -46,8 +46,8 @@ func (c Config) open(path string) (*url.URL, binding.Source, error) {
 	return b.URI, source, err
 }
 
-// CheckSecret returns an error if the directory SecretDir cannot be read, if one of its files is invalid, or if it
-// contains none of the known files. It returns nil if SecretDir is empty.
+// CheckSecret returns an error if the directory SecretDir cannot be read, if one of its files is invalid, or if its
+// files contain neither credentials nor certificates. It returns nil if the field SecretDir is empty.
 func (c Config) CheckSecret() error {
 	if c.SecretDir == "" {
 		return nil

@@ -31,7 +31,7 @@ type External struct {
 	transport transport
 	// places contains one element for each request in flight. Its capacity is the maximum number of these requests.
 	places chan struct{}
-	// accepted says whether the API has accepted a summary.
+	// accepted is true once the API has accepted at least one summary of this client.
 	accepted atomic.Bool
 }
 

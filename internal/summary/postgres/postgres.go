@@ -152,8 +152,8 @@ func addCertificates(b binding.Binding, config *pgx.ConnConfig) error {
 	return nil
 }
 
-// afterConnect selects the schema. It also makes commits on this connection durable, if the server's default is
-// otherwise.
+// afterConnect selects the schema. It also makes commits on this connection durable on the server and on its synchronous
+// replicas, even if the default of the server is not to wait for that.
 func (d *Database) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `
 		SELECT set_config('synchronous_commit', 'on', false)
