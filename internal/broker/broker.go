@@ -92,7 +92,7 @@ type Publisher interface {
 	// If the connection is lost, or if the broker rejects msg or returns it as unroutable, the implementation
 	// publishes msg again under the same ID, until the broker confirms it. Then it calls confirmed exactly once,
 	// from another goroutine. It may call the callbacks of different messages in any order. A callback must not
-	// block.
+	// block, because it would delay the confirms of other messages.
 	//
 	// If Publish returns an error, msg is not accepted and confirmed is never called. The error is ErrClosed, the
 	// error of ctx, or an error for an invalid argument. The caller must not change msg.Body after the call.
@@ -218,8 +218,9 @@ type Broker interface {
 	Publisher
 	Consumer
 	Topology
-	// Ping returns an error if the server does not respond, or if a connection to it was lost since the last call. It
-	// changes nothing on the server. Only one goroutine may call it.
+	// Ping returns an error if the server does not respond, or if a connection to it was lost since the last call.
+	// It changes nothing on the server. Only one goroutine may call it, because each loss is reported to only one
+	// call.
 	Ping(ctx context.Context) error
 	// Version returns the name and version of the server, such as "RabbitMQ 4.1.2". It returns "in memory" if
 	// there is no server.

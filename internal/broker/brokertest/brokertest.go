@@ -20,7 +20,8 @@ type Subject struct {
 	Broker broker.Broker
 	// Interrupt ends every session of the broker, as if its connections were lost.
 	Interrupt func()
-	// DeadLetters returns the dead letters, the oldest first. It may be called once.
+	// DeadLetters returns the dead letters, the oldest first. It may be called only once, because it may remove them
+	// from their queue.
 	DeadLetters func() []DeadLetter
 	// Rival returns a broker that uses the same queues but has another owner. The factory closes it. Rival is
 	// nil if the queues exist only inside Broker, so that no other broker can use them.

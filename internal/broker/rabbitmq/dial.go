@@ -25,8 +25,8 @@ const (
 	connectTimeout = 10 * time.Second
 	// nextTimeout is how long an attempt to connect may take if there is another address to try.
 	nextTimeout = 5 * time.Second
-	// versionDelay is the delay after which an address of the other IP version is tried as well, if the first attempt
-	// to connect has not ended. It is the default of net.Dialer.
+	// versionDelay is the delay after which an address of the other IP version (IPv4 or IPv6) is tried as well, if the
+	// first attempt to connect has not ended. It is the default of net.Dialer.
 	versionDelay = 300 * time.Millisecond
 	// heartbeat is the heartbeat interval that the client proposes to the server. Client and server use the
 	// shorter of their two proposals. Each of them sends data at least twice per interval, so a peer that has

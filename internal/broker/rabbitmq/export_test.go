@@ -19,7 +19,7 @@ func (b *Broker) Interrupt() {
 }
 
 // CountDials returns a function that returns how often b has tried to open a TCP connection. Call CountDials before b
-// connects.
+// connects, because it replaces the function that opens connections.
 func (b *Broker) CountDials() func() int64 {
 	var dials atomic.Int64
 	dialTCP := b.dialer.dialTCP
