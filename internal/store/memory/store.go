@@ -35,8 +35,8 @@ var _ store.Store = (*Store)(nil)
 type Config struct {
 	// Partitions is the number of partitions. A store has at least one.
 	Partitions int
-	// Crashable makes the store support Crash. Like a server, it then makes effects durable only when a caller waits
-	// for that, and it needs twice as much memory. Otherwise, every effect is durable at once.
+	// Crashable makes the store support Crash. Like a server, such a store makes effects durable only when a caller
+	// waits for that. It needs twice as much memory. If Crashable is false, every effect is durable at once.
 	Crashable bool
 }
 

@@ -29,9 +29,9 @@ func (s *Store) Check(ctx context.Context) error {
 // writableTTL is how long the keys exist that CheckWritable and lookAt write.
 const writableTTL = time.Minute
 
-// CheckWritable writes one key with an expiry to each server. It detects a server that does not answer or accepts no
-// writes, for example because its memory is full. Readiness probes call it, so it must be cheap and does not check
-// permissions: it succeeds even if the user may not write the key.
+// CheckWritable writes one key with an expiry to a single server, or one to each partition of a cluster. It detects a
+// server that does not answer or accepts no writes, for example because its memory is full. Readiness probes call it, so
+// it must be cheap. It does not check permissions: it succeeds even if the user may not write the key.
 func (s *Store) CheckWritable(ctx context.Context) error {
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for _, p := range s.servers() {

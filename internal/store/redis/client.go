@@ -41,7 +41,7 @@ var errUnreadable = errors.New("the URI of Redis is invalid: it must have the fo
 type connector struct {
 	binding binding.Source
 	// discovers is true if the binding refers to a Redis cluster or to Sentinels. In that case connections go to the
-	// addresses that these report.
+	// addresses that the cluster or the Sentinels report.
 	discovers bool
 }
 
