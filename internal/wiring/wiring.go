@@ -110,7 +110,8 @@ func (s *Store) Check(ctx context.Context) error {
 	return s.check(ctx)
 }
 
-// CheckWritable returns an error if the server does not accept a write. It sends one command to each server.
+// CheckWritable returns an error if the server does not accept a write. It writes one key to a single server, or one to
+// each partition of a cluster.
 func (s *Store) CheckWritable(ctx context.Context) error {
 	if s.writable == nil {
 		return nil
@@ -180,7 +181,8 @@ func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	return nil, fmt.Errorf("the plan has no binding for %s: set uri or secretDir", s.Name)
 }
 
-// shown returns the address of the server without its password, for messages.
+// shown returns the address of the server without its password, for messages. If the address cannot be read, it names
+// the directory that should contain the address.
 func shown(source binding.Source, ref plan.BindingRef) string {
 	if address, err := source(); err == nil {
 		return address.Redacted()

@@ -57,8 +57,8 @@ type Database struct {
 
 var _ summary.Database = (*Database)(nil)
 
-// Open opens the database and creates it if necessary. It writes to the file, so it fails if the file is not
-// writable, unless the configuration says ReadOnly.
+// Open opens the database. Unless Config.ReadOnly is set, it creates the file if necessary, and fails if it cannot write
+// to the file.
 func Open(ctx context.Context, c Config) (*Database, error) {
 	path, err := filepath.Abs(c.Path)
 	if err != nil {
