@@ -60,7 +60,7 @@ func TestBuild_TemplateWithMemoryLimit_SetsTheServersMemory(t *testing.T) {
 	}
 }
 
-func TestBuild_ServerTemplate_IsMerged(t *testing.T) {
+func TestBuild_PodTemplateOfServer_IsMergedIntoItsPods(t *testing.T) {
 	t.Parallel()
 	const template = `template: {metadata: {labels: {team: a}}, spec: {nodeSelector: {disk: ssd}, tolerations: [{key: dedicated, operator: Exists}],
 		priorityClassName: high, securityContext: {runAsUser: 1000}, containers: [{name: NAME, env: [{name: A, value: b}]}]}}`
