@@ -439,7 +439,7 @@ func TestRehearsals_RabbitMQLeader_HitsTheNodeThatLeadsMostQueues(t *testing.T) 
 	for name, tls := range map[string]*v1alpha1.TLSSpec{"without TLS": nil, "TLS": {}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "leader", Target: plan.TargetRabbitMQLeader, Action: plan.ActionRestart, Instances: 1})
-			w.sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{TLS: tls}
+			w.sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3)), TLS: tls}
 			w.https = tls != nil
 			w.rabbitMQ(t, "127.77.1.3", 1)
 			leader := w.rabbitMQ(t, "127.77.1.4", 3)
