@@ -417,7 +417,7 @@ func TestCheckDirectory_ReportsInvalidDirectories(t *testing.T) {
 		{"a token", map[string]string{"token": "t"}, ""},
 		{"a user name", map[string]string{"username": "u"}, ""},
 		{"a CA", map[string]string{"ca.crt": certificate(t)}, ""},
-		{"no key", map[string]string{"readme": "x"}, "it has none of the files type, username, user, password, token, ca.crt, tls.crt, tls.key"},
+		{"no key", map[string]string{"readme": "x"}, "it has none of the files username, user, password, token, ca.crt, tls.crt, tls.key"},
 		{"an invalid CA", map[string]string{"ca.crt": "x"}, `key "ca.crt" contains no PEM certificate`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -302,7 +302,8 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 func (s Service) checkUsable(u *url.URL, keys keyReader, what string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {
-		err = fmt.Errorf("it has none of the %s %s, or they are empty", what, strings.Join(s.Keys(), ", "))
+		usable := slices.DeleteFunc(s.Keys(), func(key string) bool { return key == keyType })
+		err = fmt.Errorf("it has none of the %s %s, or they are empty", what, strings.Join(usable, ", "))
 	}
 	return err
 }
