@@ -91,8 +91,8 @@ func (s *scope) persistentFailure(pod *corev1.Pod) string {
 }
 
 // crashFailure returns why a running container of an unready pod crashed the last time, if it has been restarted at
-// least twice. Between two crashes, no other status shows the crash loop. A container that has run for 10 min since its
-// last crash no longer counts: after that time, the kubelet resets its backoff, too.
+// least twice. Between two crashes, the container runs, so no other status shows the crash loop. A container that has
+// run for 10 min since its last crash no longer counts: after that time, the kubelet resets its backoff, too.
 func (s *scope) crashFailure(pod *corev1.Pod) string {
 	const (
 		restarts = 2
@@ -155,7 +155,7 @@ func (s *scope) overduePod(pod *corev1.Pod) string {
 }
 
 // readyDue returns the time by which a running pod should be ready, and a text that says what is wrong if it is not
-// ready by then. The text is "" if the pod is ready, or if a fault or a server explains that it is not.
+// ready by then. The text is "" if the pod is ready, or if explainsUnready finds a reason why it is not.
 func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	const patience = 5 * time.Minute
 	for _, c := range pod.Status.Conditions {
@@ -249,8 +249,9 @@ func ownComponents() []component {
 	}
 }
 
-// assessParts examines the servers, the summary API, the workloads and the monitoring objects. It uses only objects
-// in the cluster. It also writes the status fields that the scale subresource reads.
+// assessParts examines the servers, the summary API, the workloads and the monitoring objects. It looks only at
+// Kubernetes objects, and does not connect to the servers. It also writes the status fields that the scale subresource
+// reads.
 func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	s.findings.suspended = s.sim.Spec.Suspend
 	s.findings.complete = s.isComplete()

@@ -45,8 +45,9 @@ type server struct {
 	denied bool
 	// withheld is true if no pod may mount the Secret.
 	withheld bool
-	// certificate is the user's certificate of a managed server or of the metrics, of which Build needs only the CA
-	// certificates. It is empty if the operator makes the certificate, or if the server does not use TLS.
+	// certificate is the certificate that the user provides for a managed server or for the metrics. Package resources
+	// needs only its CA certificates. It is empty if the operator makes the certificate, or if the server does not use
+	// TLS.
 	certificate resources.CertificateData
 	// finding says why the binding is unknown, or what is wrong with the Secret of the certificate.
 	finding finding

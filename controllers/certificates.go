@@ -20,11 +20,12 @@ func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
 	return resources.Certificates(s.sim, r.options.ClusterDomain)
 }
 
-// readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to one. It records
-// in the server what is wrong with the Secret. While the Secret is missing or invalid, clients of RabbitMQ and Redis still
-// trust the last known CA certificates. The pods mount the Secret, so they get an invalid certificate too. Generators,
-// processors, the summary API and Redis then keep their last valid certificate. RabbitMQ does not: it loads any files, and
-// new connections fail until the Secret is valid. A missing Secret changes no mounted file.
+// readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to one. It
+// records in the server what is wrong with the Secret. While the Secret is missing or invalid, clients of RabbitMQ and
+// Redis still trust the last known CA certificates. If the Secret becomes invalid, the invalid files appear in the pods
+// that mount it. Generators, processors, the summary API and Redis then keep their last valid certificate. RabbitMQ
+// loads the files even if they are invalid, so new connections fail until the Secret is valid. If the Secret is
+// deleted, the mounted files stay as they are.
 func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, components ...resources.Component) error {
 	external := slices.DeleteFunc(r.neededCertificates(s), func(c resources.Certificate) bool {
 		return !c.External || !slices.Contains(components, c.Component)

@@ -150,7 +150,8 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testin
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
-	// A user who changes the key before the certificate must not cause the kubelet to mount both at once.
+	// The user changes the key first, and the certificate later. Until both match, the operator must not change the
+	// annotation of the pod, because the kubelet would then refresh the mounted files at once.
 	pod := c.Pod(sim, resources.ComponentProcessor, nil)
 	mounted := c.annotated(pod, "")
 	renewed := issue(host("entry"), host("exit"), host("processor"))
@@ -241,8 +242,8 @@ func TestReconcile_NameOfAuthorityTakenFromTheStart_CreatesNoCertificate(t *test
 	}
 }
 
-// The owner of a Secret with a certificate must permit each simulation to use it. Until then no pod may mount it. While it
-// is missing later, clients still trust what they trusted before.
+// The owner of a Secret with a certificate must permit each simulation to use the Secret. Until then, no pod may mount
+// it. If the Secret is deleted later, clients still trust the same CA certificates as before.
 func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

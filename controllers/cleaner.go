@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// cleanup contains what is needed to remove a simulation's queues and keys: its plan, and the bindings of its
-// external servers. If a binding is nil, nothing is removed from this server.
+// cleanup contains what is needed to remove a simulation's queues and keys: its plan, and the bindings of its external
+// servers. If the binding of a server is nil, nothing is removed from the server.
 type cleanup struct {
 	plan          *plan.Plan
 	broker, store *binding.Binding

@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// The Secret of the default user does not say whether the RabbitmqCluster uses TLS. If a public CA has signed its
-// certificate, no Secret contains a CA either.
+// The Secret of the default user does not say whether the RabbitmqCluster uses TLS. If a public CA has signed the
+// certificate of the RabbitmqCluster, no Secret contains a CA certificate either.
 func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	t.Parallel()
 	ca := string(tlstest.NewAuthority(t, "issuer").PEM)

@@ -56,8 +56,9 @@ func conditionsOf(f findings) []metav1.Condition {
 	return append(all, summarize(f)...)
 }
 
-// statusOf returns the status of a condition. It is True if the part of the simulation works. It is Unknown if the
-// condition depends on a measurement that has no result yet. Otherwise it is False.
+// statusOf returns the status of a condition. It is True if the finding has the state ready. It is Unknown if the part
+// of the simulation could not be examined, or if the condition depends on a measurement that has no result yet.
+// Otherwise it is False.
 func statusOf(kind string, f finding) metav1.ConditionStatus {
 	measured := kind == v1alpha1.ConditionLedgerReadable || kind == v1alpha1.ConditionObjectivesMet
 	switch {

@@ -66,8 +66,8 @@ func short(value any) string {
 	return hex.EncodeToString(sum[:longest/2])
 }
 
-// trackEdits writes the settings of the run to the status while the simulation runs, and notes when they change the
-// schedule or the faults.
+// trackEdits writes the settings of the run to the status while the simulation runs. If an edit of the spec has changed
+// the schedule, it writes the time to the status. It also records whether the faults were edited.
 func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	status := &s.sim.Status
 	if status.StartTime == nil || s.isComplete() {

@@ -127,8 +127,9 @@ type reconcileCounter struct {
 type reconcileCounts struct {
 	// calls is the number of reconciles.
 	calls atomic.Int64
-	// repeat is the delay, in nanoseconds, after which the latest finished reconcile is repeated without any change. It
-	// is 0 if this reconcile returned an error. It is the constant never if this reconcile is not repeated.
+	// repeat is the delay, in nanoseconds, that the latest finished reconcile requested until the next one. It is 0 if
+	// this reconcile returned an error or requested another one at once. It is the constant never if this reconcile
+	// requested no other one.
 	repeat atomic.Int64
 }
 
@@ -208,7 +209,7 @@ func (f *fakeServers) fail(err error) {
 	f.fault = err
 }
 
-// refuse makes the servers answer, but accept no writes. If err is nil, they accept writes again.
+// refuse makes the servers reject writes with err, while reads still succeed. If err is nil, they accept writes again.
 func (f *fakeServers) refuse(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

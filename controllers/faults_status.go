@@ -18,8 +18,8 @@ const (
 	maxFaultMessage = 1024
 )
 
-// faultsStatus converts the measured effects of faults to the form that they have in the status. It counts the
-// occurrences in the history, too. It returns nil if the list is empty.
+// faultsStatus converts the measured effects of faults to the form that they have in the status. Its counts also
+// include the occurrences that only the history contains. It returns nil if there are no accounts.
 func faultsStatus(accounts []fault.Account, h fault.History) *v1alpha1.FaultsStatus {
 	if len(accounts) == 0 {
 		return nil

@@ -75,10 +75,10 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// finalize stops the workloads of a deleted simulation and removes its queues and keys from external servers. Then
-// it removes the finalizer, so that Kubernetes deletes the simulation's objects. If the cleanup timeout expires, it
-// removes the finalizer although queues or keys remain. The time during which the cleanup waits for the cleanup of other
-// simulations does not count.
+// finalize stops the workloads of a deleted simulation and removes its queues and keys from external servers. Then it
+// removes the finalizer, so that Kubernetes deletes the simulation's objects. If the cleanup timeout expires, it
+// removes the finalizer although queues or keys remain. The time during which the cleanup waits for the cleanup of
+// other simulations does not count towards the timeout.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, error) {
 	r.rehearsals.Untrack(s.key)
 	r.observer.Untrack(s.key)

@@ -36,7 +36,8 @@ func labelOf(o client.Object) []string {
 	return nil
 }
 
-// gather reads the simulation's objects and pods from the cache. It remembers the failures and the nodes of the pods.
+// gather reads the simulation's objects and pods from the cache. It also remembers the failures and the nodes of the
+// pods for the report, because a pod may be gone when the report is written.
 func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 	s.served = r.kinds.snapshot()
 	indexed := []client.ListOption{

@@ -164,7 +164,7 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	}
 }
 
-// secretVolumes returns the names of the Secrets that a pod mounts, as volumes without other fields.
+// secretVolumes returns one volume for each Secret that a pod mounts. The volume contains only the name of the Secret.
 func secretVolumes(pod *corev1.Pod) []corev1.Volume {
 	var volumes []corev1.Volume
 	for i := range pod.Spec.Volumes {

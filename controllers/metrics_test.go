@@ -31,7 +31,7 @@ func (o oneSimulation) List(_ context.Context, list client.ObjectList, _ ...clie
 	return nil
 }
 
-// The status is derived from accounts, and the metrics are derived from the status. So the test covers both steps.
+// The test derives the status from the accounts of faults, and the metrics from the status. So it covers both steps.
 func TestSimulationMetrics_Faults_HaveTheValuesOfTheStatus(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)

@@ -34,9 +34,9 @@ func isReferable(kind string) bool {
 	return false
 }
 
-// checkNames finds the names that are taken by objects of other owners. It adds the objects that must not be applied to
-// s.withheld: those that refer to a taken name, and the managed servers that refer to a certificate Secret without
-// permission.
+// checkNames finds the names that are taken by objects of other owners. It then fills s.withheld with three groups of
+// objects: those whose name is taken, those that depend on a taken name, and the managed servers whose pods must not
+// mount the Secret with their certificate.
 func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		key, err := r.keyOf(object)

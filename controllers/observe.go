@@ -90,7 +90,8 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	return nil
 }
 
-// abortReason returns why the operator ended the simulation early. An earlier version of the operator did not record that.
+// abortReason returns why the operator ended the simulation early. If an earlier version of the operator ended it, the
+// status contains no reason, and abortReason returns a general text.
 func (s *scope) abortReason() string {
 	return cmp.Or(s.sim.Status.AbortReason, "at least one check had failed for good")
 }

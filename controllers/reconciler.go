@@ -133,7 +133,8 @@ func (r *Reconciler) phases() []phase {
 		r.ensureCredentials,
 		// The desired objects depend on the plan, the credentials, and the progress of the simulation.
 		r.build,
-		// No object may refer to an object of someone else that has the name of one of the desired objects.
+		// An object of someone else may have the name of a desired object. Make sure that no object refers to this
+		// name.
 		r.checkNames,
 		// Examine the workloads and everything that depends on them.
 		r.assessWorkloads,
@@ -146,7 +147,8 @@ func (r *Reconciler) phases() []phase {
 		r.foresee,
 		r.complete,
 		r.assessProgress,
-		// Write the start time to the status first. The next reconcile writes it to the plan.
+		// Write the start time to the status, but not yet to the plan. The next reconcile writes it to the plan, when
+		// the status in the API server contains it.
 		r.start,
 		// Enlarge the volumes of StatefulSets. A failure does not stop the phases that follow.
 		r.growVolumes,

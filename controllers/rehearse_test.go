@@ -176,9 +176,8 @@ func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
 	c.Gone(secret)
 }
 
-// measured returns a timeline from 30 s before a fault to 5 min after it. After the fault, the latencies are high and
-// the generators are late. The parameter named slow says for how long, and the parameter lag says how late the
-// generators are.
+// measured returns a timeline from 30 s before a fault to 5 min after it. From the fault on, the latencies are high for
+// the duration slow. The generators are late by the duration lag until the end of the timeline.
 func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
 	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {

@@ -94,8 +94,8 @@ type scope struct {
 	// empty if edits need not wait.
 	heldUntil string
 
-	// This field is set by the phase complete. It contains the events about the recovery from faults that are known only
-	// now. They are recorded after the status has been written.
+	// This field is set by the phase complete. It contains the Kubernetes events about faults whose outcome became
+	// known only when the simulation became complete. They are recorded after the status has been written.
 	finalRecoveries []notice
 
 	// Every phase may add findings and may call wakeAfter, which sets wake. If wake is 0, no reconcile is requested.

@@ -184,14 +184,14 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	if !known {
 		return 0
 	}
-	// A row may lack events that became due in its last second, because the next row counts them.
+	// Add a second, because the last row may lack events that became due in its last second: the next row counts them.
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 
 // kept compares the number of published events with the number of events that were due by the schedule. It tolerates
-// the events that generators skipped because they started late, but at most half of all due events. It also tolerates
-// the statistical variation of random arrivals. It returns nil if no event remains due after these tolerances are
-// subtracted.
+// the events that generators skipped because they started late, but at most half of all due events, and none if no
+// event was published. It also tolerates the statistical variation of random arrivals. It returns nil if no event
+// remains due after these tolerances are subtracted.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil

@@ -227,7 +227,7 @@ func TestReconcile_StorageClassCannotGrow_SimulationContinues(t *testing.T) {
 	}
 	c.keepsTemplate(set, "2Gi")
 
-	// The refused size can be taken back.
+	// The user can undo the edit: with the previous size, the simulation is ready again.
 	c.Edit(sim, func() { sim.Spec.Redis.Managed.Storage = storage(class, "2Gi") })
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Edit(sim, func() { sim.Spec.Redis.Managed.Storage = storage(class, "4Gi") })

@@ -66,13 +66,15 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// If nothing happens, a claim that is large enough needs no further checks.
+	// A check that finds the claim large enough requests no reconcile for the next check. But if another reconcile
+	// follows before the next check is due, the claim may have changed, so that reconcile requests one.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}
 }
 
-// claimCheck is the result of the latest check of a volume claim. It is valid for one wanted size, and until it is due.
+// claimCheck is the result of the latest check of a volume claim. It is valid only for the size want, and only until
+// due, when the next check is due.
 type claimCheck struct {
 	want    resource.Quantity
 	due     time.Time
@@ -122,8 +124,8 @@ func volumeSize(set *appsv1.StatefulSet) resource.Quantity {
 	return set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
 }
 
-// withVolumeSizeOf returns a copy of a StatefulSet whose claim template has the size in the cluster, because it is
-// immutable. It returns all other objects unchanged.
+// withVolumeSizeOf returns a copy of a StatefulSet whose claim template has the size in the cluster, because claim
+// templates are immutable. It returns all other objects unchanged.
 func withVolumeSizeOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
 	existing, exists := live.(*appsv1.StatefulSet)
@@ -187,7 +189,8 @@ func (r *Reconciler) patchSize(ctx context.Context, claim *corev1.PersistentVolu
 	return nil
 }
 
-// examineClaim reports whether a volume claim must request more. It returns a finding if its volume is smaller than wanted.
+// examineClaim reports whether the operator must raise the request of a volume claim. It returns a finding if the
+// request or the volume is smaller than wanted.
 func examineClaim(claim *corev1.PersistentVolumeClaim, want resource.Quantity) (isTooSmall bool, f finding) {
 	requested, capacity := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
 	grows := found(progressing, reasonVolumeResizing, "The volume of %s %s grows from %s to %s", claimKind, claim.Name, cmp.Or(textOf(capacity), textOf(requested)), textOf(want))
