@@ -81,6 +81,11 @@ test-chart: $(HELM) $(HELM_UNITTEST) $(KUSTOMIZE) ## Check the chart and the man
 	@KUBEBUILDER_ASSETS=$$(hack/envtest.sh) PARKING_TEST_REQUIRE=1 \
 		$(STEP) "Apply the manifests to a real API server" "1 min" go test ./test/manifests
 
+.PHONY: test-certmanager
+test-certmanager: ## Run a simulation with certificates of cert-manager, whose controllers are built from source the first time.
+	@KUBEBUILDER_ASSETS=$$(hack/envtest.sh) PARKING_TEST_REQUIRE=1 \
+		$(STEP) "Run cert-manager and the operator" "4 min the first time, then 30 s" go test -C hack/certmanager .
+
 .PHONY: test-matrix
 test-matrix: ## Run the conformance suites against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8, and the failovers of the fault test on Valkey 8 (as root).
 	@hack/matrix.sh
