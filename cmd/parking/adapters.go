@@ -41,8 +41,8 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, "rabbitmq", "redis")
 }
 
-// openAdapters opens the adapters for RabbitMQ and Redis. If no flag selects one of these servers, the adapter for it
-// works in memory. openAdapters does not connect to servers.
+// openAdapters opens the adapters for RabbitMQ and Redis. The adapter for a server that no flag selects works in
+// memory. openAdapters does not connect to servers.
 func openAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), flagOf(p.Redis, flagRedis, flagRedisSecret))
 }

@@ -465,8 +465,8 @@ func rowsByNamespace(table string) map[string]string {
 	return rows
 }
 
-// startWatch starts a command of the plugin that watches. It returns a function that waits for a line with the given
-// words and one that returns the rest of the output once the command has ended.
+// startWatch starts a command of the plugin that watches, and returns two functions. The function await waits for a
+// line with the given words. The function rest waits until the command has ended, and returns the rest of its output.
 func (u *users) startWatch(t *testing.T, user, line string) (await func(words ...string), rest func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

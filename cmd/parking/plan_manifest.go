@@ -38,7 +38,7 @@ func requestOf(r *sizing.Request, sim *v1alpha1.ParkingSimulation, p *plan.Plan)
 }
 
 // peak returns the rates of entries and exits at the time at which their sum is highest. Rates change linearly, so the
-// highest sum is at the start, or at the end of a stage. Stages that the simulation does not reach do not count.
+// sum is highest when the entries or the exits start, when a stage ends, or when the simulation ends.
 func peak(p *plan.Plan) (entries, exits int64) {
 	times := []time.Duration{0, p.Exit.Delay()}
 	end := time.Duration(0)
@@ -63,7 +63,8 @@ func peak(p *plan.Plan) (entries, exits int64) {
 	return entries, exits
 }
 
-// shortage is a field of a manifest whose value is too small for the rates of the manifest.
+// shortage is a field of a manifest whose value is too small for the rates of the manifest. The field "simulations"
+// stands for the number of simulations among which the rates must be divided.
 type shortage struct {
 	Field string `json:"field"`
 	Has   string `json:"has"`
@@ -125,8 +126,8 @@ func serverShortages(field string, storage v1alpha1.StorageSpec, resources *v1al
 // notSet stands for a request that the manifest leaves to the operator, whose defaults suit low rates.
 const notSet = "not set"
 
-// resourceShortages compares the requests and the memory limit of a component with its plan. A request that is not set
-// is a shortage, because the operator's default suits only low rates.
+// resourceShortages compares the requests and the memory limit of a component with its plan. If a resource has neither
+// a request nor a limit, this is a shortage, because the operator's default suits only low rates.
 func resourceShortages(field string, r *v1alpha1.ResourceRequirements, p *sizing.Pods) []shortage {
 	var all []shortage
 	if r == nil {
@@ -219,8 +220,8 @@ func part(total int64, simulations, index int) int32 {
 	return int32(share)
 }
 
-// setPods writes the planned pods of one component into an empty spec. For external servers, it refers to Secrets that
-// the user must create.
+// setPods writes the planned pods of one component into a spec that does not configure these pods yet. If a server is
+// external, the spec refers to a Secret that the user must create.
 func setPods(spec *v1alpha1.ParkingSimulationSpec, p *sizing.Pods, external sizing.External) {
 	replicas, resources := new(int32(p.Replicas)), resourcesOf(p)
 	storage := v1alpha1.StorageSpec{Size: new(v1alpha1.Quantity(memoryQuantity(p.DiskBytes)))}

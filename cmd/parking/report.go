@@ -171,7 +171,8 @@ func checkOutput(path string, reports ...string) error {
 	return nil
 }
 
-// sameFile reports whether two paths lead to the same regular file, or will do so once it exists.
+// sameFile reports whether two paths lead to the same regular file. If a file does not exist, sameFile compares the
+// paths.
 func sameFile(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
@@ -181,7 +182,8 @@ func sameFile(a, b string) bool {
 	return withoutLinks(a) == withoutLinks(b)
 }
 
-// withoutLinks returns the absolute path of a file that does not exist. Directories in the path may be links.
+// withoutLinks returns the absolute path of a file, and resolves symbolic links to directories in it. The file itself
+// need not exist.
 func withoutLinks(path string) string {
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
 		path = filepath.Join(dir, filepath.Base(path))

@@ -90,8 +90,8 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// closingTime is the part of the grace period that is reserved for closing connections. It is at most a fifth of the
-// grace period.
+// closingTime is the part of the grace period that is reserved for closing connections. If a fifth of the grace period
+// is shorter, only this fifth is reserved.
 const closingTime = 5 * time.Second
 
 // workTime is the part of the grace period that remains for finishing work.

@@ -61,8 +61,8 @@ func (l *uriList) Set(value string) error {
 // Type returns the type of the flag for help.
 func (l *uriList) Type() string { return "string" }
 
-// fromEnvironment sets each URI whose flag is not on the command line from its environment variable. A flag with an
-// empty value selects no server, even if the environment variable is set.
+// fromEnvironment reads a URI from its environment variable if the flag for the URI is not on the command line. A flag
+// with an empty value selects no server, even if the environment variable is set.
 func (f *serverFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagRabbitMQ) {
 		f.rabbitmq.URI = getenv(envRabbitMQ)

@@ -416,7 +416,7 @@ func TestSimulate_RabbitMQUserWithoutRights_IsBadInput(t *testing.T) {
 	t.Log(got.stderr)
 }
 
-// A queue with the name of one of the simulation's queues but other settings belongs to somebody else.
+// If a queue has the name of one of the simulation's queues, but different settings, it belongs to another program.
 func TestSimulateAndPurge_QueueOfAnotherProgram_IsNotDeleted(t *testing.T) {
 	t.Parallel()
 	uri, redis, name := servers.VHostURI(t), servers.RedisURI(t), servers.Name(t)
@@ -899,7 +899,7 @@ func TestGenerateCommand_EditedPlan_TakesEffectWithoutRestart(t *testing.T) {
 	exits := func(intent string) float64 {
 		return metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="`+intent+`"`)
 	}
-	// The exit generator reads the plan at another time than the entry generator.
+	// The exit generator may read the edited plan later than the entry generator, so wait for the exits separately.
 	eventually(ctx, t, "all of 100 exits are matched", func() error {
 		unmatched, matched := exits("unmatched"), exits("matched")
 		eventually(ctx, t, "exits are matched", func() error {

@@ -40,7 +40,8 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // fails only for a flag that does not exist
 }
 
-// fromEnvironment sets the URI from the environment variable, unless a flag selects a database.
+// fromEnvironment reads the URI from the environment variable, unless a flag sets the URI or selects the SQLite file.
+// The URI is combined with the files of the flag for a directory, if this flag is set.
 func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {
 		f.ref.URI = getenv(envDatabase)
@@ -71,8 +72,9 @@ func (f *postgresFlags) open(ctx context.Context) (*postgres.Database, error) {
 	return db, err
 }
 
-// openDatabaseOf opens the PostgreSQL database that flags select. If they select none, it opens the SQLite file. If
-// PostgreSQL does not respond, it logs the reason. The process then is not ready, and each request tries again.
+// openDatabaseOf opens the PostgreSQL database that the flags or the environment select. If they select none, it opens
+// the SQLite file. If PostgreSQL cannot be used at the moment, openDatabaseOf logs the reason. Until PostgreSQL can be
+// used, the process is not ready, and each request tries to use PostgreSQL again.
 func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, file string) (summary.Database, error) {
 	pg.fromEnvironment(c.getenv)
 	switch {

@@ -167,7 +167,8 @@ func TestServe_TLSDirectory_ServesOnlyTLSAndReloadsTheCertificate(t *testing.T) 
 	}
 }
 
-// servesOnlyTLS starts a command that serves metrics, and replaces its certificate.
+// servesOnlyTLS checks that a command serves its metrics only over TLS, and that it presents a renewed certificate
+// without a restart.
 func servesOnlyTLS(t *testing.T, args ...string) {
 	t.Helper()
 	ca := tlstest.NewAuthority(t, "test CA")
@@ -205,7 +206,8 @@ func servesOnlyTLS(t *testing.T, args ...string) {
 		}
 	}
 	polltest.Until(t, "the process presents the renewed certificate", func() bool { return presents(renewed) })
-	// The key of another certificate does not stop the server, so liveness probes still succeed.
+	// While the key does not match the certificate, the server continues with the last valid certificate. So liveness
+	// probes still succeed.
 	if err := os.WriteFile(filepath.Join(dir, "tls.key"), files["tls.key"], 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -37,8 +37,8 @@ func registerCompletions(cmd *cobra.Command) {
 }
 
 // validateUsage makes root and all its subcommands check their command lines. All error messages name the flag or
-// argument and say what is expected. A command whose field Args is nil takes no arguments. It also registers the
-// completion of flags.
+// argument and say what is expected. A command whose field Args is nil takes no arguments. validateUsage also registers
+// the completion of the values of flags.
 func validateUsage(root *cobra.Command) {
 	root.SetFlagErrorFunc(flagError)
 	var visit func(*cobra.Command)
