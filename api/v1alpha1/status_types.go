@@ -383,7 +383,8 @@ const (
 	ConditionLedgerReadable = "LedgerReadable"
 	// ConditionComplete is True once the simulation has ended and the verdict is final.
 	ConditionComplete = "Complete"
-	// ConditionObjectivesMet says whether the verdict of a complete simulation is PASS.
+	// ConditionObjectivesMet says whether the verdict is PASS. Until the simulation is complete, it is Unknown, or
+	// False if the verdict can only be FAIL.
 	ConditionObjectivesMet = "ObjectivesMet"
 )
 
