@@ -175,7 +175,7 @@ func TestCleanUp_RemovesQueuesAndKeysWheneverBindingsAreKnown(t *testing.T) {
 }
 
 // A namespace that is being deleted accepts no events. The log is then the only place that says what remains.
-func TestAbandonCleanup_IsLogged(t *testing.T) {
+func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
 	t.Parallel()
 	var lines []string
 	ctx := log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))

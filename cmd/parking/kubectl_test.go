@@ -294,7 +294,7 @@ func TestKubectl_MissingPermission_ErrorNamesTheRule(t *testing.T) {
 	}
 }
 
-func TestKubectl_UserMayOnlyGetSimulations_ErrorNamesTheNextRule(t *testing.T) {
+func TestKubectl_UserMayOnlyGetSimulations_OutputNamesTheMissingRule(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	u.complete(t, "nightly")

@@ -113,7 +113,8 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 		return err
 	}
 	if left, err := adapters.broker.Exists(ctx); err != nil || left {
-		return cmp.Or(err, fmt.Errorf("%s still has an exchange or queues with names of %s that the simulation did not declare; see the warnings above",
+		return cmp.Or(err, fmt.Errorf("%s still has an exchange or queues with names that simulation %s uses, but with other settings: "+
+			"delete them if nothing uses them; see the warnings above",
 			adapters.broker.Address, p.Simulation))
 	}
 	var lines []string
