@@ -221,10 +221,10 @@ func (s *scope) isWithheld() bool {
 		s.metrics.withheld
 }
 
-// isMounted reports whether a pod mounts the Secret with the given name. If such a Secret does not exist, the operator
-// withholds it from the pods unless isMounted returns true. A pod that waits for the Secret would mount it as soon as it
-// exists, even if its owner does not permit this. Pods that already mount the Secret continue to run while it does not
-// exist, so that users can replace it.
+// isMounted reports whether a running pod mounts the Secret with the given name. If such a Secret does not exist, the
+// operator withholds it from the pods unless isMounted returns true. A pod that waits for the Secret would mount it as
+// soon as it exists, even if the owner of the Secret does not permit this. Pods that already mount the Secret continue
+// to run while it does not exist, so that users can replace it.
 func (s *scope) isMounted(secret string) bool {
 	return slices.ContainsFunc(s.pods, func(pod *corev1.Pod) bool {
 		return isRunning(pod) && slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {

@@ -121,7 +121,7 @@ func (c *Cleaner) remember(key client.ObjectKey, broker, store server) {
 }
 
 // remember returns the binding to store. It is the current binding if this is known, otherwise the binding that is
-// already stored. It is nil if the simulation may no longer use the server.
+// already stored. It is nil if the operator manages the server, or if the simulation may no longer use it.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:
