@@ -75,7 +75,8 @@ type service struct {
 	work func(ctx context.Context) error
 }
 
-// newRegistry returns a registry with the metrics of the Go runtime and the process.
+// newRegistry returns a registry with the metrics of the Go runtime and the process, and with the version of the
+// program.
 func newRegistry() *prometheus.Registry {
 	b := currentBuild()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{

@@ -142,8 +142,8 @@ func (c *cli) simulateCommand() *cobra.Command {
 // port instead.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
-// plan derives the plan from the manifest and the flags. It also returns notes for the user: the warnings about the
-// manifest, and a note for each field that a flag overrides.
+// plan derives the plan from the manifest and the flags. It also returns notes for the user: those of override, and the
+// warnings about the manifest.
 func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, notes []string, err error) {
 	if err := f.check(); err != nil {
 		return nil, nil, err
@@ -245,8 +245,8 @@ func (f *simulateFlags) checkFaults(faults []plan.Fault) error {
 		f.duration, last, end, end+2*plan.SteadyTime)
 }
 
-// override applies the flags to the manifest. It returns a note for each field that a flag overrides, and for each
-// field that the command ignores.
+// override applies the flags to the manifest. It returns a note for each field that a flag overrides, for each field
+// that the command ignores, and for spec.suspend if it is true.
 func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []string) {
 	spec := &sim.Spec
 	if f.duration > 0 {
