@@ -117,8 +117,8 @@ func values() map[string][]string {
 	}
 }
 
-// faults returns YAML lists of faults to test. Most of them have one field with a value at or around a bound. Some
-// contain several faults.
+// faults returns YAML lists of faults to test. Most lists contain one fault with one unusual field, such as a value at
+// or around a bound. Some lists contain no fault or several faults.
 func faults(durations []string) []string {
 	const kill, pause = "name: a, target: Redis, action: Kill, at: 10s", "name: a, target: Processor, action: Pause, at: 10s, for: 5s"
 	texts := []string{
