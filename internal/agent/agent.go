@@ -30,8 +30,8 @@ const Marker = "/run/parking/fault-target"
 const (
 	// MaxLength is the maximum duration of a pause or an isolation.
 	MaxLength = plan.MaxFaultLength
-	// maxRemembered is the maximum number of faults that an agent remembers. When it injects another one, it forgets
-	// the earliest of those that have ended.
+	// maxRemembered is the maximum number of faults that an agent remembers. When it injects another fault, it
+	// forgets the earliest fault that has ended.
 	maxRemembered = 1000
 	// maxID is the maximum length of an ID, in bytes.
 	maxID = 200
@@ -205,8 +205,7 @@ func (a *Agent) begin(c Command, e effect) *Fault {
 }
 
 // Heal ends a pause or an isolation. It does nothing if the pause or isolation has already ended. If the fault has not
-// been injected yet, Heal makes sure that it never will be, because the network may deliver the command to inject it
-// later.
+// been injected yet, Heal makes sure that it never will be, because the command to inject it may still arrive.
 func (a *Agent) Heal(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

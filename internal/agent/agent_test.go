@@ -139,7 +139,8 @@ func TestAgent_RepeatedCommand_HasNoEffect(t *testing.T) {
 	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
 }
 
-// The request to end a fault can overtake the command to inject it, if the operator gives up while it waits.
+// If the operator gives up while it waits for the response to a command, its request to end the fault can arrive before
+// the command.
 func TestAgent_HealBeforeInject_FaultIsNeverInjected(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
