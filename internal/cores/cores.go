@@ -1,4 +1,4 @@
-// Package cores limits a process that has little to do to one core.
+// Package cores limits a process to one core while the process has little to do.
 //
 // Each time a goroutine becomes runnable while cores are free, the Go runtime wakes a thread on another core, which looks
 // for more work and finds none. At a few hundred messages per second, this takes a third of the CPU time of a process.
