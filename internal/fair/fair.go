@@ -5,7 +5,7 @@ import "sync"
 
 // Limits are the maximum numbers of functions that a Pool runs at the same time.
 type Limits struct {
-	// Total is the maximum number of all tenants together. PerTenant is the maximum number of each tenant.
+	// Total limits the running functions of all tenants together. PerTenant limits the running functions of each tenant.
 	Total, PerTenant int
 }
 
