@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Snapshot holds the counts of a histogram at one instant, or the difference between two instants. The zero
+// Snapshot holds the counts of a histogram at one instant, or the growth of the counts between two instants. The zero
 // value is empty. A Snapshot is immutable. Methods that change counts return a new Snapshot.
 type Snapshot struct {
 	// counts contains the counts of consecutive buckets. The bucket of the first element has the index offset.
