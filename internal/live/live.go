@@ -21,8 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// lagTime is the length of the most recent interval. The reported lag of a generator is its longest lag in this
-// interval.
+// lagTime is the time over which the lag of a generator is reported: the longest lag in the last lagTime.
 const lagTime = 5 * time.Second
 
 // Store contains those methods of a store that a Source calls.
