@@ -134,7 +134,8 @@ type probe struct {
 	failures int
 }
 
-// interval returns the time until the next check. It grows with each failure, because a server logs each rejected request.
+// interval returns the time until the next check. After the first failure it is short, so that a recovery is noticed
+// soon. It grows with each further failure, because a server logs each rejected request.
 func (p *probe) interval() time.Duration {
 	if p.failures == 0 {
 		return probeInterval

@@ -31,7 +31,8 @@ const (
 	// updateInterval is the minimum time between two updates if only numbers have changed. It limits how often the
 	// status is written.
 	updateInterval = 15 * time.Second
-	// probeInterval is the minimum time between two checks of a server. After a failure it is shorter at first.
+	// probeInterval is the minimum time between two checks whether the simulation can write to a server. After the first
+	// failures the time is shorter; see probe.interval.
 	probeInterval = 30 * time.Second
 	// readTimeout is the timeout of a request to a server.
 	readTimeout = 8 * time.Second
