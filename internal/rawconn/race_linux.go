@@ -4,9 +4,9 @@ package rawconn
 
 import "syscall"
 
-// The race detector orders what happens before a write to a connection before what happens after the read of the same
-// bytes. The functions of package syscall tell it about reads and writes. Raw system calls do not, so the functions
-// below call package syscall in a way that has no other effect.
+// Bytes are written to a connection before they are read from it. The race detector must know this order, or it reports
+// false races. The functions of package syscall tell it about reads and writes. Raw system calls do not, so the
+// functions below call package syscall in a way that has no other effect.
 
 // sending tells the race detector that a write follows.
 func sending() { _, _ = syscall.Write(-1, nil) }

@@ -130,7 +130,7 @@ func TestConnIsQuiet_SomethingToReadOrClosed_IsFalse(t *testing.T) {
 	}
 }
 
-// These errors appear in logs, and explanations of faults depend on their text.
+// These errors appear in logs, and the code that explains faults depends on their text.
 func TestConn_Errors_AreThoseOfPackageNet(t *testing.T) {
 	t.Parallel()
 	buffer := make([]byte, 8)
