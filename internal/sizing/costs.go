@@ -69,7 +69,8 @@ type Method struct {
 
 // Point is the measurement of one rate.
 type Point struct {
-	// OfferedPerSecond is the rate of the schedule. It is 0 for idle processes and for the highest rate.
+	// OfferedPerSecond is the rate of the schedule. It is 0 for idle processes. It is also 0 for the highest rate,
+	// because the benchmark then adjusts the schedule repeatedly.
 	OfferedPerSecond int64 `json:"offeredPerSecond"`
 	// EntriesPerSecond and ExitsPerSecond are the events that took effect. SummariesPerSecond are the stored summaries.
 	EntriesPerSecond   float64 `json:"entriesPerSecond"`
@@ -200,8 +201,8 @@ func (p *Point) Cores() float64 {
 // utilization returns the rate of a measurement as a share of the highest rate.
 func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
 
-// catchUp returns how many times faster waiting events are processed than events that are published meanwhile. It is at
-// least 1.
+// catchUp returns the rate at which waiting events are processed after an outage, divided by the highest measured rate.
+// It is at least 1.
 func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
 
 // highest returns the measurement of the highest rate.

@@ -54,9 +54,9 @@ const (
 )
 
 // Predict simulates the events of one partition. An event first waits for its turn: in its partition, the CPU processes
-// one event after the other, at the capacity's pace. Then it is delayed by a latency drawn from those that were measured
-// at the same utilization, which is the rate as a share of the capacity. Measured latencies include the waits for batches
-// and commits.
+// one event after the other, as fast as the capacity permits. Then the event is delayed by a latency drawn from those
+// that were measured at the same utilization, which is the rate as a share of the capacity. Measured latencies include
+// the waits for batches and commits.
 func (c *Costs) Predict(s Scenario) Prediction {
 	utilization := s.Rate / s.Capacity
 	p := Prediction{UtilizationPercent: utilization * percent}
@@ -115,8 +115,8 @@ func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery flo
 	return backlog, recovery
 }
 
-// gaps returns the gaps between the events of a partition. The plates of a schedule are spread over the partitions at
-// random, so only a single partition can have evenly spaced events.
+// gaps returns the gaps between the events of a partition. If there are several partitions, the gaps are
+// random even if arrivals are evenly spaced, because the plates are spread over the partitions at random.
 func (s *Scenario) gaps(rate float64) func() float64 {
 	if s.Poisson || s.Partitions > 1 {
 		return poisson(newRandom(s.Seed+1), rate)
@@ -124,7 +124,7 @@ func (s *Scenario) gaps(rate float64) func() float64 {
 	return evenly(rate)
 }
 
-// delays are the measured latencies between two measurements.
+// delays interpolates between the latencies of two measurements.
 type delays struct {
 	low, high histogram.Snapshot
 	// share is the position between low and high, from 0 to 1. factor scales the result.

@@ -266,8 +266,8 @@ func TestNodes_FitAllPods(t *testing.T) {
 	r := &Result{Simulations: 2, Request: Request{Node: Node{Cores: 4, MemoryBytes: 100}}, Components: []Pods{
 		{Replicas: 1, CPURequest: 3, MemoryRequest: 10}, {Replicas: 2, CPURequest: 1, MemoryRequest: 10}, {Replicas: 1, CPURequest: .1, MemoryRequest: 95},
 	}}
-	// The pods with 3 cores share their nodes with one small pod each. The pods with 95 bytes fit on no node with others.
-	// The two small pods that are left share one node.
+	// Each pod with 3 cores shares a node with one small pod. Each pod with 95 bytes needs a node for itself. The two
+	// other small pods share one node.
 	if got := nodes(r); got != 5 {
 		t.Errorf("%d nodes, want 5", got)
 	}
