@@ -177,7 +177,7 @@ func (r *Recorder) flush(ctx context.Context) error {
 	}
 }
 
-// next returns the first pending rows that have the same process.
+// next returns the pending rows before the first one of another process, and the process of these rows.
 func (r *Recorder) next() (process string, rows []Row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
