@@ -24,7 +24,7 @@ const checkedOutage = 3 * time.Second
 const tolerance = .3
 
 // checkSizing measures rates at which no costs were measured, and compares the results with the predictions of package
-// sizing. The speed of a machine varies, so run it on the machine on which the costs were measured, soon after that.
+// sizing. The speed of a machine varies, so run the check soon after the costs were measured, on the same machine.
 func checkSizing(ctx context.Context, env environment, r *report, o options) error {
 	costs, err := sizing.Embedded()
 	if err != nil {
@@ -111,8 +111,8 @@ func predict(costs *sizing.Costs, offered int64) (sizing.Prediction, float64) {
 	}), cores
 }
 
-// measureOutage stops the processor for some time. It returns how many events wait then, and how many seconds pass
-// until they are processed.
+// measureOutage stops the processor for some time. It returns the largest number of waiting events, and how many
+// seconds after the stop the number of waiting events is normal again.
 func (p *pipeline) measureOutage(ctx context.Context, length time.Duration) (peak, recovery float64, err error) {
 	before, err := p.observe(ctx)
 	if err != nil {

@@ -202,8 +202,8 @@ func (r *report) takeAll(ctx context.Context, env environment, o options) error 
 	return nil
 }
 
-// remaining estimates the remaining time before a step. If the finished steps took longer than expected, so will the
-// others.
+// remaining estimates the remaining time before a step. If the finished steps took longer than expected, it assumes
+// that the other steps will take longer by the same factor.
 func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	var done, left time.Duration
 	for i, s := range steps {

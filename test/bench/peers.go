@@ -32,13 +32,14 @@ const (
 	// naive acknowledges each event after its effect. It reads and deletes the visit in Redis in one round trip, so a
 	// crash between the deletion and the POST loses the summary.
 	naive = "naive chain"
-	// original behaves like the original system: the broker considers an event acknowledged as soon as it is sent.
+	// original behaves like the original system: the broker considers an event acknowledged as soon as the broker has
+	// sent it to the processor.
 	original = "original"
 )
 
 func processors() []string { return []string{ours, naive, original} }
 
-// peer is the processor of a peer.
+// peer is a running peer. Its kind is naive or original.
 type peer struct {
 	kind  string
 	plan  *plan.Plan
@@ -203,7 +204,7 @@ func measureCrash(ctx context.Context, env environment, processor string, n int)
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// maxMarkers is how many times finish may start the processor. Each time, it publishes one marker.
+// maxMarkers is how many times finish may start the processor. Each time, finish publishes one marker.
 const maxMarkers = 10
 
 func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, error) {
@@ -238,7 +239,7 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 		return r, err
 	}
 	start := time.Now()
-	// The additional entries are for finish.
+	// The markers that finish publishes are the exits of the additional entries.
 	entries := int64(n + maxMarkers)
 	publishing := async(func() error { return p.publishOriginals(ctx, event.TypeEntry, 0, n+maxMarkers) })
 	if err := errors.Join(await(ctx, recorded, entries), <-publishing); err != nil {
