@@ -180,8 +180,8 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 }
 
 // listen starts a process on the node that accepts connections at a free port in the network namespace of the given
-// process. It ends by itself after five minutes. Where no process listens, a connection fails with and without a
-// NetworkPolicy.
+// process. The process ends by itself after five minutes. Tests need it at a port to which connections are denied: if
+// no process listens there, a connection fails even without a NetworkPolicy.
 func listen(t *testing.T, pid string) {
 	t.Helper()
 	const script = `my $listener = IO::Socket::INET->new(Listen => 8) or die "listen: $@";

@@ -78,7 +78,7 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// New pods must connect with the new certificates, while the others keep their connections.
+	// New pods must connect with the new certificates, while the existing pods keep their connections.
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Replicas = new(int32(3)) })
 	ns.awaitPods(sim, resources.ComponentProcessor, 3, 2*time.Minute)
 	ns.awaitProgress(sim, len(ns.allPods()))
