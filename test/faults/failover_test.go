@@ -82,7 +82,8 @@ func (s *simulation) failOver(t *testing.T, group servers.FailoverGroup, partiti
 // failOverToLaggingReplica is like failOver, but the replica has not received the latest effects.
 func (s *simulation) failOverToLaggingReplica(t *testing.T, group servers.FailoverGroup, partition int) {
 	t.Helper()
-	// Generators soon wait for the replica, so the number of further entries is unknown.
+	// Generators soon wait for the replica, so it is unknown how many further entries take effect. Therefore wait for a
+	// time, not for a number of entries.
 	s.endFailOver(t, group, s.killPrimaryOfLaggingReplica(t, group, partition, func() { s.pauseOrFail(t) }))
 }
 

@@ -80,7 +80,7 @@ type simulation struct {
 	stack *stack.Stack
 	// rabbit is the node on which the test runs rabbitmqctl.
 	rabbit *servers.RabbitMQ
-	// redis is nil if the test brings its own servers.
+	// redis is nil if the test has started the Redis servers itself.
 	redis  *servers.Redis
 	api    *apiProxy
 	random *rand.Rand

@@ -31,8 +31,8 @@ spec:
 `
 
 // losing is a manifest whose faults lose events that were acknowledged too early. While Redis is paused, processors
-// hold events that have had no effect yet. Then they are killed. One kill during a pause suffices, and on a busy
-// machine a fault may be late, so each pause is long and there are several.
+// hold events that have had no effect yet. Then the processors are killed. One kill during a pause suffices. On a
+// busy machine a fault may be late, so each pause is long and there are several pauses.
 const losing = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
