@@ -91,8 +91,8 @@ func installRoles(t *testing.T, c client.Client, directory string) {
 	}
 }
 
-// granted returns an error until the operator has a permission of each rule of its roles. The authorizer of the API
-// server watches roles and bindings, so it knows new ones only some time after they have been created.
+// granted returns an error until the operator has at least one permission from each rule of its roles. The authorizer
+// of the API server watches roles and bindings, so they have no effect until some time after they were created.
 func granted(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
 	rules := map[string][]rbacv1.PolicyRule{} // by kind and name of the role
 	var bindings []rbacv1.RoleBinding
