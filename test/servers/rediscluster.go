@@ -318,7 +318,7 @@ func (c *RedisCluster) MoveKey(t testing.TB, key string) {
 		}
 	}
 	c.Move(t, slot, from, to)
-	// A failover loses keys that the replica has not received.
+	// Wait for the replica, because a failover loses keys that the replica has not received.
 	written := infoNumber(t, c.Admins[to], "master_repl_offset")
 	_, replica := c.Owner(t, slot)
 	polltest.Until(t, "the replica of the new owner has the keys", func() bool {
