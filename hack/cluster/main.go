@@ -41,7 +41,7 @@ func main() {
 
 func run(ctx context.Context, arguments []string) error {
 	if len(arguments) == 0 {
-		return errors.New("missing command: check, up, load, monitoring, policies, shell or down")
+		return errors.New("missing command: want check, up, load, monitoring, policies, shell or down")
 	}
 	l, err := findLayout(ctx)
 	if err != nil {

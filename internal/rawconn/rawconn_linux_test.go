@@ -102,7 +102,7 @@ func TestConn_WriteAndRead_AreOrderedForTheRaceDetector(t *testing.T) {
 	}
 }
 
-func TestConnIsQuiet_SomethingToReadOrClosed_IsFalse(t *testing.T) {
+func TestConnIsQuiet_UnreadDataOrClosed_IsFalse(t *testing.T) {
 	t.Parallel()
 	client, server := pair(t, rawconn.New)
 	conn, ok := client.(*rawconn.Conn)

@@ -157,7 +157,7 @@ func TestCompute_LowRate_NeedsOnePodOfEachComponent(t *testing.T) {
 	near(t, "CPU", r.Total.UsedCores, .01, .01)
 }
 
-func TestCompute_KeepsLimitsAndUtilization(t *testing.T) {
+func TestCompute_AnyRate_PlanStaysWithinLimitsAndUtilization(t *testing.T) {
 	t.Parallel()
 	c := testCosts()
 	for _, rate := range []int64{1, 1000, 20_000, 100_000, 1_000_000, 3_000_001} {
@@ -189,7 +189,7 @@ func TestCompute_KeepsLimitsAndUtilization(t *testing.T) {
 	}
 }
 
-func TestCompute_CPU_IsThatOfTheMeasurement(t *testing.T) {
+func TestCompute_CPU_FollowsTheMeasuredCosts(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{20_000, 1_000_000} {
 		r := Compute(testCosts(), request(rate))
@@ -215,7 +215,7 @@ func TestCompute_Data_GrowsWithStayAndDuration(t *testing.T) {
 	near(t, "parked vehicles", float64(r.Total.VisitsInRedis), visits, .001)
 }
 
-func TestCompute_BeyondTheMeasurement_SaysSo(t *testing.T) {
+func TestCompute_BeyondTheMeasurements_NotesSayWhatIsExtrapolated(t *testing.T) {
 	t.Parallel()
 	extrapolated := func(rate int64, edit func(*Request)) string {
 		q := request(rate)
@@ -252,7 +252,7 @@ func TestCompute_BeyondTheMeasurement_SaysSo(t *testing.T) {
 	}
 }
 
-func TestCompute_NodesTooSmall_SaysSo(t *testing.T) {
+func TestCompute_NodesTooSmall_NotesSayThatNoNumberOfSimulationsIsEnough(t *testing.T) {
 	t.Parallel()
 	q := request(1000)
 	q.Node.MemoryBytes = 1 << 20

@@ -51,7 +51,7 @@ func main() {
 func run(ctx context.Context, o options) (err error) {
 	directory, err := os.MkdirTemp("", "parking-bench-operator-")
 	if err != nil {
-		return fmt.Errorf("create a directory: %w", err)
+		return fmt.Errorf("create a directory for logs and profiles: %w", err)
 	}
 	if o.keep || o.profile {
 		fmt.Fprintln(os.Stderr, "logs and profiles:", directory)

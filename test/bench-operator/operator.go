@@ -172,7 +172,7 @@ func (o *operator) profile(ctx context.Context, directory, name, path string) er
 	}
 	profile, err := io.ReadAll(body)
 	if err := errors.Join(err, body.Close(), os.WriteFile(filepath.Join(directory, name), profile, 0o600)); err != nil {
-		return fmt.Errorf("write a profile: %w", err)
+		return fmt.Errorf("download %s of the operator: %w", name, err)
 	}
 	return nil
 }

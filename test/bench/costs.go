@@ -85,10 +85,10 @@ func writeCosts(path string, costs *sizing.Costs) error {
 func writeJSON(path string, value any) error {
 	text, err := json.MarshalIndent(value, "", " ")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write the results to %s: %w", path, err)
 	}
 	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write a file: %w", err)
+		return fmt.Errorf("write the results: %w", err)
 	}
 	return nil
 }

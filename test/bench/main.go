@@ -142,7 +142,7 @@ func exit(err error) {
 func run(ctx context.Context, o options) (err error) {
 	dir, err := os.MkdirTemp("", "parking-bench-")
 	if err != nil {
-		return fmt.Errorf("create a directory: %w", err)
+		return fmt.Errorf("create a directory for the benchmark: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if o.loadAverage, err = loadAverage(); err != nil {

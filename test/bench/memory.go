@@ -27,13 +27,13 @@ spec:
 func measureMemory(ctx context.Context, env environment, length time.Duration) (perSecond float64, err error) {
 	manifest := filepath.Join(env.dir, "memory.yaml")
 	if err := os.WriteFile(manifest, []byte(unlimited), 0o600); err != nil {
-		return 0, fmt.Errorf("measure in memory: %w", err)
+		return 0, fmt.Errorf("measure a simulation in memory: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, env.binary, "simulate", "-f", manifest, "--duration", length.String(), "--http", "", "--output", "json")
 	output, err := cmd.Output()
 	var exited *exec.ExitError
 	if err != nil && !errors.As(err, &exited) {
-		return 0, fmt.Errorf("measure in memory: %w", err)
+		return 0, fmt.Errorf("measure a simulation in memory: %w", err)
 	}
 	var result struct {
 		ElapsedSeconds float64 `json:"elapsedSeconds"`
@@ -48,14 +48,14 @@ func measureMemory(ctx context.Context, env environment, length time.Duration) (
 	}
 	if err := json.Unmarshal(output, &result); err != nil {
 		if exited != nil {
-			return 0, fmt.Errorf("measure in memory: %w: %s", exited, exited.Stderr)
+			return 0, fmt.Errorf("measure a simulation in memory: %w: %s", exited, exited.Stderr)
 		}
-		return 0, fmt.Errorf("measure in memory: %w", err)
+		return 0, fmt.Errorf("measure a simulation in memory: %w", err)
 	}
 	l := result.Ledger
 	events := l.EntriesRecorded + l.Matched + l.UnmatchedExpected + l.UnmatchedUnexpected
 	if events == 0 || l.Lost > 0 {
-		return 0, fmt.Errorf("measure in memory: %d events took effect, %d are lost", events, l.Lost)
+		return 0, fmt.Errorf("measure a simulation in memory: %d events took effect, %d are lost", events, l.Lost)
 	}
 	return float64(events) / (result.ElapsedSeconds + result.DrainSeconds), nil
 }

@@ -114,7 +114,7 @@ func (p *peer) handle(ctx context.Context, t event.Type, d amqp.Delivery) error 
 		return err
 	}
 	if err := d.Ack(false); err != nil {
-		return fmt.Errorf("acknowledge: %w", err)
+		return fmt.Errorf("acknowledge an event: %w", err)
 	}
 	return nil
 }
@@ -322,7 +322,7 @@ func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *cras
 		r.PostedAgain = metrics.total("parking_summaries_duplicate_total")
 		return err
 	}
-	return fmt.Errorf("%s does not empty its queue", r.Processor)
+	return fmt.Errorf("%s did not empty its queue in %d attempts", r.Processor, maxMarkers)
 }
 
 // summariesOf returns how many visits of a plate have a summary in the summary API.

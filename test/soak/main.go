@@ -287,7 +287,7 @@ func (s *summary) add(seed int, d *report.Document) {
 // print prints the reasons for the verdict FAIL, and one Markdown table for each combination of server versions.
 func (s *summary) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintf(t, "\n%d faults with the seeds %v: lost %d, counted twice %d\n", s.occurrences, s.seeds, s.lost, s.twice)
+	fmt.Fprintf(t, "\n%d faults with the seeds %v: %d events were lost, %d were counted twice\n", s.occurrences, s.seeds, s.lost, s.twice)
 	for _, servers := range slices.Sorted(maps.Keys(s.pairs)) {
 		fmt.Fprintf(t, "\n%s\n\n", servers)
 		fmt.Fprintln(t, "| fault\t| occurrences\t| recovered\t| median recovery\t| longest\t| duplicates suppressed\t|")
