@@ -126,7 +126,8 @@ func (s share) load(c Component) float64 { return load(c, s.entries, s.exits, s.
 
 const percent = 100
 
-// The sizes of requests are rounded up to these units. No request is below them.
+// CPU requests are rounded up to multiples of cpuStep, memory requests to multiples of memoryStep, and volumes to whole
+// gibibytes. leastVolume and leastRabbitMQMemory are minimums.
 const (
 	mebibyte    = 1 << 20
 	gibibyte    = 1 << 30
@@ -228,8 +229,8 @@ func (c *Costs) exceeded(r *Request, n int) string {
 
 func (r *Request) target() float64 { return float64(r.UtilizationPercent) / percent }
 
-// partitions returns the number of partitions of one simulation. Each carries at most the target share of what one
-// partition carried in the measurement.
+// partitions returns the number of partitions of one simulation. The highest rate was measured with one partition, so
+// each partition gets at most UtilizationPercent of that rate.
 func (c *Costs) partitions(r *Request, s share) int {
 	return max(1, int(math.Ceil((s.entries+s.exits)/(c.highest().Rate()*r.target()))))
 }
@@ -283,7 +284,7 @@ func (c *Costs) pods(component Component, r *Request, s share) Pods {
 	return p
 }
 
-// usage returns what one of several pods of a component uses. They divide the work evenly.
+// usage returns what each pod of a component uses, if the given number of pods divide the work evenly.
 func (c *Costs) usage(component Component, pods int, r *Request, s share) Usage {
 	each := s.load(component) / float64(pods)
 	if component == RabbitMQ {
@@ -342,7 +343,7 @@ func (c *Costs) capacity(r *Result, s share) Capacity {
 	return result
 }
 
-// usedCores returns the CPU that one simulation with the pods of a plan uses for a share.
+// usedCores returns how many cores one simulation with the pods of a plan uses at the load s.
 func (c *Costs) usedCores(r *Result, s share) float64 {
 	sum := 0.0
 	for i := range r.Components {
@@ -352,7 +353,8 @@ func (c *Costs) usedCores(r *Result, s share) float64 {
 	return sum
 }
 
-// growth returns the largest factor for which fits is true. If fits is true for a factor, it is true for all smaller ones.
+// growth returns the largest factor for which fits is true. If fits is true for a factor, it must be true for all
+// smaller factors.
 func growth(fits func(factor float64) bool) float64 {
 	low, high := 0.0, 1.0
 	for fits(high) && high < maxSimulations*percent {
