@@ -143,8 +143,8 @@ func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duratio
 	return after.since(before), nil
 }
 
-// growth ends the processes, and returns how much Redis and the database have grown since the given observation, which
-// was made when the simulation was new.
+// growth ends the processes, and returns the memory of Redis per parked vehicle and the size of the database per
+// summary. Memory and vehicles count from the observation first, which was made when the simulation was new.
 func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
 	last, err := p.usage(ctx)
 	if err != nil {
