@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// These limits apply to the events of any publisher. They keep keys, database rows and logs small.
+// These limits apply to the events of any publisher. The limits keep keys, database rows and logs small.
 const (
 	// MaxBodyBytes is the maximum size of an encoded event or summary. A body whose known fields all have their
 	// maximum length takes less than 1 KiB. The rest is for unknown fields.
