@@ -143,7 +143,8 @@ func (p *probe) interval() time.Duration {
 	return min(time.Duration(p.failures)*pollInterval, probeInterval)
 }
 
-// repeat checks a server, if it can be read and if a check is due. It returns the result of the last check.
+// repeat checks a server if it can be read and a check is due. It returns the result of the last check, or nil if the
+// server cannot be read.
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:
