@@ -38,7 +38,7 @@ func (t *Tracker) Observe(simulation types.NamespacedName, pods ...*corev1.Pod) 
 }
 
 // ObserveDeleted adds the failures of a pod that was deleted from the API server at the given time. If a container was
-// still running, the pod was deleted without a grace period, and its processes are killed.
+// still running, the pod was deleted without a grace period, so its processes are killed. That counts as a failure.
 func (t *Tracker) ObserveDeleted(simulation types.NamespacedName, pod *corev1.Pod, at time.Time) {
 	t.Observe(simulation, pod)
 	_, _, isLost := lossOf(pod)
