@@ -29,8 +29,9 @@ const (
 	compaction = time.Minute
 	// sendTimeout is the timeout of one attempt to send rows to the sink.
 	sendTimeout = 10 * time.Second
-	// maxPending is the maximum number of rows that wait for the sink. At most one row is added per second. If the sink
-	// is unavailable for longer, the recorder drops the oldest rows. The events in dropped rows count as unmeasured.
+	// maxPending is the maximum number of rows that wait for the sink. At most one row is added per second, so
+	// the rows of at least one hour can wait. After that, the recorder drops the oldest rows. The events in dropped rows
+	// count as unmeasured.
 	maxPending = 3600
 	// maxAhead is how many seconds the latest row may be ahead of the clock. If it is further ahead, the clock was set
 	// back.
