@@ -34,8 +34,8 @@ type Account struct {
 	// InjectedAt, because their recovery includes the restart. The time after HealedAt in which other faults
 	// were in effect is not included. RecoverySeconds is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It is the time until which the measurements rule
-	// out a recovery, counted in the same way as RecoverySeconds. It does not grow while latency and backlog are back
+	// UnrecoveredSeconds is set if the simulation has not recovered. According to the measurements, a recovery takes at
+	// least this long, counted in the same way as RecoverySeconds. It does not grow while latency and backlog are back
 	// at their previous level, even if the recovery is not proved yet.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 

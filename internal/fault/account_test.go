@@ -320,16 +320,16 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 	}
 }
 
-// Until the recovery is proved, the time after latency and backlog have returned to their previous level does not count
-// as part of it. The proof may be missing only because the timeline ends.
+// If the recovery is not proved, UnrecoveredSeconds ends when latency and backlog have returned to their previous
+// level. The proof may be missing only because the timeline ends.
 func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsAtTheReturnToNormal(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	for name, tt := range map[string]struct {
 		outages []outage
 		healed  float64
-		// running is expected while the run goes on. It is measured until second 58. The field ended is expected when
-		// the run has ended at second 60.
+		// running is the expected UnrecoveredSeconds while the run goes on and is measured until second 58. The field
+		// ended is the expected UnrecoveredSeconds when the run has ended at second 60.
 		running, ended float64
 	}{
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},

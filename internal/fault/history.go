@@ -19,9 +19,10 @@ type History struct {
 }
 
 // Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. To is 0
-// if the simulation did not recover. Healed is then the end of the fault, or 0 if it never ended. Two disturbances are
-// merged if the timeline has no undisturbed row between them. This limits their number. If the simulation did not recover
-// from one of them, Healed is the latest end of a fault, or recovery from one, in both.
+// if the simulation did not recover. Healed is then the end of the fault, or 0 if the fault never ended. Two
+// disturbances are merged if the timeline has no undisturbed row between them. This limits their number. If one of the
+// two has no To, the result has none either. Its Healed is then the later of the two ends, where a disturbance ends at
+// To, or at Healed if it has no To. If one of the two has neither, Healed is 0.
 type Disturbance struct {
 	From   int64 `json:"from"`
 	To     int64 `json:"to,omitempty"`

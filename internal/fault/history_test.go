@@ -150,7 +150,7 @@ func TestRemovable_KeepsTheWorstAndTheLatest(t *testing.T) {
 	active := past(len(records), 0, OutcomeRecovering, 0)
 	active.State = Active
 	records = append(records, active)
-	// The worst of each outcome are 0, 1, 2 and 4.
+	// Records 0, 1, 2 and 4 are the worst ones of their outcomes, so they are not removable.
 	if want, got := []int{5, 3, 7, 6, 8}, Removable(records); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v", got, want)
 	}

@@ -149,9 +149,9 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// undisturbed returns how long the recovery from r took, if it ended at the time recovered. It leaves out the time in
-// which other faults were in effect, but only after r itself had ended: the time that a killed target needs to run
-// again always counts.
+// undisturbed returns how long the recovery from the fault of r took, if the recovery ended at the time recovered. The
+// time in which other faults were in effect does not count, unless the fault of r was still in effect: the time that a
+// killed target needs to run again always counts.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -290,9 +290,10 @@ func (s *search) disturbUntil(injected time.Time) {
 	}
 }
 
-// withoutRecovery returns the end of the disturbance by a fault that ended at the given time, but from which no recovery is
-// known. If there is a baseline, which later faults can use too, it returns zero: the disturbance has no end. Otherwise
-// later faults would not have a baseline either.
+// withoutRecovery returns the end of the disturbance by a fault that ended at the given time, but from which no
+// recovery is known. It returns zero, which means no end, if the fault has not ended, or if there is a baseline, which
+// later faults can use too. Without a baseline, the disturbance ends baselineTime after the fault, so that later faults
+// have a baseline.
 func (s *search) withoutRecovery(healed time.Time) time.Time {
 	if s.before != nil || healed.IsZero() {
 		return time.Time{}
@@ -341,8 +342,8 @@ func (s *search) find(from time.Time, b *Baseline) recovery {
 	return found
 }
 
-// unproven returns why it is unknown whether the simulation recovered from a fault that ended at the given time. It
-// applies only if all measurements since then are normal.
+// unproven returns why it is unknown whether the simulation recovered from a fault that ended at the given time. Call
+// it only if no measurement since that time is abnormal.
 func (s *search) unproven(healed time.Time) string {
 	var events uint64
 	for i := range s.rows {

@@ -302,8 +302,8 @@ func (r *Runner) Run(ctx context.Context) {
 }
 
 // adopt returns the current plan, and whether adopt changed the progress. If the progress belongs to a plan with other
-// occurrences, adopt records all occurrences that were due before now as handled. If there is no progress, it does so
-// only if the faults were added while the simulation was running.
+// occurrences, adopt records all occurrences that were due before now as handled. If there is no progress, adopt
+// records them as handled only if the faults were added while the simulation was running.
 func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -330,7 +330,8 @@ func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
 	})
 }
 
-// The fault started late. When the schedule becomes shorter, the fault ends with it, although it was planned to end earlier.
+// The fault started late, so its planned end has passed when the shorter schedule ends. The fault must end with the
+// schedule.
 func TestFaultRunnerUpdate_FaultStartedLate_EndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
