@@ -34,8 +34,9 @@ type Stats struct {
 	// Rate is the current rate of the schedule, in events per second. TargetRate is the mean rate of the
 	// schedule, over the time in which the rate was above 0.
 	Rate, TargetRate float64
-	// AchievedRate is the number of published events, divided by the same time as TargetRate. So the ratio of both rates
-	// is the share of the due events that were published.
+	// AchievedRate is the number of published events, divided by the time in which the rate of the schedule was above
+	// 0. TargetRate is a mean over the same time, so AchievedRate/TargetRate is the share of the due events that were
+	// published.
 	AchievedRate float64
 
 	// Done means that the schedule is over and that the confirms of all published events are durably recorded.
