@@ -27,7 +27,7 @@ const (
 	podAttempts = 3
 	podTimeout  = 4 * time.Second
 	// podTimelineTimeout replaces podTimeout for requests of a timeline. Before a pod sends anything, it may have to
-	// wait until another timeline was read, and must then read this one.
+	// finish reading a timeline for another request, and must then read the requested one.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
 	// avoidTime is the time for which a pod that has failed is tried after all other pods.

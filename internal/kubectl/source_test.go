@@ -436,7 +436,8 @@ func TestWatchPods_Forbidden_ReportsTheErrorOnce(t *testing.T) {
 	<-done
 }
 
-// The pod is deleted without a grace period after the API server has ended the first watch. Later watches do not report it.
+// The pod is deleted without a grace period after the API server has ended the first watch. Later watches do not report
+// the deletion.
 func TestWatchPods_DeletedBetweenWatches_IsAFailure(t *testing.T) {
 	t.Parallel()
 	pod := newPod("processor-0", 8085, corev1.ConditionTrue)
