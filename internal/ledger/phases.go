@@ -96,9 +96,10 @@ func (p phase) checks() []check {
 	}
 }
 
-// since returns the time from which the simulation missed an objective of this phase until its end. After each row, it
-// evaluates the objective for all rows so far. It returns the end of the first row after which the objective was never
-// met again. It returns the zero time if the rows alone do not show that the objective was missed.
+// since returns the time from which an objective of this phase stayed missed until the end of the simulation. After
+// each row of the phase, it evaluates the objective for all rows of the phase so far. It returns the end of the first
+// row after which the objective was never met again. It returns the zero time if the rows alone do not show that the
+// objective was missed.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
