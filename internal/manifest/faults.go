@@ -151,7 +151,8 @@ func (w *warner) faults() {
 // fault. The timeline has one row per second, and a row that ends less than a second before the fault does not count.
 const unmeasuredTime = 2 * time.Second
 
-// baseline warns if a fault may occur before enough is measured to compare the recovery with.
+// baseline warns if a fault may occur before enough events are measured for a baseline, with which recovery is
+// compared.
 func (w *warner) baseline(f *plan.Fault) {
 	isEnough := func(occurs time.Duration) bool {
 		before := occurs - unmeasuredTime
