@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// While a file is being overwritten in place, it is incomplete for a moment. A single read of it must not be
-// logged as an error.
+// While a file is being overwritten in place, it is incomplete for a moment. An error that occurs in a single read only
+// must not be logged.
 func TestPollPlan_InvalidFile_IsLoggedAtTheSecondRead(t *testing.T) {
 	t.Parallel()
 	running := &Plan{
