@@ -196,8 +196,8 @@ type chaoticSettler struct {
 	msg             broker.Message
 }
 
-// settle calls then, which may copy the message to another queue. After that, it removes the message from this queue.
-// It sometimes loses the session between these two steps.
+// settle calls the function named then, which may copy the message to another queue. Afterwards, settle removes the
+// message from this queue. It sometimes loses the session between these two steps.
 func (s *chaoticSettler) settle(then func()) error {
 	b := s.broker
 	lost := b.strikes()

@@ -127,9 +127,9 @@ func (s *settler) nextBatch() []work {
 	return batch
 }
 
-// settle settles the deliveries of a batch. The mark of a delivery says in which run of the store it had its effect.
-// All marks of a batch are equal, unless the store restarted in the middle of the batch. settle then handles the
-// deliveries of each run of the store separately.
+// settle settles the deliveries of a batch. A mark identifies the process of the store's server. All deliveries of a
+// batch have the same mark, unless the server restarted or failed over in the middle of the batch. In that case, settle
+// handles the deliveries of each mark separately, because WaitDurable accepts only one mark.
 func (s *settler) settle(ctx context.Context, batch []work) {
 	for len(batch) > 0 {
 		n := groupByMark(batch)
