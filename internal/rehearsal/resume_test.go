@@ -85,8 +85,8 @@ func (w *world) deletePod(t *testing.T, pod *corev1.Pod) {
 	w.Gone(pod)
 }
 
-// The pod that the earlier operator deleted has been replaced within the same second. The pod that it could no longer
-// delete must be deleted. The new pod must not be deleted.
+// The earlier operator deleted the first chosen pod, which has been replaced within the same second. It did not delete
+// the second chosen pod. The new operator must delete the second pod, but not the replacement of the first.
 func TestResumeFault_DeletedPods_DeletesOnlyTheOthers(t *testing.T) {
 	for _, action := range []plan.FaultAction{plan.ActionRestart, plan.ActionEvict} {
 		t.Run(string(action), func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestResumeFault_LeaderIsReplacedDuringInjection_KeepsThePause(t *testing.T)
 	}
 }
 
-// A new leader saves the record of a fault in effect again. That is not reported as another injection.
+// A new leader saves the record again if the fault is in effect. That must not be reported as another injection.
 func TestResumeFault_FaultInEffect_ReportsOnlyItsEnd(t *testing.T) {
 	w := newWorld(t)
 	pod := w.processor()
@@ -332,7 +332,7 @@ func TestRehearsals_Restart_EndsWhileAnotherPodIsPaused(t *testing.T) {
 	w.await(r, fault.Healed)
 }
 
-// A node whose clock is behind reports a start that seems to lie before the kill.
+// A node whose clock is behind reports that the new container started before the kill.
 func TestRehearsals_KillOnNodeWhoseClockIsBehind_FaultEnds(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
 	_, process, status := w.serveAgent(t, "127.77.7.22")
