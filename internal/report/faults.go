@@ -84,7 +84,7 @@ type TotalLine struct {
 	Mean, Slowest, Redeliveries, Duplicates string
 }
 
-// totals returns the totals of faults. A report of an earlier version does not contain them. Then they are those of the
+// totals returns the totals of faults. A report of an earlier version does not contain them, so totals then adds up the
 // listed occurrences.
 func (r *Run) totals() []fault.Total {
 	if len(r.FaultTotals) == 0 {
@@ -93,8 +93,8 @@ func (r *Run) totals() []fault.Total {
 	return r.FaultTotals
 }
 
-// OmittedFaults returns sentences about the occurrences that the report leaves out, or "" if it lists all. They may be
-// worse than some listed ones, because the operator always keeps the latest occurrences.
+// OmittedFaults returns sentences about the occurrences that the report leaves out, or "" if it lists all. An omitted
+// occurrence may be worse than a listed one, because the operator always keeps the latest occurrences.
 func (r *Run) OmittedFaults() string {
 	if r.FaultsOmitted == 0 {
 		return ""
