@@ -15,8 +15,8 @@ import (
 // watchInterval is the interval between two checks whether a run is already certain to fail.
 const watchInterval = time.Second
 
-// watch adds a mark to the timeline for each check that has failed for good. If abortOnFailure is set in the plan, it
-// also calls stop, unless generating has ended. It returns when ctx ends.
+// watch adds a mark to the timeline for each check that has failed for good. If abortOnFailure is set in the plan,
+// watch also calls stop, unless the context generating has ended. It returns when ctx ends.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)

@@ -33,8 +33,8 @@ func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T
 	})
 }
 
-// Occurrence crash/0 is due again before it can be injected, so the verdict can only be FAIL. The generators do not stop
-// at once, because Redis is paused.
+// The fault crash is due again before its occurrence crash/0 can be injected, so the verdict can only be FAIL. The
+// generators do not stop at once, because Redis is paused.
 func TestSimulationRun_AbortOnFailure_EndsTheRehearsal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
