@@ -1147,7 +1147,7 @@ func (b *browser) heatMapCell(second int64, latency time.Duration) cell {
 	})`, second, latency.Seconds()))
 }
 
-// testPageHeatMapShowsTheHistograms shows a run in which all latencies are 10 ms, and in its second half also 1 s.
+// testPageHeatMapShowsTheHistograms shows a run whose latencies are 10 ms. In the second half of the run, some are 1 s.
 func testPageHeatMapShowsTheHistograms(t *testing.T, b *browser) {
 	const fast, slow = 10 * time.Millisecond, time.Second
 	f := newFake("run", 60)

@@ -95,8 +95,8 @@ func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode fun
 	return newSpool(v.spooled, func(w io.Writer) error { return encode(w, rows) })
 }
 
-// rows returns the rows in an interval. If there are more than maxRows, it merges rows
-// older than keepTime into wider rows.
+// rows returns the rows in an interval. If there are more than maxRows, it merges rows that are more than keepTime
+// older than the last one into wider rows.
 func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	var all []timeline.Row
 	start, err := v.startFor(ctx, from, to)
@@ -118,7 +118,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 	return all, nil
 }
 
-// read calls the source.
+// read reads rows from the source, with the timeout TimelineTimeout.
 func (v *View) read(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	ctx, cancel := context.WithTimeout(ctx, v.config.TimelineTimeout)
 	defer cancel()
