@@ -27,7 +27,17 @@ const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 // clusterServer determines the binding (address and credentials) of a RabbitmqCluster. The binding combines the
 // Secret of the cluster's default user with the TLS settings in the cluster's spec. The operator copies the binding
 // to a Secret of the simulation, because pods cannot mount Secrets of other namespaces.
+//
+// Without a binding there is no such Secret. The pods are then withheld, because they would mount a Secret of someone
+// else that has its name, now or later.
 func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
+	named, err := r.findCluster(ctx, s)
+	named.withheld = named.denied || len(named.data) == 0
+	return named, err
+}
+
+// findCluster reads the RabbitmqCluster, and the binding unless the simulation may not use it.
+func (r *Reconciler) findCluster(ctx context.Context, s *scope) (server, error) {
 	ref := s.sim.Spec.RabbitMQ.ClusterRef
 	key := client.ObjectKey{Namespace: orElse(ref.Namespace, s.key.Namespace), Name: ref.Name}
 	named := server{name: binding.RabbitMQ().Name, origin: "RabbitmqCluster " + key.String()}
@@ -47,7 +57,7 @@ func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error
 		return named, fmt.Errorf("read RabbitmqCluster %s: %w", key, err)
 	}
 	if denied := clusterDenied(cluster, s.key); denied.state != unchecked {
-		return server{name: named.name, origin: named.origin, denied: true, withheld: true, finding: denied}, nil
+		return server{name: named.name, origin: named.origin, denied: true, finding: denied}, nil
 	}
 	return r.defaultUser(ctx, s, named, cluster)
 }
@@ -95,7 +105,6 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 	case err != nil:
 		return named, err
 	case secret == nil:
-		named.withheld = !s.isMounted(resources.BrokerSecretName(s.sim))
 		named.finding = found(stalled, reasonSecretMissing, "Secret %s with the default user of RabbitmqCluster %s does not exist: "+
 			"check the RabbitMQ Cluster Operator, which creates it", secretKey, key)
 		return named, nil

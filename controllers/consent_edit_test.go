@@ -86,3 +86,19 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 		})
 	}
 }
+
+// While no RabbitmqCluster is found, the simulation has no Secret of its own with the binding. A Secret of someone else
+// may have its name.
+func TestReconcile_ClusterRefWithoutBinding_NoPodMountsAForeignSecret(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "sim-rabbitmq"}})
+	c.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "nowhere"}
+	})
+	c.Eventually("the processors", func() error { return c.hasReplicas("sim-processor", 0) })
+	c.awaitQuiet()
+	if users, err := c.referrers("sim-rabbitmq"); err != nil || len(users) > 0 {
+		t.Errorf("the pods of %v mount the Secret (error: %v)", users, err)
+	}
+}

@@ -72,7 +72,7 @@ func (s *scope) holdPods(loading bool) {
 // and the agents' Secret wait, too, because clients and the operator reach the agents through these objects. Nothing
 // waits if the simulation may not use an object that it refers to: its pods must stop at once.
 func (s *scope) isHeld(key childKey) bool {
-	if s.heldUntil == "" || s.isWithheld() {
+	if s.heldUntil == "" || s.isWithheld() || s.withheld[key] {
 		return false
 	}
 	switch key.kind {
