@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/cert"
@@ -159,7 +160,7 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 	case err != nil:
 		return named, err
 	case secret == nil:
-		named.withheld = !s.isMounted(name)
+		named.withheld = s.recordMissing(name)
 		named.finding = found(stalled, reasonSecretMissing,
 			"Secret %s with the binding of %s does not exist: create it with the keys %s", key, service.Name, secretKeys(service))
 		return named, nil
@@ -199,7 +200,7 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	case err != nil:
 		return err
 	case secret == nil:
-		s.summaryAPI.withheld = !s.isMounted(key.Name)
+		s.summaryAPI.withheld = s.recordMissing(key.Name)
 		s.summaryAPI.finding = found(stalled, reasonSecretMissing,
 			"Secret %s with the credentials for the summary API does not exist: create it with the key token, or username and password", key)
 	case !allowsSimulation(secret, s.key.Name):
@@ -221,16 +222,48 @@ func (s *scope) isWithheld() bool {
 		s.metrics.withheld
 }
 
-// isMounted reports whether a running pod mounts the Secret with the given name. If such a Secret does not exist, the
-// operator withholds it from the pods unless isMounted returns true. A pod that waits for the Secret would mount it as
-// soon as it exists, even if the owner of the Secret does not permit this. Pods that already mount the Secret continue
-// to run while it does not exist, so that users can replace it.
-func (s *scope) isMounted(secret string) bool {
-	return slices.ContainsFunc(s.pods, func(pod *corev1.Pod) bool {
-		return isRunning(pod) && slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
-			return v.Secret != nil && v.Secret.SecretName == secret
-		})
-	})
+// A pod that waits for a Secret mounts it as soon as it exists, even if the owner of the Secret does not permit this.
+// Therefore, the operator makes no pod wait for a Secret that does not exist. A workload whose pods already mount the Secret
+// stays as it is, so that users can replace the Secret.
+
+// recordMissing records that a Secret does not exist. It reports whether to withhold the Secret, which is the case
+// unless the pods of a workload already mount it.
+func (s *scope) recordMissing(secret string) (isWithheld bool) {
+	s.missing[secret] = true
+	for _, child := range s.children {
+		if slices.Contains(mountedSecrets(child), secret) {
+			return false
+		}
+	}
+	return true
+}
+
+// mountsMissing reports whether the pods of a workload mount a Secret that does not exist.
+func (s *scope) mountsMissing(workload client.Object) bool {
+	return slices.ContainsFunc(mountedSecrets(workload), func(secret string) bool { return s.missing[secret] })
+}
+
+// mountedSecrets returns the names of the Secrets that the pods of a workload mount. It returns none for a workload without
+// pods and for other objects.
+func mountedSecrets(object client.Object) []string {
+	var replicas *int32
+	var volumes []corev1.Volume
+	switch workload := object.(type) {
+	case *appsv1.Deployment:
+		replicas, volumes = workload.Spec.Replicas, workload.Spec.Template.Spec.Volumes
+	case *appsv1.StatefulSet:
+		replicas, volumes = workload.Spec.Replicas, workload.Spec.Template.Spec.Volumes
+	}
+	if replicas == nil || *replicas == 0 {
+		return nil
+	}
+	var names []string
+	for _, volume := range volumes {
+		if volume.Secret != nil {
+			names = append(names, volume.Secret.SecretName)
+		}
+	}
+	return names
 }
 
 // ensureCredentials generates passwords for managed servers without a password, and credentials for the agents if

@@ -24,7 +24,7 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	input := resources.Input{
 		Resolved: s.resolved, Images: r.options.Images, Credentials: s.credentials,
 		StartTime: s.sim.Status.StartTime, Complete: s.generatorsDone(), Served: s.served.input(),
-		HoldClients: s.isForming() || s.isWithheld(), HoldSummaryAPI: s.database.withheld,
+		HoldClients:   s.isForming() || s.isWithheld(),
 		ClusterDomain: r.options.ClusterDomain, OperatorNamespace: r.options.OperatorNamespace,
 	}
 	if s.sim.Spec.RabbitMQ.ClusterRef != nil {

@@ -104,3 +104,30 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 		})
 	}
 }
+
+// Replacing a pod would end a Pause or Isolate early. Pods that may not mount a Secret must stop at once nevertheless.
+func TestIsHeld_FaultInEffect_OnlyObjectsThatAreNotWithheldWait(t *testing.T) {
+	t.Parallel()
+	redis, entry := childKey{"StatefulSet", "sim-redis"}, childKey{"Deployment", "sim-entry"}
+	for name, tt := range map[string]struct {
+		edit func(s *scope)
+		want map[childKey]bool
+	}{
+		"nothing is withheld":         {func(*scope) {}, map[childKey]bool{redis: true, entry: true, {"ConfigMap", "sim"}: false}},
+		"an object is withheld":       {func(s *scope) { s.withheld[redis] = true }, map[childKey]bool{redis: false, entry: true}},
+		"a Secret may not be mounted": {func(s *scope) { s.broker.withheld = true }, map[childKey]bool{redis: false, entry: false}},
+		"no fault is in effect":       {func(s *scope) { s.heldUntil = "" }, map[childKey]bool{redis: false, entry: false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
+			s.heldUntil = "fault stall/0 has ended"
+			tt.edit(s)
+			for key, want := range tt.want {
+				if got := s.isHeld(key); got != want {
+					t.Errorf("an edit of %v waits: %t, want %t", key, got, want)
+				}
+			}
+		})
+	}
+}

@@ -40,7 +40,7 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	case err != nil:
 		return err
 	case secret == nil:
-		of.withheld = !s.isMounted(key.Name)
+		of.withheld = s.recordMissing(key.Name)
 		of.finding = found(stalled, reasonSecretMissing,
 			"Secret %s with the certificate of %s does not exist: create it with the keys tls.crt, tls.key and ca.crt", key, of.name)
 		return nil

@@ -319,9 +319,6 @@ func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
 		return nil
 	})
 
-	c.Pod(sim, resources.ComponentRedis, func(status *corev1.PodStatus) {
-		status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-	}, "mine")
 	c.Delete(secret, "mine")
 	c.Expect(sim, "StoreReady", metav1.ConditionFalse, "SecretNotFound")
 	c.awaitQuiet()

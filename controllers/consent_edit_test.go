@@ -2,8 +2,10 @@ package controllers_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -85,6 +87,44 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			})
 		})
 	}
+}
+
+// While a Secret is replaced, the workloads that mount it stay as they are, so that no new pod waits for it. They only stop.
+// The other workloads follow the spec.
+func TestReconcile_SecretDeletedWhileRunning_WorkloadsThatMountItOnlyStop(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	binding := map[string]string{"uri": "amqp://u:p@broker.example:5672"}
+	secret, ref := c.Secret("broker", binding)
+	sim := c.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.SecretRef = ref
+		s.Redis.Managed = &v1alpha1.ManagedRedis{Image: "redis:8.0"}
+	})
+	c.Eventually("the processors to run", func() error { return c.hasReplicas("sim-processor", 2) })
+	c.MakeWorkloadsReady()
+	settled(c, sim, "sim", func(s *v1alpha1.ParkingSimulation) bool { return s.Status.StartTime != nil })
+	c.Eventually("the generators to run", func() error { return c.hasReplicas("sim-entry", 1) })
+	redis := &appsv1.StatefulSet{}
+
+	c.Delete(secret, "broker")
+	c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "SecretNotFound")
+	c.Edit(sim, func() {
+		sim.Spec.Processor.Replicas = new(int32(4))
+		sim.Spec.Entry.Replicas = new(int32(0))
+		sim.Spec.Redis.Managed.Image = "redis:8.2"
+	})
+	settled(c, redis, "sim-redis", func(set *appsv1.StatefulSet) bool {
+		return slices.ContainsFunc(set.Spec.Template.Spec.Containers, func(c corev1.Container) bool { return c.Image == "redis:8.2" })
+	})
+	c.Eventually("the entry generator to stop", func() error { return c.hasReplicas("sim-entry", 0) })
+	c.awaitQuiet()
+	for workload, replicas := range map[string]int32{"sim-processor": 2, "sim-exit": 1} {
+		if err := c.hasReplicas(workload, replicas); err != nil {
+			t.Error(err)
+		}
+	}
+	c.Secret("broker", binding)
+	c.Eventually("more processors to run", func() error { return c.hasReplicas("sim-processor", 4) })
 }
 
 // While no RabbitmqCluster is found, the simulation has no Secret of its own with the binding. A Secret of someone else

@@ -40,8 +40,11 @@ func TestReconcile_DatabaseSecret_IsAwaitedAndRotatedWithoutRestart(t *testing.T
 		}
 	}
 	expect("SecretNotFound", "the binding of PostgreSQL", "uri, or host, port, database, username and password")
-	c.Eventually("no summary API to run", func() error { return c.hasReplicas("stored-summaries", 0) })
 	c.Exists(&policyv1.PodDisruptionBudget{}, "stored-summaries")
+	c.awaitQuiet()
+	if err := c.Absent(&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "stored-summaries"}}); err != nil {
+		t.Error(err)
+	}
 
 	secret, _ := c.Secret("summaries-app", map[string]string{"username": "app", "password": "hunter2"})
 	expect("SecretInvalid", `key "uri" is missing`)

@@ -54,16 +54,20 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
 			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
-		// Keep the status of workloads in the cache, because the operator computes conditions from it. Keep the replicas and the
-		// sizes of the volumes of StatefulSets, because the operator cannot always apply the desired ones.
+		// Keep the status of workloads in the cache, because the operator computes conditions from it. Keep the replicas, the
+		// names of the mounted Secrets, and the sizes of the volumes of StatefulSets, because the operator cannot always apply
+		// the desired ones.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
-				spec := appsv1.StatefulSetSpec{Replicas: o.Spec.Replicas, VolumeClaimTemplates: sizesOnly(o.Spec.VolumeClaimTemplates)}
+				spec := appsv1.StatefulSetSpec{
+					Replicas: o.Spec.Replicas, Template: secretsOnly(o.Spec.Template), VolumeClaimTemplates: sizesOnly(o.Spec.VolumeClaimTemplates),
+				}
 				*o = appsv1.StatefulSet{ObjectMeta: m, Spec: spec, Status: o.Status}
 			}),
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.DeploymentList{} },
 			func(m metav1.ObjectMeta, o *appsv1.Deployment) {
-				*o = appsv1.Deployment{ObjectMeta: m, Status: o.Status}
+				spec := appsv1.DeploymentSpec{Replicas: o.Spec.Replicas, Template: secretsOnly(o.Spec.Template)}
+				*o = appsv1.Deployment{ObjectMeta: m, Spec: spec, Status: o.Status}
 			}),
 		builtIn(policyv1.SchemeGroupVersion, func() client.ObjectList { return &policyv1.PodDisruptionBudgetList{} },
 			func(m metav1.ObjectMeta, o *policyv1.PodDisruptionBudget) {
@@ -81,6 +85,18 @@ func sizesOnly(templates []corev1.PersistentVolumeClaim) []corev1.PersistentVolu
 		claim := corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: templates[i].Name}}
 		claim.Spec.Resources.Requests = templates[i].Spec.Resources.Requests
 		reduced = append(reduced, claim)
+	}
+	return reduced
+}
+
+// secretsOnly returns a pod template with only the names of the Secrets that the pods mount.
+func secretsOnly(template corev1.PodTemplateSpec) corev1.PodTemplateSpec {
+	var reduced corev1.PodTemplateSpec
+	for i := range template.Spec.Volumes {
+		if secret := template.Spec.Volumes[i].Secret; secret != nil {
+			source := corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: secret.SecretName}}
+			reduced.Spec.Volumes = append(reduced.Spec.Volumes, corev1.Volume{VolumeSource: source})
+		}
 	}
 	return reduced
 }
@@ -152,7 +168,7 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	return func(object any) (any, error) {
 		if pod, ok := object.(*corev1.Pod); ok {
 			pod.ManagedFields = nil
-			pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, Volumes: secretVolumes(pod)}
+			pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName}
 			return pod, nil
 		}
 		o, isObject := object.(client.Object)
@@ -162,18 +178,6 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 		}
 		return o, reduceType(slimmer.Metadata(o), o)
 	}
-}
-
-// secretVolumes returns one volume for each Secret that a pod mounts. The volume contains only the name of the Secret.
-func secretVolumes(pod *corev1.Pod) []corev1.Volume {
-	var volumes []corev1.Volume
-	for i := range pod.Spec.Volumes {
-		if secret := pod.Spec.Volumes[i].Secret; secret != nil {
-			reduced := &corev1.SecretVolumeSource{SecretName: secret.SecretName}
-			volumes = append(volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{Secret: reduced}})
-		}
-	}
-	return volumes
 }
 
 // crdRabbitmqClusters is the name of the RabbitmqCluster CRD.

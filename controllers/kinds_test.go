@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -94,14 +95,21 @@ func TestReduce_KeepsFieldsThatAreRead_RejectsUnknownKinds(t *testing.T) {
 	if size := volumeSize(set); err != nil || *set.Spec.Replicas != 3 || set.Status.Replicas != 2 || size.String() != "2Gi" || set.Spec.Template.Spec.NodeName != "" {
 		t.Errorf("the reduced StatefulSet is %+v (%v), want its replicas, its status and the size of its volumes", set, err)
 	}
-	pod := &corev1.Pod{Spec: corev1.PodSpec{NodeName: "n", Hostname: "h", Volumes: []corev1.Volume{
+	pod := &corev1.Pod{Spec: corev1.PodSpec{NodeName: "n", Hostname: "h"}}
+	if _, err := transform(pod); err != nil || !cmp.Equal(pod.Spec, corev1.PodSpec{NodeName: "n"}) {
+		t.Errorf("the reduced pod is %+v (%v), want its node", pod.Spec, err)
+	}
+	deployment := &appsv1.Deployment{}
+	deployment.Spec.Replicas = new(int32(2))
+	deployment.Spec.Template.Spec = corev1.PodSpec{Hostname: "h", Volumes: []corev1.Volume{
 		{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		{Name: "tls", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s", Optional: new(true)}}},
-	}}}
-	_, err = transform(pod)
-	want := corev1.PodSpec{NodeName: "n", Volumes: []corev1.Volume{{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}}}}
-	if diff := cmp.Diff(want, pod.Spec); err != nil || diff != "" {
-		t.Errorf("the reduced pod does not keep exactly its node and Secrets (%v):\n%s", err, diff)
+	}}
+	_, err = transform(deployment)
+	want := appsv1.DeploymentSpec{Replicas: new(int32(2))}
+	want.Template.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}}}
+	if diff := cmp.Diff(want, deployment.Spec); err != nil || diff != "" {
+		t.Errorf("the reduced Deployment does not have exactly its replicas and Secrets (%v):\n%s", err, diff)
 	}
 	if _, err := transform(&corev1.Endpoints{}); err == nil { //nolint:staticcheck // any kind that is not in the table will do
 		t.Error("a kind that is not in childKinds is accepted")

@@ -36,7 +36,7 @@ func isReferable(kind string) bool {
 
 // checkNames finds the names that are taken by objects of other owners. It then fills s.withheld with three groups of
 // objects: those whose name is taken, those that depend on a taken name, and the managed servers whose pods must not
-// mount the Secret with their certificate.
+// mount a Secret that the spec names.
 func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		key, err := r.keyOf(object)
@@ -53,12 +53,7 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
-	for _, c := range resources.Servers() {
-		if server := s.managedServer(c); server.managed && server.withheld {
-			s.withheld[childKey{"StatefulSet", resources.Name(s.sim, c)}] = true
-			s.withheld[childKey{"Deployment", resources.Name(s.sim, c)}] = true
-		}
-	}
+	s.withholdServers()
 	if len(s.taken) == 0 {
 		return nil
 	}
@@ -74,6 +69,17 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 		}
 	}
 	return nil
+}
+
+// withholdServers withholds the managed servers whose pods must not mount a Secret that the spec names.
+func (s *scope) withholdServers() {
+	for _, c := range resources.Servers() {
+		server := s.managedServer(c)
+		if server.managed && (server.withheld || c == resources.ComponentSummaries && s.database.withheld) {
+			s.withheld[childKey{"StatefulSet", resources.Name(s.sim, c)}] = true
+			s.withheld[childKey{"Deployment", resources.Name(s.sim, c)}] = true
+		}
+	}
 }
 
 // recordTaken records that the name of an object is taken if err is an *apply.NameTakenError. It returns all other
@@ -300,17 +306,21 @@ func withReplicasOf(live, object client.Object) client.Object {
 
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
 // workload is not created. If it exists already, a withheld one is scaled to 0 replicas, and a limited one is not scaled up.
-// An existing StatefulSet keeps its claim template.
+// A workload whose pods would mount a missing Secret is withheld, too, unless its present pods mount one: then it does not
+// change. An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
 	object = withVolumeSizeOf(live, object)
+	mountsMissing := s.mountsMissing(object)
 	switch {
-	case !s.withheld[key] && !s.limited[key]:
+	case !s.withheld[key] && !s.limited[key] && !mountsMissing:
 		return object
 	case live == nil:
 		return nil
-	case s.withheld[key]:
+	case s.withheld[key], mountsMissing && !s.mountsMissing(live):
 		return withoutPods(object)
+	case mountsMissing:
+		return nil
 	}
 	return withReplicasOf(live, object)
 }

@@ -48,6 +48,8 @@ type scope struct {
 	summaries, metrics server
 	// certificateVersions contains, for each component, the versions of the Secrets with its certificates.
 	certificateVersions map[resources.Component][]string
+	// missing contains the names of the Secrets that the spec names and that do not exist.
+	missing map[string]bool
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
 	secretsRead []client.ObjectKey
 
@@ -115,6 +117,7 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 		children: map[childKey]client.Object{}, workloads: map[resources.Component]workload{},
 		certificateVersions: map[resources.Component][]string{}, trusted: map[resources.Component]podhttp.Server{},
 		taken: map[childKey]*apply.NameTakenError{}, withheld: map[childKey]bool{}, limited: map[childKey]bool{},
+		missing: map[string]bool{},
 	}
 	resolved, faults := manifest.Resolve(sim)
 	if s.invalid = faults.Err(); s.invalid != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -151,7 +152,7 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 		return finding{}, claimInterval
 	case err != nil:
 		claim.Name = key.Name
-		return resizeFailed(claim, want, err), claimInterval
+		return resizeFailed(claim, want, err)
 	case !hasLabels(claim, set.Spec.VolumeClaimTemplates[0].Labels):
 		return nameTaken(&apply.NameTakenError{Kind: claimKind, Key: key}), claimInterval
 	}
@@ -169,7 +170,7 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // the claim has changed since it was read
 		return f, resizeInterval
 	default:
-		return resizeFailed(claim, want, err), claimInterval
+		return resizeFailed(claim, want, err)
 	}
 }
 
@@ -242,9 +243,10 @@ func hasCondition(claim *corev1.PersistentVolumeClaim, kind corev1.PersistentVol
 	})
 }
 
-// resizeFailed returns the finding about an error of the API server while the operator reads or enlarges a volume claim.
-// The API server does not say in a machine-readable way why it forbids a change, so the text of the error is examined.
-func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, err error) finding {
+// resizeFailed returns the finding about an error of the API server while the operator reads or enlarges a volume claim,
+// and how long to wait until the next try. The API server does not say in a machine-readable way why it forbids a change,
+// so the text of the error is examined.
+func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, err error) (f finding, next time.Duration) {
 	class := "its StorageClass"
 	if name := claim.Spec.StorageClassName; name != nil && *name != "" {
 		class = "StorageClass " + *name
@@ -253,17 +255,27 @@ func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, e
 	keeps := fmt.Sprintf("%s %s cannot grow to %s", claimKind, claim.Name, textOf(want))
 	const undo = "or restore the previous size in the spec"
 	switch text := err.Error(); {
+	case isTemporary(err):
+		return found(progressing, reasonVolumeResizing, "Check whether %s %s has %s: %s; the operator tries again",
+			claimKind, claim.Name, textOf(want), err), resizeInterval
 	case strings.Contains(text, "must support resize"):
 		return found(stalled, reasonVolumeNotResized, "%s, because %s does not allow it. The server continues with the present size. "+
-			"Set allowVolumeExpansion of the StorageClass to true if its storage system can enlarge volumes, %s", keeps, class, undo)
+			"Set allowVolumeExpansion of the StorageClass to true if its storage system can enlarge volumes, %s", keeps, class, undo), claimInterval
 	case apierrors.IsForbidden(err) && isQuotaFailure(text):
-		return found(progressing, reasonQuota, "%s: %s: raise the quota, %s. The server continues with the present size", keeps, err, undo)
+		return found(progressing, reasonQuota, "%s: %s: raise the quota, %s. The server continues with the present size", keeps, err, undo), claimInterval
 	case apierrors.IsForbidden(err) && strings.Contains(text, `resource "persistentvolumeclaims" in API group`):
-		return forbidden(err)
+		return forbidden(err), claimInterval
 	case apierrors.IsForbidden(err), isRefused(err):
 		return found(stalled, reasonVolumeNotResized, "%s: the API server rejects the change: %s. The server continues with the present size. "+
-			"Change the policy that rejects it, %s", keeps, err, undo)
+			"Change the policy that rejects it, %s", keeps, err, undo), claimInterval
 	}
 	return found(stalled, reasonVolumeNotResized, "%s: %s. The server continues with the present size, and the operator tries again every minute. "+
-		"If this lasts, check the API server and its admission webhooks, %s", keeps, err, undo)
+		"If this lasts, check the API server and its admission webhooks, %s", keeps, err, undo), claimInterval
+}
+
+// isTemporary reports whether a request failed because the API server could not be reached or was overloaded.
+func isTemporary(err error) bool {
+	var status apierrors.APIStatus
+	return !errors.As(err, &status) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err) ||
+		apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err)
 }

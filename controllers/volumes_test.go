@@ -3,7 +3,9 @@ package controllers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,18 +96,25 @@ func TestResizeFailed_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 			denied("only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"),
 			stalled, reasonVolumeNotResized, []string{"StorageClass fast", "allowVolumeExpansion", "continues with the present size"},
 		},
-		"a quota":         {denied("exceeded quota: small, requested: requests.storage=2Gi"), progressing, reasonQuota, []string{"raise the quota", "4Gi"}},
-		"a missing right": {denied(`User "operator" cannot patch resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
-		"a policy":        {denied("volumes have at most 2Gi"), stalled, reasonVolumeNotResized, []string{"volumes have at most 2Gi", "policy"}},
-		"an invalid size": {apierrors.NewInvalid(schema.GroupKind{Kind: claimKind}, "data-sim-redis-0", nil), stalled, reasonVolumeNotResized, []string{"rejects"}},
-		"a busy server":   {apierrors.NewTooManyRequests("later", 1), stalled, reasonVolumeNotResized, []string{"later", "tries again every minute"}},
-		"no read right":   {denied(`User "operator" cannot get resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
+		"a quota":                {denied("exceeded quota: small, requested: requests.storage=2Gi"), progressing, reasonQuota, []string{"raise the quota", "4Gi"}},
+		"a missing right":        {denied(`User "operator" cannot patch resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
+		"a policy":               {denied("volumes have at most 2Gi"), stalled, reasonVolumeNotResized, []string{"volumes have at most 2Gi", "policy"}},
+		"an invalid size":        {apierrors.NewInvalid(schema.GroupKind{Kind: claimKind}, "data-sim-redis-0", nil), stalled, reasonVolumeNotResized, []string{"rejects"}},
+		"a failed webhook":       {apierrors.NewInternalError(errors.New("failed calling webhook")), stalled, reasonVolumeNotResized, []string{"failed calling webhook", "tries again every minute"}},
+		"a busy server":          {apierrors.NewTooManyRequests("later", 1), progressing, reasonVolumeResizing, []string{"later", "tries again"}},
+		"an unavailable server":  {apierrors.NewServiceUnavailable("later"), progressing, reasonVolumeResizing, []string{"later", "tries again"}},
+		"a timeout of a request": {apierrors.NewTimeoutError("later", 1), progressing, reasonVolumeResizing, []string{"later", "tries again"}},
+		"no connection":          {fmt.Errorf("read the claim: %w", syscall.ECONNREFUSED), progressing, reasonVolumeResizing, []string{"connection refused", "tries again"}},
+		"no read right":          {denied(`User "operator" cannot get resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := resizeFailed(claimOf("2Gi", "2Gi"), resource.MustParse("4Gi"), tt.err)
+			f, next := resizeFailed(claimOf("2Gi", "2Gi"), resource.MustParse("4Gi"), tt.err)
 			if f.state != tt.state || f.reason != tt.reason {
 				t.Errorf("the finding is %+v, want state %d and reason %q", f, tt.state, tt.reason)
+			}
+			if isSoon := next == resizeInterval; isSoon != (tt.reason == reasonVolumeResizing) {
+				t.Errorf("the next try follows after %s", next)
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(f.message, want) {

@@ -69,9 +69,6 @@ type Input struct {
 	// managed RabbitMQ have formed a cluster: only the nodes that are in the cluster when a quorum queue is declared
 	// become its members. They must also not start before the owner of each referenced object has permitted its use.
 	HoldClients bool
-	// HoldSummaryAPI keeps a managed summary API with PostgreSQL at zero replicas. Its pods mount the Secret with the
-	// binding of PostgreSQL, so they must not start before the owner of the Secret has permitted its use.
-	HoldSummaryAPI bool
 	// Complete says that the simulation has ended. Build then scales the generators to zero.
 	Complete bool
 	Served   Served

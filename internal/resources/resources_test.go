@@ -528,18 +528,6 @@ func TestBuild_SummaryAPIWithDatabase_ReplacesPodsOnlyForAnotherSecret(t *testin
 	}
 }
 
-func TestBuild_HoldSummaryAPI_StopsOnlyTheSummaryAPIWithADatabase(t *testing.T) {
-	t.Parallel()
-	in := input(t, "sim", "summaryAPI: {managed: {replicas: 2, database: {secretRef: {name: a}}}}")
-	if got := replicasOf(t, build(t, in))["sim-summaries"]; got != 2 {
-		t.Errorf("the summary API has %d replicas, want 2", got)
-	}
-	in.HoldSummaryAPI = true
-	if got := replicasOf(t, build(t, in))["sim-summaries"]; got != 0 {
-		t.Errorf("if the Secret may not be used, the summary API has %d replicas, want 0", got)
-	}
-}
-
 func TestSummarySchema_IsValidAndUnique(t *testing.T) {
 	t.Parallel()
 	valid := regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)

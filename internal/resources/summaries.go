@@ -69,11 +69,7 @@ func (b *builder) summariesDeployment() (client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	replicas := *b.summaries.Replicas
-	if b.HoldSummaryAPI {
-		replicas = 0
-	}
-	return b.deployment(ComponentSummaries, replicas, template, appsv1.RollingUpdateDeployment{
+	return b.deployment(ComponentSummaries, *b.summaries.Replicas, template, appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
 	}), nil
 }

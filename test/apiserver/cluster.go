@@ -255,10 +255,8 @@ func (c *Cluster) MakeWorkloadsReady(but ...string) {
 }
 
 // Pod creates a pod of a component, as the controller of its workload would. It then sets the status of the pod to
-// running, as the kubelet would. The function edit may change this status first. The pod mounts the given Secrets.
-func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Component, edit func(*corev1.PodStatus),
-	secrets ...string,
-) *corev1.Pod {
+// running, as the kubelet would. The function edit may change this status first.
+func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Component, edit func(*corev1.PodStatus)) *corev1.Pod {
 	c.T.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -276,11 +274,6 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 		},
 	}
 	pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = podTemplateHash
-	for _, name := range secrets {
-		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{
-			Name: name, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name}},
-		})
-	}
 	c.Create(pod)
 	c.Eventually("the pod to run", func() error {
 		if err := c.read(pod); err != nil {
