@@ -564,7 +564,7 @@ func TestFaultAccounts_RandomRecords_KeepTheInvariants(t *testing.T) {
 	})
 }
 
-func TestWorst_ReturnsTheWorstFaultAccountsInTheirOrder(t *testing.T) {
+func TestWorst_ReturnsTheWorstFaultAccountsInTheirOriginalOrder(t *testing.T) {
 	t.Parallel()
 	accounts := []Account{
 		{Number: 0, Outcome: OutcomeRecovered, RecoverySeconds: new(9.0)},

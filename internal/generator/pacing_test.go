@@ -326,7 +326,7 @@ func TestPacer_Lag_IsTheTimeSinceTheNextEventWasDue(t *testing.T) {
 	}
 }
 
-func TestPacer_OverdueEvents_AreDroppedAfterALimit(t *testing.T) {
+func TestPacer_ScheduleStops_OverdueEventsAreSkippedAfterAWhile(t *testing.T) {
 	t.Parallel()
 	ending := uniform(1000)
 	ending.duration = 10 * time.Second
@@ -420,7 +420,7 @@ func setClock(t time.Time, seconds int64) time.Time {
 	return t
 }
 
-func TestPacerNext_ClockIsSet_DueTimeIsThatOfTheClock(t *testing.T) {
+func TestPacerNext_ClockWasSet_DueTimeFollowsTheClock(t *testing.T) {
 	t.Parallel()
 	for name, seconds := range map[string]int64{"forward": 600, "back": -600} {
 		p, start := newPacer(pacing{schedule: uniform(1).schedule}), time.Now()

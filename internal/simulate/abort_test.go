@@ -140,7 +140,7 @@ func TestSimulationRun_AbortOnFailure_RecoveryJustInTimePasses(t *testing.T) {
 }
 
 // Without measurements before the fault, it is unknown whether the simulation has recovered.
-func TestSimulationRun_AbortOnFailure_FaultAtTheStartFailsAtTheEnd(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_NoBaseline_FailsOnlyAtTheEnd(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*plan.Plan){
 		"nothing is measured before": func(p *plan.Plan) { p.Faults[0].At = plan.Duration(time.Second) },

@@ -222,7 +222,7 @@ func TestView_TimelineUntilTheFarFuture_IsReadUntilNow(t *testing.T) {
 	}
 }
 
-func TestView_StateCannotBeRead_LongTimelineIsNotReadAtOnce(t *testing.T) {
+func TestView_StateCannotBeRead_LongTimelineIsNotRead(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 20)
 	f.stateErr = errSecret
