@@ -19,10 +19,11 @@ type History struct {
 }
 
 // Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. To is 0
-// if the simulation did not recover. Healed is then the end of the fault, or 0 if the fault never ended. Two
-// disturbances are merged if the timeline has no undisturbed row between them. This limits their number. If one of the
-// two has no To, the result has none either. Its Healed is then the later of the two ends, where a disturbance ends at
-// To, or at Healed if it has no To. If one of the two has neither, Healed is 0.
+// if the simulation did not recover. Healed is then the end of the fault. It is 0 if the fault never ended, or if the
+// recovery was measured with a baseline: then the simulation stayed worse than before the fault. Two disturbances are
+// merged if the timeline has no undisturbed row between them. This limits their number. If one of the two has no To,
+// the result has none either. Its Healed is then the later of the two ends, where a disturbance ends at To, or at
+// Healed if it has no To. If one of the two has neither, Healed is 0.
 type Disturbance struct {
 	From   int64 `json:"from"`
 	To     int64 `json:"to,omitempty"`
@@ -70,6 +71,10 @@ func (h *History) Occurrences() (n int64) {
 // known yet counts as NotRecovered, because it is not measured any more.
 func (h *History) With(records []Record, now time.Time) History {
 	accounts := Accounts(records, Run{})
+	hasBaseline := map[string]bool{}
+	for i := range records {
+		hasBaseline[records[i].ID()] = records[i].Baseline != nil
+	}
 	disturbed := slices.Clone(h.Disturbed)
 	for i := range accounts {
 		a := &accounts[i]
@@ -84,7 +89,7 @@ func (h *History) With(records []Record, now time.Time) History {
 		switch {
 		case !a.RecoveredAt.IsZero():
 			d.To = a.RecoveredAt.Add(roundUp).UnixMilli()
-		case !a.HealedAt.IsZero():
+		case !a.HealedAt.IsZero() && !hasBaseline[a.ID()]:
 			d.Healed = a.HealedAt.Add(roundUp).UnixMilli()
 		}
 		disturbed = append(disturbed, d)

@@ -115,6 +115,16 @@ func TestFaultAccounts_UnmeasuredRecordsWereRemoved_LaterFaultHasABaseline(t *te
 	}
 }
 
+func TestHistory_RecordWithBaselineDidNotRecover_DisturbanceHasNoEnd(t *testing.T) {
+	t.Parallel()
+	r := past(0, 10, OutcomeNotRecovered, 0)
+	r.Baseline = &Baseline{}
+	h := (&History{}).With([]Record{r}, second(100))
+	if want := []Disturbance{{From: r.InjectedAt.UnixMilli()}}; !slices.Equal(h.Disturbed, want) {
+		t.Errorf("the disturbances are %+v, want %+v", h.Disturbed, want)
+	}
+}
+
 func TestHistory_MergedDisturbances_KeepTheLatestEnd(t *testing.T) {
 	t.Parallel()
 	now := noon().Add(time.Minute)
