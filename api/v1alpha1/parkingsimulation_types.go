@@ -518,7 +518,7 @@ type SummaryAPISpec struct {
 	// url is the URL of an external REST API, such as "https://example.com/v1/visits". Each summary is sent as a POST
 	// request with a JSON body and the exit event's id as Idempotency-Key. Status 2xx, or 409 without Retry-After,
 	// means that the summary is stored. Status 413 or 422 rejects the summary for good: its event is dead-lettered.
-	// Status 400 also rejects it, but only if the API has accepted a summary of the same processor before. Otherwise
+	// Status 400 also rejects it, but only if the API has accepted a summary from the same processor before. Otherwise
 	// the URL may be wrong, and the request is repeated. It is also repeated after any other status, and if there
 	// is no response. The URL must not contain credentials; store them in the Secret that secretRef names.
 	// +kubebuilder:validation:MinLength=1
