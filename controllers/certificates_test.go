@@ -169,7 +169,7 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testin
 
 // If the name of a Secret is taken, the operator can store no certificate in it. It must neither replace good certificates
 // by empty ones, nor change what clients trust.
-func TestReconcile_NameOfCertificateTaken_KeepsCertificatesAndStopsTheServer(t *testing.T) {
+func TestReconcile_SecretOfCertificateIsTaken_KeepsAllCertificatesAndStopsRedis(t *testing.T) {
 	t.Parallel()
 	for _, taken := range []string{"ca", "redis-tls"} {
 		t.Run(taken, func(t *testing.T) {

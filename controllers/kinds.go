@@ -47,16 +47,16 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *networkingv1.NetworkPolicy) {
 				*o = networkingv1.NetworkPolicy{ObjectMeta: m}
 			}),
-		// Keep the data of Secrets, because the operator reads the passwords of managed servers from them.
+		// The cache keeps the data of Secrets, because the operator reads the passwords of managed servers from it.
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.SecretList{} },
 			func(m metav1.ObjectMeta, o *corev1.Secret) { *o = corev1.Secret{ObjectMeta: m, Data: o.Data} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ConfigMapList{} },
 			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
 			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
-		// Keep the status of workloads in the cache, because the operator computes conditions from it. Keep the replicas, the
-		// names of the mounted Secrets, and the sizes of the volumes of StatefulSets, because the operator cannot always apply
-		// the desired ones.
+		// The cache keeps the status of workloads, because the operator computes conditions from it. It also keeps the replicas,
+		// the names of the mounted Secrets, and the sizes of the volumes of StatefulSets, because the operator cannot always
+		// apply the desired ones.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
 				spec := appsv1.StatefulSetSpec{

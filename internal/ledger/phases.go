@@ -397,5 +397,5 @@ func notAborted(e Evidence) finding {
 	return passIf(false, want, "ended early", "the run was ended early, because the verdict could only be FAIL: "+e.Aborted)
 }
 
-// limit formats an objective in the form of the measured durations that are compared with it.
+// limit formats an objective in the same way as measured durations, so that people can compare them.
 func limit(objective plan.Duration) string { return terminal.Exact(objective.D()) }

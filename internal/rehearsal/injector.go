@@ -140,7 +140,7 @@ func (i *injector) isGone(ctx context.Context, c *fault.Chosen) bool {
 	return errors.Is(err, errReplaced) || err == nil && pod.DeletionTimestamp != nil
 }
 
-var errReplaced = errors.New("it was deleted or replaced")
+var errReplaced = errors.New("the pod was deleted or replaced")
 
 // podOf reads the pod that was chosen. It returns errReplaced if that pod does not exist any more.
 func (i *injector) podOf(ctx context.Context, c *fault.Chosen) (*corev1.Pod, error) {

@@ -321,7 +321,8 @@ func encodesItself(t reflect.Type) bool {
 	return p.Implements(reflect.TypeFor[json.Marshaler]()) || p.Implements(reflect.TypeFor[encoding.TextMarshaler]())
 }
 
-// encodedFields returns the fields of a struct in JSON, including those of embedded structs, by their names in JSON.
+// encodedFields returns those fields of a struct that are encoded in JSON, including those of embedded structs. The keys
+// of the result are the names in JSON.
 func encodedFields(t reflect.Type) map[string]reflect.StructField {
 	all := map[string]reflect.StructField{}
 	for f := range t.Fields() {

@@ -84,8 +84,8 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// settleInterval is the interval at which final accounts of faults are saved. It is much shorter than the time for
-// which the timeline keeps rows of a second.
+// settleInterval is how often final accounts of faults are saved. Accounts are computed from rows of the timeline that
+// cover one second each. The timeline keeps such rows for much longer than this interval.
 const settleInterval = time.Minute
 
 // settle saves the accounts of faults that are final.

@@ -1134,7 +1134,8 @@ func (b *browser) heatMapCell(second int64, latency time.Duration) cell {
 			return all[Math.floor(all.length * share)];
 		};
 		const index = bucketOf(%[2]g), range = seconds(upperBound(index - 1)) + ' to ' + seconds(upperBound(index)) + ':', time = timeOfDay(new Date(%[1]d * 1000));
-		// The legend has the time of the nearest second, and a cell begins at a second: take a pixel in its first half.
+		// The legend shows the time at the pointer, rounded to the nearest second. A cell begins at a whole second. Its first
+		// half therefore has the time at which the cell begins, so take a pixel there.
 		const x = middle(box.width, x => point(x, box.height / 2)[0] === time, 0.75);
 		const y = middle(box.height, y => point(x, y)[1].startsWith(range), 0.5);
 		if (x == null || y == null) return {Legend: 'no cell for ' + time + ' and ' + range + ' ' + legends(), Color: ''};

@@ -85,7 +85,7 @@ func (r *report) printTable(out io.Writer) error {
 	fmt.Fprintf(w, "time until every child exists\t%.1f s\t%.1f simulations/s, %.0f children/s\n",
 		r.Create.Seconds, r.Create.SimulationsPerSecond, r.Create.ChildrenPerSecond)
 	fmt.Fprintf(w, "API server alone, %d workers\t%.0f creates/s\t%.0f applies/s\n", workers, r.Server.CreatesPerSecond, r.Server.AppliesPerSecond)
-	fmt.Fprintf(w, "operator / API server alone\t%.2f\taim: ≥ 0.6 of the faster kind of request\n", r.Server.Ratio)
+	fmt.Fprintf(w, "operator, relative to the API server alone\t%.2f\tof its faster kind of request; aim: ≥ 0.6\n", r.Server.Ratio)
 	fmt.Fprintf(w, "time per simulation\tp50 %.1f s\tp99 %.1f s\n", r.Create.P50Seconds, r.Create.P99Seconds)
 	fmt.Fprintf(w, "writes per simulation\t%.2f\t%d children + %.2f\n", r.Create.WritesPerSimulation, r.ChildrenEach,
 		r.Create.WritesPerSimulation-float64(r.ChildrenEach))

@@ -326,7 +326,7 @@ func (c *RedisCluster) MoveKey(t testing.TB, key string) {
 	})
 }
 
-// Lag implements FailoverGroup.
+// Lag implements FailoverGroup. It pauses the replica until resume is called.
 func (c *RedisCluster) Lag(t testing.TB, key string) (resume func()) {
 	t.Helper()
 	primary, replica := c.Owner(t, c.Slot(t, key))

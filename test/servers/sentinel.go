@@ -63,7 +63,7 @@ func (g *SentinelGroup) URIs(t testing.TB) []string {
 	return uris
 }
 
-// Lag implements FailoverGroup.
+// Lag implements FailoverGroup. It pauses the replica until resume is called.
 func (g *SentinelGroup) Lag(t testing.TB, key string) (resume func()) {
 	t.Helper()
 	primary := g.awaitReady(t)

@@ -182,7 +182,7 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		}
 		lostAt, err := wholeNumber(fields[2])
 		if err != nil {
-			return store.Dataset{}, fmt.Errorf("%s: read the time of the loss: %w", doing, err)
+			return store.Dataset{}, fmt.Errorf("%s: read the recorded time of a loss of data: %w", doing, err)
 		}
 		if lostAt == 0 && s.observer(p).dataset.misses(text(fields[0])) {
 			lostAt = time.Now().UnixMilli()

@@ -496,7 +496,8 @@ func parseObservation(server, persistence, replication string) (observation, err
 	return seen, nil
 }
 
-// parseReplication parses the section "replication" of the INFO reply. Only a primary has replicas to wait for.
+// parseReplication parses the section "replication" of the INFO reply. It reads the replicas only if the server is a
+// primary, because writes wait only for the replicas of a primary.
 func (o *observation) parseReplication(info string) error {
 	id, found := infoField(info, "master_replid")
 	if !found {
