@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -160,9 +162,7 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 	case err != nil:
 		return named, err
 	case secret == nil:
-		named.withheld = s.recordMissing(name)
-		named.finding = found(stalled, reasonSecretMissing,
-			"Secret %s with the binding of %s does not exist: create it with the keys %s", key, service.Name, secretKeys(service))
+		named.withheld, named.finding = s.recordMissing(key, "the binding of "+service.Name, secretKeys(service))
 		return named, nil
 	case !allowsSimulation(secret, s.key.Name):
 		named.denied, named.withheld = true, true
@@ -200,9 +200,7 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	case err != nil:
 		return err
 	case secret == nil:
-		s.summaryAPI.withheld = s.recordMissing(key.Name)
-		s.summaryAPI.finding = found(stalled, reasonSecretMissing,
-			"Secret %s with the credentials for the summary API does not exist: create it with the key token, or username and password", key)
+		s.summaryAPI.withheld, s.summaryAPI.finding = s.recordMissing(key, "the credentials for the summary API", "token, or username and password")
 	case !allowsSimulation(secret, s.key.Name):
 		s.summaryAPI.withheld = true
 		s.summaryAPI.finding = notAllowed(secret, s.key.Name)
@@ -223,19 +221,29 @@ func (s *scope) isWithheld() bool {
 }
 
 // A pod that waits for a Secret mounts it as soon as it exists, even if the owner of the Secret does not permit this.
-// Therefore, the operator makes no pod wait for a Secret that does not exist. A workload whose pods already mount the Secret
-// stays as it is, so that users can replace the Secret.
+// Therefore, the operator makes no pod wait for a Secret that does not exist. But users must be able to replace a Secret
+// while pods mount it. Until it exists again, these pods stay, and edits of workloads wait.
 
-// recordMissing records that a Secret does not exist. It reports whether to withhold the Secret, which is the case
-// unless the pods of a workload already mount it.
-func (s *scope) recordMissing(secret string) (isWithheld bool) {
-	s.missing[secret] = true
+// recordMissing records that a Secret does not exist. The Secret should contain the given content under the given keys.
+// recordMissing reports whether to withhold the Secret, which is the case unless the pods of a workload already mount it.
+func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (isWithheld bool, f finding) {
+	s.missing[secret.Name] = true
+	isWithheld = true
+	var waits string
 	for _, child := range s.children {
-		if slices.Contains(mountedSecrets(child), secret) {
-			return false
+		if slices.Contains(mountedSecrets(child), secret.Name) {
+			isWithheld, waits = false, ". Until it exists, the pods that mount it stay, and edits of pods wait"
 		}
 	}
-	return true
+	return isWithheld, found(stalled, reasonSecretMissing, "Secret %s with %s does not exist: create it with the keys %s%s", secret, content, keys, waits)
+}
+
+// holdForSecrets makes edits of pods wait until the missing Secrets exist, unless edits wait for a fault anyway.
+func (s *scope) holdForSecrets() {
+	if len(s.missing) > 0 && s.held.until == "" {
+		names := slices.Sorted(maps.Keys(s.missing))
+		s.held = hold{reasonSecretMissing, "Secret " + strings.Join(names, ", ") + " exists"}
+	}
 }
 
 // mountsMissing reports whether the pods of a workload mount a Secret that does not exist.

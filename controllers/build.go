@@ -58,10 +58,10 @@ func (s *scope) isForming() bool {
 	return !nodes.isReady()
 }
 
-// applyChildren applies the desired objects, except those that are withheld or whose change must wait for the end of a
-// fault. If an object cannot be applied, it still applies the others.
+// applyChildren applies the desired objects, except those that are withheld or whose change must wait. If an object cannot be applied, it still applies the others.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	s.findings.objects = worstOf(s.findings.objects) // keeps a finding about the records of faults
+	s.holdForSecrets()
 	var errs []error
 	for _, key := range sortedKeys(s.taken) {
 		errs = append(errs, r.applyFailed(s, key, s.taken[key]))
@@ -77,7 +77,7 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 		if waits, err := r.mustWait(s, key, object); err != nil {
 			return err
 		} else if waits {
-			s.findings.objects = worstOf(s.findings.objects, found(progressing, reasonFaultInEffect, "The change of %s %s waits until %s", key.kind, key.name, s.heldUntil))
+			s.findings.objects = worstOf(s.findings.objects, found(progressing, s.held.reason, "The change of %s %s waits until %s", key.kind, key.name, s.held.until))
 			continue
 		}
 		result, err := r.applier.Apply(ctx, object, s.children[key])
@@ -101,11 +101,14 @@ func (r *Reconciler) reportHealed(s *scope, key childKey) {
 	r.events.Eventf(s.sim, related, corev1.EventTypeNormal, "Healed", "Apply", "%s %s had been changed and was restored", key.kind, key.name)
 }
 
-// mustWait reports whether the desired object differs from the one in the cluster, and must not be applied yet because of a
-// fault in effect.
+// mustWait reports whether the desired object differs from the one in the cluster, and must not be applied yet. A workload
+// that is to stop does not wait for missing Secrets.
 func (r *Reconciler) mustWait(s *scope, key childKey, desired client.Object) (bool, error) {
 	live := s.children[key]
 	if live == nil || !s.isHeld(key) {
+		return false, nil
+	}
+	if w, ok := desiredWorkload(desired); ok && w.desired == 0 && s.held.reason == reasonSecretMissing {
 		return false, nil
 	}
 	return r.applier.HasChanged(desired, live)
@@ -162,8 +165,7 @@ func isNotServed(err error) bool {
 	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource")
 }
 
-// prune deletes the simulation's objects that are no longer desired, except those whose deletion must wait for the end
-// of a fault. It never deletes the report and the records of faults.
+// prune deletes the simulation's objects that are no longer desired, except those whose deletion must wait. It never deletes the report and the records of faults.
 func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 	desired := map[childKey]bool{}
 	for _, object := range s.desired {
@@ -179,8 +181,8 @@ func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 		if desired[key] || object.GetDeletionTimestamp() != nil {
 			continue
 		}
-		if s.isHeld(key) {
-			s.findings.objects = worstOf(s.findings.objects, found(progressing, reasonFaultInEffect, "The deletion of %s %s waits until %s", key.kind, key.name, s.heldUntil))
+		if s.isHeld(key) || s.held.until != "" && key.kind == "Secret" { // pods may still mount the Secret
+			s.findings.objects = worstOf(s.findings.objects, found(progressing, s.held.reason, "The deletion of %s %s waits until %s", key.kind, key.name, s.held.until))
 			continue
 		}
 		uid := object.GetUID()

@@ -25,7 +25,7 @@ func TestPrune_FaultInEffect_DeletionOfWorkloadWaits(t *testing.T) {
 	deployment, config := &appsv1.Deployment{ObjectMeta: meta}, &corev1.ConfigMap{ObjectMeta: meta}
 	r := &Reconciler{client: fake.NewClientBuilder().WithObjects(deployment, config).Build()}
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
-	s.heldUntil = "fault stall/0 has ended"
+	s.held = hold{reasonFaultInEffect, "fault stall/0 has ended"}
 	s.children = map[childKey]client.Object{{"Deployment", meta.Name}: deployment, {"ConfigMap", meta.Name}: config}
 	if err := r.prune(t.Context(), s); err != nil {
 		t.Fatal(err)
@@ -116,12 +116,12 @@ func TestIsHeld_FaultInEffect_OnlyObjectsThatAreNotWithheldWait(t *testing.T) {
 		"nothing is withheld":         {func(*scope) {}, map[childKey]bool{redis: true, entry: true, {"ConfigMap", "sim"}: false}},
 		"an object is withheld":       {func(s *scope) { s.withheld[redis] = true }, map[childKey]bool{redis: false, entry: true}},
 		"a Secret may not be mounted": {func(s *scope) { s.broker.withheld = true }, map[childKey]bool{redis: false, entry: false}},
-		"no fault is in effect":       {func(s *scope) { s.heldUntil = "" }, map[childKey]bool{redis: false, entry: false}},
+		"no fault is in effect":       {func(s *scope) { s.held = hold{} }, map[childKey]bool{redis: false, entry: false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
-			s.heldUntil = "fault stall/0 has ended"
+			s.held = hold{reasonFaultInEffect, "fault stall/0 has ended"}
 			tt.edit(s)
 			for key, want := range tt.want {
 				if got := s.isHeld(key); got != want {

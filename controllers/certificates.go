@@ -40,9 +40,7 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	case err != nil:
 		return err
 	case secret == nil:
-		of.withheld = s.recordMissing(key.Name)
-		of.finding = found(stalled, reasonSecretMissing,
-			"Secret %s with the certificate of %s does not exist: create it with the keys tls.crt, tls.key and ca.crt", key, of.name)
+		of.withheld, of.finding = s.recordMissing(key, "the certificate of "+of.name, "tls.crt, tls.key and ca.crt")
 		return nil
 	case !allowsSimulation(secret, s.key.Name):
 		of.denied, of.withheld = true, true

@@ -133,6 +133,14 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testin
 	sim := c.Simulate("chosen", func(s *v1alpha1.ParkingSimulationSpec) { s.Monitoring.TLS = &v1alpha1.TLSSpec{SecretName: "mine"} })
 	c.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "SecretNotFound")
 	c.Eventually("no processor", func() error { return c.hasReplicas("chosen-processor", 0) })
+	c.MakeWorkloadsReady()
+	c.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
+	c.Expect(sim, "StoreReady", metav1.ConditionTrue, "Ready")
+	c.Expect(sim, "SummaryAPIReady", metav1.ConditionTrue, "Ready")
+	c.awaitQuiet()
+	if c.Exists(sim, "chosen"); sim.Status.StartTime != nil {
+		t.Error("the schedules have started although no pods may run")
+	}
 
 	host := func(component string) string { return "chosen-" + component + "." + c.Namespace + ".svc.cluster.local" }
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "mine"}, Data: issue(host("entry"), host("processor"))}

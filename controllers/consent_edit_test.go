@@ -3,10 +3,12 @@ package controllers_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -89,42 +91,52 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 	}
 }
 
-// While a Secret is replaced, the workloads that mount it stay as they are, so that no new pod waits for it. They only stop.
-// The other workloads follow the spec.
-func TestReconcile_SecretDeletedWhileRunning_WorkloadsThatMountItOnlyStop(t *testing.T) {
+// While a Secret is replaced, the pods stay as they are. New pods would wait for the Secret, and pods that do not mount it
+// could get settings that the other pods do not know yet. Pods can only stop.
+func TestReconcile_SecretDeletedWhileRunning_WorkloadsOnlyStop(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	binding := map[string]string{"uri": "amqp://u:p@broker.example:5672"}
 	secret, ref := c.Secret("broker", binding)
+	const before, after = "redis:8.0", "redis:8.2"
 	sim := c.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.SecretRef = ref
-		s.Redis.Managed = &v1alpha1.ManagedRedis{Image: "redis:8.0"}
+		s.Redis.Managed = &v1alpha1.ManagedRedis{Image: before}
 	})
 	c.Eventually("the processors to run", func() error { return c.hasReplicas("sim-processor", 2) })
 	c.MakeWorkloadsReady()
 	settled(c, sim, "sim", func(s *v1alpha1.ParkingSimulation) bool { return s.Status.StartTime != nil })
 	c.Eventually("the generators to run", func() error { return c.hasReplicas("sim-entry", 1) })
-	redis := &appsv1.StatefulSet{}
+	hasImage := func(image string) error {
+		set := &appsv1.StatefulSet{}
+		c.Exists(set, "sim-redis")
+		if !slices.ContainsFunc(set.Spec.Template.Spec.Containers, func(c corev1.Container) bool { return c.Image == image }) {
+			return fmt.Errorf("Redis has no container with the image %s", image)
+		}
+		return nil
+	}
 
 	c.Delete(secret, "broker")
-	c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "SecretNotFound")
+	missing := c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "SecretNotFound")
+	if want := "edits of pods wait"; !strings.Contains(missing.Message, want) {
+		t.Errorf("the message is %q, want %q", missing.Message, want)
+	}
 	c.Edit(sim, func() {
-		sim.Spec.Processor.Replicas = new(int32(4))
+		sim.Spec.Processor.Replicas = new(int32(1))
 		sim.Spec.Entry.Replicas = new(int32(0))
-		sim.Spec.Redis.Managed.Image = "redis:8.2"
-	})
-	settled(c, redis, "sim-redis", func(set *appsv1.StatefulSet) bool {
-		return slices.ContainsFunc(set.Spec.Template.Spec.Containers, func(c corev1.Container) bool { return c.Image == "redis:8.2" })
+		sim.Spec.Redis.Managed.Image = after
 	})
 	c.Eventually("the entry generator to stop", func() error { return c.hasReplicas("sim-entry", 0) })
 	c.awaitQuiet()
-	for workload, replicas := range map[string]int32{"sim-processor": 2, "sim-exit": 1} {
-		if err := c.hasReplicas(workload, replicas); err != nil {
+	c.Exists(&policyv1.PodDisruptionBudget{}, "sim-processor")
+	for _, err := range []error{c.hasReplicas("sim-processor", 2), c.hasReplicas("sim-exit", 1), hasImage(before)} {
+		if err != nil {
 			t.Error(err)
 		}
 	}
 	c.Secret("broker", binding)
-	c.Eventually("more processors to run", func() error { return c.hasReplicas("sim-processor", 4) })
+	c.Eventually("fewer processors to run", func() error { return c.hasReplicas("sim-processor", 1) })
+	c.Eventually("Redis to change", func() error { return hasImage(after) })
 }
 
 // While no RabbitmqCluster is found, the simulation has no Secret of its own with the binding. A Secret of someone else

@@ -305,22 +305,18 @@ func withReplicasOf(live, object client.Object) client.Object {
 }
 
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
-// workload is not created. If it exists already, a withheld one is scaled to 0 replicas, and a limited one is not scaled up.
-// A workload whose pods would mount a missing Secret is withheld, too, unless its present pods mount one: then it does not
-// change. An existing StatefulSet keeps its claim template.
+// workload is not created, nor is one whose pods would wait for a missing Secret. If a withheld workload exists already, it
+// is scaled to 0 replicas. A limited one is not scaled up. An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
 	object = withVolumeSizeOf(live, object)
-	mountsMissing := s.mountsMissing(object)
 	switch {
-	case !s.withheld[key] && !s.limited[key] && !mountsMissing:
-		return object
-	case live == nil:
+	case live == nil && (s.withheld[key] || s.limited[key] || s.mountsMissing(object)):
 		return nil
-	case s.withheld[key], mountsMissing && !s.mountsMissing(live):
+	case s.withheld[key]:
 		return withoutPods(object)
-	case mountsMissing:
-		return nil
+	case s.limited[key]:
+		return withReplicasOf(live, object)
 	}
-	return withReplicasOf(live, object)
+	return object
 }

@@ -78,7 +78,7 @@ func (s *scope) draining() *observer.Draining {
 // lacksSummaryAPI reports whether the pods of a managed summary API are missing or not ready.
 func (s *scope) lacksSummaryAPI() bool {
 	w := s.workloads[resources.ComponentSummaries]
-	return s.sim.Spec.SummaryAPI.ManagedOrDefault() != nil && (w.desired == 0 || !w.isReady())
+	return s.sim.Spec.SummaryAPI.ManagedOrDefault() != nil && !w.isReady()
 }
 
 // observedPlan returns the part of a plan that the observer uses. If only other parts of the plan change, the
@@ -162,7 +162,7 @@ func (s *scope) completeFinding() finding {
 
 // start sets the start time of the schedules as soon as everything that the generators need is ready.
 func (r *Reconciler) start(_ context.Context, s *scope) error {
-	if s.sim.Status.StartTime != nil || s.sim.Spec.Suspend {
+	if s.sim.Status.StartTime != nil || s.sim.Spec.Suspend || s.isWithheld() {
 		return nil
 	}
 	waitsFor := worstOf(s.findings.objects, s.findings.broker, s.findings.store, s.findings.summaryAPI,

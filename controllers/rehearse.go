@@ -57,26 +57,26 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 // until the records of the faults are loaded, because only the records say whether a fault is in effect.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
-		s.heldUntil = "the records of the faults are loaded"
+		s.held = hold{reasonFaultInEffect, "the records of the faults are loaded"}
 		s.wakeAfter(time.Second)
 	}
 	for i := range s.faults {
 		if f := &s.faults[i]; f.Action.Lasts() && !f.IsFinal() && len(f.Chosen) > 0 {
-			s.heldUntil = "fault " + f.ID() + " has ended"
+			s.held = hold{reasonFaultInEffect, "fault " + f.ID() + " has ended"}
 			return
 		}
 	}
 }
 
-// isHeld reports whether an edit of an object must wait. Edits of workloads wait. Edits of Services, NetworkPolicies
-// and the agents' Secret wait, too, because clients and the operator reach the agents through these objects. Nothing
-// waits if the simulation may not use an object that it refers to: its pods must stop at once.
+// isHeld reports whether an edit of an object must wait. Edits of workloads and of their PodDisruptionBudgets wait. Edits of
+// Services, NetworkPolicies and the agents' Secret wait, too, because clients and the operator reach the agents through
+// these objects. Nothing waits if the simulation may not use an object that it refers to: its pods must stop at once.
 func (s *scope) isHeld(key childKey) bool {
-	if s.heldUntil == "" || s.isWithheld() || s.withheld[key] {
+	if s.held.until == "" || s.isWithheld() || s.withheld[key] {
 		return false
 	}
 	switch key.kind {
-	case "Deployment", "StatefulSet", "Service", "NetworkPolicy":
+	case "Deployment", "StatefulSet", "PodDisruptionBudget", "Service", "NetworkPolicy":
 		return true
 	}
 	return key == agentSecretKey(s)

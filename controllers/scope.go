@@ -57,8 +57,8 @@ type scope struct {
 	// objects that need these names. It is set by the phases that read the simulation's own Secrets, and by the phase
 	// checkNames.
 	taken map[childKey]*apply.NameTakenError
-	// This field is set by the phase checkNames. It contains the objects with a taken name, and the objects that depend on
-	// such a name.
+	// This field is set by the phase checkNames. It contains the objects with a taken name, the objects that depend on such
+	// a name, and the servers whose pods must not mount a Secret that the spec names.
 	withheld map[childKey]bool
 	// This field is set by the phase checkNames. It contains the StatefulSets that must not get more replicas, because a
 	// volume claim with the right name is not known to be the simulation's.
@@ -92,9 +92,8 @@ type scope struct {
 	faultHistory  fault.History
 	faultsKnown   bool
 	accountsSoFar []fault.Account
-	// heldUntil says what edits of pods wait for. It is the end of a sentence, such as "fault stall/0 has ended". It is
-	// empty if edits need not wait.
-	heldUntil string
+	// held says what edits of pods wait for. It is empty if they need not wait.
+	held hold
 
 	// This field is set by the phase complete. It contains the Kubernetes events about faults whose outcome became
 	// known only when the simulation became complete. They are recorded after the status has been written.
@@ -103,6 +102,12 @@ type scope struct {
 	// Every phase may add findings and may call wakeAfter, which sets wake. If wake is 0, no reconcile is requested.
 	findings findings
 	wake     time.Duration
+}
+
+// hold says why and until when edits of pods wait. The text until is the end of a sentence, such as "fault stall/0 has
+// ended".
+type hold struct {
+	reason, until string
 }
 
 // childKey identifies an object of a simulation by its kind and name.

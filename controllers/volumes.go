@@ -256,7 +256,7 @@ func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, e
 	const undo = "or restore the previous size in the spec"
 	switch text := err.Error(); {
 	case isTemporary(err):
-		return found(progressing, reasonVolumeResizing, "Check whether %s %s has %s: %s; the operator tries again",
+		return found(progressing, reasonVolumeResizing, "%s %s could not be read or enlarged to %s: %s; the operator tries again",
 			claimKind, claim.Name, textOf(want), err), resizeInterval
 	case strings.Contains(text, "must support resize"):
 		return found(stalled, reasonVolumeNotResized, "%s, because %s does not allow it. The server continues with the present size. "+

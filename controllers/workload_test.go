@@ -53,7 +53,6 @@ func TestDraining_NoPodOfTheSummaryAPI_WaitsUntilTheDrainTimeout(t *testing.T) {
 		down      bool
 	}{
 		"the pod is missing":                   {missing, "", duration + time.Second, false, false},
-		"the pod may not run":                  {observed, "", duration + time.Second, false, false},
 		"the pod is missing after the timeout": {missing, "", duration + drain, true, true},
 		"the pod is ready":                     {ready, "", duration + time.Second, true, false},
 		"the summary API is external":          {workload{}, "https://visits.example", duration + time.Second, true, false},
