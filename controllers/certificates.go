@@ -20,8 +20,8 @@ func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
 	return resources.Certificates(s.sim, r.options.ClusterDomain)
 }
 
-// readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to one. It
-// records in the server what is wrong with the Secret. While the Secret is missing or invalid, clients of RabbitMQ and
+// readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to one. If
+// something is wrong with the Secret, it sets the finding of the given server. While the Secret is missing or invalid, clients of RabbitMQ and
 // Redis still trust the last known CA certificates. If the Secret becomes invalid, the invalid files appear in the pods
 // that mount it. Generators, processors, the summary API and Redis then keep their last valid certificate. RabbitMQ
 // loads the files even if they are invalid, so new connections fail until the Secret is valid. If the Secret is

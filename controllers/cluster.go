@@ -28,8 +28,8 @@ const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 // Secret of the cluster's default user with the TLS settings in the cluster's spec. The operator copies the binding
 // to a Secret of the simulation, because pods cannot mount Secrets of other namespaces.
 //
-// Without a binding there is no such Secret. The pods are then withheld, because they would mount a Secret of someone
-// else that has its name, now or later.
+// Without a binding, the operator does not create this Secret. The pods are then withheld, because they would mount any
+// Secret of this name that someone else has created or creates later.
 func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
 	named, err := r.findCluster(ctx, s)
 	named.withheld = named.denied || len(named.data) == 0

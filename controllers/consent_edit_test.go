@@ -91,9 +91,9 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 	}
 }
 
-// While a Secret is replaced, the pods stay as they are. New pods would wait for the Secret, and pods that do not mount it
-// could get settings that the other pods do not know yet. Pods can only stop.
-func TestReconcile_SecretDeletedWhileRunning_WorkloadsOnlyStop(t *testing.T) {
+// While a Secret is missing, edits of pods wait. New pods would wait for the Secret, and pods that do not mount it could get
+// settings that the other pods do not know yet. Only edits that stop pods take effect.
+func TestReconcile_SecretDeletedWhileRunning_OnlyStopsTakeEffect(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	binding := map[string]string{"uri": "amqp://u:p@broker.example:5672"}
@@ -139,8 +139,8 @@ func TestReconcile_SecretDeletedWhileRunning_WorkloadsOnlyStop(t *testing.T) {
 	c.Eventually("Redis to change", func() error { return hasImage(after) })
 }
 
-// While no RabbitmqCluster is found, the simulation has no Secret of its own with the binding. A Secret of someone else
-// may have its name.
+// While no RabbitmqCluster is found, the operator creates no Secret with the binding. Someone else may create a Secret of
+// the same name.
 func TestReconcile_ClusterRefWithoutBinding_NoPodMountsAForeignSecret(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// answers is a fake SummaryAPIs. It returns the failure of the database that is listed for the IP address of a pod.
+// answers is a fake SummaryAPIs. The map failures contains the failure of the database for each IP address of a pod.
 type answers struct {
 	observer.SummaryCounter // nil, because the test does not call it
 

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// emptyWithDefaults returns an empty spec after defaulting.
+// emptyWithDefaults is the JSON text of an empty spec after defaulting.
 const emptyWithDefaults = `{
 	"drainTimeout": "5m", "seed": 1,
 	"entry": {"rate": 200, "replicas": 1, "arrivals": "Uniform"},

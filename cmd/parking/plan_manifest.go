@@ -123,7 +123,8 @@ func serverShortages(field string, storage v1alpha1.StorageSpec, resources *v1al
 	return all
 }
 
-// notSet stands for a request that the manifest leaves to the operator, whose defaults suit low rates.
+// notSet stands for a CPU or memory request that the manifest omits. The operator's default then applies, which suits only
+// low rates.
 const notSet = "not set"
 
 // resourceShortages compares the requests and the memory limit of a component with its plan. If a resource has neither

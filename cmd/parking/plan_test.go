@@ -255,7 +255,7 @@ func TestDocs_Sizing_IsTheOutputOfTheCommand(t *testing.T) {
 	}
 }
 
-// costsTable returns the measured costs per event, and the memory, at each rate.
+// costsTable returns the measured costs per event and the measured memory of each component, at each rate.
 func costsTable(t *testing.T) string {
 	t.Helper()
 	costs, err := sizing.Embedded()
@@ -326,7 +326,7 @@ func ratesTable(t *testing.T) string {
 	return out.String()
 }
 
-// checkTable returns the latest comparison of predictions with measurements.
+// checkTable returns the table that compares the latest predictions of latency and backlog with measurements.
 func checkTable(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("../../internal/sizing/testdata/check.json")

@@ -473,7 +473,7 @@ func TestReportTable_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-func TestReportTable_UnlistedFaults_SaysWhetherTheyAreWorse(t *testing.T) {
+func TestReportTable_TooManyFaults_SaysWhetherOmittedOnesMayBeWorse(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)
 	if err != nil {

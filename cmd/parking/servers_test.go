@@ -787,7 +787,7 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	// After a timeout of Redis, a processor would repeat the step, and the repetition would count as a duplicate.
+	// If a request to Redis timed out, the processor would repeat it, and the repetition would count as a duplicate.
 	s := startProcessesWith(ctx, t, func(p *plan.Plan) { p.Redis.URI += "?read_timeout=1m" })
 	for _, p := range s.Processors {
 		eventually(ctx, t, p.Name+" works", func() error {
@@ -805,7 +805,7 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
 	// RabbitMQ redelivers an event that took effect but was not acknowledged, and the event counts as a duplicate. This
-	// also happens if a processor on a busy machine loses its connection.
+	// also happens if a processor on a busy machine loses its connection, which its log then says.
 	var logs strings.Builder
 	for _, p := range s.Processors {
 		log, err := os.ReadFile(p.Log())

@@ -44,7 +44,7 @@ type session struct {
 }
 
 // openSession opens and checks everything that the simulation needs, so that errors occur before the first event is
-// published. It prints to the writer in the parameter out which slow step is in progress.
+// published. It prints the names of slow steps to out while they are in progress.
 func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolved, out io.Writer, log *slog.Logger) (s *session, err error) {
 	p := resolved.Plan
 	p.Owner = rand.Text()

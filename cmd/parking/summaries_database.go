@@ -41,7 +41,7 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 }
 
 // fromEnvironment reads the URI from the environment variable, unless a flag sets the URI or selects the SQLite file.
-// The URI is combined with the files of the flag for a directory, if this flag is set.
+// If --database-secret names a directory, the files in it complete the URI.
 func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {
 		f.ref.URI = getenv(envDatabase)
