@@ -128,8 +128,7 @@ type reconcileCounts struct {
 	// calls is the number of reconciles.
 	calls atomic.Int64
 	// repeat is the delay, in nanoseconds, that the latest finished reconcile requested until the next one. It is 0 if
-	// this reconcile returned an error or requested another one at once. It is the constant never if this reconcile
-	// requested no other one.
+	// the reconcile returned an error or requested the next one at once, and math.MaxInt64 if it requested none.
 	repeat atomic.Int64
 }
 

@@ -11,7 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// maxFaults, maxHit and maxFaultMessage are the limits that the CRD sets for the status.
+// The CRD allows at most maxFaults faults in the status, each with at most maxHit names of pods and a message of at most
+// maxFaultMessage characters.
 const (
 	maxFaults       = 20
 	maxHit          = 5
@@ -99,7 +100,7 @@ func faultStatus(a *fault.Account) v1alpha1.FaultStatus {
 	return status
 }
 
-// peakPrecision is the precision of peak durations in the status.
+// peakPrecision is the precision of the longest latency and the longest lag in the status.
 const peakPrecision = 100 * time.Microsecond
 
 // roundedDuration converts seconds to a duration that is a multiple of precision.

@@ -276,5 +276,5 @@ func (s server) cleanupBinding() (*binding.Binding, error) {
 	case s.finding.reason == reasonSecretMissing:
 		return nil, errors.New("the Secret no longer exists, and this operator process has never read it")
 	}
-	return nil, errors.New(orElse(s.finding.message, "its binding is unknown"))
+	return nil, errors.New(orElse(s.finding.message, "the binding of the server is unknown"))
 }

@@ -86,7 +86,7 @@ func TestCleanupBinding_SecretDeleted_ReturnsTheLastKnownBinding(t *testing.T) {
 	}
 }
 
-func TestCleaner_RemembersBindingsUntilPermissionIsRevoked(t *testing.T) {
+func TestCleaner_RemembersBindingsUntilUseOfTheSecretIsForbidden(t *testing.T) {
 	t.Parallel()
 	c := NewCleaner(nil)
 	key := client.ObjectKey{Namespace: "default", Name: "sim"}

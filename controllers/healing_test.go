@@ -351,8 +351,8 @@ func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	return now
 }
 
-// TestApply_AfterForcedReplacement_RemovesFieldsNoLongerDesired applies an object that an edit has made invalid, and then removes
-// one of its desired fields.
+// An edit makes an object invalid, so that the operator has to replace it. Later, one of its fields is no longer desired. The
+// operator must then remove this field from the object.
 func TestApply_AfterForcedReplacement_RemovesFieldsNoLongerDesired(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -64,7 +64,7 @@ func (s *scope) isDraining() bool {
 
 // draining returns the input for the observer's final audit. It returns nil while generators may still run. It also
 // returns nil while a managed summary API has no running pod, because the audit counts the summaries in it. After the
-// drain timeout, draining waits for neither.
+// drain timeout, it returns the input in both cases.
 func (s *scope) draining() *observer.Draining {
 	d := &observer.Draining{SummariesPod: s.serverIn(resources.ComponentSummaries, s.addressOf(resources.ComponentSummaries))}
 	d.SummariesDown = d.SummariesPod.IP == "" && s.lacksSummaryAPI()

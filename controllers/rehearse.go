@@ -53,7 +53,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 }
 
 // holdPods makes edits of pods wait while a Pause or Isolate is in effect, because replacing a pod would end the fault
-// early. The other actions do not make edits wait, because their target may need the edit to run again. Edits also wait
+// early. The other actions do not make edits wait, because their target may run again only after the edit. Edits also wait
 // until the records of the faults are loaded, because only the records say whether a fault is in effect.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
@@ -70,7 +70,8 @@ func (s *scope) holdPods(loading bool) {
 
 // isHeld reports whether an edit of an object must wait. Edits of workloads and of their PodDisruptionBudgets wait. Edits of
 // Services, NetworkPolicies and the agents' Secret wait, too, because clients and the operator reach the agents through
-// these objects. Nothing waits if the simulation may not use an object that it refers to: its pods must stop at once.
+// these objects. No edit waits if the simulation is not allowed to use an object that it refers to: its pods must stop at
+// once.
 func (s *scope) isHeld(key childKey) bool {
 	if s.held.until == "" || s.isWithheld() || s.withheld[key] {
 		return false

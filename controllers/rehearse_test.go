@@ -176,8 +176,8 @@ func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
 	c.Gone(secret)
 }
 
-// measured returns a timeline from 30 s before a fault to 5 min after it. From the fault on, the latencies are high for
-// the duration slow. The generators are late by the duration lag until the end of the timeline.
+// measured returns a timeline from 30 s before a fault to 5 min after it. After the fault, the latencies are high for
+// as long as the parameter slow says. Until the end of the timeline, the generators are late by the parameter lag.
 func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
 	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {

@@ -184,7 +184,8 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	if !known {
 		return 0
 	}
-	// Add a second, because the last row may lack events that became due in its last second: the next row counts them.
+	// Events that become due in the last second of a row may be counted only in the next row. So the period in which events
+	// may have been skipped is one second longer than the rows.
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 

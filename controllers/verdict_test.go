@@ -264,7 +264,7 @@ func TestCompleteFinding_SpecEditedAfterTheEnd_IsReported(t *testing.T) {
 	}
 }
 
-// runningScope returns the state of a simulation that started 2 minutes ago and runs for 90 s.
+// runningScope returns the state of a simulation that started 2 minutes ago, has a duration of 90 s, and is not complete.
 func runningScope(t *testing.T, edit func(*v1alpha1.ParkingSimulationSpec)) *scope {
 	t.Helper()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)

@@ -31,8 +31,9 @@ import (
 const (
 	// resizeInterval is how often the operator looks at a volume claim whose volume grows.
 	resizeInterval = 10 * time.Second
-	// claimInterval is how often the operator tries to enlarge a volume claim after a failure. It is also the minimum time
-	// until the operator looks again at a claim that is large enough, because someone may create it again.
+	// claimInterval is how often the operator tries to enlarge a volume claim that could not be enlarged. It is also the
+	// minimum time between two checks of a claim that is large enough. Such a claim may be deleted and created again with the
+	// size of the claim template.
 	claimInterval = time.Minute
 )
 
@@ -67,15 +68,15 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// A check that finds the claim large enough requests no reconcile for the next check. But if another reconcile
-	// follows before the next check is due, the claim may have changed, so that reconcile requests one.
+	// A check that finds the claim large enough requests no reconcile for the next check. But if a reconcile happens before
+	// the next check is due, the claim may have changed. This reconcile requests another one for the next check.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}
 }
 
-// claimCheck is the result of the latest check of a volume claim. It is valid only for the size want, and only until
-// due, when the next check is due.
+// claimCheck is the result of the latest check of a volume claim. The field want is the size that was wanted. If another
+// size is wanted, or at the time in the field due, the claim must be checked again.
 type claimCheck struct {
 	want    resource.Quantity
 	due     time.Time

@@ -22,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// claimOf returns a bound claim. A capacity of "" means that it is not bound.
+// claimOf returns a claim. It is bound unless capacity is "".
 func claimOf(requested, capacity string, conditions ...corev1.PersistentVolumeClaimConditionType) *corev1.PersistentVolumeClaim {
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "data-sim-redis-0"}}
 	claim.Spec.StorageClassName = new("fast")

@@ -25,7 +25,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Names in the documented manifest.
+// These names must be those in the manifest in docs/operations.md.
 const (
 	namespace  = "parking"
 	simulation = "rush-hour"
@@ -33,8 +33,8 @@ const (
 )
 
 // TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart creates the objects of the manifest in
-// docs/operations.md. Then it renews the CA and all certificates, and at last withdraws the consent to use one of them. A
-// Pod stands for each component, so that the operator can tell the kubelet to refresh the files.
+// docs/operations.md. Then it renews the CA and all certificates, and at last withdraws the consent to use one of them. It
+// creates a Pod for each component, because the operator requests a refresh of mounted files by an annotation of the Pod.
 func TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart(t *testing.T) {
 	c := newCluster(t)
 	c.createDocumented()

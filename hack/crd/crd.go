@@ -77,7 +77,8 @@ func (a *Admission) Create(ctx context.Context, object map[string]any) error {
 	return a.admit(ctx, object, nil)
 }
 
-// Update sets the defaults of an object. It returns an error if an API server would reject the update of old to object.
+// Update sets the defaults of an object. It returns an error if an API server would reject an update that
+// replaces the object in the parameter old.
 func (a *Admission) Update(ctx context.Context, object, old map[string]any) error {
 	return a.admit(ctx, object, old)
 }

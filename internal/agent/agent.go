@@ -2,7 +2,7 @@
 //
 // The operator may neither execute commands in a pod nor signal a process on a node. Therefore each pod of a
 // simulation with faults runs an agent. An agent is a container that shares the process namespace of the pod and runs
-// as the same user. The operator sends commands to the agent. The target is the container that the agent injects
+// as the same user as the other containers. The operator sends commands to the agent. The target is the container that the agent injects
 // faults into. To pause or kill the target, the agent sends signals to its processes. To isolate a target that is a
 // server, the agent closes the connections of the clients: they reach the server only through the agent.
 //
@@ -136,7 +136,8 @@ func (a *Agent) Inject(c Command) (Fault, error) {
 	return *fault, nil
 }
 
-// forget forgets the earliest fault that has ended if there are more than maxRemembered. The caller holds a.mu.
+// forget removes one fault if the agent remembers more than maxRemembered faults. It removes the fault that was injected
+// first among those that have ended. The caller holds a.mu.
 func (a *Agent) forget() {
 	if len(a.faults) <= maxRemembered {
 		return

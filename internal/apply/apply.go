@@ -50,7 +50,7 @@ const (
 	Healed Result = "healed"
 )
 
-// NameTakenError means that an object with the desired name exists, but does not belong to the same controller.
+// NameTakenError means that an object with the desired name exists, but does not have the controller that is desired.
 // Apply did not change the object.
 type NameTakenError struct {
 	Kind string
@@ -69,8 +69,8 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an applier. The applier uses direct to look for objects that are missing from the cache, so direct must
-// not read from a cache.
+// New returns an applier. The applier looks for objects that are missing from the cache with the reader in the parameter
+// direct. This reader must not use a cache itself.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }

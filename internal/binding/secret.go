@@ -196,7 +196,7 @@ func requireSSL(u *url.URL) error {
 // checkType returns an error if a Secret is meant for a different kind of server. It accepts unknown types.
 func (s Service) checkType(name string) error {
 	if other := serviceOfType(name); other != "" && other != s.Name {
-		return fmt.Errorf("key %q says that this is the Secret of a %s server", keyType, other)
+		return fmt.Errorf("key %q says that this is the Secret of a %s server, but a Secret for %s is needed", keyType, other, s.Name)
 	}
 	return nil
 }
@@ -298,7 +298,8 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 }
 
 // checkUsable returns an error if a key is invalid together with a URI, or if the keys contain neither credentials nor
-// certificates. The second error lists the possible keys. The text in the parameter what comes before this list.
+// certificates. The second error lists the possible keys, after the text of the parameter named
+// what.
 func (s Service) checkUsable(u *url.URL, keys keyReader, what string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {

@@ -61,8 +61,8 @@ func isTLSScheme(scheme string) bool {
 	return false
 }
 
-// verify checks a server's certificate chain as package tls does. The certificate must be valid for the host in the
-// parameter name, or for at least one of the hosts in the parameter others.
+// verify checks a server's certificate chain as package tls does. The certificate must be valid for the host name, or for
+// at least one of the hosts in others.
 func verify(state tls.ConnectionState, roots *x509.CertPool, name string, others []string) error {
 	certificate, intermediates := state.PeerCertificates[0], x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
