@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/parking-operator/parking-operator/internal/event"
 )
 
 // Plan contains everything that a generator, a processor or an audit must know about its simulation. In a
@@ -220,9 +218,6 @@ type SummaryAPI struct {
 	// files username and password. It may also contain ca.crt.
 	SecretDir string `json:"secretDir,omitempty"`
 }
-
-// Partition returns the partition of a plate. The entry and the exit of a visit are in the same partition.
-func (p *Plan) Partition(plate string) int { return event.PartitionOf(plate, p.Partitions) }
 
 // Exchange returns the name of the simulation's direct exchange. The names of its queues, and the name of the exchange
 // that marks its owner, are the name of this exchange with a suffix such as .entry.0, .retry.entry.0 or .owner.
