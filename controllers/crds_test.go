@@ -196,6 +196,7 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 	if _, ok := copied.Data["default_user.conf"]; ok || string(copied.Data["host"]) != "rabbit.messaging.svc" {
 		t.Errorf("the copy has the keys %v, want those of the binding", keysOf(copied.Data))
 	}
+	c.Eventually("the processors to run", func() error { return c.hasReplicas("lodger-processor", 2) })
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	answers := c.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")

@@ -869,6 +869,22 @@ func TestGenerateCommand_ServersRestart_TimelineHasMarks(t *testing.T) {
 		})
 	}
 	awaitMarks("entry generator started")
+	// RabbitMQ may lose a queue for good if it is killed while it creates the queue. So wait until all queues confirm events.
+	eventually(ctx, t, "events are confirmed", func() error {
+		rows, err := store.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
+		if err != nil {
+			return err
+		}
+		var confirmed int64
+		for i := range rows {
+			confirmed += rows[i].Entry.Confirmed
+		}
+		const enough = 100 // the partitions have about the same number of events
+		if confirmed < enough {
+			return fmt.Errorf("%d are confirmed, want %d", confirmed, enough)
+		}
+		return nil
+	})
 	if err := errors.Join(redis.Kill(), rabbitmq.Kill(), rabbitmq.Start(ctx)); err != nil { // RabbitMQ takes several seconds
 		t.Fatal(err)
 	}

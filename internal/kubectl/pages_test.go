@@ -447,6 +447,27 @@ func (c countingConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// On a busy machine, the end of an interval may have passed long before it is requested.
+func TestSource_IntervalEndsInThePast_IsRead(t *testing.T) {
+	t.Parallel()
+	pod := view.New(view.Config{}, view.Dependencies{Source: newRunningSource(300), Logger: slog.New(slog.DiscardHandler)})
+	pods := serve(t, map[string]http.Handler{"processor": pod})
+	p := newPages(podAccess{
+		list: func(context.Context) ([]corev1.Pod, error) { return pods.pods, nil },
+		open: func(context.Context, *corev1.Pod) (tunnel, error) { return localTunnel{}, nil },
+	})
+	defer p.Close()
+	s := newSource(t, &v1alpha1.ParkingSimulation{}, nil, nil)
+	s.pages = p
+	now := time.Now()
+	for range 3 { // the first request reads the whole interval, and later ones only its end
+		rows, err := s.Timeline(t.Context(), now.Add(-2*time.Minute), now.Add(-time.Minute))
+		if err != nil || len(rows) == 0 {
+			t.Fatalf("%d rows are read (%v)", len(rows), err)
+		}
+	}
+}
+
 // The test requests what an open page requests in a minute, once with and once without compression.
 func TestSource_LiveDataOfAMinute_IsTransferredCompressed(t *testing.T) {
 	t.Parallel()

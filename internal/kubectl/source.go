@@ -268,7 +268,8 @@ func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row
 	newest := s.now().Add(-newestTime)
 	s.mu.Lock()
 	since, run := from, s.sim.UID
-	if s.updates%fullUpdate != 0 && newest.After(from) {
+	const precision = time.Second // of the times in the request
+	if s.updates%fullUpdate != 0 && newest.After(from) && to.Sub(newest) > precision {
 		since = newest
 	}
 	s.mu.Unlock()
