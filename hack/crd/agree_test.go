@@ -257,7 +257,7 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	const specs = 20_000
 	a := load(t)
 	fields, metadata, statuses := values(), metadata(), statuses()
-	names := sorted(fields)
+	names := slices.Sorted(maps.Keys(fields))
 	const workers = 8 // constant, so that every machine draws the same specs
 	seen := make([]atomic.Int64, len(differences()))
 	var group sync.WaitGroup
@@ -379,10 +379,8 @@ func (m tree) set(path []string, text string) {
 // String returns the mapping in YAML flow style.
 func (m tree) String() string {
 	members := make([]string, 0, len(m))
-	for _, name := range sorted(m) {
+	for _, name := range slices.Sorted(maps.Keys(m)) {
 		members = append(members, fmt.Sprintf("%s: %s", name, m[name]))
 	}
 	return "{" + strings.Join(members, ", ") + "}"
 }
-
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -135,7 +135,7 @@ func (f Format) checkDuplicates(path field.Path, value json.RawMessage) field.Er
 	case '{':
 		var members map[string]json.RawMessage
 		members, list = f.membersOf(path, value, "must be an object")
-		for _, name := range sortedKeys(members) {
+		for _, name := range slices.Sorted(maps.Keys(members)) {
 			list = append(list, f.checkDuplicates(path.Child(name), members[name])...)
 		}
 	case '[':
@@ -188,7 +188,7 @@ func (f Format) example(expected string, t reflect.Type) string {
 func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	members, list := f.membersOf(path, value, f.example("must be an object", t))
 	fields := fieldsOf(t)
-	for _, name := range sortedKeys(members) {
+	for _, name := range slices.Sorted(maps.Keys(members)) {
 		switch member, known := fields[name]; {
 		case known:
 			at := path.Child(name)
@@ -223,7 +223,7 @@ func checkMergeKey(path field.Path, value json.RawMessage, key string) field.Err
 
 func (f Format) checkMap(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	members, list := f.membersOf(path, value, f.example("must be an object", t))
-	for _, key := range sortedKeys(members) {
+	for _, key := range slices.Sorted(maps.Keys(members)) {
 		list = append(list, f.Check(path.Key(key), members[key], t.Elem())...)
 	}
 	return list
@@ -279,7 +279,7 @@ func Owners(path field.Path, t reflect.Type) map[string][]string {
 
 func addOwners(owners map[string][]string, path field.Path, t reflect.Type) {
 	fields := fieldsOf(t)
-	for _, name := range sortedKeys(fields) {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		owners[name] = append(owners[name], string(path))
 		of := fields[name].Type
 		for of.Kind() == reflect.Pointer {
@@ -332,7 +332,7 @@ func (f Format) unknownField(path field.Path, name string, known map[string]refl
 	if len(owners) > 0 && len(owners) <= maxOwners {
 		return fmt.Sprintf("unknown field: %s is a field of %s", name, strings.Join(owners, ", "))
 	}
-	names := sortedKeys(known)
+	names := slices.Sorted(maps.Keys(known))
 	if near := Closest(name, names); near != "" {
 		return fmt.Sprintf("unknown field: did you mean %q?", near)
 	}
@@ -382,5 +382,3 @@ func distance(a, b string) int {
 	}
 	return row[len(b)]
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

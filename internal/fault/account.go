@@ -203,7 +203,7 @@ func (s *search) account(r *Record) Account {
 		seconds := s.undisturbed(r, found.at).Seconds()
 		a.RecoverySeconds = &seconds
 	} else if from := r.recoversFrom(); !from.IsZero() {
-		a.UnrecoveredSeconds = s.undisturbed(r, latest(earliest(found.at, s.run.End), from)).Seconds()
+		a.UnrecoveredSeconds = s.undisturbed(r, latest(slices.MinFunc([]time.Time{found.at, s.run.End}, time.Time.Compare), from)).Seconds()
 	}
 	a.Outcome, a.Message = s.injected(r, found)
 	s.measure(&a)

@@ -181,13 +181,6 @@ func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	return length
 }
 
-func earliest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

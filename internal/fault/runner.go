@@ -652,7 +652,7 @@ func sharesInstance(a, b []Chosen) bool {
 // err is not nil, it only records why the fault was not injected.
 func (r *Runner) observe(ctx context.Context, record *Record, injection Injection, err error) {
 	id := record.ID()
-	if err != nil && isHandedOver(ctx) {
+	if err != nil && IsHandedOver(ctx) {
 		return
 	}
 	if err != nil {
@@ -674,7 +674,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 	r.deps.Logger.Info("Fault injected", "fault", id, "action", record.Action, "hit", record.Hit)
 	r.save(ctx, record)
 	at, err := injection.Healed(ctx)
-	if err != nil && isHandedOver(ctx) {
+	if err != nil && IsHandedOver(ctx) {
 		return
 	}
 	if at.IsZero() {
@@ -700,7 +700,8 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 	r.deps.Logger.Info("Fault ended", "fault", id, "state", record.State, "reason", record.Reason)
 }
 
-func isHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
+// IsHandedOver reports whether ctx has ended because another process takes over.
+func IsHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
 
 // ended returns why ctx ended: either the simulation was suspended or it has ended.
 func ended(ctx context.Context) error {

@@ -3,6 +3,7 @@ package manifest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -77,7 +78,7 @@ func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate, of pod) {
 	c.labels(metadata.Child("labels"), t.Metadata.Labels, 64)
 	annotations := metadata.Child("annotations")
 	c.entries(annotations, len(t.Metadata.Annotations), 64)
-	for _, key := range sortedKeys(t.Metadata.Annotations) {
+	for _, key := range slices.Sorted(maps.Keys(t.Metadata.Annotations)) {
 		c.qualifiedName(annotations, key, strings.ToLower(key), "an annotation")
 	}
 	if t.Spec != nil && len(t.Spec.Raw) > 0 {
@@ -179,7 +180,7 @@ func (c *checks) env(path field.Path, env []envPatch) {
 }
 
 func (c *checks) nodeSelector(path field.Path, labels map[string]string) {
-	for _, key := range sortedKeys(labels) {
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		if !strings.HasPrefix(key, "$") { // a directive
 			c.label(path, key, labels[key])
 		}

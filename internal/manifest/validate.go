@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -66,10 +65,10 @@ func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
 	}
 	c.namespace(path.Child("namespace"), meta.Namespace)
 	labels := path.Child("labels")
-	for _, key := range sortedKeys(meta.Labels) {
+	for _, key := range slices.Sorted(maps.Keys(meta.Labels)) {
 		c.label(labels, key, meta.Labels[key])
 	}
-	for _, key := range sortedKeys(meta.Annotations) {
+	for _, key := range slices.Sorted(maps.Keys(meta.Annotations)) {
 		c.qualifiedName(path.Child("annotations"), key, strings.ToLower(key), "an annotation")
 	}
 }
@@ -298,13 +297,13 @@ func (c *checks) required(path field.Path, remedy string) {
 // is set.
 func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 	var names []string
-	for _, name := range sortedKeys(set) {
+	for _, name := range slices.Sorted(maps.Keys(set)) {
 		if set[name] {
 			names = append(names, name)
 		}
 	}
 	if len(names) > 1 {
-		c.Invalid(path, field.Raw(strings.Join(names, ", ")), "at most one of %s may be set: remove the others", strings.Join(sortedKeys(set), ", "))
+		c.Invalid(path, field.Raw(strings.Join(names, ", ")), "at most one of %s may be set: remove the others", strings.Join(slices.Sorted(maps.Keys(set)), ", "))
 	}
 }
 
@@ -425,7 +424,7 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 	limits := c.quantities(path.Child("limits"), r.Limits)
 	requests := c.quantities(path.Child("requests"), r.Requests)
-	for _, name := range sortedKeys(requests) {
+	for _, name := range slices.Sorted(maps.Keys(requests)) {
 		request := requests[name]
 		limit, limited := limits[name]
 		at := path.Child("requests").Key(name)
@@ -444,12 +443,12 @@ func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirem
 		return
 	}
 	c.resources(path, r)
-	for _, name := range sortedKeys(r.Requests) {
+	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		if _, limited := r.Limits[name]; isReserved(name) && !limited {
 			c.required(path.Child("limits").Key(name), "the limit must equal the request, because "+name+" cannot be shared: set the limit instead of the request")
 		}
 	}
-	names := slices.Concat(sortedKeys(r.Limits), sortedKeys(r.Requests))
+	names := slices.Concat(slices.Sorted(maps.Keys(r.Limits)), slices.Sorted(maps.Keys(r.Requests)))
 	if slices.ContainsFunc(names, isHugePages) && !slices.Contains(names, string(corev1.ResourceCPU)) && !slices.Contains(names, string(corev1.ResourceMemory)) {
 		c.Add(field.Forbidden(path, `huge pages require cpu or memory: add a limit for memory, such as "512Mi"`))
 	}
@@ -466,7 +465,7 @@ const (
 func (c *checks) quantities(path field.Path, list v1alpha1.ResourceList) map[string]resource.Quantity {
 	c.entries(path, len(list), 16)
 	valid := make(map[string]resource.Quantity, len(list))
-	for _, name := range sortedKeys(list) {
+	for _, name := range slices.Sorted(maps.Keys(list)) {
 		if !isResourceName(name) {
 			c.Add(field.Forbidden(path.Key(name), `unknown resource: must be "cpu", "memory", "ephemeral-storage", huge pages such as "hugepages-2Mi", or an extended resource such as "example.com/gpu"`))
 		}
@@ -518,7 +517,7 @@ func isReserved(name string) bool { return isHugePages(name) || isExtendedResour
 
 func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, limit int) {
 	c.entries(path, len(labels), limit)
-	for _, key := range sortedKeys(labels) {
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		c.label(path, key, string(labels[key]))
 	}
 }
@@ -544,5 +543,3 @@ func (c *checks) entries(path field.Path, n, limit int) {
 		c.Add(field.TooMany(path, n, limit))
 	}
 }
-
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

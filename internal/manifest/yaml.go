@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -242,7 +244,7 @@ func withMissingSpace(err error, manifest []byte) error {
 
 // fieldNames returns the names of all fields of a ParkingSimulation that its author sets.
 func fieldNames() []string {
-	return append(sortedKeys(owners()), "apiVersion", "kind", "metadata", "spec")
+	return append(slices.Sorted(maps.Keys(owners())), "apiVersion", "kind", "metadata", "spec")
 }
 
 var (

@@ -42,7 +42,7 @@ func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err er
 	if err == nil && a.Action.Lasts() {
 		err = i.verify(ctx, a, commanded)
 	}
-	if err != nil && a.Action.Lasts() && !isHandedOver(ctx) {
+	if err != nil && a.Action.Lasts() && !fault.IsHandedOver(ctx) {
 		_, healErr := each(commanded, func(c *fault.Chosen) (time.Time, error) { return i.end(ctx, a.Record, c) })
 		err = errors.Join(err, healErr)
 	}
@@ -168,10 +168,6 @@ func (i *injector) agents() (*agent.Client, error) {
 	return reached, nil
 }
 
-func isHandedOver(ctx context.Context) bool {
-	return errors.Is(context.Cause(ctx), fault.ErrHandedOver)
-}
-
 func agentOf(pod *corev1.Pod) string {
 	return net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.AgentPort))
 }
@@ -200,7 +196,7 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 			if wait(ctx) == nil {
 				continue
 			}
-			if isHandedOver(ctx) {
+			if fault.IsHandedOver(ctx) {
 				return time.Time{}, fault.ErrHandedOver
 			}
 			return i.end(ctx, r, c)
@@ -240,7 +236,7 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 			uncut = errors.Join(failures...)
 		}
 	}
-	if isHandedOver(ctx) {
+	if fault.IsHandedOver(ctx) {
 		return uncut
 	}
 	for _, c := range cut {

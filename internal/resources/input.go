@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -150,7 +152,7 @@ func (b *builder) checkCredentials() error {
 		values["the password of Redis"] = b.Credentials.RedisPassword
 	}
 	var errs []error
-	for _, what := range sortedKeys(values) {
+	for _, what := range slices.Sorted(maps.Keys(values)) {
 		if !credential.MatchString(values[what]) {
 			errs = append(errs, fmt.Errorf("%s %s", what, want))
 		}

@@ -1,9 +1,7 @@
 package resources
 
 import (
-	"cmp"
 	"maps"
-	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -143,5 +141,3 @@ func merged[V any](all ...map[string]V) map[string]V {
 	}
 	return union
 }
-
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -3,6 +3,7 @@ package resources
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -136,14 +137,14 @@ func labelPrefixes() []string { return []string{"app.kubernetes.io", v1alpha1.Gr
 func (b *builder) checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.ErrorList {
 	var faults field.ErrorList
 	labels := path.Child("metadata", "labels")
-	for _, key := range sortedKeys(template.Metadata.Labels) {
+	for _, key := range slices.Sorted(maps.Keys(template.Metadata.Labels)) {
 		if prefix, _, hasPrefix := strings.Cut(key, "/"); hasPrefix && !slices.Contains(labelPrefixes(), prefix) {
 			faults = append(faults, field.Forbidden(labels.Key(key),
 				"a template may set only labels without a prefix or with the prefix app.kubernetes.io, because other labels can control software of the cluster: "+withoutIt))
 		}
 	}
 	annotations := path.Child("metadata", "annotations")
-	for _, key := range sortedKeys(template.Metadata.Annotations) {
+	for _, key := range slices.Sorted(maps.Keys(template.Metadata.Annotations)) {
 		if strings.Contains(key, "/") {
 			faults = append(faults, field.Forbidden(annotations.Key(key),
 				"a template may set only annotations without a prefix, because other annotations can control software of the cluster: "+withoutIt))
@@ -171,7 +172,7 @@ func checkGracePeriods(path *field.Path, value any) field.ErrorList {
 	var faults field.ErrorList
 	switch value := value.(type) {
 	case map[string]any:
-		for _, name := range sortedKeys(value) {
+		for _, name := range slices.Sorted(maps.Keys(value)) {
 			if seconds, ok := value[name].(float64); ok && name == "terminationGracePeriodSeconds" && seconds > maxGracePeriod {
 				faults = append(faults, field.Forbidden(path.Child(name), fmt.Sprintf(
 					"a template may set at most %d seconds, because the drain of a node waits for its pods: reduce it, or ask an administrator to run the operator with --allow-privileged-templates", maxGracePeriod)))
@@ -193,7 +194,7 @@ func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	var faults field.ErrorList
 	switch value := value.(type) {
 	case map[string]any:
-		for _, name := range sortedKeys(value) {
+		for _, name := range slices.Sorted(maps.Keys(value)) {
 			below, isAllowed := s[name]
 			switch {
 			case !isAllowed:

@@ -89,6 +89,17 @@ type Confirmation struct {
 	MaxStay time.Duration
 }
 
+// Newest returns the time of the latest of the events. There must be at least one.
+func (c Confirmation) Newest() time.Time {
+	at := c.Events[0].At
+	for _, e := range c.Events[1:] {
+		if e.At.After(at) {
+			at = e.At
+		}
+	}
+	return at
+}
+
 const (
 	// MaxClaim is the maximum number of plates of one claim, even if its Limit is larger.
 	MaxClaim = 1024

@@ -108,6 +108,9 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
+// Instant converts a Unix time in nanoseconds, as databases store it, to a time in UTC.
+func Instant(nanos int64) time.Time { return time.Unix(0, nanos).UTC() }
+
 // Position identifies a place in the results of a query by the exit time and the insertion number of a summary.
 type Position struct {
 	// ExitNanos is the Unix time of the exit in nanoseconds.

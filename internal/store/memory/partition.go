@@ -196,7 +196,7 @@ func (s *state) confirm(c store.Confirmation) int64 {
 		s.confirmOne(r, c.Type, e)
 	}
 	if c.Type == event.TypeEntry {
-		s.pool.evict(newest(c.Events).Add(-c.MaxStay).UnixMilli())
+		s.pool.evict(c.Newest().Add(-c.MaxStay).UnixMilli())
 	}
 	return r.Confirmed
 }
@@ -212,16 +212,6 @@ func (s *state) confirmOne(r *store.Run, t event.Type, e store.Published) {
 	if t == event.TypeEntry {
 		s.pool.put(e.Plate, e.At.UnixMilli())
 	}
-}
-
-func newest(events []store.Published) time.Time {
-	at := events[0].At
-	for _, e := range events[1:] {
-		if e.At.After(at) {
-			at = e.At
-		}
-	}
-	return at
 }
 
 // claim removes plates from the pool. If the token of the claim is known, it returns the same plates as the first

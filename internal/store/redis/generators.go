@@ -57,7 +57,7 @@ func (s *Store) confirmSome(ctx context.Context, p *partition, c store.Confirmat
 	args := make([]any, 0, 6+2*len(c.Events))
 	args = append(args, c.Run, string(c.Type), c.From, len(c.Events), intents(c.Events), "")
 	if c.Type == event.TypeEntry && len(c.Events) > 0 {
-		args[len(args)-1] = newest(c.Events).Add(-c.MaxStay).UnixMilli()
+		args[len(args)-1] = c.Newest().Add(-c.MaxStay).UnixMilli()
 		for _, e := range c.Events {
 			args = append(args, e.At.UnixMilli(), e.Plate)
 		}
@@ -80,16 +80,6 @@ func intents(events []store.Published) string {
 		}
 	}
 	return string(letters)
-}
-
-func newest(events []store.Published) time.Time {
-	at := events[0].At
-	for _, e := range events[1:] {
-		if e.At.After(at) {
-			at = e.At
-		}
-	}
-	return at
 }
 
 // Claim implements store.Generators.

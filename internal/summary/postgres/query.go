@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -44,7 +43,7 @@ func scanNumbered(row pgx.CollectableRow) (numbered, error) {
 		entryAt, exitAt int64
 	)
 	err := row.Scan(&n.seq, &n.ID, &n.Plate, &entryAt, &exitAt)
-	n.EntryAt, n.ExitAt = instant(entryAt), instant(exitAt)
+	n.EntryAt, n.ExitAt = summary.Instant(entryAt), summary.Instant(exitAt)
 	return n, err
 }
 
@@ -96,8 +95,6 @@ func (d *Database) stats(ctx context.Context) (summary.Stats, error) {
 	if err != nil || stats.Count == 0 {
 		return summary.Stats{}, err
 	}
-	stats.FirstExit, stats.LastExit = instant(firstExit), instant(lastExit)
+	stats.FirstExit, stats.LastExit = summary.Instant(firstExit), summary.Instant(lastExit)
 	return stats, nil
 }
-
-func instant(nanos int64) time.Time { return time.Unix(0, nanos).UTC() }

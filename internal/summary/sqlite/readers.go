@@ -77,7 +77,7 @@ func (r *readers) findByID(ctx context.Context, id string) (event.Summary, bool,
 	if err != nil {
 		return event.Summary{}, false, err
 	}
-	found.EntryAt, found.ExitAt = instant(entryAt), instant(exitAt)
+	found.EntryAt, found.ExitAt = summary.Instant(entryAt), summary.Instant(exitAt)
 	return found, true, nil
 }
 
@@ -105,7 +105,7 @@ func (r *readers) list(ctx context.Context, q summary.Query) (summary.Page, erro
 		if err := rows.Scan(&last.Seq, &s.ID, &s.Plate, &entryAt, &exitAt); err != nil {
 			return summary.Page{}, err
 		}
-		s.EntryAt, s.ExitAt = instant(entryAt), instant(exitAt)
+		s.EntryAt, s.ExitAt = summary.Instant(entryAt), summary.Instant(exitAt)
 		last.ExitNanos = exitAt
 		page.Summaries = append(page.Summaries, s)
 	}
@@ -121,8 +121,6 @@ func (r *readers) query(ctx context.Context, q summary.Query) (*sql.Rows, error)
 	return r.listPlate.QueryContext(ctx, append(args, q.Plate)...)
 }
 
-func instant(nanos int64) time.Time { return time.Unix(0, nanos).UTC() }
-
 // stats reads the row of totals.
 func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 	var t totals
@@ -135,7 +133,7 @@ func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 		Count:    t.summaries,
 		Mean:     t.mean(),
 		Shortest: time.Duration(t.shortest), Longest: time.Duration(t.longest),
-		FirstExit: instant(t.firstExit), LastExit: instant(t.lastExit),
+		FirstExit: summary.Instant(t.firstExit), LastExit: summary.Instant(t.lastExit),
 	}, nil
 }
 
