@@ -23,8 +23,8 @@ type Subject struct {
 	// DeadLetters returns the dead letters, the oldest first. It may be called only once, because it may remove them
 	// from their queue.
 	DeadLetters func() []DeadLetter
-	// Rival returns a broker that uses the same queues but has another owner. The factory closes it. Rival is
-	// nil if the queues exist only inside Broker, so that no other broker can use them.
+	// Rival returns a broker that uses the same queues but belongs to another simulation of the same name. The factory
+	// closes it. Rival is nil if the queues exist only inside Broker, so that no other broker can use them.
 	Rival func() broker.Broker
 	// CountsUnsettled is true if Depths counts unsettled deliveries as ready.
 	CountsUnsettled bool

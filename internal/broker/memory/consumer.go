@@ -15,7 +15,7 @@ const (
 	maxBatch = 64
 )
 
-// consumer sends the messages of its queue to the Go channel out. The mutex of the queue guards the fields
+// consumer sends the messages of its queue to the Go channel in its field out. The mutex of the queue guards the fields
 // session, idle and ended.
 type consumer struct {
 	queue    *queue

@@ -123,7 +123,7 @@ func (q *queue) confirm() {
 }
 
 // nextConfirms returns the pending confirm callbacks. The parameter before is the previous batch, whose callbacks have
-// been called. nextConfirms frees its slots in the window.
+// been called. nextConfirms frees the slots that this previous batch occupied in the window.
 func (q *queue) nextConfirms(before []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -169,7 +169,7 @@ func (q *queue) delay(m *message) {
 	}
 }
 
-// releaseRetries moves messages whose retry delay has passed back to the main queue. All messages have the same
+// releaseRetries returns messages to the main queue when their retry delay has passed. All messages have the same
 // delay, so they are due in the order in which they were added.
 func (q *queue) releaseRetries() {
 	q.mu.Lock()

@@ -70,10 +70,10 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	})
 }
 
-// Delete removes the simulation's exchange and queues, with the messages in them. It makes one attempt. If they
-// belong to another simulation, it removes nothing and returns broker.ErrOtherOwner. It leaves a queue or an exchange
-// that has one of the simulation's names but other settings, because the simulation cannot have declared it, and logs
-// a warning. A publisher or consumer that is still running declares the exchange and the queues again.
+// Delete removes the simulation's exchange and queues, with the messages in them. It makes one attempt. If they belong
+// to another simulation, it removes nothing and returns broker.ErrOtherOwner. If a queue or an exchange has one of the
+// simulation's names but other settings, the simulation cannot have declared it. Delete then keeps it and logs a
+// warning. A publisher or consumer that is still running declares the exchange and the queues again.
 func (b *Broker) Delete(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verify(b.declarer); err != nil {
@@ -115,7 +115,8 @@ func (b *Broker) deleteExchange(a *administration) error {
 	return a.deleteExchange(name)
 }
 
-// deleteQueue deletes a queue of the simulation. It keeps a queue whose settings match none of the variants.
+// deleteQueue deletes a queue of the simulation. It keeps a queue whose settings match none of the given variants:
+// these are all the settings with which the simulation can have declared the queue.
 func (b *Broker) deleteQueue(a *administration, name string, variants []amqp.Table) error {
 	switch state, err := a.queueState(name, variants); {
 	case err != nil:

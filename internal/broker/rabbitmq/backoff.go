@@ -12,10 +12,9 @@ import (
 const (
 	minDelay = 20 * time.Millisecond
 	maxDelay = 5 * time.Second
-	// deletedDelay is the minimum delay before a deleted queue is declared again. When a queue is deleted, the
-	// server notifies its consumers one by one. If the queue is declared again too early, the server delivers
-	// messages of the new queue to consumers of the old queue that it has not notified yet. These consumers do
-	// not receive the messages.
+	// deletedDelay is the minimum delay before a deleted queue is declared again. When a queue is deleted, the server
+	// notifies its consumers one by one. If the queue is declared again too early, the server regards the consumers
+	// that it has not notified yet as consumers of the new queue. It sends them messages that never arrive.
 	deletedDelay = time.Second
 )
 

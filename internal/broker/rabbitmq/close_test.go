@@ -128,7 +128,8 @@ func TestConsume_ContextEnds_LaterAcknowledgementsTakeEffect(t *testing.T) {
 	stop()
 	for range deliveries { // it is closed after the consumer was told to cancel
 	}
-	// Acknowledge one by one, so that there are more requests than the server forwards to the queue at a time.
+	// Acknowledge one by one. The server forwards only a limited number of acknowledgements to the queue at a time. The
+	// others must not be lost when the broker is closed.
 	for _, d := range received {
 		if err := d.Settler.Ack(); err != nil {
 			t.Fatal(err)
@@ -138,7 +139,8 @@ func TestConsume_ContextEnds_LaterAcknowledgementsTakeEffect(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// A message that returns to the queue is delivered before later ones.
+	// If an acknowledgement was lost, its message has returned to the queue. It is then delivered before a message that
+	// is published now.
 	next := open(t, options)
 	publish(t, next, entries(), broker.Message{ID: "later"})
 	d := receive(t, consume(t, next, entries(), count))

@@ -59,8 +59,8 @@ func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 // The test consumes the queues of 12 partitions on three nodes, as a processor does. The leaders of the queues must be
 // spread evenly over the nodes in two cases: after the queues are declared, and after a node has restarted and the
 // queues are rebalanced. Managed nodes rebalance the queues whenever they start. On a busy machine, a queue can elect
-// another leader at any time. Therefore the test tolerates a few elections of new queues, and repeats a step after
-// which the leaders are uneven.
+// another leader at any time. Therefore the test tolerates that a few new queues elect another leader, and repeats a
+// step if the leaders are uneven after it.
 func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	const partitions = 12

@@ -365,7 +365,7 @@ func TestDeclare_WithoutPermission_ReturnsErrConfig(t *testing.T) {
 	if err := b.Delete(t.Context()); err != nil {
 		t.Error(err)
 	}
-	// The remedies recognize error texts of RabbitMQ, so these errors must come from a real server.
+	// The error text of RabbitMQ determines the remedy in the error of Check, so the text must come from a real server.
 	own.ctl(t, "set_vhost_limits", "-p", "/", `{"max-connections": 0}`)
 	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "set_vhost_limits") || !errors.Is(err, broker.ErrNotReady) {
 		t.Errorf("check with a limit of the virtual host: %v", err)

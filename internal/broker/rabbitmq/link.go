@@ -116,7 +116,7 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 }
 
 // blockReminder is the interval at which a link reports that the server still blocks its connection. An outage.Log
-// ignores a fault that was not reported again for a minute, so the interval must be shorter.
+// regards a fault as over if it was not reported again for a minute, so the interval must be shorter.
 const blockReminder = 30 * time.Second
 
 // watch reports in the log and in the metrics when the server blocks the connection, and when the connection is

@@ -50,8 +50,8 @@ func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 	}
 }
 
-// TestLink_AnotherLinkReconnects_OutageContinues has two links. The attempts of one link to connect time out. The other
-// link is connected.
+// The attempts of one link to connect time out, while the other links have connected again. The outage must continue
+// until all links are connected.
 func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

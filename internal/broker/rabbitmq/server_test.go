@@ -343,8 +343,8 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	assertOneOutage(t, log, began)
 }
 
-// assertOneOutage checks that the log contains one outage that did not begin before the time began, and the end of that
-// outage.
+// assertOneOutage checks that the log contains exactly one outage and its end. The parameter began is a time before the
+// outage. It limits how often the outage may be logged.
 func assertOneOutage(t *testing.T, log *logBuffer, began time.Time) {
 	t.Helper()
 	const reminder = 30 * time.Second // package outage repeats the line at this interval

@@ -83,8 +83,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict on d from the value in the parameter from to the value in the parameter to. If the current
-// verdict has another value, settle returns broker.ErrSettled.
+// settle changes the verdict on a delivery. The parameter from is the verdict that the delivery must have so far, and
+// the parameter to is the new verdict. If the delivery has another verdict, settle returns broker.ErrSettled.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
