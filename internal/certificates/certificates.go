@@ -111,9 +111,9 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 }
 
 // Check returns an error if a client that trusts the given CA certificates rejects a server with this certificate, or
-// if the key is not the private key of the certificate. The certificate may be followed by those of intermediate
-// authorities. Otherwise Check returns the time until which clients accept the certificate, that is, the earliest
-// expiry in its chain. If there are several chains, the chain that is valid longest counts.
+// if the key is not the private key of the certificate. If there is no error, Check returns the time until which
+// clients accept the certificate, that is, the earliest expiry in its chain. If there are several chains, the chain
+// that is valid longest counts. The certificate may be followed by those of intermediate authorities.
 func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err error) {
 	chain, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {
