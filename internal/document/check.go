@@ -344,7 +344,7 @@ func (f Format) unknownField(path field.Path, name string, known map[string]refl
 
 // Closest returns the known name that is most similar to an unknown name. It returns "" if no name is similar. Two
 // names are similar if they differ in at most two characters, and in at most half of the characters, or if the unknown
-// name is the first half, or more, of the known name.
+// name is a prefix of the known name and at least half as long. Case is ignored.
 func Closest(name string, names []string) string {
 	best, bestDistance, longer := "", 3, ""
 	for _, candidate := range names {

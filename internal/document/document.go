@@ -83,8 +83,8 @@ type Format struct {
 	ignoresUnknown bool // allows unknown fields
 }
 
-// Decode decodes a JSON object into the struct that into points to. Field names are case-sensitive. An error is one
-// line that names each invalid field, its value and the expected value.
+// Decode decodes a JSON object. The parameter into is a pointer to the struct that receives the values. Field names are
+// case-sensitive. An error is one line that names each invalid field, its value and the expected value.
 func (f Format) Decode(text []byte, into any) error {
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
