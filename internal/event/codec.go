@@ -24,8 +24,8 @@ const (
 	MaxPlateBytes = 32
 )
 
-// SyntaxError says why a body is not a valid event or summary. If the same body is parsed again, the error is
-// the same.
+// SyntaxError says why a body is not a valid event or summary. The error depends only on the body, so parsing the same
+// body again fails, too.
 type SyntaxError struct {
 	// Kind is "entry event", "exit event" or "summary".
 	Kind string

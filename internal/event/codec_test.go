@@ -312,8 +312,8 @@ func exactSeconds(d time.Duration) json.Number {
 	return json.Number(strings.TrimRight(strings.TrimRight(string(whole)+"."+string(text), "0"), "."))
 }
 
-// acceptable reports whether s is a valid identifier or plate: it is not empty, not too long, valid UTF-8, and
-// contains no control characters.
+// acceptable reports whether a name is a valid identifier or plate: it is not empty, not longer than the limit in
+// bytes, valid UTF-8, and contains neither control characters nor the replacement character U+FFFD.
 func acceptable(name string, limit int) bool {
 	return name != "" && len(name) <= limit && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, unicode.IsControl) && !strings.ContainsRune(name, utf8.RuneError)
