@@ -34,9 +34,9 @@ type Account struct {
 	// InjectedAt, because their recovery includes the restart. The time after HealedAt in which other faults
 	// were in effect is not included. RecoverySeconds is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. According to the measurements, a recovery takes at
-	// least this long, counted in the same way as RecoverySeconds. It does not grow while latency and backlog are back
-	// at their previous level, even if the recovery is not proved yet.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It is a lower bound, according to the
+	// measurements, for the time that the recovery takes. It is counted in the same way as RecoverySeconds. It does not
+	// grow while latency and backlog are back at their previous level, even if the recovery is not proved yet.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the
@@ -141,7 +141,8 @@ func Accounts(records []Record, run Run) []Account {
 // baselines that it used. The keys are the IDs of the occurrences.
 func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	records = slices.Clone(records)
-	// Remove the monotonic clock readings. With wall clock times only, the parts of an interval add up to the whole.
+	// Remove the monotonic clock readings, which some of these times have and others lack. If both kinds of times were
+	// mixed, the lengths of the parts of an interval might not add up to the length of the interval.
 	for i := range records {
 		r := &records[i]
 		r.InjectedAt, r.HealedAt = r.InjectedAt.Round(0), r.HealedAt.Round(0)

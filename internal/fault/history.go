@@ -20,10 +20,13 @@ type History struct {
 
 // Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. To is 0
 // if the simulation did not recover. Healed is then the end of the fault. It is 0 if the fault never ended, or if the
-// recovery was measured with a baseline: then the simulation stayed worse than before the fault. Two disturbances are
-// merged if the timeline has no undisturbed row between them. This limits their number. If one of the two has no To,
-// the result has none either. Its Healed is then the later of the two ends, where a disturbance ends at To, or at
-// Healed if it has no To. If one of the two has neither, Healed is 0.
+// recovery was measured with a baseline: then the simulation stayed worse than before the fault.
+//
+// Two disturbances are merged if the timeline has no undisturbed row between them. This limits their number. The result
+// has these fields:
+//   - To is the later To of the two. It is 0 if To is 0 in one of them.
+//   - Healed is set only if To is 0. It is the latest of the times To and Healed of the two. It is 0 if one of them has
+//     neither To nor Healed.
 type Disturbance struct {
 	From   int64 `json:"from"`
 	To     int64 `json:"to,omitempty"`

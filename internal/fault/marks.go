@@ -13,8 +13,8 @@ import (
 // maxMarked is the maximum number of instances that Marks names in one mark.
 const maxMarked = 5
 
-// Marks returns the marks of the faults that took effect, in the order of time. A process that has the accounts, but
-// not the marks that the Runner has created, adds them to the timeline.
+// Marks returns the marks of the faults that took effect, in the order of time. It is for a process that has the
+// accounts, but not the marks that the Runner has created.
 func Marks(accounts []Account) []timeline.Mark {
 	var marks []timeline.Mark
 	for _, a := range Abridge(accounts, maxMarked) {

@@ -99,8 +99,8 @@ type recovery struct {
 	at time.Time
 	ok bool
 	// The field violation describes the last measurement that was not normal. It is empty if all measurements after the
-	// end of the fault were normal. The field isNormal is true if all measurements since the time in the field at were
-	// normal, but for less than steadyTime.
+	// end of the fault were normal. The field isNormal is true if there is no recovery yet, but all measurements from
+	// the time that the field at contains were normal. They then cover less than steadyTime.
 	violation string
 	isNormal  bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
@@ -306,8 +306,9 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find returns the time of the recovery, computed from the rows that end before the load does. That is the earliest time,
-// not before the parameter from, at which a period of steadyTime begins in which all measurements are as in the baseline.
+// find returns the time of the recovery: the earliest time, not before the parameter from, at which a period of
+// steadyTime begins in which all measurements are as in the baseline. It uses only the rows that end before the load
+// ends.
 func (s *search) find(from time.Time, b *Baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {
@@ -378,8 +379,8 @@ func (s *search) meanwhile(r *Record) string {
 }
 
 // window compares the measurements of one period with the baseline. The period begins at the given time, and row i is
-// its first row. If the timeline does not cover the whole period, complete is false. If a measurement is not normal,
-// why says which one. Otherwise it is empty.
+// its first row. If the timeline does not cover the whole period, complete is false. The result why names the
+// measurement that is not normal. It is empty if all measurements are normal.
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64

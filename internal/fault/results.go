@@ -32,8 +32,8 @@ type Result struct {
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 }
 
-// Total summarizes all occurrences of one fault. If an edit changed the target or the action of the fault, it has one
-// Total for each of them.
+// Total summarizes all occurrences of one fault. If an edit changed the target or the action of the fault, the fault
+// has one Total for each combination of target and action.
 type Total struct {
 	Fault string `json:"fault"`
 	Result

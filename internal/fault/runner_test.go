@@ -330,8 +330,8 @@ func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
 	})
 }
 
-// The fault started late, so its planned end has passed when the shorter schedule ends. The fault must end with the
-// schedule.
+// An update shortens the schedule. By the plan, the second fault ends before the shorter schedule does. But it started
+// late, so it is still in effect when the schedule ends, and must end with it.
 func TestFaultRunnerUpdate_FaultStartedLate_EndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
