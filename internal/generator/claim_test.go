@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// exitDelay is how much later than minStay the exits start, measured from the start of the entries.
+// exitDelay is the time from the moment when the first vehicles have parked for minStay to the start of the exits.
 var exitDelay = new(plan.Exit).Delay()
 
 // exitsOf returns the published exits that have the given intent.

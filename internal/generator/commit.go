@@ -13,9 +13,9 @@ const (
 	// commitBatch is the maximum number of events that the committer records in one operation, so that no
 	// operation blocks the store for long.
 	commitBatch = 512
-	// commitInterval is the time between two operations that record confirmed events. Recording a hundred events
-	// costs the store about as much as recording one. The plates of confirmed entries need not become available
-	// sooner than after this time. The first event after a pause is recorded at once.
+	// commitInterval is the time between two operations that record confirmed events. Recording a hundred events costs
+	// the store about as much as recording one. It does no harm that the plates of confirmed entries become available
+	// to exits this much later. The first event after a pause is recorded at once.
 	commitInterval = 100 * time.Millisecond
 )
 

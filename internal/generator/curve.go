@@ -91,7 +91,8 @@ func (p piece) when(target float64) time.Duration {
 	return later(p.start, time.Duration(math.Round(min(d, maxSeconds)*float64(time.Second))))
 }
 
-// maxSeconds is the largest number of seconds that fits into a time.Duration, even after rounding.
+// maxSeconds limits a number of seconds, so that it fits into a time.Duration even if a calculation with float64 rounds
+// it up.
 const maxSeconds = float64(never/time.Second) - 1
 
 // later returns t+d, or never if the sum overflows.

@@ -17,7 +17,7 @@ type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// earliest is the earliest time that the event may contain.
+	// earliest is the lower limit of the time that the event contains, even if the event is published earlier.
 	earliest time.Time
 }
 

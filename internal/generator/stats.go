@@ -95,8 +95,8 @@ func perSecond(n float64, d time.Duration) float64 {
 	return n / d.Seconds()
 }
 
-// lags holds the longest lag of a second and that of the second before it, so that a row of the timeline also shows a lag
-// that ended before the row was measured.
+// lags holds the longest lags of the current second and of the previous second, so that a row of the timeline also
+// shows a lag that ended before the row was measured.
 type lags struct {
 	mu           sync.Mutex
 	second       int64 // as a Unix time

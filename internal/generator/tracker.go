@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxOutstanding is the maximum number of events of one partition at or above the durable watermark. It is a
-// little less than the number of such events that an audit reads.
+// maxOutstanding is the maximum number of events of one partition at or above the durable watermark. It is less than
+// store.MaxOutstanding, the number of such events that an audit reads, so that an audit misses none.
 const maxOutstanding = store.MaxOutstanding - 1024
 
 // record is what a generator remembers about a published event, until the store has durably recorded that the
