@@ -86,7 +86,7 @@ func writeValue(out io.Writer, format string, value any) error {
 	return encoder.Encode(value)
 }
 
-// WriteYAML writes a value as YAML with the names of its JSON form.
+// WriteYAML writes a value as YAML. The fields have the same names as in JSON.
 func WriteYAML(out io.Writer, value any) error {
 	text, err := yaml.Marshal(value)
 	if err == nil {

@@ -30,7 +30,7 @@ const (
 	// finish reading a timeline for another request, and must then read the requested one.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
-	// avoidTime is the time for which a pod that has failed is tried after all other pods.
+	// For avoidTime after a pod has failed, the pods that have not failed are tried before it.
 	avoidTime = 15 * time.Second
 	// maxAnswer is the maximum size of a response in bytes. The largest responses are timelines of a few megabytes.
 	maxAnswer = 64 << 20
@@ -228,8 +228,9 @@ type candidate struct {
 }
 
 // candidates returns the running pods that serve the live page, in the order in which they are tried. Pods that have
-// not failed recently come first, and among them ready pods. Pods that are not ready are tried too, because no
-// processor is ready while a server is down, but the page of a processor may still show earlier data.
+// not failed recently come before those that have. Within both groups, ready pods come first. Pods that are not ready
+// are tried too, because no processor is ready while a server is down, but the page of a processor may still show
+// earlier data.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {

@@ -94,7 +94,8 @@ func (f *fakePods) pages() *pages {
 	})
 }
 
-// tunnels returns the names of the pods to which tunnels were opened. The transport may open one in the background.
+// tunnels returns the names of the pods to which tunnels were opened. There may be more tunnels than the requests need,
+// because the HTTP transport may open one in the background.
 func (f *fakePods) tunnels() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

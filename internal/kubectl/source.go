@@ -25,9 +25,9 @@ const (
 	// objectInterval is the minimum time between two reads of the ParkingSimulation. Reading it more often is
 	// useless, because its status changes at most every few seconds.
 	objectInterval = 3 * time.Second
-	// The live page repeatedly requests recent rows: an interval that begins less than recentTime before now. To
-	// save load, most of these requests read only the newest rows from the pod, those less than newestTime old. One
-	// of every fullUpdate requests reads the whole interval, because some rows may arrive late.
+	// The live page repeatedly requests recent rows: an interval that begins less than recentTime before now. To save
+	// load, most of these requests read only the newest rows from the pod, those less than newestTime old. But one
+	// request out of fullUpdate requests reads the whole interval, because some rows may arrive late.
 	recentTime = 3 * time.Minute
 	newestTime = 10 * time.Second
 	fullUpdate = 15

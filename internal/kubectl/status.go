@@ -316,7 +316,8 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// writeServers writes the source and the state of each server. The state is the reason of the server's condition.
+// writeServers writes a table of the servers. The source of a server is the object or the URL that says how to reach
+// it, or "managed" if the operator runs it. The state is the reason of the server's condition.
 func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nSERVER\tSOURCE\tSTATE\n")
 	for _, server := range []struct{ name, source, condition string }{

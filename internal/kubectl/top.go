@@ -292,9 +292,9 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	return nil
 }
 
-// secondsOf returns how many seconds of the interval [from, to) the rows cover. A second without a row counts, because
-// nothing happened in it. Seconds before the start of the simulation do not count, and neither do the last seconds
-// whose rows may still be missing.
+// secondsOf returns how many seconds of the interval [from, to) the rows cover. A second without a row counts as
+// covered: it has no row because nothing happened in it. Seconds before the start of the simulation do not count, and
+// neither do the last seconds whose rows may still be missing.
 func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
 	end := to.Add(-reportDelay)
 	if n := len(rows); n > 0 {
