@@ -214,7 +214,7 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	}
 }
 
-// name records the identifiers of lost events: those of the first n events of a chunk whose bits are not set.
+// name records the identifiers of lost events. Of the first n events of a chunk, those whose bit is not set are lost.
 func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return

@@ -42,7 +42,7 @@ func (l *Load) of(t event.Type) schedule {
 	return l.exit
 }
 
-// events returns the number of events that are due in [from, to). Without generators, none are due.
+// events returns the number of events that are due in [from, to). If the schedule has no generators, no events are due.
 func (s schedule) events(from, to time.Time) int64 {
 	if s.Replicas == 0 {
 		return 0

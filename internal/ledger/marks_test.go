@@ -69,7 +69,8 @@ func TestObjectiveMarker_Failed_MarksEachCheckOnce(t *testing.T) {
 
 func TestMissingMarks_ObjectivesWithoutAMark_GetOne(t *testing.T) {
 	t.Parallel()
-	// A fault disturbs the simulation from second 4 to second 6. In second 0, the last events are published late.
+	// A fault disturbs the simulation from second 4 to second 6. Ten of the events that are due in second 0 are
+	// published in second 1.
 	rows := make([]timeline.Row, 10)
 	for i := range rows {
 		e := timeline.Events{Due: 100, Published: 100}
