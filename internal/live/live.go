@@ -140,8 +140,8 @@ func (c clock) rate(s plan.Schedule, after time.Duration) float64 {
 	return float64(s.RateAt(c.elapsed - after))
 }
 
-// generatorOf adds up the counts of one event type. It does not merge the histograms, because that would take most of
-// the time.
+// generatorOf adds up the counts of one event type. It does not merge the histograms, because that would take longer
+// than everything else that it does.
 func generatorOf(t event.Type, rows []timeline.Row, c clock, rate float64, mean report.Rate) view.Generator {
 	g := view.Generator{Rate: rate, TargetRate: mean.Target, AchievedRate: mean.Achieved}
 	for i := range rows {
