@@ -147,8 +147,8 @@ func (w *warner) faults() {
 	}
 }
 
-// unmeasuredTime is how long before a fault an event must be due, so that it certainly counts as measured before the
-// fault. The timeline has one row per second, and a row that ends less than a second before the fault does not count.
+// Events that are due less than unmeasuredTime before a fault may be missing from the baseline: the timeline has one
+// row per second, and a row that ends less than a second before the fault does not count.
 const unmeasuredTime = 2 * time.Second
 
 // baseline warns if a fault may occur before enough events are measured for a baseline, with which recovery is

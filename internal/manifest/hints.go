@@ -38,7 +38,8 @@ func owners() map[string][]string {
 	return all
 }
 
-// services maps the path of an object with the field secretRef to the kind of server whose keys the Secret has.
+// services maps the path of an object with the field secretRef to the kind of server that the Secret describes. The
+// kind determines the keys of the Secret.
 var services = map[field.Path]binding.Service{
 	"spec.rabbitmq":                    binding.RabbitMQ(),
 	"spec.redis":                       binding.Redis(),

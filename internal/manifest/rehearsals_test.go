@@ -23,8 +23,9 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// The samples that rehearse faults run in memory, with the fake clock of synctest.Test. Of soak.yaml, which takes hours,
-// only the first 15 minutes run: each of its faults occurs once in that time. node-loss.yaml needs several RabbitMQ nodes.
+// The samples that rehearse faults run in memory, with the fake clock of synctest.Test. Of soak.yaml, which takes
+// hours, only the first 15 minutes run: each of its faults occurs once in that time. node-loss.yaml does not run here,
+// because it needs several RabbitMQ nodes.
 func TestRehearsalSamples_InMemory_Pass(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"demo", "rehearsal", "soak"} {
@@ -68,7 +69,7 @@ func slow(s *plan.Schedule) {
 	}
 }
 
-// rehearse runs a simulation in memory. Faults can hit all of its parts.
+// rehearse runs a simulation in memory. Faults can hit all of its components and servers.
 func rehearse(t *testing.T, p *plan.Plan, processors int) report.Run {
 	t.Helper()
 	broker, err := memorybroker.New(memorybroker.Config{Partitions: p.Partitions})

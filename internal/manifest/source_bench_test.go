@@ -9,8 +9,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest"
 )
 
-// BenchmarkRead_ManyErrors measures how the time to report an error grows with the number of errors. The ratio is near 1
-// if the time for each error does not depend on the others.
+// BenchmarkRead_ManyErrors measures how the time to report an error grows with the number of errors. Its result
+// "many/few" is the time per error with many errors, divided by the time per error with few errors. It is near 1 if the
+// time per error does not depend on the number of errors.
 func BenchmarkRead_ManyErrors(b *testing.B) {
 	const few, many = 100, 10_000
 	perError := func(errors int) float64 {

@@ -437,7 +437,8 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 }
 
-// completeResources is like resources, for requirements that are not merged with others.
+// completeResources is like resources, but for requirements that are not merged with others. It also rejects
+// requirements that lack a limit or a request, which resources accepts because a merge may add it.
 func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
@@ -529,9 +530,9 @@ func (c *checks) label(path field.Path, key, value string) {
 	}
 }
 
-// qualifiedName checks the key of a label or an annotation. It validates the text in the parameter named
-// checked. For a label, this is the key itself. For an annotation, it is the key in lower case, because the API
-// server ignores the case of annotation keys.
+// qualifiedName checks the key of a label or an annotation. The parameter checked is the text to validate. For a label,
+// this is the key itself. For an annotation, it is the key in lower case, because the API server ignores the case of
+// annotation keys.
 func (c *checks) qualifiedName(path field.Path, key, checked, kind string) {
 	if len(validation.IsQualifiedName(checked)) > 0 {
 		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be %s's key such as "team" or "example.com/team"`, kind)))

@@ -257,7 +257,7 @@ func (w *warner) image(path, image string) {
 	}
 }
 
-// monitoring warns of settings of monitoring objects that are all disabled.
+// monitoring warns of settings for monitoring objects if all of these objects are disabled.
 func (w *warner) monitoring() {
 	m := &w.spec.Monitoring
 	isDisabled := m.ServiceMonitors == v1alpha1.MonitoringDisabled && m.Rules == v1alpha1.MonitoringDisabled && m.Dashboards == v1alpha1.MonitoringDisabled

@@ -182,7 +182,8 @@ func (d yamlDocument) yamlError(err error) error {
 	return fmt.Errorf("not valid YAML: %s", strings.Join(lines, "; "))
 }
 
-// withoutValue replaces those errors of the YAML parser that quote a part of the document.
+// withoutValue returns an error text of the YAML parser. If the text may quote a password from the document, it returns
+// a text without the quotation instead. It also explains the error about text after the end of the document.
 func withoutValue(text string) string {
 	if duplicate := duplicateKey.FindStringSubmatch(text); duplicate != nil {
 		key, err := strconv.Unquote(duplicate[2])
