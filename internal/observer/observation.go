@@ -40,11 +40,12 @@ type Observation struct {
 	// StoreErr is the error of reading Redis, and BrokerErr is the error of reading RabbitMQ. If one of them is set,
 	// the fields above are incomplete.
 	StoreErr, BrokerErr error
-	// StoreUnusable and BrokerUnusable say why the simulation cannot write to a server that can be read. They do not make
-	// the observation incomplete. They are nil if the target does not request checks, or if the generators have stopped.
+	// StoreUnusable and BrokerUnusable say why the simulation cannot write to a server that can be read. They do not
+	// make the observation incomplete. They are nil if the Target of the simulation does not request the check (see
+	// ProbeStore and ProbeBroker), or if the generators have stopped.
 	StoreUnusable, BrokerUnusable error
-	// Timeline contains the measurements so far. It is nil if the target does not request it, or if it could not be
-	// read.
+	// Timeline contains the measurements so far. It is nil if the Target of the simulation does not request it, or if
+	// it could not be read.
 	Timeline []timeline.Row
 	// Rest is the result of the final audit. It is nil until the simulation is at rest or the deadline has passed.
 	Rest *Rest
