@@ -61,16 +61,7 @@ func TestFaults_WithoutDeduplication_AuditFindsDuplicates(t *testing.T) {
 		return f.name != "kill -9 a processor" && f.name != "close all connections"
 	})
 	s.injectFaults(t, redelivering, 6)
-	s.stopGenerators(t)
-	// Do not wait until the queues are empty. That would take minutes, because a matched exit that is delivered again
-	// no longer finds its visit and goes through the retry queue. An audit never reports more duplicate effects than
-	// there are, so the first audit that finds some is sufficient.
-	var report auditReport
-	polltest.UntilState(t, "the verdict is FAIL, because effects were taken twice", func() bool {
-		report = s.audit(t)
-		return report.Verdict == "FAIL" && report.Ledger.TakenTwice > 0
-	}, func() any { return report.text })
-	t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))
+	s.auditFindsDuplicates(t)
 }
 
 // simulation contains the parking processes of one simulation and their private servers.
@@ -390,6 +381,21 @@ func (s *simulation) auditAtRest(t *testing.T) auditReport {
 		}
 	}
 	return report
+}
+
+// auditFindsDuplicates stops the generators, and waits until the verdict is FAIL because events took effect twice.
+func (s *simulation) auditFindsDuplicates(t *testing.T) {
+	t.Helper()
+	s.stopGenerators(t)
+	// Do not wait until the queues are empty. That would take minutes, because a matched exit that is delivered again
+	// no longer finds its visit and goes through the retry queue. An audit never reports more duplicate effects than
+	// there are, so the first audit that finds some is sufficient.
+	var report auditReport
+	polltest.UntilState(t, "the verdict is FAIL, because effects were taken twice", func() bool {
+		report = s.audit(t)
+		return report.Verdict == "FAIL" && report.Ledger.TakenTwice > 0
+	}, func() any { return report.text })
+	t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))
 }
 
 // audit runs "parking audit", and fails the test if there is no report.

@@ -9,9 +9,23 @@ import (
 
 // TestFaults_RabbitMQNodesAreKilled_EveryEventIsCountedOnce kills each node of a RabbitMQ cluster in turn.
 func TestFaults_RabbitMQNodesAreKilled_EveryEventIsCountedOnce(t *testing.T) {
+	s := killNodesInTurn(t, "-race")
+	if s.auditAtRest(t).Ledger.DuplicatesSuppressed == 0 {
+		t.Error("no duplicate was suppressed, so the faults did not bite")
+	}
+}
+
+func TestFaults_RabbitMQNodesAreKilledWithoutDeduplication_AuditFindsDuplicates(t *testing.T) {
+	killNodesInTurn(t, "-tags=parking_nodedup").auditFindsDuplicates(t)
+}
+
+// killNodesInTurn starts a simulation on a RabbitMQ cluster of three nodes, and kills each node once. The node starts
+// again before the next one is killed. So each process loses its connection at least once.
+func killNodesInTurn(t *testing.T, buildFlags ...string) *simulation {
+	t.Helper()
 	redis := servers.NewRedis(t, servers.RedisOptions{})
 	nodes := servers.NewRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
-	s := startSimulationOn(t, serverSet{redis: plan.BindingRef{URI: redis.URI()}, rabbit: nodes}, "-race")
+	s := startSimulationOn(t, serverSet{redis: plan.BindingRef{URI: redis.URI()}, rabbit: nodes}, buildFlags...)
 	s.awaitEntries(t, 1)
 	for _, node := range nodes {
 		if err := node.SyncQueues(); err != nil {
@@ -28,5 +42,5 @@ func TestFaults_RabbitMQNodesAreKilled_EveryEventIsCountedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.auditAtRest(t)
+	return s
 }
