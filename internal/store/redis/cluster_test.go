@@ -19,14 +19,28 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestConformance_RedisCluster runs the conformance suite on a Redis cluster of three nodes, which share the
-// partitions.
+// TestConformance_RedisCluster runs the conformance suite on a Redis cluster of three primaries, which share the
+// partitions, and three replicas.
 func TestConformance_RedisCluster(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3)
-	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
-		return open(t, c.URI(0), servers.Name(t), partitions)
-	})
+	for name, authority := range map[string]*tlstest.Authority{
+		"plain": nil,
+		"TLS":   tlstest.NewAuthority(t, "test CA"), // each node has its own certificate, and requires one of clients
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: 3, Replicas: true, Authority: authority})
+			at, err := source(t, c.URI(0))()
+			noError(t, err)
+			if authority != nil {
+				at.CA = authority.PEM
+				at.Certificate, at.Key = authority.Issue(t)
+			}
+			storetest.Run(t, func(t *testing.T, partitions int) store.Store {
+				return openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{Binding: binding.Static(at)})
+			})
+		})
+	}
 }
 
 // TestRedisCluster_PartitionMoves_StepsCountOnce moves a partition to another node of the Redis cluster while steps run
