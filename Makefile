@@ -87,7 +87,7 @@ test-certmanager: ## Run a simulation with certificates of cert-manager, whose c
 		$(STEP) "Run cert-manager and the operator" "4 min the first time, then 30 s" go test -C hack/certmanager .
 
 .PHONY: test-matrix
-test-matrix: ## Run the conformance suites against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8, and the failovers of the fault test on Valkey 8 (as root).
+test-matrix: ## Run the conformance suites against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8, their tests on clusters, and the failovers of the fault test on Valkey 8 (as root).
 	@hack/matrix.sh
 
 .PHONY: fuzz

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the conformance suites of the broker and the store, and the failovers of the store, against two generations of
-# each server: those of this machine (on Debian 12 RabbitMQ 3.10 and Redis 7), and those of Debian 13 (RabbitMQ 4.0,
-# Redis 8, Valkey 8), which run with chroot from .tools/debian13. Also runs the fault tests with failovers on Valkey 8.
-# Needs root on a Debian machine.
+# Runs the conformance suites of the broker and the store, their tests on clusters, and the failovers of the store,
+# against two generations of each server: those of this machine (on Debian 12 RabbitMQ 3.10 and Redis 7), and those of
+# Debian 13 (RabbitMQ 4.0, Redis 8, Valkey 8), which run with chroot from .tools/debian13. Also runs the fault tests with
+# failovers on Valkey 8. Needs root on a Debian machine.
 #
 #   hack/matrix.sh [ARGUMENT OF go test...]
 set -euo pipefail
@@ -30,7 +30,7 @@ cell() {
   : >"$report"
   local result=pass start=$SECONDS server
   env "${variables[@]}" PARKING_TEST_REQUIRE=1 PARKING_TEST_REPORT="$report" \
-    hack/step.sh -q "Test $label" "1 to 4 min" go test -count=1 -run 'Conformance|Failover' "$@" "$package" || result=FAIL
+    hack/step.sh -q "Test $label" "1 to 4 min" go test -count=1 -run 'Conformance|Failover|Cluster' "$@" "$package" || result=FAIL
   server=$(awk -F '\t' '$1 == "server" {print $3, $4}' "$report" | sort -u | paste -sd, -)
   [[ -n $server ]] || result=FAIL
   [[ $result == pass ]] || failures=$((failures + 1))
