@@ -32,6 +32,9 @@ type RedisOptions struct {
 	Sentinel bool
 	// Config contains additional lines for redis.conf, such as "maxmemory 1mb".
 	Config []string
+	// Files contains files for the working directory of the server, by name. The lines of Config can refer to them by
+	// their names, also if the server is started with chroot.
+	Files map[string][]byte
 }
 
 // Redis is a private Redis or Valkey server. The methods that start and stop the server are not safe for
@@ -88,6 +91,11 @@ func (r *Redis) open(ctx context.Context) error {
 	}
 	if err := os.MkdirAll(filepath.Join(r.directory.host, "data"), 0o700); err != nil {
 		return fmt.Errorf("create the data directory of Redis: %w", err)
+	}
+	for name, content := range r.options.Files {
+		if err := r.directory.write(filepath.Join("data", name), string(content)); err != nil {
+			return err
+		}
 	}
 	return r.Start(ctx)
 }

@@ -42,8 +42,7 @@ type RedisCluster struct {
 	// Admins are clients of the nodes. They use neither TLS nor redirections.
 	Admins []*goredis.Client
 
-	options   RedisClusterOptions
-	directory string
+	options RedisClusterOptions
 	// The following slices have an element for each node: its address for clients and nodes, its port of the cluster
 	// bus, and its identifier.
 	addresses, buses, ids []string
@@ -59,7 +58,7 @@ const none = -1
 // replicas are in sync. See NewRedis.
 func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	t.Helper()
-	c := &RedisCluster{options: o, directory: t.TempDir(), paused: none}
+	c := &RedisCluster{options: o, paused: none}
 	for i := range o.Primaries {
 		c.startNode(t, 0)
 		first, last := i*ClusterSlots/o.Primaries, (i+1)*ClusterSlots/o.Primaries-1
@@ -93,12 +92,13 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 		fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword),
 	}, replicating)
 	address := ""
+	var files map[string][]byte
 	if c.options.Authority != nil {
 		var tls []string
-		address, tls = c.tlsConfig(t, i)
+		address, tls, files = c.tlsConfig(t, i)
 		config = append(config, tls...)
 	}
-	node := NewRedis(t, RedisOptions{Config: config})
+	node := NewRedis(t, RedisOptions{Config: config, Files: files})
 	if address == "" {
 		address = net.JoinHostPort(split(t, node))
 	}
@@ -121,9 +121,9 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 }
 
-// tlsConfig returns the address of a node with TLS, and the lines of its configuration. Clients without TLS can connect
-// to 127.0.0.1.
-func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address string, lines []string) {
+// tlsConfig returns the address of a node with TLS, the lines of its configuration, and the files that they name. Clients
+// without TLS can connect to 127.0.0.1.
+func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address string, lines []string, files map[string][]byte) {
 	t.Helper()
 	host := fmt.Sprintf("127.0.0.%d", node+2)
 	_, port, err := net.SplitHostPort(FreeAddress(t))
@@ -131,22 +131,10 @@ func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address string, lines 
 		t.Fatal(err)
 	}
 	certificate, key := c.options.Authority.Issue(t, host)
-	name := func(suffix string) string { return fmt.Sprintf("node-%d.%s", node, suffix) }
 	return net.JoinHostPort(host, port), []string{
 		"bind 127.0.0.1 " + host, "cluster-announce-ip " + host, "tls-cluster yes", "tls-replication yes", "tls-port " + port,
-		"tls-ca-cert-file " + c.write(t, "ca.crt", c.options.Authority.PEM), "tls-auth-clients yes",
-		"tls-cert-file " + c.write(t, name("crt"), certificate), "tls-key-file " + c.write(t, name("key"), key),
-	}
-}
-
-// write writes a file and returns its path.
-func (c *RedisCluster) write(t testing.TB, name string, content []byte) string {
-	t.Helper()
-	path := filepath.Join(c.directory, name)
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+		"tls-ca-cert-file ca.crt", "tls-auth-clients yes", "tls-cert-file tls.crt", "tls-key-file tls.key",
+	}, map[string][]byte{"ca.crt": c.options.Authority.PEM, "tls.crt": certificate, "tls.key": key}
 }
 
 // URI returns the URI of a node for clients of the cluster.
