@@ -186,7 +186,7 @@ func mustInsert(t *testing.T, d *Database, id string) {
 
 func TestInsert_ServerKilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
-	server := servers.NewPostgres(t, servers.PostgresOptions{})
+	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}}) // must have no effect
 	d := open(t, database(t, server))
 	l := startLoad(t, d)
 	for range 3 {
