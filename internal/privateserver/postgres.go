@@ -280,6 +280,16 @@ func (p *Postgres) Promote(ctx context.Context) error {
 	return p.Exec(ctx, "SELECT pg_promote(true, 60)")
 }
 
+// StopReceiving disconnects a replica from its primary for good. It returns when the replica receives nothing more.
+func (p *Postgres) StopReceiving(ctx context.Context) error {
+	return p.Exec(ctx, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()", `
+		DO $$ BEGIN
+			WHILE EXISTS (SELECT FROM pg_stat_wal_receiver) LOOP
+				PERFORM pg_sleep(0.01);
+			END LOOP;
+		END $$`)
+}
+
 // URI returns the URI of the superuser, with the password.
 func (p *Postgres) URI() string {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(postgresUser, p.password), Host: p.Address(), Path: "/postgres"}

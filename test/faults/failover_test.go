@@ -130,20 +130,26 @@ func (s *simulation) endFailOver(t *testing.T, group servers.FailoverGroup, kill
 // awaitEntries waits until the given number of further entries have taken effect.
 func (s *simulation) awaitEntries(t *testing.T, count int64) {
 	t.Helper()
+	s.awaitGrowth(t, "more entries take effect", count, func(r *auditReport) int64 { return r.Ledger.EntriesRecorded })
+}
+
+// awaitGrowth waits until a counter has grown by the given count.
+func (s *simulation) awaitGrowth(t *testing.T, what string, count int64, counter func(*auditReport) int64) {
+	t.Helper()
 	const unknown = int64(-1)
 	from, now := unknown, unknown
 	var err error
-	polltest.UntilState(t, "more entries take effect", func() bool {
+	polltest.UntilState(t, what, func() bool {
 		var report auditReport
 		if report, err = s.tryAudit(t); err != nil {
 			return false
 		}
-		now = report.Ledger.EntriesRecorded
+		now = counter(&report)
 		if from == unknown || now < from { // a failover may undo effects
 			from = now
 		}
 		return now >= from+count
-	}, func() any { return fmt.Sprintf("%d entries, then %d, %v", from, now, err) })
+	}, func() any { return fmt.Sprintf("%d, then %d, %v", from, now, err) })
 }
 
 // tagOf returns a key with the hash tag of a partition. The primary of this key stores the whole partition.

@@ -90,6 +90,8 @@ type serverSet struct {
 	redis plan.BindingRef
 	// rabbit contains the nodes of a RabbitMQ cluster. If it is empty, the simulation gets a single node.
 	rabbit []*servers.RabbitMQ
+	// database is the URI of the PostgreSQL database of the summary API. If it is empty, the database is SQLite.
+	database string
 }
 
 // startSimulationOn starts a simulation that uses the given servers.
@@ -105,7 +107,8 @@ func startSimulationOn(t *testing.T, on serverSet, buildFlags ...string) *simula
 	}
 	planFile := filepath.Join(s.dir, "plan.json")
 	s.stack, err = stack.New(stack.Options{
-		Binary: binary, Dir: s.dir, Plan: planFile, Processors: 2, EntryGenerators: 2, ExitGenerators: 1,
+		Binary: binary, Dir: s.dir, DatabaseURI: on.database, Plan: planFile,
+		Processors: 2, EntryGenerators: 2, ExitGenerators: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -358,18 +361,14 @@ type auditReport struct {
 // unless the verdict is PASS, and every event was counted once. It returns the audit.
 func (s *simulation) auditAtRest(t *testing.T) auditReport {
 	t.Helper()
-	s.stopGenerators(t)
-	s.waitEmpty(t, "entry", "exit", "retry")
-	report := s.audit(t)
-	t.Logf("ledger at rest: %s", report.text)
+	report := s.rest(t)
 	if report.Verdict != "PASS" {
 		t.Errorf("verdict is %s: %s", report.Verdict, strings.Join(report.Reasons, "; "))
 	}
-	l := report.Ledger
-	if stored := s.storedSummaries(t); stored == 0 || stored != l.Matched || stored != l.SummariesStored {
-		t.Errorf("the API holds %d summaries, the ledger counts %d stored, want one for each of the %d matched exits",
-			stored, l.SummariesStored, l.Matched)
+	if err := s.checkSummaries(t, report); err != nil {
+		t.Error(err)
 	}
+	l := report.Ledger
 	for _, zero := range []struct {
 		name  string
 		count int64
@@ -381,6 +380,27 @@ func (s *simulation) auditAtRest(t *testing.T) auditReport {
 		}
 	}
 	return report
+}
+
+// rest stops the generators, waits until all events are processed, and returns an audit of the ledger.
+func (s *simulation) rest(t *testing.T) auditReport {
+	t.Helper()
+	s.stopGenerators(t)
+	s.waitEmpty(t, "entry", "exit", "retry")
+	report := s.audit(t)
+	t.Logf("ledger at rest: %s", report.text)
+	return report
+}
+
+// checkSummaries returns an error unless the summary API stores one summary for each matched exit.
+func (s *simulation) checkSummaries(t *testing.T, report auditReport) error {
+	t.Helper()
+	l := report.Ledger
+	if stored := s.storedSummaries(t); stored == 0 || stored != l.Matched || stored != l.SummariesStored {
+		return fmt.Errorf("the API holds %d summaries, the ledger counts %d stored, want one for each of the %d matched exits",
+			stored, l.SummariesStored, l.Matched)
+	}
+	return nil
 }
 
 // auditFindsDuplicates stops the generators, and waits until the verdict is FAIL because events took effect twice.

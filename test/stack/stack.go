@@ -11,10 +11,12 @@ import (
 
 // Options are the options of New.
 type Options struct {
-	// Binary is the path of the parking binary. Dir is the directory for the database of the summary API and for
-	// the logs.
+	// Binary is the path of the parking binary. Dir is the directory for the SQLite file and for the logs.
 	Binary string
 	Dir    string
+	// DatabaseURI is the URI of the PostgreSQL database of the summary API. If it is empty, the database is an SQLite
+	// file in Dir.
+	DatabaseURI string
 	// Plan is the path of the plan file.
 	Plan string
 	// Processors, EntryGenerators and ExitGenerators are the numbers of processes of these components.
@@ -42,7 +44,11 @@ func New(o Options) (*Stack, error) {
 		errs = append(errs, err)
 		return p
 	}
-	s.Summaries = process("summaries", "summaries", "--database", filepath.Join(o.Dir, "summaries.db"))
+	database := []string{"--database", filepath.Join(o.Dir, "summaries.db")}
+	if o.DatabaseURI != "" {
+		database = []string{"--database-uri", o.DatabaseURI}
+	}
+	s.Summaries = process("summaries", append([]string{"summaries"}, database...)...)
 	for i := range o.Processors {
 		s.Processors = append(s.Processors, process(fmt.Sprintf("process-%d", i), "process", "--plan", o.Plan, "--grace-period", gracePeriod))
 	}
