@@ -119,7 +119,7 @@ func LatencyOf(d Distribution) *Latency {
 	return &Latency{P50: d.Quantile(.50).Seconds(), P99: d.Quantile(.99).Seconds(), Mean: d.Mean().Seconds()}
 }
 
-// InMemory is the version of a broker or a store in memory, which has no server.
+// InMemory stands in place of a server's version if the simulation keeps its broker or its store in memory.
 const InMemory = "in memory"
 
 // Environment describes where a run took place. An empty field means that the value is unknown.

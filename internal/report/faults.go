@@ -93,8 +93,8 @@ func (r *Run) totals() []fault.Total {
 	return r.FaultTotals
 }
 
-// OmittedFaults returns sentences about the occurrences that the report leaves out, or "" if it lists all. An omitted
-// occurrence may be worse than a listed one, because the operator always keeps the latest occurrences.
+// OmittedFaults returns sentences about the occurrences that the report leaves out, or "" if it lists all. The operator
+// always keeps the latest occurrences, even mild ones, so an omitted occurrence may be worse than a listed one.
 func (r *Run) OmittedFaults() string {
 	if r.FaultsOmitted == 0 {
 		return ""
@@ -174,8 +174,8 @@ func (r *Run) faultLine(a *fault.Account) FaultLine {
 // Band is an interval of the time axis in which a fault disturbed the simulation. Charts shade it.
 type Band struct{ X, Width, Class, Label string }
 
-// bands returns up to two bands for each occurrence of a fault. One is the time in which the fault was in effect.
-// The other is the time from then until the simulation had recovered.
+// bands returns up to two bands for each occurrence of a fault. One lasts from the injection of the fault until its
+// end. The other lasts from the end of the fault until the simulation had recovered.
 func (c curves) bands(faults []fault.Account) []Band {
 	x := timeAxis(c.end)
 	var all []Band

@@ -85,7 +85,7 @@ func (d *Document) JUnit() ([]byte, error) {
 		suite.add(c)
 	}
 	if len(d.Checks) == 0 && d.Outcome != ledger.Pass {
-		// Without a test case, a program that reads the file would treat the run as a success.
+		// The file has no test cases so far. A program that reads such a file would treat the run as a success.
 		suite.add(ledger.Check{Kind: ledger.Invariant, Name: "verdict", Outcome: ledger.Failed, Want: string(ledger.Pass),
 			Got: string(d.Outcome), Message: strings.Join(d.Reasons, "; ")})
 	}

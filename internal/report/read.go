@@ -168,16 +168,16 @@ func mergedWidths() []int64 {
 }
 
 const (
-	// maxBoundedFaults is the maximum number of fault occurrences in a report that Bounded returns. maxBoundedHit is the
-	// maximum number of names of instances for each of them.
+	// maxBoundedFaults is the maximum number of fault occurrences in a report that Bounded shrinks. maxBoundedHit is
+	// the maximum number of names of hit instances for each of them.
 	maxBoundedFaults = 200
 	maxBoundedHit    = 5
 )
 
 // Bounded returns the report as JSON of at most limit bytes. If the report is larger, Bounded keeps only the worst
 // occurrences of faults. If it is still too large, Bounded merges the rows of the timeline into wider rows, then omits
-// the timeline, and finally omits the manifest. It omits names of instances that were hit if the report without its
-// timeline exceeds half of the limit.
+// the timeline, and finally omits the manifest. Before it changes the timeline, it shortens the lists of instances that
+// were hit, if the rest of the report exceeds half of the limit.
 func (d *Document) Bounded(limit int) ([]byte, error) {
 	bounded := *d
 	var text []byte
@@ -207,7 +207,8 @@ func (d *Document) keepWorstFaults() {
 	}
 }
 
-// abridgeHit omits names of instances that were hit if the report without its timeline exceeds a limit in bytes.
+// abridgeHit keeps at most maxBoundedHit names of hit instances for each occurrence of a fault. It does so only if the
+// report without its timeline is larger than the given number of bytes.
 func (d *Document) abridgeHit(limit int) {
 	head := *d
 	head.Timeline = nil

@@ -293,7 +293,7 @@ func compareSchema(t *testing.T, root, s *schemaNode, of reflect.Type, path stri
 	}
 }
 
-// schemaType returns the type in JSON of the encoding of a Go type.
+// schemaType returns the JSON type of encoded values of a Go type.
 func schemaType(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[json.RawMessage](), t == reflect.TypeFor[histogram.Snapshot]():
