@@ -115,8 +115,8 @@ func (b *builder) certificateSecret(name string, c Component, content Certificat
 	})
 }
 
-// unknownCA is the value of the key of the CA certificates while they are unknown. Without a value, clients would connect
-// without TLS. With this one they report an error.
+// unknownCA stands in a Secret in place of the CA certificates while they are unknown. Without any text, clients would
+// connect without TLS. With this text, they report an error.
 const unknownCA = "The CA certificates are not known yet.\n"
 
 // trusting returns the Secret with the binding of a server. If the server uses TLS, the Secret contains the CA

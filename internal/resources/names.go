@@ -52,9 +52,9 @@ const (
 	componentMonitor Component = "monitoring"
 )
 
-// Name returns the name that a component's workload, Service, Secret and ConfigMap share: the name of the
-// simulation, a dash and the name of the component. Objects of two simulations never have the same name, because no
-// component name ends with another one.
+// Name returns the name that a component's workload, Service, Secret and ConfigMap share: the name of the simulation, a
+// dash and the name of the component. No component name contains a dash, so the last dash always separates the two, and
+// objects of two simulations never have the same name.
 func Name(sim *v1alpha1.ParkingSimulation, c Component) string { return sim.Name + "-" + string(c) }
 
 // ServiceAccountName returns the name of the ServiceAccount that all pods of the simulation use.

@@ -107,7 +107,8 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	if *b.rabbitMQ.Replicas > 1 {
 		lines = append(lines, "cluster_partition_handling = pause_minority")
 	}
-	// Each quorum queue keeps several write-ahead logs of this size in memory before it writes them to disk.
+	// The queues of a node share a write-ahead log. The node keeps several logs of this size in memory. With the
+	// default size of 512 MiB, they would exceed the memory of a small node.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
 	// The remaining memory is for everything except queues.
 	const percent = 80
@@ -282,12 +283,12 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 	return c
 }
 
-// rebalanceLeaders returns a postStart hook. When a node stops, other nodes become the leaders of its queues, and RabbitMQ
-// never moves these leaders back. Clients cannot move them either, because AMQP has no method for this. So the hook spreads
-// the leaders evenly once the node has been running for 30 s, when its replicas have caught up. It works in the background:
-// the pod has no IP address until the hook returns, but the other nodes need the address. Its output goes to the log of the
-// container, so that a rebalance that failed is seen. If the containers of the pod share their processes, process 1 is not
-// in this container. The output is then discarded.
+// rebalanceLeaders returns a postStart hook. When a node stops, other nodes become the leaders of its queues, and
+// RabbitMQ never moves these leaders back. Clients cannot move them either, because AMQP has no method for this. So the
+// hook spreads the leaders evenly once the node has been running for 30 s, when its replicas have caught up. It works
+// in the background: the pod has no IP address until the hook returns, but the other nodes need the address. It writes
+// to the standard output of process 1, which is the log of the container, so that users see failures. If the containers
+// of the pod share their processes, process 1 belongs to another container, so the output is discarded.
 func rebalanceLeaders() *corev1.LifecycleHandler {
 	const script = `log=/proc/1/fd/1
 [ -w "$log" ] || log=/dev/null

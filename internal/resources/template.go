@@ -20,7 +20,7 @@ import (
 // ContainerParking is the name of the container that runs the parking command.
 const ContainerParking = "parking"
 
-// templatePath returns the path of a component's pod template in the spec. It returns nil for other components.
+// templatePath returns the path of a component's pod template in the spec. It returns nil for a component without one.
 func templatePath(c Component) *field.Path {
 	switch c {
 	case ComponentEntry, ComponentExit, ComponentProcessor:
@@ -37,7 +37,8 @@ func templatePath(c Component) *field.Path {
 var podField = regexp.MustCompile(`\bspec\.template\.(?:(labels|annotations)\b|spec(?:\.(containers|initContainers)\[(\d+)\])?)`)
 
 // SpecPaths replaces the paths of pod fields in a message about a Deployment or a StatefulSet with paths in the spec of
-// the simulation. Containers get their names, because a container of the pod has another index than in the template.
+// the simulation. A path names a container instead of giving its index, because the index in the pod differs from that
+// in the template.
 func SpecPaths(object client.Object, message string) string {
 	path := templatePath(Component(object.GetLabels()[ComponentLabel]))
 	var spec corev1.PodSpec
