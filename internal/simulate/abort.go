@@ -16,7 +16,8 @@ import (
 const watchInterval = time.Second
 
 // watch adds a mark to the timeline for each check that has failed for good. If abortOnFailure is set in the plan,
-// watch also calls stop, unless the context generating has ended. It returns when ctx ends.
+// watch also calls stop, unless the generators have already been told to stop: then the second context has ended. It
+// returns when the first context ends.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)

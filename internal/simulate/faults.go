@@ -44,8 +44,8 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 
 // rehearsing represents the goroutine that injects the faults of the plan.
 type rehearsing struct {
-	// finish waits until all faults have ended. It ends the faults that are in effect when ctx ends, or at once if abort
-	// is true.
+	// finish waits until all faults have ended. When ctx ends, it ends those that are still in effect. If abort is
+	// true, it ends them at once.
 	finish func(ctx context.Context, abort bool)
 }
 
@@ -84,11 +84,11 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// settleInterval is how often final accounts of faults are saved. Accounts are computed from rows of the timeline that
-// cover one second each. The timeline keeps such rows for much longer than this interval.
+// settleInterval is how often final accounts of faults are saved. Accounts are computed from timeline rows that cover
+// one second each. The timeline merges such rows into wider ones, but only after a much longer time than this interval.
 const settleInterval = time.Minute
 
-// settle saves the accounts of faults that are final.
+// settle saves those accounts of faults that can no longer change.
 func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
 	rows, err := s.live.timeline(ctx)
 	if err != nil {

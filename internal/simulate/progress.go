@@ -115,7 +115,7 @@ func (o *observed) recordServers(depths *broker.Depths, pool *int64) {
 	o.depths, o.pool = depths, pool
 }
 
-// recordDepths records depths that are newer than those of the latest poll.
+// recordDepths replaces the depths that the latest poll has read.
 func (o *observed) recordDepths(depths broker.Depths) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -248,7 +248,8 @@ func objectiveMarks(t *testing.T, o *setup) map[string][]timeline.Mark {
 	return marks
 }
 
-// Nobody reads the state of these simulations, as if no live page were open.
+// The test does not read the state of the simulations while they run. The marks must appear even if no live page is
+// open.
 func TestSimulationRun_CheckFails_TimelineHasOneMark(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
