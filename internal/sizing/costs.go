@@ -90,7 +90,8 @@ type Check struct {
 	Rows       []Compared `json:"rows"`
 }
 
-// Compared is one figure at one rate, predicted and measured. The figure includes the unit.
+// Compared is one figure at one rate, predicted and measured. Figure is its name with the unit, such as "Redis memory
+// in bytes".
 type Compared struct {
 	EventsPerSecond int64   `json:"eventsPerSecond"`
 	Figure          string  `json:"figure"`
