@@ -22,8 +22,8 @@ type step struct {
 	part string
 	// hash and source identify the script. The source is sent only if the server does not know the hash.
 	hash, source string
-	// keys is the number of keys of one call, not counting the key of the ledger. The other fields of a call are
-	// arguments.
+	// keys is the number of keys of one call, not counting the key of the ledger. The keys are the first texts of a
+	// call. All its other texts are arguments.
 	keys  int
 	calls sync.Pool
 }

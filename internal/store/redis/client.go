@@ -319,7 +319,7 @@ func (r reloader) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.
 }
 
 func (r reloader) check(ctx context.Context, err error) error {
-	// A node that does not respond before the caller's deadline has timed out, too.
+	// If the deadline of the caller has passed, reload as well: the node did not respond in time.
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && replyIn(err) == "" {
 		r.reload()
 	}
