@@ -130,7 +130,7 @@ func (b *Broker) deleteQueue(a *administration, name string, variants []amqp.Tab
 
 // warnForeign logs that a queue or an exchange was not deleted, because the simulation did not declare it.
 func (b *Broker) warnForeign(kind, name string) {
-	b.log.Warn("A queue or exchange with other settings was not deleted; delete it if nothing uses it", kind, name)
+	b.log.Warn("A queue or exchange was not deleted, because its settings are not those of the simulation; delete it if nothing uses it", kind, name)
 }
 
 // administration is a channel for administrative requests, with its connection.
