@@ -23,7 +23,7 @@ func deliversWhatIsPublished(t *testing.T, s *subject) {
 		d := receive(t, deliveries)
 		assertMessage(t, d.Message, tt.delivered)
 		if d.Queue != entries() || d.Redelivered {
-			t.Errorf("the delivery has queue %s and redelivered=%t", d.Queue, d.Redelivered)
+			t.Errorf("the delivery has queue %s and redelivered=%t, want queue %s and redelivered=false", d.Queue, d.Redelivered, entries())
 		}
 		ack(t, d)
 	}

@@ -144,7 +144,7 @@ func pingReportsLostConnections(t *testing.T, s *subject) {
 	s.Interrupt()
 	polltest.Until(t, "a ping fails", func() bool { return s.Broker.Ping(t.Context()) != nil })
 	if err := s.Broker.Ping(t.Context()); err != nil {
-		t.Errorf("the second ping after the loss: %v", err)
+		t.Errorf("the second ping after the connections were lost: %v", err)
 	}
 }
 
