@@ -263,7 +263,7 @@ func (g *Generator) generate(ctx context.Context) error {
 		now := time.Now()
 		due, wait, over := g.pacer.next(now)
 		if over && !ended && !g.exitAtEnd {
-			g.log.Info("The schedule has ended; no more events are due unless the plan extends its duration")
+			g.log.Info("The schedule has ended; no more events are due unless an update of the plan prolongs it")
 		}
 		ended = over
 		switch {

@@ -68,7 +68,7 @@ func (l *leaser) peek(ctx context.Context) (int64, error) {
 		select {
 		case l.current = <-l.blocks:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("wait until the store leases sequence numbers: %w", ctx.Err())
+			return 0, fmt.Errorf("wait until the store leases positions: %w", ctx.Err())
 		}
 	}
 	return l.current.first, nil

@@ -68,7 +68,7 @@ func (c *connection) audit(ctx context.Context, name string) (*Audit, error) {
 // auditOfReport returns the audit of a complete simulation.
 func auditOfReport(sim *v1alpha1.ParkingSimulation, d *report.Document) (*Audit, error) {
 	if d.Ledger == nil {
-		return nil, fmt.Errorf("the report of %s/%s has no ledger: it could not be read when the simulation was complete", sim.Namespace, sim.Name)
+		return nil, fmt.Errorf("the report of %s/%s has no ledger: the ledger could not be read when the simulation was complete", sim.Namespace, sim.Name)
 	}
 	return &Audit{Verdict: d.Verdict, Simulation: d.Simulation, Ledger: *d.Ledger, Latencies: d.LatencySeconds, Objectives: d.Objectives}, nil
 }
