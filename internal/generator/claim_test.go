@@ -96,7 +96,7 @@ func TestGeneratorRun_MatchedExits_UseClaimedPlates(t *testing.T) {
 	}
 }
 
-func TestGeneratorRun_EmptyPool_CountsStarvedDrawsAndPublishesNothing(t *testing.T) {
+func TestGeneratorRun_EmptyPool_CountsExitsWithoutPlateAndPublishesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}

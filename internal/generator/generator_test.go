@@ -486,7 +486,7 @@ func TestGeneratorUpdate_KeepsSeedAndPartitions(t *testing.T) {
 	})
 }
 
-func TestGeneratorRun_ScheduleEnds_ReturnsOrWaitsForAnUpdate(t *testing.T) {
+func TestGeneratorRun_ScheduleEnds_ReturnsOnlyIfExitAtEndIsSet(t *testing.T) {
 	t.Parallel()
 	t.Run("is done, and continues when the schedule is prolonged", func(t *testing.T) {
 		t.Parallel()

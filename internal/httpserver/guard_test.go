@@ -88,7 +88,7 @@ func TestGuard_RequestOfAnotherOrigin_IsRejectedExceptLinks(t *testing.T) {
 	}
 }
 
-func TestGuard_RejectedRequest_IsAnsweredWithAProblem(t *testing.T) {
+func TestGuard_RejectedRequest_ResponseIsAProblemDocument(t *testing.T) {
 	t.Parallel()
 	guarded := Guard(nil, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for name, change := range map[string]func(*http.Request){

@@ -103,7 +103,7 @@ func TestServe_EndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestServe_UnfinishedRequest_DoesNotDelayShutdown(t *testing.T) {
+func TestServe_RequestNeverFinishes_ReturnsAfterTheShutdownTimeout(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
 	defer close(release)

@@ -206,7 +206,7 @@ func TestPagesGet_SlowConnection_ReadsTheWholeAnswer(t *testing.T) {
 	}
 }
 
-func TestPagesGet_PodReadsALongTimeline_WaitsLongerThanForAState(t *testing.T) {
+func TestPagesGet_Timeline_HasALongerTimeoutThanOtherRequests(t *testing.T) {
 	t.Parallel()
 	if podTimelineTimeout <= view.MaxSilence {
 		t.Errorf("a pod is given up after %s, but may send nothing for %s", podTimelineTimeout, view.MaxSilence)

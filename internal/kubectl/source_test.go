@@ -98,7 +98,7 @@ func TestSourceState_CompleteSimulation_ShowsTheVerdict(t *testing.T) {
 	}
 }
 
-func TestSourceState_RunningSimulation_ShowsFailuresThatAreFinal(t *testing.T) {
+func TestSourceState_RunningSimulationIsCertainToFail_ShowsFAILAndTheReasons(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionObjectivesMet, Status: metav1.ConditionFalse, Message: "one; two"}}
@@ -316,7 +316,7 @@ func TestSourceState_RunningSimulation_ContainsFaults(t *testing.T) {
 	}
 }
 
-func TestSourceState_FaultsForbidden_ReportsTheErrorOnce(t *testing.T) {
+func TestSourceState_ReadingFaultsIsForbidden_ReportsTheErrorOnce(t *testing.T) {
 	t.Parallel()
 	sim := started()
 	sim.Status.Faults = &v1alpha1.FaultsStatus{}

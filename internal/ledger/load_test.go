@@ -81,7 +81,7 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 	}
 }
 
-func TestEvaluate_RunEndsWithinASecond_LastSecondDoesNotCountAsLag(t *testing.T) {
+func TestEvaluate_RunEndsInTheMiddleOfASecond_EmptyLastRowIsNotReportedAsLag(t *testing.T) {
 	t.Parallel()
 	s := plan.Schedule{Rate: 100, Replicas: 1}
 	// The last row has no events although the generators ran for 0.9 s of its second: they recorded these events in the row

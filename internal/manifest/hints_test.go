@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest"
 )
 
-func TestReadManifest_KeysOfSecrets_ErrorsNameTheSecret(t *testing.T) {
+func TestReadManifest_SecretKeyWrittenAsField_ErrorNamesTheSecret(t *testing.T) {
 	t.Parallel()
 	const isKey = "%[1]s: Forbidden: unknown field: %[2]s is a key of the Secret that %[3]s.secretRef names"
 	const belongs = "%[1]s: Forbidden: unknown field: %[2]s belongs to the key %[4]q of the Secret that %[3]s.secretRef names"

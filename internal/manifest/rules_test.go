@@ -56,7 +56,7 @@ func TestCRDRules_ContainTheSamePatternsAsTheGoConstants(t *testing.T) {
 	}
 }
 
-func TestCRDRules_NamesOfFaults_HaveTheSameBoundEverywhere(t *testing.T) {
+func TestCRDRules_NameOfAFault_HasTheSameMaximumLengthInSpecAndStatus(t *testing.T) {
 	t.Parallel()
 	versions, _, _ := unstructured.NestedSlice(customResourceDefinition(t), "spec", "versions")
 	version := versions[0].(map[string]any)
