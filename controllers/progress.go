@@ -175,9 +175,12 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	return nil
 }
 
-// generates reports whether a generator should have pods.
+// generates reports whether a generator should have pods. A stopped generator does not start while its pods would wait for a
+// missing Secret.
 func (s *scope) generates(c resources.Component) bool {
-	return s.workloads[c].desired > 0 && !s.withheld[childKey{"Deployment", resources.Name(s.sim, c)}]
+	key := childKey{"Deployment", resources.Name(s.sim, c)}
+	waits := len(s.missing) > 0 && len(mountedSecrets(s.children[key])) == 0
+	return s.workloads[c].desired > 0 && !s.withheld[key] && !waits
 }
 
 // rateInterval is how often the status shows new rates while the scheduled rate is changing.

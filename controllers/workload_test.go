@@ -209,9 +209,21 @@ func TestSetTargetRates_NoGenerators_AreZero(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	withheld := func(s *scope) { s.withheld[childKey{"Deployment", "sim-entry"}] = true }
+	missing := func(s *scope) {
+		s.missing["broker"] = true
+		for name, replicas := range map[string]int32{"sim-entry": 0, "sim-exit": 1} {
+			deployment := &appsv1.Deployment{}
+			deployment.Spec.Replicas = &replicas
+			deployment.Spec.Template.Spec.Volumes = []corev1.Volume{
+				{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "broker"}}},
+			}
+			s.children[childKey{"Deployment", name}] = deployment
+		}
+	}
 	for name, prepare := range map[string]func(*scope){
-		"no pods are desired": func(s *scope) { s.workloads[resources.ComponentEntry] = workload{} },
-		"a name is taken":     withheld,
+		"no pods are desired":              func(s *scope) { s.workloads[resources.ComponentEntry] = workload{} },
+		"a name is taken":                  withheld,
+		"new pods would wait for a Secret": missing,
 	} {
 		sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
 		sim.Status.StartTime = wholeSeconds(start)
