@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	yaml "go.yaml.in/yaml/v3"
+	yamlv3 "go.yaml.in/yaml/v3"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
@@ -142,7 +142,7 @@ func postStartHook(t *testing.T) []string {
 			}
 		}
 	}
-	if err := yaml.Unmarshal(content, &set); err != nil {
+	if err := yamlv3.Unmarshal(content, &set); err != nil {
 		t.Fatal(err)
 	}
 	for _, container := range set.Spec.Template.Spec.Containers {
