@@ -42,12 +42,12 @@ func (r *Reconciler) findCluster(ctx context.Context, s *scope) (server, error) 
 	key := client.ObjectKey{Namespace: orElse(ref.Namespace, s.key.Namespace), Name: ref.Name}
 	named := server{name: binding.RabbitMQ().Name, origin: "RabbitmqCluster " + key.String()}
 	named.useCopy(s)
-	if !s.served[rabbitmqClusters()] {
+	if !s.served[resources.RabbitmqClusterKind()] {
 		named.finding = found(stalled, reasonKindNotServed,
 			"The cluster does not serve the kind RabbitmqCluster: install the RabbitMQ Cluster Operator, or set rabbitmq.secretRef instead")
 		return named, nil
 	}
-	cluster := unstructuredOf(rabbitmqClusters())
+	cluster := unstructuredOf(resources.RabbitmqClusterKind())
 	err := r.direct.Get(ctx, key, cluster)
 	switch {
 	case apierrors.IsNotFound(err) || meta.IsNoMatchError(err):

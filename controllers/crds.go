@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 // crdWatcher watches the objects of an optional kind while the kind's CustomResourceDefinition exists. It records
@@ -162,14 +164,14 @@ func (w *crdWatcher) record(ctx context.Context, c crdChange) {
 // cacheOf returns the cache for the objects of a kind. One cache contains the objects that simulations own. Another
 // cache contains the objects that simulations only refer to.
 func (w *crdWatcher) cacheOf(kind schema.GroupVersionKind) cache.Cache {
-	if kind == rabbitmqClusters() {
+	if kind == resources.RabbitmqClusterKind() {
 		return w.referenced
 	}
 	return w.manager.GetCache()
 }
 
 func (w *crdWatcher) source(kind schema.GroupVersionKind) source.Source {
-	if kind == rabbitmqClusters() {
+	if kind == resources.RabbitmqClusterKind() {
 		return source.Kind[client.Object](w.referenced, unstructuredOf(kind), handler.EnqueueRequestsFromMapFunc(
 			func(ctx context.Context, o client.Object) []reconcile.Request {
 				return w.reconciler.simulationsBy(ctx, indexClusters, client.ObjectKeyFromObject(o))

@@ -18,6 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
+	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
 // definition returns the CustomResourceDefinition of an optional kind. Its schema accepts any content. For a
@@ -29,21 +30,9 @@ func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDef
 	spec.Properties = map[string]apiextensionsv1.JSONSchemaProps{
 		"groups": {Type: "array", Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &anything}},
 	}
-	plural := strings.ToLower(kind.Kind) + "s"
-	return &apiextensionsv1.CustomResourceDefinition{
-		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.Group},
-		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-			Group: kind.Group, Scope: apiextensionsv1.NamespaceScoped,
-			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind.Kind, ListKind: kind.Kind + "List", Plural: plural},
-			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
-				Name: kind.Version, Served: true, Storage: true,
-				Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
-				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
-					Type: "object", XPreserveUnknownFields: new(true), Properties: map[string]apiextensionsv1.JSONSchemaProps{"spec": spec},
-				}},
-			}},
-		},
-	}
+	return apiserver.Definition(kind, &apiextensionsv1.JSONSchemaProps{
+		Type: "object", XPreserveUnknownFields: new(true), Properties: map[string]apiextensionsv1.JSONSchemaProps{"spec": spec},
+	})
 }
 
 // undefine deletes the CustomResourceDefinition of a kind. This also deletes all objects of the kind.
@@ -118,18 +107,13 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-// rabbitmqCluster returns the kind RabbitmqCluster of the RabbitMQ Cluster Operator.
-func rabbitmqCluster() schema.GroupVersionKind {
-	return schema.GroupVersionKind{Group: "rabbitmq.com", Version: "v1beta1", Kind: "RabbitmqCluster"}
-}
-
 func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]string, spec map[string]any) *unstructured.Unstructured {
 	c.T.Helper()
 	rabbit := &unstructured.Unstructured{Object: map[string]any{}}
 	if spec != nil {
 		rabbit.Object["spec"] = spec
 	}
-	rabbit.SetGroupVersionKind(rabbitmqCluster())
+	rabbit.SetGroupVersionKind(resources.RabbitmqClusterKind())
 	rabbit.SetNamespace(namespace)
 	rabbit.SetName("rabbit")
 	rabbit.SetAnnotations(annotations)
@@ -177,7 +161,7 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit", Namespace: messaging}
 	})
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
-	c.Define(definition(rabbitmqCluster()))
+	c.Define(definition(resources.RabbitmqClusterKind()))
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotFound")
 
 	rabbit := c.newRabbitmqCluster(messaging, nil, nil)
@@ -209,7 +193,7 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 
 	// While the kind RabbitmqCluster is not served, the operator uses the simulation's copy.
-	c.undefine(rabbitmqCluster())
+	c.undefine(resources.RabbitmqClusterKind())
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 	c.isCalm(2)
@@ -218,7 +202,7 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
-	c.Define(definition(rabbitmqCluster()))
+	c.Define(definition(resources.RabbitmqClusterKind()))
 	c.startOperator()
 	ca := strings.TrimSpace(string(tlstest.NewAuthority(t, "issuer").PEM))
 	peers := strings.TrimSpace(string(tlstest.NewAuthority(t, "peers").PEM))

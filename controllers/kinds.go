@@ -183,15 +183,9 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 // crdRabbitmqClusters is the name of the RabbitmqCluster CRD.
 const crdRabbitmqClusters = "rabbitmqclusters.rabbitmq.com"
 
-// rabbitmqClusters returns the kind RabbitmqCluster of the RabbitMQ Cluster Operator. Simulations refer to
-// RabbitmqClusters but do not own them.
-func rabbitmqClusters() schema.GroupVersionKind {
-	return schema.GroupVersionKind{Group: "rabbitmq.com", Version: "v1beta1", Kind: "RabbitmqCluster"}
-}
-
 // optionalKinds maps the names of optional CustomResourceDefinitions to the kinds that they define.
 func optionalKinds() map[string]schema.GroupVersionKind {
-	kinds := map[string]schema.GroupVersionKind{crdRabbitmqClusters: rabbitmqClusters()}
+	kinds := map[string]schema.GroupVersionKind{crdRabbitmqClusters: resources.RabbitmqClusterKind()}
 	for _, kind := range childKinds() {
 		if kind.crd != "" {
 			kinds[kind.crd] = kind.GroupVersionKind

@@ -1,7 +1,6 @@
 package outage
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
 	"slices"
@@ -10,29 +9,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/parking-operator/parking-operator/internal/logtest"
 )
-
-// lockedBuffer is a bytes.Buffer that is safe for concurrent use.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // newLog returns a Log, and a function that returns the lines that it has logged, without their times.
 func newLog() (*Log, func() []string) {
-	var text lockedBuffer
+	var text logtest.Buffer
 	handler := slog.NewTextHandler(&text, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}

@@ -1,4 +1,5 @@
-// Package pingtest helps benchmarks to measure the cost of infrequent messages in an otherwise idle process.
+// Package pingtest helps benchmarks to measure CPU time, such as the cost of infrequent messages in an otherwise idle
+// process.
 package pingtest
 
 import (
@@ -42,6 +43,12 @@ func Echo(conn net.Conn) {
 	_, _ = io.Copy(struct{ io.Writer }{conn}, struct{ io.Reader }{conn}) // hides splice, which bypasses the connection
 }
 
+// CPUTime returns the CPU time that this process has used so far.
+func CPUTime(b *testing.B) time.Duration {
+	b.Helper()
+	return cpuOf(usage(b))
+}
+
 func usage(b *testing.B) syscall.Rusage {
 	b.Helper()
 	var r syscall.Rusage
@@ -51,4 +58,4 @@ func usage(b *testing.B) syscall.Rusage {
 	return r
 }
 
-func cpuOf(r syscall.Rusage) int64 { return r.Utime.Nano() + r.Stime.Nano() }
+func cpuOf(r syscall.Rusage) time.Duration { return time.Duration(r.Utime.Nano() + r.Stime.Nano()) }

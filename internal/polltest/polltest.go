@@ -17,13 +17,18 @@ const (
 // parameter named what describes the condition in the error message.
 func Until(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
-	UntilState(tb, what, holds, nil)
+	until(tb, interval, what, holds, nil)
 }
 
 // UntilState is like Until. If it fails the test, it also shows the result of state().
 func UntilState(tb testing.TB, what string, holds func() bool, state func() any) {
 	tb.Helper()
-	ticker := time.NewTicker(interval)
+	until(tb, interval, what, holds, state)
+}
+
+func until(tb testing.TB, every time.Duration, what string, holds func() bool, state func() any) {
+	tb.Helper()
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	// If this process stalls, the deadline may pass between two calls of holds(). So holds() is called once more after
 	// the deadline.
@@ -42,6 +47,13 @@ func UntilState(tb testing.TB, what string, holds func() bool, state func() any)
 // the last error.
 func UntilNoError(tb testing.TB, what string, f func() error) {
 	tb.Helper()
+	UntilNoErrorEvery(tb, interval, what, f)
+}
+
+// UntilNoErrorEvery is like UntilNoError, but calls f at most once per interval. Use it if a call is expensive, such as a
+// request to an API server.
+func UntilNoErrorEvery(tb testing.TB, every time.Duration, what string, f func() error) {
+	tb.Helper()
 	var err error
-	UntilState(tb, what, func() bool { err = f(); return err == nil }, func() any { return err })
+	until(tb, every, what, func() bool { err = f(); return err == nil }, func() any { return err })
 }

@@ -1,7 +1,6 @@
 package processor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/logtest"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -157,7 +157,7 @@ type rig struct {
 	queues   *fakeQueues
 	store    *fakeStore
 	registry *prometheus.Registry
-	log      *lockedBuffer
+	log      *logtest.Buffer
 
 	stop  context.CancelFunc
 	ended chan error
@@ -175,7 +175,7 @@ func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 		queues:   newFakeQueues(),
 		store:    &fakeStore{epoch: "1"},
 		registry: prometheus.NewPedanticRegistry(),
-		log:      new(lockedBuffer),
+		log:      new(logtest.Buffer),
 		ended:    make(chan error, 1),
 	}
 	p, err := New(Config{Partitions: 1, Concurrency: concurrency}, Dependencies{
@@ -201,24 +201,6 @@ func (r *rig) start(t *testing.T) {
 func (r *rig) finish() error {
 	r.stop()
 	return <-r.ended
-}
-
-// lockedBuffer is a bytes.Buffer that is safe for concurrent writers.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // elapsed returns how long a call of f takes.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/logtest"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -157,8 +158,8 @@ func TestSetMaxStay_AppliesToLaterEntries(t *testing.T) {
 func TestExitEventProcessor_SummaryAPIIsDown_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		log, api := new(lockedBuffer), &posted{err: verdict(false)}
-		p := NewExitEventProcessor(&stepStore{result: store.ResultPending}, api, 4, slog.New(slog.NewTextHandler(log, nil)))
+		log, api := new(logtest.Buffer), &posted{err: verdict(false)}
+		p := NewExitEventProcessor(&stepStore{result: store.ResultPending}, api, 4, log.Logger())
 		process := func() { _, _ = p.ProcessMessage(t.Context(), exitMessage(generated().String(), event.IntentMatched)) }
 		for range 40 {
 			process()
@@ -378,7 +379,7 @@ func TestProcessMessage_LogsResultsAtDebugLevelOnly(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(fmt.Sprint(tt.level, " ", tt.result), func(t *testing.T) {
 			t.Parallel()
-			log := new(lockedBuffer)
+			log := new(logtest.Buffer)
 			p := NewExitEventProcessor(&stepStore{result: tt.result}, &posted{}, 4,
 				slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: tt.level})))
 			if _, err := p.ProcessMessage(t.Context(), exitMessage("id", event.IntentUnmatched)); err != nil {
@@ -394,9 +395,9 @@ func TestProcessMessage_LogsResultsAtDebugLevelOnly(t *testing.T) {
 func TestPipeline_RejectedMessage_IsQuotedAtDebugLevelOnly(t *testing.T) {
 	t.Parallel()
 	const secret = "S-ECRET 1"
-	log := new(lockedBuffer)
+	log := new(logtest.Buffer)
 	r := newRig(t, 1, answer(outcomeNone, Permanent(StagePost, "id", errors.New("no such plate: "+secret))), nil)
-	r.reporter.log = slog.New(slog.NewTextHandler(log, nil))
+	r.reporter.log = log.Logger()
 	r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
 	if got := log.String(); !strings.Contains(got, "dead-lettered") || strings.Contains(got, secret) {
 		t.Errorf("logged %q, want the dead letter without a quotation", got)
@@ -408,9 +409,9 @@ func TestPipeline_RejectedMessage_IsQuotedAtDebugLevelOnly(t *testing.T) {
 
 func TestPipeline_UnparsableMessage_LogsTheReason(t *testing.T) {
 	t.Parallel()
-	log := new(lockedBuffer)
+	log := new(logtest.Buffer)
 	r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("entry event: field id: empty"))), nil)
-	r.reporter.log = slog.New(slog.NewTextHandler(log, nil))
+	r.reporter.log = log.Logger()
 	r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
 	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "field id: empty") {
 		t.Errorf("logged %q, want the reason in it", got)
@@ -419,9 +420,9 @@ func TestPipeline_UnparsableMessage_LogsTheReason(t *testing.T) {
 
 func TestPipeline_StoreUnavailable_LogsNothingAboveDebugLevel(t *testing.T) {
 	t.Parallel()
-	log := new(lockedBuffer)
+	log := new(logtest.Buffer)
 	r := newRig(t, 1, answer(outcomeNone, Transient(StageStore, "", store.ErrUnavailable)), nil)
-	r.reporter.log = slog.New(slog.NewTextHandler(log, nil))
+	r.reporter.log = log.Logger()
 	r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
 	if got := log.String(); got != "" {
 		t.Errorf("logged %q", got)

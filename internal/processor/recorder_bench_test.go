@@ -4,11 +4,11 @@ package processor
 
 import (
 	"context"
-	"slices"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/pingtest"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/store/memory"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
@@ -40,31 +40,15 @@ func BenchmarkRecorder(b *testing.B) {
 		noise = append(noise, float64(after)/float64(before))
 		costs = append(costs, float64(before.Nanoseconds())/events)
 	}
-	b.ReportMetric(medianOf(ratios), "with/without")
-	b.ReportMetric(medianOf(noise), "again/without")
-	b.ReportMetric(medianOf(costs), "cpu-ns/event")
-}
-
-// medianOf sorts values and returns the middle one.
-func medianOf(values []float64) float64 {
-	slices.Sort(values)
-	return values[len(values)/2]
+	b.ReportMetric(report.Median(ratios), "with/without")
+	b.ReportMetric(report.Median(noise), "again/without")
+	b.ReportMetric(report.Median(costs), "cpu-ns/event")
 }
 
 // cpuTimeOf returns the CPU time that this process uses while work runs.
 func cpuTimeOf(b *testing.B, work func()) time.Duration {
 	b.Helper()
-	begin := cpuTime(b)
+	begin := pingtest.CPUTime(b)
 	work()
-	return cpuTime(b) - begin
-}
-
-// cpuTime returns the CPU time that this process has used so far.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return pingtest.CPUTime(b) - begin
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/logtest"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -17,8 +18,8 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 func TestReporter_LogsFailuresOfOneKindTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		log := new(lockedBuffer)
-		r := newReporter(slog.New(slog.NewTextHandler(log, nil)))
+		log := new(logtest.Buffer)
+		r := newReporter(log.Logger())
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { r.run(ctx); close(ended) }()
@@ -58,8 +59,8 @@ func TestReporter_LogsFailuresOfOneKindTogether(t *testing.T) {
 
 func TestReporter_LogsAProblemAtOnceWhenItRecurs(t *testing.T) {
 	t.Parallel()
-	log := new(lockedBuffer)
-	r := newReporter(slog.New(slog.NewTextHandler(log, nil)))
+	log := new(logtest.Buffer)
+	r := newReporter(log.Logger())
 	for range 3 {
 		r.report(problem{message: "failed"}, "")
 		r.flush() // no occurrence since the first

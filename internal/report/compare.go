@@ -412,7 +412,7 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	c.P = &test.P
 	// The median of the samples must have changed in the same direction as the total, because a single bad window
 	// can change the total.
-	difference := median(samples[1].Values) - median(samples[0].Values)
+	difference := Median(samples[1].Values) - Median(samples[0].Values)
 	moved := difference != 0 && difference < 0 == (*c.After < *c.Before)
 	if test.P >= alpha || !moved {
 		return Noise
@@ -420,9 +420,14 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	return direction
 }
 
-// median returns the median of sorted values.
-func median(sorted []float64) float64 {
-	n := len(sorted)
+// Median returns the median of values, or 0 if there are none. If their number is even, it is the mean of the two middle
+// values.
+func Median(values []float64) float64 {
+	n := len(values)
+	if n == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 

@@ -34,7 +34,7 @@ func faultMetrics(before, after *Document) []metric {
 				if len(seconds) == 0 {
 					return 0, false
 				}
-				return median(seconds), true
+				return Median(seconds), true
 			},
 		}, metric{
 			key: faultPrefix + name + ".unrecovered", name: "no recovery from " + name,

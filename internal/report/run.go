@@ -1,7 +1,6 @@
 package report
 
 import (
-	"slices"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -56,8 +55,7 @@ func scheduled(due []*timeline.Row) float64 {
 	if len(idle) == 0 {
 		return seconds
 	}
-	slices.Sort(idle)
-	usual := median(idle)
+	usual := Median(idle)
 	for _, gap := range idle {
 		if gap > 0 && gap <= pause*(1+usual) {
 			seconds += gap

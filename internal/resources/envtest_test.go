@@ -20,18 +20,8 @@ import (
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
 // definition returns a CRD of the Prometheus Operator. Its schema contains only the fields that the package sets.
-func definition(kind schema.GroupVersionKind, plural string, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
-	return &apiextensionsv1.CustomResourceDefinition{
-		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.Group},
-		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-			Group: kind.Group, Scope: apiextensionsv1.NamespaceScoped,
-			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind.Kind, ListKind: kind.Kind + "List", Plural: plural},
-			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
-				Name: kind.Version, Served: true, Storage: true,
-				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: fields(map[string]apiextensionsv1.JSONSchemaProps{"spec": spec})},
-			}},
-		},
-	}
+func definition(kind schema.GroupVersionKind, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
+	return apiserver.Definition(kind, fields(map[string]apiextensionsv1.JSONSchemaProps{"spec": spec}))
 }
 
 func fields(properties map[string]apiextensionsv1.JSONSchemaProps) *apiextensionsv1.JSONSchemaProps {
@@ -88,8 +78,8 @@ func TestBuild_APIServerAcceptsObjectsAndPods(t *testing.T) {
 	t.Parallel()
 	server := apiserver.New(t)
 	server.Define(
-		definition(resources.ServiceMonitorKind(), "servicemonitors", serviceMonitorSpec()),
-		definition(resources.PrometheusRuleKind(), "prometheusrules", prometheusRuleSpec()),
+		definition(resources.ServiceMonitorKind(), serviceMonitorSpec()),
+		definition(resources.PrometheusRuleKind(), prometheusRuleSpec()),
 	)
 	server.Create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name: "lot", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -25,6 +26,12 @@ const (
 	portAMQP       = "amqp"
 	portPrometheus = "prometheus"
 )
+
+// RabbitmqClusterKind returns the kind RabbitmqCluster of the RabbitMQ Cluster Operator. Simulations refer to
+// RabbitmqClusters but do not own them.
+func RabbitmqClusterKind() schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: "rabbitmq.com", Version: "v1beta1", Kind: "RabbitmqCluster"}
+}
 
 const (
 	rabbitMQHome    = "/var/lib/rabbitmq"

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/certificates"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/privateserver/port"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -143,17 +144,7 @@ func (s *sandbox) eventually(what string, check func(context.Context) error) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), serverTimeout)
 	defer cancel()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			s.t.Fatalf("%s: %v", what, err)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
+	polltest.UntilNoErrorEvery(s.t, 100*time.Millisecond, what, func() error { return check(ctx) })
 }
 
 func (s *sandbox) clientConfig() *tls.Config {

@@ -7,11 +7,10 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/pingtest"
 	"github.com/parking-operator/parking-operator/internal/summary/client"
 )
 
@@ -98,7 +97,7 @@ func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	left.Store(int64(b.N))
 	b.ReportAllocs()
 	b.ResetTimer()
-	before := processorTime(b)
+	before := pingtest.CPUTime(b)
 	for range goroutines {
 		wg.Go(func() {
 			for {
@@ -115,16 +114,5 @@ func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	}
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
-	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/row")
-}
-
-// processorTime returns the CPU time that this process has used. The process contains both client and server. On a busy
-// machine CPU time is more reliable than the rate.
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	b.ReportMetric(float64((pingtest.CPUTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/row")
 }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,11 +25,9 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
-
-// patience is the timeout of every wait. It is long enough for a busy machine.
-const patience = 5 * time.Minute
 
 // Cluster gives one test access to a Kubernetes API server that has no nodes. Each test has its own namespace.
 type Cluster struct {
@@ -69,6 +68,23 @@ func newCluster(t testing.TB, s *server) *Cluster {
 	return c
 }
 
+// Definition returns the CRD of a namespaced kind whose objects match a schema.
+func Definition(kind schema.GroupVersionKind, object *apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
+	plural := strings.ToLower(kind.Kind) + "s"
+	return &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.Group},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: kind.Group, Scope: apiextensionsv1.NamespaceScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind.Kind, ListKind: kind.Kind + "List", Plural: plural},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: kind.Version, Served: true, Storage: true,
+				Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
+				Schema:       &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: object},
+			}},
+		},
+	}
+}
+
 // Define installs CRDs on the API server.
 func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinition) {
 	c.T.Helper()
@@ -80,18 +96,7 @@ func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinitio
 // Eventually calls the function check repeatedly until it returns nil. It fails the test after five minutes.
 func (c *Cluster) Eventually(what string, check func() error) {
 	c.T.Helper()
-	deadline := time.After(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline:
-			c.T.Fatalf("%s: %v", what, err)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
+	polltest.UntilNoErrorEvery(c.T, 50*time.Millisecond, what, check)
 }
 
 // Create creates an object. It fails the test if the API server rejects the object.

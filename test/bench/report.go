@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"text/tabwriter"
 	"time"
+
+	reports "github.com/parking-operator/parking-operator/internal/report"
 )
 
 // report contains the results of all rounds. A round takes each measurement once, except those of the higher offered
@@ -82,7 +84,7 @@ func (r *report) computeAims() {
 		if len(a.Rounds) == 0 {
 			continue
 		}
-		a.Measured = median(a.Rounds)
+		a.Measured = reports.Median(a.Rounds)
 		a.Met = a.Measured >= a.AtLeast && (a.AtMost == 0 || a.Measured <= a.AtMost)
 		r.Aims = append(r.Aims, a)
 	}
@@ -183,13 +185,13 @@ func (r *report) printRates(w io.Writer) {
 	ceilings := valuesOf(r.Ceiling, perSecond)
 	line := func(name string, rates []float64, remark string) {
 		if len(rates) > 0 {
-			fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%s\n", name, median(rates), median(ratios(rates, ceilings)), remark)
+			fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%s\n", name, reports.Median(rates), reports.Median(ratios(rates, ceilings)), remark)
 		}
 	}
 	line("bare broker", ceilings, "")
 	line("pipeline, saturated", valuesOf(r.Saturated, processed), "")
 	drains := valuesOf(r.Drain, func(d drainResult) float64 { return d.EventsPerSecond })
-	line("drain", drains, fmt.Sprintf("(%.1f × the original's %d/s)", median(drains)/originalDrain, originalDrain))
+	line("drain", drains, fmt.Sprintf("(%.1f × the original's %d/s)", reports.Median(drains)/originalDrain, originalDrain))
 	fmt.Fprintln(w)
 }
 
@@ -207,7 +209,7 @@ func (r *report) printCrashes(w io.Writer) {
 		for _, c := range results {
 			lost, again, exits = lost+c.Lost, again+c.PostedAgain, exits+int64(c.Exits)
 		}
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.0f\t%d of %d\t%d\t\n", processor, median(rates), median(ratios(rates, ceilings)), median(micros), lost, exits, again)
+		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.0f\t%d of %d\t%d\t\n", processor, reports.Median(rates), reports.Median(ratios(rates, ceilings)), reports.Median(micros), lost, exits, again)
 	}
 	fmt.Fprintln(w)
 }
@@ -218,14 +220,14 @@ func (r *report) printLatencies(w io.Writer) {
 	}
 	fmt.Fprint(w, "offered/s\tprocessed/s\tProcessMessage p50\tp99\tend to end p50\tp99\t\n")
 	for _, results := range r.byRate() {
-		of := func(value func(pipelineResult) float64) float64 { return median(valuesOf(results, value)) }
+		of := func(value func(pipelineResult) float64) float64 { return reports.Median(valuesOf(results, value)) }
 		fmt.Fprintf(w, "%s\t%.0f\t%.3f ms\t%.3f ms\t%.2f ms\t%.2f ms\t\n", rateLabel(results[0]), of(processed),
 			of(func(p pipelineResult) float64 { return p.Processing.P50 * 1e3 }), of(processingP99)*1e3,
 			of(func(p pipelineResult) float64 { return p.EndToEnd.P50 * 1e3 }), of(func(p pipelineResult) float64 { return p.EndToEnd.P99 * 1e3 }))
 	}
 	if len(r.Disk) > 0 {
-		fmt.Fprintf(w, "fsync of the disk\t\t%.3f ms\t%.3f ms\t\t\t\n", median(valuesOf(r.Disk, func(q quantiles) float64 { return q.P50 * 1e3 })),
-			median(valuesOf(r.Disk, func(q quantiles) float64 { return q.P99 * 1e3 })))
+		fmt.Fprintf(w, "fsync of the disk\t\t%.3f ms\t%.3f ms\t\t\t\n", reports.Median(valuesOf(r.Disk, func(q quantiles) float64 { return q.P50 * 1e3 })),
+			reports.Median(valuesOf(r.Disk, func(q quantiles) float64 { return q.P99 * 1e3 })))
 	}
 	fmt.Fprintln(w)
 }
@@ -276,15 +278,15 @@ func (r *report) printCPU(w io.Writer) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		row(name, func(results []pipelineResult) float64 {
-			return median(valuesOf(results, func(p pipelineResult) float64 { return p.CPUMicrosPerEvent[name] }))
+			return reports.Median(valuesOf(results, func(p pipelineResult) float64 { return p.CPUMicrosPerEvent[name] }))
 		})
 	}
-	row("own: without servers", func(results []pipelineResult) float64 { return median(valuesOf(results, pipelineResult.own)) })
+	row("own: without servers", func(results []pipelineResult) float64 { return reports.Median(valuesOf(results, pipelineResult.own)) })
 	for _, name := range []string{"clients", "beam.smp"} {
 		row("bare broker: "+name, func(results []pipelineResult) float64 {
 			rate := results[0].OfferedPerSecond
 			same := slices.DeleteFunc(slices.Concat(r.Ceiling, r.Bare), func(c ceilingResult) bool { return c.OfferedPerSecond != rate })
-			return median(valuesOf(same, func(c ceilingResult) float64 { return c.CPUMicros[name] }))
+			return reports.Median(valuesOf(same, func(c ceilingResult) float64 { return c.CPUMicros[name] }))
 		})
 	}
 	fmt.Fprintln(w)
@@ -308,13 +310,4 @@ func ratios(dividends, divisors []float64) (values []float64) {
 		}
 	}
 	return values
-}
-
-// median returns the median, or 0 if there are no values.
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
@@ -187,7 +188,7 @@ func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 			"tls":      map[string]any{"secretName": name + "-tls", "disableNonTLSListeners": true},
 		},
 	}}
-	cluster.SetGroupVersionKind(schema.GroupVersionKind{Group: "rabbitmq.com", Version: "v1beta1", Kind: "RabbitmqCluster"})
+	cluster.SetGroupVersionKind(resources.RabbitmqClusterKind())
 	cluster.SetNamespace(ns.name)
 	cluster.SetName(name)
 	cluster.SetAnnotations(map[string]string{"rabbitmq.com/topology-allowed-namespaces": allowed})

@@ -5,13 +5,13 @@ package rabbitmq_test
 import (
 	"fmt"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/pingtest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -94,16 +94,7 @@ func reportCPU(b *testing.B, f func()) {
 	b.Helper()
 	b.ReportAllocs()
 	b.ResetTimer()
-	before := cpuTime(b)
+	before := pingtest.CPUTime(b)
 	f()
-	b.ReportMetric(float64(cpuTime(b)-before)/float64(time.Microsecond)/float64(b.N), "cpu-µs/op")
-}
-
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	b.ReportMetric(float64(pingtest.CPUTime(b)-before)/float64(time.Microsecond)/float64(b.N), "cpu-µs/op")
 }

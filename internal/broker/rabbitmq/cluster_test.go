@@ -13,6 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/logtest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -31,7 +32,7 @@ func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &logBuffer{}
+	log := &logtest.Buffer{}
 	defer func() {
 		if t.Failed() {
 			t.Log(log)

@@ -20,6 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/logtest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -245,9 +246,9 @@ func TestDepths_ContextEnds_KeepsTheConnection(t *testing.T) {
 	proxy := newStallingProxy(t, uri.Host)
 	slow := *uri
 	slow.Host = proxy.listener.Addr().String()
-	log, registry := &logBuffer{}, prometheus.NewRegistry()
+	log, registry := &logtest.Buffer{}, prometheus.NewRegistry()
 	options := optionsFor(t, slow.String())
-	options.Logger, options.Registerer = log.logger(), registry
+	options.Logger, options.Registerer = log.Logger(), registry
 	b := newBroker(t, options)
 	if _, err := b.Depths(t.Context()); err != nil {
 		t.Fatal(err)

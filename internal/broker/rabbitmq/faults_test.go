@@ -18,6 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
+	"github.com/parking-operator/parking-operator/internal/logtest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -90,7 +91,7 @@ func losesNothing(t *testing.T, server *ownServer) {
 			server.setAlarm(t, false)
 		}},
 	}
-	log := &logBuffer{}
+	log := &logtest.Buffer{}
 	defer func() {
 		if t.Failed() {
 			t.Log(log)
@@ -183,8 +184,8 @@ func flushWithin(t *testing.T, b *rabbitmq.Broker, timeout time.Duration) bool {
 func blocksPublishers(t *testing.T, server *ownServer) {
 	options := optionsFor(t, server.URI())
 	options.Window = 10
-	log := &logBuffer{}
-	options.Logger = log.logger()
+	log := &logtest.Buffer{}
+	options.Logger = log.Logger()
 	b := newBroker(t, options)
 	publish(t, b, entries(), broker.Message{ID: "before"})
 	server.setAlarm(t, true)
@@ -237,9 +238,9 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 	uri, _ := url.Parse(server.URI())
 	var mu sync.Mutex
 	password := "the first password"
-	log := &logBuffer{}
+	log := &logtest.Buffer{}
 	options := optionsFor(t, server.URI())
-	options.Logger = log.logger()
+	options.Logger = log.Logger()
 	options.Binding = func() (binding.Binding, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -321,11 +322,11 @@ type stream struct {
 // backlog is the maximum number of unacknowledged messages of a stream.
 const backlog = 1000
 
-func startStream(t *testing.T, at binding.Source, queueType plan.QueueType, log *logBuffer) *stream {
+func startStream(t *testing.T, at binding.Source, queueType plan.QueueType, log *logtest.Buffer) *stream {
 	t.Helper()
 	options := optionsFor(t, "")
 	options.Binding = at
-	options.QueueType, options.Logger, options.RetryDelay = queueType, log.logger(), 50*time.Millisecond
+	options.QueueType, options.Logger, options.RetryDelay = queueType, log.Logger(), 50*time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	s := &stream{
 		broker: newBroker(t, options), stop: stop,

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/url"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/logtest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
@@ -316,8 +316,8 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	if _, err := channel.QueueDeclare(queue, true, false, false, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	log := &logBuffer{}
-	options.Logger = log.logger()
+	log := &logtest.Buffer{}
+	options.Logger = log.Logger()
 	began := time.Now()
 	b := newBroker(t, options)
 	err := b.Declare(t.Context())
@@ -345,7 +345,7 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 
 // assertOneOutage checks that the log contains exactly one outage and its end. The parameter began is a time before the
 // outage. It limits how often the outage may be logged.
-func assertOneOutage(t *testing.T, log *logBuffer, began time.Time) {
+func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
 	const reminder = 30 * time.Second // package outage repeats the line at this interval
 	most := 1 + int(time.Since(began)/reminder)
@@ -383,8 +383,8 @@ func TestBrokerDelete_ObjectsWithOtherSettings_AreNotDeleted(t *testing.T) {
 		found, err := channel.QueueDeclarePassive(queue, true, false, false, false, nil)
 		return err == nil && found.Messages == 1
 	})
-	log := &logBuffer{}
-	options.Logger = log.logger()
+	log := &logtest.Buffer{}
+	options.Logger = log.Logger()
 	b := open(t, options)
 	if err := b.Delete(t.Context()); err != nil {
 		t.Fatal(err)
@@ -437,9 +437,9 @@ func TestBroker_ReadsAddressAndCredentialsAtEachConnect(t *testing.T) {
 	wrong.Host = servers.FreeAddress(t)
 	var mu sync.Mutex
 	reads, current, began := 0, &wrong, time.Now()
-	log := &logBuffer{}
+	log := &logtest.Buffer{}
 	options := optionsFor(t, uri.String())
-	options.Logger = log.logger()
+	options.Logger = log.Logger()
 	options.Binding = func() (binding.Binding, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -588,27 +588,7 @@ func awaitDepths(t *testing.T, b broker.Broker, want broker.Depths) {
 	})
 }
 
-// logBuffer is a buffer for log output.
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func assertNoPassword(t *testing.T, log *logBuffer, uri *url.URL) {
+func assertNoPassword(t *testing.T, log *logtest.Buffer, uri *url.URL) {
 	t.Helper()
 	if password, _ := uri.User.Password(); password != "" && strings.Contains(log.String(), password) {
 		t.Error("the password is in the log")
