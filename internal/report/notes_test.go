@@ -90,7 +90,7 @@ func TestRenderings_ManyEventsOfNote_ListsFailuresAndSaysHowManyAreOmitted(t *te
 	}
 }
 
-func TestNotes_UnknownStart_CountFromTheFirstRow(t *testing.T) {
+func TestNotes_UnknownStart_TimesCountFromTheFirstRow(t *testing.T) {
 	t.Parallel()
 	d := New(Run{}, Environment{}, []timeline.Row{{Second: 1000}, {Second: 1070, Marks: []timeline.Mark{{At: time.Unix(1070, 0), Kind: timeline.MarkDown}}}})
 	if notes, _ := d.notes(); len(notes) != 1 || notes[0].At != "1:10" {

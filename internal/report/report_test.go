@@ -667,9 +667,9 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-// The operator keeps the latest occurrences, so those that it leaves out may be worse than some listed ones. A report of an
-// earlier version has no totals.
-func TestRenderings_OmittedFaults_ClaimOnlyWhatIsKnown(t *testing.T) {
+// The operator keeps the latest occurrences, so those that it leaves out may be worse than some listed ones. A report of
+// an earlier version has no totals, so it cannot say that they include the omitted occurrences.
+func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilder(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "leaves out 3 further occurrences. It lists the worst one.", "totals include all"
 	d := sample()
@@ -909,7 +909,7 @@ func TestEscapeMarkdown_MentionsAndLinks_HaveNoEffect(t *testing.T) {
 	}
 }
 
-func TestReadReport_LargeLimits_AreAccepted(t *testing.T) {
+func TestReadReport_ObjectivesOfMaxInt64_AreAccepted(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	d.Objectives.MaxLost, d.Objectives.MaxUnexpected = math.MaxInt64, math.MaxInt64

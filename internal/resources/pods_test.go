@@ -42,7 +42,7 @@ func TestBuild_TemplateWithMemoryLimit_SetsGOMEMLIMIT(t *testing.T) {
 	}
 }
 
-func TestBuild_TemplateWithMemoryLimit_SetsTheServersMemory(t *testing.T) {
+func TestBuild_TemplateWithMemoryLimit_LimitsMemoryInServerConfiguration(t *testing.T) {
 	t.Parallel()
 	objects := build(t, input(t, "sim", `rabbitmq: {managed: {template: {spec: {containers: [{name: rabbitmq, resources: {limits: {memory: 2000Mi}}}]}}}},
 		redis: {managed: {template: {spec: {containers: [{name: redis, resources: {limits: {memory: 1000Mi}}}]}}}}`))

@@ -512,7 +512,7 @@ func TestBuild_DashboardSelectsItsSimulation(t *testing.T) {
 	}
 }
 
-func TestBuild_SummaryAPIWithDatabase_ReplacesPodsOnlyForAnotherSecret(t *testing.T) {
+func TestBuild_SummaryAPIWithDatabase_ReplacesPodsOnlyIfSecretRefChanges(t *testing.T) {
 	t.Parallel()
 	const base = "summaryAPI: {managed: {replicas: 2, database: {secretRef: {name: a}}}}"
 	before := templates(t, build(t, input(t, "sim", base)))["sim-summaries"]

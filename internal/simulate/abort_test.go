@@ -35,7 +35,7 @@ func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T
 
 // The fault crash is due again before its occurrence crash/0 can be injected, so the verdict can only be FAIL. The
 // generators do not stop at once, because Redis is paused.
-func TestSimulationRun_AbortOnFailure_EndsTheRehearsal(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_EndsTheRunAndItsFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		crash := plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(6 * time.Second), Every: plan.Duration(2 * time.Second)}

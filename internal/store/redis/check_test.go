@@ -174,7 +174,7 @@ func TestStorePing_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 	}
 }
 
-func TestStorePing_ServerReplies_ErrorContainsTheRemedy(t *testing.T) {
+func TestStorePing_ServerRepliesWithError_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		reply, want string
