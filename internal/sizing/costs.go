@@ -148,7 +148,7 @@ func ParseCosts(text []byte) (*Costs, error) {
 func (c *Costs) validate() error {
 	const fewest = 3 // idle, the highest rate, and one in between
 	if len(c.Points) < fewest || c.Machine.Cores < 1 {
-		return fmt.Errorf("there are %d measurements on %d cores: at least %d are needed; run make bench-costs", len(c.Points), c.Machine.Cores, fewest)
+		return fmt.Errorf("there are %d measurements on a machine with %d cores: at least %d measurements and 1 core are needed; run make bench-costs", len(c.Points), c.Machine.Cores, fewest)
 	}
 	if c.Points[0].Rate() != 0 {
 		return errors.New("the first measurement is not of idle processes")

@@ -108,7 +108,7 @@ func TestEmbedded_Growth_MatchesTheCommentsOfTheAPI(t *testing.T) {
 func TestParseCosts_InvalidFile_SaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for want, edit := range map[string]func(*Costs){
-		"at least 3 are needed":                       func(c *Costs) { c.Points = c.Points[:2] },
+		"at least 3 measurements":                     func(c *Costs) { c.Points = c.Points[:2] },
 		"not of idle processes":                       func(c *Costs) { c.Points = c.Points[1:] },
 		"at 1000 events/s does not have more entries": func(c *Costs) { c.Points[1], c.Points[2] = c.Points[2], c.Points[1] },
 		"at 5000 events/s does not have more entries, exits and summaries": func(c *Costs) {
