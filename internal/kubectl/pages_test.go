@@ -390,12 +390,14 @@ func TestOpenTunnel_Forbidden_ErrorNamesTheMissingRule(t *testing.T) {
 	}
 }
 
-// runningSource is a view.Source of a simulation with one row per second and four latency histograms per row.
+// runningSource is a view.Source of a simulation with one row per second and four latency histograms per row. It has rows
+// for the given past seconds and for the next ten minutes, in which a test may run.
 type runningSource struct{ rows []timeline.Row }
 
 func newRunningSource(seconds int) *runningSource {
 	s, random := &runningSource{}, rand.New(rand.NewPCG(1, 1))
 	begin := time.Now().Unix() - int64(seconds)
+	const future = 600
 	events := func() timeline.Events {
 		var processing, endToEnd histogram.Histogram
 		for range 500 {
@@ -408,7 +410,7 @@ func newRunningSource(seconds int) *runningSource {
 			Outcomes: map[string]int64{"recorded": n}, Processing: processing.Snapshot(), EndToEnd: endToEnd.Snapshot(),
 		}
 	}
-	for i := range seconds {
+	for i := range seconds + future {
 		row := timeline.Row{Second: begin + int64(i), Entry: events(), Exit: events()}
 		row.Ready, row.Pool = new(random.Int64N(100)), new(40_000+random.Int64N(1000))
 		s.rows = append(s.rows, row)
@@ -494,9 +496,8 @@ func TestSource_LiveDataOfAMinute_IsTransferredCompressed(t *testing.T) {
 			t.Fatalf("the timeline is answered %d", w.Code)
 		}
 		first = received.Load()
-		now := time.Now()
-		s.now = func() time.Time { return now } // the requests do not depend on how long the test takes
 		for second := range 60 {
+			now := time.Now()
 			if _, err := s.State(t.Context()); err != nil {
 				t.Fatal(err)
 			}
