@@ -46,7 +46,7 @@ type Events struct {
 	// stopped.
 	Starved int64 `json:"starved,omitempty"`
 	Missed  int64 `json:"missed,omitempty"`
-	// Lag is the longest time for which the next unpublished event was overdue.
+	// Lag is the longest time in the interval for which a due event had been waiting to be published.
 	Lag time.Duration `json:"lagNs,omitempty"`
 
 	// Redeliveries is the number of deliveries of messages that the broker had already delivered before.
@@ -110,8 +110,8 @@ const (
 	// is the ID of that occurrence of the fault.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
-	// MarkObjective means that a check of the verdict failed for the first time, or that a latency or the lag of one
-	// process exceeded its objective. Subject is the name of the check.
+	// MarkObjective means that a check of the verdict failed for the first time, or that one process measured a latency
+	// or a lag above the objective. Subject is the name of the check.
 	MarkObjective MarkKind = "objective"
 )
 

@@ -160,7 +160,8 @@ func limit(rows []timeline.Row, most int) []timeline.Row {
 	return rows
 }
 
-// maxWidth is the maximum width in seconds to which rows are merged. It is long enough for a run of many years.
+// maxWidth is the maximum width in seconds to which rows are merged. Even a run of many years has fewer than maxRows
+// rows of this width.
 const maxWidth = 10 * 6 * 6 * 6 * 6 * 6 * 6
 
 // interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It limits the end to

@@ -21,10 +21,10 @@ const (
 	// lookback is how far back the feed looks for rows that have changed since it sent them. Rows change because the
 	// processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
-	// rereadInterval is the time between two reads of older rows. Older rows end between keepTime and lookback before
-	// now. Each read covers rereadPart. So a row that a process delivers late, because it could not reach the store, is
-	// found within a few minutes. A part is short, so that reading it over a slow connection does not delay the newest
-	// rows for long.
+	// rereadInterval is the time between two reads of older rows. Older rows are those that ended more than lookback
+	// ago, but at most keepTime ago. Each read covers rereadPart. So a row that a process delivers late, because it
+	// could not reach the store, is found within a few minutes. A part is short, so that reading it over a slow
+	// connection does not delay the newest rows for long.
 	rereadInterval = 6 * time.Second
 	rereadPart     = 2 * time.Minute
 	keepTime       = time.Hour
@@ -208,8 +208,9 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// begin records that rows have been sent: those that the first client receives, except those that a poll has already
-// sent. It ignores calls for later clients, because the first client may not have the rows that later clients receive.
+// begin records the rows that the first client receives when it connects as sent, so that a poll does not send them
+// again. It keeps the records of polls. It ignores calls for later clients: the first client may lack rows that a later
+// client receives, and a poll must still send them.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -65,7 +65,7 @@ func messages(body io.Reader) func() (message, error) {
 	}
 }
 
-// receive reads events until it receives one of the given kind. It skips events without rows.
+// receive reads events until it receives one of the given kind. It skips events whose list of rows is empty.
 func receive(t *testing.T, next func() (message, error), kind string) message {
 	t.Helper()
 	for {

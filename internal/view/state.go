@@ -54,8 +54,8 @@ type State struct {
 	Unmeasured *int64 `json:"unmeasured"`
 }
 
-// now returns the time at which the state was read. The local clock is no substitute: rows carry the time of the
-// machine that read the state, and its clock may differ.
+// now returns the time at which the state was read, according to the clock of the machine that read it. The rows have
+// the time of that machine, too. The local clock may differ, so it serves only if the time of the state is unknown.
 func (s *State) now() time.Time {
 	if s.At.IsZero() {
 		return time.Now()
