@@ -133,8 +133,8 @@ func start(definitions []string) (*server, error) {
 	return &server{environment: environment, config: config, addresses: addresses}, nil
 }
 
-// reserveAddresses sets the addresses of the servers. By default, each gets a port that was free a moment before the
-// server starts. Until the server listens, a test in another process can get the same port.
+// reserveAddresses reserves ports and sets the addresses of the servers. Without it, envtest would choose ports that
+// are free at that moment, and a test in another process could take one of them before the server listens.
 func reserveAddresses(plane *envtest.ControlPlane) ([]*port.Address, error) {
 	var addresses []*port.Address
 	for range 3 {

@@ -20,7 +20,7 @@ var checkedShares = []float64{.15, .4, .65}
 // checkedOutage is how long the processor is stopped in the check of the backlog.
 const checkedOutage = 3 * time.Second
 
-// tolerance is the largest difference between a prediction and a measurement.
+// tolerance is the largest permitted difference between a prediction and a measurement, as a share of the measurement.
 const tolerance = .3
 
 // checkSizing measures rates at which no costs were measured, and compares the results with the predictions of package
@@ -112,7 +112,7 @@ func predict(costs *sizing.Costs, offered int64) (sizing.Prediction, float64) {
 }
 
 // measureOutage stops the processor for some time. It returns the largest number of waiting events, and how many
-// seconds after the stop the number of waiting events is normal again.
+// seconds after the processor continues this number is normal again.
 func (p *pipeline) measureOutage(ctx context.Context, length time.Duration) (peak, recovery float64, err error) {
 	before, err := p.observe(ctx)
 	if err != nil {

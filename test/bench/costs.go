@@ -144,7 +144,8 @@ func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duratio
 }
 
 // growth ends the processes, and returns the memory of Redis per parked vehicle and the size of the database per
-// summary. Memory and vehicles count from the observation first, which was made when the simulation was new.
+// summary. It counts only the memory and the vehicles that were added since an earlier observation of the new
+// simulation.
 func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
 	last, err := p.usage(ctx)
 	if err != nil {
@@ -217,8 +218,8 @@ func (p *pipeline) usage(ctx context.Context) (usage, error) {
 	return u, p.countServers(ctx, &u)
 }
 
-// countProcesses adds the counters of our own processes. They read and write only connections. The summary API also has
-// a database, whose size is counted.
+// countProcesses adds the counters of our own processes. All bytes that they read and write are counted as network
+// traffic. The size of the database of the summary API is counted, too.
 func (p *pipeline) countProcesses(u *usage) error {
 	for component, process := range map[sizing.Component]*stack.Process{
 		sizing.SummaryAPI: p.stack.Summaries, sizing.Processor: p.stack.Processors[0],

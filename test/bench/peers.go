@@ -204,7 +204,8 @@ func measureCrash(ctx context.Context, env environment, processor string, n int)
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// maxMarkers is how many times finish may start the processor. Each time, finish publishes one marker.
+// maxMarkers is the maximum number of times that the method finish starts the processor. Each time, it publishes one
+// additional exit, called a marker.
 const maxMarkers = 10
 
 func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, error) {
@@ -293,9 +294,10 @@ func (p *pipeline) stored(ctx context.Context) (int64, error) {
 	return metrics.total("parking_summaries_stored_total"), err
 }
 
-// finish starts the processor after its crash, waits until the queue is empty, and counts the lost summaries. It
-// publishes one more exit, called a marker, and waits until the summary of the marker is stored. It then terminates the
-// processor. If the queue is not empty, it starts over.
+// finish runs the processor after its crash until no exit is left in the queue, and counts the lost summaries. It
+// starts the processor, publishes one more exit, called a marker, and waits until the summary of the marker is stored.
+// It then terminates the processor, which returns unacknowledged exits to the queue. If there are any, finish starts
+// over.
 func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *crashResult) error {
 	for marker := range maxMarkers {
 		if err := stack.Start(ctx, processor); err != nil {

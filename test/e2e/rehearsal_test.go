@@ -54,8 +54,8 @@ func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 }
 
 // checkFaults fails the test unless the journal has the given number of faults, and each of them took effect and ended
-// by itself. The operator checks isolations with requests: an isolation that cuts no connection gets the state
-// NotInjected.
+// by itself. For an isolation, the operator sends requests to find out whether connections are cut. If none is, the
+// fault gets the state NotInjected, and the test fails.
 func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
 	ns.t.Helper()
 	var object corev1.ConfigMap
