@@ -249,7 +249,7 @@ func differences() []difference {
 }
 
 // The API server and the CLI must accept the same manifests, except for the differences that docs/manifests.md
-// lists.
+// lists. The plan of each manifest that the CLI accepts must be valid.
 func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	t.Parallel()
 	const moreGarbage = 800 // with the default value, garbage collection takes a third of the time
@@ -281,11 +281,18 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 					continue
 				}
 				admitted := a.Create(t.Context(), object)
-				_, read := manifest.Read(strings.NewReader(text))
+				sim, read := manifest.Read(strings.NewReader(text))
 				if i := explanation(admitted, read); i >= 0 {
 					seen[i].Add(1)
 				} else if (admitted == nil) != (read == nil) {
 					t.Errorf("%s\nadmission: %v\nmanifest: %v", text, admitted, read)
+				}
+				if read == nil {
+					if resolved, errs := manifest.Resolve(sim); len(errs) > 0 {
+						t.Errorf("%s\nis invalid when it is resolved again: %v", text, errs)
+					} else if err := resolved.Plan.Validate(); err != nil {
+						t.Errorf("%s\nhas an invalid plan: %v", text, err)
+					}
 				}
 				for _, err := range []error{admitted, read} {
 					if err != nil && strings.Contains(err.Error(), "hunter2") {
