@@ -15,8 +15,8 @@ import (
 	reports "github.com/parking-operator/parking-operator/internal/report"
 )
 
-// report contains the results of all rounds. A round takes each measurement once, except those of the higher offered
-// rates.
+// report contains the results of all rounds. A round takes each measurement once. Offered rates other than aimRate are
+// measured only in the last round.
 type report struct {
 	Time   time.Time `json:"time"`
 	CPUs   int       `json:"cpus"`

@@ -15,9 +15,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// redelivering is a manifest whose faults cause redeliveries. Redis is already paused when the broker crashes. At
-// that moment processors wait for the replies of Redis to steps that have already taken effect, so the broker
-// delivers the messages of these steps again.
+// redelivering is a manifest whose faults cause redeliveries. Redis is paused just before the broker crashes. Some
+// steps took effect before the pause, but the processors still wait for replies of Redis before they acknowledge the
+// messages of these steps. So the broker delivers these messages again after its crash.
 const redelivering = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}

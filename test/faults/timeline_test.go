@@ -50,9 +50,10 @@ func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	}
 }
 
-// killMeasuredProcessor kills a processor shortly after it has sent its measurements. It stops all processors first, so
-// that no events take effect between the audit and the kill: on a busy machine, these could be many. A processor sends
-// its measurements once a second, so there is a suitable moment in every second.
+// killMeasuredProcessor kills a processor shortly after it has sent its measurements. To find such a moment, it
+// suspends all processors, and audits how many events are unmeasured. If there are few, it kills the processor.
+// Otherwise, it lets the processors continue, and tries again. While they are suspended, no further events take effect.
+// A processor sends its measurements once a second, so there is a suitable moment in every second.
 func (s *simulation) killMeasuredProcessor(t *testing.T) {
 	t.Helper()
 	victim := s.stack.Processors[0]

@@ -119,7 +119,8 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 	ref := func(name string) *v1alpha1.SecretReference { return &v1alpha1.SecretReference{Name: name} }
 	broker := l.newSecret("broker", "uri", "amqp://user:password@broker.example")
 	store := l.newSecret("store", "uri", "redis://:password@store.example:6379")
-	// The names of the servers begin with the name of the simulation. The functions in provide create the servers.
+	// The names of the servers begin with the name of the simulation. The functions in the field provide create the
+	// servers.
 	wirings := map[string]struct {
 		wire    func(s *v1alpha1.ParkingSimulationSpec, name string)
 		provide []func(name string) []client.Object
