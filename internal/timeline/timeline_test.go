@@ -184,7 +184,7 @@ func (a *appended) AppendTimeline(_ context.Context, process string, rows []Row)
 
 func (*appended) CompactTimeline(context.Context, time.Time) error { return nil }
 
-func TestRecorder_ClockIsSet_RowsHaveTheTimeOfTheClock(t *testing.T) {
+func TestRecorder_ClockIsAdjusted_RowsHaveTheNewTime(t *testing.T) {
 	t.Parallel()
 	var sink appended
 	var effects int64

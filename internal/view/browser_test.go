@@ -470,8 +470,8 @@ func testPagePausedRunHasNoRate(t *testing.T, b *browser) {
 	b.until("the new row is there", "document.getElementById('charts').dataset.rows == 61")
 }
 
-// history is the beginning of a JavaScript expression that returns what a function of a new History returns. The helper
-// row creates a row with events.
+// history is the beginning of a JavaScript expression. The test appends code that uses the new History h and returns
+// the result of the expression. The helper row creates a row with events.
 const history = `import('/assets/history.js').then(({History}) => {
 	const h = new History(), row = (t, n, w = 1) => ({t, w, ready: 7, entry: {due: n, published: n, endToEnd: {sumNs: 1e6 * n, buckets: [[-60, n]]}}});
 	const rows = (from, to, n, w = 1) => Array.from({length: (to - from) / w}, (_, i) => row(from + i * w, n, w));
@@ -926,7 +926,7 @@ func testPageIsAccessible(t *testing.T, b *browser) {
 }
 
 // clipped is a JavaScript expression that returns a description of each visible text that is cut off, that can only be
-// read by scrolling sideways, or that is outside of an element that contains it.
+// read by scrolling sideways, or that is drawn outside of the box of an element around it.
 const clipped = `(() => {
 	const found = [], isScrolled = e => getComputedStyle(e).overflowX !== 'visible';
 	const report = (e, why) => found.push((e.id || e.className || e.tagName) + ' ' + why + ': ' + e.textContent.trim().slice(0, 60));
@@ -1071,7 +1071,7 @@ func testPageDoesNotFlicker(t *testing.T, b *browser) {
 			const after = all();
 			return before.filter((e, i) => e !== after[i]).length + Math.abs(after.length - before.length);
 		}};
-		// colored counts the pixels of a canvas that are not gray, as axes are, or transparent.
+		// colored counts the pixels of a canvas that are neither gray, like the axes, nor transparent.
 		const colored = i => {
 			const {canvas} = copies[i], {width, height} = canvases[i];
 			Object.assign(canvas, {width, height});
@@ -1128,7 +1128,8 @@ func (b *browser) heatMapCell(second int64, latency time.Duration) cell {
 			return legends();
 		};
 		over.dispatchEvent(new MouseEvent('mouseenter', {bubbles: true}));
-		// middle returns the middle of the pixels of an axis at which a condition holds.
+		// middle collects the pixels of an axis for which a condition holds, and returns the one at the given share of
+		// them.
 		const middle = (length, holds, share) => {
 			const all = Array.from({length: Math.floor(length)}, (_, i) => i + 0.5).filter(holds);
 			return all[Math.floor(all.length * share)];

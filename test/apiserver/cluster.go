@@ -219,7 +219,7 @@ func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string)
 				return nil
 			}
 		}
-		return errors.New("there is no event with this message")
+		return fmt.Errorf("no event with this reason has a message that contains %q", part)
 	})
 	return note
 }

@@ -439,7 +439,7 @@ func describeMachine() (sizing.Machine, error) {
 	m.MemoryBytes = memory["MemTotal"] * kilobyte
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
-		return m, fmt.Errorf("read the name of the processor: %w", err)
+		return m, fmt.Errorf("read the name of the CPU: %w", err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
