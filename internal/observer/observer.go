@@ -42,8 +42,9 @@ const (
 	maxInterval  = 30 * time.Second
 )
 
-// limits bounds the number of simulations that are observed at the same time. A tenant is a namespace. Observations of
-// servers that do not answer take up to half a minute, but need little CPU time.
+// limits bounds the number of simulations that are observed at the same time. A tenant is a namespace. Servers that do
+// not answer delay an observation by up to half a minute. Such an observation needs little CPU time, so many may run at
+// once, but one namespace must not take all places.
 var limits = fair.Limits{Total: 128, PerTenant: 16}
 
 // Servers opens clients of a simulation's servers. A client connects when it is used for the first time.
@@ -95,7 +96,7 @@ type Observer struct {
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
 	// The field replaced contains simulations whose connections may still be open although they are no longer tracked
-	// or their target has changed. They are closed when the same key is handled next.
+	// or their target has changed. These connections are closed when a worker next handles the key of the simulation.
 	replaced map[types.NamespacedName][]*simulation
 	// The field handled contains the keys of the simulations that a worker is handling.
 	handled map[types.NamespacedName]bool
@@ -156,8 +157,7 @@ func (o *Observer) IsClosed(key types.NamespacedName) bool {
 	return o.tracked[key] == nil && len(o.replaced[key]) == 0 && !o.handled[key]
 }
 
-// Latest returns the observation for which the latest update was sent. It returns nil if no update has been sent
-// yet.
+// Latest returns the observation that the latest update announced, or nil if there has been no update yet.
 func (o *Observer) Latest(key types.NamespacedName) *Observation {
 	o.mu.Lock()
 	defer o.mu.Unlock()
