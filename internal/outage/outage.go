@@ -13,8 +13,9 @@ import (
 const (
 	// reminder is the time between two log lines about the same outage.
 	reminder = 30 * time.Second
-	// The constant quiet is the time for which all parts must have worked before an outage counts as over. Otherwise,
-	// each success of a part that alternately works and fails would end the outage.
+	// The constant quiet is the time for which all parts of a dependency, such as its connections, must have worked
+	// before an outage counts as over. Otherwise, each success of a part that alternately works and fails would end the
+	// outage.
 	quiet = 5 * time.Second
 	// The constant stale is the age from which a fault no longer counts. A caller that still retries reports another
 	// fault much earlier.

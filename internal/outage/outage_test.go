@@ -119,8 +119,8 @@ func TestOutageLog_FailedConnectionIsNoLongerUsed_OutageEnds(t *testing.T) {
 	})
 }
 
-// A connection that is lost and then idle reports neither a success nor another fault. Its fault still counts when the
-// connections in use work again.
+// A connection that is lost and then idle reports neither a success nor another fault. Its fault keeps the outage from
+// ending, although the connections in use work again, until the fault is stale.
 func TestOutageLog_PartIsIdleAfterItsFault_OutageEndsOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
