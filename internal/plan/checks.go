@@ -48,8 +48,8 @@ var owner = regexp.MustCompile(`^[A-Za-z0-9-]{0,64}$`)
 const (
 	// URLPattern matches absolute http and https URLs without credentials and without a fragment.
 	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
-	// URLNumericHostPattern matches URLs whose host ends with a number. Such a host must be an IP address: some programs
-	// read 127.1 and 0x7f000001 as one, others look them up as names.
+	// URLNumericHostPattern matches URLs whose host ends with a number. Such a host must be an IP address in the usual
+	// form: some programs read 127.1 and 0x7f000001 as IP addresses, others look them up as names.
 	URLNumericHostPattern = `^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)`
 	// URLIPv4Pattern matches URLs whose host is an IPv4 address.
 	URLIPv4Pattern = `^[^/]*//((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(:[0-9]*)?([/?]|$)`
@@ -164,8 +164,8 @@ var (
 )
 
 // HTTPURL checks that a text is an absolute URL without credentials. Its errors never quote the text, because it may
-// contain a password in an unexpected place. instead says where to put credentials, for error
-// messages.
+// contain a password in an unexpected place. The parameter instead says where to put credentials. An error about
+// credentials quotes it.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))

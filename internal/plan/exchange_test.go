@@ -6,7 +6,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The broker appends these suffixes to the name of the exchange, to name queues and the mark of the owner.
+// The adapter of RabbitMQ names queues, and the exchange that marks the owner, by appending a suffix to the name of the
+// exchange.
 func TestExchange_NoNameCollidesWithAnotherSimulation(t *testing.T) {
 	t.Parallel()
 	suffixes := []string{".dead", ".entry.0", ".exit.0", ".retry.entry.0", ".retry.exit.0"}
@@ -30,7 +31,7 @@ func TestExchange_NoNameCollidesWithAnotherSimulation(t *testing.T) {
 	}
 }
 
-// A running simulation must find its queues after an upgrade.
+// The names must not change: after an upgrade of parking, a running simulation must still find its queues.
 func TestExchange_HasTheNameOfTheSimulation(t *testing.T) {
 	t.Parallel()
 	for simulation, want := range map[string]string{

@@ -2,10 +2,11 @@ package plan
 
 import "time"
 
-// SteadyTime is how long latency and backlog must be as before a fault to prove that the simulation has recovered.
+// SteadyTime is how long latency and backlog must stay at their level from before a fault to prove that the simulation
+// has recovered.
 const SteadyTime = 5 * time.Second
 
-// MinEvents is how many events must be measured before a fault, and after it, to tell whether the simulation has
+// MinEvents is how many events must be measured before a fault, and again after it, to tell whether the simulation has
 // recovered.
 const MinEvents = 5
 

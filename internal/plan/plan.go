@@ -19,7 +19,7 @@ type Plan struct {
 	// Redis. The operator sets it to the UID of the ParkingSimulation. If it is empty, the simulation does not check
 	// to whom the queues and the data belong.
 	Owner string `json:"owner,omitempty"`
-	// Seed determines which plates are used and which exits are matched.
+	// Seed determines which plates are used and which exits have a matching entry.
 	Seed uint64 `json:"seed"`
 	// StartTime is when the schedules begin. The zero time means that they begin when the process starts.
 	StartTime time.Time `json:"startTime,omitzero"`
@@ -61,7 +61,7 @@ const (
 // Arrivals says how events are distributed over time.
 type Arrivals string
 
-// The arrival processes.
+// The ways to distribute events.
 const (
 	ArrivalsUniform Arrivals = "Uniform"
 	ArrivalsPoisson Arrivals = "Poisson"
@@ -223,9 +223,10 @@ type SummaryAPI struct {
 // that marks its owner, are the name of this exchange with a suffix such as .entry.0, .retry.entry.0 or .owner.
 //
 // If the part of the simulation's name after the first dot ends in .retry or .owner, the name of the exchange ends in a
-// dash. Without the dash, default.a.retry would have queues with the names of the retry queues of default.a. The queues
-// of default.retry do not collide, because no simulation in a cluster is called default. No simulation's name ends in a
-// dash.
+// dash. Without the dash, default.a.retry would have queues with the names of the retry queues of default.a. For
+// example, the entry queue of default.a.retry and the retry queue for entries of default.a would both be called
+// parking.default.a.retry.entry.0. The name default.retry needs no dash, because no simulation in a cluster is called
+// default. No simulation's name ends in a dash, so the dash itself causes no collision.
 func (p *Plan) Exchange() string {
 	name := "parking." + p.Simulation
 	_, own, _ := strings.Cut(p.Simulation, ".")

@@ -4,7 +4,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Validate checks those fields that must be valid wherever the plan is used. The error is one line. It contains
+// Validate checks the fields that must be valid in every process that uses the plan. The error is one line. It contains
 // each invalid field, its value and a description of valid values.
 func (p *Plan) Validate() error {
 	var c checks

@@ -17,9 +17,9 @@ import (
 // takes only microseconds.
 const pollInterval = 200 * time.Millisecond
 
-// Watch polls the plan file until ctx ends. Within a second of an edit, it calls apply with the new plan, unless only
-// fields that take effect when a process starts have changed. running is the plan that the process already uses. Calls
-// of apply are never concurrent.
+// Watch polls the plan file until ctx ends. Within a second of an edit, it calls apply with the new plan if the edit
+// changed a field that takes effect in a running process. The parameter running is the plan that the process already
+// uses. Calls of apply are never concurrent.
 //
 // If the file cannot be read, is invalid, or changes a field that must not change while the simulation runs, Watch logs
 // an error and keeps the previous plan. It ignores an error that occurs in a single read only. The file may have been
