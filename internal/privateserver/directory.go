@@ -61,7 +61,7 @@ func (f *directory) make() error {
 	return nil
 }
 
-// write writes a file that only its owner can read.
+// write writes a file in the directory, and creates missing parent directories. Only the owner can read the file.
 func (f *directory) write(name, content string) error {
 	path := filepath.Join(f.host, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// postgresUser is the superuser of the server, and the operating system's user if this process runs as root.
+	// postgresUser is the superuser of the database. If this process runs as root, the server runs under the account of
+	// this name.
 	postgresUser = "postgres"
 	// mountScript mounts a volume of $1 MiB over the data directory $2, keeps the content of that directory, and runs the
 	// rest of the arguments as the user postgres. It runs in its own mount namespace, so that only the server sees the

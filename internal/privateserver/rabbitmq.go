@@ -42,7 +42,7 @@ type RabbitMQOptions struct {
 	// no longer exists, and after that the quorum queues of the node may stop working.
 	LogSize int
 	// Join is a running node whose cluster the new node joins. Both nodes have the same users and passwords. Close the
-	// new node before Join.
+	// new node first, and this running node afterwards.
 	Join *RabbitMQ
 }
 
