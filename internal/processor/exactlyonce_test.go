@@ -64,8 +64,8 @@ type published struct {
 	// matched is the number of generated exits that have an entry.
 	matched int64
 	// summaries are the expected summaries of generated exits, by event ID, without the summary that the API rejects.
-	// maybe contains the summaries of external exits. Such a summary is missing if the exit used up its attempts before
-	// the entry was processed.
+	// The field maybe contains the summaries of external exits. Such a summary is not posted if the exit used up its
+	// attempts before the entry was processed.
 	summaries, maybe map[string]event.Summary
 	// externalExits is the number of external exits. Any number of them may be matched.
 	externalExits int
@@ -138,7 +138,7 @@ func (p *published) exit(plate string, intent event.Intent) {
 }
 
 // exitBeforeEntry publishes an entry, and an exit of the same plate with an earlier timestamp. The exit is
-// dead-lettered, so the test does not record it as a confirmed exit.
+// dead-lettered, so it never takes effect, and the test does not add it to the confirmed exits.
 func (p *published) exitBeforeEntry(plate string) {
 	p.entry(plate)
 	partition := event.PartitionOf(plate, len(p.exits))

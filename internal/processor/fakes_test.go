@@ -73,7 +73,7 @@ func (f *fakeQueues) deliver(q broker.Queue, id string) *fakeSettler {
 type fakeSettler struct {
 	mu    sync.Mutex
 	calls []string
-	// failures are the errors of the first calls, in order. Later calls succeed.
+	// failures are the errors that the first calls of any method return, in order. Later calls succeed.
 	failures []error
 }
 

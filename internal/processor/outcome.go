@@ -17,8 +17,8 @@ const (
 	outcomeNone Outcome = iota
 	// OutcomeRecorded means that an entry was recorded as a parked vehicle.
 	OutcomeRecorded
-	// OutcomeMatched means that an exit ended a visit and the summary API accepted the summary. If the API accepts
-	// the summary only at a later call, that call counts as matched and the earlier ones as failed.
+	// OutcomeMatched means that an exit ended a visit and the summary API accepted the summary. If the API accepts the
+	// summary only in a later call of ProcessMessage, that call counts as matched and the earlier ones as failed.
 	OutcomeMatched
 	// OutcomeUnmatchedExpected means that an exit found no visit, as its generator intended.
 	OutcomeUnmatchedExpected

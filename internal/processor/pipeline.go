@@ -255,7 +255,7 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 
 // fail counts and logs a failure. Outages of the store and of the summary API are logged at debug level only, because
 // they have logs of their own. If the reason for a dead letter may quote the message, it is logged at debug level only.
-// The header of the dead letter contains it, too.
+// The header of the dead letter always contains the reason.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {

@@ -23,8 +23,8 @@ type Handler interface {
 // settled.
 type Completion struct {
 	Outcome Outcome
-	// Partition is the partition of the store in which the event took effect. Mark is the mark that the handler
-	// read from that partition before the effect. It is zero if the handler did not call the store.
+	// Partition is the partition of the store in which the event took effect. Mark is what Marker returned for that
+	// partition before the effect. Mark is zero if the handler did not call the store.
 	Partition int
 	Mark      store.Mark
 }
@@ -59,7 +59,7 @@ type Durability interface {
 	WaitDurable(ctx context.Context, partition int, mark store.Mark) error
 }
 
-// DeadLetters counts dead letters. It counts each key once.
+// DeadLetters counts dead letters. Deliveries of the same dead letter have the same key, which is counted only once.
 type DeadLetters interface {
 	RecordDeadLetter(ctx context.Context, partition int, key string) error
 }

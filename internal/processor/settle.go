@@ -57,9 +57,9 @@ type work struct {
 	// mark is the mark that was read from the store before the latest effect of the event. It is set when the
 	// delivery begins to wait for durability.
 	mark store.Mark
-	// effectAt is the time at which the event took effect, or zero if it did not take effect in this process. It
-	// remains set if the event is processed again and is then a duplicate, because in that case the store has not
-	// lost the effect.
+	// effectAt is the time at which the event took effect, or zero if it did not take effect in this process. If the
+	// event is processed again and turns out to be a duplicate, the store has not lost the effect, so effectAt keeps
+	// its value.
 	effectAt time.Time
 }
 
