@@ -57,7 +57,7 @@ type journal struct {
 	uid types.UID
 }
 
-// load reads the progress and the records that the previous leader has saved.
+// load reads what the previous leader has saved: the records of faults, and which occurrences were already handled.
 func (j *journal) load(ctx context.Context) error {
 	sim := j.target().Simulation
 	object := &corev1.ConfigMap{}

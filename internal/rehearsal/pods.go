@@ -23,7 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Choose implements fault.Injector. The indexes of the pods do not depend on which pods run at the moment.
+// Choose implements fault.Injector. A pod of a StatefulSet keeps its index while other pods are not running, so the
+// same occurrence hits the same instance in each run.
 func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault.Choice, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)

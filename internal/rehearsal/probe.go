@@ -112,7 +112,8 @@ func (i *injector) stillReaches(ctx context.Context, c resources.Component, pod 
 	return "it still reaches RabbitMQ"
 }
 
-// fails reports whether the body of a readiness check contains a line about the check with the given name.
+// fails reports whether the check with the given name failed. The body of an unsuccessful readiness check contains one
+// line for each failed check.
 func fails(body []byte, check string) bool {
 	return strings.Contains("\n"+string(body), "\n"+check+": ")
 }

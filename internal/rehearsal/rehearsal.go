@@ -34,8 +34,8 @@ type Target struct {
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began. FaultsEdited is true if the faults have just been edited. If
-	// it is true in the first Target, and there is no journal, the faults were added to a running simulation without
-	// faults.
+	// it is true when the simulation is tracked for the first time, and there is no journal, the simulation ran without
+	// faults before the edit.
 	Start        time.Time
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation

@@ -81,7 +81,7 @@ func stateIn(object client.Object) fault.State {
 	return chosenState
 }
 
-// chosenState is the state Injecting after the instances have been chosen.
+// chosenState stands for a record in the state Injecting whose instances have been chosen. Only this test uses it.
 const chosenState fault.State = "Chosen"
 
 func (m *mortal) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -251,7 +251,7 @@ type lasting struct{ testing.TB }
 func (lasting) Context() context.Context { return context.Background() }
 
 // watch reacts to the end of the pod's process, and to the deletion of the pod, until the channel stop is closed. The
-// test may end while watch is changing a pod.
+// test may end while watch is changing a pod, so watch uses a context that does not end with the test.
 func (n *nodes) watch(t *testing.T, c resources.Component, pod *corev1.Pod, process *agenttest.Target, stop chan struct{}) {
 	t.Helper()
 	cluster := *n.world.Cluster
