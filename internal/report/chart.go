@@ -38,7 +38,7 @@ type unit struct {
 	tick, text func(float64) string
 	// log makes the value axis logarithmic.
 	log bool
-	// The field least is the minimum of the upper end of a linear axis. It applies if all measured values are smaller.
+	// The upper end of a linear axis is at least this value, even if all measured values are smaller.
 	least float64
 }
 

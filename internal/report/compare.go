@@ -588,7 +588,7 @@ func (c *Change) RelativeText() string {
 }
 
 // ThresholdText formats the tolerated changes: the relative one as a percentage, and the absolute one if there is one.
-// It returns "any" for a count, which must not increase at all.
+// It returns "any" for a count, because any increase of a count is a regression.
 func (c *Change) ThresholdText() string {
 	switch {
 	case c.Threshold == nil:

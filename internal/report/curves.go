@@ -87,7 +87,7 @@ func (c curves) percentiles(of func(*timeline.Events) histogram.Snapshot) []seri
 	}
 }
 
-// charts returns the charts of the report. They mark the given events.
+// charts returns the charts of the report. They mark the given notes on the time axis.
 func (d *Document) charts(notes []Note) []Chart {
 	c := curvesOf(d)
 	if len(c.rows) == 0 {

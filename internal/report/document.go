@@ -87,8 +87,8 @@ type Rate struct {
 type Latencies struct {
 	Processing *Latency `json:"processing"`
 	EndToEnd   *Latency `json:"endToEnd"`
-	// Unmeasured is the number of events that took effect but are not in EndToEnd, because their processor was
-	// killed before it stored them, or because the clocks of two machines differed by more than 1 s.
+	// Unmeasured is the number of events that took effect but are not in EndToEnd, because their processor was killed
+	// before it stored their latencies, or because the clocks of two machines differed by more than 1 s.
 	Unmeasured int64 `json:"unmeasured"`
 }
 
