@@ -206,7 +206,7 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 	kept.Wait()
 	err = errors.Join(err, uncut)
 	if err == nil && ctx.Err() == nil && !hitsItself(&r) && i.cutNothing(ctx, &r, commanded) {
-		err = fmt.Errorf("%w: the relays of the servers saw no connection from the addresses of the pods", fault.ErrNoEffect)
+		err = fmt.Errorf("%w: the relays in front of the servers saw no connection from the isolated pods", fault.ErrNoEffect)
 	}
 	return at, err
 }

@@ -109,7 +109,7 @@ func TestResumeFault_DeletedPods_DeletesOnlyTheOthers(t *testing.T) {
 	}
 }
 
-func TestResumeFault_TooLate_HitsNoFurtherPod(t *testing.T) {
+func TestResumeFault_LongAfterItWasDue_HitsNoFurtherPod(t *testing.T) {
 	w := newWorld(t)
 	w.start = time.Now().Add(-5 * time.Minute)
 	pod := w.processor()
