@@ -86,4 +86,4 @@ test-e2e: cluster-policies cluster-up cluster-load cluster-load-previous cluster
 	@command -v chromium >/dev/null || hack/apt-install.sh chromium fonts-dejavu-core
 	@KUBECONFIG=$(E2E_KUBECONFIG) E2E_VALUES=$(E2E_VALUES) E2E_MONITORING=$(E2E_MONITORING) \
 		E2E_PREVIOUS_TAG=$(E2E_PREVIOUS_TAG) E2E_NODE_SHELL='$(E2E_NODE_SHELL)' \
-		$(STEP) "Run the end-to-end tests" "8 min" go test -tags e2e -count=1 -timeout 30m -parallel $(E2E_PARALLEL) -v $(E2E_FLAGS) ./test/e2e
+		$(STEP) "Run the end-to-end tests" "30 min" go test -tags e2e -count=1 -timeout 90m -parallel $(E2E_PARALLEL) -v $(E2E_FLAGS) ./test/e2e
