@@ -23,8 +23,8 @@ func CleanLines(text []byte) []byte {
 	return []byte(escape(string(text), '\n', '\t'))
 }
 
-// escape replaces invisible characters with the escape sequences of JSON. It does not replace the characters in the
-// parameter named keep. So a JSON document keeps its meaning.
+// escape replaces invisible characters, except those in keep, with the escape sequences of JSON. With these sequences, a
+// JSON document keeps its meaning.
 func escape(text string, keep ...rune) string {
 	isBad := func(c rune) bool { return !unicode.IsGraphic(c) && !slices.Contains(keep, c) }
 	if utf8.ValidString(text) && strings.IndexFunc(text, isBad) < 0 {

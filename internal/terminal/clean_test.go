@@ -83,7 +83,7 @@ func TestCleaned_ReturnsACopyWithAllTextsCleaned(t *testing.T) {
 	}
 }
 
-func TestCleanWriter_ReportsTheLengthOfTheText(t *testing.T) {
+func TestCleanWriter_TextIsEscaped_ReportsTheLengthOfTheOriginal(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	if n, err := terminal.CleanWriter(&b).Write([]byte("a\x1b\n")); n != 3 || err != nil || b.String() != "a\\u001b\n" {

@@ -68,9 +68,9 @@ func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time)
 	}
 }
 
-// MarksOf returns the marks of all rows. It omits repetitions, which occur if several processes create the same mark. Of
-// the marks of an objective, it returns only the first, because each process measures a different value. A server is
-// unavailable from the first mark that says so until the first mark that says the opposite.
+// MarksOf returns the marks of all rows. It omits repetitions, which occur if several processes create the same mark. Marks
+// of the same objective count as repetitions even if their values differ, because each process measures its own value. Of
+// successive marks that say that a server is unavailable, only the first is returned. The same holds for available.
 func MarksOf(rows []Row) []Mark {
 	var all []Mark
 	seen := map[Mark]bool{}

@@ -178,7 +178,7 @@ func (r *Recorder) flush(ctx context.Context) error {
 	}
 }
 
-// next returns the pending rows before the first one of another process, and the process of these rows.
+// next returns the first pending rows that belong to the same process, and the name of this process.
 func (r *Recorder) next() (process string, rows []Row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -37,8 +37,8 @@ type dataset struct {
 	mark    string
 	durable bool
 	written waiter
-	// kept is the number of effects in the latest observation in which all replicas had confirmed the effects, or less
-	// if a later observation has fewer effects. A failover does not undo these effects.
+	// kept is the number of effects that a failover does not undo. These are the effects in the latest observation in
+	// which all replicas had confirmed them. If a later observation has fewer effects, kept is that smaller number.
 	kept int64
 }
 
@@ -86,9 +86,9 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	case before == nil:
 		return ""
 	case !before.logging && now.data.effects < d.kept:
-		// The mark alone does not prove that no data was lost. A server without an append-only file may have restarted
-		// from an older snapshot that already contains the mark. A failover may undo effects that the replicas have not
-		// confirmed. That is no loss, because the steps are repeated.
+		// Data may be lost although the mark is there: a server without an append-only file may have restarted from an
+		// older snapshot that already contains the mark. So compare the effects, too. A failover may undo effects that the
+		// replicas have not confirmed. These are not in kept, because their steps are repeated.
 		return settings
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"

@@ -72,7 +72,7 @@ type observation struct {
 	replicas   int
 	replicated bool
 	history    history
-	// logging is false if the server has no append-only file. In that case there is nothing to wait for.
+	// logging is false if the server has no append-only file. In that case nothing waits for the disk.
 	logging bool
 	// rewrites identifies the current version of the file, which the server rewrites from time to time. Lengths are
 	// comparable only within one version.
@@ -271,7 +271,7 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 }
 
 // answer notifies the waiters whose wait ends with the given observation, or with its error. It returns the waiters that
-// need a further observation. All of them must have begun to wait before the observation began.
+// need a further observation. All given waiters must have begun to wait before the observation began.
 func (o *observer) answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {

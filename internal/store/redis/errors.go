@@ -18,7 +18,7 @@ import (
 // kindObservation identifies observations of the server in the outage log.
 const kindObservation = "observation"
 
-// fault explains the error of a step in the same way as failure. If the store is unavailable, fault also logs an
+// fault explains the error of a step as the method failure does. If the store is unavailable, fault also logs an
 // outage. It is for steps that callers repeat until they succeed. part identifies the step in the outage log.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
@@ -111,8 +111,8 @@ func refused(err error) bool {
 	return reply != ""
 }
 
-// isNotReady reports whether the server was reached and accepts the credentials, but cannot serve at the moment, or
-// this process cannot connect.
+// isNotReady reports whether an error has one of two causes: either the server accepts the credentials but cannot serve
+// at the moment, or this process has too few file descriptors.
 func isNotReady(err error) bool {
 	if binding.ExplainFiles(err) != "" {
 		return true

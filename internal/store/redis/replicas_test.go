@@ -22,8 +22,8 @@ import (
 )
 
 // TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects kills a primary under load and promotes its replica, which
-// has missed the latest writes. If the store waits for the replica, the replica has all effects that were reported as
-// durable. Otherwise some of them are lost, and the store must detect the loss.
+// lacks the latest writes. In some cases the store waits for the replica. Then the replica must have all effects that the
+// store has reported as durable. In the other cases it lacks some of them, and the store must detect this loss.
 func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

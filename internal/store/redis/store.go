@@ -62,7 +62,7 @@ type Store struct {
 	outages     *outage.Log
 	closed      atomic.Bool
 	visitMargin time.Duration
-	// ignoreReplicas makes effects durable before the replicas have received them. Only tests set it.
+	// ignoreReplicas makes the store report effects as durable before the replicas have received them. Only tests set it.
 	ignoreReplicas bool
 }
 

@@ -56,7 +56,7 @@ func openTimed(t testing.TB, c Config, d Dependencies, timing timing) *Store {
 }
 
 // source returns a source of a binding with the given URI. Unless the URI sets timeouts, they are long enough for a busy
-// machine: a repeated step would count as a duplicate.
+// machine. After a timeout, the client would repeat a step, and the result would be a duplicate.
 func source(t testing.TB, uri string) binding.Source {
 	t.Helper()
 	if !strings.Contains(uri, "timeout=") {

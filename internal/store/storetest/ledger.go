@@ -82,7 +82,7 @@ func testLedger(t *testing.T, factory Factory) {
 			t.Fatal(err)
 		}
 		if version, err := f.Version(t.Context()); err != nil || version == "" {
-			t.Errorf("Version returned %q, %v", version, err)
+			t.Errorf("Version returned %q, %v, want a name and a version", version, err)
 		}
 		f.wantCounts(store.Counts{})
 		f.wantPool(0)

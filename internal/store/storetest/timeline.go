@@ -99,7 +99,7 @@ func timelineMerges(t *testing.T, open Factory) {
 		t.Errorf("the merged row has lag %d and backlog %d; want 5 for each, the maximum of the two rows", rows[0].Entry.Lag, *rows[0].Ready)
 	}
 	if got := f.timeline(time.Unix(at+1, 0), time.Unix(at+2, 0)); len(got) != 1 || got[0].Second != at+1 {
-		t.Errorf("ReadTimeline for an interval of one second returned the rows %v", got)
+		t.Errorf("ReadTimeline for an interval of one second returned the rows %v, want one", got)
 	}
 }
 
@@ -133,8 +133,8 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of wider rows that one merge creates. Together they fill a block. When a row reaches the
-// age limit of its width, it is merged at the latest once the time that a block covers has passed.
+// rowsPerBlock is the number of wider rows that one merge creates. Together they fill a block. A row may be merged later
+// than it reaches the age limit of its width. The delay is at most the time that a block of the wider rows covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.

@@ -30,8 +30,8 @@ func answerWith(status int, contentType, body string, headers ...string) http.Ha
 	}
 }
 
-// TestExternalPost_BadRequest_RejectsAfterASuccess checks that no event is lost because of a wrong configuration.
-// Proxies and web servers respond with 400 to such a configuration, too.
+// TestExternalPost_BadRequest_RejectsAfterASuccess checks that status 400 counts as a rejection only after the API has
+// accepted a summary. Before that, the URL may be wrong: proxies and web servers may respond to it with 400, too.
 func TestExternalPost_BadRequest_RejectsAfterASuccess(t *testing.T) {
 	t.Parallel()
 	for first, want := range map[int]string{201: "rejected 400", 409: "rejected 400", 400: "again", 503: "again"} {
@@ -58,7 +58,7 @@ func TestExternalPost_EachResponse_ReturnsTheExpectedError(t *testing.T) {
 		name    string
 		handler http.HandlerFunc
 		want    string
-		// want contains substrings of the expected error.
+		// parts are substrings of the expected error.
 		parts []string
 	}{
 		{"200 accepts", answerWith(200, "application/json", "{}"), "accepted", nil},

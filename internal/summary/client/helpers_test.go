@@ -106,7 +106,7 @@ func writeSecret(t *testing.T, dir string, keys map[string]string) string {
 	return dir
 }
 
-// hijack takes over the connection of a request from the HTTP server.
+// hijack takes over the connection of a request from the HTTP server, writes the text raw to it, and closes it.
 func hijack(t *testing.T, w http.ResponseWriter, raw string) {
 	t.Helper()
 	conn, buffered, err := http.NewResponseController(w).Hijack()

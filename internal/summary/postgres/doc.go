@@ -11,8 +11,8 @@
 //
 // The position of a summary never changes, so a listing returns no summary twice, and it returns all summaries that
 // were stored when it began. The sequence numbers of concurrent transactions may become visible out of order. So a
-// listing lacks a summary that is stored while the listing is read, if the position of the summary is before the next
-// page. With SQLite, the same happens to a summary whose exit time is before the next page.
+// summary that is stored while a listing is read may get a position on a page that was already returned. The listing then
+// lacks the summary. With SQLite, this happens as well, because the position there depends on the exit time.
 //
 // The connection settings are read again before each new connection, so that a new password takes effect without a
 // restart.
