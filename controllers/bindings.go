@@ -113,6 +113,7 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	if err := r.readCertificate(ctx, s, &s.metrics, resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor); err != nil {
 		return err
 	}
+	s.holdForSecrets()
 	r.secrets.retain(s.key, s.secretsRead)
 	r.cleaner.remember(s.key, s.broker, s.store)
 	return nil
@@ -238,11 +239,14 @@ func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (is
 	return isWithheld, found(stalled, reasonSecretMissing, "Secret %s with %s does not exist: create it with the keys %s%s", secret, content, keys, waits)
 }
 
-// holdForSecrets makes edits of pods wait until the missing Secrets exist, unless edits wait for a fault anyway.
+// holdForSecrets makes edits of pods wait until the missing Secrets exist.
 func (s *scope) holdForSecrets() {
-	if len(s.missing) > 0 && s.held.until == "" {
-		names := slices.Sorted(maps.Keys(s.missing))
-		s.held = hold{reasonSecretMissing, "Secret " + strings.Join(names, ", ") + " exists"}
+	switch names := slices.Sorted(maps.Keys(s.missing)); len(names) {
+	case 0:
+	case 1:
+		s.held = hold{reasonSecretMissing, "Secret " + names[0] + " exists"}
+	default:
+		s.held = hold{reasonSecretMissing, "Secrets " + strings.Join(names, ", ") + " exist"}
 	}
 }
 

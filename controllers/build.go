@@ -61,7 +61,6 @@ func (s *scope) isForming() bool {
 // applyChildren applies the desired objects, except those that are withheld or whose change must wait. If an object cannot be applied, it still applies the others.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	s.findings.objects = worstOf(s.findings.objects) // keeps a finding about the records of faults
-	s.holdForSecrets()
 	var errs []error
 	for _, key := range sortedKeys(s.taken) {
 		errs = append(errs, r.applyFailed(s, key, s.taken[key]))
@@ -77,7 +76,7 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 		if waits, err := r.mustWait(s, key, object); err != nil {
 			return err
 		} else if waits {
-			s.findings.objects = worstOf(s.findings.objects, found(progressing, s.held.reason, "The change of %s %s waits until %s", key.kind, key.name, s.held.until))
+			s.reportWait("change", key)
 			continue
 		}
 		result, err := r.applier.Apply(ctx, object, s.children[key])
@@ -92,6 +91,14 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// reportWait adds a finding that a change of an object waits. A complete simulation stays ready meanwhile.
+func (s *scope) reportWait(what string, key childKey) {
+	if !s.isComplete() {
+		s.findings.objects = worstOf(s.findings.objects,
+			found(progressing, s.held.reason, "The %s of %s %s waits until %s", what, key.kind, key.name, s.held.until))
+	}
 }
 
 // reportHealed records an event about an object that was restored. The event contains a reference to the object, because
@@ -182,7 +189,7 @@ func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 			continue
 		}
 		if s.isHeld(key) || s.held.until != "" && key.kind == "Secret" { // pods may still mount the Secret
-			s.findings.objects = worstOf(s.findings.objects, found(progressing, s.held.reason, "The deletion of %s %s waits until %s", key.kind, key.name, s.held.until))
+			s.reportWait("deletion", key)
 			continue
 		}
 		uid := object.GetUID()

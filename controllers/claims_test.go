@@ -27,6 +27,48 @@ func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
 	return set
 }
 
+// A pod that waits for a Secret mounts it without the consent of its owner.
+func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
+	t.Parallel()
+	key := childKey{"Deployment", "sim-processor"}
+	deployment := func(replicas int32, secret string) *appsv1.Deployment {
+		d := &appsv1.Deployment{}
+		d.Spec.Replicas = &replicas
+		d.Spec.Template.Spec.Volumes = []corev1.Volume{
+			{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: secret}}},
+		}
+		return d
+	}
+	for name, tt := range map[string]struct {
+		live      *appsv1.Deployment
+		replicas  int32
+		edit      func(*scope)
+		isApplied bool
+	}{
+		"it does not exist":                  {nil, 2, nil, false},
+		"it has no pods":                     {deployment(0, "missing"), 2, nil, false},
+		"its pods mount another Secret":      {deployment(2, "other"), 2, nil, false},
+		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // the edit waits
+		"another Secret is withheld as well": {deployment(2, "missing"), 4, func(s *scope) { s.metrics.withheld = true }, false},
+		"its pods are to stop":               {deployment(2, "missing"), 0, func(s *scope) { s.metrics.withheld = true }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScope(&v1alpha1.ParkingSimulation{}, time.Now())
+			s.missing["missing"] = true
+			if tt.live != nil {
+				s.children[key] = tt.live
+			}
+			if tt.edit != nil {
+				tt.edit(s)
+			}
+			if got := s.toApply(key, deployment(tt.replicas, "missing")) != nil; got != tt.isApplied {
+				t.Errorf("the Deployment is applied: %t, want %t", got, tt.isApplied)
+			}
+		})
+	}
+}
+
 // If a pod of a StatefulSet is missing, the operator checks the pod's claim. The claim may have lost its labels, or the
 // operator may lack the permission to read it. The other pods must keep running.
 func TestCheckNames_VolumeClaimMayBelongToAnotherOwner_RunningPodsStay(t *testing.T) {

@@ -305,13 +305,16 @@ func withReplicasOf(live, object client.Object) client.Object {
 }
 
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
-// workload is not created, nor is one whose pods would wait for a missing Secret. If a withheld workload exists already, it
-// is scaled to 0 replicas. A limited one is not scaled up. An existing StatefulSet keeps its claim template.
+// workload is not created. If a withheld workload exists already, it is scaled to 0 replicas. A limited one is not scaled up.
+// A workload whose pods would mount a missing Secret does not change, unless its present pods mount such a Secret: then the
+// change waits like other edits of pods. An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
 	object = withVolumeSizeOf(live, object)
 	switch {
-	case live == nil && (s.withheld[key] || s.limited[key] || s.mountsMissing(object)):
+	case !s.withheld[key] && s.mountsMissing(object) && (!s.mountsMissing(live) || s.isWithheld()):
+		return nil // new pods would wait for the missing Secret
+	case live == nil && (s.withheld[key] || s.limited[key]):
 		return nil
 	case s.withheld[key]:
 		return withoutPods(object)

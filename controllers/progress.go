@@ -162,7 +162,7 @@ func (s *scope) completeFinding() finding {
 
 // start sets the start time of the schedules as soon as everything that the generators need is ready.
 func (r *Reconciler) start(_ context.Context, s *scope) error {
-	if s.sim.Status.StartTime != nil || s.sim.Spec.Suspend || s.isWithheld() {
+	if s.sim.Status.StartTime != nil || s.sim.Spec.Suspend || s.isWithheld() || len(s.missing) > 0 {
 		return nil
 	}
 	waitsFor := worstOf(s.findings.objects, s.findings.broker, s.findings.store, s.findings.summaryAPI,
@@ -175,8 +175,8 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	return nil
 }
 
-// generates reports whether a generator should have pods. A stopped generator does not start while its pods would wait for a
-// missing Secret.
+// generates reports whether a generator should have pods. A stopped generator does not start while a Secret is missing,
+// because its pods might wait for the Secret.
 func (s *scope) generates(c resources.Component) bool {
 	key := childKey{"Deployment", resources.Name(s.sim, c)}
 	waits := len(s.missing) > 0 && len(mountedSecrets(s.children[key])) == 0

@@ -80,7 +80,12 @@ func (s *scope) isHeld(key childKey) bool {
 	case "Deployment", "StatefulSet", "PodDisruptionBudget", "Service", "NetworkPolicy":
 		return true
 	}
-	return key == agentSecretKey(s)
+	return key == agentSecretKey(s) || key.kind == "ConfigMap" && isServerName(s, key.name)
+}
+
+// isServerName reports whether the objects of a managed RabbitMQ or Redis have the given name.
+func isServerName(s *scope, name string) bool {
+	return name == resources.Name(s.sim, resources.ComponentRabbitMQ) || name == resources.Name(s.sim, resources.ComponentRedis)
 }
 
 // agentSecretKey returns the key of the Secret with the credentials of the agents.

@@ -441,3 +441,31 @@ func TestWithRemedy_KnownFailure_AppendsTheRemedy(t *testing.T) {
 		}
 	}
 }
+
+// The duration of a simulation begins with the schedules. It must not pass while no generator may run.
+func TestStart_SecretIsMissingOrWithheld_SchedulesDoNotStart(t *testing.T) {
+	t.Parallel()
+	works := found(ready, reasonReady, "works")
+	for name, tt := range map[string]struct {
+		edit   func(*scope)
+		starts bool
+	}{
+		"all Secrets may be used":     {func(*scope) {}, true},
+		"a mounted Secret is missing": {func(s *scope) { s.missing["metrics-tls"] = true }, false},
+		"a Secret is withheld":        {func(s *scope) { s.metrics.withheld = true }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
+			s.findings.objects, s.findings.broker, s.findings.store, s.findings.summaryAPI = works, works, works, works
+			s.workloads[resources.ComponentProcessor] = workload{desired: 1, pods: 1, updated: 1, ready: 1, observed: true}
+			tt.edit(s)
+			if err := new(Reconciler).start(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if starts := s.sim.Status.StartTime != nil; starts != tt.starts {
+				t.Errorf("the schedules start: %t, want %t", starts, tt.starts)
+			}
+		})
+	}
+}

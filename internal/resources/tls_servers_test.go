@@ -142,7 +142,7 @@ func (s *sandbox) start(cmd *exec.Cmd) {
 // eventually calls check until it returns nil.
 func (s *sandbox) eventually(what string, check func(context.Context) error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), serverTimeout)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*serverTimeout) // longer than polltest waits
 	defer cancel()
 	polltest.UntilNoErrorEvery(s.t, 100*time.Millisecond, what, func() error { return check(ctx) })
 }

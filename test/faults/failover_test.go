@@ -66,11 +66,9 @@ func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 			s := startSimulationOn(t, serverSet{redis: redis}, "-tags=parking_noreplicas")
 			// The generators may exit, because the store has lost the record of their confirmed events.
 			group.AwaitFailover(t, s.killPrimaryOfLaggingReplica(t, group, 0, func() { s.awaitEntries(t, 300) }))
-			var report auditReport
-			polltest.UntilState(t, "the verdict is FAIL, because the store lost data", func() bool {
-				report = s.audit(t)
-				return report.Verdict == "FAIL" && strings.Contains(strings.Join(report.Reasons, "; "), "the store has lost data")
-			}, func() any { return report.text })
+			report := s.awaitVerdict(t, "the verdict is FAIL, because the store lost data", func(r *auditReport) bool {
+				return r.Verdict == "FAIL" && strings.Contains(strings.Join(r.Reasons, "; "), "the store has lost data")
+			})
 			t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))
 		})
 	}

@@ -410,12 +410,22 @@ func (s *simulation) auditFindsDuplicates(t *testing.T) {
 	// Do not wait until the queues are empty. That would take minutes, because a matched exit that is delivered again
 	// no longer finds its visit and goes through the retry queue. An audit never reports more duplicate effects than
 	// there are, so the first audit that finds some is sufficient.
-	var report auditReport
-	polltest.UntilState(t, "the verdict is FAIL, because effects were taken twice", func() bool {
-		report = s.audit(t)
-		return report.Verdict == "FAIL" && report.Ledger.TakenTwice > 0
-	}, func() any { return report.text })
+	report := s.awaitVerdict(t, "the verdict is FAIL, because effects were taken twice", func(r *auditReport) bool {
+		return r.Verdict == "FAIL" && r.Ledger.TakenTwice > 0
+	})
 	t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))
+}
+
+// awaitVerdict repeats "parking audit" until its report satisfies check. An audit may fail while the servers recover.
+func (s *simulation) awaitVerdict(t *testing.T, what string, check func(*auditReport) bool) auditReport {
+	t.Helper()
+	var report auditReport
+	var err error
+	polltest.UntilState(t, what, func() bool {
+		report, err = s.tryAudit(t)
+		return err == nil && check(&report)
+	}, func() any { return fmt.Sprintf("%s (%v)", report.text, err) })
+	return report
 }
 
 // audit runs "parking audit", and fails the test if there is no report.
