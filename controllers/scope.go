@@ -25,8 +25,9 @@ type scope struct {
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// These fields are set before the first phase. If the spec is invalid, invalid contains the errors, and the
-	// other fields are nil. Otherwise resolved contains the simulation with its defaults, the plan and the warnings.
+	// These fields are set before the first phase. If the spec has errors, the field invalid contains them,
+	// and the other fields are nil. Otherwise the field resolved contains the simulation with its defaults, the plan and
+	// the warnings.
 	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string

@@ -132,8 +132,8 @@ func (t *table) ledger(r ledger.Report) {
 	t.lost(r)
 }
 
-// equation adds both sides of an equation that must hold between numbers of the ledger. It marks whether they are
-// equal.
+// equation writes both sides of an equation to the table, and marks whether they are equal. The equation must hold between
+// numbers of the ledger.
 func (t *table) equation(e report.Equation) {
 	mark := t.palette.Good("✓")
 	switch {

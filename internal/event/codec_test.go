@@ -184,7 +184,7 @@ func TestParseEntry_RejectsInvalidBodies(t *testing.T) {
 	}
 }
 
-func TestParseSummary_AcceptsAndRejectsBodies(t *testing.T) {
+func TestParseSummary_AcceptsOnlyValidBodies(t *testing.T) {
 	t.Parallel()
 	body := func(entryAt, exitAt, more string) []byte {
 		return []byte(`{"id":"1","vehicle_plate":"A","entry_date_time":"` + entryAt + `","exit_date_time":"` + exitAt + `"` + more + `}`)

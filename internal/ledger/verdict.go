@@ -12,7 +12,7 @@ import (
 // Outcome is PASS or FAIL.
 type Outcome string
 
-// The outcomes.
+// These are the outcomes of a verdict.
 const (
 	Pass Outcome = "PASS"
 	Fail Outcome = "FAIL"

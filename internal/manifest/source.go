@@ -24,7 +24,7 @@ type source struct {
 	members map[member]map[field.Path]*yamlv3.Node
 }
 
-// member is a node and its path.
+// member is a YAML node and the path of its field.
 type member struct {
 	node *yamlv3.Node
 	at   field.Path

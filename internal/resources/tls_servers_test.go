@@ -263,8 +263,8 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 	s := newSandbox(t, "ssl.default = 5672", "ssl.default = 127.0.0.1:"+clients.String(),
 		"{port, 15692}", `{ip, "127.0.0.1"}, {port, `+metrics.String()+"}",
 		"$(POD_NAME).sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost", "sim-rabbitmq-0.sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost",
-		// RabbitMQ does not start epmd, because the test does. It looks for changed files every second instead of every
-		// two minutes.
+		// The test starts epmd itself, so RabbitMQ must not. RabbitMQ checks every second, instead of every two minutes,
+		// whether the files with its certificate have changed.
 		"-proto_dist inet_tls", "-start_epmd false -ssl ssl_pem_cache_clean 1000 -proto_dist inet_tls")
 	set := find[*appsv1.StatefulSet](t, s.objects, "sim-rabbitmq")
 	container := &set.Spec.Template.Spec.Containers[0]

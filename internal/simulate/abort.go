@@ -64,8 +64,8 @@ func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	return r
 }
 
-// accountsSoFar returns the timeline and what the faults did to the simulation, both until now. It reads the
-// timeline only if the timeline can show, before the end of the run, that the simulation is certain to fail.
+// accountsSoFar returns the timeline so far, and what the faults have done to the simulation so far. It reads the timeline
+// only if the plan has an objective whose failure is certain from the timeline before the run ends.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

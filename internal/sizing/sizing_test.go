@@ -252,7 +252,7 @@ func TestCompute_BeyondTheMeasurements_NotesSayWhatIsExtrapolated(t *testing.T) 
 	}
 }
 
-func TestCompute_NodesTooSmall_NotesSayThatNoNumberOfSimulationsIsEnough(t *testing.T) {
+func TestCompute_NodesTooSmall_NotesSayThatMoreSimulationsDoNotHelp(t *testing.T) {
 	t.Parallel()
 	q := request(1000)
 	q.Node.MemoryBytes = 1 << 20

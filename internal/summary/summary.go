@@ -14,7 +14,7 @@ import (
 // Outcome is the result of storing one summary.
 type Outcome uint8
 
-// The outcomes.
+// These are the outcomes of storing a summary.
 const (
 	// Created means that this transaction stored the summary.
 	Created Outcome = iota + 1

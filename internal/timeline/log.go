@@ -31,8 +31,8 @@ func Tiers() []Tier {
 	}
 }
 
-// settleTime is the time between the end of a minute and the merging of its rows over all processes. It lets processes
-// deliver their rows first. Rows that arrive even later are merged by a later compaction.
+// settleTime is how long a compaction waits after the end of a minute before it merges the rows that all processes have in
+// that minute. The processes deliver their rows in this time. A later compaction merges rows that arrive after it.
 const settleTime = 2 * time.Minute
 
 // BlockID identifies a block. Tier is an index in the result of Tiers. Start is the Unix time at which the block
@@ -294,9 +294,9 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 // old records to be deleted. Such an outage must therefore be shorter than repetitionTime.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns the Unix time before which the backend forgets processes. To recognize repeated rows, the backend
-// records the latest merged second of each process. When it merges the minute m, it may delete the records whose second
-// is before the horizon of m. Otherwise every process that ever started would leave a record forever.
+// Horizon returns a Unix time. To recognize repeated rows, the backend records the latest merged second of each process.
+// When it merges the minute m, it may delete the records whose second is before the horizon of m. Without this deletion,
+// every process that ever started would leave a record forever.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns the second of the latest row of each process in the minute.

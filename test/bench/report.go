@@ -15,8 +15,8 @@ import (
 	reports "github.com/parking-operator/parking-operator/internal/report"
 )
 
-// report contains the results of all rounds. A round takes each measurement once. Offered rates other than aimRate are
-// measured only in the last round.
+// report contains the results of all rounds. Each round takes every measurement once, with one exception: only the last
+// round measures offered rates other than aimRate.
 type report struct {
 	Time   time.Time `json:"time"`
 	CPUs   int       `json:"cpus"`

@@ -118,7 +118,7 @@ func (ns *namespace) renewCertificate(name string) []byte {
 }
 
 // answerWithoutTLS sends greetings of several protocols to a port, and returns the answers in hexadecimal digits. It
-// omits alerts of TLS, which begin with the byte 21, and the answer HTTP/1.0 400 of a Go server that accepts only
+// omits alerts of TLS, which begin with the byte 0x15, and the answer HTTP/1.0 400 of a Go server that accepts only
 // HTTPS.
 func answerWithoutTLS(t *testing.T, pid string, port int) string {
 	t.Helper()
