@@ -163,7 +163,7 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 	case err != nil:
 		return named, err
 	case secret == nil:
-		named.withheld, named.finding = s.recordMissing(key, "the binding of "+service.Name, secretKeys(service))
+		named.withheld, named.finding = s.recordMissing(key, "the binding of "+service.Name, "the keys "+secretKeys(service))
 		return named, nil
 	case !allowsSimulation(secret, s.key.Name):
 		named.denied, named.withheld = true, true
@@ -201,7 +201,7 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	case err != nil:
 		return err
 	case secret == nil:
-		s.summaryAPI.withheld, s.summaryAPI.finding = s.recordMissing(key, "the credentials for the summary API", "token, or username and password")
+		s.summaryAPI.withheld, s.summaryAPI.finding = s.recordMissing(key, "the credentials for the summary API", "the key token, or the keys username and password")
 	case !allowsSimulation(secret, s.key.Name):
 		s.summaryAPI.withheld = true
 		s.summaryAPI.finding = notAllowed(secret, s.key.Name)
@@ -233,10 +233,10 @@ func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (is
 	var waits string
 	for _, child := range s.children {
 		if slices.Contains(mountedSecrets(child), secret.Name) {
-			isWithheld, waits = false, ". Until it exists, the pods that mount it stay, and edits of pods wait"
+			isWithheld, waits = false, ". Until it exists, the pods that mount it stay, and edits that replace, add or remove pods wait"
 		}
 	}
-	return isWithheld, found(stalled, reasonSecretMissing, "Secret %s with %s does not exist: create it with the keys %s%s", secret, content, keys, waits)
+	return isWithheld, found(stalled, reasonSecretMissing, "Secret %s with %s does not exist: create it with %s%s", secret, content, keys, waits)
 }
 
 // holdForSecrets makes edits of pods wait until the missing Secrets exist.

@@ -58,7 +58,8 @@ func (s *scope) isForming() bool {
 	return !nodes.isReady()
 }
 
-// applyChildren applies the desired objects, except those that are withheld or whose change must wait. If an object cannot be applied, it still applies the others.
+// applyChildren applies the desired objects, except those that are withheld or whose change must wait. If an object
+// cannot be applied, it still applies the others.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	s.findings.objects = worstOf(s.findings.objects) // keeps a finding about the records of faults
 	var errs []error
@@ -172,7 +173,8 @@ func isNotServed(err error) bool {
 	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource")
 }
 
-// prune deletes the simulation's objects that are no longer desired, except those whose deletion must wait. It never deletes the report and the records of faults.
+// prune deletes the simulation's objects that are no longer desired, except those whose deletion must wait. It never
+// deletes the report and the records of faults.
 func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 	desired := map[childKey]bool{}
 	for _, object := range s.desired {

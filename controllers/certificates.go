@@ -21,11 +21,11 @@ func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
 }
 
 // readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to one. If
-// something is wrong with the Secret, it sets the finding of the given server. While the Secret is missing or invalid, clients of RabbitMQ and
-// Redis still trust the last known CA certificates. If the Secret becomes invalid, the invalid files appear in the pods
-// that mount it. Generators, processors, the summary API and Redis then keep their last valid certificate. RabbitMQ
-// loads the files even if they are invalid, so new connections fail until the Secret is valid. If the Secret is
-// deleted, the mounted files stay as they are.
+// something is wrong with the Secret, it sets the finding of the given server. While the Secret is missing or invalid,
+// clients of RabbitMQ and Redis still trust the last known CA certificates. If the Secret becomes invalid, the invalid
+// files appear in the pods that mount it. Generators, processors, the summary API and Redis then keep their last valid
+// certificate. RabbitMQ loads the files even if they are invalid, so new connections fail until the Secret is valid. If
+// the Secret is deleted, the mounted files stay as they are.
 func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, components ...resources.Component) error {
 	external := slices.DeleteFunc(r.neededCertificates(s), func(c resources.Certificate) bool {
 		return !c.External || !slices.Contains(components, c.Component)
@@ -40,7 +40,7 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	case err != nil:
 		return err
 	case secret == nil:
-		of.withheld, of.finding = s.recordMissing(key, "the certificate of "+of.name, "tls.crt, tls.key and ca.crt")
+		of.withheld, of.finding = s.recordMissing(key, "the certificate of "+of.name, "the keys tls.crt, tls.key and ca.crt")
 		return nil
 	case !allowsSimulation(secret, s.key.Name):
 		of.denied, of.withheld = true, true

@@ -92,7 +92,7 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 }
 
 // While a Secret is missing, edits of pods wait. New pods would wait for the Secret, and pods that do not mount it could get
-// settings that the other pods do not know yet. Only edits that stop pods take effect.
+// settings that the other pods do not know yet. Only edits that scale a workload to zero take effect.
 func TestReconcile_SecretDeletedWhileRunning_OnlyStopsTakeEffect(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -118,7 +118,7 @@ func TestReconcile_SecretDeletedWhileRunning_OnlyStopsTakeEffect(t *testing.T) {
 
 	c.Delete(secret, "broker")
 	missing := c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "SecretNotFound")
-	if want := "edits of pods wait"; !strings.Contains(missing.Message, want) {
+	if want := "edits that replace, add or remove pods wait"; !strings.Contains(missing.Message, want) {
 		t.Errorf("the message is %q, want %q", missing.Message, want)
 	}
 	c.Edit(sim, func() {

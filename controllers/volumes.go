@@ -29,9 +29,10 @@ import (
 // The operator does not watch volume claims. It reads them only while the claim template is smaller than the spec asks for.
 
 const (
-	// resizeInterval is how often the operator looks at a volume claim whose volume grows.
+	// resizeInterval is how often the operator looks at a volume claim whose volume grows, or tries again after a temporary
+	// error.
 	resizeInterval = 10 * time.Second
-	// claimInterval is how often the operator tries to enlarge a volume claim that could not be enlarged. It is also the
+	// claimInterval is how often the operator tries to enlarge a volume claim after any other error. It is also the
 	// minimum time between two checks of a claim that is large enough. Such a claim may be deleted and created again with the
 	// size of the claim template.
 	claimInterval = time.Minute

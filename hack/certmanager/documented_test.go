@@ -33,7 +33,7 @@ const (
 )
 
 // TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart creates the objects of the manifest in
-// docs/operations.md. Then it renews the CA and all certificates, and at last withdraws the consent to use one of them. It
+// docs/operations.md. Then it renews the CA and all certificates, and finally withdraws the consent to use one of them. It
 // creates a Pod for each component, because the operator requests a refresh of mounted files by an annotation of the Pod.
 func TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart(t *testing.T) {
 	c := newCluster(t)

@@ -1,10 +1,10 @@
 // Package agent injects faults into the other containers of its pod.
 //
-// The operator may neither execute commands in a pod nor signal a process on a node. Therefore each pod of a
-// simulation with faults runs an agent. An agent is a container that shares the process namespace of the pod and runs
-// as the same user as the other containers. The operator sends commands to the agent. The target is the container that the agent injects
-// faults into. To pause or kill the target, the agent sends signals to its processes. To isolate a target that is a
-// server, the agent closes the connections of the clients: they reach the server only through the agent.
+// The operator may neither execute commands in a pod nor signal a process on a node. Therefore each pod of a simulation
+// with faults runs an agent. An agent is a container that shares the process namespace of the pod and runs as the same
+// user as the other containers. The operator sends commands to the agent. The target is the container that the agent
+// injects faults into. To pause or kill the target, the agent sends signals to its processes. To isolate a target that
+// is a server, the agent closes the connections of the clients: they reach the server only through the agent.
 //
 // A timer in the agent ends each pause and each isolation, even if the operator is down. If the agent crashes, the
 // next agent ends these faults when it starts.

@@ -298,8 +298,7 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 }
 
 // checkUsable returns an error if a key is invalid together with a URI, or if the keys contain neither credentials nor
-// certificates. The second error lists the possible keys, after the text of the parameter named
-// what.
+// certificates. The second error lists the possible keys, after the text of the parameter named what.
 func (s Service) checkUsable(u *url.URL, keys keyReader, what string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {

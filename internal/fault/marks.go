@@ -13,7 +13,7 @@ import (
 // maxMarked is the maximum number of instances that Marks names in one mark.
 const maxMarked = 5
 
-// Marks returns the marks of the faults that took effect, in the order of time. It is for a process that has the
+// Marks returns the marks of the faults that took effect, in chronological order. It is for a process that has the
 // accounts, but not the marks that the Runner has created.
 func Marks(accounts []Account) []timeline.Mark {
 	var marks []timeline.Mark

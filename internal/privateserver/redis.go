@@ -33,7 +33,7 @@ type RedisOptions struct {
 	// Config contains additional lines for redis.conf, such as "maxmemory 1mb".
 	Config []string
 	// Files contains files for the working directory of the server, by name. The lines of Config can refer to them by
-	// their names, also if the server is started with chroot.
+	// their names, even if the server is started with chroot.
 	Files map[string][]byte
 }
 

@@ -295,7 +295,7 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 // hook spreads the leaders evenly once the node has been running for 30 s, when its replicas have caught up. It works
 // in the background: the pod has no IP address until the hook returns, but the other nodes need the address. It writes
 // to the standard output of process 1, which is the log of the container, so that users see failures. If the containers
-// of the pod share their processes, process 1 belongs to another container, so the output is discarded.
+// of the pod share a process namespace, process 1 belongs to another container, so the output is discarded.
 func rebalanceLeaders() *corev1.LifecycleHandler {
 	const script = `log=/proc/1/fd/1
 [ -w "$log" ] || log=/dev/null

@@ -219,7 +219,7 @@ func (s sluggish) Stop(ctx context.Context, _ bool, _ uint64) (started func(cont
 
 // TestSimulationRun_BrokerIsDownAtTheEnd_ReadsTheLedger crashes a broker, which starts again only after the end of the
 // schedule, or never. Meanwhile a fault restarts a generator. The generator waits for the broker before it stops, so it
-// does not start again before the schedule ends. These waits may not use up the time that the audit needs.
+// does not start again before the schedule ends. These waits must not use up the time that the audit needs.
 func TestSimulationRun_BrokerIsDownAtTheEnd_ReadsTheLedger(t *testing.T) {
 	t.Parallel()
 	for down, want := range map[time.Duration]string{

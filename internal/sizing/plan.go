@@ -134,8 +134,8 @@ const (
 	cpuStep     = .01
 	memoryStep  = 16 * mebibyte
 	leastVolume = 2 * gibibyte // the default of a ParkingSimulation
-	// leastRabbitMQMemory is the operator's default. A smaller request could be too little, because it was not measured
-	// how much memory waiting events need.
+	// leastRabbitMQMemory is the operator's default. A smaller request could be too little, because the memory that
+	// waiting events need was not measured.
 	leastRabbitMQMemory = 512 * mebibyte
 )
 

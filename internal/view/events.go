@@ -208,7 +208,7 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// begin records the rows that the first client receives when it connects as sent, so that a poll does not send them
+// begin marks as sent the rows that the first client receives when it connects, so that a poll does not send them
 // again. It keeps the records of polls. It ignores calls for later clients: the first client may lack rows that a later
 // client receives, and a poll must still send them.
 func (p *poller) begin(run string, rows []timeline.Row) {

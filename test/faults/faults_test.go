@@ -410,7 +410,7 @@ func (s *simulation) auditFindsDuplicates(t *testing.T) {
 	// Do not wait until the queues are empty. That would take minutes, because a matched exit that is delivered again
 	// no longer finds its visit and goes through the retry queue. An audit never reports more duplicate effects than
 	// there are, so the first audit that finds some is sufficient.
-	report := s.awaitVerdict(t, "the verdict is FAIL, because effects were taken twice", func(r *auditReport) bool {
+	report := s.awaitVerdict(t, "the verdict is FAIL, because events took effect twice", func(r *auditReport) bool {
 		return r.Verdict == "FAIL" && r.Ledger.TakenTwice > 0
 	})
 	t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))

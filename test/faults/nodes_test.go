@@ -11,7 +11,7 @@ import (
 func TestFaults_RabbitMQNodesAreKilled_EveryEventIsCountedOnce(t *testing.T) {
 	s := killNodesInTurn(t, "-race")
 	if s.auditAtRest(t).Ledger.DuplicatesSuppressed == 0 {
-		t.Error("no duplicate was suppressed, so the faults did not bite")
+		t.Error("no duplicate was suppressed, so the faults caused no redelivery")
 	}
 }
 

@@ -133,8 +133,8 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of wider rows that one merge creates. Together they fill a block. A row may be merged later
-// than it reaches the age limit of its width. The delay is at most the time that a block of the wider rows covers.
+// rowsPerBlock is the number of wider rows that one merge creates. Together they fill a block. A row may be merged some
+// time after it reaches the age limit of its width. The delay is at most the time that a block of the wider rows covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.
