@@ -154,7 +154,7 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 		return finding{}, claimInterval
 	case err != nil:
 		claim.Name = key.Name
-		return resizeFailed(claim, want, err)
+		return resizeFailed(claim, want, err), retryInterval(err)
 	case !hasLabels(claim, set.Spec.VolumeClaimTemplates[0].Labels):
 		return nameTaken(&apply.NameTakenError{Kind: claimKind, Key: key}), claimInterval
 	}
@@ -172,7 +172,7 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // the claim has changed since it was read
 		return f, resizeInterval
 	default:
-		return resizeFailed(claim, want, err)
+		return resizeFailed(claim, want, err), retryInterval(err)
 	}
 }
 
@@ -245,10 +245,9 @@ func hasCondition(claim *corev1.PersistentVolumeClaim, kind corev1.PersistentVol
 	})
 }
 
-// resizeFailed returns the finding about an error of the API server while the operator reads or enlarges a volume claim,
-// and how long to wait until the next try. The API server does not say in a machine-readable way why it forbids a change,
-// so the text of the error is examined.
-func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, err error) (f finding, next time.Duration) {
+// resizeFailed returns the finding about an error of the API server while the operator reads or enlarges a volume claim.
+// The API server does not say in a machine-readable way why it forbids a change, so the text of the error is examined.
+func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, err error) finding {
 	class := "its StorageClass"
 	if name := claim.Spec.StorageClassName; name != nil && *name != "" {
 		class = "StorageClass " + *name
@@ -259,20 +258,28 @@ func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, e
 	switch text := err.Error(); {
 	case isTemporary(err):
 		return found(progressing, reasonVolumeResizing, "%s %s could not be read or enlarged to %s: %s; the operator tries again",
-			claimKind, claim.Name, textOf(want), err), resizeInterval
+			claimKind, claim.Name, textOf(want), err)
 	case strings.Contains(text, "must support resize"):
 		return found(stalled, reasonVolumeNotResized, "%s, because %s does not allow it. The server continues with the present size. "+
-			"Set allowVolumeExpansion of the StorageClass to true if its storage system can enlarge volumes, %s", keeps, class, undo), claimInterval
+			"Set allowVolumeExpansion of the StorageClass to true if its storage system can enlarge volumes, %s", keeps, class, undo)
 	case apierrors.IsForbidden(err) && isQuotaFailure(text):
-		return found(progressing, reasonQuota, "%s: %s: raise the quota, %s. The server continues with the present size", keeps, err, undo), claimInterval
+		return found(progressing, reasonQuota, "%s: %s: raise the quota, %s. The server continues with the present size", keeps, err, undo)
 	case apierrors.IsForbidden(err) && strings.Contains(text, `resource "persistentvolumeclaims" in API group`):
-		return forbidden(err), claimInterval
+		return forbidden(err)
 	case apierrors.IsForbidden(err), isRefused(err):
 		return found(stalled, reasonVolumeNotResized, "%s: the API server rejects the change: %s. The server continues with the present size. "+
-			"Change the policy that rejects it, %s", keeps, err, undo), claimInterval
+			"Change the policy that rejects it, %s", keeps, err, undo)
 	}
 	return found(stalled, reasonVolumeNotResized, "%s: %s. The server continues with the present size, and the operator tries again every minute. "+
-		"If this lasts, check the API server and its admission webhooks, %s", keeps, err, undo), claimInterval
+		"If this lasts, check the API server and its admission webhooks, %s", keeps, err, undo)
+}
+
+// retryInterval returns how long to wait until the next try after an error.
+func retryInterval(err error) time.Duration {
+	if isTemporary(err) {
+		return resizeInterval
+	}
+	return claimInterval
 }
 
 // isTemporary reports whether a request failed because the API server could not be reached or was overloaded.

@@ -109,10 +109,11 @@ func TestResizeFailed_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, next := resizeFailed(claimOf("2Gi", "2Gi"), resource.MustParse("4Gi"), tt.err)
+			f := resizeFailed(claimOf("2Gi", "2Gi"), resource.MustParse("4Gi"), tt.err)
 			if f.state != tt.state || f.reason != tt.reason {
 				t.Errorf("the finding is %+v, want state %d and reason %q", f, tt.state, tt.reason)
 			}
+			next := retryInterval(tt.err)
 			if isSoon := next == resizeInterval; isSoon != (tt.reason == reasonVolumeResizing) {
 				t.Errorf("the next try follows after %s", next)
 			}

@@ -420,8 +420,8 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	return direction
 }
 
-// Median returns the median of values, or 0 if there are none. If their number is even, it is the mean of the two middle
-// values.
+// Median returns the median of the given values. For an even number of values, this is the mean of the two in the middle.
+// Without values, it returns 0.
 func Median(values []float64) float64 {
 	n := len(values)
 	if n == 0 {
