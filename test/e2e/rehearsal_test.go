@@ -4,10 +4,13 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -58,6 +61,21 @@ func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 // fault gets the state NotInjected, and the test fails.
 func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
 	ns.t.Helper()
+	records := ns.faultRecords(sim)
+	if got := len(records); got != want {
+		ns.t.Errorf("there are %d records, want %d", got, want)
+	}
+	for _, r := range records {
+		if r.State != fault.Healed || len(r.Hit) == 0 {
+			ns.t.Errorf("fault %s is %s (%s) and hit %v", r.ID(), r.State, r.Reason, r.Hit)
+		}
+		ns.t.Logf("%s hit %v, and ended after %s", r.ID(), r.Hit, r.HealedAt.Sub(r.InjectedAt).Round(time.Millisecond))
+	}
+}
+
+// faultRecords returns the records of the journal of faults.
+func (ns *namespace) faultRecords(sim *v1alpha1.ParkingSimulation) []fault.Record {
+	ns.t.Helper()
 	var object corev1.ConfigMap
 	if err := ns.Get(ns.t.Context(), client.ObjectKey{Namespace: ns.name, Name: resources.FaultsName(sim)}, &object); err != nil {
 		ns.t.Fatal(err)
@@ -66,15 +84,76 @@ func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
 	if err := json.Unmarshal([]byte(object.Data["journal.json"]), &journal); err != nil {
 		ns.t.Fatal(err)
 	}
-	if got := len(journal.Records); got != want {
-		ns.t.Errorf("there are %d records, want %d", got, want)
+	return journal.Records
+}
+
+func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	ns.expected = []warning{
+		probedDead, hookCutShort,
+		{"Unhealthy", "Client.Timeout exceeded"}, // a probe of the paused Redis
+		{"FaultNotRecovered", ""},                // the edit replaces the pod of Redis while the simulation recovers
 	}
-	for _, r := range journal.Records {
-		if r.State != fault.Healed || len(r.Hit) == 0 {
-			ns.t.Errorf("fault %s is %s (%s) and hit %v", r.ID(), r.State, r.Reason, r.Hit)
+	const pause = time.Minute
+	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
+		sim.Spec.Duration = v1alpha1.NewDuration(2 * time.Minute)
+		sim.Spec.Objectives = v1alpha1.ObjectivesSpec{}
+		lowRates(sim)
+		shareNode(sim)
+		sim.Spec.Processor.Replicas = new(int32(1))
+		sim.Spec.Faults = []v1alpha1.Fault{{
+			Name: "redis-freeze", Target: "Redis", Action: "Pause",
+			At: v1alpha1.NewDuration(10 * time.Second), For: v1alpha1.NewDuration(pause),
+		}}
+	})
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	ns.eventually("the fault is in effect", time.Minute, func() error {
+		if faults := ns.get(sim).Status.Faults; faults == nil || faults.Active != "redis-freeze/0" {
+			return fmt.Errorf("the faults are %+v", faults)
 		}
-		ns.t.Logf("%s hit %v, and ended after %s", r.ID(), r.Hit, r.HealedAt.Sub(r.InjectedAt).Round(time.Millisecond))
-	}
+		return nil
+	})
+	before := ns.incarnations()
+	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
+		spec.Redis.Managed.Resources.Limits["memory"] = "320Mi" // replaces the pod
+		spec.Processor.Replicas = new(int32(2))                 // adds a pod
+	})
+	ns.eventually("the edit waits", pause, func() error {
+		current := ns.get(sim)
+		c := meta.FindStatusCondition(current.Status.Conditions, v1alpha1.ConditionReconciling)
+		if c == nil || c.Reason != "FaultInEffect" || c.ObservedGeneration != current.Generation {
+			return fmt.Errorf("the condition Reconciling is %+v", c)
+		}
+		return nil
+	})
+	ns.eventually("the fault has ended", pause+time.Minute, func() error {
+		now := ns.incarnations() // before the state of the fault, because the edit takes effect after it
+		records := ns.faultRecords(sim)
+		if len(records) != 1 || records[0].State != fault.Healed {
+			if diff := cmp.Diff(before, now); diff != "" {
+				t.Fatalf("pods were replaced, added or restarted during the pause (-before +after):\n%s", diff)
+			}
+			return fmt.Errorf("the records are %+v", records)
+		}
+		if lasted := records[0].HealedAt.Sub(records[0].InjectedAt); lasted < pause {
+			t.Errorf("the fault ended after %s, want %s", lasted, pause)
+		}
+		return nil
+	})
+	ns.awaitPods(sim, resources.ComponentProcessor, 2, 2*time.Minute)
+	ns.eventually("a Redis with the new limit", 2*time.Minute, func() error {
+		for _, pod := range ns.pods(sim, resources.ComponentRedis) {
+			if limit := pod.Spec.Containers[0].Resources.Limits.Memory().String(); limit != "320Mi" {
+				return fmt.Errorf("the limit of %s is %s", pod.Name, limit)
+			}
+		}
+		return allReady(ns.pods(sim, resources.ComponentRedis), 1)
+	})
+	ns.awaitCondition(sim, v1alpha1.ConditionComplete, 5*time.Minute)
+	ns.awaitPass(sim)
+	ns.checkFaults(sim, 1)
+	ns.remove(sim)
 }
 
 // The sample runs with a quarter of its duration and fault times, and at a lower rate. The test does not run in
