@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,7 +24,8 @@ const (
 )
 
 // provisioner manages the volumes of the storage class "local". For each PersistentVolumeClaim, it creates a directory
-// as the volume. It deletes the directory when the claim is deleted.
+// as the volume. When the claim requests more, it raises the capacity of the volume, and when the claim is deleted, it
+// deletes the directory. A directory has no size of its own: capacities are only numbers in the API.
 type provisioner struct {
 	client    kubernetes.Interface
 	directory string
@@ -34,7 +36,7 @@ type provisioner struct {
 func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory informers.SharedInformerFactory, directory string) error {
 	p := &provisioner{client: client, directory: directory}
 	if err := handle(factory.Core().V1().PersistentVolumeClaims().Informer(), func(c *corev1.PersistentVolumeClaim) error {
-		return p.provision(ctx, c)
+		return errors.Join(p.provision(ctx, c), p.enlarge(ctx, c))
 	}); err != nil {
 		return err
 	}
@@ -95,6 +97,31 @@ func volume(name, path string, claim *corev1.PersistentVolumeClaim) *corev1.Pers
 			}},
 		},
 	}
+}
+
+// enlarge raises the capacity of the volume of a PersistentVolumeClaim that requests more than it has. It changes the
+// volume before the claim, because the claim must not promise more than the volume has.
+func (p *provisioner) enlarge(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
+	class := claim.Spec.StorageClassName
+	want, has := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
+	if class == nil || *class != localClass || claim.Status.Phase != corev1.ClaimBound || want.Cmp(has) <= 0 {
+		return nil
+	}
+	volumes := p.client.CoreV1().PersistentVolumes()
+	v, err := volumes.Get(ctx, claim.Spec.VolumeName, metav1.GetOptions{})
+	if err == nil {
+		v.Spec.Capacity = corev1.ResourceList{corev1.ResourceStorage: want}
+		_, err = volumes.Update(ctx, v, metav1.UpdateOptions{})
+	}
+	if err == nil {
+		claim = claim.DeepCopy() // the cache owns the original
+		claim.Status.Capacity = v.Spec.Capacity
+		_, err = p.client.CoreV1().PersistentVolumeClaims(claim.Namespace).UpdateStatus(ctx, claim, metav1.UpdateOptions{})
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("enlarge the volume of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+	}
+	return nil
 }
 
 // release deletes a volume whose PersistentVolumeClaim was deleted.

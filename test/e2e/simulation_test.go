@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -38,6 +39,11 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 			}
 			return nil
 		})
+	})
+
+	t.Run("enlarges the volumes of all servers without a restart", func(t *testing.T) {
+		ns := ns.forSubtest(t)
+		ns.checkVolumesGrow(sim)
 	})
 
 	t.Run("scales processors by kubectl scale and by the spec", func(t *testing.T) {
@@ -77,6 +83,59 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 	t.Run("leaves nothing after its deletion", func(t *testing.T) {
 		ns.forSubtest(t).remove(sim)
 	})
+}
+
+// checkVolumesGrow doubles the size of all volumes of a simulation while it runs, and fails the test if a pod restarts or
+// a volume does not grow.
+func (ns *namespace) checkVolumesGrow(sim *v1alpha1.ParkingSimulation) {
+	ns.t.Helper()
+	claims := func() []corev1.PersistentVolumeClaim {
+		var list corev1.PersistentVolumeClaimList
+		if err := ns.List(ns.t.Context(), &list, client.InNamespace(ns.name)); err != nil {
+			ns.t.Fatal(err)
+		}
+		return list.Items
+	}
+	const size, larger = "2Gi", "4Gi"
+	if got := claims(); len(got) != 3 {
+		ns.t.Fatalf("there are %d volume claims, want one each of RabbitMQ, Redis and the summary API", len(got))
+	}
+	for _, claim := range claims() {
+		var class storagev1.StorageClass
+		if err := ns.Get(ns.t.Context(), client.ObjectKey{Name: *claim.Spec.StorageClassName}, &class); err != nil {
+			ns.t.Fatal(err)
+		}
+		if class.AllowVolumeExpansion == nil || !*class.AllowVolumeExpansion {
+			ns.t.Skipf("the storage class %s does not enlarge volumes", class.Name)
+		}
+		if got := claim.Status.Capacity.Storage().String(); got != size {
+			ns.t.Fatalf("the volume of %s has %s, want %s", claim.Name, got, size)
+		}
+	}
+	before, processed := ns.incarnations(), ns.processed(sim)
+	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
+		for _, storage := range []*v1alpha1.StorageSpec{
+			&spec.RabbitMQ.Managed.Storage, &spec.Redis.Managed.Storage, &spec.SummaryAPI.Managed.Storage,
+		} {
+			storage.Size = new(v1alpha1.Quantity(larger))
+		}
+	})
+	ns.eventually("all volumes are enlarged", 2*time.Minute, func() error {
+		for _, claim := range claims() {
+			if got := claim.Status.Capacity.Storage().String(); got != larger {
+				return fmt.Errorf("the volume of %s has %s", claim.Name, got)
+			}
+		}
+		return nil
+	})
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, time.Minute)
+	ns.eventually("events are processed after the change", time.Minute, func() error {
+		if ns.processed(sim) <= processed {
+			return errors.New("no event was processed")
+		}
+		return nil
+	})
+	ns.checkSame(before)
 }
 
 func TestSimulation_RunToCompletion_Passes(t *testing.T) {
