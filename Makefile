@@ -137,6 +137,7 @@ bench-operator: build ## Measure the operator with SIMULATIONS (1000) simulation
 lint: $(GOLANGCI_LINT) $(API_LINTER) ## Run the linters, which are built from source the first time.
 	@$(STEP) "Lint the Go code" "5 min the first time, then 20 s" $(GOLANGCI_LINT) run
 	@$(STEP) "Vet the e2e tests" "10 s" go vet -tags e2e ./test/e2e
+	@$(STEP) "Vet the tests with cert-manager" "3 min the first time, then 5 s" go vet -C hack/certmanager .
 	@$(STEP) "Lint the API types" "30 s the first time, then 5 s" \
 		$(API_LINTER) run --config hack/crd/kube-api-linter.yaml ./api/...
 

@@ -1,7 +1,4 @@
-// Package certmanager checks that simulations can use certificates of cert-manager. It runs the controllers of cert-manager
-// and the operator against a real API server, with the manifest in docs/operations.md. The package is a separate Go module,
-// so that the main module does not have the dependencies of cert-manager.
-package certmanager_test
+package main
 
 import (
 	"bytes"
@@ -18,26 +15,11 @@ import (
 	"github.com/cert-manager/cert-manager/pkg/api/util"
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	certmanagermeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
-	"github.com/cert-manager/cert-manager/pkg/controller"
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-
-	// Each of these packages registers a controller or an issuer of cert-manager.
-	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/approver"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/ca"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/selfsigned"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/issuing"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/keymanager"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/readiness"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/requestmanager"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/revisionmanager"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/trigger"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/issuers"
-	_ "github.com/cert-manager/cert-manager/pkg/issuer/ca"
-	_ "github.com/cert-manager/cert-manager/pkg/issuer/selfsigned"
 
 	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/test/apiserver"
@@ -75,31 +57,15 @@ func (c cluster) runCertManager() {
 
 	ctx, cancel := context.WithCancel(logr.NewContext(context.Background(), logr.Discard()))
 	var running sync.WaitGroup
+	running.Go(func() {
+		if err := run(ctx, kubeconfig); err != nil {
+			c.T.Error(err)
+		}
+	})
 	c.T.Cleanup(func() {
 		cancel()
 		running.Wait()
 	})
-	factory, err := controller.NewContextFactory(ctx, controller.ContextOptions{Kubeconfig: kubeconfig})
-	if err != nil {
-		c.T.Fatal(err)
-	}
-	shared, err := factory.Build()
-	if err != nil {
-		c.T.Fatal(err)
-	}
-	for name, construct := range controller.Known() {
-		known, err := construct(factory)
-		if err != nil {
-			c.T.Fatalf("construct the controller %s of cert-manager: %v", name, err)
-		}
-		running.Go(func() {
-			if err := known.Run(1, ctx); err != nil && ctx.Err() == nil {
-				c.T.Errorf("the controller %s of cert-manager ended with %v", name, err)
-			}
-		})
-	}
-	shared.SharedInformerFactory.Start(ctx.Done())
-	shared.KubeSharedInformerFactory.Start(ctx.Done())
 }
 
 // renew makes cert-manager renew a certificate, as "cmctl renew" does. The Secret has the same name as the Certificate. renew

@@ -1,4 +1,4 @@
-package certmanager_test
+package main
 
 import (
 	"bytes"
@@ -58,7 +58,7 @@ func TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart(t *testin
 		if !mounts(workloads[n.Component], n.Secret) {
 			t.Errorf("the pods of %s do not mount the Secret %s", n.Component, n.Secret)
 		}
-		pods[n.Component] = c.Pod(sim, n.Component, nil, n.Secret)
+		pods[n.Component] = c.Pod(sim, n.Component, nil)
 	}
 	hashes := map[resources.Component]string{}
 	for component, pod := range pods {
