@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -98,12 +99,12 @@ func shareNode(sim *v1alpha1.ParkingSimulation) {
 		}
 	}
 	spec := &sim.Spec
-	if spec.RabbitMQ.Managed == nil {
-		spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{}
-	}
+	spec.RabbitMQ.Managed = cmp.Or(spec.RabbitMQ.Managed, &v1alpha1.ManagedRabbitMQ{})
 	spec.RabbitMQ.Managed.Resources = requirements("60m", "1Gi")
-	spec.Redis.Managed = &v1alpha1.ManagedRedis{Resources: requirements("40m", "256Mi")}
-	spec.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{Resources: requirements("20m", "512Mi")}
+	spec.Redis.Managed = cmp.Or(spec.Redis.Managed, &v1alpha1.ManagedRedis{})
+	spec.Redis.Managed.Resources = requirements("40m", "256Mi")
+	spec.SummaryAPI.Managed = cmp.Or(spec.SummaryAPI.Managed, &v1alpha1.ManagedSummaryAPI{})
+	spec.SummaryAPI.Managed.Resources = requirements("20m", "512Mi")
 	spec.Entry.Resources = requirements("20m", "512Mi")
 	spec.Exit.Resources = requirements("20m", "512Mi")
 	spec.Processor.Resources = requirements("40m", "512Mi")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -50,32 +51,50 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 		}
 	}
 
-	before := ns.incarnations()
-	type mount struct {
-		component resources.Component
-		path      string
-	}
-	certificates := map[string]mount{sim.Name + "-rabbitmq-nodes": {resources.ComponentRabbitMQ, "/run/secrets/nodes-tls/tls.crt"}}
+	certificates := []certificateFile{{sim.Name + "-rabbitmq-nodes", resources.ComponentRabbitMQ, "/run/secrets/nodes-tls/tls.crt"}}
 	for _, c := range components {
-		certificates[resources.Name(sim, c)+"-tls"] = mount{c, "/run/secrets/tls/tls.crt"}
+		certificates = append(certificates, certificateFile{resources.Name(sim, c) + "-tls", c, certificatePath})
 	}
+	ns.checkRenewal(sim, certificates, ns.recreateSecret)
+	ns.awaitCondition(sim, v1alpha1.ConditionComplete, 10*time.Minute)
+	ns.awaitPass(sim)
+	ns.remove(sim)
+}
+
+// certificateFile says where the pods of a component have the certificate of a Secret.
+type certificateFile struct {
+	secret    string
+	component resources.Component
+	path      string
+}
+
+const certificatePath = "/run/secrets/tls/tls.crt"
+
+// checkRenewal renews all certificates while events are published. The function renew renews the certificate of a Secret.
+// checkRenewal fails the test unless all pods get the new certificates, new pods can connect, and no container restarts.
+func (ns *namespace) checkRenewal(sim *v1alpha1.ParkingSimulation, certificates []certificateFile, renew func(secret string)) {
+	ns.t.Helper()
+	before := ns.incarnations()
 	renewed := map[string][]byte{}
-	for name := range certificates {
-		renewed[name] = ns.renewCertificate(name)
+	for _, c := range certificates {
+		if renewed[c.secret] == nil {
+			renewed[c.secret] = ns.renewCertificate(c.secret, renew)
+		}
 	}
 	ns.eventually("the new certificates in the pods", 3*time.Minute, func() error {
-		for name, m := range certificates {
-			pod := ns.pods(sim, m.component)[0]
+		for _, c := range certificates {
+			pod := ns.pods(sim, c.component)[0]
 			// The images of our own programs contain no command that could print the file.
-			if mounted := onNode(t, "cat", "/proc/"+pidOf(t, pod)+"/root"+m.path); strings.TrimSpace(mounted) != string(bytes.TrimSpace(renewed[name])) {
-				return fmt.Errorf("pod %s does not have the new certificate of Secret %s", pod.Name, name)
+			mounted := onNode(ns.t, "cat", "/proc/"+pidOf(ns.t, pod)+"/root"+c.path)
+			if strings.TrimSpace(mounted) != string(bytes.TrimSpace(renewed[c.secret])) {
+				return fmt.Errorf("pod %s does not have the new certificate of Secret %s", pod.Name, c.secret)
 			}
 		}
 		return nil
 	})
-	for _, c := range clients {
+	for _, c := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
 		if _, err := ns.metric(sim, c, "parking_build_info", ""); err != nil {
-			t.Error(err)
+			ns.t.Error(err)
 		}
 	}
 	// New pods must connect with the new certificates, while the existing pods keep their connections.
@@ -85,26 +104,29 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	after := ns.incarnations()
 	for container, incarnation := range before {
 		if after[container] != incarnation {
-			t.Errorf("container %s: %s, want %s: the rotation must restart nothing", container, after[container], incarnation)
+			ns.t.Errorf("container %s: %s, want %s: the renewal must restart nothing", container, after[container], incarnation)
 		}
 	}
-	ns.awaitCondition(sim, v1alpha1.ConditionComplete, 10*time.Minute)
-	ns.awaitPass(sim)
-	ns.remove(sim)
 }
 
-// renewCertificate deletes a Secret with a certificate, so that the operator creates a new one. It returns the new
-// certificate.
-func (ns *namespace) renewCertificate(name string) []byte {
+// recreateSecret deletes a Secret with a certificate, so that the operator creates a new one.
+func (ns *namespace) recreateSecret(name string) {
+	ns.t.Helper()
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: name}}
+	if err := ns.Delete(ns.t.Context(), secret); err != nil {
+		ns.t.Fatal(err)
+	}
+}
+
+// renewCertificate renews the certificate of a Secret, and returns the new certificate.
+func (ns *namespace) renewCertificate(name string, renew func(secret string)) []byte {
 	ns.t.Helper()
 	key := client.ObjectKey{Namespace: ns.name, Name: name}
 	old, now := &corev1.Secret{}, &corev1.Secret{}
 	if err := ns.Get(ns.t.Context(), key, old); err != nil {
 		ns.t.Fatal(err)
 	}
-	if err := ns.Delete(ns.t.Context(), old); err != nil {
-		ns.t.Fatal(err)
-	}
+	renew(name)
 	ns.eventually("another certificate in Secret "+name, time.Minute, func() error {
 		if err := ns.Get(ns.t.Context(), key, now); err != nil {
 			return err
