@@ -41,7 +41,7 @@ func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory 
 		return err
 	}
 	return handle(factory.Core().V1().PersistentVolumes().Informer(), func(v *corev1.PersistentVolume) error {
-		return p.release(ctx, v)
+		return p.reclaim(ctx, v)
 	})
 }
 
@@ -124,8 +124,8 @@ func (p *provisioner) enlarge(ctx context.Context, claim *corev1.PersistentVolum
 	return nil
 }
 
-// release deletes a volume whose PersistentVolumeClaim was deleted.
-func (p *provisioner) release(ctx context.Context, v *corev1.PersistentVolume) error {
+// reclaim deletes a volume whose PersistentVolumeClaim was deleted.
+func (p *provisioner) reclaim(ctx context.Context, v *corev1.PersistentVolume) error {
 	if v.Annotations[provisionedBy] != localProvisioner || v.Status.Phase != corev1.VolumeReleased || v.Spec.Local == nil {
 		return nil
 	}

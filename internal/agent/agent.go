@@ -193,7 +193,7 @@ func (a *Agent) pause(c Command) (*Fault, error) {
 	}
 	return a.begin(c, effect{end: func() {
 		targets.resume()
-		targets.release()
+		targets.close()
 	}}), nil
 }
 

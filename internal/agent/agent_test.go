@@ -42,7 +42,7 @@ func (s *target) states(t *testing.T) []string {
 	if err != nil {
 		return nil
 	}
-	defer all.release()
+	defer all.close()
 	var states []string
 	for _, p := range all {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
@@ -221,7 +221,7 @@ func TestAgentKill_OneProcessCannotBeStopped_KillsNoProcess(t *testing.T) {
 	s := &target{agenttest.Start(t, "sh", "-c", fmt.Sprintf("setpriv --reuid=%d sleep 300 & wait", nobody))}
 	polltest.Until(t, "the child runs as another user", func() bool {
 		all, err := find(s.Path)
-		defer all.release()
+		defer all.close()
 		return err == nil && slices.ContainsFunc(all, func(p *os.Process) bool {
 			info, err := os.Stat(fmt.Sprintf("/proc/%d", p.Pid))
 			if err != nil {

@@ -131,8 +131,8 @@ func (p processes) signal(s syscall.Signal) error {
 // resume sends SIGCONT to the processes that still exist.
 func (p processes) resume() { _ = p.signal(syscall.SIGCONT) }
 
-// release closes the pidfds.
-func (p processes) release() {
+// close closes the pidfds.
+func (p processes) close() {
 	for _, process := range p {
 		_ = process.Release() // closes the pidfd
 	}
@@ -145,7 +145,7 @@ func kill(path string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	defer stopped.release()
+	defer stopped.close()
 	at := time.Now()
 	if err := stopped.signal(syscall.SIGKILL); err != nil {
 		stopped.resume()
@@ -204,5 +204,5 @@ func Resume(path string) {
 		return // no process of the target is running
 	}
 	found.resume()
-	found.release()
+	found.close()
 }

@@ -390,7 +390,7 @@ func (r *Runner) runPlan(ctx context.Context, upcoming func() (Occurrence, bool)
 		if !due {
 			return false
 		}
-		record := r.open(o)
+		record := r.begin(o)
 		if !r.save(ctx, record) {
 			return false
 		}
@@ -422,9 +422,9 @@ func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	return false
 }
 
-// open adds a record for an occurrence that is due. If the fault must not be injected, because the simulation
+// begin adds a record for an occurrence that is due. If the fault must not be injected, because the simulation
 // is suspended or it is too late, the state of the record is final.
-func (r *Runner) open(o Occurrence) *Record {
+func (r *Runner) begin(o Occurrence) *Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o.Number = max(o.Number, r.progress.Next[o.Fault])

@@ -44,7 +44,7 @@ func (p *Plugin) Audit(ctx context.Context, name string) (*Audit, error) {
 	return c.audit(ctx, name)
 }
 
-func (c *connection) audit(ctx context.Context, name string) (*Audit, error) {
+func (c *cluster) audit(ctx context.Context, name string) (*Audit, error) {
 	sim, err := c.simulation(ctx, name)
 	if err != nil {
 		return nil, err

@@ -61,7 +61,7 @@ func (r rule) String() string {
 
 // explain adds to an error of the API server what the plugin was doing, and what the user can do. Its last argument
 // is the RBAC rule that allows the request.
-func (c *connection) explain(err error, doing string, needed rule) error {
+func (c *cluster) explain(err error, doing string, needed rule) error {
 	var unreachable *url.Error
 	var network net.Error
 	switch {

@@ -52,7 +52,7 @@ type faultRecords struct {
 }
 
 // The method liveFaults returns a value of type liveFaults for the simulation that s reads.
-func (c *connection) liveFaults(s *source, failed func(error)) *liveFaults {
+func (c *cluster) liveFaults(s *source, failed func(error)) *liveFaults {
 	return &liveFaults{read: c.faultRecords, rows: s.fetch, failed: failed}
 }
 
@@ -64,7 +64,7 @@ func (f *liveFaults) reset() {
 }
 
 // faultRecords reads the records of faults, which the operator keeps in a ConfigMap.
-func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) (content faultRecords, err error) {
+func (c *cluster) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) (content faultRecords, err error) {
 	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.FaultsName(sim)}
 	object := &corev1.ConfigMap{}
 	if err := c.Get(ctx, key, object); err != nil {

@@ -30,7 +30,7 @@ type tunnel interface {
 
 // openTunnel connects to a pod with the permissions of the user. The user needs the permission in forwardRule. No
 // port is opened on the user's machine.
-func (c *connection) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, error) {
+func (c *cluster) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, error) {
 	dialer, err := c.dialer(pod)
 	if err != nil {
 		return nil, fmt.Errorf("connect to pod %s/%s: %w", pod.Namespace, pod.Name, err)
@@ -66,7 +66,7 @@ func forwardRule() rule { return onCore("pods/portforward", "get,create") }
 
 // dialer returns a dialer for a pod. It uses WebSockets. If the API server, or a proxy in front of it, does not
 // support WebSockets, it uses SPDY.
-func (c *connection) dialer(pod *corev1.Pod) (httpstream.Dialer, error) {
+func (c *cluster) dialer(pod *corev1.Pod) (httpstream.Dialer, error) {
 	config := rest.CopyConfig(c.config)
 	config.APIPath, config.GroupVersion = "/api", &corev1.SchemeGroupVersion
 	config.NegotiatedSerializer = serializer.NewCodecFactory(c.Scheme()).WithoutConversion()

@@ -78,8 +78,8 @@ func (p *Plugin) notef(format string, args ...any) {
 	_, _ = fmt.Fprintf(terminal.CleanWriter(p.ErrOut), format, args...) // there is no other place to report an error
 }
 
-// connection is a client of an API server, together with a namespace.
-type connection struct {
+// cluster is a client of the API server of a cluster, together with a namespace.
+type cluster struct {
 	client.WithWatch
 
 	namespace string
@@ -88,7 +88,7 @@ type connection struct {
 
 // connect returns a client with the permissions of the user. The flags or the kubeconfig select its namespace.
 // connect does not send requests.
-func (p *Plugin) connect() (*connection, error) {
+func (p *Plugin) connect() (*cluster, error) {
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(p.rules, &p.overrides)
 	namespace, _, err := loader.Namespace()
 	if err != nil {
@@ -110,11 +110,11 @@ func (p *Plugin) connect() (*connection, error) {
 	if err != nil {
 		return nil, &InputError{fmt.Errorf("kubeconfig: %w", err)}
 	}
-	return &connection{WithWatch: c, namespace: namespace, config: config}, nil
+	return &cluster{WithWatch: c, namespace: namespace, config: config}, nil
 }
 
 // connected returns a cobra function that connects and then calls f with the arguments of the command.
-func (p *Plugin) connected(f func(ctx context.Context, c *connection, args []string) error) func(*cobra.Command, []string) error {
+func (p *Plugin) connected(f func(ctx context.Context, c *cluster, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c, err := p.connect()
 		if err != nil {
@@ -141,7 +141,7 @@ func mapper() meta.RESTMapper {
 	return m
 }
 
-func (c *connection) simulation(ctx context.Context, name string) (*v1alpha1.ParkingSimulation, error) {
+func (c *cluster) simulation(ctx context.Context, name string) (*v1alpha1.ParkingSimulation, error) {
 	sim := &v1alpha1.ParkingSimulation{}
 	if err := c.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, sim); err != nil {
 		return nil, c.explain(err, "get simulation "+c.namespace+"/"+name, onSimulations("get"))
@@ -150,7 +150,7 @@ func (c *connection) simulation(ctx context.Context, name string) (*v1alpha1.Par
 }
 
 // simulations lists the simulations in a namespace. If namespace is "", it lists the simulations in all namespaces.
-func (c *connection) simulations(ctx context.Context, namespace string) (*v1alpha1.ParkingSimulationList, error) {
+func (c *cluster) simulations(ctx context.Context, namespace string) (*v1alpha1.ParkingSimulationList, error) {
 	list := &v1alpha1.ParkingSimulationList{}
 	if err := c.List(ctx, list, client.InNamespace(namespace)); err != nil {
 		return nil, c.explain(err, "list simulations", onSimulations("list"))

@@ -25,7 +25,7 @@ import (
 
 func TestExplainAPIError_SaysWhatTheUserCanDo(t *testing.T) {
 	resource := schema.GroupResource{Group: v1alpha1.Group, Resource: simulationsResource}
-	c := &connection{}
+	c := &cluster{}
 	for name, test := range map[string]struct {
 		err   error
 		input bool
@@ -64,7 +64,7 @@ func TestSuspend_PatchesOnlySpecSuspend(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sent string
-	c := &connection{namespace: "parking", WithWatch: fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(interceptor.Funcs{
+	c := &cluster{namespace: "parking", WithWatch: fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(interceptor.Funcs{
 		Patch: func(_ context.Context, _ client.WithWatch, o client.Object, p client.Patch, _ ...client.PatchOption) error {
 			data, err := p.Data(o)
 			sent = o.GetNamespace() + "/" + o.GetName() + " " + string(data)
@@ -136,7 +136,7 @@ func TestWriteStatus_ShowsVerdictFaultsAndPods(t *testing.T) {
 
 func TestLeftBehind_Forbidden_ErrorNamesTheRule(t *testing.T) {
 	t.Parallel()
-	c := &connection{WithWatch: fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+	c := &cluster{WithWatch: fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
 			return apierrors.NewForbidden(corev1.Resource("events"), "", errors.New(`User "ann" cannot list resource "events"`))
 		},
@@ -156,7 +156,7 @@ func TestAudit_ReportIsMissing_UsesTheStatus(t *testing.T) {
 	sim, _ := completed()
 	sim.Namespace, sim.Name = "parking", "rush-hour"
 	sim.Status.Ledger = &v1alpha1.LedgerStatus{EntriesConfirmed: 12, EntriesRecorded: 10, Lost: new(int64(2))}
-	c := &connection{namespace: "parking", WithWatch: fake.NewClientBuilder().WithScheme(scheme).WithObjects(sim).Build()}
+	c := &cluster{namespace: "parking", WithWatch: fake.NewClientBuilder().WithScheme(scheme).WithObjects(sim).Build()}
 	a, err := c.audit(t.Context(), "rush-hour")
 	if err != nil {
 		t.Fatal(err)

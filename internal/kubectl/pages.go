@@ -74,7 +74,7 @@ func newPages(a podAccess) *pages {
 }
 
 // pagesOf returns a reader of the live data of a simulation in the cluster.
-func (c *connection) pagesOf(namespace, name string, connected func(string)) *pages {
+func (c *cluster) pagesOf(namespace, name string, connected func(string)) *pages {
 	return newPages(podAccess{
 		list:      func(ctx context.Context) ([]corev1.Pod, error) { return c.podsOf(ctx, namespace, name) },
 		open:      c.openTunnel,

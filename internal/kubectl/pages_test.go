@@ -272,7 +272,7 @@ func TestPagesGet_EndlessAnswer_IsRejected(t *testing.T) {
 }
 
 // forwardingServer is a fake API server. It supports only port forwarding, and only over SPDY.
-func forwardingServer(t *testing.T) *connection {
+func forwardingServer(t *testing.T) *cluster {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || r.URL.Path != "/api/v1/namespaces/parking/pods/a/portforward" {
@@ -309,7 +309,7 @@ func forwardingServer(t *testing.T) *connection {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &connection{
+	return &cluster{
 		WithWatch: fake.NewClientBuilder().WithScheme(scheme).Build(), namespace: "parking", config: &rest.Config{Host: server.URL},
 	}
 }
@@ -378,7 +378,7 @@ func TestOpenTunnel_Forbidden_ErrorNamesTheMissingRule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &connection{WithWatch: fake.NewClientBuilder().WithScheme(scheme).Build(), config: &rest.Config{Host: server.URL}}
+	c := &cluster{WithWatch: fake.NewClientBuilder().WithScheme(scheme).Build(), config: &rest.Config{Host: server.URL}}
 	pod := newPod("a", 1, corev1.ConditionTrue)
 	p := newPages(podAccess{list: func(context.Context) ([]corev1.Pod, error) { return []corev1.Pod{pod}, nil }, open: c.openTunnel})
 	defer p.Close()

@@ -39,7 +39,7 @@ func (p *Plugin) purgeCommand() *cobra.Command {
 		Example:           "  kubectl parking purge rush-hour --yes",
 		Args:              nameArgs(1, 1),
 		ValidArgsFunction: p.CompleteNames(1),
-		RunE: p.connected(func(ctx context.Context, c *connection, args []string) error {
+		RunE: p.connected(func(ctx context.Context, c *cluster, args []string) error {
 			return p.purge(ctx, c, args[0], f)
 		}),
 	}
@@ -49,7 +49,7 @@ func (p *Plugin) purgeCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *Plugin) purge(ctx context.Context, c *connection, name string, f purgeFlags) error {
+func (p *Plugin) purge(ctx context.Context, c *cluster, name string, f purgeFlags) error {
 	if f.timeout <= 0 {
 		return inputErrorf("--timeout: must be above 0s, got %s", f.timeout)
 	}
@@ -102,7 +102,7 @@ func (p *Plugin) confirm(sim *v1alpha1.ParkingSimulation) error {
 
 // deleteWithData deletes a simulation. Before that, it sets the deletion policy to Delete, so that the operator also
 // removes the simulation's data from external servers.
-func (c *connection) deleteWithData(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
+func (c *cluster) deleteWithData(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
 	doing := sim.Namespace + "/" + sim.Name
 	if sim.Spec.DeletionPolicy == v1alpha1.DeletionPolicyRetain {
 		patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"deletionPolicy":%q}}`, v1alpha1.DeletionPolicyDelete))
@@ -118,7 +118,7 @@ func (c *connection) deleteWithData(ctx context.Context, sim *v1alpha1.ParkingSi
 
 // awaitGone waits until a simulation no longer exists. It also returns if a new simulation with the same name
 // exists, because then the old simulation is gone.
-func (c *connection) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
+func (c *cluster) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
 	for {
 		now := &v1alpha1.ParkingSimulation{}
 		err := c.Get(ctx, client.ObjectKeyFromObject(sim), now)
@@ -138,7 +138,7 @@ func (c *connection) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulat
 
 // leftBehind returns which data the operator could not remove, according to the events of the simulation. It returns
 // "" if all data was removed.
-func (c *connection) leftBehind(ctx context.Context, sim *v1alpha1.ParkingSimulation) (string, error) {
+func (c *cluster) leftBehind(ctx context.Context, sim *v1alpha1.ParkingSimulation) (string, error) {
 	list := &corev1.EventList{}
 	if err := c.List(ctx, list, client.InNamespace(sim.Namespace), client.MatchingFields{"involvedObject.uid": string(sim.UID)}); err != nil {
 		return "", c.explain(err, "list the events of "+sim.Namespace+"/"+sim.Name, onCore("events", "list"))

@@ -30,7 +30,7 @@ func (p *Plugin) Report(ctx context.Context, name string) (*report.Document, err
 
 // reportOf reads the report of a simulation from a ConfigMap. The simulation's status contains the name of the
 // ConfigMap.
-func (c *connection) reportOf(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*report.Document, error) {
+func (c *cluster) reportOf(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*report.Document, error) {
 	name := sim.Status.Report
 	if name == "" {
 		return nil, missingReport(sim)

@@ -56,7 +56,7 @@ type source struct {
 }
 
 // source returns a view.Source that reads a simulation in the cluster. The caller must close the field named pages.
-func (c *connection) source(sim *v1alpha1.ParkingSimulation, connected func(pod string)) *source {
+func (c *cluster) source(sim *v1alpha1.ParkingSimulation, connected func(pod string)) *source {
 	return &source{
 		get: func(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
 			return c.simulation(ctx, sim.Name)

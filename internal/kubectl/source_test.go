@@ -222,7 +222,7 @@ func TestSourceState_PodOfAnEarlierSimulation_IsNotUsed(t *testing.T) {
 
 func TestReportOf_NoReport_ErrorSaysWhy(t *testing.T) {
 	t.Parallel()
-	c := &connection{}
+	c := &cluster{}
 	sim := &v1alpha1.ParkingSimulation{}
 	for want, change := range map[string]func(){
 		"runs until it is deleted": func() {},
@@ -254,7 +254,7 @@ func TestSourceState_RunningSimulation_ContainsFaults(t *testing.T) {
 		object.Namespace, object.Name = "parking", "rush-hour-faults"
 		return object
 	}
-	c := connection{}
+	c := cluster{}
 	c.WithWatch = clientfake.NewClientBuilder().WithObjects(configMap()).Build()
 	sim := started()
 	sim.Status.StartTime = new(metav1.NewTime(start))
@@ -320,7 +320,7 @@ func TestSourceState_ReadingFaultsIsForbidden_ReportsTheErrorOnce(t *testing.T) 
 	t.Parallel()
 	sim := started()
 	sim.Status.Faults = &v1alpha1.FaultsStatus{}
-	c := connection{}
+	c := cluster{}
 	forbidden := apierrors.NewForbidden(corev1.Resource("configmaps"), "rush-hour-faults", errors.New(`User "ann" cannot get resource "configmaps"`))
 	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
@@ -388,7 +388,7 @@ func TestWatchPods_ObservesChangesAndDeletions(t *testing.T) {
 	pod := newPod("processor-0", 8085, corev1.ConditionTrue)
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 	watcher := watch.NewFakeWithOptions(watch.FakeOptions{ChannelSize: 10})
-	c := connection{}
+	c := cluster{}
 	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 		Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
 			return watcher, nil
@@ -416,7 +416,7 @@ func TestWatchPods_ObservesChangesAndDeletions(t *testing.T) {
 
 func TestWatchPods_Forbidden_ReportsTheErrorOnce(t *testing.T) {
 	t.Parallel()
-	c := connection{}
+	c := cluster{}
 	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 		Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
 			return nil, apierrors.NewForbidden(corev1.Resource("pods"), "", errors.New(`User "ann" cannot watch resource "pods"`))
@@ -444,7 +444,7 @@ func TestWatchPods_DeletedBetweenWatches_IsAFailure(t *testing.T) {
 	pod.UID = "uid"
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 	var watches atomic.Int32
-	c := connection{}
+	c := cluster{}
 	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 		Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
 			watcher := watch.NewFakeWithOptions(watch.FakeOptions{ChannelSize: 1})
@@ -475,7 +475,7 @@ func TestWatchSimulations_DeletedBetweenWatches_IsReported(t *testing.T) {
 	exists := atomic.Bool{}
 	exists.Store(true)
 	var watches atomic.Int32
-	c := connection{}
+	c := cluster{}
 	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 		Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
 			watcher := watch.NewFakeWithOptions(watch.FakeOptions{ChannelSize: 1})

@@ -44,7 +44,7 @@ objectives, faults and verdict.`,
 		Example:           statusExamples,
 		Args:              nameArgs(0, 1),
 		ValidArgsFunction: p.CompleteNames(1),
-		RunE: p.connected(func(ctx context.Context, c *connection, args []string) error {
+		RunE: p.connected(func(ctx context.Context, c *cluster, args []string) error {
 			switch {
 			case len(args) == 0:
 				return p.list(ctx, c, f)
@@ -65,7 +65,7 @@ func registerAllNamespaces(cmd *cobra.Command, all *bool) {
 }
 
 // list prints all simulations of a namespace.
-func (p *Plugin) list(ctx context.Context, c *connection, f statusFlags) error {
+func (p *Plugin) list(ctx context.Context, c *cluster, f statusFlags) error {
 	namespace := c.namespace
 	if f.allNamespaces {
 		namespace = ""
@@ -101,7 +101,7 @@ func noSimulations(namespace string) string {
 }
 
 // watchList prints the simulations of a namespace. After that, it prints a line for each change of a simulation.
-func (p *Plugin) watchList(ctx context.Context, c *connection, namespace string, f statusFlags) error {
+func (p *Plugin) watchList(ctx context.Context, c *cluster, namespace string, f statusFlags) error {
 	const width = 14 // a fixed width, because the later rows are not known yet
 	line := func(cells []string) {
 		for i := range cells[:len(cells)-1] {
@@ -189,7 +189,7 @@ func certainFailures(status *v1alpha1.ParkingSimulationStatus) []string {
 }
 
 // show prints a simulation. With --watch, it prints the simulation again after each change.
-func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusFlags) error {
+func (p *Plugin) show(ctx context.Context, c *cluster, name string, f statusFlags) error {
 	sim, err := c.simulation(ctx, name)
 	if err != nil {
 		return err
@@ -225,7 +225,7 @@ func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusF
 var errDeleted = errors.New("the simulation was deleted")
 
 // podsOf returns the pods of a simulation, sorted by name.
-func (c *connection) podsOf(ctx context.Context, namespace, name string) ([]corev1.Pod, error) {
+func (c *cluster) podsOf(ctx context.Context, namespace, name string) ([]corev1.Pod, error) {
 	var list corev1.PodList
 	err := c.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabels{resources.SimulationLabel: name})
 	if err != nil {
@@ -245,7 +245,7 @@ type details struct {
 	checksErr error
 }
 
-func (c *connection) detailsOf(ctx context.Context, sim *v1alpha1.ParkingSimulation) details {
+func (c *cluster) detailsOf(ctx context.Context, sim *v1alpha1.ParkingSimulation) details {
 	var d details
 	d.pods, d.podsErr = c.podsOf(ctx, sim.Namespace, sim.Name)
 	if sim.Status.Report == "" {

@@ -29,7 +29,7 @@ func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 		cmd.Short = "Stop the generators of simulations"
 		cmd.Long = "Stop the generators of simulations. The processors finish their work and keep running.\n'resume' starts the generators again."
 	}
-	cmd.RunE = p.connected(func(ctx context.Context, c *connection, args []string) error {
+	cmd.RunE = p.connected(func(ctx context.Context, c *cluster, args []string) error {
 		for _, name := range args {
 			sim, err := c.suspend(ctx, name, suspend)
 			if err != nil {
@@ -52,7 +52,7 @@ func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 
 // suspend sets spec.suspend of a simulation with a patch, and returns the changed simulation. A patch does not require
 // permission to read the simulation, and does not conflict with other changes.
-func (c *connection) suspend(ctx context.Context, name string, suspend bool) (*v1alpha1.ParkingSimulation, error) {
+func (c *cluster) suspend(ctx context.Context, name string, suspend bool) (*v1alpha1.ParkingSimulation, error) {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Namespace, sim.Name = c.namespace, name
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspend))

@@ -64,7 +64,7 @@ func (p *Plugin) topCommand() *cobra.Command {
 		Example:           "  kubectl parking top -A\n  kubectl parking top rush-hour --no-watch",
 		Args:              nameArgs(0, 1),
 		ValidArgsFunction: p.CompleteNames(1),
-		RunE: p.connected(func(ctx context.Context, c *connection, args []string) error {
+		RunE: p.connected(func(ctx context.Context, c *cluster, args []string) error {
 			switch {
 			case f.allNamespaces && len(args) > 0:
 				return inputErrorf("-A shows the simulations of all namespaces: remove the name %q, or replace -A with -n and its namespace", args[0])
@@ -174,7 +174,7 @@ func (r Rates) String() string {
 
 // meter measures simulations repeatedly. Between two measurements, it keeps a tunnel to one pod of each simulation.
 type meter struct {
-	c         *connection
+	c         *cluster
 	name      string // the simulation to measure; if "", all simulations are measured
 	namespace string // "" means all
 
@@ -182,7 +182,7 @@ type meter struct {
 	sources map[types.UID]*source
 }
 
-func newMeter(c *connection, name string, allNamespaces bool) *meter {
+func newMeter(c *cluster, name string, allNamespaces bool) *meter {
 	m := &meter{c: c, name: name, namespace: c.namespace, sources: map[types.UID]*source{}}
 	if allNamespaces {
 		m.namespace = ""

@@ -29,7 +29,7 @@ func started() *v1alpha1.ParkingSimulation {
 
 func TestTop_NoSimulations_NamesTheNamespace(t *testing.T) {
 	t.Parallel()
-	m := newMeter(&connection{namespace: "nope"}, "", false)
+	m := newMeter(&cluster{namespace: "nope"}, "", false)
 	if got := m.lines(nil, topFlags{}, 80); len(got) != 1 || !strings.Contains(got[0], "in namespace nope") {
 		t.Errorf("the output is %q", got)
 	}

@@ -49,7 +49,7 @@ func (p *Plugin) uiCommand() *cobra.Command {
 		Example:           "  kubectl parking ui rush-hour --open",
 		Args:              nameArgs(1, 1),
 		ValidArgsFunction: p.CompleteNames(1),
-		RunE: p.connected(func(ctx context.Context, c *connection, args []string) error {
+		RunE: p.connected(func(ctx context.Context, c *cluster, args []string) error {
 			return p.ui(ctx, c, args[0], f)
 		}),
 	}
@@ -59,7 +59,7 @@ func (p *Plugin) uiCommand() *cobra.Command {
 }
 
 // ui serves the live page until ctx ends.
-func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) error {
+func (p *Plugin) ui(ctx context.Context, c *cluster, name string, f uiFlags) error {
 	const maxPort = 65535
 	if f.port < 0 || f.port > maxPort {
 		return inputErrorf("--port: must be from 0 to %d, got %d", maxPort, f.port)

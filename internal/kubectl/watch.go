@@ -23,7 +23,7 @@ const rewatchInterval = time.Second
 // watchSimulations calls the function show with each simulation of a namespace, and again after each change of a
 // simulation. It returns when ctx ends or when the function show returns an error. If namespace is "", it watches all
 // namespaces. If name is "", it watches all simulations.
-func (c *connection) watchSimulations(ctx context.Context, namespace, name string, show func(sim *v1alpha1.ParkingSimulation, deleted bool) error) error {
+func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, show func(sim *v1alpha1.ParkingSimulation, deleted bool) error) error {
 	options := []client.ListOption{client.InNamespace(namespace)}
 	if name != "" {
 		options = append(options, client.MatchingFields{"metadata.name": name})
@@ -53,7 +53,7 @@ const podsRetryInterval = 10 * time.Second
 // watchPods adds the failures of a simulation's pods to a Tracker until ctx ends. For a deleted pod, the function named
 // now returns the time of the failure. That time is late if the pod was deleted while the watch was interrupted. If the
 // pods cannot be watched, watchPods calls the function failed with the first error, and retries.
-func (c *connection) watchPods(
+func (c *cluster) watchPods(
 	ctx context.Context, simulation types.NamespacedName, failures *podfailure.Tracker, now func() time.Time, failed func(error),
 ) {
 	hasFailed, known := false, objects{}
@@ -87,7 +87,7 @@ type objects map[types.UID]client.Object
 // Deleted event for each object in known that does not exist any more, because a new watch does not report deletions
 // that came before it. It keeps known up to date. It returns when ctx ends, when the function handle returns an error,
 // or when the objects cannot be watched. Its error says what it was doing, and names the RBAC rule that is needed.
-func (c *connection) watch(
+func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,
 ) error {
@@ -126,7 +126,7 @@ func (c *connection) watch(
 
 // missing returns the known objects that no longer exist. If it cannot list the objects, it returns nil: the next watch
 // fails for the same reason, or the next call finds the missing objects.
-func (c *connection) missing(ctx context.Context, list client.ObjectList, known objects, options ...client.ListOption) objects {
+func (c *cluster) missing(ctx context.Context, list client.ObjectList, known objects, options ...client.ListOption) objects {
 	if len(known) == 0 {
 		return nil
 	}

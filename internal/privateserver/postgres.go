@@ -91,13 +91,14 @@ func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error)
 	if p.directory, err = openDirectory("", ""); err != nil {
 		return nil, err
 	}
-	if err := p.open(ctx); err != nil {
+	if err := p.create(ctx); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-func (p *Postgres) open(ctx context.Context) error {
+// create creates the data directory and starts the server.
+func (p *Postgres) create(ctx context.Context) error {
 	var err error
 	if p.ports, err = port.Reserve(1); err != nil {
 		return err
@@ -106,11 +107,11 @@ func (p *Postgres) open(ctx context.Context) error {
 		return fmt.Errorf("prepare the directory of PostgreSQL: %w", err)
 	}
 	p.data = filepath.Join(p.directory.host, "data")
-	create := p.initialize
+	createData := p.initialize
 	if p.options.Primary != nil {
-		create = p.copyPrimary
+		createData = p.copyPrimary
 	}
-	if err := create(); err != nil {
+	if err := createData(); err != nil {
 		return err
 	}
 	for name, content := range p.options.Files {

@@ -106,13 +106,14 @@ func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*Rabb
 		r.user, r.password, r.cookie = other.user, other.password, other.cookie
 	}
 	r.launch = r.start
-	if err := r.open(ctx); err != nil {
+	if err := r.create(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *RabbitMQ) open(ctx context.Context) error {
+// create writes the configuration and starts the node.
+func (r *RabbitMQ) create(ctx context.Context) error {
 	var err error
 	if other := r.options.Join; other != nil {
 		r.ports, err = port.Reserve(2)

@@ -75,13 +75,14 @@ func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, err
 	}
 	r := &Redis{directory: directory, options: opts, program: program, password: newPassword()}
 	r.launch = r.start
-	if err := r.open(ctx); err != nil {
+	if err := r.create(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Redis) open(ctx context.Context) error {
+// create writes the configuration and starts the server.
+func (r *Redis) create(ctx context.Context) error {
 	var err error
 	if r.ports, err = port.Reserve(1); err != nil {
 		return err

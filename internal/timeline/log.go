@@ -58,7 +58,7 @@ func MinuteOf(second int64) int64 { return second - mod(second, blockRows) }
 type Block struct {
 	ID   BlockID
 	Rows []Row
-	// Version changes whenever the rows change. It is empty if the block does not exist. Only the backend knows its
+	// Version changes whenever the rows change. It is empty if the block does not exist. Only the storage knows its
 	// format.
 	Version string
 }
@@ -69,12 +69,12 @@ type Minute struct {
 	Start int64
 	// Rows contains the rows of each process, by the name of the process.
 	Rows map[string][]Row
-	// Version changes whenever a row is added. Only the backend knows its format.
+	// Version changes whenever a row is added. Only the storage knows its format.
 	Version string
 }
 
-// Backend stores rows. Each method is atomic.
-type Backend interface {
+// Storage stores rows. Each method is atomic.
+type Storage interface {
 	// Generation returns a number that increases whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
 	// AppendRows adds the rows of one process to their minutes. A row replaces an existing row of the same process and
@@ -102,18 +102,18 @@ type Replacement struct {
 	Sources []Block
 }
 
-// Log reads and compacts the rows in a backend.
-type Log struct{ backend Backend }
+// Log reads and compacts the rows in the storage.
+type Log struct{ storage Storage }
 
-// NewLog returns a Log that stores its rows in a backend.
-func NewLog(b Backend) Log { return Log{backend: b} }
+// NewLog returns a Log that stores its rows in the storage.
+func NewLog(s Storage) Log { return Log{storage: s} }
 
 // Append adds rows of one process. Adding the same rows again has no effect.
 func (l Log) Append(ctx context.Context, process string, rows []Row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return l.backend.AppendRows(ctx, process, rows)
+	return l.storage.AppendRows(ctx, process, rows)
 }
 
 // Read returns the measurements in the interval [from, to), merged over all processes and in the order of time. It
@@ -122,7 +122,7 @@ func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	// If a concurrent compaction moves rows between two of the reads below, the result lacks these rows or contains
 	// them twice. Read again if the generation has changed.
 	for range maxReads {
-		before, err := l.backend.Generation(ctx)
+		before, err := l.storage.Generation(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("read the timeline: %w", err)
 		}
@@ -130,7 +130,7 @@ func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the timeline: %w", err)
 		}
-		if after, err := l.backend.Generation(ctx); err != nil {
+		if after, err := l.storage.Generation(ctx); err != nil {
 			return nil, fmt.Errorf("read the timeline: %w", err)
 		} else if after == before {
 			return between(mergeOverlapping(rows), from, to), nil
@@ -146,7 +146,7 @@ const maxReads = 10
 func (l Log) read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	var all []Row
 	for tier := range Tiers() {
-		blocks, err := l.backend.ReadBlocks(ctx, tier, blockOf(tier, from.Unix()).Start, to.Unix())
+		blocks, err := l.storage.ReadBlocks(ctx, tier, blockOf(tier, from.Unix()).Start, to.Unix())
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +154,7 @@ func (l Log) read(ctx context.Context, from, to time.Time) ([]Row, error) {
 			all = append(all, b.Rows...)
 		}
 	}
-	minutes, err := l.backend.Minutes(ctx)
+	minutes, err := l.storage.Minutes(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (l Log) read(ctx context.Context, from, to time.Time) ([]Row, error) {
 		if start+blockRows <= from.Unix() || start >= to.Unix() {
 			continue
 		}
-		minute, err := l.backend.ReadMinute(ctx, start)
+		minute, err := l.storage.ReadMinute(ctx, start)
 		if err != nil {
 			return nil, err
 		}
@@ -223,7 +223,7 @@ func (l Log) Compact(ctx context.Context, now time.Time) error {
 
 // compactMinutes merges the rows of past minutes into blocks of the first tier.
 func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
-	starts, err := l.backend.Minutes(ctx)
+	starts, err := l.storage.Minutes(ctx)
 	if err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 		if now.Before(time.Unix(start+blockRows, 0).Add(settleTime)) {
 			continue
 		}
-		minute, err := l.backend.ReadMinute(ctx, start)
+		minute, err := l.storage.ReadMinute(ctx, start)
 		if err != nil {
 			return err
 		}
@@ -240,7 +240,7 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 			return err
 		}
 		block.Rows = Merge(Tiers()[0].Width, append(block.Rows, minute.merged()...)...)
-		if err := l.backend.Replace(ctx, Replacement{Block: block, Minute: &minute}); err != nil {
+		if err := l.storage.Replace(ctx, Replacement{Block: block, Minute: &minute}); err != nil {
 			return err
 		}
 	}
@@ -251,7 +251,7 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
 	whole := blockOf(tier+1, horizon).Start // blocks of the next tier that end by the horizon begin before this
-	old, err := l.backend.ReadBlocks(ctx, tier, 0, whole)
+	old, err := l.storage.ReadBlocks(ctx, tier, 0, whole)
 	if err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 			rows = append(rows, source.Rows...)
 		}
 		block.Rows = Merge(Tiers()[id.Tier].Width, rows...)
-		if err := l.backend.Replace(ctx, Replacement{Block: block, Sources: sources}); err != nil {
+		if err := l.storage.Replace(ctx, Replacement{Block: block, Sources: sources}); err != nil {
 			return err
 		}
 	}
@@ -279,7 +279,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 
 // block reads a block. If the block does not exist yet, it returns an empty block.
 func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
-	blocks, err := l.backend.ReadBlocks(ctx, id.Tier, id.Start, id.Start+1)
+	blocks, err := l.storage.ReadBlocks(ctx, id.Tier, id.Start, id.Start+1)
 	if err != nil {
 		return Block{}, err
 	}
@@ -289,12 +289,12 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	return blocks[0], nil
 }
 
-// repetitionTime is how long the backend can recognize a row that it receives a second time. After an outage, a process
+// repetitionTime is how long the storage can recognize a row that it receives a second time. After an outage, a process
 // repeats its unacknowledged rows. If the outage affects only some processes, the others cause minutes to be merged and
 // old records to be deleted. Such an outage must therefore be shorter than repetitionTime.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a Unix time. To recognize repeated rows, the backend records the latest merged second of each process.
+// Horizon returns a Unix time. To recognize repeated rows, the storage records the latest merged second of each process.
 // When it merges the minute m, it may delete the records whose second is before the horizon of m. Without this deletion,
 // every process that ever started would leave a record forever.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }

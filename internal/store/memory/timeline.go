@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// timelineBlocks implements timeline.Backend in memory. It stores rows in encoded form, like a server, so that
+// timelineBlocks implements timeline.Storage in memory. It stores rows in encoded form, like a server, so that
 // callers cannot change stored rows.
 type timelineBlocks struct {
 	mu         sync.Mutex
@@ -62,14 +62,14 @@ func (s *Store) CompactTimeline(ctx context.Context, now time.Time) error {
 	return timeline.NewLog(s.timeline).Compact(ctx, now)
 }
 
-// Generation implements timeline.Backend.
+// Generation implements timeline.Storage.
 func (b *timelineBlocks) Generation(context.Context) (int64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.generation, nil
 }
 
-// AppendRows implements timeline.Backend.
+// AppendRows implements timeline.Storage.
 func (b *timelineBlocks) AppendRows(_ context.Context, process string, rows []timeline.Row) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,14 +90,14 @@ func (b *timelineBlocks) AppendRows(_ context.Context, process string, rows []ti
 	return nil
 }
 
-// Minutes implements timeline.Backend.
+// Minutes implements timeline.Storage.
 func (b *timelineBlocks) Minutes(context.Context) ([]int64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Collect(maps.Keys(b.minutes)), nil
 }
 
-// ReadMinute implements timeline.Backend.
+// ReadMinute implements timeline.Storage.
 func (b *timelineBlocks) ReadMinute(_ context.Context, start int64) (timeline.Minute, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -118,7 +118,7 @@ func (b *timelineBlocks) minuteVersion(start int64) string {
 	return strconv.Itoa(len(b.minutes[start]))
 }
 
-// ReadBlocks implements timeline.Backend.
+// ReadBlocks implements timeline.Storage.
 func (b *timelineBlocks) ReadBlocks(_ context.Context, tier int, from, to int64) ([]timeline.Block, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -136,7 +136,7 @@ func (b *timelineBlocks) ReadBlocks(_ context.Context, tier int, from, to int64)
 	return found, nil
 }
 
-// Replace implements timeline.Backend.
+// Replace implements timeline.Storage.
 func (b *timelineBlocks) Replace(_ context.Context, r timeline.Replacement) error {
 	text, err := json.Marshal(r.Block.Rows)
 	if err != nil {

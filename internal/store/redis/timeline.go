@@ -48,7 +48,7 @@ func (s *Store) CompactTimeline(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// timelineKeys implements timeline.Backend. It stores the timeline under keys of partition 0.
+// timelineKeys implements timeline.Storage. It stores the timeline under keys of partition 0.
 type timelineKeys struct {
 	client    goredis.UniversalClient
 	batcher   *batcher
@@ -69,7 +69,7 @@ func (k *timelineKeys) blocks(tier int) string {
 	return k.partition.key(keyTimelineBlocks, strconv.Itoa(tier))
 }
 
-// Generation implements timeline.Backend.
+// Generation implements timeline.Storage.
 func (k *timelineKeys) Generation(ctx context.Context) (int64, error) {
 	n, err := k.client.Get(ctx, k.partition.key(keyTimelineGeneration)).Int64()
 	if errors.Is(err, goredis.Nil) {
@@ -78,7 +78,7 @@ func (k *timelineKeys) Generation(ctx context.Context) (int64, error) {
 	return n, err
 }
 
-// AppendRows implements timeline.Backend. The rows share the pipelines of the events that the process handles.
+// AppendRows implements timeline.Storage. The rows share the pipelines of the events that the process handles.
 func (k *timelineKeys) AppendRows(ctx context.Context, process string, rows []timeline.Row) error {
 	for i := range rows {
 		text, err := json.Marshal(rows[i])
@@ -101,7 +101,7 @@ func (k *timelineKeys) AppendRows(ctx context.Context, process string, rows []ti
 	return nil
 }
 
-// Minutes implements timeline.Backend.
+// Minutes implements timeline.Storage.
 func (k *timelineKeys) Minutes(ctx context.Context) ([]int64, error) {
 	members, err := k.client.SMembers(ctx, k.partition.key(keyTimelineMinutes)).Result()
 	if err != nil {
@@ -110,7 +110,7 @@ func (k *timelineKeys) Minutes(ctx context.Context) ([]int64, error) {
 	return parseNumbers(members)
 }
 
-// ReadMinute implements timeline.Backend.
+// ReadMinute implements timeline.Storage.
 func (k *timelineKeys) ReadMinute(ctx context.Context, start int64) (timeline.Minute, error) {
 	minute := timeline.Minute{Start: start, Rows: map[string][]timeline.Row{}}
 	fields, err := k.client.HGetAll(ctx, k.minute(start)).Result()
@@ -129,7 +129,7 @@ func (k *timelineKeys) ReadMinute(ctx context.Context, start int64) (timeline.Mi
 	return minute, nil
 }
 
-// ReadBlocks implements timeline.Backend.
+// ReadBlocks implements timeline.Storage.
 func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64) ([]timeline.Block, error) {
 	fields, err := k.client.HKeys(ctx, k.blocks(tier)).Result()
 	if err != nil {
@@ -173,7 +173,7 @@ func digest(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Replace implements timeline.Backend.
+// Replace implements timeline.Storage.
 func (k *timelineKeys) Replace(ctx context.Context, r timeline.Replacement) error {
 	text, err := json.Marshal(r.Block.Rows)
 	if err != nil {
