@@ -62,8 +62,8 @@ func (c *HTTPClient) DatabaseFailure(ctx context.Context, pod podhttp.Server) st
 	return ""
 }
 
-// printable replaces control characters, because the text is shown on terminals, and the author of a simulation may run
-// another program in its pods.
+// printable replaces control characters. The text is shown on terminals, and it may come from a program other than the
+// summary API, because the author of a simulation can run another program in the simulation's pods.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
