@@ -164,8 +164,8 @@ var (
 )
 
 // HTTPURL checks that a text is an absolute URL without credentials. Its errors never quote the text, because it may
-// contain a password in an unexpected place. The parameter instead says where to put credentials. An error about
-// credentials quotes it.
+// contain a password in an unexpected place. The last parameter says where credentials belong. If the text contains
+// credentials, the error says so.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))
