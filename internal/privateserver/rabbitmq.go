@@ -302,8 +302,8 @@ func (r *RabbitMQ) Ctl(args ...string) (string, error) { return r.run(r.programs
 // Queues runs rabbitmq-queues for the node and returns the output. If it fails, the error contains the output.
 func (r *RabbitMQ) Queues(args ...string) (string, error) { return r.run(r.programs.queues, args) }
 
-// Run runs another program with the environment of these tools and returns the output, which includes that of processes
-// that the program leaves in the background. If it fails, the error contains the output.
+// Run runs a program with the environment in which Ctl runs rabbitmqctl, and returns the output. The output includes
+// that of processes that the program leaves in the background. If the program fails, the error contains the output.
 func (r *RabbitMQ) Run(path string, args ...string) (string, error) { return r.run(path, args) }
 
 func (r *RabbitMQ) run(path string, args []string) (string, error) {
