@@ -213,9 +213,9 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 
 // keepCut keeps clients isolated from servers that are replaced during the isolation, until the given time or until ctx
 // ends. The agents of the servers in commanded have injected the fault. If the agent of any server does not know the
-// fault, keepCut makes that agent inject the fault for the remaining time. At the end, keepCut ends the fault in the
-// agents that it made inject the fault, unless another operator takes over. It returns an error if the clients could
-// still reach a server shortly before the end of the fault.
+// fault, keepCut makes that agent inject the fault for the remaining time. At the end, keepCut tells these agents
+// to end the fault, unless another operator takes over. keepCut returns an error if the clients could still reach a
+// server shortly before the end of the fault.
 func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
 	cut := map[string]fault.Chosen{}
 	for wait(ctx) == nil && time.Now().Before(until) {
@@ -294,10 +294,10 @@ func each(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (last t
 	return last, errors.Join(errs...)
 }
 
-// hasEnded reports whether a fault has ended in one pod, and when it ended. The parameter timer is the time at which
-// the agent ends the fault by itself. If the agent still cannot be reached when Timeouts.Evidence has passed since
-// then, the fault counts as ended at that time. hasEnded returns an error if the fault has ended early, because its
-// agent was stopped or Kubernetes restarted a paused container.
+// hasEnded reports whether a fault has ended in one pod, and when it ended. The timer of the agent ends the fault
+// at the given time. If the agent cannot be reached, hasEnded assumes that the timer has ended the fault, but only after
+// Timeouts.Evidence has passed since then. hasEnded returns an error if the fault has ended early, because its agent was
+// stopped or Kubernetes restarted a paused container.
 func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen, timer time.Time) (at time.Time, ended bool, err error) {
 	pod, err := i.podOf(ctx, c)
 	var f agent.Fault

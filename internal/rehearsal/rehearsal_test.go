@@ -77,7 +77,7 @@ func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
 	return listener
 }
 
-// redirect sends requests to the given port of a pod to the port of an address.
+// redirect makes requests to the given port of a pod go to the port of the given address instead.
 func (w *world) redirect(t *testing.T, port int32, address string) {
 	t.Helper()
 	parsed, err := netip.ParseAddrPort(address)

@@ -149,8 +149,8 @@ func (w *world) paused(t *testing.T, ip string, length time.Duration) (pod *core
 	return w.Pod(w.sim, resources.ComponentProcessor, status), process
 }
 
-// The earlier operator paused the first pod and the third, which can happen if pods are replaced in the meantime. The
-// agent of the second pod does not answer. So the fault cannot be injected, and no pod may stay paused.
+// The earlier operator paused the first pod and the third. The agent of the second pod does not answer, so the fault
+// cannot be injected in all pods. Then no pod may stay paused, not even the third, which comes after the failed one.
 func TestResumeFault_OneAgentFails_EndsThePauseOfAllPods(t *testing.T) {
 	w := newWorld(t)
 	first, firstProcess := w.paused(t, "127.77.7.51", time.Hour)
@@ -450,7 +450,7 @@ func TestRehearsals_ReplacedServersRejectTheIsolation_FaultIsAborted(t *testing.
 		w.handle(t, ip, rejecting)
 	}
 	pod := w.Pod(w.sim, resources.ComponentProcessor, at("127.77.7.58"))
-	// The operator must ask each new server at least once before the end of the fault.
+	// The isolation lasts long enough for the operator to ask each new server at least once.
 	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionIsolate, 15*time.Second, pod), time.Now()))
 	if got := w.await(r, fault.Aborted); !strings.Contains(got.Reason, "accepts connections of the isolated pods") || !strings.Contains(got.Reason, "no relay") {
 		t.Errorf("the reason is %q", got.Reason)
