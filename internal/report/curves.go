@@ -10,14 +10,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// curves contains the timeline of a run in as few rows as a chart can show.
+// curves contains the timeline of a run for the charts.
 type curves struct {
 	rows []timeline.Row
 	// start is the start of the run as a Unix time in seconds. end is the length of the run in seconds.
 	start, end float64
 }
 
-// curvesOf returns the curves of a report. It merges rows so that a chart has at most maxColumns of them.
+// curvesOf returns the curves of a report. It merges the rows of a long timeline into about maxColumns rows.
 func curvesOf(d *Document) curves {
 	rows := d.Timeline
 	if len(rows) == 0 {

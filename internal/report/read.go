@@ -174,10 +174,14 @@ const (
 	maxBoundedHit    = 5
 )
 
-// Bounded returns the report as JSON of at most limit bytes. If the report is larger, Bounded keeps only the worst
-// occurrences of faults. If it is still too large, Bounded merges the rows of the timeline into wider rows, then omits
-// the timeline, and finally omits the manifest. Before it changes the timeline, it shortens the lists of instances that
-// were hit, if the rest of the report exceeds half of the limit.
+// Bounded returns the report as JSON of at most the given number of bytes. It shrinks a larger report in these steps
+// until the report is small enough:
+//
+//   - Keep only the worst occurrences of faults.
+//   - Shorten the lists of instances that were hit, if the report without its timeline exceeds half of the limit.
+//   - Merge the rows of the timeline into wider and wider rows.
+//   - Omit the timeline.
+//   - Omit the manifest.
 func (d *Document) Bounded(limit int) ([]byte, error) {
 	bounded := *d
 	var text []byte
