@@ -117,7 +117,8 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	// The queues of a node share a write-ahead log. The node keeps several logs of this size in memory. With the
 	// default size of 512 MiB, they would exceed the memory of a small node.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
-	// The remaining memory is for everything except queues.
+	// RabbitMQ derives the memory use at which it blocks publishers from this part of the container's memory limit. The
+	// rest of the limit is a reserve, so that the container is not killed for using too much memory.
 	const percent = 80
 	if available := memoryShare(spec, string(ComponentRabbitMQ), percent); available > 0 {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
