@@ -303,7 +303,7 @@ func TestCompareReports_Renderings_ShowThresholdsAndReasons(t *testing.T) {
 	}
 }
 
-func TestCompareReports_RunCutShort_ReportsOnlyCertainRegressions(t *testing.T) {
+func TestCompareReports_RunCutShort_ReportsNoRegressionCausedByTheCut(t *testing.T) {
 	t.Parallel()
 	run := func(lost int64, cutShort string, checks ...ledger.Check) *Document {
 		d := steady(1, 60, 10*time.Millisecond, 0, lost)
