@@ -47,7 +47,7 @@ func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault
 	indexed := byIndex(running, declared)
 	for _, index := range o.Pick(declared) {
 		if indexed[index] == nil {
-			return choice, fmt.Errorf("pod %d of %s was not running (pods count from 0): %d of %d pods were running", index, o.Target, len(running), declared)
+			return choice, fmt.Errorf("pod %d of %s was not running (the first pod is pod 0): %d of %d pods were running", index, o.Target, len(running), declared)
 		}
 		choice.Instances = append(choice.Instances, chosen(indexed[index]))
 	}
