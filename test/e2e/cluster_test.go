@@ -256,7 +256,7 @@ func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 func skipWithoutNode(t *testing.T, purpose string) {
 	t.Helper()
 	if len(nodeShell()) == 0 {
-		t.Skipf("cannot %s: set E2E_NODE_SHELL to a command that runs others on a node with containerd's ctr, such as 'docker exec NODE'", purpose)
+		t.Skipf("cannot %s: set E2E_NODE_SHELL to the beginning of a command that runs on a node with containerd's ctr, such as 'docker exec NODE'", purpose)
 	}
 }
 
