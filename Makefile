@@ -52,7 +52,7 @@ krew: ## Write the archives of the kubectl plugin and the manifest for krew to b
 		hack/krew/build.sh '$(VERSION)' '$(LDFLAGS)' $(PLATFORMS)
 
 .PHONY: generate
-generate: $(GENERATORS) ## Generate what is derived from the code: deep copies, CRD, roles, the chart's copies, docs/api.md, the live page's npm files.
+generate: $(GENERATORS) ## Generate what is derived from the code: deep copies, CRD, roles, the chart's copies of CRD and roles, docs/api.md, the live page's npm files.
 	@$(STEP) "Generate deep copies, CRD, roles and docs/api.md" "20 s" hack/generate.sh .
 
 .PHONY: fmt
@@ -87,19 +87,19 @@ test-certmanager: ## Run a simulation with certificates of cert-manager, whose c
 		$(STEP) "Run cert-manager and the operator" "4 min the first time, then 30 s" go test -C hack/certmanager .
 
 .PHONY: test-matrix
-test-matrix: ## Run the conformance suites against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8, their tests on clusters, and the failovers of the fault test on Valkey 8 (as root).
+test-matrix: ## As root, run the conformance suites and the tests on clusters against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8, and the fault test with failovers on Valkey 8.
 	@hack/matrix.sh
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s).
 	@hack/fuzz.sh $(FUZZTIME)
 
-# The reports of the pieces are kept in .soak, and a soak that was interrupted continues.
+# A soak consists of runs of some minutes. Their reports are kept in .soak, so an interrupted soak continues.
 FAULTS ?= 1000
 JOBS ?= 1
 
 .PHONY: soak
-soak: build ## Rehearse FAULTS (1000) faults on the servers of the matrix, JOBS (1) pieces of 5 minutes at a time.
+soak: build ## Rehearse FAULTS (1000) faults on the servers of the matrix, JOBS (1) runs of 5 minutes at a time.
 	@hack/soak.sh -faults $(FAULTS) -jobs $(JOBS)
 
 # FLAGS are flags of test/bench; see "go run ./test/bench -help".
@@ -117,7 +117,7 @@ bench-go: ## Run the Go benchmarks.
 	@$(STEP) "Run the Go benchmarks" "5 min" go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-costs
-bench-costs: ## Measure the costs from which `parking plan` computes, and renew docs/sizing.md.
+bench-costs: ## Measure the CPU and memory costs on which the predictions of `parking plan` are based, and renew docs/sizing.md.
 	@hack/install-servers.sh
 	@$(STEP) "Measure the costs per component" "2 min" go run ./test/bench -costs internal/sizing/costs.json
 	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs Debian packages without starting their services. Needs root and apt-get; exits 1 and prints the command
-# to run without them.
+# Installs Debian packages without starting their services. Needs root and apt-get. If one of them is missing, prints
+# what to do instead and exits 1.
 #
 #   hack/apt-install.sh PACKAGE...
 set -euo pipefail

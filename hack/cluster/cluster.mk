@@ -13,7 +13,8 @@ PREVIOUS_IMAGE   := docker.io/local/parking-operator:$(PREVIOUS_TAG)
 PREVIOUS_ARCHIVE := bin/previous-image.tar
 
 # An existing cluster has its own kubeconfig and pulls the images that the files E2E_VALUES and E2E_MONITORING name.
-# The tests kill processes on it if E2E_NODE_SHELL is a command that runs others on its node.
+# The tests kill processes on a node of the cluster only if E2E_NODE_SHELL is set. It is the beginning of a command, such
+# as "docker exec NODE": what follows it runs on the node.
 ifeq ($(CLUSTER),existing)
 E2E_KUBECONFIG := $(KUBECONFIG)
 E2E_MONITORING ?= hack/cluster/config/monitoring-kind.yaml
@@ -30,7 +31,7 @@ demo-cluster: refuse-existing cluster-up cluster-load ## Start the local cluster
 	@hack/demo-cluster.sh
 
 .PHONY: soak-cluster
-soak-cluster: refuse-existing cluster-up cluster-load ## Rehearse FAULTS (1000) faults on the local cluster, JOBS (1) pieces of 11 minutes at a time.
+soak-cluster: refuse-existing cluster-up cluster-load ## Rehearse FAULTS (1000) faults on the local cluster, JOBS (1) runs of 11 minutes at a time.
 	@hack/soak-cluster.sh -faults $(FAULTS) -jobs $(JOBS)
 
 .PHONY: refuse-existing
