@@ -11,6 +11,7 @@ run() {
   hack/step.sh "$*" "$usually" "$@"
 }
 
-# The end-to-end tests leave the custom resource definition of the chart in the cluster.
+# The end-to-end tests leave the custom resource definition of the chart in the cluster. Helm owns its fields, so only
+# --force-conflicts lets kubectl apply it.
 run "2 s" kubectl apply --server-side --force-conflicts -k .cluster/operator
 run "5 s" kubectl rollout status deployment/parking-operator-controller-manager --namespace parking-operator-system --timeout 5m

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs the conformance suites of the broker and the store, their tests on clusters, and the failovers of the store,
-# against two generations of each server: those of this machine (on Debian 12 RabbitMQ 3.10 and Redis 7), and those of
-# Debian 13 (RabbitMQ 4.0, Redis 8, Valkey 8), which run with chroot from .tools/debian13. Also runs the fault tests with
-# failovers on Valkey 8. Needs root on a Debian machine.
+# Runs three kinds of tests of the broker and the store: the conformance suites, the tests on clusters, and the failover
+# tests of the store. It runs them against two generations of each server: those of this machine (on Debian 12 RabbitMQ
+# 3.10 and Redis 7), and those of Debian 13 (RabbitMQ 4.0, Redis 8, Valkey 8), which run with chroot from
+# .tools/debian13. On Valkey 8, it also runs the fault tests with failovers or a cluster. Needs root on a Debian
+# machine.
 #
 #   hack/matrix.sh [ARGUMENT OF go test...]
 set -euo pipefail

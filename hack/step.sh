@@ -20,8 +20,8 @@ shift 2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# show prints the output of the command, or writes it to the log, until the command ends. It also ends when this script
-# is killed. The command then ends at its next line of output.
+# show prints the output of the command, or writes it to the log, until the command ends. If this script is killed, show
+# ends too, and the command ends at its next line of output.
 show() {
   local line last="" status alive=10
   while kill -0 $$ 2>/dev/null; do
