@@ -1,4 +1,5 @@
--- Marks the simulation's data, unless they have a mark.
+-- Writes a mark into the simulation's data, unless the data has one. If the mark is missing later, the server has lost
+-- data.
 --
 -- KEYS  1 ledger  2 owner
 -- ARGV  1 mark to set if the data has no mark  2 number of partitions

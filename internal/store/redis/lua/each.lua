@@ -5,16 +5,16 @@
 
 local counts = {}
 
--- Adds 1 to a counter of the ledger after the last step. If the server accepts no writes, it has rejected those of
--- the step, so the step is not counted.
+-- Adds 1 to a counter. The counters are added to the ledger when all steps have run. A step must call count after its
+-- writes. If the server rejects the writes, the step ends before it calls count.
 local function count(counter)
   counts[counter] = (counts[counter] or 0) + 1
 end
 
--- Calls run once per step, with the positions in KEYS and ARGV that precede the step's own, and returns the replies
--- in order. keys is the number of keys of a step. Every reply is a text. The reply of a failed step is '!' and the
--- error, so that one failure does not affect the other steps. On a replica the error is that of the whole script, so
--- that the client looks for the primary.
+-- Calls the given function once for each step, and returns the replies in order. The arguments of the function are the
+-- positions in KEYS and ARGV that precede those of the step. keys is the number of keys of a step. Every reply is a
+-- text. The reply of a failed step is '!' and the error, so that one failure does not affect the other steps. On a
+-- replica, the whole script fails with the error of the step, so that the client looks for the primary.
 local function each(run, keys)
   local steps = (#KEYS - 1) / keys
   local args = #ARGV / steps

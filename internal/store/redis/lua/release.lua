@@ -1,6 +1,7 @@
 -- Returns plates of a claim to the pool, once, and shortens the lifetime of their visits again.
 --
--- KEYS  1 pool  2 claims of the run  3 prefix of the keys of visits, which have its hash tag
+-- KEYS  1 pool  2 claims of the run  3 prefix of the keys of visits. All of them have the
+--       hash tag of the prefix.
 -- ARGV  1 token  2 lifetime of unclaimed visits in ms  3… plates
 --
 -- Returns the number of plates returned.

@@ -4,8 +4,8 @@
 --       4 minutes that have rows  5 the rows of the minute, or the blocks of the finer tier
 -- ARGV  1 start of the block  2 its version, '' if it does not exist  3 its new text
 --       4 'minute' or 'blocks'
---       for a minute: 5 its start  6 its version  7 the second before which merged rows of processes are forgotten,
---       then for each process its name and its latest second
+--       for a minute: 5 its start  6 its version  7 a second: earlier entries of KEYS 3 are removed,
+--       then for each process its name and the second of its latest merged row
 --       for blocks: for each its start and version
 --
 -- Changes nothing and returns 'stale' if any version has changed: another process was faster.
