@@ -12,7 +12,8 @@ import {term} from './tooltip.js';
 const $ = id => document.getElementById(id);
 
 const history = new History();
-// heard has the times, on this machine, of the latest events, and the time of the state of the latest rows.
+// heard.state and heard.rows are the times, by the clock of this machine, at which the latest events of these names
+// arrived. heard.at is the time, by the clock of the server, of the state that preceded the latest rows.
 const heard = {state: 0, rows: 0, at: null};
 let state = null, connected = false, notes = {marks: [], bands: [], selected: null}, pending = null;
 

@@ -63,7 +63,8 @@ const height = 180;
 
 export const color = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// cached returns color with a cache for one theme: computed styles are slow to ask for in each frame.
+// cached returns a function that does the same as color, but remembers the results, which are valid for one theme. To
+// ask for computed styles in each frame would be slow.
 function cached() {
   const known = new Map();
   return name => known.get(name) ?? known.set(name, color(name)).get(name);

@@ -7,7 +7,7 @@ import {term} from './tooltip.js';
 const parse = time => (time ? Date.parse(time) / 1000 : null);
 
 // bandsOf returns the time in which each fault is in effect, and the time after it until the simulation has recovered,
-// in seconds. to is null while it lasts.
+// in seconds. While a band lasts, its end is null.
 export function bandsOf(faults) {
   const bands = [];
   for (const fault of faults) {

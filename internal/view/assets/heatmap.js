@@ -101,7 +101,8 @@ export class Heatmap {
     });
   }
 
-  // describe says how many events a second the cell at a time and a latency has.
+  // describe returns what the legend shows for the given time and latency: the bounds of the histogram bucket, and how many
+  // events of the row are in that bucket.
   describe(t, seconds) {
     const i = this.history.indexOf(t + 1e-6) - 1, row = this.history.rows[i];
     if (!row || t >= row.t + (row.w ?? 1)) return null;

@@ -7,18 +7,19 @@ import {merge, quantile} from './histogram.js';
 const tiers = [{age: 3_900, width: 10}, {age: 36_300, width: 60}, {age: 605_100, width: 3600}];
 const many = 600;
 
-// A second that has no row late seconds after it ended was quiet: nothing happened in it. Rows of other seconds may still
-// arrive.
+// If the row of a second has not arrived this many seconds after its end, nothing happened in that second. The rows of
+// later seconds may still arrive.
 const late = 5;
 
-// The lines of latencies have a gap where no event took effect for longer than quiet seconds.
+// The lines of latencies have a gap where no event took effect for longer than this, in seconds.
 const quiet = 30;
 
 const total = counts => Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
 const perSecond = (row, n) => (n ?? 0) / (row.w ?? 1);
 const outcome = (row, name) => perSecond(row, (row.entry?.outcomes?.[name] ?? 0) + (row.exit?.outcomes?.[name] ?? 0));
 
-// latency is a percentile. It is undefined if there is none, which a chart bridges, and null where the line has a gap.
+// latency is a quantile of a histogram. If the histogram is empty, it is null where the line has a gap, and else
+// undefined: a chart draws its line across undefined values.
 const latency = (row, h, q) => quantile(h, q) ?? (row.isGap ? null : undefined);
 
 // columns compute the number of each column from a row. h holds the row's histograms of both event types.
@@ -62,8 +63,8 @@ export class History {
     this.checked = 0;
   }
 
-  // add adds rows, or replaces those of the same time. at is the time of the server: seconds without a row that are long
-  // over were quiet. It is missing if the run has ended.
+  // add adds rows, or replaces those of the same time. at is the time by the clock of the server. It shows for which
+  // seconds no row will arrive any more. If the run has ended, at is missing.
   add(rows, at) {
     for (const row of rows) this.#put(row);
     if (at) this.#extend(Math.floor(at) - late);
@@ -105,7 +106,7 @@ export class History {
     return merge(...this.histograms.slice(this.#since(this.end - n)).map(h => h[kind]));
   }
 
-  // sum adds up a number of all rows.
+  // sum computes a number from each row with the given function, and returns the sum.
   sum(of) { return this.rows.reduce((all, row) => all + (of(row) ?? 0), 0); }
 
   // marks returns the events of note in the order of time. Replicas of a component may report the same one. Every
@@ -166,8 +167,8 @@ export class History {
     return at - first;
   }
 
-  // #fill fills the gap from a row to a time. Two fillers are enough: one at its beginning, and one at its end. They have no
-  // events, and the gauges of the row.
+  // #fill fills the gap from a row to a time. Two fillers are enough: one at its beginning, and one at its end. They have
+  // the gauges of the row, but no events.
   #fill(at, end) {
     const row = this.rows[at], begin = endOf(row), {ready, retrying, deadLetters, pool} = row;
     const filler = t => ({t, ready, retrying, deadLetters, pool, isFiller: true, isGap: end - begin > quiet});

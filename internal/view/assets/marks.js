@@ -21,7 +21,8 @@ export const secondsOf = mark => Date.parse(mark.at) / 1000;
 // maxFew is the number of marks that the list shows at first.
 const maxFew = 8;
 
-// outages pairs each unavailable with the next available of the same subject. to is null while it lasts.
+// outages returns a band for each outage. An outage lasts from a mark "unavailable" to the next mark "available" of the
+// same subject. While it lasts, the end of the band is null.
 export function outages(marks) {
   const open = new Map(), all = [];
   for (const mark of marks) {
@@ -57,8 +58,8 @@ export function union(bands) {
 // near is how close the pointer must be to a mark, in pixels, to show its tooltip.
 const near = 5;
 
-// plugin returns a uPlot plugin that draws the marks and bands that current returns: {marks, bands, selected}. A
-// tooltip shows the texts of the marks under the pointer.
+// plugin returns a uPlot plugin that draws marks and bands. The given function current returns them, as {marks, bands,
+// selected}. A tooltip shows the texts of the marks under the pointer.
 export function plugin(current, color) {
   const draw = u => {
     const {ctx, bbox: {left, top, width, height}} = u;
@@ -112,8 +113,9 @@ export function plugin(current, color) {
   return {hooks: {draw, setCursor}};
 }
 
-// List shows the marks, the latest first. At first it shows only a few; the button shows all. select(mark) is called
-// for the mark under the pointer, and with null. While the list has the focus, the arrow keys select a mark.
+// List shows the marks, the latest first. At first it shows only a few; the button shows all. The mark under the
+// pointer is selected. While the list has the focus, the arrow keys select a mark. The list calls select with the mark
+// that is selected, or with null if none is selected any more.
 export class List {
   constructor(list, none, button, select) {
     Object.assign(this, {list, none, button, select, items: new Map(), current: null, showsAll: false});
