@@ -39,15 +39,17 @@ func (b Binding) AddCertificates(config *tls.Config) error {
 	if err != nil {
 		return err
 	}
-	certificates, err := b.certificates()
+	certificate, err := b.certificate()
 	if err != nil {
 		return err
 	}
 	if roots != nil {
 		config.RootCAs = roots
 	}
-	if certificates != nil {
-		config.Certificates = certificates
+	if certificate != nil {
+		// Always send the certificate. Package tls would not send one of a CA that the server does not accept, and the
+		// server would say that it is missing.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	}
 	return nil
 }
@@ -92,12 +94,11 @@ func (b Binding) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// certificates returns a list with the client certificate. The list is empty if the binding has no client
-// certificate.
-func (b Binding) certificates() ([]tls.Certificate, error) {
+// certificate returns the client certificate. It returns nil if the binding has none.
+func (b Binding) certificate() (*tls.Certificate, error) {
 	switch {
 	case b.Certificate == nil && b.Key == nil:
-		return nil, nil
+		return nil, nil //nolint:nilnil // no certificate is valid
 	case b.Key == nil:
 		return nil, fmt.Errorf("key %q has no %q: a client certificate needs both", keyCertificate, keyKey)
 	case b.Certificate == nil:
@@ -107,7 +108,7 @@ func (b Binding) certificates() ([]tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keys %q and %q are not a certificate and its private key in PEM: %w", keyCertificate, keyKey, err)
 	}
-	return []tls.Certificate{pair}, nil
+	return &pair, nil
 }
 
 // SameTLS reports whether two bindings have the same certificates and private key.
@@ -121,7 +122,7 @@ func (b Binding) checkTLS() error {
 	if err != nil {
 		return err
 	}
-	_, err = b.certificates()
+	_, err = b.certificate()
 	return err
 }
 

