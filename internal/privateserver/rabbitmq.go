@@ -41,6 +41,13 @@ type RabbitMQOptions struct {
 	// in tests that delete many queues. In RabbitMQ 3.10, the segment writer may crash if the directory of a queue
 	// no longer exists, and after that the quorum queues of the node may stop working.
 	LogSize int
+	// Plugins are the names of the plugins to enable.
+	Plugins []string
+	// Config contains lines for rabbitmq.conf, such as "channel_max = 8".
+	Config []string
+	// Files contains files for the working directory of the node, by name. The lines of Config can refer to them by
+	// their names, even if the node is started with chroot.
+	Files map[string][]byte
 	// Join is a running node whose cluster the new node joins. Both nodes have the same users and passwords. Close the
 	// new node first, and this running node afterwards.
 	Join *RabbitMQ
@@ -146,8 +153,8 @@ func (r *RabbitMQ) epmdPort() port.Port {
 // Node returns the name of the Erlang node, such as parking-23456@localhost.
 func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
 
-// configure writes the configuration of the node. It uses the Erlang format. Compared with rabbitmq.conf, this
-// format loads faster and allows all characters in a password.
+// configure writes the configuration of the node. Apart from the lines of the option Config, it uses the Erlang format.
+// Compared with rabbitmq.conf, this format loads faster and allows all characters in a password.
 func (r *RabbitMQ) configure() error {
 	advanced := fmt.Sprintf(`[
  {rabbit, [
@@ -166,8 +173,14 @@ func (r *RabbitMQ) configure() error {
 `, r.amqpPort(), r.user, r.password, r.clusterNodes(), r.logSize(), r.distPort(), r.distPort())
 	files := map[string]string{
 		"advanced.config":     advanced,
-		"enabled_plugins":     "[].\n",
+		"enabled_plugins":     "[" + strings.Join(r.options.Plugins, ",") + "].\n",
 		"home/.erlang.cookie": r.cookie,
+	}
+	if lines := r.options.Config; len(lines) > 0 {
+		files["rabbitmq.conf"] = strings.Join(lines, "\n") + "\n"
+	}
+	for name, content := range r.options.Files {
+		files[name] = string(content)
 	}
 	for name, content := range files {
 		if err := r.directory.write(name, content); err != nil {

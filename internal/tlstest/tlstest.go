@@ -48,7 +48,7 @@ func NewAuthority(tb testing.TB, name string) *Authority {
 
 // Issue returns a certificate for a server or a client, and its private key. Both are in PEM format. The certificate is
 // valid for an hour and for the given hosts, which are DNS names or IP addresses. If no hosts are given, it is valid
-// for 127.0.0.1.
+// for 127.0.0.1. The first host is also its common name, from which a server may read the name of a client.
 func (a *Authority) Issue(tb testing.TB, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
 	return a.IssueUntil(tb, time.Now().Add(time.Hour), hosts...)
@@ -57,13 +57,14 @@ func (a *Authority) Issue(tb testing.TB, hosts ...string) (certificate, key []by
 // IssueUntil is like Issue, but the certificate is valid until the given time, which may be in the past.
 func (a *Authority) IssueUntil(tb testing.TB, end time.Time, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
-	private := newKey(tb)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: end.Add(-2 * time.Hour), NotAfter: end,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
 	if len(hosts) == 0 {
 		hosts = []string{"127.0.0.1"}
+	}
+	private := newKey(tb)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: hosts[0]},
+		NotBefore: end.Add(-2 * time.Hour), NotAfter: end,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {

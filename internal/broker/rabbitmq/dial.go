@@ -264,16 +264,41 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	if !giveUp() {
 		err = ctx.Err()
 	}
-	if target.isGuest && hasCode(err, amqp.AccessRefused) {
-		err = fmt.Errorf("log in as guest, because the binding has no user name: %w", err)
-	}
 	if err != nil {
 		w.abort()
 		<-w.done
+		// With TLS 1.3, a server rejects the client certificate after the handshake. The client library may then return an
+		// error without the reason.
+		if reason := w.failure(); binding.ExplainTLS(reason) != "" {
+			return nil, reason
+		}
+		if target.isGuest && hasCode(err, amqp.AccessRefused) {
+			return nil, explainLogin(target, conn.Config.SASL, err)
+		}
 		return nil, err
 	}
 	return &connection{Connection: conn, wire: w}, nil
 }
+
+// explainLogin explains why a login without a user name has failed. The parameter tried contains the login that the client
+// has tried.
+func explainLogin(target target, tried []amqp.Authentication, err error) error {
+	const reason = "because the binding has no user name"
+	switch {
+	case errors.Is(err, amqp.ErrSASL):
+		return err // the client has tried no login
+	case len(target.logins) == 1:
+		return fmt.Errorf("log in as guest, %s: %w", reason, err)
+	case tried[0].Mechanism() == external:
+		return &configError{fmt.Errorf("log in with the client certificate, %s: %w: create a user with the name in the client certificate "+
+			"(ssl_cert_login_from in rabbitmq.conf), or put a user name and password into the binding", reason, err)}
+	default:
+		return fmt.Errorf("log in as guest, %s, and the server does not offer %s for its client certificate: %w", reason, external, err)
+	}
+}
+
+// external is the mechanism that takes the name of the user from the client certificate.
+const external = "EXTERNAL"
 
 // target contains the connection parameters of a URI.
 type target struct {

@@ -3,6 +3,7 @@ package rabbitmq
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -224,3 +225,27 @@ func TestDial_InvalidBinding_IsReportedOnce(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// With TLS 1.3, a server rejects the client certificate after the handshake. The client library may try to send something
+// before or after it has read the alert.
+func TestOpen_AlertAfterTheHandshake_IsTheError(t *testing.T) {
+	t.Parallel()
+	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}
+	for range 100 {
+		near, far := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, far) }() // ends with the other side
+		_, err := open(t.Context(), newWire(alerted{near, alert}, silence), target{}, "test")
+		if !errors.Is(err, alert) || !strings.Contains(remedyOf(err), "requires a client certificate") {
+			t.Fatalf("error is %v with the remedy %q, want %v", err, remedyOf(err), alert)
+		}
+	}
+}
+
+// alerted is a connection whose reads return an alert.
+type alerted struct {
+	net.Conn
+
+	alert error
+}
+
+func (a alerted) Read([]byte) (int, error) { return 0, a.alert }

@@ -100,7 +100,7 @@ func isNotReady(err error) bool {
 	return row.remedy != "" && !row.isConfig
 }
 
-const checkPort = "check that RabbitMQ listens on the port, and whether it requires TLS (amqps)"
+const checkPort = "check that RabbitMQ listens on the port, and whether it requires TLS (amqps) or a client certificate (tls.crt and tls.key)"
 
 func remedyOf(err error) string {
 	var config *configError

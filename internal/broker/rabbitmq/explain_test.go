@@ -120,6 +120,31 @@ func TestWithRemedy_ErrorsOfOpenChannels_NameTheRemedy(t *testing.T) {
 	}
 }
 
+// The binding has no user name.
+func TestExplainLogin_NoUserName_SaysWhoLoggedIn(t *testing.T) {
+	t.Parallel()
+	guest, certificate := &amqp.PlainAuth{}, &amqp.ExternalAuth{}
+	for name, tt := range map[string]struct {
+		logins, tried []amqp.Authentication
+		err           error
+		want          string
+		isConfig      bool
+	}{
+		"no certificate": {[]amqp.Authentication{guest}, []amqp.Authentication{guest}, amqp.ErrCredentials, "log in as guest, because", false},
+		"a certificate": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate}, amqp.ErrCredentials,
+			"create a user with the name in the client certificate", true},
+		"a certificate that the server does not take": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{guest}, amqp.ErrCredentials,
+			"log in as guest, because the binding has no user name, and the server does not offer EXTERNAL", false},
+		"a server that offers neither": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate, guest}, amqp.ErrSASL,
+			amqp.ErrSASL.Error(), false},
+	} {
+		err := explainLogin(target{logins: tt.logins}, tt.tried, tt.err)
+		if !strings.Contains(err.Error(), tt.want) || !errors.Is(err, tt.err) || errors.Is(err, broker.ErrConfig) != tt.isConfig {
+			t.Errorf("%s: error is %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
 func TestReadTarget_ParsesAMQPURIs(t *testing.T) {
 	t.Parallel()
 	certificate, key := tlstest.NewAuthority(t, "test CA").Issue(t, "client")

@@ -105,6 +105,13 @@ func (w *wire) fail(err error) {
 	}
 }
 
+// failure returns the error with which the wire failed first. It returns nil if the wire has not failed.
+func (w *wire) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
 // write writes the buffer to the socket until the wire fails or is closed.
 func (w *wire) write() {
 	defer close(w.done)
@@ -153,9 +160,9 @@ func (r impatientReader) Read(p []byte) (int, error) {
 }
 
 // withoutAddresses removes the addresses from a network error. Addresses differ between connections, but the
-// same fault should have the same text each time.
+// same fault should have the same text each time. A TLS alert has no addresses, and keeps its text.
 func withoutAddresses(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok {
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Source != nil || op.Addr != nil) {
 		return op.Err
 	}
 	return err
