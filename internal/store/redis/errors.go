@@ -179,7 +179,7 @@ func remedyOf(err error) string {
 	case binding.ExplainTLS(err) != "":
 		return binding.ExplainTLS(err)
 	case errors.Is(err, store.ErrUnavailable):
-		return "check that Redis listens on the port, and whether it requires TLS (rediss)"
+		return "check that Redis listens on the port, and whether it requires TLS (rediss) or a client certificate (tls.crt and tls.key)"
 	}
 	return ""
 }

@@ -2,13 +2,9 @@ package redis
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"strconv"
@@ -29,6 +25,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/timeline"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -387,69 +384,47 @@ func TestStore_Failover_ReconnectsToTheNewPrimary(t *testing.T) {
 
 func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 	t.Parallel()
-	// The proxy adds TLS, so that the test also works if the shared server does not use TLS.
-	secure := httptest.NewUnstartedServer(nil)
-	secure.StartTLS()
-	t.Cleanup(secure.Close)
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
-	uri, err := url.Parse(servers.RedisURI(t))
+	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")
+	address := servers.FreeAddress(t)
+	_, port, err := net.SplitHostPort(address)
 	noError(t, err)
-	uri.Host = tlsProxy(t, secure.TLS, uri.Host)
-	uri.Scheme = "rediss"
-	simulation := servers.Name(t)
-	servers.RemoveKeys(t, simulation)
-	with := func(uri *url.URL, ca []byte) *Store {
-		return openWith(t, Config{Simulation: simulation, Partitions: 1}, Dependencies{Binding: func() (binding.Binding, error) { return binding.Binding{URI: uri, CA: ca}, nil }})
-	}
-
-	record(t, with(uri, ca), 0, store.ResultRecorded)
-	if err := with(uri, nil).Ping(t.Context()); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("Ping without the CA: %v; want the certificate refused", err)
-	}
+	certificate, key := authority.Issue(t)
+	server := servers.NewRedis(t, servers.RedisOptions{
+		Config: []string{"tls-port " + port, "tls-ca-cert-file ca.crt", "tls-cert-file tls.crt", "tls-key-file tls.key", "tls-auth-clients yes"},
+		Files:  map[string][]byte{"ca.crt": authority.PEM, "tls.crt": certificate, "tls.key": key},
+	})
+	uri, err := url.Parse(server.URI())
+	noError(t, err)
+	uri.Scheme, uri.Host = "rediss", address
 	plain := *uri
 	plain.Scheme = "redis"
-	if err := with(&plain, ca).Ping(t.Context()); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("Ping of a TLS port without TLS: %v; want %v", err, store.ErrUnavailable)
+	from := func(issuer *tlstest.Authority) (b binding.Binding) {
+		b.URI, b.CA = uri, authority.PEM
+		b.Certificate, b.Key = issuer.Issue(t, "client")
+		return b
 	}
-}
+	with := func(b binding.Binding) *Store {
+		return openWith(t, Config{Simulation: "tls", Partitions: 1}, Dependencies{Binding: binding.Static(b)})
+	}
 
-// tlsProxy starts a proxy that accepts TLS connections and forwards them to an address without TLS. It returns the
-// address of the proxy.
-func tlsProxy(t *testing.T, config *tls.Config, to string) string {
-	t.Helper()
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
-	noError(t, err)
-	var group sync.WaitGroup
-	t.Cleanup(func() {
-		_ = listener.Close()
-		group.Wait()
-	})
-	group.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			group.Go(func() { relay(client, to) })
+	trusted := from(authority)
+	record(t, with(trusted), 0, store.ResultRecorded)
+	withoutCA := trusted
+	withoutCA.CA = nil
+	for name, tt := range map[string]struct {
+		binding binding.Binding
+		want    string
+	}{
+		"without the CA": {withoutCA, "put the certificate of that CA into ca.crt"},
+		// The client may fail to write before it has read the reason. So the rest of the text varies.
+		"without a client certificate":     {binding.Binding{URI: uri, CA: authority.PEM}, "client certificate"},
+		"with a certificate of another CA": {from(other), "client certificate"},
+		"without TLS":                      {binding.Binding{URI: &plain}, "requires TLS"},
+	} {
+		if err := with(tt.binding).Ping(t.Context()); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("Ping %s: %v; want %v, and the text %q", name, err, store.ErrUnavailable, tt.want)
 		}
-	})
-	return listener.Addr().String()
-}
-
-func relay(client net.Conn, to string) {
-	defer func() { _ = client.Close() }()
-	server, err := net.Dial("tcp", to)
-	if err != nil {
-		return
 	}
-	var group sync.WaitGroup
-	group.Go(func() {
-		_, _ = io.Copy(server, client)
-		_ = server.Close()
-	})
-	_, _ = io.Copy(client, server)
-	_ = client.Close()
-	group.Wait()
 }
 
 func TestNewStore_RejectsInvalidConfig(t *testing.T) {

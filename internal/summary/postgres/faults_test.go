@@ -361,24 +361,35 @@ func TestInsert_PasswordRotated_UsesTheNewPassword(t *testing.T) {
 	mustInsert(t, d, "after")
 }
 
+// The server requires a client certificate with the name of the user. In one database, it requires no password.
 func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 	t.Parallel()
-	authority := tlstest.NewAuthority(t, "test CA")
+	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")
 	certificate, key := authority.Issue(t, "127.0.0.1")
 	server := servers.NewPostgres(t, servers.PostgresOptions{
 		Files:  map[string]string{"ca.crt": string(authority.PEM), "server.crt": string(certificate), "server.key": string(key)},
 		Config: []string{"ssl=on", "ssl_ca_file=ca.crt", "ssl_cert_file=server.crt", "ssl_key_file=server.key"},
 		HBA: []string{
-			"host    all postgres 127.0.0.1/32 scram-sha-256",
-			"hostssl all all      127.0.0.1/32 scram-sha-256 clientcert=verify-ca",
-			"host    all all      127.0.0.1/32 reject",
+			"host    all      postgres 127.0.0.1/32 scram-sha-256",
+			"hostssl postgres all      127.0.0.1/32 cert",
+			"hostssl all      all      127.0.0.1/32 scram-sha-256 clientcert=verify-full",
+			"host    all      all      127.0.0.1/32 reject",
 		},
 	})
 	uri := database(t, server)
-	connect := func(keys map[string]string) error {
+	withoutPassword, err := url.Parse(uri)
+	must(t, err)
+	user := withoutPassword.User.Username()
+	withoutPassword.User, withoutPassword.Path = url.User(user), "/postgres"
+	must(t, server.Exec(t.Context(), "GRANT CREATE ON SCHEMA public TO "+pgx.Identifier{user}.Sanitize()))
+	connect := func(uri string, ca, issuer *tlstest.Authority, name string) error {
+		keys := map[string][]byte{"ca.crt": ca.PEM}
+		if issuer != nil {
+			keys["tls.crt"], keys["tls.key"] = issuer.Issue(t, name)
+		}
 		dir := t.TempDir()
 		for name, value := range keys {
-			must(t, os.WriteFile(filepath.Join(dir, name), []byte(value), 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, name), value, 0o600))
 		}
 		source, err := binding.URI(binding.PostgreSQL(), uri, dir)
 		must(t, err)
@@ -387,9 +398,20 @@ func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 		defer func() { _ = d.Close() }()
 		return insertOne(d, "a")
 	}
-	clientCertificate, clientKey := authority.Issue(t)
-	must(t, connect(map[string]string{"ca.crt": string(authority.PEM), "tls.crt": string(clientCertificate), "tls.key": string(clientKey)}))
-	wantError(t, connect(map[string]string{"ca.crt": string(authority.PEM)}), uri, "rejects the credentials")
-	other := tlstest.NewAuthority(t, "another CA")
-	wantError(t, connect(map[string]string{"ca.crt": string(other.PEM)}), uri, "put the certificate of that CA into ca.crt")
+	must(t, connect(uri, authority, authority, user))
+	must(t, connect(withoutPassword.String(), authority, authority, user))
+	for name, tt := range map[string]struct {
+		ca, issuer *tlstest.Authority
+		name       string
+		want       string
+	}{
+		"no certificate":                {ca: authority, want: "rejects the credentials"},
+		"a certificate of another name": {ca: authority, issuer: authority, name: "another", want: "the user name and the password or the client certificate"},
+		"a certificate of another CA":   {ca: authority, issuer: other, name: user, want: "use a certificate of a CA that it trusts"},
+		"another CA of the server":      {ca: other, issuer: authority, name: user, want: "put the certificate of that CA into ca.crt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantError(t, connect(uri, tt.ca, tt.issuer, tt.name), uri, tt.want)
+		})
+	}
 }
