@@ -125,8 +125,8 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			[]float64{1}, "",
 		},
 		"rows that show the fault up to a second later": {
-			// A process may measure up to a second late. So the row of second 20 may show the time from 20.9 s
-			// to 21.9 s, when the fault was in effect.
+			// The process measures 0.9 s late. So the row of second 19 shows the time from 19.9 s to 20.9 s. It
+			// is slow because of the fault, although it ends before the fault begins.
 			story{length: 60, rate: 50, outages: []outage{{19, 22, slow, 0}}}.run(), []Record{record("a", 20.1, 22.5)}, []float64{0}, "",
 		},
 		"two events per second": {

@@ -19,8 +19,8 @@ type History struct {
 }
 
 // Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. To is 0
-// if the simulation did not recover. Healed is then the end of the fault. It is 0 if the fault never ended, or if the
-// recovery was measured with a baseline: then the simulation stayed worse than before the fault.
+// if no recovery was measured. If that is because there was no baseline to compare with, Healed is the end of the fault.
+// Otherwise, Healed is 0, because the fault never ended, or the simulation stayed worse than before the fault.
 //
 // Two disturbances are merged if the timeline has no undisturbed row between them. This limits their number. The result
 // has these fields:
@@ -138,7 +138,7 @@ func widthAt(age time.Duration) int64 {
 	return 1
 }
 
-// keepLatest is the number of latest occurrences whose records Removable leaves out.
+// keepLatest is the number of latest occurrences whose records must not be removed.
 const keepLatest = 20
 
 // Removable returns the indexes of the records that may be removed, in the order in which to remove them. Records with

@@ -278,7 +278,8 @@ func TestFaultRunner_SimultaneousFaultsOfAnInstance_HaveTheSameOrderInEachRun(t 
 		p.Faults = append(p.Faults, pause(name, 10, 2))
 		want = append(want, name+"/0 10s")
 	}
-	// Without a rule, the order depends on which goroutine is the first.
+	// If no rule determined the order, it would depend on which goroutine runs first. It could then be right by chance, so
+	// one run is not enough.
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
 			b := bench{target: target{sameInstance: true}}
