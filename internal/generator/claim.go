@@ -74,8 +74,8 @@ type claimed struct {
 	token int64
 }
 
-// newClaims returns the claims of one generator process. run identifies the process. matched returns the current number
-// of matched exits per second.
+// newClaims returns the claims of one generator process. run identifies the process. matched returns how many exits per
+// second need a plate at present.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), matched func() float64,
 ) *claims {

@@ -157,7 +157,8 @@ func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	return p.Exit.MinStay.D(), p.MaxStay.D()
 }
 
-// matchedRate returns the current number of matched exits per second.
+// matchedRate returns the current number of matched exits per second. These are the exits that need a plate from the
+// pool.
 func (g *Generator) matchedRate() float64 {
 	return g.pacer.rate(time.Now()) * float64(g.plan.Load().Exit.MatchPercent) / sequence.Percent
 }

@@ -15,8 +15,8 @@ import (
 // origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns the times at which events are due, up to the given time after origin. The keys of edits are times
-// after origin. At each of them, the schedule that is the value replaces the previous schedule.
+// arrivals returns the times at which events are due, up to the given time after origin. Each key of edits is
+// a time after origin. Its value is the schedule that applies from that time on.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
