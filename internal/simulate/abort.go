@@ -16,8 +16,8 @@ import (
 const watchInterval = time.Second
 
 // watch adds a mark to the timeline for each check that has failed for good. If abortOnFailure is set in the plan,
-// watch also calls stop, unless the generators have already been told to stop: then the second context has ended. It
-// returns when the first context ends.
+// watch also calls stop. It does not call stop if the second context has ended, because the generators have then already
+// been told to stop. watch returns when the first context ends.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
@@ -65,7 +65,7 @@ func (s *Simulation) SoFar(ctx context.Context) report.Run {
 }
 
 // accountsSoFar returns the timeline so far, and what the faults have done to the simulation so far. It reads the timeline
-// only if the plan has an objective whose failure is certain from the timeline before the run ends.
+// only if the plan has an objective that the timeline can show to have failed before the run ends.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {
