@@ -154,8 +154,8 @@ type Generators interface {
 	// visits, so that the visits still exist when the exits are processed.
 	Claim(ctx context.Context, c Claim) ([]Plate, error)
 	// Release returns the unused plates of a claim to the pool. A plate is unused if no exit was published for it.
-	// Release skips plates that are not in the claim. Only the first call for a claim has an effect. So call
-	// Release only when all plates that it does not release are used.
+	// Release skips plates that are not in the claim. Only the first call for a claim has an effect.
+	// So call it once, for all unused plates, when no more exits will be published for plates of the claim.
 	Release(ctx context.Context, c Claim, plates []Plate) error
 	// PoolSize returns the number of plates in the pools of all partitions.
 	PoolSize(ctx context.Context) (int64, error)

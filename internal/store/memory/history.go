@@ -13,8 +13,8 @@ import (
 const maxTail = 1 << 14
 
 // partition contains the current state of one partition. A store that can crash needs two more fields: durable is
-// the state that survives every crash, and tail contains the steps made since then. A crash keeps some of the
-// first steps of the tail and loses the rest.
+// the state that survives every crash, and tail contains the steps that led from that state to the current state. A
+// crash keeps some of the first steps of the tail and loses the rest.
 type partition struct {
 	mu      sync.Mutex
 	state   *state

@@ -51,9 +51,9 @@ type dataState struct {
 	effects int64
 }
 
-// compare checks the observation in the parameter now for a loss of data. The parameter before is the previous
-// observation, or nil if there was none. The parameter promised is an offset in the history of that observation. The
-// effects up to this offset were reported as durable.
+// compare checks whether the latest observation, which it receives as now, shows a loss of data. before is the previous
+// observation, or nil if there was none. promised is an offset in the history of the previous observation: the effects up
+// to this offset were reported as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
