@@ -160,8 +160,8 @@ func (b *builder) redisContainer() corev1.Container {
 	}
 }
 
-// useTLS adapts the container of Redis to a server that accepts only TLS connections. The probes use redis-cli, because the
-// server logs a warning for each connection that ends before its TLS handshake.
+// useTLS adapts the container of Redis to a server that accepts only TLS connections. The probes use redis-cli. A probe that
+// only opens a TCP connection would end it before the TLS handshake, and the server would log a warning each time.
 func useTLS(c *corev1.Container) {
 	const (
 		command = `REDISCLI_AUTH="$(cat ` + redisConfDir + "/" + keyPassword + `)" redis-cli --tls --insecure`

@@ -83,7 +83,7 @@ func (b *builder) redisSecret() (client.Object, error) {
 	}), nil
 }
 
-// secret returns the Secret with the name of a component.
+// secret returns a Secret that is named after a component and contains the given values.
 func (b *builder) secret(c Component, values map[string]string) *corev1.Secret {
 	data := map[string][]byte{}
 	for key, value := range values {

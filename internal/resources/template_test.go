@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// A template may change any container that the operator creates, without setting an image, because the validation of a
-// manifest recognizes the names of these containers.
+// A template may change any container that the operator creates, without setting an image. The validation of a manifest
+// requires an image only for containers whose names it does not know.
 func TestBuild_PodTemplate_PatchesContainersWithoutNamingAnImage(t *testing.T) {
 	t.Parallel()
 	workloads := map[string]string{
