@@ -33,7 +33,7 @@ func (p *Plugin) kubeconfigError(err error) error {
 			strings.Join(p.rules.GetLoadingPrecedence(), ", "))
 	}
 	if clientcmd.IsContextNotFound(err) {
-		// The original error also lists consequences, such as a missing server.
+		// Do not show the original error. It also lists consequences of the missing context, such as a missing server.
 		return inputErrorf("kubeconfig: the context that --context or current-context selects does not exist; 'kubectl config get-contexts' lists all")
 	}
 	return inputErrorf("kubeconfig: %w", err)

@@ -26,8 +26,8 @@ const (
 	// useless, because its status changes at most every few seconds.
 	objectInterval = 3 * time.Second
 	// The live page repeatedly requests recent rows: an interval that begins less than recentTime before now. To save
-	// load, most of these requests read only the newest rows from the pod, those less than newestTime old. But one
-	// request out of fullUpdate requests reads the whole interval, because some rows may arrive late.
+	// load, most of these requests read only the newest rows from the pod, those less than newestTime old. But some rows
+	// may arrive late, so one request in every fullUpdate requests reads the whole interval.
 	recentTime = 3 * time.Minute
 	newestTime = 10 * time.Second
 	fullUpdate = 15
