@@ -76,8 +76,8 @@ const (
 	certainEvents = 20
 )
 
-// demand returns the demand in the rows of a phase, for which covers returns true. The number of due events is the
-// larger of two numbers: what the generators counted, and what was planned minus a tolerance.
+// demand returns the demand in a phase. covers reports whether a row belongs to the phase. The number of due events is
+// the larger of two numbers: what the generators counted, and what was planned minus a tolerance.
 func (l *Load) demand(rows []timeline.Row, t event.Type, covers func(*timeline.Row) bool) demand {
 	var d demand
 	var early, counted, planned, missing int64

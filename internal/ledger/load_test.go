@@ -84,8 +84,8 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 func TestEvaluate_RunEndsInTheMiddleOfASecond_EmptyLastRowIsNotReportedAsLag(t *testing.T) {
 	t.Parallel()
 	s := plan.Schedule{Rate: 100, Replicas: 1}
-	// The last row has no events although the generators ran for 0.9 s of its second: they recorded these events in the row
-	// before.
+	// The generators ran for 0.9 s of the second of the last row. They recorded the events of these 0.9 s in the previous
+	// row, so the last row has no events.
 	e := loadEvidence(append(loadRows(), timeline.Row{Second: at(600).Unix()}))
 	e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}, Exit: plan.Exit{Schedule: s}}, at(0), at(600).Add(900*time.Millisecond), 0)
 	e.Objectives = plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(500 * time.Millisecond)}}
