@@ -49,9 +49,10 @@ func TestReadManifest_ExpensiveQuantityInTemplate_IsRejected(t *testing.T) {
 	}
 }
 
-// quantityFields returns a map whose keys are the paths of the quantities in type t. Each value is a format string
-// for a JSON document in which only this quantity is set. The parameter format is the format string for the whole
-// value of type t.
+// quantityFields finds the quantities in type t, and returns a map with an element for each. The key is the path of the
+// quantity. The value is a format string: with the text of a quantity, it formats a JSON document in which only this
+// quantity is set. The given format string formats such a document with the text of a value of type t, which is at the
+// given path.
 func quantityFields(path string, t reflect.Type, format string) map[string]string {
 	fields := map[string]string{}
 	add := func(path string, t reflect.Type, value string) {
