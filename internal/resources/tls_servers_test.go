@@ -103,7 +103,8 @@ func textOf(data map[string][]byte) map[string]string {
 	return texts
 }
 
-// command returns a command of the container with the variables of the container. It has no other variables.
+// command returns a command of a container, to be run on this machine. Its environment contains only PATH, the variables of
+// the container, and the given extra variables.
 func (s *sandbox) command(c *corev1.Container, args []string, extra ...string) *exec.Cmd {
 	s.t.Helper()
 	replaced := make([]string, len(args))
