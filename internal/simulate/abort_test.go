@@ -33,8 +33,8 @@ func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T
 	})
 }
 
-// The fault crash is due again before its occurrence crash/0 can be injected, so the verdict can only be FAIL. The
-// generators do not stop at once, because Redis is paused.
+// While Redis is paused, the occurrence crash/0 waits. The fault crash is due again before the pause ends. So crash/0 is
+// not injected, and the verdict can only be FAIL. The generators do not stop at once, because Redis is paused.
 func TestSimulationRun_AbortOnFailure_EndsTheRunAndItsFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
