@@ -21,7 +21,7 @@ type timelineBlocks struct {
 	// minutes contains the encoded rows of each minute, by process and second.
 	minutes map[int64]map[rowKey][]byte
 	blocks  map[timeline.BlockID][]byte
-	// The map merged contains, for each process, the time of its latest merged row in Unix seconds.
+	// merged maps each process to the time of its latest merged row, in Unix seconds.
 	merged map[string]int64
 }
 

@@ -30,8 +30,8 @@ var (
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// The function answered is called after the server has executed a step. The argument identifies the step in the
-	// outage log.
+	// answered is a function to call when the server has executed a step. Its argument identifies the step in the outage
+	// log.
 	answered func(part string)
 	// Close cancels stopped.
 	stopped context.Context

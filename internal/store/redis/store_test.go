@@ -55,8 +55,8 @@ func openTimed(t testing.TB, c Config, d Dependencies, timing timing) *Store {
 	return s
 }
 
-// source returns a source of a binding with the given URI. Unless the URI sets timeouts, they are long enough for a busy
-// machine. After a timeout, the client would repeat a step, and the result would be a duplicate.
+// source returns a source of a binding with the given URI. If the URI sets no timeouts, source adds some that are long
+// enough for a busy machine. After a timeout, the client would repeat a step, and the result would be a duplicate.
 func source(t testing.TB, uri string) binding.Source {
 	t.Helper()
 	if !strings.Contains(uri, "timeout=") {
