@@ -120,7 +120,7 @@ func TestGeneratorRun_EmptyPool_CountsExitsWithoutPlateAndPublishesNothing(t *te
 	})
 }
 
-func TestGeneratorRun_EmptyPool_DoesNotClaimForEachDraw(t *testing.T) {
+func TestGeneratorRun_EmptyPool_DoesNotClaimForEachDueExit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}

@@ -134,7 +134,7 @@ func TestWriteStatus_ShowsVerdictFaultsAndPods(t *testing.T) {
 	}
 }
 
-func TestLeftBehind_Forbidden_ErrorNamesTheRule(t *testing.T) {
+func TestLeftBehind_EventsAreForbidden_ErrorNamesTheMissingRule(t *testing.T) {
 	t.Parallel()
 	c := &cluster{WithWatch: fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {

@@ -168,7 +168,7 @@ func TestStorePurge_KeepsOtherSimulations(t *testing.T) {
 	}
 }
 
-func TestStorePurge_StoreWithFewerPartitions_RemovesAllKeys(t *testing.T) {
+func TestStorePurge_FewerPartitionsThanBefore_RemovesAllKeys(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	fillAll := open(t, server.URI(), "shrunk", 12)
