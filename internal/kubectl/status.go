@@ -440,7 +440,7 @@ func writeLedger(w io.Writer, l *v1alpha1.LedgerStatus) {
 	fmt.Fprintf(w, "matched exits\t%d\t%d\n", l.ExitsMatchedConfirmed, l.Matched)
 	fmt.Fprintf(w, "unmatched exits\t%d\t%d\n", l.ExitsUnmatchedConfirmed, l.UnmatchedExpected)
 	fmt.Fprintf(w, "summaries stored\t\t%d\n", l.SummariesStored)
-	fmt.Fprintf(w, "unexpectedly unmatched\t\t%d\n", l.UnmatchedUnexpected)
+	fmt.Fprintf(w, "unexpectedly unmatched exits\t\t%d\n", l.UnmatchedUnexpected)
 	fmt.Fprintf(w, "dead letters\t\t%d\n", l.DeadLettered)
 	fmt.Fprintf(w, "lost\t\t%s\n", lost)
 }

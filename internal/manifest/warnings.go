@@ -217,7 +217,7 @@ func (w *warner) resources(path string, r *v1alpha1.ResourceRequirements, leastM
 		text, limited := r.Limits[of.name]
 		limit := text.Value()
 		if limited && limit.IsZero() {
-			w.warn("%s.limits.%s is %s: the container has no limit; remove it, or give it %s or more, such as %s", path, of.name, text, of.least, of.example)
+			w.warn("%s.limits.%s is %s, which means no limit; remove this field, or set it to %s or more, such as %s", path, of.name, text, of.least, of.example)
 		} else if limited && limit.Cmp(resource.MustParse(of.least)) < 0 {
 			w.warn("%s.limits.%s is %s: %s; give it %s or more, such as %s", path, of.name, text, of.tooLittle, of.least, of.example)
 		}

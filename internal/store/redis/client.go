@@ -190,7 +190,7 @@ func (c connector) nodeOptions(where *url.URL) (*goredis.Options, error) {
 
 func (c connector) clusterOptions(where *url.URL) (*goredis.ClusterOptions, error) {
 	if path := strings.Trim(where.Path, "/"); path != "" && strings.Trim(path, "0") != "" {
-		return nil, errors.New("a Redis cluster has only database 0: remove the database from the URI or the Secret, or the parameters cluster=true and addr")
+		return nil, errors.New("a Redis cluster has only database 0: remove the database from the URI or the Secret; if the server is not a cluster, remove the parameters cluster=true and addr instead")
 	}
 	o, err := parseURI(where, goredis.ParseClusterURL)
 	if err != nil {

@@ -314,7 +314,7 @@ func testExpiry(t *testing.T, factory Factory) {
 		untilGone(f, "unclaimed")
 		for _, plate := range []string{"claimed", "claimed early"} {
 			if !parked(f, plate) {
-				t.Errorf("the visit %q expired", plate)
+				t.Errorf("the visit %q expired although a generator had claimed its plate for an exit", plate)
 			}
 		}
 		f.leave(exitOf(0, "unclaimed", noon()), store.ResultEarly)
