@@ -134,7 +134,11 @@ func groupVersionKind(t rapid.TB, object client.Object) schema.GroupVersionKind 
 
 // simulations returns the inputs of the golden file tests by name.
 func simulations(t testing.TB) map[string]testInput {
-	managed := input(t, "managed", `duration: 30m, rabbitmq: {managed: {replicas: 3, storage: {size: 4Gi, storageClassName: fast}}, partitions: 2},
+	managed := input(t, "managed", `duration: 30m,
+		rabbitmq: {managed: {replicas: 3, storage: {size: 4Gi, storageClassName: fast}, template: {metadata: {annotations: {note: hello}},
+		  spec: {nodeSelector: {disk: ssd}, priorityClassName: high, containers: [{name: sidecar, image: "sidecar:v1"}]}}}, partitions: 2},
+		redis: {managed: {template: {metadata: {labels: {team: parking}},
+		  spec: {nodeSelector: {disk: nvme}, priorityClassName: high, containers: [{name: redis, env: [{name: TZ, value: UTC}]}, {name: sidecar, image: "sidecar:v1"}]}}}},
 		objectives: {processingP99: 5ms, endToEndP99: 1s}, monitoring: {labels: {release: prometheus}, interval: 1500ms},
 		processor: {template: {metadata: {labels: {team: parking}, annotations: {note: hello}},
 		  spec: {nodeSelector: {disk: ssd}, containers: [{name: parking, env: [{name: TZ, value: UTC}]}, {name: sidecar, image: "sidecar:v1", securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}`)
