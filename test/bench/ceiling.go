@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"strconv"
@@ -155,22 +156,28 @@ func consumeBare(ctx context.Context, uri string, t event.Type, batch int64, cre
 	return nil
 }
 
-// sample contains the number of consumed messages and the CPU time used, from the start until the time At.
+// The names of the processes in the measurement of the broker alone.
+const (
+	clientsName = "clients"
+	brokerName  = "beam.smp"
+)
+
+// sample contains the number of consumed messages and what the processes used, from the start until the time At.
 type sample struct {
-	At    time.Time                `json:"at"`
-	Count int64                    `json:"count"`
-	CPU   map[string]time.Duration `json:"cpu"`
+	At    time.Time         `json:"at"`
+	Count int64             `json:"count"`
+	Used  map[string]effort `json:"used"`
 }
 
-// since returns the message rate and the CPU time per message between two samples.
+// since returns the message rate and what was used per message between two samples.
 func (s sample) since(earlier sample) ceilingResult {
 	messages := float64(s.Count - earlier.Count)
 	r := ceilingResult{
-		PerSecond: messages / s.At.Sub(earlier.At).Seconds(),
-		CPUMicros: map[string]float64{},
+		PerSecond:  messages / s.At.Sub(earlier.At).Seconds(),
+		PerMessage: map[string]effort{},
 	}
-	for name, cpu := range s.CPU {
-		r.CPUMicros[name] = float64((cpu - earlier.CPU[name]).Microseconds()) / messages
+	for name, used := range s.Used {
+		r.PerMessage[name] = used.perEvent(earlier.Used[name], messages)
 	}
 	return r
 }
@@ -184,15 +191,15 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-ticker.C:
-			clients, err := cpuOf(os.Getpid())
+			clients, err := effortOf(os.Getpid())
 			if err != nil {
 				return err
 			}
-			broker, err := cpuByName(os.Getppid(), "beam.smp") // the broker is a sibling of this process
+			broker, err := effortByName(os.Getppid(), brokerName) // the broker is a sibling of this process
 			if err != nil {
 				return err
 			}
-			s := sample{At: now, Count: count.Load(), CPU: map[string]time.Duration{"clients": clients, "beam.smp": broker}}
+			s := sample{At: now, Count: count.Load(), Used: map[string]effort{clientsName: clients, brokerName: broker}}
 			if err := out.Encode(s); err != nil {
 				return fmt.Errorf("print a sample: %w", err)
 			}
@@ -205,8 +212,8 @@ type ceilingResult struct {
 	OfferedPerSecond int64 `json:"offeredPerSecond,omitempty"`
 	// PerSecond is the number of messages per second that were published, consumed and acknowledged.
 	PerSecond float64 `json:"perSecond"`
-	// CPUMicros is the CPU time per message in microseconds. The broker and its clients have separate values.
-	CPUMicros map[string]float64 `json:"cpuMicrosPerMessage"`
+	// PerMessage contains what the broker and its clients use per message, by name.
+	PerMessage map[string]effort `json:"perMessage"`
 }
 
 // measureCeiling measures the broker alone, at an offered rate or, if offered is 0, at the maximum rate. The clients
@@ -258,13 +265,8 @@ func readSamples(output io.Reader, warmUp, length time.Duration) (first, last sa
 	}
 }
 
-// total returns the CPU time per message in all processes.
-func (r ceilingResult) total() (micros float64) {
-	for _, cpu := range r.CPUMicros {
-		micros += cpu
-	}
-	return micros
-}
+// total returns the CPU time per message in all processes, in microseconds.
+func (r ceilingResult) total() float64 { return sumOf(maps.Values(r.PerMessage))[cpuMicros] }
 
 // declareCeiling declares the queues for runCeiling. They are quorum queues, like those of a simulation.
 func declareCeiling(uri string) error {

@@ -15,10 +15,11 @@ import (
 
 // drainResult is the result of measureDrain.
 type drainResult struct {
-	EventsPerSecond       float64            `json:"eventsPerSecond"`
-	Outcomes              map[string]int64   `json:"outcomes"`
-	SummariesStored       int64              `json:"summariesStored"`
-	ProcessorMicros       float64            `json:"processorCPUMicrosPerEvent"`
+	EventsPerSecond float64          `json:"eventsPerSecond"`
+	Outcomes        map[string]int64 `json:"outcomes"`
+	SummariesStored int64            `json:"summariesStored"`
+	// PerEvent contains what the processor uses per event, and the commands that Redis executes.
+	PerEvent              effort             `json:"processorPerEvent"`
 	ProcessorMicrosByType map[string]float64 `json:"processMessageMeanMicros"`
 }
 
@@ -34,7 +35,7 @@ func measureDrain(ctx context.Context, env environment, entries int) (drainResul
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-func (p *pipeline) drain(ctx context.Context, entries int) (drainResult, error) {
+func (p *pipeline) drain(ctx context.Context, entries int) (_ drainResult, err error) {
 	if err := p.terminateClients(ctx); err != nil {
 		return drainResult{}, err
 	}
@@ -42,6 +43,10 @@ func (p *pipeline) drain(ctx context.Context, entries int) (drainResult, error) 
 		return drainResult{}, err
 	}
 	if err := p.publishOriginals(ctx, event.TypeExit, 0, entries); err != nil {
+		return drainResult{}, err
+	}
+	before := effort{} // the processor has not started yet
+	if before[commands], err = redisCommands(ctx, p.env); err != nil {
 		return drainResult{}, err
 	}
 	processor := p.stack.Processors[0]
@@ -57,7 +62,7 @@ func (p *pipeline) drain(ctx context.Context, entries int) (drainResult, error) 
 		return drainResult{}, err
 	}
 	elapsed := time.Since(start)
-	cpu, err := cpuOf(processor.Pid())
+	used, err := p.processorEffort(ctx)
 	if err != nil {
 		return drainResult{}, err
 	}
@@ -67,7 +72,7 @@ func (p *pipeline) drain(ctx context.Context, entries int) (drainResult, error) 
 	}
 	r := drainResult{
 		EventsPerSecond: float64(2*entries) / elapsed.Seconds(),
-		ProcessorMicros: float64(cpu.Microseconds()) / float64(2*entries),
+		PerEvent:        used.perEvent(before, float64(2*entries)),
 		Outcomes:        map[string]int64{},
 		SummariesStored: summaries.total("parking_summaries_stored_total"),
 		ProcessorMicrosByType: map[string]float64{
@@ -81,6 +86,16 @@ func (p *pipeline) drain(ctx context.Context, entries int) (drainResult, error) 
 		}
 	}
 	return r, nil
+}
+
+// processorEffort returns what the processor has used so far, and the commands that Redis has executed.
+func (p *pipeline) processorEffort(ctx context.Context) (effort, error) {
+	used, err := effortOf(p.stack.Processors[0].Pid())
+	if err != nil {
+		return nil, err
+	}
+	used[commands], err = redisCommands(ctx, p.env)
+	return used, err
 }
 
 // waitProcessed polls the metrics of the processor until it has processed the given number of events. It returns the

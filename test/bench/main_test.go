@@ -98,13 +98,39 @@ func checkReport(t *testing.T, r *report) {
 			t.Errorf("%s: measured %g", a.What, a.Measured)
 		}
 	}
+	for _, p := range append(slices.Clone(r.Saturated), r.Offered...) {
+		checkEffort(t, "own processes", p.own(), switches, ioCalls)
+		checkEffort(t, redisName, p.PerEvent[redisName], switches, ioCalls, commands)
+	}
+	for _, d := range r.Drain {
+		checkEffort(t, "drain", d.PerEvent, switches, ioCalls, commands)
+	}
+	for _, c := range append(slices.Clone(r.Ceiling), r.Bare...) {
+		checkEffort(t, clientsName, c.PerMessage[clientsName], switches, ioCalls)
+		checkEffort(t, brokerName, c.PerMessage[brokerName], switches, ioCalls)
+	}
 	for i, processor := range processors() {
 		c := r.Crash[i]
 		if c.Processor != processor || c.EventsPerSecond <= 0 {
 			t.Errorf("crash %d: %+v", i, c)
 		}
+		checkEffort(t, processor, c.PerEvent, switches, ioCalls, commands)
 		if most := map[string]int64{ours: 0, naive: 1, original: int64(c.Exits)}[processor]; c.Lost < 0 || c.Lost > most {
 			t.Errorf("%s loses %d of %d, want at most %d", processor, c.Lost, c.Exits, most)
+		}
+	}
+}
+
+// checkEffort checks that the counts are positive. It ignores those that the kernel does not provide.
+func checkEffort(t *testing.T, what string, e effort, measures ...measure) {
+	t.Helper()
+	provided, err := effortOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range measures {
+		if _, ok := provided[m]; (ok || m == commands) && e[m] <= 0 {
+			t.Errorf("%s: %g %s per event, want more", what, e[m], m)
 		}
 	}
 }
@@ -135,6 +161,39 @@ func TestParseFlags_Quick_KeepsExplicitValues(t *testing.T) {
 	got := fmt.Sprint(o.rounds, o.warmUp, o.length, o.events, o.offered)
 	if want := "1 2s 1s 5000 [500]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestPrintTables_MissingMeasure_IsADash(t *testing.T) {
+	full := effort{cpuMicros: 12, switches: .5, ioCalls: 1.25, commands: 3}
+	r := report{
+		Offered: []pipelineResult{{OfferedPerSecond: 500, PerEvent: map[string]effort{"process-0": {cpuMicros: 12, ioCalls: 1.25}, redisName: full}}},
+		Bare:    []ceilingResult{{OfferedPerSecond: 500, PerMessage: map[string]effort{clientsName: full}}},
+		Drain:   []drainResult{{PerEvent: effort{cpuMicros: 12}}},
+		Crash:   []crashResult{{Processor: naive, PerEvent: full}},
+	}
+	var out bytes.Buffer
+	if err := r.printTables(&out); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(out.String()) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	for _, want := range []string{
+		"process-0 – / 1.25", "redis-server 0.50 / 1.25", "own: without servers – / 1.25", "bare broker: clients 0.50 / 1.25",
+		"bare broker: beam.smp – / –", "Redis commands per event 3.00", "drain 12 – – –", "naive chain, killed once 12 0.50 1.25 3.00",
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no line is %q:\n%s", want, &out)
+		}
+	}
+}
+
+func TestBenchUnits_MissingMeasure_IsLeftOut(t *testing.T) {
+	got := benchUnits(effort{cpuMicros: 12, switches: .5}, effort{commands: 3})
+	if want := " 1.200000e-05 own-cpu-sec/event 0.500000 own-switches/event 3.000000 redis-commands/event"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -184,8 +184,8 @@ type crashResult struct {
 	// Exits is the number of exits. There are as many entries, one for each exit.
 	Exits           int     `json:"exits"`
 	EventsPerSecond float64 `json:"eventsPerSecond"`
-	// CPUMicros is the CPU time of the processor alone, per event.
-	CPUMicros float64 `json:"processorCPUMicrosPerEvent"`
+	// PerEvent contains what the processor uses per event, and the commands that Redis executes.
+	PerEvent effort `json:"processorPerEvent"`
 	// Lost is the number of exits whose summary is missing at the end.
 	Lost int64 `json:"lost"`
 	// PostedAgain is the number of summaries that the summary API already had when it received them.
@@ -228,14 +228,18 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 	if err := stack.Start(ctx, processor); err != nil {
 		return r, err
 	}
-	recorded := func(ctx context.Context) (int64, error) { return client.HLen(ctx, visitsKey(&p.plan)).Result() }
+	polls := 0.0 // are commands of the benchmark itself
+	recorded := func(ctx context.Context) (int64, error) {
+		polls++
+		return client.HLen(ctx, visitsKey(&p.plan)).Result()
+	}
 	if kind == ours {
 		recorded = func(ctx context.Context) (int64, error) {
 			metrics, err := scrape(ctx, processor.URL("/metrics"))
 			return metrics.sum("parking_events_processed_total", "outcome", "recorded"), err
 		}
 	}
-	idle, err := cpuOf(processor.Pid())
+	idle, err := p.processorEffort(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -253,12 +257,13 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 		return r, errors.Join(fmt.Errorf("wait until %s has posted half of the summaries: %w", kind, err), <-publishing)
 	}
 	left := time.Now()
-	busy, err := cpuOf(processor.Pid())
+	busy, err := p.processorEffort(ctx)
 	if err := errors.Join(err, processor.Kill(), <-publishing); err != nil {
 		return r, err
 	}
 	r.EventsPerSecond = 2 / (entered.Sub(start).Seconds()/float64(entries) + left.Sub(entered).Seconds()/float64(half))
-	r.CPUMicros = float64((busy - idle).Microseconds()) / float64(entries+half)
+	idle[commands] += polls
+	r.PerEvent = busy.perEvent(idle, float64(entries+half))
 	return r, p.finish(ctx, processor, &r)
 }
 

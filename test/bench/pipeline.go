@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,11 +32,12 @@ type environment struct {
 
 // pipelineResult is the result of measuring the whole pipeline.
 type pipelineResult struct {
-	OfferedPerSecond   int64              `json:"offeredPerSecond,omitempty"`
-	ProcessedPerSecond float64            `json:"processedPerSecond"`
-	CPUMicrosPerEvent  map[string]float64 `json:"cpuMicrosPerEvent"`
-	Processing         quantiles          `json:"processingSeconds"`
-	EndToEnd           quantiles          `json:"endToEndSeconds"`
+	OfferedPerSecond   int64   `json:"offeredPerSecond,omitempty"`
+	ProcessedPerSecond float64 `json:"processedPerSecond"`
+	// PerEvent contains what the components and the servers use per event, by name.
+	PerEvent   map[string]effort `json:"perEvent"`
+	Processing quantiles         `json:"processingSeconds"`
+	EndToEnd   quantiles         `json:"endToEndSeconds"`
 }
 
 // quantiles contains quantiles of a latency in seconds.
@@ -126,11 +128,11 @@ type state struct {
 	processed  int64
 	processing histogram.Snapshot
 	endToEnd   histogram.Snapshot
-	cpu        map[string]time.Duration
+	used       map[string]effort
 }
 
 func (p *pipeline) observe(ctx context.Context) (state, error) {
-	s := state{at: time.Now(), cpu: map[string]time.Duration{}}
+	s := state{at: time.Now(), used: map[string]effort{}}
 	processor, err := scrape(ctx, p.stack.Processors[0].URL("/metrics"))
 	if err != nil {
 		return s, err
@@ -146,39 +148,49 @@ func (p *pipeline) observe(ctx context.Context) (state, error) {
 		s.published += metrics.sum("parking_events_published_total", "intent", "none", "matched", "unmatched")
 	}
 	for _, process := range p.stack.All() {
-		if s.cpu[process.Name], err = cpuOf(process.Pid()); err != nil {
+		if s.used[process.Name], err = effortOf(process.Pid()); err != nil {
 			return s, err
 		}
 	}
-	for _, server := range []string{"beam.smp", "redis-server"} {
-		if s.cpu[server], err = cpuByName(os.Getpid(), server); err != nil {
+	for _, server := range []string{brokerName, redisName} {
+		if s.used[server], err = effortByName(os.Getpid(), server); err != nil {
 			return s, err
 		}
 	}
-	return s, nil
+	s.used[redisName][commands], err = redisCommands(ctx, p.env)
+	return s, err
 }
 
-// own returns the CPU time per event of the project's own processes: generators, processor and summary API.
-func (p pipelineResult) own() (micros float64) {
-	for name, cpu := range p.CPUMicrosPerEvent {
-		if name != "beam.smp" && name != "redis-server" {
-			micros += cpu
-		}
-	}
-	return micros
+// redisName is the name of the command that runs Redis.
+const redisName = "redis-server"
+
+// redisCommands returns the number of commands that Redis has executed so far.
+func redisCommands(ctx context.Context, env environment) (float64, error) {
+	info, err := redisInfo(ctx, env.redisURI)
+	return info["total_commands_processed"], err
 }
+
+// own returns what the project's own processes use per event: generators, processor and summary API.
+func (p pipelineResult) own() effort {
+	own := maps.Clone(p.PerEvent)
+	delete(own, brokerName)
+	delete(own, redisName)
+	return sumOf(maps.Values(own))
+}
+
+func (p pipelineResult) ownMicros() float64 { return p.own()[cpuMicros] }
 
 // result returns the rates and latencies in the time between two states.
 func (s state) result(earlier state) pipelineResult {
 	events := float64(s.processed - earlier.processed)
 	r := pipelineResult{
 		ProcessedPerSecond: events / s.at.Sub(earlier.at).Seconds(),
-		CPUMicrosPerEvent:  map[string]float64{},
+		PerEvent:           map[string]effort{},
 		Processing:         quantilesOf(s.processing.Since(earlier.processing)),
 		EndToEnd:           quantilesOf(s.endToEnd.Since(earlier.endToEnd)),
 	}
-	for name, cpu := range s.cpu {
-		r.CPUMicrosPerEvent[name] = float64((cpu - earlier.cpu[name]).Microseconds()) / events
+	for name, used := range s.used {
+		r.PerEvent[name] = used.perEvent(earlier.used[name], events)
 	}
 	return r
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,19 +23,98 @@ type process struct {
 
 // cpuOf returns the user and system CPU time that a process has used so far.
 func cpuOf(pid int) (time.Duration, error) {
-	p, err := readProcess(pid)
+	p, err := readProcess(fmt.Sprintf("/proc/%d", pid))
 	return p.cpu, err
 }
 
-// cpuByName returns the total CPU time of the processes that descend from the given process and run the command
-// with the given name.
-func cpuByName(ancestor int, name string) (time.Duration, error) {
+// measure is something that processes use and that can be counted. Its value is the name in the JSON report.
+type measure string
+
+const (
+	cpuMicros measure = "cpuMicros"
+	// switches is the number of times that a thread of the process gave up the CPU or lost it.
+	switches measure = "contextSwitches"
+	// ioCalls is the number of system calls of the kinds read and write, on files and sockets. The kernel does not count
+	// the kinds recv and send.
+	ioCalls measure = "readWriteCalls"
+	// commands is the number of commands that Redis executed, including those in scripts. Other processes do not have it.
+	commands measure = "commands"
+)
+
+// effort contains what a process has used, in total or per event. A measure that the kernel does not provide is
+// missing.
+type effort map[measure]float64
+
+// perEvent returns what was used per event since an earlier observation.
+func (e effort) perEvent(earlier effort, events float64) effort {
+	each := effort{}
+	for m, n := range e {
+		each[m] = (n - earlier[m]) / events
+	}
+	return each
+}
+
+func (e effort) add(other effort) {
+	for m, n := range other {
+		e[m] += n
+	}
+}
+
+// sumOf adds up what several processes use.
+func sumOf(efforts iter.Seq[effort]) effort {
+	sum := effort{}
+	for e := range efforts {
+		sum.add(e)
+	}
+	return sum
+}
+
+// effortOf returns what a process has used so far.
+func effortOf(pid int) (effort, error) { return readEffort(fmt.Sprintf("/proc/%d", pid)) }
+
+// effortByName returns what the processes have used so far that descend from the given process and run the command with
+// the given name.
+func effortByName(ancestor int, name string) (effort, error) {
 	all, err := descendantsByName(ancestor, name)
-	var sum time.Duration
-	for _, p := range all {
-		sum += p.cpu
+	sum := effort{}
+	for pid := range all {
+		if e, err := effortOf(pid); err == nil { // the process may have ended, such as a child of Redis
+			sum.add(e)
+		}
 	}
 	return sum, err
+}
+
+// readEffort reads what a process has used from its directory in /proc. The context switches are those of the threads
+// that have not ended.
+func readEffort(dir string) (effort, error) {
+	p, err := readProcess(dir)
+	if err != nil {
+		return nil, err
+	}
+	e := effort{cpuMicros: float64(p.cpu.Microseconds())}
+	if fields, err := readFields(dir + "/io"); err == nil {
+		e.addFields(ioCalls, fields, "syscr", "syscw")
+	}
+	threads, err := filepath.Glob(dir + "/task/[0-9]*/status")
+	if err != nil {
+		return nil, fmt.Errorf("list the threads in %s: %w", dir, err)
+	}
+	for _, thread := range threads {
+		if fields, err := readFields(thread); err == nil { // the thread may have ended since Glob
+			e.addFields(switches, fields, "voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")
+		}
+	}
+	return e, nil
+}
+
+// addFields adds those of the named fields that exist to a measure.
+func (e effort) addFields(m measure, fields map[string]int64, names ...string) {
+	for _, name := range names {
+		if n, ok := fields[name]; ok {
+			e[m] += float64(n)
+		}
+	}
 }
 
 // descendantsByName returns the processes that descend from the given process and run the command with the given name,
@@ -74,27 +154,27 @@ func readProcesses() (map[int]process, error) {
 		if err != nil {
 			continue
 		}
-		if p, err := readProcess(pid); err == nil { // the process may have ended since Glob
+		if p, err := readProcess(directory); err == nil { // the process may have ended since Glob
 			all[pid] = p
 		}
 	}
 	return all, nil
 }
 
-func readProcess(pid int) (process, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+func readProcess(dir string) (process, error) {
+	b, err := os.ReadFile(dir + "/stat")
 	if err != nil {
-		return process{}, fmt.Errorf("read CPU time of process %d: %w", pid, err)
+		return process{}, fmt.Errorf("read the CPU time of a process: %w", err)
 	}
 	// The name is in parentheses and may contain spaces and parentheses.
 	text := string(b)
 	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
 	if open < 0 || end < open {
-		return process{}, fmt.Errorf("read CPU time of process %d: unexpected format of its stat file", pid)
+		return process{}, fmt.Errorf("read the CPU time of a process: unexpected format of %s/stat", dir)
 	}
 	fields := strings.Fields(text[end+1:]) // fields[0] is field 3 of proc_pid_stat(5)
 	if len(fields) < 13 {
-		return process{}, fmt.Errorf("read CPU time of process %d: %d fields in its stat file", pid, len(fields))
+		return process{}, fmt.Errorf("read the CPU time of a process: %d fields in %s/stat", len(fields), dir)
 	}
 	parent, _ := strconv.Atoi(fields[1])
 	user, _ := strconv.ParseInt(fields[11], 10, 64)

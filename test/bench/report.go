@@ -59,7 +59,7 @@ func (r *report) computeAims() {
 	}
 	bare := slices.DeleteFunc(slices.Clone(r.Bare), func(c ceilingResult) bool { return c.OfferedPerSecond != aimRate })
 	offered := at(r.Offered)
-	own := valuesOf(offered, pipelineResult.own)
+	own := valuesOf(offered, pipelineResult.ownMicros)
 	r.Aims = nil
 	for _, a := range []aim{
 		{
@@ -68,12 +68,12 @@ func (r *report) computeAims() {
 		},
 		{
 			What: "own CPU per event, saturated / CPU per bare message, all processes", AtMost: .32,
-			Rounds: ratios(valuesOf(r.Saturated, pipelineResult.own), valuesOf(r.Ceiling, ceilingResult.total)),
+			Rounds: ratios(valuesOf(r.Saturated, pipelineResult.ownMicros), valuesOf(r.Ceiling, ceilingResult.total)),
 		},
 		{What: "own CPU per event at 500/s, µs", AtMost: 350, Rounds: own},
 		{
 			What: "own CPU per event at 500/s / CPU of the bare client", AtMost: 1.5,
-			Rounds: ratios(own, valuesOf(bare, func(c ceilingResult) float64 { return c.CPUMicros["clients"] })),
+			Rounds: ratios(own, valuesOf(bare, func(c ceilingResult) float64 { return c.PerMessage[clientsName][cpuMicros] })),
 		},
 		{
 			What: "ProcessMessage p99 at 500/s / fsync p99 of the disk", AtMost: 1.5,
@@ -129,22 +129,37 @@ func (r *report) printBenchmarks(out io.Writer) {
 		fmt.Fprintf(out, "BenchmarkBareBroker 1 %f events/s %e cpu-sec/event\n", c.PerSecond, c.total()/1e6)
 	}
 	for _, p := range r.Saturated {
-		fmt.Fprintf(out, "BenchmarkSaturated 1 %f events/s %e own-cpu-sec/event\n", p.ProcessedPerSecond, p.own()/1e6)
+		fmt.Fprintf(out, "BenchmarkSaturated 1 %f events/s%s\n", p.ProcessedPerSecond, benchUnits(p.own(), p.PerEvent[redisName]))
 	}
 	for _, d := range r.Drain {
-		fmt.Fprintf(out, "BenchmarkDrain 1 %f events/s %e own-cpu-sec/event\n", d.EventsPerSecond, d.ProcessorMicros/1e6)
+		fmt.Fprintf(out, "BenchmarkDrain 1 %f events/s%s\n", d.EventsPerSecond, benchUnits(d.PerEvent, d.PerEvent))
 	}
 	for _, m := range r.Memory {
 		fmt.Fprintf(out, "BenchmarkMemory 1 %f events/s\n", m)
 	}
 	for _, p := range r.Offered {
-		fmt.Fprintf(out, "BenchmarkOffered/rate=%d 1 %e own-cpu-sec/event %e p99-sec\n", p.OfferedPerSecond, p.own()/1e6, p.Processing.P99)
+		fmt.Fprintf(out, "BenchmarkOffered/rate=%d 1 %e p99-sec%s\n", p.OfferedPerSecond, p.Processing.P99, benchUnits(p.own(), p.PerEvent[redisName]))
 	}
+}
+
+// benchUnits returns what the own processes use per event, and the commands of Redis, as values of a Go benchmark.
+func benchUnits(own, redis effort) string {
+	text := fmt.Sprintf(" %e own-cpu-sec/event", own[cpuMicros]/1e6)
+	for _, value := range []struct {
+		of   effort
+		m    measure
+		unit string
+	}{{own, switches, "own-switches"}, {own, ioCalls, "own-io-calls"}, {redis, commands, "redis-commands"}} {
+		if n, ok := value.of[value.m]; ok {
+			text += fmt.Sprintf(" %f %s/event", n, value.unit)
+		}
+	}
+	return text
 }
 
 func (r *report) printTables(out io.Writer) error {
 	fmt.Fprintf(out, "\nRabbitMQ %s, Redis %s, %d CPUs, %s; medians of all rounds\n\n", r.Broker, r.Store, r.CPUs, r.Time.Format(time.DateOnly))
-	for _, table := range []func(io.Writer){r.printAims, r.printRates, r.printCrashes, r.printLatencies, r.printCPU} {
+	for _, table := range []func(io.Writer){r.printAims, r.printRates, r.printCrashes, r.printLatencies, r.printCPU, r.printCounts, r.printProcessors} {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		table(w)
 		if err := w.Flush(); err != nil {
@@ -199,17 +214,16 @@ func (r *report) printCrashes(w io.Writer) {
 	if len(r.Crash) == 0 {
 		return
 	}
-	fmt.Fprint(w, "one kill -9 while events arrive\tevents/s\tto the bare broker\tprocessor CPU µs per event\tlost\tposted again\t\n")
+	fmt.Fprint(w, "one kill -9 while events arrive\tevents/s\tto the bare broker\tlost\tposted again\t\n")
 	ceilings := valuesOf(r.Ceiling, perSecond)
 	for _, processor := range processors() {
-		results := slices.DeleteFunc(slices.Clone(r.Crash), func(c crashResult) bool { return c.Processor != processor })
+		results := r.crashesOf(processor)
 		rates := valuesOf(results, func(c crashResult) float64 { return c.EventsPerSecond })
-		micros := valuesOf(results, func(c crashResult) float64 { return c.CPUMicros })
 		var lost, again, exits int64
 		for _, c := range results {
 			lost, again, exits = lost+c.Lost, again+c.PostedAgain, exits+int64(c.Exits)
 		}
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.0f\t%d of %d\t%d\t\n", processor, reports.Median(rates), reports.Median(ratios(rates, ceilings)), reports.Median(micros), lost, exits, again)
+		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%d of %d\t%d\t\n", processor, reports.Median(rates), reports.Median(ratios(rates, ceilings)), lost, exits, again)
 	}
 	fmt.Fprintln(w)
 }
@@ -254,47 +268,103 @@ func rateLabel(p pipelineResult) string {
 	return strconv.FormatInt(p.OfferedPerSecond, 10)
 }
 
+func (r *report) crashesOf(processor string) []crashResult {
+	return slices.DeleteFunc(slices.Clone(r.Crash), func(c crashResult) bool { return c.Processor != processor })
+}
+
 // printCPU prints the CPU time per event, of the bare broker and of each process of the pipeline, at each rate.
 func (r *report) printCPU(w io.Writer) {
-	groups := r.byRate()
-	if len(groups) == 0 {
+	if len(r.byRate()) == 0 {
 		return
 	}
-	fmt.Fprint(w, "CPU µs per event\t")
+	r.printProcesses(w, "CPU µs per event", func(efforts []effort) string { return medianOf(efforts, cpuMicros, 0) })
+	fmt.Fprintln(w)
+}
+
+// printCounts prints counts per event. Unlike CPU times, they hardly depend on the speed of the machine.
+func (r *report) printCounts(w io.Writer) {
+	if len(r.byRate()) == 0 {
+		return
+	}
+	r.printProcesses(w, "switches / calls per event", func(efforts []effort) string {
+		return medianOf(efforts, switches, 2) + " / " + medianOf(efforts, ioCalls, 2)
+	})
+	r.printRow(w, "Redis commands per event", func(results []pipelineResult) string {
+		return medianOf(valuesOf(results, func(p pipelineResult) effort { return p.PerEvent[redisName] }), commands, 2)
+	})
+	fmt.Fprintln(w)
+}
+
+// printProcesses prints a row for each process, with a column for each rate.
+func (r *report) printProcesses(w io.Writer, title string, cell func([]effort) string) {
+	r.printRow(w, title, func(results []pipelineResult) string { return rateLabel(results[0]) })
 	names := map[string]bool{}
-	for _, results := range groups {
-		fmt.Fprintf(w, "%s\t", rateLabel(results[0]))
-		for name := range results[0].CPUMicrosPerEvent {
+	for _, results := range r.byRate() {
+		for name := range results[0].PerEvent {
 			names[name] = true
 		}
 	}
-	fmt.Fprintln(w)
-	row := func(name string, value func(results []pipelineResult) float64) {
-		fmt.Fprintf(w, "%s\t", name)
-		for _, results := range groups {
-			fmt.Fprintf(w, "%.0f\t", value(results))
-		}
-		fmt.Fprintln(w)
-	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		row(name, func(results []pipelineResult) float64 {
-			return reports.Median(valuesOf(results, func(p pipelineResult) float64 { return p.CPUMicrosPerEvent[name] }))
+		r.printRow(w, name, func(results []pipelineResult) string {
+			return cell(valuesOf(results, func(p pipelineResult) effort { return p.PerEvent[name] }))
 		})
 	}
-	row("own: without servers", func(results []pipelineResult) float64 { return reports.Median(valuesOf(results, pipelineResult.own)) })
-	for _, name := range []string{"clients", "beam.smp"} {
-		row("bare broker: "+name, func(results []pipelineResult) float64 {
+	r.printRow(w, "own: without servers", func(results []pipelineResult) string { return cell(valuesOf(results, pipelineResult.own)) })
+	for _, name := range []string{clientsName, brokerName} {
+		r.printRow(w, "bare broker: "+name, func(results []pipelineResult) string {
 			rate := results[0].OfferedPerSecond
 			same := slices.DeleteFunc(slices.Concat(r.Ceiling, r.Bare), func(c ceilingResult) bool { return c.OfferedPerSecond != rate })
-			return reports.Median(valuesOf(same, func(c ceilingResult) float64 { return c.CPUMicros[name] }))
+			return cell(valuesOf(same, func(c ceilingResult) effort { return c.PerMessage[name] }))
 		})
+	}
+}
+
+// printRow prints a name and a cell for each rate.
+func (r *report) printRow(w io.Writer, name string, cell func([]pipelineResult) string) {
+	fmt.Fprintf(w, "%s\t", name)
+	for _, results := range r.byRate() {
+		fmt.Fprintf(w, "%s\t", cell(results))
 	}
 	fmt.Fprintln(w)
 }
 
+// printProcessors prints what the processor uses per event while it handles waiting events, and the commands that Redis
+// executes for it.
+func (r *report) printProcessors(w io.Writer) {
+	if len(r.Drain)+len(r.Crash) == 0 {
+		return
+	}
+	fmt.Fprint(w, "processor, per event\tCPU µs\tswitches\tcalls\tRedis commands\t\n")
+	row := func(name string, efforts []effort) {
+		if len(efforts) > 0 {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t\n", name, medianOf(efforts, cpuMicros, 0), medianOf(efforts, switches, 2),
+				medianOf(efforts, ioCalls, 2), medianOf(efforts, commands, 2))
+		}
+	}
+	row("drain", valuesOf(r.Drain, func(d drainResult) effort { return d.PerEvent }))
+	for _, processor := range processors() {
+		row(processor+", killed once", valuesOf(r.crashesOf(processor), func(c crashResult) effort { return c.PerEvent }))
+	}
+	fmt.Fprintln(w)
+}
+
+// medianOf returns the median of a measure as text with the given number of decimals, or "–" if none has it.
+func medianOf(efforts []effort, m measure, decimals int) string {
+	var values []float64
+	for _, e := range efforts {
+		if n, ok := e[m]; ok {
+			values = append(values, n)
+		}
+	}
+	if len(values) == 0 {
+		return "–"
+	}
+	return strconv.FormatFloat(reports.Median(values), 'f', decimals, 64)
+}
+
 // valuesOf returns a value of each result.
-func valuesOf[T any](results []T, value func(T) float64) []float64 {
-	values := make([]float64, len(results))
+func valuesOf[T, V any](results []T, value func(T) V) []V {
+	values := make([]V, len(results))
 	for i, r := range results {
 		values[i] = value(r)
 	}
