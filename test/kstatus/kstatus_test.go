@@ -13,6 +13,7 @@ import (
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -22,6 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/certificates"
+	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
@@ -146,6 +148,7 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 		"tls": {func(s *v1alpha1.ParkingSimulationSpec, _ string) {
 			s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{TLS: &v1alpha1.TLSSpec{}}
 			s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
+			s.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{TLS: &v1alpha1.TLSSpec{}}
 			s.Monitoring.TLS = &v1alpha1.TLSSpec{}
 		}, nil},
 		"certificate": {func(s *v1alpha1.ParkingSimulationSpec, name string) {
@@ -182,7 +185,7 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 			l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus) // running
 
 			l.Edit(sim, func() {
-				sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"disk":"ssd"}}`)}}
+				sim.Spec.Processor.Template = onSSD()
 			})
 			l.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "Progressing")
 			l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus) // rolled out
@@ -252,6 +255,70 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 	for _, sim := range complete {
 		l.Gone(sim)
 	}
+}
+
+func TestKstatus_TemplateAndVolumesOfServersChange_MatchTheConditions(t *testing.T) {
+	l := lot{apiserver.NewPrivate(t)}
+	l.startOperator()
+	// The sizes of volumes in the class fixed cannot change.
+	growing, fixed := l.StorageClass(true), l.StorageClass(false)
+	storage := func(class, size string) v1alpha1.StorageSpec {
+		return v1alpha1.StorageSpec{StorageClassName: class, Size: new(v1alpha1.Quantity(size))}
+	}
+	sim := l.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Storage: storage(growing, "2Gi")}
+		s.Redis.Managed = &v1alpha1.ManagedRedis{Storage: storage(fixed, "2Gi")}
+	})
+	l.Exists(&appsv1.Deployment{}, "sim-processor")
+	grows := l.Claim(sim, resources.ComponentRabbitMQ, 0, growing, "2Gi")
+	l.Claim(sim, resources.ComponentRedis, 0, fixed, "2Gi")
+	l.MakeWorkloadsReady()
+	l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
+
+	edits := map[string]func(){
+		"BrokerReady": func() { sim.Spec.RabbitMQ.Managed.Template = onSSD() },
+		"StoreReady":  func() { sim.Spec.Redis.Managed.Template = onSSD() },
+	}
+	for condition, edit := range edits {
+		l.Edit(sim, edit)
+		l.Expect(sim, condition, metav1.ConditionFalse, "Progressing")
+		l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus) // its pods are replaced
+		l.MakeWorkloadsReady()
+		l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
+	}
+
+	l.Edit(sim, func() { sim.Spec.RabbitMQ.Managed.Storage = storage(growing, "4Gi") })
+	l.Expect(sim, "Reconciling", metav1.ConditionTrue, "VolumeResizing")
+	l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
+	l.finishGrowth(grows, "4Gi")
+	l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
+
+	l.Edit(sim, func() { sim.Spec.Redis.Managed.Storage = storage(fixed, "4Gi") })
+	l.Expect(sim, "Stalled", metav1.ConditionTrue, "VolumeNotResized")
+	l.awaitStatus(sim, status.FailedStatus, status.FailedStatus)
+	l.Edit(sim, func() { sim.Spec.Redis.Managed.Storage = storage(fixed, "2Gi") })
+	l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus, status.FailedStatus)
+}
+
+// onSSD returns a template that replaces the pods of a component.
+func onSSD() *v1alpha1.PodTemplate {
+	return &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"disk":"ssd"}}`)}}
+}
+
+// finishGrowth waits until the operator has enlarged a volume claim. Then it sets the capacity of the claim, as the
+// controller of volumes would.
+func (l lot) finishGrowth(claim *corev1.PersistentVolumeClaim, size string) {
+	l.T.Helper()
+	l.Eventually("the volume to grow", func() error {
+		if err := l.Client.Get(l.T.Context(), client.ObjectKeyFromObject(claim), claim); err != nil {
+			return err
+		}
+		if got := claim.Spec.Resources.Requests.Storage().String(); got != size {
+			return fmt.Errorf("claim %s requests %s, want %s", claim.Name, got, size)
+		}
+		claim.Status.Capacity = claim.Spec.Resources.Requests
+		return l.Client.Status().Update(l.T.Context(), claim)
+	})
 }
 
 func rabbitmqClusters() *apiextensionsv1.CustomResourceDefinition {
