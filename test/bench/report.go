@@ -13,6 +13,7 @@ import (
 	"time"
 
 	reports "github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/test/aim"
 )
 
 // report contains the results of all rounds. Each round takes every measurement once, with one exception: only the last
@@ -23,7 +24,7 @@ type report struct {
 	Broker string    `json:"broker"`
 	Store  string    `json:"store"`
 	// Aims contains the ratios that the project aims at.
-	Aims []aim `json:"aims"`
+	Aims []aim.Aim `json:"aims"`
 
 	Ceiling   []ceilingResult  `json:"ceiling"`
 	Saturated []pipelineResult `json:"saturated"`
@@ -41,17 +42,6 @@ type report struct {
 // aimRate is the offered rate for which there are aims. It is measured in every round.
 const aimRate = 500
 
-// aim is a value that the project aims at, and what was measured: the median of all rounds.
-type aim struct {
-	What     string    `json:"what"`
-	Rounds   []float64 `json:"rounds"`
-	Measured float64   `json:"measured"`
-	// One of the bounds is set. The other one is 0.
-	AtLeast float64 `json:"atLeast,omitempty"`
-	AtMost  float64 `json:"atMost,omitempty"`
-	Met     bool    `json:"met"`
-}
-
 // computeAims compares the results with the aims. It skips an aim if its measurements were not taken.
 func (r *report) computeAims() {
 	at := func(results []pipelineResult) []pipelineResult {
@@ -60,34 +50,18 @@ func (r *report) computeAims() {
 	bare := slices.DeleteFunc(slices.Clone(r.Bare), func(c ceilingResult) bool { return c.OfferedPerSecond != aimRate })
 	offered := at(r.Offered)
 	own := valuesOf(offered, pipelineResult.ownMicros)
-	r.Aims = nil
-	for _, a := range []aim{
-		{
-			What: "saturated pipeline / bare broker, events/s", AtLeast: .75,
-			Rounds: ratios(valuesOf(r.Saturated, processed), valuesOf(r.Ceiling, perSecond)),
-		},
-		{
-			What: "own CPU per event, saturated / CPU per bare message, all processes", AtMost: .32,
-			Rounds: ratios(valuesOf(r.Saturated, pipelineResult.ownMicros), valuesOf(r.Ceiling, ceilingResult.total)),
-		},
-		{What: "own CPU per event at 500/s, µs", AtMost: 350, Rounds: own},
-		{
-			What: "own CPU per event at 500/s / CPU of the bare client", AtMost: 1.5,
-			Rounds: ratios(own, valuesOf(bare, func(c ceilingResult) float64 { return c.PerMessage[clientsName][cpuMicros] })),
-		},
-		{
-			What: "ProcessMessage p99 at 500/s / fsync p99 of the disk", AtMost: 1.5,
-			Rounds: ratios(valuesOf(offered, processingP99), valuesOf(r.Disk, func(q quantiles) float64 { return q.P99 })),
-		},
-		{What: "simulation in memory, events/s", AtLeast: 300_000, Rounds: r.Memory},
-	} {
-		if len(a.Rounds) == 0 {
-			continue
-		}
-		a.Measured = reports.Median(a.Rounds)
-		a.Met = a.Measured >= a.AtLeast && (a.AtMost == 0 || a.Measured <= a.AtMost)
-		r.Aims = append(r.Aims, a)
-	}
+	r.Aims = aim.Taken(
+		aim.AtLeast(.75, "saturated pipeline / bare broker, events/s",
+			ratios(valuesOf(r.Saturated, processed), valuesOf(r.Ceiling, perSecond))...),
+		aim.AtMost(.32, "own CPU per event, saturated / CPU per bare message, all processes",
+			ratios(valuesOf(r.Saturated, pipelineResult.ownMicros), valuesOf(r.Ceiling, ceilingResult.total))...),
+		aim.AtMost(350, "own CPU per event at 500/s, µs", own...),
+		aim.AtMost(1.5, "own CPU per event at 500/s / CPU of the bare client",
+			ratios(own, valuesOf(bare, func(c ceilingResult) float64 { return c.PerMessage[clientsName][cpuMicros] }))...),
+		aim.AtMost(1.5, "ProcessMessage p99 at 500/s / fsync p99 of the disk",
+			ratios(valuesOf(offered, processingP99), valuesOf(r.Disk, func(q quantiles) float64 { return q.P99 }))...),
+		aim.AtLeast(300_000, "simulation in memory, events/s", r.Memory...),
+	)
 }
 
 func processed(p pipelineResult) float64     { return p.ProcessedPerSecond }
@@ -169,27 +143,7 @@ func (r *report) printTables(out io.Writer) error {
 	return nil
 }
 
-func (r *report) printAims(w io.Writer) {
-	if len(r.Aims) == 0 {
-		return
-	}
-	fmt.Fprint(w, "what\tmeasured\taim\n")
-	for _, a := range r.Aims {
-		bound, met := fmt.Sprintf("≥ %v", a.AtLeast), "missed"
-		if a.AtMost > 0 {
-			bound = fmt.Sprintf("≤ %g", a.AtMost)
-		}
-		if a.Met {
-			met = "met"
-		}
-		measured := strconv.FormatFloat(a.Measured, 'f', 2, 64)
-		if a.Measured >= 100 {
-			measured = strconv.FormatFloat(a.Measured, 'f', 0, 64)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", a.What, measured, bound, met)
-	}
-	fmt.Fprintln(w)
-}
+func (r *report) printAims(w io.Writer) { aim.Print(w, r.Aims) }
 
 // originalDrain is the best result of the original system in the measurement that measureDrain makes, in events per
 // second. The original system did not store summaries: it only appended them to a list.
