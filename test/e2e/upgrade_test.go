@@ -53,6 +53,20 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 			t.Fatal(err)
 		}
 		ns.awaitReconciled(sim, time.Minute)
+		ns.awaitProgress(sim, pods) // while pods are replaced, the simulation is not ready
+		ns.checkSame(before)
+	})
+
+	t.Run("a new operator restarts no pod", func(t *testing.T) {
+		ns := ns.forSubtest(t)
+		// The chart passes its own image to the operator. The extra argument comes later, so it takes precedence, and the
+		// pods of simulations keep their image.
+		image := ns.pods(sim, resources.ComponentProcessor)[0].Spec.Containers[0].Image
+		if err := shared.install(t.Context(), chart, "extraArgs[0]=--image="+image); err != nil {
+			t.Fatal(err)
+		}
+		ns.awaitReconciled(sim, time.Minute)
+		ns.awaitProgress(sim, pods)
 		ns.checkSame(before)
 	})
 
