@@ -3,8 +3,8 @@ package v1alpha1
 import "encoding/json"
 
 // Decoding a stored object never fails because of a value of the wrong type. The schema of the CRD may have changed
-// since an object was stored, and one object that cannot be decoded would break the operator's lists and watches, and
-// so all simulations of the cluster.
+// since an object was stored, and one object that cannot be decoded would break the operator's lists and watches. The
+// operator could then manage no simulation in the cluster.
 
 // UnmarshalJSON decodes a spec and skips values of the wrong type. If it skips any, it stores the JSON text of the
 // whole spec in Undecodable, so that the operator can report the simulation as invalid.

@@ -61,7 +61,8 @@ func numberText(value []byte) string {
 	return string(value)
 }
 
-// Parse returns the quantity as a number. The error does not quote the text: the caller decides whether a message may.
+// Parse returns the quantity as a number. The error does not quote the text, so that the caller decides whether its
+// message does.
 func (q Quantity) Parse() (resource.Quantity, error) {
 	if len(q) > maxQuantityLength || !quantitySyntax.MatchString(string(q)) {
 		return resource.Quantity{}, errors.New(`must be a quantity such as "500m" or "2Gi"`)
@@ -69,8 +70,8 @@ func (q Quantity) Parse() (resource.Quantity, error) {
 	return resource.ParseQuantity(string(q))
 }
 
-// ParseWhole returns a quantity that must be an integer, such as a number of bytes. Like that of Parse, the error
-// does not quote the text.
+// ParseWhole returns a quantity that must be an integer, such as a number of bytes. As with Parse, the error does not
+// quote the text.
 func (q Quantity) ParseWhole() (resource.Quantity, error) {
 	if len(q) > maxQuantityLength || !wholeQuantitySyntax.MatchString(string(q)) {
 		return resource.Quantity{}, errors.New(`must be a whole quantity such as "2Gi" or "512Mi"`)
