@@ -405,7 +405,7 @@ func amount(n float64) string {
 	return terminal.Count(int64(n + .5))
 }
 
-// cpuQuantity formats a number of cores as a quantity. The request is a multiple of 10m.
+// cpuQuantity formats a number of cores as a quantity, such as 250m.
 func cpuQuantity(cores float64) string {
 	q := resource.NewMilliQuantity(int64(cores*1000+.5), resource.DecimalSI)
 	return q.String()

@@ -307,7 +307,8 @@ func costsTable(t *testing.T) string {
 	return out.String()
 }
 
-// ratesTable returns the table of the resources for several rates, from 100 to 1,000,000 events per second.
+// ratesTable returns a table of what the command plans for several rates, such as pods, CPU and memory. The rates are
+// 100 to 1,000,000 events per second.
 func ratesTable(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder

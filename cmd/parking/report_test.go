@@ -30,8 +30,8 @@ import (
 const sampleReport = "../../internal/report/testdata/report.json"
 
 // TestReport_AllFormats_HaveTheSameFigures sets each number and time of a report to a value that is easy to recognize.
-// JUnit and JSON must contain every one of them. The other formats must show it in the same form, or docs/reports.md must say that
-// they leave it out. The limits of objectives are not figures: the texts of the checks contain them.
+// JUnit and JSON must contain every one of them. All other formats that show it must use the same form. docs/reports.md
+// must list the ones that leave it out. The limits of objectives are not figures: the texts of the checks contain them.
 func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)

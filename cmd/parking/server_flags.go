@@ -100,8 +100,8 @@ func (f *serverFlags) check() error {
 	return nil
 }
 
-// selection returns flags that select the same servers as f, for the commands that messages propose. Placeholders
-// replace the values of the flags.
+// selection returns the flags that select the same servers as f, with placeholders instead of the values. Messages that
+// propose a command contain these flags.
 func (f *serverFlags) selection() string {
 	var flags []string
 	for _, flag := range []struct{ name, value, placeholder string }{

@@ -358,7 +358,8 @@ func openDatabase(ctx context.Context, db sqlite.Config, where string, remove fu
 		poster: service,
 		held: func(ctx context.Context) (int64, error) {
 			now, err := service.Stats(ctx)
-			// Another process may store summaries in the same file.
+			// The growth of the file shows whether the summaries are still there. But it may include summaries of
+			// another process, which Created does not count.
 			return min(now.Count-before.Count, service.Created()), err
 		},
 		routes:  []httpserver.Route{{Pattern: "/", Handler: api}},

@@ -112,8 +112,8 @@ const (
 	bothSides              = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
-// ledger adds a table with the numbers of published events and of events that took effect, side by side. If the
-// store has lost data, these numbers are incomplete, so it adds nothing.
+// ledger adds a table with the numbers of published events and of events that took effect, side by side. If the store
+// has lost data, these numbers are incomplete, and ledger adds nothing.
 func (t *table) ledger(r ledger.Report) {
 	if !r.DataKept() {
 		return

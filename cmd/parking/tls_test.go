@@ -113,7 +113,8 @@ func TestPurge_SecretDirectoryWithURI_NeedsNoURIFlag(t *testing.T) {
 	}
 }
 
-// RabbitMQ has two addresses: in a repeated flag, in one flag, or in a file. No server listens at the first address.
+// Each case gives two addresses of RabbitMQ: in a repeated flag, in one flag, or in a file. No server listens at the
+// first one.
 func TestPurge_SeveralAddresses_UsesOneThatAnswers(t *testing.T) {
 	t.Parallel()
 	const dead = "amqp://127.0.0.1:1/"
