@@ -178,8 +178,8 @@ func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 
 // explainsUnready reports whether the pods of a component may be unready because a fault is in effect or, for
 // generators and processors, because RabbitMQ or Redis is not ready. If there is no such reason now, the second result
-// is the time at which the last one ended. The function reads the status that the previous reconcile has written,
-// because a reconcile examines the servers after the pods.
+// is the time at which the latest such fault or outage ended. The function reads the status that the previous reconcile
+// has written, because a reconcile examines the servers after the pods.
 func (s *scope) explainsUnready(c resources.Component) (explained bool, until time.Time) {
 	status := &s.before.Status
 	if status.Faults != nil {

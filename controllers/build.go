@@ -152,8 +152,8 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 }
 
 // isRefused reports whether the API server or an admission webhook has rejected an object for good, although the
-// operator has the permission to write it. It accepts any status of the class 4xx that does not suggest a retry,
-// because a webhook may choose its status.
+// operator has the permission to write it. Any status of the class 4xx that does not suggest a retry counts, because a
+// webhook may choose its status.
 func isRefused(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {

@@ -83,8 +83,8 @@ type removedStore struct {
 func (s removedStore) Purge(context.Context) error { s.removed.add(s.what); return nil }
 func (s removedStore) Close() error                { return nil }
 
-// cleaning returns two values: a reconciler that can clean up after a simulation, and the Secrets to which the
-// simulation refers.
+// cleaning returns a reconciler that can clean up after a simulation, and the client that the reconciler uses. The
+// client is a fake that has the Secrets to which the simulation refers.
 func cleaning(t *testing.T, removed *removals) (*Reconciler, client.Client) {
 	t.Helper()
 	secret := func(name, uri string) *corev1.Secret {

@@ -94,7 +94,7 @@ func TestReconcile_ReferencedSecrets_AreUsedOnlyWhilePermitted(t *testing.T) {
 }
 
 // The pods continue to use the binding that they have read, and so does the operator. Otherwise the verdict would be
-// FAIL only because somebody has replaced a Secret.
+// FAIL only because somebody deletes a Secret in order to replace it.
 func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -87,7 +87,8 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		c.has(rules, 1)
 		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
 
-		// The operator restores a deleted object only if it watches the kind of the object.
+		// Delete an object: the operator restores it only if it watches its kind. First wait until the operator is
+		// idle, because a reconcile for another reason would also restore the object.
 		c.awaitQuiet()
 		rule := &unstructured.Unstructured{}
 		rule.SetGroupVersionKind(rules)

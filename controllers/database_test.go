@@ -91,7 +91,8 @@ func TestReconcile_DatabaseUnusable_ConditionQuotesThePod(t *testing.T) {
 	c.Expect(sim, "SummaryAPIReady", metav1.ConditionTrue, "Ready")
 }
 
-// While the summary API uses SQLite, its pod mounts no Secret, so a change of the plan must not annotate it.
+// While the summary API uses SQLite, its pod mounts neither the plan nor a Secret. So the operator must not annotate
+// the pod.
 func TestSyncMounts_SummaryAPIWithSQLite_IsNotAnnotated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -67,7 +67,7 @@ func short(value any) string {
 }
 
 // trackEdits writes the settings of the run to the status while the simulation runs. If an edit of the spec has changed
-// the schedule, it writes the time to the status. It also records whether the faults were edited.
+// the schedule, it sets status.scheduleChangeTime to the current time. It also records whether the faults were edited.
 func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	status := &s.sim.Status
 	if status.StartTime == nil || s.isComplete() {

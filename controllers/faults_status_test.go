@@ -89,7 +89,7 @@ func TestFaultStatus_FaultNotInjected_HasNoMeasurements(t *testing.T) {
 	}
 }
 
-// More faults than status.faults.latest shows may still be in recovery.
+// There are more faults than status.faults.latest can show. Each recovery must be reported nevertheless.
 func TestRecoveries_ManyFaults_EachIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	const all = 2 * maxFaults

@@ -83,7 +83,8 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 				c.isRestored(child)
 			}
 		}
-		// This edit removes all labels. The operator's cache contains only objects with the label of their simulation.
+		// This edit removes all labels. The object therefore disappears from the operator's cache, which contains only
+		// objects with the label of their simulation. The operator must restore the labels nevertheless.
 		if !c.edit(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
 			t.Errorf("the labels of %s cannot be edited", child.what)
 		}

@@ -305,9 +305,10 @@ func withReplicasOf(live, object client.Object) client.Object {
 }
 
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
-// workload is not created. If a withheld workload exists already, it is scaled to 0 replicas. A limited one is not scaled up.
-// A workload whose pods would mount a missing Secret does not change, unless its present pods mount such a Secret: then the
-// change waits like other edits of pods. An existing StatefulSet keeps its claim template.
+// workload is not created. If a withheld workload exists already, it is scaled to 0 replicas. A limited one is not
+// scaled up. A workload does not change if its new pods would mount a missing Secret and its present pods do not. If
+// the present pods mount one too, the change waits like other edits of pods. An existing StatefulSet keeps its claim
+// template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
 	object = withVolumeSizeOf(live, object)

@@ -221,8 +221,8 @@ func (s *scope) halt() {
 	}
 }
 
-// recordError records the error of a phase as a finding, so that the conditions show it, unless the phase has already
-// done so.
+// recordError records the error of a phase as a finding, so that the conditions show it. If the phase has already
+// recorded a finding, recordError keeps that one.
 func (s *scope) recordError(err error) {
 	switch {
 	case s.findings.objects.state == stalled || s.findings.objects.state == progressing:

@@ -89,7 +89,8 @@ func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 	c.Exists(pod, pod.Name)
 }
 
-// The edits make a fault occur soon: the first moves it, and the second repeats it.
+// Each edit makes an occurrence of the fault due soon: the first changes the time of the fault, and the second makes
+// the fault periodic.
 func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

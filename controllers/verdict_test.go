@@ -297,7 +297,7 @@ func TestTrackEdits_StartedByAnEarlierVersion_EditedSpecIsNotChecked(t *testing.
 }
 
 // An edit that changes the schedule makes it impossible to check the schedule, and the verdict says so. Any other edit
-// changes nothing. A simulation that published nothing does not pass in either case.
+// has no effect on the verdict. A simulation that published nothing does not pass in either case.
 func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysSo(t *testing.T) {
 	t.Parallel()
 	const unchecked = "the schedule was not checked, because an edit of the spec changed it at 2026-05-04T08:02:00Z"

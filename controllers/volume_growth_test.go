@@ -131,7 +131,8 @@ func TestReconcile_VolumesGrow_NoPodIsReplaced(t *testing.T) {
 		t.Errorf("the message is %q, want it to contain %q", grows.Message, want)
 	}
 
-	// The storage system fails, then succeeds.
+	// At first, the storage system fails to enlarge the volume of claims[0]. Then it enlarges the volumes of both
+	// claims.
 	c.Edit(claims[0], func() {})
 	claims[0].Status.Conditions = []corev1.PersistentVolumeClaimCondition{{
 		Type: corev1.PersistentVolumeClaimControllerResizeError, Status: corev1.ConditionTrue, Message: "the pool is full",

@@ -23,8 +23,9 @@ import (
 )
 
 // Volumes of managed servers grow without a restart. The operator raises the requests of the volume claims, and the
-// storage system enlarges the volumes while they are in use. A StatefulSet keeps its claim template, which is immutable.
-// The template matters only for claims that do not exist yet, and the operator enlarges these claims as well.
+// storage system enlarges the volumes while they are in use. A StatefulSet keeps its claim template, which is
+// immutable. The template only determines the initial size of claims that are created later. The operator then enlarges
+// these claims as well.
 //
 // The operator does not watch volume claims. It reads them only while the claim template is smaller than the spec asks for.
 
@@ -32,9 +33,9 @@ const (
 	// resizeInterval is how often the operator looks at a volume claim whose volume grows, or tries again after a temporary
 	// error.
 	resizeInterval = 10 * time.Second
-	// claimInterval is how often the operator tries to enlarge a volume claim after any other error. It is also the
-	// minimum time between two checks of a claim that is large enough. Such a claim may be deleted and created again with the
-	// size of the claim template.
+	// claimInterval is how often the operator tries to enlarge a volume claim after an error that is not temporary. It
+	// is also the minimum time between two checks of a claim that is large enough. Such a claim is checked again
+	// because it may have been deleted and created again with the smaller size of the claim template.
 	claimInterval = time.Minute
 )
 
@@ -69,15 +70,16 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// A check that finds the claim large enough requests no reconcile for the next check. But if a reconcile happens before
-	// the next check is due, the claim may have changed. This reconcile requests another one for the next check.
+	// A check that finds the claim large enough does not request a reconcile. But something else may cause a reconcile
+	// before the next check is due. The claim may have changed by then, so that reconcile requests another one for the
+	// time when the check is due.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}
 }
 
-// claimCheck is the result of the latest check of a volume claim. The field want is the size that was wanted. If another
-// size is wanted, or at the time in the field due, the claim must be checked again.
+// claimCheck is the result of the latest check of a volume claim. The field want is the size that was wanted, and the
+// field due is the time of the next check. If another size is wanted earlier, the claim is checked at once.
 type claimCheck struct {
 	want    resource.Quantity
 	due     time.Time
