@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// maxRounds is the maximum number of times that stop searches for processes that the target has started since the last
-// search.
+// maxRounds limits how often the function stop searches for processes of the target that it has not stopped yet.
 const maxRounds = 100
 
 // processes are the processes of the target that were running when the list was made. A pidfd identifies each of
