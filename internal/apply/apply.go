@@ -69,8 +69,8 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an applier. The applier looks for objects that are missing from the cache with the reader in the parameter
-// direct. This reader must not use a cache itself.
+// New returns an applier. If an object is missing from the cache, the applier looks for it with another reader, which
+// is the parameter direct. That reader must not use a cache itself.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
