@@ -36,9 +36,9 @@ type keySpec struct {
 	// substitutes are names of other keys with the same meaning. Each is read only if the key and the substitutes before it
 	// have no value.
 	substitutes []string
-	// The field like is a pattern for other names that people give to the key. It is matched against the result of the
-	// function squash. A key with such a name is not read. It makes the Secret invalid, unless the value is also given
-	// under the right name or in the URI. The field is nil if no other names are known.
+	// The field named like is a pattern for other names that people give to the key. It is matched against the result
+	// of the function squash. A key with such a name is not read. It makes the Secret invalid, unless the value is also
+	// given under the right name or in the URI. The field is nil if no other names are known.
 	like *regexp.Regexp
 	// trims is true if white space around a value is allowed, as around PEM blocks.
 	trims bool

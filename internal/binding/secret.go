@@ -175,7 +175,8 @@ const parameterSSLMode = "sslmode"
 
 // requireSSL sets the parameter sslmode of a PostgreSQL URI for a binding with certificates. A URI without this
 // parameter gets the mode "verify-full", in which the server's certificate must be valid for its host. The mode
-// "require" becomes "verify-ca", which verifies the certificate but not the host, as libpq does.
+// "require" becomes "verify-ca", which verifies the certificate but not the host. libpq also treats "require" in this
+// way if it has a CA certificate.
 func requireSSL(u *url.URL) error {
 	query := u.Query()
 	switch mode := query.Get(parameterSSLMode); mode {
@@ -298,7 +299,8 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 }
 
 // checkUsable returns an error if a key is invalid together with a URI, or if the keys contain neither credentials nor
-// certificates. The second error lists the possible keys, after the text of the parameter named what.
+// certificates. In the latter case, the error lists the possible keys. The parameter what says what they are: "keys" or
+// "files".
 func (s Service) checkUsable(u *url.URL, keys keyReader, what string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {
