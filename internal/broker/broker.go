@@ -139,8 +139,8 @@ type Settler interface {
 
 // Reason says why a message was dead-lettered.
 type Reason struct {
-	// Stage is the step of processing that rejected the message: parse, summarize or post. It is panic if the processor
-	// panicked while it handled the message, and StageBroker if the broker itself dead-lettered the message.
+	// Stage is the step of processing that rejected the message: "parse", "summarize" or "post". It is "panic" if the
+	// processor panicked while it handled the message, and StageBroker if the broker itself dead-lettered the message.
 	Stage string
 	// Detail is one sentence for human readers. Implementations truncate it to MaxDetail bytes.
 	Detail string

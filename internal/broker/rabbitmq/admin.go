@@ -56,8 +56,8 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 // Exists changes nothing and makes one attempt.
 //
 // Exists checks the queues of this broker's partitions, in order. It stops after maxGap successive partitions without
-// queues. If Delete was interrupted, only later queues may be left. Exists then still returns true, because Delete
-// deletes the dead-letter queue and the owner's mark last.
+// queues. If Delete was interrupted, the only queues left may be those of later partitions, which Exists does not
+// reach. Exists then still returns true, because Delete deletes the dead-letter queue and the owner's mark last.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {

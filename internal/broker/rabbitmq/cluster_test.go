@@ -122,8 +122,9 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 }
 
 // postStartHook returns the command that a managed node runs after it has started, as in the golden file of the node. A
-// golden file is what the operator applies. Here the command does not wait for 30 s, and it writes to its output instead
-// of the log of a container. The output remains open until the command has ended, although it works in the background.
+// golden file is what the operator applies. Here the command does not wait for 30 s, and it writes to its output
+// instead of the log of a container. The command works in the background, but keeps its output open until it has ended.
+// So the method Run waits for the end.
 func postStartHook(t *testing.T) []string {
 	t.Helper()
 	content, err := os.ReadFile("../../resources/testdata/managed/statefulset-rabbitmq.yaml")

@@ -174,7 +174,8 @@ func attemptTimeout(ctx context.Context, others int) time.Duration {
 }
 
 // connect makes one attempt to connect to an IP address. If that address responds slowly, connect also tries the
-// address fallback; see dialEither. It returns either a connection or an error, and the address to which this belongs.
+// fallback address; see dialEither. It returns a connection or an error. It also returns which of the two addresses the
+// connection or the error belongs to.
 func (d *dialer) connect(ctx context.Context, target target, address, fallback string, others int, role string) (*connection, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout(ctx, others))
 	defer cancel()
@@ -186,10 +187,10 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 	return conn, address, err
 }
 
-// dialEither opens a TCP connection to an address. If this takes longer than versionDelay, it also tries the address
-// fallback, unless that is "". Therefore little time is lost if there is no route for one of the IP versions of a host.
-// dialEither returns the connection that is open first, and its address. If the first address fails, it returns that
-// error at once.
+// dialEither opens a TCP connection to an address. If this takes longer than versionDelay, it also tries the fallback
+// address, unless that is "". Therefore little time is lost if there is no route for one of the IP versions of a host.
+// dialEither returns the connection that is open first, and its address. If the first address fails, dialEither returns
+// its error at once.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))

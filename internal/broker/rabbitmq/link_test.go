@@ -50,8 +50,8 @@ func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 	}
 }
 
-// The attempts of one link to connect time out, while the other links have connected again. The outage must continue
-// until all links are connected.
+// One link cannot connect: its attempts time out. Meanwhile, the other links have connected again. The outage must
+// continue until all links are connected.
 func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

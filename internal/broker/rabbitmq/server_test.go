@@ -344,7 +344,8 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 }
 
 // assertOneOutage checks that the log contains exactly one outage and its end. The parameter began is a time before the
-// outage. It limits how often the outage may be logged.
+// outage. A long outage is logged again at intervals, so the time since then determines how many lines the log may
+// contain.
 func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
 	const reminder = 30 * time.Second // package outage repeats the line at this interval

@@ -247,9 +247,9 @@ func (s *session) remove(d *delivery) {
 // consumer is already cancelled, flush. Without such a request, closing the channel could discard settlements. The
 // server forwards at most 32 requests of a channel to a quorum queue that has not accepted them yet (SOFT_LIMIT in
 // rabbit_fifo_client.erl). It delays all further requests, and discards them when the channel is closed. Before the
-// queue answers a request, it accepts all requests that were forwarded earlier, and the server then forwards the
-// others. In rare cases, a change of the queue's leader still loses settlements. The queue then delivers the messages
-// again.
+// queue answers a request, it accepts all requests that were forwarded earlier. The server then forwards the delayed
+// requests, so that closing the channel no longer discards them. In rare cases, a change of the queue's leader still
+// loses settlements. The queue then delivers the messages again.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
