@@ -16,7 +16,7 @@ import (
 
 func TestAdapt_LimitFollowsTheCPUTime(t *testing.T) {
 	t.Parallel()
-	// Each phase lasts 20 s. The value is the number of cores that the process uses meanwhile.
+	// Each phase lasts 20 s. Its number says how many cores the process uses in it.
 	for name, tt := range map[string]struct {
 		phases []float64
 		want   []bool // the calls of limit
