@@ -24,7 +24,7 @@ const (
 	retryAfter = time.Second
 	// postTimeout is the timeout of Post. A transaction on a healthy disk takes far less.
 	postTimeout = 10 * time.Second
-	// transactions is the name of the part of the database whose outages are logged.
+	// transactions is the name under which the service reports to the outage log that transactions fail or succeed.
 	transactions = "transactions"
 )
 

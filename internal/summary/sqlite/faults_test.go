@@ -157,8 +157,8 @@ func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	return healthy
 }
 
-// many is the number of summaries that insertMany stores. They need more than 16 database pages, to which a test limits
-// the database.
+// many is the number of summaries that insertMany stores. They need more than 16 database pages, because one of the
+// tests limits the database to 16 pages.
 const many = 1000
 
 func insertMany(d *Database) error {
