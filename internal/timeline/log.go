@@ -31,8 +31,9 @@ func Tiers() []Tier {
 	}
 }
 
-// settleTime is how long a compaction waits after the end of a minute before it merges the rows that all processes have in
-// that minute. The processes deliver their rows in this time. A later compaction merges rows that arrive after it.
+// settleTime is how long a compaction waits after the end of a minute before it merges the rows that all processes have
+// in that minute. The processes should deliver their rows in this time. If a row arrives later, a later compaction
+// merges it.
 const settleTime = 2 * time.Minute
 
 // BlockID identifies a block. Tier is an index in the result of Tiers. Start is the Unix time at which the block
@@ -290,8 +291,9 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 }
 
 // repetitionTime is how long the storage can recognize a row that it receives a second time. After an outage, a process
-// repeats its unacknowledged rows. If the outage affects only some processes, the others cause minutes to be merged and
-// old records to be deleted. Such an outage must therefore be shorter than repetitionTime.
+// repeats its unacknowledged rows. If the outage affects only some processes, the rows of the others still cause
+// minutes to be merged. The storage may then delete old records, without which it cannot recognize repeated rows; see
+// Horizon. Such an outage must therefore be shorter than repetitionTime.
 const repetitionTime = 7 * 24 * time.Hour
 
 // Horizon returns a Unix time. To recognize repeated rows, the storage records the latest merged second of each process.

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// MarkerInterval is the interval at which a process should look for new marks.
+	// MarkerInterval is the interval at which a process should call Marker.Observe.
 	MarkerInterval = 500 * time.Millisecond
 	// recentStage limits the marks of a process that starts during a stage. The process adds a mark for the stage
 	// only if the stage is younger than recentStage. Otherwise, an earlier process has added the mark.
