@@ -167,7 +167,8 @@ type poller struct {
 	sent map[int64]uint64
 	// readUntil is the time of the latest successful read of the newest rows. It is zero before the first one.
 	readUntil time.Time
-	// part is the beginning of the older rows that are read next. nextPart is the time of that read.
+	// part is the time at which the next interval of older rows begins. nextPart is the time at which to read that
+	// interval.
 	part, nextPart time.Time
 }
 
@@ -209,8 +210,8 @@ func (p *poller) reset() {
 }
 
 // begin marks as sent the rows that the first client receives when it connects, so that a poll does not send them
-// again. It keeps the records of polls. It ignores calls for later clients: the first client may lack rows that a later
-// client receives, and a poll must still send them.
+// again. It does not change what polls have recorded as sent. It ignores calls for later clients: the first client may
+// lack rows that a later client receives, and a poll must still send them.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

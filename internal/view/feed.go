@@ -57,7 +57,7 @@ func (c *client) notify() {
 
 // feed polls for updates while it has clients, and sends each update to all of them.
 type feed struct {
-	// poll returns an update, or nil without an update. It is never called concurrently.
+	// poll returns an update, or nil if there is none. It is never called concurrently.
 	poll func(context.Context) *update
 	// start is called before the first poll after a time without clients. It may be nil.
 	start      func()

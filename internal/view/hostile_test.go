@@ -215,7 +215,7 @@ func TestView_SlowReadersOfATimeline_DoNotDelayOthers(t *testing.T) {
 	polltest.Until(t, "the responses to the slow clients are dropped", func() bool { return isSpoolEmpty(v) })
 }
 
-// A client that receives a timeline slowly must not keep its response in memory for a long time.
+// A client that receives a timeline slowly must not cause the server to keep the response in memory for a long time.
 func TestView_SlowReaderOfATimeline_IsDisconnected(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/v1/timeline", "/v1/events"} {

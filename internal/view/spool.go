@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// spoolChunk is the size of a chunk of a spool. maxSpooled is the maximum size of all spools of a View. A timeline of
-	// maxRows rows takes about 2.5 MB of it.
+	// spoolChunk is the size of a chunk of a spool. maxSpooled is the maximum size of all spools of a View. A spool
+	// with a timeline of maxRows rows takes about 2.5 MB.
 	spoolChunk = 64 << 10
 	maxSpooled = 32 << 20
 	// compressionLevel is the level for gzip. Level 5 is twice as fast as the default, and its output is hardly larger.
