@@ -111,8 +111,8 @@ func predict(costs *sizing.Costs, offered int64) (sizing.Prediction, float64) {
 	}), cores
 }
 
-// measureOutage stops the processor for some time. It returns the largest number of waiting events, and how many
-// seconds after the processor continues this number is normal again.
+// measureOutage stops the processor for some time, and then lets it continue. It returns the largest number of waiting
+// events, and how many seconds it takes from then on until the number is normal again.
 func (p *pipeline) measureOutage(ctx context.Context, length time.Duration) (peak, recovery float64, err error) {
 	before, err := p.observe(ctx)
 	if err != nil {

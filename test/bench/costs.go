@@ -144,8 +144,8 @@ func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duratio
 }
 
 // growth ends the processes, and returns the memory of Redis per parked vehicle and the size of the database per
-// summary. It counts only the memory and the vehicles that were added since an earlier observation of the new
-// simulation.
+// summary. It counts only the memory and the vehicles that were added since the first observation, which was made soon
+// after the start.
 func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, error) {
 	last, err := p.usage(ctx)
 	if err != nil {

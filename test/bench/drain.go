@@ -111,8 +111,8 @@ func waitProcessed(ctx context.Context, processor *stack.Process, events int64) 
 	return metrics, nil
 }
 
-// terminateClients terminates the generators, and the processor, which was started only to declare the queues. A
-// processor that is ready has a connection, but may not have declared its queues yet.
+// terminateClients terminates the generators and the processor. The processor was started only to declare the queues.
+// It may be ready before it has declared them, so terminateClients first waits until it consumes them.
 func (p *pipeline) terminateClients(ctx context.Context) error {
 	for _, t := range event.Types() {
 		consumers := func(context.Context) (int64, error) {
