@@ -68,8 +68,8 @@ func newNamespace(t *testing.T) *namespace {
 	return ns
 }
 
-// applySample creates the simulation of a sample manifest. Before that, the function edit may change the simulation. It
-// may be nil.
+// applySample creates the simulation of a sample manifest. If the function edit is not nil, it changes the simulation
+// first.
 func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/config/samples/" + file)

@@ -57,8 +57,8 @@ func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 }
 
 // checkFaults fails the test unless the journal has the given number of faults, and each of them took effect and ended
-// by itself. For an isolation, the operator sends requests to find out whether connections are cut. If none is, the
-// fault gets the state NotInjected, and the test fails.
+// by itself. For an isolation, the operator sends requests to find out whether connections are cut. If no connection is
+// cut, the fault gets the state NotInjected, and the test fails.
 func (ns *namespace) checkFaults(sim *v1alpha1.ParkingSimulation, want int) {
 	ns.t.Helper()
 	records := ns.faultRecords(sim)
