@@ -16,8 +16,8 @@ import (
 )
 
 // redelivering is a manifest whose faults cause redeliveries. Redis is paused just before the broker crashes. Some
-// steps took effect before the pause, but the processors still wait for replies of Redis before they acknowledge the
-// messages of these steps. So the broker delivers these messages again after its crash.
+// events took effect in Redis before the pause, but the processors still wait for its replies before they acknowledge
+// the messages of these events. So the broker delivers these messages again after its crash.
 const redelivering = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
