@@ -174,7 +174,7 @@ func (s *settings) onCluster(ctx context.Context, seed int, manifest, path strin
 	} {
 		cmd := exec.CommandContext(ctx, arguments[0], arguments[1:]...)
 		if arguments[0] == "kubectl-parking" {
-			// The parking program acts as the kubectl plugin when it is started with this name.
+			// The parking program acts as the kubectl plugin when it is started under the name kubectl-parking.
 			cmd = exec.CommandContext(ctx, s.program, arguments[1:]...)
 			cmd.Args[0] = arguments[0]
 		}
