@@ -199,6 +199,7 @@ func TestTransitions_StatusChange_IsReportedAsEvents(t *testing.T) {
 		"a Secret is missing":         {status("", "", nil), status("False/SecretNotFound", pending, nil), []string{"Warning SecretNotFound: as SecretNotFound"}},
 		"the Secret is created":       {status("False/SecretNotFound", pending, nil), status("False/Progressing", pending, nil), []string{"Normal Progressing: as Progressing"}},
 		"the generators start":        {status("False/Progressing", pending, nil), status("True/Running", pending, started), []string{"Normal Started: Servers and processors are ready: the generators start", "Normal Running: as Running"}},
+		"an edit waits for a fault":   {status("True/Running", pending, started), status("False/FaultInEffect", pending, started), []string{"Normal FaultInEffect: as FaultInEffect"}},
 		"a pod fails":                 {status("True/Running", pending, started), status("False/PodsFailing", pending, stuck), []string{"Warning PodsFailing: pod a is not scheduled"}},
 		"the verdict will be FAIL":    {status("True/Running", pending, started), status("True/Running", unmet, started), []string{"Warning ObjectivesNotMet: The verdict will be FAIL: as NotMet"}},
 		"the simulation is complete":  {status("True/Running", pending, started), status("True/Complete", unmet, failed), []string{"Warning Complete: The verdict is FAIL; 1 event was lost"}},

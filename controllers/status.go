@@ -124,7 +124,7 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	}
 	completed := now.CompletionTime != nil
 	if c := changedReason(before, now, v1alpha1.ConditionReady); c != nil && c.Reason != reasonComplete {
-		isNormal := c.Status == metav1.ConditionTrue || slices.Contains([]string{reasonProgressing, reasonConnecting, reasonVolumeResizing}, c.Reason)
+		isNormal := c.Status == metav1.ConditionTrue || slices.Contains([]string{reasonProgressing, reasonConnecting, reasonVolumeResizing, reasonFaultInEffect}, c.Reason)
 		note(isNormal, c.Reason, "Reconcile", wholeMessage(now, c))
 	}
 	if c := changedReason(before, now, v1alpha1.ConditionObjectivesMet); c != nil && c.Status == metav1.ConditionFalse && !completed {

@@ -31,8 +31,8 @@ func TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing(t *testin
 	skipWithoutNode(t, "read the files in the pods")
 	ns := newNamespace(t)
 	ns.expected = []warning{
-		// The Certificates are created before the Secret of the CA exists.
-		{"ErrGetKeyPair", ""}, {"ErrInitIssuer", ""},
+		// The objects are created before the Secrets of their certificates exist.
+		{"ErrGetKeyPair", ""}, {"ErrInitIssuer", ""}, {"SecretNotFound", "create it with the keys tls.crt"},
 	}
 	ns.runCertManager()
 	sim := ns.createDocumented(func(sim *v1alpha1.ParkingSimulation) {
