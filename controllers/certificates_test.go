@@ -229,7 +229,7 @@ func TestReconcile_SecretOfCertificateIsTaken_KeepsAllCertificatesAndStopsRedis(
 	}
 }
 
-func TestReconcile_NameOfAuthorityTakenFromTheStart_CreatesNoCertificate(t *testing.T) {
+func TestReconcile_NameOfAuthoritySecretIsTakenAtTheStart_CreatesNoCertificate(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.Secret("late-ca", map[string]string{"tls.crt": "the CA of another program"})

@@ -23,7 +23,7 @@ func healthy() findings {
 	}
 }
 
-func TestConditionsOf_ComputesConditionsFromFindings(t *testing.T) {
+func TestConditionsOf_EachFinding_SetsTheConditionsThatItAffects(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(*findings)

@@ -256,7 +256,7 @@ func TestReportCommand_InvalidInput_IsRejected(t *testing.T) {
 	}
 }
 
-func TestSimulate_MissedObjectiveWithoutLivePage_ReportMarksItOnce(t *testing.T) {
+func TestSimulate_NoLivePage_ReportMarksAMissedObjectiveOnce(t *testing.T) {
 	t.Parallel()
 	// There are ten times as many exits as entries, so most of them find no plate.
 	manifest := manifestFile(t, `{duration: 3s, entry: {rate: 50}, exit: {rate: 500, matchPercent: 100, minStay: 0s}, objectives: {minAchievedPercent: 90}}`)

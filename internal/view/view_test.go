@@ -282,7 +282,7 @@ func TestView_ClientAcceptsGzip_ReceivesTheSameDataCompressed(t *testing.T) {
 	}
 }
 
-func TestAcceptsGzip_EachHeader(t *testing.T) {
+func TestAcceptsGzip_EachHeader_ReturnsWhetherGzipIsAccepted(t *testing.T) {
 	t.Parallel()
 	for header, want := range map[string]bool{
 		"": false, "gzip": true, "deflate, gzip;q=1.0, *;q=0.5": true, "GZIP": true, "br;q=1,gzip ; q=0.1": true,

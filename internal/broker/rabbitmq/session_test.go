@@ -201,7 +201,7 @@ func TestSession_Retired_CancelsTheConsumerOnce(t *testing.T) {
 	}
 }
 
-func TestSession_Retired_FlushesSettlementsAfterTheCancellation(t *testing.T) {
+func TestSession_SettlementsAfterCancellation_AreFollowedByAFlush(t *testing.T) {
 	t.Parallel()
 	p := newPlanned(4)
 	settle := func(d *delivery, to verdict) {
