@@ -214,7 +214,7 @@ func (c *checks) managedSummaryAPI(path field.Path, m *v1alpha1.ManagedSummaryAP
 	if m.Database != nil {
 		c.secretRef(path.Child("database", "secretRef"), &m.Database.SecretRef)
 		if !m.Storage.IsDefault() {
-			c.Add(field.Forbidden(path.Child("storage"), "there is no volume with database, because the summaries are stored in PostgreSQL: remove storage, or remove database"))
+			c.Add(field.Forbidden(path.Child("storage"), "cannot be set together with database, because the summaries are stored in PostgreSQL, not on a volume: remove storage, or remove database"))
 		}
 	}
 	c.storage(path.Child("storage"), &m.Storage)
@@ -303,7 +303,7 @@ func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 		}
 	}
 	if len(names) > 1 {
-		c.Invalid(path, field.Raw(strings.Join(names, ", ")), "at most one of %s may be set: remove the others", strings.Join(slices.Sorted(maps.Keys(set)), ", "))
+		c.Invalid(path, field.Raw(strings.Join(names, ", ")), "at most one of %s may be set: remove all but one", strings.Join(slices.Sorted(maps.Keys(set)), ", "))
 	}
 }
 

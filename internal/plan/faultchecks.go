@@ -62,15 +62,15 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 		c.Add(field.Forbidden(path.Child("for"), "is only for Pause and Isolate, because the other actions do not last: remove it"))
 	}
 	if t.Jitter.Value > t.At.Value {
-		c.Invalid(path.Child("jitter"), t.Jitter.Text, "must not exceed at, which is %s, or the fault begins before the simulation does: lower jitter or raise at", t.At.Text)
+		c.Invalid(path.Child("jitter"), t.Jitter.Text, `must not exceed "at", which is %s, or the fault begins before the simulation does: lower "jitter" or raise "at"`, t.At.Text)
 	}
 	if t.Every.Text != "" {
 		c.faultInterval(path.Child("every"), t)
 	}
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
-		c.Invalid(path.Child("at"), t.At.Text, "at, for and jitter must together be less than duration, which is %s, or the simulation ends before the fault does: "+
-			"raise duration or lower at", t.Simulation.Text)
+		c.Invalid(path.Child("at"), t.At.Text, `the sum of "at", "for" and "jitter" must be less than "duration", which is %s, or the simulation ends before the fault does: `+
+			`raise "duration" or lower "at"`, t.Simulation.Text)
 	}
 }
 
@@ -80,8 +80,8 @@ func (c *Checks) faultInterval(path field.Path, t FaultTimes) {
 		return
 	}
 	if t.Every.Value <= t.For.Value+2*t.Jitter.Value {
-		c.Invalid(path, t.Every.Text, "must be longer than for plus twice jitter, which is %s + 2 × %s, or an occurrence begins before the previous one ends: "+
-			"raise every, or lower for or jitter", cmp.Or(t.For.Text, "0s"), cmp.Or(t.Jitter.Text, "0s"))
+		c.Invalid(path, t.Every.Text, `must be longer than "for" plus twice "jitter", which is %s + 2 × %s, or an occurrence begins before the previous one ends: `+
+			`raise "every", or lower "for" or "jitter"`, cmp.Or(t.For.Text, "0s"), cmp.Or(t.Jitter.Text, "0s"))
 	}
 }
 

@@ -238,20 +238,20 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a fault that overlaps with itself",
 			Spec:      `faults: [{name: a, target: Processor, action: Pause, at: 10s, for: 5s, every: 7s, jitter: 1s}]`,
-			Error:     `spec.faults[0].every: Invalid value: "7s": must be longer than for plus twice jitter, which is 5s + 2 × 1s, or an occurrence begins before the previous one ends: raise every, or lower for or jitter`,
-			Admission: `must be longer than for plus twice jitter, or an occurrence begins before the previous one ends`,
+			Error:     `spec.faults[0].every: Invalid value: "7s": must be longer than "for" plus twice "jitter", which is 5s + 2 × 1s, or an occurrence begins before the previous one ends: raise "every", or lower "for" or "jitter"`,
+			Admission: `must be longer than "for" plus twice "jitter", or an occurrence begins before the previous one ends`,
 		},
 		{
 			Name:      "a fault before the start",
 			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, jitter: 11s}]`,
-			Error:     `spec.faults[0].jitter: Invalid value: "11s": must not exceed at, which is 10s, or the fault begins before the simulation does: lower jitter or raise at`,
-			Admission: `must not exceed at, or the fault begins before the simulation does`,
+			Error:     `spec.faults[0].jitter: Invalid value: "11s": must not exceed "at", which is 10s, or the fault begins before the simulation does: lower "jitter" or raise "at"`,
+			Admission: `must not exceed "at", or the fault begins before the simulation does`,
 		},
 		{
 			Name:      "a fault that outlasts the simulation",
 			Spec:      `duration: 15s, faults: [{name: a, target: Processor, action: Pause, at: 10s, for: 5s}]`,
-			Error:     `spec.faults[0].at: Invalid value: "10s": at, for and jitter must together be less than duration, which is 15s, or the simulation ends before the fault does: raise duration or lower at`,
-			Admission: `at, for and jitter of each fault must together be less than duration`,
+			Error:     `spec.faults[0].at: Invalid value: "10s": the sum of "at", "for" and "jitter" must be less than "duration", which is 15s, or the simulation ends before the fault does: raise "duration" or lower "at"`,
+			Admission: `the sum of "at", "for" and "jitter" of each fault must be less than "duration"`,
 		},
 		{
 			Name:      "a fault of an external RabbitMQ",
@@ -1394,26 +1394,26 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "two brokers",
 			Spec:      "rabbitmq: {managed: {}, secretRef: {name: a}}",
-			Error:     `spec.rabbitmq: Invalid value: managed, secretRef: at most one of clusterRef, managed, secretRef may be set: remove the others`,
-			Admission: `at most one of managed, clusterRef and secretRef may be set: remove the others`,
+			Error:     `spec.rabbitmq: Invalid value: managed, secretRef: at most one of clusterRef, managed, secretRef may be set: remove all but one`,
+			Admission: `at most one of managed, clusterRef and secretRef may be set: remove all but one`,
 		},
 		{
 			Name:      "three brokers",
 			Spec:      "rabbitmq: {managed: {}, clusterRef: {name: a}, secretRef: {name: a}}",
-			Error:     `spec.rabbitmq: Invalid value: clusterRef, managed, secretRef: at most one of clusterRef, managed, secretRef may be set: remove the others`,
-			Admission: `at most one of managed, clusterRef and secretRef may be set: remove the others`,
+			Error:     `spec.rabbitmq: Invalid value: clusterRef, managed, secretRef: at most one of clusterRef, managed, secretRef may be set: remove all but one`,
+			Admission: `at most one of managed, clusterRef and secretRef may be set: remove all but one`,
 		},
 		{
 			Name:      "two stores",
 			Spec:      "redis: {managed: {}, secretRef: {name: a}}",
-			Error:     `spec.redis: Invalid value: managed, secretRef: at most one of managed, secretRef may be set: remove the others`,
-			Admission: `at most one of managed and secretRef may be set: remove the other`,
+			Error:     `spec.redis: Invalid value: managed, secretRef: at most one of managed, secretRef may be set: remove all but one`,
+			Admission: `at most one of managed and secretRef may be set: remove all but one`,
 		},
 		{
 			Name:      "two summary APIs",
 			Spec:      "summaryAPI: {managed: {}, url: 'https://example.com'}",
-			Error:     `spec.summaryAPI: Invalid value: managed, url: at most one of managed, url may be set: remove the others`,
-			Admission: `at most one of managed and url may be set: remove the other`,
+			Error:     `spec.summaryAPI: Invalid value: managed, url: at most one of managed, url may be set: remove all but one`,
+			Admission: `at most one of managed and url may be set: remove all but one`,
 		},
 		{
 			Name:      "a Secret for the managed summary API",
@@ -1448,8 +1448,8 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a database and a volume",
 			Spec:      "summaryAPI: {managed: {database: {secretRef: {name: a}}, storage: {size: 1Gi}}}",
-			Error:     `spec.summaryAPI.managed.storage: Forbidden: there is no volume with database, because the summaries are stored in PostgreSQL: remove storage, or remove database`,
-			Admission: `spec.summaryAPI.managed.storage: Invalid value: there is no volume with database, because the summaries are stored in PostgreSQL: remove storage, or remove database`,
+			Error:     `spec.summaryAPI.managed.storage: Forbidden: cannot be set together with database, because the summaries are stored in PostgreSQL, not on a volume: remove storage, or remove database`,
+			Admission: `spec.summaryAPI.managed.storage: Invalid value: cannot be set together with database, because the summaries are stored in PostgreSQL, not on a volume: remove storage, or remove database`,
 		},
 		{
 			Name:      "a database without a Secret",
