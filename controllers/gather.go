@@ -75,7 +75,7 @@ func (r *Reconciler) gatherKind(ctx context.Context, s *scope, kind childKind, o
 	return meta.EachListItem(list, func(item runtime.Object) error {
 		object, ok := item.(client.Object)
 		if !ok {
-			return fmt.Errorf("%T is not an object", item)
+			return fmt.Errorf("an item of the type %T is not a Kubernetes object", item)
 		}
 		if metav1.IsControlledBy(object, s.sim) {
 			s.children[childKey{kind.Kind, object.GetName()}] = object

@@ -147,7 +147,7 @@ func (f *planFlags) check(changed func(string) bool) error {
 	case f.request.MatchPercent < 0 || f.request.MatchPercent > 100:
 		return fmt.Errorf("--match-percent: %d must be from 0 to 100", f.request.MatchPercent)
 	case f.request.UtilizationPercent < 1 || f.request.UtilizationPercent > 95:
-		return fmt.Errorf("--utilization: %d must be from 1 to 95: queues grow without end near 100", f.request.UtilizationPercent)
+		return fmt.Errorf("--utilization: %d must be a percentage from 1 to 95, because near 100 %% queues grow without end", f.request.UtilizationPercent)
 	case !slices.Contains([]int{1, 3, 5}, f.request.RabbitMQNodes):
 		return fmt.Errorf("--rabbitmq-nodes: %d must be 1, 3 or 5, because quorum queues need a majority", f.request.RabbitMQNodes)
 	case len(validation.IsDNS1123Label(f.name)) > 0:

@@ -213,7 +213,7 @@ func TestPlanCommand_InvalidInput_SaysWhatToDo(t *testing.T) {
 		"plan -f x.yaml --max-stay 1m":         "the manifest given by -f contains this value",
 		"plan --rate 0":                        "--rate: 0 must be from 1 to 100000000",
 		"plan --rate many":                     "must be a whole number",
-		"plan --rate 1 --utilization 100":      "--utilization: 100 must be from 1 to 95",
+		"plan --rate 1 --utilization 100":      "--utilization: 100 must be a percentage from 1 to 95",
 		"plan --rate 1 --rabbitmq-nodes 2":     "must be 1, 3 or 5",
 		"plan --rate 1 --match-percent 101":    "must be from 0 to 100",
 		"plan --rate 1 --node-cores 0":         "--node-cores: must be above 0",

@@ -202,7 +202,7 @@ func (s *Service) errHangs() error {
 }
 
 func errServiceClosed() error {
-	return &UnavailableError{Err: fmt.Errorf("summary service: %w", ErrClosed), After: retryAfter}
+	return &UnavailableError{Err: fmt.Errorf("the summary service is %w", ErrClosed), After: retryAfter}
 }
 
 func unavailable(err error) error {

@@ -51,7 +51,7 @@ func code(err error) string {
 // describe adds the address of the server, and advice, to an error. The result contains neither the URI nor the password.
 func (d *Database) describe(err error) error {
 	if errors.Is(err, puddle.ErrClosedPool) || d.running.Err() != nil {
-		return fmt.Errorf("summary database: %w", summary.ErrClosed)
+		return fmt.Errorf("the summary database is %w", summary.ErrClosed)
 	}
 	b, bindingErr := d.source()
 	if bindingErr != nil {

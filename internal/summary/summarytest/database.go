@@ -144,7 +144,7 @@ func (d *Database) Close() error {
 
 func (d *Database) usable(ctx context.Context) error {
 	if d.closed {
-		return fmt.Errorf("use the in-memory database: %w", summary.ErrClosed)
+		return fmt.Errorf("the in-memory database is %w", summary.ErrClosed)
 	}
 	return ctx.Err()
 }
