@@ -1128,15 +1128,16 @@ func (b *browser) heatMapCell(second int64, latency time.Duration) cell {
 			return legends();
 		};
 		over.dispatchEvent(new MouseEvent('mouseenter', {bubbles: true}));
-		// middle collects the pixels of an axis for which a condition holds, and returns the one at the given share of
-		// them.
+		// middle collects the pixels of an axis for which a condition holds. It returns one of them: a share of 0.5
+		// selects the one in the middle, and a share of 0.75 the one in the middle of the second half.
 		const middle = (length, holds, share) => {
 			const all = Array.from({length: Math.floor(length)}, (_, i) => i + 0.5).filter(holds);
 			return all[Math.floor(all.length * share)];
 		};
 		const index = bucketOf(%[2]g), range = seconds(upperBound(index - 1)) + ' to ' + seconds(upperBound(index)) + ':', time = timeOfDay(new Date(%[1]d * 1000));
-		// The legend shows the time at the pointer, rounded to the nearest second. A cell begins at a whole second. Its first
-		// half therefore has the time at which the cell begins, so take a pixel there.
+		// A cell begins at a whole second, but the legend rounds the time at the pointer to the nearest second. So it
+		// shows the start of a cell in the second half of the previous cell and in the first half of this one. Take a
+		// pixel of the latter.
 		const x = middle(box.width, x => point(x, box.height / 2)[0] === time, 0.75);
 		const y = middle(box.height, y => point(x, y)[1].startsWith(range), 0.5);
 		if (x == null || y == null) return {Legend: 'no cell for ' + time + ' and ' + range + ' ' + legends(), Color: ''};
