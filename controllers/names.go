@@ -20,10 +20,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The pods of a simulation refer to the simulation's own objects by name. If an object of someone else has such a name,
-// a pod would mount a Secret whose owner did not consent, use another ServiceAccount, send passwords to another Service,
-// or write to another volume. The following rule prevents this for all kinds: while a name is taken, no workload that
-// refers to it has pods, and the operator does not connect to a server through it.
+// The pods of a simulation refer to the simulation's own objects by name. If someone else's object had one of these
+// names, a pod would mount a Secret whose owner did not consent, use another ServiceAccount, send passwords to another
+// Service, or write to another volume. The following rule prevents this for all kinds: while a name is taken, no
+// workload that refers to it has pods, and the operator does not connect to a server through it.
 
 // isReferable reports whether objects refer to objects of a kind by name.
 func isReferable(kind string) bool {

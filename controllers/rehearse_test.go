@@ -177,8 +177,8 @@ func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
 	c.Gone(secret)
 }
 
-// measured returns a timeline from 30 s before a fault to 5 min after it. After the fault, the latencies are high for
-// as long as the parameter slow says. Until the end of the timeline, the generators are late by the parameter lag.
+// measured returns a timeline from 30 s before a fault to 5 min after it. The parameter slow is how long the latencies
+// are high after the fault. The parameter lag is how late the generators are until the end of the timeline.
 func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
 	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {
