@@ -299,8 +299,8 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 }
 
 // checkUsable returns an error if a key is invalid together with a URI, or if the keys contain neither credentials nor
-// certificates. In the latter case, the error lists the possible keys. The parameter what says what they are: "keys" or
-// "files".
+// certificates. In the latter case, the error lists the possible keys. The parameter named what is the word for them in
+// the error: "keys" or "files".
 func (s Service) checkUsable(u *url.URL, keys keyReader, what string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {
