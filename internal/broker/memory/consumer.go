@@ -15,8 +15,8 @@ const (
 	maxBatch = 64
 )
 
-// consumer sends the messages of its queue to the Go channel in its field out. The mutex of the queue guards the fields
-// session, idle and ended.
+// consumer sends the messages of its queue to a Go channel. The mutex of the queue guards the fields session, idle and
+// ended.
 type consumer struct {
 	queue    *queue
 	prefetch int

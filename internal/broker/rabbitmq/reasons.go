@@ -44,7 +44,7 @@ func (a *administration) deadReasons(dead route) (reasons []broker.Reason, err e
 	return reasons, a.requeueUpTo(dead, last)
 }
 
-// requeueUpTo requeues the delivery in the parameter last and all deliveries that precede it.
+// requeueUpTo requeues the given delivery and all deliveries that precede it.
 func (a *administration) requeueUpTo(dead route, last amqp.Delivery) error {
 	if last.DeliveryTag == 0 {
 		return nil

@@ -83,8 +83,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict on a delivery. The parameter from is the verdict that the delivery must have so far, and
-// the parameter to is the new verdict. If the delivery has another verdict, settle returns broker.ErrSettled.
+// settle changes the verdict on a delivery from one value to another. If the present verdict is not the first value,
+// settle returns broker.ErrSettled.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
