@@ -32,8 +32,8 @@ import (
 type mortal struct {
 	client.Client
 
-	// The operator is killed when it writes a record with the state in the field at. If the field after is true, this
-	// write still takes effect.
+	// The field at is a state: the operator is killed when it writes a record with this state. If the field after is
+	// true, this write still takes effect.
 	at    fault.State
 	after bool
 	// kill ends the context of the operator.
