@@ -120,7 +120,7 @@ func (s *simulation) endFailOver(t *testing.T, group servers.FailoverGroup, kill
 	group.AwaitFailover(t, killed)
 	began := time.Now()
 	s.awaitEntries(t, 100)
-	t.Logf("events took effect %s after a replica had taken over", time.Since(began).Round(time.Millisecond))
+	t.Logf("audits that ended %s after a replica had taken over show new effects", time.Since(began).Round(time.Millisecond))
 	s.pauseOrFail(t)
 	group.Restart(t, killed)
 }
