@@ -57,6 +57,11 @@ type Account struct {
 	// caused the loss.
 	Lost *int64 `json:"lost,omitempty"`
 
+	// DisturbsUntil is set if there is nothing to compare the time after the fault with, so that the recovery from it is
+	// unknown. The time from InjectedAt to DisturbsUntil then counts as disturbed. It is zero for other faults. They
+	// disturb the simulation until RecoveredAt, or without an end if that is zero.
+	DisturbsUntil time.Time `json:"-"`
+
 	Outcome Outcome `json:"outcome"`
 	// Message is one sentence that explains the outcome.
 	Message string `json:"message"`
@@ -179,7 +184,7 @@ func (s *search) account(r *Record) Account {
 		s.use(r.Baseline)
 		if !a.InjectedAt.IsZero() {
 			s.disturbUntil(a.InjectedAt)
-			s.disturb(interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt})
+			s.disturb(a.disturbance())
 		}
 		return a
 	}
@@ -208,11 +213,10 @@ func (s *search) account(r *Record) Account {
 	}
 	a.Outcome, a.Message = s.injected(r, found)
 	s.measure(&a)
-	disturbed := interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt}
-	if disturbed.to.IsZero() {
-		disturbed.to = s.withoutRecovery(a.HealedAt)
+	if s.before == nil && !a.HealedAt.IsZero() {
+		a.DisturbsUntil = disturbsUntil(a.InjectedAt, a.HealedAt)
 	}
-	s.disturb(disturbed)
+	s.disturb(a.disturbance())
 	return a
 }
 
@@ -231,9 +235,15 @@ func (a *Account) isSettled(r *Record, run Run) bool {
 
 // Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. This
 // is the case if, at any time in [from, to+rowShift), the fault was in effect or the simulation had not
-// recovered from it yet.
+// recovered from it yet. If the recovery is unknown, DisturbsUntil counts as its end.
 func (a *Account) Disturbs(from, to time.Time) bool {
-	return !a.InjectedAt.IsZero() && to.Add(rowShift).After(a.InjectedAt) && (a.RecoveredAt.IsZero() || from.Before(a.RecoveredAt))
+	row := measured{start: from, end: to}
+	return !a.InjectedAt.IsZero() && row.overlaps(a.disturbance())
+}
+
+// disturbance returns the interval in which rows of the timeline may show effects of the fault.
+func (a *Account) disturbance() interval {
+	return interval{a.InjectedAt.Add(-rowShift), cmp.Or(a.RecoveredAt, a.DisturbsUntil)}
 }
 
 // notInjected returns the outcome and the message for an occurrence that did not take effect.
@@ -272,7 +282,7 @@ func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 func (s *search) notRecovered(r *Record, found recovery) string {
 	switch {
 	case found.unknown != "":
-		return "It is unknown whether latency and backlog returned to their previous level: " + found.unknown + s.meanwhile(r)
+		return "It is unknown whether latency and backlog returned to their previous level: " + found.unknown
 	case found.isNormal:
 		return "The run ended less than 5 s after latency and backlog had returned to their previous level" + s.meanwhile(r)
 	}
@@ -283,7 +293,7 @@ func (s *search) notRecovered(r *Record, found recovery) string {
 func (s *search) recovering(r *Record, found recovery) string {
 	switch {
 	case found.unknown != "":
-		return "It is not known yet whether latency and backlog returned to their previous level: " + found.unknown + s.meanwhile(r)
+		return "It is not known yet whether latency and backlog returned to their previous level: " + found.unknown
 	case found.isNormal:
 		return "Latency and backlog returned to their previous level, but have not been measured for 5 s since then"
 	}

@@ -379,6 +379,36 @@ func TestFaultAccounts_EarlyFaultsLackABaseline_LaterFaultHasOne(t *testing.T) {
 	}
 }
 
+// The first fault begins before anything is measured. Normal operation follows, so the second fault has a baseline, and
+// this time counts as undisturbed.
+func TestFaultAccounts_NormalOperationFollowsFaultWithoutBaseline_NextFaultHasABaseline(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		lasts, next float64 // how long the first fault lasts, and when the second one begins
+		want        bool    // whether the second fault has a baseline
+	}{
+		"a short fault":           {0.25, 4, true},
+		"as long as it lasted":    {5, 12, true},
+		"less than that":          {5, 11.5, false},
+		"no row without a fault":  {0.25, 3, false},
+		"more than 30 s later":    {5, 50, true},
+		"a long fault is not yet": {40, 75, false},
+	} {
+		s := story{length: 100, rate: 50, outages: []outage{{from: int(tt.next), to: int(tt.next) + 4, slow: time.Second}}}
+		got := Accounts([]Record{record("first", 0, tt.lasts), record("second", tt.next, tt.next+1)}, s.run())
+		const message = "too little was measured before the fault to compare with: fewer than 5 events took effect until 1 s before it"
+		if a := got[0]; a.Outcome != OutcomeNotRecovered || !strings.HasSuffix(a.Message, message) {
+			t.Errorf("%s: the account of the first fault is %+v", name, a)
+		}
+		if a := got[1]; (a.Outcome == OutcomeRecovered) != tt.want || !tt.want && !strings.HasSuffix(a.Message, message+" while no other fault disturbed the simulation") {
+			t.Errorf("%s: the account of the second fault is %+v", name, a)
+		}
+		if got[0].Disturbs(second(80), second(81)) || !got[0].Disturbs(second(2*tt.lasts-0.1), second(2*tt.lasts)) {
+			t.Errorf("%s: the first fault disturbs the wrong rows: %+v", name, got[0])
+		}
+	}
+}
+
 // The timeline no longer contains the time before the first fault, and no undisturbed time between the faults. So both
 // faults use the saved baseline of the first one.
 func TestFaultAccounts_TimelineLacksTheBaseline_UsesThatOfThePreviousFault(t *testing.T) {
@@ -477,6 +507,8 @@ func TestDisturbs_ReportsRowsThatTheFaultAffects(t *testing.T) {
 		{recovered, 25, 26, false},
 		{recovered, 0, 60, true},
 		{Account{InjectedAt: second(20)}, 50, 51, true},
+		{Account{InjectedAt: second(20), DisturbsUntil: second(30)}, 29, 30, true},
+		{Account{InjectedAt: second(20), DisturbsUntil: second(30)}, 30, 31, false},
 		{Account{}, 0, 60, false},
 	} {
 		if got := tt.account.Disturbs(second(tt.from), second(tt.to)); got != tt.want {

@@ -18,19 +18,15 @@ type History struct {
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
 
-// Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. To is 0
-// if no recovery was measured. If that is because there was no baseline to compare with, Healed is the end of the fault.
-// Otherwise, Healed is 0, because the fault never ended, or the simulation stayed worse than before the fault.
+// Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. If there
+// was no baseline to compare with, To is the time Account.DisturbsUntil. To is 0 if the fault never ended, or if the
+// simulation stayed worse than before the fault.
 //
-// Two disturbances are merged if the timeline has no undisturbed row between them. This limits their number. The result
-// has these fields:
-//   - To is the later To of the two. It is 0 if To is 0 in one of them.
-//   - Healed is set only if To is 0. It is the latest of the times To and Healed of the two. It is 0 if one of them has
-//     neither To nor Healed.
+// Two disturbances are merged if the timeline has no undisturbed row between them. This limits their number. To is then
+// the later To of the two. It is 0 if To is 0 in one of them.
 type Disturbance struct {
-	From   int64 `json:"from"`
-	To     int64 `json:"to,omitempty"`
-	Healed int64 `json:"healed,omitempty"`
+	From int64 `json:"from"`
+	To   int64 `json:"to,omitempty"`
 }
 
 // with returns the result of merging d with a disturbance that begins later.
@@ -38,10 +34,6 @@ func (d Disturbance) with(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {
 		merged.To = max(d.To, later.To)
-		return merged
-	}
-	if a, b := cmp.Or(d.To, d.Healed), cmp.Or(later.To, later.Healed); a != 0 && b != 0 {
-		merged.Healed = max(a, b)
 	}
 	return merged
 }
@@ -74,10 +66,6 @@ func (h *History) Occurrences() (n int64) {
 // known yet counts as NotRecovered, because it is not measured any more.
 func (h *History) With(records []Record, now time.Time) History {
 	accounts := Accounts(records, Run{})
-	hasBaseline := map[string]bool{}
-	for i := range records {
-		hasBaseline[records[i].ID()] = records[i].Baseline != nil
-	}
 	disturbed := slices.Clone(h.Disturbed)
 	for i := range accounts {
 		a := &accounts[i]
@@ -88,12 +76,9 @@ func (h *History) With(records []Record, now time.Time) History {
 			continue
 		}
 		d := Disturbance{From: a.InjectedAt.UnixMilli()}
-		const roundUp = time.Millisecond - 1
-		switch {
-		case !a.RecoveredAt.IsZero():
-			d.To = a.RecoveredAt.Add(roundUp).UnixMilli()
-		case !a.HealedAt.IsZero() && !hasBaseline[a.ID()]:
-			d.Healed = a.HealedAt.Add(roundUp).UnixMilli()
+		if to := a.disturbance().to; !to.IsZero() {
+			const roundUp = time.Millisecond - 1
+			d.To = to.Add(roundUp).UnixMilli()
 		}
 		disturbed = append(disturbed, d)
 	}

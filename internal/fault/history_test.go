@@ -94,8 +94,8 @@ func TestHistory_UnmeasuredRecordIsRemoved_CountsAsNotRecovered(t *testing.T) {
 	if diff := cmp.Diff(want, h.Totals); diff != "" {
 		t.Errorf("the totals (-want +got):\n%s", diff)
 	}
-	if !h.Disturbs(second(5000), second(5001)) {
-		t.Error("the simulation counts as recovered")
+	if want := []Disturbance{{From: second(10).UnixMilli(), To: second(12).UnixMilli()}}; !slices.Equal(h.Disturbed, want) {
+		t.Errorf("the disturbances are %+v, want %+v", h.Disturbed, want)
 	}
 }
 
@@ -104,14 +104,11 @@ func TestFaultAccounts_UnmeasuredRecordsWereRemoved_LaterFaultHasABaseline(t *te
 	t.Parallel()
 	run := story{length: 200, rate: 10, outages: []outage{{from: 1, to: 9}, {from: 100, to: 110, slow: time.Second}}}.run()
 	run.History = (&History{}).With([]Record{record("first", 0.5, 3), record("second", 5, 7)}, second(50))
-	if want := []Disturbance{{From: second(0.5).UnixMilli(), Healed: second(7).UnixMilli()}}; !slices.Equal(run.History.Disturbed, want) {
+	if want := []Disturbance{{From: second(0.5).UnixMilli(), To: second(9).UnixMilli()}}; !slices.Equal(run.History.Disturbed, want) {
 		t.Errorf("the disturbances are %+v, want %+v", run.History.Disturbed, want)
 	}
 	if a := Accounts([]Record{record("third", 100, 104)}, run)[0]; a.Outcome != OutcomeRecovered || *a.RecoverySeconds != 6 {
 		t.Errorf("the account of the third fault is %+v, want a recovery after 6 s", a)
-	}
-	if !run.History.Disturbs(second(150), second(151)) {
-		t.Error("the simulation counts as recovered from the first two faults")
 	}
 }
 
@@ -129,13 +126,11 @@ func TestHistory_MergedDisturbances_KeepTheLatestEnd(t *testing.T) {
 	t.Parallel()
 	now := noon().Add(time.Minute)
 	for name, tt := range map[string]struct{ first, second, want Disturbance }{
-		"both recovered":               {Disturbance{From: 1, To: 9}, Disturbance{From: 2, To: 5}, Disturbance{From: 1, To: 9}},
-		"the second did not recover":   {Disturbance{From: 1, To: 9}, Disturbance{From: 2, Healed: 5}, Disturbance{From: 1, Healed: 9}},
-		"the first did not recover":    {Disturbance{From: 1, Healed: 3}, Disturbance{From: 2, To: 5}, Disturbance{From: 1, Healed: 5}},
-		"neither recovered":            {Disturbance{From: 1, Healed: 3}, Disturbance{From: 2, Healed: 5}, Disturbance{From: 1, Healed: 5}},
-		"the first never ended":        {Disturbance{From: 1}, Disturbance{From: 2, To: 5}, Disturbance{From: 1}},
-		"the second never ended":       {Disturbance{From: 1, To: 9}, Disturbance{From: 2}, Disturbance{From: 1}},
-		"the second begins much later": {Disturbance{From: 1, Healed: 3}, Disturbance{From: 1e9, Healed: 2e9}, Disturbance{From: 1, Healed: 2e9}},
+		"the first ends later":     {Disturbance{From: 1, To: 9}, Disturbance{From: 2, To: 5}, Disturbance{From: 1, To: 9}},
+		"the second ends later":    {Disturbance{From: 1, To: 3}, Disturbance{From: 2, To: 5}, Disturbance{From: 1, To: 5}},
+		"the first has no end":     {Disturbance{From: 1}, Disturbance{From: 2, To: 5}, Disturbance{From: 1}},
+		"the second has no end":    {Disturbance{From: 1, To: 9}, Disturbance{From: 2}, Disturbance{From: 1}},
+		"a later one after no end": {Disturbance{From: 1}, Disturbance{From: 1e9, To: 2e9}, Disturbance{From: 1}},
 	} {
 		if got := mergeDisturbances([]Disturbance{tt.second, tt.first}, now); len(got) != 1 || got[0] != tt.want {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)

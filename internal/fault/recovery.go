@@ -25,8 +25,8 @@ import (
 // "Before the fault" means the baseline: the last undisturbed period before the injection, of length baselineTime. It
 // excludes the time from the injection of another fault to the recovery from it. If the timeline no longer contains
 // such a period, the saved baseline of the fault is used, or else the baseline of the previous fault. If both are
-// missing, the recovery is unknown. Then the fault counts as disturbing only until baselineTime after its end, so that
-// later faults have a baseline.
+// missing, the recovery is unknown. Then the fault counts as disturbing for as long after its end as it was in effect,
+// and for at least rowShift, so that later faults have a baseline.
 //
 // If fewer than minEvents events were measured in the baseline, it is extended up to the length maxTime. The period of
 // steadyTime is extended in the same way, unless the third condition is violated. The p99 is computed over all events
@@ -195,9 +195,9 @@ func (s *search) recovery(r *Record) recovery {
 	case r.HealedAt.IsZero():
 		return recovery{at: s.run.End}
 	case !r.HealedAt.Before(s.run.End):
-		return recovery{at: r.HealedAt, unknown: s.unproven(r.HealedAt)}
+		return recovery{at: r.HealedAt, unknown: s.unproven(r)}
 	case s.before == nil:
-		return recovery{at: r.HealedAt, unknown: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
+		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
 	// If the simulation does not recover between consecutive faults, all of them have the same baseline. Then a
 	// search that began at the end of the first fault also gives the recovery from the later faults.
@@ -207,7 +207,7 @@ func (s *search) recovery(r *Record) recovery {
 	}
 	found := s.latest
 	if !found.ok && !found.at.After(r.HealedAt) {
-		found.unknown = s.unproven(r.HealedAt)
+		found.unknown = s.unproven(r)
 	}
 	return found
 }
@@ -273,25 +273,30 @@ func (s *search) disturb(i interval) {
 // disturbUntil adds the disturbances of earlier faults that began before the given time.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
-		d := s.earlier[0]
-		i := d.interval()
-		if d.Healed != 0 {
-			i.to = s.withoutRecovery(time.UnixMilli(d.Healed))
-		}
-		s.disturb(i)
+		s.disturb(s.earlier[0].interval())
 		s.earlier = s.earlier[1:]
 	}
 }
 
-// withoutRecovery returns the end of the disturbance by a fault that ended at the given time, but from which no
-// recovery is known. It returns zero, which means no end, if the fault has not ended, or if there is a baseline, which
-// later faults can use too. Without a baseline, the disturbance ends baselineTime after the fault, so that later faults
-// have a baseline.
-func (s *search) withoutRecovery(healed time.Time) time.Time {
-	if s.before != nil || healed.IsZero() {
-		return time.Time{}
+// disturbsUntil returns the end of the disturbance by a fault without a baseline. The aftermath of a fault, such as the
+// backlog to process, usually takes no longer than the fault itself. It cannot be measured without a baseline.
+func disturbsUntil(injected, healed time.Time) time.Time {
+	return healed.Add(max(healed.Sub(injected), rowShift))
+}
+
+// withoutBaseline returns why there is no baseline for a fault that was injected at the given time.
+func (s *search) withoutBaseline(injected time.Time) string {
+	var events uint64
+	for i := range s.rows {
+		if row := &s.rows[i]; !row.end.Add(rowShift).After(injected) {
+			events += row.endToEnd.Count()
+		}
 	}
-	return healed.Add(baselineTime)
+	why := fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events took effect until 1 s before it", minEvents)
+	if events >= minEvents {
+		why += " while no other fault disturbed the simulation"
+	}
+	return why
 }
 
 func (s *search) isDisturbed(row *measured) bool {
@@ -336,9 +341,11 @@ func (s *search) find(from time.Time, b *Baseline) recovery {
 	return found
 }
 
-// unproven returns why it is unknown whether the simulation recovered from a fault that ended at the given time. Call
-// it only if no measurement since that time is abnormal.
-func (s *search) unproven(healed time.Time) string {
+// unproven returns why it is unknown whether the simulation recovered from the fault of r, which has ended. Call it only
+// if no measurement since then is abnormal.
+func (s *search) unproven(r *Record) string { return s.tooLittleAfter(r.HealedAt) + s.meanwhile(r) }
+
+func (s *search) tooLittleAfter(healed time.Time) string {
 	var events uint64
 	for i := range s.rows {
 		if row := &s.rows[i]; row.end.After(healed) && !row.end.After(s.run.End) {

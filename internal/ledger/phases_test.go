@@ -134,6 +134,13 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 			func(e *Evidence) { e.Faults[0].InjectedAt, e.Faults[0].RecoveredAt = at(0), at(100) },
 			[]string{"end-to-end p99 without faults is unknown, so the objective of 3 s is not met: nothing was measured while there was no fault"},
 		},
+		"the recovery is unknown, so the disturbance ends some time after the fault": {
+			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(20)}, UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)}},
+			func(e *Evidence) {
+				e.Faults[0].Outcome, e.Faults[0].RecoveredAt, e.Faults[0].RecoverySeconds = fault.OutcomeNotRecovered, time.Time{}, nil
+				e.Faults[0].InjectedAt, e.Faults[0].DisturbsUntil = at(0), at(60)
+			}, nil,
+		},
 		"events that were not measured belong to the phase under faults": {
 			plan.Objectives{
 				WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(20)}, UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)},
