@@ -373,16 +373,16 @@ func deadLetterMessage(dead int64, all []broker.ReasonCount) string {
 	return said + ": " + strings.Join(reasons, "; ")
 }
 
-func entriesOnSchedule(e Evidence) finding { return onSchedule("entries", e.Entries) }
+func entriesOnSchedule(e Evidence) finding { return onSchedule(&e, "entries", e.Entries) }
 
-func exitsOnSchedule(e Evidence) finding { return onSchedule("exits", e.Exits) }
+func exitsOnSchedule(e Evidence) finding { return onSchedule(&e, "exits", e.Exits) }
 
 // maxMissed is the share of the due events that generators may miss before the check fails. On a busy machine,
 // generators are a little late at the end of their schedule.
 const maxMissed = 0.1
 
-func onSchedule(what string, s *Schedule) finding {
-	if s == nil {
+func onSchedule(e *Evidence, what string, s *Schedule) finding {
+	if s == nil || e.isInterruptedUnderFault() {
 		return finding{}
 	}
 	missed := 0.0

@@ -68,11 +68,27 @@ func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 		slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
 }
 
+// isInterruptedUnderFault reports whether the run was interrupted while a fault disturbed it. Then events may be overdue
+// only because the generators had no time to catch up.
+func (e *Evidence) isInterruptedUnderFault() bool {
+	return !e.Interrupted.IsZero() && slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(e.Interrupted, e.Interrupted) })
+}
+
+// isInterruptedBeforeFaults reports whether the run was interrupted before any fault was due.
+func (e *Evidence) isInterruptedBeforeFaults() bool {
+	return !e.Interrupted.IsZero() && len(e.Planned) > 0 && len(e.Faults) == 0 && len(e.FaultHistory.Totals) == 0
+}
+
 // checks returns the checks of this phase's objectives.
 func (p phase) checks() []check {
 	objective := func(name string, find func(what string, o plan.PhaseObjectives, m measured) finding) check {
 		name += p.suffix
-		findIn := func(e *Evidence, m measured) finding { return find(name, p.objectives(&e.Objectives), m) }
+		findIn := func(e *Evidence, m measured) finding {
+			if p.suffix == SuffixUnderFaults && e.isInterruptedBeforeFaults() {
+				return finding{}
+			}
+			return find(name, p.objectives(&e.Objectives), m)
+		}
 		return check{
 			name: name, kind: Objective,
 			find:  func(e Evidence) finding { return findIn(&e, p.measure(&e)) },
@@ -83,6 +99,17 @@ func (p phase) checks() []check {
 	// The longest lag of the whole run never decreases. The longest lag of another phase may decrease, because some rows
 	// move to a different phase when the simulation has recovered from a fault.
 	lag.certain = p.suffix == ""
+	achieved := objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
+		return m.achieved(what, o.MinAchievedPercent)
+	})
+	if find := achieved.find; p.suffix != SuffixWithoutFaults {
+		achieved.find = func(e Evidence) finding {
+			if e.isInterruptedUnderFault() {
+				return finding{}
+			}
+			return find(e)
+		}
+	}
 	return []check{
 		objective(CheckProcessing, func(what string, o plan.PhaseObjectives, m measured) finding {
 			return m.latency(what, o.ProcessingP99, func(l *Latencies) histogram.Snapshot { return l.Processing })
@@ -91,9 +118,7 @@ func (p phase) checks() []check {
 			return m.latency(what, o.EndToEndP99, func(l *Latencies) histogram.Snapshot { return l.EndToEnd })
 		}),
 		lag,
-		objective(CheckAchieved, func(what string, o plan.PhaseObjectives, m measured) finding {
-			return m.achieved(what, o.MinAchievedPercent)
-		}),
+		achieved,
 	}
 }
 
@@ -289,6 +314,8 @@ func tookPlace(e Evidence, name string) finding {
 		got := fmt.Sprintf("%d of %d did not", failed, all)
 		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s of fault %s did not take place as planned: %s",
 			ofAll(failed, all), name, example)}
+	case all == 0 && !e.Interrupted.IsZero():
+		return finding{} // it was due only after the interruption
 	case all == 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
 			"fault %s did not take place: no occurrence was due after it was declared and before the run ended", name)}
@@ -307,7 +334,7 @@ func ofAll(n, all int64) string {
 // recovery checks that the simulation recovered from every fault within the time that the objective allows.
 func recovery(e Evidence) finding {
 	objective := e.Objectives.MaxRecovery
-	if objective == 0 {
+	if objective == 0 || e.isInterruptedBeforeFaults() {
 		return finding{}
 	}
 	want := "at most " + limit(objective)

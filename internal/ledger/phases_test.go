@@ -235,6 +235,49 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 	}
 }
 
+// crash/0 was in effect when the run was interrupted at second 60.
+func TestEvaluate_InterruptedRun_IgnoresWhatWasDueLater(t *testing.T) {
+	t.Parallel()
+	inEffect := disturbance()
+	inEffect.HealedAt, inEffect.RecoveredAt, inEffect.RecoverySeconds, inEffect.Outcome = at(60), time.Time{}, nil, fault.OutcomeAborted
+	objectives := plan.Objectives{
+		PhaseObjectives: plan.PhaseObjectives{MinAchievedPercent: 100}, UnderFaults: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Hour)},
+		MaxRecovery: plan.Duration(30 * time.Second),
+	}
+	missed := &Schedule{Due: 100, Missed: 60}
+	const ended = "1 occurrence of fault crash did not take place as planned"
+	for name, tt := range map[string]struct {
+		objectives  plan.Objectives
+		interrupted time.Time
+		faults      []fault.Account
+		exits       *Schedule
+		lost        int64
+		want        []string
+	}{
+		"no fault was due":                  {objectives, at(35), nil, nil, 0, nil},
+		"no fault was due, events are lost": {objectives, at(35), nil, nil, 1, []string{"1 event was lost"}},
+		"a fault was ended":                 {plan.Objectives{}, at(60), []fault.Account{inEffect}, missed, 0, []string{ended}},
+		"a fault was ended, events are overdue": {
+			plan.Objectives{PhaseObjectives: objectives.PhaseObjectives}, at(60), []fault.Account{inEffect}, missed, 0, []string{ended},
+		},
+		"events were overdue long after the fault": {
+			plan.Objectives{}, at(90), []fault.Account{disturbance()}, missed, 0, []string{"the schedule of the exits was not kept"},
+		},
+		"the run was not interrupted": {plan.Objectives{}, time.Time{}, nil, missed, 0, []string{
+			"the schedule of the exits was not kept", "fault crash did not take place", "fault later did not take place",
+		}},
+	} {
+		e := phaseEvidence(tt.objectives)
+		e.Planned = append(e.Planned, plan.Fault{Name: "later"})
+		e.Interrupted, e.Faults, e.Exits, e.Report.Lost = tt.interrupted, tt.faults, tt.exits, tt.lost
+		if tt.faults == nil {
+			e.Timeline = e.Timeline[:35]
+			e.Latencies = LatenciesOf(e.Timeline, nil, &Report{})
+		}
+		checkReasons(t, name, Evaluate(e), tt.want)
+	}
+}
+
 // The records of most occurrences were removed. Only their totals are left.
 func TestEvaluate_RecordsOfFaultsWereRemoved_TheirOutcomesCount(t *testing.T) {
 	t.Parallel()

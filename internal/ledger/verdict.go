@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"slices"
+	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/fault"
@@ -58,6 +59,9 @@ type Evidence struct {
 	FaultHistory fault.History
 	// Aborted says why the run was ended before its time. It is empty if that did not happen.
 	Aborted string
+	// Interrupted is when someone ended the run before the end of its schedule. It is zero if nobody did. The verdict
+	// says nothing about what was due later.
+	Interrupted time.Time
 	// Entries and Exits say how many events were due by the schedule, and how many of these were missed.
 	Entries, Exits *Schedule
 	// Load describes the events that were due according to the plan. It is nil if that is unknown, for example because

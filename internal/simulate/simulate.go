@@ -382,6 +382,9 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 		Load:       ledger.LoadOf(&s.config.Plan, *s.started.Load(), end, 0),
 		Failures:   append(r.errs, failures...),
 	}
+	if result.CutShort != "" {
+		evidence.Interrupted = end
+	}
 	evidence.Report, evidence.ReportErr = ledger.Audit(ctx, s.deps.Store, ledger.Options{AtRest: r.reached})
 	if ctx.Err() != nil {
 		evidence.ReportErr = errors.New("the store did not respond in time")

@@ -550,6 +550,7 @@ func TestSimulationRun_ContextEndsBeforeTheSchedule_IsCutShort(t *testing.T) {
 	} {
 		inBubble(t, func(t *testing.T, o *setup) {
 			o.Plan.Duration = plan.Duration(10 * time.Second)
+			o.Plan.Faults = []plan.Fault{{Name: "crash", Target: plan.TargetProcessor, Action: plan.ActionKill, Instances: 1, At: plan.Duration(6 * time.Second)}}
 			s, err := New(o.Config, o.Dependencies)
 			if err != nil {
 				t.Fatal(err)
