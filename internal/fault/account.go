@@ -2,6 +2,7 @@ package fault
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -286,7 +287,21 @@ func (s *search) notRecovered(r *Record, found recovery) string {
 	case found.isNormal:
 		return "The run ended less than 5 s after latency and backlog had returned to their previous level" + s.meanwhile(r)
 	}
-	return "Latency and backlog did not return to their previous level: " + found.violation + s.meanwhile(r)
+	return "Latency and backlog did not return to their previous level " + s.untilEnd(r) + ": " + found.violation + s.meanwhile(r)
+}
+
+// untilEnd returns a part of a sentence, such as "in the 2.5 s between the end of the fault and the end of the run", that
+// says how much time the run left to recover from the fault of r.
+func (s *search) untilEnd(r *Record) string {
+	begin, left := "the fault", s.undisturbed(r, s.run.End)
+	if r.Action.Lasts() {
+		begin = "the end of the fault"
+	}
+	text := fmt.Sprintf("in the %s between %s and the end of the run", terminal.Duration(left), begin)
+	if left < s.run.End.Sub(r.recoversFrom()) {
+		text += ", without the time of other faults"
+	}
+	return text
 }
 
 // recovering returns the message for an occurrence from which the simulation has not recovered yet.

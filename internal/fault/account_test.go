@@ -149,7 +149,7 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		},
 		"no recovery until the end": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
-			"did not return to their previous level: p99 is 5",
+			"did not return to their previous level in the 38.0 s between the end of the fault and the end of the run: p99 is 5",
 		},
 		"a return shortly before the end": {
 			story{length: 60, rate: 50, outages: []outage{{20, 57, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
@@ -157,7 +157,7 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		},
 		"a return shortly before the end is followed by a backlog": {
 			story{length: 60, rate: 50, outages: []outage{{20, 57, slow, 0}, {58, 60, 2 * time.Millisecond, 700}}}.run(),
-			[]Record{record("a", 20, 22)}, []float64{-1}, "did not return to their previous level: p99 is 5",
+			[]Record{record("a", 20, 22)}, []float64{-1}, "did not return to their previous level in the 38.0 s between the end of the fault and the end of the run: p99 is 5",
 		},
 		"a backlog until the end": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, 2 * time.Millisecond, 700}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
@@ -283,6 +283,29 @@ func TestFaultAccounts_AnotherFaultPreventsRecovery_MessageNamesIt(t *testing.T)
 	}
 }
 
+func TestFaultAccounts_OtherFaultsPreventRecovery_MessageHasTheTimeWithoutThemAndTheFirst(t *testing.T) {
+	t.Parallel()
+	run := story{length: 60, rate: 50, outages: []outage{{20, 60, 500 * time.Millisecond, 0}}}.run()
+	records := []Record{record("a", 20, 22)}
+	for i := range 3 {
+		b := record("b", 30+4*float64(i), 31+4*float64(i))
+		b.Number = 9 + i
+		records = append(records, b)
+	}
+	slices.Reverse(records)
+	for i, want := range []struct{ begin, end string }{
+		{"in the 35.0 s between the end of the fault and the end of the run, without the time of other faults: p99 is 5", "; meanwhile fault b/9 and 2 more were in effect"},
+		{"in the 27.0 s between the end of the fault and the end of the run, without the time of other faults: p99 is 5", "; meanwhile faults b/10 and b/11 were in effect"},
+		{"in the 24.0 s between the end of the fault and the end of the run, without the time of other faults: p99 is 5", "; meanwhile fault b/11 was in effect"},
+		{"in the 21.0 s between the end of the fault and the end of the run: p99 is 5", "before the fault, it was 2.13 ms"},
+	} {
+		a := Accounts(records, run)[i]
+		if !strings.HasPrefix(a.Message, "Latency and backlog did not return to their previous level "+want.begin) || !strings.HasSuffix(a.Message, want.end) {
+			t.Errorf("the message of %s is %q, want %q and %q", a.ID(), a.Message, want.begin, want.end)
+		}
+	}
+}
+
 // After a kill, the recovery time is counted from the kill and includes the restart. After a pause, it would be
 // counted from the end of the pause.
 func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
@@ -396,11 +419,11 @@ func TestFaultAccounts_NormalOperationFollowsFaultWithoutBaseline_NextFaultHasAB
 	} {
 		s := story{length: 100, rate: 50, outages: []outage{{from: int(tt.next), to: int(tt.next) + 4, slow: time.Second}}}
 		got := Accounts([]Record{record("first", 0, tt.lasts), record("second", tt.next, tt.next+1)}, s.run())
-		const message = "too little was measured before the fault to compare with: fewer than 5 events took effect until 1 s before it"
-		if a := got[0]; a.Outcome != OutcomeNotRecovered || !strings.HasSuffix(a.Message, message) {
+		const message = "too little was measured before the fault to compare with: "
+		if a := got[0]; a.Outcome != OutcomeNotRecovered || !strings.HasSuffix(a.Message, message+"fewer than 5 events took effect until 1 s before it") {
 			t.Errorf("%s: the account of the first fault is %+v", name, a)
 		}
-		if a := got[1]; (a.Outcome == OutcomeRecovered) != tt.want || !tt.want && !strings.HasSuffix(a.Message, message+" while no other fault disturbed the simulation") {
+		if a := got[1]; (a.Outcome == OutcomeRecovered) != tt.want || !tt.want && !strings.HasSuffix(a.Message, message+"other faults disturbed that time") {
 			t.Errorf("%s: the account of the second fault is %+v", name, a)
 		}
 		if got[0].Disturbs(second(80), second(81)) || !got[0].Disturbs(second(2*tt.lasts-0.1), second(2*tt.lasts)) {

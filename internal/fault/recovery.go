@@ -78,8 +78,8 @@ func (m *measured) overlaps(i interval) bool {
 type search struct {
 	run  Run
 	rows []measured
-	// The field active contains the interval in which each fault was in effect. The key is the ID of the occurrence.
-	active map[string]interval
+	// The field active contains the occurrences that took effect, in the order of their injection.
+	active []activity
 	// The field disturbed contains the intervals from the injection of a fault to the recovery from it, for the faults
 	// handled so far. Overlapping intervals are merged. The earliest comes first.
 	disturbed []interval
@@ -90,6 +90,12 @@ type search struct {
 	before *Baseline
 	latest recovery
 	from   time.Time
+}
+
+// activity is the time in which the occurrence with this ID was in effect.
+type activity struct {
+	id string
+	interval
 }
 
 // recovery says when the simulation recovered from a fault, or that it did not recover.
@@ -120,10 +126,10 @@ type Baseline struct {
 }
 
 func newSearch(run Run, records []Record) *search {
-	s := &search{run: run, active: map[string]interval{}, earlier: run.History.Disturbed}
+	s := &search{run: run, earlier: run.History.Disturbed}
 	for i := range records {
 		if r := &records[i]; !r.InjectedAt.IsZero() {
-			s.active[r.ID()] = interval{r.InjectedAt, r.HealedAt}
+			s.active = append(s.active, activity{r.ID(), interval{r.InjectedAt, r.HealedAt}})
 		}
 	}
 	var backlog *int64
@@ -155,8 +161,9 @@ func newSearch(run Run, records []Record) *search {
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
-	for id, i := range s.active {
-		if id == r.ID() {
+	for _, a := range s.active {
+		i := a.interval
+		if a.id == r.ID() {
 			continue
 		}
 		i.from = latest(i.from, latest(begin, r.HealedAt))
@@ -292,11 +299,11 @@ func (s *search) withoutBaseline(injected time.Time) string {
 			events += row.endToEnd.Count()
 		}
 	}
-	why := fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events took effect until 1 s before it", minEvents)
+	const tooLittle = "too little was measured before the fault to compare with: "
 	if events >= minEvents {
-		why += " while no other fault disturbed the simulation"
+		return tooLittle + "other faults disturbed that time"
 	}
-	return why
+	return fmt.Sprintf("%sfewer than %d events took effect until 1 s before it", tooLittle, minEvents)
 }
 
 func (s *search) isDisturbed(row *measured) bool {
@@ -369,17 +376,18 @@ func (s *search) tooLittleAfter(healed time.Time) string {
 // and the end of the measurements. They may have prevented the recovery.
 func (s *search) meanwhile(r *Record) string {
 	var others []string
-	for id, i := range s.active {
-		if id != r.ID() && i.from.Before(s.run.End) && (i.to.IsZero() || i.to.After(r.HealedAt)) {
-			others = append(others, id)
+	for _, a := range s.active {
+		if a.id != r.ID() && a.from.Before(s.run.End) && (a.to.IsZero() || a.to.After(r.HealedAt)) {
+			others = append(others, a.id)
 		}
 	}
-	slices.Sort(others)
 	switch n := len(others); n {
 	case 0:
 		return ""
 	case 1:
 		return "; meanwhile fault " + others[0] + " was in effect"
+	case 2:
+		return "; meanwhile faults " + others[0] + " and " + others[1] + " were in effect"
 	default:
 		return fmt.Sprintf("; meanwhile fault %s and %d more were in effect", others[0], n-1)
 	}

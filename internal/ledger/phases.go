@@ -348,10 +348,10 @@ func recovery(e Evidence) finding {
 	switch {
 	case len(r.late) > 0:
 		return finding{outcome: Failed, want: want, got: measurement(r.slowest, r.objective), message: fmt.Sprintf(
-			"recovery exceeded the objective of %s: %s", limit(objective), joinFirst(r.late))}
-	case len(r.unmeasured) > 0:
+			"recovery exceeded the objective of %s: %s", limit(objective), joinFirst(r.late, "; "))}
+	case r.example != "" || len(r.unmeasured) > 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
-			"it is unknown whether recovery met the objective of %s: %s", limit(objective), joinFirst(r.unmeasured))}
+			"it is unknown whether recovery met the objective of %s: %s", limit(objective), r.unknown())}
 	case !r.measurable:
 		why := "no fault was injected"
 		if e.hasFaults() {
@@ -365,10 +365,25 @@ func recovery(e Evidence) finding {
 // recoveries collects how long it took to recover from the faults that were injected and not ended early.
 type recoveries struct {
 	objective time.Duration
-	// late describes the recoveries that took longer than the objective, and unmeasured those of unknown length.
-	late, unmeasured []string
-	slowest          time.Duration
-	measurable       bool
+	// late describes the recoveries that took longer than the objective.
+	late []string
+	// example describes the first recovery of unknown length. It contains the reason. unmeasured names the others.
+	example    string
+	unmeasured []string
+	slowest    time.Duration
+	measurable bool
+}
+
+// unknown describes the recoveries of unknown length. It contains only one reason, because most of them are similar.
+func (r *recoveries) unknown() string {
+	switch names := joinFirst(r.unmeasured, ", "); {
+	case r.example == "":
+		return names
+	case names == "":
+		return r.example
+	default:
+		return r.example + "; it is also unknown for " + names
+	}
 }
 
 // addTotal adds the occurrences of a fault whose records were removed.
@@ -400,18 +415,20 @@ func (r *recoveries) addOccurrence(a *fault.Account) {
 		r.late = append(r.late, fmt.Sprintf("%s took %s", a.ID(), measurement(took, r.objective)))
 	case took > r.objective:
 		r.late = append(r.late, fmt.Sprintf("%s had not recovered after %s", a.ID(), measurement(took, r.objective)))
+	case a.Outcome == fault.OutcomeNotRecovered && r.example == "":
+		r.example = a.ID() + ": " + excerpt.OneLine(a.Message)
 	case a.Outcome == fault.OutcomeNotRecovered:
-		r.unmeasured = append(r.unmeasured, a.ID()+": "+excerpt.OneLine(a.Message))
+		r.unmeasured = append(r.unmeasured, a.ID())
 	}
 }
 
 // joinFirst joins texts. If there are many, it joins only the first ones and adds how many more there are.
-func joinFirst(texts []string) string {
+func joinFirst(texts []string, separator string) string {
 	const named = 5
 	if more := len(texts) - named; more > 0 {
 		texts = append(slices.Clone(texts[:named]), fmt.Sprintf("and %d more", more))
 	}
-	return strings.Join(texts, "; ")
+	return strings.Join(texts, separator)
 }
 
 func notAborted(e Evidence) finding {

@@ -202,6 +202,11 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 	for i := range many {
 		many[i] = recovered(i, 31)
 	}
+	manyNotRecovered := make([]fault.Account, 12)
+	for i := range manyNotRecovered {
+		manyNotRecovered[i] = notRecovered
+		manyNotRecovered[i].Number = i
+	}
 	for name, tt := range map[string]struct {
 		objectives plan.Objectives
 		faults     []fault.Account
@@ -214,7 +219,11 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 			plan.Objectives{MaxRecovery: plan.Duration(10 * time.Second)}, []fault.Account{notRecovered},
 			[]string{"recovery exceeded the objective of 10 s: crash/0 had not recovered after 20.0 s"},
 		},
-		"the run ended before recovery":   {objective, []fault.Account{notRecovered}, []string{"it is unknown whether recovery met the objective of 30 s: crash/0: It did not"}},
+		"the run ended before recovery": {objective, []fault.Account{notRecovered}, []string{"it is unknown whether recovery met the objective of 30 s: crash/0: It did not"}},
+		"many did not recover": {
+			objective, manyNotRecovered,
+			[]string{"it is unknown whether recovery met the objective of 30 s: crash/0: It did not; it is also unknown for crash/1, crash/2, crash/3, crash/4, crash/5, and 6 more"},
+		},
 		"not recovered, and no objective": {plan.Objectives{}, []fault.Account{notRecovered}, nil},
 		"one occurrence was not injected": {
 			objective, []fault.Account{recovered(0, 2), notInjected}, []string{"1 of 2 occurrences of fault crash did not take place as planned: crash/7: The fault was not injected: no such pod"},
