@@ -33,7 +33,8 @@ const startTimeout = 5 * time.Minute
 
 // Targets are the targets of the faults of one simulation.
 type Targets struct {
-	// Instances holds the instances of each target.
+	// Instances holds the instances of each target. A target that is a key without instances has no replicas: its
+	// faults are valid, but not injected.
 	Instances map[plan.FaultTarget][]Instance
 }
 
@@ -42,30 +43,25 @@ type Instances struct {
 	Targets Targets
 }
 
-// Check returns an error if the plan has a fault that cannot be injected.
+// Check returns an error if the plan has a fault whose target is unknown.
 func (i *Instances) Check(p *plan.Plan) error {
 	var errs []error
 	for _, f := range p.Faults {
-		if err := i.check(f.Target); err != nil {
-			errs = append(errs, fmt.Errorf("fault %q: %w", f.Name, err))
+		if _, known := i.Targets.Instances[f.Target]; !known {
+			errs = append(errs, fmt.Errorf("fault %q: %w", f.Name, missing(f.Target)))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (i *Instances) check(target plan.FaultTarget) error {
-	if len(i.Targets.Instances[target]) > 0 {
-		return nil
-	}
-	return fmt.Errorf("the simulation has no %s", target)
-}
+func missing(target plan.FaultTarget) error { return fmt.Errorf("the simulation has no %s", target) }
 
 // Choose implements Injector.
 func (i *Instances) Choose(_ context.Context, o Occurrence) (Choice, error) {
-	if err := i.check(o.Target); err != nil {
-		return Choice{}, err
-	}
 	all := i.Targets.Instances[o.Target]
+	if len(all) == 0 {
+		return Choice{}, missing(o.Target)
+	}
 	choice := Choice{Of: len(all)}
 	for _, index := range o.Pick(len(all)) {
 		choice.Instances = append(choice.Instances, Chosen{Name: all[index].Name()})

@@ -33,10 +33,11 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 	instances := make(map[plan.FaultTarget][]fault.Instance)
 	maps.Copy(instances, s.deps.Targets.Instances)
 	instances[plan.TargetProcessor] = s.processor.targets()
-	instances[plan.TargetEntryGenerator] = s.entries.targets()
-	instances[plan.TargetExitGenerator] = s.exits.targets()
-	if _, given := instances[plan.TargetRabbitMQLeader]; !given {
-		instances[plan.TargetRabbitMQLeader] = instances[plan.TargetRabbitMQ]
+	instances[plan.TargetEntryGenerator] = s.entries.targets()[:s.config.Plan.Entry.Replicas]
+	instances[plan.TargetExitGenerator] = s.exits.targets()[:s.config.Plan.Exit.Replicas]
+	servers, given := instances[plan.TargetRabbitMQ]
+	if _, leaderGiven := instances[plan.TargetRabbitMQLeader]; given && !leaderGiven {
+		instances[plan.TargetRabbitMQLeader] = servers
 	}
 	i := &fault.Instances{Targets: fault.Targets{Instances: instances}}
 	return i, i.Check(&s.config.Plan)

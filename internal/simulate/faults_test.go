@@ -41,7 +41,7 @@ func rehearsal(t *testing.T, faults ...plan.Fault) *setup {
 	api := &counter{seen: map[string]bool{}}
 	rabbitmq, redis, summaries := gate.New(), gate.New(), gate.New()
 	return &setup{
-		Config{Plan: p, DepthsHoldInFlight: true},
+		Config{Plan: p, Processors: 1, DepthsHoldInFlight: true},
 		Dependencies{
 			Broker: gate.Broker(b, rabbitmq), Store: gate.Store(s, redis), Poster: gate.Poster(api, summaries), SummariesHeld: api.held,
 			Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
@@ -135,6 +135,45 @@ func TestNewSimulation_FaultWithoutTarget_Fails(t *testing.T) {
 	o.Targets.Instances = nil
 	if _, err := New(o.Config, o.Dependencies); err == nil || err.Error() != `fault "rabbitmqleader-kill": the simulation has no RabbitMQLeader` {
 		t.Errorf("New returns %v", err)
+	}
+}
+
+func TestSimulationRun_ComponentWithoutReplicas_DoesNoWorkAndCannotBeHit(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		target   plan.FaultTarget
+		remove   func(*Config)
+		workDone func(*ledger.Report) int64
+	}{
+		"no entry generators": {
+			plan.TargetEntryGenerator, func(c *Config) { c.Plan.Entry.Replicas = 0 }, func(r *ledger.Report) int64 { return r.EntriesConfirmed },
+		},
+		"no exit generators": {
+			plan.TargetExitGenerator, func(c *Config) { c.Plan.Exit.Replicas = 0 },
+			func(r *ledger.Report) int64 { return r.ExitsMatchedConfirmed + r.ExitsUnmatchedConfirmed },
+		},
+		"no processors": {plan.TargetProcessor, func(c *Config) { c.Processors = 0 }, func(r *ledger.Report) int64 { return r.EntriesRecorded }},
+	} {
+		for _, fault := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", fault ", fault), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					o := rehearsal(t)
+					if fault {
+						o.Plan.Faults = []plan.Fault{{Name: "crash", Target: tt.target, Action: plan.ActionKill, Instances: 1, At: plan.Duration(12 * time.Second)}}
+					}
+					tt.remove(&o.Config)
+					r := run(t, o)
+					if r.Ledger == nil || tt.workDone(r.Ledger) != 0 || r.ElapsedSeconds != o.Plan.Duration.D().Seconds() {
+						t.Errorf("after %v s, the ledger is %+v", r.ElapsedSeconds, r.Ledger)
+					}
+					reason := fmt.Sprintf("crash/0: The fault was not injected: the simulation has no %s", tt.target)
+					if reasons := strings.Join(r.Reasons, "\n"); strings.Contains(reasons, reason) != fault {
+						t.Errorf("the reasons are %q", r.Reasons)
+					}
+				})
+			})
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // group contains the instances of a component. If a fault targets the component, there is one instance per
 // replica, so that the fault hits the same instances as it would in a cluster. Otherwise, a single instance
-// does the work of all replicas.
+// does the work of all replicas. A group may be empty.
 type group[P process[S], S any] struct {
 	instances []*component[P, S]
 	// sum adds the counts of two instances.
@@ -52,8 +52,12 @@ func (g *group[P, S]) begin() error {
 }
 
 // Run runs all instances until ctx ends, or until they end by themselves. If one of them fails, Run stops the
-// others.
+// others. An empty group runs until ctx ends.
 func (g *group[P, S]) Run(ctx context.Context) error {
+	if len(g.instances) == 0 {
+		<-ctx.Done()
+		return nil
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make([]error, len(g.instances))
@@ -75,9 +79,13 @@ func (g *group[P, S]) Run(ctx context.Context) error {
 
 // Stats returns the counts of all instances so far, added up.
 func (g *group[P, S]) Stats() S {
-	total := g.instances[0].Stats()
-	for _, c := range g.instances[1:] {
-		total = g.sum(total, c.Stats())
+	var total S
+	for i, c := range g.instances {
+		if stats := c.Stats(); i == 0 {
+			total = stats
+		} else {
+			total = g.sum(total, stats)
+		}
 	}
 	return total
 }

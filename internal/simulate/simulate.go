@@ -48,10 +48,10 @@ const (
 // Config is the configuration of a simulation.
 type Config struct {
 	// Plan is the plan of the simulation. For each event type, there is one generator that does the work of all
-	// replicas, unless a fault targets the generators of this type.
+	// replicas, unless a fault targets the generators of this type. Without replicas, nothing is published.
 	Plan plan.Plan
-	// Processors is the number of processors to run if a fault targets processors. Otherwise, one processor is
-	// run.
+	// Processors is the number of processors to run if a fault targets processors. Otherwise, one processor does
+	// the work of all, unless the number is 0.
 	Processors int
 	// DepthsHoldInFlight is true if the broker counts a message as ready until it is settled. Then the number
 	// of ready messages includes the messages that processors hold.
@@ -111,6 +111,11 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	}
 	c.Plan.Entry.Replicas = instancesOf(&c.Plan, plan.TargetEntryGenerator, c.Plan.Entry.Replicas)
 	c.Plan.Exit.Replicas = instancesOf(&c.Plan, plan.TargetExitGenerator, c.Plan.Exit.Replicas)
+	for _, schedule := range []*plan.Schedule{&c.Plan.Entry.Schedule, &c.Plan.Exit.Schedule} {
+		if schedule.Replicas == 0 { // in this process, a generator runs anyway, and keeps the time of the schedule
+			schedule.Rate, schedule.Stages = 0, nil
+		}
+	}
 	s := &Simulation{config: c, deps: d}
 	hasFaults := len(c.Plan.Faults) > 0
 	processors := instancesOf(&c.Plan, plan.TargetProcessor, c.Processors)
@@ -123,7 +128,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 			}
 		})
 	newGenerators := func(n int, name string, create createGenerator) *group[*generator.Generator, generator.Stats] {
-		return newGroup(n, labeled, name, sumGenerators, d.Registerer,
+		return newGroup(max(n, 1), labeled, name, sumGenerators, d.Registerer,
 			func(name string, r prometheus.Registerer) *component[*generator.Generator, generator.Stats] {
 				return &component[*generator.Generator, generator.Stats]{
 					name: name, registerer: r, hasFaults: hasFaults, merge: mergeGenerators,
@@ -145,9 +150,9 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 // component in the plan.
 func instancesOf(p *plan.Plan, target plan.FaultTarget, replicas int) int {
 	if slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Target == target }) {
-		return max(replicas, 1)
+		return replicas
 	}
-	return 1
+	return min(replicas, 1)
 }
 
 func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {

@@ -99,7 +99,7 @@ func inMemory(t *testing.T) *setup {
 	})
 	api := &counter{seen: map[string]bool{}}
 	return &setup{
-		Config{Plan: p},
+		Config{Plan: p, Processors: 1},
 		Dependencies{
 			Broker: b, Store: s, Poster: api, SummariesHeld: api.held,
 			Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
