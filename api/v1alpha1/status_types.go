@@ -269,7 +269,10 @@ type FaultStatus struct {
 	// +optional
 	PeakLag *Duration `json:"peakLag,omitempty"`
 
-	// peakBacklog is the largest number of messages in the queues. It is absent if it was not measured.
+	// peakBacklog is the largest number of events that waited at one time. It is the larger of two numbers: the
+	// messages that were ready in the queues or waited for a retry; and the events that had been due for about a second
+	// or longer, and took effect later. Events that wait in a generator or a processor are only in the second number.
+	// It is absent if it was not measured.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	PeakBacklog *int64 `json:"peakBacklog,omitempty"`

@@ -44,9 +44,11 @@ type Account struct {
 	// simulation has not recovered. If these times overlap for several faults, what happened in the overlap is
 	// counted for each of them. A nil figure was not measured.
 	//
-	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakBacklog is the largest number
-	// of messages in the queues. PeakP99Seconds is the largest 99th percentile of the end-to-end latency that
-	// any row of the timeline contains.
+	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakBacklog is the largest number of
+	// events that waited at one time. It is the larger of two numbers: the messages that were ready in the event queues
+	// or waited for a retry; and the events that had been due for about a second or longer, and took effect later. The
+	// second one includes events that waited in a generator or a processor. PeakP99Seconds is the largest 99th
+	// percentile of the end-to-end latency that any row of the timeline contains.
 	PeakLagSeconds float64  `json:"peakLagSeconds"`
 	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
 	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
@@ -342,8 +344,8 @@ func (s *search) measure(a *Account) {
 			continue
 		}
 		a.PeakLagSeconds = max(a.PeakLagSeconds, row.lag.Seconds())
-		if row.backlog != nil && (a.PeakBacklog == nil || *row.backlog > *a.PeakBacklog) {
-			a.PeakBacklog = row.backlog
+		if n := row.waiting(); n != nil && (a.PeakBacklog == nil || *n > *a.PeakBacklog) {
+			a.PeakBacklog = n
 		}
 		if row.endToEnd.Count() > 0 {
 			p99 := row.endToEnd.Quantile(0.99).Seconds()

@@ -673,3 +673,28 @@ func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
 		t.Error("the record was changed")
 	}
 }
+
+// While Redis is down, processors hold messages, so that none may be ready in the queues.
+func TestFaultAccounts_PeakBacklog_IncludesEventsThatProcessorsHold(t *testing.T) {
+	t.Parallel()
+	run := story{length: 60, rate: 50, outages: []outage{{20, 26, 0, 0}}}.run()
+	var late histogram.Histogram // the events that were due in the outage and take effect in the second after it
+	for i := range 6 * 50 {
+		late.Observe(time.Duration(i) * time.Second / 50)
+	}
+	for _, events := range []*timeline.Events{&run.Rows[26].Entry, &run.Rows[26].Exit} {
+		events.EndToEnd = histogram.Merge(events.EndToEnd, late.Snapshot())
+	}
+	accounts := Accounts([]Record{record("a", 10, 11), record("b", 20, 26)}, run)
+	for i, want := range [][2]int64{{3, 3}, {450, 600}} { // in b, about 600 wait, and 100 are due in the last second
+		if got := accounts[i].PeakBacklog; got == nil || *got < want[0] || *got > want[1] {
+			t.Errorf("%s: the peak backlog is %v, want %d to %d", accounts[i].ID(), *got, want[0], want[1])
+		}
+	}
+	for i := range run.Rows {
+		run.Rows[i].Ready = nil
+	}
+	if got := Accounts([]Record{record("b", 20, 26)}, run)[0].PeakBacklog; got == nil || *got < 450 {
+		t.Errorf("without the lengths of the queues, the peak backlog is %v, want at least 450", got)
+	}
+}

@@ -19,7 +19,7 @@ import (
 //
 //   - The end-to-end p99 of all events is at most twice the p99 before the fault, or at most latencySlack above it.
 //   - The queues hold at most twice as many messages as before the fault, plus the arrivals of a tenth of a second,
-//     plus backlogSlack.
+//     plus backlogSlack. Messages that a processor holds do not count here. If they wait too long, the p99 shows it.
 //   - Events of a type take effect, if at least one of that type per second took effect before the fault.
 //
 // "Before the fault" means the baseline: the last undisturbed period before the injection, of length baselineTime. It
@@ -64,14 +64,27 @@ type measured struct {
 	// confirmed[0] is the number of entries that the broker has confirmed, confirmed[1] that of exits.
 	confirmed [2]int64
 	lag       time.Duration
-	// backlog is the number of messages in the queues. If it was not measured in this row, it is the number
-	// from the latest earlier row in which it was measured. It is nil if it was never measured.
-	backlog                 *int64
+	// backlog is the number of messages that are ready in the event queues or wait for a retry. If it was not
+	// measured in this row, it is the number from the latest earlier row in which it was measured. It is nil if it
+	// was never measured.
+	backlog *int64
+	// late is the number of events that were due before the row began and took effect in this row or later.
+	late int64
+
 	redelivered, duplicates int64
 }
 
 func (m *measured) overlaps(i interval) bool {
 	return m.end.After(i.from) && (i.to.IsZero() || m.start.Before(i.to))
+}
+
+// waiting returns the largest number of events that are known to have waited at one time in the row. It returns nil if
+// nothing is known.
+func (m *measured) waiting() *int64 {
+	if m.late > 0 && (m.backlog == nil || m.late > *m.backlog) {
+		return &m.late
+	}
+	return m.backlog
 }
 
 // search determines when the simulation recovered from each fault of a run.
@@ -119,7 +132,8 @@ type Baseline struct {
 	// Until is the end of the last row in that period.
 	Until time.Time     `json:"until"`
 	P99   time.Duration `json:"p99Ns"`
-	// Backlog is the largest number of messages in the queues. It is nil if it was not measured.
+	// Backlog is the largest number of messages that were ready in the event queues or waited for a retry. It is nil
+	// if it was not measured.
 	Backlog *int64 `json:"backlog,omitempty"`
 	// Rates[0] is the number of entries per second that took effect, Rates[1] that of exits.
 	Rates [2]float64 `json:"rates"`
@@ -152,7 +166,33 @@ func newSearch(run Run, records []Record) *search {
 		}
 		s.rows = append(s.rows, m)
 	}
+	countLate(s.rows)
 	return s
+}
+
+// countLate sets the field late of all rows. The lengths of the queues do not include the messages that processors hold,
+// so the number is derived from the latencies of the events that took effect. It is a lower bound: it assumes that each
+// event took effect at the end of its row. So events that were due less than the width of a row before may be missing.
+// Events that never took effect are always missing.
+func countLate(rows []measured) {
+	began := make([]int64, len(rows)+1) // [i] is by how much the number increases at the beginning of row i
+	for i := range rows {
+		row := &rows[i]
+		for _, b := range row.endToEnd.Buckets() {
+			due := row.end.Add(-time.Duration(b.Lower * float64(time.Second)))
+			if due.After(row.start) {
+				continue
+			}
+			first, _ := slices.BinarySearchFunc(rows[:i], due, func(m measured, t time.Time) int { return m.start.Compare(t) })
+			began[first] += int64(b.Count)
+			began[i+1] -= int64(b.Count)
+		}
+	}
+	var late int64
+	for i := range rows {
+		late += began[i]
+		rows[i].late = late
+	}
 }
 
 // undisturbed returns how long the recovery from the fault of r took, if the recovery ended at the time recovered. The

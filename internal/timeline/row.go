@@ -69,7 +69,7 @@ type Events struct {
 // the values of the previous row.
 type Gauges struct {
 	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
-	// dead-letter queue.
+	// dead-letter queue. Ready does not include the messages that processors hold.
 	Ready       *int64 `json:"ready,omitempty"`
 	Retrying    *int64 `json:"retrying,omitempty"`
 	DeadLetters *int64 `json:"deadLetters,omitempty"`

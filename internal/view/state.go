@@ -110,7 +110,7 @@ type Generator struct {
 // Queues contains the numbers of messages and of available plates.
 type Queues struct {
 	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
-	// dead-letter queue.
+	// dead-letter queue. Ready does not include the messages that processors hold.
 	Ready       *int64 `json:"ready"`
 	Retrying    *int64 `json:"retrying"`
 	DeadLetters *int64 `json:"deadLetters"`

@@ -27,7 +27,7 @@ const specs = [
   },
   {
     title: 'Backlog', unit: 'count',
-    meaning: 'Messages that wait in the queues: ready for a processor, waiting for a retry, or dead-lettered.',
+    meaning: 'Messages in the queues, without those that processors hold: ready, waiting for a retry, or dead-lettered.',
     lines: [['ready', 'ready', '--blue'], ['waiting for a retry', 'retrying', '--orange'], ['dead letters', 'deadLetters', '--red']],
   },
   {

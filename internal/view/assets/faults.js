@@ -30,7 +30,7 @@ const columns = [
   ['outcome', 'Whether the fault took effect, and whether the simulation has recovered from it.', fault => fault.outcome, ''],
   ['recovery', 'Time until latency and backlog were as before the fault.', fault => seconds(fault.recoverySeconds), 'number'],
   ['peak p99', 'Highest end-to-end p99 of one second, from the fault to the recovery.', fault => seconds(fault.peakP99Seconds), 'number'],
-  ['peak backlog', 'Highest number of messages in the queues, from the fault to the recovery.', fault => count(fault.peakBacklog), 'number'],
+  ['peak backlog', 'Highest number of events that waited at one time, in the queues, a generator or a processor, from the fault to the recovery.', fault => count(fault.peakBacklog), 'number'],
   ['redelivered', 'Repeated deliveries of messages, from the fault to the recovery.', fault => count(fault.injectedAt ? fault.redeliveries : null), 'number'],
   ['duplicates', 'Deliveries of events that had taken effect before, from the fault to the recovery. They changed nothing.',
     fault => count(fault.injectedAt ? fault.duplicatesSuppressed : null), 'number'],

@@ -32,7 +32,7 @@ const tiles = [
     (s, h) => latencyTile(s, h, 'endToEnd', s.objectives.endToEndP99Seconds)],
   ['Processing p99', '99 % of the events took a processor at most this long: in the last 10 seconds, or in a run that is over.',
     (s, h) => latencyTile(s, h, 'processing', s.objectives.processingP99Seconds)],
-  ['Backlog', 'Messages that wait in the event queues for a processor. The note counts those that wait to be retried.',
+  ['Backlog', 'Messages that are ready in the event queues, without those that processors hold. The note counts those that wait to be retried.',
     s => [short(s.queues.ready), `${short(s.queues.retrying)} to retry`, false]],
   ['Lag', 'How late the generators are: the delay of the next event that is due, for the later of entries and exits.',
     s => [seconds(Math.max(s.entry.lagSeconds, s.exit.lagSeconds)), `${count(s.entry.missed + s.exit.missed)} events missed`,
