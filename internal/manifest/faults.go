@@ -123,8 +123,9 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	return faults
 }
 
-// faults warns about faults that cannot be injected in a cluster as they are declared, or whose recovery cannot be
-// measured. It ignores the faults of a suspended simulation, because the operator does not inject them.
+// faults warns about faults that cannot be injected as they are declared, or whose recovery cannot be measured. A
+// sentence that is true only in a cluster says so, because "parking simulate" prints it, too. The method ignores the
+// faults of a suspended simulation, because the operator does not inject them.
 func (w *warner) faults() {
 	if w.spec.Suspend {
 		return
@@ -203,7 +204,7 @@ func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 	if f.Action != v1alpha1.FaultActionEvict || pods < 2 || !hasDisruptionBudget(f.Target) {
 		return
 	}
-	w.warn("the fault %[1]q evicts %[2]d pods of %[3]s, but the disruption budget allows one at a time: each further pod waits up to a minute, "+
+	w.warn("the fault %q evicts %d pods of %s: in a cluster, the disruption budget allows one at a time, each further pod waits up to a minute, "+
 		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop them together", f.Name, pods, f.Target)
 }
 
@@ -228,7 +229,7 @@ func (w *warner) pause(f *v1alpha1.Fault) {
 	if f.Action != v1alpha1.FaultActionPause || f.For.Value() <= maxProbedPause || !w.isProbed(f.Target) {
 		return
 	}
-	w.warn("the fault %q pauses %s for %s, but unless the template sets a more tolerant livenessProbe, the container is restarted after 40 to 60 s, "+
+	w.warn("the fault %q pauses %s for %s: in a cluster, unless the template sets a more tolerant livenessProbe, the container is restarted after 40 to 60 s, "+
 		"the fault is Aborted, and the verdict will be FAIL; set \"for\" to 40s or less", f.Name, f.Target, *f.For)
 }
 
