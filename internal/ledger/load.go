@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
@@ -50,64 +49,185 @@ func (s schedule) events(from, to time.Time) int64 {
 	return s.Events(max(to.Sub(s.start), 0)) - s.Events(max(from.Sub(s.start), 0))
 }
 
-// peak returns the highest rate of the schedule, in events per second.
-func (s schedule) peak() int64 {
-	rate := s.Rate
-	for _, stage := range s.Stages {
-		rate = max(rate, stage.Rate)
-	}
-	return rate
-}
-
 // demand describes the events of one type that were due in one phase.
 type demand struct {
-	due int64
+	// due is the number of events that were due. missed is the number of those that were never published.
+	due, missed int64
 	// gap is the longest time in which events were due while no generator counted them.
 	gap time.Duration
 }
 
 const (
-	// deviations is how many standard deviations the number of random arrivals may be below its mean. tolerance is how
-	// many seconds of events may be missing: a process that is killed loses its latest row of the timeline.
+	// deviations is how many standard deviations the number of random arrivals may be below its mean.
 	deviations = 5
-	tolerance  = 2
 	// certainEvents is how many events must be planned for a period so that, with random arrivals, at least one is
 	// practically certain to be due in it.
 	certainEvents = 20
 )
 
-// demand returns the demand in a phase. covers reports whether a row belongs to the phase. The number of due events is
-// the larger of two numbers: what the generators counted, and what was planned minus a tolerance.
-func (l *Load) demand(rows []timeline.Row, t event.Type, covers func(*timeline.Row) bool) demand {
+// demand returns the demand in a phase. covers reports whether a row belongs to the phase. unrecorded is the number of
+// events that were published but are in no row, because a process that is killed loses its latest rows. l may be nil:
+// then only the events that generators counted are due. The rows must be in the order of time and without gaps.
+func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
+	skipped := make([]int64, len(rows)) // events that were never published, although a generator counted them
+	shortfall := make([]int64, len(rows))
+	for i := range rows {
+		e := rows[i].Of(t)
+		shortfall[i] = e.Due - e.Published
+	}
+	addLasting(skipped, shortfall)
+	gaps := l.gaps(rows, t, unrecorded)
+
 	var d demand
-	var early, counted, planned, missing int64
-	var gap time.Duration
+	var counted, planned, uncounted int64
 	for i := range rows {
 		row := &rows[i]
+		if !covers(row) {
+			continue
+		}
 		due := row.Of(t).Due
-		switch {
-		case !covers(row):
-			gap, missing = 0, 0
-			continue
-		case row.Start().Before(l.from):
-			early += due
-			continue
-		}
-		events := int64(0)
-		if row.Start().Before(l.end) {
-			events = l.of(t).events(row.Start(), slices.MinFunc([]time.Time{row.End(), l.end}, time.Time.Compare))
-		}
-		counted += due
-		planned += events
-		if missing += events; due > 0 || missing == 0 {
-			gap, missing = 0, 0
-			continue
-		}
-		if gap += row.End().Sub(row.Start()); missing >= certainEvents {
-			d.gap = max(d.gap, gap)
+		d.due += due
+		d.missed += skipped[i]
+		if l.plans(row) {
+			counted += due
+			planned += l.of(t).events(row.Start(), row.End())
 		}
 	}
-	slack := deviations*int64(math.Sqrt(float64(planned))) + tolerance*l.of(t).peak()
-	d.due = early + max(counted, planned-slack)
+	for _, g := range gaps {
+		if covers(&rows[g.row]) {
+			uncounted += g.events
+			d.gap = max(d.gap, g.length)
+		}
+	}
+	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson {
+		// Some generators may have been absent while others ran.
+		slack := deviations*int64(math.Sqrt(float64(planned))) + unrecorded
+		uncounted = max(uncounted, planned-counted-slack)
+	}
+	d.due += uncounted
+	d.missed += uncounted
 	return d
+}
+
+// plans reports whether the plan says which events were due in a row.
+func (l *Load) plans(row *timeline.Row) bool {
+	return l != nil && !row.Start().Before(l.from) && !row.End().After(l.end)
+}
+
+// gap is a period in which events were due while no generator counted them.
+type gap struct {
+	row    int // the index of its first row
+	events int64
+	length time.Duration
+}
+
+// gaps returns the gaps according to the plan.
+func (l *Load) gaps(rows []timeline.Row, t event.Type, unrecorded int64) []gap {
+	if l == nil {
+		return nil
+	}
+	s := l.of(t)
+	absent, planned := make([]int64, len(rows)), make([]int64, len(rows))
+	first, last := len(rows), -1
+	for i := range rows {
+		if l.plans(&rows[i]) {
+			planned[i] = s.events(rows[i].Start(), rows[i].End())
+			first, last = min(first, i), i
+		}
+	}
+	if last < 0 {
+		return nil
+	}
+	// Each process may count the last event of a gap, or of its schedule, a little earlier or later than planned.
+	ignored := max(int64(s.Replicas), 1)
+	isPoisson := s.Arrivals == plan.ArrivalsPoisson
+	if isPoisson {
+		ignored = 0
+		for i := first; i <= last; i++ {
+			if rows[i].Of(t).Due == 0 {
+				absent[i] = planned[i]
+			}
+		}
+	} else {
+		shortfall := make([]int64, last+1-first)
+		for i := range shortfall {
+			shortfall[i] = planned[first+i] - rows[first+i].Of(t).Due
+		}
+		addLasting(absent[first:last], shortfall) // a row says how late the one before it was written, so the last is unknown
+		if rows[last].Of(t).Due == 0 {
+			absent[last] = planned[last]
+		}
+	}
+	var all []gap
+	for i := first; i <= last; {
+		if absent[i] == 0 {
+			i++
+			continue
+		}
+		g := gap{row: i}
+		for ; i <= last && (absent[i] > 0 || planned[i] == 0); i++ {
+			if g.events += absent[i]; absent[i] > 0 {
+				g.length = rows[i].End().Sub(rows[g.row].Start())
+			}
+		}
+		if isPoisson {
+			if g.events < certainEvents {
+				continue
+			}
+			if i <= last { // a process that was stopped counts these events when it continues
+				g.events -= max(0, rows[i].Of(t).Due-planned[i])
+			}
+		}
+		total := g.events
+		events := max(0, g.events-ignored)
+		g.events = max(0, events-unrecorded)
+		unrecorded -= events - g.events
+		if !isPoisson {
+			g.length = longest(rows[g.row:i], absent[g.row:i], planned[g.row:i], total-g.events)
+		}
+		all = append(all, g)
+	}
+	return all
+}
+
+// longest returns the longest time in which all planned events were absent. The rows follow each other, and in each of
+// them events were absent. If only some of the events of a row were absent, the time begins or ends in this row.
+// ignored is the number of absent events to ignore.
+func longest(rows []timeline.Row, absent, planned []int64, ignored int64) time.Duration {
+	var most time.Duration
+	for i := range rows {
+		j, events, during := i, int64(0), int64(0)
+		for ; j < len(rows); j++ {
+			events += absent[j]
+			during += planned[j]
+			if j > i && absent[j] < planned[j] {
+				j++
+				break
+			}
+		}
+		if during > 0 {
+			whole := rows[j-1].End().Sub(rows[i].Start())
+			most = max(most, time.Duration(float64(whole)*float64(events-ignored)/float64(during)))
+		}
+	}
+	return most
+}
+
+// addLasting finds the events of a series that never appeared. shortfall[i] is the number of events that were expected
+// in row i and did not appear in it; it is negative if later ones appeared instead. The lasting part of the shortfall, which no later row
+// makes up for, is added to the rows in which it began.
+func addLasting(to, shortfall []int64) {
+	total := int64(0)
+	for _, n := range shortfall {
+		total += n
+	}
+	least := total // the least cumulative shortfall from here to the end
+	for i := len(shortfall) - 1; i >= 0; i-- {
+		before := total - shortfall[i]
+		least = min(least, total)
+		if i < len(to) {
+			to[i] += max(0, least) - max(0, min(least, before))
+		}
+		total = before
+	}
 }

@@ -55,11 +55,11 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 	}{
 		"the generators always run": {loadRows(), nil, nil},
 		"the entry generator is dead for 60 s": {dead, nil, []string{
-			"generator lag is 60.0 s, beyond the objective of 5 s", "achieved rate is below the objective of 99 %: 54,000 of 58,",
+			"generator lag is 60.0 s, beyond the objective of 5 s", "achieved rate is below the objective of 99 %: 54,000 of 60,000",
 			"generator lag under faults is 60.0 s", "achieved rate under faults is below the objective of 99 %: 1",
 		}},
 		"no process records anything for 60 s": {bothDead, nil, []string{
-			"generator lag is 60.0 s", "achieved rate is below the objective of 99 %: 54,000 of 58,",
+			"generator lag is 60.0 s", "achieved rate is below the objective of 99 %: 54,000 of 60,000",
 			"generator lag under faults is 60.0 s", "achieved rate under faults is below",
 		}},
 		"the plan was edited during the run": {dead, func(e *Evidence) { e.Load = nil }, nil},
@@ -77,6 +77,56 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 		if tt.change != nil {
 			tt.change(&e)
 		}
+		checkReasons(t, name, Evaluate(e), tt.want)
+	}
+}
+
+// With uniform arrivals, the plan says exactly which events are due, so even the shortest absence of a generator counts.
+func TestEvaluate_UniformArrivals_EveryEventOfThePlanIsDue(t *testing.T) {
+	t.Parallel()
+	const rate = 20
+	uniform := func(change func(rows []timeline.Row)) Evidence {
+		rows := make([]timeline.Row, 60)
+		for i := range rows {
+			rows[i] = timeline.Row{Second: at(i).Unix(), Entry: timeline.Events{Due: rate, Published: rate, Lag: time.Millisecond}}
+		}
+		change(rows)
+		s := plan.Schedule{Rate: rate, Replicas: 1}
+		e := loadEvidence(rows)
+		e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}}, at(0), at(60), 0)
+		o := plan.PhaseObjectives{MaxLag: plan.Duration(300 * time.Millisecond), MinAchievedPercent: 100}
+		e.Objectives = plan.Objectives{PhaseObjectives: o, WithoutFaults: o, UnderFaults: o}
+		e.Faults = []fault.Account{{
+			Fault: "crash", InjectedAt: at(20), HealedAt: at(25), RecoveredAt: at(30), RecoverySeconds: new(5.0), Outcome: fault.OutcomeRecovered,
+		}}
+		return e
+	}
+	set := func(row *timeline.Row, due, published int64) { row.Entry.Due, row.Entry.Published = due, published }
+	absent := func(rows []timeline.Row) { set(&rows[21], 16, 16); set(&rows[22], 13, 13) }
+	for name, tt := range map[string]struct {
+		change     func(rows []timeline.Row)
+		unrecorded int64
+		want       []string // prefixes of the reasons
+	}{
+		"the generator always runs": {func([]timeline.Row) {}, 0, nil},
+		"no generator runs for half a second": {absent, 0, []string{
+			"generator lag is 500 ms, beyond the objective of 300 ms", "achieved rate is below the objective of 100 %: 1,189 of 1,199 due",
+			"generator lag under faults is 500 ms", "achieved rate under faults is below the objective of 100 %: 209 of 219 due",
+		}},
+		"a killed process has not recorded its last events":  {absent, 11, nil},
+		"rows are written late":                              {func(rows []timeline.Row) { set(&rows[21], 12, 12); set(&rows[22], 28, 28) }, 0, nil},
+		"events of a fault are published after the recovery": {func(rows []timeline.Row) { set(&rows[29], 20, 5); set(&rows[30], 20, 35) }, 0, nil},
+		"a process was stopped and continues":                {func(rows []timeline.Row) { set(&rows[21], 0, 0); set(&rows[22], 40, 40) }, 0, nil},
+		"an event is skipped": {func(rows []timeline.Row) { set(&rows[40], 20, 19) }, 0, []string{
+			"achieved rate is below the objective of 100 %: 1,199 of 1,200 due", "achieved rate without faults is below",
+		}},
+	} {
+		e := uniform(tt.change)
+		for i := range e.Timeline {
+			e.Report.EntriesConfirmed += e.Timeline[i].Entry.Published
+		}
+		e.Report.EntriesConfirmed += tt.unrecorded
+		e.Report.EntriesRecorded = e.Report.EntriesConfirmed
 		checkReasons(t, name, Evaluate(e), tt.want)
 	}
 }

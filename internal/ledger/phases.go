@@ -136,7 +136,7 @@ func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since
 		row.Marks = nil // merging them takes time
 		total = timeline.Sum(total, row)
 		m := measured{latencies: latenciesOf(&total), total: total}
-		m.entries.due, m.exits.due = total.Entry.Due, total.Exit.Due
+		m.entries, m.exits = counted(&total.Entry), counted(&total.Exit)
 		switch isMissed := find(e, m).outcome == Failed; {
 		case !isMissed:
 			since = time.Time{}
@@ -170,12 +170,8 @@ func (p phase) measure(e *Evidence) measured {
 		}
 	}
 	m := measured{total: timeline.Sum(rows...)}
-	m.entries.due, m.exits.due = m.total.Entry.Due, m.total.Exit.Due
-	if e.Load != nil {
-		all := timeline.FillGaps(e.Timeline, 1, e.Load.end.Unix())
-		covers := func(row *timeline.Row) bool { return p.covers(e, row) }
-		m.entries, m.exits = e.Load.demand(all, event.TypeEntry, covers), e.Load.demand(all, event.TypeExit, covers)
-	}
+	covers := func(row *timeline.Row) bool { return p.covers(e, row) }
+	m.entries, m.exits = e.demand(event.TypeEntry, covers), e.demand(event.TypeExit, covers)
 	if len(rows) == 0 && e.Latencies.Err == nil {
 		m.absent = p.absent
 	}
@@ -189,6 +185,46 @@ func (p phase) measure(e *Evidence) measured {
 		m.latencies.Unmeasured = e.Latencies.Unmeasured
 	}
 	return m
+}
+
+// counted returns the demand according to the generators alone.
+func counted(e *timeline.Events) demand {
+	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
+}
+
+// demand returns the demand in the rows that are covered.
+func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
+	rows := e.Timeline
+	if e.Load != nil {
+		rows = timeline.FillGaps(rows, 1, e.Load.end.Unix())
+	}
+	return e.Load.demand(rows, t, e.unrecorded(t), covers)
+}
+
+// ScheduleOf compares the published events of one type with the plan in Load and with the timeline. It returns nil if the
+// timeline could not be read.
+func (e *Evidence) ScheduleOf(t event.Type) *Schedule {
+	if e.Latencies == nil || e.Latencies.Err != nil {
+		return nil
+	}
+	d := e.demand(t, func(*timeline.Row) bool { return true })
+	for i := range e.Timeline {
+		d.missed -= e.Timeline[i].Of(t).Starved // there was no plate to publish
+	}
+	return &Schedule{Due: d.due, Missed: max(0, d.missed)}
+}
+
+// unrecorded returns how many events were published but are in no row of the timeline.
+func (e *Evidence) unrecorded(t event.Type) int64 {
+	r := &e.Report
+	published := r.EntriesConfirmed + r.IndeterminateEntries
+	if t == event.TypeExit {
+		published = r.ExitsMatchedConfirmed + r.ExitsUnmatchedConfirmed + r.IndeterminateMatched + r.IndeterminateUnmatched
+	}
+	for i := range e.Timeline {
+		published -= e.Timeline[i].Of(t).Published
+	}
+	return max(0, published)
 }
 
 // unknown returns the finding for an objective that cannot be checked.
@@ -246,19 +282,20 @@ func (m measured) achieved(what string, percent int) finding {
 	want := fmt.Sprintf("at least %d %%", percent)
 	var got, missed []string
 	for _, side := range []struct {
-		name   string
-		events *timeline.Events
-		due    int64
-	}{{"entries", &m.total.Entry, m.entries.due}, {"exits", &m.total.Exit, m.exits.due}} {
-		if side.due == 0 {
+		name    string
+		demand  demand
+		starved int64
+	}{{"entries", m.entries, m.total.Entry.Starved}, {"exits", m.exits, m.total.Exit.Starved}} {
+		due, published := side.demand.due, side.demand.due-side.demand.missed
+		if due == 0 {
 			continue
 		}
-		share := 100 * float64(side.events.Published) / float64(side.due)
+		share := 100 * float64(published) / float64(due)
 		got = append(got, fmt.Sprintf("%s %s %%", side.name, sharePercent(share, percent)))
 		if share < float64(percent) {
-			text := fmt.Sprintf("%s of %s due %s were published", number(side.events.Published), number(side.due), side.name)
-			if n := side.events.Starved; n > 0 {
-				text += fmt.Sprintf(", %s found no available plate", number(n))
+			text := fmt.Sprintf("%s of %s due %s were published", number(published), number(due), side.name)
+			if side.starved > 0 {
+				text += fmt.Sprintf(", %s found no available plate", number(side.starved))
 			}
 			missed = append(missed, text)
 		}

@@ -3,6 +3,7 @@ package report
 import (
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
@@ -37,6 +38,15 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	seconds := scheduled(due)
 	total.Target, total.Achieved = total.Target/seconds, float64(published)/seconds
 	return total
+}
+
+// Compare sets the achieved rate and the number of missed events to what the schedule says. Generators count only the
+// events that were due while they ran. starved is the number of exits for which no plate was available.
+func (r *Rate) Compare(s ledger.Schedule, starved int64) {
+	if s.Due > 0 {
+		r.Achieved = r.Target * float64(s.Due-s.Missed-starved) / float64(s.Due)
+	}
+	r.Missed = s.Missed
 }
 
 // scheduled returns the number of seconds that the schedule covers. The argument contains the rows in which events were

@@ -176,6 +176,26 @@ func TestSimulationRun_WithFaults_MissedRecoveryObjectiveFails(t *testing.T) {
 	}
 }
 
+// No other process publishes the events that are due while a generator is dead.
+func TestSimulationRun_GeneratorIsKilled_ItsEventsCountAsMissed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := rehearsal(t, plan.Fault{
+			Name: "crash", Target: plan.TargetEntryGenerator, Action: plan.ActionKill, Instances: 1, At: plan.Duration(12 * time.Second),
+		})
+		s.Plan.Objectives.MinAchievedPercent, s.Plan.Objectives.MaxLag = 100, plan.Duration(100*time.Millisecond)
+		r := run(t, s)
+		rate := r.Rates.Entry
+		if due := s.Plan.Entry.Events(s.Plan.Duration.D()); rate.Missed == 0 || rate.Missed+r.Ledger.EntriesConfirmed > due || rate.Achieved >= rate.Target {
+			t.Errorf("of %d due entries, %d were published, and %d count as missed; the rates are %+v", due, r.Ledger.EntriesConfirmed, rate.Missed, rate)
+		}
+		want := []string{"generator lag is ", "achieved rate is below the objective of 100 %"}
+		if !slices.EqualFunc(r.Reasons, want, strings.HasPrefix) {
+			t.Errorf("the reasons are %q, want %q", r.Reasons, want)
+		}
+	})
+}
+
 func TestSimulationRun_EndsBeforeAFaultIsDue_Fails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -382,8 +383,6 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 		Objectives: s.config.Plan.Objectives,
 		Depths:     r.depths,
 		InFlight:   r.inFlight,
-		Entries:    scheduleOf(s.entries.Stats()),
-		Exits:      scheduleOf(s.exits.Stats()),
 		Load:       ledger.LoadOf(&s.config.Plan, *s.started.Load(), end, 0),
 		Failures:   append(r.errs, failures...),
 	}
@@ -403,6 +402,11 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 	rows, err := ledger.ReadTimeline(ctx, s.deps.Store)
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
+	evidence.Entries, evidence.Exits = evidence.ScheduleOf(event.TypeEntry), evidence.ScheduleOf(event.TypeExit)
+	if err == nil {
+		result.Rates.Entry.Compare(*evidence.Entries, 0)
+		result.Rates.Exit.Compare(*evidence.Exits, s.exits.Stats().Starved)
+	}
 	if reason := s.aborted.Load(); reason != nil {
 		evidence.Aborted = *reason
 		evidence.Entries, evidence.Exits = nil, nil // the generators were stopped before the end of the schedule
@@ -414,10 +418,6 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	if err := timeline.Record(ctx, s.deps.Store, timeline.NewProcess("verdict"), ledger.MissingMarks(&evidence, &result.Verdict, result.EndTime)...); err != nil {
 		s.deps.Logger.Warn("The timeline lacks the marks of missed objectives", "error", err)
 	}
-}
-
-func scheduleOf(s generator.Stats) *ledger.Schedule {
-	return &ledger.Schedule{Due: s.Due, Missed: s.Missed}
 }
 
 // deadReasons returns why messages were dead-lettered. It must be called before the queues are deleted, because
