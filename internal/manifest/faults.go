@@ -153,7 +153,7 @@ func (w *warner) faults() {
 const unmeasuredTime = 2 * time.Second
 
 // baseline warns if a fault may occur before enough events are measured for a baseline, with which recovery is
-// compared.
+// compared. At high rates, the timeline can contain enough events earlier.
 func (w *warner) baseline(f *plan.Fault) {
 	isEnough := func(occurs time.Duration) bool {
 		before := occurs - unmeasuredTime
@@ -178,7 +178,7 @@ func (w *warner) baseline(f *plan.Fault) {
 	if occurs < latest {
 		remedy = "set at to " + string(*v1alpha1.NewDuration(occurs + f.Jitter.D())) + " or later"
 	}
-	w.warn("the fault %q may occur as early as %s: the outcome will be NotRecovered, because recovery is measured by comparison with at least %d events before the fault; %s",
+	w.warn("the fault %q may occur as early as %s: the outcome may be NotRecovered, because recovery is measured by comparison with at least %d events before the fault; %s",
 		f.Name, *v1alpha1.NewDuration(earliest), plan.MinEvents, remedy)
 }
 
