@@ -33,7 +33,8 @@ type Account struct {
 	// RecoverySeconds is how long the simulation needed to recover, until RecoveredAt. For an action with a
 	// duration, such as a pause, it is counted from HealedAt. For all other actions, it is counted from
 	// InjectedAt, because their recovery includes the restart. The time after HealedAt in which other faults
-	// were in effect is not included. RecoverySeconds is nil if the simulation has not recovered.
+	// were in effect is not included. The time in which the simulation recovers from other faults that have ended is
+	// included. RecoverySeconds is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
 	// UnrecoveredSeconds is set if the simulation has not recovered. It is a lower bound, according to the
 	// measurements, for the time that the recovery takes. It is counted in the same way as RecoverySeconds. It does not
@@ -169,9 +170,15 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 	accounts, baselines := make([]Account, 0, len(records)), make(map[string]*Baseline, len(records))
 	for i := range records {
 		r := &records[i]
-		accounts = append(accounts, s.account(r))
+		a := s.account(r)
+		accounts = append(accounts, a)
 		if !r.InjectedAt.IsZero() {
 			baselines[r.ID()] = s.before
+			// Records without an injection are the last ones, so the indexes of records and active are the same.
+			s.active[i].recovered = a.disturbance().to
+			if a.InjectedAt.IsZero() {
+				s.active[i].recovered = r.InjectedAt // it had no effect
+			}
 		}
 	}
 	slices.SortStableFunc(accounts, func(a, b Account) int { return cmp.Compare(a.AtSeconds, b.AtSeconds) })
@@ -301,7 +308,7 @@ func (s *search) untilEnd(r *Record) string {
 	}
 	text := fmt.Sprintf("in the %s between %s and the end of the run", terminal.Duration(left), begin)
 	if left < s.run.End.Sub(r.recoversFrom()) {
-		text += ", without the time of other faults"
+		text += withoutOthers
 	}
 	return text
 }
@@ -331,10 +338,15 @@ func (s *search) after(r *Record, recovered time.Time) string {
 		text += "end of the fault"
 	}
 	if took < recovered.Sub(r.recoversFrom()) {
-		text += ", without the time of other faults"
+		text += withoutOthers
+	}
+	if took > 0 {
+		text += s.aftermath(r, recovered)
 	}
 	return text
 }
+
+const withoutOthers = ", without the time in which other faults were in effect"
 
 // measure sets those figures of the account a that cover the time from the injection to the recovery.
 func (s *search) measure(a *Account) {

@@ -220,17 +220,17 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			// counted.
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 22), record("b", 25, 28)},
-			[]float64{8, 5}, "",
+			[]float64{8, 5}, "5.00 s after the end of the fault; meanwhile, the simulation was also recovering from fault a/0",
 		},
 		"a fault within another one": {
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 30), record("b", 22, 23)},
-			[]float64{3, 3}, "without the time of other faults",
+			[]float64{3, 3}, "3.00 s after the end of the fault, without the time in which other faults were in effect; meanwhile, the simulation was also recovering from fault a/0",
 		},
 		"a second fault does not compare with the first": {
 			story{length: 120, rate: 50, outages: []outage{{20, 40, slow, 0}, {60, 70, slow, 0}}}.run(),
 			[]Record{record("a", 20, 22), record("b", 60, 62)},
-			[]float64{18, 8}, "",
+			[]float64{18, 8}, "previous level 8.00 s after the end of the fault",
 		},
 		"a second fault without recovery from the first": {
 			story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(),
@@ -294,9 +294,9 @@ func TestFaultAccounts_OtherFaultsPreventRecovery_MessageHasTheTimeWithoutThemAn
 	}
 	slices.Reverse(records)
 	for i, want := range []struct{ begin, end string }{
-		{"in the 35.0 s between the end of the fault and the end of the run, without the time of other faults: p99 is 5", "; meanwhile fault b/9 and 2 more were in effect"},
-		{"in the 27.0 s between the end of the fault and the end of the run, without the time of other faults: p99 is 5", "; meanwhile faults b/10 and b/11 were in effect"},
-		{"in the 24.0 s between the end of the fault and the end of the run, without the time of other faults: p99 is 5", "; meanwhile fault b/11 was in effect"},
+		{"in the 35.0 s between the end of the fault and the end of the run, without the time in which other faults were in effect: p99 is 5", "; meanwhile fault b/9 and 2 more were in effect"},
+		{"in the 27.0 s between the end of the fault and the end of the run, without the time in which other faults were in effect: p99 is 5", "; meanwhile faults b/10 and b/11 were in effect"},
+		{"in the 24.0 s between the end of the fault and the end of the run, without the time in which other faults were in effect: p99 is 5", "; meanwhile fault b/11 was in effect"},
 		{"in the 21.0 s between the end of the fault and the end of the run: p99 is 5", "before the fault, it was 2.13 ms"},
 	} {
 		a := Accounts(records, run)[i]

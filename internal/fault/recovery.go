@@ -105,10 +105,12 @@ type search struct {
 	from   time.Time
 }
 
-// activity is the time in which the occurrence with this ID was in effect.
+// activity is the time in which the occurrence with this ID was in effect. The field recovered is when the simulation had
+// recovered from it. It is zero if that is unknown, if it did not happen, or if the occurrence is not handled yet.
 type activity struct {
 	id string
 	interval
+	recovered time.Time
 }
 
 // recovery says when the simulation recovered from a fault, or that it did not recover.
@@ -143,7 +145,7 @@ func newSearch(run Run, records []Record) *search {
 	s := &search{run: run, earlier: run.History.Disturbed}
 	for i := range records {
 		if r := &records[i]; !r.InjectedAt.IsZero() {
-			s.active = append(s.active, activity{r.ID(), interval{r.InjectedAt, r.HealedAt}})
+			s.active = append(s.active, activity{id: r.ID(), interval: interval{r.InjectedAt, r.HealedAt}})
 		}
 	}
 	var backlog *int64
@@ -421,15 +423,41 @@ func (s *search) meanwhile(r *Record) string {
 			others = append(others, a.id)
 		}
 	}
-	switch n := len(others); n {
+	switch len(others) {
 	case 0:
 		return ""
 	case 1:
-		return "; meanwhile fault " + others[0] + " was in effect"
-	case 2:
-		return "; meanwhile faults " + others[0] + " and " + others[1] + " were in effect"
+		return "; meanwhile " + named(others) + " was in effect"
 	default:
-		return fmt.Sprintf("; meanwhile fault %s and %d more were in effect", others[0], n-1)
+		return "; meanwhile " + named(others) + " were in effect"
+	}
+}
+
+// aftermath returns the end of a sentence that names other faults, if the simulation was recovering from them while it
+// recovered from the fault of r, until the time recovered. The measurements do not show which of them delayed it.
+func (s *search) aftermath(r *Record, recovered time.Time) string {
+	var others []string
+	for _, a := range s.active {
+		hasEnded := !a.to.IsZero() && a.to.Before(recovered)
+		if a.id != r.ID() && hasEnded && (a.recovered.IsZero() || a.recovered.After(r.recoversFrom())) {
+			others = append(others, a.id)
+		}
+	}
+	if len(others) == 0 {
+		return ""
+	}
+	return "; meanwhile, the simulation was also recovering from " + named(others)
+}
+
+// named returns a text such as "fault a/0 and 2 more". The list must not be empty.
+func named(occurrences []string) string {
+	switch n := len(occurrences); n {
+	case 1:
+		return "fault " + occurrences[0]
+	case 2:
+		return "faults " + occurrences[0] + " and " + occurrences[1]
+	default:
+		return fmt.Sprintf("fault %s and %d more", occurrences[0], n-1)
 	}
 }
 
