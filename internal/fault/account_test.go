@@ -612,6 +612,8 @@ func TestFaultAccounts_RandomRecords_KeepTheInvariants(t *testing.T) {
 				t.Errorf("the run has ended, but not the occurrence: %+v", a)
 			case a.RecoverySeconds != nil && (*a.RecoverySeconds < 0 || a.RecoveredAt.Before(a.HealedAt) || *a.RecoverySeconds > a.RecoveredAt.Sub(a.HealedAt).Seconds()):
 				t.Errorf("impossible recovery: %+v", a)
+			case !a.DisturbsUntil.IsZero() && (a.Outcome == OutcomeRecovered || a.DisturbsUntil.Before(a.HealedAt)):
+				t.Errorf("impossible end of the disturbance: %+v", a)
 			case a.Outcome == OutcomeRecovered && a.RecoveredAt.After(run.End.Add(-steadyTime)):
 				t.Errorf("recovered without %s of normal operation: %+v", steadyTime, a)
 			}

@@ -45,7 +45,7 @@ func phases() []phase {
 			objectives: func(o *plan.Objectives) plan.PhaseObjectives { return o.WithoutFaults },
 			covers:     func(e *Evidence, row *timeline.Row) bool { return !e.isDisturbed(row) },
 			unmeasured: func(e *Evidence) bool { return !e.hasFaults() },
-			absent:     "nothing was measured while there was no fault",
+			absent:     "nothing was measured in the time without faults",
 		},
 		{
 			suffix:     SuffixUnderFaults,

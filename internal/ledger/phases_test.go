@@ -132,7 +132,7 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 		"faults from the start to the end": {
 			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)}},
 			func(e *Evidence) { e.Faults[0].InjectedAt, e.Faults[0].RecoveredAt = at(0), at(100) },
-			[]string{"end-to-end p99 without faults is unknown, so the objective of 3 s is not met: nothing was measured while there was no fault"},
+			[]string{"end-to-end p99 without faults is unknown, so the objective of 3 s is not met: nothing was measured in the time without faults"},
 		},
 		"the recovery is unknown, so the disturbance ends some time after the fault": {
 			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(20)}, UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)}},
