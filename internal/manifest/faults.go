@@ -141,10 +141,37 @@ func (w *warner) faults() {
 		if number > pods {
 			w.warn("the fault %q is for %d pods, but %s has %d: it hits all of them", f.Name, number, f.Target, pods)
 		}
+		w.contention(&w.plan.Faults[i])
 		w.eviction(f, min(pods, max(number, (pods*percent+99)/100)))
 		w.pause(f)
 		w.baseline(&w.plan.Faults[i])
 		w.recovery(&w.plan.Faults[i])
+	}
+}
+
+// contention warns about a fault that is due while another fault pauses or isolates its target, and that may be too late
+// when it has waited for the end of the other one. It ignores jitter, and compares only the earliest such occurrences.
+func (w *warner) contention(f *plan.Fault) {
+	for i := range w.plan.Faults {
+		other := &w.plan.Faults[i]
+		if other.Name == f.Name || other.Target != f.Target || !other.Action.Lasts() {
+			continue
+		}
+		due, begin := f.At, other.At
+		if due < begin && f.Every > 0 {
+			due += (begin - due + f.Every - 1) / f.Every * f.Every
+		}
+		if due > begin && other.Every > 0 {
+			begin += (due - begin) / other.Every * other.Every
+		}
+		until, end := begin+other.For, w.plan.Duration
+		waits := due > begin && due < until || due == begin && f.Name > other.Name
+		takesPlace := end == 0 || due+f.For < end && begin+other.For < end
+		tooLate := f.Every > 0 && due+f.Every <= until || end > 0 && until+f.For > end
+		if waits && takesPlace && tooLate {
+			w.warn("the fault %q is due while the fault %q may affect %s, until %s: it waits, and may then be too late to be injected, so that the verdict will be FAIL; "+
+				"leave more time between these faults", f.Name, other.Name, f.Target, *v1alpha1.NewDuration(until.D()))
+		}
 	}
 }
 
@@ -195,7 +222,8 @@ func (w *warner) recovery(f *plan.Fault) {
 	if f.Every > 0 && f.Every.D() <= 2*plan.SteadyTime {
 		remedy = "raise every to more than " + (2 * plan.SteadyTime).String()
 	}
-	w.warn("the fault %q may end as late as %s, but the simulation ends after %s: the outcome will be NotRecovered, because only %s of normal operation prove recovery; %s",
+	w.warn("the fault %q may end as late as %s, but the simulation ends after %s: the outcome may be NotInjected, so that the verdict will be FAIL, "+
+		"or NotRecovered, because only %s of normal operation prove recovery; %s",
 		f.Name, *v1alpha1.NewDuration(last), *w.spec.Duration, plan.SteadyTime, remedy)
 }
 
