@@ -361,6 +361,24 @@ func TestGeneratorRun_RegistersTheRunBeforeTheFirstEvent(t *testing.T) {
 	})
 }
 
+// The lag of a generator that stops before it has caught up belongs to the row of the timeline, too.
+func TestGeneratorTotals_StoppedWhileBehind_ContainTheLag(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		publisher := &fakePublisher{blocked: make(chan struct{})}
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
+		pass(5 * time.Second)
+		for range 2 { // before and after the stop
+			if got, want := r.Totals().Entry.Lag, 5*time.Second; (got - want).Abs() > 2*time.Millisecond {
+				t.Errorf("the longest lag is %s after 5 s of blocking, want about %s", got, want)
+			}
+			r.stop()
+			synctest.Wait()
+		}
+		r.finish(t)
+	})
+}
+
 func TestGeneratorRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

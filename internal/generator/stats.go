@@ -73,7 +73,8 @@ func (g *Generator) Stats() Stats {
 // Totals returns the measurements so far, in the form in which a process records them in the timeline. The lag is the
 // longest one of this second and the previous one. Totals may be called at any time.
 func (g *Generator) Totals() timeline.Row {
-	s := g.Stats()
+	s, now := g.Stats(), time.Now()
+	g.lags.observe(now, s.Lag)
 	var row timeline.Row
 	*row.Of(g.eventType) = timeline.Events{
 		Due:       s.Due,
@@ -82,7 +83,7 @@ func (g *Generator) Totals() timeline.Row {
 		Matched:   s.Matched,
 		Starved:   s.Starved,
 		Missed:    s.Missed,
-		Lag:       max(s.Lag, g.lags.longest(time.Now())),
+		Lag:       g.lags.longest(now),
 	}
 	row.Pool = g.source.pool()
 	return row
@@ -103,7 +104,7 @@ type lags struct {
 	this, before time.Duration
 }
 
-// observe adds the lag of an event.
+// observe adds a lag that was measured at the given time.
 func (l *lags) observe(now time.Time, lag time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

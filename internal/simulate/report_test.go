@@ -37,6 +37,7 @@ func reportOf(t *testing.T, stop time.Duration) *report.Document {
 		}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), stop, errors.New("stopped"))
 		defer cancel()
+		s.observed.recordLags(time.Hour, time.Hour) // the timeline does not contain it
 		r := s.Run(ctx)
 		rows, err := ledger.ReadTimeline(t.Context(), o.Store)
 		if err != nil {
@@ -85,6 +86,10 @@ func TestSimulationRun_Report_FollowsTheSchemaAndCanBeRead(t *testing.T) {
 		}
 		if !slices.Equal(outcomes, tt.outcomes) || read.CutShort != tt.cutShort || len(read.Timeline) == 0 {
 			t.Errorf("%s: the report has the outcomes %v, %d rows and %q, want %v and %q", name, outcomes, len(read.Timeline), read.CutShort, tt.outcomes, tt.cutShort)
+		}
+		lag := max(read.Rates.Entry.MaxLagSeconds, read.Rates.Exit.MaxLagSeconds)
+		if peak := read.Faults[0].PeakLagSeconds; lag != peak {
+			t.Errorf("%s: the max lag is %g s in the rates and %g s under the fault, want the same", name, lag, peak)
 		}
 	}
 }
