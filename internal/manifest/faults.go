@@ -218,9 +218,10 @@ func (w *warner) recovery(f *plan.Fault) {
 	if end == 0 || end-last >= plan.SteadyTime {
 		return
 	}
-	remedy := "set duration to " + string(*v1alpha1.NewDuration(last + 2*plan.SteadyTime)) + ", or let the fault end earlier"
+	margin := ", which leaves another " + plan.SteadyTime.String() + " to recover"
+	remedy := "set duration to " + string(*v1alpha1.NewDuration(last + 2*plan.SteadyTime)) + margin + ", or let the fault end earlier"
 	if f.Every > 0 && f.Every.D() <= 2*plan.SteadyTime {
-		remedy = "raise every to more than " + (2 * plan.SteadyTime).String()
+		remedy = "raise every to more than " + (2 * plan.SteadyTime).String() + margin
 	}
 	w.warn("the fault %q may end as late as %s, but the simulation ends after %s: the outcome may be NotInjected, so that the verdict will be FAIL, "+
 		"or NotRecovered, because only %s of normal operation prove recovery; %s",
