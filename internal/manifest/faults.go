@@ -144,6 +144,7 @@ func (w *warner) faults() {
 		w.contention(&w.plan.Faults[i])
 		w.eviction(f, min(pods, max(number, (pods*percent+99)/100)))
 		w.pause(f)
+		w.dataLoss(f)
 		w.baseline(&w.plan.Faults[i])
 		w.recovery(&w.plan.Faults[i])
 	}
@@ -235,6 +236,27 @@ func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 	}
 	w.warn("the fault %q evicts %d pods of %s: in a cluster, the disruption budget allows one at a time, each further pod waits up to a minute, "+
 		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop them together", f.Name, pods, f.Target)
+}
+
+// dataLoss warns if a fault replaces a pod that contains the data of its server.
+func (w *warner) dataLoss(f *v1alpha1.Fault) {
+	var path string
+	var storage v1alpha1.StorageSpec
+	switch f.Target {
+	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader:
+		path, storage = "rabbitmq", w.spec.RabbitMQ.ManagedOrDefault().Storage
+	case v1alpha1.FaultTargetRedis:
+		path, storage = "redis", w.spec.Redis.ManagedOrDefault().Storage
+	case v1alpha1.FaultTargetSummaryAPI:
+		path, storage = "summaryAPI", w.spec.SummaryAPI.ManagedOrDefault().Storage
+	case v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:
+		return
+	}
+	replacesPod := f.Action == v1alpha1.FaultActionRestart || f.Action == v1alpha1.FaultActionEvict
+	if size := storage.Size.Value(); replacesPod && size.IsZero() {
+		w.warn("the fault %q replaces a pod of %s: in a cluster, the data in the pod is lost, because %s.managed.storage.size is %s; use Kill, or set the size, such as 2Gi",
+			f.Name, f.Target, path, *storage.Size)
+	}
 }
 
 // hasDisruptionBudget reports whether the operator creates a disruption budget for the pods of the target if there are
