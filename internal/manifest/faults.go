@@ -145,6 +145,7 @@ func (w *warner) faults() {
 		w.eviction(f, min(pods, max(number, (pods*percent+99)/100)))
 		w.pause(f)
 		w.dataLoss(f)
+		w.idle(f)
 		w.baseline(&w.plan.Faults[i])
 		w.recovery(&w.plan.Faults[i])
 	}
@@ -236,6 +237,30 @@ func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 	}
 	w.warn("the fault %q evicts %d pods of %s: in a cluster, the disruption budget allows one at a time, each further pod waits up to a minute, "+
 		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop them together", f.Name, pods, f.Target)
+}
+
+// idle warns if the target of a fault has nothing to do, so that a recovery proves nothing.
+func (w *warner) idle(f *v1alpha1.Fault) {
+	entry, exit := &w.plan.Entry, &w.plan.Exit
+	reason := ""
+	switch f.Target {
+	case v1alpha1.FaultTargetEntryGenerator:
+		if !entry.Publishes() {
+			reason = "entry.rate is 0"
+		}
+	case v1alpha1.FaultTargetExitGenerator:
+		if !exit.Publishes() {
+			reason = "exit.rate is 0"
+		}
+	case v1alpha1.FaultTargetSummaryAPI:
+		if !entry.Publishes() || entry.Replicas == 0 || !exit.Publishes() || exit.Replicas == 0 || exit.MatchPercent == 0 {
+			reason = "the generators publish no matched exits"
+		}
+	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis, v1alpha1.FaultTargetProcessor:
+	}
+	if reason != "" {
+		w.warn("the fault %q hits %s, which has nothing to do, because %s: the outcome can be Recovered although the fault affected nothing", f.Name, f.Target, reason)
+	}
 }
 
 // dataLoss warns if a fault replaces a pod that contains the data of its server.
