@@ -755,14 +755,16 @@ type PhaseObjectivesSpec struct {
 	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
 
 	// maxLag is the maximum time that a generator may be behind its schedule, as a Go duration such as "5s". Time in
-	// which events are due but no generator runs also counts as lag.
+	// which events are due but no generator runs also counts as lag. The wait for a confirm of RabbitMQ does not count.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxLag *Duration `json:"maxLag,omitempty"`
 
 	// minAchievedPercent is the minimum percentage of due events that must be published. It applies to entries and
 	// exits separately. An exit that finds no available plate counts as due, but not as published. The same
-	// applies to an event that is due while no generator runs.
+	// applies to an event that is due while no generator runs. An event counts as published once the RabbitMQ client of
+	// its generator has accepted it, even if RabbitMQ does not respond. The client accepts up to 1024 unconfirmed events
+	// per queue.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional

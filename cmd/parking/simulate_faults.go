@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/async"
+	memorybroker "github.com/parking-operator/parking-operator/internal/broker/memory"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
@@ -68,7 +69,7 @@ func (s *session) exposeServers(d *simulate.Dependencies) {
 func (s *session) exposeAdapters(d *simulate.Dependencies, t *fault.Targets) {
 	if s.adapters.broker.InMemory() {
 		g := gate.New()
-		d.Broker = gate.Broker(d.Broker, g)
+		d.Broker = gate.Broker(d.Broker, g, memorybroker.DefaultWindow)
 		t.Instances[plan.TargetRabbitMQ] = []fault.Instance{gate.NewServer(rabbitMQName, g, nil)}
 	}
 	if s.adapters.store.InMemory() {

@@ -87,7 +87,7 @@ func rehearse(t *testing.T, p *plan.Plan, processors int) report.Run {
 	}()
 	rabbitmq, redis, api := gate.New(), gate.New(), gate.New()
 	s, err := simulate.New(simulate.Config{Plan: *p, Processors: processors, DepthsHoldInFlight: true}, simulate.Dependencies{
-		Broker: gate.Broker(broker, rabbitmq), Store: gate.Store(store, redis), Poster: gate.Poster(&summaries{ids: map[string]bool{}}, api),
+		Broker: gate.Broker(broker, rabbitmq, memorybroker.DefaultWindow), Store: gate.Store(store, redis), Poster: gate.Poster(&summaries{ids: map[string]bool{}}, api),
 		Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 		Targets: fault.Targets{Instances: map[plan.FaultTarget][]fault.Instance{
 			plan.TargetRabbitMQ:   {gate.NewServer("rabbitmq", rabbitmq, nil)},

@@ -22,7 +22,7 @@ import (
 func (d Dependencies) behind(l *life) Dependencies {
 	d.Registerer = l.metrics
 	if l.gate != nil {
-		d.Broker, d.Store, d.Poster = gate.Broker(d.Broker, l.gate), gate.Store(d.Store, l.gate), gate.Poster(d.Poster, l.gate)
+		d.Broker, d.Store, d.Poster = gate.Broker(d.Broker, l.gate, 0), gate.Store(d.Store, l.gate), gate.Poster(d.Poster, l.gate)
 	}
 	return d
 }

@@ -43,7 +43,7 @@ func rehearsal(t *testing.T, faults ...plan.Fault) *setup {
 	return &setup{
 		Config{Plan: p, Processors: 1, DepthsHoldInFlight: true},
 		Dependencies{
-			Broker: gate.Broker(b, rabbitmq), Store: gate.Store(s, redis), Poster: gate.Poster(api, summaries), SummariesHeld: api.held,
+			Broker: gate.Broker(b, rabbitmq, memorybroker.DefaultWindow), Store: gate.Store(s, redis), Poster: gate.Poster(api, summaries), SummariesHeld: api.held,
 			Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 			Targets: fault.Targets{Instances: map[plan.FaultTarget][]fault.Instance{
 				plan.TargetRabbitMQ:   {gate.NewServer("rabbitmq", rabbitmq, nil)},
@@ -272,7 +272,7 @@ func TestSimulationRun_BrokerIsDownAtTheEnd_ReadsTheLedger(t *testing.T) {
 			)
 			o.DrainTimeout = time.Minute
 			g := gate.New()
-			o.Broker = gate.Broker(o.Broker, g)
+			o.Broker = gate.Broker(o.Broker, g, memorybroker.DefaultWindow)
 			o.Targets.Instances[plan.TargetRabbitMQ] = []fault.Instance{sluggish{g, down}}
 			begin := time.Now()
 			r := run(t, o)

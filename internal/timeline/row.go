@@ -36,8 +36,9 @@ type Row struct {
 type Events struct {
 	// Due is the number of events that became due according to the schedule.
 	Due int64 `json:"due,omitempty"`
-	// Published is the number of events that a generator sent to the broker. Confirmed is the number of events that the
-	// broker confirmed. Matched is the number of confirmed exits that were meant to end a visit.
+	// Published is the number of events that the broker client of a generator accepted. The client keeps an event until
+	// the broker has confirmed it. Confirmed is the number of events that the broker confirmed. Matched is the number of
+	// confirmed exits that were meant to end a visit.
 	Published int64 `json:"published,omitempty"`
 	Confirmed int64 `json:"confirmed,omitempty"`
 	Matched   int64 `json:"matched,omitempty"`

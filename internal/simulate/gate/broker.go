@@ -10,39 +10,106 @@ import (
 
 // Broker returns a broker whose calls all pass through a gate. When the gate cuts the connections, unsettled
 // messages are delivered again, and messages whose confirm is lost are published again.
-func Broker(inner broker.Broker, g *Gate) broker.Broker {
-	return &gatedBroker{Broker: inner, gate: g, idle: make(chan struct{})}
+//
+// If window is 0, Publish blocks while the gate is paused or cut, because the gate belongs to the publisher. Otherwise,
+// the gate belongs to the server, and Publish accepts messages like a client of RabbitMQ: it blocks only while this
+// number of messages of a queue is unconfirmed.
+func Broker(inner broker.Broker, g *Gate, window int) broker.Broker {
+	b := &gatedBroker{Broker: inner, gate: g, window: window, slots: make(map[broker.Queue]chan struct{}), idle: make(chan struct{})}
+	b.running, b.stop = context.WithCancel(context.Background())
+	return b
 }
 
-// gatedBroker embeds the broker that it wraps, because the methods Version and Close need no gate.
+// gatedBroker embeds the broker that it wraps, because the method Version needs no gate.
 type gatedBroker struct {
 	broker.Broker
-	gate *Gate
+	gate   *Gate
+	window int
+
+	running context.Context // ends when Close is called
+	stop    context.CancelFunc
 
 	mu sync.Mutex
+	// slots holds one element per unconfirmed message of a queue. It is empty if window is 0.
+	slots map[broker.Queue]chan struct{}
 	// unconfirmed is the number of published messages that are not confirmed yet. idle is closed when unconfirmed
 	// becomes 0.
 	unconfirmed int
 	idle        chan struct{}
 }
 
-// Publish publishes the message. It waits while the gate is paused or cut.
+// Close closes the broker. Messages that wait for the gate are dropped.
+func (b *gatedBroker) Close() error {
+	b.stop()
+	return b.Broker.Close()
+}
+
+// Publish publishes the message, as described for Broker.
 func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
 		return b.Broker.Publish(ctx, q, msg, nil) // an error
 	}
-	b.count(1)
-	err := b.publish(ctx, q, msg, func() {
-		confirmed()
-		b.count(-1)
-	})
+	done, err := b.accept(ctx, q)
 	if err != nil {
+		return err
+	}
+	p := publication{q, msg, confirmed, done}
+	if b.window == 0 || b.gate.isUp() {
+		return b.publish(ctx, p)
+	}
+	go func() { _ = b.publish(b.running, p) }() // an error means that the broker is closed
+	return nil
+}
+
+// publication is a message that Publish has accepted. done must be called when it is confirmed or cannot be published.
+type publication struct {
+	queue     broker.Queue
+	message   broker.Message
+	confirmed func()
+	done      func()
+}
+
+// accept waits until the window of the queue has room for another message, and counts the message as unconfirmed until
+// done is called.
+func (b *gatedBroker) accept(ctx context.Context, q broker.Queue) (done func(), err error) {
+	if b.window == 0 {
+		b.count(1)
+		return func() { b.count(-1) }, nil
+	}
+	slots := b.slotsOf(q)
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-b.running.Done():
+		return nil, broker.ErrClosed
+	}
+	b.count(1)
+	return func() {
+		<-slots
 		b.count(-1)
+	}, nil
+}
+
+func (b *gatedBroker) slotsOf(q broker.Queue) chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.slots[q] == nil {
+		b.slots[q] = make(chan struct{}, b.window)
+	}
+	return b.slots[q]
+}
+
+// publish publishes the message when the gate is neither paused nor cut.
+func (b *gatedBroker) publish(ctx context.Context, p publication) error {
+	err := b.attempt(ctx, p)
+	if err != nil {
+		p.done()
 	}
 	return err
 }
 
-func (b *gatedBroker) publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
+func (b *gatedBroker) attempt(ctx context.Context, p publication) error {
 	connection, err := b.gate.await(ctx)
 	if errors.Is(err, errDead) {
 		return broker.ErrClosed
@@ -50,27 +117,28 @@ func (b *gatedBroker) publish(ctx context.Context, q broker.Queue, msg broker.Me
 	if err != nil {
 		return err
 	}
-	return b.Broker.Publish(ctx, q, msg, func() {
+	return b.Broker.Publish(ctx, p.queue, p.message, func() {
 		if b.gate.answers(connection) {
-			confirmed()
+			p.confirmed()
+			p.done()
 			return
 		}
-		go b.confirmLater(context.WithoutCancel(ctx), connection, q, msg, confirmed)
+		go b.confirmLater(connection, p)
 	})
 }
 
 // confirmLater waits until the gate lets the confirm of a message through, and then calls confirmed. If the gate has
 // cut the connection, the confirm is lost, and confirmLater publishes the message again.
-func (b *gatedBroker) confirmLater(ctx context.Context, connection int, q broker.Queue, msg broker.Message, confirmed func()) {
-	err := b.gate.answer(ctx, connection)
+func (b *gatedBroker) confirmLater(connection int, p publication) {
+	err := b.gate.answer(b.running, connection)
 	if errors.Is(err, errLost) {
-		err = b.publish(ctx, q, msg, confirmed)
-	} else if err == nil {
-		confirmed()
+		_ = b.publish(b.running, p) // an error means that the publisher was killed, or the broker is closed
+		return
 	}
-	if err != nil { // the publisher was killed, or the broker is closed
-		b.count(-1)
+	if err == nil {
+		p.confirmed()
 	}
+	p.done()
 }
 
 func (b *gatedBroker) count(n int) {

@@ -133,6 +133,12 @@ func (g *Gate) answer(ctx context.Context, connection int) error {
 	return err
 }
 
+// isUp reports whether the gate lets calls through without blocking.
+func (g *Gate) isUp() bool {
+	s, _, _ := g.now()
+	return s != paused && s != cut
+}
+
 // answers reports whether the gate lets the result of a request through without blocking.
 func (g *Gate) answers(connection int) bool {
 	s, now, _ := g.now()

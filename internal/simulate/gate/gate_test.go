@@ -38,12 +38,18 @@ func isolate(s *gate.Server, length time.Duration) error {
 
 func TestGatedBroker_OpenGate_PassesTheConformanceSuite(t *testing.T) {
 	t.Parallel()
+	for name, window := range map[string]int{"of a component": 0, "of a server": memorybroker.DefaultWindow} {
+		t.Run(name, func(t *testing.T) { conforms(t, window) })
+	}
+}
+
+func conforms(t *testing.T, window int) {
 	brokertest.Run(t, func(t *testing.T, retryDelay time.Duration) brokertest.Subject {
 		inner, g := newBroker(t, brokertest.Partitions, retryDelay), gate.New()
 		t.Cleanup(func() { _ = inner.Close() }) // the test may have closed it
 		server := gate.NewServer("rabbitmq", g, nil)
 		return brokertest.Subject{
-			Broker:    gate.Broker(inner, g),
+			Broker:    gate.Broker(inner, g, window),
 			Interrupt: func() { _ = isolate(server, 10*time.Millisecond) },
 			DeadLetters: func() (letters []brokertest.DeadLetter) {
 				for _, letter := range inner.DeadLetters() {
@@ -128,81 +134,129 @@ func TestGatedServer_CallsDuringKill_AreExecutedButNotAnswered(t *testing.T) {
 // settled, whatever faults are injected.
 func TestGatedBroker_WithFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		const messages = 500
-		inner, g := newBroker(t, 1, 0), gate.New()
-		b, server := gate.Broker(inner, g), gate.NewServer("rabbitmq", g, nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		q := broker.Queue{Type: event.TypeEntry}
-		deliveries, err := b.Consume(ctx, q, 64)
+	for name, window := range map[string]int{"of a component": 0, "of a server": 30} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { losesNothing(t, window) }) })
+	}
+}
+
+func losesNothing(t *testing.T, window int) {
+	const messages = 500
+	inner, g := newBroker(t, 1, 0), gate.New()
+	b, server := gate.Broker(inner, g, window), gate.NewServer("rabbitmq", g, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	q := broker.Queue{Type: event.TypeEntry}
+	deliveries, err := b.Consume(ctx, q, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	settled, confirmed, redelivered := map[string]int{}, map[string]int{}, 0
+	var consuming sync.WaitGroup
+	for range 8 {
+		consuming.Go(func() {
+			for d := range deliveries {
+				time.Sleep(50 * time.Millisecond)
+				err := d.Settler.Ack()
+				mu.Lock()
+				if err == nil {
+					settled[d.Message.ID]++
+				} else {
+					redelivered++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for i, fault := range []func() error{
+		func() error { return isolate(server, time.Second) },
+		func() error { _, err := server.Stop(ctx, true, 1); return err },
+		func() error { _, err := server.Stop(ctx, false, 1); return err },
+		func() error {
+			release, err := server.Pause(ctx)
+			time.Sleep(time.Second)
+			return errors.Join(err, release())
+		},
+	} {
+		time.AfterFunc(time.Duration(i)*2*time.Second+200*time.Millisecond, func() {
+			if err := fault(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for i := range messages {
+		id := fmt.Sprint(i)
+		err := b.Publish(ctx, q, broker.Message{ID: id}, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			confirmed[id]++
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var mu sync.Mutex
-		settled, confirmed, redelivered := map[string]int{}, map[string]int{}, 0
-		var consuming sync.WaitGroup
-		for range 8 {
-			consuming.Go(func() {
-				for d := range deliveries {
-					time.Sleep(50 * time.Millisecond)
-					err := d.Settler.Ack()
-					mu.Lock()
-					if err == nil {
-						settled[d.Message.ID]++
-					} else {
-						redelivered++
-					}
-					mu.Unlock()
-				}
-			})
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := b.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+	cancel()
+	consuming.Wait()
+	for i := range messages {
+		id := fmt.Sprint(i)
+		if confirmed[id] != 1 || settled[id] == 0 {
+			t.Errorf("message %s was confirmed %d times and settled %d times, want 1 and at least 1", id, confirmed[id], settled[id])
 		}
-		for i, fault := range []func() error{
-			func() error { return isolate(server, time.Second) },
-			func() error { _, err := server.Stop(ctx, true, 1); return err },
-			func() error { _, err := server.Stop(ctx, false, 1); return err },
-			func() error {
-				release, err := server.Pause(ctx)
-				time.Sleep(time.Second)
-				return errors.Join(err, release())
-			},
-		} {
-			time.AfterFunc(time.Duration(i)*2*time.Second+200*time.Millisecond, func() {
-				if err := fault(); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		for i := range messages {
-			id := fmt.Sprint(i)
-			err := b.Publish(ctx, q, broker.Message{ID: id}, func() {
-				mu.Lock()
-				defer mu.Unlock()
-				confirmed[id]++
-			})
+	}
+	if redelivered == 0 {
+		t.Error("no message was delivered again")
+	}
+	if err := inner.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// While RabbitMQ does not respond, its client accepts messages until its window is full.
+func TestGatedBroker_ServerIsDown_AcceptsMessagesUntilTheWindowIsFull(t *testing.T) {
+	t.Parallel()
+	for name, hold := range map[string]func(*gate.Server, context.Context) (func() error, error){
+		"paused": (*gate.Server).Pause, "isolated": (*gate.Server).Isolate,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			const window = 3
+			inner, g := newBroker(t, 1, 0), gate.New()
+			b := gate.Broker(inner, g, window)
+			release, err := hold(gate.NewServer("rabbitmq", g, nil), t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		if err := b.Flush(ctx); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		cancel()
-		consuming.Wait()
-		for i := range messages {
-			id := fmt.Sprint(i)
-			if confirmed[id] != 1 || settled[id] == 0 {
-				t.Errorf("message %s was confirmed %d times and settled %d times, want 1 and at least 1", id, confirmed[id], settled[id])
+			var confirmed atomic.Int64
+			publish := func(ctx context.Context, eventType event.Type) error {
+				return b.Publish(ctx, broker.Queue{Type: eventType}, broker.Message{}, func() { confirmed.Add(1) })
 			}
-		}
-		if redelivered == 0 {
-			t.Error("no message was delivered again")
-		}
-		if err := inner.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+			for range window {
+				if err := publish(t.Context(), event.TypeEntry); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+			}
+			full, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := publish(full, event.TypeEntry); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: with a full window, Publish returns %v", name, err)
+			}
+			if err := publish(t.Context(), event.TypeExit); err != nil {
+				t.Errorf("%s: Publish to another queue returns %v", name, err)
+			}
+			if n := confirmed.Load(); n != 0 {
+				t.Errorf("%s: %d messages are confirmed", name, n)
+			}
+			if err := errors.Join(release(), b.Flush(t.Context())); err != nil || confirmed.Load() != window+1 {
+				t.Errorf("%s: afterwards, Flush returns %v, and %d messages are confirmed, want %d", name, err, confirmed.Load(), window+1)
+			}
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestGatedStore_CutAndOpenedAgain_NextPingFails(t *testing.T) {
