@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/report"
@@ -74,6 +75,9 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 		run.DrainSeconds = max(run.EndTime.Sub(end), 0).Seconds()
 	}
 	rows := rest.Timeline
+	scheduled := &ledger.Evidence{Report: rest.Report, Latencies: &rest.Latencies, Timeline: rows, Load: s.load()}
+	run.Rates.Entry.Compare(scheduled.ScheduleOf(event.TypeEntry))
+	run.Rates.Exit.Compare(scheduled.ScheduleOf(event.TypeExit))
 	if len(rows) > 0 {
 		from, until := rows[0].Start(), run.EndTime.Add(time.Second) // includes marks at the end of the run
 		evidence := &ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, FaultHistory: s.faultHistory, Timeline: rows}

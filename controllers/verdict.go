@@ -91,9 +91,7 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 		failures = append(failures, fmt.Errorf("the simulation did not come to rest within the drain timeout of %s", *s.sim.Spec.DrainTimeout))
 	}
 	e := finalEvidence(s.observation, s.plan, unchecked, faults)
-	if end, ends := endOf(s.sim); ends && unchecked == "" && !s.isAborted() {
-		e.Load = ledger.LoadOf(s.plan, s.sim.Status.StartTime.Time, end, lateStart)
-	}
+	e.Load = s.load()
 	e.Failures, e.FaultHistory = failures, s.faultHistory
 	if s.isEditedLate() {
 		e.Entries, e.Exits = nil, nil
@@ -103,6 +101,16 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 		e.Aborted = s.abortReason()
 	}
 	return ledger.Evaluate(e)
+}
+
+// load returns the events that were due according to the plan. It returns nil if the plan does not say so, because it was
+// changed or the run was ended early.
+func (s *scope) load() *ledger.Load {
+	end, ends := endOf(s.sim)
+	if !ends || s.uncheckedSchedule() != "" || s.isAborted() {
+		return nil
+	}
+	return ledger.LoadOf(s.plan, s.sim.Status.StartTime.Time, end, lateStart)
 }
 
 // isEditedLate reports whether the schedule was changed so close to the end that a generator may not have published

@@ -208,10 +208,11 @@ func (e *Evidence) ScheduleOf(t event.Type) *Schedule {
 		return nil
 	}
 	d := e.demand(t, func(*timeline.Row) bool { return true })
+	starved := int64(0)
 	for i := range e.Timeline {
-		d.missed -= e.Timeline[i].Of(t).Starved // there was no plate to publish
+		starved += e.Timeline[i].Of(t).Starved
 	}
-	return &Schedule{Due: d.due, Missed: max(0, d.missed)}
+	return &Schedule{Due: d.due, Missed: max(0, d.missed-starved), Starved: starved, Gap: d.gap}
 }
 
 // unrecorded returns how many events were published but are in no row of the timeline.

@@ -81,8 +81,10 @@ type Evidence struct {
 // Schedule says how well the events of one type kept to their schedule.
 type Schedule struct {
 	// Due counts the events that were due by the schedule. Missed counts those of them that were skipped
-	// because they were too late.
-	Due, Missed int64
+	// because they were too late. Starved counts the due exits for which no plate was available.
+	Due, Missed, Starved int64
+	// Gap is the longest time in which events were due while no generator ran.
+	Gap time.Duration
 }
 
 // SummaryCount is the number of summaries of this simulation that the summary API stores, or the error that

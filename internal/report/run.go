@@ -40,13 +40,17 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	return total
 }
 
-// Compare sets the achieved rate and the number of missed events to what the schedule says. Generators count only the
-// events that were due while they ran. starved is the number of exits for which no plate was available.
-func (r *Rate) Compare(s ledger.Schedule, starved int64) {
+// Compare makes the rate agree with the schedule. Generators count only the events that were due while they ran. If the
+// schedule is nil, Compare changes nothing.
+func (r *Rate) Compare(s *ledger.Schedule) {
+	if s == nil {
+		return
+	}
 	if s.Due > 0 {
-		r.Achieved = r.Target * float64(s.Due-s.Missed-starved) / float64(s.Due)
+		r.Achieved = r.Target * float64(s.Due-s.Missed-s.Starved) / float64(s.Due)
 	}
 	r.Missed = s.Missed
+	r.MaxLagSeconds = max(r.MaxLagSeconds, s.Gap.Seconds())
 }
 
 // scheduled returns the number of seconds that the schedule covers. The argument contains the rows in which events were

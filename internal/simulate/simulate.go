@@ -406,9 +406,9 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	if err == nil { // so that the rates agree with the verdict
 		rates := report.RatesOf(rows)
 		result.Rates.Entry.MaxLagSeconds, result.Rates.Exit.MaxLagSeconds = rates.Entry.MaxLagSeconds, rates.Exit.MaxLagSeconds
-		result.Rates.Entry.Compare(*evidence.Entries, 0)
-		result.Rates.Exit.Compare(*evidence.Exits, s.exits.Stats().Starved)
 	}
+	result.Rates.Entry.Compare(evidence.Entries)
+	result.Rates.Exit.Compare(evidence.Exits)
 	if reason := s.aborted.Load(); reason != nil {
 		evidence.Aborted = *reason
 		evidence.Entries, evidence.Exits = nil, nil // the generators were stopped before the end of the schedule
