@@ -64,6 +64,9 @@ func jsonFields(path string, t reflect.Type) (fields []string) {
 	}
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "-" { // the field is not encoded
+			continue
+		}
 		fields = append(fields, jsonFields(strings.Trim(path+"."+name, "."), f.Type)...) // an embedded struct has no name
 	}
 	return fields
