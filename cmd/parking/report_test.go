@@ -413,11 +413,11 @@ func TestCompareCommand_WritesTheComparisonAndSetsTheExitCode(t *testing.T) {
 		t.Errorf("of equal reports: exit code %d, stdout %q", got.code, got.stdout)
 	}
 	for want, args := range map[string][]string{
-		"AFTER.json is missing":        {"compare", sampleReport},
-		"no such file":                 {"compare", sampleReport, "missing.json"},
-		"must begin with one of":       {"compare", sampleReport, sampleReport, "--threshold", "lost=5"},
-		"must be endToEnd.p99=PERCENT": {"compare", sampleReport, sampleReport, "--threshold", "endToEnd.p99=much"},
-		"only one of the reports":      {"compare", "-", "-"},
+		"AFTER.json is missing":                      {"compare", sampleReport},
+		"no such file":                               {"compare", sampleReport, "missing.json"},
+		`--threshold: "lost" must begin with one of`: {"compare", sampleReport, sampleReport, "--threshold", "lost=5"},
+		"must be endToEnd.p99=PERCENT":               {"compare", sampleReport, sampleReport, "--threshold", "endToEnd.p99=much"},
+		"only one of the reports":                    {"compare", "-", "-"},
 	} {
 		if got := parking(t, args...); got.code != exitBadInput || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: exit code %d, stderr %q, want %q", args, got.code, got.stderr, want)

@@ -165,7 +165,11 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &valueless):
 		return fmt.Errorf("--%s needs a value", valueless.GetFlag().Name)
 	case errors.As(err, &invalid):
-		return fmt.Errorf("--%s: %s %w", invalid.GetFlag().Name, quote(invalid.GetValue()), expectation(invalid))
+		value := invalid.GetValue()
+		if invalid.GetFlag().Value.Type() == (thresholdFlags{}).Type() {
+			value, _, _ = strings.Cut(value, "=") // what follows is hidden
+		}
+		return fmt.Errorf("--%s: %s %w", invalid.GetFlag().Name, quote(value), expectation(invalid))
 	}
 	return err
 }

@@ -94,15 +94,16 @@ func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) stri
 	var text string
 	if json.Unmarshal(value, &text) == nil {
 		text = strings.TrimSpace(text)
-		if isPercent {
-			text = strings.TrimSpace(strings.TrimSuffix(text, "%"))
+		excess := "quotes"
+		if number, hasSign := strings.CutSuffix(text, "%"); isPercent && hasSign {
+			text, excess = strings.TrimSpace(number), "a percent sign"
 		}
 		isOctal := strings.HasPrefix(text, "0") && strings.HasSuffix(strings.ToLower(string(path)), "mode") // such as "0400"
 		if number, err := strconv.ParseFloat(text, 64); err == nil && !isOctal && number == math.Trunc(number) && math.Abs(number) < 1<<53 {
 			text = strconv.FormatFloat(number, 'f', -1, 64) // 200.0 and 2e2 are 200
 		}
 		if json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
-			return "must be a number without quotes: write " + text
+			return "must be a number without " + excess + ": write " + text
 		}
 	}
 	if isPercent {

@@ -257,6 +257,15 @@ func (c *checks) phaseObjectivesSpec(path field.Path, o *v1alpha1.PhaseObjective
 	}
 }
 
+// oneUnit is the syntax of a number with one unit, such as "1d", "5 s" or "1min".
+var oneUnit = regexp.MustCompile(`^[0-9.]{1,32}( *)(\pL{1,32})$`)
+
+// hasWrongUnit reports whether an invalid duration is a number with a space or an unknown unit after it.
+func hasWrongUnit(text string) bool {
+	parts := oneUnit.FindStringSubmatch(text)
+	return parts != nil && (parts[1] != "" || !slices.Contains([]string{"h", "m", "s", "ms", "us", "µs", "μs", "ns"}, parts[2]))
+}
+
 // length checks an optional duration and returns it. It returns false if the duration is not set or is invalid.
 func (c *checks) length(path field.Path, d *v1alpha1.Duration, zeroAllowed bool, example string) (plan.Length, bool) {
 	return c.lengthUpTo(plan.MaxDuration, path, d, zeroAllowed, example)
@@ -270,6 +279,10 @@ func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Du
 		return plan.Length{}, false
 	}
 	value, err := d.Parse()
+	if err != nil && hasWrongUnit(string(*d)) {
+		c.Invalid(path, string(*d), "must be numbers with the units h, m, s, ms, us or ns, without spaces, such as %q", example)
+		return plan.Length{}, false
+	}
 	if err != nil {
 		value = -1 // is out of bounds, so that Duration reports the text
 	}

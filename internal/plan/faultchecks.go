@@ -69,8 +69,15 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	}
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
-		c.Invalid(path.Child("at"), t.At.Text, `the sum of "at", "for" and "jitter" must be less than "duration", which is %s, or the simulation ends before the fault does: `+
-			`raise "duration" or lower "at"`, t.Simulation.Text)
+		name, text := "at", t.At.Text
+		switch { // an earlier beginning does not help
+		case t.For.Value >= t.Simulation.Value:
+			name, text = "for", t.For.Text
+		case t.For.Value+2*t.Jitter.Value >= t.Simulation.Value:
+			name, text = "jitter", t.Jitter.Text
+		}
+		c.Invalid(path.Child(name), text, `the sum of "at", "for" and "jitter" must be less than "duration", which is %s, or the simulation ends before the fault does: `+
+			`raise "duration" or lower %q`, t.Simulation.Text, name)
 	}
 }
 

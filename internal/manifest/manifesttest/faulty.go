@@ -135,9 +135,15 @@ func FaultyManifests() []Faulty {
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
+			Name:      "a duration with a space",
+			Spec:      "duration: 2 s",
+			Error:     `spec.duration: Invalid value: must be numbers with the units h, m, s, ms, us or ns, without spaces, such as "30m"`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
 			Name:      "a duration in days",
 			Spec:      "duration: 1d",
-			Error:     `spec.duration: Invalid value: "1d": must be a duration above 0s and up to 8760h, such as "30m"`,
+			Error:     `spec.duration: Invalid value: "1d": must be numbers with the units h, m, s, ms, us or ns, without spaces, such as "30m"`,
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
@@ -251,6 +257,18 @@ func FaultyManifests() []Faulty {
 			Name:      "a fault that outlasts the simulation",
 			Spec:      `duration: 15s, faults: [{name: a, target: Processor, action: Pause, at: 10s, for: 5s}]`,
 			Error:     `spec.faults[0].at: Invalid value: "10s": the sum of "at", "for" and "jitter" must be less than "duration", which is 15s, or the simulation ends before the fault does: raise "duration" or lower "at"`,
+			Admission: `the sum of "at", "for" and "jitter" of each fault must be less than "duration"`,
+		},
+		{
+			Name:      "a fault that is longer than the simulation",
+			Spec:      `duration: 15s, faults: [{name: a, target: Processor, action: Pause, at: 2s, for: 1h}]`,
+			Error:     `spec.faults[0].for: Invalid value: "1h": the sum of "at", "for" and "jitter" must be less than "duration", which is 15s, or the simulation ends before the fault does: raise "duration" or lower "for"`,
+			Admission: `the sum of "at", "for" and "jitter" of each fault must be less than "duration"`,
+		},
+		{
+			Name:      "a fault whose jitter is too long for the simulation",
+			Spec:      `duration: 15s, faults: [{name: a, target: Processor, action: Kill, at: 8s, jitter: 8s}]`,
+			Error:     `spec.faults[0].jitter: Invalid value: "8s": the sum of "at", "for" and "jitter" must be less than "duration", which is 15s, or the simulation ends before the fault does: raise "duration" or lower "jitter"`,
 			Admission: `the sum of "at", "for" and "jitter" of each fault must be less than "duration"`,
 		},
 		{
@@ -494,7 +512,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "percent with a sign",
 			Spec:      `exit: {matchPercent: 20%}`,
-			Error:     `spec.exit.matchPercent: Invalid value: "20%": must be a number without quotes: write 20`,
+			Error:     `spec.exit.matchPercent: Invalid value: "20%": must be a number without a percent sign: write 20`,
 			Admission: `spec.exit.matchPercent in body must be of type integer: "string"`,
 		},
 		{
@@ -990,7 +1008,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "percent after a space",
 			Spec:      `exit: {matchPercent: 50 %}`,
-			Error:     `spec.exit.matchPercent: Invalid value: must be a number without quotes: write 50`,
+			Error:     `spec.exit.matchPercent: Invalid value: must be a number without a percent sign: write 50`,
 			Admission: `spec.exit.matchPercent in body must be of type integer: "string"`,
 		},
 		{
