@@ -352,8 +352,10 @@ func TestCertainFailures_FailedFaultsAndExcessiveLag_AreIncluded(t *testing.T) {
 
 func TestEvaluate_AbortedRun_Fails(t *testing.T) {
 	t.Parallel()
-	e := Evidence{Report: Report{AtRest: true, DeadLettered: 1}, Objectives: plan.Objectives{AbortOnFailure: true}, Aborted: "1 event was dead-lettered"}
-	checkReasons(t, "aborted", Evaluate(e), []string{"the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered", "1 event was dead-lettered"})
+	e := Evidence{Report: Report{AtRest: true, DeadLettered: 1}, Objectives: plan.Objectives{AbortOnFailure: true}, Aborted: deadLetterMessage(1, nil)}
+	checkReasons(t, "aborted", Evaluate(e), []string{"the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered"})
+	e.Report.DeadLettered = 2
+	checkReasons(t, "another message was dead-lettered after the abort", Evaluate(e), []string{"the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered", "2 events were dead-lettered"})
 	e.Report.DeadLettered, e.Objectives.AbortOnFailure = 0, false
 	checkReasons(t, "the objectives were edited after the abort", Evaluate(e), []string{"the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered"})
 	e.Aborted, e.Objectives.AbortOnFailure = "", true

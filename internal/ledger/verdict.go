@@ -23,8 +23,8 @@ const (
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
 	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made
-	// because of another check that did not pass. It also contains Evidence.Unchecked, even if the outcome is PASS.
-	// It is never nil.
+	// because of another check that did not pass. It also omits a sentence that is the same as Evidence.Aborted. It also
+	// contains Evidence.Unchecked, even if the outcome is PASS. It is never nil.
 	Reasons []string `json:"reasons"`
 	// Checks contains all checks that apply. If the failure of one check can cause other checks to fail, it
 	// comes before them.
@@ -103,7 +103,8 @@ const Unknown = -1
 // Evaluate makes all checks that apply to the evidence, and returns the verdict.
 func Evaluate(e Evidence) Verdict {
 	v := Verdict{Outcome: Pass, Checks: makeChecks(e, checks(&e))}
-	v.Reasons = append(Messages(v.Checks), e.Unchecked...)
+	v.Reasons = slices.DeleteFunc(Messages(v.Checks), func(m string) bool { return m == e.Aborted }) // another reason quotes it
+	v.Reasons = append(v.Reasons, e.Unchecked...)
 	for _, c := range v.Checks {
 		if c.Outcome != Passed {
 			v.Outcome = Fail
