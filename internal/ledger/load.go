@@ -121,69 +121,72 @@ type gap struct {
 	length time.Duration
 }
 
+// absences holds, for each row, how many events were planned, and how many of these no generator has counted.
+type absences struct {
+	planned, absent []int64
+	// The plan is known for the rows in [first, last].
+	first, last int
+}
+
+// absences compares the rows with the plan.
+func (l *Load) absences(rows []timeline.Row, t event.Type) absences {
+	a := absences{planned: make([]int64, len(rows)), absent: make([]int64, len(rows)), first: len(rows), last: -1}
+	s := l.of(t)
+	for i := range rows {
+		if l.plans(&rows[i]) {
+			a.planned[i] = s.events(rows[i].Start(), rows[i].End())
+			a.first, a.last = min(a.first, i), i
+		}
+	}
+	var shortfall []int64
+	for i := a.first; i <= a.last; i++ {
+		due := rows[i].Of(t).Due
+		shortfall = append(shortfall, a.planned[i]-due)
+		if due == 0 && (s.Arrivals == plan.ArrivalsPoisson || i == a.last) {
+			a.absent[i] = a.planned[i]
+		}
+	}
+	if s.Arrivals != plan.ArrivalsPoisson && a.first < a.last {
+		// A process may write a row a little late, and then counts events of the next row in it. So the shortfall of the last
+		// row is not known exactly.
+		addLasting(a.absent[a.first:a.last], shortfall)
+	}
+	return a
+}
+
 // gaps returns the gaps according to the plan.
 func (l *Load) gaps(rows []timeline.Row, t event.Type, unrecorded int64) []gap {
 	if l == nil {
 		return nil
 	}
-	s := l.of(t)
-	absent, planned := make([]int64, len(rows)), make([]int64, len(rows))
-	first, last := len(rows), -1
-	for i := range rows {
-		if l.plans(&rows[i]) {
-			planned[i] = s.events(rows[i].Start(), rows[i].End())
-			first, last = min(first, i), i
-		}
-	}
-	if last < 0 {
-		return nil
-	}
-	// Each process may count the last event of a gap, or of its schedule, a little earlier or later than planned.
-	ignored := max(int64(s.Replicas), 1)
-	isPoisson := s.Arrivals == plan.ArrivalsPoisson
-	if isPoisson {
-		ignored = 0
-		for i := first; i <= last; i++ {
-			if rows[i].Of(t).Due == 0 {
-				absent[i] = planned[i]
-			}
-		}
-	} else {
-		shortfall := make([]int64, last+1-first)
-		for i := range shortfall {
-			shortfall[i] = planned[first+i] - rows[first+i].Of(t).Due
-		}
-		addLasting(absent[first:last], shortfall) // a row says how late the one before it was written, so the last is unknown
-		if rows[last].Of(t).Due == 0 {
-			absent[last] = planned[last]
-		}
-	}
 	var all []gap
-	for i := first; i <= last; {
-		if absent[i] == 0 {
+	isPoisson := l.of(t).Arrivals == plan.ArrivalsPoisson
+	a := l.absences(rows, t)
+	for i := a.first; i <= a.last; {
+		if a.absent[i] == 0 {
 			i++
 			continue
 		}
 		g := gap{row: i}
-		for ; i <= last && (absent[i] > 0 || planned[i] == 0); i++ {
-			if g.events += absent[i]; absent[i] > 0 {
+		for ; i <= a.last && (a.absent[i] > 0 || a.planned[i] == 0); i++ {
+			if g.events += a.absent[i]; a.absent[i] > 0 {
 				g.length = rows[i].End().Sub(rows[g.row].Start())
 			}
 		}
-		if isPoisson {
-			if g.events < certainEvents {
-				continue
-			}
-			if i <= last { // a process that was stopped counts these events when it continues
-				g.events -= max(0, rows[i].Of(t).Due-planned[i])
-			}
-		}
 		total := g.events
-		events := max(0, g.events-ignored)
-		g.events = max(0, events-unrecorded)
-		unrecorded -= events - g.events
+		switch {
+		case isPoisson && g.events < certainEvents:
+			continue
+		case isPoisson && i <= a.last: // a process that was stopped counts these events when it continues
+			g.events -= max(0, rows[i].Of(t).Due-a.planned[i])
+		case !isPoisson: // each process may count its next event a little earlier or later than planned
+			g.events -= int64(l.of(t).Replicas)
+		}
+		recorded := max(0, g.events)
+		g.events = max(0, recorded-unrecorded)
+		unrecorded -= recorded - g.events
 		if !isPoisson {
-			g.length = longest(rows[g.row:i], absent[g.row:i], planned[g.row:i], total-g.events)
+			g.length = longest(rows[g.row:i], a.absent[g.row:i], a.planned[g.row:i], total-g.events)
 		}
 		all = append(all, g)
 	}
@@ -213,9 +216,9 @@ func longest(rows []timeline.Row, absent, planned []int64, ignored int64) time.D
 	return most
 }
 
-// addLasting finds the events of a series that never appeared. shortfall[i] is the number of events that were expected
-// in row i and did not appear in it; it is negative if later ones appeared instead. The lasting part of the shortfall, which no later row
-// makes up for, is added to the rows in which it began.
+// addLasting finds the events of a series that never appeared. shortfall[i] is the number of events that were expected in
+// row i minus the number that appeared. A part of the shortfall does not last: in later rows, more events appear than
+// were expected. addLasting adds the lasting part to the rows in which it began.
 func addLasting(to, shortfall []int64) {
 	total := int64(0)
 	for _, n := range shortfall {
