@@ -6,7 +6,7 @@ import "fmt"
 type state int
 
 const (
-	// unchecked means that no phase has examined the part. The condition of the part does not change.
+	// unchecked means that no phase of this reconcile has examined the part, so its condition keeps its value.
 	unchecked state = iota
 	// ready means that the part works.
 	ready

@@ -358,8 +358,8 @@ func openDatabase(ctx context.Context, db sqlite.Config, where string, remove fu
 		poster: service,
 		held: func(ctx context.Context) (int64, error) {
 			now, err := service.Stats(ctx)
-			// The growth of the file shows whether the summaries are still there. But it may include summaries of
-			// another process, which Created does not count.
+			// The file may have lost summaries of this process, and may contain summaries of another process. So use the
+			// smaller of two numbers: how many the file has gained, and how many this process has created.
 			return min(now.Count-before.Count, service.Created()), err
 		},
 		routes:  []httpserver.Route{{Pattern: "/", Handler: api}},

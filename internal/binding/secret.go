@@ -68,7 +68,8 @@ func passwordOf(u *url.URL) string {
 	return password
 }
 
-// bind adds the values of the keys to a binding that has only a URI and its alternatives.
+// bind completes a binding that has only a URI and alternative URIs. It adds what the other keys of the Secret contain:
+// credentials, certificates, and the virtual host or the database.
 func (s Service) bind(b Binding, keys keyReader, values map[string]string) (Binding, error) {
 	if values[keyUsername] != "" || values[keyPassword] != "" {
 		b.URI.User = url.UserPassword(cmp.Or(values[keyUsername], b.URI.User.Username()), cmp.Or(values[keyPassword], passwordOf(b.URI)))

@@ -141,7 +141,7 @@ func TestExplainTLS_EachFailure_SaysWhatToDo(t *testing.T) {
 	}
 }
 
-// These are error texts of the packages crypto/tls and crypto/x509.
+// The errors in this test have the texts of the packages crypto/tls and crypto/x509.
 func TestExplainTLS_RareFailures_SaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	invalid := func(reason x509.InvalidReason) error { return x509.CertificateInvalidError{Reason: reason} }

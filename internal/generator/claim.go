@@ -127,7 +127,7 @@ func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 		select {
 		case <-c.answered:
 		case <-ctx.Done():
-			return store.Plate{}, 0, false, fmt.Errorf("wait for a claimed plate: %w", ctx.Err())
+			return store.Plate{}, 0, false, fmt.Errorf("wait until a plate can be claimed: %w", ctx.Err())
 		}
 	}
 }

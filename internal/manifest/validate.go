@@ -543,11 +543,11 @@ func (c *checks) label(path field.Path, key, value string) {
 	}
 }
 
-// qualifiedName checks the key of a label or an annotation. The parameter checked is the text to validate. For a label,
+// qualifiedName checks the key of a label or an annotation. form is the form of the key that must be valid. For a label,
 // this is the key itself. For an annotation, it is the key in lower case, because the API server ignores the case of
 // annotation keys.
-func (c *checks) qualifiedName(path field.Path, key, checked, kind string) {
-	if len(validation.IsQualifiedName(checked)) > 0 {
+func (c *checks) qualifiedName(path field.Path, key, form, kind string) {
+	if len(validation.IsQualifiedName(form)) > 0 {
 		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be %s's key such as "team" or "example.com/team"`, kind)))
 	}
 }

@@ -61,7 +61,7 @@ func (f *fakeQueues) Consume(ctx context.Context, q broker.Queue, _ int) (<-chan
 	return deliveries, nil
 }
 
-// deliver delivers a message with the given identifier and body. It returns the settler that records how the
+// deliver delivers a message whose identifier and body are id. It returns the settler that records how the
 // processor settles it.
 func (f *fakeQueues) deliver(q broker.Queue, id string) *fakeSettler {
 	s := &fakeSettler{}

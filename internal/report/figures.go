@@ -132,7 +132,7 @@ func (l *Latency) line(name string) LatencyLine {
 }
 
 // ObjectiveLines returns the checks of the objectives, with the text Unmeasured for a value that was not measured. It
-// omits limits of 0 on counts: every run has them, and the ledger shows these counts.
+// omits the checks that a count is at most 0: every run has them, and the ledger shows the counts.
 func ObjectiveLines(v *ledger.Verdict) []ledger.Check {
 	var lines []ledger.Check
 	for _, c := range v.Checks {

@@ -65,7 +65,7 @@ func (s *Simulation) SoFar(ctx context.Context) report.Run {
 }
 
 // accountsSoFar returns the timeline so far, and what the faults have done to the simulation so far. It reads the timeline
-// only if the plan has an objective that the timeline can show to have failed before the run ends.
+// only if the timeline of a running simulation can show that the simulation is certain to fail. Otherwise, rows is nil.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

@@ -43,7 +43,7 @@ type form struct {
 	histogram, absent string
 }
 
-// forms returns the forms by name. The test runs one Prometheus server for each form.
+// forms returns both forms of histograms, by their names. The test runs one Prometheus server for each.
 func forms() map[string]form {
 	const histogram, buckets = "parking_event_processing_seconds", "parking_event_processing_seconds_bucket"
 	return map[string]form{

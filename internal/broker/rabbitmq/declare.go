@@ -18,7 +18,7 @@ import (
 type declarer struct {
 	topology
 
-	// marked is true once the server has confirmed that the owner's mark exists and names this owner.
+	// marked is true once the server has confirmed that the queues have the mark of this owner.
 	marked atomic.Bool
 
 	mu sync.Mutex
