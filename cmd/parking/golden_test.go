@@ -278,3 +278,10 @@ func TestVersion_MatchesBuildInfo(t *testing.T) {
 		t.Errorf("exit code %d, stdout %q", got.code, got.stdout)
 	}
 }
+
+func TestRow_NarrowTerminal_SeparatesTheColumns(t *testing.T) {
+	t.Parallel()
+	if got := strings.Fields(row(40, "  events/s", "target", "achieved", "share")); len(got) != 4 {
+		t.Errorf("the columns are %q", got)
+	}
+}

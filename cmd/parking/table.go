@@ -206,8 +206,8 @@ func (t *table) latencies(l report.Latencies) {
 	for _, line := range l.LatencyLines() {
 		t.add(row(t.columns, "  "+line.Name, line.P50, line.P99, line.Mean))
 	}
-	if l.Unmeasured > 0 {
-		t.paragraph(" ", t.palette.Warn("the latencies of "+terminal.Count(l.Unmeasured)+" events are unknown"))
+	if unknown := l.Unknown(); unknown != "" {
+		t.paragraph(" ", t.palette.Warn("the "+unknown))
 	}
 }
 
@@ -280,6 +280,9 @@ func row(columns int, name string, figures ...string) string {
 	var b strings.Builder
 	b.WriteString(terminal.PadRight(name, nameWidth))
 	for _, figure := range figures {
+		if terminal.Width(figure) >= figureWidth && !strings.HasSuffix(b.String(), " ") {
+			b.WriteByte(' ')
+		}
 		b.WriteString(terminal.PadLeft(figure, figureWidth))
 	}
 	return b.String()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/terminal"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
@@ -29,11 +30,7 @@ func Marks(accounts []Account) []timeline.Mark {
 		if a.HealedAt.IsZero() {
 			continue
 		}
-		message := string(Healed)
-		if a.Outcome == OutcomeAborted {
-			message = string(Aborted)
-		}
-		marks = append(marks, healedMark(a.ID(), a.HealedAt, message))
+		marks = append(marks, healedMark(a.ID(), a.HealedAt, endMessage(a.HealedAt.Sub(a.InjectedAt), a.Outcome == OutcomeAborted)))
 	}
 	slices.SortStableFunc(marks, func(a, b timeline.Mark) int { return a.At.Compare(b.At) })
 	return marks
@@ -42,6 +39,14 @@ func Marks(accounts []Account) []timeline.Mark {
 // injectedMark returns the mark that says that a fault took effect.
 func injectedMark(id string, at time.Time, action plan.FaultAction, hit []string) timeline.Mark {
 	return timeline.Mark{At: at, Kind: timeline.MarkInjected, Subject: id, Message: fmt.Sprintf("%s of %s", action, strings.Join(hit, ", "))}
+}
+
+// endMessage returns the message of the mark that says that a fault ended. lasted is how long it was in effect.
+func endMessage(lasted time.Duration, isAborted bool) string {
+	if isAborted {
+		return "ended early, after " + terminal.Duration(lasted)
+	}
+	return "after " + terminal.Duration(lasted)
 }
 
 // healedMark returns the mark that says that a fault ended.

@@ -23,8 +23,8 @@ func TestMarks_FaultsThatTookEffect_AreInTheOrderOfTime(t *testing.T) {
 	want := []timeline.Mark{
 		{At: second(10), Kind: timeline.MarkInjected, Subject: "freeze/2", Message: "Pause of p-0, p-1, p-2, p-3, p-4, and 2 more"},
 		{At: second(12), Kind: timeline.MarkInjected, Subject: "crash/0", Message: "Kill of redis-0"},
-		{At: second(15), Kind: timeline.MarkHealed, Subject: "crash/0", Message: "Aborted"},
-		{At: second(20), Kind: timeline.MarkHealed, Subject: "freeze/2", Message: "Healed"},
+		{At: second(15), Kind: timeline.MarkHealed, Subject: "crash/0", Message: "ended early, after 3.00 s"},
+		{At: second(20), Kind: timeline.MarkHealed, Subject: "freeze/2", Message: "after 10.0 s"},
 		{At: second(30), Kind: timeline.MarkInjected, Subject: "stall/0", Message: "Pause of e-0"},
 	}
 	if diff := cmp.Diff(want, Marks(accounts)); diff != "" {

@@ -692,7 +692,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 			record.State, record.Reason = Aborted, err.Error()
 		}
 	})
-	message := string(record.State)
+	message := endMessage(at.Sub(injection.At), record.State == Aborted)
 	if record.State == NotInjected {
 		message = record.Failure()
 	}

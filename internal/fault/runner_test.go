@@ -188,7 +188,7 @@ func TestFaultRunner_InjectsDueOccurrences_ThenReturns(t *testing.T) {
 		same(t, "injectedAt", start.Add(90*time.Second), last.InjectedAt)
 		same(t, "healedAt", start.Add(95*time.Second), last.HealedAt)
 		same(t, "hit", []string{"redis-b"}, last.Hit)
-		same(t, "the last marks", []string{"injected b/2 Pause of redis-b", "healed b/2 Healed"}, b.marks[len(b.marks)-2:])
+		same(t, "the last marks", []string{"injected b/2 Pause of redis-b", "healed b/2 after 5.00 s"}, b.marks[len(b.marks)-2:])
 	})
 }
 

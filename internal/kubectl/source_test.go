@@ -311,7 +311,7 @@ func TestSourceState_RunningSimulation_ContainsFaults(t *testing.T) {
 	for _, m := range timeline.MarksOf(rows) {
 		marks = append(marks, fmt.Sprint(m.At.Sub(start), " ", m.Kind, " ", m.Subject, " ", m.Message))
 	}
-	if want := []string{"1m0s injected freeze/0 Pause of processor-0", "1m5s healed freeze/0 Healed"}; !slices.Equal(marks, want) {
+	if want := []string{"1m0s injected freeze/0 Pause of processor-0", "1m5s healed freeze/0 after 5.00 s"}; !slices.Equal(marks, want) {
 		t.Errorf("the marks are %q, want %q", marks, want)
 	}
 }

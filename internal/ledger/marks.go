@@ -106,13 +106,14 @@ func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
 		if c.Kind != Objective || c.Outcome != Failed || marked[c.Name] {
 			continue
 		}
-		at := end
+		mark := markOf(end, c)
 		if find := since[c.Name]; find != nil {
 			if t := find(e); !t.IsZero() && t.Before(end) {
-				at = t
+				mark.At = t
+				mark.Message += " (at the end of the run)"
 			}
 		}
-		missing = append(missing, markOf(at, c))
+		missing = append(missing, mark)
 	}
 	slices.SortStableFunc(missing, func(a, b timeline.Mark) int { return a.At.Compare(b.At) })
 	return missing

@@ -99,8 +99,8 @@ func TestMissingMarks_ObjectivesWithoutAMark_GetOne(t *testing.T) {
 	v := Evaluate(e)
 	got := texts(MissingMarks(&e, &v, time.Unix(1012, 0)))
 	want := []string{
-		"5s achieved rate: below the objective of 95 %: 840 of 1,000 due entries were published",
-		"5s generator lag under faults: 3.00 s, beyond the objective of 1 s",
+		"5s achieved rate: below the objective of 95 %: 840 of 1,000 due entries were published (at the end of the run)",
+		"5s generator lag under faults: 3.00 s, beyond the objective of 1 s (at the end of the run)",
 		"12s lost events: 1 event was lost: confirmed by the broker, but never took effect (1 entry, 0 exits); at most 0 allowed",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

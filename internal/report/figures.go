@@ -123,6 +123,17 @@ func (l Latencies) LatencyLines() []LatencyLine {
 	return []LatencyLine{l.Processing.line("processing"), l.EndToEnd.line("end to end")}
 }
 
+// Unknown says how many latencies are unknown, such as "latencies of 17 events are unknown". It returns "" if none is.
+func (l Latencies) Unknown() string {
+	switch l.Unmeasured {
+	case 0:
+		return ""
+	case 1:
+		return "latency of 1 event is unknown"
+	}
+	return "latencies of " + terminal.Count(l.Unmeasured) + " events are unknown"
+}
+
 func (l *Latency) line(name string) LatencyLine {
 	line := LatencyLine{Name: name, P50: Unmeasured, P99: Unmeasured, Mean: Unmeasured}
 	if l != nil {

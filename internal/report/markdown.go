@@ -38,9 +38,9 @@ func (d *Document) Markdown() []byte {
 	for _, l := range d.LatencySeconds.LatencyLines() {
 		b.row(l.Name, l.P50, l.P99, l.Mean)
 	}
-	if n := d.LatencySeconds.Unmeasured; n > 0 {
+	if unknown := d.LatencySeconds.Unknown(); unknown != "" {
 		b.line("")
-		b.line("The latencies of %s events are unknown.", terminal.Count(n))
+		b.line("The %s.", unknown)
 	}
 	b.table("events per second|target|achieved|share|max lag|missed", "-|-:|-:|-:|-:|-:")
 	for _, r := range d.Rates.RateLines() {

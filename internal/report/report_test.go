@@ -1009,3 +1009,12 @@ func checkMarkdown(t *testing.T, name, text string) {
 		columns = n
 	}
 }
+
+func TestLatencies_Unknown_AgreesWithTheNumberOfEvents(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{0: "", 1: "latency of 1 event is unknown", 1234: "latencies of 1,234 events are unknown"} {
+		if got := (Latencies{Unmeasured: n}).Unknown(); got != want {
+			t.Errorf("for %d events the text is %q, want %q", n, got, want)
+		}
+	}
+}
