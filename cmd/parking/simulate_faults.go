@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/async"
@@ -84,12 +86,18 @@ func externalTarget(flag, remedy string) string {
 	return fmt.Sprintf("a fault cannot target an external server, and %s selects one: remove the fault%s", flag, remedy)
 }
 
-// faultInterval is the interval at which a faultLog looks for events.
-const faultInterval = time.Second
+// occurrenceInterval is the interval at which a faultLog looks for faults that have begun or ended. recoveryInterval is
+// the interval at which it looks for recoveries.
+const (
+	occurrenceInterval = 100 * time.Millisecond
+	recoveryInterval   = time.Second
+)
 
-// faultLog writes a line when a fault begins, when it ends, and when its outcome is known.
+// faultLog writes a line when a fault begins, when it ends, and when its outcome is known. It is safe for concurrent use.
 type faultLog struct {
-	out     io.Writer
+	out io.Writer
+
+	mu      sync.Mutex
 	written map[faultEvent]bool
 }
 
@@ -110,21 +118,50 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch writes the events of a run until ctx ends.
-func (l *faultLog) watch(ctx context.Context, run func(context.Context) report.Run) {
-	async.Every(ctx, faultInterval, func() { l.write(run(ctx)) })
+// watch writes the events of a run until ctx ends. The function occurrences must return at once. The function soFar also
+// finds recoveries, and may wait for a server.
+func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
+	var recoveries sync.WaitGroup
+	defer recoveries.Wait()
+	recoveries.Go(func() { async.Every(ctx, recoveryInterval, func() { l.write(soFar(ctx)) }) })
+	async.Every(ctx, occurrenceInterval, func() { l.write(occurrences()) })
 }
 
-// write writes the events that have not been written yet.
+// write writes the events that have not been written yet: first those that have a time, in the order of time.
 func (l *faultLog) write(r report.Run) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	type timed struct {
+		at   time.Time
+		line string
+	}
+	var lines []timed
+	var outcomes []string
 	for i := range r.Faults {
 		a := &r.Faults[i]
 		for kind, line := range faultEvents(r.StartTime, a) {
-			if event := (faultEvent{a.ID(), eventKind(kind)}); line != "" && !l.written[event] {
-				l.written[event] = true
-				_, _ = fmt.Fprintln(l.out, terminal.Clean(line)) // a broken stderr does not stop the simulation
+			event := faultEvent{a.ID(), eventKind(kind)}
+			if line == "" || l.written[event] {
+				continue
+			}
+			l.written[event] = true
+			switch event.kind {
+			case faultBegins:
+				lines = append(lines, timed{a.InjectedAt, line})
+			case faultEnds:
+				lines = append(lines, timed{a.HealedAt, line})
+			case faultOutcome:
+				outcomes = append(outcomes, line)
 			}
 		}
+	}
+	slices.SortStableFunc(lines, func(a, b timed) int { return a.at.Compare(b.at) })
+	all := make([]string, 0, len(lines)+len(outcomes))
+	for _, l := range lines {
+		all = append(all, l.line)
+	}
+	for _, line := range append(all, outcomes...) {
+		_, _ = fmt.Fprintln(l.out, terminal.Clean(line)) // a broken stderr does not stop the simulation
 	}
 }
 

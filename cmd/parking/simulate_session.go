@@ -186,7 +186,7 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	helpers.Go(func() { v.showProgress(background, s.simulation.Progress) })
 	faults := newFaultLog(v)
 	if len(s.plan.Faults) > 0 {
-		helpers.Go(func() { faults.watch(background, s.simulation.SoFar) })
+		helpers.Go(func() { faults.watch(background, s.simulation.Occurrences, s.simulation.SoFar) })
 	}
 	if s.http != nil && s.flags.open {
 		helpers.Go(func() { openPage(background, v, pageURL(s.http.Address())) })

@@ -421,6 +421,59 @@ fault stall/0 (Pause Redis): Recovered: As before
 	}
 }
 
+func TestFaultLog_TwoFaultsOverlap_WritesTheirEventsInTheOrderOfTime(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
+	account := func(name string, from, to int) fault.Account {
+		return fault.Account{
+			Fault: name, Target: plan.TargetRedis, Action: plan.ActionKill, Hit: []string{"redis"},
+			InjectedAt: at(from), HealedAt: at(to), Outcome: fault.OutcomeRecovering,
+		}
+	}
+	var out strings.Builder
+	newFaultLog(&out).write(report.Run{StartTime: start, Faults: []fault.Account{account("a", 2, 5), account("b", 3, 4)}})
+	const want = `0:02 fault a/0 begins: Kill Redis (redis)
+0:03 fault b/0 begins: Kill Redis (redis)
+0:04 fault b/0 ends: Kill Redis lasted 1.00 s
+0:05 fault a/0 ends: Kill Redis lasted 3.00 s
+`
+	if out.String() != want {
+		t.Errorf("the log is\n%s\nwant\n%s", &out, want)
+	}
+}
+
+// A server that does not respond delays only the recoveries.
+func TestFaultLogWatch_ServerDoesNotRespond_WritesThatTheFaultBegins(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		var out strings.Builder
+		start, a := time.Now(), fault.Account{Fault: "stall", Target: plan.TargetRedis, Action: plan.ActionPause, Hit: []string{"redis"}, Outcome: fault.OutcomeActive}
+		occurrences := func() report.Run {
+			if now := time.Now(); a.InjectedAt.IsZero() && now.Sub(start) > 2*time.Second {
+				a.InjectedAt = now
+			}
+			return report.Run{StartTime: start, Faults: []fault.Account{a}}
+		}
+		blocked := func(ctx context.Context) report.Run {
+			<-ctx.Done()
+			return report.Run{}
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			newFaultLog(&out).watch(ctx, occurrences, blocked)
+		}()
+		time.Sleep(2500 * time.Millisecond)
+		stop()
+		<-done
+		if want := "0:02 fault stall/0 begins: Pause Redis (redis)\n"; out.String() != want {
+			t.Errorf("the log is %q, want %q", &out, want)
+		}
+	})
+}
+
 func TestAnnounce_StartTakesLong_RepeatsTheMessage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

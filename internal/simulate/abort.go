@@ -51,13 +51,19 @@ func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evid
 func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
-	records, run := s.Faults(), fault.Run{}
+	r, records := s.Occurrences(), s.Faults()
 	if !slices.ContainsFunc(records, func(r fault.Record) bool { return !r.IsFinal() }) {
 		if rows, err := s.live.timeline(ctx); err == nil {
-			run = fault.RunSoFar(rows, s.endOfSchedule())
+			r.Faults = fault.Accounts(records, fault.RunSoFar(rows, s.endOfSchedule()))
 		}
 	}
-	r := report.Run{Faults: fault.Accounts(records, run)}
+	return r
+}
+
+// Occurrences returns the start of the run, and the occurrences of faults so far. It does not wait for the store, so the
+// accounts contain no recovery.
+func (s *Simulation) Occurrences() report.Run {
+	r := report.Run{Faults: fault.Accounts(s.Faults(), fault.Run{})}
 	if start := s.started.Load(); start != nil {
 		r.StartTime = *start
 	}
