@@ -79,8 +79,9 @@ func (m *memoryFlag) String() string { return string(*m) }
 
 // Set implements pflag.Value.
 func (m *memoryFlag) Set(text string) error {
-	if q, err := v1alpha1.Quantity(text).ParseWhole(); err != nil || q.Value() <= 0 {
-		return errors.New("must be a quantity of bytes such as 32Gi")
+	const least = 1 << 30 // RabbitMQ alone needs half of it
+	if q, err := v1alpha1.Quantity(text).ParseWhole(); err != nil || q.Value() < least {
+		return errors.New("must be a quantity of at least 1Gi, such as 32Gi")
 	}
 	*m = memoryFlag(text)
 	return nil
