@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -171,8 +172,9 @@ func (w *warner) contention(f *plan.Fault) {
 		takesPlace := end == 0 || due+f.For < end && begin+other.For < end
 		tooLate := f.Every > 0 && due+f.Every <= until || end > 0 && until+f.For > end
 		if waits && takesPlace && tooLate {
-			w.warn("the fault %q is due while the fault %q may affect %s, until %s: it waits, and may then be too late to be injected, so that the verdict will be FAIL; "+
-				"leave more time between these faults", f.Name, other.Name, f.Target, *v1alpha1.NewDuration(until.D()))
+			w.warn("the fault %q is due while the fault %q may still affect %s, which lasts until %s after the start: %[1]q then waits, "+
+				"and if it becomes too late to inject it, the verdict will be FAIL; leave more time between these faults",
+				f.Name, other.Name, f.Target, *v1alpha1.NewDuration(until.D()))
 		}
 	}
 }
@@ -205,7 +207,7 @@ func (w *warner) baseline(f *plan.Fault) {
 		occurs += time.Second
 	}
 	if occurs < latest {
-		remedy = "set at to " + string(*v1alpha1.NewDuration(occurs + f.Jitter.D())) + " or later"
+		remedy = `set "at" to ` + string(*v1alpha1.NewDuration(occurs + f.Jitter.D())) + " or later"
 	}
 	w.warn("the fault %q may occur as early as %s: the outcome may be NotRecovered, because recovery is measured by comparison with at least %d events before the fault; %s",
 		f.Name, *v1alpha1.NewDuration(earliest), plan.MinEvents, remedy)
@@ -220,13 +222,13 @@ func (w *warner) recovery(f *plan.Fault) {
 	if end == 0 || end-last >= plan.SteadyTime {
 		return
 	}
-	margin := ", which leaves another " + plan.SteadyTime.String() + " to recover"
-	remedy := "set duration to " + string(*v1alpha1.NewDuration(last + 2*plan.SteadyTime)) + margin + ", or let the fault end earlier"
+	margin := fmt.Sprintf(", which leaves %s to recover and %[1]s to prove it", plan.SteadyTime)
+	remedy := `set "duration" to ` + string(*v1alpha1.NewDuration(last + 2*plan.SteadyTime)) + margin + ", or let the fault end earlier"
 	if f.Every > 0 && f.Every.D() <= 2*plan.SteadyTime {
-		remedy = "raise every to more than " + (2 * plan.SteadyTime).String() + margin
+		remedy = `raise "every" to more than ` + (2 * plan.SteadyTime).String() + margin
 	}
-	w.warn("the fault %q may end as late as %s, but the simulation ends after %s: the outcome may be NotInjected, so that the verdict will be FAIL, "+
-		"or NotRecovered, because only %s of normal operation prove recovery; %s",
+	w.warn("the fault %q may end as late as %s, but the simulation ends after %s: it may be NotInjected, which makes the verdict FAIL, "+
+		"or NotRecovered, because recovery is proved only by %s of normal operation; %s",
 		f.Name, *v1alpha1.NewDuration(last), *w.spec.Duration, plan.SteadyTime, remedy)
 }
 
@@ -259,7 +261,7 @@ func (w *warner) idle(f *v1alpha1.Fault) {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader, v1alpha1.FaultTargetRedis, v1alpha1.FaultTargetProcessor:
 	}
 	if reason != "" {
-		w.warn("the fault %q hits %s, which has nothing to do, because %s: the outcome can be Recovered although the fault affected nothing", f.Name, f.Target, reason)
+		w.warn("the fault %q hits %s, which has nothing to do, because %s: the outcome may be Recovered although the fault affects nothing", f.Name, f.Target, reason)
 	}
 }
 
@@ -279,7 +281,7 @@ func (w *warner) dataLoss(f *v1alpha1.Fault) {
 	}
 	replacesPod := f.Action == v1alpha1.FaultActionRestart || f.Action == v1alpha1.FaultActionEvict
 	if size := storage.Size.Value(); replacesPod && size.IsZero() {
-		w.warn("the fault %q replaces a pod of %s: in a cluster, the data in the pod is lost, because %s.managed.storage.size is %s; use Kill, or set the size, such as 2Gi",
+		w.warn("the fault %q replaces a pod of %s: in a cluster, the data in the pod is lost, because %s.managed.storage.size is %s; use Kill, or set the size, for example to 2Gi",
 			f.Name, f.Target, path, *storage.Size)
 	}
 }

@@ -180,7 +180,7 @@ func (w *warner) sizes() {
 func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 	size := s.Size.Value()
 	if size.IsZero() && s.StorageClassName != "" {
-		w.warn("%[1]s.storage.storageClassName has no effect, because %[1]s.storage.size is %[2]s: the data is in the pod; set the size, such as 2Gi", path, *s.Size)
+		w.warn("%[1]s.storage.storageClassName has no effect, because %[1]s.storage.size is %[2]s: the data is in the pod; set the size, for example to 2Gi", path, *s.Size)
 	}
 	if !size.IsZero() && size.Cmp(resource.MustParse(leastStorage)) < 0 {
 		w.warn("%s.storage.size is %s: the volume will soon be full; give it %s or more, such as 2Gi", path, *s.Size, leastStorage)
