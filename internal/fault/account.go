@@ -346,7 +346,7 @@ func (s *search) after(r *Record, recovered time.Time) string {
 	return text
 }
 
-const withoutOthers = ", without the time in which other faults were in effect"
+const withoutOthers = ", not counting the time in which other faults were in effect"
 
 // measure sets those figures of the account a that cover the time from the injection to the recovery.
 func (s *search) measure(a *Account) {

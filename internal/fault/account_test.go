@@ -209,11 +209,11 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			Run{Rows: story{length: 60, rate: 50, outages: []outage{{52, 58, slow, 0}}}.rows(), End: second(52.5), Ended: true},
 			[]Record{record("a", 48, 50)}, []float64{-1}, "previous level: the run ended before 5 s of normal operation were measured after the fault",
 		},
-		"a fault at the very start": {story{length: 60, rate: 50}.run(), []Record{record("a", 0, 2)}, []float64{-1}, "It is unknown whether latency and backlog returned to their previous level: too little was measured before the fault"},
+		"a fault at the very start": {story{length: 60, rate: 50}.run(), []Record{record("a", 0, 2)}, []float64{-1}, "It is unknown whether latency and backlog returned to their previous level: there is nothing to compare with"},
 		"nothing is measured before the fault": {
-			unmeasured(story{length: 60, rate: 50}.run(), 30), []Record{record("a", 29, 35)}, []float64{-1}, "too little was measured before the fault",
+			unmeasured(story{length: 60, rate: 50}.run(), 30), []Record{record("a", 29, 35)}, []float64{-1}, "there is nothing to compare with",
 		},
-		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "too little was measured"},
+		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "there is nothing to compare with"},
 		"a second fault before recovery from the first": {
 			// At second 33 of the run, the simulation has recovered from both faults. The recovery from the
 			// first fault took 11 s. The second fault was in effect during 3 of these seconds, so only 8 s are
@@ -225,7 +225,7 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		"a fault within another one": {
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 30), record("b", 22, 23)},
-			[]float64{3, 3}, "3.00 s after the end of the fault, without the time in which other faults were in effect; meanwhile, the simulation was also recovering from fault a/0",
+			[]float64{3, 3}, "3.00 s after the end of the fault, not counting the time in which other faults were in effect; meanwhile, the simulation was also recovering from fault a/0",
 		},
 		"a second fault does not compare with the first": {
 			story{length: 120, rate: 50, outages: []outage{{20, 40, slow, 0}, {60, 70, slow, 0}}}.run(),
@@ -294,9 +294,9 @@ func TestFaultAccounts_OtherFaultsPreventRecovery_MessageHasTheTimeWithoutThemAn
 	}
 	slices.Reverse(records)
 	for i, want := range []struct{ begin, end string }{
-		{"in the 35.0 s between the end of the fault and the end of the run, without the time in which other faults were in effect: p99 is 5", "; meanwhile fault b/9 and 2 more were in effect"},
-		{"in the 27.0 s between the end of the fault and the end of the run, without the time in which other faults were in effect: p99 is 5", "; meanwhile faults b/10 and b/11 were in effect"},
-		{"in the 24.0 s between the end of the fault and the end of the run, without the time in which other faults were in effect: p99 is 5", "; meanwhile fault b/11 was in effect"},
+		{"in the 35.0 s between the end of the fault and the end of the run, not counting the time in which other faults were in effect: p99 is 5", "; meanwhile fault b/9 and 2 more were in effect"},
+		{"in the 27.0 s between the end of the fault and the end of the run, not counting the time in which other faults were in effect: p99 is 5", "; meanwhile faults b/10 and b/11 were in effect"},
+		{"in the 24.0 s between the end of the fault and the end of the run, not counting the time in which other faults were in effect: p99 is 5", "; meanwhile fault b/11 was in effect"},
 		{"in the 21.0 s between the end of the fault and the end of the run: p99 is 5", "before the fault, it was 2.13 ms"},
 	} {
 		a := Accounts(records, run)[i]
@@ -329,7 +329,7 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 		"recovered":                        {[]Record{kill(20, 30)}, recovers, 15, 0, "15.0 s after the fault"},
 		"without the time of other faults": {[]Record{kill(20, 30), record("b", 22, 26)}, recovers, 15, 0, "15.0 s after the fault"},
 		"not recovered":                    {[]Record{kill(20, 30)}, story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), -1, 40, "p99 is"},
-		"nothing to compare with":          {[]Record{kill(1, 9)}, recovers, -1, 8, "too little was measured before the fault"}, // it was down for 8 s
+		"nothing to compare with":          {[]Record{kill(1, 9)}, recovers, -1, 8, "there is nothing to compare with"}, // it was down for 8 s
 		"not running again":                {[]Record{down}, RunSoFar(story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.rows(), time.Time{}), -1, 38, "in effect"},
 	} {
 		a := Accounts(tt.records, tt.run)[0]
@@ -393,7 +393,7 @@ func TestFaultAccounts_EarlyFaultsLackABaseline_LaterFaultHasOne(t *testing.T) {
 	s := story{length: 200, rate: 10, outages: []outage{{from: 1, to: 9}, {from: 100, to: 110, slow: time.Second}}}
 	got := Accounts([]Record{record("first", 0.5, 3), record("second", 5, 7), record("third", 100, 104)}, s.run())
 	for _, a := range got[:2] {
-		if a.Outcome != OutcomeNotRecovered || !strings.Contains(a.Message, "too little was measured before the fault") {
+		if a.Outcome != OutcomeNotRecovered || !strings.Contains(a.Message, "there is nothing to compare with") {
 			t.Errorf("the account of a fault without a baseline is %+v", a)
 		}
 	}
@@ -419,11 +419,11 @@ func TestFaultAccounts_NormalOperationFollowsFaultWithoutBaseline_NextFaultHasAB
 	} {
 		s := story{length: 100, rate: 50, outages: []outage{{from: int(tt.next), to: int(tt.next) + 4, slow: time.Second}}}
 		got := Accounts([]Record{record("first", 0, tt.lasts), record("second", tt.next, tt.next+1)}, s.run())
-		const message = "too little was measured before the fault to compare with: "
-		if a := got[0]; a.Outcome != OutcomeNotRecovered || !strings.HasSuffix(a.Message, message+"fewer than 5 events took effect until 1 s before it") {
+		const message = "there is nothing to compare with: "
+		if a := got[0]; a.Outcome != OutcomeNotRecovered || !strings.HasSuffix(a.Message, message+"fewer than 5 events took effect more than 1 s before the fault") {
 			t.Errorf("%s: the account of the first fault is %+v", name, a)
 		}
-		if a := got[1]; (a.Outcome == OutcomeRecovered) != tt.want || !tt.want && !strings.HasSuffix(a.Message, message+"other faults disturbed that time") {
+		if a := got[1]; (a.Outcome == OutcomeRecovered) != tt.want || !tt.want && !strings.HasSuffix(a.Message, message+"other faults disturbed too much of the time before the fault") {
 			t.Errorf("%s: the account of the second fault is %+v", name, a)
 		}
 		if got[0].Disturbs(second(80), second(81)) || !got[0].Disturbs(second(2*tt.lasts-0.1), second(2*tt.lasts)) {

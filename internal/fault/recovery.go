@@ -341,11 +341,11 @@ func (s *search) withoutBaseline(injected time.Time) string {
 			events += row.endToEnd.Count()
 		}
 	}
-	const tooLittle = "too little was measured before the fault to compare with: "
+	const nothing = "there is nothing to compare with: "
 	if events >= minEvents {
-		return tooLittle + "other faults disturbed that time"
+		return nothing + "other faults disturbed too much of the time before the fault"
 	}
-	return fmt.Sprintf("%sfewer than %d events took effect until 1 s before it", tooLittle, minEvents)
+	return fmt.Sprintf("%sfewer than %d events took effect more than 1 s before the fault", nothing, minEvents)
 }
 
 func (s *search) isDisturbed(row *measured) bool {

@@ -387,9 +387,9 @@ func recovery(e Evidence) finding {
 	case len(r.late) > 0:
 		return finding{outcome: Failed, want: want, got: measurement(r.slowest, r.objective), message: fmt.Sprintf(
 			"recovery exceeded the objective of %s: %s", limit(objective), joinFirst(r.late, "; "))}
-	case r.example != "" || len(r.unmeasured) > 0:
+	case len(r.unmeasured) > 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
-			"it is unknown whether recovery met the objective of %s: %s", limit(objective), r.unknown())}
+			"it is unknown whether recovery met the objective of %s for %s", limit(objective), r.unknown())}
 	case !r.measurable:
 		why := "no fault was injected"
 		if e.hasFaults() {
@@ -405,22 +405,25 @@ type recoveries struct {
 	objective time.Duration
 	// late describes the recoveries that took longer than the objective.
 	late []string
-	// example describes the first recovery of unknown length. It contains the reason. unmeasured names the others.
-	example    string
-	unmeasured []string
-	slowest    time.Duration
-	measurable bool
+	// unmeasured names the occurrences whose recovery is of unknown length. example is one of them, and reason its
+	// reason.
+	unmeasured      []string
+	example, reason string
+	slowest         time.Duration
+	measurable      bool
 }
 
-// unknown describes the recoveries of unknown length. It contains only one reason, because most of them are similar.
+// unknown names the occurrences whose recovery is of unknown length. It contains only one reason, because most of them
+// are similar.
 func (r *recoveries) unknown() string {
-	switch names := joinFirst(r.unmeasured, ", "); {
+	names := joinFirst(r.unmeasured, ", ")
+	switch {
 	case r.example == "":
 		return names
-	case names == "":
-		return r.example
+	case len(r.unmeasured) == 1:
+		return names + ": " + r.reason
 	default:
-		return r.example + "; it is also unknown for " + names
+		return names + ". The reason for " + r.example + ": " + r.reason
 	}
 }
 
@@ -453,10 +456,11 @@ func (r *recoveries) addOccurrence(a *fault.Account) {
 		r.late = append(r.late, fmt.Sprintf("%s took %s", a.ID(), measurement(took, r.objective)))
 	case took > r.objective:
 		r.late = append(r.late, fmt.Sprintf("%s had not recovered after %s", a.ID(), measurement(took, r.objective)))
-	case a.Outcome == fault.OutcomeNotRecovered && r.example == "":
-		r.example = a.ID() + ": " + excerpt.OneLine(a.Message)
 	case a.Outcome == fault.OutcomeNotRecovered:
 		r.unmeasured = append(r.unmeasured, a.ID())
+		if r.example == "" {
+			r.example, r.reason = a.ID(), excerpt.OneLine(a.Message)
+		}
 	}
 }
 

@@ -219,10 +219,10 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 			plan.Objectives{MaxRecovery: plan.Duration(10 * time.Second)}, []fault.Account{notRecovered},
 			[]string{"recovery exceeded the objective of 10 s: crash/0 had not recovered after 20.0 s"},
 		},
-		"the run ended before recovery": {objective, []fault.Account{notRecovered}, []string{"it is unknown whether recovery met the objective of 30 s: crash/0: It did not"}},
+		"the run ended before recovery": {objective, []fault.Account{notRecovered}, []string{"it is unknown whether recovery met the objective of 30 s for crash/0: It did not"}},
 		"many did not recover": {
 			objective, manyNotRecovered,
-			[]string{"it is unknown whether recovery met the objective of 30 s: crash/0: It did not; it is also unknown for crash/1, crash/2, crash/3, crash/4, crash/5, and 6 more"},
+			[]string{"it is unknown whether recovery met the objective of 30 s for crash/0, crash/1, crash/2, crash/3, crash/4, and 7 more. The reason for crash/0: It did not"},
 		},
 		"not recovered, and no objective": {plan.Objectives{}, []fault.Account{notRecovered}, nil},
 		"one occurrence was not injected": {
@@ -300,7 +300,7 @@ func TestEvaluate_RecordsOfFaultsWereRemoved_TheirOutcomesCount(t *testing.T) {
 		"one was aborted":     {fault.Result{Recovered: 1000, Aborted: 1}, []string{"1 of 1002 occurrences of fault crash did not take place as planned: the report does not contain these occurrences"}},
 		"one had no effect":   {fault.Result{Recovered: 1000, NotInjected: 1}, []string{"1 of 1002 occurrences of fault crash did not take place as planned"}},
 		"one was slow":        {fault.Result{Recovered: 1000, SlowestSeconds: 31}, []string{"recovery exceeded the objective of 30 s: an occurrence of crash took 31.0 s"}},
-		"one is not measured": {fault.Result{Recovered: 1000, NotRecovered: 1}, []string{"it is unknown whether recovery met the objective of 30 s: 1 earlier occurrence of crash"}},
+		"one is not measured": {fault.Result{Recovered: 1000, NotRecovered: 1}, []string{"it is unknown whether recovery met the objective of 30 s for 1 earlier occurrence of crash"}},
 	} {
 		e := Evidence{
 			Report: Report{AtRest: true}, Objectives: plan.Objectives{MaxRecovery: plan.Duration(30 * time.Second)}, Planned: []plan.Fault{{Name: "crash"}},

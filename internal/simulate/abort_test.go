@@ -151,8 +151,8 @@ func TestSimulationRun_AbortOnFailure_NoBaseline_FailsOnlyAtTheEnd(t *testing.T)
 			s.Plan.Objectives = plan.Objectives{MaxRecovery: plan.Duration(5 * time.Second), AbortOnFailure: true}
 			change(&s.Plan)
 			r := run(t, s)
-			const want = "it is unknown whether recovery met the objective of 5 s: stall/0: It is unknown whether latency and backlog " +
-				"returned to their previous level: too little was measured before the fault to compare with: fewer than 5 events took effect until 1 s before it"
+			const want = "it is unknown whether recovery met the objective of 5 s for stall/0: It is unknown whether latency and backlog " +
+				"returned to their previous level: there is nothing to compare with: fewer than 5 events took effect more than 1 s before the fault"
 			if r.ElapsedSeconds != 30 || r.Outcome != ledger.Fail || !slices.Equal(r.Reasons, []string{want}) {
 				t.Errorf("%s: after %g s the verdict is %s %q", name, r.ElapsedSeconds, r.Outcome, r.Reasons)
 			}
