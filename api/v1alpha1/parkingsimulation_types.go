@@ -755,7 +755,8 @@ type PhaseObjectivesSpec struct {
 	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
 
 	// maxLag is the maximum time that a generator may be behind its schedule, as a Go duration such as "5s". Time in
-	// which events are due but no generator runs also counts as lag. The wait for a confirm of RabbitMQ does not count.
+	// which events are due but no generator runs also counts as lag. Waiting for RabbitMQ to confirm a published event
+	// does not count. Waiting because 1024 events of a queue are unconfirmed does.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxLag *Duration `json:"maxLag,omitempty"`
