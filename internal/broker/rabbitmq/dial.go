@@ -284,17 +284,19 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 // explainLogin explains why a login without a user name has failed. The parameter tried contains the login that the client
 // has tried.
 func explainLogin(target target, tried []amqp.Authentication, err error) error {
-	const reason = "because the binding has no user name"
+	const reason = "the binding has no user name"
 	switch {
 	case errors.Is(err, amqp.ErrSASL):
 		return err // the client has tried no login
 	case len(target.logins) == 1:
-		return fmt.Errorf("log in as guest, %s: %w", reason, err)
+		return fmt.Errorf("login as guest: %s: %w", reason, err)
 	case tried[0].Mechanism() == external:
-		return &configError{fmt.Errorf("log in with the client certificate, %s: %w: create a user with the name in the client certificate "+
-			"(ssl_cert_login_from in rabbitmq.conf), or put a user name and password into the binding", reason, err)}
+		return &configError{fmt.Errorf("login with the client certificate: %s: %w: create a user with the name in the "+
+			"client certificate (ssl_cert_login_from in rabbitmq.conf), or put a user name and password into the binding",
+			reason, err)}
 	default:
-		return fmt.Errorf("log in as guest, %s, and the server does not offer %s for its client certificate: %w", reason, external, err)
+		return fmt.Errorf("login as guest: %s, and the server does not offer %s, so the client certificate of the "+
+			"binding cannot replace one: %w", reason, external, err)
 	}
 }
 

@@ -130,11 +130,12 @@ func TestExplainLogin_NoUserName_SaysWhoLoggedIn(t *testing.T) {
 		want          string
 		isConfig      bool
 	}{
-		"no certificate": {[]amqp.Authentication{guest}, []amqp.Authentication{guest}, amqp.ErrCredentials, "log in as guest, because", false},
+		"no certificate": {[]amqp.Authentication{guest}, []amqp.Authentication{guest}, amqp.ErrCredentials,
+			"login as guest: the binding has no user name: ", false},
 		"a certificate": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate}, amqp.ErrCredentials,
 			"create a user with the name in the client certificate", true},
 		"a certificate that the server does not take": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{guest}, amqp.ErrCredentials,
-			"log in as guest, because the binding has no user name, and the server does not offer EXTERNAL", false},
+			"login as guest: the binding has no user name, and the server does not offer EXTERNAL, so", false},
 		"a server that offers neither": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate, guest}, amqp.ErrSASL,
 			amqp.ErrSASL.Error(), false},
 	} {
