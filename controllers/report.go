@@ -76,8 +76,8 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	}
 	rows := rest.Timeline
 	scheduled := &ledger.Evidence{Report: rest.Report, Latencies: &rest.Latencies, Timeline: rows, Load: s.load()}
-	run.Rates.Entry.Compare(scheduled.ScheduleOf(event.TypeEntry))
-	run.Rates.Exit.Compare(scheduled.ScheduleOf(event.TypeExit))
+	run.Rates.Entry.Correct(scheduled.ScheduleOf(event.TypeEntry))
+	run.Rates.Exit.Correct(scheduled.ScheduleOf(event.TypeExit))
 	if len(rows) > 0 {
 		from, until := rows[0].Start(), run.EndTime.Add(time.Second) // includes marks at the end of the run
 		evidence := &ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, FaultHistory: s.faultHistory, Timeline: rows}

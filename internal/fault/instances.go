@@ -33,7 +33,7 @@ const startTimeout = 5 * time.Minute
 
 // Targets are the targets of the faults of one simulation.
 type Targets struct {
-	// Instances holds the instances of each target. A target that is a key without instances has no replicas: its
+	// Instances holds the instances of each target. A key with an empty list means that the target has no replicas: its
 	// faults are valid, but not injected.
 	Instances map[plan.FaultTarget][]Instance
 }

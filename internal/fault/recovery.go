@@ -105,8 +105,9 @@ type search struct {
 	from   time.Time
 }
 
-// activity is the time in which the occurrence with this ID was in effect. The field recovered is when the simulation had
-// recovered from it. It is zero if that is unknown, if it did not happen, or if the occurrence is not handled yet.
+// activity is the time in which the occurrence with this ID was in effect. The field recovered is the end of its
+// disturbance: the recovery, or Account.DisturbsUntil if there is no baseline, or the injection if it had no effect. It
+// is zero if the disturbance has no end, or the occurrence is not handled yet.
 type activity struct {
 	id string
 	interval
@@ -174,8 +175,8 @@ func newSearch(run Run, records []Record) *search {
 
 // countLate sets the field late of all rows. The lengths of the queues do not include the messages that processors hold,
 // so the number is derived from the latencies of the events that took effect. It is a lower bound: it assumes that each
-// event took effect at the end of its row. So events that were due less than the width of a row before may be missing.
-// Events that never took effect are always missing.
+// event took effect at the end of its row. So events that took effect less than one row width after they were due may
+// be missing. Events that never took effect are always missing.
 func countLate(rows []measured) {
 	began := make([]int64, len(rows)+1) // [i] is by how much the number increases at the beginning of row i
 	for i := range rows {

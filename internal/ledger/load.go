@@ -177,7 +177,7 @@ func (l *Load) gaps(rows []timeline.Row, t event.Type, unrecorded int64) []gap {
 		switch {
 		case isPoisson && g.events < certainEvents:
 			continue
-		case isPoisson && i <= a.last: // a process that was stopped counts these events when it continues
+		case isPoisson && i <= a.last: // a paused process counts these events when it continues
 			g.events -= max(0, rows[i].Of(t).Due-a.planned[i])
 		case !isPoisson: // each process may count its next event a little earlier or later than planned
 			g.events -= int64(l.of(t).Replicas)

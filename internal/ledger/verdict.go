@@ -22,9 +22,9 @@ const (
 // Verdict says whether a simulation met all the conditions that apply to it, and if it did not, why.
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
-	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made
-	// because of another check that did not pass. It also omits a sentence that is the same as Evidence.Aborted. It also
-	// contains Evidence.Unchecked, even if the outcome is PASS. It is never nil.
+	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made because of
+	// another check, and a sentence that equals Evidence.Aborted. It contains Evidence.Unchecked even if the outcome is
+	// PASS. It is never nil.
 	Reasons []string `json:"reasons"`
 	// Checks contains all checks that apply. If the failure of one check can cause other checks to fail, it
 	// comes before them.
@@ -80,8 +80,9 @@ type Evidence struct {
 
 // Schedule says how well the events of one type kept to their schedule.
 type Schedule struct {
-	// Due counts the events that were due by the schedule. Missed counts those of them that were skipped
-	// because they were too late. Starved counts the due exits for which no plate was available.
+	// Due counts the events that were due by the schedule. Missed counts the due events that were never published,
+	// because they were skipped as too late or because no generator ran. It does not include Starved, which counts the
+	// due exits for which no plate was available.
 	Due, Missed, Starved int64
 	// Gap is the longest time in which events were due while no generator ran.
 	Gap time.Duration

@@ -40,9 +40,9 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	return total
 }
 
-// Compare makes the rate agree with the schedule. Generators count only the events that were due while they ran. If the
-// schedule is nil, Compare changes nothing.
-func (r *Rate) Compare(s *ledger.Schedule) {
+// Correct makes the rate agree with the schedule. Generators count only the events that were due while they ran. If the
+// schedule is nil, Correct changes nothing.
+func (r *Rate) Correct(s *ledger.Schedule) {
 	if s == nil {
 		return
 	}

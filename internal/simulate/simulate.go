@@ -407,8 +407,8 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 		rates := report.RatesOf(rows)
 		result.Rates.Entry.MaxLagSeconds, result.Rates.Exit.MaxLagSeconds = rates.Entry.MaxLagSeconds, rates.Exit.MaxLagSeconds
 	}
-	result.Rates.Entry.Compare(evidence.Entries)
-	result.Rates.Exit.Compare(evidence.Exits)
+	result.Rates.Entry.Correct(evidence.Entries)
+	result.Rates.Exit.Correct(evidence.Exits)
 	if reason := s.aborted.Load(); reason != nil {
 		evidence.Aborted = *reason
 		evidence.Entries, evidence.Exits = nil, nil // the generators were stopped before the end of the schedule

@@ -191,8 +191,8 @@ func (r *Recorder) next() (process string, rows []Row) {
 	return process, rows
 }
 
-// sent removes the pending rows of a process up to the given second. These must be the first pending rows, as next has
-// returned them.
+// sent removes the pending rows of a process up to the given second. They must be the rows that next returned, which
+// are the first pending ones.
 func (r *Recorder) sent(process string, last int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -72,8 +72,8 @@ func sumOf(efforts iter.Seq[effort]) effort {
 // effortOf returns what a process has used so far.
 func effortOf(pid int) (effort, error) { return readEffort(fmt.Sprintf("/proc/%d", pid)) }
 
-// effortByName returns what the processes have used so far that descend from the given process and run the command with
-// the given name.
+// effortByName returns what the processes that descend from the given process and run the given command have used so
+// far.
 func effortByName(ancestor int, name string) (effort, error) {
 	all, err := descendantsByName(ancestor, name)
 	sum := effort{}

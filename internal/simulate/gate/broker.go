@@ -11,9 +11,9 @@ import (
 // Broker returns a broker whose calls all pass through a gate. When the gate cuts the connections, unsettled
 // messages are delivered again, and messages whose confirm is lost are published again.
 //
-// If window is 0, Publish blocks while the gate is paused or cut, because the gate belongs to the publisher. Otherwise,
-// the gate belongs to the server, and Publish accepts messages like a client of RabbitMQ: it blocks only while this
-// number of messages of a queue is unconfirmed.
+// Set window to 0 for the gate of a publisher: Publish then blocks while the gate is paused or cut. For the gate of a
+// server, Publish accepts messages like a client of RabbitMQ: it blocks only while window messages of the queue are
+// unconfirmed.
 func Broker(inner broker.Broker, g *Gate, window int) broker.Broker {
 	b := &gatedBroker{Broker: inner, gate: g, window: window, slots: make(map[broker.Queue]chan struct{}), idle: make(chan struct{})}
 	b.running, b.stop = context.WithCancel(context.Background())
