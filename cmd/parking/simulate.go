@@ -39,8 +39,8 @@ While it runs, the --http address serves a live page with charts. --open opens i
 The manifest is a ParkingSimulation, as for a cluster. Omitted fields have their defaults.
 Some fields have no effect here:
   - rabbitmq, redis and summaryAPI, except partitions and queueType: flags select the servers.
-  - replicas, except 0 and those of a component that a fault targets: otherwise one generator of
-    each type and one processor do all the work.
+  - replicas of a component that no fault targets, unless it is 0: one generator of each type and
+    one processor do all the work.
 
 On servers, each simulation has its own name, and its queues and keys are removed at the end.
 If --simulation sets the name, the servers must not have queues or keys of that name yet.
