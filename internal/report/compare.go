@@ -716,7 +716,7 @@ func (c *Comparison) charts() []Chart {
 		chart("End-to-end latency, p50", "The median of the same", latencyUnit(), quantile(.50, endToEnd)),
 		chart("Processing latency, p99", "Time to process an event, including failed attempts", latencyUnit(), quantile(.99, processing)),
 		chart("Published", "Entries and exits per second", perSecond(), rate(published)),
-		chart("Backlog", "Messages that are ready in the queues, the most in each interval", events(), gauge(func(r *timeline.Row) *int64 { return r.Ready })),
+		chart("Ready messages", "Messages that are ready in the queues, the most in each interval", events(), gauge(func(r *timeline.Row) *int64 { return r.Ready })),
 		chart("Lag", "How late the generators publish, the longest in each interval", lagUnit(),
 			func(r *timeline.Row) float64 { return max(r.Entry.Lag, r.Exit.Lag).Seconds() }),
 	}
