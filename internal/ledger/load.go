@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
@@ -13,7 +14,7 @@ import (
 // events that are due while it runs: Load also covers the time in which no generator was running.
 type Load struct {
 	entry, exit schedule
-	// from is the time by which all generators should be running. end is the time by which they should have stopped.
+	// from is the time by which all generators should be running. end is when they stopped.
 	from, end time.Time
 }
 
@@ -25,13 +26,17 @@ type schedule struct {
 }
 
 // LoadOf returns the load of a plan. start is when the schedules began, and end is when the generators stopped. late is
-// the maximum delay with which generators may start. During that time, and during an incomplete last second, only the
-// events that the generators counted are due.
+// the maximum delay with which generators may start. During that time, only the events that the generators counted are
+// due.
 func LoadOf(p *plan.Plan, start, end time.Time, late time.Duration) *Load {
-	return &Load{
+	l := &Load{
 		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.Exit.Delay())},
-		from: start.Add(late), end: end.Truncate(time.Second),
+		from: start.Add(late), end: end,
 	}
+	if late == 0 {
+		l.from = start.Truncate(time.Second) // the row in which the schedules begin
+	}
+	return l
 }
 
 func (l *Load) of(t event.Type) schedule {
@@ -53,184 +58,168 @@ func (s schedule) events(from, to time.Time) int64 {
 type demand struct {
 	// due is the number of events that were due. missed is the number of those that were never published.
 	due, missed int64
-	// gap is the longest time in which events were due while no generator counted them.
+	// gap is the longest time in which events were due while no generator ran.
 	gap time.Duration
 }
 
-const (
-	// deviations is how many standard deviations the number of random arrivals may be below its mean.
-	deviations = 5
-	// certainEvents is how many events must be planned for a period so that, with random arrivals, at least one is
-	// practically certain to be due in it.
-	certainEvents = 20
-)
+// shortGap is the length of the shortest gap that counts. The rows of the timeline do not show shorter ones, because a
+// process may write a row a little late.
+const shortGap = 100 * time.Millisecond
 
 // demand returns the demand in a phase. covers reports whether a row belongs to the phase. unrecorded is the number of
 // events that were published but are in no row, because a process that is killed loses its latest rows. l may be nil:
 // then only the events that generators counted are due. The rows must be in the order of time and without gaps.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
-	skipped := make([]int64, len(rows)) // events that were never published, although a generator counted them
-	shortfall := make([]int64, len(rows))
-	for i := range rows {
-		e := rows[i].Of(t)
-		shortfall[i] = e.Due - e.Published
-	}
-	addLasting(skipped, shortfall)
-	gaps := l.gaps(rows, t, unrecorded)
-
+	skipped := l.skipped(rows, t)
+	absent, gaps := l.absences(rows, t, unrecorded)
 	var d demand
-	var counted, planned, uncounted int64
 	for i := range rows {
-		row := &rows[i]
-		if !covers(row) {
-			continue
-		}
-		due := row.Of(t).Due
-		d.due += due
-		d.missed += skipped[i]
-		if l.plans(row) {
-			counted += due
-			planned += l.of(t).events(row.Start(), row.End())
+		if covers(&rows[i]) {
+			d.due += rows[i].Of(t).Due + absent[i]
+			d.missed += skipped[i] + absent[i]
 		}
 	}
 	for _, g := range gaps {
 		if covers(&rows[g.row]) {
-			uncounted += g.events
 			d.gap = max(d.gap, g.length)
 		}
 	}
-	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson {
-		// Some generators may have been absent while others ran.
-		slack := deviations*int64(math.Sqrt(float64(planned))) + unrecorded
-		uncounted = max(uncounted, planned-counted-slack)
-	}
-	d.due += uncounted
-	d.missed += uncounted
 	return d
 }
 
-// plans reports whether the plan says which events were due in a row.
-func (l *Load) plans(row *timeline.Row) bool {
-	return l != nil && !row.Start().Before(l.from) && !row.End().After(l.end)
+// skipped returns, for each row, how many events a generator counted but never published.
+func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
+	skipped, shortfall := make([]int64, len(rows)), make([]int64, len(rows))
+	for i := range rows {
+		e := rows[i].Of(t)
+		skipped[i], shortfall[i] = e.Missed+e.Starved, e.Due-e.Published
+	}
+	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson {
+		return skipped // Due is the mean, from which the number of random arrivals differs
+	}
+	return lasting(shortfall, nil)
 }
 
-// gap is a period in which events were due while no generator counted them.
+// gap is a period in which events were due while no generator counted them. row is the index of the row with most of them.
 type gap struct {
-	row    int // the index of its first row
-	events int64
+	row    int
 	length time.Duration
 }
 
-// absences holds, for each row, how many events were planned, and how many of these no generator has counted.
-type absences struct {
-	planned, absent []int64
-	// The plan is known for the rows in [first, last].
-	first, last int
-}
-
-// absences compares the rows with the plan.
-func (l *Load) absences(rows []timeline.Row, t event.Type) absences {
-	a := absences{planned: make([]int64, len(rows)), absent: make([]int64, len(rows)), first: len(rows), last: -1}
-	s := l.of(t)
-	for i := range rows {
-		if l.plans(&rows[i]) {
-			a.planned[i] = s.events(rows[i].Start(), rows[i].End())
-			a.first, a.last = min(a.first, i), i
-		}
-	}
-	var shortfall []int64
-	for i := a.first; i <= a.last; i++ {
-		due := rows[i].Of(t).Due
-		shortfall = append(shortfall, a.planned[i]-due)
-		if due == 0 && (s.Arrivals == plan.ArrivalsPoisson || i == a.last) {
-			a.absent[i] = a.planned[i]
-		}
-	}
-	if s.Arrivals != plan.ArrivalsPoisson && a.first < a.last {
-		// A process may write a row a little late, and then counts events of the next row in it. So the shortfall of the last
-		// row is not known exactly.
-		addLasting(a.absent[a.first:a.last], shortfall)
-	}
-	return a
-}
-
-// gaps returns the gaps according to the plan.
-func (l *Load) gaps(rows []timeline.Row, t event.Type, unrecorded int64) []gap {
+// absences compares the rows with the plan. It returns, for each row, how many events were due that no generator counted,
+// and the gaps.
+func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (absent []int64, gaps []gap) {
+	absent = make([]int64, len(rows))
 	if l == nil {
-		return nil
+		return absent, nil
 	}
-	var all []gap
-	isPoisson := l.of(t).Arrivals == plan.ArrivalsPoisson
-	a := l.absences(rows, t)
-	for i := a.first; i <= a.last; {
-		if a.absent[i] == 0 {
-			i++
-			continue
+	s := l.of(t)
+	planned, shortfall := make([]int64, len(rows)), make([]int64, len(rows))
+	for i := range rows {
+		if row := &rows[i]; !row.Start().Before(l.from) && row.Start().Before(l.end) {
+			planned[i] = s.events(row.Start(), slices.MinFunc([]time.Time{row.End(), l.end}, time.Time.Compare))
+			shortfall[i] = planned[i] - row.Of(t).Due
+		} else if !row.Start().Before(l.end) {
+			shortfall[i] = -row.Of(t).Due // these events were due before the end
 		}
-		g := gap{row: i}
-		for ; i <= a.last && (a.absent[i] > 0 || a.planned[i] == 0); i++ {
-			if g.events += a.absent[i]; a.absent[i] > 0 {
-				g.length = rows[i].End().Sub(rows[g.row].Start())
+	}
+	for i, n := range lasting(shortfall, planned) {
+		if !rows[i].End().After(l.end) { // the generators do not stop at exactly the same time
+			absent[i] = n
+		}
+	}
+	total := int64(0)
+	eachGap(absent, func(from, to int) {
+		least := int64(float64(sum(planned[from:to]))*shortGap.Seconds()/rows[to-1].End().Sub(rows[from].Start()).Seconds()) + int64(s.Replicas)
+		if n := sum(absent[from:to]); n > least {
+			total += n
+			return
+		}
+		clear(absent[from:to])
+	})
+	recorded := 1.0
+	if total > 0 {
+		recorded = float64(max(0, total-unrecorded)) / float64(total)
+	}
+	eachGap(absent, func(from, to int) {
+		length := longest(rows[from:to], absent[from:to], planned[from:to], s.Replicas)
+		most := from
+		for i := from; i < to; i++ {
+			if absent[i] > absent[most] {
+				most = i
 			}
 		}
-		total := g.events
-		switch {
-		case isPoisson && g.events < certainEvents:
-			continue
-		case isPoisson && i <= a.last: // a paused process counts these events when it continues
-			g.events -= max(0, rows[i].Of(t).Due-a.planned[i])
-		case !isPoisson: // each process may count its next event a little earlier or later than planned
-			g.events -= int64(l.of(t).Replicas)
-		}
-		recorded := max(0, g.events)
-		g.events = max(0, recorded-unrecorded)
-		unrecorded -= recorded - g.events
-		if !isPoisson {
-			g.length = longest(rows[g.row:i], a.absent[g.row:i], a.planned[g.row:i], total-g.events)
-		}
-		all = append(all, g)
+		gaps = append(gaps, gap{row: most, length: time.Duration(recorded * float64(length))})
+	})
+	var exact float64 // the sum of the parts, of which each row gets the whole events
+	for i := range absent {
+		before := exact
+		exact += recorded * float64(absent[i])
+		absent[i] = int64(math.Round(exact)) - int64(math.Round(before))
 	}
-	return all
+	return absent, gaps
+}
+
+// eachGap calls a function for each range [from, to) of successive rows in which events were absent.
+func eachGap(absent []int64, do func(from, to int)) {
+	for from := 0; from < len(absent); from++ {
+		to := from
+		for to < len(absent) && absent[to] > 0 {
+			to++
+		}
+		if to > from {
+			do(from, to)
+			from = to
+		}
+	}
+}
+
+func sum(numbers []int64) (total int64) {
+	for _, n := range numbers {
+		total += n
+	}
+	return total
 }
 
 // longest returns the longest time in which all planned events were absent. The rows follow each other, and in each of
-// them events were absent. If only some of the events of a row were absent, the time begins or ends in this row.
-// ignored is the number of absent events to ignore.
-func longest(rows []timeline.Row, absent, planned []int64, ignored int64) time.Duration {
-	var most time.Duration
+// them events were absent. If only some events of a row of one second were absent, and there is one generator, the time
+// begins or ends in that row.
+func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
+	var most, whole, before time.Duration
 	for i := range rows {
-		j, events, during := i, int64(0), int64(0)
-		for ; j < len(rows); j++ {
-			events += absent[j]
-			during += planned[j]
-			if j > i && absent[j] < planned[j] {
-				j++
-				break
-			}
+		width := rows[i].End().Sub(rows[i].Start())
+		if absent[i] >= planned[i] {
+			whole += width
+			most = max(most, before+whole)
+			continue
 		}
-		if during > 0 {
-			whole := rows[j-1].End().Sub(rows[i].Start())
-			most = max(most, time.Duration(float64(whole)*float64(events-ignored)/float64(during)))
+		var part time.Duration
+		if generators == 1 && width == time.Second {
+			part = time.Duration(float64(width) * float64(absent[i]) / float64(planned[i]))
 		}
+		most = max(most, before+whole+part)
+		before, whole = part, 0
 	}
 	return most
 }
 
-// addLasting finds the events of a series that never appeared. shortfall[i] is the number of events that were expected in
+// lasting finds the events of a series that never appeared. shortfall[i] is the number of events that were expected in
 // row i minus the number that appeared. A part of the shortfall does not last: in later rows, more events appear than
-// were expected. addLasting adds the lasting part to the rows in which it began.
-func addLasting(to, shortfall []int64) {
-	total := int64(0)
-	for _, n := range shortfall {
-		total += n
-	}
-	least := total // the least cumulative shortfall from here to the end
-	for i := len(shortfall) - 1; i >= 0; i-- {
-		before := total - shortfall[i]
-		least = min(least, total)
-		if i < len(to) {
-			to[i] += max(0, least) - max(0, min(least, before))
+// were expected. lasting returns the lasting part, in the rows in which it began. If expected is not nil, it contains the
+// numbers of expected events, and a surplus of more than the events of two rows does not make up for later shortfalls.
+func lasting(shortfall, expected []int64) []int64 {
+	total := make([]int64, len(shortfall)+1) // total[i+1] is the shortfall up to the end of row i
+	for i, n := range shortfall {
+		total[i+1] = total[i] + n
+		if expected != nil {
+			total[i+1] = max(total[i+1], -expected[i]-expected[max(i-1, 0)])
 		}
-		total = before
 	}
+	lasts := make([]int64, len(shortfall))
+	least := total[len(shortfall)] // the least total from here to the end
+	for i := len(shortfall) - 1; i >= 0; i-- {
+		least = min(least, total[i+1])
+		lasts[i] = max(0, least) - max(0, min(least, total[i]))
+	}
+	return lasts
 }

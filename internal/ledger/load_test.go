@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -81,15 +82,16 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 	}
 }
 
-// With uniform arrivals, the plan says exactly which events are due, so even the shortest absence of a generator counts.
-func TestEvaluate_UniformArrivals_EveryEventOfThePlanIsDue(t *testing.T) {
+// The plan says how many events are due in each second, so even half a second without a generator counts.
+func TestEvaluate_EventsWithoutGenerator_AreDue(t *testing.T) {
 	t.Parallel()
 	const rate = 20
 	uniform := func(change func(rows []timeline.Row)) Evidence {
-		rows := make([]timeline.Row, 60)
+		rows := make([]timeline.Row, 61)
 		for i := range rows {
 			rows[i] = timeline.Row{Second: at(i).Unix(), Entry: timeline.Events{Due: rate, Published: rate, Lag: time.Millisecond}}
 		}
+		rows[60].Entry = timeline.Events{} // after the end
 		change(rows)
 		s := plan.Schedule{Rate: rate, Replicas: 1}
 		e := loadEvidence(rows)
@@ -110,13 +112,33 @@ func TestEvaluate_UniformArrivals_EveryEventOfThePlanIsDue(t *testing.T) {
 	}{
 		"the generator always runs": {func([]timeline.Row) {}, 0, nil},
 		"no generator runs for half a second": {absent, 0, []string{
-			"generator lag is 500 ms, beyond the objective of 300 ms", "achieved rate is below the objective of 100 %: 1,189 of 1,199 due",
-			"generator lag under faults is 500 ms", "achieved rate under faults is below the objective of 100 %: 209 of 219 due",
+			"generator lag is 550 ms, beyond the objective of 300 ms", "achieved rate is below the objective of 100 %: 1,189 of 1,200 due",
+			"generator lag under faults is 550 ms", "achieved rate under faults is below the objective of 100 %: 209 of 220 due",
 		}},
 		"a killed process has not recorded its last events":  {absent, 11, nil},
 		"rows are written late":                              {func(rows []timeline.Row) { set(&rows[21], 12, 12); set(&rows[22], 28, 28) }, 0, nil},
 		"events of a fault are published after the recovery": {func(rows []timeline.Row) { set(&rows[29], 20, 5); set(&rows[30], 20, 35) }, 0, nil},
 		"a process was stopped and continues":                {func(rows []timeline.Row) { set(&rows[21], 0, 0); set(&rows[22], 40, 40) }, 0, nil},
+		"the first row is late":                              {func(rows []timeline.Row) { set(&rows[0], 14, 14); set(&rows[1], 26, 26) }, 0, nil},
+		"the last row is empty, because it is late":          {func(rows []timeline.Row) { set(&rows[59], 0, 0); set(&rows[60], rate, rate) }, 0, nil},
+		"a row before the fault is late": {
+			func(rows []timeline.Row) { set(&rows[17], 19, 19); set(&rows[18], 21, 21); absent(rows) }, 0, []string{
+				"generator lag is 550 ms", "achieved rate is below", "generator lag under faults is 550 ms", "achieved rate under faults",
+			},
+		},
+		"an earlier surplus does not make up for a gap": {func(rows []timeline.Row) {
+			for i := 2; i < 10; i++ {
+				set(&rows[i], 30, 30)
+			}
+			for i := 22; i < 25; i++ {
+				set(&rows[i], 0, 0)
+			}
+		}, 0, []string{"generator lag is ", "achieved rate is below", "generator lag under faults", "achieved rate under faults"}},
+		"unrecorded events are spread over all gaps": {func(rows []timeline.Row) {
+			for _, i := range []int{21, 22, 25, 26} {
+				set(&rows[i], 0, 0)
+			}
+		}, 74, []string{"achieved rate is below the objective of 100 %: 1,120 of 1,126", "achieved rate under faults"}},
 		"an event is skipped": {func(rows []timeline.Row) { set(&rows[40], 20, 19) }, 0, []string{
 			"achieved rate is below the objective of 100 %: 1,199 of 1,200 due", "achieved rate without faults is below",
 		}},
@@ -128,6 +150,53 @@ func TestEvaluate_UniformArrivals_EveryEventOfThePlanIsDue(t *testing.T) {
 		e.Report.EntriesConfirmed += tt.unrecorded
 		e.Report.EntriesRecorded = e.Report.EntriesConfirmed
 		checkReasons(t, name, Evaluate(e), tt.want)
+	}
+}
+
+// Due is the mean of random arrivals, so the published events differ from it without being missed.
+func TestEvaluate_PoissonArrivals_RandomDifferencesAreNotMissed(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change func(rows []timeline.Row)
+		want   []string
+	}{
+		"fewer events arrive than the mean": {func(rows []timeline.Row) {
+			for i := range rows {
+				rows[i].Entry.Published, rows[i].Exit.Published = 80, 80
+			}
+		}, nil},
+		"a generator skips overdue events": {func(rows []timeline.Row) { rows[100].Entry.Missed = 700 }, []string{
+			"achieved rate is below the objective of 99 %: 59,300 of 60,000", "achieved rate without faults",
+		}},
+		"no generator runs for a second": {func(rows []timeline.Row) {
+			for i := 200; i < 270; i += 10 {
+				rows[i].Entry.Due, rows[i].Entry.Published = 0, 0
+			}
+		}, []string{"achieved rate is below the objective of 99 %: 59,300 of 60,000", "achieved rate under faults"}},
+	} {
+		rows := loadRows()
+		tt.change(rows)
+		checkReasons(t, name, Evaluate(loadEvidence(rows)), tt.want)
+	}
+}
+
+// Two of three generators run on, so there is no time without a generator, however wide the rows are.
+func TestEvaluate_OneOfSeveralGeneratorsIsDead_ItsEventsAreDueWithoutLag(t *testing.T) {
+	t.Parallel()
+	for _, width := range []int{1, 60} {
+		rows := make([]timeline.Row, 0, 600)
+		for i := 0; i < 600; i += width {
+			e := timeline.Events{Due: int64(99 * width), Published: int64(99 * width)}
+			if i >= 180 && i < 360 {
+				e = timeline.Events{Due: int64(66 * width), Published: int64(66 * width)}
+			}
+			rows = append(rows, timeline.Row{Second: at(i).Unix(), Width: int64(width), Entry: e})
+		}
+		e := loadEvidence(rows)
+		s := plan.Schedule{Rate: 99, Replicas: 3}
+		e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}}, at(0), at(600), 0)
+		e.Objectives = plan.Objectives{PhaseObjectives: e.Objectives.PhaseObjectives}
+		checkReasons(t, fmt.Sprintf("rows of %d s", width), Evaluate(e), []string{"achieved rate is below the objective of 99 %: 53,460 of 59,400"})
 	}
 }
 

@@ -71,7 +71,10 @@ func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 // isInterruptedUnderFault reports whether the run was interrupted while a fault disturbed it. Then events may be overdue
 // only because the generators had no time to catch up.
 func (e *Evidence) isInterruptedUnderFault() bool {
-	return !e.Interrupted.IsZero() && slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(e.Interrupted, e.Interrupted) })
+	return !e.Interrupted.IsZero() && slices.ContainsFunc(e.Faults, func(a fault.Account) bool {
+		const catchUp = 10 * time.Second
+		return a.Disturbs(e.Interrupted, e.Interrupted) && (a.HealedAt.IsZero() || e.Interrupted.Sub(a.HealedAt) < catchUp)
+	})
 }
 
 // isInterruptedBeforeFaults reports whether the run was interrupted before any fault was due.
@@ -196,15 +199,18 @@ func counted(e *timeline.Events) demand {
 func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
 	rows := e.Timeline
 	if e.Load != nil {
+		if from := e.Load.from; len(rows) > 0 && rows[0].Start().After(from) {
+			rows = append([]timeline.Row{{Second: from.Unix()}}, rows...)
+		}
 		rows = timeline.FillGaps(rows, 1, e.Load.end.Unix())
 	}
 	return e.Load.demand(rows, t, e.unrecorded(t), covers)
 }
 
-// ScheduleOf compares the published events of one type with the plan in Load and with the timeline. It returns nil if the
+// ScheduleOf compares the published events of one type with the plan in Load. It returns nil if the plan is unknown or the
 // timeline could not be read.
 func (e *Evidence) ScheduleOf(t event.Type) *Schedule {
-	if e.Latencies == nil || e.Latencies.Err != nil {
+	if e.Load == nil || e.Latencies == nil || e.Latencies.Err != nil {
 		return nil
 	}
 	d := e.demand(t, func(*timeline.Row) bool { return true })

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"math"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -47,7 +48,8 @@ func (r *Rate) Correct(s *ledger.Schedule) {
 		return
 	}
 	if s.Due > 0 {
-		r.Achieved = r.Target * float64(s.Due-s.Missed-s.Starved) / float64(s.Due)
+		achieved := r.Target * float64(s.Due-s.Missed-s.Starved) / float64(s.Due)
+		r.Achieved = math.Round(achieved*1000) / 1000
 	}
 	r.Missed = s.Missed
 	r.MaxLagSeconds = max(r.MaxLagSeconds, s.Gap.Seconds())

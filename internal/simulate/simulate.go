@@ -3,6 +3,7 @@
 package simulate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -402,7 +403,8 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 	rows, err := ledger.ReadTimeline(ctx, s.deps.Store)
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
-	evidence.Entries, evidence.Exits = evidence.ScheduleOf(event.TypeEntry), evidence.ScheduleOf(event.TypeExit)
+	evidence.Entries = cmp.Or(evidence.ScheduleOf(event.TypeEntry), scheduleOf(s.entries.Stats()))
+	evidence.Exits = cmp.Or(evidence.ScheduleOf(event.TypeExit), scheduleOf(s.exits.Stats()))
 	if err == nil { // so that the rates agree with the verdict
 		rates := report.RatesOf(rows)
 		result.Rates.Entry.MaxLagSeconds, result.Rates.Exit.MaxLagSeconds = rates.Entry.MaxLagSeconds, rates.Exit.MaxLagSeconds
@@ -420,6 +422,11 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	if err := timeline.Record(ctx, s.deps.Store, timeline.NewProcess("verdict"), ledger.MissingMarks(&evidence, &result.Verdict, result.EndTime)...); err != nil {
 		s.deps.Logger.Warn("The timeline lacks the marks of missed objectives", "error", err)
 	}
+}
+
+// scheduleOf returns what the generators themselves counted.
+func scheduleOf(s generator.Stats) *ledger.Schedule {
+	return &ledger.Schedule{Due: s.Due, Missed: s.Missed, Starved: s.Starved}
 }
 
 // deadReasons returns why messages were dead-lettered. It must be called before the queues are deleted, because
