@@ -79,6 +79,7 @@ func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, cover
 			d.missed += skipped[i] + absent[i]
 		}
 	}
+	d.missed = min(d.missed, d.due) // of random arrivals, due is only the mean
 	for _, g := range gaps {
 		if covers(&rows[g.row]) {
 			d.gap = max(d.gap, g.length)
@@ -90,12 +91,18 @@ func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, cover
 // skipped returns, for each row, how many events a generator counted but never published.
 func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 	skipped, shortfall := make([]int64, len(rows)), make([]int64, len(rows))
+	var due int64
 	for i := range rows {
 		e := rows[i].Of(t)
 		skipped[i], shortfall[i] = e.Missed+e.Starved, e.Due-e.Published
+		due += e.Due
 	}
-	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson {
-		return skipped // Due is the mean, from which the number of random arrivals differs
+	// Of random arrivals, Due is only the mean. So the shortfall is meaningful only if chance does not explain it: a process
+	// that is killed does not report the overdue events that it leaves.
+	const deviations = 5
+	unexplained := float64(sum(shortfall) - sum(skipped))
+	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson && unexplained <= deviations*math.Sqrt(float64(due)) {
+		return skipped
 	}
 	return lasting(shortfall, nil)
 }
@@ -128,35 +135,34 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			absent[i] = n
 		}
 	}
-	total := int64(0)
+	remaining := 0 // the number of gaps
 	eachGap(absent, func(from, to int) {
-		least := int64(float64(sum(planned[from:to]))*shortGap.Seconds()/rows[to-1].End().Sub(rows[from].Start()).Seconds()) + int64(s.Replicas)
-		if n := sum(absent[from:to]); n > least {
-			total += n
+		short := float64(sum(planned[from:to])) * shortGap.Seconds() / rows[to-1].End().Sub(rows[from].Start()).Seconds()
+		if sum(absent[from:to]) > max(int64(short), int64(s.Replicas)) {
+			remaining++
 			return
 		}
 		clear(absent[from:to])
 	})
-	recorded := 1.0
-	if total > 0 {
-		recorded = float64(max(0, total-unrecorded)) / float64(total)
-	}
 	eachGap(absent, func(from, to int) {
+		// Each process that is killed loses about its last second, however long the gap is.
+		events := sum(absent[from:to])
+		lost := min(events, unrecorded/int64(remaining))
+		remaining, unrecorded = remaining-1, unrecorded-lost
+		counts := float64(events-lost) / float64(events)
 		length := longest(rows[from:to], absent[from:to], planned[from:to], s.Replicas)
 		most := from
+		var exact float64 // the sum of the parts, of which each row gets the whole events
 		for i := from; i < to; i++ {
 			if absent[i] > absent[most] {
 				most = i
 			}
+			before := exact
+			exact += counts * float64(absent[i])
+			absent[i] = int64(math.Round(exact)) - int64(math.Round(before))
 		}
-		gaps = append(gaps, gap{row: most, length: time.Duration(recorded * float64(length))})
+		gaps = append(gaps, gap{row: most, length: time.Duration(counts * float64(length))})
 	})
-	var exact float64 // the sum of the parts, of which each row gets the whole events
-	for i := range absent {
-		before := exact
-		exact += recorded * float64(absent[i])
-		absent[i] = int64(math.Round(exact)) - int64(math.Round(before))
-	}
 	return absent, gaps
 }
 
@@ -182,23 +188,24 @@ func sum(numbers []int64) (total int64) {
 }
 
 // longest returns the longest time in which all planned events were absent. The rows follow each other, and in each of
-// them events were absent. If only some events of a row of one second were absent, and there is one generator, the time
-// begins or ends in that row.
+// them events were absent. If only some events of a row were absent, the time may begin or end in that row. With several
+// generators, it does so only next to a row in which all events were absent.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
-	var most, whole, before time.Duration
+	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
+	var most, sum time.Duration // sum is the time so far that ends with the current row
 	for i := range rows {
 		width := rows[i].End().Sub(rows[i].Start())
-		if absent[i] >= planned[i] {
-			whole += width
-			most = max(most, before+whole)
+		if isWhole(i) {
+			sum += width
+			most = max(most, sum)
 			continue
 		}
 		var part time.Duration
-		if generators == 1 && width == time.Second {
+		if generators == 1 || isWhole(i-1) || isWhole(i+1) {
 			part = time.Duration(float64(width) * float64(absent[i]) / float64(planned[i]))
 		}
-		most = max(most, before+whole+part)
-		before, whole = part, 0
+		most = max(most, sum+part)
+		sum = part
 	}
 	return most
 }

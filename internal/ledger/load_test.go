@@ -134,11 +134,14 @@ func TestEvaluate_EventsWithoutGenerator_AreDue(t *testing.T) {
 				set(&rows[i], 0, 0)
 			}
 		}, 0, []string{"generator lag is ", "achieved rate is below", "generator lag under faults", "achieved rate under faults"}},
-		"unrecorded events are spread over all gaps": {func(rows []timeline.Row) {
-			for _, i := range []int{21, 22, 25, 26} {
+		"each of two killed processes has not recorded its last second": {func(rows []timeline.Row) {
+			for _, i := range []int{21, 25, 26, 27, 28} {
 				set(&rows[i], 0, 0)
 			}
-		}, 74, []string{"achieved rate is below the objective of 100 %: 1,120 of 1,126", "achieved rate under faults"}},
+		}, 40, []string{
+			"generator lag is 3.00 s", "achieved rate is below the objective of 100 %: 1,100 of 1,160", "generator lag under faults is 3.00 s",
+			"achieved rate under faults",
+		}},
 		"an event is skipped": {func(rows []timeline.Row) { set(&rows[40], 20, 19) }, 0, []string{
 			"achieved rate is below the objective of 100 %: 1,199 of 1,200 due", "achieved rate without faults is below",
 		}},
@@ -162,9 +165,14 @@ func TestEvaluate_PoissonArrivals_RandomDifferencesAreNotMissed(t *testing.T) {
 	}{
 		"fewer events arrive than the mean": {func(rows []timeline.Row) {
 			for i := range rows {
-				rows[i].Entry.Published, rows[i].Exit.Published = 80, 80
+				rows[i].Entry.Published, rows[i].Exit.Published = 98, 98
 			}
 		}, nil},
+		"a killed generator leaves overdue events": {func(rows []timeline.Row) {
+			for i := 300; i < 320; i++ {
+				rows[i].Entry.Published = 0
+			}
+		}, []string{"achieved rate is below the objective of 99 %: 58,000 of 60,000", "achieved rate without faults"}},
 		"a generator skips overdue events": {func(rows []timeline.Row) { rows[100].Entry.Missed = 700 }, []string{
 			"achieved rate is below the objective of 99 %: 59,300 of 60,000", "achieved rate without faults",
 		}},
@@ -177,6 +185,28 @@ func TestEvaluate_PoissonArrivals_RandomDifferencesAreNotMissed(t *testing.T) {
 		rows := loadRows()
 		tt.change(rows)
 		checkReasons(t, name, Evaluate(loadEvidence(rows)), tt.want)
+	}
+}
+
+// The rows of an incident get wider with its age. The time without a generator stays the same.
+func TestEvaluate_GeneratorIsDead_LagDoesNotDependOnTheWidthOfRows(t *testing.T) {
+	t.Parallel()
+	for _, width := range []int{1, 10, 60} {
+		rows := make([]timeline.Row, 0, 600)
+		for i := 0; i < 600; i += width {
+			e := timeline.Events{Due: int64(100 * width), Published: int64(100 * width)}
+			for second := i; second < i+width; second++ {
+				if second >= 185 && second < 200 {
+					e.Due, e.Published = e.Due-100, e.Published-100
+				}
+			}
+			rows = append(rows, timeline.Row{Second: at(i).Unix(), Width: int64(width), Entry: e})
+		}
+		e := loadEvidence(rows)
+		s := plan.Schedule{Rate: 100, Replicas: 1}
+		e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}}, at(0), at(600), 0)
+		e.Objectives = plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(5 * time.Second)}}
+		checkReasons(t, fmt.Sprintf("rows of %d s", width), Evaluate(e), []string{"generator lag is 15.0 s"})
 	}
 }
 

@@ -72,7 +72,8 @@ func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 // only because the generators had no time to catch up.
 func (e *Evidence) isInterruptedUnderFault() bool {
 	return !e.Interrupted.IsZero() && slices.ContainsFunc(e.Faults, func(a fault.Account) bool {
-		const catchUp = 10 * time.Second
+		const least = 10 * time.Second
+		catchUp := max(least, a.HealedAt.Sub(a.InjectedAt)) // the longer a fault lasts, the more events are overdue
 		return a.Disturbs(e.Interrupted, e.Interrupted) && (a.HealedAt.IsZero() || e.Interrupted.Sub(a.HealedAt) < catchUp)
 	})
 }
