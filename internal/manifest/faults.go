@@ -153,30 +153,36 @@ func (w *warner) faults() {
 }
 
 // contention warns about a fault that is due while another fault pauses or isolates its target, and that may be too late
-// when it has waited for the end of the other one. It ignores jitter, and compares only the earliest such occurrences.
+// when it has waited for the end of the other one.
 func (w *warner) contention(f *plan.Fault) {
 	for i := range w.plan.Faults {
 		other := &w.plan.Faults[i]
 		if other.Name == f.Name || other.Target != f.Target || !other.Action.Lasts() {
 			continue
 		}
-		due, begin := f.At, other.At
-		if due < begin && f.Every > 0 {
-			due += (begin - due + f.Every - 1) / f.Every * f.Every
-		}
-		if due > begin && other.Every > 0 {
-			begin += (due - begin) / other.Every * other.Every
-		}
-		until, end := begin+other.For, w.plan.Duration
-		waits := due > begin && due < until || due == begin && f.Name > other.Name
-		takesPlace := end == 0 || due+f.For < end && begin+other.For < end
-		tooLate := f.Every > 0 && due+f.Every <= until || end > 0 && until+f.For > end
-		if waits && takesPlace && tooLate {
+		if until, tooLate := w.waits(f, other); tooLate {
 			w.warn("the fault %q is due while the fault %q may still affect %s, which lasts until %s after the start: %[1]q then waits, "+
 				"and if it becomes too late to inject it, the verdict will be FAIL; leave more time between these faults",
 				f.Name, other.Name, f.Target, *v1alpha1.NewDuration(until.D()))
 		}
 	}
+}
+
+// waits reports whether a fault may be too late after it has waited for another fault in the same target. until is when
+// the other fault ends. waits ignores jitter, and compares only the earliest such occurrences.
+func (w *warner) waits(f, other *plan.Fault) (until plan.Duration, tooLate bool) {
+	due, begin := f.At, other.At
+	if due < begin && f.Every > 0 {
+		due += (begin - due + f.Every - 1) / f.Every * f.Every
+	}
+	if due > begin && other.Every > 0 {
+		begin += (due - begin) / other.Every * other.Every
+	}
+	until, end := begin+other.For, w.plan.Duration
+	isDuring := due > begin && due < until || due == begin && f.Name > other.Name
+	takesPlace := end == 0 || due+f.For < end && begin+other.For < end
+	isLate := f.Every > 0 && due+f.Every <= until || end > 0 && until+f.For > end
+	return until, isDuring && takesPlace && isLate
 }
 
 // Events that are due less than unmeasuredTime before a fault may be missing from the baseline: the timeline has one

@@ -263,7 +263,11 @@ var oneUnit = regexp.MustCompile(`^[0-9.]{1,32}( *)(\pL{1,32})$`)
 // hasWrongUnit reports whether an invalid duration is a number with a space or an unknown unit after it.
 func hasWrongUnit(text string) bool {
 	parts := oneUnit.FindStringSubmatch(text)
-	return parts != nil && (parts[1] != "" || !slices.Contains([]string{"h", "m", "s", "ms", "us", "µs", "μs", "ns"}, parts[2]))
+	if len(parts) == 0 {
+		return false
+	}
+	units := []string{"h", "m", "s", "ms", "us", "µs", "μs", "ns"}
+	return parts[1] != "" || !slices.Contains(units, parts[2])
 }
 
 // length checks an optional duration and returns it. It returns false if the duration is not set or is invalid.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -118,17 +119,18 @@ func (r *report) printBenchmarks(out io.Writer) {
 
 // benchUnits returns what the own processes use per event, and the commands of Redis, as values of a Go benchmark.
 func benchUnits(own, redis effort) string {
-	text := fmt.Sprintf(" %e own-cpu-sec/event", own[cpuMicros]/1e6)
+	var text strings.Builder
+	fmt.Fprintf(&text, " %e own-cpu-sec/event", own[cpuMicros]/1e6)
 	for _, value := range []struct {
 		of   effort
 		m    measure
 		unit string
 	}{{own, switches, "own-switches"}, {own, ioCalls, "own-io-calls"}, {redis, commands, "redis-commands"}} {
 		if n, ok := value.of[value.m]; ok {
-			text += fmt.Sprintf(" %f %s/event", n, value.unit)
+			fmt.Fprintf(&text, " %f %s/event", n, value.unit)
 		}
 	}
-	return text
+	return text.String()
 }
 
 func (r *report) printTables(out io.Writer) error {
