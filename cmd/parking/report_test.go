@@ -119,6 +119,9 @@ func forEachFigure(v reflect.Value, path string, f func(path string, figure refl
 		for i := range v.NumField() {
 			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 			within := path
+			if name == "-" { // no format contains it
+				continue
+			}
 			if name != "" { // the fields of an embedded struct are on the same level
 				within = strings.TrimPrefix(path+"."+name, ".")
 			}
