@@ -76,7 +76,7 @@ type Minute struct {
 
 // Storage stores rows. Each method is atomic.
 type Storage interface {
-	// Generation returns a number that increases whenever Replace changes something.
+	// Generation returns a number that increases by 1 whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
 	// AppendRows adds the rows of one process to their minutes. A row replaces an existing row of the same process and
 	// second. If the process already has a merged row for the same second or a later one, the new row is a repetition
@@ -88,15 +88,19 @@ type Storage interface {
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
 	// ReadBlocks returns the blocks of a tier that begin in [from, to), in any order.
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace stores r.Block, and deletes the minute or the blocks whose rows were merged into it. It changes nothing if
-	// the version of one of them, or of the stored block that r.Block replaces, has changed since it was read.
-	Replace(ctx context.Context, r Replacement) error
+	// Replace stores r.Block, and deletes the minute or the blocks whose rows were merged into it. It changes nothing and
+	// returns false if the generation is no longer r.Generation, or if the version of one of them, or of the stored block
+	// that r.Block replaces, has changed since it was read.
+	Replace(ctx context.Context, r Replacement) (replaced bool, err error)
 }
 
 // Replacement is one step of a compaction. Block replaces either a minute or blocks of the previous tier. Block.Version
 // is the version that the stored block had when it was read.
 type Replacement struct {
-	Block Block
+	// Generation is the generation before anything was read. The versions do not suffice: meanwhile, others may have merged
+	// the same rows, have moved the block to the next tier, and have added as many rows to the minute.
+	Generation int64
+	Block      Block
 	// Minute contains the rows that were merged into Block, if these are the rows of one minute. Otherwise, it is nil.
 	Minute *Minute
 	// Sources are the blocks of the previous tier whose rows were merged into Block.
@@ -232,6 +236,10 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 		if now.Before(time.Unix(start+blockRows, 0).Add(settleTime)) {
 			continue
 		}
+		generation, err := l.storage.Generation(ctx)
+		if err != nil {
+			return err
+		}
 		minute, err := l.storage.ReadMinute(ctx, start)
 		if err != nil {
 			return err
@@ -241,7 +249,7 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 			return err
 		}
 		block.Rows = Merge(Tiers()[0].Width, append(block.Rows, minute.merged()...)...)
-		if err := l.storage.Replace(ctx, Replacement{Block: block, Minute: &minute}); err != nil {
+		if _, err := l.storage.Replace(ctx, Replacement{Generation: generation, Block: block, Minute: &minute}); err != nil {
 			return err
 		}
 	}
@@ -252,6 +260,10 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
 	whole := blockOf(tier+1, horizon).Start // blocks of the next tier that end by the horizon begin before this
+	generation, err := l.storage.Generation(ctx)
+	if err != nil {
+		return err
+	}
 	old, err := l.storage.ReadBlocks(ctx, tier, 0, whole)
 	if err != nil {
 		return err
@@ -271,9 +283,11 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 			rows = append(rows, source.Rows...)
 		}
 		block.Rows = Merge(Tiers()[id.Tier].Width, rows...)
-		if err := l.storage.Replace(ctx, Replacement{Block: block, Sources: sources}); err != nil {
-			return err
+		replaced, err := l.storage.Replace(ctx, Replacement{Generation: generation, Block: block, Sources: sources})
+		if err != nil || !replaced {
+			return err // another process compacts this tier
 		}
+		generation++
 	}
 	return nil
 }

@@ -137,19 +137,19 @@ func (b *timelineBlocks) ReadBlocks(_ context.Context, tier int, from, to int64)
 }
 
 // Replace implements timeline.Storage.
-func (b *timelineBlocks) Replace(_ context.Context, r timeline.Replacement) error {
+func (b *timelineBlocks) Replace(_ context.Context, r timeline.Replacement) (replaced bool, err error) {
 	text, err := json.Marshal(r.Block.Rows)
 	if err != nil {
-		return fmt.Errorf("encode a block of the timeline: %w", err)
+		return false, fmt.Errorf("encode a block of the timeline: %w", err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if r.Minute != nil && b.minuteVersion(r.Minute.Start) != r.Minute.Version {
-		return nil
+	if b.generation != r.Generation || r.Minute != nil && b.minuteVersion(r.Minute.Start) != r.Minute.Version {
+		return false, nil
 	}
 	for _, block := range append(slices.Clip(r.Sources), r.Block) {
 		if string(b.blocks[block.ID]) != block.Version {
-			return nil
+			return false, nil
 		}
 	}
 	for _, source := range r.Sources {
@@ -164,7 +164,7 @@ func (b *timelineBlocks) Replace(_ context.Context, r timeline.Replacement) erro
 	}
 	b.blocks[r.Block.ID] = text
 	b.generation++
-	return nil
+	return true, nil
 }
 
 // purge removes everything.

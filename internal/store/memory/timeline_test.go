@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/store/storetest"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
@@ -87,4 +88,9 @@ func TestCompactTimeline_RemovesDataOfProcessesThatEndedLongAgo(t *testing.T) {
 	if n := len(s.timeline.merged); n > 8 {
 		t.Errorf("%d processes are remembered, want those of the last 7 days", n)
 	}
+}
+
+func TestTimeline_SlowCompaction_ChangesNothing(t *testing.T) {
+	t.Parallel()
+	storetest.RunTimelineStorage(t, New(Config{Partitions: 1}).timeline)
 }

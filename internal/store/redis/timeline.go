@@ -174,16 +174,16 @@ func digest(text string) string {
 }
 
 // Replace implements timeline.Storage.
-func (k *timelineKeys) Replace(ctx context.Context, r timeline.Replacement) error {
+func (k *timelineKeys) Replace(ctx context.Context, r timeline.Replacement) (replaced bool, err error) {
 	text, err := json.Marshal(r.Block.Rows)
 	if err != nil {
-		return fmt.Errorf("encode a block of the timeline: %w", err)
+		return false, fmt.Errorf("encode a block of the timeline: %w", err)
 	}
 	keys := []string{
 		k.partition.key(keyTimelineGeneration), k.blocks(r.Block.ID.Tier),
 		k.partition.key(keyTimelineMerged), k.partition.key(keyTimelineMinutes),
 	}
-	args := []any{r.Block.ID.Start, r.Block.Version, text}
+	args := []any{r.Block.ID.Start, r.Block.Version, text, r.Generation}
 	switch {
 	case r.Minute != nil:
 		keys = append(keys, k.minute(r.Minute.Start))
@@ -199,7 +199,8 @@ func (k *timelineKeys) Replace(ctx context.Context, r timeline.Replacement) erro
 			args = append(args, source.ID.Start, source.Version)
 		}
 	}
-	return k.scripts.timelineReplace.Run(ctx, k.client, keys, args...).Err()
+	reply, err := k.scripts.timelineReplace.Run(ctx, k.client, keys, args...).Text()
+	return reply == "replaced", err
 }
 
 func parseNumbers(texts []string) ([]int64, error) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/store/storetest"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -28,4 +29,11 @@ func TestCompactTimeline_RemovesDataOfProcessesThatEndedLongAgo(t *testing.T) {
 	if err != nil || n == 0 || n > 8 {
 		t.Errorf("%d processes are remembered, want those of the last 7 days: %v", n, err)
 	}
+}
+
+func TestTimeline_SlowCompaction_ChangesNothing(t *testing.T) {
+	t.Parallel()
+	simulation := servers.Name(t)
+	servers.RemoveKeys(t, simulation)
+	storetest.RunTimelineStorage(t, open(t, servers.RedisURI(t), simulation, 1).timeline())
 }

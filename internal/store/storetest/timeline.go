@@ -3,6 +3,7 @@ package storetest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -313,5 +314,54 @@ func timelinePurges(t *testing.T, open Factory) {
 	f.appendTimeline("a", measured(noon().Unix(), 2))
 	if got := f.recorded(f.timeline(longAgo(), farAhead())); got != 2 {
 		t.Errorf("the timeline has %d events after a purge, want 2", got)
+	}
+}
+
+// RunTimelineStorage checks that a slow compaction changes nothing if others have compacted the timeline meanwhile. The
+// versions of the minute and of the block are then the same as before: the rows that it has read were merged and moved to
+// another tier, and a late process has added as many rows to the minute.
+func RunTimelineStorage(t *testing.T, s timeline.Storage) {
+	ctx, log := t.Context(), timeline.NewLog(s)
+	start := noon().Truncate(24 * time.Hour)
+	appendRows := func(process string, effects int64) {
+		t.Helper()
+		rows := []timeline.Row{measured(start.Unix(), effects), measured(start.Unix()+1, effects)}
+		if err := log.Append(ctx, process, rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+	appendRows("fast", 1)
+	generation, err := s.Generation(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	minute, err := s.ReadMinute(ctx, start.Unix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Compact(ctx, start.Add(30*24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	appendRows("late", 2)
+	late, err := s.ReadMinute(ctx, start.Unix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if late.Version != minute.Version {
+		t.Fatalf("the minute has the version %s, want %s as before, so that the test checks the generation", late.Version, minute.Version)
+	}
+	replaced, err := s.Replace(ctx, timeline.Replacement{
+		Generation: generation, Minute: &minute,
+		Block: timeline.Block{ID: timeline.BlockID{Start: start.Unix()}, Rows: slices.Concat(slices.Collect(maps.Values(minute.Rows))...)},
+	})
+	if err != nil || replaced {
+		t.Errorf("Replace returns %t, %v, want false", replaced, err)
+	}
+	rows, err := log.Read(ctx, longAgo(), farAhead())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := timeline.Sum(rows...).Entry.Effects, int64(2*1+2*2); got != want {
+		t.Errorf("the timeline has %d effects, want %d", got, want)
 	}
 }
