@@ -160,7 +160,7 @@ func (q *polledQueues) gauges() timeline.Gauges {
 // awaitStore sends requests to the store until the store responds or ctx ends. The store itself logs that it is
 // unavailable. Without these requests, a processor without work would log an outage only when the first event arrives.
 func awaitStore(ctx context.Context, s *wiring.Store) {
-	retries := backoff.Backoff{First: 100 * time.Millisecond, Last: 5 * time.Second}
+	retries := backoff.Backoff{First: 100 * time.Millisecond, Last: time.Second}
 	for {
 		if _, err := s.Mark(ctx, 0); err == nil || retries.Wait(ctx, 0) != nil {
 			return

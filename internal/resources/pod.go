@@ -189,6 +189,14 @@ const (
 	startupFailures = 120
 )
 
+// readinessPeriod is the period of the readiness probes of our components in seconds, and readinessFailures is how many
+// of them must fail before a pod is no longer ready. Most components start before RabbitMQ does, and become ready when
+// RabbitMQ is. A short period shows that soon. A short failure does not matter: the components wait for the server.
+const (
+	readinessPeriod   = 2
+	readinessFailures = 5
+)
+
 func containerPort(name string, number int32) corev1.ContainerPort {
 	return corev1.ContainerPort{Name: name, ContainerPort: number, Protocol: corev1.ProtocolTCP}
 }

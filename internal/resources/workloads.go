@@ -153,7 +153,7 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 		Ports:          []corev1.ContainerPort{containerPort(portHTTP, HTTPPort)},
 		Resources:      r,
 		StartupProbe:   httpProbe("/healthz", startupPeriod, startupFailures),
-		ReadinessProbe: httpProbe("/readyz", 5, 2),
+		ReadinessProbe: httpProbe("/readyz", readinessPeriod, readinessFailures),
 		LivenessProbe:  httpProbe("/healthz", 20, 3),
 	}
 }
