@@ -208,11 +208,9 @@ func (c *cli) rootCommand() *cobra.Command {
 		&cobra.Group{ID: groupComponents, Title: "Components of a simulation, as they run in a cluster:"},
 	)
 	root.AddCommand(
-		c.simulateCommand(), c.auditCommand(), c.reportCommand(), c.compareCommand(), c.purgeCommand(),
-		c.planCommand(),
-		c.generateCommand(), c.processCommand(), c.summariesCommand(), c.agentCommand(),
-		c.versionCommand(),
+		c.simulateCommand(), c.reportCommand(), c.compareCommand(), c.planCommand(), c.agentCommand(), c.versionCommand(),
 	)
+	root.AddCommand(c.serverCommands()...)
 	root.AddCommand(c.operatorCommands()...)
 	root.SetHelpCommand(helpCommand())
 	root.SetVersionTemplate("{{.Version}}\n")

@@ -14,14 +14,10 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-
-	"github.com/redis/go-redis/v9/logging"
 )
 
 func main() {
-	// The Redis client writes unstructured logs to one global logger. Discard these logs: the store adapter logs
-	// what matters.
-	logging.Disable()
+	discardRedisLogs()
 	// A closed pipe, as in "parking simulate 2>&1 | head", must not end the process.
 	signal.Ignore(syscall.SIGPIPE)
 	c := newCLI(os.Stdout, os.Stderr, os.Getenv)

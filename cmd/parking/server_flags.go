@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -124,3 +125,27 @@ func flagOf(ref plan.BindingRef, uri, secret string) string {
 	}
 	return "--" + uri
 }
+
+// flagServers is the name of the flag for private servers.
+const flagServers = "servers"
+
+// privateFlag is a flag value. It is either empty or "private".
+type privateFlag string
+
+// String implements pflag.Value.
+func (p *privateFlag) String() string { return string(*p) }
+
+// Set implements pflag.Value.
+func (p *privateFlag) Set(s string) error {
+	if s != "private" {
+		return errors.New("must be \"private\"")
+	}
+	*p = privateFlag(s)
+	return nil
+}
+
+// values implements enumeration.
+func (*privateFlag) values() []string { return []string{"private"} }
+
+// Type implements pflag.Value. It returns the placeholder for the value in help texts.
+func (p *privateFlag) Type() string { return "private" }

@@ -1,3 +1,5 @@
+//go:build !noservers
+
 package main
 
 import (
@@ -14,29 +16,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/simulate/process"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
-
-const flagServers = "servers"
-
-// privateFlag is a flag value. It is either empty or "private".
-type privateFlag string
-
-// String implements pflag.Value.
-func (p *privateFlag) String() string { return string(*p) }
-
-// Set implements pflag.Value.
-func (p *privateFlag) Set(s string) error {
-	if s != "private" {
-		return errors.New("must be \"private\"")
-	}
-	*p = privateFlag(s)
-	return nil
-}
-
-// values implements enumeration.
-func (*privateFlag) values() []string { return []string{"private"} }
-
-// Type implements pflag.Value. It returns the placeholder for the value in help texts.
-func (p *privateFlag) Type() string { return "private" }
 
 // privateServers are a RabbitMQ and a Redis server that run only for this process.
 type privateServers struct {

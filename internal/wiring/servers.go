@@ -1,3 +1,5 @@
+//go:build !noservers
+
 package wiring
 
 import (
@@ -35,17 +37,27 @@ func CheckBinding(s binding.Service, at binding.Binding) error {
 	return nil
 }
 
-func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*rabbitmq.Broker, error) {
-	return rabbitmq.New(rabbitmq.Config{
+// openRabbitMQ returns a broker without its address.
+func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*Broker, error) {
+	b, err := rabbitmq.New(rabbitmq.Config{
 		Exchange:   p.Exchange(),
 		Owner:      p.Owner,
 		Partitions: p.Partitions,
 		QueueType:  p.QueueType,
 		Component:  o.Component,
 	}, rabbitmq.Dependencies{Binding: source, Logger: o.Logger, Registerer: o.Registerer})
+	if err != nil {
+		return nil, err
+	}
+	return &Broker{Broker: b, check: b.Check, exists: b.Exists, blocked: b.Blocked}, nil
 }
 
-func openRedis(p *plan.Plan, source binding.Source, o Options) (*redis.Store, error) {
-	return redis.New(redis.Config{Simulation: p.Simulation, Owner: p.Owner, Partitions: p.Partitions},
+// openRedis returns a store without its address.
+func openRedis(p *plan.Plan, source binding.Source, o Options) (*Store, error) {
+	s, err := redis.New(redis.Config{Simulation: p.Simulation, Owner: p.Owner, Partitions: p.Partitions},
 		redis.Dependencies{Binding: source, Logger: o.Logger, Registerer: o.Registerer})
+	if err != nil {
+		return nil, err
+	}
+	return &Store{Store: s, check: s.Check, writable: s.CheckWritable, exists: s.Exists, reserve: s.Reserve}, nil
 }

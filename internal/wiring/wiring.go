@@ -57,7 +57,8 @@ func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{Broker: b, Address: shown(source, p.RabbitMQ), check: b.Check, exists: b.Exists, blocked: b.Blocked}, nil
+	b.Address = shown(source, p.RabbitMQ)
+	return b, nil
 }
 
 // Blocked returns an error if the server blocks publishers because of a resource alarm. It does no I/O.
@@ -155,7 +156,8 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, writable: s.CheckWritable, exists: s.Exists, reserve: s.Reserve}, nil
+	s.Address = shown(source, p.Redis)
+	return s, nil
 }
 
 // openMemoryStore opens a store in memory. If the plan has faults, the store supports simulated crashes.

@@ -1,0 +1,19 @@
+//go:build !noservers
+
+package main
+
+import (
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/spf13/cobra"
+)
+
+// serverCommands returns the commands that work only with servers.
+func (c *cli) serverCommands() []*cobra.Command {
+	return []*cobra.Command{
+		c.auditCommand(), c.purgeCommand(), c.generateCommand(), c.processCommand(), c.summariesCommand(),
+	}
+}
+
+// discardRedisLogs discards the unstructured logs that the Redis client writes to one global logger. The store adapter
+// logs what matters.
+func discardRedisLogs() { logging.Disable() }

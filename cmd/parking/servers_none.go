@@ -1,0 +1,35 @@
+//go:build noservers
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// serverCommands returns no commands, because this file is compiled only into builds without clients of servers. These
+// builds simulate in memory, and take less time.
+func (c *cli) serverCommands() []*cobra.Command { return nil }
+
+// discardRedisLogs does nothing, because there is no Redis client.
+func discardRedisLogs() {}
+
+// privateServers has no values in builds without clients of servers.
+type privateServers struct{}
+
+func startPrivateServers(context.Context, *plan.Plan, io.Writer) (*privateServers, error) {
+	return nil, badInput(errors.New("--" + flagServers + ": this program was built without clients of servers: use a parking that is built without the tag noservers"))
+}
+
+func (*privateServers) sync() error { return nil }
+
+func (*privateServers) targets(map[plan.FaultTarget][]fault.Instance) {}
+
+// Close implements io.Closer.
+func (*privateServers) Close() error { return nil }

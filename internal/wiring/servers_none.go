@@ -1,0 +1,18 @@
+//go:build noservers
+
+package wiring
+
+import (
+	"errors"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// errNoServers is the error for plans with servers. This file is compiled only into builds without clients of RabbitMQ
+// and Redis.
+var errNoServers = errors.New("this program was built without clients of RabbitMQ and Redis: use a parking that is built without the tag noservers")
+
+func openRabbitMQ(*plan.Plan, binding.Source, Options) (*Broker, error) { return nil, errNoServers }
+
+func openRedis(*plan.Plan, binding.Source, Options) (*Store, error) { return nil, errNoServers }
