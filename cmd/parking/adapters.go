@@ -68,8 +68,7 @@ func (a adapters) readyChecks() []httpserver.Check {
 			if err := a.broker.Blocked(); err != nil {
 				return err
 			}
-			_, err := a.broker.Depths(ctx)
-			return err
+			return a.broker.CheckQueue(ctx)
 		}},
 		{Name: httpserver.CheckRedis, Check: a.store.CheckWritable}, // a server that accepts no writes answers a ping
 	}

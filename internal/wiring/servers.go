@@ -49,7 +49,7 @@ func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*Broker, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{Broker: b, check: b.Check, exists: b.Exists, blocked: b.Blocked}, nil
+	return &Broker{Broker: b, check: b.Check, queue: b.CheckQueue, exists: b.Exists, blocked: b.Blocked}, nil
 }
 
 // openRedis returns a store without its address.

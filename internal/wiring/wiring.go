@@ -35,6 +35,7 @@ type Broker struct {
 	// Address is the address of the server without the password, for display.
 	Address string
 	check   func(context.Context) error
+	queue   func(context.Context) error
 	exists  func(context.Context) (bool, error)
 	blocked func() error
 }
@@ -75,6 +76,15 @@ func (b *Broker) Check(ctx context.Context) error {
 		return nil
 	}
 	return b.check(ctx)
+}
+
+// CheckQueue makes a request about one queue on the connection that is open. It returns an error if the server does not
+// respond, or if the queues belong to another simulation.
+func (b *Broker) CheckQueue(ctx context.Context) error {
+	if b.queue == nil {
+		return nil
+	}
+	return b.queue(ctx)
 }
 
 // InMemory reports whether the broker is in the memory of this process.

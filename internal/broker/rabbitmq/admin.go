@@ -34,10 +34,8 @@ func (b *Broker) Declare(ctx context.Context) error {
 // belong to another simulation.
 func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	return administer(ctx, b, func(a *administration) (depths broker.Depths, err error) {
-		if !b.declarer.marked.Load() { // afterwards the mark can only be removed
-			if err := a.verify(b.declarer); err != nil {
-				return broker.Depths{}, err
-			}
+		if err := a.verifyOnce(b.declarer); err != nil {
+			return broker.Depths{}, err
 		}
 		for _, q := range b.topology.queues() {
 			if err := a.count(b.topology.main(q), &depths.Ready); err != nil {
@@ -48,6 +46,19 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 			}
 		}
 		return depths, a.count(b.topology.dead(), &depths.Dead)
+	})
+}
+
+// CheckQueue makes one attempt to read the depth of the dead-letter queue. Unlike Depths, it takes the same time with any
+// number of partitions. It succeeds if the queue does not exist. It fails with broker.ErrOtherOwner if the queues belong
+// to another simulation.
+func (b *Broker) CheckQueue(ctx context.Context) error {
+	return b.administer(ctx, func(a *administration) error {
+		if err := a.verifyOnce(b.declarer); err != nil {
+			return err
+		}
+		var dead int64
+		return a.count(b.topology.dead(), &dead)
 	})
 }
 
@@ -234,6 +245,15 @@ func (a *administration) verify(d *declarer) error {
 		return err
 	}
 	return d.declareOwner(a.channel)
+}
+
+// verifyOnce calls verify until the declarer knows that the simulation is marked with its own owner. Afterwards the mark
+// can only be removed.
+func (a *administration) verifyOnce(d *declarer) error {
+	if d.marked.Load() {
+		return nil
+	}
+	return a.verify(d)
 }
 
 func (a *administration) hasExchange(name string) (bool, error) {

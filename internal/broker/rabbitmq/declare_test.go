@@ -121,7 +121,13 @@ func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
 		t.Errorf("the depths of queues without a mark are %+v (%v)", depths, err)
 	}
 	receive(t, consume(t, first, entries(), 1))
+	if err := first.CheckQueue(t.Context()); err != nil {
+		t.Errorf("check a queue of the own simulation: %v", err)
+	}
 	options.Owner = "second"
+	if err := open(t, options).CheckQueue(t.Context()); !errors.Is(err, broker.ErrOtherOwner) {
+		t.Errorf("check a queue of another simulation: %v, want %v", err, broker.ErrOtherOwner)
+	}
 	if err := open(t, options).Declare(t.Context()); !errors.Is(err, broker.ErrOtherOwner) {
 		t.Errorf("declare queues that are marked by now: %v, want %v", err, broker.ErrOtherOwner)
 	}
