@@ -29,7 +29,7 @@ type Comparison struct {
 	// Notes are sentences that say why the comparison may be misleading.
 	Notes   []string `json:"notes"`
 	Metrics []Change `json:"metrics"`
-	// Objectives contains the measured value of each objective that a run had.
+	// Objectives contains each objective of at least one of the runs, with the values measured in both.
 	Objectives []Values      `json:"objectives"`
 	Checks     []CheckChange `json:"checks"`
 	// Settings contains the settings that differ.
@@ -436,8 +436,9 @@ func windowOf(d *Document) int64 {
 	return min(max(int64(d.ElapsedSeconds)/minWindows, 1), window)
 }
 
-// widest returns the width of the widest row, in seconds. A window must not be narrower than that, because the maxima
-// of a wide row are larger than those of narrow rows.
+// widest returns the width of the widest row, in seconds. The windows of both runs must be at least that wide: a
+// maximum, for example of the lag, is usually larger in a wide row than in a narrow one, so the values of narrower
+// windows would not be comparable.
 func widest(rows []timeline.Row) int64 {
 	w := int64(1)
 	for i := range rows {
@@ -473,7 +474,7 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 	return values
 }
 
-// objectives returns the measured values of all objectives that the runs had.
+// objectives returns each objective of at least one of the runs, with the values measured in both.
 func objectives(before, after *Document) []Values {
 	all := []Values{}
 	for _, c := range ObjectiveLines(&before.Verdict) {

@@ -50,8 +50,9 @@ type Run struct {
 	// early. DrainSeconds is the remaining time until EndTime.
 	ElapsedSeconds float64 `json:"elapsedSeconds"`
 	DrainSeconds   float64 `json:"drainSeconds"`
-	// CutShort says when and why the run ended before the end of its schedule. It is empty if the run was complete or had
-	// no duration. It is also empty if the run ended early because it failed, which the field Reasons explains.
+	// CutShort says when and why the run ended before the end of its schedule. It is empty if the schedule was
+	// completed or has no end. It is also empty if the run ended early because it failed, which the field Reasons
+	// explains.
 	CutShort string `json:"cutShort,omitempty"`
 	// Ledger is the result of the audit. It is nil if the ledger could not be read.
 	Ledger         *ledger.Report  `json:"ledger"`
@@ -59,8 +60,8 @@ type Run struct {
 	LatencySeconds Latencies       `json:"latencySeconds"`
 	Objectives     plan.Objectives `json:"objectives"`
 	// Faults contains the occurrences of faults, in the order in which they were due. FaultsOmitted is the number of
-	// occurrences that were omitted to limit the size of the report. The report always keeps the worst one. FaultTotals
-	// sums up all occurrences, including those that were omitted.
+	// occurrences that were omitted to limit the size of the report. The worst of all occurrences is never omitted.
+	// FaultTotals sums up all occurrences, including those that were omitted.
 	Faults        []fault.Account `json:"faults,omitempty"`
 	FaultsOmitted int64           `json:"faultsOmitted,omitempty"`
 	FaultTotals   []fault.Total   `json:"faultTotals,omitempty"`

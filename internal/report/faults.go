@@ -80,7 +80,8 @@ type TotalLine struct {
 	Fault, Action string
 	// Occurrences is the number of occurrences. The next five fields say how many of them had which outcome.
 	Occurrences, Injected, Recovered, NotRecovered, NotInjected, Aborted string
-	// Mean and Slowest are recovery times. The fields after them are sums.
+	// Mean and Slowest are the mean and the longest recovery time. Redeliveries and Duplicates are sums over all
+	// occurrences.
 	Mean, Slowest, Redeliveries, Duplicates string
 }
 

@@ -12,11 +12,12 @@ import (
 // Unmeasured is displayed instead of a figure that was not measured.
 const Unmeasured = "–"
 
-// Equation compares the number of events that were published with the number that took effect.
+// Equation compares the number of events that were published with the number that took effect: Confirmed plus
+// Indeterminate must equal Effects.
 type Equation struct {
 	Published string
 	// Confirmed is the number of events that the broker confirmed. Indeterminate is the number of events that took
-	// effect although no confirmation was recorded. The left side of the equation is the sum of both.
+	// effect although no confirmation was recorded.
 	Confirmed, Indeterminate int64
 	Effect                   string
 	Effects                  int64

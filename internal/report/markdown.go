@@ -13,7 +13,7 @@ import (
 )
 
 // Markdown returns the report as GitHub Flavored Markdown, for example for a pull request. Of the timeline, it contains
-// only the events of note.
+// only the marks.
 func (d *Document) Markdown() []byte {
 	var b markdown
 	mark := "✅"
@@ -176,7 +176,7 @@ func (b *markdown) faults(r *Run) {
 	}
 }
 
-// events appends the events of note.
+// events appends a table of the marks of the timeline, such as lost connections and faults.
 func (b *markdown) events(d *Document) {
 	notes, omitted := d.notes()
 	if len(notes) == 0 {

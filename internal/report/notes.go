@@ -13,26 +13,26 @@ import (
 )
 
 const (
-	// maxNotes is the maximum number of events of note in a page or a Markdown document. maxMessage is the maximum
-	// length of the message of one of them, in bytes.
+	// maxNotes is the maximum number of notes in a page or a Markdown document. maxMessage is the maximum length of the
+	// message of a note, in bytes.
 	maxNotes   = 100
 	maxMessage = 300
 )
 
-// Note is an event of note: a mark of the timeline as formatted text.
+// Note is a mark of the timeline as formatted text. Reports call it an event of note.
 type Note struct {
-	// Number identifies the event in the charts. The first event has the number 1.
+	// Number identifies the note in the charts. The first note has the number 1.
 	Number int
 	// At is the time since the start of the run.
 	At                     string
 	Kind, Subject, Message string
-	// IsBad reports whether the event is a failure, such as a process that went down.
+	// IsBad reports whether the mark says that something failed, such as a process that went down.
 	IsBad bool
 	time  time.Time
 }
 
-// notes returns the events of note in the order of time, and the number of events that it omits. If there are more than
-// maxNotes events, notes keeps failures first and earlier events before later ones.
+// notes returns the marks of the timeline as notes, in the order of time. If there are more than maxNotes marks, it
+// omits some and returns their number. It prefers failures to other marks, and earlier marks to later ones.
 func (d *Document) notes() (notes []Note, omitted int64) {
 	marks := timeline.MarksOf(d.Timeline)
 	if len(marks) > maxNotes {
@@ -72,13 +72,13 @@ func (d *Document) origin() time.Time {
 	return d.StartTime
 }
 
-// Marks are the lines and the numbers by which a chart shows the events of note.
+// Marks are the lines and the numbers by which a chart shows the notes.
 type Marks struct {
 	Lines   []Mark
 	Numbers []Tick
 }
 
-// Mark is the line of an event at its position on the time axis.
+// Mark is the line of a note at its position on the time axis.
 type Mark struct{ At, Class string }
 
 // marks returns the marks of the notes in a chart. Notes that are close together share a label, such as 3–5.
@@ -106,7 +106,8 @@ func (c curves) marks(notes []Note) Marks {
 	return all
 }
 
-// numbers is the label of consecutive events: the first and the last number, and the positions of these events.
+// numbers is the label of one or more consecutive notes: the first and the last number, and the positions of these two
+// notes.
 type numbers struct {
 	first, last int
 	from, to    float64
@@ -122,7 +123,8 @@ func (n numbers) text() string {
 // digitWidth is the width of a digit, in SVG units.
 const digitWidth = 8.0
 
-// halfWidth returns half of the width of the text, including the space to the next label.
+// halfWidth returns half of the width of the label. The label consists of its text and a space as wide as a digit,
+// which separates it from the next label.
 func (n numbers) halfWidth() float64 {
 	return digitWidth * float64(utf8.RuneCountInString(n.text())+1) / 2
 }

@@ -168,8 +168,8 @@ func mergedWidths() []int64 {
 }
 
 const (
-	// maxBoundedFaults is the maximum number of fault occurrences in a report that Bounded shrinks. maxBoundedHit is
-	// the maximum number of names of hit instances for each of them.
+	// maxBoundedFaults is the number of occurrences to which Bounded shortens the list of faults. maxBoundedHit is the
+	// number of names to which it shortens the list of instances that were hit by an occurrence.
 	maxBoundedFaults = 200
 	maxBoundedHit    = 5
 )

@@ -104,8 +104,8 @@ func sample() *Document {
 	return &d
 }
 
-// addSampleMarks adds marks to the timeline of the sample. Some of them are so close together that charts cannot show the
-// number of each.
+// addSampleMarks adds marks to the timeline of the sample. Some of them are so close together that their numbers share
+// a label in charts, such as 1–3.
 func addSampleMarks(rows []timeline.Row) {
 	mark := func(seconds float64, kind timeline.MarkKind, subject, message string) {
 		row := &rows[int(seconds)]
