@@ -306,9 +306,9 @@ const ChunkBits = 1 << 16
 // run in one partition. The most significant bit of a byte comes first, as in Redis. Missing bytes at the end count
 // as zero.
 type Chunk struct {
-	// Seen has a bit for each event that has taken effect.
+	// A bit of Seen is set if its event has taken effect.
 	Seen []byte
-	// Matched has a bit for each event in Seen whose intent is "matched".
+	// A bit of Matched is set if its event has taken effect and has the intent "matched".
 	Matched []byte
 }
 

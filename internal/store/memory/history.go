@@ -12,9 +12,9 @@ import (
 // steps become durable, even if no caller waits for that.
 const maxTail = 1 << 14
 
-// partition contains the current state of one partition. A store that can crash needs two more fields: durable is
-// the state that survives every crash, and tail contains the steps that led from that state to the current state. A
-// crash keeps some of the first steps of the tail and loses the rest.
+// partition contains the current state of one partition. A store that can crash needs two more fields: durable is the
+// state that survives every crash, and tail contains the steps that led from that state to the current state. A crash
+// keeps the steps of the tail up to some step, and loses all later ones.
 type partition struct {
 	mu      sync.Mutex
 	state   *state
@@ -71,8 +71,8 @@ func (p *partition) keep(n int) {
 	p.tail = p.tail[:0]
 }
 
-// crash replaces the current state with one that a crash could leave behind. draw is a random number that
-// determines how many steps of the tail survive.
+// crash replaces the current state with one that a crash could leave behind. The random number draw determines how many
+// of the steps that are not durable survive.
 func (p *partition) crash(draw uint64) {
 	if p.durable == nil {
 		return

@@ -157,8 +157,8 @@ func (b *batcher) abort(batch []*call) {
 // sender contains the buffers of a goroutine that sends pipelines.
 type sender struct {
 	*batcher
-	// batch contains the calls of the current pipeline. Those whose script the server did not know must be sent a second
-	// time, and are in the field named again.
+	// batch contains the calls of the current pipeline. The field again contains those of them that must be sent a
+	// second time, because the server did not know their script.
 	batch, again []*call
 	bundles      []bundle
 	// line contains the arguments of the commands in the pipeline.

@@ -66,8 +66,8 @@ func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 // call is the request of one caller to execute a step.
 type call struct {
 	step *step
-	// fields contains the keys and arguments. The integer next is the index of the next field to fill. text is the
-	// buffer with the bytes of all fields.
+	// fields contains the keys and arguments. The integer next is the index of the first unused element of fields. text
+	// is the buffer with the bytes of all fields.
 	fields [maxFields]field
 	next   int
 	text   []byte
@@ -110,7 +110,7 @@ func (c *call) end() {
 	}
 }
 
-// fill makes the next field refer to c.text[start:].
+// fill makes the first unused element of c.fields refer to c.text[start:].
 func (c *call) fill(start int) {
 	// If the bytes move to a larger buffer later, the field continues to refer to the old buffer.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]

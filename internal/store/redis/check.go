@@ -45,7 +45,8 @@ func (s *Store) CheckWritable(ctx context.Context) error {
 	return s.failure(ctx, "write a key", err)
 }
 
-// checkServer tries every command on the server that stores the partition.
+// checkServer tries every command that a simulation uses, on the server that stores the partition. It returns an error
+// if one of them fails, for example because the user lacks a permission.
 func (s *Store) checkServer(ctx context.Context, p *partition) error {
 	const doing = "try the commands of a simulation"
 	node, err := s.nodeOf(ctx, p.key(keyLedger))

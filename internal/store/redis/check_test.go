@@ -226,8 +226,8 @@ func TestStorePing_ServerRepliesWithError_ErrorContainsTheRemedy(t *testing.T) {
 	}
 }
 
-// The client library ignores the database of a cluster's URI, so the store would write to database 0 without an
-// error.
+// The client library ignores the database number in the URI of a Redis cluster. Without the check, the store would write
+// to database 0 and report no error.
 func TestNewStore_DatabaseOfCluster_IsRejected(t *testing.T) {
 	t.Parallel()
 	for uri, valid := range map[string]bool{

@@ -143,7 +143,7 @@ func parseURI[T any](where *url.URL, parse func(string) (*T, error)) (*T, error)
 		alone := url.URL{Scheme: where.Scheme, Host: where.Host, RawQuery: url.Values{name: values}.Encode()}
 		switch _, err := parse(alone.String()); {
 		case err == nil:
-		case strings.Contains(err.Error(), "unexpected option"):
+		case strings.Contains(err.Error(), "unexpected option"): // the text of the library for an unknown parameter
 			return nil, errors.New("the Redis URI has an unknown parameter: correct or remove the text after the ?")
 		default:
 			return nil, fmt.Errorf("the parameter %s of the Redis URI has an invalid value: correct or remove it", name)
@@ -319,7 +319,8 @@ func (r reloader) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.
 }
 
 func (r reloader) check(ctx context.Context, err error) error {
-	// If the deadline of the caller has passed, reload as well: the node did not respond in time.
+	// The node did not respond if there is an error that is not a reply. That includes the end of the caller's
+	// deadline, but not a command that the caller has canceled.
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && replyIn(err) == "" {
 		r.reload()
 	}

@@ -17,7 +17,7 @@ import (
 
 // The fields of the ledger hash that describe the data of the simulation as a whole.
 const (
-	fieldDataset    = "dataset"    // the mark of the data
+	fieldDataset    = "dataset"    // the random mark; see dataset
 	fieldPartitions = "partitions" // the number of partitions when the simulation started
 	fieldLostAt     = "lost_at"    // when a loss of data was noticed, in Unix milliseconds
 )
@@ -86,9 +86,10 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	case before == nil:
 		return ""
 	case !before.logging && now.data.effects < d.kept:
-		// Data may be lost although the mark is there: a server without an append-only file may have restarted from an
-		// older snapshot that already contains the mark. So compare the effects, too. A failover may undo effects that the
-		// replicas have not confirmed. These are not in kept, because their steps are repeated.
+		// A server without an append-only file may have restarted from an older snapshot. If the snapshot already
+		// contains the mark, only the number of effects shows that data is lost. A failover may also undo effects that
+		// the replicas have not confirmed. That is no loss, because their steps are repeated, so d.kept does not count
+		// them.
 		return settings
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
@@ -96,7 +97,8 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	return ""
 }
 
-// begin reads the mark of the data, or writes a new one. It then starts to wait until the mark is durable.
+// begin writes a mark into the ledger, or reads the mark that is already there. It then starts to wait until that mark
+// is durable.
 func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) error {
 	mark := d.mark
 	if mark == "" {
@@ -128,7 +130,8 @@ func (d *dataset) reset() {
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the server has lost a mark that was durable. mark is the mark that the server has now.
+// misses reports whether the server has lost the mark that was durable. The argument is the mark that the server has
+// now, or "" if it has none.
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

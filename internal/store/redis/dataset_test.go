@@ -136,8 +136,8 @@ func TestDataset_LossBetweenObservations_IsDetected(t *testing.T) {
 	}
 }
 
-// If the server is killed before it has written the first steps to disk, the mark of the data is lost together with
-// these steps. That does not count as a loss.
+// If the server is killed before it has written the first steps to disk, it loses these steps, and also the mark by
+// which the store detects a loss of data. Such a loss is not reported, because nothing of it was durable.
 func TestDataset_LossOfNonDurableData_IsIgnored(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})

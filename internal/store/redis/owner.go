@@ -25,12 +25,11 @@ func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	return before == owner, nil
 }
 
-// ownerKey returns the key that Reserve sets to reserve the simulation's name. The key also holds the owner's mark of
-// partition 0.
+// ownerKey returns the key that Reserve sets to reserve the simulation's name. The same key records the owner of the
+// data in partition 0.
 func (s *Store) ownerKey() string { return s.partitions[0].key(keyOwner) }
 
-// verifyOwner returns store.ErrOtherOwner if the data on one of the servers have another owner's mark. It never creates a
-// mark.
+// verifyOwner returns store.ErrOtherOwner if one of the servers has data of another owner. It never records an owner.
 func (s *Store) verifyOwner(ctx context.Context) error {
 	if s.owner == "" {
 		return nil

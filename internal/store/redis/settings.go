@@ -16,8 +16,8 @@ type settings struct {
 	warned map[string]bool
 }
 
-// inspect checks the settings of the server that stores the partition. It uses the INFO command, because many users
-// are not permitted to run CONFIG.
+// inspect warns about settings of the server that stores the partition, if they risk the loss of data. It uses the INFO
+// command, because many users are not permitted to run CONFIG.
 func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
 	if err != nil {
@@ -33,7 +33,8 @@ func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	}
 }
 
-// check checks the sections "persistence" and "memory" of the INFO reply.
+// check warns about two settings: no append-only file, and the eviction of keys. It finds them in the sections
+// "persistence" and "memory" of the INFO reply.
 func (s *settings) check(persistence, memory string) {
 	if enabled, found := infoField(persistence, "aof_enabled"); found && enabled == "0" {
 		s.warn("appendonly", "no", "yes", "The store has no append-only file: when the server stops, it loses everything since its last snapshot, including the ledger")

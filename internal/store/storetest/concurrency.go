@@ -227,8 +227,8 @@ func simulatePartition(ctx context.Context, s store.Store, partition, entries, u
 	return deliver(ctx, random, deliveries)
 }
 
-// exitDelivery returns a function that processes an exit as a processor does. The function returns false if the
-// exit must be retried because it is early.
+// exitDelivery returns a function that processes an exit as a processor does. The function returns false if the exit
+// must be retried, because its entry has not been recorded yet.
 func exitDelivery(s store.Store, partition int, seq int64, plate string, intent event.Intent) func(context.Context) (bool, error) {
 	e := exitOf(seq, plate, noon().Add(time.Hour))
 	e.Partition, e.Intent = partition, intent
@@ -284,7 +284,7 @@ func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Con
 	return len(all) - len(messages), group.Wait()
 }
 
-// wantPopulation checks how many bits are set in the first chunk of a generator run.
+// wantPopulation checks how many bits are set in the bitmaps Seen and Matched of the first chunk of a generator run.
 func wantPopulation(t *testing.T, s store.Store, r store.Run, seen, matched int) {
 	t.Helper()
 	chunk, err := s.Chunk(t.Context(), r, 0)

@@ -317,9 +317,10 @@ func timelinePurges(t *testing.T, open Factory) {
 	}
 }
 
-// RunTimelineStorage checks that a slow compaction changes nothing if others have compacted the timeline meanwhile. The
-// versions of the minute and of the block are then the same as before: the rows that it has read were merged and moved to
-// another tier, and a late process has added as many rows to the minute.
+// RunTimelineStorage checks that a slow compaction changes nothing if another compaction overtakes it. In this test,
+// the versions do not show that. The other compaction merges the rows of the minute into a block and moves the block to
+// another tier, so the block is missing again, as before. A late process then adds the same number of rows to the
+// minute, so the minute has the same version again.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)
