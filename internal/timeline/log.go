@@ -21,7 +21,7 @@ type Tier struct {
 	Keep time.Duration
 }
 
-// Tiers returns the tiers. The first one has the narrowest rows.
+// Tiers returns the tiers of every timeline. The first tier has the narrowest rows, which cover 1 s each.
 func Tiers() []Tier {
 	return []Tier{
 		{Width: 1, Keep: time.Hour},
@@ -82,23 +82,24 @@ type Storage interface {
 	// second. If the process already has a merged row for the same second or a later one, the new row is a repetition
 	// and is ignored.
 	AppendRows(ctx context.Context, process string, rows []Row) error
-	// Minutes returns the minutes that contain rows, in any order.
+	// Minutes returns the starts of the minutes that contain rows, as Unix times in any order.
 	Minutes(ctx context.Context) ([]int64, error)
 	// ReadMinute returns the rows of a minute.
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
 	// ReadBlocks returns the blocks of a tier that begin in [from, to), in any order.
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace stores r.Block, and deletes the minute or the blocks whose rows were merged into it. It changes nothing and
-	// returns false if the generation is no longer r.Generation, or if the version of one of them, or of the stored block
-	// that r.Block replaces, has changed since it was read.
+	// Replace stores r.Block, and deletes what was merged into it: r.Minute or r.Sources. It changes nothing and
+	// returns false if the generation is no longer r.Generation, or if one of these minutes and blocks is stored with
+	// another version than in r.
 	Replace(ctx context.Context, r Replacement) (replaced bool, err error)
 }
 
-// Replacement is one step of a compaction. Block replaces either a minute or blocks of the previous tier. Block.Version
-// is the version that the stored block had when it was read.
+// Replacement is one step of a compaction. It merges either the rows of one minute, or blocks of the previous tier,
+// into a block. Block has the rows of this block after the step, but its version from before the step.
 type Replacement struct {
-	// Generation is the generation before anything was read. The versions do not suffice: meanwhile, others may have merged
-	// the same rows, have moved the block to the next tier, and have added as many rows to the minute.
+	// Generation is the generation before anything was read. The versions alone do not show every change: other
+	// processes may have merged the same rows, moved the block to the next tier, and added the same number of rows to
+	// the minute. The minute and the block then have the same versions again.
 	Generation int64
 	Block      Block
 	// Minute contains the rows that were merged into Block, if these are the rows of one minute. Otherwise, it is nil.
@@ -304,10 +305,11 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	return blocks[0], nil
 }
 
-// repetitionTime is how long the storage can recognize a row that it receives a second time. After an outage, a process
-// repeats its unacknowledged rows. If the outage affects only some processes, the rows of the others still cause
-// minutes to be merged. The storage may then delete old records, without which it cannot recognize repeated rows; see
-// Horizon. Such an outage must therefore be shorter than repetitionTime.
+// repetitionTime is how long the storage can recognize a row that it receives a second time. To do so, it keeps records
+// of merged rows; see Horizon. After an outage, a process repeats the rows that the storage has not acknowledged. If
+// the outage affects only some processes, the storage receives and merges the rows of the other processes meanwhile,
+// and may then delete the records of the disconnected processes. Such an outage must therefore be shorter than
+// repetitionTime.
 const repetitionTime = 7 * 24 * time.Hour
 
 // Horizon returns a Unix time. To recognize repeated rows, the storage records the latest merged second of each process.

@@ -68,9 +68,10 @@ func (m *Marker) observeStages(t event.Type, p *plan.Plan, start, now time.Time)
 	}
 }
 
-// MarksOf returns the marks of all rows. It omits repetitions, which occur if several processes create the same mark. Marks
-// of the same objective count as repetitions even if their values differ, because each process measures its own value. Of
-// successive marks that say that a server is unavailable, only the first is returned. The same holds for available.
+// MarksOf returns the marks of all rows. It omits repetitions, which occur if several processes create the same mark.
+// Marks of the same objective count as repetitions even if their values differ, because each process measures its own
+// value. MarksOf also omits a mark that says that a server is unavailable, or available, if the previous mark of that
+// server says the same.
 func MarksOf(rows []Row) []Mark {
 	var all []Mark
 	seen := map[Mark]bool{}

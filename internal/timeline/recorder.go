@@ -118,7 +118,8 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// untilNext returns the time until the next whole second. It rounds now, because a timer may fire a little early.
+// untilNext returns the time from the given time until the next whole second. It first rounds the given time, because a
+// timer may fire a little early.
 func untilNext(now time.Time) time.Duration { return now.Round(interval).Add(interval).Sub(now) }
 
 // measure adds a pending row with the changes since the last row. It adds no row if nothing has changed. If the clock was
@@ -191,8 +192,8 @@ func (r *Recorder) next() (process string, rows []Row) {
 	return process, rows
 }
 
-// sent removes the pending rows of a process up to the given second. They must be the rows that next returned, which
-// are the first pending ones.
+// sent removes the pending rows of a process up to the given second. They must be the first pending rows, which the
+// method next has returned.
 func (r *Recorder) sent(process string, last int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
