@@ -786,7 +786,8 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 		}
 		meanings[evaluate[string](b, tip)] = true
 	}
-	// Some labels explain several numbers: both columns of the totals, or all lines of a chart.
+	// There are fewer meanings than numbers, because some numbers have the same one, such as those in both columns of
+	// the totals or of all lines of a chart.
 	if len(all) < 90 || len(meanings) < 50 {
 		t.Errorf("%d numbers have %d meanings", len(all), len(meanings))
 	}
@@ -838,7 +839,8 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	if missing := evaluate[[]string](b, "[...unreached].map(e => e.outerHTML.slice(0, 150))"); len(missing) > 0 {
 		t.Errorf("Tab does not reach %q", missing)
 	}
-	// The arrow keys choose the period, and Enter shows all events of note.
+	// The arrow keys choose the period that the charts show. Enter on the button below the list shows all events of
+	// note.
 	evaluate[bool](b, "document.querySelector('#windows :checked').focus(), true")
 	run(b, chromedp.KeyEvent(kb.ArrowLeft))
 	if chosen := evaluate[string](b, "document.querySelector('#windows :checked').id"); chosen != "window-15-min" {
@@ -1055,8 +1057,8 @@ func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	}
 }
 
-// testPageDoesNotFlicker checks that updates neither replace elements of the charts nor leave a heat map blank. It looks
-// at the heat maps after each frame, when they are what the user sees.
+// testPageDoesNotFlicker checks that updates neither replace elements of the charts nor leave a heat map blank. It
+// looks at the heat maps after each frame, because only then do they have the content that the user sees.
 func testPageDoesNotFlicker(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	w := newSite(t, f)

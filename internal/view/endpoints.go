@@ -165,7 +165,8 @@ func limit(rows []timeline.Row, most int) []timeline.Row {
 const maxWidth = 10 * 6 * 6 * 6 * 6 * 6 * 6
 
 // interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It limits the end to
-// clockDifference after now, because each part of an interval costs a call of the source.
+// clockDifference after now, because an interval is read in parts of partLength, and each part costs a call of the
+// source.
 func interval(query string) (from, to time.Time, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {

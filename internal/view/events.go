@@ -254,9 +254,10 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older returns the interval of older rows to read now, and whether a read is due. Successive calls return the parts of
-// the past hour one by one. The parameter clock is the time of this machine and decides whether a read is due. The
-// parameter now is the time of the state and determines the interval.
+// older returns the next interval of older rows to read, and whether a read is due. rereadInterval says which rows are
+// older ones. Successive calls return the parts of the past hour one by one. The parameter clock is the time of this
+// machine and decides whether a read is due. The parameter now is the time that State.now has returned, and determines
+// the interval.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

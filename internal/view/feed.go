@@ -36,7 +36,8 @@ type client struct {
 	hasEnded bool
 }
 
-// add adds an update to what the client must receive. It returns false if that is too much.
+// add adds an update to what the client must receive. It returns false if the client then has more than maxBehind rows
+// to receive.
 func (c *client) add(u *update) bool {
 	if c.rows == nil || c.state.Run != u.state.Run { // the page drops the rows of another run
 		c.rows = map[int64]timeline.Row{}

@@ -55,7 +55,7 @@ type State struct {
 }
 
 // now returns the time at which the state was read, according to the clock of the machine that read it. The rows have
-// the time of that machine, too. The local clock may differ, so it serves only if the time of the state is unknown.
+// the time of that machine, too. The local clock may differ, so this method uses it only if the state has no time.
 func (s *State) now() time.Time {
 	if s.At.IsZero() {
 		return time.Now()

@@ -56,7 +56,7 @@ const (
 	// feed.js.
 	defaultHeartbeat    = 5 * time.Second
 	defaultWriteTimeout = 10 * time.Second
-	// defaultTransferTimeout limits how long a slow client keeps its timeline in memory. See maxSpooled.
+	// defaultTransferTimeout limits how long this process keeps a timeline in memory for a slow client. See maxSpooled.
 	defaultTransferTimeout = 5 * time.Minute
 	defaultTimelineTimeout = 10 * time.Second
 	// stateTimeout is the timeout for reading the state from the source.
