@@ -128,6 +128,12 @@ bench-sizing: ## Compare the predictions of `parking plan` with measurements, an
 	@$(STEP) "Compare predictions with measurements" "2 min" go run ./test/bench -check-sizing internal/sizing/testdata/check.json
 	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
 
+.PHONY: bench-partitions
+bench-partitions: ## Measure how the throughput grows with partitions and processors, and renew docs/sizing.md.
+	@hack/install-servers.sh
+	@$(STEP) "Measure 1, 2, 4 and 8 partitions" "6 min" go run ./test/bench -partitions internal/sizing/testdata/partitions.json -rounds 3
+	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
+
 .PHONY: bench-operator
 bench-operator: build ## Measure the operator with SIMULATIONS (1000) simulations against a real API server.
 	@KUBEBUILDER_ASSETS=$$(hack/envtest.sh) $(STEP) "Measure the operator with $(SIMULATIONS) simulations" "10 min" \

@@ -241,6 +241,7 @@ func TestDocs_Sizing_IsTheOutputOfTheCommand(t *testing.T) {
 	checkGenerated(t, docSizing, "costs", costsTable(t))
 	checkGenerated(t, docSizing, "rates", ratesTable(t))
 	checkGenerated(t, docSizing, "check", checkTable(t))
+	checkGenerated(t, docSizing, "partitions", partitionsTable(t))
 	text, err := os.ReadFile(docSizing)
 	if err != nil {
 		t.Fatal(err)
@@ -328,17 +329,40 @@ func ratesTable(t *testing.T) string {
 	return out.String()
 }
 
-// checkTable returns the table that compares the latest predictions of latency and backlog with measurements.
-func checkTable(t *testing.T) string {
+// partitionsTable returns the table of the latest measurement of several numbers of partitions.
+func partitionsTable(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../../internal/sizing/testdata/check.json")
+	var s sizing.Scaling
+	readMeasured(t, "partitions.json", &s)
+	var out strings.Builder
+	fmt.Fprintf(&out, "Measured on %s on %d cores, with %d nodes of RabbitMQ %s and one Redis %s; medians of %d rounds. Each queue has at most\n"+
+		"%d messages in process, and data takes %.0f ms from a processor to a server, or back.\n\n",
+		s.MeasuredAt.Format("2006-01-02"), s.Cores, s.Nodes, s.Method.RabbitMQ, s.Method.Redis, s.Rounds, s.Concurrency, s.DelaySeconds*1e3)
+	out.WriteString("| partitions | processors | events/s | times the first row | cores used |\n|---|---|---|---|---|\n")
+	for _, row := range s.Rows {
+		fmt.Fprintf(&out, "| %d | %d | %.0f | %.2f | %.2f |\n", row.Partitions, row.Processors, row.EventsPerSecond,
+			row.EventsPerSecond/s.Rows[0].EventsPerSecond, row.UsedCores)
+	}
+	return out.String()
+}
+
+// readMeasured reads a file of measurements of the package sizing.
+func readMeasured(t *testing.T, name string, into any) {
+	t.Helper()
+	text, err := os.ReadFile("../../internal/sizing/testdata/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var check sizing.Check
-	if err := json.Unmarshal(text, &check); err != nil {
+	if err := json.Unmarshal(text, into); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// checkTable returns the table that compares the latest predictions of latency and backlog with measurements.
+func checkTable(t *testing.T) string {
+	t.Helper()
+	var check sizing.Check
+	readMeasured(t, "check.json", &check)
 	var out strings.Builder
 	fmt.Fprintf(&out, "Measured on %s, with the priority nice %d and a load average of %.1f before the start.\n\n", check.MeasuredAt.Format("2006-01-02"), check.Method.Nice, check.Method.LoadAverage)
 	if costs, err := sizing.Embedded(); err == nil && check.Method.LoadAverage > float64(costs.Machine.Cores)/2 {

@@ -102,6 +102,31 @@ type Compared struct {
 // Ratio returns the prediction divided by the measurement.
 func (c *Compared) Ratio() float64 { return c.Predicted / c.Measured }
 
+// Scaling shows how the throughput grows with the number of partitions and processors. `make bench-partitions` writes
+// it.
+type Scaling struct {
+	MeasuredAt time.Time `json:"measuredAt"`
+	Method     Method    `json:"method"`
+	Cores      int       `json:"cores"`
+	// Nodes is the number of RabbitMQ nodes.
+	Nodes int `json:"nodes"`
+	// DelaySeconds is the time that data takes from a processor to a server, or back.
+	DelaySeconds float64 `json:"delaySeconds"`
+	// Concurrency is the number of messages of one queue that all processors together process at the same time.
+	Concurrency int           `json:"concurrency"`
+	Rounds      int           `json:"rounds"`
+	Rows        []Partitioned `json:"rows"`
+}
+
+// Partitioned is the measured throughput with a number of partitions and processors: the medians of all rounds.
+type Partitioned struct {
+	Partitions      int     `json:"partitions"`
+	Processors      int     `json:"processors"`
+	EventsPerSecond float64 `json:"eventsPerSecond"`
+	// UsedCores is the CPU time per second of all components, including RabbitMQ and Redis.
+	UsedCores float64 `json:"usedCores"`
+}
+
 // Usage is what one component uses at a rate.
 type Usage struct {
 	Cores       float64 `json:"cores"`

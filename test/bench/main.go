@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -44,8 +46,9 @@ type options struct {
 	binary              string
 	jsonPath, benchPath string
 	// costsPath is the file to write the measured costs to. checkPath is the file to write the comparison of
-	// predictions and measurements to. If one of them is set, nothing else is measured.
-	costsPath, checkPath string
+	// predictions and measurements to. partitionsPath is the file to write the throughput of several numbers of
+	// partitions to. If one of them is set, nothing else is measured.
+	costsPath, checkPath, partitionsPath string
 	// loadAverage is the load average before the benchmark started.
 	loadAverage float64
 }
@@ -85,6 +88,7 @@ func parseFlags(args []string) (options, error) {
 	flags.StringVar(&o.benchPath, "benchfmt", "", "`file` to append the results to, in the format of Go benchmarks, for benchstat")
 	flags.StringVar(&o.costsPath, "costs", "", "measure only the costs per component at several rates, and write them to this `file`")
 	flags.StringVar(&o.checkPath, "check-sizing", "", "measure only rates between those of the embedded costs, compare them with the predictions, and write the comparison to this `file`")
+	flags.StringVar(&o.partitionsPath, "partitions", "", "measure only the throughput of 1, 2, 4 and 8 partitions on three RabbitMQ nodes, and write it to this `file`")
 	_ = flags.Parse(args) // exits if it fails
 	if *short {
 		o.offered = o.offered[:1]
@@ -148,7 +152,11 @@ func run(ctx context.Context, o options) (err error) {
 	if o.loadAverage, err = loadAverage(); err != nil {
 		return err
 	}
-	env, r, stopServers, err := prepare(ctx, dir, o.binary)
+	nodes := 1
+	if o.partitionsPath != "" {
+		nodes = clusterNodes
+	}
+	env, r, stopServers, err := prepare(ctx, dir, o.binary, nodes)
 	if err != nil {
 		return err
 	}
@@ -162,6 +170,8 @@ func run(ctx context.Context, o options) (err error) {
 		return writeCosts(o.costsPath, costs)
 	case o.checkPath != "":
 		return checkSizing(ctx, env, r, o)
+	case o.partitionsPath != "":
+		return measurePartitions(ctx, env, r, o)
 	}
 	if err := r.takeAll(ctx, env, o); err != nil {
 		return err
@@ -277,26 +287,71 @@ func add[T any](list *[]T) func(T, error) error {
 // These are the directories of the servers, below the directory of the benchmark.
 const rabbitMQDir, redisDir = "rabbitmq", "redis"
 
-// prepare starts the private servers and, if binary is empty, builds the parking binary.
-func prepare(ctx context.Context, dir, binary string) (environment, *report, func() error, error) {
+// prepare starts the private servers, with a RabbitMQ cluster of the given number of nodes. If binary is empty, it
+// builds the parking binary.
+func prepare(ctx context.Context, dir, binary string, nodes int) (environment, *report, func() error, error) {
 	progress("start RabbitMQ and Redis, build parking")
-	rabbit, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, rabbitMQDir), servers.RabbitMQOptions{LogSize: logSize})
+	rabbit, err := startCluster(ctx, dir, nodes)
 	if err != nil {
 		return environment{}, nil, nil, err
 	}
 	redis, err := servers.StartRedis(ctx, filepath.Join(dir, redisDir), servers.RedisOptions{})
 	if err != nil {
-		return environment{}, nil, nil, errors.Join(err, rabbit.Close())
+		return environment{}, nil, nil, errors.Join(err, rabbit.close())
 	}
-	stopServers := func() error { return errors.Join(redis.Close(), rabbit.Close()) }
+	stopServers := func() error { return errors.Join(redis.Close(), rabbit.close()) }
 	if binary == "" {
 		if binary, err = stack.Build(ctx, dir); err != nil {
 			return environment{}, nil, nil, errors.Join(err, stopServers())
 		}
 	}
-	env := environment{binary: binary, dir: dir, amqpURI: rabbit.URI(), redisURI: redis.URI()}
-	r := &report{Time: time.Now().UTC(), CPUs: runtime.NumCPU(), Broker: rabbit.Version(), Store: redis.Version()}
+	env := environment{
+		binary: binary, dir: dir, amqpURI: rabbit.uri(), redisURI: redis.URI(),
+		partitions: 1, concurrency: 256,
+	}
+	r := &report{Time: time.Now().UTC(), CPUs: runtime.NumCPU(), Broker: rabbit[0].Version(), Store: redis.Version()}
 	return env, r, stopServers, nil
+}
+
+// cluster contains the nodes of a RabbitMQ cluster. The first one was started first.
+type cluster []*servers.RabbitMQ
+
+// startCluster starts the nodes. The directory of the first node is rabbitMQDir, below dir. The others have numbers
+// appended.
+func startCluster(ctx context.Context, dir string, nodes int) (cluster, error) {
+	var started cluster
+	options := servers.RabbitMQOptions{LogSize: logSize}
+	for i := range nodes {
+		name := rabbitMQDir
+		if i > 0 {
+			name += strconv.Itoa(i)
+		}
+		node, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, name), options)
+		if err != nil {
+			return nil, errors.Join(err, started.close())
+		}
+		started = append(started, node)
+		options.Join = started[0].RabbitMQ
+	}
+	return started, nil
+}
+
+// uri returns the URIs of all nodes, separated by commas.
+func (c cluster) uri() string {
+	var uris []string
+	for _, node := range c {
+		uris = append(uris, node.URI())
+	}
+	return strings.Join(uris, ",")
+}
+
+// close ends the nodes. The first node must be ended last.
+func (c cluster) close() error {
+	var errs []error
+	for _, node := range slices.Backward(c) {
+		errs = append(errs, node.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func progress(format string, args ...any) {

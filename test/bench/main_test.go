@@ -31,27 +31,13 @@ func TestMain(m *testing.M) {
 
 // One short round measures everything that the report needs. No processor loses more summaries than its design permits.
 func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it needs servers, and -short was given")
-	}
 	dir := t.TempDir()
 	o := options{
 		rounds: 1, warmUp: 200 * time.Millisecond, length: time.Second, events: 400, offered: []int64{aimRate},
 		run: regexp.MustCompile(""), jsonPath: filepath.Join(dir, "report.json"), benchPath: filepath.Join(dir, "report.txt"),
 	}
-	env, r, stop, err := prepare(t.Context(), dir, "")
-	var missing *servers.NotInstalledError
-	if errors.As(err, &missing) && os.Getenv("PARKING_TEST_REQUIRE") != "1" {
-		t.Skip(missing)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	}()
+	env, r, stop := prepareOrSkip(t)
+	defer stop()
 	if err := r.takeAll(t.Context(), env, o); err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +62,28 @@ func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
 	for _, name := range []string{"BareBroker", "Saturated", "Drain", "Memory", "Offered/rate=500"} {
 		if !strings.Contains(string(lines), "Benchmark"+name+" 1 ") {
 			t.Errorf("the file for benchstat has no line of %s:\n%s", name, lines)
+		}
+	}
+}
+
+// prepareOrSkip prepares a measurement with one RabbitMQ node. If no servers are installed, it skips the test, or fails it
+// if PARKING_TEST_REQUIRE=1.
+func prepareOrSkip(t *testing.T) (environment, *report, func()) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it needs servers, and -short was given")
+	}
+	env, r, stop, err := prepare(t.Context(), t.TempDir(), "", 1)
+	var missing *servers.NotInstalledError
+	if errors.As(err, &missing) && os.Getenv("PARKING_TEST_REQUIRE") != "1" {
+		t.Skip(missing)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env, r, func() {
+		if err := stop(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,12 @@ type environment struct {
 	dir      string
 	amqpURI  string
 	redisURI string
+	// partitions is the number of partitions of a pipeline. A pipeline has as many processors.
+	partitions int
+	// concurrency is the number of messages of one queue that one processor processes at the same time.
+	concurrency int
+	// processorAMQPURI and processorRedisURI are the URIs that only the processors use, if they are not the same.
+	processorAMQPURI, processorRedisURI string
 }
 
 // pipelineResult is the result of measuring the whole pipeline.
@@ -58,16 +65,18 @@ type pipeline struct {
 	path  string
 }
 
-// startPipeline starts one process of each component. Half of the generated events are entries, and half are exits.
+// startPipeline starts one process of each component, but as many processors as partitions. Half of the generated
+// events are entries, and half are exits.
 func startPipeline(ctx context.Context, env environment, name string, offered int64) (*pipeline, error) {
 	dir, err := os.MkdirTemp(env.dir, name+"-") // each measurement has its own database
 	if err != nil {
 		return nil, fmt.Errorf("create a directory for %s: %w", name, err)
 	}
 	p := &pipeline{env: env, path: filepath.Join(dir, "plan.json")}
+	processorPath := filepath.Join(dir, "processor-plan.json")
 	p.stack, err = stack.New(stack.Options{
-		Binary: env.binary, Dir: dir, Plan: p.path,
-		Processors: 1, EntryGenerators: 1, ExitGenerators: 1,
+		Binary: env.binary, Dir: dir, Plan: p.path, ProcessorPlan: processorPath,
+		Processors: env.partitions, EntryGenerators: 1, ExitGenerators: 1,
 	})
 	if err != nil {
 		return nil, err
@@ -76,17 +85,23 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 	p.plan = plan.Plan{
 		Simulation: "bench." + name + "-" + event.NewRun(),
 		Seed:       1,
-		Partitions: 1,
+		Partitions: env.partitions,
 		QueueType:  plan.QueueTypeQuorum,
 		Entry:      plan.Entry{Schedule: schedule},
 		Exit:       plan.Exit{Schedule: schedule, MatchPercent: matchPercent, MinStay: plan.Duration(time.Second)},
 		MaxStay:    plan.Duration(time.Hour),
-		Processor:  plan.Processor{Concurrency: 256},
+		Processor:  plan.Processor{Concurrency: env.concurrency},
 		RabbitMQ:   plan.BindingRef{URI: env.amqpURI},
 		Redis:      plan.BindingRef{URI: env.redisURI},
 		SummaryAPI: plan.SummaryAPI{URL: p.stack.Summaries.URL("")},
 	}
 	if err := plantest.Write(&p.plan, p.path); err != nil {
+		return nil, err
+	}
+	processorPlan := p.plan
+	processorPlan.RabbitMQ.URI = cmp.Or(env.processorAMQPURI, env.amqpURI)
+	processorPlan.Redis.URI = cmp.Or(env.processorRedisURI, env.redisURI)
+	if err := plantest.Write(&processorPlan, processorPath); err != nil {
 		return nil, err
 	}
 	if err := stack.Start(ctx, p.stack.All()...); err != nil {
@@ -133,13 +148,15 @@ type state struct {
 
 func (p *pipeline) observe(ctx context.Context) (state, error) {
 	s := state{at: time.Now(), used: map[string]effort{}}
-	processor, err := scrape(ctx, p.stack.Processors[0].URL("/metrics"))
-	if err != nil {
-		return s, err
+	for _, processor := range p.stack.Processors {
+		metrics, err := scrape(ctx, processor.URL("/metrics"))
+		if err != nil {
+			return s, err
+		}
+		s.processed += metrics.sum("parking_events_processed_total", "outcome", finalOutcomes...)
+		s.processing = histogram.Merge(s.processing, metrics.distribution("parking_event_processing_seconds"))
+		s.endToEnd = histogram.Merge(s.endToEnd, metrics.distribution("parking_event_end_to_end_seconds"))
 	}
-	s.processed = processor.sum("parking_events_processed_total", "outcome", finalOutcomes...)
-	s.processing = processor.distribution("parking_event_processing_seconds")
-	s.endToEnd = processor.distribution("parking_event_end_to_end_seconds")
 	for _, generator := range p.stack.Generators() {
 		metrics, err := scrape(ctx, generator.URL("/metrics"))
 		if err != nil {
@@ -147,6 +164,7 @@ func (p *pipeline) observe(ctx context.Context) (state, error) {
 		}
 		s.published += metrics.sum("parking_events_published_total", "intent", "none", "matched", "unmatched")
 	}
+	var err error
 	for _, process := range p.stack.All() {
 		if s.used[process.Name], err = effortOf(process.Pid()); err != nil {
 			return s, err
@@ -214,15 +232,16 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 	if err != nil {
 		return pipelineResult{}, err
 	}
-	r, err := p.measure(ctx, warmUp, length, p.saturate())
+	r, err := p.measure(ctx, warmUp, length, p.saturate(2*backlog)) // two queues
 	return r, errors.Join(err, p.stop(ctx))
 }
 
 // startRate is the rate, in events per second, at which the measurement of the highest rate starts.
 const startRate = 4000
 
-// saturate returns a function that adjusts the rate of the generators each time it is called.
-func (p *pipeline) saturate() func(context.Context) error {
+// saturate returns a function that adjusts the rate of the generators each time it is called. Its aim is that the given
+// number of events wait.
+func (p *pipeline) saturate(aim int64) func(context.Context) error {
 	var earlier []state // the latest states, oldest first
 	return func(ctx context.Context) error {
 		s, err := p.observe(ctx)
@@ -234,20 +253,19 @@ func (p *pipeline) saturate() func(context.Context) error {
 			return nil
 		}
 		earlier = earlier[max(0, len(earlier)-averagedStates):]
-		return p.setRate(nextRate(s.result(earlier[0]).ProcessedPerSecond, s.published-s.processed))
+		return p.setRate(nextRate(s.result(earlier[0]).ProcessedPerSecond, s.published-s.processed, aim))
 	}
 }
 
 // averagedStates is the number of recent states from which the processing rate is computed.
 const averagedStates = 5
 
-// nextRate returns the next rate of the generators. The target is the backlog that runCeiling permits. If the backlog
-// equals the target, the next rate is the rate at which events are processed. With no backlog it is 50% higher, and
-// with at least twice the target it is 50% lower.
-func nextRate(processed float64, waiting int64) int64 {
-	const target = backlog * 2 // two queues
-	shortfall := float64(target-waiting) / target
-	return int64(processed * (1 + .5*max(-1, shortfall)))
+// nextRate returns the next rate of the generators. If as many events wait as intended, the next rate is the rate at
+// which events are processed. If none wait, it is 50% higher, and if at least twice as many wait, it is 50% lower. While
+// fewer events wait than intended, it is never 0, even if no event is processed yet.
+func nextRate(processed float64, waiting, aim int64) int64 {
+	shortfall := float64(aim-waiting) / float64(aim)
+	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))
 }
 
 func (p *pipeline) hold(context.Context) error { return nil }

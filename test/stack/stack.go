@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +18,8 @@ type Options struct {
 	// DatabaseURI is the URI of the PostgreSQL database of the summary API. If it is empty, the database is an SQLite
 	// file in Dir.
 	DatabaseURI string
-	// Plan is the path of the plan file.
-	Plan string
+	// Plan is the path of the plan file. ProcessorPlan is the one of the processors; the default is Plan.
+	Plan, ProcessorPlan string
 	// Processors, EntryGenerators and ExitGenerators are the numbers of processes of these components.
 	Processors, EntryGenerators, ExitGenerators int
 }
@@ -50,7 +51,7 @@ func New(o Options) (*Stack, error) {
 	}
 	s.Summaries = process("summaries", append([]string{"summaries"}, database...)...)
 	for i := range o.Processors {
-		s.Processors = append(s.Processors, process(fmt.Sprintf("process-%d", i), "process", "--plan", o.Plan, "--grace-period", gracePeriod))
+		s.Processors = append(s.Processors, process(fmt.Sprintf("process-%d", i), "process", "--plan", cmp.Or(o.ProcessorPlan, o.Plan), "--grace-period", gracePeriod))
 	}
 	for i := range o.EntryGenerators {
 		s.Entries = append(s.Entries, process(fmt.Sprintf("entry-%d", i), "generate", "entry", "--plan", o.Plan, "--grace-period", gracePeriod))
