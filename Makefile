@@ -119,13 +119,13 @@ bench-go: ## Run the Go benchmarks.
 .PHONY: bench-costs
 bench-costs: ## Measure the CPU and memory costs on which the predictions of `parking plan` are based, and renew docs/sizing.md.
 	@hack/install-servers.sh
-	@$(STEP) "Measure the costs per component" "2 min" go run ./test/bench -costs internal/sizing/costs.json
+	@$(STEP) "Measure the costs per component" "4 min" go run ./test/bench -length 20s -costs internal/sizing/costs.json
 	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
 
 .PHONY: bench-sizing
 bench-sizing: ## Compare the predictions of `parking plan` with measurements, and renew docs/sizing.md.
 	@hack/install-servers.sh
-	@$(STEP) "Compare predictions with measurements" "2 min" go run ./test/bench -check-sizing internal/sizing/testdata/check.json
+	@$(STEP) "Compare predictions with measurements" "2 min" go run ./test/bench -length 20s -check-sizing internal/sizing/testdata/check.json
 	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
 
 .PHONY: bench-partitions

@@ -335,8 +335,8 @@ func partitionsTable(t *testing.T) string {
 	var s sizing.Scaling
 	readMeasured(t, "partitions.json", &s)
 	var out strings.Builder
-	fmt.Fprintf(&out, "Measured on %s on %d cores, with %d nodes of RabbitMQ %s and one Redis %s; medians of %d rounds. Each queue has at most\n"+
-		"%d messages in process, and data takes %.0f ms from a processor to a server, or back.\n\n",
+	fmt.Fprintf(&out, "Measured on %s on %d cores, with %d nodes of RabbitMQ %s and one Redis %s; medians of %d rounds.\n"+
+		"Each queue has at most %d messages in process, and data takes %.0f ms from a processor to a server, or back.\n\n",
 		s.MeasuredAt.Format("2006-01-02"), s.Cores, s.Nodes, s.Method.RabbitMQ, s.Method.Redis, s.Rounds, s.Concurrency, s.DelaySeconds*1e3)
 	out.WriteString("| partitions | processors | events/s | times the first row | cores used |\n|---|---|---|---|---|\n")
 	for _, row := range s.Rows {

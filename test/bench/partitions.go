@@ -21,7 +21,7 @@ const clusterNodes = 3
 // machine.
 const (
 	// distance is the time that data takes from a processor to a server, or back.
-	distance = 100 * time.Millisecond
+	distance = 50 * time.Millisecond
 	// queueConcurrency is the number of messages of one queue that all processors together process at the same time.
 	queueConcurrency = 8
 	// waitingPerPartition is the number of events that wait or are in progress. It is larger than the number of
