@@ -36,7 +36,8 @@ run_tests() {
     go test -race -json -timeout "$TEST_TIMEOUT" "$@" || code=1
     return $code
   fi
-  go test -race -json -timeout "$TEST_TIMEOUT" ./... || code=1
+  # The tests in test/faults take longest, and mostly wait. So they run first, at the same time as the others.
+  go test -race -json -timeout "$TEST_TIMEOUT" ./test/faults ./... || code=1
   for module in $OTHER_MODULES; do
     (cd "$module" && go test -json ./...) || code=1
   done
