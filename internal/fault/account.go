@@ -174,7 +174,8 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 		accounts = append(accounts, a)
 		if !r.InjectedAt.IsZero() {
 			baselines[r.ID()] = s.before
-			// Records without an injection are the last ones, so the indexes of records and active are the same.
+			// The field active contains only the records with an injection. The other records come last, so a record
+			// has the same index in both lists.
 			s.active[i].recovered = a.disturbance().to
 			if a.InjectedAt.IsZero() {
 				s.active[i].recovered = r.InjectedAt // it had no effect

@@ -125,8 +125,8 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			[]float64{1}, "",
 		},
 		"rows that show the fault up to a second later": {
-			// The process measures 0.9 s late. So the row of second 19 shows the time from 19.9 s to 20.9 s. It
-			// is slow because of the fault, although it ends before the fault begins.
+			// The process measures 0.9 s late. So the row of second 19 shows the time from 19.9 s to 20.9 s. This row
+			// is slow because of the fault, although second 19 ends before the fault begins.
 			story{length: 60, rate: 50, outages: []outage{{19, 22, slow, 0}}}.run(), []Record{record("a", 20.1, 22.5)}, []float64{0}, "",
 		},
 		"two events per second": {
@@ -343,16 +343,16 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 	}
 }
 
-// If the recovery is not proved, UnrecoveredSeconds ends when latency and backlog have returned to their previous
-// level. The proof may be missing only because the timeline ends.
+// If the recovery is not proved, UnrecoveredSeconds is the time until latency and backlog have returned to their
+// previous level. The proof can be missing for the mere reason that the timeline ends too early.
 func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsAtTheReturnToNormal(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	for name, tt := range map[string]struct {
 		outages []outage
 		healed  float64
-		// running is the expected UnrecoveredSeconds while the run goes on and is measured until second 58. The field
-		// ended is the expected UnrecoveredSeconds when the run has ended at second 60.
+		// The field running is the expected UnrecoveredSeconds of a run that has not ended. Its complete rows end at
+		// second 58. The field ended is the expected UnrecoveredSeconds of the same run after its end at second 60.
 		running, ended float64
 	}{
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
@@ -432,8 +432,8 @@ func TestFaultAccounts_NormalOperationFollowsFaultWithoutBaseline_NextFaultHasAB
 	}
 }
 
-// The timeline no longer contains the time before the first fault, and no undisturbed time between the faults. So both
-// faults use the saved baseline of the first one.
+// The timeline no longer contains the time before the first fault. There is no undisturbed time between the faults. So
+// both faults use the saved baseline of the first one.
 func TestFaultAccounts_TimelineLacksTheBaseline_UsesThatOfThePreviousFault(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 100, to: 116, slow: time.Second}}}

@@ -124,7 +124,7 @@ func (r *Record) recoversFrom() time.Time {
 // State says how far an occurrence has progressed.
 type State string
 
-// The states.
+// The states of an occurrence.
 const (
 	// Injecting means that the fault is due and is not in effect yet. A record is stored in this state before
 	// the instances are chosen, and again before they are hit. So a process that takes over from a crashed

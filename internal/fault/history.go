@@ -11,9 +11,9 @@ import (
 
 // History summarizes the occurrences whose records were removed to limit the size of a journal.
 type History struct {
-	// Totals sums up these occurrences.
+	// Totals sums up the occurrences whose records were removed.
 	Totals []Total `json:"totals,omitempty"`
-	// Disturbed contains the intervals in which these occurrences disturbed the simulation, in the order of time. They
+	// Disturbed contains the intervals in which those occurrences disturbed the simulation, in the order of time. They
 	// do not overlap.
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
@@ -127,9 +127,9 @@ func widthAt(age time.Duration) int64 {
 const keepLatest = 20
 
 // Removable returns the indexes of the records that may be removed, in the order in which to remove them. Records with
-// the best outcomes come first. Records whose recovery is not measured yet come last. Removable omits the latest
-// occurrences, the faults that have not ended, and the worst occurrence of each fault for each outcome. So an example
-// of each outcome remains.
+// the best outcomes come first. Records whose recovery is not measured yet come last. Removable omits the faults that
+// have not ended, and the latest keepLatest occurrences of all faults together. It also omits one occurrence for each
+// fault and each outcome, namely the worst one. So an example of each outcome remains.
 func Removable(records []Record) []int {
 	type candidate struct {
 		index   int

@@ -98,8 +98,9 @@ type search struct {
 	disturbed []interval
 	// The field earlier contains the disturbances of earlier faults that are not added to disturbed yet.
 	earlier []Disturbance
-	// These fields are about the latest call of find. The field before is its baseline, latest is its result, and from
-	// is the time at which its search began. If from is zero, find was not called with this baseline yet.
+	// The field before is the baseline for find. The field latest is the result of the latest call of find with this
+	// baseline. The field from is the time at which that search began. It is zero if find was not called with this
+	// baseline yet.
 	before *Baseline
 	latest recovery
 	from   time.Time
@@ -116,13 +117,13 @@ type activity struct {
 
 // recovery says when the simulation recovered from a fault, or that it did not recover.
 type recovery struct {
-	// The field at is when the simulation recovered, if the field ok is true. Otherwise, it is the time before which the
-	// simulation did not recover, as far as the measurements show.
+	// The field at is the time of the recovery, if the field ok is true. Otherwise, the measurements show only that the
+	// simulation did not recover before that time.
 	at time.Time
 	ok bool
 	// The field violation describes the last measurement that was not normal. It is empty if all measurements after the
-	// end of the fault were normal. The field isNormal is true if there is no recovery yet, but all measurements from
-	// the time that the field at contains were normal. They then cover less than steadyTime.
+	// end of the fault were normal. The field isNormal is true if all measurements since the time in the field at were
+	// normal, but cover too little time to prove the recovery.
 	violation string
 	isNormal  bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
@@ -132,7 +133,7 @@ type recovery struct {
 
 // Baseline holds the measurements from the period before a fault, which count as normal.
 type Baseline struct {
-	// Until is the end of the last row in that period.
+	// Until is the end of the last row of the timeline that is part of the baseline.
 	Until time.Time     `json:"until"`
 	P99   time.Duration `json:"p99Ns"`
 	// Backlog is the largest number of messages that were ready in the event queues or waited for a retry. It is nil
@@ -199,8 +200,8 @@ func countLate(rows []measured) {
 }
 
 // undisturbed returns how long the recovery from the fault of r took, if the recovery ended at the time recovered. The
-// time in which other faults were in effect does not count, unless the fault of r was still in effect: the time that a
-// killed target needs to run again always counts.
+// time in which other faults were in effect does not count, unless the fault of r was also in effect then. A kill is in
+// effect until the target runs again, so the time of a restart always counts.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -307,8 +308,8 @@ func (s *search) baseline(before time.Time) *Baseline {
 	return b
 }
 
-// disturb adds the interval from the injection of a fault to the recovery from it. It must be called in the
-// order in which the intervals begin.
+// disturb adds the interval from the injection of a fault to the recovery from it to the field disturbed. It must be
+// called in the order in which the intervals begin.
 func (s *search) disturb(i interval) {
 	n := len(s.disturbed)
 	if n == 0 || !s.disturbed[n-1].to.IsZero() && s.disturbed[n-1].to.Before(i.from) {
@@ -320,7 +321,7 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil adds the disturbances of earlier faults that began before the given time.
+// disturbUntil moves the disturbances that began before the given time from the field earlier to the field disturbed.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
 		s.disturb(s.earlier[0].interval())
@@ -328,8 +329,9 @@ func (s *search) disturbUntil(injected time.Time) {
 	}
 }
 
-// disturbsUntil returns the end of the disturbance by a fault without a baseline. The aftermath of a fault, such as the
-// backlog to process, usually takes no longer than the fault itself. It cannot be measured without a baseline.
+// disturbsUntil returns the end of the disturbance by a fault without a baseline. Without a baseline, the aftermath of
+// the fault, such as the backlog to process, cannot be measured. It usually takes no longer than the fault itself. So
+// disturbsUntil assumes that it takes as long as the fault, and at least rowShift.
 func disturbsUntil(injected, healed time.Time) time.Time {
 	return healed.Add(max(healed.Sub(injected), rowShift))
 }
@@ -523,8 +525,8 @@ func (b *Baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	return ""
 }
 
-// missing returns the type of which at least one event per second took effect before the fault, but none now. It returns
-// "" if there is no such type.
+// missing returns the type of events that took effect before the fault, at least one per second, and do not take effect
+// now. It returns "" if there is no such type.
 func (b *Baseline) missing(effects [2]uint64) string {
 	for t, name := range []string{"entry", "exit"} {
 		if b.Rates[t] >= 1 && effects[t] == 0 {

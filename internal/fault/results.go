@@ -40,7 +40,7 @@ type Total struct {
 }
 
 // Totals returns the totals of all occurrences: those that have an account, and those that only the history contains.
-// They are sorted by fault, target and action.
+// The totals are sorted by fault, target and action.
 func Totals(h History, accounts []Account) []Total {
 	totals := slices.Clone(h.Totals)
 	for i := range accounts {

@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	// MaxLate is how late an occurrence may be injected if no process was running when it was due. It is also how long
-	// an occurrence waits for a target that another fault has killed. After that, the occurrence becomes NotInjected.
-	// If another fault pauses or isolates the target, an occurrence may wait longer: until its own fault is due again.
+	// MaxLate is how late an occurrence may be injected if no process that injects faults was running when it was due.
+	// It is also how long an occurrence waits for a target that another fault has killed. After that, the occurrence
+	// becomes NotInjected. If another fault pauses or isolates the target, an occurrence may wait longer: until its own
+	// fault is due again.
 	MaxLate = time.Minute
 	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
 	// some time.
@@ -172,8 +173,8 @@ type Runner struct {
 // interrupt ends a fault early.
 type interrupt struct {
 	end context.CancelCauseFunc
-	// timer calls the function end at the end of the schedule. It is nil if the fault ends before that, or has no
-	// duration.
+	// timer calls the function end at the end of the schedule. It is nil unless the fault would last longer than the
+	// schedule.
 	timer *time.Timer
 }
 
@@ -209,8 +210,8 @@ func (r *Runner) Records() []Record {
 // History returns what is known about earlier occurrences that Records does not contain.
 func (r *Runner) History() History { return r.history }
 
-// Settle derives the accounts of all faults from the measurements so far, and returns them. It saves those that are
-// final, because later measurements have a lower resolution.
+// Settle derives the accounts of all faults from the measurements so far, and returns them. It saves the accounts that
+// are final, because the timeline later keeps the same measurements only at a lower resolution.
 func (r *Runner) Settle(run Run) []Account {
 	run.History = r.history
 	accounts, baselines := measure(r.Records(), run)
@@ -331,8 +332,8 @@ func (r *Runner) unfinished() []*Record {
 	return list
 }
 
-// inEffect calls f with a context that ends when ctx ends, when the simulation is suspended, or when the schedule ends
-// before the fault would.
+// inEffect calls f with a context that ends when ctx ends, when the simulation is suspended, or at the end of the
+// schedule if the fault would last longer.
 func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Context, *Record)) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -589,9 +590,10 @@ func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struc
 	return nil
 }
 
-// reserve assigns the chosen instances to a record, unless the fault must wait for another one. Then reserve returns
-// the other fault. A fault waits if the other fault affects a chosen instance now, if the choice failed or is
-// incomplete because of the other fault, or if the other fault was due earlier and may hit a chosen instance.
+// reserve assigns the chosen instances to a record. But if the fault of the record must wait for another fault, reserve
+// assigns nothing and returns the record of the other fault. A fault waits if the other fault affects a chosen instance
+// now, if the choice failed or is incomplete because of the other fault, or if the other fault was due earlier and may
+// hit a chosen instance.
 func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -278,8 +278,8 @@ func TestFaultRunner_SimultaneousFaultsOfAnInstance_HaveTheSameOrderInEachRun(t 
 		p.Faults = append(p.Faults, pause(name, 10, 2))
 		want = append(want, name+"/0 10s")
 	}
-	// If no rule determined the order, it would depend on which goroutine runs first. It could then be right by chance, so
-	// one run is not enough.
+	// If no rule determined the order of the injections, it would depend on which goroutine runs first. The order could
+	// then be right by chance, so one run is not enough.
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
 			b := bench{target: target{sameInstance: true}}
@@ -331,8 +331,8 @@ func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
 	})
 }
 
-// An update shortens the schedule. By the plan, the second fault ends before the shorter schedule does. But it started
-// late, so it is still in effect when the schedule ends, and must end with it.
+// An update shortens the schedule. By the plan, the second fault ends before the shorter schedule does. But the fault
+// started late, so it is still in effect at the end of the schedule, and must end then.
 func TestFaultRunnerUpdate_FaultStartedLate_EndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
@@ -364,7 +364,8 @@ func TestFaultRunner_WaitingFaultIsDueAgain_InjectsOnlyTheLatest(t *testing.T) {
 	})
 }
 
-// resumer is a target whose faults the next process continues.
+// resumer is a target whose faults outlive the process that injects them. The process that takes over continues the
+// faults.
 type resumer struct{ target }
 
 func (r *resumer) Inject(ctx context.Context, record fault.Record) (fault.Injection, error) {
