@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// DefaultNamed is the default of Options.Named.
+// DefaultNamed is the default of Options.Named: the maximum number of lost events that a report names.
 const DefaultNamed = 100
 
 // Options are the options of an audit.
@@ -227,8 +227,8 @@ func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	}
 }
 
-// report returns the report of the audit. To find contradictions, it compares the sums of the bits with the
-// counters in the store.
+// report returns the report of the audit. To find contradictions, it compares the number of bits that are set in the
+// ledger with the counters in the store.
 func (r *account) report(c store.Counts, outbox int64) Report {
 	matchedSeen := r.exits.below.matched + r.exits.beyond.matched
 	unmatchedSeen := r.exits.below.seen + r.exits.beyond.seen - matchedSeen

@@ -113,7 +113,7 @@ func ConcernsFault(name string) bool {
 // before these.
 func checks(e *Evidence) []check {
 	list := []check{
-		// The run is not ended early. If it is, other checks lack the rest of the run.
+		// The run is not ended early. If it is, the other checks say nothing about the rest of the run.
 		{name: CheckRunLength, kind: Invariant, find: notAborted, withoutLedger: true},
 		{name: CheckReadable, kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: CheckDataKept, kind: Invariant, find: dataKept, certain: true, despiteLoss: true},

@@ -113,8 +113,8 @@ type gap struct {
 	length time.Duration
 }
 
-// absences compares the rows with the plan. It returns, for each row, how many events were due that no generator counted,
-// and the gaps.
+// absences compares the rows with the plan. For each row, it returns how many events were due but were not counted by
+// any generator. It also returns the gaps that consist of such rows.
 func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (absent []int64, gaps []gap) {
 	absent = make([]int64, len(rows))
 	if l == nil {
@@ -145,7 +145,8 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		clear(absent[from:to])
 	})
 	eachGap(absent, func(from, to int) {
-		// Each process that is killed loses about its last second, however long the gap is.
+		// Each process that is killed loses the rows of about its last second, however long the gap is. So the events
+		// that were published but are in no row are divided equally among the gaps.
 		events := sum(absent[from:to])
 		lost := min(events, unrecorded/int64(remaining))
 		remaining, unrecorded = remaining-1, unrecorded-lost

@@ -50,7 +50,7 @@ func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *tim
 	m.value(at, CheckLag, o.MaxLag, max(totals.Entry.Lag, totals.Exit.Lag))
 }
 
-// latency compares a 99th percentile with its objective.
+// latency creates a mark if the p99 of the given latencies exceeds its objective.
 func (m *ObjectiveMarker) latency(at time.Time, name string, objective plan.Duration, latencies ...histogram.Snapshot) {
 	if objective == 0 || m.marked[name] {
 		return // merging takes most of the time
@@ -60,7 +60,7 @@ func (m *ObjectiveMarker) latency(at time.Time, name string, objective plan.Dura
 	}
 }
 
-// value compares a measured value with its objective.
+// value creates a mark if a measured value exceeds its objective.
 func (m *ObjectiveMarker) value(at time.Time, name string, objective plan.Duration, value time.Duration) {
 	if objective == 0 || value <= objective.D() {
 		return

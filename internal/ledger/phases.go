@@ -434,7 +434,7 @@ func (r *recoveries) unknown() string {
 	}
 }
 
-// addTotal adds the occurrences of a fault whose records were removed.
+// addTotal adds the occurrences that a total sums up. The records of these occurrences were removed.
 func (r *recoveries) addTotal(t *fault.Total) {
 	r.measurable = r.measurable || t.Recovered+t.NotRecovered > 0
 	took := time.Duration(t.SlowestSeconds * float64(time.Second))

@@ -2,9 +2,9 @@ package ledger
 
 import "time"
 
-// Report is the result of an audit. It says what the generators published, what took effect, and how the two
-// differ. Every number is either counted where it arises, or computed from the bits of the events. Numbers that
-// are compared with each other are always obtained independently.
+// Report is the result of an audit. It says what the generators published, what took effect, and how the two differ.
+// Every number is either counted where it arises, or computed from the bits in the ledger, which say for each event
+// whether it took effect. Numbers that are compared with each other are always obtained independently.
 type Report struct {
 	// EntriesConfirmed, ExitsMatchedConfirmed and ExitsUnmatchedConfirmed count the published events that the
 	// broker has confirmed. Exits are counted by the intent that their generator gave them.

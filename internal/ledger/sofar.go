@@ -42,7 +42,7 @@ const (
 // TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
-	// settled contains the remembered rows. until is the latest time at which one of them may end. readAt is when the
+	// settled contains the remembered rows. None of them ends after the time in the field until. readAt is when the
 	// whole timeline was last read.
 	settled []timeline.Row
 	until   time.Time
