@@ -38,8 +38,8 @@ type injector struct {
 	timeouts Timeouts
 
 	mu sync.Mutex
-	// The field reached is the client that the method agents returned last. The field credentials contains its
-	// credentials.
+	// The field reached is the client for the agents of the simulation. It is nil until the first request to an agent.
+	// The field credentials contains the credentials with which the client was created.
 	reached     *agent.Client
 	credentials resources.AgentCredentials
 }

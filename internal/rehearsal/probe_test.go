@@ -24,7 +24,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// at returns a function that sets the status of a ready pod with the given IP address.
+// at returns a function that fills in a status: that of a pod that is ready and has the given IP address.
 func at(ip string) func(*corev1.PodStatus) {
 	return func(s *corev1.PodStatus) {
 		ready(time.Now().Add(-time.Hour))(s)
@@ -196,8 +196,8 @@ func TestRehearsals_InconclusiveProbe_FaultCountsAsInjected(t *testing.T) {
 	}
 }
 
-// The servers see an address other than that of the processor's pod, for example because the network translates it. So
-// the relays cut none of its connections.
+// The connections of the processor reach the servers from an address that is not the address of its pod, for example
+// because the network translates addresses. So the relays cut none of these connections.
 func TestRehearsals_IsolationCutsNoConnection_FaultIsNotInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(2 * time.Second)})
 	const processor, translated = "127.77.121.1", "127.77.121.2"

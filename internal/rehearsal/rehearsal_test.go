@@ -65,7 +65,8 @@ type world struct {
 	ports map[int32]int32
 }
 
-// listen listens at an IP address, at a free port. Requests to the given port of a pod arrive there.
+// listen listens at a free port of the IP address of a pod. Requests to the given port of that pod arrive at the free
+// port.
 func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
@@ -77,7 +78,8 @@ func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
 	return listener
 }
 
-// redirect makes requests to the given port of a pod go to the port of the given address instead.
+// redirect makes requests to the given port of any pod go to the port of the given address instead. They still go to
+// the IP address of the pod.
 func (w *world) redirect(t *testing.T, port int32, address string) {
 	t.Helper()
 	parsed, err := netip.ParseAddrPort(address)
