@@ -74,8 +74,8 @@ func (a adapters) readyChecks() []httpserver.Check {
 	}
 }
 
-// connect checks that both servers respond. Its error names the flag of the server that does not respond, and says
-// what the user can do.
+// connect checks that RabbitMQ and Redis respond. If a server does not respond, the error names the flag or the field
+// that selects it, and says what the user can do.
 func (a adapters) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

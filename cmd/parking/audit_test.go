@@ -54,8 +54,8 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	for _, more := range [][]string{nil, {"--rabbitmq-uri", s.amqp}} {
 		args := append([]string{"audit", "-f", file, "--simulation", s.plan.Simulation, "--output", "json", "--redis-uri", s.redis}, more...)
 		var r auditResult
-		// On a busy machine, the ledger may not change between the two reads of an audit. The audit then does not
-		// report that the simulation is running, so repeat it.
+		// An audit reads the ledger twice. On a busy machine, both reads sometimes return the same ledger. The audit
+		// then does not report that the simulation is running, so the test repeats the audit.
 		eventually(ctx, t, "the simulation is seen to run", func() error {
 			if r = checkAudit(t, parking(t, args...)); !r.Running {
 				return fmt.Errorf("it is at rest: %t, reasons %q", r.Ledger.AtRest, r.Reasons)

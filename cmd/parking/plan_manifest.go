@@ -71,7 +71,7 @@ type shortage struct {
 	Needs string `json:"needs"`
 }
 
-// shortages compares a manifest with its plan.
+// shortages returns the fields of a manifest that provide less than its plan requires.
 func shortages(sim *v1alpha1.ParkingSimulation, r *sizing.Result) []shortage {
 	spec := &sim.Spec
 	all := []shortage{}

@@ -244,7 +244,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 		}
 		return err
 	})
-	// The first signal starts the drain, which has a timeout of two minutes.
+	// The first signal starts the drain, which would last until its timeout. The next signal ends the process at once.
 	signalUntilEnd(ctx, t, r, syscall.SIGINT)
 	if code := r.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
 		t.Errorf("exit code %d, want %d", code, 128+int(syscall.SIGINT))
