@@ -43,7 +43,7 @@ type keySpec struct {
 	// trims is true if white space around a value is allowed, as around PEM blocks.
 	trims bool
 	// services are the kinds of server that the key is for. A binding of any other kind of server is invalid if it has
-	// this key. The exceptions are the key "uris" and the substitutes of keys, which such a binding ignores.
+	// the key or a synonym of it. But such a binding may have the key "uris" or substitutes, which are then ignored.
 	services []Service
 }
 

@@ -39,11 +39,12 @@ func resembles(name string, pattern *regexp.Regexp) bool {
 	}
 }
 
-// like compiles a pattern that must match a squashed name from its beginning to its end.
+// like compiles a pattern for the results of squash. The pattern must match the whole text.
 func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
 
-// These patterns match the squashed names that people give to keys. Such a name has up to three parts: the purpose of
-// the value, the kind of value, and the file format, as in CLIENT_CERT_PEM.
+// These patterns match names that people give to keys, in the form that squash returns. Such a name has up to three
+// parts: the purpose of the value, the kind of value, and the file format. For example, CLIENT_CERT_PEM has the parts
+// client, cert and pem.
 var (
 	likeURI              = like(`(connection|conn|service|server|database|broker)?(uri|url|string|str)|connection|dsn`)
 	likeURIs             = like(`(connection|service|server|database|broker)?(uris|urls)`)

@@ -47,8 +47,8 @@ func (b Binding) AddCertificates(config *tls.Config) error {
 		config.RootCAs = roots
 	}
 	if certificate != nil {
-		// Always send the certificate. Package tls would not send one of a CA that the server does not accept, and the
-		// server would say that it is missing.
+		// Always send the certificate. By default, package tls sends no certificate if the server does not accept its CA.
+		// The server would then report a missing certificate, instead of the unknown CA.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	}
 	return nil

@@ -20,7 +20,8 @@ type peer struct {
 	certificate, key, authority []byte
 }
 
-// newPeer returns a peer with its own CA, whose name contains that of the host. Its certificate is for the given host and valid until the given time.
+// newPeer creates a CA whose name contains the given host name. It returns a peer with a certificate of this CA. The
+// certificate is for the given host name and is valid until the given time.
 func newPeer(t *testing.T, host string, until time.Time) peer {
 	t.Helper()
 	authority := tlstest.NewAuthority(t, "CA of "+host)

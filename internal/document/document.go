@@ -56,8 +56,8 @@ type Format struct {
 	// Words contains valid values of fields that are strings, by the name of the field or list. Errors about an object or a
 	// list in place of a string show these values.
 	Words map[string]string
-	// Validators check values of a type instead of decoding them. A type needs a validator if decoding a short text
-	// can take minutes, such as a number with a large exponent. Expected must have an entry for the type.
+	// Validators check values of a type instead of decoding them. A type needs a validator if some short texts, such
+	// as a number with a large exponent, take minutes to decode. Expected must have an entry for the type.
 	Validators map[reflect.Type]func(value json.RawMessage) error
 	// Owners maps the name of a field to the paths of the objects that have this field. An error about a field in
 	// the wrong object names these paths.
