@@ -198,7 +198,7 @@ func (p *pages) dial(ctx context.Context) (net.Conn, error) {
 	return p.tunnel.Dial(p.port)
 }
 
-// choose opens a tunnel to the best pod. The caller holds the mutex.
+// choose opens a tunnel to the first pod that candidates returns. The caller holds the mutex.
 func (p *pages) choose(ctx context.Context) error {
 	pods, err := p.list(ctx)
 	if err != nil {
@@ -224,7 +224,7 @@ func (p *pages) choose(ctx context.Context) error {
 type candidate struct {
 	pod  *corev1.Pod
 	port int32
-	rank int // the pod with the lowest rank is the best
+	rank int // the pod with the lowest rank is tried first
 }
 
 // candidates returns the running pods that serve the live page, in the order in which they are tried. Pods that have

@@ -107,7 +107,8 @@ func (s *source) now() time.Time {
 	return time.Now().Add(s.ahead)
 }
 
-// setClock compares the clock of this machine with the time at which a pod has just read its state.
+// setClock sets how far the clock of the pods is ahead of the clock of this machine. at is the time, by the clock of a
+// pod, at which the pod has just read its state. If it is zero, setClock does nothing.
 func (s *source) setClock(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -152,8 +152,8 @@ func (w *warner) faults() {
 	}
 }
 
-// contention warns about a fault that is due while another fault pauses or isolates its target, and that may be too late
-// when it has waited for the end of the other one.
+// contention warns about a fault that is due while another fault pauses or isolates its target. The fault must wait
+// until the other fault ends. contention warns only if it may then be too late to inject the fault.
 func (w *warner) contention(f *plan.Fault) {
 	for i := range w.plan.Faults {
 		other := &w.plan.Faults[i]
@@ -168,8 +168,9 @@ func (w *warner) contention(f *plan.Fault) {
 	}
 }
 
-// waits reports whether a fault may be too late after it has waited for another fault in the same target. until is when
-// the other fault ends. waits ignores jitter, and compares only the earliest such occurrences.
+// waits reports whether a fault must wait for another fault with the same target, and may then be too late to be
+// injected: because its next occurrence is due, or because it would not end before the simulation. until is when the
+// other fault ends. waits ignores jitter, and compares only the earliest occurrences that overlap.
 func (w *warner) waits(f, other *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, other.At
 	if due < begin && f.Every > 0 {

@@ -47,8 +47,9 @@ var services = map[field.Path]binding.Service{
 	"spec.summaryAPI.managed.database": binding.PostgreSQL(),
 }
 
-// frequentMistakes contains unknown fields that people often write, and for which the advice from owners would be
-// missing or wrong.
+// frequentMistakes contains unknown fields that people often write, with the hints that errors about them show. Without
+// a hint, an error names the objects that have such a field, according to the function owners. For the fields in this
+// list, that text would be missing or misleading.
 var frequentMistakes = []struct {
 	parent string // the end of the path of the object, in which [] stands for any index; "spec" and "" match only themselves
 	names  []string
