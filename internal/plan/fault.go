@@ -30,14 +30,14 @@ type Fault struct {
 	For Duration `json:"for,omitzero"`
 }
 
-// LatestEnd returns the latest time at which the first occurrence of the fault ends, measured from the start of the
-// schedule.
+// LatestEnd returns when the first occurrence of the fault ends if Jitter delays it as much as possible. The result is
+// measured from the start of the schedule.
 func (f *Fault) LatestEnd() time.Duration { return (f.At + f.Jitter + f.For).D() }
 
 // FaultTarget is the part of a simulation that a fault hits.
 type FaultTarget string
 
-// The targets.
+// These are the targets that a fault can have.
 const (
 	TargetRabbitMQ FaultTarget = "RabbitMQ"
 	// TargetRabbitMQLeader is the RabbitMQ node that is the leader of the most quorum queues of the simulation.
@@ -52,7 +52,7 @@ const (
 // FaultAction is what a fault does to its target.
 type FaultAction string
 
-// The actions.
+// These are the actions that a fault can have.
 const (
 	// ActionKill crashes the target with SIGKILL, so that it writes nothing to disk before it ends.
 	ActionKill FaultAction = "Kill"

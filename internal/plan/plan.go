@@ -61,9 +61,10 @@ const (
 // Arrivals says how events are distributed over time.
 type Arrivals string
 
-// The ways to distribute events.
 const (
+	// ArrivalsUniform spaces events evenly.
 	ArrivalsUniform Arrivals = "Uniform"
+	// ArrivalsPoisson makes each event independent of the others, with exponentially distributed gaps.
 	ArrivalsPoisson Arrivals = "Poisson"
 )
 

@@ -143,7 +143,8 @@ type Usage struct {
 type Growth struct {
 	// RedisBytesPerVisit is the memory of Redis per parked vehicle.
 	RedisBytesPerVisit float64 `json:"redisBytesPerVisit"`
-	// Visits and Summaries are the measured numbers of visits and summaries from which the sizes were computed.
+	// Visits is the number of parked vehicles from which RedisBytesPerVisit was computed. Summaries is the number of
+	// summaries from which DatabaseBytesPerSummary was computed.
 	Visits    int64 `json:"visits"`
 	Summaries int64 `json:"summaries"`
 	// DatabaseBytesPerSummary is the size of the SQLite database per stored summary.

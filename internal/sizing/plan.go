@@ -11,7 +11,8 @@ import (
 
 // Request says what to plan for.
 type Request struct {
-	// EntriesPerSecond and ExitsPerSecond are the highest rates. MatchPercent is the share of exits that finish a visit.
+	// EntriesPerSecond and ExitsPerSecond are the rates to plan for. If the rates change during the run, these are the
+	// rates at the time at which their sum is highest. MatchPercent is the share of exits that finish a visit.
 	EntriesPerSecond int64 `json:"entriesPerSecond"`
 	ExitsPerSecond   int64 `json:"exitsPerSecond"`
 	MatchPercent     int   `json:"matchPercent"`
@@ -63,7 +64,8 @@ type Result struct {
 	Capacity Capacity `json:"capacity"`
 	// Notes say in plain sentences what the plan assumes, and where it goes beyond what was measured.
 	Notes []string `json:"notes"`
-	// Measured says where the figures come from.
+	// Measured describes how the costs were measured from which the plan is computed: when, on which machine, with
+	// which servers and at which rates.
 	Measured string `json:"measured"`
 }
 

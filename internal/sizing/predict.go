@@ -15,7 +15,7 @@ type Scenario struct {
 	Partitions     int
 	// Poisson is true if arrivals are random, and false if they are evenly spaced.
 	Poisson bool
-	// Outage is how long the processors are down in the second part of the prediction.
+	// Outage is how long the processors are down in a simulated outage. If it is 0, no outage is simulated.
 	Outage time.Duration
 	Seed   uint64
 }
@@ -133,8 +133,8 @@ type delays struct {
 }
 
 // latencyAt returns the latencies at a utilization. It interpolates between measurements. The measurement of the
-// highest rate is not used, because its latencies are those of a backlog that the benchmark maintains. Above the last
-// of the other measurements, latencies grow with 1/(1 - utilization), as in a shared processor.
+// highest rate is not used, because its latencies are those of a backlog that the benchmark maintains. Above the
+// highest utilization of the other measurements, latencies grow with 1/(1 - utilization), as in a shared processor.
 func (c *Costs) latencyAt(utilization float64) delays {
 	points := c.Points[1 : len(c.Points)-1]
 	first, last := &points[0], &points[len(points)-1]
