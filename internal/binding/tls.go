@@ -47,8 +47,8 @@ func (b Binding) AddCertificates(config *tls.Config) error {
 		config.RootCAs = roots
 	}
 	if certificate != nil {
-		// Always send the certificate. By default, package tls sends no certificate if the server does not accept its CA.
-		// The server would then report a missing certificate, instead of the unknown CA.
+		// Always send the certificate. By default, package tls sends no certificate if the server does not accept its
+		// CA. The server would then report a missing certificate, instead of the unknown CA.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	}
 	return nil

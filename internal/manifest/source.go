@@ -165,9 +165,9 @@ var (
 	leadingZeros = regexp.MustCompile(`^([-+]?)0+([1-9]\d*)$`)
 )
 
-// notDecimal returns an error for each number that is not written in decimal, or that has leading zeros. It looks at the
-// given path and below it. YAML accepts such numbers, but may read another number than the author means: 0200 is octal,
-// so it is 128. notDecimal ignores file modes, which are usually octal.
+// notDecimal returns an error for each number that is not written in decimal, or that has leading zeros. It looks at
+// the given path and below it. YAML accepts such numbers, but may read another number than the author means: 0200 is
+// octal, so it is 128. notDecimal ignores file modes, which are usually octal.
 func notDecimal(path field.Path, node *yamlv3.Node) field.ErrorList {
 	if tag := node.ShortTag(); node.Kind == yamlv3.ScalarNode && (tag == "!!int" || tag == "!!float") && !decimal.MatchString(node.Value) {
 		number, err := yaml.YAMLToJSON([]byte(node.Value))

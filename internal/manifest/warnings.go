@@ -190,9 +190,9 @@ func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 	}
 }
 
-// amounts warns of suspicious CPU and memory values of the pods of one component or server. The parameter r contains the
-// values for the main container, which the operator adds to these pods. The template t may contain values for this and
-// other containers.
+// amounts warns of suspicious CPU and memory values of the pods of one component or server. The parameter r contains
+// the values for the main container, which the operator adds to these pods. The template t may contain values for this
+// and other containers.
 func (w *warner) amounts(path string, r *v1alpha1.ResourceRequirements, t *v1alpha1.PodTemplate, of pod, leastMemory string) {
 	if r != nil {
 		w.resources(path+".resources", r, leastMemory)
