@@ -142,8 +142,8 @@ func (c *cli) simulateCommand() *cobra.Command {
 // port instead.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
-// plan derives the plan from the manifest and the flags. It also returns notes for the user: those of override, and the
-// warnings about the manifest.
+// plan derives the plan from the manifest and the flags. It also returns notes for the user: those from the method
+// override, and the warnings about the manifest.
 func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, notes []string, err error) {
 	if err := f.check(); err != nil {
 		return nil, nil, err

@@ -443,7 +443,8 @@ func TestFaultLog_TwoFaultsOverlap_WritesTheirEventsInTheOrderOfTime(t *testing.
 	}
 }
 
-// A server that does not respond delays only the recoveries.
+// If a server does not respond, only the log lines about recoveries are delayed, not those about the beginning of
+// faults.
 func TestFaultLogWatch_ServerDoesNotRespond_WritesThatTheFaultBegins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
