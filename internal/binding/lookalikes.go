@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// product matches a word at the beginning of a name that says only to which server the key belongs, such as redis in
-// REDIS_DB.
+// product matches a word at the beginning of a name that does not say what the value of the key is: the name of a
+// server, such as redis in REDIS_DB, or the word default. The name must be in the form that squash returns.
 var product = regexp.MustCompile(`^(redis|valkey|rabbitmq|rabbit|cloudamqp|amqp|postgresql|postgres|pg|default)`)
 
 // squash returns a name in lower case, without the characters that separate words. RABBITMQ_VHOST, rabbitmq-vhost and
@@ -24,8 +24,8 @@ func squash(name string) string {
 	}, strings.ToLower(name))
 }
 
-// resembles reports whether a pattern matches a name, or the name without words for the product. It ignores case and the
-// characters that separate words.
+// resembles reports whether pattern matches name. It ignores case and the characters that separate words. If there is
+// no match, it removes the prefix that product matches, and tries again.
 func resembles(name string, pattern *regexp.Regexp) bool {
 	for short := squash(name); ; {
 		if pattern.MatchString(short) {

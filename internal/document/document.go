@@ -66,9 +66,9 @@ type Format struct {
 	// explanation. Hint returns "" for any other unknown field. nil means that there are no hints.
 	Hint func(path field.Path, name string) string
 	// FromNumber maps a type whose values are strings to a function that converts a number into a valid value, for
-	// example by adding a unit. number is the number in JSON, and written is the number as its author wrote it. An
-	// error about a number shows the result. The function returns "" if there is no valid value, or if the author may
-	// have meant another number.
+	// example by adding a unit. If a document has a number in place of such a string, the error suggests the result of
+	// the function. number is the number in JSON, and written is the number as its author wrote it. The function
+	// returns "" if there is no valid value, or if the author may have meant another number.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
 	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
 	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.
@@ -98,7 +98,8 @@ func (f Format) DecodeKnown(text []byte, into any) error {
 	if json.Unmarshal(text, into) == nil {
 		return nil
 	}
-	// The error of package json names Go types. Describe the invalid fields instead.
+	// The error of package json names Go types. The error of checkDocument names the invalid fields instead. As in
+	// package json, unknown fields are not an error here.
 	f.ignoresUnknown = true
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
