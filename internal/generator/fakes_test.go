@@ -24,8 +24,7 @@ type fakeStore struct {
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.
 	claimTime time.Duration
-	// If volatile is true, a crash undoes effects that are not durable. WaitDurable then saves a copy of the
-	// whole state.
+	// If volatile is true, WaitDurable saves a copy of the whole state, and a crash restores the last copy.
 	volatile bool
 
 	mu         sync.Mutex

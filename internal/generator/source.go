@@ -95,8 +95,8 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	serving.Wait()
 }
 
-// report measures the pool, and reports the exits for which no plate was available. It does so at a regular
-// interval, and once more when the given channel is closed.
+// report counts the plates in the pool for the metrics, and tells the store how many exits found no available plate. It
+// does so at a regular interval, and once more when the given channel is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()

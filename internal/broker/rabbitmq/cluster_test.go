@@ -121,10 +121,10 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 	}, func() any { return leaders(t, cluster[0], "") })
 }
 
-// postStartHook returns the command that a managed node runs after it has started, as in the golden file of the node. A
-// golden file is what the operator applies. Here the command does not wait for 30 s, and it writes to its output
-// instead of the log of a container. The command works in the background, but keeps its output open until it has ended.
-// So the method Run waits for the end.
+// postStartHook returns the command that a managed node runs after it has started. It reads the command from the golden
+// file of the node, which contains what the operator applies. It makes two changes: the command does not sleep before
+// it rebalances the queues, and it writes to its own output instead of the log of the container. The command works in
+// the background, but keeps its output open until it has ended. So the method Run waits for the end.
 func postStartHook(t *testing.T) []string {
 	t.Helper()
 	content, err := os.ReadFile("../../resources/testdata/managed/statefulset-rabbitmq.yaml")

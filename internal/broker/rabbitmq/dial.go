@@ -187,10 +187,10 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 	return conn, address, err
 }
 
-// dialEither opens a TCP connection to an address. If this takes longer than versionDelay, it also tries the fallback
-// address, unless that is "". Therefore little time is lost if there is no route for one of the IP versions of a host.
-// dialEither returns the connection that is open first, and its address. If the first address fails, dialEither returns
-// its error at once.
+// dialEither opens a TCP connection to address. If this takes longer than versionDelay, it also tries fallback, unless
+// that is "". Therefore little time is lost if there is no route for one of the IP versions of a host. dialEither
+// returns the connection that is open first, and the address to which it leads. If address fails, dialEither returns
+// the error at once, and does not wait for fallback.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))

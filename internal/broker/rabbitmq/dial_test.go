@@ -226,8 +226,8 @@ func TestDial_InvalidBinding_IsReportedOnce(t *testing.T) {
 	}
 }
 
-// With TLS 1.3, a server rejects the client certificate after the handshake. The client library may try to send something
-// before or after it has read the alert.
+// With TLS 1.3, a server rejects the client certificate with an alert after the handshake. Whether or not the client
+// library sends something before it reads the alert, open must return the alert.
 func TestOpen_AlertAfterTheHandshake_IsTheError(t *testing.T) {
 	t.Parallel()
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}
@@ -241,7 +241,7 @@ func TestOpen_AlertAfterTheHandshake_IsTheError(t *testing.T) {
 	}
 }
 
-// alerted is a connection whose reads return an alert.
+// alerted is a connection whose reads fail as if the server had rejected the client certificate.
 type alerted struct {
 	net.Conn
 

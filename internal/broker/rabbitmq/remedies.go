@@ -80,7 +80,8 @@ func find(err *amqp.Error) remedy {
 	return remedy{}
 }
 
-// withRemedy adds the remedy to an error with which the server has ended a connection or a channel, if one is known.
+// withRemedy adds a remedy to an error with which the server has ended a connection or a channel. If no remedy is
+// known, or if the error has another cause, withRemedy returns it unchanged.
 func withRemedy(err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok {
