@@ -31,8 +31,8 @@ type Audit struct {
 	Notes []string
 }
 
-// Audit reads the ledger of a simulation. For a complete simulation, it reads the report. For a running simulation,
-// it reads live data from a pod. If this is not possible, it reads the status.
+// Audit reads the ledger of a simulation. For a complete simulation, it reads the report. For a running simulation, it
+// reads live data from a pod. If the report or the live data cannot be read, it reads the status.
 func (p *Plugin) Audit(ctx context.Context, name string) (*Audit, error) {
 	if err := checkName(name); err != nil {
 		return nil, err

@@ -468,13 +468,13 @@ func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation, reportErr err
 }
 
 // objective is one objective of a simulation. Its name is the name of the check in the verdict. If bound is empty, the
-// simulation does not have this objective. The status contains only some of the measured values.
+// simulation does not have this objective. If measured is empty, the status does not contain the measured value.
 type objective struct {
 	name, bound, measured string
 }
 
-// objectivesInStatus returns all objectives of a simulation. It also returns the latencies of the whole run if they have
-// no bound.
+// objectivesInStatus returns the objectives of a simulation. Even if the simulation has no objectives for them, it also
+// returns the latencies of the whole run and the other measured values in the status.
 func objectivesInStatus(sim *v1alpha1.ParkingSimulation) []objective {
 	spec := &sim.Spec.Objectives
 	var all []objective

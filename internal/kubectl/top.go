@@ -147,7 +147,8 @@ type TopRow struct {
 	Lost                 *int64   `json:"lost"`
 	// Verdict is PASS or FAIL. It is empty as long as both are possible.
 	Verdict string `json:"verdict"`
-	// Live is true if the values come from a pod, and false if they come from the status.
+	// Live is true if the values come from a pod of the simulation, and false if they come from the status of the
+	// ParkingSimulation.
 	Live bool `json:"live"`
 	// Note says why there is no live data of a running simulation.
 	Note string `json:"note,omitempty"`

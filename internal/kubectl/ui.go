@@ -32,7 +32,8 @@ This needs the rights of parkingsimulation-viewer-role, and this rule of parking
 const pageInterval = time.Second
 
 // timelineTimeout is the timeout for reading the timeline from a pod. It is long, because the timeline may have several
-// megabytes, and the connection to the cluster may be slow. A pod that sends nothing for podTimelineTimeout fails earlier.
+// megabytes, and the connection to the cluster may be slow. If the pod sends nothing for podTimelineTimeout, the read
+// fails earlier.
 const timelineTimeout = 5 * time.Minute
 
 type uiFlags struct {

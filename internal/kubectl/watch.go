@@ -50,9 +50,9 @@ func (c *cluster) watchSimulations(ctx context.Context, namespace, name string, 
 // podsRetryInterval is the delay after a failed attempt to watch the pods.
 const podsRetryInterval = 10 * time.Second
 
-// watchPods adds the failures of a simulation's pods to a Tracker until ctx ends. For a deleted pod, the function named
-// now returns the time of the failure. That time is late if the pod was deleted while the watch was interrupted. If the
-// pods cannot be watched, watchPods calls the function failed with the first error, and retries.
+// watchPods adds the failures of a simulation's pods to a Tracker until ctx ends. It uses the result of now() as the
+// time at which a deleted pod failed. That time is late if the pod was deleted while the watch was interrupted. If the
+// pods cannot be watched, watchPods retries. It calls failed() with the first error only.
 func (c *cluster) watchPods(
 	ctx context.Context, simulation types.NamespacedName, failures *podfailure.Tracker, now func() time.Time, failed func(error),
 ) {
