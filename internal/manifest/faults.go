@@ -170,7 +170,8 @@ func (w *warner) contention(f *plan.Fault) {
 
 // waits reports whether a fault must wait for another fault with the same target, and may then be too late to be
 // injected: because its next occurrence is due, or because it would not end before the simulation. until is when the
-// other fault ends. waits ignores jitter, and compares only the earliest occurrences that overlap.
+// other fault ends. waits ignores jitter. It compares only the first occurrence of f that is due at or after the first
+// occurrence of other, and the last occurrence of other until then.
 func (w *warner) waits(f, other *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, other.At
 	if due < begin && f.Every > 0 {
@@ -191,7 +192,8 @@ func (w *warner) waits(f, other *plan.Fault) (until plan.Duration, tooLate bool)
 const unmeasuredTime = 2 * time.Second
 
 // baseline warns if a fault may occur before enough events are measured for a baseline, with which recovery is
-// compared. At high rates, the timeline can contain enough events earlier.
+// compared. It does not count events that are due less than unmeasuredTime before the fault. At high rates, the
+// timeline may contain enough of these events for a baseline. Then the warning is wrong.
 func (w *warner) baseline(f *plan.Fault) {
 	isEnough := func(occurs time.Duration) bool {
 		before := occurs - unmeasuredTime

@@ -71,7 +71,6 @@ func lines(format string, n int) string {
 func TestReadManifest_RejectsInvalidManifests(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ text, want string }{
-		// The file.
 		"an empty file":                     {"", `the manifest is empty: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
 		"only comments":                     {"# nothing\n---\n# here\n", `the manifest is empty: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
 		"two simulations":                   {head + "---\n" + head, `there is more than one document: leave one ParkingSimulation in the file`},

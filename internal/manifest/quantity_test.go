@@ -51,8 +51,8 @@ func TestReadManifest_ExpensiveQuantityInTemplate_IsRejected(t *testing.T) {
 
 // quantityFields finds the quantities in type t, and returns a map with an element for each. The key is the path of the
 // quantity. The value is a format string: with the text of a quantity, it formats a JSON document in which only this
-// quantity is set. The given format string formats such a document with the text of a value of type t, which is at the
-// given path.
+// quantity is set. The parameters path and format describe where t is: path is the path of a value of type t, and
+// format formats a JSON document in which only that value is set.
 func quantityFields(path string, t reflect.Type, format string) map[string]string {
 	fields := map[string]string{}
 	add := func(path string, t reflect.Type, value string) {

@@ -127,8 +127,8 @@ func checkQuantity(value json.RawMessage) error {
 }
 
 // containers checks the containers in a template. The parameter own contains the names of the containers that the
-// operator creates. Container names must be unique in a pod. So the parameter names maps each name that is already used
-// to the path of its container, and the function adds the names that it finds.
+// operator creates. Container names must be unique in a pod. The map in the parameter names contains those that are
+// already used, with the paths of their containers, and the function adds the names that it finds.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)

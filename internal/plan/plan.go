@@ -226,9 +226,9 @@ type SummaryAPI struct {
 // If the part of the simulation's name after the first dot ends in .retry or .owner, the name of the exchange ends in a
 // dash. Without the dash, default.a.retry would have queues with the names of the retry queues of default.a. For
 // example, the entry queue of default.a.retry and the retry queue for entries of default.a would both be called
-// parking.default.a.retry.entry.0. The name default.retry needs no dash. Its names could only collide with those of a
-// simulation called default, and the name of every simulation in a cluster contains a dot. No simulation's name ends in
-// a dash, so the dash itself causes no collision.
+// parking.default.a.retry.entry.0. A simulation called default.retry needs no dash. The names of its queues could only
+// collide with those of a simulation called default, and the name of every simulation in a cluster contains a dot. No
+// simulation's name ends in a dash, so the dash itself causes no collision.
 func (p *Plan) Exchange() string {
 	name := "parking." + p.Simulation
 	_, own, _ := strings.Cut(p.Simulation, ".")

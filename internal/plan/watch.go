@@ -22,8 +22,8 @@ const pollInterval = 200 * time.Millisecond
 // uses. Calls of apply are never concurrent.
 //
 // If the file cannot be read, is invalid, or changes a field that must not change while the simulation runs, Watch logs
-// an error and keeps the previous plan. It ignores an error that occurs in a single read only. The file may have been
-// incomplete then, because it was being overwritten in place.
+// an error and keeps the previous plan. It ignores an error that does not occur again in the next read. The file may
+// have been incomplete, because it was being overwritten in place.
 //
 // Some fields, such as the bindings of servers, take effect only when the process starts. If a process with the given
 // role uses such a field, Watch logs a warning when the field is edited.

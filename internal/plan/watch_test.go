@@ -21,7 +21,7 @@ import (
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	// written receives a value when a line was written.
+	// written receives a value when a line is added to the buffer.
 	written chan struct{}
 }
 

@@ -1168,7 +1168,7 @@ func FaultyManifests() []Faulty {
 			Admission: `must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-', such as "my-namespace"`,
 		},
 
-		// Bounds.
+		// Values outside their bounds.
 		{
 			Name:      "a negative rate",
 			Spec:      "entry: {rate: -1}",
