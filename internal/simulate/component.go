@@ -176,8 +176,8 @@ func (c *component[P, S]) alive() (*life, error) {
 	return nil, fmt.Errorf("the %s is not running", c.name)
 }
 
-// Stop implements fault.Instance. It ends the process, and Run starts another one. If crash is true, the
-// process ends without draining, and its further calls have no effect.
+// Stop implements fault.Instance. It ends the process, and Run starts another one. If crash is true, the process does
+// not drain, and its gate rejects the calls that its goroutines still make.
 func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	l, err := c.alive()
 	if err != nil {

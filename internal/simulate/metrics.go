@@ -23,7 +23,8 @@ func (s *Simulation) registerFaults() error {
 	return s.deps.Registerer.Register(faultMetrics{fault.NewMetrics(), s})
 }
 
-// Collect implements prometheus.Collector. It may read the timeline from the store.
+// Collect implements prometheus.Collector. It may take up to auditTimeout, because it may read the timeline from the
+// store.
 func (m faultMetrics) Collect(samples chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)
 	defer cancel()

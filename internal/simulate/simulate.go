@@ -163,7 +163,8 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 	config := processor.Config{
 		Partitions:  p.Partitions,
 		Concurrency: p.Processor.Concurrency,
-		// The processor is stopped only when all events are processed, or when waiting for that has timed out.
+		// At the end of the simulation, the processor is stopped only after all events are processed, or after the wait
+		// for them has timed out. So it needs little time to drain.
 		DrainTimeout: c.closingTime(),
 	}
 	return processor.New(config, processor.Dependencies{
@@ -424,7 +425,8 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 }
 
-// scheduleOf returns what the generators themselves counted.
+// scheduleOf returns what the generators of one type counted. It is needed if the timeline cannot be read, because
+// Evidence.ScheduleOf then returns nil.
 func scheduleOf(s generator.Stats) *ledger.Schedule {
 	return &ledger.Schedule{Due: s.Due, Missed: s.Missed, Starved: s.Starved}
 }

@@ -69,8 +69,8 @@ type Method struct {
 
 // Point is the measurement of one rate.
 type Point struct {
-	// OfferedPerSecond is the rate of the schedule. It is 0 for idle processes. It is also 0 for the highest rate,
-	// because the benchmark then adjusts the schedule repeatedly.
+	// OfferedPerSecond is the rate of the schedule. It is 0 for idle processes. It is also 0 in the measurement at the
+	// highest rate, because there the benchmark adjusts the schedule repeatedly.
 	OfferedPerSecond int64 `json:"offeredPerSecond"`
 	// EntriesPerSecond and ExitsPerSecond are the events that took effect. SummariesPerSecond are the stored summaries.
 	EntriesPerSecond   float64 `json:"entriesPerSecond"`

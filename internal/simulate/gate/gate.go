@@ -214,8 +214,9 @@ func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 // Name implements fault.Instance.
 func (s *Server) Name() string { return s.name }
 
-// Stop implements fault.Instance. It restarts the server. If crash is true, the last calls before the crash
-// take effect, but do not return a result.
+// Stop implements fault.Instance. It stops the server, and starts it again after DownTime. The function that it returns
+// waits until the server runs again. If crash is true, calls in the last muteTime before the crash take effect, but do
+// not return a result.
 func (s *Server) Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error) {
 	if crash {
 		s.set(mute)

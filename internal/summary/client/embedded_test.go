@@ -375,8 +375,8 @@ func TestEmbedded_ServerClosedIdleConnection_RequestIsRepeated(t *testing.T) {
 	}
 }
 
-// TestClients_EmbeddedAPI_StoresEachSummaryOnce sends many summaries to the embedded API at the same time, each one
-// twice and with both clients. It then checks which summaries are stored.
+// TestClients_EmbeddedAPI_StoresEachSummaryOnce sends many summaries to the embedded API at the same time, first with
+// one client and then the same summaries with the other. It then checks that each summary is stored once.
 func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 	t.Parallel()
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})
