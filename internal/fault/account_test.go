@@ -676,7 +676,8 @@ func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
 	}
 }
 
-// While Redis is down, processors hold messages, so that none may be ready in the queues.
+// While Redis is down, processors hold messages that they cannot process. So events may wait although the queues have
+// no ready messages.
 func TestFaultAccounts_PeakBacklog_IncludesEventsThatProcessorsHold(t *testing.T) {
 	t.Parallel()
 	run := story{length: 60, rate: 50, outages: []outage{{20, 26, 0, 0}}}.run()

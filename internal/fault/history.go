@@ -47,8 +47,8 @@ func (d Disturbance) interval() interval {
 	return i
 }
 
-// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of one of the faults, like
-// Account.Disturbs.
+// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of one of the faults.
+// Account.Disturbs does the same for a single occurrence of a fault.
 func (h *History) Disturbs(from, to time.Time) bool {
 	row := measured{start: from, end: to}
 	return slices.ContainsFunc(h.Disturbed, func(d Disturbance) bool { return row.overlaps(d.interval()) })

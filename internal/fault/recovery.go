@@ -174,10 +174,11 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate sets the field late of all rows. The lengths of the queues do not include the messages that processors hold,
-// so the number is derived from the latencies of the events that took effect. It is a lower bound: it assumes that each
-// event took effect at the end of its row. So events that took effect less than one row width after they were due may
-// be missing. Events that never took effect are always missing.
+// countLate sets the field late of all rows: the number of events that were due before the row began and took effect in
+// this row or later. The lengths of the queues do not include the messages that processors hold. So countLate derives
+// the number of late events from the latencies of the events that took effect. The result is a lower bound: countLate
+// assumes that each event took effect at the end of its row. So events that took effect less than one row width after
+// they were due may be missing. Events that never took effect are always missing.
 func countLate(rows []measured) {
 	began := make([]int64, len(rows)+1) // [i] is by how much the number increases at the beginning of row i
 	for i := range rows {
@@ -436,8 +437,10 @@ func (s *search) meanwhile(r *Record) string {
 	}
 }
 
-// aftermath returns the end of a sentence that names other faults, if the simulation was recovering from them while it
-// recovered from the fault of r, until the time recovered. The measurements do not show which of them delayed it.
+// aftermath returns the end of a sentence. It names the other faults that had ended, but from which the simulation was
+// still recovering while it recovered from the fault of r. The argument recovered is the time at which the recovery
+// from the fault of r ended. aftermath returns "" if there are no such faults. The measurements do not show which of
+// the faults delayed the recovery.
 func (s *search) aftermath(r *Record, recovered time.Time) string {
 	var others []string
 	for _, a := range s.active {

@@ -35,8 +35,8 @@ const (
 	lastSaveTimeout = 5 * time.Second
 )
 
-// ErrHandedOver is the cause of the end of a Runner's context when another process takes over. The Runner then
-// leaves the faults in effect, and does not change their records.
+// ErrHandedOver is the cause of the end of a Runner's context when another process takes over its faults. The Runner
+// then leaves the faults in effect, and does not change their records.
 var ErrHandedOver = errors.New("another process takes over")
 
 // Record.Reason begins with one of these texts if an occurrence was aborted because the simulation ended or was
@@ -702,7 +702,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 	r.deps.Logger.Info("Fault ended", "fault", id, "state", record.State, "reason", record.Reason)
 }
 
-// IsHandedOver reports whether ctx has ended because another process takes over.
+// IsHandedOver reports whether ctx has ended because another process takes over the faults.
 func IsHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
 
 // ended returns why ctx ended: either the simulation was suspended or it has ended.

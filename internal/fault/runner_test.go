@@ -582,8 +582,8 @@ func TestFaultRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.
 	})
 }
 
-// No process was running when the simulation started, so there is no progress. The occurrences that have been due since
-// the start get records.
+// No injector was running when the simulation started, so the Runner begins without a stored Progress. It must still
+// create records for the occurrences that became due in the meantime.
 func TestFaultRunner_FirstStartIsLate_RecordsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 200, 5)}}

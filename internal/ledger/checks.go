@@ -127,7 +127,8 @@ func checks(e *Evidence) []check {
 		{name: CheckUncounted, kind: Invariant, find: nothingUncounted, certain: true},
 		// The intent of an exit is the same when it is processed as when it was published.
 		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},
-		// An exit with a plate from the pool finds the visit of that plate.
+		// An exit with a plate from the pool finds the visit of that plate, because the broker confirmed the entry of
+		// the plate before the exit was published.
 		{name: CheckUnexpected, kind: Objective, find: nothingUnexpected, certain: true},
 		// Every message can be processed.
 		{name: CheckDeadLetters, kind: Invariant, find: nothingDeadLettered, certain: true},

@@ -97,8 +97,9 @@ func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 		skipped[i], shortfall[i] = e.Missed+e.Starved, e.Due-e.Published
 		due += e.Due
 	}
-	// Of random arrivals, Due is only the mean. So the shortfall is meaningful only if chance does not explain it: a process
-	// that is killed does not report the overdue events that it leaves.
+	// If arrivals are random, Due is only their mean, so chance alone causes a shortfall as well. The shortfall counts
+	// only if the part that the generators did not report as skipped exceeds this number of standard deviations. It
+	// then has another cause. For example, a process that is killed does not report its overdue events as skipped.
 	const deviations = 5
 	unexplained := float64(sum(shortfall) - sum(skipped))
 	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson && unexplained <= deviations*math.Sqrt(float64(due)) {
@@ -189,8 +190,8 @@ func sum(numbers []int64) (total int64) {
 }
 
 // longest returns the longest time in which all planned events were absent. The rows follow each other, and in each of
-// them events were absent. If only some events of a row were absent, the time may begin or end in that row. With several
-// generators, it does so only next to a row in which all events were absent.
+// them events were absent. If only some events of a row were absent, the time may begin or end in that row. With
+// several generators, such a row counts only if all events of the previous or the next row were absent.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
 	var most, sum time.Duration // sum is the time so far that ends with the current row
@@ -213,8 +214,9 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 
 // lasting finds the events of a series that never appeared. shortfall[i] is the number of events that were expected in
 // row i minus the number that appeared. A part of the shortfall does not last: in later rows, more events appear than
-// were expected. lasting returns the lasting part, in the rows in which it began. If expected is not nil, it contains the
-// numbers of expected events, and a surplus of more than the events of two rows does not make up for later shortfalls.
+// were expected. lasting returns the lasting part, in the rows in which it began. If expected is not nil, it contains
+// the number of expected events of each row. Then a surplus makes up for later shortfalls only up to the number of
+// events that were expected in two rows. The rest of the surplus is ignored.
 func lasting(shortfall, expected []int64) []int64 {
 	total := make([]int64, len(shortfall)+1) // total[i+1] is the shortfall up to the end of row i
 	for i, n := range shortfall {

@@ -23,8 +23,8 @@ type modelEvent struct {
 	deadLettered bool
 }
 
-// modelRun is one generator process in one partition. watermark is the number of confirmed
-// events, which come first.
+// modelRun is one generator process in one partition. watermark is the number of confirmed events. They are the first
+// elements of events.
 type modelRun struct {
 	id        event.ID // Seq is unused
 	typ       event.Type

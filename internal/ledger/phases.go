@@ -191,12 +191,14 @@ func (p phase) measure(e *Evidence) measured {
 	return m
 }
 
-// counted returns the demand according to the generators alone.
+// counted returns how many events were due, and how many of them were never published, as the generators counted them.
+// It does not include events that were due while no generator ran.
 func counted(e *timeline.Events) demand {
 	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
 }
 
-// demand returns the demand in the rows that are covered.
+// demand returns how many events of a type were due in the rows for which covers returns true, and how many of them
+// were never published. If the plan is known, these numbers include events that were due while no generator ran.
 func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
 	rows := e.Timeline
 	if e.Load != nil {
@@ -412,16 +414,16 @@ type recoveries struct {
 	objective time.Duration
 	// late describes the recoveries that took longer than the objective.
 	late []string
-	// unmeasured names the occurrences whose recovery is of unknown length. example is one of them, and reason its
-	// reason.
+	// unmeasured names the occurrences whose recovery is of unknown length. example is one of them, and reason says why
+	// the length of its recovery is unknown.
 	unmeasured      []string
 	example, reason string
 	slowest         time.Duration
 	measurable      bool
 }
 
-// unknown names the occurrences whose recovery is of unknown length. It contains only one reason, because most of them
-// are similar.
+// unknown returns a text that names the occurrences whose recovery is of unknown length. The text contains the reason
+// for only one of these occurrences, because most of the reasons are similar.
 func (r *recoveries) unknown() string {
 	names := joinFirst(r.unmeasured, ", ")
 	switch {

@@ -71,8 +71,8 @@ type Report struct {
 	// DataLostAt is when a process noticed that the store had lost durable data. It is nil if no process has.
 	// If it is set, the numbers above are incomplete.
 	DataLostAt *time.Time `json:"dataLostAt,omitempty"`
-	// LostEvents contains the identifiers of the first lost events. They are in the order of the generator
-	// processes and their sequence numbers.
+	// LostEvents contains the identifiers of the first lost events, in the order in which the audit finds them: one
+	// generator process in one partition after the other, each in the order of the sequence numbers.
 	LostEvents []string `json:"lostEvents,omitempty"`
 }
 

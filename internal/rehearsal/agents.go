@@ -213,9 +213,9 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 
 // keepCut keeps clients isolated from servers that are replaced during the isolation, until the given time or until ctx
 // ends. The agents of the servers in commanded have injected the fault. If the agent of any server does not know the
-// fault, keepCut makes that agent inject the fault for the remaining time. At the end, keepCut tells these agents
-// to end the fault, unless another operator takes over. keepCut returns an error if the clients could still reach a
-// server shortly before the end of the fault.
+// fault, keepCut makes that agent inject the fault for the remaining time. At the end, keepCut tells these additional
+// agents to end the fault, unless another operator takes over. keepCut returns an error if the clients could still
+// reach a server shortly before the end of the fault.
 func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
 	cut := map[string]fault.Chosen{}
 	for wait(ctx) == nil && time.Now().Before(until) {
@@ -245,9 +245,9 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 	return uncut
 }
 
-// ensureCut makes the agent of a server isolate the clients, if the agent does not know the fault. The result named
-// again is true if the agent did not know the fault. ensureCut returns an error if the clients may still reach the
-// server.
+// ensureCut asks the agent of a server whether it knows the fault. If it does not, for example because the pod of the
+// server is new, ensureCut makes the agent isolate the clients, and the result named again is true. ensureCut returns
+// an error if the clients may still reach the server.
 func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.Chosen, isCommanded bool, until time.Time) (again bool, err error) {
 	pod, err := i.podOf(ctx, server)
 	if err != nil {

@@ -55,7 +55,7 @@ func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault
 }
 
 // byIndex returns a list of n pods, sorted by index. The index of a pod of a StatefulSet is its ordinal. All other pods
-// get the remaining indexes, in their order. If no pod is left for an index, the element is nil.
+// get the remaining indexes, in the order in which they are given. If no pod is left for an index, the element is nil.
 func byIndex(pods []*corev1.Pod, n int) []*corev1.Pod {
 	indexed := make([]*corev1.Pod, n)
 	var others []*corev1.Pod

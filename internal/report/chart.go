@@ -242,7 +242,8 @@ func path(points []point, x, y axis) string {
 	return b.String()
 }
 
-// hits divides a chart into adjacent areas. The text of each area contains the values of all lines.
+// hits divides a chart into adjacent areas, each of which covers a period. While the mouse is over an area, the page
+// shows the time in the middle of the period and the values of all lines at that time.
 func hits(lines []series, x axis, u unit) []Hit {
 	columns := 0
 	for _, s := range lines {

@@ -287,7 +287,8 @@ func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isCheckUnproved reports whether the only cause of a changed check may be that a run was cut short.
+// isCheckUnproved reports whether a check may differ only because a run was cut short. Such a difference proves
+// nothing.
 func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	isFault := ledger.ConcernsFault(check.Name)
 	lacking := check.After != string(ledger.Failed) &&
@@ -295,9 +296,9 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether the only cause of a change may be that a run was cut short. Such a run has fewer faults
-// and fewer events. isFault is true if the change concerns a fault. lacking is true if the second run lacks a value or
-// has a lower count.
+// isUnproved reports whether a value may differ only because a run was cut short. Such a run has fewer faults and fewer
+// events. isFault is true if the change concerns a fault. lacking is true if the second run lacks a value or has a
+// lower count.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -389,10 +390,10 @@ const (
 // test for noise.
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
-// significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. It
-// returns the outcome in the argument direction if they do, and Noise if they do not. If there are too few samples, it
-// returns Undecided. Recovery times are an exception: most runs have few of them, so with too few samples the threshold
-// alone decides, and significance returns the outcome in the argument direction.
+// significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. If they
+// do, it returns its argument direction, which is Regression or Improved. If they do not, it returns Noise. If there
+// are too few samples, it returns Undecided. Recovery times are an exception, because most runs have few of them: if
+// there are too few samples, the threshold alone decides, and significance returns direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided

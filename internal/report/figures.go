@@ -144,7 +144,7 @@ func (l *Latency) line(name string) LatencyLine {
 }
 
 // ObjectiveLines returns the checks of the objectives, with the text Unmeasured for a value that was not measured. It
-// omits the checks that a count is at most 0: every run has them, and the ledger shows the counts.
+// omits each check that requires a count of 0: every run has these checks, and the ledger shows the counts.
 func ObjectiveLines(v *ledger.Verdict) []ledger.Check {
 	var lines []ledger.Check
 	for _, c := range v.Checks {

@@ -129,7 +129,8 @@ func (n numbers) halfWidth() float64 {
 	return digitWidth * float64(utf8.RuneCountInString(n.text())+1) / 2
 }
 
-// middle returns the position of the text. The text does not extend beyond the area of the chart.
+// middle returns the x coordinate of the middle of the text. It is chosen such that the text does not extend beyond the
+// area of the chart.
 func (n numbers) middle() float64 {
 	half := n.halfWidth() - digitWidth
 	return min(max((n.from+n.to)/2, areaLeft+half), areaRight-half)

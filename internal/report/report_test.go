@@ -667,8 +667,8 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-// The operator keeps the latest occurrences, so those that it leaves out may be worse than some listed ones. A report of
-// an earlier version has no totals, so it cannot say that they include the omitted occurrences.
+// The operator keeps the latest occurrences, so those that it leaves out may be worse than some listed ones. The
+// document of an earlier version has no totals, so the report must not say that totals include the omitted occurrences.
 func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilder(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "leaves out 3 further occurrences. It lists the worst one.", "totals include all"

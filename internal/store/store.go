@@ -199,10 +199,11 @@ const (
 	// ResultUnmatchedExpected means that a generated exit with the intent "unmatched" was recorded. This result is
 	// final.
 	ResultUnmatchedExpected Result = "unmatched_expected"
-	// ResultUnmatchedUnexpected means that an exit with the intent "matched" found no visit in its last attempt.
-	// This result is final.
+	// ResultUnmatchedUnexpected means that the last attempt to process an exit with the intent "matched" found no
+	// visit. This result is final.
 	ResultUnmatchedUnexpected Result = "unmatched_unexpected"
-	// ResultEntryNotFound means that an external exit found no visit in its last attempt. This result is final.
+	// ResultEntryNotFound means that the last attempt to process an exit of an external publisher found no visit. This
+	// result is final.
 	ResultEntryNotFound Result = "entry_not_found"
 	// ResultPending means that the exit was matched before and that its summary is still in the outbox.
 	ResultPending Result = "pending"

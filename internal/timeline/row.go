@@ -47,7 +47,8 @@ type Events struct {
 	// stopped.
 	Starved int64 `json:"starved,omitempty"`
 	Missed  int64 `json:"missed,omitempty"`
-	// Lag is the longest time in the interval for which a due event had been waiting to be published.
+	// Lag shows how late events were published. It is the longest wait of any event that was due but, at some moment of
+	// the interval, not published yet.
 	Lag time.Duration `json:"lagNs,omitempty"`
 
 	// Redeliveries is the number of deliveries of messages that the broker had already delivered before.

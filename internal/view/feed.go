@@ -18,7 +18,8 @@ const maxBehind = maxRows
 // update is the result of a poll.
 type update struct {
 	state State
-	// wasRead reports whether the timeline was read. The rows are those that are new or have changed.
+	// wasRead reports whether the timeline was read. If so, the field rows contains the rows that are new or have
+	// changed since the previous read.
 	wasRead bool
 	rows    []timeline.Row
 }

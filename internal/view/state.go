@@ -45,7 +45,8 @@ type State struct {
 	Exit       Generator  `json:"exit"`
 	Queues     Queues     `json:"queues"`
 	// Faults contains the latest occurrences of faults, at most 100, in the order in which they were due. The field Hit
-	// of each occurrence contains at most 5 names, and the field HitOmitted is the number of the other names.
+	// of each occurrence contains the names of at most 5 instances, and the field HitOmitted is the number of the other
+	// instances.
 	Faults []fault.Account `json:"faults"`
 	// Ledger is the audit of the ledger so far.
 	Ledger *ledger.Report `json:"ledger"`
@@ -124,7 +125,7 @@ type Queues struct {
 const (
 	// maxFaults is the maximum number of faults in a state.
 	maxFaults = 100
-	// maxHit is the maximum number of names in Hit of a fault.
+	// maxHit is the maximum number of instances that the field Hit of a fault lists.
 	maxHit = 5
 )
 

@@ -5,8 +5,9 @@
 // are clients. A client that is slower than the updates skips states, but no rows. A client that is much too slow is
 // disconnected. It reconnects and resumes after the last row that it received.
 //
-// A slow client does not delay others: its timeline is encoded and compressed before it is sent. All such timelines
-// together take at most maxSpooled bytes.
+// Only a few timelines are read at the same time; further requests wait. A slow client does not delay these requests:
+// its timeline is completely read, encoded and compressed before it is sent. All timelines that are being sent take at
+// most maxSpooled bytes together.
 package view
 
 import (

@@ -33,7 +33,7 @@ type batcher struct {
 	// answered is a function to call when the server has executed a step. Its argument identifies the step in the outage
 	// log.
 	answered func(part string)
-	// Close cancels stopped.
+	// stopped is the context of all commands that the batcher sends. The method shut cancels it.
 	stopped context.Context
 	stop    context.CancelFunc
 	senders sync.WaitGroup

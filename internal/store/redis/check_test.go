@@ -97,8 +97,9 @@ func TestStoreCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 	}
 }
 
-// Each pod calls CheckWritable every few seconds, so it must be cheap. If the user lacks a permission that only one
-// step needs, pods that have worked so far must stay ready.
+// Each pod calls CheckWritable every few seconds to decide whether it is ready. CheckWritable must fail if the server
+// accepts no writes. It must not fail if the Redis user merely lacks a permission, because pods that have worked so far
+// must stay ready.
 func TestCheckWritable_ServerAcceptsNoWrites_ReturnsError(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})

@@ -412,15 +412,17 @@ func (g *greeting) SyscallConn() (syscall.RawConn, error) {
 	return checked{RawConn: raw, conn: g.Conn}, err
 }
 
-// checked is the raw connection of a greeting. It skips the check of the client library if nothing is wrong, because
-// the check costs a system call; see package rawconn.
+// checked is the raw connection that the client library gets from a greeting. The library reads from it to check that
+// the server has not closed the connection. This costs a system call, so checked skips the read if package rawconn
+// knows that the connection is open.
 type checked struct {
 	syscall.RawConn
 
 	conn *rawconn.Conn
 }
 
-// Read calls f, which checks the connection. It skips f if the connection is open and there is nothing to read.
+// Read calls f, which checks the connection. It does not call f if the connection is known to be open, with nothing to
+// read.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil

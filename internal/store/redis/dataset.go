@@ -44,7 +44,7 @@ type dataset struct {
 
 // dataState is what an observation shows about the simulation's data.
 type dataState struct {
-	// mark is empty if the server has no data of the simulation.
+	// mark is the mark in the ledger; see dataset. It is empty if the server has no data of the simulation.
 	mark string
 	// effects is the number of effects in one partition before the observation began to wait for replicas. It decreases
 	// only if effects are lost.
@@ -139,8 +139,8 @@ func (d *dataset) misses(mark string) bool {
 }
 
 // joiner returns a function that writes a mark into the ledger of a partition, unless the ledger already has one. The
-// function also records the owner of this store, and the time of a loss. It returns store.ErrOtherOwner if another
-// owner is recorded.
+// function also records the owner of this store and, if data were lost, when the loss was noticed. It returns
+// store.ErrOtherOwner if another owner is recorded.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""

@@ -241,8 +241,8 @@ func (p *pair) binding(t *testing.T) binding.Source {
 	return func() (binding.Binding, error) { return source(t, p.current.Load().URI())() }
 }
 
-// isStuck reports whether no step can become durable: the primary rejects steps, or an observation shows effects that the
-// replica lacks.
+// isStuck reports whether no step can become durable. Either the primary rejects steps, or the latest observation of
+// the primary shows effects that the replica has not received.
 func (p *pair) isStuck(t *testing.T, s *Store) bool {
 	t.Helper()
 	if p.primary.Set(t.Context(), "probe", "", 0).Err() != nil {

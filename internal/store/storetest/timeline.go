@@ -122,8 +122,8 @@ func timelineRepeats(t *testing.T, open Factory) {
 	}
 }
 
-// resolution is the guaranteed resolution of the timeline: rows that ended less than age ago have at most the given
-// width. Rows that ended long before that are wider.
+// resolution is a resolution that the timeline guarantees. While the time since the end of a row is less than the field
+// age, the row covers at most as many seconds as the field width says. Much older rows are wider.
 type resolution struct {
 	age   time.Duration
 	width int64
@@ -134,8 +134,9 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of wider rows that one merge creates. Together they fill a block. A row may be merged some
-// time after it reaches the age limit of its width. The delay is at most the time that a block of the wider rows covers.
+// rowsPerBlock is the number of wider rows that one merge creates. Together they fill a block. So a row may exceed the
+// age limit of its resolution for some time before it is merged: at most for the time that a block of the wider rows
+// covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.
