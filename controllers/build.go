@@ -94,7 +94,8 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
-// reportWait adds a finding that a change of an object waits. A complete simulation stays ready meanwhile.
+// reportWait adds a finding that a change of an object waits. A simulation that has finished stays ready while the
+// change waits.
 func (s *scope) reportWait(what string, key childKey) {
 	if !s.isComplete() {
 		s.findings.objects = worstOf(s.findings.objects,

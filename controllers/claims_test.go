@@ -27,7 +27,8 @@ func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
 	return set
 }
 
-// A pod that waits for a Secret mounts it without the consent of its owner.
+// A pod that waits for a missing Secret mounts it as soon as it exists, even if the owner of the Secret has not
+// consented.
 func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
 	t.Parallel()
 	key := childKey{"Deployment", "sim-processor"}

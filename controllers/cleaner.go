@@ -36,7 +36,7 @@ type cleanupResult struct {
 	// The field foreign says which queues and keys were left because they belong to another simulation of the same
 	// name.
 	foreign wiring.Foreign
-	// final is true if a retry would have the same result.
+	// final is true if another attempt to clean up would have the same result.
 	final bool
 	// The field ended is the end time of the last attempt.
 	ended time.Time
@@ -71,7 +71,7 @@ type attempt struct {
 	key    client.ObjectKey
 	job    cleanup
 	result cleanupResult
-	// cancel ends the attempt. It is nil until the attempt begins.
+	// cancel ends the attempt to clean up. It is nil until the attempt begins.
 	cancel context.CancelFunc
 }
 

@@ -119,7 +119,7 @@ func externalSimulation() *v1alpha1.ParkingSimulation {
 	return sim
 }
 
-// awaitCleanup calls cleanUp until it is done or final.
+// awaitCleanup calls cleanUp until its result says that the cleanup is done, or that a retry would change nothing.
 func awaitCleanup(t *testing.T, r *Reconciler, s *scope) cleanupResult {
 	t.Helper()
 	for ctx := t.Context(); ; {

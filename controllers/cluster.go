@@ -36,7 +36,7 @@ func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error
 	return named, err
 }
 
-// findCluster reads the RabbitmqCluster, and the binding unless the simulation may not use it.
+// findCluster reads the RabbitmqCluster. If the simulation may use the cluster, it also reads the binding.
 func (r *Reconciler) findCluster(ctx context.Context, s *scope) (server, error) {
 	ref := s.sim.Spec.RabbitMQ.ClusterRef
 	key := client.ObjectKey{Namespace: orElse(ref.Namespace, s.key.Namespace), Name: ref.Name}

@@ -57,8 +57,8 @@ func conditionsOf(f findings) []metav1.Condition {
 }
 
 // statusOf returns the status of a condition. It is True if the finding has the state ready. It is Unknown if the part
-// of the simulation could not be examined, or if the condition depends on a measurement that has no result yet.
-// Otherwise it is False.
+// of the simulation that the condition describes could not be examined, or if the condition depends on a measurement
+// that has no result yet. Otherwise it is False.
 func statusOf(kind string, f finding) metav1.ConditionStatus {
 	measured := kind == v1alpha1.ConditionLedgerReadable || kind == v1alpha1.ConditionObjectivesMet
 	switch {
@@ -72,8 +72,8 @@ func statusOf(kind string, f finding) metav1.ConditionStatus {
 }
 
 // summarize returns the condition Ready and, if the simulation is not ready, Reconciling or Stalled. Reconciling and
-// Stalled repeat the message of the part that is not ready, because tools that use kstatus show this message. Ready
-// only names the condition of the part.
+// Stalled repeat the message of the worst finding, because tools that use kstatus show this message. The message of
+// Ready only refers to the condition that has this finding.
 func summarize(f findings) []metav1.Condition {
 	worst, source := f.worst()
 	switch worst.state {

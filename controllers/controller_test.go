@@ -57,7 +57,7 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 	}
 
 	// The following edits cause reconciles, but they do not change any desired object. On a busy machine, the operator
-	// may finish the writes of the start during the first round of edits, so there is a second round.
+	// may still write objects of the new simulation during the first round of edits, so there is a second round.
 	c.awaitQuiet()
 	const times = 10
 	touch := func(round string) (writes []string) {

@@ -76,8 +76,8 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	now := runSettings(s.sim)
 	switch {
 	case len(status.RunSettings) == 0 && s.sim.Generation > 1:
-		// The simulation was started by an earlier version of the operator, which stored no settings. So it is unknown
-		// whether the spec was changed before or after the start.
+		// The simulation was started by an earlier version of the operator, which stored no settings. It is unknown
+		// whether the spec was changed before or after the start, so assume a change at the start.
 		status.ScheduleChangeTime = status.StartTime.DeepCopy()
 	case len(status.RunSettings) > 0 && changesSchedule(status.RunSettings, now, s.generatorsDone()):
 		status.ScheduleChangeTime = wholeSeconds(s.now)
@@ -88,8 +88,9 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 }
 
 // changesSchedule reports whether the schedule that the verdict would check differs between two versions of the
-// settings. The number of generators matters only if it changes from or to 0. After the end, a suspension changes
-// nothing, but any other edit of the schedule counts, because the schedule before the edit is no longer known.
+// settings. The number of generators matters only if it changes from or to 0. After the generators have finished, a
+// suspension changes nothing, but any other edit of the schedule counts, because the schedule before the edit is no
+// longer known.
 func changesSchedule(before, now map[string]string, ended bool) bool {
 	return slices.ContainsFunc(changed(before, now), func(name string) bool {
 		switch name {

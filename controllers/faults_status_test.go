@@ -142,7 +142,7 @@ func (s *eventSink) Patch(_ context.Context, e *eventsv1.Event, _ []byte) (*even
 	return e, nil
 }
 
-// The broadcaster combines events into series, of which only the first has a message.
+// The broadcaster combines similar events into a series, and keeps only the message of the first event in the series.
 func TestEvents_SeveralFaultsAndObjectsAtOnce_AreNotCombined(t *testing.T) {
 	t.Parallel()
 	scheme := runtime.NewScheme()

@@ -193,8 +193,8 @@ func TestCleaner_Evict_CancelsTheAttempt(t *testing.T) {
 	}
 }
 
-// An attempt that starts after Start has returned would run while the operator ends, and perhaps while the next leader
-// works.
+// Start returns when the cleaner stops. A cleanup that began later would run while the operator ends, and perhaps while
+// the next leader works.
 func TestCleaner_AttemptAfterStop_DoesNotStart(t *testing.T) {
 	t.Parallel()
 	c := NewCleaner(&removals{})

@@ -6,7 +6,8 @@ import "fmt"
 type state int
 
 const (
-	// unchecked means that no phase of this reconcile has examined the part, so its condition keeps its value.
+	// unchecked means that no phase of this reconcile has examined this part of the simulation. The condition of the
+	// part keeps its value.
 	unchecked state = iota
 	// ready means that the part works.
 	ready

@@ -25,7 +25,7 @@ import (
 // Service, or write to another volume. The following rule prevents this for all kinds: while a name is taken, no
 // workload that refers to it has pods, and the operator does not connect to a server through it.
 
-// isReferable reports whether objects refer to objects of a kind by name.
+// isReferable reports whether other objects refer by name to objects of the given kind.
 func isReferable(kind string) bool {
 	switch kind {
 	case "ServiceAccount", "Secret", "ConfigMap", "Service":
@@ -276,7 +276,8 @@ func anyText(value any, check func(string) bool) bool {
 	return false
 }
 
-// withoutPods returns a copy of a workload that has no pods. It returns nil for other objects.
+// withoutPods returns a copy of a workload, changed so that it creates no pods. It returns nil if the object is not a
+// workload.
 func withoutPods(object client.Object) client.Object {
 	switch o := object.(type) {
 	case *appsv1.Deployment:
@@ -306,9 +307,8 @@ func withReplicasOf(live, object client.Object) client.Object {
 
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
 // workload is not created. If a withheld workload exists already, it is scaled to 0 replicas. A limited one is not
-// scaled up. A workload does not change if its new pods would mount a missing Secret and its present pods do not. If
-// the present pods mount one too, the change waits like other edits of pods. An existing StatefulSet keeps its claim
-// template.
+// scaled up. A workload does not change if only its new pods would mount a missing Secret. If its present pods mount a
+// missing Secret as well, the change waits like other edits of pods. An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
 	object = withVolumeSizeOf(live, object)

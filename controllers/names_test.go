@@ -69,7 +69,7 @@ func foreignCopy(o *unstructured.Unstructured, name string) *unstructured.Unstru
 	return foreign
 }
 
-// referrers returns the workloads that have replicas and whose pods refer to a name.
+// referrers returns the workloads that have replicas and whose pods refer to an object of the given name.
 func (c *cluster) referrers(name string) ([]string, error) {
 	deployments, sets := &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}
 	for _, list := range []client.ObjectList{deployments, sets} {
@@ -215,7 +215,7 @@ func TestReconcile_VolumeClaimOfAnotherOwner_IsNotUsed(t *testing.T) {
 				t.Error(err)
 			}
 
-			// A claim that an earlier StatefulSet of the simulation has left is used again.
+			// The simulation uses a claim again that one of its earlier StatefulSets left behind.
 			c.Edit(foreign, func() {
 				foreign.Labels = map[string]string{"simulation.parking.dev/simulation": "prod", "app.kubernetes.io/component": component}
 			})

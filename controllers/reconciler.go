@@ -76,9 +76,9 @@ type Reconciler struct {
 	secrets        *secretReaders
 	databases      *databaseFailures
 	clusterVersion func(context.Context) string
-	// failures remembers the failures of the simulations' pods for their reports.
+	// failures remembers pod failures for the reports of the simulations.
 	failures podfailure.Tracker
-	// nodeNames remembers the nodes of the simulations' pods for their reports.
+	// nodeNames remembers the nodes of pods for the reports of the simulations.
 	nodeNames nodeTracker
 	// claimChecks remembers the latest checks of the volume claims that must grow.
 	claimChecks claimChecks
@@ -133,13 +133,13 @@ func (r *Reconciler) phases() []phase {
 		r.ensureCredentials,
 		// The desired objects depend on the plan, the credentials, and the progress of the simulation.
 		r.build,
-		// An object of someone else may have the name of a desired object. Make sure that no object refers to this
-		// name.
+		// A foreign object may have the name of a desired object. Make sure that neither the pods of the simulation nor
+		// the operator use the foreign object.
 		r.checkNames,
 		// Examine the workloads and everything that depends on them.
 		r.assessWorkloads,
 		r.assessParts,
-		// The verdict depends on whether the schedule has changed.
+		// Track edits before the verdict, which depends on whether the schedule has changed.
 		r.trackEdits,
 		// Reading the ledger shows whether external servers respond, and whether all events have been processed.
 		r.observe,

@@ -96,7 +96,8 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	c := newCluster(t)
 	sim, hit := c.createRunning("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	// The operator does not inject faults of the past, so it must receive the edit before the new time of the fault.
+	// The operator does not inject a fault whose time has passed. So soon returns a time that is far enough ahead for
+	// the operator to receive the edit first.
 	soon := func(since time.Time) *v1alpha1.Duration {
 		return v1alpha1.NewDuration((time.Since(since) + 10*time.Second).Round(time.Second))
 	}
@@ -113,7 +114,7 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 }
 
 // An edit during a pause removes the last fault that needs an agent, and changes the template of the target. Either
-// edit would replace the paused pod, and so end the pause early.
+// change alone would replace the paused pod, and so end the pause early.
 func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
 	t.Parallel()
 	const name = "held"

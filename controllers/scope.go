@@ -93,7 +93,7 @@ type scope struct {
 	faultHistory  fault.History
 	faultsKnown   bool
 	accountsSoFar []fault.Account
-	// held says what edits of pods wait for. It is empty if they need not wait.
+	// held says why edits of pods must wait, and until when. It is empty if they need not wait.
 	held hold
 
 	// This field is set by the phase complete. It contains the Kubernetes events about faults whose outcome became
@@ -105,8 +105,8 @@ type scope struct {
 	wake     time.Duration
 }
 
-// hold says why and until when edits of pods wait. The text until is the end of a sentence, such as "fault stall/0 has
-// ended".
+// hold says why and until when edits of pods wait. The field until completes a sentence such as "The change waits until
+// fault stall/0 has ended".
 type hold struct {
 	reason, until string
 }

@@ -103,8 +103,8 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 	return ledger.Evaluate(e)
 }
 
-// load returns the events that were due according to the plan. It returns nil if the plan does not say so, because it was
-// changed or the run was ended early.
+// load returns the events that were due according to the plan. It returns nil if these events are unknown, for example
+// because the schedule was changed or the run was ended early.
 func (s *scope) load() *ledger.Load {
 	end, ends := endOf(s.sim)
 	if !ends || s.uncheckedSchedule() != "" || s.isAborted() {

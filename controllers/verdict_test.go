@@ -378,8 +378,8 @@ func TestEvaluate_GeneratorStartsLate_IsToleratedUpToALimit(t *testing.T) {
 	}
 }
 
-// One of two replicas starts after 2 s, and the other one after 25 s. Between these times, half of the scheduled
-// events become due for a running generator.
+// One of two replicas starts after 2 s, and the other one after 25 s. Between these times, only half of the scheduled
+// events belong to a replica that runs. If events of this half are missing, the verdict is FAIL.
 func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)

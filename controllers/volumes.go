@@ -71,8 +71,8 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
 	// A check that finds the claim large enough does not request a reconcile. But something else may cause a reconcile
-	// before the next check is due. The claim may have changed by then, so that reconcile requests another one for the
-	// time when the check is due.
+	// before the next check is due. The claim may have changed by the time when the check is due. So the earlier
+	// reconcile requests one more reconcile for that time.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}

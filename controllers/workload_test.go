@@ -174,7 +174,8 @@ func TestPersistentFailure_IgnoresRecentSchedulingFailures(t *testing.T) {
 	}
 }
 
-// No component reports a failure of a pod on a lost node, or of a pod whose readiness probe fails for ever.
+// Kubernetes reports no failure of a pod on a lost node, or of a pod whose readiness probe fails for ever. So the
+// operator concludes it from how long the pod is overdue.
 func TestPersistentFailure_PodIsOverdue_IsReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)

@@ -36,8 +36,8 @@ func NewDuration(d time.Duration) *Duration {
 	return new(Duration(text))
 }
 
-// Parse returns the value as a time.Duration. The error does not quote the text, so that the caller decides whether its
-// message does.
+// Parse returns the value as a time.Duration. The error does not quote the text: the caller decides whether to quote
+// it.
 func (d Duration) Parse() (time.Duration, error) {
 	if len([]rune(d)) > maxDurationLength || !durationSyntax.MatchString(string(d)) {
 		return 0, errors.New(`must be a duration such as "30s" or "1h30m"`)
