@@ -52,9 +52,9 @@ type Authority struct {
 
 // RenewAuthority returns the given authority if clients trust it and it is valid for longer than authorityRenewBefore.
 // Otherwise it returns a new authority, whose Trusted also contains the unexpired certificates in the given Trusted.
-// Clients do not trust the new certificate yet. So the returned authority still signs with the given Pair if that is
-// valid for longer than Lifetime. The caller must store the new Pair and Trusted, and pass them to the next call,
-// which returns an authority that signs with the new Pair.
+// Clients do not trust the new certificate yet. So the returned authority contains the new Pair, but still signs with
+// the given one if that is valid for longer than Lifetime. The caller must store the new Pair and Trusted, and pass
+// them to the next call, which returns an authority that signs with the new Pair.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {

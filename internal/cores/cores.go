@@ -13,13 +13,14 @@ import (
 	"time"
 )
 
-// A process has little to do if it uses at most this fraction of one core. A process that does more gains little from the
-// limit, and would have longer latencies, above all if other processes compete for the core.
+// A process has little to do if it uses at most this fraction of one core. A process that does more gains little from
+// being limited to one core, and would have longer latencies, above all if other processes compete for that core.
 const little = .15
 
-// A process that uses one core gets all cores when it has had more to do for busyInterval. A process that uses all
-// cores is limited to one when it has had little to do for quietInterval. The same load takes more CPU time with all
-// cores, so a load that lifts the limit does not restore it.
+// A process that uses one core gets all cores when it has used more than the fraction little of the core for
+// busyInterval. A process that uses all cores is limited to one when it has had little to do for quietInterval. The
+// same load takes more CPU time with all cores, so a load that has caused the change to all cores does not cause the
+// change back to one.
 const (
 	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second
@@ -34,7 +35,8 @@ func Adapt(ctx context.Context) {
 	adapt(ctx, used, limit)
 }
 
-// adapt calls limit whenever the limit changes. used returns the CPU time that the process has used so far.
+// adapt decides whether the process may use all cores or only one. It calls limit whenever the decision changes. used
+// returns the CPU time that the process has used so far.
 func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool)) {
 	limited, interval := false, quietInterval
 	set := func(toOne bool) {

@@ -9,10 +9,10 @@ type Limits struct {
 	Total, PerTenant int
 }
 
-// Pool runs functions in goroutines. Functions over the limits wait. The next function to run belongs to the
-// tenant that has the fewest running functions, so the wait of a tenant depends on the number of other tenants, but not on
-// how many functions they have added. The functions of one tenant start in the order in which they were added. Pool is
-// safe for concurrent use.
+// Pool runs functions in goroutines. A function waits while the number of running functions, in total or of its tenant,
+// is at its limit. The next function to run belongs to the tenant that has the fewest running functions, so the wait of
+// a tenant depends on the number of other tenants, but not on how many functions they have added. The functions of one
+// tenant start in the order in which they were added. Pool is safe for concurrent use.
 type Pool struct {
 	limits Limits
 	active sync.WaitGroup
@@ -63,8 +63,8 @@ func (p *Pool) startNext() {
 	}
 }
 
-// start starts the first waiting function of the tenant at the given index in p.order. A tenant with more waiting
-// functions moves to the end of p.order.
+// start starts the first waiting function of the tenant at the given index in p.order. If the tenant has further
+// waiting functions, it moves to the end of p.order.
 func (p *Pool) start(index int) {
 	tenant := p.order[index]
 	p.order = append(p.order[:index], p.order[index+1:]...)

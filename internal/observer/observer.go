@@ -117,8 +117,8 @@ func New(d Dependencies) *Observer {
 }
 
 // Track starts the observation of a simulation, or changes its target. If the target changes, the observer opens new
-// connections. The parameter draining must be nil until the generators have stopped. After that, the observer waits
-// until all events are processed, and makes the final audit.
+// connections. The parameter draining must be nil until the generators have stopped. Once it is not nil, the observer
+// waits until all events are processed, and makes the final audit.
 func (o *Observer) Track(key types.NamespacedName, target Target, draining *Draining) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -267,7 +267,7 @@ func TestObserver_ServerAcceptsNoWrites_IsObservedButUnusable(t *testing.T) {
 				t.Errorf("unusable servers were checked %d times in %v", f.probes, 10*probeInterval)
 			}
 		})
-		// When the generators have stopped, the observer does not check any more whether the simulation can write.
+		// When the generators have stopped, the observer no longer checks whether the servers accept writes.
 		o.Track(key, external, &Draining{})
 		if now, _ := next(t, o); now.StoreUnusable != nil {
 			t.Errorf("the store is unusable: %v", now.StoreUnusable)

@@ -17,8 +17,8 @@ const (
 	// before an outage counts as over. Otherwise, each success of a part that alternately works and fails would end the
 	// outage.
 	quiet = 5 * time.Second
-	// The constant stale is the age from which a fault no longer counts. A caller that still retries reports another
-	// fault much earlier.
+	// The constant stale is the age from which a fault no longer counts. Retries are much more frequent, so a part
+	// whose latest fault is that old is no longer in use.
 	stale = time.Minute
 )
 
@@ -37,13 +37,14 @@ type Log struct {
 	// The field began is the time at which the outage began. The field logged is the time at which a line about the
 	// outage was last logged.
 	began, logged time.Time
-	// The field recovered is when all parts began to work again. It is zero while a part does not work.
+	// The field recovered is when all parts of the dependency began to work again. It is zero while one of them does
+	// not work.
 	recovered time.Time
 	// generation counts the calls of Fault. The timer that ends the outage compares it with an earlier value, to detect
 	// another fault.
 	generation int
-	// expiry calls Fine when no part has failed for the time stale. Without this timer, an outage would not end if no
-	// part is used any more after the last fault.
+	// expiry calls Fine when the last fault of the dependency is stale. Without this timer, an outage would not end if
+	// no part of the dependency is used after that fault.
 	expiry *time.Timer
 }
 
@@ -82,7 +83,8 @@ func (l *Log) Fault(part string, err error) {
 	l.logger.Warn(l.isDown, attrs...)
 }
 
-// Fine records that the given parts work. The outage is over when all parts have worked for some seconds.
+// Fine records that the given parts of the dependency work. Once each part that failed works again, or its fault is
+// stale, the outage ends if no other fault occurs for the duration quiet.
 func (l *Log) Fine(parts ...string) {
 	if !l.isOutage.Load() {
 		return

@@ -38,7 +38,7 @@ func (o *owner) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: o.uid, Gid: o.gid}
 }
 
-// chown gives a file or directory to the user.
+// chown makes the user as whom the server runs the owner of a file or directory.
 func (o *owner) chown(path string) error {
 	if o == nil {
 		return nil

@@ -47,8 +47,8 @@ type PostgresOptions struct {
 	// Files contains additional files for the data directory, by name. Settings can refer to them by name.
 	Files map[string]string
 	// VolumeMiB is the size of the volume with the data, in MiB. The volume of a primary holds the tables, but not the
-	// write-ahead log. 0 means that the size is not limited. Only root can set VolumeMiB. The data of such a server is
-	// lost when it stops.
+	// write-ahead log. 0 means that the size is not limited. Only root can set VolumeMiB. If VolumeMiB is set, the data
+	// is lost when the server stops.
 	VolumeMiB int
 }
 

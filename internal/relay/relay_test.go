@@ -82,7 +82,8 @@ func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from []netip.Addr
-		// works says which of the clients 127.0.0.2 and 127.0.0.3 can use the server after the cut.
+		// works says which of the clients 127.0.0.2 and 127.0.0.3 can use the server while the relay cuts off the
+		// clients in from.
 		works [2]bool
 	}{
 		{"all", nil, [2]bool{false, false}},

@@ -85,8 +85,8 @@ func suffixes(t *testing.T, objects []client.Object) []string {
 	return list
 }
 
-// documented lists the objects of a Markdown table in the same way. The first column has a kind and names, and the
-// second one their number.
+// documented lists the objects of a Markdown table in the form that suffixes returns. The first column has a kind and
+// names, and the second one their number.
 func documented(t *testing.T, table string) []string {
 	t.Helper()
 	var list []string

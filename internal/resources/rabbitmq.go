@@ -102,7 +102,8 @@ func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	lines := append([]string{"cluster_name = " + b.plan.Simulation}, b.rabbitMQListener()...)
 	lines = append(lines,
-		// Nodes read the definition of the user at every start, so that a changed Secret takes effect.
+		// Nodes read the name and the password of the RabbitMQ user at every start, so that a changed Secret takes
+		// effect.
 		"load_definitions = "+rabbitMQConf+"/"+keyDefinitions,
 		"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config",
 		"cluster_formation.discovery_retry_limit = 90",

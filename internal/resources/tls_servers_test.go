@@ -44,8 +44,9 @@ type sandbox struct {
 	dir      string
 }
 
-// newSandbox builds the objects of a simulation whose servers use TLS, and writes the files that a container mounts. The
-// replacements are pairs of old and new texts. The certificate is valid for localhost.
+// newSandbox builds the objects of a simulation whose servers use TLS, and writes the files that a container mounts.
+// The replacements are pairs of old and new texts for the replacer of the sandbox. The certificate is valid for
+// localhost.
 func newSandbox(t *testing.T, replacements ...string) *sandbox {
 	t.Helper()
 	if testing.Short() {
