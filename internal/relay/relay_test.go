@@ -82,8 +82,8 @@ func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from []netip.Addr
-		// works says which of the clients 127.0.0.2 and 127.0.0.3 can use the server while the relay cuts off the
-		// clients in from.
+		// works says which of the clients 127.0.0.2 and 127.0.0.3 can use the server after the test has cut off the
+		// clients that the field from lists. If it lists none, all clients are cut off.
 		works [2]bool
 	}{
 		{"all", nil, [2]bool{false, false}},
