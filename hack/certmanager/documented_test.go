@@ -33,8 +33,9 @@ const (
 )
 
 // TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart creates the objects of the manifest in
-// docs/operations.md. Then it renews the CA and all certificates, and finally withdraws the consent to use one of them. It
-// creates a Pod for each component, because the operator requests a refresh of mounted files by an annotation of the Pod.
+// docs/operations.md. Then it renews the CA and all certificates, and finally withdraws the consent to use one of them.
+// It creates a Pod for each component, because the operator requests a refresh of mounted files by an annotation of the
+// Pod.
 func TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart(t *testing.T) {
 	c := newCluster(t)
 	c.createDocumented()
@@ -156,8 +157,8 @@ func (c cluster) awaitRunning(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// awaitHash waits until the annotation that makes the kubelet refresh the files in the pod differs from a former value. It
-// returns the new value.
+// awaitHash waits until an annotation of the pod no longer has the former value, and returns the new value. The
+// operator changes this annotation to make the kubelet refresh the files in the pod.
 func (c cluster) awaitHash(pod *corev1.Pod, former string) (hash string) {
 	c.T.Helper()
 	c.Eventually("the annotation of pod "+pod.Name, func() error {

@@ -80,7 +80,7 @@ func (existingCluster) load(context.Context, []string) error {
 	return errors.New("cannot load images into an existing cluster: push them to a registry that its nodes pull from")
 }
 
-// monitoring does nothing, because an existing cluster pulls its images from a registry.
+// monitoring imports no images, because the nodes of an existing cluster pull them from a registry.
 func (existingCluster) monitoring(context.Context) error { return nil }
 
 // policies does nothing, because this program does not change an existing cluster. Tests check whether the cluster

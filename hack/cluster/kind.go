@@ -59,7 +59,7 @@ func (k *kindCluster) load(ctx context.Context, archives []string) error {
 	return nil
 }
 
-// monitoring does nothing, because the nodes pull the images of Prometheus from a registry.
+// monitoring imports no images, because the nodes pull those of Prometheus from a registry.
 func (k *kindCluster) monitoring(context.Context) error { return nil }
 
 // policies does nothing, because a cluster of the tool "kind" enforces NetworkPolicies by default.

@@ -15,7 +15,7 @@ import (
 // supervisor starts the processes of a node and reaps all processes that end. Each process has its own log file.
 type supervisor struct {
 	logs string
-	// The field failed receives an error when the first of the started processes ends.
+	// The field failed receives an error as soon as any started process ends.
 	failed chan error
 
 	mu    sync.Mutex

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-// Aim is a value that the project aims at, and what was measured: the median of all rounds.
+// Aim is a value that the project aims at, and what was measured: the median of the values that the rounds measured.
 type Aim struct {
 	What     string    `json:"what"`
 	Rounds   []float64 `json:"rounds"`
@@ -20,14 +20,15 @@ type Aim struct {
 	Met     bool     `json:"met"`
 }
 
-// AtLeast returns an aim with a lower bound. Without rounds, it was not measured: see Taken.
+// AtLeast returns an aim with a lower bound. The parameter rounds contains the value that each round measured. If it is
+// empty, nothing was measured, and Taken leaves the aim out.
 func AtLeast(bound float64, what string, rounds ...float64) Aim {
 	a := measured(what, rounds)
 	a.AtLeast, a.Met = &bound, a.Measured >= bound
 	return a
 }
 
-// AtMost returns an aim with an upper bound. Without rounds, it was not measured: see Taken.
+// AtMost returns an aim with an upper bound. Its parameters are like those of AtLeast.
 func AtMost(bound float64, what string, rounds ...float64) Aim {
 	a := measured(what, rounds)
 	a.AtMost, a.Met = &bound, a.Measured <= bound
@@ -42,7 +43,7 @@ func measured(what string, rounds []float64) Aim {
 	return a
 }
 
-// Taken returns the aims whose measurements were taken.
+// Taken returns the aims for which at least one round measured a value.
 func Taken(all ...Aim) []Aim {
 	var taken []Aim
 	for _, a := range all {

@@ -15,7 +15,8 @@ import (
 const (
 	// workers is how many goroutines send requests in measureServer.
 	workers = 8
-	// maxCopies is the maximum number of simulations whose children measureServer creates with each kind of request.
+	// maxCopies limits the work of measureServer: with each kind of request, it creates the children of at most this
+	// many simulations.
 	maxCopies = 200
 )
 

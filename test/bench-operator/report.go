@@ -16,7 +16,8 @@ import (
 // report contains the results of all measurements.
 type report struct {
 	Simulations int `json:"simulations"`
-	// Aims contains what the project aims at, as far as this number of simulations shows it.
+	// Aims contains the aims of the project, and the values measured for them. There is no aim for the memory used with
+	// more than 3000 simulations.
 	Aims []aim.Aim `json:"aims"`
 	// ChildrenEach is the number of child objects of each simulation.
 	ChildrenEach int `json:"childrenEach"`
@@ -65,7 +66,8 @@ type report struct {
 	Forbidden int `json:"forbidden"`
 }
 
-// computeAims compares the results with the aims. The aims for memory are those for 1000 and for 3000 simulations.
+// computeAims compares the results with the aims. The memory has one bound for up to 1000 simulations,
+// and a higher one for up to 3000.
 func (r *report) computeAims() {
 	const otherWrites = 4
 	r.Aims = []aim.Aim{

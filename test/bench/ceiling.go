@@ -162,14 +162,14 @@ const (
 	brokerName  = "beam.smp"
 )
 
-// sample contains the number of consumed messages and what the processes used, from the start until the time At.
+// sample contains the number of consumed messages and the effort of each process, from the start until the time At.
 type sample struct {
 	At    time.Time         `json:"at"`
 	Count int64             `json:"count"`
 	Used  map[string]effort `json:"used"`
 }
 
-// since returns the message rate and what was used per message between two samples.
+// since returns the message rate, and the effort of each process per message, between two samples.
 func (s sample) since(earlier sample) ceilingResult {
 	messages := float64(s.Count - earlier.Count)
 	r := ceilingResult{
@@ -212,7 +212,7 @@ type ceilingResult struct {
 	OfferedPerSecond int64 `json:"offeredPerSecond,omitempty"`
 	// PerSecond is the number of messages per second that were published, consumed and acknowledged.
 	PerSecond float64 `json:"perSecond"`
-	// PerMessage contains what the broker and its clients use per message, by name.
+	// PerMessage contains the effort per message of the broker and of its clients, by the name of the process.
 	PerMessage map[string]effort `json:"perMessage"`
 }
 

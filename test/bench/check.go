@@ -23,8 +23,9 @@ const checkedOutage = 3 * time.Second
 // tolerance is the largest permitted difference between a prediction and a measurement, as a share of the measurement.
 const tolerance = .3
 
-// checkSizing measures rates at which no costs were measured, and compares the results with the predictions of package
-// sizing. The speed of a machine varies, so run the check soon after the costs were measured, on the same machine.
+// checkSizing measures the pipeline at rates between those at which the costs were measured. It compares the results
+// with the predictions of package sizing. The speed of a machine varies, so run the check soon after the costs were
+// measured, on the same machine.
 func checkSizing(ctx context.Context, env environment, r *report, o options) error {
 	costs, err := sizing.Embedded()
 	if err != nil {

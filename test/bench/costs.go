@@ -27,7 +27,8 @@ import (
 // processes and the highest rate as well.
 var costShares = []float64{.05, .25, .5, .75}
 
-// measureCosts measures what the components use at several rates, and returns the content of the file of costs.
+// measureCosts measures the resources that the components use at several rates, and returns the content of the file of
+// costs.
 func measureCosts(ctx context.Context, env environment, r *report, o options) (*sizing.Costs, error) {
 	costs := &sizing.Costs{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
 	var err error
@@ -124,7 +125,7 @@ func measureCost(ctx context.Context, env environment, offered int64, o options)
 	return point, growth, 0, err
 }
 
-// measureUsage lets the pipeline warm up, and then measures what its components use.
+// measureUsage lets the pipeline warm up, and then measures the resources that its components use.
 func (p *pipeline) measureUsage(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (sizing.Point, error) {
 	if err := repeat(ctx, warmUp, control); err != nil {
 		return sizing.Point{}, err
@@ -176,7 +177,8 @@ func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, erro
 	}, nil
 }
 
-// usage contains what the components have used since their start, and what they use now.
+// usage contains totals so far, such as the number of entries and the CPU time, and the memory and disk space in use
+// now.
 type usage struct {
 	at                                 time.Time
 	entries, exits, matched, summaries int64
@@ -187,7 +189,8 @@ type usage struct {
 	components map[sizing.Component]counters
 }
 
-// counters contains what one component has used since its start, and its memory and files now.
+// counters contains the CPU time, the bytes written to disk and the network traffic of one component since its start.
+// It also contains the sizes of its memory and its files now.
 type counters struct {
 	cpu              time.Duration
 	memory, disk     int64

@@ -18,7 +18,8 @@ type drainResult struct {
 	EventsPerSecond float64          `json:"eventsPerSecond"`
 	Outcomes        map[string]int64 `json:"outcomes"`
 	SummariesStored int64            `json:"summariesStored"`
-	// PerEvent contains what the processor uses per event, and the commands that Redis executes.
+	// PerEvent contains the effort of the processor per event, and the number of commands that Redis executes per
+	// event.
 	PerEvent              effort             `json:"processorPerEvent"`
 	ProcessorMicrosByType map[string]float64 `json:"processMessageMeanMicros"`
 }
@@ -88,7 +89,7 @@ func (p *pipeline) drain(ctx context.Context, entries int) (_ drainResult, err e
 	return r, nil
 }
 
-// processorEffort returns what the processor has used so far, and the commands that Redis has executed.
+// processorEffort returns the effort of the processor so far, and the number of commands that Redis has executed.
 func (p *pipeline) processorEffort(ctx context.Context) (effort, error) {
 	used, err := effortOf(p.stack.Processors[0].Pid())
 	if err != nil {
@@ -188,7 +189,7 @@ func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, en
 // originalPlate returns the plate of entry i and of exit i.
 func originalPlate(i int) string { return fmt.Sprintf("DRN-%05d", i) }
 
-// originalEvent returns the event of a type with an index.
+// originalEvent returns the entry or the exit with the index i, in the format of the original system.
 func originalEvent(t event.Type, i int) (body []byte) {
 	id, plate := fmt.Sprintf("%d-%s-%d", os.Getpid(), t, i), originalPlate(i)
 	if t == event.TypeEntry {

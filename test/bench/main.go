@@ -212,8 +212,8 @@ func (r *report) takeAll(ctx context.Context, env environment, o options) error 
 	return nil
 }
 
-// remaining estimates the remaining time before a step. If the finished steps took longer than expected, it assumes
-// that the other steps will take longer by the same factor.
+// remaining estimates how long the steps from the index next on will take. If the finished steps took longer or shorter
+// than expected, it assumes that the other steps will do so by the same factor.
 func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	var done, left time.Duration
 	for i, s := range steps {

@@ -184,7 +184,8 @@ type crashResult struct {
 	// Exits is the number of exits. There are as many entries, one for each exit.
 	Exits           int     `json:"exits"`
 	EventsPerSecond float64 `json:"eventsPerSecond"`
-	// PerEvent contains what the processor uses per event, and the commands that Redis executes.
+	// PerEvent contains the effort of the processor per event, and the number of commands that Redis executes per
+	// event.
 	PerEvent effort `json:"processorPerEvent"`
 	// Lost is the number of exits whose summary is missing at the end.
 	Lost int64 `json:"lost"`
@@ -244,7 +245,7 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 		return r, err
 	}
 	start := time.Now()
-	// The markers that finish publishes are the exits of the additional entries.
+	// Each marker is an exit and needs an entry, too: see maxMarkers.
 	entries := int64(n + maxMarkers)
 	publishing := async(func() error { return p.publishOriginals(ctx, event.TypeEntry, 0, n+maxMarkers) })
 	if err := errors.Join(await(ctx, recorded, entries), <-publishing); err != nil {

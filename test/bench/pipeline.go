@@ -41,7 +41,7 @@ type environment struct {
 type pipelineResult struct {
 	OfferedPerSecond   int64   `json:"offeredPerSecond,omitempty"`
 	ProcessedPerSecond float64 `json:"processedPerSecond"`
-	// PerEvent contains what the components and the servers use per event, by name.
+	// PerEvent contains the effort per event of each component and server, by the name of the process.
 	PerEvent   map[string]effort `json:"perEvent"`
 	Processing quantiles         `json:"processingSeconds"`
 	EndToEnd   quantiles         `json:"endToEndSeconds"`
@@ -188,7 +188,7 @@ func redisCommands(ctx context.Context, env environment) (float64, error) {
 	return info["total_commands_processed"], err
 }
 
-// own returns what the project's own processes use per event: generators, processor and summary API.
+// own returns the effort per event of the project's own processes: generators, processor and summary API.
 func (p pipelineResult) own() effort {
 	own := maps.Clone(p.PerEvent)
 	delete(own, brokerName)
@@ -261,8 +261,8 @@ func (p *pipeline) saturate(aim int64) func(context.Context) error {
 const averagedStates = 5
 
 // nextRate returns the next rate of the generators. If as many events wait as intended, the next rate is the rate at
-// which events are processed. If none wait, it is 50% higher, and if at least twice as many wait, it is 50% lower. While
-// fewer events wait than intended, it is never 0, even if no event is processed yet.
+// which events are processed. If none wait, it is 50% higher, and if at least twice as many wait, it is 50% lower.
+// While fewer events wait than intended, it is never 0, even if no event is processed yet.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))
@@ -270,8 +270,9 @@ func nextRate(processed float64, waiting, aim int64) int64 {
 
 func (p *pipeline) hold(context.Context) error { return nil }
 
-// measure lets the pipeline warm up and then measures it. The parameters warmUp and length are the durations of both.
-// Meanwhile it calls control every half second. The warm-up begins when the first event is processed.
+// measure lets the pipeline warm up for the duration warmUp, and then measures it for the duration length. During the
+// warm-up and the measurement, it calls control every half second. The warm-up begins when the first event is
+// processed.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if _, err := waitProcessed(ctx, p.stack.Processors[0], 1); err != nil {
 		return pipelineResult{}, err

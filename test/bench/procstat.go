@@ -27,25 +27,27 @@ func cpuOf(pid int) (time.Duration, error) {
 	return p.cpu, err
 }
 
-// measure is something that processes use and that can be counted. Its value is the name in the JSON report.
+// measure is something that can be counted for a process, such as its CPU time or its system calls. Its value is the
+// name in the JSON report.
 type measure string
 
 const (
 	cpuMicros measure = "cpuMicros"
 	// switches is the number of times that a thread of the process gave up the CPU or lost it.
 	switches measure = "contextSwitches"
-	// ioCalls is the number of system calls of the kinds read and write, on files and sockets. The kernel does not count
-	// the kinds recv and send.
+	// ioCalls is the number of system calls of the kinds read and write, on files and sockets. The kernel does not
+	// count the kinds recv and send.
 	ioCalls measure = "readWriteCalls"
-	// commands is the number of commands that Redis executed, including those in scripts. Other processes do not have it.
+	// commands is the number of commands that Redis executed, including those in scripts. Other processes do not have
+	// it.
 	commands measure = "commands"
 )
 
-// effort contains what a process has used, in total or per event. A measure that the kernel does not provide is
-// missing.
+// effort contains the measures of a process: its CPU time, context switches and so on, in total or per event. A measure
+// that the kernel does not provide is missing.
 type effort map[measure]float64
 
-// perEvent returns what was used per event since an earlier observation.
+// perEvent returns the effort per event since an earlier observation.
 func (e effort) perEvent(earlier effort, events float64) effort {
 	each := effort{}
 	for m, n := range e {
@@ -60,7 +62,7 @@ func (e effort) add(other effort) {
 	}
 }
 
-// sumOf adds up what several processes use.
+// sumOf adds up the efforts of several processes, measure by measure.
 func sumOf(efforts iter.Seq[effort]) effort {
 	sum := effort{}
 	for e := range efforts {
@@ -69,11 +71,10 @@ func sumOf(efforts iter.Seq[effort]) effort {
 	return sum
 }
 
-// effortOf returns what a process has used so far.
+// effortOf returns the effort of a process since its start.
 func effortOf(pid int) (effort, error) { return readEffort(fmt.Sprintf("/proc/%d", pid)) }
 
-// effortByName returns what the processes that descend from the given process and run the given command have used so
-// far.
+// effortByName adds up the efforts of all processes that descend from the given process and run the given command.
 func effortByName(ancestor int, name string) (effort, error) {
 	all, err := descendantsByName(ancestor, name)
 	sum := effort{}
@@ -85,7 +86,7 @@ func effortByName(ancestor int, name string) (effort, error) {
 	return sum, err
 }
 
-// readEffort reads what a process has used from its directory in /proc. The context switches are those of the threads
+// readEffort reads the effort of a process from its directory in /proc. The context switches are only those of threads
 // that have not ended.
 func readEffort(dir string) (effort, error) {
 	p, err := readProcess(dir)
@@ -108,7 +109,7 @@ func readEffort(dir string) (effort, error) {
 	return e, nil
 }
 
-// addFields adds those of the named fields that exist to a measure.
+// addFields adds the named fields to a measure. It skips names for which there is no field.
 func (e effort) addFields(m measure, fields map[string]int64, names ...string) {
 	for _, name := range names {
 		if n, ok := fields[name]; ok {

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// The counts include the calls that the test makes, and the switches of a thread other than the main thread.
+// The counts include the system calls that the test makes, and the context switches of a thread other than the main
+// thread.
 func TestEffortOf_ThisProcess_CountsItsCallsAndSwitches(t *testing.T) {
 	before, err := effortOf(os.Getpid())
 	if err != nil {

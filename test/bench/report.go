@@ -117,7 +117,8 @@ func (r *report) printBenchmarks(out io.Writer) {
 	}
 }
 
-// benchUnits returns what the own processes use per event, and the commands of Redis, as values of a Go benchmark.
+// benchUnits returns two things as values of a Go benchmark: the effort per event of the project's own processes, and
+// the number of Redis commands per event.
 func benchUnits(own, redis effort) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, " %e own-cpu-sec/event", own[cpuMicros]/1e6)
@@ -284,8 +285,8 @@ func (r *report) printRow(w io.Writer, name string, cell func([]pipelineResult) 
 	fmt.Fprintln(w)
 }
 
-// printProcessors prints what the processor uses per event while it handles waiting events, and the commands that Redis
-// executes for it.
+// printProcessors prints the effort per event of the processor while it handles waiting events, and the number of
+// commands that Redis executes for it.
 func (r *report) printProcessors(w io.Writer) {
 	if len(r.Drain)+len(r.Crash) == 0 {
 		return

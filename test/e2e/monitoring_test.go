@@ -36,10 +36,10 @@ const (
 // form is one of the two forms in which Prometheus can store histograms: classic or native. Rules and dashboards must
 // work with both.
 type form struct {
-	// Features are the feature flags of Prometheus that select this form.
+	// Features are the feature flags that make Prometheus store histograms in this form.
 	Features []string
-	// histogram is the name of a series that exists only in this form. The field absent is the name of a series that
-	// exists only in the other form.
+	// The field histogram is the name of a series that exists only if histograms are stored in this form. The field
+	// absent is the name of a series that exists only if they are stored in the other form.
 	histogram, absent string
 }
 

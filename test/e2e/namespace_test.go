@@ -246,8 +246,8 @@ func (ns *namespace) exec(pod corev1.Pod, command ...string) ([]byte, error) {
 	return out, nil
 }
 
-// metric returns the sum of a metric over all pods of a component. If value is not empty, only series with this label
-// value count.
+// metric returns the sum of a metric over all pods of a component. If value is not empty, the sum includes only series
+// in which one of the labels has this value.
 func (ns *namespace) metric(sim *v1alpha1.ParkingSimulation, c resources.Component, name, value string) (float64, error) {
 	sum, scheme := 0.0, "http"
 	if resources.TLSOf(sim, c) != nil {

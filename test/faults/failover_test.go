@@ -38,8 +38,8 @@ func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// TestFaults_RedisCluster_EveryEventIsCountedOnce is like the test with TLS, but moves one partition and kills one
-// primary.
+// TestFaults_RedisCluster_EveryEventIsCountedOnce moves one partition between the nodes of a Redis Cluster without TLS,
+// and kills the primary of this partition.
 func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
 	cluster, redis := newRedisCluster(t, nil)
 	s := startSimulationOn(t, serverSet{redis: redis}, "-race")

@@ -121,8 +121,8 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 	ref := func(name string) *v1alpha1.SecretReference { return &v1alpha1.SecretReference{Name: name} }
 	broker := l.newSecret("broker", "uri", "amqp://user:password@broker.example")
 	store := l.newSecret("store", "uri", "redis://:password@store.example:6379")
-	// The names of the servers begin with the name of the simulation. The functions in the field provide create the
-	// servers.
+	// Each wiring changes the spec of a simulation, and creates the objects to which the spec refers, such as Secrets.
+	// The names of these objects begin with the name of the simulation.
 	wirings := map[string]struct {
 		wire    func(s *v1alpha1.ParkingSimulationSpec, name string)
 		provide []func(name string) []client.Object
@@ -300,7 +300,8 @@ func TestKstatus_TemplateAndVolumesOfServersChange_MatchTheConditions(t *testing
 	l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus, status.FailedStatus)
 }
 
-// onSSD returns a template that replaces the pods of a component.
+// onSSD returns a template that restricts pods to nodes with an SSD. When a component gets this template, the operator
+// replaces its pods.
 func onSSD() *v1alpha1.PodTemplate {
 	return &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"disk":"ssd"}}`)}}
 }
@@ -337,7 +338,8 @@ func rabbitmqClusters() *apiextensionsv1.CustomResourceDefinition {
 	}
 }
 
-// newRabbitmqCluster creates a RabbitmqCluster that every simulation may use, with its default user.
+// newRabbitmqCluster creates a RabbitmqCluster, and the Secret of the default user of RabbitMQ. All simulations may use
+// the cluster.
 func (l lot) newRabbitmqCluster(simulation string) []client.Object {
 	l.T.Helper()
 	name := simulation + "-rabbit"

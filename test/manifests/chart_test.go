@@ -49,7 +49,8 @@ func TestChart_MatchesKustomization(t *testing.T) {
 	}
 }
 
-// The scripts of the local cluster install the operator with kubectl, and the end-to-end tests install the chart.
+// The scripts of the local cluster install the operator with kubectl, and the end-to-end tests install the chart. Both
+// must create the same objects, except for the differences that the function common removes.
 func TestChart_LocalCluster_MatchesItsKustomization(t *testing.T) {
 	t.Parallel()
 	const config = "hack/cluster/config/"

@@ -44,7 +44,7 @@ func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	if err := replica.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	// A key with the same hash tag is stored on the same primary.
+	// The key of the ballast has the hash tag of the given key, so it belongs to the same primary.
 	script := "redis.call('SET', KEYS[1], string.rep('x', ARGV[1])) return redis.call('PEXPIRE', KEYS[1], 1)"
 	polltest.UntilNoError(t, "the primary writes the ballast", func() error {
 		return client.Eval(t.Context(), script, []string{key + ":ballast"}, ballast).Err()

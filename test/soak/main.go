@@ -108,7 +108,7 @@ func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 	return nil
 }
 
-// piecesFor returns how many pieces are needed for the given number of faults.
+// piecesFor returns how many pieces the soak needs to inject at least the given number of faults.
 func piecesFor(faults int) int {
 	pieces := 0
 	for planned := 0; planned < faults; planned += len(faultsOf(pieces)) {
