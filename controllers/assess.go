@@ -130,8 +130,8 @@ func (s *scope) isFaultRecent() bool {
 	return faults.Active != "" || s.now.Sub(healed) < recent
 }
 
-// overduePod returns what is wrong with a pod that should have ended or become ready long ago, although no component
-// reports a failure. It returns "" if the pod may only need more time.
+// overduePod returns what is wrong with a pod that should have ended or become ready long ago. It finds problems that
+// no component reports. It returns "" if the pod may only need more time.
 func (s *scope) overduePod(pod *corev1.Pod) string {
 	const endPatience = 2 * time.Minute
 	due, text := time.Time{}, ""

@@ -226,7 +226,8 @@ func (s *scope) isWithheld() bool {
 // while pods mount it. Until it exists again, these pods stay, and edits of workloads wait.
 
 // recordMissing records that a Secret does not exist. The Secret should contain the given content under the given keys.
-// recordMissing reports whether to withhold the Secret, which is the case unless the pods of a workload already mount it.
+// recordMissing returns isWithheld = true if no pod may mount the Secret yet. That is the case unless the pods of a
+// workload already mount it.
 func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (isWithheld bool, f finding) {
 	s.missing[secret.Name] = true
 	isWithheld = true

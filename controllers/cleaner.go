@@ -26,15 +26,15 @@ type cleanup struct {
 
 // cleanupResult is the result of the latest attempt to clean up.
 type cleanupResult struct {
-	// running is true while an attempt runs or waits to run.
+	// running is true while an attempt to clean up runs or waits to run.
 	running bool
 	// The field began is the time at which the first attempt began to run. It is zero before that.
 	began time.Time
 	// queues is the error of removing the queues. keys is the error of removing the keys. Each of them is nil on
 	// success.
 	queues, keys error
-	// The field foreign says which queues and keys were left because they belong to another simulation of the same
-	// name.
+	// The field foreign says whether queues or keys were not removed because they belong to another simulation of the
+	// same name.
 	foreign wiring.Foreign
 	// final is true if another attempt to clean up would have the same result.
 	final bool

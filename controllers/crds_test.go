@@ -189,11 +189,12 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 		t.Errorf("the message is %q, want it to name the cluster and its own Secret", answers.Message)
 	}
 
-	// When the password in the RabbitmqCluster's Secret changes, the operator updates the simulation's copy.
+	// When the password in the RabbitmqCluster's Secret changes, the operator updates the simulation's copy of the
+	// Secret.
 	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 
-	// While the kind RabbitmqCluster is not served, the operator uses the simulation's copy.
+	// While the kind RabbitmqCluster is not served, the operator keeps the simulation's copy of the Secret.
 	c.undefine(resources.RabbitmqClusterKind())
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
@@ -238,7 +239,8 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing
 		t.Errorf("the copy has the keys %v, want no private key", keysOf(copied.Data))
 	}
 
-	// When the permission is revoked, the operator deletes the simulation's copy.
+	// When the permission to use the RabbitmqCluster is revoked, the operator deletes the simulation's Secret with the
+	// CA certificates.
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(nil) })
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
 	c.Gone(copied)

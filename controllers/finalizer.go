@@ -130,7 +130,8 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	return r.removeFinalizer(ctx, s)
 }
 
-// except returns the end of a sentence that says what was left because it belongs to another simulation.
+// except returns the end of a sentence about a cleanup. It says that queues or keys were not removed because they
+// belong to another simulation. It returns "" if there are none.
 func except(foreign wiring.Foreign) string {
 	if foreign == (wiring.Foreign{}) {
 		return ""

@@ -202,8 +202,8 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 	return nil
 }
 
-// withholdReferrer withholds an object if it refers to one of the given names, and then adds the object's own name to
-// these names.
+// withholdReferrer adds an object to s.withheld if the object refers to one of the given names. It then adds the
+// object's own name to these names, so that objects that refer to it are withheld too.
 func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[string]bool) error {
 	key, err := r.keyOf(object)
 	if err != nil || s.withheld[key] {

@@ -58,8 +58,8 @@ func (r *Reconciler) growVolumes(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// checkSize adds the finding about the size of a volume claim. It enlarges the claim if necessary, but does nothing until
-// the next check of the claim is due.
+// checkSize adds the finding about the size of a volume claim to s.findings. If a check of the claim is due, it checks
+// the claim, and enlarges it if necessary. Otherwise, it adds the finding of the last check.
 func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *appsv1.StatefulSet) {
 	want := volumeSize(set)
 	check, isKnown := r.claimChecks.latest(s.key, name)

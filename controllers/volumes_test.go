@@ -126,7 +126,8 @@ func TestResizeFailed_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 	}
 }
 
-// The claim template of a StatefulSet is immutable. An object with another size would be rejected.
+// The claim template of a StatefulSet is immutable. The API server would reject a StatefulSet whose claim template
+// requests another volume size than before.
 func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 	t.Parallel()
 	key := childKey{"StatefulSet", "sim-rabbitmq"}
