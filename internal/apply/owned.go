@@ -150,7 +150,7 @@ type Slimmer struct {
 	shared map[string]*metav1.FieldsV1
 }
 
-// NewSlimmer returns a Slimmer that shares no fields yet.
+// NewSlimmer returns a Slimmer that has not seen any object yet.
 func NewSlimmer() *Slimmer { return &Slimmer{shared: map[string]*metav1.FieldsV1{}} }
 
 // Metadata returns the reduced metadata of an object.

@@ -106,8 +106,8 @@ func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duratio
 	return lowest, highest
 }
 
-// at returns the duration with the given rank, if the durations are sorted in ascending order. The rank must be
-// in (0, total]. The snapshot must not be empty.
+// at estimates the duration with the given rank. The shortest duration has the rank 1, the longest one the rank total.
+// The rank must be in (0, total]. The snapshot must not be empty.
 func (s Snapshot) at(rank float64) time.Duration {
 	var below float64
 	for i, n := range s.counts {

@@ -128,8 +128,9 @@ func rejectedByQuota(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "failed quota: all: must specify limits.cpu")
 }
 
-// TestBuild_ResourceQuota_AdmitsPodsWithResourcesInTheSpec asks a real API server. Each container must have its
-// resources from the spec: the API server rejects the pod if a limit of any container is missing.
+// TestBuild_ResourceQuota_AdmitsPodsWithResourcesInTheSpec creates the pods on a real API server, in a namespace with a
+// ResourceQuota. The API server rejects a pod if any of its containers has no limit. Therefore, every container must
+// get the resources in the spec.
 func TestBuild_ResourceQuota_AdmitsPodsWithResourcesInTheSpec(t *testing.T) {
 	t.Parallel()
 	n := newQuotaNamespace(t)

@@ -39,7 +39,8 @@ type sandbox struct {
 	t         *testing.T
 	objects   []client.Object
 	authority certificates.Authority
-	// replacer changes paths, ports and host names.
+	// replacer replaces paths, ports and host names of the container by those on this machine: in the files, the
+	// arguments and the environment of the server.
 	replacer *strings.Replacer
 	dir      string
 }

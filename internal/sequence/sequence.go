@@ -31,8 +31,9 @@ const Percent = 100
 // Draw returns the draw of the exit at a position: a random number from 1 to Percent. All these numbers are
 // equally likely.
 func (s *Sequence) Draw(position int64) int {
-	// 2^64 is not a multiple of Percent, so some draws would be slightly more likely than others. To prevent this,
-	// replace n if the low 64 bits of n*Percent are less than 2^64 mod Percent.
+	// The high 64 bits of n*Percent are a number from 0 to Percent-1. 2^64 is not a multiple of Percent, so some of
+	// these numbers would be slightly more likely than others. To prevent this, the loop below replaces the random
+	// number n if the low 64 bits of n*Percent are less than 2^64 mod Percent.
 	const surplus = (1 << 64) % Percent
 	n := splitMix(s.draws, uint64(position))
 	for {

@@ -24,7 +24,8 @@ type Keys interface {
 // Foreign says what Remove has not deleted because it belongs to another simulation of the same name.
 type Foreign struct{ Queues, Keys bool }
 
-// String names what was left. It returns "" if nothing was left.
+// String returns "queues", "keys" or "queues and keys", whichever Remove has not deleted. It returns "" if there are
+// none.
 func (f Foreign) String() string {
 	switch {
 	case f.Queues && f.Keys:
