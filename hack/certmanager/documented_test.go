@@ -33,9 +33,9 @@ const (
 )
 
 // TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart creates the objects of the manifest in
-// docs/operations.md. Then it renews the CA and all certificates, and finally withdraws the consent to use one of them.
-// It creates a Pod for each component, because the operator requests a refresh of mounted files by an annotation of the
-// Pod.
+// docs/operations.md. Then it renews the CA and all certificates, and finally withdraws the simulation's
+// permission to use the Secret of one certificate. It creates a Pod for each component, because the operator annotates
+// Pods to make the kubelet refresh their mounted files.
 func TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart(t *testing.T) {
 	c := newCluster(t)
 	c.createDocumented()
@@ -143,7 +143,7 @@ func (c cluster) createDocumented() {
 	}
 }
 
-// awaitRunning marks all workloads as ready until the simulation is Running.
+// awaitRunning waits until the simulation is Running. Meanwhile it marks all workloads as ready, again and again.
 func (c cluster) awaitRunning(sim *v1alpha1.ParkingSimulation) {
 	c.T.Helper()
 	c.Eventually("the simulation to run", func() error {

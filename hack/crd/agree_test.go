@@ -218,14 +218,14 @@ func nodeInJSON(node *yamlv3.Node) string {
 	return string(quoted)
 }
 
-// difference describes manifests that only one side accepts: either the CLI or the API server.
+// difference describes manifests that only one of the CLI and the API server accepts.
 type difference struct {
 	// doc is the description in the table of docs/manifests.md.
 	doc string
 	// admits is true if the API server accepts these manifests. reads is true if the CLI accepts them.
 	admits, reads bool
-	// explains reports whether this difference is the cause of an error. The error is from the side that rejects the
-	// manifest.
+	// explains reports whether this difference is the cause of an error. The error comes from the CLI or the API server,
+	// whichever rejects the manifest.
 	explains func(message string) bool
 }
 

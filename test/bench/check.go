@@ -113,7 +113,7 @@ func predict(costs *sizing.Costs, offered int64) (sizing.Prediction, float64) {
 }
 
 // measureOutage stops the processor for some time, and then lets it continue. It returns the largest number of waiting
-// events, and how many seconds it takes from then on until the number is normal again.
+// events, and the seconds from the time at which the processor continues until the number is normal again.
 func (p *pipeline) measureOutage(ctx context.Context, length time.Duration) (peak, recovery float64, err error) {
 	before, err := p.observe(ctx)
 	if err != nil {

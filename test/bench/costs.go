@@ -94,8 +94,9 @@ func writeJSON(path string, value any) error {
 	return nil
 }
 
-// measureCost measures the costs at a rate, the growth of Redis and the database, and the rate at which waiting events
-// are processed after an outage. If the rate is 0, it measures the costs at the highest rate, without an outage.
+// measureCost measures the costs at the offered rate, the growth of Redis and the database, and the rate at which
+// waiting events are processed after an outage. If the offered rate is 0, it measures the costs at the highest rate,
+// without an outage.
 func measureCost(ctx context.Context, env environment, offered int64, o options) (point sizing.Point, growth sizing.Growth, drain float64, err error) {
 	rate, warmUp := offered, o.warmUp
 	if offered == 0 {

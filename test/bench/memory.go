@@ -22,8 +22,9 @@ spec:
   plates: {maxStay: 1m}
 `
 
-// measureMemory returns the number of events per second that "parking simulate" processes in memory. The time includes
-// the drain and the audit. The verdict is FAIL, because the generators cannot keep to the schedule.
+// measureMemory returns the number of events per second that "parking simulate" processes in memory. This is the
+// average over the whole run, including the drain and the audit. The verdict of the run is FAIL, because the generators
+// cannot keep to the schedule.
 func measureMemory(ctx context.Context, env environment, length time.Duration) (perSecond float64, err error) {
 	manifest := filepath.Join(env.dir, "memory.yaml")
 	if err := os.WriteFile(manifest, []byte(unlimited), 0o600); err != nil {

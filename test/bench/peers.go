@@ -39,7 +39,7 @@ const (
 
 func processors() []string { return []string{ours, naive, original} }
 
-// peer is a running peer. Its kind is naive or original.
+// peer is a running processor with which the processor of this project is compared. Its kind is naive or original.
 type peer struct {
 	kind  string
 	plan  *plan.Plan

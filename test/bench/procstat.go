@@ -167,7 +167,7 @@ func readProcess(dir string) (process, error) {
 	if err != nil {
 		return process{}, fmt.Errorf("read the CPU time of a process: %w", err)
 	}
-	// The name is in parentheses and may contain spaces and parentheses.
+	// In this file, the name of the program is in parentheses. It may contain spaces and parentheses itself.
 	text := string(b)
 	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
 	if open < 0 || end < open {

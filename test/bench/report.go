@@ -305,7 +305,8 @@ func (r *report) printProcessors(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// medianOf returns the median of a measure as text with the given number of decimals, or "–" if none has it.
+// medianOf returns the median of a measure as text with the given number of decimals. It returns "–" if none of the
+// efforts contains the measure.
 func medianOf(efforts []effort, m measure, decimals int) string {
 	var values []float64
 	for _, e := range efforts {

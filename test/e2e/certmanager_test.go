@@ -31,7 +31,7 @@ func TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing(t *testin
 	skipWithoutNode(t, "read the files in the pods")
 	ns := newNamespace(t)
 	ns.expected = []warning{
-		// The objects are created before the Secrets of their certificates exist.
+		// These warnings are expected, because the objects are created before the Secrets with their certificates exist.
 		{"ErrGetKeyPair", ""}, {"ErrInitIssuer", ""}, {"SecretNotFound", "create it with the keys tls.crt"},
 	}
 	ns.runCertManager()

@@ -99,7 +99,7 @@ func (s *simulation) failOver(t *testing.T, group servers.FailoverGroup, partiti
 func (s *simulation) failOverToLaggingReplica(t *testing.T, group servers.FailoverGroup, partition int) {
 	t.Helper()
 	// Generators soon wait for the replica, so it is unknown how many further entries take effect. Therefore wait for a
-	// time, not for a number of entries.
+	// fixed duration, not for a number of entries.
 	s.endFailOver(t, group, s.killPrimaryOfLaggingReplica(t, group, partition, func() { s.pauseOrFail(t) }))
 }
 

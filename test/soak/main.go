@@ -235,7 +235,7 @@ spec:
 %s`, nameOf(seed), at+spacing, seed, b)
 }
 
-// summary combines the results of all pieces.
+// summary combines the results of all pieces of the soak.
 type summary struct {
 	occurrences int
 	seeds       []int
