@@ -38,7 +38,7 @@ type cleanupResult struct {
 	foreign wiring.Foreign
 	// final is true if another attempt to clean up would have the same result.
 	final bool
-	// The field ended is the end time of the last attempt.
+	// The field ended is the time at which the latest attempt to clean up ended.
 	ended time.Time
 }
 

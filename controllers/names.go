@@ -71,7 +71,8 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// withholdServers withholds the managed servers whose pods must not mount a Secret that the spec names.
+// withholdServers adds to s.withheld the managed servers whose pods must not mount a Secret that the spec names. The
+// method toApply then makes sure that these servers have no pods.
 func (s *scope) withholdServers() {
 	for _, c := range resources.Servers() {
 		server := s.managedServer(c)

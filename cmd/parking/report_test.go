@@ -30,8 +30,9 @@ import (
 const sampleReport = "../../internal/report/testdata/report.json"
 
 // TestReport_AllFormats_HaveTheSameFigures sets each number and time of a report to a value that is easy to recognize.
-// JUnit and JSON must contain every one of them. All other formats that show it must use the same form. docs/reports.md
-// must list the ones that leave it out. The limits of objectives are not figures: the texts of the checks contain them.
+// JUnit and JSON must contain each of these figures. Every other format must show a figure in the same form or omit it.
+// docs/reports.md must list the omitted figures and the formats that omit them. The limits of objectives are not
+// figures: the texts of the checks contain them.
 func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)

@@ -261,7 +261,8 @@ type figure struct {
 	name, short, value string
 }
 
-// figures renders figures in two columns with the given total width.
+// figures renders two figures per line. If the lines would be wider than the terminal, it uses the short names. The
+// parameter columns is the width of the terminal.
 func figures(columns int, all []figure) []string {
 	const left, between, right = 35, 6, 36
 	widths, gap, short := [2]int{left, right}, between, false

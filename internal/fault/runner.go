@@ -53,11 +53,12 @@ type Progress struct {
 	// counts as handled, so it is no longer injected.
 	Through time.Duration `json:"through"`
 	// Last contains, for each fault, the time at which its latest handled occurrence was due. Next contains the
-	// smallest number that its next occurrence can get. The keys are the names of the faults. An occurrence has its
-	// number in the plan, or the number in Next if that is larger because an edit has changed when the fault occurs.
+	// smallest number that its next occurrence can get. The keys are the names of the faults. The number of an
+	// occurrence is the larger of two numbers: its number in the plan, and the number in Next. The latter can be larger
+	// after an edit that changes when the fault occurs.
 	Last map[string]time.Duration `json:"last,omitempty"`
 	Next map[string]int           `json:"next,omitempty"`
-	// Plan identifies the occurrences of the plan to which the progress belongs.
+	// Plan is the fingerprint of the plan for which this progress was recorded.
 	Plan string `json:"plan,omitempty"`
 }
 

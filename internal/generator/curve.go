@@ -51,7 +51,7 @@ type piece struct {
 	rate, slope float64
 	// due is the number of events that are due by the start of the piece: N(start) in the comment on curve.
 	due float64
-	// active is the total time before the start of the piece in which the rate was above 0.
+	// active is how long, in total, the rate was above 0 before the start of the piece.
 	active time.Duration
 }
 
@@ -76,7 +76,7 @@ func (p piece) dueAt(t time.Duration) float64 {
 	return p.due + d*(p.rate+p.slope*d/2)
 }
 
-// activeAt returns the total time before t in which the rate was above 0.
+// activeAt returns how long, in total, the rate was above 0 before t.
 func (p piece) activeAt(t time.Duration) time.Duration {
 	if p.idle() {
 		return p.active

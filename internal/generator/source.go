@@ -123,8 +123,8 @@ func (e *exits) reportPool(ctx context.Context) {
 	e.metrics.pool.Set(float64(plates))
 }
 
-// reportStarved reports the total count of this process, not the change since the last report. So it does not
-// matter if a report is lost.
+// reportStarved tells the store how many exits have found no available plate since this process started. This is not
+// the change since the last report, so it does not matter if a report is lost.
 func (e *exits) reportStarved(ctx context.Context) {
 	total := e.starvedDraws.Load()
 	if total == 0 {

@@ -64,8 +64,8 @@ func (b *builder) redisConf(spec corev1.PodSpec) string {
 		"maxmemory-policy noeviction",
 		"include "+redisConfDir+"/"+keyAuthConf,
 	)
-	// The remaining memory is for buffers, and for copies of the pages that Redis changes while a child process
-	// rewrites the append-only file.
+	// Redis may use this percentage of the container's memory limit for data. The rest is for buffers, and for copies of
+	// the pages that Redis changes while a child process rewrites the append-only file.
 	const percent = 70
 	if limit := memoryShare(spec, string(ComponentRedis), percent); limit > 0 {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit))
@@ -200,7 +200,8 @@ func (b *builder) exporterContainer() corev1.Container {
 		env = append(env,
 			// The connection to Redis never leaves the pod, and the certificate need not be valid for localhost.
 			corev1.EnvVar{Name: "REDIS_EXPORTER_SKIP_TLS_VERIFICATION", Value: "true"},
-			// The exporter reads these files for each connection.
+			// The exporter reads these files again for each connection, so it needs no restart when the certificate is
+			// renewed.
 			corev1.EnvVar{Name: "REDIS_EXPORTER_TLS_SERVER_CERT_FILE", Value: certificateDir + "/" + keyCertificate},
 			corev1.EnvVar{Name: "REDIS_EXPORTER_TLS_SERVER_KEY_FILE", Value: certificateDir + "/" + keyPrivateKey},
 		)

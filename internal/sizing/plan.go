@@ -56,7 +56,7 @@ type Result struct {
 	// Partitions, and the pods in Components, are those of one simulation.
 	Partitions int    `json:"partitions"`
 	Components []Pods `json:"components"`
-	// Total covers all simulations.
+	// Total says what all simulations together need and process.
 	Total Total `json:"total"`
 	// Prediction contains the expected latency and backlog of one simulation.
 	Prediction Prediction `json:"prediction"`

@@ -97,7 +97,7 @@ type history struct {
 	forkedAt int64
 }
 
-// lacks reports whether the server has lost the byte of an earlier stream that is at the given offset.
+// lacks reports whether the server has lost the byte at the given offset of an earlier stream.
 func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
