@@ -283,7 +283,7 @@ func TestFaultAccounts_AnotherFaultPreventsRecovery_MessageNamesIt(t *testing.T)
 	}
 }
 
-func TestFaultAccounts_OtherFaultsPreventRecovery_MessageHasTheTimeWithoutThemAndTheFirst(t *testing.T) {
+func TestFaultAccounts_OtherFaultsPreventRecovery_MessageExcludesTheirTimeAndNamesTheFirstOfThem(t *testing.T) {
 	t.Parallel()
 	run := story{length: 60, rate: 50, outages: []outage{{20, 60, 500 * time.Millisecond, 0}}}.run()
 	records := []Record{record("a", 20, 22)}
@@ -345,7 +345,7 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 
 // If the recovery is not proved, UnrecoveredSeconds is the time until latency and backlog have returned to their
 // previous level. The proof can be missing for the mere reason that the timeline ends too early.
-func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsAtTheReturnToNormal(t *testing.T) {
+func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsWhenLatencyAndBacklogAreNormalAgain(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	for name, tt := range map[string]struct {
@@ -540,9 +540,9 @@ func TestDisturbs_ReportsRowsThatTheFaultAffects(t *testing.T) {
 	}
 }
 
-// TestFaultAccounts_RecoveryMatchesTheOutage generates random runs. In each of them, all events are slow from the
-// injection of a fault until some seconds after its end.
-func TestFaultAccounts_RecoveryMatchesTheOutage(t *testing.T) {
+// TestFaultAccounts_RandomOutages_RecoveryIsAtTheEndOfTheOutage generates random runs. In each of them, all events are
+// slow from the injection of a fault until some seconds after its end.
+func TestFaultAccounts_RandomOutages_RecoveryIsAtTheEndOfTheOutage(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := story{rate: rapid.IntRange(1, 40).Draw(t, "rate"), width: rapid.SampledFrom([]int64{1, 1, 10}).Draw(t, "width")}

@@ -138,7 +138,7 @@ func TestHistory_MergedDisturbances_KeepTheLatestEnd(t *testing.T) {
 	}
 }
 
-func TestRemovable_KeepsTheWorstAndTheLatest(t *testing.T) {
+func TestRemovable_KeepsTheWorstAndTheLatestOccurrences(t *testing.T) {
 	t.Parallel()
 	outcomes := []Outcome{
 		OutcomeRecovering, OutcomeNotInjected, OutcomeRecovered, OutcomeRecovered, OutcomeAborted, OutcomeRecovered, OutcomeNotInjected, OutcomeAborted,
@@ -163,7 +163,7 @@ func TestRemovable_KeepsTheWorstAndTheLatest(t *testing.T) {
 
 // A fault whose record was removed caused a latency of 1 s during the 30 s before the next fault. These 30 s are not
 // part of the baseline.
-func TestFaultAccounts_RecordWasRemoved_BaselineExcludesTheTimeOfTheFault(t *testing.T) {
+func TestFaultAccounts_RecordOfEarlierFaultWasRemoved_BaselineExcludesTheTimeOfThatFault(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 70, to: 100, slow: time.Second}, {from: 100, to: 110, slow: 1500 * time.Millisecond}}}
 	run := s.run()

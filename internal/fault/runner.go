@@ -553,7 +553,7 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 		}
 		left := MaxLate - time.Since(waiting)
 		if left <= 0 {
-			return fmt.Errorf("fault %s still affected the target %s after %s: leave more time between these faults", other.ID(), record.Target, MaxLate)
+			return fmt.Errorf("fault %s still affected the target %s after this fault had waited for %s: leave more time between these faults", other.ID(), record.Target, MaxLate)
 		}
 		if err := r.await(ctx, record, changed, left); err != nil {
 			return err

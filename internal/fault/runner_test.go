@@ -219,7 +219,7 @@ func TestFaultRunner_InjectionFails_RecordsTheReason(t *testing.T) {
 
 // The injector finds out at the end of a fault that the fault had no effect. The record, its account and the marks then
 // agree that no instance was hit.
-func TestFaultRunner_FaultHadNoEffect_IsNotInjected(t *testing.T) {
+func TestFaultRunner_FaultHadNoEffect_CountsAsNotInjected(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.ended = fmt.Errorf("%w: the relays saw no connection", fault.ErrNoEffect)
 		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 1, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
@@ -256,7 +256,7 @@ func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 			b.target.sameInstance, b.target.recovery = true, time.Hour
 			r := b.runner(&plan.Plan{Faults: []plan.Fault{kill(10), pause("pause", 20, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
 			r.Run(t.Context())
-			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: fault kill/0 still affected the target Redis after 1m0s: leave more time between these faults"}, states(r.Records()))
+			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: fault kill/0 still affected the target Redis after this fault had waited for 1m0s: leave more time between these faults"}, states(r.Records()))
 		})
 	})
 	t.Run("the schedule ends", func(t *testing.T) {
@@ -333,7 +333,7 @@ func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
 
 // An update shortens the schedule. By the plan, the second fault ends before the shorter schedule does. But the fault
 // started late, so it is still in effect at the end of the schedule, and must end then.
-func TestFaultRunnerUpdate_FaultStartedLate_EndsWithTheSchedule(t *testing.T) {
+func TestFaultRunnerUpdate_FaultStartedLate_EndsAtTheEndOfTheShorterSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)

@@ -311,7 +311,7 @@ func TestEvaluate_RecordsOfFaultsWereRemoved_TheirOutcomesCount(t *testing.T) {
 }
 
 // The time of a fault whose record was removed belongs to the time under faults.
-func TestEvaluate_RecordOfFaultWasRemoved_ItsTimeIsUnderFaults(t *testing.T) {
+func TestEvaluate_RecordOfFaultWasRemoved_TimeOfTheFaultCountsAsUnderFaults(t *testing.T) {
 	t.Parallel()
 	e := phaseEvidence(plan.Objectives{WithoutFaults: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second)}})
 	checkReasons(t, "with a record", Evaluate(e), nil)

@@ -154,7 +154,7 @@ func (i *injector) cutNothing(ctx context.Context, r *fault.Record, commanded []
 		case err != nil:
 			return time.Time{}, err
 		case f.Connections == nil:
-			return time.Time{}, errors.New("the agent does not count connections")
+			return time.Time{}, errors.New("the agent does not report the number of connections")
 		}
 		connections.Add(int64(*f.Connections))
 		return time.Time{}, nil
