@@ -469,7 +469,7 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 
 // Both reports list only the worst occurrence. According to the totals, the second run has one more occurrence without
 // recovery.
-func TestCompareReports_OmittedFaultsWithoutRecovery_AreARegression(t *testing.T) {
+func TestCompareReports_TotalsHaveOneMoreUnrecoveredFault_IsARegression(t *testing.T) {
 	t.Parallel()
 	run := func(unrecovered int64) *Document {
 		d := steady(1, 60, 10*time.Millisecond, 0, 0)

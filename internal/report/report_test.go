@@ -1010,7 +1010,7 @@ func checkMarkdown(t *testing.T, name, text string) {
 	}
 }
 
-func TestLatencies_Unknown_AgreesWithTheNumberOfEvents(t *testing.T) {
+func TestLatenciesUnknown_OneOrMoreEvents_UsesSingularOrPlural(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int64]string{0: "", 1: "latency of 1 event is unknown", 1234: "latencies of 1,234 events are unknown"} {
 		if got := (Latencies{Unmeasured: n}).Unknown(); got != want {

@@ -27,9 +27,9 @@ var (
 	// ErrNotReady means that the store was reached with valid credentials, but cannot serve at the moment, or that this
 	// process has too many open files to connect. Errors that match it also match ErrUnavailable.
 	ErrNotReady = errors.New("the server is not ready")
-	// ErrOtherPartitions means that the simulation started with a different number of partitions. Its events are
-	// therefore not in the partitions in which this process looks for them. Mark returns this error.
-	ErrOtherPartitions = errors.New("the simulation started with a different number of partitions")
+	// ErrOtherPartitions means that the simulation started with another number of partitions than this process has. Its
+	// events are therefore not in the partitions in which this process looks for them. Mark returns this error.
+	ErrOtherPartitions = errors.New("the number of partitions has changed since the simulation started")
 	// ErrOtherOwner means that the data is marked as belonging to another simulation of the same name. Mark, Dataset
 	// and Purge return this error.
 	ErrOtherOwner = errors.New("the data belongs to another simulation of the same name")

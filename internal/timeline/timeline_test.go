@@ -118,7 +118,7 @@ func TestRecorder_StoresEachSecondOnce(t *testing.T) {
 	})
 }
 
-func TestRecorder_StartsWithinASecond_RowsContainTheEventsOfTheirSecond(t *testing.T) {
+func TestRecorder_StartsInTheMiddleOfASecond_RowsContainTheEventsOfTheirSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(600 * time.Millisecond)
 		sink, begin := &fakeSink{rows: map[int64]Row{}}, time.Now().Unix()

@@ -282,7 +282,7 @@ func receiveSeconds(t *testing.T, next func() (message, error), rows []timeline.
 	}
 }
 
-func TestEventStream_LongOutageOfTheStore_SendsItsRowsLater(t *testing.T) {
+func TestEventStream_LongOutageOfTheStore_SendsTheRowsOfTheOutageLater(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 60)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")

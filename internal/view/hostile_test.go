@@ -282,7 +282,7 @@ func (s *slowFailure) State(context.Context) (State, error) {
 	return State{}, errSecret
 }
 
-func TestView_SourceFailsLate_RespondsWithStatus503(t *testing.T) {
+func TestView_SourceFailsAfterTheWriteTimeout_RespondsWithStatus503(t *testing.T) {
 	t.Parallel()
 	s := &slowFailure{fake: newFake("run", 1), started: make(chan struct{}, 100), release: make(chan struct{})}
 	const timeout = 2 * time.Second

@@ -229,7 +229,7 @@ func TestStorePing_ServerRepliesWithError_ErrorContainsTheRemedy(t *testing.T) {
 
 // The client library ignores the database number in the URI of a Redis cluster. Without the check, the store would write
 // to database 0 and report no error.
-func TestNewStore_DatabaseOfCluster_IsRejected(t *testing.T) {
+func TestNewStore_DatabaseOtherThan0OfARedisCluster_IsRejected(t *testing.T) {
 	t.Parallel()
 	for uri, valid := range map[string]bool{
 		"redis://h?cluster=true": true, "redis://h/?cluster=true": true, "redis://h/0?cluster=true": true, "redis://h/3": true,

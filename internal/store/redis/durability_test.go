@@ -217,8 +217,8 @@ func TestWaitDurable_ConcurrentCallers_ShareReadsOfTheServer(t *testing.T) {
 	}
 }
 
-// TestWaiter_Consider_DetectsDurabilityAndRestarts checks what a waiter concludes from a sequence of observations.
-func TestWaiter_Consider_DetectsDurabilityAndRestarts(t *testing.T) {
+// TestWaiter_Consider_DetectsRestartsAndDurability checks what a waiter concludes from a sequence of observations.
+func TestWaiter_Consider_DetectsRestartsAndDurability(t *testing.T) {
 	t.Parallel()
 	log := func(written, appended int64, r rewrites) observation {
 		return observation{epoch: "e", replicated: true, logging: true, written: written, appended: appended, rewrites: r}
