@@ -268,7 +268,7 @@ func formatOf(path string) (reportFormat, error) {
 	case ".xml":
 		return formatJUnit, nil
 	}
-	return "", errors.New("must end in .html, .json, .md or .xml")
+	return "", errors.New("the file name must end in .html, .json, .md or .xml")
 }
 
 // check returns an error if any of the files cannot be written, or if it is the manifest.

@@ -371,9 +371,9 @@ func TestSimulate_UnwritableReport_FailsBeforeTheSimulationStarts(t *testing.T) 
 	t.Parallel()
 	dir := t.TempDir()
 	for want, path := range map[string]string{
-		"must end in .html, .json, .md or .xml": "report.pdf",
-		"no such file or directory":             filepath.Join(dir, "missing", "r.json"),
-		"is a directory: name a file":           mkdir(t, filepath.Join(dir, "r.json")),
+		"the file name must end in .html, .json, .md or .xml": "report.pdf",
+		"no such file or directory":                           filepath.Join(dir, "missing", "r.json"),
+		"is a directory: name a file":                         mkdir(t, filepath.Join(dir, "r.json")),
 	} {
 		got := parking(t, "simulate", "--duration", "1h", "--http", "", "--report", path)
 		if got.code != exitBadInput || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "Simulating") {

@@ -223,9 +223,9 @@ func (s *session) purge(ctx context.Context) error {
 func (s *session) abandon() error {
 	s.summaries.discard()
 	if left := s.leftBehind(); left != nil {
-		return fmt.Errorf("stopped without a verdict; %w", left)
+		return fmt.Errorf("the simulation was stopped before it had a verdict; %w", left)
 	}
-	return errors.New("stopped without a verdict")
+	return errors.New("the simulation was stopped before it had a verdict")
 }
 
 // leftBehind returns an error that lists the data that may remain on servers and the command that removes it. It

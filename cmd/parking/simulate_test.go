@@ -249,7 +249,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	if code := r.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
 		t.Errorf("exit code %d, want %d", code, 128+int(syscall.SIGINT))
 	}
-	if !strings.HasSuffix(r.stderr.String(), "\nparking: stopped without a verdict\n") {
+	if !strings.HasSuffix(r.stderr.String(), "\nparking: the simulation was stopped before it had a verdict\n") {
 		t.Errorf("stderr does not end with that:\n%s", r.stderr.String())
 	}
 }

@@ -106,7 +106,7 @@ func TestCommands_PathWithAtSign_IsAccepted(t *testing.T) {
 	}
 }
 
-func TestFlags_Enumerations_AreCompleted(t *testing.T) {
+func TestFlags_Enumerations_HaveShellCompletion(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"parking", pluginName} {
 		c := newCLI(os.Stdout, os.Stderr, os.Getenv)

@@ -187,7 +187,7 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 
 // People give the keys of their Secrets many names. A name that is not read must not silently result in a default of
 // the server, such as the virtual host "/" or a connection without TLS.
-func TestSecretKeys_Lookalike_IsRejectedByName(t *testing.T) {
+func TestSecretKeys_KeyResemblesAKnownKey_ErrorNamesBoth(t *testing.T) {
 	t.Parallel()
 	lookalikes := map[string]string{
 		"uri": "URI url URL Url connection_string connectionString connection-string connection dsn amqp_url redis_url REDIS_URL " +
@@ -417,7 +417,7 @@ func TestCheckDirectory_ReportsInvalidDirectories(t *testing.T) {
 		{"a token", map[string]string{"token": "t"}, ""},
 		{"a user name", map[string]string{"username": "u"}, ""},
 		{"a CA", map[string]string{"ca.crt": certificate(t)}, ""},
-		{"no key", map[string]string{"readme": "x"}, "it has none of the files username, user, password, token, ca.crt, tls.crt, tls.key"},
+		{"no key", map[string]string{"readme": "x"}, "at least one of the files username, user, password, token, ca.crt, tls.crt, tls.key must exist and not be empty"},
 		{"an invalid CA", map[string]string{"ca.crt": "x"}, `key "ca.crt" contains no PEM certificate`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

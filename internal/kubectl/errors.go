@@ -80,7 +80,7 @@ func (c *cluster) explain(err error, doing string, needed rule) error {
 	case apierrors.IsNotFound(err), apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return inputErrorf("%s: %w", doing, err)
 	case errors.As(err, &unreachable), errors.As(err, &network):
-		return fmt.Errorf("%s: cannot reach the API server: %w; check that the cluster runs and that this machine can reach it, or choose another one with --context", doing, err)
+		return fmt.Errorf("%s: cannot reach the API server: %w; check that the cluster runs and that this machine can reach it, or choose another cluster with --context", doing, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

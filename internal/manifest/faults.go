@@ -161,7 +161,7 @@ func (w *warner) contention(f *plan.Fault) {
 			continue
 		}
 		if until, tooLate := w.waits(f, other); tooLate {
-			w.warn("the fault %q is due while the fault %q may still affect %s, which lasts until %s after the start: %[1]q then waits, "+
+			w.warn("the fault %q is due while the fault %q may still affect %s (until %s after the start): %[1]q then waits, "+
 				"and if it becomes too late to inject it, the verdict will be FAIL; leave more time between these faults",
 				f.Name, other.Name, f.Target, *v1alpha1.NewDuration(until.D()))
 		}

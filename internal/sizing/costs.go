@@ -191,7 +191,7 @@ func (c *Costs) validate() error {
 		return errors.New("drainPerSecond is missing")
 	}
 	if g := c.Growth; g.RedisBytesPerVisit <= 0 || g.DatabaseBytesPerSummary <= 0 {
-		return errors.New("growth is missing")
+		return errors.New("growth.redisBytesPerVisit or growth.databaseBytesPerSummary is missing")
 	}
 	return nil
 }

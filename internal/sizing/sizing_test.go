@@ -76,8 +76,8 @@ func TestEmbedded_IsValid(t *testing.T) {
 	}
 }
 
-// The figures in the comments of the API are written by hand. A new measurement may differ from them a little.
-func TestEmbedded_Growth_MatchesTheCommentsOfTheAPI(t *testing.T) {
+// The figures in the comments of the API types are written by hand. A new measurement may differ from them a little.
+func TestEmbedded_Growth_MatchesTheCommentsOfTheAPITypes(t *testing.T) {
 	t.Parallel()
 	c, err := Embedded()
 	if err != nil {
@@ -114,8 +114,8 @@ func TestParseCosts_InvalidFile_SaysWhatIsWrong(t *testing.T) {
 		"at 5000 events/s does not have more entries, exits and summaries": func(c *Costs) {
 			c.Points[2].SummariesPerSecond = c.Points[1].SummariesPerSecond
 		},
-		"at 5000 events/s has no costs of redis": func(c *Costs) { delete(c.Points[2].Components, Redis) },
-		"growth is missing":                      func(c *Costs) { c.Growth = Growth{} },
+		"at 5000 events/s has no costs of redis":                                 func(c *Costs) { delete(c.Points[2].Components, Redis) },
+		"growth.redisBytesPerVisit or growth.databaseBytesPerSummary is missing": func(c *Costs) { c.Growth = Growth{} },
 	} {
 		c := testCosts()
 		edit(c)

@@ -133,7 +133,7 @@ func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
 	}
 }
 
-func TestBrokerDelete_BrokerHasNoOwner_RemovesTheOwnerMark(t *testing.T) {
+func TestBrokerDelete_OptionsWithoutOwner_RemovesTheOwnerMark(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, servers.AMQPURI(t))
 	options.Owner = "first"

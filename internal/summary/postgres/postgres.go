@@ -115,7 +115,7 @@ func (d *Database) connConfig() (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(b.URI.String())
 	if err != nil {
 		// Do not wrap the error of the parser, because it quotes parts of the URI.
-		return nil, fmt.Errorf("the URI of PostgreSQL %s has an invalid parameter: check sslmode, target_session_attrs, connect_timeout and the files that it names", b.Redacted())
+		return nil, fmt.Errorf("the URI of PostgreSQL %s has an invalid parameter: check sslmode, target_session_attrs, connect_timeout and the files that the URI names", b.Redacted())
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
