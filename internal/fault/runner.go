@@ -37,7 +37,7 @@ const (
 
 // ErrHandedOver is the cause of the end of a Runner's context when another process takes over its faults. The Runner
 // then leaves the faults in effect, and does not change their records.
-var ErrHandedOver = errors.New("another process takes over")
+var ErrHandedOver = errors.New("another process takes over the faults")
 
 // Record.Reason begins with one of these texts if an occurrence was aborted because the simulation ended or was
 // suspended.

@@ -107,7 +107,7 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	for index := known.chunks; index*store.ChunkBits < run.Confirmed+store.MaxOutstanding; index++ {
 		chunk, err := a.ledger.Chunk(ctx, run, index)
 		if err != nil {
-			return fmt.Errorf("read chunk %d: %w", index, err)
+			return fmt.Errorf("read chunk %d of the bitmaps: %w", index, err)
 		}
 		below, beyond := tally(chunk, index, run.Confirmed)
 		r.add(run, chunk, index, below, beyond)

@@ -222,8 +222,8 @@ func TestAuditor_ReadsCompleteChunksOnce(t *testing.T) {
 func TestAudit_ReadFails_ErrorNamesTheUnreadablePart(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]string{
-		"Counts": "read the counters", "Outbox": "count the summaries", "Runs": "list the generator processes", "Chunk": "partition 1: read chunk 0",
-		"Dataset": "whether the store has lost data",
+		"Counts": "read the counters", "Outbox": "count the summaries", "Runs": "list the generator processes",
+		"Chunk": "partition 1: read chunk 0 of the bitmaps", "Dataset": "whether the store has lost data",
 	} {
 		m := longRun()
 		m.failing = method

@@ -83,7 +83,7 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 }
 
 // The plan says how many events are due in each second, so even half a second without a generator counts.
-func TestEvaluate_EventsWithoutGenerator_AreDue(t *testing.T) {
+func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 	t.Parallel()
 	const rate = 20
 	uniform := func(change func(rows []timeline.Row)) Evidence {

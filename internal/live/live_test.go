@@ -119,7 +119,7 @@ func TestLiveState_ReportsPhaseAndTargetRates(t *testing.T) {
 	}
 }
 
-func TestLiveState_ReportsCertainFailures(t *testing.T) {
+func TestLiveState_DeadLetters_AreACertainFailure(t *testing.T) {
 	t.Parallel()
 	s := newSite(time.Minute)
 	if v := s.state(t).Verdict; v.Outcome != "" || v.Final || len(v.Reasons) > 0 {

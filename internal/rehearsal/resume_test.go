@@ -87,7 +87,7 @@ func (w *world) deletePod(t *testing.T, pod *corev1.Pod) {
 
 // The earlier operator deleted the first chosen pod, which has been replaced within the same second. It did not delete
 // the second chosen pod. The new operator must delete the second pod, but not the replacement of the first.
-func TestResumeFault_DeletedPods_DeletesOnlyTheOthers(t *testing.T) {
+func TestResumeFault_OneOfTwoPodsIsDeleted_DeletesOnlyTheOther(t *testing.T) {
 	for _, action := range []plan.FaultAction{plan.ActionRestart, plan.ActionEvict} {
 		t.Run(string(action), func(t *testing.T) {
 			w := newWorld(t)
@@ -312,7 +312,7 @@ func TestResumeFault_AgentIsUnreachable_CountsAsEndedByItsTimer(t *testing.T) {
 }
 
 // Another processor is paused, so it is not ready. The end of the restart must not depend on that processor.
-func TestRehearsals_Restart_EndsWhileAnotherPodIsPaused(t *testing.T) {
+func TestRehearsals_RestartFault_EndsWhileAnotherPodIsPaused(t *testing.T) {
 	w := newWorld(t)
 	w.sim.Spec.Processor.Replicas = new(int32(2))
 	restarted := w.processor()

@@ -669,7 +669,7 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 
 // The operator keeps the latest occurrences, so those that it leaves out may be worse than some listed ones. The
 // document of an earlier version has no totals, so the report must not say that totals include the omitted occurrences.
-func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilder(t *testing.T) {
+func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilderThanListedFaults(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "leaves out 3 further occurrences. It lists the worst one.", "totals include all"
 	d := sample()

@@ -44,7 +44,7 @@ func serveHTTP(t *testing.T, v *View) string {
 	return server.URL
 }
 
-func TestView_EachRequest_HasTheExpectedResponse(t *testing.T) {
+func TestView_PathAndQuery_DetermineStatusAndBody(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 30))
 	get := func(change func(*http.Request)) *http.Request {
