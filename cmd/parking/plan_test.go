@@ -57,9 +57,9 @@ func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 	return all
 }
 
-// The manifests of a plan are valid, and their rates add up to the planned rate. If the plan command reads the first of
-// these manifests, it reports no shortage.
-func TestPlanCommand_Manifest_IsValidAndSufficient(t *testing.T) {
+// The manifests of a plan are valid, and their rates add up to the planned rate. A plan for the first manifest finds no
+// shortages in it.
+func TestPlanCommand_Manifest_IsValidAndHasNoShortages(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 101, 9_999, 40_000, 1_000_000} {
 		for _, flags := range [][]string{nil, {"--rabbitmq-nodes", "3"}, {"--external-servers"}, {"--max-stay", "1m", "--duration", "90s", "--match-percent", "100"}} {

@@ -18,7 +18,7 @@ import (
 
 const troubleshooting = "../../docs/troubleshooting.md"
 
-func TestTroubleshooting_ListsEveryConditionReason(t *testing.T) {
+func TestTroubleshootingPage_ListsEveryConditionReason(t *testing.T) {
 	t.Parallel()
 	var reasons []string
 	for _, file := range sourceFiles(t, "../../controllers") {
@@ -36,7 +36,7 @@ func TestTroubleshooting_ListsEveryConditionReason(t *testing.T) {
 	compareRows(t, "## Condition reasons", reasons)
 }
 
-func TestTroubleshooting_ListsEveryWarningAndError(t *testing.T) {
+func TestTroubleshootingPage_ListsEveryWarningAndError(t *testing.T) {
 	t.Parallel()
 	var messages []string
 	for _, dir := range []string{"../../cmd", "../../controllers", "../../internal"} {
@@ -52,7 +52,7 @@ func TestTroubleshooting_ListsEveryWarningAndError(t *testing.T) {
 
 // The table of events omits an event whose reason is also the reason of a condition, because another table lists the
 // reasons of conditions.
-func TestTroubleshooting_ListsEveryEvent(t *testing.T) {
+func TestTroubleshootingPage_ListsEveryKubernetesEvent(t *testing.T) {
 	t.Parallel()
 	var reasons []string
 	for _, file := range sourceFiles(t, "../../controllers") {
@@ -64,7 +64,7 @@ func TestTroubleshooting_ListsEveryEvent(t *testing.T) {
 	compareRows(t, "## Events", slices.DeleteFunc(reasons, func(reason string) bool { return reason == "" }))
 }
 
-func TestTroubleshooting_ListsEveryCheckOfTheVerdict(t *testing.T) {
+func TestTroubleshootingPage_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	t.Parallel()
 	var names []string
 	for _, file := range sourceFiles(t, "../../internal/ledger") {

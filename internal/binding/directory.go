@@ -97,7 +97,7 @@ func (f secretFiles) exists() error {
 	case err != nil:
 		return fmt.Errorf("the directory cannot be read; check that the Secret is mounted there: %w", err)
 	case !info.IsDir():
-		return errors.New("it is not a directory")
+		return errors.New("this path is not a directory")
 	}
 	return nil
 }

@@ -34,9 +34,9 @@ func (p *Plugin) kubeconfigError(err error) error {
 	}
 	if clientcmd.IsContextNotFound(err) {
 		// Do not show the original error. It also lists consequences of the missing context, such as a missing server.
-		return inputErrorf("kubeconfig: the context that --context or current-context selects does not exist; 'kubectl config get-contexts' lists all")
+		return inputErrorf("load the kubeconfig: the context that --context or current-context selects does not exist; 'kubectl config get-contexts' lists all")
 	}
-	return inputErrorf("kubeconfig: %w", err)
+	return inputErrorf("load the kubeconfig: %w", err)
 }
 
 // rule is a rule of an RBAC Role that allows a request.

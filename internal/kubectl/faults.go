@@ -71,7 +71,7 @@ func (c *cluster) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulat
 		return content, c.explain(err, "get the faults in ConfigMap "+key.String(), onCore("configmaps", "get"))
 	}
 	if err := (document.Format{}).DecodeKnown([]byte(object.Data[resources.FaultsKey]), &content); err != nil {
-		return faultRecords{}, inputErrorf("ConfigMap %s: %s: %w", key, resources.FaultsKey, err)
+		return faultRecords{}, inputErrorf("read key %s of ConfigMap %s: %w", resources.FaultsKey, key, err)
 	}
 	return content, nil
 }

@@ -108,7 +108,7 @@ func (p *Plugin) connect() (*cluster, error) {
 	}
 	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper()})
 	if err != nil {
-		return nil, &InputError{fmt.Errorf("kubeconfig: %w", err)}
+		return nil, &InputError{fmt.Errorf("create a client from the kubeconfig: %w", err)}
 	}
 	return &cluster{WithWatch: c, namespace: namespace, config: config}, nil
 }

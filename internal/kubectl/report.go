@@ -45,7 +45,7 @@ func (c *cluster) reportOf(ctx context.Context, sim *v1alpha1.ParkingSimulation)
 	}
 	d, err := report.Read(strings.NewReader(text))
 	if err != nil {
-		return nil, inputErrorf("ConfigMap %s/%s: %s: %w", sim.Namespace, name, resources.ReportKey, err)
+		return nil, inputErrorf("read key %s of ConfigMap %s/%s: %w", resources.ReportKey, sim.Namespace, name, err)
 	}
 	return d, nil
 }

@@ -16,7 +16,7 @@ import (
 
 // The API server stores pod templates without looking at their quantities. Decoding one of the texts below as a
 // resource.Quantity takes minutes or gigabytes of memory, here or in the API server.
-func TestReadManifest_ExpensiveQuantityInTemplate_IsRejected(t *testing.T) {
+func TestReadManifest_QuantityInTemplateIsExpensiveToDecode_IsRejected(t *testing.T) {
 	t.Parallel()
 	nines := strings.Repeat("9", 40)
 	values := []string{

@@ -271,7 +271,7 @@ func withUnusualCharacters(err error, manifest []byte) error {
 	character, _ := utf8.DecodeRune(manifest[groups[2]:])
 	line := lineAt(manifest, groups[2])
 	if dash.MatchString(string(character)) {
-		return fmt.Errorf("%w; line %d has the dash %c: write -", err, line, character)
+		return fmt.Errorf("%w; line %d has the dash %c: write a hyphen (-)", err, line, character)
 	}
 	if unicode.IsPrint(character) {
 		return fmt.Errorf("%w; line %d has the typographic quotation mark %c: write \" or '", err, line, character)

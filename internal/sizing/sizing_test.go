@@ -65,7 +65,7 @@ func near(t *testing.T, what string, got, want, tolerance float64) {
 	}
 }
 
-func TestEmbedded_IsValid(t *testing.T) {
+func TestEmbeddedCosts_AreValid(t *testing.T) {
 	t.Parallel()
 	c, err := Embedded()
 	if err != nil {
@@ -77,7 +77,7 @@ func TestEmbedded_IsValid(t *testing.T) {
 }
 
 // The figures in the comments of the API types are written by hand. A new measurement may differ from them a little.
-func TestEmbedded_Growth_MatchesTheCommentsOfTheAPITypes(t *testing.T) {
+func TestEmbeddedCosts_Growth_MatchesTheCommentsOfTheAPITypes(t *testing.T) {
 	t.Parallel()
 	c, err := Embedded()
 	if err != nil {
