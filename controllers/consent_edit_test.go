@@ -93,7 +93,7 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 
 // While a Secret is missing, edits of pods wait. New pods would wait for the Secret, and pods that do not mount it could get
 // settings that the other pods do not know yet. Only edits that scale a workload to zero take effect.
-func TestReconcile_SecretDeletedWhileRunning_OnlyStopsTakeEffect(t *testing.T) {
+func TestReconcile_SecretDeletedWhileRunning_OnlyScalingToZeroTakesEffect(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	binding := map[string]string{"uri": "amqp://u:p@broker.example:5672"}

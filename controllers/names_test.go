@@ -146,7 +146,7 @@ func TestReconcile_NameTaken_NoPodRefersToTheForeignObject(t *testing.T) {
 
 // The name of a Secret can be taken while the simulation runs. The kubelet would then mount the foreign Secret into the
 // running pods.
-func TestReconcile_SecretReplacedWhileRunning_StopsItsPods(t *testing.T) {
+func TestReconcile_SecretReplacedWhileRunning_StopsThePodsThatUseIt(t *testing.T) {
 	t.Parallel()
 	for _, component := range []string{"redis", "rabbitmq", "agent"} {
 		t.Run(component, func(t *testing.T) {

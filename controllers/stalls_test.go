@@ -122,7 +122,7 @@ func TestReconcile_QuotaExceededByObjects_IsReportedUntilRaised(t *testing.T) {
 }
 
 // While a server can be read but not written, the schedules must not start, because no event could be processed.
-func TestReconcile_ServersAcceptNoWrites_DoesNotStart(t *testing.T) {
+func TestReconcile_ServersAcceptNoWrites_SchedulesDoNotStart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.servers.refuse(errors.New("OOM: raise maxmemory"))

@@ -407,7 +407,7 @@ func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
 }
 
 // The first exit generator was added 2 s before the end, so it cannot have published anything.
-func TestEvaluate_ScheduleEditedJustBeforeTheEnd_NeedsNoEvents(t *testing.T) {
+func TestEvaluate_ScheduleEditedJustBeforeTheEnd_PassesWithoutExits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		before    time.Duration // before the end

@@ -279,8 +279,8 @@ type Stage struct {
 // PlatesSpec configures how long the simulation remembers parked vehicles.
 type PlatesSpec struct {
 	// maxStay is how long the simulation remembers a vehicle that does not leave, as a Go duration such as "1h". Redis
-	// stores up to entry.rate times maxStay visits of some 330 bytes each. Their number must not exceed 87880000, the
-	// number of possible plates.
+	// stores visits of some 330 bytes each. Their number is up to entry.rate (per second) times maxStay (in seconds). It
+	// must not exceed 87880000, the number of possible plates.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="1h"
 	// +optional
@@ -485,7 +485,8 @@ type ManagedRedis struct {
 	Storage StorageSpec `json:"storage,omitzero"`
 
 	// resources are the compute resources of the container. If they are omitted, the operator's defaults apply. Set the
-	// memory limit high enough for entry.rate times plates.maxStay visits of some 330 bytes each.
+	// memory limit high enough for all visits: up to entry.rate (per second) times plates.maxStay (in seconds), each of
+	// some 330 bytes.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 

@@ -286,7 +286,7 @@ func (a *Applier) content(object client.Object) (map[string]any, error) {
 	}
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 	if err != nil {
-		return nil, fmt.Errorf("convert %s %s: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
+		return nil, fmt.Errorf("convert %s %s to its unstructured form: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
 	}
 	if _, isShared := object.(runtime.Unstructured); isShared {
 		content = runtime.DeepCopyJSON(content) // copied, because the converter returns the map of the object itself

@@ -42,7 +42,7 @@ func TestOutlive_ParentEnds_EndsAfterTheDelay(t *testing.T) {
 	})
 }
 
-func TestOutlive_Cancel_EndsAtOnce(t *testing.T) {
+func TestOutlive_CancelIsCalled_ContextEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		outliving, cancel := async.Outlive(t.Context(), time.Minute)

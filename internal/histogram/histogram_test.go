@@ -89,7 +89,7 @@ func TestHistogramSnapshot_MergeAndSinceAreExact(t *testing.T) {
 	}
 }
 
-func TestSnapshotRange_DurationsAreMissing_ContainsTheQuantileWhateverTheyAre(t *testing.T) {
+func TestSnapshotRange_DurationsAreMissing_ContainsTheQuantileForAnyMissingValues(t *testing.T) {
 	var h Histogram
 	for i := range 10_000 { // 98 % take 1 ms, 2 % take 1 s
 		h.Observe([]time.Duration{time.Millisecond, time.Second}[max(i%50-48, 0)])

@@ -69,7 +69,7 @@ func TestOutageLog_LongOutage_IsLoggedRepeatedly(t *testing.T) {
 	})
 }
 
-func TestOutageLog_Outage_LastsUntilEveryPartWorks(t *testing.T) {
+func TestOutageLog_SeveralPartsOfADependencyFail_OutageLastsUntilAllWork(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -121,7 +121,7 @@ func TestOutageLog_FailedConnectionIsNoLongerUsed_OutageEnds(t *testing.T) {
 
 // A connection that is lost and then idle reports neither a success nor another fault. Its fault keeps the outage from
 // ending, although the connections in use work again, until the fault is stale.
-func TestOutageLog_PartIsIdleAfterItsFault_OutageEndsOnce(t *testing.T) {
+func TestOutageLog_ConnectionIsIdleAfterItsFault_OutageEndsWhenTheFaultIsStale(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()

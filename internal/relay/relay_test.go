@@ -128,7 +128,7 @@ func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	}
 }
 
-func TestRelayCut_SecondCut_OutlastsTheFirst(t *testing.T) {
+func TestRelayCut_FirstOfTwoCutsEnds_SecondStaysInEffect(t *testing.T) {
 	t.Parallel()
 	r := listen(t, serveEcho(t))
 	first, second := r.Cut(), r.Cut()
