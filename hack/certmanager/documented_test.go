@@ -32,11 +32,11 @@ const (
 	authority  = "ca-certificate"
 )
 
-// TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart creates the objects of the manifest in
+// TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart creates the objects of the manifest in
 // docs/operations.md. Then it renews the CA and all certificates, and finally withdraws the simulation's
 // permission to use the Secret of one certificate. It creates a Pod for each component, because the operator annotates
 // Pods to make the kubelet refresh their mounted files.
-func TestCertManager_DocumentedManifest_RunsAndIsRenewedWithoutRestart(t *testing.T) {
+func TestCertManager_DocumentedManifest_RenewsCertificatesWithoutRestart(t *testing.T) {
 	c := newCluster(t)
 	c.createDocumented()
 	sim := &v1alpha1.ParkingSimulation{}

@@ -49,7 +49,7 @@ func TestBenchOperator_ThreeSimulations_FillsTheReport(t *testing.T) {
 	}
 }
 
-func TestComputeAims_MemoryBound_DependsOnSimulations(t *testing.T) {
+func TestComputeAims_MemoryBound_DependsOnNumberOfSimulations(t *testing.T) {
 	for simulations, want := range map[int]string{
 		1000: "true true false true; ≤ 100 false", 3000: "true true false true; ≤ 250 true", 3001: "true true false true",
 	} {

@@ -249,7 +249,7 @@ func readSamples(output io.Reader, warmUp, length time.Duration) (first, last sa
 	for samples := json.NewDecoder(output); ; {
 		var s sample
 		if err := samples.Decode(&s); err != nil {
-			return first, last, fmt.Errorf("read a sample of the bare broker: %w", err)
+			return first, last, fmt.Errorf("measure the bare broker: read the output of the clients: %w", err)
 		}
 		switch {
 		case s.Count == 0:

@@ -288,7 +288,7 @@ func await(ctx context.Context, count func(context.Context) (int64, error), want
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d: %w", n, want, ctx.Err())
+			return fmt.Errorf("the count is %d, want at least %d: %w", n, want, ctx.Err())
 		case <-ticker.C:
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // The counts include the system calls that the test makes, and the context switches of a thread other than the main
 // thread.
-func TestEffortOf_ThisProcess_CountsItsCallsAndSwitches(t *testing.T) {
+func TestEffortOf_ThisProcess_CountsSystemCallsAndContextSwitches(t *testing.T) {
 	before, err := effortOf(os.Getpid())
 	if err != nil {
 		t.Fatal(err)

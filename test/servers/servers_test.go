@@ -205,9 +205,9 @@ func TestRemoveKeys_DeletesOnlyKeysOfTheNamedSimulation(t *testing.T) {
 	}
 }
 
-// TestHelperProcess_StartsServersUntilKilled runs in a child process.
+// TestHelperProcess_RunsServersUntilKilled runs in a child process.
 // TestServers_TestBinaryIsKilled_ServersAreTerminated starts and kills that process.
-func TestHelperProcess_StartsServersUntilKilled(t *testing.T) {
+func TestHelperProcess_RunsServersUntilKilled(t *testing.T) {
 	if os.Getenv("PARKING_SERVERS_HELPER") != "1" {
 		return
 	}
@@ -221,7 +221,7 @@ func TestServers_TestBinaryIsKilled_ServersAreTerminated(t *testing.T) {
 	t.Parallel()
 	AMQPURI(t) // skips this test where RabbitMQ is not installed
 	RedisURI(t)
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess_StartsServersUntilKilled$", "-test.v")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess_RunsServersUntilKilled$", "-test.v")
 	cmd.Env = append(os.Environ(), "PARKING_SERVERS_HELPER=1", "TMPDIR="+t.TempDir())
 	output, err := cmd.StdoutPipe()
 	if err != nil {
