@@ -606,7 +606,7 @@ func TestSimulate_SecondSignal_PrintsWhatRemainsOnServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := ended{stderr: r.stderr.String(), code: r.cmd.ProcessState.ExitCode()}
-	if got.code != 128+int(syscall.SIGTERM) || !strings.Contains(got.stderr, "without a verdict") ||
+	if got.code != 128+int(syscall.SIGTERM) || !strings.Contains(got.stderr, "before it had a verdict") ||
 		!strings.Contains(got.stderr, "parking purge --simulation "+name+" --rabbitmq-uri URI --redis-uri URI") {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)
 	}
