@@ -77,7 +77,7 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	}
 }
 
-func TestNoDefaultUser_SecretsInVault_IsStalled(t *testing.T) {
+func TestNoDefaultUser_DefaultUserInVault_ReturnsStalledFinding(t *testing.T) {
 	t.Parallel()
 	for want, spec := range map[state]map[string]any{
 		progressing: {},

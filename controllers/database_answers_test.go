@@ -22,7 +22,7 @@ func (a answers) DatabaseFailure(_ context.Context, pod podhttp.Server) string {
 	return a.failures[pod.IP]
 }
 
-func TestDatabaseFailures_NewPod_DoesNotGetTheAnswerOfTheOldPod(t *testing.T) {
+func TestDatabaseFailures_PodReplaced_DoesNotReturnTheFailureOfTheOldPod(t *testing.T) {
 	t.Parallel()
 	d := newDatabaseFailures(answers{failures: map[string]string{"10.0.0.1": "the disk is full"}})
 	key := client.ObjectKey{Namespace: "lot", Name: "sim"}

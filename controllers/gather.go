@@ -96,5 +96,5 @@ func (r *Reconciler) keyOf(o client.Object) (childKey, error) {
 			return childKey{kind: gvk.Kind, name: o.GetName()}, nil
 		}
 	}
-	return childKey{}, fmt.Errorf("apply %s %s: add its kind to childKinds", gvk.Kind, o.GetName())
+	return childKey{}, fmt.Errorf("apply %s %s: childKinds does not contain its kind", gvk.Kind, o.GetName())
 }

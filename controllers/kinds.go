@@ -174,7 +174,7 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 		o, isObject := object.(client.Object)
 		reduceType, ok := keep[reflect.TypeOf(object)]
 		if !isObject || !ok {
-			return nil, fmt.Errorf("reduce %T for the cache: add its kind to childKinds", object)
+			return nil, fmt.Errorf("reduce %T for the cache: childKinds does not contain its kind", object)
 		}
 		return o, reduceType(slimmer.Metadata(o), o)
 	}

@@ -50,7 +50,7 @@ func Load(ctx context.Context, path string) (*Admission, error) {
 	external.Status.StoredVersions = []string{external.Spec.Versions[0].Name}
 	var definition apiextensions.CustomResourceDefinition
 	if err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(&external, &definition, nil); err != nil {
-		return nil, fmt.Errorf("convert %s: %w", path, err)
+		return nil, fmt.Errorf("convert %s to the internal version of the API: %w", path, err)
 	}
 	if errs := crdvalidation.ValidateCustomResourceDefinition(ctx, &definition); len(errs) > 0 {
 		return nil, fmt.Errorf("%s is not valid: %w", path, errs.ToAggregate())

@@ -77,9 +77,9 @@ func TestAdapt_BecomesBusy_LiftsTheLimitWithinTwoIntervals(t *testing.T) {
 	})
 }
 
-// BenchmarkLimit_RareMessage measures what the limit saves for a message that arrives every 2 ms. The ratios divide the
-// cost with one core by the cost with all cores. The same run measures both.
-func BenchmarkLimit_RareMessage(b *testing.B) {
+// BenchmarkLimit_InfrequentMessages_CostRatio measures what the limit saves for a message that arrives every 2 ms.
+// The ratios divide the cost with one core by the cost with all cores. The same run measures both.
+func BenchmarkLimit_InfrequentMessages_CostRatio(b *testing.B) {
 	if runtime.GOMAXPROCS(0) == 1 {
 		b.Skip("the process has one core")
 	}

@@ -81,7 +81,7 @@ func TestCountSummaries_PodFails_ErrorNamesPodAndReason(t *testing.T) {
 	}
 }
 
-func TestDatabaseFailure_ReturnsTheLineAboutTheDatabase(t *testing.T) {
+func TestDatabaseFailure_ReturnsTheDatabaseLineOfReadyz(t *testing.T) {
 	t.Parallel()
 	unready := func(body string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -88,7 +88,7 @@ func TestOutageLog_SeveralPartsOfADependencyFail_OutageLastsUntilAllWork(t *test
 
 // Successes and failures can alternate. For example, a server that has no free memory accepts some requests and
 // rejects others.
-func TestOutageLog_SuccessesAndFaultsAlternate_LogsOneOutage(t *testing.T) {
+func TestOutageLog_SuccessesAndFailuresAlternate_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()

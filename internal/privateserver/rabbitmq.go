@@ -331,7 +331,7 @@ func (r *RabbitMQ) run(path string, args []string) (string, error) {
 	case <-p.exited:
 		err = p.err
 	case <-timeout.C:
-		err = errors.Join(fmt.Errorf("still running after %v", ctlTimeout), p.kill())
+		err = errors.Join(fmt.Errorf("the command was still running after %v", ctlTimeout), p.kill())
 	}
 	printed := strings.ReplaceAll(output.String(), r.password, "***")
 	if err != nil {

@@ -140,7 +140,7 @@ func TestBuild_TemplateThatGivesRights_IsRejected(t *testing.T) {
 	}
 }
 
-func TestBuild_ChecksEveryTemplate(t *testing.T) {
+func TestBuild_ForbiddenFieldInAnyTemplate_IsRejected(t *testing.T) {
 	t.Parallel()
 	for path, spec := range templated() {
 		_, err := input(t, "sim", fmt.Sprintf(spec, "spec: {hostNetwork: true}")).build()

@@ -532,7 +532,7 @@ func TestBuild_SummaryAPIWithDatabase_ReplacesPodsOnlyIfSecretRefChanges(t *test
 	}
 }
 
-func TestSummarySchema_IsValidAndUnique(t *testing.T) {
+func TestSummarySchema_IsValidAndDiffersBetweenSimulations(t *testing.T) {
 	t.Parallel()
 	valid := regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 	seen := map[string]bool{}

@@ -189,7 +189,7 @@ func (c *Cluster) read(o client.Object) error {
 func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	c.T.Helper()
 	var got metav1.Condition
-	c.Eventually(fmt.Sprintf("%s of %s to be %s/%s", kind, sim.Name, status, reason), func() error {
+	c.Eventually(fmt.Sprintf("condition %s of %s to have the status %s and the reason %s", kind, sim.Name, status, reason), func() error {
 		if err := c.read(sim); err != nil {
 			return err
 		}
@@ -280,7 +280,7 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 	}
 	pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = podTemplateHash
 	c.Create(pod)
-	c.Eventually("the pod to run", func() error {
+	c.Eventually(fmt.Sprintf("pod %s to run", pod.Name), func() error {
 		if err := c.read(pod); err != nil {
 			return err
 		}

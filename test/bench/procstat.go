@@ -175,7 +175,7 @@ func readProcess(dir string) (process, error) {
 	}
 	fields := strings.Fields(text[end+1:]) // fields[0] is field 3 of proc_pid_stat(5)
 	if len(fields) < 13 {
-		return process{}, fmt.Errorf("read the CPU time of a process: %d fields in %s/stat", len(fields), dir)
+		return process{}, fmt.Errorf("read the CPU time of a process: only %d fields after the name of the program in %s/stat", len(fields), dir)
 	}
 	parent, _ := strconv.Atoi(fields[1])
 	user, _ := strconv.ParseInt(fields[11], 10, 64)

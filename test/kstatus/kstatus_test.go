@@ -79,7 +79,7 @@ func (l lot) awaitObserved(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-func TestKstatus_StartRunSuspendStallDelete_HasTheExpectedStatus(t *testing.T) {
+func TestKstatus_StartRunSuspendStallDelete_IsInProgressCurrentFailedOrTerminating(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	sim := l.Simulate("sim", nil)
 	// The operator has not observed the simulation yet. If observedGeneration had no default, kstatus would report
@@ -257,7 +257,7 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 	}
 }
 
-func TestKstatus_TemplateAndVolumesOfServersChange_MatchTheConditions(t *testing.T) {
+func TestKstatus_TemplateAndVolumesOfServersChange_StatusMatchesTheConditions(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.startOperator()
 	// The sizes of volumes in the class fixed cannot change.

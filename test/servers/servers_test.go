@@ -170,7 +170,7 @@ func TestRedis_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	}
 }
 
-func TestSharedServers_TwoCalls_ReturnOneServerAndTwoNames(t *testing.T) {
+func TestSharedServers_TwoCalls_ReturnOneServerAndTwoQueueNames(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []func(testing.TB) string{AMQPURI, RedisURI} {
 		first, second := uri(t), uri(t)
