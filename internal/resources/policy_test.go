@@ -197,9 +197,9 @@ func TestBuild_ContainerAddedByTemplate_IsRestricted(t *testing.T) {
 	}
 }
 
-// TestBuild_AcceptedTemplate_GivesNoRights uses randomly drawn templates. Build must either reject a template, or
-// build pods that have the same rights as pods without a template.
-func TestBuild_AcceptedTemplate_GivesNoRights(t *testing.T) {
+// TestBuild_AcceptedPodTemplate_GivesPodsNoExtraRights uses randomly drawn templates. Build must either reject
+// a template, or build pods that have the same rights as pods without a template.
+func TestBuild_AcceptedPodTemplate_GivesPodsNoExtraRights(t *testing.T) {
 	t.Parallel()
 	evaluator, err := psapolicy.NewEvaluator(psapolicy.DefaultChecks(), nil)
 	if err != nil {

@@ -371,7 +371,7 @@ func (p *pipeline) leftInQueue(ctx context.Context) (left int64, err error) {
 func (p *pipeline) usePeer(kind string) error {
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
+		return fmt.Errorf("find the path of the benchmark's own executable: %w", err)
 	}
 	process, err := stack.NewProcess(self, p.env.dir, "peer", childPeer, kind, "--plan", p.path)
 	if err != nil {

@@ -125,8 +125,8 @@ func TestLink_BlockedForALongTime_OutageEndsWithTheAlarm(t *testing.T) {
 	})
 }
 
-// TestLink_IdleAfterALoss_OutageEnds has a connection that is lost and not used again.
-func TestLink_IdleAfterALoss_OutageEnds(t *testing.T) {
+// TestLink_IdleAfterConnectionLoss_OutageEnds has a connection that is lost and not used again.
+func TestLink_IdleAfterConnectionLoss_OutageEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var text bytes.Buffer
