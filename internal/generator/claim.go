@@ -208,8 +208,8 @@ func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	}
 }
 
-// due returns the number of plates to claim now. If limit is 0, no plates must be claimed now. The caller must call due
-// again after the wait time, or earlier if c.wake receives a value.
+// due returns how many plates the caller should claim now. If limit is 0, the caller should claim none now, and must
+// call due again after the wait time, or earlier if c.wake receives a value.
 func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +261,8 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// hold adds the plates that the latest claim returned to the held plates.
+// hold records the result of the latest claim: it adds the claimed plates to the held ones. limit is the number of
+// plates that the claim asked for.
 func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -36,7 +36,7 @@ type curve struct {
 	// pieces contains the pieces of the curve in chronological order. Each piece ends where the next one
 	// begins. The last piece has no end.
 	pieces []piece
-	// end is when the schedule ends, or never if it has no end.
+	// end is when the schedule ends, or the constant never if it has no end.
 	end time.Duration
 }
 
@@ -95,7 +95,7 @@ func (p piece) when(target float64) time.Duration {
 // it up.
 const maxSeconds = float64(never/time.Second) - 1
 
-// later returns t+d, or never if the sum overflows.
+// later returns t+d, or the constant never if the sum overflows.
 func later(t, d time.Duration) time.Duration {
 	if t > 0 && d > never-t {
 		return never
@@ -174,8 +174,8 @@ func (c *curve) at(t time.Duration) piece {
 	return c.pieces[i]
 }
 
-// when returns the time at which the number of due events reaches the target. It returns never if the number does not
-// reach the target.
+// when returns the time at which the number of due events reaches the target. If the number does not reach the target,
+// it returns the constant never.
 func (c *curve) when(target float64) time.Duration {
 	i := 0
 	for i+1 < len(c.pieces) && (c.pieces[i].idle() || c.pieces[i+1].due < target) {

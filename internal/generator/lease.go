@@ -37,7 +37,7 @@ func newLeaser(s *steps, counter store.Counter, rate func() float64) *leaser {
 	return &leaser{steps: s, counter: counter, rate: rate, blocks: make(chan block, 1)}
 }
 
-// run leases blocks until ctx ends.
+// run leases one block of positions after another, until ctx ends.
 func (l *leaser) run(ctx context.Context) {
 	for {
 		b, err := l.lease(ctx)

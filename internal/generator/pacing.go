@@ -133,8 +133,8 @@ func (p *pacer) reschedule(t time.Duration) {
 
 // next returns the time at which the next event is due, and the time to wait until then. The wait time is 0 or negative
 // if the event is already due. If no more events will be due, due is the zero time, and wait is the time until the
-// schedule ends, or never if it has ended or has no end. over is true if the schedule has ended and no event remains to
-// be published. A later update may prolong the schedule.
+// schedule ends. If the schedule has ended or has no end, wait is then the constant never. over is true if the schedule
+// has ended and no event remains to be published. A later update may prolong the schedule.
 //
 // The wall clock reading of due is derived from that of now, so it is correct even if the clock was set since the
 // start. Processors compare due with the time at which the event takes effect.

@@ -65,8 +65,8 @@ const (
 	entryPrecision = time.Millisecond
 )
 
-// exits is the source of exits. For some of the positions, it publishes the exit of a claimed plate. For the
-// others, it publishes the exit of a plate that has never entered.
+// exits is the source of exits. For some positions in the sequence of draws, it publishes the exit of a claimed plate.
+// For the others, it publishes the exit of a plate that has never entered.
 type exits struct {
 	sequence   *sequence.Sequence
 	partitions int

@@ -71,7 +71,7 @@ func (g *Generator) Stats() Stats {
 }
 
 // Totals returns the measurements so far, in the form in which a process records them in the timeline. The lag is the
-// longest one of this second and the previous one. Totals may be called at any time.
+// longest lag in the current second and the previous second. Totals may be called at any time.
 func (g *Generator) Totals() timeline.Row {
 	s, now := g.Stats(), time.Now()
 	g.lags.observe(now, s.Lag)
@@ -112,7 +112,7 @@ func (l *lags) observe(now time.Time, lag time.Duration) {
 	l.this = max(l.this, lag)
 }
 
-// longest returns the longest lag of this second and the previous one.
+// longest returns the longest lag in the current second and the previous second.
 func (l *lags) longest(now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -111,7 +111,8 @@ func (b *Broker) Delete(ctx context.Context) error {
 	})
 }
 
-// deleteExchange deletes the simulation's exchange, unless it has other settings.
+// deleteExchange deletes the simulation's exchange. It keeps an exchange whose settings differ from those with which
+// the simulation declares it.
 func (b *Broker) deleteExchange(a *administration) error {
 	name := b.topology.exchange
 	switch state, err := a.exchangeState(name); {
@@ -344,7 +345,7 @@ type state int
 const (
 	absent  state = iota
 	own           // it has the settings with which the simulation declares it
-	foreign       // it has other settings, or another connection uses it exclusively
+	foreign       // its settings differ from those, or another connection uses it exclusively
 )
 
 // exchangeState returns the state of the simulation's exchange.

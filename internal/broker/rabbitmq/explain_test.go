@@ -120,7 +120,8 @@ func TestWithRemedy_ErrorsOfOpenChannels_NameTheRemedy(t *testing.T) {
 	}
 }
 
-// The binding has no user name.
+// If the binding has no user name, the client logs in as guest or with its certificate. The error must say which of the
+// two failed.
 func TestExplainLogin_NoUserName_SaysWhoLoggedIn(t *testing.T) {
 	t.Parallel()
 	guest, certificate := &amqp.PlainAuth{}, &amqp.ExternalAuth{}

@@ -34,9 +34,9 @@ const (
 )
 
 const (
-	// maxName is the maximum length of a name in AMQP.
+	// maxName is the maximum length of a name in AMQP, in bytes.
 	maxName = 255
-	// maxOwner is the maximum length of Config.Owner. A UUID has 36 bytes.
+	// maxOwner is the maximum length of Config.Owner, in bytes. A UUID has 36 bytes.
 	maxOwner = 64
 	// maxPartitions is the maximum number of partitions. Each queue needs a channel, and a server allows 2047
 	// channels per connection.

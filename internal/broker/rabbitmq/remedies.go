@@ -11,7 +11,7 @@ import (
 // remedy says what to do about an error with which RabbitMQ, or the client library, ends a connection or a channel.
 type remedy struct {
 	code int
-	// text is a part of the error's reason. If it is empty, the row matches every reason.
+	// text is a part of the error's reason. If it is empty, the remedy applies to every reason.
 	text   string
 	remedy string
 	// isConfig is true if the error lasts until somebody changes the settings of the simulation or of the server, the
@@ -27,8 +27,8 @@ const (
 	seeCluster  = "a node of the cluster may be down: see 'rabbitmqctl cluster_status'"
 )
 
-// remedies is searched from top to bottom. Therefore, if two rows have the same code and the text of one of them
-// contains the text of the other, the row with the longer text comes first. The texts are those of RabbitMQ 3.10 to 4.1
+// remedies is searched from top to bottom. Therefore, if two elements have the same code and the text of one of them
+// contains the text of the other, the one with the longer text comes first. The texts are those of RabbitMQ 3.10 to 4.1
 // and of the client library.
 var remedies = []remedy{
 	// Logging in.
@@ -70,7 +70,7 @@ var remedies = []remedy{
 // change of settings helps. To disconnect other clients would not help.
 const raiseChannels = "raise channel_max in rabbitmq.conf, or use fewer partitions"
 
-// find returns the first row that matches an error. If no row matches, it returns an empty row.
+// find returns the first element of remedies that matches an error. If none matches, it returns the zero remedy.
 func find(err *amqp.Error) remedy {
 	for _, row := range remedies {
 		if err.Code == row.code && strings.Contains(err.Reason, row.text) {

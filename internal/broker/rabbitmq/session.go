@@ -168,14 +168,14 @@ type outbox struct {
 	requeues []uint64
 	prefix   uint64 // acknowledged with all deliveries before it; 0 for none
 	singles  []uint64
-	patience time.Duration // how long to wait for a gap to close; 0 without a gap
+	patience time.Duration // how long settled deliveries may still wait for earlier ones; 0 if none wait
 	cancel   bool          // cancel the consumer
 	flush    bool          // make a request that the queue answers
 	last     bool          // this is the last batch of the session
 }
 
-// plan fills the outbox with the settlements that are due, and removes these deliveries from the list of
-// unsettled ones.
+// plan fills the outbox with the settlements that are due. It removes the deliveries that they settle from the list of
+// unsettled deliveries.
 func (s *session) plan(out *outbox, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,8 +203,9 @@ func (out *outbox) settles() bool {
 	return len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0
 }
 
-// planSingles looks at the settled deliveries after a gap. It adds those to the outbox whose acknowledgement must not
-// be delayed any longer.
+// planSingles looks at the settled deliveries that follow an unsettled one. Their acknowledgements are delayed, because
+// a single request can acknowledge all of them once the earlier delivery is settled. If an acknowledgement must not be
+// delayed any longer, planSingles adds it to the outbox.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -244,12 +245,12 @@ func (s *session) remove(d *delivery) {
 // up to out.prefix would include requeued deliveries.
 //
 // The last settlements are followed by a request that the queue answers: the cancellation of the consumer or, if the
-// consumer is already cancelled, flush. Without such a request, closing the channel could discard settlements. The
-// server forwards at most 32 requests of a channel to a quorum queue that has not accepted them yet (SOFT_LIMIT in
-// rabbit_fifo_client.erl). It delays all further requests, and discards them when the channel is closed. Before the
-// queue answers a request, it accepts all requests that were forwarded earlier. The server then forwards the delayed
-// requests, so that closing the channel no longer discards them. In rare cases, a change of the queue's leader still
-// loses settlements. The queue then delivers the messages again.
+// consumer is already cancelled, flush. Without such a request, closing the channel could discard settlements. Of the
+// requests that the server forwards from a channel to a quorum queue, at most 32 may wait for the queue to accept them
+// (SOFT_LIMIT in rabbit_fifo_client.erl). The server delays all further requests, and discards them when the channel is
+// closed. Before the queue answers a request, it accepts all requests that were forwarded earlier. The server then
+// forwards the delayed requests, so that closing the channel no longer discards them. In rare cases, a change of the
+// queue's leader still loses settlements. The queue then delivers the messages again.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
