@@ -63,9 +63,9 @@ type published struct {
 	exits    [][]store.Published
 	// matched is the number of generated exits that have an entry.
 	matched int64
-	// summaries are the expected summaries of generated exits, by event ID, without the summary that the API rejects.
-	// The field maybe contains the summaries of external exits. Such a summary is not posted if the exit used up its
-	// attempts before the entry was processed.
+	// Both maps contain summaries by event ID. The first contains those of generated exits, without the summary that
+	// the API rejects: all of them must be posted. The second contains those of external exits, which need not be
+	// posted: an exit may use up its attempts before the entry is processed.
 	summaries, maybe map[string]event.Summary
 	// externalExits is the number of external exits. Any number of them may be matched.
 	externalExits int

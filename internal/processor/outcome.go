@@ -29,11 +29,12 @@ const (
 	OutcomeEntryNotFound
 	// OutcomeEarly means that an exit found no visit yet. The processor retries it.
 	OutcomeEarly
-	// OutcomeDuplicate means that the event had taken effect before, so the call changed nothing. If two deliveries
-	// of an exit post the same summary, the one that removes the summary from the outbox counts as matched and the
-	// other as a duplicate.
+	// OutcomeDuplicate means that the event had taken effect before, so this call of ProcessMessage changed nothing.
+	// If two deliveries of an exit post the same summary, the one that removes the summary from the outbox counts as
+	// matched and the other as a duplicate.
 	OutcomeDuplicate
-	// OutcomeFailed means that the call returned an error, transient or permanent.
+	// OutcomeFailed means that the call of ProcessMessage returned an error, transient or permanent. If the call
+	// panics or returns an invalid result, that counts as an error.
 	OutcomeFailed
 
 	outcomes

@@ -239,8 +239,9 @@ func (p *pipeline) requeue(ctx context.Context, d *broker.Delivery) {
 	p.flight.end(1)
 }
 
-// recordSettled records the result of settling a delivery. The loss of a session is harmless, because the broker
-// then delivers the message again. So it counts as a failure, but is logged at debug level only.
+// recordSettled records the result of settling a delivery. A failure is harmless if the session has ended, because the
+// broker then delivers the message again, or if the delivery is already settled. Harmless failures are counted like all
+// others, but they are logged at debug level only.
 func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err error) {
 	switch {
 	case err == nil:
@@ -254,8 +255,8 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 }
 
 // fail counts and logs a failure. Outages of the store and of the summary API are logged at debug level only, because
-// they have logs of their own. If the reason for a dead letter may quote the message, it is logged at debug level only.
-// The header of the dead letter always contains the reason.
+// they have logs of their own. If the reason for a dead letter may quote the message, the reason is logged at debug
+// level only. The header of the dead letter always contains the reason.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {

@@ -110,7 +110,7 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 }
 
 // prefetch returns the number of deliveries of a queue that may be unsettled at a time. It is large enough to keep
-// all workers busy while finished deliveries wait for durability.
+// all workers busy while finished deliveries wait until their effects are durable.
 func prefetch(concurrency int) int {
 	return max(min(concurrency*prefetchFactor, maxPrefetch), concurrency)
 }

@@ -138,7 +138,8 @@ func (s *settler) settle(ctx context.Context, batch []work) {
 	}
 }
 
-// groupByMark moves all deliveries that have the same mark as the first one to the front. It returns their number.
+// groupByMark moves all deliveries with the store mark of the first delivery to the front of the batch. It returns the
+// number of these deliveries.
 func groupByMark(batch []work) int {
 	n := 1
 	for i := 1; i < len(batch); i++ {
