@@ -46,8 +46,8 @@ func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evid
 }
 
 // SoFar returns the start of the run, and what the faults have done to the simulation so far. While a fault is in
-// effect, SoFar does not read the timeline, because the store may be the target. In this case, the accounts contain no
-// recovery.
+// effect, SoFar does not read the timeline, because the store may be the target. In this case, the accounts of the
+// faults do not say whether the simulation has recovered.
 func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
@@ -60,8 +60,8 @@ func (s *Simulation) SoFar(ctx context.Context) report.Run {
 	return r
 }
 
-// Occurrences returns the start of the run, and the occurrences of faults so far. It does not wait for the store, so the
-// accounts contain no recovery.
+// Occurrences returns the start of the run, and an account of each occurrence of a fault so far. It does not read the
+// timeline from the store, so the accounts do not say whether the simulation has recovered.
 func (s *Simulation) Occurrences() report.Run {
 	r := report.Run{Faults: fault.Accounts(s.Faults(), fault.Run{})}
 	if start := s.started.Load(); start != nil {

@@ -45,8 +45,8 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 
 // rehearsing represents the goroutine that injects the faults of the plan.
 type rehearsing struct {
-	// finish waits until all faults have ended. When ctx ends, it ends those that are still in effect. If abort is
-	// true, it ends them at once.
+	// finish waits until all faults of the plan have ended. When ctx ends, or immediately if abort is true, it ends the
+	// faults that are in effect, and no more faults are injected.
 	finish func(ctx context.Context, abort bool)
 }
 

@@ -121,7 +121,8 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	s := &Simulation{config: c, deps: d}
 	hasFaults := len(c.Plan.Faults) > 0
 	processors := instancesOf(&c.Plan, plan.TargetProcessor, c.Processors)
-	// All time series of a metric must have the same labels.
+	// All time series of a metric must have the same labels. So if one component has several instances, the metrics of
+	// all components get a label for the instance.
 	labeled := max(processors, c.Plan.Entry.Replicas, c.Plan.Exit.Replicas) > 1
 	s.processor = newGroup(processors, labeled, processorName, mergeProcessors, d.Registerer,
 		func(name string, r prometheus.Registerer) *component[*processor.Processor, processor.Stats] {
@@ -270,7 +271,7 @@ func (s *Simulation) cutShort(ctx context.Context, start time.Time) string {
 }
 
 // end returns the time at which the schedule ended. The generators may have stopped later, if events were
-// overdue. The time between the two counts as part of the drain.
+// overdue. The time from the end of the schedule until the generators stopped is part of the drain.
 func (s *Simulation) end(start, stopped time.Time) time.Time {
 	if d := s.config.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
 		return start.Add(d)

@@ -254,7 +254,7 @@ func TestSimulationRun_CheckFails_TimelineHasOneMark(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fail func(*testing.T, *setup)
-		// The mark has its time between the given seconds after the start.
+		// These are the earliest and the latest permitted time of the mark, in seconds after the start.
 		after, before float64
 	}{
 		ledger.CheckLost: {func(_ *testing.T, o *setup) {

@@ -11,9 +11,10 @@ import (
 // Broker returns a broker whose calls all pass through a gate. When the gate cuts the connections, unsettled
 // messages are delivered again, and messages whose confirm is lost are published again.
 //
-// Set window to 0 for the gate of a publisher: Publish then blocks while the gate is paused or cut. For the gate of a
-// server, Publish accepts messages like a client of RabbitMQ: it blocks only while window messages of the queue are
-// unconfirmed.
+// If the gate controls the calls that a publisher makes, set window to 0: Publish then blocks while the gate is paused
+// or cut. If the gate controls the calls that a server receives, set window to the maximum number of unconfirmed
+// messages per queue: Publish then blocks only while the queue has that many unconfirmed messages, as in a client of
+// RabbitMQ.
 func Broker(inner broker.Broker, g *Gate, window int) broker.Broker {
 	b := &gatedBroker{Broker: inner, gate: g, window: window, slots: make(map[broker.Queue]chan struct{}), idle: make(chan struct{})}
 	b.running, b.stop = context.WithCancel(context.Background())

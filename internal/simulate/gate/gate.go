@@ -12,12 +12,12 @@ import (
 )
 
 var (
-	// errCut is returned by calls to or from an isolated part.
+	// errCut is returned by calls to or from an isolated part of the simulation.
 	errCut = errors.New("the connection is refused")
 	// errLost is returned by calls whose connection was cut before they returned. The call may have taken
 	// effect.
 	errLost = errors.New("the connection was lost before the reply")
-	// errDead is returned by calls of a part that was killed.
+	// errDead is returned by calls to or from a part of the simulation that was killed.
 	errDead = errors.New("the process was killed")
 )
 

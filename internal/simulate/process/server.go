@@ -30,7 +30,7 @@ type Server struct {
 	daemon Daemon
 	relay  *relay.Relay
 	uri    string
-	// closing is a context that ends when Close is called.
+	// closing is the context in which Stop starts the server again. It ends when Close is called.
 	closing context.Context //nolint:containedctx // it bounds starts, which outlive the call that begins them
 	close   context.CancelFunc
 
