@@ -63,7 +63,8 @@ func TestCopySummaries_Conflict_ReturnsAnErrorWithTheID(t *testing.T) {
 	}
 }
 
-// Earlier versions have stored texts that PostgreSQL cannot store.
+// Earlier versions of the summary API accepted texts that PostgreSQL cannot store, so a source database may contain
+// them.
 func TestCopySummaries_InvalidSummaryInTheSource_ReturnsAnErrorWithTheID(t *testing.T) {
 	t.Parallel()
 	from, to := summarytest.New(), summarytest.New()

@@ -214,8 +214,8 @@ func TestSummaryServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	}
 }
 
-// start posts the pending summaries with both clients in the background. It returns a channel that is closed when all
-// clients have finished.
+// start posts the pending summaries in the background. It creates an Embedded and an External client, and starts the
+// given number of goroutines for each of them. It returns a channel that is closed when all goroutines have finished.
 func (l *load) start(t *testing.T, url string, posters int) (finished chan struct{}) {
 	t.Helper()
 	embedded, err := client.NewEmbedded(client.Config{URL: url})

@@ -31,8 +31,9 @@ const (
 	usualLength = 240
 )
 
-// Embedded posts summaries to the API of package rest. Summaries that arrive while requests are in flight share the
-// next request. If only one summary is queued, it is sent without delay.
+// Embedded posts summaries to the API of package rest. Summaries that arrive while the maximum number of requests is in
+// flight wait in a queue, and share the next request. If only one summary is queued, its request does not wait for more
+// summaries; see linger.
 type Embedded struct {
 	transport transport
 

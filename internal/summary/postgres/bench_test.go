@@ -51,7 +51,8 @@ func BenchmarkServicePost(b *testing.B) {
 	}
 }
 
-// post posts b.N summaries to one service for each database.
+// post starts one service for each database, and distributes the posting goroutines over the services. Together, the
+// goroutines post b.N summaries.
 func post(b *testing.B, databases []summary.Database, posters int) {
 	b.Helper()
 	var services []*summary.Service

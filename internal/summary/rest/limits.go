@@ -50,8 +50,8 @@ func newGate(l limits) *gate {
 	return &gate{room: semaphore.NewWeighted(l.maxBytesInFlight), limits: l}
 }
 
-// enter waits until the total weight permits another request. The caller must call leave after it has handled the
-// request.
+// enter waits until the total weight of the requests that are being handled permits another request. The caller must
+// call leave after it has handled the request.
 func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	weight := min(g.weight(r), g.limits.maxBytesInFlight)
 	if !g.room.TryAcquire(weight) {

@@ -121,7 +121,7 @@ func (w *writer) largest(n int) insertion {
 	return w.inserts[len(w.inserts)-1]
 }
 
-// insertRows runs one statement and sets the outcomes of its rows.
+// insertRows inserts summaries with one statement, and sets their outcomes.
 func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Summary, outcomes []summary.Outcome) error {
 	w.args = w.args[:0]
 	for i := range rows {
@@ -159,9 +159,10 @@ func firstCreated(result sql.Result, created int64) (int64, error) {
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes of the rows of a statement that skipped some of them. first is the number of the
-// first row that the statement created. A row with a smaller number was stored before. Any other row is new, unless an
-// earlier row of the same statement has the same identifier.
+// lookUpOutcomes sets the outcomes of summaries after a statement that did not create a row for each of them. first is
+// the number of the first row that the statement created. A summary was stored before if the row with its identifier
+// has a smaller number. Otherwise the summary is new, unless an earlier summary of the same statement has the same
+// identifier.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {
