@@ -473,8 +473,8 @@ type objective struct {
 	name, bound, measured string
 }
 
-// objectivesInStatus returns the objectives of a simulation. Even if the simulation has no objectives for them, it also
-// returns the latencies of the whole run and the other measured values in the status.
+// objectivesInStatus returns the objectives of a simulation, together with all measured values in the status. These
+// include the values for which the simulation has no objective, such as the latencies of the whole run.
 func objectivesInStatus(sim *v1alpha1.ParkingSimulation) []objective {
 	spec := &sim.Spec.Objectives
 	var all []objective

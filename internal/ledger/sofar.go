@@ -42,11 +42,12 @@ const (
 // TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
-	// settled contains the remembered rows. None of them ends after the time in the field until. readAt is when the
-	// whole timeline was last read.
+	// settled contains the remembered rows.
 	settled []timeline.Row
-	until   time.Time
-	readAt  time.Time
+	// until is the time from which rows are read again. All remembered rows end by then.
+	until time.Time
+	// readAt is when the whole timeline was last read.
+	readAt time.Time
 }
 
 // NewTimelineReader returns a TimelineReader. Its first call of Read reads the whole timeline.

@@ -55,7 +55,7 @@ func span(tier int) int64 { return blockRows * Tiers()[tier].Width }
 // they are merged.
 func MinuteOf(second int64) int64 { return second - mod(second, blockRows) }
 
-// Block is a stored sequence of rows that have the width of one tier.
+// Block is a stored sequence of rows of one tier. Each row covers the same length of time: the width of the tier.
 type Block struct {
 	ID   BlockID
 	Rows []Row
@@ -78,9 +78,9 @@ type Minute struct {
 type Storage interface {
 	// Generation returns a number that increases by 1 whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
-	// AppendRows adds the rows of one process to their minutes. A row replaces an existing row of the same process and
-	// second. If the process already has a merged row for the same second or a later one, the new row is a repetition
-	// and is ignored.
+	// AppendRows stores rows of one process. Each row becomes part of the stored minute that contains it. It replaces
+	// an existing row of the same process and second. If the process already has a merged row for the same second or a
+	// later one, the new row is a repetition and is ignored.
 	AppendRows(ctx context.Context, process string, rows []Row) error
 	// Minutes returns the starts of the minutes that contain rows, as Unix times in any order.
 	Minutes(ctx context.Context) ([]int64, error)

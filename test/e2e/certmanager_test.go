@@ -98,8 +98,8 @@ func (ns *namespace) runCertManager() {
 	})
 }
 
-// createDocumented creates the objects of the manifest in docs/operations.md in the namespace of the test. Before that,
-// the function edit may change the simulation, which createDocumented returns.
+// createDocumented creates the objects of the manifest in docs/operations.md in the namespace of the test, and returns
+// the simulation. Before it creates them, it calls edit, which may change the simulation.
 func (ns *namespace) createDocumented(edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/docs/operations.md")

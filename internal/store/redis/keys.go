@@ -52,8 +52,8 @@ func newPartition(simulation string, index int, s *scripts) *partition {
 	return p
 }
 
-// part returns the name of a kind of step in this partition, for the outage log. Partitions have separate names
-// because they may be on different nodes of a cluster.
+// part returns the name under which the outage log lists steps of one kind in this partition. Each partition has names of
+// its own, because partitions may be on different nodes of a cluster.
 func (p *partition) part(kind string) string { return kind + " " + strconv.Itoa(p.index) }
 
 func (p *partition) key(parts ...string) string { return p.prefix + strings.Join(parts, "") }
