@@ -9,12 +9,12 @@ const (
 	// unchecked means that no phase of this reconcile has examined this part of the simulation. The condition of the
 	// part keeps its value.
 	unchecked state = iota
-	// ready means that the part works.
+	// ready means that this part of the simulation works.
 	ready
-	// unknown means that the part cannot be examined.
+	// unknown means that this part of the simulation cannot be examined.
 	unknown
-	// progressing means that the part is not ready, but is expected to become ready without a change by the user.
-	// For example, it is starting, or the operator waits until an external problem is solved.
+	// progressing means that this part of the simulation is not ready, but is expected to become ready without a change
+	// by the user. For example, it is starting, or the operator waits until an external problem is solved.
 	progressing
 	// stalled means that a user must act. The message says what to do.
 	stalled

@@ -280,7 +280,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 }
 
 // Latency returns to its previous level 295 s after the fault. The timeline ends 3 s later, too soon to confirm the
-// recovery.
+// recovery. The simulation is aborted only if maxRecovery is shorter than 295 s.
 func TestRehearse_AbortOnFailure_AbortsOnlyIfRecoveryIsTooLate(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

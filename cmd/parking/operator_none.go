@@ -11,5 +11,5 @@ func (c *cli) operatorCommands() []*cobra.Command { return nil }
 // pluginCommand returns nil, because builds without the operator have no kubectl plugin either.
 func (c *cli) pluginCommand() *cobra.Command { return nil }
 
-// discardClientLogs does nothing, because there are no Kubernetes libraries either.
+// discardClientLogs does nothing, because builds without the operator do not contain the Kubernetes libraries.
 func discardClientLogs() {}

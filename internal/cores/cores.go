@@ -68,7 +68,7 @@ func adapt(ctx context.Context, used func() time.Duration, limit func(toOne bool
 	}
 }
 
-// limit limits the process to one core, or lifts the limit.
+// limit limits the process to one core, or removes the limit.
 func limit(toOne bool) {
 	if toOne {
 		runtime.GOMAXPROCS(1)

@@ -156,7 +156,8 @@ func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 	}
 }
 
-// Due is the mean of random arrivals, so the published events differ from it without being missed.
+// The rows contain the mean number of random arrivals as Due. So the number of published events differs from Due, even
+// if no event is missed.
 func TestEvaluate_PoissonArrivals_RandomDifferencesAreNotMissed(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

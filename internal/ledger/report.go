@@ -12,9 +12,9 @@ type Report struct {
 	EntriesRecorded         int64 `json:"entriesRecorded"`
 	ExitsMatchedConfirmed   int64 `json:"exitsMatchedConfirmed"`
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
-	// Matched counts the exits of generators that found their visit. UnmatchedExpected counts the exits of generators
-	// that found no visit, as their generator had expected. UnmatchedUnexpected counts the exits of generators that
-	// found no visit although their generator had expected one.
+	// Matched, UnmatchedExpected and UnmatchedUnexpected count exits that generators published. Matched: the exit found
+	// its visit. UnmatchedExpected: it found no visit, and the generator had expected none. UnmatchedUnexpected: it
+	// found no visit, although the generator had expected one.
 	Matched             int64 `json:"matched"`
 	UnmatchedExpected   int64 `json:"unmatchedExpected"`
 	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`

@@ -49,7 +49,7 @@ type Source struct {
 	reader  *ledger.TimelineReader
 }
 
-// New returns the source of a simulation.
+// New returns a Source that reads the live state of one simulation.
 func New(d Dependencies) *Source {
 	return &Source{deps: d, auditor: ledger.NewAuditor(d.Store), reader: ledger.NewTimelineReader(d.Store)}
 }

@@ -32,7 +32,7 @@ type Log struct {
 	isOutage atomic.Bool
 
 	mu sync.Mutex
-	// faults contains, for each part that does not work, the time of its latest fault.
+	// faults contains, for each part of the dependency that does not work, the time of its latest fault.
 	faults map[string]time.Time
 	// The field began is the time at which the outage began. The field logged is the time at which a line about the
 	// outage was last logged.

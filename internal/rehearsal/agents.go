@@ -280,7 +280,8 @@ func (i *injector) cutAgain(ctx context.Context, r fault.Record, pod *corev1.Pod
 	return err
 }
 
-// each calls f for all pods at the same time, and waits for all calls. It returns the latest time and all errors.
+// each calls f for all pods at the same time, and waits for all calls. It returns the latest of the times that the
+// calls returned, and all errors.
 func each(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (last time.Time, err error) {
 	times, errs := make([]time.Time, len(pods)), make([]error, len(pods))
 	var calls sync.WaitGroup

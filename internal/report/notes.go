@@ -106,8 +106,8 @@ func (c curves) marks(notes []Note) Marks {
 	return all
 }
 
-// numbers is the label of one or more consecutive notes: the first and the last number, and the positions of these two
-// notes.
+// numbers is the label of one or more consecutive notes. The fields first and last are the numbers of the first and the
+// last of these notes. The fields from and to are the x coordinates of these two notes in the chart.
 type numbers struct {
 	first, last int
 	from, to    float64

@@ -133,8 +133,8 @@ type Usage struct {
 	MemoryBytes float64 `json:"memoryBytes"`
 	// DiskBytes is the size of the component's files.
 	DiskBytes float64 `json:"diskBytes,omitempty"`
-	// WriteBytes are the bytes per second that go to the disk. NetworkBytes are the bytes per second that are sent and
-	// received.
+	// WriteBytes are the bytes per second that go to the disk. NetworkBytes is the sum of the bytes per second that are
+	// sent and that are received.
 	WriteBytes   float64 `json:"writeBytesPerSecond"`
 	NetworkBytes float64 `json:"networkBytesPerSecond"`
 }

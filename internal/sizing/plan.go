@@ -79,7 +79,7 @@ type Pods struct {
 	MemoryRequest int64   `json:"memoryRequestBytes"`
 	// DiskBytes is the size of the volume of one pod, or 0 if it has none.
 	DiskBytes int64 `json:"diskBytes"`
-	// WriteBytes and NetworkBytes are bytes per second of one pod. NetworkBytes are sent and received.
+	// WriteBytes and NetworkBytes are bytes per second of one pod. NetworkBytes is the sum of sent and received bytes.
 	WriteBytes   float64 `json:"writeBytesPerSecond"`
 	NetworkBytes float64 `json:"networkBytesPerSecond"`
 }
@@ -106,7 +106,7 @@ type Capacity struct {
 	LimitedBy       string  `json:"limitedBy"`
 }
 
-// share is the load of one simulation: its part of a request.
+// share is the load of one simulation. A Request describes the load of all simulations together.
 type share struct {
 	entries, exits, summaries float64
 	visits                    float64 // parked vehicles at the end of the run, or after MaxStay

@@ -127,7 +127,8 @@ func (s *Scenario) gaps(rate float64) func() float64 {
 // delays interpolates between the latencies of two measurements.
 type delays struct {
 	low, high histogram.Snapshot
-	// share is the position between low and high, from 0 to 1. factor scales the result.
+	// Each quantile lies between those of low and high: share is its position on a logarithmic scale, from 0 (low) to
+	// 1 (high). It is then multiplied by factor.
 	share, factor float64
 	extrapolated  bool
 }

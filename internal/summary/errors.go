@@ -27,7 +27,7 @@ type RejectedError struct {
 	// Conflict is true if a different summary is stored under the same identifier. Otherwise the summary itself
 	// is invalid.
 	Conflict bool
-	// Detail is the reason. It is a single line of at most MaxDetail bytes.
+	// Detail says why the summary was rejected. It is a single line of at most MaxDetail bytes.
 	Detail string
 }
 

@@ -167,8 +167,7 @@ type poller struct {
 	sent map[int64]uint64
 	// readUntil is the time of the latest successful read of the newest rows. It is zero before the first one.
 	readUntil time.Time
-	// part is the time at which the next interval of older rows begins. nextPart is the time at which to read that
-	// interval.
+	// part is the start of the interval of older rows that is read next. nextPart is the time at which to read it.
 	part, nextPart time.Time
 }
 
@@ -209,9 +208,9 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// begin marks as sent the rows that the first client receives when it connects, so that a poll does not send them
-// again. It does not change what polls have recorded as sent. It ignores calls for later clients: the first client may
-// lack rows that a later client receives, and a poll must still send them.
+// begin records that the first client receives the given rows when it connects, so that a poll does not send them
+// again. If a poll has already recorded a row of the same second, that record stays. begin ignores calls for later
+// clients: the first client may lack rows that a later client receives, and a poll must still send them.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -162,8 +162,8 @@ func startSlowly(t *testing.T, address, path string) *net.TCPConn {
 	return slow
 }
 
-// newLargeFake returns a source with 600 rows. Their JSON form is larger than the buffers of a connection, which have at
-// most 4 MB on Linux, and cannot be compressed well.
+// newLargeFake returns a source with 600 rows. Even when compressed, their JSON form is larger than the buffers of a
+// connection (at most 4 MB on Linux), because it contains random text.
 func newLargeFake() *fake {
 	f := newFake("run", 600)
 	random := rand.NewChaCha8([32]byte{})

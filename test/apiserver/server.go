@@ -84,7 +84,8 @@ func serverFor(t testing.TB) *server {
 	return s
 }
 
-// need skips the test, or fails it, if the programs of the API server are missing.
+// need skips the test if -short is given, or if the programs of the API server are missing. If they are missing and
+// PARKING_TEST_REQUIRE=1, it fails the test instead.
 func need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {

@@ -229,7 +229,7 @@ func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	return left.Round(time.Second)
 }
 
-// round returns the measurements of one round. Only the last round has the higher offered rates.
+// round returns the steps of one round. Only the last round measures offered rates other than aimRate.
 func (r *report) round(env environment, o options, last bool) []step {
 	const start = 3 * time.Second // of a pipeline, and its end
 	steps := []step{

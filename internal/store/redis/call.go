@@ -112,7 +112,8 @@ func (c *call) end() {
 
 // fill makes the first unused element of c.fields refer to c.text[start:].
 func (c *call) fill(start int) {
-	// If the bytes move to a larger buffer later, the field continues to refer to the old buffer.
+	// The field stays valid if c.text moves to a larger buffer later. It then refers to the old buffer, which no longer
+	// changes.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++
 }

@@ -74,10 +74,10 @@ type observation struct {
 	history    history
 	// logging is false if the server has no append-only file. In that case nothing waits for the disk.
 	logging bool
-	// rewrites identifies the current version of the file, which the server rewrites from time to time. Lengths are
-	// comparable only within one version.
+	// rewrites identifies the current version of the append-only file, which the server rewrites from time to time.
+	// Lengths of the file are comparable only within one version.
 	rewrites rewrites
-	// The field written is the length of the file in bytes. The field appended is the length that the file will have
+	// The field written is the length of this file in bytes. The field appended is the length that the file will have
 	// once the buffer is written.
 	written, appended int64
 	// data is the state of the simulation's data at the time of the observation.

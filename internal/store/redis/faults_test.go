@@ -416,7 +416,8 @@ func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 		want    string
 	}{
 		"without the CA": {withoutCA, "put the certificate of that CA into ca.crt"},
-		// The client may fail to write before it has read the reason. So the rest of the text varies.
+		// The client may fail to write before it has read why the server rejects it. So the error text varies, except
+		// for these words.
 		"without a client certificate":     {binding.Binding{URI: uri, CA: authority.PEM}, "client certificate"},
 		"with a certificate of another CA": {from(other), "client certificate"},
 		"without TLS":                      {binding.Binding{URI: &plain}, "requires TLS"},

@@ -22,8 +22,9 @@ import (
 )
 
 // TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects kills a primary under load and promotes its replica, which
-// lacks the latest writes. In some cases the store waits for the replica. Then the replica must have all effects that the
-// store has reported as durable. In the other cases it lacks some of them, and the store must detect this loss.
+// has not received the latest writes. If the store waits for the replica, the replica must have all effects that the
+// store has reported as durable. If the store does not wait, the replica lacks some of these effects, and the store
+// must detect the loss.
 func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

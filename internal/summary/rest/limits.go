@@ -12,8 +12,8 @@ import (
 
 // limits contains the sizes, numbers and times that requests must not exceed.
 type limits struct {
-	// maxBytes is the maximum body size of a request with many summaries. The maximum for a single summary, and for
-	// each line, is event.MaxBodyBytes.
+	// maxBytes is the maximum body size of a request with many summaries, one per line. The maximum size of each line,
+	// and of the body of a request with a single summary, is event.MaxBodyBytes.
 	maxBytes int64
 	// maxLines is the maximum number of summaries per request.
 	maxLines int

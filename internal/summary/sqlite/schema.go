@@ -50,7 +50,8 @@ type identity struct {
 	application, version, tables int64
 }
 
-// prepare creates the schema in a new file. In an existing file, and always if readOnly is true, it checks the identity.
+// prepare creates the schema in a new file. In an existing file, and always if readOnly is true, it only checks the
+// application ID and the schema version.
 func prepare(ctx context.Context, db *sql.DB, path string, readOnly bool) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
