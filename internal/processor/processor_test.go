@@ -159,7 +159,7 @@ func TestProcessorTotals_CountRedeliveries(t *testing.T) {
 	})
 }
 
-func TestProcessorRun_StoreFails_AcknowledgesOnceTheEffectIsDurable(t *testing.T) {
+func TestProcessorRun_StoreFails_AcknowledgesOnlyAfterTheEffectIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)

@@ -57,7 +57,7 @@ func TestReporter_LogsFailuresOfOneKindTogether(t *testing.T) {
 	})
 }
 
-func TestReporter_LogsAProblemAtOnceWhenItRecurs(t *testing.T) {
+func TestReporter_ProblemRecursAfterAQuietInterval_IsLoggedAtOnce(t *testing.T) {
 	t.Parallel()
 	log := new(logtest.Buffer)
 	r := newReporter(log.Logger())

@@ -80,7 +80,7 @@ func TestDeadLetterKey_Redelivery_HasTheSameKey(t *testing.T) {
 	}
 }
 
-func TestGroupByMark_MovesEqualMarksToTheFront(t *testing.T) {
+func TestGroupByMark_MovesDeliveriesWithTheFirstMarkToTheFront(t *testing.T) {
 	t.Parallel()
 	var batch []work
 	for _, epoch := range []string{"a", "b", "a", "c", "a", "b"} {

@@ -506,7 +506,7 @@ func (lostData) Dataset(context.Context) (store.Dataset, error) {
 	return store.Dataset{LostAt: time.Unix(1, 0)}, nil
 }
 
-func TestSimulationRun_StoreLostData_EndsTheDrainAndIsTheOnlyReason(t *testing.T) {
+func TestSimulationRun_StoreLostData_EndsTheDrainAndIsTheOnlyReasonToFail(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Store, o.Poster, o.SummariesHeld = lostData{o.Store}, failingAPI{}, nil

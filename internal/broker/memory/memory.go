@@ -59,9 +59,9 @@ func (c Config) validate() error {
 	case c.RetryDelay < 0:
 		return fmt.Errorf("retry delay: %s is negative", c.RetryDelay)
 	case c.Window < 1:
-		return fmt.Errorf("window: %d is less than 1", c.Window)
+		return fmt.Errorf("window: a maximum of %d unconfirmed messages per queue is less than 1", c.Window)
 	case c.Limit < 1:
-		return fmt.Errorf("limit: %d is less than 1", c.Limit)
+		return fmt.Errorf("limit: a maximum of %d messages per queue is less than 1", c.Limit)
 	}
 	return nil
 }

@@ -358,7 +358,7 @@ func (a *administration) exchangeState(name string) (state, error) {
 		return foreign, a.open() // the server has closed the channel with its answer
 	}
 	if err != nil {
-		return absent, fmt.Errorf("compare the settings of exchange %s: %w", name, err)
+		return absent, fmt.Errorf("check the settings of exchange %s: %w", name, err)
 	}
 	return own, nil
 }
@@ -372,7 +372,7 @@ func (a *administration) queueState(name string, variants []amqp.Table) (state, 
 		case err == nil:
 			return own, nil
 		case !hasCode(err, amqp.PreconditionFailed) && !hasCode(err, amqp.ResourceLocked):
-			return absent, fmt.Errorf("compare the settings of queue %s: %w", name, err)
+			return absent, fmt.Errorf("check the settings of queue %s: %w", name, err)
 		}
 		if err := a.open(); err != nil { // the server has closed the channel with its answer
 			return absent, err

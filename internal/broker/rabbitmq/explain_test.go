@@ -122,7 +122,7 @@ func TestWithRemedy_ErrorsOfOpenChannels_NameTheRemedy(t *testing.T) {
 
 // If the binding has no user name, the client logs in as guest or with its certificate. The error must say which of the
 // two failed.
-func TestExplainLogin_NoUserName_SaysWhoLoggedIn(t *testing.T) {
+func TestExplainLogin_BindingWithoutUserName_SaysWhichLoginFailed(t *testing.T) {
 	t.Parallel()
 	guest, certificate := &amqp.PlainAuth{}, &amqp.ExternalAuth{}
 	for name, tt := range map[string]struct {

@@ -101,7 +101,7 @@ func TestLink_BlockedAgainAndAgain_IsLoggedOnce(t *testing.T) {
 	})
 }
 
-func TestLink_BlockedForALongTime_OutageEndsWithTheAlarm(t *testing.T) {
+func TestLink_BlockedForALongTime_OutageEndsWhenTheServerUnblocks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var text bytes.Buffer

@@ -31,7 +31,7 @@ type Server struct {
 	relay  *relay.Relay
 	uri    string
 	// closing is the context in which Stop starts the server again. It ends when Close is called.
-	closing context.Context //nolint:containedctx // it bounds starts, which outlive the call that begins them
+	closing context.Context //nolint:containedctx // Stop returns before the server has started
 	close   context.CancelFunc
 
 	mu sync.Mutex // the methods of Daemon are not safe for concurrent use

@@ -56,7 +56,7 @@ func answerLines(t *testing.T, result func(s event.Summary) string) http.Handler
 
 func line201(s event.Summary) string { return fmt.Sprintf("{\"id\":%q,\"status\":201}\n", s.ID) }
 
-func TestEmbeddedPost_EachResponse_IsAcceptedRejectedOrTriedAgain(t *testing.T) {
+func TestEmbeddedPost_EachResponse_ReturnsNilRejectedErrorOrUnavailableError(t *testing.T) {
 	t.Parallel()
 	fixed := func(answer string) http.HandlerFunc {
 		return answerLines(t, func(event.Summary) string { return answer })

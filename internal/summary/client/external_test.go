@@ -30,9 +30,9 @@ func answerWith(status int, contentType, body string, headers ...string) http.Ha
 	}
 }
 
-// TestExternalPost_BadRequest_RejectsAfterASuccess checks that status 400 counts as a rejection only after the API has
-// accepted a summary. Before that, the URL may be wrong: proxies and web servers may respond to it with 400, too.
-func TestExternalPost_BadRequest_RejectsAfterASuccess(t *testing.T) {
+// Status 400 counts as a rejection only after the API has accepted a summary. Before that, the URL may be wrong: proxies
+// and web servers may respond to it with 400, too.
+func TestExternalPost_BadRequest_RejectsOnlyAfterAnEarlierSummaryWasAccepted(t *testing.T) {
 	t.Parallel()
 	for first, want := range map[int]string{201: "rejected 400", 409: "rejected 400", 400: "again", 503: "again"} {
 		c := newExternal(t, Config{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -49,7 +49,7 @@ func TestExternalPost_BadRequest_RejectsAfterASuccess(t *testing.T) {
 	}
 }
 
-func TestExternalPost_EachResponse_IsAcceptedRejectedOrTriedAgain(t *testing.T) {
+func TestExternalPost_EachResponse_ReturnsNilRejectedErrorOrUnavailableError(t *testing.T) {
 	t.Parallel()
 	raw := func(answer string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { hijack(t, w, answer) }
