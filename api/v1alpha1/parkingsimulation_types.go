@@ -743,14 +743,14 @@ type ObjectivesSpec struct {
 
 // PhaseObjectivesSpec are objectives for the whole run or for a part of it. Omitted objectives do not apply.
 type PhaseObjectivesSpec struct {
-	// processingP99 is the maximum 99th percentile of the time that it takes to process an event, as a Go duration such
-	// as "5ms".
+	// processingP99 is the maximum permitted 99th percentile of the time that it takes to process an event, as a Go
+	// duration such as "5ms".
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	ProcessingP99 *Duration `json:"processingP99,omitempty"`
 
-	// endToEndP99 is the maximum 99th percentile of the time from when an event is due until it takes effect, as a Go
-	// duration such as "1s".
+	// endToEndP99 is the maximum permitted 99th percentile of the time from when an event is due until it takes effect,
+	// as a Go duration such as "1s".
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`

@@ -52,7 +52,7 @@ func TestKubectl_Errors_SetTheExitCode(t *testing.T) {
 		stderr string
 	}{
 		"unknown command":       {"parke", exitBadInput, `unknown command "parke"`},
-		"missing name":          {"pause", exitBadInput, "NAME is missing; see 'kubectl parking pause --help'"},
+		"missing name":          {"pause", exitBadInput, "the argument NAME is missing; see 'kubectl parking pause --help'"},
 		"invalid format":        {"status -o csv", exitBadInput, "must be json, yaml, wide or name"},
 		"no cluster":            {"status", exitBadInput, "no cluster is configured in " + empty + ": name a kubeconfig"},
 		"unknown context":       {"status --server https://127.0.0.1:1 --context nope", exitBadInput, "'kubectl config get-contexts' lists all"},

@@ -251,7 +251,7 @@ func TestReportCommand_InvalidInput_IsRejected(t *testing.T) {
 		"no such file":                         {"report", "missing.json"},
 		"version 9 of the report format":       {"report", bad},
 		"must be html, md, xml, json or table": {"report", sampleReport, "-o", "pdf"},
-		"FILE.json is missing":                 {"report"},
+		"the argument FILE.json is missing":    {"report"},
 		"no/such/directory":                    {"report", sampleReport, "--output-file", "no/such/directory/x.html"},
 	} {
 		if got := parking(t, args...); got.code != exitBadInput || !strings.Contains(got.stderr, want) {
@@ -417,7 +417,7 @@ func TestCompareCommand_WritesTheComparisonAndSetsTheExitCode(t *testing.T) {
 		t.Errorf("of equal reports: exit code %d, stdout %q", got.code, got.stdout)
 	}
 	for want, args := range map[string][]string{
-		"AFTER.json is missing":                      {"compare", sampleReport},
+		"the argument AFTER.json is missing":         {"compare", sampleReport},
 		"no such file":                               {"compare", sampleReport, "missing.json"},
 		`--threshold: "lost" must begin with one of`: {"compare", sampleReport, sampleReport, "--threshold", "lost=5"},
 		"must be endToEnd.p99=PERCENT":               {"compare", sampleReport, sampleReport, "--threshold", "endToEnd.p99=much"},

@@ -105,7 +105,7 @@ func arguments(names ...string) cobra.PositionalArgs {
 		case len(args) > len(names):
 			return fmt.Errorf("unexpected argument %s", quote(args[len(names)]))
 		case len(args) < len(names):
-			return fmt.Errorf("%s is missing", names[len(args)])
+			return fmt.Errorf("the argument %s is missing", names[len(args)])
 		}
 		return nil
 	}

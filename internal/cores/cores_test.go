@@ -57,22 +57,22 @@ func TestAdapt_LimitFollowsTheCPUTime(t *testing.T) {
 	}
 }
 
-func TestAdapt_BecomesBusy_LiftsTheLimitWithinTwoIntervals(t *testing.T) {
+func TestAdapt_ProcessBecomesBusy_RemovesTheLimitWithinTwoIntervals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		var lifted time.Duration
+		var removed time.Duration
 		used := func() time.Duration { return max(0, time.Since(began)-time.Minute) } // busy after a minute
 		adapt(ctx, used, func(toOne bool) {
 			if !toOne {
-				lifted = time.Since(began)
+				removed = time.Since(began)
 				cancel()
 			}
 		})
-		if lifted <= time.Minute || lifted > time.Minute+2*busyInterval {
-			t.Errorf("the limit was lifted after %s, want up to %s after %s", lifted, 2*busyInterval, time.Minute)
+		if removed <= time.Minute || removed > time.Minute+2*busyInterval {
+			t.Errorf("the limit was removed after %s, want up to %s after %s", removed, 2*busyInterval, time.Minute)
 		}
 	})
 }

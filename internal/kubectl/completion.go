@@ -15,7 +15,7 @@ func nameArgs(least, most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return errors.New("NAME is missing")
+			return errors.New("the argument NAME is missing")
 		case most > 0 && len(args) > most:
 			return fmt.Errorf("unexpected argument %q", args[most])
 		}

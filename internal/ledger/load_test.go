@@ -158,7 +158,7 @@ func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 
 // The rows contain the mean number of random arrivals as Due. So the number of published events differs from Due, even
 // if no event is missed.
-func TestEvaluate_PoissonArrivals_RandomDifferencesAreNotMissed(t *testing.T) {
+func TestEvaluate_PoissonArrivals_RandomDeviationsDoNotCountAsMissed(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		change func(rows []timeline.Row)

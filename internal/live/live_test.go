@@ -119,7 +119,7 @@ func TestLiveState_ReportsPhaseAndTargetRates(t *testing.T) {
 	}
 }
 
-func TestLiveState_DeadLetters_AreACertainFailure(t *testing.T) {
+func TestLiveState_DeadLetters_VerdictIsFailBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	s := newSite(time.Minute)
 	if v := s.state(t).Verdict; v.Outcome != "" || v.Final || len(v.Reasons) > 0 {
@@ -135,7 +135,7 @@ func TestLiveState_DeadLetters_AreACertainFailure(t *testing.T) {
 	}
 }
 
-func TestLiveState_GeneratorLagBeyondItsObjective_IsACertainFailure(t *testing.T) {
+func TestLiveState_GeneratorLagBeyondItsObjective_VerdictIsFailBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	s := newSite(10 * time.Minute)
 	s.plan.Objectives.MaxLag = plan.Duration(5 * time.Second)

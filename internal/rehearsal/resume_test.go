@@ -435,7 +435,7 @@ func TestRehearsals_ServerIsReplacedDuringIsolation_NewServerIsCutOffToo(t *test
 
 // The servers are replaced while a processor is isolated. The agents of the new servers reject the command, so the
 // processor is not isolated any more.
-func TestRehearsals_ReplacedServersRejectTheIsolation_FaultIsAborted(t *testing.T) {
+func TestRehearsals_NewServersRejectTheIsolation_FaultIsAborted(t *testing.T) {
 	w := newWorld(t)
 	rejecting := http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {

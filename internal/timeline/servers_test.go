@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestWatchServer_AddsOneMarkPerChange(t *testing.T) {
+func TestWatchServer_AvailabilityChanges_AddsOneMarkPerChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		hang := errors.New("hang") // the server does not answer

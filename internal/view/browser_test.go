@@ -1138,8 +1138,8 @@ func (b *browser) heatMapCell(second int64, latency time.Duration) cell {
 		};
 		const index = bucketOf(%[2]g), range = seconds(upperBound(index - 1)) + ' to ' + seconds(upperBound(index)) + ':', time = timeOfDay(new Date(%[1]d * 1000));
 		// A cell begins at a whole second, but the legend rounds the time at the pointer to the nearest second. So it
-		// shows the start of a cell in the second half of the previous cell and in the first half of this one. Take a
-		// pixel of the latter.
+		// shows the start of this cell from the middle of the previous cell to the middle of this one. Take a pixel in
+		// the first half of this cell.
 		const x = middle(box.width, x => point(x, box.height / 2)[0] === time, 0.75);
 		const y = middle(box.height, y => point(x, y)[1].startsWith(range), 0.5);
 		if (x == null || y == null) return {Legend: 'no cell for ' + time + ' and ' + range + ' ' + legends(), Color: ''};

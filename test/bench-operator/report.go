@@ -119,7 +119,7 @@ func (r *report) printTable(out io.Writer) error {
 		r.PeakRSSMiB, r.OperatorCPUSeconds, 1000*r.OperatorCPUSeconds/float64(r.Simulations))
 	fmt.Fprintf(w, "%.0f s idle\t%d writes\t%.3f reconciles per simulation and minute, %.2f s of CPU\n",
 		r.Idle.Seconds, r.Idle.Writes, r.Idle.ReconcilesPerSimulationMinute, r.Idle.CPUSeconds)
-	fmt.Fprintf(w, "restart\t%d writes\t%.1f s until all are reconciled, %.1f s of CPU, %.1f MiB peak\n",
+	fmt.Fprintf(w, "restart\t%d writes\t%.1f s until all simulations are reconciled, %.1f s of CPU, %.1f MiB peak\n",
 		r.Restart.Writes, r.Restart.Seconds, r.Restart.CPUSeconds, r.Restart.PeakRSSMiB)
 	fmt.Fprintf(w, "failed reconciles\t%.0f\tforbidden requests: %d\n\n", r.ReconcileErrors, r.Forbidden)
 	fmt.Fprintln(w, "CPU while creating\tseconds")
