@@ -41,7 +41,7 @@ build: ## Build bin/parking, a static binary that knows its version.
 
 .PHONY: demo
 demo: ## Run a simulation with five faults in this terminal for 30 s, without a cluster or servers.
-	@# Without the operator and the clients of servers, whose libraries make a first build three times as long.
+	@# Without the operator and the server clients: their libraries would make a first build take three times as long.
 	@CGO_ENABLED=0 $(STEP) -q "Build bin/parking-demo" "1 min the first time, then 5 s" \
 		go build -v -trimpath -tags nooperator,noservers -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking
 	bin/parking-demo simulate -f config/samples/demo.yaml
@@ -117,22 +117,22 @@ bench-go: ## Run the Go benchmarks.
 	@$(STEP) "Run the Go benchmarks" "5 min" go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-costs
-bench-costs: ## Measure the CPU and memory costs on which the predictions of `parking plan` are based, and renew docs/sizing.md.
+bench-costs: ## Measure the CPU and memory costs on which the predictions of `parking plan` are based, and update docs/sizing.md.
 	@hack/install-servers.sh
 	@$(STEP) "Measure the costs per component" "4 min" go run ./test/bench -length 20s -costs internal/sizing/costs.json
-	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
+	@$(STEP) "Update docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
 
 .PHONY: bench-sizing
-bench-sizing: ## Compare the predictions of `parking plan` with measurements, and renew docs/sizing.md.
+bench-sizing: ## Compare the predictions of `parking plan` with measurements, and update docs/sizing.md.
 	@hack/install-servers.sh
 	@$(STEP) "Compare predictions with measurements" "2 min" go run ./test/bench -length 20s -check-sizing internal/sizing/testdata/check.json
-	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
+	@$(STEP) "Update docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
 
 .PHONY: bench-partitions
-bench-partitions: ## Measure how the throughput grows with partitions and processors, and renew docs/sizing.md.
+bench-partitions: ## Measure how the throughput grows with partitions and processors, and update docs/sizing.md.
 	@hack/install-servers.sh
-	@$(STEP) "Measure 1, 2, 4 and 8 partitions" "6 min" go run ./test/bench -partitions internal/sizing/testdata/partitions.json -rounds 3
-	@$(STEP) "Renew docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
+	@$(STEP) "Measure the throughput with 1, 2, 4 and 8 partitions" "6 min" go run ./test/bench -partitions internal/sizing/testdata/partitions.json -rounds 3
+	@$(STEP) "Update docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
 
 .PHONY: bench-operator
 bench-operator: build ## Measure the operator with SIMULATIONS (1000) simulations against a real API server.

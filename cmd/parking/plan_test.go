@@ -336,9 +336,9 @@ func partitionsTable(t *testing.T) string {
 	readMeasured(t, "partitions.json", &s)
 	var out strings.Builder
 	fmt.Fprintf(&out, "Measured on %s on %d cores, with %d nodes of RabbitMQ %s and one Redis %s; medians of %d rounds.\n"+
-		"Each queue has at most %d messages in process, and data takes %.0f ms from a processor to a server, or back.\n\n",
+		"At most %d messages of each queue are processed at the same time, and data takes %.0f ms in each direction.\n\n",
 		s.MeasuredAt.Format("2006-01-02"), s.Cores, s.Nodes, s.Method.RabbitMQ, s.Method.Redis, s.Rounds, s.Concurrency, s.DelaySeconds*1e3)
-	out.WriteString("| partitions | processors | events/s | times the first row | cores used |\n|---|---|---|---|---|\n")
+	out.WriteString("| partitions | processors | events/s | relative to 1 partition | cores used |\n|---|---|---|---|---|\n")
 	for _, row := range s.Rows {
 		fmt.Fprintf(&out, "| %d | %d | %.0f | %.2f | %.2f |\n", row.Partitions, row.Processors, row.EventsPerSecond,
 			row.EventsPerSecond/s.Rows[0].EventsPerSecond, row.UsedCores)
@@ -364,7 +364,7 @@ func checkTable(t *testing.T) string {
 	var check sizing.Check
 	readMeasured(t, "check.json", &check)
 	var out strings.Builder
-	fmt.Fprintf(&out, "Measured on %s, with the priority nice %d and a load average of %.1f before the start.\n\n", check.MeasuredAt.Format("2006-01-02"), check.Method.Nice, check.Method.LoadAverage)
+	fmt.Fprintf(&out, "Measured on %s, at nice %d and with a load average of %.1f before the start.\n\n", check.MeasuredAt.Format("2006-01-02"), check.Method.Nice, check.Method.LoadAverage)
 	if costs, err := sizing.Embedded(); err == nil && check.Method.LoadAverage > float64(costs.Machine.Cores)/2 {
 		out.WriteString("**Other programs kept the machine busy during this check, so it does not show how good the predictions of latency and\n" +
 			"recovery are. Repeat it on an idle machine.**\n\n")

@@ -24,7 +24,7 @@ func discardRedisLogs() {}
 type privateServers struct{}
 
 func startPrivateServers(context.Context, *plan.Plan, io.Writer) (*privateServers, error) {
-	return nil, badInput(errors.New("--" + flagServers + ": this program was built without clients of servers: use a parking that is built without the tag noservers"))
+	return nil, badInput(errors.New("--" + flagServers + ": this binary was built with the tag noservers, so it cannot connect to servers: use a parking binary that was built without this tag (make build)"))
 }
 
 func (*privateServers) sync() error { return nil }

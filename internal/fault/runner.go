@@ -37,7 +37,7 @@ const (
 
 // ErrHandedOver is the cause of the end of a Runner's context when another process takes over its faults. The Runner
 // then leaves the faults in effect, and does not change their records.
-var ErrHandedOver = errors.New("another process takes over the faults")
+var ErrHandedOver = errors.New("another process is taking over the faults")
 
 // Record.Reason begins with one of these texts if an occurrence was aborted because the simulation ended or was
 // suspended.
@@ -703,7 +703,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 	r.deps.Logger.Info("Fault ended", "fault", id, "state", record.State, "reason", record.Reason)
 }
 
-// IsHandedOver reports whether ctx has ended because another process takes over the faults.
+// IsHandedOver reports whether ctx has ended because another process is taking over the faults.
 func IsHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
 
 // ended returns why ctx ended: either the simulation was suspended or it has ended.

@@ -48,7 +48,7 @@ func (s *steps) run(ctx context.Context, partition int, name string, step func(c
 		switch {
 		case err == nil:
 			if failed {
-				s.log.Info("Step of the generator succeeded after a retry", "step", name, "partition", partition)
+				s.log.Info("Generator step succeeded after a retry", "step", name, "partition", partition)
 			}
 			return nil
 		case errors.As(err, new(finalError)) || ctx.Err() != nil:
@@ -56,10 +56,10 @@ func (s *steps) run(ctx context.Context, partition int, name string, step func(c
 		case errors.Is(err, store.ErrRolledBack):
 			s.log.Info("Store restarted, repeating the step", "step", name, "partition", partition)
 		case errors.Is(err, store.ErrUnavailable): // the store logs its own outages
-			s.log.Debug("Step of the generator failed, retrying", "step", name, "partition", partition, "error", err)
+			s.log.Debug("Generator step failed, retrying", "step", name, "partition", partition, "error", err)
 		case !failed:
 			failed = true
-			s.log.Warn("Step of the generator failed, retrying until it succeeds", "step", name, "partition", partition, "error", err)
+			s.log.Warn("Generator step failed, retrying until it succeeds", "step", name, "partition", partition, "error", err)
 		}
 		if err := retry.Wait(ctx, 0); err != nil {
 			return fmt.Errorf("%s in partition %d: %w", name, partition, err)

@@ -408,7 +408,7 @@ func poll(ctx context.Context, p *process, ready func(context.Context) error) er
 		case <-p.exited:
 			return fmt.Errorf("the process ended: %w", endOf(p))
 		case <-ctx.Done():
-			return fmt.Errorf("it did not become ready in time: %w (last attempt: %w)", ctx.Err(), err)
+			return fmt.Errorf("it is not ready: %w (last attempt: %w)", ctx.Err(), err)
 		case <-ticker.C:
 		}
 	}

@@ -261,7 +261,7 @@ func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.
 		return false, nil // its clients are cut off, or cannot use it yet
 	}
 	if err != nil && !errors.Is(err, errReplaced) {
-		return again, fmt.Errorf("the isolated pods could still reach the new pod %s: %w", pod.Name, err)
+		return again, fmt.Errorf("the isolated pods may still be able to reach the new pod %s: %w", pod.Name, err)
 	}
 	return again, nil
 }

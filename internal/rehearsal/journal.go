@@ -137,7 +137,7 @@ func (j *journal) write(ctx context.Context, object *corev1.ConfigMap) error {
 	if j.uid == "" {
 		err := j.client.Create(ctx, object, client.FieldOwner(fieldManager))
 		if apierrors.IsAlreadyExists(err) && j.load(ctx) == nil && j.uid != "" { // an earlier call has created it
-			return errors.New("the ConfigMap exists already")
+			return errors.New("the ConfigMap already exists")
 		}
 		if apierrors.IsAlreadyExists(err) {
 			return &apply.NameTakenError{Kind: "ConfigMap", Key: client.ObjectKeyFromObject(object)}

@@ -452,7 +452,7 @@ func TestRehearsals_NewServersRejectTheIsolation_FaultIsAborted(t *testing.T) {
 	pod := w.Pod(w.sim, resources.ComponentProcessor, at("127.77.7.58"))
 	// The isolation lasts long enough for the operator to command the agent of each new server at least once.
 	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionIsolate, 15*time.Second, pod), time.Now()))
-	if got := w.await(r, fault.Aborted); !strings.Contains(got.Reason, "the isolated pods could still reach the new pod") || !strings.Contains(got.Reason, "no relay") {
+	if got := w.await(r, fault.Aborted); !strings.Contains(got.Reason, "the isolated pods may still be able to reach the new pod") || !strings.Contains(got.Reason, "no relay") {
 		t.Errorf("the reason is %q", got.Reason)
 	}
 }

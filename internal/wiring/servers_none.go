@@ -11,7 +11,7 @@ import (
 
 // errNoServers is the error for plans with servers. This file is compiled only into builds without clients of RabbitMQ
 // and Redis.
-var errNoServers = errors.New("this program was built without clients of RabbitMQ and Redis: use a parking that is built without the tag noservers")
+var errNoServers = errors.New("this binary was built with the tag noservers, so it cannot connect to servers: use a parking binary that was built without this tag (make build)")
 
 func openRabbitMQ(*plan.Plan, binding.Source, Options) (*Broker, error) { return nil, errNoServers }
 

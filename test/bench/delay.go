@@ -127,7 +127,7 @@ func moveAway(ctx context.Context, env *environment) (delayRelays, error) {
 	throughRelay := func(raw string) (string, error) {
 		uri, err := url.Parse(raw)
 		if err != nil {
-			return "", errors.New("read the URI of a private server") // the cause contains the password
+			return "", errors.New("the URI of a private server is invalid") // the cause contains the password
 		}
 		relay, err := listenDelayed(ctx, uri.Host, distance)
 		if err != nil {

@@ -88,7 +88,7 @@ func parseFlags(args []string) (options, error) {
 	flags.StringVar(&o.benchPath, "benchfmt", "", "`file` to append the results to, in the format of Go benchmarks, for benchstat")
 	flags.StringVar(&o.costsPath, "costs", "", "measure only the costs per component at several rates, and write them to this `file`")
 	flags.StringVar(&o.checkPath, "check-sizing", "", "measure only rates between those of the embedded costs, compare them with the predictions, and write the comparison to this `file`")
-	flags.StringVar(&o.partitionsPath, "partitions", "", "measure only the throughput of 1, 2, 4 and 8 partitions on three RabbitMQ nodes, and write it to this `file`")
+	flags.StringVar(&o.partitionsPath, "partitions", "", "measure only the throughput with 1, 2, 4 and 8 partitions on three RabbitMQ nodes, and write it to this `file`")
 	_ = flags.Parse(args) // exits if it fails
 	if *short {
 		o.offered = o.offered[:1]

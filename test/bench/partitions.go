@@ -50,7 +50,7 @@ func measurePartitions(ctx context.Context, env environment, r *report, o option
 	measured := map[int][]pipelineResult{}
 	for round := range o.rounds {
 		for _, n := range partitionCounts() {
-			progress("round %d of %d: %d partitions, %s", round+1, o.rounds, n, o.warmUp+o.length)
+			progress("round %d of %d: partitions: %d, for %s", round+1, o.rounds, n, o.warmUp+o.length)
 			one, err := measurePartitioned(ctx, env, n, o)
 			if err != nil {
 				return err
@@ -92,7 +92,7 @@ func partitioned(n int, results []pipelineResult) sizing.Partitioned {
 func printScaling(s *sizing.Scaling) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer func() { _ = w.Flush() }()
-	fmt.Fprintln(w, "partitions\tprocessors\tevents/s\ttimes the first row\tcores used\t")
+	fmt.Fprintln(w, "partitions\tprocessors\tevents/s\trelative to 1 partition\tcores used\t")
 	for _, row := range s.Rows {
 		fmt.Fprintf(w, "%d\t%d\t%.0f\t%.2f\t%.2f\t\n", row.Partitions, row.Processors, row.EventsPerSecond,
 			row.EventsPerSecond/s.Rows[0].EventsPerSecond, row.UsedCores)

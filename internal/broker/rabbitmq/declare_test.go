@@ -122,7 +122,7 @@ func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
 	}
 	receive(t, consume(t, first, entries(), 1))
 	if err := first.CheckQueue(t.Context()); err != nil {
-		t.Errorf("check a queue of the own simulation: %v", err)
+		t.Errorf("check a queue of the same simulation: %v", err)
 	}
 	options.Owner = "second"
 	if err := open(t, options).CheckQueue(t.Context()); !errors.Is(err, broker.ErrOtherOwner) {

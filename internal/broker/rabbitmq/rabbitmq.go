@@ -114,7 +114,7 @@ func (c Config) validate() error {
 // checkNames checks the lengths of names.
 func (c Config) checkNames() error {
 	if len(c.Owner) > maxOwner {
-		return fmt.Errorf("owner: the identifier of the owner of the queues has more than %d bytes", maxOwner)
+		return fmt.Errorf("owner: the identifier of the queue owner is longer than %d bytes", maxOwner)
 	}
 	if len(c.Component) > maxName {
 		return fmt.Errorf("component: its name has more than %d bytes", maxName)
