@@ -46,7 +46,7 @@ run_tests() {
 export -f run_tests
 
 code=0
-hack/step.sh "Run the tests" "25 min; the race detector is compiled in first" \
+hack/step.sh "Run the tests" "40 min on two cores; the race detector is compiled in first" \
   .tools/bin/gotestsum --format pkgname --format-hide-empty-pkg \
   --post-run-command "bash -c 'env | grep ^TESTS_ >$totals'" \
   --raw-command -- bash -c 'run_tests "$@"' run_tests "$@" || code=$?
