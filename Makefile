@@ -41,7 +41,7 @@ build: ## Build bin/parking, a static binary that knows its version.
 
 .PHONY: demo
 demo: ## Run a simulation with five faults in this terminal for 30 s, without a cluster or servers.
-	@# Without the operator and the server clients: their libraries would make a first build take three times as long.
+	@# Without the operator and the server clients: their libraries would make a first build take much longer.
 	@CGO_ENABLED=0 $(STEP) -q "Build bin/parking-demo" "1 min the first time, then 5 s" \
 		go build -v -trimpath -tags nooperator,noservers -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking
 	bin/parking-demo simulate -f config/samples/demo.yaml

@@ -371,7 +371,11 @@ func checkTable(t *testing.T) string {
 	}
 	out.WriteString("| events/s | figure | predicted | measured | ratio |\n|---|---|---|---|---|\n")
 	for _, row := range check.Rows {
-		fmt.Fprintf(&out, "| %d | %s | %.3g | %.3g | %.2f |\n", row.EventsPerSecond, row.Figure, row.Predicted, row.Measured, row.Ratio())
+		missed := ""
+		if r := row.Ratio(); r < .7 || r > 1.3 {
+			missed = ": missed"
+		}
+		fmt.Fprintf(&out, "| %d | %s | %.3g | %.3g | %.2f%s |\n", row.EventsPerSecond, row.Figure, row.Predicted, row.Measured, row.Ratio(), missed)
 	}
 	return out.String()
 }

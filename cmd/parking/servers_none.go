@@ -4,13 +4,14 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
 // serverCommands returns no commands, because this file is compiled only into builds without clients of servers. These
@@ -24,7 +25,7 @@ func discardRedisLogs() {}
 type privateServers struct{}
 
 func startPrivateServers(context.Context, *plan.Plan, io.Writer) (*privateServers, error) {
-	return nil, badInput(errors.New("--" + flagServers + ": this binary was built with the tag noservers, so it cannot connect to servers: use a parking binary that was built without this tag (make build)"))
+	return nil, badInput(fmt.Errorf("--%s: %w", flagServers, wiring.ErrNoServers))
 }
 
 func (*privateServers) sync() error { return nil }

@@ -281,7 +281,7 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 			mount(dataVolume, rabbitMQHome), readOnly("config", rabbitMQConf), mount("tmp", "/tmp"),
 		},
 		// There is no liveness probe. It would restart a node that waits for another node during its recovery.
-		ReadinessProbe: tcpProbe(portAMQP),
+		ReadinessProbe: readinessTCP(portAMQP),
 	}
 	if b.rabbitMQ.TLS != nil {
 		c.VolumeMounts = append(c.VolumeMounts, readOnly("tls", certificateDir), readOnly("nodes-tls", nodesCertificateDir))
@@ -383,6 +383,13 @@ func (b *builder) rabbitMQImage() string {
 		return b.rabbitMQ.Image
 	}
 	return b.Images.RabbitMQ
+}
+
+// readinessTCP returns a probe with a short period, because the other components are ready only after RabbitMQ is.
+func readinessTCP(port string) *corev1.Probe {
+	probe := tcpProbe(port)
+	probe.PeriodSeconds, probe.FailureThreshold = readinessPeriod, readinessFailures
+	return probe
 }
 
 // tcpProbe returns a probe that opens a TCP connection. It is for servers that accept no request without a login.

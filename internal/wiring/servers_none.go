@@ -9,10 +9,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// errNoServers is the error for plans with servers. This file is compiled only into builds without clients of RabbitMQ
-// and Redis.
-var errNoServers = errors.New("this binary was built with the tag noservers, so it cannot connect to servers: use a parking binary that was built without this tag (make build)")
+// ErrNoServers is the error for simulations with servers. This file is compiled only into builds without clients of
+// RabbitMQ and Redis. These builds need the tag nooperator as well, because the operator uses the clients.
+var ErrNoServers = errors.New("this binary was built with the tag noservers, so it cannot connect to servers: use a parking binary that was built without this tag (make build)")
 
-func openRabbitMQ(*plan.Plan, binding.Source, Options) (*Broker, error) { return nil, errNoServers }
+func openRabbitMQ(*plan.Plan, binding.Source, Options) (*Broker, error) { return nil, ErrNoServers }
 
-func openRedis(*plan.Plan, binding.Source, Options) (*Store, error) { return nil, errNoServers }
+func openRedis(*plan.Plan, binding.Source, Options) (*Store, error) { return nil, ErrNoServers }

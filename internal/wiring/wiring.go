@@ -78,8 +78,8 @@ func (b *Broker) Check(ctx context.Context) error {
 	return b.check(ctx)
 }
 
-// CheckQueue makes a request about one queue on the connection that is open. It returns an error if the server does not
-// respond, or if the queues belong to another simulation.
+// CheckQueue makes a request about one queue. It returns an error if the server does not respond, or if the queues belong
+// to another simulation.
 func (b *Broker) CheckQueue(ctx context.Context) error {
 	if b.queue == nil {
 		return nil

@@ -29,7 +29,7 @@ const matchPercent = 20
 
 // logSize is the size of RabbitMQ's write-ahead log, the same as in the RabbitMQ that the operator runs. With this
 // size, RabbitMQ 3.10 may crash when many queues are deleted (see servers.RabbitMQOptions). This is unlikely in the
-// benchmark, which deletes only a few queues.
+// benchmark, which deletes at most 33 queues at a time.
 const logSize = 64 << 20
 
 // patience is the timeout of each wait for a number of events.

@@ -262,8 +262,8 @@ const averagedStates = 5
 
 // nextRate returns the next rate of the generators. If as many events wait as intended, the next rate is the rate at
 // which events are processed. If no events wait, the next rate is 50% above that rate. If at least twice as many wait
-// as intended, the next rate is 50% below it. While fewer events wait than intended, the next rate is never 0, even if
-// no event is processed yet.
+// as intended, the next rate is 50% below it. While far fewer events wait than intended, the next rate is not 0, even if no
+// event is processed yet.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))

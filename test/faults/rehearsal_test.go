@@ -93,7 +93,7 @@ func rehearseWith(t *testing.T, env []string, manifestText, tags string, flags .
 
 func TestSimulate_Redeliveries_EveryEventIsCountedOnce(t *testing.T) {
 	t.Parallel()
-	l := rehearse(t, redelivering, "nooperator").Ledger
+	l := rehearse(t, redelivering, "nooperator,noservers").Ledger
 	if l.Lost != 0 || l.TakenTwice != 0 || l.DuplicatesSuppressed == 0 {
 		t.Errorf("lost %d, taken twice %d, duplicates suppressed %d; want 0, 0 and some", l.Lost, l.TakenTwice, l.DuplicatesSuppressed)
 	}
@@ -101,7 +101,7 @@ func TestSimulate_Redeliveries_EveryEventIsCountedOnce(t *testing.T) {
 
 func TestSimulate_RedeliveriesWithoutDeduplication_VerdictIsFail(t *testing.T) {
 	t.Parallel()
-	result := rehearse(t, redelivering, "nooperator,parking_nodedup")
+	result := rehearse(t, redelivering, "nooperator,noservers,parking_nodedup")
 	reasons := strings.Join(result.Reasons, "; ")
 	if result.Outcome != "FAIL" || result.Ledger.TakenTwice == 0 || !strings.Contains(reasons, "took effect more than once") {
 		t.Errorf("verdict is %s %q, taken twice %d; want FAIL because of effects taken twice", result.Outcome, reasons, result.Ledger.TakenTwice)

@@ -38,6 +38,10 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 			return broker.Depths{}, err
 		}
 		for _, q := range b.topology.queues() {
+			// The caller no longer waits. Make room for other requests, such as readiness checks.
+			if err := ctx.Err(); err != nil {
+				return broker.Depths{}, err
+			}
 			if err := a.count(b.topology.main(q), &depths.Ready); err != nil {
 				return broker.Depths{}, err
 			}
@@ -50,7 +54,7 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 }
 
 // CheckQueue makes one attempt to read the depth of the dead-letter queue. Unlike Depths, it takes the same time with any
-// number of partitions. It succeeds if the queue does not exist. It fails with broker.ErrOtherOwner if the queues belong
+// number of partitions, but it does not notice if another queue cannot be used. It succeeds if the queue does not exist. It fails with broker.ErrOtherOwner if the queues belong
 // to another simulation.
 func (b *Broker) CheckQueue(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {

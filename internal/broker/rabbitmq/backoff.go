@@ -1,12 +1,15 @@
 package rabbitmq
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/parking-operator/parking-operator/internal/backoff"
+	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
 // The delays between attempts start at minDelay and double up to maxDelay. The first delays are short, because
@@ -15,8 +18,8 @@ import (
 const (
 	minDelay = 20 * time.Millisecond
 	maxDelay = time.Second
-	// rejectedDelay is the minimum delay after the server has rejected the user name, the password or the permissions. The
-	// server logs each of these attempts, and the next attempt fails as well until somebody has corrected the cause.
+	// rejectedDelay replaces maxDelay while the server rejects the attempts, for example because of a wrong password. The
+	// server logs each of them, and they fail until somebody has corrected the cause.
 	rejectedDelay = 5 * time.Second
 	// deletedDelay is the minimum delay before a deleted queue is declared again. When a queue is deleted, the server
 	// notifies its consumers one by one. If the queue is declared again too early, the server regards the consumers
@@ -27,16 +30,35 @@ const (
 // errQueueGone is the error with which a session ends when its queue is deleted.
 var errQueueGone = errors.New("the queue was deleted")
 
-func newBackoff() backoff.Backoff { return backoff.Backoff{First: minDelay, Last: maxDelay} }
+// retries waits between attempts.
+type retries struct{ backoff.Backoff }
 
-// minDelayAfter returns the minimum delay before the next attempt, which depends on why the last one failed.
-func minDelayAfter(failure error) time.Duration {
-	switch {
-	case errors.Is(failure, errQueueGone):
-		return deletedDelay
-	case hasCode(failure, amqp.AccessRefused):
-		return rejectedDelay
-	default:
-		return 0
+func newRetries() *retries { return &retries{backoff.Backoff{First: minDelay, Last: maxDelay}} }
+
+// wait sleeps before the next attempt. The delay depends on the failure of the last one. If ctx ends first, wait returns
+// the error of ctx.
+func (r *retries) wait(ctx context.Context, failure error) error {
+	r.Last = maxDelay
+	if isRejected(failure) {
+		r.Last = rejectedDelay
 	}
+	var atLeast time.Duration
+	if errors.Is(failure, errQueueGone) {
+		atLeast = deletedDelay
+	}
+	return r.Wait(ctx, atLeast)
+}
+
+// isRejected reports whether the server has rejected an attempt for a reason that lasts until somebody corrects it. If
+// the attempt used several addresses, all of them must have rejected it. The client library also reports a rejected login
+// if the connection is lost during the login.
+func isRejected(err error) bool {
+	if connect, ok := errors.AsType[*connectError](err); ok {
+		return !slices.ContainsFunc(connect.failures, func(f failure) bool { return !isRejected(f.err) })
+	}
+	if errors.Is(err, broker.ErrConfig) {
+		return true
+	}
+	server, ok := errors.AsType[*amqp.Error](err)
+	return ok && find(server).isConfig
 }

@@ -4,27 +4,69 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// After an outage of the server, a client must connect within about a second. But it must not repeat a rejected login
-// that often.
-func TestMinDelayAfter_EachFailure_DelaysOnlyAttemptsThatMustWait(t *testing.T) {
+func TestIsRejected_EachFailure_IsTrueIfSomebodyMustCorrectIt(t *testing.T) {
 	t.Parallel()
+	connect := func(errs ...error) error {
+		e := &connectError{}
+		for _, err := range errs {
+			e.failures = append(e.failures, failure{err: err})
+		}
+		return e
+	}
+	refused := errors.New("connection refused")
 	for name, tt := range map[string]struct {
-		failure error
-		want    time.Duration
+		err  error
+		want bool
 	}{
-		"a refused connection":  {errors.New("connection refused"), 0},
-		"a server that is busy": {&amqp.Error{Code: amqp.InternalError}, 0},
-		"a deleted queue":       {fmt.Errorf("consume: %w", errQueueGone), deletedDelay},
-		"a rejected password":   {fmt.Errorf("connect: %w", amqp.ErrCredentials), rejectedDelay},
-		"a missing permission":  {&amqp.Error{Code: amqp.AccessRefused}, rejectedDelay},
+		"a refused connection":                    {refused, false},
+		"a server that is busy":                   {&amqp.Error{Code: amqp.InternalError}, false},
+		"a deleted queue":                         {fmt.Errorf("consume: %w", errQueueGone), false},
+		"a rejected login":                        {connect(amqp.ErrCredentials), true},
+		"a missing virtual host":                  {connect(amqp.ErrVhost), true},
+		"one node rejects, another one is down":   {connect(amqp.ErrCredentials, refused), false},
+		"another owner of the queues":             {fmt.Errorf("declare: %w", &configError{broker.ErrOtherOwner}), true},
+		"a missing permission to declare a queue": {&amqp.Error{Code: amqp.AccessRefused, Reason: "ACCESS_REFUSED - configure access to queue 'q' in vhost '/' refused for user 'u'"}, true},
 	} {
-		if got := minDelayAfter(tt.failure); got != tt.want {
-			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		if got := isRejected(tt.err); got != tt.want {
+			t.Errorf("%s: %t, want %t", name, got, tt.want)
 		}
 	}
+}
+
+// A connection that is lost during the login looks like a rejected login. So the first delays must be short even then.
+func TestRetriesWait_RejectedLogin_DelayGrowsToItsOwnMaximum(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRetries()
+		waited := func(failure error) time.Duration {
+			start := time.Now()
+			if err := r.wait(t.Context(), failure); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(start)
+		}
+		if first := waited(amqp.ErrCredentials); first > minDelay {
+			t.Errorf("the first delay is %s, want at most %s", first, minDelay)
+		}
+		for range 10 {
+			waited(amqp.ErrCredentials)
+		}
+		if later := waited(amqp.ErrCredentials); later < rejectedDelay/2 || later > rejectedDelay {
+			t.Errorf("a later delay is %s, want %s to %s", later, rejectedDelay/2, rejectedDelay)
+		}
+		if down := waited(errors.New("connection refused")); down > maxDelay {
+			t.Errorf("the delay after a refused connection is %s, want at most %s", down, maxDelay)
+		}
+		if deleted := waited(errQueueGone); deleted < deletedDelay {
+			t.Errorf("the delay after a deleted queue is %s, want at least %s", deleted, deletedDelay)
+		}
+	})
 }

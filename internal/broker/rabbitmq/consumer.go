@@ -54,7 +54,7 @@ func (c *consumer) run(ctx context.Context) {
 	defer stop()
 	defer c.broker.outages.Fine(c.part()) // no longer needed
 
-	delay := newBackoff()
+	delay := newRetries()
 	for ctx.Err() == nil {
 		delivered, err := c.session(ctx)
 		if ctx.Err() != nil {
@@ -66,7 +66,7 @@ func (c *consumer) run(ctx context.Context) {
 		if !errors.Is(err, errConnectionLost) { // the link reports that
 			c.broker.outages.Fault(c.part(), err)
 		}
-		_ = delay.Wait(ctx, minDelayAfter(err)) // the loop sees for itself whether ctx has ended
+		_ = delay.wait(ctx, err) // the loop sees for itself whether ctx has ended
 	}
 }
 

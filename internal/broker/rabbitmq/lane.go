@@ -111,7 +111,7 @@ func (l *lane) putBack(messages []*outgoing) {
 
 // run publishes messages until ctx ends.
 func (l *lane) run(ctx context.Context) {
-	delay := newBackoff()
+	delay := newRetries()
 	for l.awaitWork(ctx) {
 		confirmed, err := l.session(ctx)
 		if confirmed > 0 {
@@ -123,7 +123,7 @@ func (l *lane) run(ctx context.Context) {
 		if !errors.Is(err, errConnectionLost) { // the link reports that
 			l.outages.Fault(l.part, err)
 		}
-		_ = delay.Wait(ctx, minDelayAfter(err)) // the loop sees for itself whether ctx has ended
+		_ = delay.wait(ctx, err) // the loop sees for itself whether ctx has ended
 	}
 }
 

@@ -51,7 +51,7 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	defer l.release()
-	delay := newBackoff()
+	delay := newRetries()
 	for {
 		conn, err := l.attempt(ctx)
 		if err == nil {
@@ -64,7 +64,7 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 			return nil, broker.ErrClosed
 		}
 		l.outages.Fault(l.part, err)
-		_ = delay.Wait(ctx, minDelayAfter(err)) // the loop checks ctx
+		_ = delay.wait(ctx, err) // the loop checks ctx
 	}
 }
 
