@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// checkTimeout is the timeout of each readiness check. It is shorter than the default timeout of a
-	// Kubernetes probe.
+	// checkTimeout is the timeout of each readiness check. It is shorter than the timeout of the readiness probes of
+	// our pods, which is 3 s.
 	checkTimeout = 2 * time.Second
 )
 
