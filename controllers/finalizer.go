@@ -130,8 +130,8 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	return r.removeFinalizer(ctx, s)
 }
 
-// except returns the end of a sentence about a cleanup. It says that queues or keys were not removed because they
-// belong to another simulation. It returns "" if there are none.
+// except returns the end of a sentence about a cleanup: that queues or keys were not removed, because they belong to
+// another simulation. If no queues or keys belong to another simulation, it returns "".
 func except(foreign wiring.Foreign) string {
 	if foreign == (wiring.Foreign{}) {
 		return ""

@@ -109,7 +109,7 @@ func measureCost(ctx context.Context, env environment, offered int64, o options)
 	defer func() { err = errors.Join(err, p.stop(ctx)) }()
 	control := p.hold
 	if offered == 0 {
-		control = p.saturate(2 * backlog) // two queues
+		control = p.saturate(saturatedBacklog)
 	}
 	first, err := p.usage(ctx)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// delayRelay forwards TCP connections to a server. It delivers all data after a delay, as a long cable does: the delay
-// does not limit how much data is on its way.
+// delayRelay forwards TCP connections to a server. It delivers all data after a delay, as a long cable does: many chunks
+// can be on their way at the same time.
 type delayRelay struct {
 	listener net.Listener
 	server   string

@@ -16,9 +16,9 @@ import (
 // clusterNodes is the number of RabbitMQ nodes in the measurement of partitions.
 const clusterNodes = 3
 
-// The processors of this measurement are far from the servers, and process only few messages at the same time. So they
-// mostly wait, and the throughput depends on the number of partitions and processors, but not on the cores of the
-// machine.
+// In this measurement, a relay delays the data between processors and servers, and few messages of each queue are
+// processed at the same time. So the processors mostly wait, and the throughput depends on the number of partitions and
+// processors, not on the cores of the machine.
 const (
 	// distance is the time that data takes from a processor to a server, or back.
 	distance = 50 * time.Millisecond

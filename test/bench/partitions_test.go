@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// An echo through the relay takes at least two delays. The relay changes no data, and its delay does not limit the
-// throughput: all chunks of the test are on their way at the same time.
+// An echo through the relay takes at least two delays, and the relay changes no data.
 func TestDelayRelay_LargeEcho_ArrivesCompleteAfterTwoDelays(t *testing.T) {
 	var config net.ListenConfig
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -232,12 +232,16 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 	if err != nil {
 		return pipelineResult{}, err
 	}
-	r, err := p.measure(ctx, warmUp, length, p.saturate(2*backlog)) // two queues
+	r, err := p.measure(ctx, warmUp, length, p.saturate(saturatedBacklog))
 	return r, errors.Join(err, p.stop(ctx))
 }
 
 // startRate is the rate, in events per second, at which the measurement of the highest rate starts.
 const startRate = 4000
+
+// saturatedBacklog is the number of events that wait in a saturated pipeline with one partition. It is the backlog that
+// runCeiling permits in its two queues.
+const saturatedBacklog = 2 * backlog
 
 // saturate returns a function that adjusts the rate of the generators each time it is called. Its aim is that the given
 // number of events wait.
