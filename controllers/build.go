@@ -61,7 +61,7 @@ func (s *scope) isForming() bool {
 // applyChildren applies the desired objects, except those that are withheld or whose change must wait. If an object
 // cannot be applied, it still applies the others.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
-	s.findings.objects = worstOf(s.findings.objects) // keeps a finding about the records of faults
+	s.findings.objects = worstOf(s.findings.objects) // keeps an earlier finding, such as one about the records of faults
 	var errs []error
 	for _, key := range sortedKeys(s.taken) {
 		errs = append(errs, r.applyFailed(s, key, s.taken[key]))
@@ -134,7 +134,7 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	var f finding
 	switch {
 	case isOptionalKind(key.kind) && isNotServed(err):
-		const retry = 5 * time.Second // the CRD watch usually causes a reconcile earlier
+		const retry = 5 * time.Second // usually, the watch of CRDs causes a reconcile before this time has passed
 		s.wakeAfter(retry)
 		return nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):

@@ -106,7 +106,7 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 }
 
 // Replacing a pod would end a Pause or Isolate early. Pods that may not mount a Secret must stop at once nevertheless.
-func TestIsHeld_ObjectIsWithheldDuringFault_IsFalse(t *testing.T) {
+func TestIsHeld_WorkloadRefersToForbiddenObject_EditDoesNotWaitForTheFault(t *testing.T) {
 	t.Parallel()
 	redis, entry := childKey{"StatefulSet", "sim-redis"}, childKey{"Deployment", "sim-entry"}
 	for name, tt := range map[string]struct {

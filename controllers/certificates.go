@@ -34,7 +34,7 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 		return nil
 	}
 	of.certificate.CA = resources.ReadCertificate(of.data).CA
-	key := client.ObjectKey{Namespace: s.key.Namespace, Name: external[0].Secret} // the components have the same Secret
+	key := client.ObjectKey{Namespace: s.key.Namespace, Name: external[0].Secret} // all given components use the same Secret
 	secret, err := r.readSecret(ctx, s, key)
 	switch {
 	case err != nil:
@@ -102,7 +102,7 @@ func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 		if err != nil {
 			return err
 		}
-		if s.trusted[needed.Component].Host == "" { // the first certificate of a component is that for clients
+		if s.trusted[needed.Component].Host == "" { // the first certificate of a component is the one that its clients verify
 			s.trusted[needed.Component] = podhttp.Server{CA: string(s.credentials.Certificates[needed.Secret].CA), Host: needed.Hosts[0]}
 		}
 	}

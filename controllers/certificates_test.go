@@ -62,7 +62,7 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 	}
 	set := &appsv1.StatefulSet{}
 	c.Exists(set, "safe-redis")
-	c.Exists(&appsv1.Deployment{}, "safe-processor") // the last object
+	c.Exists(&appsv1.Deployment{}, "safe-processor") // the operator creates this object last
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if !slices.ContainsFunc(c.servers.bindings(), func(uri string) bool { return strings.HasPrefix(uri, "rediss://") }) {
@@ -186,7 +186,7 @@ func TestReconcile_SecretOfCertificateIsTaken_KeepsAllCertificatesAndStopsRedis(
 			sim := c.Simulate("safe", func(s *v1alpha1.ParkingSimulationSpec) {
 				s.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}}
 			})
-			c.Exists(&appsv1.Deployment{}, "safe-processor") // the last object
+			c.Exists(&appsv1.Deployment{}, "safe-processor") // the operator creates this object last
 			c.MakeWorkloadsReady()
 			c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 			c.awaitQuiet()
@@ -234,7 +234,7 @@ func TestReconcile_NameOfAuthoritySecretIsTakenAtTheStart_CreatesNoCertificate(t
 	c := newCluster(t)
 	c.Secret("late-ca", map[string]string{"tls.crt": "the CA of another program"})
 	sim := c.Simulate("late", nil)
-	c.Exists(&appsv1.Deployment{}, "late-processor") // the last object
+	c.Exists(&appsv1.Deployment{}, "late-processor") // the operator creates this object last
 	c.Edit(sim, func() { sim.Spec.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{}} })
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "NameTaken")
 	c.Eventually("Redis to stop", func() error {

@@ -27,7 +27,7 @@ func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
 	return set
 }
 
-// A pod that waits for a missing Secret mounts it as soon as it exists, even if the owner of the Secret has not
+// When a missing Secret is created, a waiting pod mounts the Secret at once, even if the owner of the Secret has not
 // consented.
 func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
 	t.Parallel()
@@ -49,7 +49,7 @@ func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
 		"it does not exist":                  {nil, 2, nil, false},
 		"it has no pods":                     {deployment(0, "missing"), 2, nil, false},
 		"its pods mount another Secret":      {deployment(2, "other"), 2, nil, false},
-		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // the edit waits
+		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // mustWait then delays the edit
 		"another Secret is withheld as well": {deployment(2, "missing"), 4, func(s *scope) { s.metrics.withheld = true }, false},
 		"its pods are to stop":               {deployment(2, "missing"), 0, func(s *scope) { s.metrics.withheld = true }, true},
 	} {
@@ -82,7 +82,7 @@ func TestCheckNames_VolumeClaimMayBelongToAnotherOwner_RunningPodsStay(t *testin
 		live      *appsv1.StatefulSet
 		forbidden bool
 		reason    string
-		want      int32 // -1 if the StatefulSet is not applied
+		want      int32 // the expected number of replicas; -1 if the StatefulSet must not be applied
 	}{
 		"a node is away":                                {rabbitSet(3, 2), false, reasonNameTaken, 3},
 		"the StatefulSet grows":                         {rabbitSet(1, 1), false, reasonNameTaken, 1},

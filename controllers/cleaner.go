@@ -28,7 +28,7 @@ type cleanup struct {
 type cleanupResult struct {
 	// running is true while an attempt to clean up runs or waits to run.
 	running bool
-	// The field began is the time at which the first attempt began to run. It is zero before that.
+	// The field began is the time at which the first attempt to clean up began. It is zero until then.
 	began time.Time
 	// queues is the error of removing the queues. keys is the error of removing the keys. Each of them is nil on
 	// success.

@@ -99,7 +99,7 @@ func cleaning(t *testing.T, removed *removals) (*Reconciler, client.Client) {
 	r := &Reconciler{
 		direct: c, client: c, secrets: newSecretReaders(), cleaner: NewCleaner(removed), observer: observer.New(observer.Dependencies{Servers: removed}),
 	}
-	go func() { _ = r.cleaner.Start(t.Context()) }() // ends with the test
+	go func() { _ = r.cleaner.Start(t.Context()) }() // the cleaner stops when the test ends
 	go func() {
 		for {
 			select {
@@ -179,7 +179,7 @@ func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
 	t.Parallel()
 	var lines []string
 	ctx := log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
-	r := &Reconciler{events: &events.FakeRecorder{}} // records nothing, like a namespace that is being deleted
+	r := &Reconciler{events: &events.FakeRecorder{}} // discards events, as happens in a namespace that is being deleted
 	s := newScope(externalSimulation(), time.Now())
 	s.broker, s.store = server{name: "RabbitMQ", origin: "Secret default/broker"}, server{name: "Redis", origin: "Secret default/store"}
 	r.abandonCleanup(ctx, s, cleanupResult{queues: context.DeadlineExceeded, keys: context.DeadlineExceeded, final: true})
@@ -225,7 +225,7 @@ func TestFinalize_ObserverHasOpenClients_CleanupWaits(t *testing.T) {
 	if err := r.client.Get(t.Context(), key, sim); err != nil {
 		t.Fatal(err)
 	}
-	r.observer.Track(key, observer.Target{Plan: &plan.Plan{}}, nil) // the observer does not run, so it closes nothing
+	r.observer.Track(key, observer.Target{Plan: &plan.Plan{}}, nil) // the observer is not running, so it never closes its clients
 	for _, tt := range []struct {
 		after time.Duration
 		waits bool

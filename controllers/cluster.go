@@ -106,7 +106,7 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 		return named, err
 	case secret == nil:
 		named.finding = found(stalled, reasonSecretMissing, "Secret %s with the default user of RabbitmqCluster %s does not exist: "+
-			"check the RabbitMQ Cluster Operator, which creates it", secretKey, key)
+			"check the RabbitMQ Cluster Operator, which creates this Secret", secretKey, key)
 		return named, nil
 	}
 	data := maps.Clone(secret.Data)

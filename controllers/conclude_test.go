@@ -24,7 +24,7 @@ func TestConclude_NoObservation_WaitsUntilGiveUpTime(t *testing.T) {
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	const duration, drain = 10 * time.Minute, 2 * time.Minute
 	for name, tt := range map[string]struct {
-		after       time.Duration // the time since the start
+		after       time.Duration // the time since the start of the simulation
 		observation *observer.Observation
 		want        bool
 		reasons     []string

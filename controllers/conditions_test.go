@@ -27,7 +27,7 @@ func TestConditionsOf_EachFinding_SetsTheConditionsThatItAffects(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(*findings)
-		want   map[string]string // condition type to status/reason
+		want   map[string]string // status and reason of each condition, by condition type
 	}{
 		"a running simulation is ready without monitoring": {
 			change: func(*findings) {},
@@ -102,7 +102,7 @@ func TestConditionsOf_NotReady_RefersToTheConditionWithTheMessage(t *testing.T) 
 	const cause = "RabbitMQ cannot be used: connection refused"
 	tests := map[string]struct {
 		change func(*findings)
-		want   map[string]string // condition type to message
+		want   map[string]string // expected messages by condition type
 	}{
 		"a part with a condition": {
 			func(f *findings) { f.broker = found(progressing, reasonUnreachable, cause) },

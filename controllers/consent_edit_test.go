@@ -41,7 +41,8 @@ func secretReferences() map[string]func(s *v1alpha1.ParkingSimulationSpec, name 
 	}
 }
 
-// A pod that waits for a Secret mounts it as soon as it exists, before the operator can read the consent of its owner.
+// When a missing Secret is created, a waiting pod mounts the Secret at once, before the operator can read whether the
+// owner of the Secret consents.
 func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *testing.T) {
 	t.Parallel()
 	for name, refer := range secretReferences() {
@@ -54,7 +55,7 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			}
 			c.Secret("permitted", binding)
 			sim := c.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
-				if name == "rabbitmq" || name == "redis" || name == "database" { // a running simulation keeps its kinds of servers
+				if name == "rabbitmq" || name == "redis" || name == "database" { // a running simulation cannot change from a managed to an external server
 					refer(s, "permitted")
 				}
 			})
@@ -79,7 +80,7 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
 			noneRefers("the Secret does not exist any more")
 
-			c.Secret("foreign", map[string]string{"uri": "invalid"}) // the owner permits its use; its content does not matter here
+			c.Secret("foreign", map[string]string{"uri": "invalid"}) // the new Secret permits its use; the URI does not matter here
 			c.Eventually("the pods to use the Secret", func() error {
 				users, err := c.referrers("foreign")
 				if err == nil && len(users) == 0 {

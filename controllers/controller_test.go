@@ -291,7 +291,7 @@ func TestReconcile_SimulationCompletes_WritesAReportAndKeepsIt(t *testing.T) {
 		s.Duration = v1alpha1.NewDuration(time.Second)
 		s.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"containers":[{"name":"parking","env":[{"name":"TOKEN","value":"hush"}]}]}`)}
 	})
-	c.Exists(&appsv1.Deployment{}, "done-processor") // the last object that the operator creates
+	c.Exists(&appsv1.Deployment{}, "done-processor") // the operator creates this object last
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
 	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("done-exit", 0) })
@@ -331,7 +331,7 @@ func TestReconcile_ReportNameTaken_CompletesWithoutAReport(t *testing.T) {
 	c := newCluster(t)
 	c.Create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "used-report", Namespace: c.Namespace}})
 	sim := c.Simulate("used", func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = v1alpha1.NewDuration(time.Second) })
-	c.Exists(&appsv1.Deployment{}, "used-processor") // the last object that the operator creates
+	c.Exists(&appsv1.Deployment{}, "used-processor") // the operator creates this object last
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
 	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("used-exit", 0) })
@@ -349,7 +349,7 @@ func TestReconcile_RabbitMQClusterForming_StartsNoClients(t *testing.T) {
 	sim := c.Simulate("nodes", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
 	})
-	c.Exists(&appsv1.Deployment{}, "nodes-processor") // the last object that the operator creates
+	c.Exists(&appsv1.Deployment{}, "nodes-processor") // the operator creates this object last
 	c.MakeWorkloadsReady("nodes-rabbitmq")
 	c.Expect(sim, "StoreReady", metav1.ConditionTrue, "Ready")
 	c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "Progressing")

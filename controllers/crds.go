@@ -104,7 +104,7 @@ func (w *crdWatcher) Start(ctx context.Context) error {
 				w.unwatch(ctx, c)
 			}
 		case c := <-w.synced:
-			if c.lifetime.Err() == nil { // skip it if the definition was deleted in the meantime
+			if c.lifetime.Err() == nil { // the definition still exists
 				w.record(ctx, c)
 			}
 		}

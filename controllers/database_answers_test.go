@@ -13,7 +13,7 @@ import (
 
 // answers is a fake SummaryAPIs. The map failures contains the failure of the database for each IP address of a pod.
 type answers struct {
-	observer.SummaryCounter // nil, because the test does not call it
+	observer.SummaryCounter // nil, because the test does not call its methods
 
 	failures map[string]string
 }

@@ -52,12 +52,12 @@ func stagesText(stages []v1alpha1.Stage) []string {
 	return texts
 }
 
-// short returns a value as JSON. It returns a digest of the JSON if that is long.
+// short returns a value as JSON, or a digest of the JSON if the JSON is long.
 func short(value any) string {
 	const longest = 24
 	text, err := json.Marshal(value)
 	if err != nil {
-		text = []byte(err.Error()) // cannot happen: the values consist of texts and numbers
+		text = []byte(err.Error()) // json.Marshal cannot fail, because the values consist of texts and numbers
 	}
 	if len(text) <= longest {
 		return string(text)

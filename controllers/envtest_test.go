@@ -41,7 +41,7 @@ type cluster struct {
 	servers    *fakeServers
 }
 
-// newCluster starts an operator, which stops when the test ends.
+// newCluster returns a cluster with a running operator. The operator stops when the test ends.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := newClusterWithoutOperator(t)
@@ -145,7 +145,7 @@ func (r reconcileCounter) Handle(ctx context.Context, record slog.Record) error 
 	case record.Message == "Reconciler error":
 		r.repeat.Store(0)
 	case requeues:
-		delay, _ := time.ParseDuration(strings.TrimPrefix(after, " after ")) // without a delay, it is repeated at once
+		delay, _ := time.ParseDuration(strings.TrimPrefix(after, " after ")) // the delay is 0 if the message contains none
 		r.repeat.Store(int64(delay))
 	}
 	if !r.Handler.Enabled(ctx, record.Level) {

@@ -64,7 +64,7 @@ func resultStatus(r *fault.Result) v1alpha1.FaultResult {
 	return status
 }
 
-// resultOf is the inverse of resultStatus.
+// resultOf converts a result in the status back to a fault.Result. It is the inverse of resultStatus.
 func resultOf(s *v1alpha1.FaultResult) fault.Result {
 	return fault.Result{
 		Target: plan.FaultTarget(s.Target), Action: plan.FaultAction(s.Action),
@@ -89,7 +89,7 @@ func faultStatus(a *fault.Account) v1alpha1.FaultStatus {
 		status.Recovery = roundedDuration(*a.RecoverySeconds, 10*time.Millisecond)
 	}
 	if a.InjectedAt.IsZero() {
-		return status // the peaks and counts start with the injection
+		return status // a fault that was not injected has no peaks and no counts
 	}
 	status.InjectedTime = wholeSeconds(a.InjectedAt)
 	status.PeakLag, status.PeakBacklog = roundedDuration(a.PeakLagSeconds, peakPrecision), a.PeakBacklog

@@ -109,7 +109,7 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	}
 	result := r.cleanUp(ctx, s)
 	if result.running && result.began.IsZero() {
-		return reconcile.Result{RequeueAfter: attemptInterval}, nil // it waits for the cleanup of other simulations
+		return reconcile.Result{RequeueAfter: attemptInterval}, nil // the cleanup has not begun, because those of other simulations precede it
 	}
 	if last := result.began.Add(r.options.CleanupTimeout); last.After(deadline) {
 		deadline = last
@@ -130,8 +130,8 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	return r.removeFinalizer(ctx, s)
 }
 
-// except returns the end of a sentence about a cleanup: that queues or keys were not removed, because they belong to
-// another simulation. If no queues or keys belong to another simulation, it returns "".
+// except returns the end of a sentence about a cleanup. It says that the cleanup did not remove the queues or keys of
+// another simulation with the same name. If there are none, except returns "".
 func except(foreign wiring.Foreign) string {
 	if foreign == (wiring.Foreign{}) {
 		return ""
@@ -154,7 +154,7 @@ func (r *Reconciler) reportPods(ctx context.Context, s *scope, pods []string) {
 	}
 	id := manifest.ID(s.sim)
 	r.reportAbandoned(ctx, s, fmt.Sprintf("The simulation is deleted and its queues and keys are removed, but these pods have not ended and may "+
-		"create them again: %s. Run 'parking purge --simulation %s %s' when they have ended", names, id, strings.Join(s.purgeOptions(), " ")))
+		"create the queues and keys again: %s. When the pods have ended, run 'parking purge --simulation %s %s'", names, id, strings.Join(s.purgeOptions(), " ")))
 }
 
 // purgeOptions returns the options with which 'parking purge' connects to the simulation's external servers.
@@ -243,7 +243,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 	if err := r.resolveBindings(ctx, s); err != nil {
 		return cleanupResult{queues: err, keys: err}
 	}
-	job := cleanup{plan: manifest.Identity(s.sim)} // not s.plan, which is nil if the spec is invalid
+	job := cleanup{plan: manifest.Identity(s.sim)} // s.plan cannot be used, because it is nil if the spec is invalid
 	remembered := r.cleaner.remembered(s.key)
 	s.broker.remembered = cmp.Or(remembered.broker, s.broker.remembered)
 	s.store.remembered = cmp.Or(remembered.store, s.store.remembered)
@@ -259,7 +259,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := r.cleaner.attempt(s.key, job)
-	result.final = result.done() // if the rest is done, only servers with unknown bindings remain, and a retry does not help
+	result.final = result.done() // what then remains is on servers with unknown bindings, so a retry does not help
 	result.queues, result.keys = errors.Join(result.queues, missing.queues), errors.Join(result.keys, missing.keys)
 	return result
 }

@@ -137,7 +137,7 @@ func (h *hangingServers) OpenBroker(p *plan.Plan, at binding.Binding) (broker.Br
 	return h.removals.OpenBroker(p, at)
 }
 
-// jobOf returns a cleanup of the queues of a simulation.
+// jobOf returns a cleanup that deletes the queues of a simulation.
 func jobOf(key client.ObjectKey) cleanup {
 	return cleanup{plan: &plan.Plan{Simulation: key.Namespace + "." + key.Name}, broker: bindingOf("h")}
 }
@@ -151,7 +151,7 @@ func TestCleaner_ServersOfANamespaceHang_OtherNamespacesAreCleanedUp(t *testing.
 		key := client.ObjectKey{Namespace: "dead", Name: fmt.Sprint("sim", n)}
 		c.attempt(key, jobOf(key))
 	}
-	go func() { _ = c.Start(t.Context()) }() // ends with the test
+	go func() { _ = c.Start(t.Context()) }() // runs until the test ends
 	for n := range 50 {
 		key := client.ObjectKey{Namespace: "healthy", Name: fmt.Sprint("sim", n)}
 		c.attempt(key, jobOf(key))
@@ -170,7 +170,7 @@ func TestCleaner_ServersOfANamespaceHang_OtherNamespacesAreCleanedUp(t *testing.
 
 // If the cleanup of a simulation is abandoned, the simulation may be created again. A cleanup that still waits or runs
 // would then remove the data of the new simulation.
-func TestCleaner_Evict_CancelsTheAttempt(t *testing.T) {
+func TestCleaner_Evict_CancelsWaitingAndRunningAttempts(t *testing.T) {
 	t.Parallel()
 	servers := &hangingServers{namespace: "dead"}
 	c := NewCleaner(servers)
@@ -182,7 +182,7 @@ func TestCleaner_Evict_CancelsTheAttempt(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = c.Start(ctx) }()
 	polltest.Until(t, "the attempt hangs", func() bool { return servers.hung.Load() > 0 })
-	c.evict(running) // ends the attempt before its timeout
+	c.evict(running) // evict ends the running attempt before its timeout
 	next := client.ObjectKey{Namespace: "healthy", Name: "next"}
 	c.attempt(next, jobOf(next))
 	<-c.updates

@@ -34,7 +34,8 @@ func everyKind() []schema.GroupVersionKind {
 		networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
 		appsv1.SchemeGroupVersion.WithKind("StatefulSet"), appsv1.SchemeGroupVersion.WithKind("Deployment"),
 		resources.ServiceMonitorKind(), resources.PrometheusRuleKind(),
-		corev1.SchemeGroupVersion.WithKind("Secret"), // last, because a new password makes the operator change other objects
+		// Secrets are last, because a new password makes the operator change other objects.
+		corev1.SchemeGroupVersion.WithKind("Secret"),
 	}
 }
 
@@ -200,7 +201,7 @@ func appendLeaves(leaves []leaf, at leaf, fields map[string]any) []leaf {
 	for name, below := range fields {
 		kind, text, isField := strings.Cut(name, ":")
 		if !isField {
-			continue // "." is the parent, not a field
+			continue // the name "." stands for the parent, which is not a field
 		}
 		isLeaf = false
 		next := leaf{name: at.name + "/" + name}
@@ -242,14 +243,14 @@ func indexOf(list any, text string) int {
 func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
-		return v + "0" // still valid if the string is a quantity or a number
+		return v + "0" // a string that is a quantity or a number stays valid
 	case bool:
 		return !v
 	case int64:
 		return v + 1
 	case []any:
 		if len(v) == 0 {
-			return []any{map[string]any{}} // an empty rule, which allows everything
+			return []any{map[string]any{}} // an empty network policy rule allows everything
 		}
 		return v[:len(v)-1]
 	case map[string]any:

@@ -185,7 +185,7 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 			names[key.name] = true
 		}
 	}
-	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // no Secret can get a certificate that this authority signs
+	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // no certificate can be signed without the Secret of the authority
 		for _, c := range r.neededCertificates(s) {
 			if !c.External {
 				s.withheld[childKey{"Secret", c.Secret}], names[c.Secret] = true, true
@@ -315,7 +315,7 @@ func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	object = withVolumeSizeOf(live, object)
 	switch {
 	case !s.withheld[key] && s.mountsMissing(object) && (!s.mountsMissing(live) || s.isWithheld()):
-		return nil // new pods would wait for the missing Secret
+		return nil // apply nothing, because new pods would wait for a missing Secret
 	case live == nil && (s.withheld[key] || s.limited[key]):
 		return nil
 	case s.withheld[key]:

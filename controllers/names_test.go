@@ -215,7 +215,7 @@ func TestReconcile_VolumeClaimOfAnotherOwner_IsNotUsed(t *testing.T) {
 				t.Error(err)
 			}
 
-			// The simulation uses a claim again that one of its earlier StatefulSets left behind.
+			// The simulation reuses a claim that one of its earlier StatefulSets left behind.
 			c.Edit(foreign, func() {
 				foreign.Labels = map[string]string{"simulation.parking.dev/simulation": "prod", "app.kubernetes.io/component": component}
 			})

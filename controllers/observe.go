@@ -53,7 +53,8 @@ func (s *scope) observedBinding(of server, remembered *binding.Binding) *binding
 	return of.binding
 }
 
-// notRead returns the state of the ledger while there is no observation. A binding is nil if it is unknown.
+// notRead returns the finding about the ledger while there is no observation. The parameters broker and store are the
+// bindings of the two servers. A binding is nil if the operator does not know it.
 func (s *scope) notRead(broker, store *binding.Binding) finding {
 	message := "The ledger has not been read yet"
 	if status := s.sim.Status.Ledger; status != nil && status.ObservedTime != nil {

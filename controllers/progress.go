@@ -171,7 +171,7 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 		return nil
 	}
 	s.sim.Status.StartTime, s.sim.Status.RunSettings = wholeSeconds(s.now), runSettings(s.sim)
-	s.wakeAfter(0) // write the start time to the plan in the next reconcile, when the status contains it
+	s.wakeAfter(0) // the next reconcile copies the start time from the status to the plan
 	return nil
 }
 

@@ -41,7 +41,7 @@ func TestRedact_HidesValuesButNotFieldNames(t *testing.T) {
 	}
 }
 
-func TestApplyFailed_HidesValues(t *testing.T) {
+func TestApplyFailed_ErrorQuotesAValue_ValueIsHidden(t *testing.T) {
 	t.Parallel()
 	invalid := field.ErrorList{field.Invalid(field.NewPath("spec", "template"), "hunter2", "must be short")}
 	for name, cause := range map[string]error{

@@ -34,7 +34,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
 		r.notify(s, recoveries(s.faults, s.accountsSoFar))
 		if settled, known := r.rehearsals.Records(s.key); known {
-			s.faults = settled // with the accounts that are final now
+			s.faults = settled // now the records contain the accounts that have become final
 		}
 		s.sim.Status.Faults = faultsStatus(s.accountsSoFar, s.faultHistory)
 		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
@@ -46,7 +46,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	if err != nil {
 		// The rehearsal retries reading or saving its records. Meanwhile, the simulation continues without new faults,
 		// and the drain timeout still ends it.
-		_ = r.applyFailed(s, faultsKey(s), err) // the finding says why
+		_ = r.applyFailed(s, faultsKey(s), err) // the condition says why, so the reconcile need not fail
 		s.wakeAfter(accountInterval)
 	}
 	return nil
@@ -57,7 +57,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 // until the records of the faults are loaded, because only the records say whether a fault is in effect.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
-		s.held = hold{reasonFaultInEffect, "the records of the faults are loaded"}
+		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"}
 		s.wakeAfter(time.Second)
 	}
 	for i := range s.faults {

@@ -26,7 +26,7 @@ func (c *cluster) rehearse(name string, f v1alpha1.Fault, prepare func(*v1alpha1
 	c.T.Helper()
 	f.At = v1alpha1.NewDuration(time.Second)
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
-		s.Duration = v1alpha1.NewDuration(15 * time.Second)      // enough to inject the fault, even on a busy machine
+		s.Duration = v1alpha1.NewDuration(15 * time.Second)      // long enough to inject the fault, even on a busy machine
 		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the fake servers report no events
 		s.Processor.Replicas = new(int32(1))
 		s.Faults = []v1alpha1.Fault{f}
@@ -34,7 +34,7 @@ func (c *cluster) rehearse(name string, f v1alpha1.Fault, prepare func(*v1alpha1
 	if prepare != nil {
 		prepare(sim)
 	}
-	c.Exists(&appsv1.Deployment{}, name+"-processor") // the last object that the operator creates
+	c.Exists(&appsv1.Deployment{}, name+"-processor") // the operator creates this object last
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
 	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas(name+"-exit", 0) })
@@ -167,7 +167,7 @@ func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
 		t.Error("the template was changed during the pause")
 	}
 	c.Exists(secret, resources.Name(sim, resources.ComponentAgent))
-	c.Delete(paused, paused.Name) // ends the pause
+	c.Delete(paused, paused.Name) // the deletion ends the pause
 	c.AwaitEvent(sim, "FaultAborted", "stall/0")
 	c.Eventually("the edit to be applied", func() error {
 		if !edited() {
@@ -256,12 +256,12 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
 			measure := func() { c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second)) }
-			if name == "lag" { // from the start, so that the message has this lag
+			if name == "lag" { // the lag is high from the start, so that the message contains exactly this lag
 				measure()
 			}
 			tt.objectives.AbortOnFailure = true
 			sim, hit := c.createRunning(name, tt.objectives, restart(time.Second))
-			if name == "recovery" { // otherwise, the latencies could be high before the fault
+			if name == "recovery" { // the latencies must not be high before the fault
 				c.AwaitEvent(sim, "FaultInjected", hit.Name)
 				measure()
 			}
@@ -350,7 +350,7 @@ func (c *cluster) awaitFault(later time.Duration) {
 func TestRehearse_DeletedSimulation_InjectsNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	const due = 15 * time.Second // enough to delete the simulation before, even on a busy machine
+	const due = 15 * time.Second // even on a busy machine, the test deletes the simulation before the fault is due
 	sim, pod := c.createRunning("deleted", v1alpha1.ObjectivesSpec{}, restart(due))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if err := c.Client.Delete(t.Context(), sim); err != nil {

@@ -79,7 +79,8 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	run.Rates.Entry.Correct(scheduled.ScheduleOf(event.TypeEntry))
 	run.Rates.Exit.Correct(scheduled.ScheduleOf(event.TypeExit))
 	if len(rows) > 0 {
-		from, until := rows[0].Start(), run.EndTime.Add(time.Second) // includes marks at the end of the run
+		// The interval includes marks at the end of the run.
+		from, until := rows[0].Start(), run.EndTime.Add(time.Second)
 		evidence := &ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, FaultHistory: s.faultHistory, Timeline: rows}
 		missing := ledger.MissingMarks(evidence, &verdict, run.EndTime)
 		rows = timeline.AddMarks(rows, from, until, r.failures.Marks(s.key, from, run.EndTime)...)
@@ -115,7 +116,7 @@ type nodeTracker struct {
 	names map[client.ObjectKey][]string // sorted
 }
 
-// observe adds the nodes of pods.
+// observe adds the nodes of the given pods to the nodes of the simulation.
 func (t *nodeTracker) observe(simulation client.ObjectKey, pods ...*corev1.Pod) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -141,7 +142,7 @@ func (t *nodeTracker) namesOf(simulation client.ObjectKey) []string {
 	return slices.Clone(t.names[simulation])
 }
 
-// evict discards the nodes of a simulation.
+// evict forgets the nodes on which the pods of a simulation have run.
 func (t *nodeTracker) evict(simulation client.ObjectKey) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

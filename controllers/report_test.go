@@ -48,7 +48,7 @@ func TestReport_FailedPods_BecomeMarksInTheTimeline(t *testing.T) {
 	now := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, now)
 	r := &Reconciler{}
-	for _, ago := range []time.Duration{2 * time.Minute, 30 * time.Second} { // the first failure was before the run
+	for _, ago := range []time.Duration{2 * time.Minute, 30 * time.Second} { // the first failure is older than the timeline
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "sim-redis-0", Labels: map[string]string{resources.ComponentLabel: "redis"}}}
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{LastTerminationState: corev1.ContainerState{
 			Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled", FinishedAt: metav1.NewTime(now.Add(-ago))},
@@ -167,7 +167,8 @@ func TestNodes_IncludeNodesOfDeletedPods(t *testing.T) {
 	}
 	r := &Reconciler{direct: fake.NewClientBuilder().WithScheme(scheme).WithLists(nodes).Build()}
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
-	for _, node := range []string{"b", "", "unreadable", "a", "b"} { // the pod of the first reconcile is gone in the next one
+	// Each node is that of a pod in another reconcile. The names must be remembered, because earlier pods are deleted.
+	for _, node := range []string{"b", "", "unreadable", "a", "b"} {
 		r.nodeNames.observe(s.key, &corev1.Pod{Spec: corev1.PodSpec{NodeName: node}})
 	}
 	got := r.nodes(t.Context(), s)

@@ -33,9 +33,9 @@ type scope struct {
 	warnings []string
 	invalid  error
 
-	// These fields are set by the phase gather. They contain the simulation's objects and pods in the cache, and the
-	// optional kinds that the API server serves. Phases must not modify the objects, because they are shared with
-	// the cache.
+	// The phase gather sets the fields children, pods and served. They contain the simulation's objects and pods in the
+	// cache, and the optional kinds that the API server serves. Phases must not modify the objects, because the cache
+	// shares them.
 	children map[childKey]client.Object
 	pods     []*corev1.Pod
 	served   served
@@ -58,31 +58,31 @@ type scope struct {
 	// objects that need these names. It is set by the phases that read the simulation's own Secrets, and by the phase
 	// checkNames.
 	taken map[childKey]*apply.NameTakenError
-	// This field is set by the phase checkNames. It contains the objects with a taken name, the objects that depend on such
-	// a name, and the servers whose pods must not mount a Secret that the spec names.
+	// withheld contains the objects with a taken name, the objects that depend on such a name, and the servers whose pods
+	// must not mount a Secret that the spec names. The phase checkNames sets it.
 	withheld map[childKey]bool
-	// This field is set by the phase checkNames. It contains the StatefulSets that must not get more replicas, because a
-	// volume claim with the right name is not known to be the simulation's.
+	// limited contains the StatefulSets that must not get more replicas, because a volume claim with the right name is not
+	// known to be the simulation's. The phase checkNames sets it.
 	limited map[childKey]bool
 
-	// These fields are set by the phase ensureCredentials. trusted contains, for each component that uses TLS, the CA
-	// certificates and the host name with which to verify its pods.
+	// The phase ensureCredentials sets the fields credentials and trusted. The field trusted contains, for each component
+	// that uses TLS, the CA certificates and the host name with which to verify its pods.
 	credentials resources.Credentials
 	trusted     map[resources.Component]podhttp.Server
 
-	// This field is set by the phase build.
+	// The phase build sets the field desired.
 	desired []client.Object
 
-	// This field is set by the phase assessWorkloads.
+	// The phase assessWorkloads sets the field workloads.
 	workloads map[resources.Component]workload
 
-	// This field is set by the phase observe. It is the latest observation of the simulation's servers, or nil
-	// before the first observation.
+	// observation is the latest observation of the simulation's servers, or nil before the first observation. The phase
+	// observe sets it.
 	observation *observer.Observation
 	// timeline contains the latest measurements. It is nil if this reconcile does not need them.
 	timeline []timeline.Row
 
-	// This field is set by the phase trackEdits. It is true if the faults were edited since the last reconcile.
+	// faultsEdited is true if the faults were edited since the last reconcile. The phase trackEdits sets it.
 	faultsEdited bool
 
 	// These fields are set by the phase rehearse. faults contains the records of injected faults. faultsKnown is
@@ -134,7 +134,8 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s.resolved = resolved
 	s.sim, s.plan, s.warnings = resolved.Simulation, resolved.Plan, resolved.Warnings
 	if end, ok := endOf(s.sim); ok && s.isAborted() {
-		s.plan.Duration = plan.Duration(end.Sub(s.sim.Status.StartTime.Time)) // makes generators and faults stop at once
+		// The shorter duration makes generators and faults stop at once.
+		s.plan.Duration = plan.Duration(end.Sub(s.sim.Status.StartTime.Time))
 	}
 	return s
 }

@@ -19,7 +19,7 @@ import (
 // exist. A later change of the Secret causes a reconcile.
 func (r *Reconciler) readSecret(ctx context.Context, s *scope, key client.ObjectKey) (*corev1.Secret, error) {
 	s.secretsRead = append(s.secretsRead, key)
-	r.secrets.add(s.key, key) // called before the Secret is read, so that no change is missed
+	r.secrets.add(s.key, key) // must precede getSecret, so that no change of the Secret is missed
 	return r.getSecret(ctx, key)
 }
 

@@ -107,7 +107,7 @@ func TestReconcile_QuotaExceededByObjects_IsReportedUntilRaised(t *testing.T) {
 	}}
 	c.Create(quota)
 	quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: corev1.ResourceList{corev1.ResourceServices: *zero()}}
-	if err := c.Client.Status().Update(t.Context(), quota); err != nil { // the quota controller does this in a cluster
+	if err := c.Client.Status().Update(t.Context(), quota); err != nil { // in a real cluster, the quota controller sets this status
 		t.Fatal(err)
 	}
 	sim := c.Simulate("bounded", nil)

@@ -69,8 +69,8 @@ func (s *scope) isRejected(err error) bool { return s.invalid != nil && apierror
 
 // reportRejected reports an invalid spec as an event and in the log, because no condition can be written.
 func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
-	message := fmt.Sprintf("The API server rejects every change of the simulation, and the operator cannot write its status or finalizers, "+
-		"until its spec is corrected: %s", s.invalid)
+	message := fmt.Sprintf("The API server rejects every change of the simulation until its spec is corrected, "+
+		"so the operator cannot write its status or finalizers: %s", s.invalid)
 	r.event(s, corev1.EventTypeWarning, reasonInvalidSpec, "Reconcile", "%s", message)
 	log.FromContext(ctx).Error(errors.New(message), "The status cannot be written")
 }

@@ -59,7 +59,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	}
 	for name, tt := range rejected {
 		sim := c.unchecked(name, tt.spec)
-		sim.SetFinalizers([]string{controllers.Finalizer}) // set here, because the operator adds it only to valid simulations
+		sim.SetFinalizers([]string{controllers.Finalizer}) // the operator adds its finalizer only to valid simulations
 		if err := c.Client.Create(t.Context(), sim); err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		}
 	}
 	for name, tt := range rejected {
-		c.AwaitEvent(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: name}}, "InvalidSpec", "until its spec is corrected: "+tt.path+": ")
+		c.AwaitEvent(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: name}}, "InvalidSpec", "cannot write its status or finalizers: "+tt.path+": ")
 	}
 	c.Edit(good, func() { good.Spec.Suspend = true })
 	c.Expect(good, "Ready", metav1.ConditionTrue, "Suspended")

@@ -60,7 +60,7 @@ func (s *scope) conclude() bool {
 	case !s.drainTimedOut():
 		return false
 	case s.observation != nil && s.observation.Rest != nil:
-		rest := *s.observation.Rest // copied, because other reconciles use the same observation
+		rest := *s.observation.Rest // a copy, because other reconciles read the same observation
 		rest.TimedOut = true
 		now := *s.observation
 		now.Rest = &rest
@@ -263,7 +263,7 @@ func verdictFinding(status *v1alpha1.ParkingSimulationStatus) finding {
 		return found(stalled, reasonObjectivesUnmet, "%s%s", strings.Join(status.Reasons, "; "), figures(status.Latency))
 	}
 	passed := "All checks passed"
-	if len(status.Reasons) > 0 { // what was not checked
+	if len(status.Reasons) > 0 { // the reasons of the verdict PASS say what was not checked
 		passed = "All checks passed, except that " + strings.Join(status.Reasons, "; ")
 	}
 	return found(ready, reasonObjectivesMet, "%s%s", passed, figures(status.Latency))

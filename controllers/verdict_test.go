@@ -316,7 +316,7 @@ func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysSo(t *testing.T) {
 	} {
 		for _, published := range []int64{9000, 500, 0} {
 			s := runningScope(t, func(s *v1alpha1.ParkingSimulationSpec) { s.Exit.Replicas = new(int32(0)) })
-			for range 2 { // the second reconcile is the first one with the edit
+			for range 2 { // only the second reconcile sees the edit
 				if err := (&Reconciler{}).trackEdits(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}
@@ -326,7 +326,7 @@ func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysSo(t *testing.T) {
 			}
 			r := measured(t)
 			r.Report.EntriesConfirmed, r.Report.EntriesRecorded = published, published
-			r.Report.Starved = 100_000 // the exits are not the subject
+			r.Report.Starved = 100_000 // enough to excuse all missing exits
 			s.observation = &observer.Observation{Rest: r}
 			verdict := s.evaluate(nil)
 			status := &v1alpha1.ParkingSimulationStatus{Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons}
@@ -345,7 +345,7 @@ func TestEvaluate_GeneratorStartsLate_IsToleratedUpToALimit(t *testing.T) {
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
 		length    time.Duration
-		first     time.Duration // when the first event was published, or -1
+		first     time.Duration // from the start to the first event; -1 if the timeline is empty
 		err       error
 		published int64
 		want      ledger.Outcome
@@ -410,7 +410,7 @@ func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
 func TestEvaluate_ScheduleEditedJustBeforeTheEnd_PassesWithoutExits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		before    time.Duration // before the end
+		before    time.Duration // time from the edit to the end of the run
 		published int64
 		want      ledger.Outcome
 	}{{2 * time.Second, 9000, ledger.Pass}, {2 * time.Second, 0, ledger.Fail}, {time.Minute, 9000, ledger.Fail}} {

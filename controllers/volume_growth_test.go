@@ -103,10 +103,10 @@ func TestReconcile_VolumesGrow_NoPodIsReplaced(t *testing.T) {
 	claims := []*corev1.PersistentVolumeClaim{
 		c.Claim(sim, resources.ComponentRabbitMQ, 0, class, "2Gi"),
 		c.Claim(sim, resources.ComponentRabbitMQ, 1, class, "2Gi"),
-		c.Claim(sim, resources.ComponentRabbitMQ, 2, class, "8Gi"), // someone has enlarged it
+		c.Claim(sim, resources.ComponentRabbitMQ, 2, class, "8Gi"), // someone has enlarged this claim
 	}
 	others := []*corev1.PersistentVolumeClaim{
-		c.Claim(sim, resources.ComponentRabbitMQ, 3, class, "1Gi"), // no pod of the StatefulSet uses it
+		c.Claim(sim, resources.ComponentRabbitMQ, 3, class, "1Gi"), // the StatefulSet has only 3 pods, so no pod uses this claim
 		c.Claim(sim, resources.ComponentRedis, 0, class, "2Gi"),
 	}
 	for range 3 {

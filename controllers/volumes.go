@@ -70,9 +70,9 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// A check that finds the claim large enough does not request a reconcile. But something else may cause a reconcile
-	// before the next check is due. The claim may have changed by the time when the check is due. So the earlier
-	// reconcile requests one more reconcile for that time.
+	// A check that finds the claim large enough requests no reconcile. If a reconcile happens before the next check is
+	// due, it does not check the claim again, although the claim may have changed. So it requests another reconcile for
+	// the time at which the check is due.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}
@@ -129,7 +129,7 @@ func volumeSize(set *appsv1.StatefulSet) resource.Quantity {
 	return set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
 }
 
-// withVolumeSizeOf returns a copy of a StatefulSet whose claim template has the size in the cluster, because claim
+// withVolumeSizeOf returns a copy of a StatefulSet, with the size in the claim template of the live one, because claim
 // templates are immutable. It returns all other objects unchanged.
 func withVolumeSizeOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
@@ -200,7 +200,7 @@ func examineClaim(claim *corev1.PersistentVolumeClaim, want resource.Quantity) (
 	requested, capacity := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
 	grows := found(progressing, reasonVolumeResizing, "The volume of %s %s grows from %s to %s", claimKind, claim.Name, cmp.Or(textOf(capacity), textOf(requested)), textOf(want))
 	switch {
-	case isLess(requested, want) && claim.Status.Phase != corev1.ClaimBound: // such a claim cannot grow
+	case isLess(requested, want) && claim.Status.Phase != corev1.ClaimBound: // only a bound claim can grow
 		return false, found(progressing, reasonVolumeResizing, "%s %s grows to %s when it is bound to a volume", claimKind, claim.Name, textOf(want))
 	case isLess(requested, want):
 		return true, grows
@@ -270,7 +270,7 @@ func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, e
 		return forbidden(err)
 	case apierrors.IsForbidden(err), isRefused(err):
 		return found(stalled, reasonVolumeNotResized, "%s: the API server rejects the change: %s. The server continues with the present size. "+
-			"Change the policy that rejects it, %s", keeps, err, undo)
+			"Change the admission policy that rejects the new size, %s", keeps, err, undo)
 	}
 	return found(stalled, reasonVolumeNotResized, "%s: %s. The server continues with the present size, and the operator tries again every minute. "+
 		"If this lasts, check the API server and its admission webhooks, %s", keeps, err, undo)

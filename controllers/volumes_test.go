@@ -219,7 +219,7 @@ func TestGrowVolumes_PatchFails_OtherClaimsGrowAndRetryIsAfterAMinute(t *testing
 		},
 		"a policy forbids it": {
 			apierrors.NewForbidden(claims, "data-sim-rabbitmq-1", errors.New("volumes have at most 2Gi")), reasonVolumeNotResized,
-			[]string{"data-sim-rabbitmq-1 cannot grow to 4Gi", "volumes have at most 2Gi", "Change the policy"},
+			[]string{"data-sim-rabbitmq-1 cannot grow to 4Gi", "volumes have at most 2Gi", "Change the admission policy"},
 		},
 		"the right is missing": {
 			apierrors.NewForbidden(claims, "data-sim-rabbitmq-1", errors.New(`User "operator" cannot patch resource "persistentvolumeclaims" in API group "" in the namespace "default"`)), reasonForbidden,

@@ -9,7 +9,7 @@ import "encoding/json"
 // UnmarshalJSON decodes a spec and skips values of the wrong type. If it skips any, it stores the JSON text of the
 // whole spec in Undecodable, so that the operator can report the simulation as invalid.
 func (s *ParkingSimulationSpec) UnmarshalJSON(text []byte) error {
-	type spec ParkingSimulationSpec // a type without the method UnmarshalJSON
+	type spec ParkingSimulationSpec // lacks the method UnmarshalJSON, so Unmarshal does not call it again
 	var decoded spec
 	if json.Unmarshal(text, &decoded) != nil {
 		decoded.Undecodable = append([]byte(nil), text...)
@@ -21,7 +21,7 @@ func (s *ParkingSimulationSpec) UnmarshalJSON(text []byte) error {
 // UnmarshalJSON decodes a status. A status that cannot be decoded, for example because of an invalid time, becomes
 // empty, and the operator writes it again.
 func (s *ParkingSimulationStatus) UnmarshalJSON(text []byte) error {
-	type status ParkingSimulationStatus // a type without the method UnmarshalJSON
+	type status ParkingSimulationStatus // lacks the method UnmarshalJSON, so Unmarshal does not call it again
 	var decoded status
 	if json.Unmarshal(text, &decoded) != nil {
 		decoded = status{}

@@ -177,7 +177,7 @@ const (
 // +kubebuilder:validation:Enum=Uniform;Poisson
 type Arrivals string
 
-// The arrival processes.
+// These are the arrival processes.
 const (
 	// ArrivalsUniform spaces events evenly.
 	ArrivalsUniform Arrivals = "Uniform"

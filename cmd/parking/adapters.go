@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// These are variables, so that tests can set longer times for a busy machine.
+// The timeouts are variables, so that tests can set longer ones for a busy machine.
 var (
 	// connectTimeout limits the time that a command waits at startup for the servers to respond.
 	connectTimeout = 5 * time.Second

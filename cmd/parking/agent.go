@@ -58,12 +58,12 @@ func (c *cli) agentCommand() *cobra.Command {
 		GroupID:               groupComponents,
 		RunE:                  runs(func(ctx context.Context) error { return c.agent(ctx, flags) }),
 	}
-	cmd.Flags().StringVar(&flags.target, "target", agent.Marker, "mount `path` that identifies the container to inject faults into")
+	cmd.Flags().StringVar(&flags.target, "target", agent.Marker, "inject faults into the container that has a mount at this `path`")
 	cmd.Flags().StringVar(&flags.http, "http", ":8090", "`address` for commands; TLS only")
 	cmd.Flags().StringVar(&flags.secrets, "secret-dir", "", "`directory` with the files token, tls.crt and tls.key (required)")
 	cmd.Flags().StringVar(&flags.relay, "relay", "", "forward connections at one address to a server, so that the agent can cut them, as `ADDRESS=SERVER`: for example :8091=127.0.0.1:6379")
 	cmd.Flags().Var(&flags.level, "log-level", "minimum level of log messages: debug, info, warn or error")
-	_ = cmd.MarkFlagRequired("secret-dir") // fails only for a flag that does not exist
+	_ = cmd.MarkFlagRequired("secret-dir") // cannot fail, because the flag exists
 	_ = cmd.MarkFlagDirname("secret-dir")
 	return cmd
 }

@@ -162,7 +162,7 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 	}
 	input := ledger.Evidence{
 		Report: account, Objectives: auditable(p.Objectives), Depths: seen.depths,
-		Running: seen.moved, InFlight: ledger.Unknown, // only the processors know this number
+		Running: seen.moved, InFlight: ledger.Unknown, // only the processors know how many events are in flight
 		Latencies: latencies, Timeline: rows,
 	}
 	if seen.depths.Dead > 0 {

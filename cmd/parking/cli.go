@@ -101,7 +101,7 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case !errors.As(err, &failed): // the error concerns the command line
+	case !errors.As(err, &failed): // the command line is invalid
 		c.printError(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
 		return exitBadInput
 	case errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &bySignal):
@@ -117,7 +117,8 @@ func execute(ctx context.Context, c *cli, args []string) int {
 }
 
 func (c *cli) printError(err error) {
-	_, _ = fmt.Fprintln(c.stderr, c.program()+": "+terminal.Clean(excerpt.OneLine(err.Error()))) // there is no other place to report it
+	// If stderr is broken, nothing can report that.
+	_, _ = fmt.Fprintln(c.stderr, c.program()+": "+terminal.Clean(excerpt.OneLine(err.Error())))
 }
 
 // runError is an error that occurred after a command had started its work. All other errors concern the command line.

@@ -64,10 +64,11 @@ func jsonFields(path string, t reflect.Type) (fields []string) {
 	}
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "-" { // the field is not encoded
+		if name == "-" { // package json omits this field
 			continue
 		}
-		fields = append(fields, jsonFields(strings.Trim(path+"."+name, "."), f.Type)...) // an embedded struct has no name
+		// The name of an embedded struct is empty.
+		fields = append(fields, jsonFields(strings.Trim(path+"."+name, "."), f.Type)...)
 	}
 	return fields
 }
@@ -169,7 +170,7 @@ func operatorMetrics(t *testing.T) []string {
 		labels := slices.Sorted(slices.Values(strings.Split(parts[3], ",")))
 		kind := "gauge"
 		if parts[1] == "parking_simulation_fault_recovery_seconds" {
-			kind = "summary" // the description does not contain the type
+			kind = "summary" // the description of a metric does not contain its type
 		}
 		served := "operator"
 		if slices.Contains(labels, "action") {
@@ -285,5 +286,5 @@ func registerSummaries(t *testing.T, s *recordingRegistry) {
 		t.Fatal(err)
 	}
 	request := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/stats", http.NoBody)
-	api.ServeHTTP(httptest.NewRecorder(), request) // creates a series of the request histogram
+	api.ServeHTTP(httptest.NewRecorder(), request) // the request creates a series of the histogram
 }

@@ -315,7 +315,7 @@ func TestKubectl_UserMayOnlyGetSimulations_OutputNamesTheMissingRule(t *testing.
 		"report nightly":           {exitBadInput, configMaps},
 		"compare nightly nightly":  {exitBadInput, configMaps},
 		"audit nightly":            {exitBadInput, configMaps},
-		"status rush-hour":         {exitOK, pods}, // the rest is shown
+		"status rush-hour":         {exitOK, pods}, // status shows everything but the pods
 		"top rush-hour":            {exitOK, pods},
 		"status --watch":           {exitBadInput, watch},
 		"status rush-hour --watch": {exitBadInput, watch},
@@ -510,7 +510,7 @@ func (u *users) startWatch(t *testing.T, user, line string) (await func(words ..
 	}
 	t.Cleanup(func() {
 		cancel()
-		_ = cmd.Wait() // it has already ended, or is killed
+		_ = cmd.Wait() // the command has already ended, or cancel has killed it
 	})
 	return await, rest
 }

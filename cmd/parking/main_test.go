@@ -29,11 +29,11 @@ const patience = 10 * time.Minute
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asParking) == "1" {
-		connectTimeout, purgeTimeout = time.Minute, 5*time.Minute // the servers are local, but may be slow
+		connectTimeout, purgeTimeout = time.Minute, 5*time.Minute // a busy machine makes the servers slow
 		main()
 		return
 	}
-	if err := os.Setenv(asParking, "1"); err != nil { // for the processes that tests start
+	if err := os.Setenv(asParking, "1"); err != nil { // the processes that tests start inherit the variable
 		panic(err)
 	}
 	// If the tests run under nohup, this process and its child processes ignore SIGHUP. Catching the signal here
@@ -118,14 +118,14 @@ func signalUntilEnd(ctx context.Context, t *testing.T, r *running, signal syscal
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
-		_ = r.cmd.Wait() // the exit code is read from ProcessState
+		_ = r.cmd.Wait() // no error handling: callers read the exit code from ProcessState
 	}()
 	eventually(ctx, t, "the process ends", func() error {
 		select {
 		case <-exited:
 			return nil
 		default:
-			_ = r.cmd.Process.Signal(signal) // fails if the process has just ended
+			_ = r.cmd.Process.Signal(signal) // Signal fails if the process has just ended
 			return errors.New("still running")
 		}
 	})

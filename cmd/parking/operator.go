@@ -101,7 +101,7 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.StringVar(&f.images.Redis, "redis-image", "docker.io/library/redis:8.2.1", "`image` of managed Redis servers")
 	flags.StringVar(&f.images.RedisExporter, "redis-exporter-image", "docker.io/oliver006/redis_exporter:v1.66.0", "`image` that exports the metrics of managed Redis servers; empty disables it")
 	flags.StringVar(&f.pullPolicy, "image-pull-policy", "", "pull `policy` of all images: Always, IfNotPresent or Never (default: the default of Kubernetes)")
-	_ = cmd.RegisterFlagCompletionFunc("image-pull-policy", cobra.FixedCompletions( // fails only for an unknown flag
+	_ = cmd.RegisterFlagCompletionFunc("image-pull-policy", cobra.FixedCompletions( // cannot fail, because the flag exists
 		[]string{string(corev1.PullAlways), string(corev1.PullIfNotPresent), string(corev1.PullNever)}, cobra.ShellCompDirectiveNoFileComp))
 	flags.StringSliceVar(&f.images.PullSecrets, "image-pull-secrets", nil, "comma-separated `names` of the Secrets for pulling images, in the namespace of each simulation")
 	flags.StringVar(&f.clusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS `domain`")
@@ -148,7 +148,8 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	}
 	c.saveMemory()
 	f.images.PullPolicy = corev1.PullPolicy(f.pullPolicy)
-	config, err := ctrl.GetConfig() // called before the library gets a logger, so that the library does not log part of the error too
+	// Call GetConfig before the library gets a logger. Otherwise, the library also logs a part of the error.
+	config, err := ctrl.GetConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err):
 		if _, err := rest.InClusterConfig(); err != nil && !errors.Is(err, rest.ErrNotInCluster) {
@@ -214,7 +215,7 @@ func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.I
 }
 
 func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
-	host, _ := os.Hostname() // the name is only logged
+	host, _ := os.Hostname() // ignore the error: the host name only appears in the log
 	metrics := metricsserver.Options{BindAddress: f.metrics, CertDir: f.metricsCerts}
 	if !f.metricsInsecure {
 		metrics.SecureServing = true

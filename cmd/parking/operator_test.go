@@ -41,7 +41,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// lot is an API server without nodes, with an operator that runs in a separate process.
+// lot is a cluster that consists of an API server without nodes, and of an operator in a separate process.
 type lot struct {
 	*apiserver.Cluster
 
@@ -78,7 +78,7 @@ func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 	if err != nil {
 		l.T.Fatal(err)
 	}
-	defer func() { _ = output.Close() }() // the started process has its own file descriptor
+	defer func() { _ = output.Close() }() // the started process keeps its own copy of the file descriptor
 	cmd := exec.Command(binary(l.T), args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = output, output
@@ -91,7 +91,7 @@ func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 			return
 		}
 		stopped = true
-		_ = cmd.Process.Signal(syscall.SIGTERM) // fails if the process has already ended
+		_ = cmd.Process.Signal(syscall.SIGTERM) // an error only means that the process has already ended
 		if err := cmd.Wait(); err != nil {
 			text, _ := os.ReadFile(log)
 			l.T.Errorf("%q ended with %v:\n%s", args, err, text[max(0, len(text)-4000):])
@@ -131,7 +131,8 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""
-	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)} // read here, because the test changes sim later
+	// The key is not computed in mount, because the test changes sim later.
+	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)}
 	mount := func(ctx context.Context) error {
 		config := &corev1.ConfigMap{}
 		if err := l.Client.Get(ctx, key, config); err != nil {
@@ -159,7 +160,7 @@ func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) 
 			case <-ctx.Done():
 				return
 			case <-time.After(100 * time.Millisecond):
-				_ = mount(ctx) // retried a moment later
+				_ = mount(ctx) // if mount fails, the loop calls it again
 			}
 		}
 	}()
@@ -519,7 +520,7 @@ func TestPodLock_IdentityIsThePodName(t *testing.T) {
 		name  string
 		flags operatorFlags
 		pod   string
-		want  string // namespace and name of the Lease, and the identity
+		want  string // namespace/name of the Lease, and the identity of its holder; empty without a lock
 	}{
 		{"in a pod", operatorFlags{leaderElect: true, namespace: "system"}, "operator-0", "system/operator.simulation.parking.dev operator-0"},
 		{"another namespace", operatorFlags{leaderElect: true, namespace: "system", leaderNamespace: "leases"}, "operator-0", "leases/operator.simulation.parking.dev operator-0"},

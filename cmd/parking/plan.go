@@ -79,7 +79,7 @@ func (m *memoryFlag) String() string { return string(*m) }
 
 // Set implements pflag.Value.
 func (m *memoryFlag) Set(text string) error {
-	const least = 1 << 30 // RabbitMQ alone needs half of it
+	const least = 1 << 30 // RabbitMQ alone needs half of this size
 	if q, err := v1alpha1.Quantity(text).ParseWhole(); err != nil || q.Value() < least {
 		return errors.New("must be a quantity of at least 1Gi, such as 32Gi")
 	}
@@ -91,7 +91,7 @@ func (m *memoryFlag) Set(text string) error {
 func (m *memoryFlag) Type() string { return "size" }
 
 func (m *memoryFlag) bytes() int64 {
-	q := resource.MustParse(string(*m)) // Set has checked it
+	q := resource.MustParse(string(*m)) // Set has checked the text
 	return q.Value()
 }
 
@@ -136,7 +136,7 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.costs, "costs", "", "`file` with costs that 'make bench-costs' has measured (default: those in this binary)")
 	flags.StringVar(&f.name, "name", f.name, "`name` of the simulation in the manifest")
 	flags.VarP(&f.output, outputFlag, "o", "output format: "+f.output.choices())
-	_ = cmd.MarkFlagFilename("costs", "json") // fails only for a flag that does not exist
+	_ = cmd.MarkFlagFilename("costs", "json") // cannot fail, because the flag exists
 }
 
 // check checks the flags. It needs to know which of them the user has set.

@@ -195,7 +195,7 @@ func marshalManifest(sim *v1alpha1.ParkingSimulation) ([]byte, error) {
 	return yaml.Marshal(object)
 }
 
-// plannedSimulation returns the simulation with the given index of a plan.
+// plannedSimulation returns the simulation with the given index in the result of a sizing.
 func plannedSimulation(r *sizing.Result, index int) *v1alpha1.ParkingSimulation {
 	planned := &v1alpha1.ParkingSimulation{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.Kind}}
 	spec := &planned.Spec
@@ -270,9 +270,9 @@ func resourcesOf(p *sizing.Pods) *v1alpha1.ResourceRequirements {
 func memoryLimit(p *sizing.Pods) int64 {
 	const mebibyte = 1 << 20
 	switch p.Component {
-	case sizing.RabbitMQ: // blocks publishers when it uses a third of its limit
+	case sizing.RabbitMQ: // RabbitMQ blocks publishers when it uses a third of the limit
 		return max(4*p.MemoryRequest, 1024*mebibyte)
-	case sizing.Redis: // with a limit, it rejects writes when its data uses 70 % of it
+	case sizing.Redis: // with a limit, Redis would reject writes when its data uses 70 % of the limit
 		return 0
 	}
 	return max(2*p.MemoryRequest, 512*mebibyte)

@@ -329,7 +329,7 @@ func ratesTable(t *testing.T) string {
 	return out.String()
 }
 
-// partitionsTable returns the table of the latest measurement of several numbers of partitions.
+// partitionsTable returns a table of the latest measurement, with one row for each measured number of partitions.
 func partitionsTable(t *testing.T) string {
 	t.Helper()
 	var s sizing.Scaling

@@ -18,9 +18,8 @@ import (
 type planned struct {
 	service
 
-	plan *plan.Plan // the plan with which the process started
-	// The field current is the current plan. The method watch updates it.
-	current  atomic.Pointer[plan.Plan]
+	plan     *plan.Plan                // the plan with which the process started
+	current  atomic.Pointer[plan.Plan] // the latest plan that the method watch has read from the file
 	path     string
 	adapters adapters
 }

@@ -107,14 +107,14 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 	if err != nil {
 		return err
 	}
-	// Remove even if nothing was found. An earlier removal that was interrupted may have left objects that Exists
-	// does not detect.
+	// Call remove even if Exists found nothing, because an interrupted removal may have left objects that Exists does
+	// not detect.
 	if err := adapters.remove(ctx, p.Simulation); err != nil {
 		return err
 	}
 	if left, err := adapters.broker.Exists(ctx); err != nil || left {
 		return cmp.Or(err, fmt.Errorf("%s still has an exchange or queues with names that simulation %s uses, but with other settings: "+
-			"delete them if nothing uses them; see the warnings above",
+			"delete the exchange and queues that the warnings above name, unless another program uses them",
 			adapters.broker.Address, p.Simulation))
 	}
 	var lines []string

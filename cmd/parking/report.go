@@ -52,7 +52,7 @@ const (
 	formatMarkdown reportFormat = "md"
 	formatJUnit    reportFormat = "xml"
 	formatTable    reportFormat = "table"
-	formatYAML     reportFormat = "yaml" // of other commands than report
+	formatYAML     reportFormat = "yaml" // the command report does not support YAML, but other commands do
 )
 
 // render renders a report in a format. Its tables have no colors and no maximum width.
@@ -151,7 +151,7 @@ func completeReports(maxArgs int) cobra.CompletionFunc {
 
 func registerOutputFile(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "output-file", "", "write to this `file` (default: stdout)")
-	_ = cmd.MarkFlagFilename("output-file") // fails only for a flag that does not exist
+	_ = cmd.MarkFlagFilename("output-file") // cannot fail, because the flag exists
 }
 
 // checkOutput returns an error if the output file cannot be written, or if it is one of the reports that the command
@@ -288,7 +288,7 @@ func (r reportFiles) check(manifest string) error {
 func (r reportFiles) write(d *report.Document) error {
 	var errs []error
 	for _, path := range r {
-		format, _ := formatOf(path) // cannot fail: Set has checked the suffix
+		format, _ := formatOf(path) // formatOf succeeds, because Set has checked the suffix
 		text, err := render(d, format)
 		if err == nil {
 			err = document.WriteFile(path, text)

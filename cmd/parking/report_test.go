@@ -39,7 +39,7 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Timeline = nil // the charts show it
+	d.Timeline = nil // only charts show the timeline
 	textFormats := []reportFormat{formatTable, formatMarkdown, formatHTML}
 	shown := map[string][]reportFormat{}
 	for _, atRest := range []bool{true, false} {
@@ -120,10 +120,10 @@ func forEachFigure(v reflect.Value, path string, f func(path string, figure refl
 		for i := range v.NumField() {
 			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 			within := path
-			if name == "-" { // no format contains it
+			if name == "-" { // no format contains this field
 				continue
 			}
-			if name != "" { // the fields of an embedded struct are on the same level
+			if name != "" { // JSON has the fields of an embedded struct, which has no name, at the outer level
 				within = strings.TrimPrefix(path+"."+name, ".")
 			}
 			forEachFigure(v.Field(i), within, f)
@@ -352,7 +352,7 @@ func agree(t *testing.T, printed report.Document, dir string) {
 	if err := json.Unmarshal([]byte(texts["r.json"]), &read); err != nil {
 		t.Fatal(err)
 	}
-	read.Timeline = nil // stdout has none
+	read.Timeline = nil // the report on stdout has no timeline
 	if diff := cmp.Diff(&printed, &read, cmpopts.IgnoreFields(report.Environment{}, "Manifest")); diff != "" {
 		t.Errorf("r.json differs (-printed +file):\n%s", diff)
 	}
@@ -490,7 +490,7 @@ func TestReportTable_TooManyFaults_SaysWhetherOmittedOnesMayBeWorse(t *testing.T
 	}
 	listed := len(d.Faults) - maxFaultLines
 	for omitted, want := range map[int64]string{
-		0: fmt.Sprintf("and %d more, which are not worse", listed), 3: fmt.Sprintf("and %d more; the worst one is listed", listed+3),
+		0: fmt.Sprintf("and %d more, no worse than those listed", listed), 3: fmt.Sprintf("and %d more; the worst one is listed", listed+3),
 	} {
 		d.FaultsOmitted, d.FaultTotals = omitted, nil
 		if text := strings.Join(reportTable(d, &table{columns: unlimited}), "\n"); !strings.Contains(text, want) {

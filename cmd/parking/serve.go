@@ -59,7 +59,7 @@ func (f *serviceFlags) check() error {
 // planFlag adds the required flag --plan, which takes the path of a plan file.
 func planFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "plan", "", "`file` with the plan of the simulation in JSON; the process applies changes of the file while it runs (required)")
-	_ = cmd.MarkFlagRequired("plan") // fails only for a flag that does not exist
+	_ = cmd.MarkFlagRequired("plan") // cannot fail, because the flag exists
 	_ = cmd.MarkFlagFilename("plan", "json")
 }
 

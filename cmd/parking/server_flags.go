@@ -40,7 +40,7 @@ func (f *serverFlags) register(cmd *cobra.Command) {
 		flag, name string
 	}{{&f.rabbitmq.SecretDir, flagRabbitMQSecret, "RabbitMQ"}, {&f.redis.SecretDir, flagRedisSecret, "Redis"}} {
 		flags.StringVar(secret.directory, secret.flag, "", "`directory` with files for "+secret.name+": username, password, ca.crt, tls.crt, tls.key; and uri, if no URI is given")
-		_ = cmd.MarkFlagDirname(secret.flag) // fails only for a flag that does not exist
+		_ = cmd.MarkFlagDirname(secret.flag) // cannot fail, because the flag exists
 	}
 }
 

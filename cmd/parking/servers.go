@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// serverCommands returns the commands that work only with servers.
+// serverCommands returns the commands that connect to servers. A build with the tag noservers omits them.
 func (c *cli) serverCommands() []*cobra.Command {
 	return []*cobra.Command{
 		c.auditCommand(), c.purgeCommand(), c.generateCommand(), c.processCommand(), c.summariesCommand(),

@@ -21,7 +21,7 @@ func (c *cli) serverCommands() []*cobra.Command { return nil }
 // discardRedisLogs does nothing, because there is no Redis client.
 func discardRedisLogs() {}
 
-// privateServers has no values in builds without clients of servers.
+// privateServers is empty, because builds without clients of servers cannot start private servers.
 type privateServers struct{}
 
 func startPrivateServers(context.Context, *plan.Plan, io.Writer) (*privateServers, error) {

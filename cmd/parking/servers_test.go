@@ -163,7 +163,7 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 			for _, f := range r.Faults {
 				var indexes []int
 				for _, instance := range f.Hit {
-					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:]) // without an index, there is only one instance: 0
+					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:]) // a name without an index belongs to the only instance, 0
 					indexes = append(indexes, index)
 				}
 				got = append(got, faulttest.Hit(f.Fault, f.Number, f.Target, indexes))
@@ -885,7 +885,8 @@ func TestGenerateCommand_ServersRestart_TimelineHasMarks(t *testing.T) {
 		}
 		return nil
 	})
-	if err := errors.Join(redis.Kill(), rabbitmq.Kill(), rabbitmq.Start(ctx)); err != nil { // RabbitMQ takes several seconds
+	// RabbitMQ takes several seconds to start. Redis is down during this time.
+	if err := errors.Join(redis.Kill(), rabbitmq.Kill(), rabbitmq.Start(ctx)); err != nil {
 		t.Fatal(err)
 	}
 	if err := redis.Start(ctx); err != nil {

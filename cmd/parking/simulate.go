@@ -132,7 +132,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags.StringVar(&f.summariesDB, "summaries-db", "", "store summaries in this SQLite `file` (default: a temporary file)")
 	flags.BoolVar(&f.keep, "keep", false, "keep queues and keys on the servers, for 'parking audit'")
 	flags.Var(&f.reports, "report", "write the report to this `file`, which ends in .html, .json, .md or .xml. May be repeated")
-	_ = cmd.MarkFlagFilename("report", "html", "json", "md", "xml") // fails only for a flag that does not exist
+	_ = cmd.MarkFlagFilename("report", "html", "json", "md", "xml") // cannot fail, because the flag exists
 	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process under /debug/pprof/")
 	return cmd
@@ -338,7 +338,7 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 		err = errors.Join(err, f.reports.write(&document))
 	}
 	if f.keep {
-		_, _ = fmt.Fprintln(c.stderr, session.kept()) // there is no other place to report it
+		_, _ = fmt.Fprintln(c.stderr, session.kept()) // if stderr is broken, nothing can report that
 	} else if left := session.purge(ctx); left != nil {
 		return errors.Join(err, left)
 	}
@@ -363,7 +363,8 @@ func (c *cli) print(lines []string) error {
 }
 
 func printJSON(w io.Writer, v any) error {
-	encoder := json.NewEncoder(terminal.CleanWriter(w)) // the encoder writes everything in one piece
+	// Encode calls Write once, with the whole document, so the CleanWriter receives whole characters.
+	encoder := json.NewEncoder(terminal.CleanWriter(w))
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(v)
@@ -409,7 +410,7 @@ func (f *manifestFlags) register(cmd *cobra.Command) {
 
 func (f *manifestFlags) registerFile(cmd *cobra.Command) {
 	cmd.Flags().VarP(&f.path, "filename", "f", "`file` with a ParkingSimulation in YAML or JSON; - for stdin")
-	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json") // fails only for a flag that does not exist
+	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json") // cannot fail, because the flag exists
 }
 
 func (f *manifestFlags) registerName(cmd *cobra.Command) {
@@ -464,7 +465,7 @@ func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimula
 	}
 	if f.simulation != "" {
 		resolved.Plan.Simulation = f.simulation
-		if err := resolved.Plan.Validate(); err != nil { // here, only the name can still be invalid
+		if err := resolved.Plan.Validate(); err != nil { // only the name is new, so only the name can be invalid
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}
 	}

@@ -104,7 +104,7 @@ type faultLog struct {
 // faultEvent identifies one line of a faultLog. The text of a line does not identify it, because the text changes when
 // more becomes known, for example about the time to recover.
 type faultEvent struct {
-	id   string // of the occurrence
+	id   string // the ID of the occurrence
 	kind eventKind
 }
 
@@ -118,8 +118,8 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch writes the events of a run until ctx ends. The function occurrences must return at once. The function soFar also
-// finds recoveries, and may wait for a server.
+// watch writes the events of a run until ctx ends. It gets the run, with the faults so far, from two functions. The
+// function occurrences must return at once. The function soFar also finds recoveries, and may wait for a server.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
 	var recoveries sync.WaitGroup
 	defer recoveries.Wait()
@@ -127,7 +127,8 @@ func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soF
 	async.Every(ctx, occurrenceInterval, func() { l.write(occurrences()) })
 }
 
-// write writes the events that have not been written yet: first those that have a time, in the order of time.
+// write writes the events that have not been written yet: first the beginnings and ends of faults in chronological
+// order, then the outcomes, which have no time.
 func (l *faultLog) write(r report.Run) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

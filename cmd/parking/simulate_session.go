@@ -286,7 +286,7 @@ type summaries struct {
 	held func(context.Context) (int64, error)
 	// routes are the HTTP routes of the summary service. There are no routes for an external API.
 	routes []httpserver.Route
-	// This text names the destination of summaries in the output of the command.
+	// The field where names the destination of the summaries, for the output of the command.
 	where string
 	// discard deletes temporary files. It can be called at any time, and more than once.
 	discard func()

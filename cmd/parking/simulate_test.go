@@ -346,7 +346,7 @@ func eventually(ctx context.Context, t *testing.T, what string, f func() error) 
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil || reason == nil { // a request interrupted by the end of ctx hides the reason
+		if ctx.Err() == nil || reason == nil { // once ctx has ended, f may fail only because of ctx, so the earlier reason is kept
 			reason = err
 		}
 		select {

@@ -67,7 +67,7 @@ func (c *cli) summaries(ctx context.Context, flags serviceFlags, pg *postgresFla
 	s.routes = []httpserver.Route{{Pattern: "/", Handler: api}}
 	s.ready = []httpserver.Check{{Name: "database", Check: summaries.Ready}}
 	s.work = func(ctx context.Context) error {
-		<-ctx.Done() // after that, the HTTP server finishes the current requests
+		<-ctx.Done() // when ctx has ended, the HTTP server still finishes the current requests
 		return nil
 	}
 	return s.run(ctx)

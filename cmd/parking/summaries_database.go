@@ -39,7 +39,7 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.ref.URI, flagDatabaseURI, "", "`URI` of a PostgreSQL database, postgres:// or postgresql:// (default $"+envDatabase+")")
 	flags.StringVar(&f.ref.SecretDir, flagDatabaseSecret, "", "`directory` with files for PostgreSQL: username, password, ca.crt, tls.crt, tls.key; and uri, or host, port and database, if no URI is given")
 	flags.StringVar(&f.schema, flagDatabaseSchema, "", "`name` of the PostgreSQL schema for the tables; created if it does not exist (default: the user's schema, usually public)")
-	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // fails only for a flag that does not exist
+	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // cannot fail, because the flag exists
 }
 
 // fromEnvironment reads the URI from the environment variable, unless a flag sets the URI or selects the SQLite file.

@@ -38,7 +38,7 @@ func (c *cli) migrateCommand() *cobra.Command {
 	}
 	pg.register(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "SQLite database `file` to read (required)")
-	_ = cmd.MarkFlagRequired("from") // these fail only for a flag that does not exist
+	_ = cmd.MarkFlagRequired("from") // MarkFlagRequired and MarkFlagFilename fail only for an unknown flag
 	_ = cmd.MarkFlagFilename("from")
 	return cmd
 }
@@ -48,7 +48,8 @@ func (c *cli) migrate(ctx context.Context, pg *postgresFlags, from string) (err 
 	if !pg.any() {
 		return badInput(fmt.Errorf("--%s or --%s is required: it selects the PostgreSQL database", flagDatabaseURI, flagDatabaseSecret))
 	}
-	if _, err := os.Stat(from); err != nil { // the error of SQLite would not say that the file is missing
+	// If the file is missing, the error of SQLite does not say so.
+	if _, err := os.Stat(from); err != nil {
 		return badInput(fmt.Errorf("--from: %w", err))
 	}
 	source, err := sqlite.Open(ctx, sqlite.Config{Path: from, ReadOnly: true})
@@ -80,6 +81,6 @@ func (c *cli) copyProgress() func(summary.CopyResult) {
 			return
 		}
 		last = time.Now()
-		_, _ = fmt.Fprintf(c.stderr, "%d summaries read, %d copied\n", r.Read(), r.Created) // the copy need not stop
+		_, _ = fmt.Fprintf(c.stderr, "%d summaries read, %d copied\n", r.Read(), r.Created) // an error does not stop the copy
 	}
 }

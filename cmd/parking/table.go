@@ -15,7 +15,7 @@ import (
 
 func reportTable(d *report.Document, t *table) []string {
 	shown := *d
-	shown.Timeline = nil // the table does not contain it
+	shown.Timeline = nil // the table does not show the timeline
 	r := terminal.Cleaned(&shown)
 	t.banner(r.Verdict, fmt.Sprintf("%s after %s", r.Simulation, terminal.Clock(report.Seconds(r.ElapsedSeconds))))
 	t.notes(r.Warnings())
@@ -104,7 +104,8 @@ func (t *table) notes(notes []string) {
 	}
 }
 
-// These are the widths of the columns. The last one is the width of a line with two names, two figures and a mark.
+// These are the widths of the columns. The constant bothSides is the width of a line with two names, two figures and a
+// mark.
 const (
 	leftName, leftFigure   = 25, 17
 	rightName, rightFigure = 22, 10
@@ -259,8 +260,8 @@ func (t *table) faults(r *report.Run) {
 		add(paint, line.ID, line.Recovery, line.PeakP99, line.PeakBacklog, string(line.Outcome))
 	}
 	if omitted := int64(len(r.Faults)-len(lines)) + r.FaultsOmitted; omitted > 0 {
-		rest := " more, which are not worse"
-		if r.FaultsOmitted > 0 { // the worst of the listed occurrences need not be the worst of all
+		rest := " more, no worse than those listed"
+		if r.FaultsOmitted > 0 { // omitted occurrences may be worse than some of the listed ones
 			rest = " more; the worst one is listed"
 		}
 		t.add("    and " + terminal.Count(omitted) + rest)

@@ -32,7 +32,7 @@ func registerCompletions(cmd *cobra.Command) {
 		if strings.HasSuffix(value.values()[0], "=") {
 			directive |= cobra.ShellCompDirectiveNoSpace
 		}
-		_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(value.values(), directive)) // fails only for an unknown flag
+		_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(value.values(), directive)) // cannot fail, because the flag exists
 	})
 }
 
@@ -167,7 +167,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &invalid):
 		value := invalid.GetValue()
 		if invalid.GetFlag().Value.Type() == (thresholdFlags{}).Type() {
-			value, _, _ = strings.Cut(value, "=") // what follows is hidden
+			value, _, _ = strings.Cut(value, "=") // do not print the text after the =
 		}
 		return fmt.Errorf("--%s: %s %w", invalid.GetFlag().Name, quote(value), expectation(invalid))
 	}
@@ -204,7 +204,7 @@ func helpCommand() *cobra.Command {
 			case len(rest) > 0:
 				return unknownCommand(cmd, rest[0])
 			}
-			cmd.InitDefaultHelpFlag() // without it, the help does not list the flag
+			cmd.InitDefaultHelpFlag() // without this call, the help does not list the flag --help
 			cmd.InitDefaultVersionFlag()
 			return cmd.Help()
 		},

@@ -54,7 +54,7 @@ func mountNode(l layout) error {
 		{run, "/run", "", unix.MS_MOVE},
 		{nodeState + "/log", "/var/log", "", unix.MS_BIND},
 		{"var-lib", "/var/lib", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV},
-		{"", "/", "", unix.MS_REC | unix.MS_SHARED}, // allows pods to share mounts with each other
+		{"", "/", "", unix.MS_REC | unix.MS_SHARED}, // mounts are shared, so that pods can share them with each other
 	} {
 		if m.source != "" {
 			if err := os.MkdirAll(m.target, 0o755); err != nil {
@@ -96,7 +96,7 @@ func connectNode() error {
 	if err != nil {
 		return err
 	}
-	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "node0"}} // a bridge without ports
+	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "node0"}} // this bridge has no ports: it only holds the address
 	if err := netlink.LinkAdd(link); err != nil {
 		return fmt.Errorf("add the network interface node0: %w", err)
 	}

@@ -125,7 +125,7 @@ func (c *nativeCluster) importArchive(ctx context.Context, archive string) error
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }() // the file was only read
+	defer func() { _ = file.Close() }() // no data can be lost, because the file was opened for reading
 	cmd, err := c.inNode(ctx, "ctr", "--namespace", "k8s.io", "images", "import", "--local", "-")
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func serversImageOf(root string) oci.Image {
 	return oci.Image{
 		Name: serversImage, Architecture: runtime.GOARCH, Created: time.Unix(0, 0),
 		Config: v1.Config{
-			User: "999", // as in the official images of RabbitMQ and Redis
+			User: "999", // the official images of RabbitMQ and Redis use the same user ID
 			// RabbitMQ's own scripts come first in PATH, because Debian's scripts work only for the user rabbitmq.
 			Env: []string{"PATH=/usr/lib/rabbitmq/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
 		},

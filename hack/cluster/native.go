@@ -40,7 +40,7 @@ type nodeProcess struct {
 }
 
 func (c *nativeCluster) up(ctx context.Context) error {
-	if err := c.check(ctx); err != nil { // before the builds, because they take minutes
+	if err := c.check(ctx); err != nil { // check before the builds, which take minutes
 		return err
 	}
 	// kube-proxy needs nft. The pods need dnsmasq as their name server.
@@ -68,7 +68,7 @@ func (c *nativeCluster) up(ctx context.Context) error {
 // policies builds kube-router, which enforces NetworkPolicies. At its next start, the node starts kube-router if the
 // program exists.
 func (c *nativeCluster) policies(ctx context.Context) error {
-	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router needs these packages
+	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs the programs of both packages
 		return err
 	}
 	if err := c.buildAll(ctx, policyBuilds()); err != nil {
@@ -165,7 +165,7 @@ func (c *nativeCluster) startNode(ctx context.Context) error {
 		do            func(context.Context) error
 	}{
 		{"Start etcd and the API server", "10 s", c.launch},
-		{"Import the image of the node", "2 s", c.loadNodeImages},
+		{"Import the pause image", "2 s", c.loadNodeImages},
 		{"Start the kubelet", "5 s", c.awaitNode},
 	} {
 		if err := c.steps.do(step.what, step.usually, func() error { return step.do(ctx) }); err != nil {
@@ -197,7 +197,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command("/proc/self/exe", nodeCommand)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{socket} // becomes file descriptor apiListener
+	cmd.ExtraFiles = []*os.File{socket} // the node inherits the socket as file descriptor apiListener
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
 		Cloneflags: nodeNamespaces,

@@ -70,7 +70,7 @@ func (n *node) startAll(ctx context.Context) error {
 		// Wait until dnsmasq listens. SIGHUP makes it reload the hosts file, but kills it if it does not listen yet.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
 		{n.startKubelet, n.isRegistered},
-		{n.startKubeRouter, nil}, // started after the Node object exists, because kube-router exits without it
+		{n.startKubeRouter, nil}, // kube-router exits if the Node object does not exist yet
 	} {
 		if component.start != nil {
 			if err := component.start(); err != nil {

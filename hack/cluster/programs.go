@@ -134,7 +134,7 @@ func (b *builder) build(ctx context.Context, build build) error {
 	}
 	missing := maps.Clone(build.programs)
 	maps.DeleteFunc(missing, func(name, path string) bool {
-		version := versions[path] // empty for a program of this repository, so that it is always built
+		version := versions[path] // a program of this repository has no version, so it is always built
 		return version != "" && builtVersion(filepath.Join(b.directory, name)) == version
 	})
 	if len(missing) == 0 {

@@ -114,7 +114,7 @@ func (p *provisioner) enlarge(ctx context.Context, claim *corev1.PersistentVolum
 		_, err = volumes.Update(ctx, v, metav1.UpdateOptions{})
 	}
 	if err == nil {
-		claim = claim.DeepCopy() // the cache owns the original
+		claim = claim.DeepCopy() // objects in the cache must not be changed
 		claim.Status.Capacity = v.Spec.Capacity
 		_, err = p.client.CoreV1().PersistentVolumeClaims(claim.Namespace).UpdateStatus(ctx, claim, metav1.UpdateOptions{})
 	}

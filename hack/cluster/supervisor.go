@@ -19,7 +19,7 @@ type supervisor struct {
 	failed chan error
 
 	mu    sync.Mutex
-	names map[int]string // by process ID
+	names map[int]string // the names of the processes, by process ID
 }
 
 func newSupervisor(logs string) *supervisor {
@@ -49,7 +49,7 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	cmd := exec.Command(program, arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=" + nodeBin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + nodeState}
-	s.mu.Lock() // prevents reap from seeing the process before its name is stored
+	s.mu.Lock() // until the name is stored, reap must not see the process
 	defer s.mu.Unlock()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)

@@ -214,7 +214,7 @@ func nodeInJSON(node *yamlv3.Node) string {
 		}
 		return node.Value
 	}
-	quoted, _ := json.Marshal(node.Value) // succeeds for a string
+	quoted, _ := json.Marshal(node.Value) // json.Marshal never fails for a string
 	return string(quoted)
 }
 
@@ -252,13 +252,13 @@ func differences() []difference {
 // lists. The plan of each manifest that the CLI accepts must be valid.
 func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	t.Parallel()
-	const moreGarbage = 800 // with the default value, garbage collection takes a third of the time
+	const moreGarbage = 800 // with the default of 100, garbage collection takes a third of the time
 	defer debug.SetGCPercent(debug.SetGCPercent(moreGarbage))
 	const specs = 20_000
 	a := load(t)
 	fields, metadata, statuses := values(), metadata(), statuses()
 	names := slices.Sorted(maps.Keys(fields))
-	const workers = 8 // constant, so that every machine draws the same specs
+	const workers = 8 // the number is constant, so that every machine draws the same specs
 	seen := make([]atomic.Int64, len(differences()))
 	var group sync.WaitGroup
 	for worker := range workers {

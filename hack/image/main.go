@@ -35,8 +35,8 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "bin/parking", "static `binary` of the parking command")
 	flag.StringVar(&o.output, "output", "bin/parking.tar", "`file` to write the archive to")
 	flag.StringVar(&o.name, "name", "docker.io/local/parking-operator:dev", "full `reference` of the image")
-	flag.StringVar(&o.version, "version", "", "version in the labels (required)")
-	flag.StringVar(&o.commit, "commit", "", "commit in the labels")
+	flag.StringVar(&o.version, "version", "", "version in the labels of the image (required)")
+	flag.StringVar(&o.commit, "commit", "", "commit in the labels of the image")
 	flag.StringVar(&o.date, "date", "", "time of the commit and of the image, in RFC 3339 (default 1970)")
 	flag.Parse()
 	if err := run(o); err != nil {

@@ -228,7 +228,7 @@ func (a *Agent) end(id string, e *effect) {
 	e.end()
 	delete(a.active, id)
 	f := a.faults[id]
-	f.Healed = f.At.Add(time.Since(f.At)) // correct even if the wall clock was set during the fault
+	f.Healed = f.At.Add(time.Since(f.At)) // use the monotonic clock, because the wall clock may have been set during the fault
 	if e.connections != nil {
 		f.Connections = new(e.connections())
 		log = log.With("connections", *f.Connections)

@@ -166,7 +166,7 @@ func TestAgent_InvalidCommand_IsRejected(t *testing.T) {
 		{ID: "a/0", Action: plan.ActionPause},
 		{ID: "a/0", Action: plan.ActionPause, For: -time.Second},
 		{ID: "a/0", Action: plan.ActionPause, For: MaxLength + 1},
-		{ID: "a/0", Action: plan.ActionIsolate, For: time.Second}, // rejected because the agent has no relay
+		{ID: "a/0", Action: plan.ActionIsolate, For: time.Second}, // Isolate is rejected, because the agent has no relay
 	} {
 		if _, err := a.Inject(c); !isRejected(err) {
 			t.Errorf("%+v: %v", c, err)
@@ -231,7 +231,7 @@ func TestAgentKill_OneProcessCannotBeStopped_KillsNoProcess(t *testing.T) {
 			return ok && stat.Uid == nobody
 		})
 	})
-	err := asNobody(func() error { // may signal the child, but not its parent
+	err := asNobody(func() error { // the user nobody may signal the child, but not the parent
 		_, err := kill(s.Path)
 		return err
 	})
@@ -248,7 +248,7 @@ const nobody = 65534
 func asNobody(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // for ever, so that the thread ends with this goroutine
+		runtime.LockOSThread() // never unlocked, so that the thread ends together with this goroutine
 		if _, _, code := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); code != 0 {
 			result <- code
 			return

@@ -80,7 +80,7 @@ func (c *Client) do(ctx context.Context, method, address, id string, body []byte
 	if err != nil {
 		return Fault{}, fmt.Errorf("reach the agent: %w", err)
 	}
-	defer func() { _ = response.Body.Close() }() // the body has been read
+	defer func() { _ = response.Body.Close() }() // ignore the error: the body has been read by then
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	if err != nil {
 		return Fault{}, fmt.Errorf("read the answer of the agent: %w", err)

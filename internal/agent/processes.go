@@ -31,7 +31,9 @@ func find(path string) (processes, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		p, err := os.FindProcess(pid) // called before the mounts are read, so that both belong to the same process
+		// FindProcess opens a pidfd. It is called before hasMount, so that the pidfd and the mounts belong to the same
+		// process.
+		p, err := os.FindProcess(pid)
 		if err != nil {
 			continue // the process has ended
 		}
@@ -42,7 +44,7 @@ func find(path string) (processes, error) {
 			found = append(found, p)
 			continue
 		}
-		_ = p.Release() // closes the pidfd
+		_ = p.Release() // Release closes the pidfd
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("no process of the target runs in this pod (%d processes of other users were not examined): "+
@@ -108,7 +110,7 @@ func (p processes) without(others processes) processes {
 	var rest processes
 	for _, process := range p {
 		if known[process.Pid] {
-			_ = process.Release() // closes the pidfd
+			_ = process.Release() // Release closes the pidfd
 			continue
 		}
 		rest = append(rest, process)
@@ -133,7 +135,7 @@ func (p processes) resume() { _ = p.signal(syscall.SIGCONT) }
 // close closes the pidfds.
 func (p processes) close() {
 	for _, process := range p {
-		_ = process.Release() // closes the pidfd
+		_ = process.Release() // Release closes the pidfd
 	}
 }
 

@@ -75,7 +75,7 @@ func codeOf(err error) int {
 
 func answer(w http.ResponseWriter, f Fault) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(f) // fails if the client has disconnected
+	_ = json.NewEncoder(w).Encode(f) // Encode fails if the client has disconnected
 }
 
 // authenticated passes a request on if it contains the token. It compares hashes, because the time that a plain

@@ -289,7 +289,7 @@ func (a *Applier) content(object client.Object) (map[string]any, error) {
 		return nil, fmt.Errorf("convert %s %s to its unstructured form: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
 	}
 	if _, isShared := object.(runtime.Unstructured); isShared {
-		content = runtime.DeepCopyJSON(content) // copied, because the converter returns the map of the object itself
+		content = runtime.DeepCopyJSON(content) // the converter has returned the map of the object itself
 	}
 	content["apiVersion"], content["kind"] = kind.GroupVersion().String(), kind.Kind
 	return content, nil

@@ -41,7 +41,7 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	}
 	for name, value := range desired {
 		switch name {
-		case "apiVersion", "kind": // these fields have no owner
+		case "apiVersion", "kind": // the managed fields never contain apiVersion and kind
 		case "metadata":
 			if !ownsMetadata(owned, value) {
 				return false, nil

@@ -108,7 +108,7 @@ func readFile(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = file.Close() }() // the file was only read
+	defer func() { _ = file.Close() }() // ignore the error, because the file was only read
 	value, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return "", err

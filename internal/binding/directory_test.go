@@ -14,7 +14,7 @@ func TestDirectory_ReadsKeysOfAMountedSecret(t *testing.T) {
 		name    string
 		service Service
 		keys    map[string]string
-		uri     string // expected if the directory is valid
+		uri     string // expected URI if the directory is valid
 		reason  string // expected error if the directory is invalid
 	}{
 		{"a uri is taken as it is", Redis(), map[string]string{"uri": "redis://u:p@h:1/2\n"}, "redis://u:p@h:1/2", ""},

@@ -92,7 +92,7 @@ func (s Service) locateHosts(hosts, port string) (Binding, error) {
 		}
 		if _, _, err := net.SplitHostPort(host); err != nil {
 			bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-			host = strings.TrimSuffix(net.JoinHostPort(bare, port), ":") // without a port, the client uses the default
+			host = strings.TrimSuffix(net.JoinHostPort(bare, port), ":") // without a port, the client uses the default port
 		}
 		u, err := s.parse(s.Scheme + "://" + host)
 		if err != nil {

@@ -170,7 +170,7 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 		{"a password that differs from the URI", Redis(), map[string]string{"uri": "redis://u:a@h", "password": "b"}, `key "password" differs from the password in key "uri"`},
 		{"a user name that differs from the URI", Redis(), map[string]string{"uri": "redis://u:a@h", "username": "v"}, `key "username" differs from the username in key "uri"`},
 		{"a URI as a host", Redis(), map[string]string{"host": "redis://h"}, `key "host" contains a URI: use the key "uri"`},
-		{"an IPv6 address without brackets", Redis(), map[string]string{"uri": "redis://2001:db8::7"}, `write it as [::1]`},
+		{"an IPv6 address without brackets", Redis(), map[string]string{"uri": "redis://2001:db8::7"}, `write the host as [::1]`},
 		{"a key of another certificate", Redis(), map[string]string{"host": "h", "tls.crt": certificate, "tls.key": otherKey}, `keys "tls.crt" and "tls.key" are not`},
 		{"a key that is no PEM block", Redis(), map[string]string{"host": "h", "tls.crt": certificate, "tls.key": "secret"}, `keys "tls.crt" and "tls.key" are not`},
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// product matches a word at the beginning of a name that does not say what the value of the key is: the name of a
-// server, such as redis in REDIS_DB, or the word default. The name must be in the form that squash returns.
+// product matches a prefix of a key's name that says nothing about the value: the name of a server, such as redis in
+// REDIS_DB, or the word default. The name must be in the form that squash returns.
 var product = regexp.MustCompile(`^(redis|valkey|rabbitmq|rabbit|cloudamqp|amqp|postgresql|postgres|pg|default)`)
 
 // squash returns a name in lower case, without the characters that separate words. RABBITMQ_VHOST, rabbitmq-vhost and

@@ -164,7 +164,7 @@ func explainCertificate(err error) string {
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
-	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"): // a CA of this name is known
+	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"): // ca.crt has a CA of this name
 		return "no certificate in " + keyCA + " fits: it may have expired, or be an older certificate of the CA; put the current one into " + keyCA
 	case errors.As(err, &authority):
 		return "the client does not know the CA of the server's certificate: put the certificate of that CA into " + keyCA
@@ -173,7 +173,7 @@ func explainCertificate(err error) string {
 	case errors.As(err, &name):
 		return "the server's certificate is for another host: use a host name of the certificate, or issue one for this host"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "the server's certificate has expired or is not valid yet: renew it, or correct the clock; the same applies to " + keyCA
+		return "the server's certificate, or the CA certificate in " + keyCA + ", has expired or is not valid yet: renew the certificate, or correct the clock"
 	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
 		return "the server's certificate is not for servers: issue one with the extended key usage serverAuth"
 	case errors.As(err, &invalid) && invalid.Reason == x509.NotAuthorizedToSign:
@@ -194,16 +194,16 @@ func explainAlert(text string) string {
 		{"certificate required", "the server requires a client certificate: give it in " + keyCertificate + " and " + keyKey},
 		{"bad certificate", "the server requires a client certificate that it trusts: check " + keyCertificate + " and " + keyKey},
 		{"unknown certificate authority", "the server does not know the CA of the client certificate in " + keyCertificate +
-			": use a certificate of a CA that it trusts"},
+			": use a certificate of a CA that the server trusts"},
 		{"unsupported certificate", "the server does not accept the client certificate in " + keyCertificate +
 			": issue one with the extended key usage clientAuth"},
-		{"unknown certificate", "the server does not accept the client certificate in " + keyCertificate + ": see its log"},
-		{"access denied", "the server does not accept the client certificate in " + keyCertificate + ": see its log"},
-		{"insufficient security level", "the server requires stronger keys or ciphers: see its log"},
+		{"unknown certificate", "the server does not accept the client certificate in " + keyCertificate + ": see the log of the server"},
+		{"access denied", "the server does not accept the client certificate in " + keyCertificate + ": see the log of the server"},
+		{"insufficient security level", "the server requires stronger keys or ciphers: see the log of the server"},
 		{"expired certificate", "the client certificate in " + keyCertificate + " has expired: renew it"},
 		{"revoked certificate", "the client certificate in " + keyCertificate + " has been revoked: renew it"},
-		{"handshake failure", "the server rejects the handshake: it may require a client certificate (" + keyCertificate + " and " +
-			keyKey + ") or another version of TLS"},
+		{"handshake failure", "the server rejects the handshake: it may require another version of TLS, or a client certificate (" +
+			keyCertificate + " and " + keyKey + ")"},
 		{"protocol version not supported", "the server does not accept TLS 1.2 or 1.3: enable one of them"},
 		{"unrecognized name", "the server has no certificate for this host: correct the host name"},
 	} {
@@ -211,5 +211,5 @@ func explainAlert(text string) string {
 			return known.remedy
 		}
 	}
-	return "the server rejects the handshake: see its log"
+	return "the server rejects the handshake: see the log of the server"
 }

@@ -111,7 +111,7 @@ func TestExplainTLS_EachFailure_SaysWhatToDo(t *testing.T) {
 		{"a wrong host name", serves(other), binding(other, peer{}), "good.example", "the server's certificate is for another host"},
 		{"an expired certificate", serves(expired), binding(expired, peer{}), "good.example", "has expired or is not valid yet"},
 		{"a missing client certificate with TLS 1.3", asks(tls.VersionTLS13), binding(server, peer{}), "good.example", "requires a client certificate: give it in tls.crt and tls.key"},
-		{"a missing client certificate with TLS 1.2", asks(tls.VersionTLS12), binding(server, peer{}), "good.example", "it may require a client certificate (tls.crt and tls.key)"},
+		{"a missing client certificate with TLS 1.2", asks(tls.VersionTLS12), binding(server, peer{}), "good.example", "it may require another version of TLS, or a client certificate (tls.crt and tls.key)"},
 		{"a client certificate of an unknown CA", asks(tls.VersionTLS13), binding(server, other), "good.example", "does not know the CA of the client certificate in tls.crt"},
 		{"an expired client certificate", &tls.Config{
 			Certificates: []tls.Certificate{server.pair(t)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: expiredClient.pool(),
@@ -143,7 +143,7 @@ func TestExplainTLS_EachFailure_SaysWhatToDo(t *testing.T) {
 }
 
 // The errors in this test have the texts of the packages crypto/tls and crypto/x509.
-func TestExplainTLS_RareFailures_SaysWhatToDo(t *testing.T) {
+func TestExplainTLS_ErrorTextOfLibrary_SaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	invalid := func(reason x509.InvalidReason) error { return x509.CertificateInvalidError{Reason: reason} }
 	for name, tt := range map[string]struct {

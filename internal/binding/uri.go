@@ -44,7 +44,7 @@ func (s Service) parse(raw string) (*url.URL, error) {
 		return nil, s.invalid("it names several hosts; give one URI for each of them, separated by commas")
 	}
 	if address, err := netip.ParseAddr(hostOf(raw)); err == nil && address.Is6() {
-		return nil, s.invalid("its host is an IPv6 address without brackets; write it as [::1]")
+		return nil, s.invalid("the host is an IPv6 address without brackets; write the host as [::1]")
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -60,7 +60,7 @@ func (s Service) parse(raw string) (*url.URL, error) {
 	case strings.Contains(u.EscapedPath()+u.RawQuery, "@") || strings.Contains(raw, "#"):
 		// If a password contains an unescaped /, ? or #, the host part of the URI ends there. The rest of the
 		// password would become the path or the query.
-		return nil, s.invalid("it has a /, ? or # before its @; write these as %2F, %3F, %23 in a password")
+		return nil, s.invalid("there is a /, ? or # before the @; in a password, write these characters as %2F, %3F and %23")
 	}
 	return u, nil
 }
@@ -92,10 +92,10 @@ func describe(err error) string {
 	var host url.InvalidHostError
 	switch {
 	case errors.As(err, &escape):
-		return "a % in it is not followed by two hexadecimal digits; write a bare % as %25"
+		return "a % is not followed by two hexadecimal digits; write a bare % as %25"
 	case errors.As(err, &host):
 		return "its host name contains a character that is not allowed in host names"
 	default:
-		return "it cannot be parsed; write special characters of the user name and password as %XX"
+		return "the syntax is wrong; write special characters of the user name and password as %XX"
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestBindingURI_ParsesAndRejectsURIs(t *testing.T) {
+func TestBindingURI_AcceptsValidAndRejectsInvalidURIs(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name     string
@@ -27,7 +27,7 @@ func TestBindingURI_ParsesAndRejectsURIs(t *testing.T) {
 		{"an empty text is refused", Redis(), "", "", "does not begin with"},
 		{"a URI without a host is refused", RabbitMQ(), "amqp://guest:s3cr3t@", "", "names no host"},
 		{"a URI with a port alone is refused", RabbitMQ(), "amqp://:5672", "", "names no host"},
-		{"a port that is no number is refused", RabbitMQ(), "amqp://u@h:s3cr3t/", "", "cannot be parsed"},
+		{"a port that is no number is refused", RabbitMQ(), "amqp://u@h:s3cr3t/", "", "the syntax is wrong"},
 		{"a port beyond the largest is refused", RabbitMQ(), "amqp://u@h:65536/", "", "its port is not a number"},
 		{"port zero is refused", RabbitMQ(), "amqp://u@h:0/", "", "its port is not a number"},
 		{"an empty port is refused", RabbitMQ(), "amqp://u@h:/", "", "its port is not a number"},

@@ -22,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// Errors for errors.Is.
+// Errors of a broker. Use errors.Is to distinguish them.
 var (
 	// ErrClosed is returned by every method after Close was called.
 	ErrClosed = errors.New("broker is closed")

@@ -51,10 +51,10 @@ type Authority struct {
 }
 
 // RenewAuthority returns the given authority if clients trust it and it is valid for longer than authorityRenewBefore.
-// Otherwise it returns a new authority, whose Trusted also contains the unexpired certificates in the given Trusted.
-// Clients do not trust the new certificate yet. So the returned authority contains the new Pair, but still signs with
-// the given one if that is valid for longer than Lifetime. The caller must store the new Pair and Trusted, and pass
-// them to the next call, which returns an authority that signs with the new Pair.
+// Otherwise it returns an authority with a new Pair. Its Trusted contains the new certificate and the unexpired
+// certificates of the given Trusted. Clients do not trust the new certificate yet. So the returned authority still
+// signs with the given Pair if that is valid for longer than Lifetime. The caller must store the new Pair and Trusted.
+// If they are passed to the next call, it returns an authority that signs with the new Pair.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {
@@ -132,7 +132,7 @@ func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err
 	if err != nil {
 		return time.Time{}, fmt.Errorf("clients would reject tls.crt: %w", err)
 	}
-	for _, path := range verified { // clients need only one of them
+	for _, path := range verified { // clients need only one valid path
 		if end := slices.MinFunc(path, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter; end.After(expiry) {
 			expiry = end
 		}

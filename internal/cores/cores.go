@@ -17,10 +17,9 @@ import (
 // being limited to one core, and would have longer latencies, above all if other processes compete for that core.
 const little = .15
 
-// A process that uses one core gets all cores when it has used more than the fraction little of the core for
-// busyInterval. A process that uses all cores is limited to one when it has had little to do for quietInterval. The
-// same load takes more CPU time with all cores, so a load that has caused the change to all cores does not cause the
-// change back to one.
+// A process with one core gets all cores after busyInterval, if it has used more of that core than the fraction little.
+// A process with all cores is limited to one after quietInterval, if it has had little to do. The same load takes more
+// CPU time with all cores, so a load that has caused the change to all cores does not cause the change back to one.
 const (
 	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second
@@ -80,6 +79,6 @@ func limit(toOne bool) {
 // used returns the CPU time that the process has used.
 func used() time.Duration {
 	var r syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // fails only for invalid arguments
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // Getrusage fails only for invalid arguments
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }

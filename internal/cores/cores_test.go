@@ -19,7 +19,7 @@ func TestAdapt_LimitFollowsTheCPUTime(t *testing.T) {
 	// Each phase lasts 20 s. Its number says how many cores the process uses in it.
 	for name, tt := range map[string]struct {
 		phases []float64
-		want   []bool // the calls of limit
+		want   []bool // the arguments of the calls of limit, in order
 	}{
 		"idle":                     {[]float64{0}, []bool{true, false}},
 		"busy":                     {[]float64{1.7}, nil},
@@ -64,7 +64,7 @@ func TestAdapt_ProcessBecomesBusy_RemovesTheLimitWithinTwoIntervals(t *testing.T
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var removed time.Duration
-		used := func() time.Duration { return max(0, time.Since(began)-time.Minute) } // busy after a minute
+		used := func() time.Duration { return max(0, time.Since(began)-time.Minute) } // the process is idle for a minute, and then busy
 		adapt(ctx, used, func(toOne bool) {
 			if !toOne {
 				removed = time.Since(began)

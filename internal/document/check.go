@@ -141,7 +141,7 @@ func (f Format) checkDuplicates(path field.Path, value json.RawMessage) field.Er
 		}
 	case '[':
 		var elements []json.RawMessage
-		_ = json.Unmarshal(value, &elements) // succeeds, because the value is valid JSON
+		_ = json.Unmarshal(value, &elements) // json.Unmarshal succeeds, because the value is valid JSON
 		for i, element := range elements {
 			list = append(list, f.checkDuplicates(path.Index(i), element)...)
 		}
@@ -257,7 +257,7 @@ func (f Format) membersOf(path field.Path, value json.RawMessage, expected strin
 		if err == nil {
 			err = decoder.Decode(&member)
 		}
-		if err != nil { // cannot happen with valid JSON
+		if err != nil { // valid JSON causes no error
 			return nil, append(list, f.invalid(path, value, err.Error()))
 		}
 		key, _ := name.(string)

@@ -25,7 +25,7 @@ func ReadFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }() // the file was only read
+	defer func() { _ = file.Close() }() // ignore the error, because the file was only read
 	return ReadAll(file, strconv.Quote(path))
 }
 
@@ -35,7 +35,7 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			err = failed.Err // the name already contains the path
+			err = failed.Err // omit the path, which the parameter name contains
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -80,7 +80,7 @@ type Format struct {
 	// "$".
 	Directives bool
 
-	ignoresUnknown bool // allows unknown fields
+	ignoresUnknown bool // true if unknown fields are permitted
 }
 
 // Decode decodes a JSON object. The parameter into is a pointer to the struct that receives the values. Field names are

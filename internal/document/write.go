@@ -93,7 +93,7 @@ func linked(path string) string {
 // file must not exist yet. Otherwise, other users with write access to the directory could place a link there that
 // points to another file. os.CreateTemp is not used, because only the owner could read its file.
 func createNextTo(path string) (*os.File, error) {
-	const mode = 0o666 // the umask removes bits
+	const mode = 0o666 // the umask of the process can remove permissions
 	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%s.tmp", filepath.Base(path), rand.Text()))
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 }

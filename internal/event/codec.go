@@ -200,7 +200,7 @@ type texts [maxFields][]byte
 // which bodies are rejected, and with which error.
 func (s *shape) parse(body []byte) (values, error) {
 	if len(body) > MaxBodyBytes {
-		return values{}, s.errorf("", "%d bytes are more than the %d that it may have", len(body), MaxBodyBytes)
+		return values{}, s.errorf("", "%d bytes are more than the maximum of %d", len(body), MaxBodyBytes)
 	}
 	if t, ok := s.scan(body); ok {
 		if v, err := s.interpret(t); err == nil {
@@ -246,7 +246,7 @@ func (s *shape) name(field string, text []byte, limit int) (string, error) {
 	case len(text) == 0:
 		return "", s.errorf(field, "empty")
 	case len(text) > limit:
-		return "", s.errorf(field, "%d bytes are more than the %d that it may have", len(text), limit)
+		return "", s.errorf(field, "%d bytes are more than the maximum of %d", len(text), limit)
 	}
 	if i := unprintable(text); i >= 0 {
 		if fault := faultyRune(text[i:]); fault != "" {
@@ -274,7 +274,7 @@ func faultyRune(text []byte) string {
 		switch {
 		case unicode.IsControl(r):
 			return fmt.Sprintf("contains the control character %U", r)
-		case r == utf8.RuneError: // encoding/json replaces half a surrogate pair with it
+		case r == utf8.RuneError: // encoding/json replaces an unpaired surrogate with this character
 			return "contains U+FFFD, the mark of damaged text"
 		}
 	}

@@ -143,10 +143,10 @@ func TestParseEntry_RejectsInvalidBodies(t *testing.T) {
 		"an escaped NUL in a plate":       {`{"id":"1","vehicle_plate":"A\u0000","entry_date_time":"` + noonText + `"}`, `entry event: field vehicle_plate: contains the control character U+0000`},
 		"a DEL in a plate":                {"{\"id\":\"1\",\"vehicle_plate\":\"A\x7f\",\"entry_date_time\":\"" + noonText + "\"}", `entry event: field vehicle_plate: contains the control character U+007F`},
 		"a C1 control in an identifier":   {`{"id":"é\u0085","vehicle_plate":"A","entry_date_time":"` + noonText + `"}`, `entry event: field id: contains the control character U+0085`},
-		"too long an identifier":          {`{"id":"` + strings.Repeat("f", event.MaxIDBytes+1) + `","vehicle_plate":"A","entry_date_time":"` + noonText + `"}`, `entry event: field id: 129 bytes are more than the 128 that it may have`},
-		"too long a plate":                {`{"id":"1","vehicle_plate":"` + strings.Repeat("é", 17) + `","entry_date_time":"` + noonText + `"}`, `entry event: field vehicle_plate: 34 bytes are more than the 32 that it may have`},
-		"too long a body":                 {padTo(event.MaxBodyBytes + 1), `entry event: 65537 bytes are more than the 65536 that it may have`},
-		"10 MiB of nothing":               {strings.Repeat("[", 10<<20), `entry event: 10485760 bytes are more than the 65536 that it may have`},
+		"too long an identifier":          {`{"id":"` + strings.Repeat("f", event.MaxIDBytes+1) + `","vehicle_plate":"A","entry_date_time":"` + noonText + `"}`, `entry event: field id: 129 bytes are more than the maximum of 128`},
+		"too long a plate":                {`{"id":"1","vehicle_plate":"` + strings.Repeat("é", 17) + `","entry_date_time":"` + noonText + `"}`, `entry event: field vehicle_plate: 34 bytes are more than the maximum of 32`},
+		"too long a body":                 {padTo(event.MaxBodyBytes + 1), `entry event: 65537 bytes are more than the maximum of 65536`},
+		"10 MiB of nothing":               {strings.Repeat("[", 10<<20), `entry event: 10485760 bytes are more than the maximum of 65536`},
 		"brackets nested beyond reason":   {strings.Repeat("[", 60000), `entry event: not valid JSON at byte 10001: invalid character '[' exceeded max depth`},
 		"a word as instant":               {`{"id":"1","vehicle_plate":"A","entry_date_time":"yesterday"}`, `entry event: field entry_date_time: "yesterday" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
 		"an instant without offset":       {`{"id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17T12:00:00"}`, `entry event: field entry_date_time: "2026-05-17T12:00:00" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
@@ -319,7 +319,7 @@ func acceptable(name string, limit int) bool {
 		!strings.ContainsFunc(name, unicode.IsControl) && !strings.ContainsRune(name, utf8.RuneError)
 }
 
-func TestParseEvent_RoundTrip(t *testing.T) {
+func TestParse_AppendedEvent_ReturnsTheSameEvent(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := anySummary().Draw(t, "visit")
@@ -449,7 +449,7 @@ func TestParseEvent_SimpleBody_AllocatesTwice(t *testing.T) {
 		if err := parse(); err != nil {
 			t.Fatal(err)
 		}
-		if n := testing.AllocsPerRun(100, func() { _ = parse() }); n > 3 { // one of them is the test's own copy
+		if n := testing.AllocsPerRun(100, func() { _ = parse() }); n > 3 { // one allocation is for the test's own conversion to bytes
 			t.Errorf("%s: %v allocations, want no more than the identifier's and the plate's", name, n)
 		}
 	}

@@ -23,7 +23,7 @@ func Types() []Type { return []Type{TypeEntry, TypeExit} }
 // Intent says whether the generator of an exit event expects that a visit exists for it.
 type Intent string
 
-// The intents. Only exits of a generator have an intent other than IntentNone.
+// Exits that a generator publishes have the intent IntentMatched or IntentUnmatched. All other events have IntentNone.
 const (
 	// IntentNone is the intent of entries, and of exits without the header HeaderIntent.
 	IntentNone Intent = ""
@@ -77,7 +77,7 @@ const AppID = "parking-operator"
 // ContentType is the media type of an event.
 const ContentType = "application/json"
 
-// Header names of the AMQP messages.
+// These are the names of the headers of AMQP messages.
 const (
 	// HeaderIntent is the header that contains the Intent of an exit.
 	HeaderIntent = "x-parking-intent"

@@ -65,7 +65,7 @@ func FuzzParseID(f *testing.F) {
 	})
 }
 
-func TestNewRun_IsUnique(t *testing.T) {
+func TestNewRun_ManyCalls_ReturnsDistinctRuns(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
 	for range 1000 {

@@ -27,7 +27,7 @@ func TestExcerptOf_DoesNotSplitCharacters(t *testing.T) {
 	})
 }
 
-func TestOneLine_JoinsLines(t *testing.T) {
+func TestOneLine_SeveralLines_AreJoined(t *testing.T) {
 	t.Parallel()
 	if got := excerpt.OneLine(errors.Join(errors.New("a"), errors.New("b c")).Error() + "\n"); got != "a; b c" {
 		t.Errorf("got %q", got)

@@ -61,9 +61,9 @@ type Account struct {
 	// caused the loss.
 	Lost *int64 `json:"lost,omitempty"`
 
-	// DisturbsUntil is set if there is nothing to compare the time after the fault with, so that the recovery from it is
-	// unknown. The time from InjectedAt to DisturbsUntil then counts as disturbed. It is zero for other faults. They
-	// disturb the simulation until RecoveredAt, or without an end if that is zero.
+	// DisturbsUntil is set if the recovery is unknown, because there is no baseline to compare the time after the fault
+	// with. The time from InjectedAt to DisturbsUntil then counts as disturbed. For all other faults, DisturbsUntil is
+	// zero: they disturb the simulation until RecoveredAt, or without an end if RecoveredAt is zero.
 	DisturbsUntil time.Time `json:"-"`
 
 	Outcome Outcome `json:"outcome"`
@@ -174,11 +174,11 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 		accounts = append(accounts, a)
 		if !r.InjectedAt.IsZero() {
 			baselines[r.ID()] = s.before
-			// The field active contains only the records with an injection. The other records come last, so a record
-			// has the same index in both lists.
+			// The list s.active contains only the records with an injection. In the list records, these come first, so
+			// each of them has the same index in both lists.
 			s.active[i].recovered = a.disturbance().to
 			if a.InjectedAt.IsZero() {
-				s.active[i].recovered = r.InjectedAt // it had no effect
+				s.active[i].recovered = r.InjectedAt // the fault had no effect
 			}
 		}
 	}
@@ -263,7 +263,7 @@ func (s *search) notInjected(r *Record) (Outcome, string) {
 	case r.State == NotInjected:
 		return OutcomeNotInjected, "The fault " + r.Failure()
 	case r.State == Aborted:
-		return OutcomeAborted, "The fault was not injected: " + cmp.Or(r.Reason, "the simulation ended first")
+		return OutcomeAborted, "The fault was not injected: " + cmp.Or(r.Reason, "the simulation ended before the injection")
 	case s.run.Ended:
 		return OutcomeNotInjected, "The fault counts as not injected: it is unknown whether it took effect"
 	}
@@ -274,7 +274,7 @@ func (s *search) notInjected(r *Record) (Outcome, string) {
 func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 	switch {
 	case r.State == Aborted:
-		return OutcomeAborted, "The fault was ended early: " + cmp.Or(r.Reason, "the simulation ended first")
+		return OutcomeAborted, "The fault was ended early: " + cmp.Or(r.Reason, "the simulation ended before the fault")
 	case r.HealedAt.IsZero() && s.run.Ended:
 		return OutcomeNotRecovered, "The fault never ended"
 	case r.HealedAt.IsZero():

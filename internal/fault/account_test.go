@@ -25,7 +25,7 @@ func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(t
 type story struct {
 	length, rate int
 	outages      []outage
-	width        int64 // of a row in seconds; 0 means 1
+	width        int64 // the width of each row in seconds; 0 means 1
 }
 
 type outage struct {
@@ -79,7 +79,7 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		// want is the expected recovery time for each record, in seconds. It is -1 if the simulation did not
 		// recover.
 		want    []float64
-		message string // part of the message of the last account
+		message string // a part of the message that is expected in the last account
 	}{
 		"a fault without effect": {story{length: 60, rate: 50}.run(), []Record{record("a", 20, 22)}, []float64{0}, "at the end of the fault"},
 		"latency is high for 7 s after the fault": {
@@ -283,7 +283,7 @@ func TestFaultAccounts_AnotherFaultPreventsRecovery_MessageNamesIt(t *testing.T)
 	}
 }
 
-func TestFaultAccounts_OtherFaultsPreventRecovery_MessageExcludesTheirTimeAndNamesTheFirstOfThem(t *testing.T) {
+func TestFaultAccounts_NotRecoveredDuringOtherFaults_MessageNamesThem(t *testing.T) {
 	t.Parallel()
 	run := story{length: 60, rate: 50, outages: []outage{{20, 60, 500 * time.Millisecond, 0}}}.run()
 	records := []Record{record("a", 20, 22)}
@@ -329,7 +329,7 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 		"recovered":                        {[]Record{kill(20, 30)}, recovers, 15, 0, "15.0 s after the fault"},
 		"without the time of other faults": {[]Record{kill(20, 30), record("b", 22, 26)}, recovers, 15, 0, "15.0 s after the fault"},
 		"not recovered":                    {[]Record{kill(20, 30)}, story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), -1, 40, "p99 is"},
-		"nothing to compare with":          {[]Record{kill(1, 9)}, recovers, -1, 8, "there is nothing to compare with"}, // it was down for 8 s
+		"nothing to compare with":          {[]Record{kill(1, 9)}, recovers, -1, 8, "there is nothing to compare with"}, // the target was down for 8 s
 		"not running again":                {[]Record{down}, RunSoFar(story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.rows(), time.Time{}), -1, 38, "in effect"},
 	} {
 		a := Accounts(tt.records, tt.run)[0]
@@ -358,7 +358,7 @@ func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsWhenLatencyAndBack
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
 		"latency has returned":           {[]outage{{20, 56, slow, 0}}, 54, 2, 2},
 		"latency is still high":          {[]outage{{20, 60, slow, 0}}, 54, 4, 6},
-		"nothing takes effect":           {[]outage{{20, 60, 0, 0}}, 40, 14, 16}, // without the last 5 s, which are too short for a proof
+		"nothing takes effect":           {[]outage{{20, 60, 0, 0}}, 40, 14, 16}, // the last seconds without effects prove nothing
 		"the backlog has returned":       {[]outage{{20, 56, 2 * time.Millisecond, 700}}, 50, 4, 6},
 	} {
 		rows := story{length: 60, rate: 50, outages: tt.outages}.rows()
@@ -402,8 +402,8 @@ func TestFaultAccounts_EarlyFaultsLackABaseline_LaterFaultHasOne(t *testing.T) {
 	}
 }
 
-// The first fault begins before anything is measured. Normal operation follows, so the second fault has a baseline, and
-// this time counts as undisturbed.
+// The first fault begins before anything is measured, so it has no baseline. The normal operation after the first fault
+// counts as undisturbed and becomes the baseline of the second fault.
 func TestFaultAccounts_NormalOperationFollowsFaultWithoutBaseline_NextFaultHasABaseline(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -474,7 +474,7 @@ func TestFaultAccounts_WithoutRecovery_ContainOutcomeAndReason(t *testing.T) {
 	}{
 		"not injected":             {Record{Occurrence: due, State: NotInjected, Reason: "no such pod"}, true, OutcomeNotInjected, "not injected: no such pod"},
 		"aborted before it is due": {Record{Occurrence: due, State: Aborted, Reason: "Ctrl-C"}, true, OutcomeAborted, "not injected: Ctrl-C"},
-		"ended early":              {Record{Occurrence: due, State: Aborted, InjectedAt: second(20), HealedAt: second(21)}, true, OutcomeAborted, "ended early: the simulation ended first"},
+		"ended early":              {Record{Occurrence: due, State: Aborted, InjectedAt: second(20), HealedAt: second(21)}, true, OutcomeAborted, "ended early: the simulation ended before the fault"},
 		"injecting":                {Record{Occurrence: due, State: Injecting}, false, OutcomeInjecting, "is being injected"},
 		"injecting at the end":     {Record{Occurrence: due, State: Injecting}, true, OutcomeNotInjected, "unknown whether it took effect"},
 		"in effect":                {Record{Occurrence: due, State: Active, InjectedAt: second(20)}, false, OutcomeActive, "is in effect"},
@@ -665,7 +665,7 @@ func TestFaultResults_CountOccurrencesByTargetAndAction(t *testing.T) {
 
 func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
 	t.Parallel()
-	now := time.Now() // has a reading of the monotonic clock
+	now := time.Now() // contains a reading of the monotonic clock
 	records := []Record{{Occurrence: Occurrence{Fault: "f", Action: plan.ActionKill}, State: Healed, InjectedAt: now, HealedAt: now.Add(time.Second)}}
 	a := Accounts(records, Run{End: now.Add(time.Minute), Ended: true})[0]
 	if text := a.InjectedAt.String() + a.HealedAt.String(); strings.Contains(text, "m=") {
@@ -689,7 +689,7 @@ func TestFaultAccounts_PeakBacklog_IncludesEventsThatProcessorsHold(t *testing.T
 		events.EndToEnd = histogram.Merge(events.EndToEnd, late.Snapshot())
 	}
 	accounts := Accounts([]Record{record("a", 10, 11), record("b", 20, 26)}, run)
-	for i, want := range [][2]int64{{3, 3}, {450, 600}} { // in b, about 600 wait, and 100 are due in the last second
+	for i, want := range [][2]int64{{3, 3}, {450, 600}} { // up to 600 events wait during fault b
 		if got := accounts[i].PeakBacklog; got == nil || *got < want[0] || *got > want[1] {
 			t.Errorf("%s: the peak backlog is %v, want %d to %d", accounts[i].ID(), *got, want[0], want[1])
 		}

@@ -41,8 +41,8 @@ func (s *search) contradiction(r *Record) string {
 	return fmt.Sprintf("%s worked in %d of %d measurements of that time", r.Target, busy, rows)
 }
 
-// disproves reports whether the measurement disproves that the target was paused or isolated: it contains work that
-// would then have been impossible.
+// disproves reports whether the measurement disproves that the target was paused or isolated, because it contains work
+// that is impossible while the target is paused or isolated.
 func (m *measured) disproves(target plan.FaultTarget) bool {
 	switch target {
 	case plan.TargetRedis, plan.TargetProcessor:

@@ -112,8 +112,8 @@ func (r *Record) Failure() string {
 func (r *Record) IsFinal() bool { return r.State != Injecting && r.State != Active }
 
 // recoversFrom returns the time from which the recovery is counted. For an action with a duration, it is the
-// time at which the fault ended. For any other action, it is the time at which the fault took effect. It is
-// zero until that has happened.
+// time at which the fault ended. For any other action, it is the time at which the fault took effect. The result
+// is zero as long as this time is unknown.
 func (r *Record) recoversFrom() time.Time {
 	if r.Action.Lasts() {
 		return r.HealedAt

@@ -29,7 +29,7 @@ type Disturbance struct {
 	To   int64 `json:"to,omitempty"`
 }
 
-// with returns the result of merging d with a disturbance that begins later.
+// with merges the disturbance with one that begins later, and returns the result.
 func (d Disturbance) with(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {

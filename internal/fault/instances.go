@@ -82,7 +82,7 @@ func (i *Instances) Inject(ctx context.Context, r Record) (Injection, error) {
 		hit, faults = append(hit, instance), append(faults, ends)
 	}
 	if r.Action.Lasts() {
-		at = time.Now() // the instances are stopped only now
+		at = time.Now() // a fault with a duration begins when it affects all instances
 	}
 	return injection(&r.Occurrence, hit, faults, at), nil
 }

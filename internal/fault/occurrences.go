@@ -80,7 +80,7 @@ func (s *series) advance() bool {
 }
 
 func jitter(random *rand.Rand, most time.Duration) time.Duration {
-	draw := random.Uint64() // always, so that the next draw does not depend on most
+	draw := random.Uint64() // drawn even if most is 0, so that the value of most does not affect later draws
 	if most <= 0 {
 		return 0
 	}

@@ -109,7 +109,7 @@ func within(p *plan.Plan, until time.Duration, without string) []fault.Occurrenc
 	return list
 }
 
-func TestFaultOccurrences_DependOnTheSeed(t *testing.T) {
+func TestFaultOccurrences_DifferentSeeds_Differ(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Seed: 1, Faults: []plan.Fault{{Name: "a", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20)}}}
 	other := *p

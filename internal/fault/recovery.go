@@ -98,17 +98,18 @@ type search struct {
 	disturbed []interval
 	// The field earlier contains the disturbances of earlier faults that are not added to disturbed yet.
 	earlier []Disturbance
-	// The field before is the baseline for find. The field latest is the result of the latest call of find with this
-	// baseline. The field from is the time at which that search began. It is zero if find was not called with this
-	// baseline yet.
+	// The field before is the current baseline. The field latest is the result of the latest call of find with this
+	// baseline, and the field from is the time from which that call searched for the recovery. The field from is zero if
+	// there was no such call.
 	before *Baseline
 	latest recovery
 	from   time.Time
 }
 
-// activity is the time in which the occurrence with this ID was in effect. The field recovered is the end of its
-// disturbance: the recovery, or Account.DisturbsUntil if there is no baseline, or the injection if it had no effect. It
-// is zero if the disturbance has no end, or the occurrence is not handled yet.
+// activity is the interval in which the occurrence with this ID was in effect. The field recovered is the end of the
+// disturbance that the occurrence caused: normally the recovery, but Account.DisturbsUntil if there is no baseline, and
+// the injection if the occurrence had no effect. The field is zero if the disturbance has no end, or if the occurrence
+// is not handled yet.
 type activity struct {
 	id string
 	interval
@@ -174,13 +175,13 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate sets the field late of all rows: the number of events that were due before the row began and took effect in
-// this row or later. The lengths of the queues do not include the messages that processors hold. So countLate derives
-// the number of late events from the latencies of the events that took effect. The result is a lower bound: countLate
-// assumes that each event took effect at the end of its row. So events that took effect less than one row width after
-// they were due may be missing. Events that never took effect are always missing.
+// countLate sets the field late of each row: the number of events that were due before the row began, and took effect
+// in this row or a later one. It derives this number from the latencies of events, because queue lengths do not include
+// the messages that processors hold. The number is a lower bound. It does not include events that never took effect. It
+// may lack events that took effect less than one row width after they were due, because countLate assumes that each
+// event took effect at the end of its row.
 func countLate(rows []measured) {
-	began := make([]int64, len(rows)+1) // [i] is by how much the number increases at the beginning of row i
+	began := make([]int64, len(rows)+1) // began[i] is the change of the number of late events at the beginning of row i
 	for i := range rows {
 		row := &rows[i]
 		for _, b := range row.endToEnd.Buckets() {
@@ -289,7 +290,7 @@ func (s *search) baseline(before time.Time) *Baseline {
 		b.Until = latest(b.Until, row.end)
 		length += row.end.Sub(row.start)
 		if i > 0 && !s.isDisturbed(&s.rows[i-1]) {
-			length += row.start.Sub(s.rows[i-1].end) // nothing was measured in between
+			length += row.start.Sub(s.rows[i-1].end) // nothing was measured between the two rows
 		}
 		all = histogram.Merge(all, row.endToEnd)
 		for t, n := range row.effects {
@@ -358,7 +359,7 @@ func (s *search) isDisturbed(row *measured) bool {
 			return true
 		}
 		if row.start.After(i.from) {
-			return false // the earlier ones end before
+			return false // the earlier disturbances ended before this one began
 		}
 	}
 	return false
@@ -418,8 +419,9 @@ func (s *search) tooLittleAfter(healed time.Time) string {
 	return "the run ended before 5 s of normal operation were measured after the fault"
 }
 
-// meanwhile returns the end of a sentence that names other faults, if any were in effect between the end of the fault of r
-// and the end of the measurements. They may have prevented the recovery.
+// meanwhile returns the end of a sentence that names the other faults that were in effect between the end of the fault
+// in r and the end of the measurements. These faults may have prevented the recovery. If there were none, meanwhile
+// returns "".
 func (s *search) meanwhile(r *Record) string {
 	var others []string
 	for _, a := range s.active {
@@ -437,10 +439,10 @@ func (s *search) meanwhile(r *Record) string {
 	}
 }
 
-// aftermath returns the end of a sentence. It names the other faults that had ended, but from which the simulation was
-// still recovering while it recovered from the fault of r. The argument recovered is the time at which the recovery
-// from the fault of r ended. aftermath returns "" if there are no such faults. The measurements do not show which of
-// the faults delayed the recovery.
+// aftermath returns the end of a sentence about the recovery from the fault of r. The argument recovered is the time at
+// which this recovery ended. The text names the other faults that had ended before this time, and from which the
+// simulation was recovering at the same time. It does so because the measurements do not show which of the faults
+// delayed the recovery. aftermath returns "" if there are no such faults.
 func (s *search) aftermath(r *Record, recovered time.Time) string {
 	var others []string
 	for _, a := range s.active {
@@ -477,7 +479,7 @@ func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why st
 	if i > 0 {
 		backlog = s.rows[i-1].backlog
 		if s.rows[i].start.Before(at) || s.rows[i].start.Equal(at) {
-			backlog = nil // that of the row before does not matter
+			backlog = nil // the previous row ends before the period begins, so its backlog does not matter
 		}
 	}
 	isEnough := func(until time.Time) bool {

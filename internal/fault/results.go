@@ -39,8 +39,8 @@ type Total struct {
 	Result
 }
 
-// Totals returns the totals of all occurrences: those that have an account, and those that only the history contains.
-// The totals are sorted by fault, target and action.
+// Totals adds the occurrences with an account to the totals of the history, which count the older occurrences. It sorts
+// the totals by fault, target and action.
 func Totals(h History, accounts []Account) []Total {
 	totals := slices.Clone(h.Totals)
 	for i := range accounts {

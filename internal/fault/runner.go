@@ -52,23 +52,23 @@ type Progress struct {
 	// The field Through is a time, measured from the start of the schedule. Every occurrence that was due before it
 	// counts as handled, so it is no longer injected.
 	Through time.Duration `json:"through"`
-	// Last contains, for each fault, the time at which its latest handled occurrence was due. Next contains the
-	// smallest number that its next occurrence can get. The keys are the names of the faults. The number of an
-	// occurrence is the larger of two numbers: its number in the plan, and the number in Next. The latter can be larger
-	// after an edit that changes when the fault occurs.
+	// Last contains, for each fault, the time at which its latest handled occurrence was due. Next contains, for
+	// each fault, the lowest number that its next occurrence may have. Both maps have the names of the faults as keys.
+	// The number of an occurrence is the larger of its number in the plan and its number in Next. The number in Next can
+	// be larger after an edit that changes when the fault occurs.
 	Last map[string]time.Duration `json:"last,omitempty"`
 	Next map[string]int           `json:"next,omitempty"`
 	// Plan is the fingerprint of the plan for which this progress was recorded.
 	Plan string `json:"plan,omitempty"`
 }
 
-// covers reports whether the occurrence has been handled.
+// covers reports whether the occurrence o has been handled.
 func (p *Progress) covers(o *Occurrence) bool {
 	last, known := p.Last[o.Fault]
 	return o.At < p.Through || known && o.At <= last
 }
 
-// with returns a copy of the progress in which this occurrence also counts as handled.
+// with returns a copy of the progress in which the occurrence o also counts as handled.
 func (p *Progress) with(o *Occurrence) Progress {
 	next := p.clone()
 	next.Through = max(p.Through, o.At)
@@ -97,7 +97,7 @@ func fingerprint(p *plan.Plan) string {
 		Faults   []plan.Fault
 	}{p.Seed, p.Duration, p.Faults})
 	if err != nil {
-		panic(err) // faults contain only plain values
+		panic(err) // impossible: JSON can represent every value of a fault
 	}
 	hash := fnv.New64a()
 	_, _ = hash.Write(text) // never fails
@@ -168,7 +168,7 @@ type Runner struct {
 	// instances of another fault become known, and when an occurrence becomes due.
 	changed chan struct{}
 
-	saving sync.Mutex // so that an older record never replaces a newer one
+	saving sync.Mutex // held during a save, so that an older version of a record never replaces a newer one
 }
 
 // interrupt ends a fault early.
@@ -227,7 +227,7 @@ func (r *Runner) Settle(run Run) []Account {
 		if record.Measured != nil || a == nil {
 			continue
 		}
-		record.Baseline = cmp.Or(baselines[record.ID()], record.Baseline) // saved with the next change of the record
+		record.Baseline = cmp.Or(baselines[record.ID()], record.Baseline) // the baseline is saved together with the next change of the record
 		if !a.isSettled(record, run) {
 			continue
 		}
@@ -451,8 +451,8 @@ func (r *Runner) wake() {
 	r.changed = make(chan struct{})
 }
 
-// missed returns why an occurrence must no longer be injected because no process could inject it when it was due. It
-// returns "" if the occurrence may still be injected.
+// missed returns why an occurrence was not injected when it was due, if it is now too late for the injection. It returns
+// "" if the occurrence may still be injected.
 func missed(o *Occurrence, start, now time.Time) string {
 	if late := now.Sub(start.Add(o.At)); late > MaxLate {
 		return fmt.Sprintf("the injector was not running, or could not save its state, when the fault was due %s earlier", late.Round(time.Second))
@@ -515,7 +515,7 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 		return
 	}
 	known := r.copy(record)
-	if known.State == Injecting && len(known.Chosen) == 0 { // no instance was hit: the fault may have waited for another one
+	if known.State == Injecting && len(known.Chosen) == 0 { // no instance was hit, because the fault may have waited until another fault ended
 		r.inject(ctx, record)
 		return
 	}
@@ -536,7 +536,7 @@ func (r *Runner) copy(record *Record) Record {
 // and will hit one of them, choose waits for that fault, and then chooses again.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
-	affected := "" // says which other fault affected the target
+	affected := "" // a text about the last fault that affected the target, or ""
 	for {
 		reason, changed := r.refusal(record)
 		if reason != "" {
@@ -549,7 +549,7 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 		}
 		affected = fmt.Sprintf(", because fault %s affected the target %s: leave more time between these faults", other.ID(), record.Target)
 		if other.Action.Lasts() {
-			waiting = time.Now() // such a fault ends in any case
+			waiting = time.Now() // a fault with a duration always ends, so the wait for it does not count towards MaxLate
 		}
 		left := MaxLate - time.Since(waiting)
 		if left <= 0 {
@@ -562,7 +562,7 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 }
 
 // refusal returns why a fault that was due can no longer be injected, or "" if it can. It also returns a channel that
-// is closed when a waiting fault must check again.
+// is closed when the state of any fault changes. A fault that waits must then call refusal again.
 func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -612,7 +612,8 @@ func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Recor
 	return nil
 }
 
-// before returns a fault for which the fault of a record must wait, or nil. The caller must hold r.mu.
+// before returns the record of a fault that must end before the fault of the given record can be injected. It returns
+// nil if there is no such fault. The caller must hold r.mu.
 func (r *Runner) before(record *Record, choice Choice, err error) *Record {
 	isEarlier := true
 	for _, other := range r.records {

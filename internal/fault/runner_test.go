@@ -251,7 +251,7 @@ func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 			same(t, "the second injection", r.Records()[0].HealedAt, r.Records()[1].InjectedAt)
 		})
 	})
-	t.Run("a target that does not start again", func(t *testing.T) {
+	t.Run("the second fault waits at most MaxLate for a target that does not start again", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, b *bench) {
 			b.target.sameInstance, b.target.recovery = true, time.Hour
 			r := b.runner(&plan.Plan{Faults: []plan.Fault{kill(10), pause("pause", 20, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
@@ -259,7 +259,7 @@ func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: fault kill/0 still affected the target Redis after this fault had waited for 1m0s: leave more time between these faults"}, states(r.Records()))
 		})
 	})
-	t.Run("the schedule ends", func(t *testing.T) {
+	t.Run("a target that starts again after the end of the schedule", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, b *bench) {
 			b.target.sameInstance, b.target.recovery = true, 40*time.Second
 			p := &plan.Plan{Duration: seconds(30), Faults: []plan.Fault{kill(10), pause("pause", 20, 5)}}
@@ -384,8 +384,9 @@ func (r *resumer) Resume(_ context.Context, record fault.Record, _ bool) (fault.
 	}}, nil
 }
 
-// A fault waits longer than MaxLate for another one while processes replace each other. It still takes place.
-func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_StillInjectsIt(t *testing.T) {
+// Fault b waits for fault a longer than MaxLate. During this time, each process is replaced by the next one. Fault b is
+// still injected.
+func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_NewProcessInjectsTheFault(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		injector := &resumer{target: target{sameInstance: true}}
 		p := &plan.Plan{Duration: seconds(3600), Faults: []plan.Fault{pause("a", 10, 600), pause("b", 20, 5)}}
@@ -423,7 +424,7 @@ func TestFaultRunner_StartsAfterTheSchedule_InjectsNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Duration: seconds(100), Faults: []plan.Fault{pause("a", 90, 5)}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		b.runner(p, fault.RunnerConfig{}).Run(ctx) // saves the progress at the start
+		b.runner(p, fault.RunnerConfig{}).Run(ctx) // Run saves the progress when it starts
 		cancel()
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-110 * time.Second), Progress: b.journal.progress, ExitAtEnd: true})
 		r.Run(t.Context())
@@ -600,7 +601,7 @@ func TestFaultRunner_StartsLate_SkipsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 100, 5)}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		b.runner(p, fault.RunnerConfig{}).Run(ctx) // saves the progress at the start
+		b.runner(p, fault.RunnerConfig{}).Run(ctx) // Run saves the progress when it starts
 		cancel()
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-2 * time.Minute), Progress: b.journal.progress, ExitAtEnd: true})
 		r.Run(t.Context())
@@ -620,7 +621,8 @@ func TestFaultRunner_FaultOfPreviousProcess_IsRecordedAsAborted(t *testing.T) {
 	})
 }
 
-// A recovery of 2 s is measured in rows of a second. Hours later, the timeline has only rows of a minute.
+// The recovery takes 2 s, so it can be measured only in rows that are one second wide. Hours later, the rows of the
+// timeline are one minute wide.
 func TestFaultRunnerSettle_TimelineGetsCoarser_KeepsFinalAccounts(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		start := time.Now()

@@ -333,7 +333,7 @@ func TestClaims_ManySmallClaims_StoreRemembersAllOfThem(t *testing.T) {
 		p := testPlan(1000, matchPercent(100), minStay(0))
 		r := start(t, build(t, NewExit, options{Plan: p, Publisher: publisher, Store: s}))
 		pass(exitDelay)
-		for _, plate := range plates { // one at a time, so that each claim gets one
+		for _, plate := range plates { // park one vehicle at a time, so that each claim gets one plate
 			s.park(0, time.Now(), plate)
 			pass(drainedRetry)
 		}

@@ -84,7 +84,8 @@ func (p piece) activeAt(t time.Duration) time.Duration {
 	return p.active + t - p.start
 }
 
-// when returns the time at which the number of due events reaches the target. The piece must not be idle.
+// when returns the time at which the number of due events reaches the argument target. The piece must not have the rate
+// 0.
 func (p piece) when(target float64) time.Duration {
 	y := target - p.due
 	d := 2 * y / (p.rate + math.Sqrt(max(0, p.rate*p.rate+2*p.slope*y)))
@@ -148,7 +149,7 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	if n := len(c.pieces); n > 0 {
 		last := c.pieces[n-1]
 		if part.idle() && last.idle() {
-			return // the last piece covers it
+			return // the last piece already covers the time without events
 		}
 		part.due, part.active = last.dueAt(begin), last.activeAt(begin)
 	}

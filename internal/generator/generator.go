@@ -235,7 +235,7 @@ func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	if n := g.outstanding(); n > 0 {
 		unknown := fmt.Errorf("the generator did not stop within %s: %d published events of run %s may or may not be confirmed", g.shutdown, n, g.run)
 		if ctx.Err() != nil {
-			return unknown // the error of Flush would only say that the context has ended
+			return unknown // the error of Flush says only that ctx has ended
 		}
 		return errors.Join(unknown, flushed)
 	}

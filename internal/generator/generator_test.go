@@ -294,7 +294,7 @@ func TestGeneratorRun_UsesLeasedPositionsOnlyAfterTheLeaseIsDurable(t *testing.T
 		s.after = func(call string) error {
 			if call == "lease" {
 				if leases++; leases%2 == 1 {
-					s.crash() // undoes the lease after its answer
+					s.crash() // the store loses the lease that it has just granted
 				}
 			}
 			return nil
@@ -326,7 +326,7 @@ func TestGeneratorRun_PlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
 		for _, confirmed := range publisher.release() {
 			confirmed()
 		}
-		pass(commitInterval / 2) // the next event is due later
+		pass(commitInterval / 2) // no further event becomes due in this time
 		within(t, "plates in the pool after the confirms", len(s.pool(0)), 10, 10)
 		within(t, "outstanding events after the confirms", int(r.Stats().Outstanding), 0, 0)
 		r.finish(t)
@@ -368,7 +368,7 @@ func TestGeneratorTotals_StoppedWhileBehind_ContainTheLag(t *testing.T) {
 		publisher := &fakePublisher{blocked: make(chan struct{})}
 		r := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
 		pass(5 * time.Second)
-		for range 2 { // before and after the stop
+		for range 2 { // check the lag before and after the stop
 			if got, want := r.Totals().Entry.Lag, 5*time.Second; (got - want).Abs() > 2*time.Millisecond {
 				t.Errorf("the longest lag is %s after 5 s of blocking, want about %s", got, want)
 			}
@@ -456,7 +456,7 @@ func TestGeneratorUpdate_TakesEffectAtOnce(t *testing.T) {
 		name   string
 		before *plan.Plan
 		after  *plan.Plan
-		want   int // events within the second after the edit
+		want   int // the number of events in the first second after the edit
 	}{
 		{"from a low to a high rate", testPlan(1), testPlan(5000), 5000},
 		{"from a high to a low rate", testPlan(5000), testPlan(1), 1},
@@ -506,7 +506,7 @@ func TestGeneratorUpdate_KeepsSeedAndPartitions(t *testing.T) {
 
 func TestGeneratorRun_ScheduleEnds_ReturnsOnlyIfExitAtEndIsSet(t *testing.T) {
 	t.Parallel()
-	t.Run("is done, and continues when the schedule is prolonged", func(t *testing.T) {
+	t.Run("waits if ExitAtEnd is not set, and continues when the schedule is prolonged", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			publisher := &fakePublisher{}
@@ -538,7 +538,7 @@ func TestGeneratorRun_ScheduleEnds_ReturnsOnlyIfExitAtEndIsSet(t *testing.T) {
 			within(t, "log lines about the end", strings.Count(log.String(), "The schedule has ended"), 2, 2)
 		})
 	})
-	t.Run("returns if ExitAtEnd is set", func(t *testing.T) {
+	t.Run("Run returns after the last event if ExitAtEnd is set", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			publisher, began := &fakePublisher{}, time.Now()

@@ -42,7 +42,7 @@ func (l *leaser) run(ctx context.Context) {
 	for {
 		b, err := l.lease(ctx)
 		if err != nil {
-			return // ctx has ended: steps retry a failed lease until then
+			return // ctx has ended, because lease retries all other errors
 		}
 		select {
 		case l.blocks <- b:

@@ -117,7 +117,7 @@ func (p *pacer) update(next pacing, now time.Time) {
 
 func (p *pacer) running() bool { return len(p.curve.pieces) > 0 }
 
-// reschedule replaces the part of the curve after t by the curve of the current schedule.
+// reschedule replaces the part of the curve after t with the curve of the current schedule.
 func (p *pacer) reschedule(t time.Duration) {
 	w := window{end: never, suspended: p.pacing.suspended}
 	origin := time.Duration(0)

@@ -191,7 +191,7 @@ func TestPacer_PoissonArrivals_HaveRandomIntervals(t *testing.T) {
 		return arrivals(p, 300*time.Second, nil)
 	}
 
-	t.Run("have the rate of the schedule", func(t *testing.T) {
+	t.Run("arrivals have the rate of the schedule", func(t *testing.T) {
 		t.Parallel()
 		for seed := range uint64(5) {
 			got, mean := float64(len(seeded(seed, 0))), 300_000.0
@@ -200,10 +200,10 @@ func TestPacer_PoissonArrivals_HaveRandomIntervals(t *testing.T) {
 			}
 		}
 	})
-	t.Run("have exponentially distributed intervals", func(t *testing.T) {
+	t.Run("arrivals have exponentially distributed intervals", func(t *testing.T) {
 		t.Parallel()
 		due := seeded(42, 0)
-		due = due[100_000+2000:] // the events at the constant rate of 1000 per second
+		due = due[100_000+2000:] // keep only the events at the constant rate of 1000 per second
 		var longer [4]int
 		for i, at := range due[1:] {
 			for k := range longer {
@@ -219,13 +219,13 @@ func TestPacer_PoissonArrivals_HaveRandomIntervals(t *testing.T) {
 			}
 		}
 	})
-	t.Run("are equal for equal seeds", func(t *testing.T) {
+	t.Run("arrivals are equal for equal seeds", func(t *testing.T) {
 		t.Parallel()
 		if !slices.Equal(seeded(1, 2), seeded(1, 2)) {
 			t.Error("they differ")
 		}
 	})
-	t.Run("differ between replicas", func(t *testing.T) {
+	t.Run("replicas with the same seed have different arrivals", func(t *testing.T) {
 		t.Parallel()
 		if slices.Equal(seeded(1, 2)[:10], seeded(1, 3)[:10]) {
 			t.Error("they are equal")
@@ -350,7 +350,7 @@ func TestPacer_ScheduleStops_OverdueEventsAreSkippedAfterAWhile(t *testing.T) {
 				t.Errorf("no event is due %s after the pause, want the overdue events", patience)
 			}
 			p.advance()
-			p.update(tt.edit, rest.Add(patience)) // an edit without a change does not extend the patience
+			p.update(tt.edit, rest.Add(patience)) // the same edit again must not give overdue events more time
 			if at, wait, _ := p.next(rest.Add(patience + 1)); wait <= 0 {
 				t.Errorf("an event of %s is still due more than %s after the pause", at, patience)
 			}
@@ -416,7 +416,7 @@ func BenchmarkPacer(b *testing.B) {
 // setClock returns t as time.Now would return it if the wall clock had been set forward by whole seconds. The monotonic
 // clock reading is that of t.
 func setClock(t time.Time, seconds int64) time.Time {
-	*(*uint64)(unsafe.Pointer(&t)) += uint64(seconds) << 30 // the field wall: a flag, 33 bits of seconds, 30 bits of nanoseconds
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(seconds) << 30 // time.Time.wall consists of 1 flag bit, 33 bits of seconds and 30 bits of nanoseconds
 	return t
 }
 

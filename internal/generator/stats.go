@@ -100,7 +100,7 @@ func perSecond(n float64, d time.Duration) float64 {
 // shows a lag that ended before the row was measured.
 type lags struct {
 	mu           sync.Mutex
-	second       int64 // as a Unix time
+	second       int64 // the current second, as a Unix time
 	this, before time.Duration
 }
 

@@ -110,7 +110,7 @@ func answer(w http.ResponseWriter, failures []string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if len(failures) == 0 {
-		_, _ = fmt.Fprintln(w, OK) // the client may have disconnected
+		_, _ = fmt.Fprintln(w, OK) // fails only if the client has disconnected
 		return
 	}
 	w.WriteHeader(http.StatusServiceUnavailable)
@@ -160,7 +160,7 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		if refused, ok := errors.AsType[*net.OpError](err); ok {
-			err = refused.Err // the outer error repeats the address
+			err = refused.Err // omit the address, which the new error contains
 		}
 		return nil, fmt.Errorf("listen for HTTP at %s: %w", address, err)
 	}
@@ -181,7 +181,7 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != http.NoBody {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // tests have no connection
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // fails only in tests whose ResponseWriter has no connection
 		}
 		h.ServeHTTP(w, r)
 	})
@@ -240,7 +240,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer cancel()
 	err := s.server.Shutdown(grace)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = s.server.Close() // close requests that do not end
+		err = s.server.Close() // Close also ends the requests that are still running
 	}
 	return errors.Join(err, unlessClosed(<-failed))
 }

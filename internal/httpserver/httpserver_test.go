@@ -65,7 +65,7 @@ func TestServe_EndsWithItsContext(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	entered, release := make(chan struct{}), make(chan struct{})
 	l := defaultLimits()
-	l.shutdown = time.Minute // enough for a busy machine
+	l.shutdown = time.Minute // on a busy machine, the request may take long to end
 	s, err := listen(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release

@@ -83,7 +83,8 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 		return nil, errors.New("the ledger has not been read yet")
 	}
 	a := &Audit{Simulation: manifest.ID(sim), Ledger: *state.Ledger, Objectives: objectivesOf(sim), Running: true}
-	rows, err := s.fetch(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the end is in the future, because the clocks of two machines may differ
+	// The end is in the future, because the clock of the pod may be ahead of the clock of this machine.
+	rows, err := s.fetch(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
 	latencies := ledger.LatenciesOf(rows, err, &a.Ledger)
 	a.Latencies = report.LatenciesOf(latencies)
 	a.evaluate(sim, ledger.Evidence{Depths: depthsOf(&state.Queues), Latencies: latencies, Timeline: rows})

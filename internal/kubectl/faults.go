@@ -33,7 +33,7 @@ type liveFaults struct {
 	// simulation's timeline.
 	read func(context.Context, *v1alpha1.ParkingSimulation) (faultRecords, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
-	// The function failed is called with the first error of the method read. It is not called again for later errors.
+	// The function named failed is called once, with the first error of the function named read.
 	failed func(error)
 
 	mu         sync.Mutex // guards the fields below
@@ -41,8 +41,8 @@ type liveFaults struct {
 	readAt     time.Time
 	measuredAt time.Time
 	records    faultRecords
-	timeline   []timeline.Row  // read at the time measuredAt
-	known      []fault.Account // the last result of the method accounts
+	timeline   []timeline.Row  // the timeline as it was at the time measuredAt
+	known      []fault.Account // the latest result of liveFaults.accounts
 }
 
 // faultRecords is the part of the operator's records of faults that liveFaults needs.
@@ -87,7 +87,8 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	f.readRecords(ctx, sim)
 	accounts := f.account(sim)
 	if from, ok := f.unmeasured(accounts); ok {
-		if rows, err := f.rows(ctx, from, time.Now().Add(time.Hour)); err == nil { // the end is in the future, because the clocks of machines may differ
+		// The interval ends in the future, because the clocks of machines may differ.
+		if rows, err := f.rows(ctx, from, time.Now().Add(time.Hour)); err == nil {
 			f.timeline = rows
 		}
 		f.measuredAt = time.Now()

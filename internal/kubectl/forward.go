@@ -53,7 +53,7 @@ func (c *cluster) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, erro
 	case <-ctx.Done():
 		go func() {
 			if r := <-done; r.err == nil {
-				_ = r.connection.Close() // the tunnel was opened too late
+				_ = r.connection.Close() // the caller no longer waits for the tunnel
 			}
 		}()
 		return nil, fmt.Errorf("connect to pod %s/%s: %w", pod.Namespace, pod.Name, ctx.Err())
@@ -109,7 +109,7 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to the pod: %w", err)
 	}
-	_ = failure.Close() // the client never writes to this stream
+	_ = failure.Close() // the client only reads from the error stream
 	headers.Set(corev1.StreamType, corev1.StreamTypeData)
 	data, err := t.connection.CreateStream(headers)
 	if err != nil {
@@ -120,7 +120,7 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 		message, _ := io.ReadAll(io.LimitReader(failure, maxFailure)) // a read error is ignored, because it also occurs on the data stream
 		c.failed <- strings.TrimSpace(string(message))
 		if len(message) > 0 {
-			_ = data.Reset() // some servers keep the data stream open
+			_ = data.Reset() // after an error, some servers keep the data stream open
 		}
 	}()
 	return c, nil

@@ -52,7 +52,7 @@ func New(root *cobra.Command, o Options) *Plugin {
 	p := &Plugin{Options: o, rules: clientcmd.NewDefaultClientConfigLoadingRules()}
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "kubeconfig `file`")
-	_ = root.MarkPersistentFlagFilename(clientcmd.RecommendedConfigPathFlag) // fails only for a flag that does not exist
+	_ = root.MarkPersistentFlagFilename(clientcmd.RecommendedConfigPathFlag) // cannot fail, because the flag exists
 	names := clientcmd.RecommendedConfigOverrideFlags("")
 	names.ClusterOverrideFlags.APIServer.ShortName = "s"
 	clientcmd.BindOverrideFlags(&p.overrides, flags, names)
@@ -113,7 +113,8 @@ func (p *Plugin) connect() (*cluster, error) {
 	return &cluster{WithWatch: c, namespace: namespace, config: config}, nil
 }
 
-// connected returns a cobra function that connects and then calls f with the arguments of the command.
+// connected returns a function for cobra that connects to the cluster, and then calls f with the arguments of the
+// command.
 func (p *Plugin) connected(f func(ctx context.Context, c *cluster, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c, err := p.connect()

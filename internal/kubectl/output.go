@@ -61,7 +61,7 @@ func (f *outputFlag) choices() string {
 // register adds the flag --output to a command.
 func (f *outputFlag) register(cmd *cobra.Command) {
 	cmd.Flags().VarP(f, "output", "o", "output format: "+f.choices()+" (default: text)")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(f.allowed, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(f.allowed, cobra.ShellCompDirectiveNoFileComp)) // cannot fail, because the flag exists
 }
 
 // isText reports whether the output is text for people.
@@ -80,7 +80,7 @@ func writeValue(out io.Writer, format string, value any) error {
 	if format == outputYAML {
 		return WriteYAML(out, value)
 	}
-	encoder := json.NewEncoder(terminal.CleanWriter(out)) // the encoder writes everything in one piece
+	encoder := json.NewEncoder(terminal.CleanWriter(out)) // the encoder calls Write only once, so it splits no character
 	encoder.SetIndent("", "    ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(value)

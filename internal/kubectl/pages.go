@@ -56,7 +56,7 @@ type pages struct {
 	// maxAnswer is the maximum size of a response in bytes. Tests set a smaller one.
 	maxAnswer int64
 
-	mu     sync.Mutex // guards the fields below
+	mu     sync.Mutex // mu guards the fields below
 	tunnel tunnel     // nil if no tunnel is open
 	pod    string     // the pod that the tunnel leads to
 	port   int32
@@ -117,7 +117,7 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 		var none *noPodError
 		return errors.As(err, &input) || errors.As(err, &none), p.describe(orSilence(ctx, err))
 	}
-	defer func() { _ = response.Body.Close() }() // the body was only read
+	defer func() { _ = response.Body.Close() }() // ignore the error, because the body was only read
 	body := readerFunc(func(b []byte) (int, error) {
 		n, err := response.Body.Read(b)
 		silent.Reset(timeout)
@@ -132,7 +132,7 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	}
 	if response.StatusCode != http.StatusOK {
 		var problem struct{ Detail string }
-		_ = json.Unmarshal(text, &problem) // if there is no detail, the status is used below
+		_ = json.Unmarshal(text, &problem) // if the answer has no detail, the error contains the status instead
 		return true, &answerError{pod: p.current(), detail: cmp.Or(problem.Detail, response.Status)}
 	}
 	if err := (document.Format{}).DecodeKnown(text, into); err != nil {
@@ -151,7 +151,7 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // time.
 type silentError time.Duration
 
-func (e silentError) Error() string { return "it sent nothing for " + time.Duration(e).String() }
+func (e silentError) Error() string { return "the pod sent nothing for " + time.Duration(e).String() }
 
 // orSilence returns the silentError that is the cause of ctx. If the cause is no silentError, it returns err.
 func orSilence(ctx context.Context, err error) error {

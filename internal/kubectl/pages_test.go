@@ -243,7 +243,7 @@ func TestPagesGet_SilentPod_UsesAnotherPod(t *testing.T) {
 			p.timeout = 50 * time.Millisecond
 			var got string
 			err := p.get(t.Context(), "/v1/state", &got)
-			if err == nil || !strings.HasSuffix(err.Error(), "does not answer: it sent nothing for 50ms") {
+			if err == nil || !strings.HasSuffix(err.Error(), "does not answer: the pod sent nothing for 50ms") {
 				t.Errorf("the error is %v", err)
 			}
 			if opened := f.tunnels(); !slices.Contains(opened, "a") || !slices.Contains(opened, "b") {

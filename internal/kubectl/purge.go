@@ -87,7 +87,7 @@ func (p *Plugin) purge(ctx context.Context, c *cluster, name string, f purgeFlag
 // confirm asks the user on the terminal whether to delete the simulation.
 func (p *Plugin) confirm(sim *v1alpha1.ParkingSimulation) error {
 	if !terminal.Is(p.In) {
-		return inputErrorf("purge deletes %s/%s with its data for good: confirm that with --yes", sim.Namespace, sim.Name)
+		return inputErrorf("purge deletes %s/%s with its data for good: confirm with --yes", sim.Namespace, sim.Name)
 	}
 	p.notef("Delete %s/%s with its queues, keys and report for good? [y/N] ", sim.Namespace, sim.Name)
 	answer, err := bufio.NewReader(p.In).ReadString('\n')

@@ -46,11 +46,11 @@ type source struct {
 	// failures contains the failures of pods that have been observed. They become marks in the timeline.
 	failures podfailure.Tracker
 
-	mu       sync.Mutex // guards the fields below
+	mu       sync.Mutex // mu guards the fields below
 	sim      *v1alpha1.ParkingSimulation
-	seen     time.Time // the time when sim was read
+	seen     time.Time // the time at which the simulation was last read
 	document *report.Document
-	recent   map[int64]timeline.Row // by the second in which the row begins
+	recent   map[int64]timeline.Row // the key is the second in which the row begins
 	updates  int
 	ahead    time.Duration // how far the clock of the pods is ahead of the clock of this machine
 }
@@ -161,7 +161,7 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 	if document != nil {
 		state.Faults = document.Faults
 		if document.Ledger != nil {
-			state.Ledger = document.Ledger // the final audit, because no earlier audit knows which events are lost
+			state.Ledger = document.Ledger // only the final audit knows which events are lost
 		}
 	}
 	return state, nil
@@ -211,7 +211,7 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	// Omit failures before the creation of the simulation, because they belong to a deleted simulation with the same
 	// name. Also omit failures after the completion of the simulation.
 	sim := s.simulation(ctx)
-	until := time.Now().Add(time.Hour) // in the future, because the clocks of machines may differ
+	until := time.Now().Add(time.Hour) // allow for a clock of the pods that is ahead of the clock of this machine
 	if t := sim.Status.CompletionTime; t != nil {
 		until = t.Time
 	}
@@ -270,7 +270,7 @@ func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row
 	newest := s.now().Add(-newestTime)
 	s.mu.Lock()
 	since, run := from, s.sim.UID
-	const precision = time.Second // of the times in the request
+	const precision = time.Second // the precision of the times in the request
 	if s.updates%fullUpdate != 0 && newest.After(from) && to.Sub(newest) > precision {
 		since = newest
 	}

@@ -38,7 +38,7 @@ import (
 type liveData struct {
 	state view.State
 	rows  []timeline.Row
-	from  []time.Time // the beginning of each requested interval
+	from  []time.Time // the start times of the requested intervals
 }
 
 func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -294,7 +294,7 @@ func TestSourceState_RunningSimulation_ContainsFaults(t *testing.T) {
 	if err := c.Update(t.Context(), configMap()); err != nil {
 		t.Fatal(err)
 	}
-	s.faults.readAt = time.Time{} // makes the next call read the records again
+	s.faults.readAt = time.Time{} // the next call of account must read the records again
 	for range 3 {
 		if a := account(); a.Outcome != fault.OutcomeRecovered || a.RecoverySeconds == nil || *a.RecoverySeconds < 4 || *a.RecoverySeconds > 7 {
 			t.Errorf("a fault that ended is %+v", a)
@@ -360,7 +360,7 @@ func TestSourceTimeline_FailedPods_BecomeMarks(t *testing.T) {
 	rows := []timeline.Row{{Second: now.Unix() - 90}, {Second: now.Unix() - 30}}
 	s := newSource(t, sim, &liveData{rows: rows}, nil)
 	key := client.ObjectKeyFromObject(sim)
-	for _, ago := range []int{180, 90, 60} { // the first one was in another simulation of the same name
+	for _, ago := range []int{180, 90, 60} { // the failure 180 s ago belongs to a deleted simulation
 		s.failures.Observe(key, failedPod(now.Add(-time.Duration(ago)*time.Second)))
 	}
 	want := []timeline.Row{
@@ -438,7 +438,7 @@ func TestWatchPods_Forbidden_ReportsTheErrorOnce(t *testing.T) {
 
 // The pod is deleted without a grace period after the API server has ended the first watch. Later watches do not report
 // the deletion.
-func TestWatchPods_DeletedBetweenWatches_IsAFailure(t *testing.T) {
+func TestWatchPods_PodDeletedBetweenWatches_IsAFailure(t *testing.T) {
 	t.Parallel()
 	pod := newPod("processor-0", 8085, corev1.ConditionTrue)
 	pod.UID = "uid"
@@ -480,7 +480,7 @@ func TestWatchSimulations_DeletedBetweenWatches_IsReported(t *testing.T) {
 		Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
 			watcher := watch.NewFakeWithOptions(watch.FakeOptions{ChannelSize: 1})
 			watcher.Add(sim)
-			watcher.Stop() // as when the API server ends the watch
+			watcher.Stop() // the API server ends the watch
 			if watches.Add(1) == 2 {
 				exists.Store(false)
 			}

@@ -455,8 +455,8 @@ func writeReportedObjectives(w io.Writer, checks []ledger.Check) {
 	}
 }
 
-// writeObjectives writes each objective of the spec, and the measured values that the status contains. The parameter
-// reportErr says why the report cannot be read. It is nil if there is no report.
+// writeObjectives writes each objective of the spec, and the measured values that the status contains. If the
+// simulation has a report that cannot be read, the parameter reportErr says why. Otherwise, reportErr is nil.
 func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation, reportErr error) {
 	fmt.Fprint(w, "\nOBJECTIVE\tBOUND\tMEASURED\n")
 	for _, o := range objectivesInStatus(sim) {

@@ -212,7 +212,7 @@ func (m *meter) measure(ctx context.Context) ([]TopRow, error) {
 			return nil
 		})
 	}
-	_ = work.Wait() // always nil, because no function returns an error
+	_ = work.Wait() // Wait returns nil, because no function returns an error
 	return rows, nil
 }
 

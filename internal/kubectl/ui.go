@@ -91,7 +91,7 @@ func (p *Plugin) ui(ctx context.Context, c *cluster, name string, f uiFlags) err
 	if f.open {
 		go p.OpenPage(ctx, url)
 	}
-	context.AfterFunc(ctx, func() { page.Close(context.WithoutCancel(ctx)) }) // ends the streams of server-sent events
+	context.AfterFunc(ctx, func() { page.Close(context.WithoutCancel(ctx)) }) // page.Close ends the streams of server-sent events
 	return server.Serve(ctx)
 }
 

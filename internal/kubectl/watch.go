@@ -82,17 +82,19 @@ func (c *cluster) watchPods(
 // objects contains the objects that a watch has reported and that it has not reported as deleted.
 type objects map[types.UID]client.Object
 
-// watch calls the function handle with each event of the selected objects. It begins with an event for each existing
-// object. When the API server ends the watch, it watches again. Before each watch, it calls the function handle with a
-// Deleted event for each object in known that does not exist any more, because a new watch does not report deletions
-// that came before it. It keeps known up to date. It returns when ctx ends, when the function handle returns an error,
-// or when the objects cannot be watched. Its error says what it was doing, and names the RBAC rule that is needed.
+// watch calls the function handle with each event of the selected objects, beginning with an event for each existing
+// object. When the API server ends a watch, the method watch starts another one. A new watch does not report earlier
+// deletions. So before each watch, the method calls handle with a Deleted event for each object in the map known that
+// no longer exists. The method keeps this map up to date.
+//
+// watch returns when ctx ends, when handle returns an error, or when the objects cannot be watched. In the last case,
+// the error contains the argument doing and names the RBAC rule that is needed.
 func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,
 ) error {
 	observe := func(e watch.Event) error {
-		if object, ok := e.Object.(client.Object); ok { // otherwise it is a Status
+		if object, ok := e.Object.(client.Object); ok { // an error event contains a Status instead
 			known[object.GetUID()] = object
 			if e.Type == watch.Deleted {
 				delete(known, object.GetUID())
@@ -135,7 +137,7 @@ func (c *cluster) missing(ctx context.Context, list client.ObjectList, known obj
 		return nil
 	}
 	gone := maps.Clone(known)
-	_ = meta.EachListItem(current, func(o runtime.Object) error { // fails only if the function does
+	_ = meta.EachListItem(current, func(o runtime.Object) error { // EachListItem returns only errors of the function, which returns none
 		if object, ok := o.(client.Object); ok {
 			delete(gone, object.GetUID())
 		}

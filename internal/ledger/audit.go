@@ -79,7 +79,7 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 			return Report{}, fmt.Errorf("audit the events of generator process %s in partition %d: %w", run.Run, run.Partition, err)
 		}
 	}
-	// This must be the last step, because the store may lose data during the audit.
+	// Check for a loss of data last, because the store may lose data during the audit.
 	data, err := a.ledger.Dataset(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("check whether the store has lost data: %w", err)
@@ -94,7 +94,7 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 
 // readRun adds the events of one generator process in one partition to the sums in r.
 func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error {
-	if run.Type == "" { // registered, but its record is missing
+	if run.Type == "" { // the run is registered, but its record is missing
 		r.forgotten++
 		return nil
 	}

@@ -52,11 +52,11 @@ type check struct {
 	kind Kind
 	// find checks the condition. If the condition does not apply to the simulation, it returns the zero value.
 	find func(Evidence) finding
-	// certain means that, once the condition is violated, it stays violated. So a running simulation that
-	// violates it is certain to fail.
+	// certain is true if a condition that is violated once stays violated. A running simulation that violates such a
+	// condition is certain to fail.
 	certain bool
 	// since returns the time from which the finished simulation violated the condition, according to its timeline. It
-	// returns the zero time if the timeline does not show this. It may be nil.
+	// returns the zero time if the timeline does not show this. The field may be nil.
 	since func(*Evidence) time.Time
 	// onlyAtRest means that the check compares numbers that agree only when no event is in flight.
 	onlyAtRest bool
@@ -113,7 +113,7 @@ func ConcernsFault(name string) bool {
 // before these.
 func checks(e *Evidence) []check {
 	list := []check{
-		// The run is not ended early. If it is, the other checks say nothing about the rest of the run.
+		// The run lasts as long as planned. If it was ended early, the other checks cover only the part before that.
 		{name: CheckRunLength, kind: Invariant, find: notAborted, withoutLedger: true},
 		{name: CheckReadable, kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: CheckDataKept, kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
@@ -123,14 +123,14 @@ func checks(e *Evidence) []check {
 		{name: CheckLost, kind: Objective, find: nothingLost, certain: true},
 		// No event takes effect twice, however often it is delivered.
 		{name: CheckTakenTwice, kind: Invariant, find: nothingTakenTwice, certain: true},
-		// Every effect is counted. If not, the other numbers in the report are wrong as well.
+		// The ledger counts every effect. Otherwise, the other numbers in the report are wrong as well.
 		{name: CheckUncounted, kind: Invariant, find: nothingUncounted, certain: true},
 		// The intent of an exit is the same when it is processed as when it was published.
 		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},
 		// An exit with a plate from the pool finds the visit of that plate, because the broker confirmed the entry of
 		// the plate before the exit was published.
 		{name: CheckUnexpected, kind: Objective, find: nothingUnexpected, certain: true},
-		// Every message can be processed.
+		// No message is dead-lettered, because every message can be processed.
 		{name: CheckDeadLetters, kind: Invariant, find: nothingDeadLettered, certain: true},
 		// Every summary of a finished visit reaches the summary API.
 		{name: CheckOutbox, kind: Invariant, find: outboxEmpty, onlyAtRest: true},
@@ -234,7 +234,7 @@ func number(n int64) string { return terminal.Count(n) }
 func ledgerReadable(e Evidence) finding {
 	const want = "the ledger can be read"
 	if e.ReportErr == nil {
-		return finding{outcome: Passed, want: want, got: "it was read"}
+		return finding{outcome: Passed, want: want, got: "the ledger was read"}
 	}
 	return finding{outcome: NotMeasured, want: want, message: "the ledger cannot be read, so it is unknown whether events were lost: " + excerpt.OneLine(e.ReportErr.Error())}
 }
@@ -286,7 +286,7 @@ func dataKept(e Evidence) finding {
 		what += ", noticed at " + at.Format(time.RFC3339)
 	}
 	return finding{outcome: Failed, want: want, got: "lost data", message: what +
-		": it is unknown which events took effect, and how often; if it was flushed, restarted or evicted keys, set " +
+		": it is unknown which events took effect, and how often; if Redis was flushed, restarted or evicted keys, set " +
 		"appendonly yes and maxmemory-policy noeviction; if it failed over to a replica that lacked effects, set " +
 		"min-replicas-to-write 1; then run the simulation again"}
 }
@@ -319,8 +319,8 @@ func intentsKept(e Evidence) finding {
 
 func nothingUnexpected(e Evidence) finding {
 	return atMost(e.Report.UnmatchedUnexpected, e.Objectives.MaxUnexpected, fmt.Sprintf(
-		"%s no visit although the plate had entered (unmatched_unexpected); at most %s allowed",
-		count(e.Report.UnmatchedUnexpected, "exit found", "exits found"), number(e.Objectives.MaxUnexpected)))
+		"%s found no visit although the plate had entered (unmatched_unexpected); at most %s allowed",
+		count(e.Report.UnmatchedUnexpected, "exit", "exits"), number(e.Objectives.MaxUnexpected)))
 }
 
 func outboxEmpty(e Evidence) finding {

@@ -42,7 +42,7 @@ func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	return l
 }
 
-// latenciesOf returns the latencies in the sum of rows.
+// latenciesOf returns the latencies in total, which is the sum of the rows of a timeline.
 func latenciesOf(total *timeline.Row) *Latencies {
 	return &Latencies{
 		Processing: histogram.Merge(total.Entry.Processing, total.Exit.Processing),

@@ -237,7 +237,7 @@ func TestAudit_ReportsLostData(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.lostAt = time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
-	m.runs = append(m.runs, modelRun{id: event.ID{Run: "0000000000001"}}) // without a type, because its record is missing
+	m.runs = append(m.runs, modelRun{id: event.ID{Run: "0000000000001"}}) // the run has no type, because its record is missing
 	report, err := Audit(t.Context(), m, Options{AtRest: true})
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func latencyOf(n int, d time.Duration) histogram.Snapshot {
 	return h.Snapshot()
 }
 
-func TestEvaluate_ReturnsVerdictAndReasons(t *testing.T) {
+func TestEvaluate_ViolatedConditions_AreTheReasonsToFail(t *testing.T) {
 	t.Parallel()
 	rest, noon := Report{AtRest: true}, time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	with := func(change func(*Report)) Report { r := rest; change(&r); return r }
@@ -267,7 +267,7 @@ func TestEvaluate_ReturnsVerdictAndReasons(t *testing.T) {
 	tests := []struct {
 		name string
 		in   Evidence
-		want []string // prefixes of the reasons
+		want []string // the prefix of each expected reason
 	}{
 		{"an empty report at rest passes", Evidence{Report: rest}, nil},
 		{"a report that is not at rest fails", Evidence{Report: Report{Outstanding: 2}},
@@ -368,7 +368,7 @@ func TestCertainFailures_IgnoresChecksThatMayStillPass(t *testing.T) {
 	noon := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
 		in   Evidence
-		want []string // prefixes of the reasons
+		want []string // the prefix of each expected reason
 	}{
 		"an objective before the end": {Evidence{Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: 1}}, Report: Report{Outstanding: 3, Outbox: 1, Matched: 2}}, nil},
 		"a dead letter":               {Evidence{Report: Report{DeadLettered: 1}}, []string{"1 event was dead-lettered"}},

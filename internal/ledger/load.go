@@ -67,8 +67,9 @@ type demand struct {
 const shortGap = 100 * time.Millisecond
 
 // demand returns the demand in a phase. covers reports whether a row belongs to the phase. unrecorded is the number of
-// events that were published but are in no row, because a process that is killed loses its latest rows. l may be nil:
-// then only the events that generators counted are due. The rows must be in the order of time and without gaps.
+// events that were published but are in no row, because a process that is killed loses its latest rows. If l is
+// nil, demand does not compare the rows with the plan, so only events that generators counted are due. The rows must be
+// in the order of time and without gaps.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -79,7 +80,8 @@ func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, cover
 			d.missed += skipped[i] + absent[i]
 		}
 	}
-	d.missed = min(d.missed, d.due) // of random arrivals, due is only the mean
+	// With random arrivals, due is only the mean number of events, so missed could be greater.
+	d.missed = min(d.missed, d.due)
 	for _, g := range gaps {
 		if covers(&rows[g.row]) {
 			d.gap = max(d.gap, g.length)
@@ -97,9 +99,10 @@ func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 		skipped[i], shortfall[i] = e.Missed+e.Starved, e.Due-e.Published
 		due += e.Due
 	}
-	// If arrivals are random, Due is only their mean, so chance alone causes a shortfall as well. The shortfall counts
-	// only if the part that the generators did not report as skipped exceeds this number of standard deviations. It
-	// then has another cause. For example, a process that is killed does not report its overdue events as skipped.
+	// If arrivals are random, Due is only the mean number of events, so chance alone may cause a shortfall. The part of
+	// the shortfall that the generators did not report as skipped is unexplained. Only an unexplained part of more than
+	// this number of standard deviations has a cause other than chance. For example, a killed process does not report
+	// its overdue events as skipped.
 	const deviations = 5
 	unexplained := float64(sum(shortfall) - sum(skipped))
 	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson && unexplained <= deviations*math.Sqrt(float64(due)) {
@@ -108,7 +111,8 @@ func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 	return lasting(shortfall, nil)
 }
 
-// gap is a period in which events were due while no generator counted them. row is the index of the row with most of them.
+// gap is a period in which events were due while no generator counted them. row is the index of the row in which most
+// of these events were due.
 type gap struct {
 	row    int
 	length time.Duration
@@ -128,7 +132,7 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			planned[i] = s.events(row.Start(), slices.MinFunc([]time.Time{row.End(), l.end}, time.Time.Compare))
 			shortfall[i] = planned[i] - row.Of(t).Due
 		} else if !row.Start().Before(l.end) {
-			shortfall[i] = -row.Of(t).Due // these events were due before the end
+			shortfall[i] = -row.Of(t).Due // events that are counted after the end were due before it
 		}
 	}
 	for i, n := range lasting(shortfall, planned) {
@@ -136,7 +140,7 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			absent[i] = n
 		}
 	}
-	remaining := 0 // the number of gaps
+	remaining := 0 // the number of gaps that are not cleared
 	eachGap(absent, func(from, to int) {
 		short := float64(sum(planned[from:to])) * shortGap.Seconds() / rows[to-1].End().Sub(rows[from].Start()).Seconds()
 		if sum(absent[from:to]) > max(int64(short), int64(s.Replicas)) {
@@ -154,7 +158,9 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		counts := float64(events-lost) / float64(events)
 		length := longest(rows[from:to], absent[from:to], planned[from:to], s.Replicas)
 		most := from
-		var exact float64 // the sum of the parts, of which each row gets the whole events
+		// exact is the sum of the rows' shares so far, which are not whole numbers. Only the sum is rounded, so that
+		// rounding errors do not accumulate.
+		var exact float64
 		for i := from; i < to; i++ {
 			if absent[i] > absent[most] {
 				most = i
@@ -189,12 +195,12 @@ func sum(numbers []int64) (total int64) {
 	return total
 }
 
-// longest returns the longest time in which all planned events were absent. The rows follow each other, and in each of
-// them events were absent. If only some events of a row were absent, the time may begin or end in that row. With
-// several generators, such a row counts only if all events of the previous or the next row were absent.
+// longest returns the longest time in which all planned events were absent. The given rows are consecutive, and each
+// lacks some or all of its planned events. A row that lacks only some of them can be the start or the end of the time,
+// and counts in part. With several generators, it counts only if the previous or the next row lacks all of its events.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
-	var most, sum time.Duration // sum is the time so far that ends with the current row
+	var most, sum time.Duration // sum is the time without events that ends with the current row
 	for i := range rows {
 		width := rows[i].End().Sub(rows[i].Start())
 		if isWhole(i) {
@@ -212,11 +218,11 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 	return most
 }
 
-// lasting finds the events of a series that never appeared. shortfall[i] is the number of events that were expected in
-// row i minus the number that appeared. A part of the shortfall does not last: in later rows, more events appear than
-// were expected. lasting returns the lasting part, in the rows in which it began. If expected is not nil, it contains
-// the number of expected events of each row. Then a surplus makes up for later shortfalls only up to the number of
-// events that were expected in two rows. The rest of the surplus is ignored.
+// lasting returns, for each row, how many of its expected events never appeared. shortfall[i] is the number of events
+// that were expected in row i minus the number that appeared. If it is negative, row i has a surplus. A surplus makes
+// up for the shortfalls of earlier rows, and then for those of later rows. If expected is not nil, it contains the
+// number of expected events of each row. A surplus then makes up for shortfalls of later rows only up to the number of
+// events that were expected in two rows.
 func lasting(shortfall, expected []int64) []int64 {
 	total := make([]int64, len(shortfall)+1) // total[i+1] is the shortfall up to the end of row i
 	for i, n := range shortfall {
@@ -226,7 +232,7 @@ func lasting(shortfall, expected []int64) []int64 {
 		}
 	}
 	lasts := make([]int64, len(shortfall))
-	least := total[len(shortfall)] // the least total from here to the end
+	least := total[len(shortfall)] // the minimum of total from row i to the end
 	for i := len(shortfall) - 1; i >= 0; i-- {
 		least = min(least, total[i+1])
 		lasts[i] = max(0, least) - max(0, min(least, total[i]))

@@ -52,7 +52,7 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 	for name, tt := range map[string]struct {
 		rows   []timeline.Row
 		change func(*Evidence)
-		want   []string // prefixes of the reasons
+		want   []string // the beginnings of the expected reasons
 	}{
 		"the generators always run": {loadRows(), nil, nil},
 		"the entry generator is dead for 60 s": {dead, nil, []string{
@@ -91,7 +91,7 @@ func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 		for i := range rows {
 			rows[i] = timeline.Row{Second: at(i).Unix(), Entry: timeline.Events{Due: rate, Published: rate, Lag: time.Millisecond}}
 		}
-		rows[60].Entry = timeline.Events{} // after the end
+		rows[60].Entry = timeline.Events{} // this row begins after the end of the schedule
 		change(rows)
 		s := plan.Schedule{Rate: rate, Replicas: 1}
 		e := loadEvidence(rows)
@@ -108,7 +108,7 @@ func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change     func(rows []timeline.Row)
 		unrecorded int64
-		want       []string // prefixes of the reasons
+		want       []string // the beginnings of the expected reasons
 	}{
 		"the generator always runs": {func([]timeline.Row) {}, 0, nil},
 		"no generator runs for half a second": {absent, 0, []string{
@@ -189,7 +189,8 @@ func TestEvaluate_PoissonArrivals_RandomDeviationsDoNotCountAsMissed(t *testing.
 	}
 }
 
-// The rows of an incident get wider with its age. The time without a generator stays the same.
+// As the timeline grows old, its rows are merged into wider ones. The lag of a dead generator must not change with the
+// width of the rows.
 func TestEvaluate_GeneratorIsDead_LagDoesNotDependOnTheWidthOfRows(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{1, 10, 60} {

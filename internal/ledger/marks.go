@@ -23,7 +23,7 @@ type ObjectiveMarker struct {
 	mark func(timeline.Mark)
 
 	mu     sync.Mutex
-	marked map[string]bool // by the name of the check
+	marked map[string]bool // the names of the checks that have a mark
 }
 
 // NewObjectiveMarker returns an ObjectiveMarker that passes marks to the function mark.
@@ -53,7 +53,7 @@ func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *tim
 // latency creates a mark if the p99 of the given latencies exceeds its objective.
 func (m *ObjectiveMarker) latency(at time.Time, name string, objective plan.Duration, latencies ...histogram.Snapshot) {
 	if objective == 0 || m.marked[name] {
-		return // merging takes most of the time
+		return // skip the merge below, which takes most of the time
 	}
 	if all := histogram.Merge(latencies...); all.Count() >= minMeasured {
 		m.value(at, name, objective, all.Quantile(0.99))
@@ -86,9 +86,9 @@ func markOf(at time.Time, c *Check) timeline.Mark {
 }
 
 // MissingMarks returns marks for the objectives of a finished simulation that were missed but have no mark in e.Timeline.
-// Some have none, because only the end of the simulation shows that they were missed. A mark has the time from which the
-// objective was missed according to the timeline, or else the time at which the simulation ended. The marks are in the
-// order of time.
+// An objective has no mark if only the end of the simulation shows that it was missed. The time of a returned mark is the
+// time from which the objective was missed according to the timeline, or else the time at which the simulation ended. The
+// marks are in the order of time.
 func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
 	marked := map[string]bool{}
 	for _, m := range timeline.MarksOf(e.Timeline) {

@@ -35,9 +35,9 @@ type modelRun struct {
 // model is a fake store that computes its ledger from a known history of events.
 type model struct {
 	runs    []modelRun
-	skewed  store.Counts // added to the counters without a cause
-	reads   []int64      // the chunks that were read
-	failing string       // the method that fails
+	skewed  store.Counts // counts without events, which the model adds to its counters
+	reads   []int64      // the indexes of the chunks that the audit has read
+	failing string       // the name of the method that returns an error
 	lostAt  time.Time
 }
 

@@ -137,7 +137,7 @@ func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since
 		if !p.covers(e, &row) {
 			continue
 		}
-		row.Marks = nil // merging them takes time
+		row.Marks = nil // marks are not needed here, and take time to merge
 		total = timeline.Sum(total, row)
 		m := measured{latencies: latenciesOf(&total), total: total}
 		m.entries, m.exits = counted(&total.Entry), counted(&total.Exit)
@@ -362,7 +362,7 @@ func tookPlace(e Evidence, name string) finding {
 		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s of fault %s did not take place as planned: %s",
 			ofAll(failed, all), name, example)}
 	case all == 0 && !e.Interrupted.IsZero():
-		return finding{} // it was due only after the interruption
+		return finding{} // all occurrences of the fault were due only after the interruption
 	case all == 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
 			"fault %s did not take place: no occurrence was due after it was declared and before the run ended", name)}
@@ -488,7 +488,7 @@ func notAborted(e Evidence) finding {
 	}
 	const want = "the run is not ended early"
 	if e.Aborted == "" {
-		return finding{outcome: Passed, want: want, got: "it was not"}
+		return finding{outcome: Passed, want: want, got: "not ended early"}
 	}
 	return passIf(false, want, "ended early", "the run was ended early, because the verdict could only be FAIL: "+e.Aborted)
 }

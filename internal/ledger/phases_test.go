@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// at returns the time that is the given number of seconds after the start of the tests' run.
+// at returns the time that is the given number of seconds after the start of the run in these tests.
 func at(second int) time.Time {
 	return time.Date(2026, time.May, 17, 12, 0, second, 0, time.UTC)
 }
@@ -55,7 +55,7 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 	for name, tt := range map[string]struct {
 		objectives plan.Objectives
 		change     func(*Evidence)
-		want       []string // prefixes of the reasons
+		want       []string // the reasons of the verdict begin with these texts
 	}{
 		"latencies of the phases": {
 			plan.Objectives{
@@ -288,7 +288,7 @@ func TestEvaluate_InterruptedRun_IgnoresWhatWasDueLater(t *testing.T) {
 }
 
 // The records of most occurrences were removed. Only their totals are left.
-func TestEvaluate_RecordsOfFaultsWereRemoved_TheirOutcomesCount(t *testing.T) {
+func TestEvaluate_FaultRecordsRemoved_TotalsOfTheirOutcomesAreChecked(t *testing.T) {
 	t.Parallel()
 	kept := disturbance()
 	kept.RecoverySeconds = new(1.0)
@@ -310,7 +310,6 @@ func TestEvaluate_RecordsOfFaultsWereRemoved_TheirOutcomesCount(t *testing.T) {
 	}
 }
 
-// The time of a fault whose record was removed belongs to the time under faults.
 func TestEvaluate_RecordOfFaultWasRemoved_TimeOfTheFaultCountsAsUnderFaults(t *testing.T) {
 	t.Parallel()
 	e := phaseEvidence(plan.Objectives{WithoutFaults: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second)}})

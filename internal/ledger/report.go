@@ -44,9 +44,9 @@ type Report struct {
 	// Outbox counts the summaries that the summary API has not accepted yet.
 	Outbox int64 `json:"outbox"`
 
-	// The fields IndeterminateEntries to IndeterminateUnmatched divide Indeterminate by type and intent. The
-	// fields MissingEntries to MissingUnmatched divide Lost or Outstanding in the same way. A field of this
-	// second group is negative if events were processed with another intent than they were published with.
+	// The fields IndeterminateEntries to IndeterminateUnmatched split Indeterminate by type and intent. The
+	// fields MissingEntries to MissingUnmatched split Lost or Outstanding in the same way. A missing count is
+	// negative if an event was processed with an intent other than the one with which it was published.
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`

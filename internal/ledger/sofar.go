@@ -42,9 +42,9 @@ const (
 // TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
-	// settled contains the remembered rows.
+	// settled contains the rows that the TimelineReader remembers between calls of Read.
 	settled []timeline.Row
-	// until is the time from which rows are read again. All remembered rows end by then.
+	// until is the time by which all remembered rows end. Later rows are read again.
 	until time.Time
 	// readAt is when the whole timeline was last read.
 	readAt time.Time

@@ -21,7 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// lagTime is the time over which the lag of a generator is reported: the longest lag in the last lagTime.
+// lagTime is the length of the period whose longest lag is reported as the lag of a generator.
 const lagTime = 5 * time.Second
 
 // Store contains those methods of a store that a Source calls.
@@ -86,7 +86,7 @@ func (s *Source) State(ctx context.Context) (view.State, error) {
 	if clock.over {
 		state.Phase = view.Draining
 	}
-	rates := report.RatesOf(rows) // as in the report
+	rates := report.RatesOf(rows) // the report computes its rates in the same way
 	state.Entry = generatorOf(event.TypeEntry, rows, clock, clock.rate(p.Entry.Schedule, 0), rates.Entry)
 	state.Exit = generatorOf(event.TypeExit, rows, clock, clock.rate(p.Exit.Schedule, p.Exit.Delay()), rates.Exit)
 	if depths != nil {
@@ -115,8 +115,8 @@ func verdictSoFar(p *plan.Plan, account *ledger.Report, rows []timeline.Row, dep
 type clock struct {
 	now     time.Time
 	elapsed time.Duration // time since the start, at most the duration of the simulation; 0 before the start
-	runs    bool          // the generators publish events
-	over    bool          // the duration of the simulation is over
+	runs    bool          // whether the generators publish events
+	over    bool          // whether the duration of the simulation is over
 }
 
 func clockOf(p *plan.Plan, now time.Time) clock {
@@ -140,8 +140,8 @@ func (c clock) rate(s plan.Schedule, after time.Duration) float64 {
 	return float64(s.RateAt(c.elapsed - after))
 }
 
-// generatorOf adds up the counts of one event type. It does not merge the histograms, because that would take longer
-// than everything else that it does.
+// generatorOf adds up the counts of one event type. It does not merge the histograms, because merging would take
+// longer than all the rest of the function.
 func generatorOf(t event.Type, rows []timeline.Row, c clock, rate float64, mean report.Rate) view.Generator {
 	g := view.Generator{Rate: rate, TargetRate: mean.Target, AchievedRate: mean.Achieved}
 	for i := range rows {

@@ -83,7 +83,7 @@ func TestLiveState_SumsTheTimelineOfAllProcesses(t *testing.T) {
 func TestLiveState_MeanRates_AreThoseOfTheReport(t *testing.T) {
 	t.Parallel()
 	s := newSite(10 * time.Minute)
-	for ago := range 60 { // a minute of 10 minutes; in the rest, the simulation was suspended
+	for ago := range 60 { // the simulation was running for only one of the 10 minutes; it was suspended in the rest
 		s.append(t, "a", 5*time.Minute+time.Duration(ago)*time.Second, timeline.Row{Entry: timeline.Events{Due: 20, Published: 19}})
 	}
 	rows, err := s.source.Timeline(t.Context(), time.Unix(0, 0), time.Now())

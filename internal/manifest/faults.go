@@ -114,7 +114,7 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	var faults []plan.Fault
 	for i := range s.Faults {
 		f := &s.Faults[i]
-		number, percent, _ := f.Pods.Parse() // the validation reports the error
+		number, percent, _ := f.Pods.Parse() // the validation of the spec reports an invalid value
 		faults = append(faults, plan.Fault{
 			Name: f.Name, Target: plan.FaultTarget(f.Target), Action: plan.FaultAction(f.Action),
 			Instances: number, Percent: percent,
@@ -134,13 +134,13 @@ func (w *warner) faults() {
 	for i := range w.spec.Faults {
 		f := &w.spec.Faults[i]
 		pods := w.podsOf(f.Target)
-		number, percent, _ := f.Pods.Parse() // the spec is valid
+		number, percent, _ := f.Pods.Parse() // Parse succeeds, because the spec is valid
 		if pods == 0 {
 			w.warn("the fault %q will not be injected, and the verdict will be FAIL: %s has no pods", f.Name, f.Target)
 			continue
 		}
 		if number > pods {
-			w.warn("the fault %q is for %d pods, but %s has %d: it hits all of them", f.Name, number, f.Target, pods)
+			w.warn("the fault %q is for %d pods, but %s has only %d: the fault hits all of them", f.Name, number, f.Target, pods)
 		}
 		w.contention(&w.plan.Faults[i])
 		w.eviction(f, min(pods, max(number, (pods*percent+99)/100)))
@@ -170,8 +170,8 @@ func (w *warner) contention(f *plan.Fault) {
 
 // waits reports whether a fault must wait for another fault with the same target, and may then be too late to be
 // injected: because its next occurrence is due, or because it would not end before the simulation. until is when the
-// other fault ends. waits ignores jitter. It compares only the first occurrence of f that is due at or after the first
-// occurrence of other, and the last occurrence of other until then.
+// other fault ends. waits ignores jitter. It compares only one occurrence of each fault: the first occurrence of f
+// that is due at or after the first occurrence of other, and the latest occurrence of other that is due by then.
 func (w *warner) waits(f, other *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, other.At
 	if due < begin && f.Every > 0 {
@@ -222,7 +222,8 @@ func (w *warner) baseline(f *plan.Fault) {
 		f.Name, *v1alpha1.NewDuration(earliest), plan.MinEvents, remedy)
 }
 
-// recovery warns if the simulation ends too soon after the last occurrence of a fault to prove that it recovers.
+// recovery warns if the time between the last occurrence of a fault and the end of the simulation is too short to prove
+// that the simulation recovers.
 func (w *warner) recovery(f *plan.Fault) {
 	end, last := w.plan.Duration.D(), f.LatestEnd()
 	if every := f.Every.D(); every > 0 {
@@ -246,8 +247,8 @@ func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 	if f.Action != v1alpha1.FaultActionEvict || pods < 2 || !hasDisruptionBudget(f.Target) {
 		return
 	}
-	w.warn("the fault %q evicts %d pods of %s: in a cluster, the disruption budget allows one at a time, each further pod waits up to a minute, "+
-		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop them together", f.Name, pods, f.Target)
+	w.warn("the fault %q evicts %d pods of %s: in a cluster, the disruption budget allows one eviction at a time; each further pod waits up to a minute, "+
+		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop the pods together", f.Name, pods, f.Target)
 }
 
 // idle warns if the target of a fault has nothing to do, so that a recovery proves nothing.

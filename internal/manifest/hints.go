@@ -51,7 +51,9 @@ var services = map[field.Path]binding.Service{
 // a hint, an error names the objects that have such a field, according to the function owners. For the fields in this
 // list, that text would be missing or misleading.
 var frequentMistakes = []struct {
-	parent string // the end of the path of the object, in which [] stands for any index; "spec" and "" match only themselves
+	// parent is a suffix of the path of the object that contains the field. In this suffix, [] stands for any index.
+	// The values "spec" and "" match only these paths themselves.
+	parent string
 	names  []string
 	hint   string
 }{

@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// TestIdentity_UnknownPartitions_CoversAllPossiblePartitions checks that a stored simulation whose number of partitions cannot be decoded
-// is removed completely.
+// TestIdentity_UnknownPartitions_CoversAllPossiblePartitions checks that the queues and keys of all partitions are
+// removed even if the number of partitions in a stored simulation cannot be decoded.
 func TestIdentity_UnknownPartitions_CoversAllPossiblePartitions(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]int{

@@ -95,7 +95,7 @@ var (
 		reflect.TypeFor[v1alpha1.ParkingSimulationStatus](): "{replicas: 2}",
 	}
 
-	// patchExamples is like examples, for a pod spec.
+	// patchExamples contains the examples for the fields of a pod spec.
 	patchExamples = map[reflect.Type]string{
 		reflect.TypeFor[corev1.PodSpec]():              "{nodeSelector: {disk: ssd}}",
 		reflect.TypeFor[map[string]string]():           "{disk: ssd}",
@@ -198,7 +198,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	if len(faults) == 0 { // last: the other errors show such numbers as they are written
+	if len(faults) == 0 { // checked last, because other errors show a non-decimal number as the user wrote it
 		faults = notDecimal("", original.root())
 	}
 	if err := faults.Err(); err != nil {
@@ -209,7 +209,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 
 // ReadFile reads a manifest from a file, in the same way as Read. Its errors contain the path.
 func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
-	if field.LooksLikeURI(path) { // the error does not show it, because it may hold a password
+	if field.LooksLikeURI(path) { // the error does not quote the URI, which may contain a password
 		return nil, errors.New("read manifest: URLs are not supported: download the manifest and pass the file, or - for standard input")
 	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -266,5 +266,5 @@ func checkKind(text []byte, format *document.Format) error {
 }
 
 func beginning() string {
-	return fmt.Sprintf("give it apiVersion: %s, kind: %s and a metadata.name", v1alpha1.GroupVersion, v1alpha1.Kind)
+	return fmt.Sprintf("set apiVersion: %s, kind: %s and metadata.name", v1alpha1.GroupVersion, v1alpha1.Kind)
 }

@@ -71,12 +71,12 @@ func lines(format string, n int) string {
 func TestReadManifest_RejectsInvalidManifests(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ text, want string }{
-		"an empty file":                     {"", `the manifest is empty: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
-		"only comments":                     {"# nothing\n---\n# here\n", `the manifest is empty: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
+		"an empty file":                     {"", `the manifest is empty: set apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and metadata.name`},
+		"only comments":                     {"# nothing\n---\n# here\n", `the manifest is empty: set apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and metadata.name`},
 		"two simulations":                   {head + "---\n" + head, `there is more than one document: leave one ParkingSimulation in the file`},
 		"more than 1 MiB":                   {head + strings.Repeat("#", 1<<20), `the manifest is larger than 1 MiB`},
-		"a list":                            {"- a\n- b\n", `must be an object with fields, not a list: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
-		"a word":                            {"parking\n", `must be an object with fields, not a text: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
+		"a list":                            {"- a\n- b\n", `must be an object with fields, not a list: set apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and metadata.name`},
+		"a word":                            {"parking\n", `must be an object with fields, not a text: set apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and metadata.name`},
 		"malformed YAML":                    {head + "spec: {entry: \n", `not valid YAML: line 4: did not find expected node content`},
 		"a tab for indentation":             {head + "spec:\n\tseed: 1\n", `not valid YAML: line 5 is indented with a tab: use spaces`},
 		"a key twice":                       {head + "spec:\n  seed: 1\n  seed: 2\n", `not valid YAML: line 6: key "seed" already set in map`},

@@ -23,7 +23,7 @@ func normalize(text []byte, format *document.Format) ([]byte, error) {
 		return nil, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber() // keeps large numbers exact
+	decoder.UseNumber() // a float64 could not store large numbers exactly
 	var object map[string]any
 	if err := decoder.Decode(&object); err != nil {
 		return nil, err

@@ -49,10 +49,10 @@ func TestReadManifest_QuantityInTemplateIsExpensiveToDecode_IsRejected(t *testin
 	}
 }
 
-// quantityFields finds the quantities in type t, and returns a map with an element for each. The key is the path of the
-// quantity. The value is a format string: with the text of a quantity, it formats a JSON document in which only this
-// quantity is set. The parameters path and format describe where t is: path is the path of a value of type t, and
-// format formats a JSON document in which only that value is set.
+// quantityFields returns a map with an element for each quantity in the type t. The key is the path of the quantity. The
+// value is a format string: it inserts the text of the quantity into a JSON document in which no other field is set. The
+// parameter path is the path of a value of type t. The parameter format inserts the text of this value into such a
+// document.
 func quantityFields(path string, t reflect.Type, format string) map[string]string {
 	fields := map[string]string{}
 	add := func(path string, t reflect.Type, value string) {

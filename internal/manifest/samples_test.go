@@ -60,7 +60,7 @@ func TestRehearsalSample_HasPhasesObjectivesAndTimeToRecover(t *testing.T) {
 	}
 	const recovery = 15 * time.Second
 	occurrences := slices.Collect(fault.Occurrences(p))
-	previous := time.Minute // until then, the rates rise
+	previous := time.Minute // the rates rise during the first minute
 	for _, o := range occurrences {
 		if o.At < previous+recovery {
 			t.Errorf("the fault %s occurs at %s, less than %s after %s", o.Fault, o.At, recovery, previous)

@@ -26,7 +26,7 @@ type Resolved struct {
 // Call Resolve once per version of a simulation, and pass its result to all functions that need it.
 func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) { return resolve(sim, nil) }
 
-// resolve is like Resolve. The parameter source returns the values that the errors show; see plan.Checks.
+// resolve is like Resolve. Its errors show the values that the function source returns; see plan.Checks.
 func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) (*Resolved, field.ErrorList) {
 	sim = sim.DeepCopy()
 	sim.Default()
@@ -47,7 +47,7 @@ func Identity(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 		p.QueueType = plan.QueueTypeClassic
 	}
 	if p.Partitions < 1 || p.Partitions > plan.MaxPartitions || sim.Spec.Undecodable != nil {
-		p.Partitions = plan.MaxPartitions // unknown: cover all queues and keys that there can be
+		p.Partitions = plan.MaxPartitions // the real number is unknown, so include all queues and keys that may exist
 	}
 	return p
 }

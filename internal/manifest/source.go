@@ -18,9 +18,9 @@ import (
 // source is a document as its author wrote it. Decoded values do not show how they were written: YAML decodes 1.10 as
 // 1.1, and no as false.
 type source struct {
-	root func() *yamlv3.Node // parses the document when it is first called
-	// The field members contains the members of the nodes that find has visited, so that many errors in one large object
-	// do not scan it again and again.
+	root func() *yamlv3.Node // returns the document, which the first call parses
+	// The field members contains the members of the nodes that find has visited. So find scans a large object only
+	// once, even if the object contains many errors.
 	members map[member]map[field.Path]*yamlv3.Node
 }
 
@@ -34,7 +34,7 @@ type member struct {
 func newSource(text []byte) *source {
 	return &source{members: map[member]map[field.Path]*yamlv3.Node{}, root: sync.OnceValue(func() *yamlv3.Node {
 		var compact bytes.Buffer
-		if json.Compact(&compact, text) == nil { // removes tabs, which the YAML parser rejects
+		if json.Compact(&compact, text) == nil { // Compact removes tabs, which the YAML parser rejects
 			text = compact.Bytes()
 		}
 		document := new(yamlv3.Node)
@@ -114,7 +114,7 @@ func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yam
 
 // childNode is a member of an object or an item of a list.
 type childNode struct {
-	paths []field.Path // the forms that its path can have
+	paths []field.Path // the path of the node, in each form that an error may use
 	node  *yamlv3.Node
 }
 
@@ -134,7 +134,8 @@ func childrenOf(node *yamlv3.Node, at field.Path) []childNode {
 	return children
 }
 
-// memberPath returns the path of a member of the object at a path. Its form depends on whether the object is a map.
+// memberPath returns the path of a member of the object at the path at. The member is a key if the object is a map, and
+// a field otherwise.
 func memberPath(at field.Path, name string) field.Path {
 	for _, of := range []string{"labels", "annotations", "nodeSelector", "limits", "requests"} {
 		if strings.HasSuffix(string(at), "."+of) {

@@ -44,7 +44,7 @@ type checks struct{ plan.Checks }
 func (c *checks) types(path field.Path, spec []byte) {
 	faults := format.Check(path, spec, reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
 	if len(faults) == 0 {
-		c.Invalid(path, field.Raw("{…}"), "cannot be decoded: write it again")
+		c.Invalid(path, field.Raw("{…}"), "cannot be decoded: write the spec again")
 	}
 	c.Errors = append(c.Errors, faults...)
 }
@@ -122,7 +122,7 @@ func (c *checks) generator(path field.Path, g *v1alpha1.GeneratorSpec) {
 	stages := path.Child("stages")
 	switch {
 	case g.Stages != nil && len(g.Stages) == 0:
-		c.Invalid(stages, field.Raw("[]"), "must have from 1 to %d items; leave it out for a constant rate", plan.MaxStages)
+		c.Invalid(stages, field.Raw("[]"), "must have from 1 to %d items; for a constant rate, leave the field out", plan.MaxStages)
 	case len(g.Stages) > plan.MaxStages:
 		c.Add(field.TooMany(stages, len(g.Stages), plan.MaxStages))
 	default:
@@ -288,7 +288,7 @@ func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Du
 		return plan.Length{}, false
 	}
 	if err != nil {
-		value = -1 // is out of bounds, so that Duration reports the text
+		value = -1 // DurationUpTo rejects this value, with an error that contains the text
 	}
 	length, before := plan.Length{Value: value, Text: string(*d)}, len(c.Errors)
 	c.DurationUpTo(limit, path, length, zeroAllowed, example)
@@ -331,7 +331,8 @@ var (
 	registrySyntax = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?$`)
 )
 
-// image checks an optional image reference. The example is a valid one, without a registry.
+// image checks an optional image reference. The parameter named example is a valid reference without a registry, which
+// errors show.
 func (c *checks) image(path field.Path, image, example string) {
 	switch {
 	case image == "":
@@ -414,7 +415,8 @@ func (c *checks) tls(path field.Path, t *v1alpha1.TLSSpec) {
 	}
 }
 
-// objectName checks the name of a Kubernetes object of the given kind. The example is a valid name.
+// objectName checks the name of a Kubernetes object of the given kind. The parameter named example is a
+// valid name, which errors show.
 func (c *checks) objectName(path field.Path, name, kind, example string) {
 	switch {
 	case name == "":
@@ -447,7 +449,7 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 		at := path.Child("requests").Key(name)
 		switch {
 		case limited && isReserved(name) && request.Cmp(limit) != 0:
-			c.Invalid(at, string(r.Requests[name]), "must equal the limit of %s, because %s cannot be shared: remove the request", r.Limits[name], name)
+			c.Invalid(at, string(r.Requests[name]), "must equal the limit of %s, because %s cannot be overcommitted: remove the request", r.Limits[name], name)
 		case limited && request.Cmp(limit) > 0:
 			c.Invalid(at, string(r.Requests[name]), "must not exceed the limit of %s", r.Limits[name])
 		}
@@ -463,7 +465,7 @@ func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirem
 	c.resources(path, r)
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		if _, limited := r.Limits[name]; isReserved(name) && !limited {
-			c.required(path.Child("limits").Key(name), "the limit must equal the request, because "+name+" cannot be shared: set the limit instead of the request")
+			c.required(path.Child("limits").Key(name), "the limit must equal the request, because "+name+" cannot be overcommitted: set the limit instead of the request")
 		}
 	}
 	names := slices.Concat(slices.Sorted(maps.Keys(r.Limits)), slices.Sorted(maps.Keys(r.Requests)))
@@ -522,7 +524,7 @@ func isHugePages(name string) bool { return hugePages.MatchString(name) }
 
 const (
 	kubernetesPrefix = "kubernetes.io/"
-	quotaPrefix      = "requests." // begins the names of extended resources in quotas
+	quotaPrefix      = "requests." // in quotas, the names of extended resources begin with this prefix
 )
 
 func isExtendedResource(name string) bool {
@@ -552,7 +554,7 @@ func (c *checks) label(path field.Path, key, value string) {
 // annotation keys.
 func (c *checks) qualifiedName(path field.Path, key, form, kind string) {
 	if len(validation.IsQualifiedName(form)) > 0 {
-		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be %s's key such as "team" or "example.com/team"`, kind)))
+		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be the key of %s, such as "team" or "example.com/team"`, kind)))
 	}
 }
 

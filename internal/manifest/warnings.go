@@ -49,7 +49,7 @@ func (w *warner) rates() {
 		return
 	}
 	percent, entries, exits := int64(w.plan.Exit.MatchPercent), w.plan.Entry.FinalRate(), w.plan.Exit.FinalRate()
-	if w.plan.Entry.Replicas == 0 || w.plan.Exit.Replicas == 0 || exits*percent <= entries*100 { // the method replicas covers generators without pods
+	if w.plan.Entry.Replicas == 0 || w.plan.Exit.Replicas == 0 || exits*percent <= entries*100 { // the method replicas warns about generators without pods
 		return
 	}
 	w.warn("%d %% of %d exits per second are matched, but only %d entries per second are published: the missing exits will be "+
@@ -99,8 +99,8 @@ func (w *warner) objectives() {
 
 func (w *warner) phaseObjectives(path string, o *v1alpha1.PhaseObjectivesSpec) {
 	if o.EndToEndP99 != nil && o.ProcessingP99 != nil && o.EndToEndP99.Value() < o.ProcessingP99.Value() {
-		w.warn("%[1]s.endToEndP99, %[2]s, is below %[1]s.processingP99, %[3]s: end to end includes processing, so that "+
-			"endToEndP99 alone decides", path, *o.EndToEndP99, *o.ProcessingP99)
+		w.warn("%[1]s.endToEndP99, %[2]s, is below %[1]s.processingP99, %[3]s: the end-to-end latency includes "+
+			"the processing latency, so processingP99 has no effect", path, *o.EndToEndP99, *o.ProcessingP99)
 	}
 }
 
@@ -149,7 +149,7 @@ const (
 	leastStorage        = "100Mi"
 	leastMemory         = "32Mi"
 	leastRabbitMQMemory = "256Mi"
-	leastSidecarMemory  = "6Mi" // with less, the container runtime itself does not start
+	leastSidecarMemory  = "6Mi" // with a lower limit, the container runtime itself does not start
 	leastCPU            = "10m"
 	mostCPU             = "256"
 	mostMemory          = "16Ti"

@@ -23,13 +23,13 @@ import (
 
 var errSeveralDocuments = errors.New("there is more than one document: leave one ParkingSimulation in the file")
 
-// toJSON returns the one document of a file in two forms: as JSON, and as the file contains it. Empty documents do
-// not count.
+// toJSON converts the document in a file to JSON. It also returns the source of the document. The file must contain
+// exactly one document that is not empty.
 func toJSON(text []byte) (converted []byte, original *source, err error) {
 	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
 		return nil, nil, errors.New("the manifest is encoded as UTF-16: save it as UTF-8")
 	}
-	if json.Valid(text) { // may be indented with tabs, which the YAML parser rejects
+	if json.Valid(text) { // the YAML parser rejects JSON that is indented with tabs
 		return wholeNumbers(text), newSource(text), nil
 	}
 	documents, err := splitYAML(text)
@@ -41,7 +41,7 @@ func toJSON(text []byte) (converted []byte, original *source, err error) {
 		switch {
 		case err != nil:
 			return nil, nil, document.yamlError(err)
-		case found == nil: // nothing but comments
+		case found == nil: // the document contains nothing but comments
 		case converted != nil:
 			return nil, nil, errSeveralDocuments
 		default:
@@ -57,7 +57,7 @@ func toJSON(text []byte) (converted []byte, original *source, err error) {
 // yamlDocument is a part of a YAML file between two lines that begin with "---".
 type yamlDocument struct {
 	text  []byte
-	lines int // in the file before the text
+	lines int // the number of lines in the file before the text
 }
 
 // splitYAML splits a file in the same way as kubectl does.
@@ -73,7 +73,8 @@ func splitYAML(text []byte) ([]yamlDocument, error) {
 			current.text = text[start : start+len(current.text)+len(line)]
 			continue
 		}
-		if rest = bytes.TrimSpace(rest); len(rest) > 0 && rest[0] != '#' { // the error does not quote it, because it may hold a password
+		// The error does not quote the text after the separator, because this text may hold a password.
+		if rest = bytes.TrimSpace(rest); len(rest) > 0 && rest[0] != '#' {
 			return nil, fmt.Errorf("not valid YAML: line %d has text after ---: begin the document on the next line, or indent the line if it is part of a multi-line value", number)
 		}
 		start += len(current.text) + len(line)
@@ -89,7 +90,8 @@ func documentToJSON(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	decoder := yamlv2.NewDecoder(bytes.NewReader(text)) // the parser of YAMLToJSONStrict, which ignores what follows
+	// YAMLToJSONStrict uses the same parser, but ignores everything after the first document.
+	decoder := yamlv2.NewDecoder(bytes.NewReader(text))
 	var document, following any
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -115,7 +117,7 @@ func wholeNumbers(text []byte) []byte {
 	copied := 0
 	for {
 		token, err := decoder.Token()
-		if err != nil { // the end, because the text is valid
+		if err != nil { // the end of the text, because valid JSON causes no other error
 			return append(result, text[copied:]...)
 		}
 		number, isNumber := token.(json.Number)
@@ -129,7 +131,7 @@ func wholeNumbers(text []byte) []byte {
 			continue
 		}
 		end := int(decoder.InputOffset())
-		integer, _ := json.Marshal(value) // succeeds for finite numbers
+		integer, _ := json.Marshal(value) // Marshal succeeds for every finite number
 		result = append(append(result, text[copied:end-len(number)]...), integer...)
 		copied = end
 	}
@@ -170,7 +172,7 @@ func (d yamlDocument) yamlError(err error) error {
 	if path, number := newSource(d.text).unrepresentable(); number != "" {
 		return field.Invalid(path, field.Raw(number), "must be a finite number, such as 10")
 	}
-	if _, again := documentToJSON(padded); again != nil { // the same error with the right line
+	if _, again := documentToJSON(padded); again != nil { // again is the error with the line number in the file
 		err = again
 	}
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: ")
@@ -227,7 +229,7 @@ func withUnrendered(err error, manifest []byte) error {
 		expression += "}" // a default value, as in ${NAME:-value}, may be a password
 	case strings.Contains(expression, "$("):
 		expression = "$(…)"
-	default: // may be a password
+	default: // the expression may contain a password
 		expression = "$…"
 	}
 	return fmt.Errorf("%w; line %d has the template expression %s: render the manifest first, for example with \"helm template\" or \"envsubst\"",

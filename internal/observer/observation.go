@@ -85,7 +85,7 @@ func (r *Rest) isComplete() bool {
 type pendingMarks struct {
 	all     []timeline.Mark
 	marker  *ledger.ObjectiveMarker // adds marks
-	process string                  // in the timeline; a new one for each batch that is stored
+	process string                  // the name of the process in the timeline; each stored batch gets a new one
 }
 
 func newPendingMarks() *pendingMarks {
@@ -149,7 +149,7 @@ func (p *probe) interval() time.Duration {
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:
-		*p = probe{} // check the server as soon as it can be read
+		*p = probe{} // the next check is due as soon as the server can be read again
 	case now.Sub(p.at) >= p.interval():
 		_, err := within(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, check(ctx) })
 		failures := 0
@@ -227,7 +227,7 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 		})
 	}
 	if s.store != nil && now.StoreErr == nil && s.target.Timeline {
-		now.Timeline, _ = within(ctx, s.reader.Read) // if it fails, the known effects of faults do not change
+		now.Timeline, _ = within(ctx, s.reader.Read) // without the timeline, the known effects of faults stay the same
 	}
 	if s.broker != nil {
 		now.Depths, now.BrokerErr = within(ctx, s.broker.Depths)
@@ -269,7 +269,7 @@ func (o *Observer) storeMarks(ctx context.Context, s *simulation) {
 		return struct{}{}, timeline.Record(ctx, s.store, process, marks...)
 	})
 	if err != nil {
-		return // the observation reports a store that does not answer
+		return // the error is not needed, because the observation shows that the store does not answer
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -353,7 +353,7 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 			return ledger.Audit(ctx, s.store, ledger.Options{})
 		})
 		if err == nil {
-			now.Report = report // the number of unmeasured events depends on it
+			now.Report = report // measure compares the report with the timeline to count unmeasured events
 		}
 		now.Rest = o.measure(ctx, s, now, *draining)
 		now.Rest.Report, now.Rest.Err = report, err

@@ -215,7 +215,7 @@ func (o *Observer) handle(ctx context.Context, key types.NamespacedName) {
 	defer o.done(key)
 	s, draining, replaced := o.current(key)
 	for _, old := range replaced {
-		_ = old.close() // fails if the server no longer exists
+		_ = old.close() // close fails if the server no longer exists
 	}
 	if s == nil {
 		return
@@ -256,7 +256,7 @@ func interval(draining bool, failures int) time.Duration {
 	if draining {
 		next = drainInterval
 	}
-	if failures > 1 { // do not delay after a single failure, which often does not last
+	if failures > 1 { // a single failure often does not last, so it does not delay the next observation
 		next = min(next+time.Duration(failures-1)*failureDelay, maxInterval)
 	}
 	return next + rand.N(next/10)

@@ -59,7 +59,7 @@ func (f *fakeServers) CountSummaries(_ context.Context, pod podhttp.Server) (int
 }
 
 type fakeBroker struct {
-	broker.Broker // nil, because the observer calls only the methods that are overridden
+	broker.Broker // this interface is nil: the observer calls only methods that fakeBroker overrides
 
 	servers *fakeServers
 }
@@ -193,7 +193,7 @@ func TestObserver_ChecksFailed_StoresOneMarkForEachOfThem(t *testing.T) {
 			return checks
 		}
 		start := time.Now()
-		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // the first mark must wait
+		f.set(func(f *fakeServers) { f.storeErr = errors.New("down") }) // while the store is down, the first mark cannot be written
 		o.Track(key, watched, nil)
 		next(t, o)
 		o.MarkFailed(key, start, failed(ledger.CheckDeadLetters))
@@ -311,7 +311,7 @@ func TestObserver_DeadlinePasses_MakesTheFinalAudit(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fail    func(*fakeServers)
-		ledgers bool // the ledger can be read
+		ledgers bool // whether the ledger can be read
 	}{
 		"a message that stays in its queue": {func(f *fakeServers) { f.depths.Ready = 1 }, true},
 		"a broker that does not answer":     {func(f *fakeServers) { f.brokerErr = errors.New("refused") }, true},
@@ -341,7 +341,7 @@ func TestObserver_DeadlinePasses_MakesTheFinalAudit(t *testing.T) {
 func TestObserver_DeadlineAlreadyPassed_FirstChecksWhetherEventsRemain(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, _ *fakeServers) {
-		o.Track(key, target(), &Draining{Deadline: time.Now().Add(-time.Hour)}) // passed while the operator was not running
+		o.Track(key, target(), &Draining{Deadline: time.Now().Add(-time.Hour)}) // the deadline passed while the operator was not running
 		for o.Latest(key) == nil || o.Latest(key).Rest == nil {
 			next(t, o)
 		}
@@ -454,13 +454,13 @@ func TestIsClosed_ObservationInProgress_IsFalseUntilItsClientsAreClosed(t *testi
 		hanging := target()
 		hanging.Plan.Simulation = "dead.sim"
 		o.Track(dead, hanging, nil)
-		synctest.Wait() // the observation hangs
+		synctest.Wait() // wait until the observation hangs
 		o.Untrack(dead)
 		synctest.Wait()
 		if o.IsClosed(dead) {
 			t.Error("the simulation is closed while an observation is in progress")
 		}
-		time.Sleep(time.Minute) // longer than the timeout of the observation
+		time.Sleep(time.Minute) // the observation times out during this minute
 		if !o.IsClosed(dead) || f.closed != 2 {
 			t.Errorf("closed is %t and %d clients are closed, want 2", o.IsClosed(dead), f.closed)
 		}

@@ -40,7 +40,7 @@ func answer(body string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) })
 }
 
-func TestCountSummaries_ReturnsTheCount(t *testing.T) {
+func TestCountSummaries_PodAnswers_ReturnsTheCountInTheAnswer(t *testing.T) {
 	t.Parallel()
 	held, err := NewHTTPClient(8080).CountSummaries(t.Context(), podhttp.Server{IP: pod(t, answer(`{"count":12,"more":"x"}`))})
 	if err != nil || held != 12 {

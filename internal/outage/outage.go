@@ -83,8 +83,8 @@ func (l *Log) Fault(part string, err error) {
 	l.logger.Warn(l.isDown, attrs...)
 }
 
-// Fine records that the given parts of the dependency work. Once each part that failed works again, or its fault is
-// stale, the outage ends if no other fault occurs for the duration quiet.
+// Fine records that the given parts of the dependency work. If no part is in a failed state any more, and no part fails
+// for the duration quiet, the outage ends. A part also leaves the failed state when its latest fault is stale.
 func (l *Log) Fine(parts ...string) {
 	if !l.isOutage.Load() {
 		return

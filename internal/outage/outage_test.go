@@ -39,7 +39,7 @@ func TestOutageLog_ManyFaults_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
-		log.Fine("a") // without an outage
+		log.Fine("a") // Fine must log nothing before the first outage
 		var group sync.WaitGroup
 		for range 100 {
 			group.Go(func() { log.Fault("a", errors.New("refused")) })

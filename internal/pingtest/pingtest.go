@@ -1,5 +1,5 @@
-// Package pingtest helps benchmarks to measure CPU time, such as the cost of infrequent messages in an otherwise idle
-// process.
+// Package pingtest measures, in benchmarks, how much CPU time a process uses for infrequent messages while it is
+// otherwise idle.
 package pingtest
 
 import (
@@ -40,7 +40,9 @@ func Measure(b *testing.B, client net.Conn, messages int) Cost {
 
 // Echo sends back everything that arrives at a connection, until the connection ends.
 func Echo(conn net.Conn) {
-	_, _ = io.Copy(struct{ io.Writer }{conn}, struct{ io.Reader }{conn}) // hides splice, which bypasses the connection
+	// The structs hide the methods ReadFrom and WriteTo of the connection. Otherwise io.Copy could use splice instead
+	// of the methods Read and Write that are measured.
+	_, _ = io.Copy(struct{ io.Writer }{conn}, struct{ io.Reader }{conn})
 }
 
 // CPUTime returns the CPU time that this process has used so far.

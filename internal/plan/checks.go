@@ -125,12 +125,12 @@ func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example s
 
 // DurationUpTo is like Duration, with a limit other than MaxDuration. The limit is a whole number of hours.
 func (c *Checks) DurationUpTo(limit time.Duration, path field.Path, d Length, zeroAllowed bool, example string) {
-	low := "above 0s and up to"
+	message := "must be a duration above 0s and up to %dh, such as %q"
 	if zeroAllowed {
-		low = "from 0s to"
+		message = "must be a duration from 0s to %dh, such as %q"
 	}
 	if d.Value < 0 || (d.Value == 0 && !zeroAllowed) || d.Value > limit {
-		c.Invalid(path, d.Text, "must be a duration %s %dh, such as %q", low, limit/time.Hour, example)
+		c.Invalid(path, d.Text, message, limit/time.Hour, example)
 	}
 }
 
@@ -146,7 +146,7 @@ func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName stri
 // Capacity checks that there are enough plates. If vehicles enter at the given rate and stay for maxStay, all
 // vehicles that are parked at the same time need different plates.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
-	if rate > MaxRate || maxStay.Value > MaxDuration { // another error says so
+	if rate > MaxRate || maxStay.Value > MaxDuration { // another check returns an error for this value
 		return
 	}
 	if rate*int64(maxStay.Value/time.Second) > sequence.PlateCapacity {
@@ -163,9 +163,8 @@ var (
 	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
-// HTTPURL checks that a text is an absolute URL without credentials. If it contains credentials, the error says where
-// to put them: this is the last parameter. No error quotes the text, because it may contain a password in an unexpected
-// place.
+// HTTPURL checks that a text is an absolute URL without credentials. If it contains credentials, the error says
+// where to put them instead. No error quotes the text, because it may contain a password in an unexpected place.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))

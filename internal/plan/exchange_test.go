@@ -6,8 +6,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The adapter of RabbitMQ appends suffixes to the name of a simulation's exchange. The results are the names of the
-// simulation's queues, and of the exchange that marks the owner.
+// To name the queues of a simulation, and the exchange that marks its owner, the adapter of RabbitMQ appends suffixes
+// to the name of the simulation's exchange.
 func TestExchange_NoNameCollidesWithAnotherSimulation(t *testing.T) {
 	t.Parallel()
 	suffixes := []string{".dead", ".entry.0", ".exit.0", ".retry.entry.0", ".retry.exit.0"}

@@ -70,7 +70,8 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		name, text := "at", t.At.Text
-		switch { // an earlier beginning does not help
+		// The error names the field "for" or "jitter" if no value of "at" is small enough.
+		switch {
 		case t.For.Value >= t.Simulation.Value:
 			name, text = "for", t.For.Text
 		case t.For.Value+2*t.Jitter.Value >= t.Simulation.Value:

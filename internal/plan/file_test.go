@@ -56,10 +56,10 @@ func full() *plan.Plan {
 	}
 }
 
-func TestPlanFile_RoundTrip(t *testing.T) {
+func TestPlanFile_WrittenTwice_IsReadUnchanged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
-	for range 2 { // the second write replaces the first
+	for range 2 { // the second call replaces the file that the first one wrote
 		if err := plantest.Write(full(), path); err != nil {
 			t.Fatal(err)
 		}

@@ -153,8 +153,8 @@ type Exit struct {
 	MinStay Duration `json:"minStay"`
 }
 
-// confirmTime is how much later than MinStay the first exit is due. In this time, the broker confirms the entries,
-// and the store records the confirms. Only then are the plates of these entries available to exits.
+// confirmTime is the time that the exit schedule leaves for the confirms of entries, in addition to MinStay. A plate is
+// available to exits only after the broker has confirmed its entry and the store has recorded the confirm.
 const confirmTime = 500 * time.Millisecond
 
 // Delay returns how much later the exit schedule starts than the entry schedule. At an earlier start, no vehicle
@@ -170,7 +170,7 @@ type Processor struct {
 // Objectives are the limits that the verdict checks. A duration of 0 means that there is no limit for that
 // value.
 type Objectives struct {
-	// PhaseObjectives apply to the whole run.
+	// PhaseObjectives are the limits for the whole run.
 	PhaseObjectives
 	// WithoutFaults applies to the time in which no fault disturbs the simulation. UnderFaults applies to all
 	// other time of the run.

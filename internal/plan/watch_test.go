@@ -115,7 +115,8 @@ func overwrite(t *testing.T, path, text string) {
 func TestWatchPlan_AppliesEachEdit(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
-	write(t, withRate(100), path) // edited between reading and watching
+	// The process has started with the plan full(). The file is edited before the process watches it.
+	write(t, withRate(100), path)
 	w := watch(t, path, full())
 	for _, rate := range []int64{100, 200, 0} {
 		write(t, withRate(rate), path)
@@ -158,7 +159,7 @@ func TestWatchPlan_EditWithoutEffect_IsIgnored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
 	w := watch(t, path, full())
-	overwrite(t, path, edited(t, 42, "seed")) // another layout, the same plan
+	overwrite(t, path, edited(t, 42, "seed")) // the file has another layout, but contains the same plan
 	write(t, withRate(7), path)
 	if got := w.next(t); got.Entry.Rate != 7 {
 		t.Errorf("the plan with rate %d was applied, want only the plan with rate 7", got.Entry.Rate)
@@ -229,7 +230,7 @@ func TestWatchPlan_EditOfUnusedField_NeedsNoRestart(t *testing.T) {
 		write(t, next, path)
 		w.next(t)
 	}
-	edit(1, full().Redis.URI) // generators ignore the other changes
+	edit(1, full().Redis.URI) // a generator uses only the rate, and ignores the other edited fields
 	if strings.Contains(w.log.String(), "restart") {
 		t.Errorf("a generator asks for a restart after edits of fields that it ignores:\n%s", w.log)
 	}

@@ -96,7 +96,7 @@ func marksOf(pod *corev1.Pod) []timeline.Mark {
 	for i := range pod.Status.ContainerStatuses {
 		s := &pod.Status.ContainerStatuses[i]
 		for _, ended := range []*corev1.ContainerStateTerminated{s.LastTerminationState.Terminated, s.State.Terminated} {
-			// The time is missing if the kubelet does not know what happened to the container.
+			// FinishedAt is zero if the kubelet does not know what happened to the container.
 			if ended == nil || !hasFailed(ended) || ended.FinishedAt.IsZero() {
 				continue
 			}
@@ -128,7 +128,7 @@ func subjectOf(pod *corev1.Pod) string {
 
 const (
 	reasonOOMKilled = "OOMKilled"
-	reasonError     = "Error" // of every container that ends with an exit code other than 0
+	reasonError     = "Error" // the reason for all containers that end with an exit code other than 0
 )
 
 func hasFailed(ended *corev1.ContainerStateTerminated) bool {

@@ -140,7 +140,7 @@ func TestTrackerObserve_RepeatedRestarts_RemembersEachOne(t *testing.T) {
 	tracker.Observe(sim, podWith(resources.ComponentProcessor, failed(ended(5, 137, "OOMKilled"), nil)))
 	tracker.Observe(sim, podWith(resources.ComponentProcessor, failed(nil, ended(5, 137, "OOMKilled"))))
 	tracker.Observe(sim, podWith(resources.ComponentProcessor, failed(nil, ended(25, 137, "OOMKilled"))))
-	tracker.Observe(sim) // the pod is gone
+	tracker.Observe(sim) // the pod no longer exists
 	want := []string{"5 processor: pod p-0 failed with exit code 137 (OOMKilled)", "25 processor: pod p-0 failed with exit code 137 (OOMKilled)"}
 	if diff := cmp.Diff(want, texts(t, &tracker)); diff != "" {
 		t.Errorf("the marks differ (-want +got):\n%s", diff)

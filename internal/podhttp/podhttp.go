@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// MaxBody is the maximum number of bytes of a body that Get reads. It ignores the rest.
+	// MaxBody is the maximum number of bytes that Get reads of a body. Get ignores the rest.
 	MaxBody = 1 << 20
 	// maxHeader is the maximum size of the header of a response, in bytes.
 	maxHeader = 64 << 10
@@ -58,7 +58,7 @@ func (c *Client) GetUnverified(ctx context.Context, url string) (status int, bod
 	return c.over(&tls.Config{InsecureSkipVerify: true}).Get(ctx, url) //nolint:gosec // the request contains no secret
 }
 
-// over returns a client with a TLS configuration. It keeps no connections.
+// over returns a client that uses the given TLS configuration, and opens a new connection for each request.
 func (c *Client) over(config *tls.Config) *Client {
 	client := New()
 	client.http.Transport = &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, TLSClientConfig: config}
@@ -75,7 +75,7 @@ func (c *Client) Get(ctx context.Context, url string) (status int, body []byte, 
 	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { _ = response.Body.Close() }() // reading needs no error of Close
+	defer func() { _ = response.Body.Close() }() // an error of Close does not affect the data that was read
 	body, err = io.ReadAll(io.LimitReader(response.Body, MaxBody))
 	return response.StatusCode, body, err
 }

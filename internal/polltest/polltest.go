@@ -20,7 +20,7 @@ func Until(tb testing.TB, what string, holds func() bool) {
 	until(tb, interval, what, holds, nil)
 }
 
-// UntilState is like Until. If it fails the test, it also shows the result of state().
+// UntilState is like Until, but the message of a failed test also contains the result of state().
 func UntilState(tb testing.TB, what string, holds func() bool, state func() any) {
 	tb.Helper()
 	until(tb, interval, what, holds, state)

@@ -13,7 +13,7 @@ import (
 type daemon struct {
 	// launch starts the program. It returns when clients can connect.
 	launch  func(context.Context) error
-	process *process // the current process, or the last one
+	process *process // the latest process, which may have ended
 	// stopSignal is the signal that makes the server stop. The zero value is SIGTERM.
 	stopSignal syscall.Signal
 }

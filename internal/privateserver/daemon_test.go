@@ -33,7 +33,7 @@ func TestDaemon_NewProcess_StartsOnlyAfterThePreviousOneHasEnded(t *testing.T) {
 	for _, step := range []struct {
 		name  string
 		do    func() error
-		count int // of processes started so far
+		count int // the number of processes that were started so far
 	}{
 		{"start", start, 1},
 		{"start while it runs", start, 1},

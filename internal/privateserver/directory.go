@@ -18,10 +18,10 @@ const (
 // directory contains the configuration, the data and the logs of one server.
 type directory struct {
 	root  string // directory to chroot to; empty for none
-	host  string // absolute path for this process
-	inner string // absolute path for the server, below root
+	host  string // absolute path of the directory, as this process sees it
+	inner string // absolute path for the server, which may be started with chroot
 	lock  *os.File
-	ours  bool // created by openDirectory; close removes it
+	ours  bool // true if openDirectory created the directory; close then removes it
 }
 
 // openDirectory creates and locks the directory at the path dir. If dir is empty, it creates and locks a temporary
@@ -137,10 +137,10 @@ func removeAbandoned(base string) {
 	for _, name := range names {
 		info, err := os.Stat(name)
 		if err != nil || time.Since(info.ModTime()) < time.Minute {
-			continue // may be new and not locked yet
+			continue // the directory may be new, so that its owner has not locked it yet
 		}
 		if lock, err := tryLock(filepath.Join(name, lockName)); err == nil {
-			_ = os.RemoveAll(name) // the next server retries
+			_ = os.RemoveAll(name) // if the removal fails, the next server that starts tries again
 			_ = lock.Close()
 		}
 	}

@@ -40,7 +40,7 @@ func TestRemoveAbandoned_KeepsDirectoriesInUse(t *testing.T) {
 	}
 }
 
-func TestDirectoryErrors_ReturnsTheFirstLinesOfTheFirstErrors(t *testing.T) {
+func TestDirectoryErrors_ManyLongErrors_ReturnsThreeLinesOfTheFirstThirty(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var log []string

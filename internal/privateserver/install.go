@@ -12,8 +12,8 @@ import (
 
 // NotInstalledError means that a program is not installed. Its text says how to install the program.
 type NotInstalledError struct {
-	Program string // such as rabbitmq-server
-	Where   string // where it was searched
+	Program string // the name of the program, such as rabbitmq-server
+	Where   string // the place that was searched: the root directory, or "PATH"
 	Remedy  string
 }
 
@@ -49,7 +49,7 @@ func newPassword() string {
 // RandomHex returns n random bytes as a text of 2n hexadecimal digits.
 func RandomHex(n int) string {
 	b := make([]byte, n)
-	_, _ = rand.Read(b) // documented never to return an error
+	_, _ = rand.Read(b) // according to its documentation, rand.Read never returns an error
 	return hex.EncodeToString(b)
 }
 

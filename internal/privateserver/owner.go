@@ -38,7 +38,7 @@ func (o *owner) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: o.uid, Gid: o.gid}
 }
 
-// chown makes the user as whom the server runs the owner of a file or directory.
+// chown changes the owner of a file or directory to the user that runs the server.
 func (o *owner) chown(path string) error {
 	if o == nil {
 		return nil

@@ -58,7 +58,7 @@ type Postgres struct {
 
 	directory *directory
 	options   PostgresOptions
-	programs  string // directory with the programs
+	programs  string // directory of the PostgreSQL programs
 	owner     *owner
 	ports     []port.Port
 	data      string // data directory
@@ -75,7 +75,7 @@ func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error)
 	if err != nil {
 		return nil, err
 	}
-	slices.Reverse(directories) // the newest version first
+	slices.Reverse(directories) // try the newest version first
 	program, err := FindProgram("", "initdb", "run hack/install-servers.sh, or on Debian: apt-get install postgresql", directories...)
 	if err != nil {
 		return nil, err
@@ -202,11 +202,11 @@ func (p *Postgres) start(ctx context.Context) error {
 	}, p.options.Config...) {
 		args = append(args, "-c", setting)
 	}
-	output, err := os.Create(filepath.Join(p.directory.host, "output.log")) // errors before the server opens its log
+	output, err := os.Create(filepath.Join(p.directory.host, "output.log")) // receives the errors that occur before the server opens its log
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	defer func() { _ = output.Close() }() // the server has its own descriptor
+	defer func() { _ = output.Close() }() // the server keeps its own descriptor of the file
 	cmd := p.command("postgres", args, output)
 	if p.options.VolumeMiB > 0 {
 		cmd.args = append([]string{"--mount", "sh", "-c", mountScript, "sh", strconv.Itoa(p.options.VolumeMiB), p.data, cmd.path}, args...)
@@ -227,7 +227,7 @@ func (p *Postgres) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(ctx) }() // it was only read
+	defer func() { _ = conn.Close(ctx) }() // ignore the error, because the connection was used only to read
 	return conn.QueryRow(ctx, "SHOW server_version").Scan(&p.version)
 }
 

@@ -21,7 +21,7 @@ type command struct {
 	path   string // absolute path below root
 	args   []string
 	env    []string
-	dir    string // working directory below root
+	dir    string // absolute path of the working directory, below root
 	output io.Writer
 	owner  *owner // user to run as; nil for the user of this process
 }

@@ -21,7 +21,7 @@ import (
 const (
 	startTimeout = 3 * time.Minute // a node starts within 5 s on two idle cores
 	stopTimeout  = time.Minute
-	ctlTimeout   = 3 * time.Minute // as for the start, because a command starts an Erlang node
+	ctlTimeout   = 3 * time.Minute // the same as startTimeout, because each command starts an Erlang node
 	pollInterval = 50 * time.Millisecond
 
 	rabbitMQRemedy = "run hack/install-servers.sh, or on Debian: apt-get install rabbitmq-server"
@@ -61,13 +61,13 @@ type RabbitMQ struct {
 	directory *directory
 	programs  rabbitMQPrograms
 	options   RabbitMQOptions
-	ports     []port.Port // AMQP, Erlang distribution, epmd. A node that joins another one uses the epmd of that node
+	ports     []port.Port // for AMQP, Erlang distribution and epmd; a node that joins a cluster uses the first node's epmd
 	user      string
 	password  string
 	cookie    string
 	version   string
 
-	epmd *process // not restarted with the node, as in a real installation
+	epmd *process // epmd continues to run when the node restarts, as in a real installation
 }
 
 type rabbitMQPrograms struct{ server, ctl, queues, epmd string }
@@ -223,8 +223,8 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_LOG_BASE=" + inner("log"),
 		"RABBITMQ_ADVANCED_CONFIG_FILE=" + inner("advanced.config"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + inner("enabled_plugins"),
-		// These files need not exist. If the variables were not set, the node would read the configuration
-		// files that are installed on this machine.
+		// The files that the next variables name need not exist. Without the variables, the node would read the
+		// configuration files that are installed on this machine.
 		"RABBITMQ_CONFIG_FILE=" + inner("rabbitmq"),
 		"RABBITMQ_CONFIG_FILES=" + inner("conf.d"),
 		"RABBITMQ_CONF_ENV_FILE=" + inner("rabbitmq-env.conf"),
@@ -265,7 +265,7 @@ func (r *RabbitMQ) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start RabbitMQ: %w", err)
 	}
-	defer func() { _ = output.Close() }() // the node has its own descriptor
+	defer func() { _ = output.Close() }() // the node has its own descriptor of the file
 	if r.process, err = r.command(r.programs.server, nil, output).start(); err != nil {
 		return err
 	}
@@ -408,7 +408,7 @@ func poll(ctx context.Context, p *process, ready func(context.Context) error) er
 		case <-p.exited:
 			return fmt.Errorf("the process ended: %w", endOf(p))
 		case <-ctx.Done():
-			return fmt.Errorf("it is not ready: %w (last attempt: %w)", ctx.Err(), err)
+			return fmt.Errorf("the server is not ready: %w (last attempt: %w)", ctx.Err(), err)
 		case <-ticker.C:
 		}
 	}

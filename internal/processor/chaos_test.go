@@ -69,7 +69,8 @@ type chaoticBroker struct {
 type chaoticQueue struct {
 	ready   []broker.Message
 	session int
-	// unsettled contains the messages delivered in the current session, by delivery number.
+	// unsettled contains the messages that were delivered in the current session and are not settled yet. The key is
+	// the delivery number.
 	unsettled map[int]broker.Message
 	delivered int
 	wake      chan struct{}
@@ -177,7 +178,7 @@ func (b *chaoticBroker) next(at broker.Queue, q *chaoticQueue, prefetch int) (br
 	if len(q.ready) == 0 || len(q.unsettled) >= prefetch {
 		return broker.Delivery{}, false
 	}
-	i := b.below(len(q.ready)) // in any order
+	i := b.below(len(q.ready)) // a random message, so that messages arrive in any order
 	msg := q.ready[i]
 	q.ready = slices.Delete(q.ready, i, i+1)
 	q.delivered++
@@ -197,7 +198,7 @@ type chaoticSettler struct {
 }
 
 // settle calls the function named then, which may copy the message to another queue. Afterwards, settle removes the
-// message from this queue. It sometimes loses the session between these two steps.
+// message from s.queue. Sometimes the session is lost between these two steps, and the message stays in s.queue.
 func (s *chaoticSettler) settle(then func()) error {
 	b := s.broker
 	lost := b.strikes()
@@ -207,7 +208,7 @@ func (s *chaoticSettler) settle(then func()) error {
 		return broker.ErrSessionLost
 	}
 	then()
-	if lost { // a copy in another queue remains
+	if lost { // the message stays in s.queue, even if another queue has a copy
 		s.queue.loseSession()
 		return broker.ErrSessionLost
 	}

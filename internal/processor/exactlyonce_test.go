@@ -59,7 +59,7 @@ func TestProcessorRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
 // published contains the events of a scenario and the results that the test expects of them.
 type published struct {
 	messages []delivered
-	entries  [][]store.Published // generated, by partition
+	entries  [][]store.Published // the generated entries of each partition
 	exits    [][]store.Published
 	// matched is the number of generated exits that have an entry.
 	matched int64
@@ -67,7 +67,7 @@ type published struct {
 	// the API rejects: all of them must be posted. The second contains those of external exits, which need not be
 	// posted: an exit may use up its attempts before the entry is processed.
 	summaries, maybe map[string]event.Summary
-	// externalExits is the number of external exits. Any number of them may be matched.
+	// externalExits is the number of external exits. Some or all of them may be unmatched.
 	externalExits int
 	deadLetters   int
 }
@@ -172,7 +172,8 @@ func (p *published) poison() {
 		if i%2 == 0 {
 			queue = exitQueue
 		}
-		poison.msg.Body = append(slices.Clone(poison.msg.Body), fmt.Sprintf(" poison %d", i)...) // makes the bodies distinct, but not valid
+		// The suffix makes the bodies distinct. They stay invalid.
+		poison.msg.Body = append(slices.Clone(poison.msg.Body), fmt.Sprintf(" poison %d", i)...)
 		p.messages = append(p.messages, delivered{queue, poison.msg})
 		p.deadLetters++
 	}
@@ -309,7 +310,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 	if sum := got.ExternalMatched + got.EntryNotFound; sum != int64(p.externalExits) {
 		complain("%d of %d external exits took effect", sum, p.externalExits)
 	}
-	// These figures depend on the order of events, so the test cannot predict them.
+	// The following figures depend on the order in which events are processed, so the test cannot predict them.
 	want.Runs, want.Partitions, want.DuplicatesSuppressed = got.Runs, got.Partitions, got.DuplicatesSuppressed
 	want.ExternalMatched, want.EntryNotFound = got.ExternalMatched, got.EntryNotFound
 	want.SummariesStored = int64(len(p.summaries)) + got.ExternalMatched
@@ -329,7 +330,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	if held < got.ExternalMatched { // more if a crash undid a match that could not be repeated
+	if held < got.ExternalMatched { // held is larger if a crash undid a match that could not be repeated
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}
 	for id := range p.summaries {
@@ -352,7 +353,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 }
 
 func (p *published) confirm(ctx context.Context, state *chaoticStore, t event.Type, run string, partition int, events []store.Published) {
-	_, _ = state.state.Confirm(ctx, store.Confirmation{ // the audit would detect a failure
+	_, _ = state.state.Confirm(ctx, store.Confirmation{ // the audit detects whether this call has failed
 		Run: run, Type: t, Partition: partition, Events: events, MaxStay: maxStay,
 	})
 }

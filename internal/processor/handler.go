@@ -63,7 +63,7 @@ type ExitEventProcessor struct {
 	poster     Poster
 	partitions int
 	log        *slog.Logger
-	outages    *outage.Log // of the summary API
+	outages    *outage.Log // logs outages of the summary API
 }
 
 // partPost identifies posts of summaries in the log of outages.

@@ -80,7 +80,7 @@ func (p *posted) Post(_ context.Context, s event.Summary) error {
 	return p.err
 }
 
-// verdict is an error of the summary API. It is permanent if its value is true.
+// verdict is an error of the summary API. The value true means that the error is permanent.
 type verdict bool
 
 func (v verdict) Error() string   { return fmt.Sprintf("rejected, permanently: %t", bool(v)) }
@@ -109,7 +109,7 @@ func TestEntryEventProcessor_RecordsEntries(t *testing.T) {
 		name    string
 		store   stepStore
 		want    Outcome
-		failure string // stage, empty if none
+		failure string // the stage of the expected failure, or empty
 	}{
 		{name: "a new entry is recorded", store: stepStore{result: store.ResultRecorded}, want: OutcomeRecorded},
 		{name: "a recorded entry is a duplicate", store: stepStore{result: store.ResultDuplicate}, want: OutcomeDuplicate},
@@ -191,7 +191,7 @@ func TestExitEventProcessor_MatchesExitsAndPostsSummaries(t *testing.T) {
 		want        Outcome
 		wantPosted  bool
 		wantSettled bool
-		failure     Stage // empty if none
+		failure     Stage // the stage of the expected failure; empty if none is expected
 		permanent   bool
 	}{
 		{name: "an exit that ends a visit posts its summary and settles it", store: stepStore{result: store.ResultMatched}, want: OutcomeMatched, wantPosted: true, wantSettled: true},

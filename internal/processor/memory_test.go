@@ -157,7 +157,7 @@ func TestProcessorRun_ContextEnds_LeavesNoDeliveryUnsettled(t *testing.T) {
 			t.Fatalf("processor %d left %d deliveries unsettled", n, left)
 		}
 	}
-	m.expectBalance(t, false) // a delivery left unsettled after its effect would be a duplicate
+	m.expectBalance(t, false) // an unsettled delivery of an event that took effect would cause a duplicate
 }
 
 func TestProcessorRun_LostSessions_LoseNoEvent(t *testing.T) {

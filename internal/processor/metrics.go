@@ -21,7 +21,7 @@ const (
 // metrics are the metrics of one event type. Their series are looked up once at the start, so that an event costs no
 // lookup. measured contains histograms that are not exported to Prometheus, but returned by Stats and Totals.
 type metrics struct {
-	outcomes [outcomes]*outcomeMetrics // nil if the event type cannot have the outcome
+	outcomes [outcomes]*outcomeMetrics // an element is nil if events of this type cannot have the outcome
 	failures map[Stage]*failureMetrics
 
 	endToEnd prometheus.Observer

@@ -140,7 +140,7 @@ func TestRecordEffect_LatencyIsUnknownOrNegative_RecordsNoneOrZero(t *testing.T)
 	if got := r.Stats().EndToEnd().Count(); got != 0 {
 		t.Errorf("%d observations of events whose latency is unknown", got)
 	}
-	m.recordEffect(now, now.Add(time.Millisecond)) // the clock of the generator is ahead
+	m.recordEffect(now, now.Add(time.Millisecond)) // the clock of the generator is 1 ms ahead
 	if got := r.Stats().EndToEnd(); got.Count() != 1 || got.Mean() != 0 {
 		t.Errorf("%d observations of %v of an event that is due in the future, want 1 of 0", got.Count(), got.Mean())
 	}

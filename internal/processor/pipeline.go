@@ -34,7 +34,7 @@ type pipeline struct {
 	deadLetters DeadLetters
 	durability  Durability
 
-	settlers []*settler // by partition of the store
+	settlers []*settler // one for each partition of the store
 	flight   *flight
 	metrics  *metrics
 	reporter *reporter
@@ -95,7 +95,7 @@ func (p *pipeline) process(ctx context.Context, w *work) {
 		p.metrics.redeliveries.Add(1)
 	}
 	if acknowledgeEarly {
-		_ = d.Settler.Ack() // if it fails, the message is delivered again
+		_ = d.Settler.Ack() // if the acknowledgement fails, the broker delivers the message again
 	}
 	retry := newBackoff()
 	for ctx.Err() == nil {
@@ -185,7 +185,7 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
-		if done.Mark == (store.Mark{}) { // the message had no effect, so any partition will do
+		if done.Mark == (store.Mark{}) { // the message had no effect, so the dead letter may be counted in any partition
 			done.Partition = d.Queue.Partition
 			if done.Mark, err = p.durability.Mark(ctx, done.Partition); err != nil {
 				return err

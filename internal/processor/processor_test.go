@@ -102,7 +102,7 @@ func TestProcessorRun_RolledBackStore_ProcessesTheMessagesAgain(t *testing.T) {
 			calls[msg.ID]++
 			outcome := OutcomeRecorded
 			if msg.ID == "b" && calls["b"] == 2 {
-				outcome = OutcomeDuplicate // its effect was not lost
+				outcome = OutcomeDuplicate // the store has not lost the effect of b
 			}
 			mu.Unlock()
 			mark, err := r.store.Mark(ctx, 0)
@@ -538,7 +538,7 @@ func TestProcessorRun_DrainTimeoutExpires_RequeuesUnfinishedDeliveries(t *testin
 				r.store.wait = tt.wait
 				r.start(t)
 				var settlers []*fakeSettler
-				for i := range 5 { // more than there are workers
+				for i := range 5 { // more deliveries than workers
 					settlers = append(settlers, r.queues.deliver(exitQueue, fmt.Sprint(i)))
 				}
 				synctest.Wait()

@@ -19,7 +19,7 @@ type problem struct {
 	level     slog.Level
 	message   string
 	eventType event.Type
-	stage     Stage // empty if the problem is not a failure
+	stage     Stage // the stage that failed; empty if the problem is not a failure
 }
 
 // occurrences counts the occurrences of a problem since it was last logged.

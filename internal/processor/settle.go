@@ -71,7 +71,7 @@ type settler struct {
 	partition int
 
 	mu        sync.Mutex
-	arrived   sync.Cond // signalled when collected is no longer empty, or closed is set
+	arrived   sync.Cond // wakes the settler when a delivery is added to collected or when closed is set
 	collected []work
 	spare     []work // the previous batch, whose memory is reused
 	closed    bool
@@ -110,7 +110,7 @@ func (s *settler) run(ctx context.Context) {
 			return
 		}
 		s.settle(ctx, batch)
-		clear(batch) // release the bodies
+		clear(batch) // let the garbage collector free the bodies of the messages
 	}
 }
 
@@ -170,7 +170,7 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work
 		s.pipeline.flight.end(len(batch))
 	case errors.Is(err, store.ErrRolledBack):
 		s.pipeline.reportRollback()
-		s.pipeline.processAll(ctx, slices.Clone(batch)) // run reuses the memory of the batch
+		s.pipeline.processAll(ctx, slices.Clone(batch)) // a copy, because run reuses the memory of batch
 	default: // the drain timeout has expired
 		for i := range batch {
 			s.pipeline.requeue(ctx, &batch[i].delivery)

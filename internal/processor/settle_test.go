@@ -37,7 +37,7 @@ func TestDecide_ReturnsTheActionForEachOutcomeAndFailure(t *testing.T) {
 	}
 }
 
-func TestAsFailure_ClassifiesErrors(t *testing.T) {
+func TestAsFailure_EachKindOfError_HasTheRightStageAndPermanence(t *testing.T) {
 	t.Parallel()
 	permanent := Permanent(StagePost, "id", errDown)
 	tests := []struct {

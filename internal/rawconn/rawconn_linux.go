@@ -20,7 +20,7 @@ type Conn struct {
 
 func wrap(tcp *net.TCPConn) net.Conn {
 	raw, err := tcp.SyscallConn()
-	if err != nil { // it is closed
+	if err != nil { // the connection is closed
 		return tcp
 	}
 	return &Conn{TCPConn: tcp, raw: raw}
@@ -70,7 +70,7 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 // IsQuiet reports whether the connection is known to be open, with nothing to read.
 func (c *Conn) IsQuiet() bool {
 	quiet := false
-	_ = c.raw.Control(func(fd uintptr) { // fails only if the connection is closed
+	_ = c.raw.Control(func(fd uintptr) { // Control fails only if the connection is closed
 		var b [1]byte
 		_, _, failure := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), unsafe.Sizeof(b), syscall.MSG_PEEK, 0, 0) //nolint:gosec // as in call
 		quiet = failure == syscall.EAGAIN
@@ -92,12 +92,12 @@ func call(trap, fd uintptr, p []byte) (int, syscall.Errno) {
 	}
 }
 
-// explain returns the error that package net would return.
+// explain returns the error that package net would return for the same failure of a system call.
 func (c *Conn) explain(operation string, err error, failure syscall.Errno) error {
 	if err == nil {
 		err = os.NewSyscallError(operation, failure)
 	} else if wrapped, ok := errors.AsType[*net.OpError](err); ok {
-		err = wrapped.Err // its operation is "raw-read" or "raw-write"
+		err = wrapped.Err // omit the operation of wrapped, which is "raw-read" or "raw-write"
 	}
 	return &net.OpError{Op: operation, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }

@@ -54,7 +54,7 @@ func TestConn_BehavesAsANetConn(t *testing.T) {
 func TestConn_LargeWrite_ArrivesWhole(t *testing.T) {
 	t.Parallel()
 	client, server := pair(t, rawconn.New)
-	sent := bytes.Repeat([]byte("parking "), 1<<20) // more than the buffers of a socket
+	sent := bytes.Repeat([]byte("parking "), 1<<20) // more bytes than the buffers of the sockets can hold
 	written := make(chan error, 1)
 	go func() {
 		n, err := client.Write(sent)

@@ -80,7 +80,7 @@ func (i *injector) commandOne(ctx context.Context, agents *agent.Client, a attem
 			return f, nil
 		case !errors.Is(err, agent.ErrUnknown):
 			return agent.Fault{}, fmt.Errorf("pod %s: %w", c.Name, err)
-		case a.Action == plan.ActionKill && isKilled(pod, c): // the agent was restarted, too
+		case a.Action == plan.ActionKill && isKilled(pod, c): // the agent forgot the fault, because the kill restarted the agent, too
 			return agent.Fault{At: a.ChosenAt}, nil
 		case a.refusal != nil:
 			return agent.Fault{}, a.refusal
@@ -240,7 +240,7 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 		return uncut
 	}
 	for _, c := range cut {
-		_, _ = i.end(ctx, r, &c) // the timer of the agent ends it in any case
+		_, _ = i.end(ctx, r, &c) // if this call fails, the timer of the agent ends the fault
 	}
 	return uncut
 }
@@ -258,7 +258,7 @@ func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.
 	case errors.Is(err, agent.ErrUnknown):
 		again, err = true, i.cutAgain(ctx, r, pod, until)
 	case isCommanded, !resources.IsReady(pod):
-		return false, nil // its clients are cut off, or cannot use it yet
+		return false, nil // the clients of the new pod are cut off, or cannot use the pod yet
 	}
 	if err != nil && !errors.Is(err, errReplaced) {
 		return again, fmt.Errorf("the isolated pods may still be able to reach the new pod %s: %w", pod.Name, err)
@@ -313,8 +313,8 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 		return now, true, fmt.Errorf("a container of pod %s was restarted during the pause, probably because its liveness probe failed", c.Name)
 	case err == nil:
 		return time.Time{}, false, nil
-	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // faults end with their agent
-		if !hitsItself(&r) { // keepCut isolates the clients from the server that replaces this one
+	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the fault ended when its agent stopped
+		if !hitsItself(&r) { // keepCut isolates the clients from the new server, too
 			return timer, now.After(timer), nil
 		}
 		at := slices.MinFunc([]time.Time{now, timer}, time.Time.Compare)

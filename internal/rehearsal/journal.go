@@ -136,7 +136,7 @@ func (j *journal) save(ctx context.Context, p fault.Progress, r *fault.Record) e
 func (j *journal) write(ctx context.Context, object *corev1.ConfigMap) error {
 	if j.uid == "" {
 		err := j.client.Create(ctx, object, client.FieldOwner(fieldManager))
-		if apierrors.IsAlreadyExists(err) && j.load(ctx) == nil && j.uid != "" { // an earlier call has created it
+		if apierrors.IsAlreadyExists(err) && j.load(ctx) == nil && j.uid != "" { // an earlier call has created the ConfigMap
 			return errors.New("the ConfigMap already exists")
 		}
 		if apierrors.IsAlreadyExists(err) {
@@ -150,7 +150,7 @@ func (j *journal) write(ctx context.Context, object *corev1.ConfigMap) error {
 		return err
 	}
 	err = j.client.Patch(ctx, object, client.RawPatch(types.ApplyPatchType, text), client.ForceOwnership, client.FieldOwner(fieldManager))
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // it was deleted
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // the ConfigMap with this UID was deleted
 		j.uid = ""
 	}
 	return err
@@ -181,7 +181,8 @@ func (e *entries) marshal() (text string, removed []string, err error) {
 	for n := range e.Records {
 		if r := &e.Records[n]; excess > 0 && r.Measured != nil && len(r.Hit) > 0 {
 			excess -= size(r.Hit)
-			measured := *r.Measured // the caller's record contains a pointer to the same account
+			// Copy the account, because the caller's record points to the original, which must not change.
+			measured := *r.Measured
 			measured.HitOmitted += len(r.Hit)
 			r.Hit, r.Measured = nil, &measured
 		}
@@ -214,7 +215,7 @@ func (e *entries) marshal() (text string, removed []string, err error) {
 func size(value any) int {
 	text, err := json.Marshal(value)
 	if err != nil {
-		return 0 // the caller marshals the value again, and returns the error
+		return 0 // the caller also marshals the value, and returns the error of that
 	}
 	return len(text)
 }

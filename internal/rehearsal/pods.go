@@ -81,7 +81,7 @@ func chosen(pod *corev1.Pod) fault.Chosen {
 }
 
 // processesOf returns a text that changes when a container of the pod starts again. The container of the agent does
-// not count. It is not a time, because the clocks of nodes differ.
+// not count. The text contains no start times, because the clocks of nodes differ.
 func processesOf(pod *corev1.Pod) string {
 	hash := fnv.New64a()
 	for _, s := range pod.Status.ContainerStatuses {
@@ -222,7 +222,7 @@ func (i *injector) untilKilled(ctx context.Context, killed []fault.Chosen) error
 				return fmt.Errorf("pod %s: the agent answered that it killed the target, but no container of the pod has ended within %s",
 					c.Name, i.timeouts.Evidence)
 			}
-			_ = wait(ctx) // the loop checks ctx
+			_ = wait(ctx) // fails only if ctx has ended, which ends the loop
 		}
 	}
 	return nil

@@ -30,7 +30,7 @@ func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chos
 	defer cancel()
 	_, err := each(a.Chosen, func(c *fault.Chosen) (time.Time, error) {
 		evidence := ""
-		if pod, err := i.podOf(ctx, c); err == nil { // a pod that is gone proves nothing
+		if pod, err := i.podOf(ctx, c); err == nil { // without a pod, there is no evidence
 			evidence = i.probe(ctx, &a.Record, pod)
 		}
 		if evidence == "" {
@@ -70,14 +70,14 @@ func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) 
 	switch {
 	case component == resources.ComponentRabbitMQ && replies(ctx, address, "AMQP\x00\x00\x09\x01"),
 		component == resources.ComponentRedis && replies(ctx, address, "PING\r\n"):
-		return "it answers clients"
+		return "the server answers clients"
 	case component == resources.ComponentRabbitMQ, component == resources.ComponentRedis:
 		return ""
 	case !hitsItself(r):
 		return i.stillReaches(ctx, component, pod, port)
 	}
 	if status, _, err := i.get(ctx, component, pod, port, "/healthz"); err == nil && status == http.StatusOK {
-		return "it answers requests"
+		return "the process answers requests"
 	}
 	return ""
 }
@@ -103,13 +103,13 @@ func (i *injector) stillReaches(ctx context.Context, c resources.Component, pod 
 	rabbitmq, redis := fails(body, httpserver.CheckRabbitMQ), fails(body, httpserver.CheckRedis)
 	switch {
 	case status == http.StatusOK && strings.TrimSpace(string(body)) == httpserver.OK:
-		return "it still reaches RabbitMQ and Redis"
+		return "the readiness check still reaches RabbitMQ and Redis"
 	case status != http.StatusServiceUnavailable || rabbitmq == redis:
 		return ""
 	case rabbitmq:
-		return "it still reaches Redis"
+		return "the readiness check still reaches Redis"
 	}
-	return "it still reaches RabbitMQ"
+	return "the readiness check still reaches RabbitMQ"
 }
 
 // fails reports whether the check with the given name failed. The body of an unsuccessful readiness check contains one
@@ -125,15 +125,15 @@ func replies(ctx context.Context, address, greeting string) bool {
 	if err != nil {
 		return false
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // ends the read
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // makes a blocked read return
 	defer func() {
 		stop()
-		_ = c.Close() // it may be closed already
+		_ = c.Close() // Close fails if ctx has ended, because the connection is then closed
 	}()
 	if _, err := io.WriteString(c, greeting); err != nil {
 		return false
 	}
-	n, _ := c.Read(make([]byte, 1)) // fails if the connection is cut
+	n, _ := c.Read(make([]byte, 1)) // Read returns an error if the connection is cut
 	return n > 0
 }
 

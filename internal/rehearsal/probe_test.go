@@ -24,7 +24,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// at returns a function that fills in a status: that of a pod that is ready and has the given IP address.
+// at returns a function that sets the status of a pod: the pod is ready and has the given IP address.
 func at(ip string) func(*corev1.PodStatus) {
 	return func(s *corev1.PodStatus) {
 		ready(time.Now().Add(-time.Hour))(s)
@@ -54,7 +54,7 @@ func (w *world) serveHTTPAt(t *testing.T, listener net.Listener, handler http.Ha
 	if w.https {
 		listener = tls.NewListener(listener, w.tlsConfig(t))
 	}
-	go func() { _ = server.Serve(listener) }() // until it is closed
+	go func() { _ = server.Serve(listener) }() // returns when the server is closed
 	t.Cleanup(func() { _ = server.Close() })
 }
 
@@ -81,7 +81,7 @@ func (w *world) serveReply(t *testing.T, ip string, port int32, reply string) {
 
 func ok(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, httpserver.OK) }
 
-// failing answers that the process is not ready, because it cannot use the given servers.
+// failing returns a handler that responds like a process that is not ready because it cannot use the given servers.
 func failing(servers ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -103,27 +103,27 @@ func TestRehearsals_AgentOnlyClaimsToInject_FaultIsNotInjected(t *testing.T) {
 		want  string
 		https bool
 	}{
-		{plan.TargetProcessor, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", false},
-		{plan.TargetEntryGenerator, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", false},
-		{plan.TargetSummaryAPI, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", false},
-		{plan.TargetRedis, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 6379, "-NOAUTH\r\n") }, "it answers clients", false},
-		{plan.TargetRabbitMQ, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 5672, "\x01") }, "it answers clients", false},
-		{plan.TargetRabbitMQ, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "\x01") }, "it answers clients", false},
-		{plan.TargetRedis, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "+PONG\r\n") }, "it answers clients", false},
-		{plan.TargetSummaryAPI, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, relayPort, ok) }, "it answers requests", false},
-		{plan.TargetProcessor, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it still reaches RabbitMQ and Redis", false},
+		{plan.TargetProcessor, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "the process answers requests", false},
+		{plan.TargetEntryGenerator, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "the process answers requests", false},
+		{plan.TargetSummaryAPI, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "the process answers requests", false},
+		{plan.TargetRedis, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 6379, "-NOAUTH\r\n") }, "the server answers clients", false},
+		{plan.TargetRabbitMQ, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, 5672, "\x01") }, "the server answers clients", false},
+		{plan.TargetRabbitMQ, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "\x01") }, "the server answers clients", false},
+		{plan.TargetRedis, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveReply(t, ip, relayPort, "+PONG\r\n") }, "the server answers clients", false},
+		{plan.TargetSummaryAPI, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, relayPort, ok) }, "the process answers requests", false},
+		{plan.TargetProcessor, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "the readiness check still reaches RabbitMQ and Redis", false},
 		{plan.TargetExitGenerator, plan.ActionIsolate, func(t *testing.T, w *world, ip string) {
 			w.serveHTTP(t, ip, resources.HTTPPort, failing("RabbitMQ"))
-		}, "it still reaches Redis", false},
-		{plan.TargetSummaryAPI, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", true},
-		{plan.TargetEntryGenerator, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it answers requests", true},
-		{plan.TargetProcessor, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "it still reaches RabbitMQ and Redis", true},
+		}, "the readiness check still reaches Redis", false},
+		{plan.TargetSummaryAPI, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "the process answers requests", true},
+		{plan.TargetEntryGenerator, plan.ActionPause, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "the process answers requests", true},
+		{plan.TargetProcessor, plan.ActionIsolate, func(t *testing.T, w *world, ip string) { w.serveHTTP(t, ip, resources.HTTPPort, ok) }, "the readiness check still reaches RabbitMQ and Redis", true},
 	} {
 		number++
 		ip := func(n int) string { return fmt.Sprintf("127.77.%d.%d", 100+number, n) }
 		t.Run(fmt.Sprintf("%s of %s, HTTPS %t", tt.action, tt.target, tt.https), func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "fault", Target: tt.target, Action: tt.action, Instances: 1, For: plan.Duration(time.Hour)})
-			w.timeouts.Probe = time.Minute // each target answers
+			w.timeouts.Probe = time.Minute // on a busy machine, an answer may take long
 			if w.https = tt.https; w.https {
 				w.sim.Spec.Monitoring.TLS, w.sim.Spec.SummaryAPI.Managed = &v1alpha1.TLSSpec{}, &v1alpha1.ManagedSummaryAPI{TLS: &v1alpha1.TLSSpec{}}
 			}

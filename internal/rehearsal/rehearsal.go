@@ -108,13 +108,13 @@ type Rehearsals struct {
 
 // rehearsal injects the faults of one tracked simulation.
 type rehearsal struct {
-	stop  context.CancelFunc // nil before it is started
+	stop  context.CancelFunc // nil until the rehearsal starts
 	added bool               // whether the faults were added while the simulation ran
 
 	mu     sync.Mutex
 	target Target
 	runner *fault.Runner // nil until the journal is loaded
-	err    error         // why the journal could not be loaded or saved
+	err    error         // the error with which loading or saving the journal failed
 }
 
 // New returns Rehearsals without any tracked simulation. The Rehearsals inject faults only after both Start and

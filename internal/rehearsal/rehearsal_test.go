@@ -59,7 +59,7 @@ type world struct {
 	timeouts rehearsal.Timeouts
 
 	mu     sync.Mutex
-	states []fault.State // that were reported
+	states []fault.State // the states that were reported
 	// ports maps the ports of a real cluster to those at which the pods of the test listen. The real ones may be in use
 	// on this machine.
 	ports map[int32]int32
@@ -78,8 +78,8 @@ func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
 	return listener
 }
 
-// redirect makes requests to the given port of any pod go to the port of the given address instead. They still go to
-// the IP address of the pod.
+// redirect replaces the port of requests: requests to the given port of any pod go to the port in the given address. The
+// IP address of the requests stays that of the pod.
 func (w *world) redirect(t *testing.T, port int32, address string) {
 	t.Helper()
 	parsed, err := netip.ParseAddrPort(address)
@@ -315,7 +315,7 @@ func TestRehearsals_FaultOnReplicatedSummaryAPI_HitsOnePodAndEndsWhenAllAreReady
 	if len(injected.Hit) != 1 || injected.Of != len(pods) {
 		t.Fatalf("%v of %d pods were hit, want 1 of %d", injected.Hit, injected.Of, len(pods))
 	}
-	time.Sleep(time.Second) // long enough for the injector to look twice
+	time.Sleep(time.Second) // enough time for the injector to check the pods twice
 	if records, _ := r.Records(w.key()); records[0].State != fault.Active {
 		t.Errorf("with 2 of 3 pods the record is %+v, want it to be active", records[0])
 	}
@@ -548,8 +548,8 @@ func TestRehearsals_LeaderIsReplaced_NewLeaderContinuesTheFault(t *testing.T) {
 	}
 	second, _ := w.lead()
 	w.await(second, fault.Active)
-	a.Heal("pause/0")
-	after := w.await(second, fault.Aborted) // long before its time
+	a.Heal("pause/0") // ends the pause long before the declared duration has passed
+	after := w.await(second, fault.Aborted)
 	injected, ok := a.Fault("pause/0")
 	if !ok || !injected.At.Equal(before.InjectedAt) || !after.InjectedAt.Equal(before.InjectedAt) || !after.HealedAt.Equal(injected.Healed) {
 		t.Errorf("the agent has %+v, the first leader %+v, the second %+v", injected, before, after)
@@ -646,7 +646,7 @@ func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address
 	return address
 }
 
-// relayedBy is like relayed. It also returns the agent.
+// relayedBy creates the pod of a server, as relayed does. It also returns the agent of this pod.
 func (w *world) relayedBy(t *testing.T, c resources.Component, ip string) (address string, a *agent.Agent) {
 	t.Helper()
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -673,7 +673,7 @@ func connects(t *testing.T, from, server string) bool {
 	if err != nil {
 		return false
 	}
-	_ = response.Body.Close() // it was not read
+	_ = response.Body.Close() // the body of the response is not needed
 	return true
 }
 

@@ -122,9 +122,9 @@ func TestResumeFault_LongAfterItWasDue_HitsNoFurtherPod(t *testing.T) {
 	w.Exists(pod, pod.Name)
 }
 
-// The fault had waited for another one, so its pods were chosen long after it was due. The earlier operator deleted one
-// of them and crashed. The fault took effect when the pods were chosen.
-func TestResumeFault_FaultHadWaited_TookEffectWhenItsPodsWereChosen(t *testing.T) {
+// The fault had waited for the end of another fault, so its pods were chosen long after the fault was due. The earlier
+// operator deleted one of the pods and crashed. The fault took effect when the pods were chosen.
+func TestResumeFault_FaultWaitedForAnother_InjectionTimeIsWhenItsPodsWereChosen(t *testing.T) {
 	w := newWorld(t)
 	w.start = time.Now().Add(-10 * time.Minute)
 	pod := w.processor()
@@ -563,7 +563,7 @@ func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 		switch number {
 		case 0:
 			r.State, r.Reason, r.Measured = fault.NotInjected, "it failed", nil
-		case 1: // its effect is not measured yet
+		case 1: // the effect of this fault is not measured yet
 			r.Measured = nil
 		case 2:
 			r.Measured.Outcome = fault.OutcomeNotInjected

@@ -126,7 +126,7 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 	number := 0
 	for _, target := range []struct {
 		fault plan.FaultTarget
-		pods  int // all of which are hit
+		pods  int // the number of pods; the fault hits all of them
 	}{
 		{plan.TargetRedis, 1},     // a StatefulSet
 		{plan.TargetProcessor, 2}, // a Deployment
@@ -149,7 +149,7 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 						n.run(t, resources.ComponentOf(target.fault))
 					}
 					if action == plan.ActionIsolate && target.fault == plan.TargetProcessor {
-						want = len(resources.Servers()) // their agents cut off the processors
+						want = len(resources.Servers()) // the agents of the servers cut off the processors
 						for _, c := range resources.Servers() {
 							n.run(t, c)
 						}
@@ -224,7 +224,7 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	n.world.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(response, r)
 		if r.Method == http.MethodPut {
-			n.connect(forwarding.Address()) // before the operator receives the answer, so during an isolation
+			n.connect(forwarding.Address()) // an isolation is in effect now, although the operator has not received the answer yet
 		}
 		if f, ok := a.Fault("fault/0"); ok {
 			n.mu.Lock()
@@ -282,7 +282,7 @@ func (n *nodes) connect(relay string) {
 	for _, ip := range n.processors {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: time.Second}
 		if c, err := dialer.Dial("tcp", relay); err == nil {
-			_ = c.Close() // the relay may have closed it
+			_ = c.Close() // Close fails if the relay has already closed the connection
 		}
 	}
 }

@@ -62,7 +62,7 @@ func (c *Cut) Connections() int {
 	return c.connections
 }
 
-// Restore ends the cut.
+// Restore removes the cut from the relay, so that the clients can connect again unless another cut rejects them.
 func (c *Cut) Restore() {
 	c.relay.mu.Lock()
 	defer c.relay.mu.Unlock()
@@ -97,7 +97,7 @@ func (r *Relay) Cut(from ...netip.Addr) *Cut {
 		if !c.rejects(e.client) {
 			continue
 		}
-		_ = connection.Close() // it may be closed already
+		_ = connection.Close() // Close fails if the connection is already closed
 		if !e.toServer {
 			c.connections++
 		}
@@ -112,7 +112,7 @@ func (r *Relay) Close() error {
 	r.mu.Lock()
 	r.closed = true
 	for connection := range r.connections {
-		_ = connection.Close() // it may be closed already
+		_ = connection.Close() // Close fails if the connection is already closed
 	}
 	r.mu.Unlock()
 	r.running.Wait()
@@ -157,7 +157,7 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	var copying sync.WaitGroup
 	for _, way := range [][2]net.Conn{{server, client}, {client, server}} {
 		copying.Go(func() {
-			_, _ = io.Copy(way[0], way[1]) // fails when the connection is cut
+			_, _ = io.Copy(way[0], way[1]) // Copy returns an error when the connection is cut
 			// AMQP, Redis and HTTP cannot use a connection that is closed in one direction only. So close both
 			// connections.
 			_ = client.Close()
@@ -167,7 +167,8 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	copying.Wait()
 }
 
-// add registers an end of a connection. It returns false if its client is cut off.
+// add registers an end of a connection. It returns false if the client of the connection is cut off, or if the relay
+// is closed.
 func (r *Relay) add(c net.Conn, e end) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,7 +178,8 @@ func (r *Relay) add(c net.Conn, e end) bool {
 			continue
 		}
 		rejected = true
-		if !e.toServer { // the cut has closed the other end, and has counted it
+		// Count each relayed connection only once. When Cut closed the end of the client, it counted the connection.
+		if !e.toServer {
 			cut.connections++
 		}
 	}
@@ -189,7 +191,7 @@ func (r *Relay) add(c net.Conn, e end) bool {
 }
 
 func (r *Relay) remove(c net.Conn) {
-	_ = c.Close() // it may be closed already
+	_ = c.Close() // Close fails if the connection is already closed
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.connections, c)

@@ -82,8 +82,8 @@ func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from []netip.Addr
-		// works says which of the clients 127.0.0.2 and 127.0.0.3 can use the server after the test has cut off the
-		// clients that the field from lists. If it lists none, all clients are cut off.
+		// The test cuts off the clients in the field from, or all clients if this field is empty. The field works says
+		// which of the clients 127.0.0.2 and 127.0.0.3 can then use the server.
 		works [2]bool
 	}{
 		{"all", nil, [2]bool{false, false}},
@@ -106,7 +106,7 @@ func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 			var want int
 			for i, from := range clients {
 				if !tt.works[i] {
-					want += 2 // the open connection and the new one
+					want += 2 // the cut counts the open connection and the new one
 				}
 				if err := echo(before[i]); (err == nil) != tt.works[i] {
 					t.Errorf("an open connection from %s: %v", from, err)

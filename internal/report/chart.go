@@ -10,7 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// The size of a chart in SVG units. The area is the part inside the axes.
+// chartWidth and chartHeight are the size of a chart in SVG units. areaLeft, areaTop, areaRight and areaBottom are the
+// edges of the area inside the axes.
 const (
 	chartWidth, chartHeight                  = 480.0, 210.0
 	areaLeft, areaTop, areaRight, areaBottom = 52.0, 16.0, 472.0, 184.0
@@ -127,7 +128,7 @@ func newChart(title, help string, u unit, end float64, lines []series, limit flo
 		c.Limit = &Tick{At: coordinate(y.at(limit)), Label: "objective " + u.text(limit)}
 		c.LimitShift = "-4"
 		if y.at(limit) < areaTop+labelHeight {
-			c.LimitShift = "12" // below the line
+			c.LimitShift = "12" // move the label below the line
 		}
 	}
 	return c
@@ -235,7 +236,7 @@ func path(points []point, x, y axis) string {
 		}
 		fmt.Fprintf(&b, "%s%s %s", command, coordinate(x.at(p.x)), coordinate(y.at(p.y)))
 		if command == "M" && (i+1 == len(points) || math.IsNaN(points[i+1].y)) {
-			b.WriteString("h.1") // a single value is a dot
+			b.WriteString("h.1") // draw a single value as a dot
 		}
 		command = "L"
 	}

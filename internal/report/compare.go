@@ -72,7 +72,7 @@ type Change struct {
 	Reason string `json:"reason,omitempty"`
 
 	text    func(float64) string
-	samples string // what Windows counts
+	samples string // the kind of samples: "windows" or "recoveries"
 }
 
 // ChangeOutcome says whether a metric became better or worse.
@@ -366,7 +366,7 @@ func (m *metric) assess(c *Change, before, after *Document) {
 func unmeasured(before, after bool) (ChangeOutcome, string) {
 	switch {
 	case before:
-		return Regression, "no longer measured" // assume the worst
+		return Regression, "no longer measured" // the metric may have become worse
 	case after:
 		return Unchanged, "not measured before"
 	}
@@ -613,7 +613,7 @@ func (c *Change) noise() string {
 	case c.P != nil:
 		return fmt.Sprintf("p = %.2g, %s", *c.P, windows)
 	case c.Outcome == Undecided:
-		return windows + " are too few"
+		return windows + " are too few to decide"
 	}
 	return fmt.Sprintf("beyond the threshold; %s are too few to estimate noise", windows)
 }
@@ -715,7 +715,7 @@ func (c *Comparison) charts() []Chart {
 	published := func(r *timeline.Row) int64 { return r.Entry.Published + r.Exit.Published }
 	return []Chart{
 		chart("End-to-end latency, p99", "Time from the instant at which an event was due to its effect", latencyUnit(), quantile(.99, endToEnd)),
-		chart("End-to-end latency, p50", "The median of the same", latencyUnit(), quantile(.50, endToEnd)),
+		chart("End-to-end latency, p50", "Median time from the instant at which an event was due to its effect", latencyUnit(), quantile(.50, endToEnd)),
 		chart("Processing latency, p99", "Time to process an event, including failed attempts", latencyUnit(), quantile(.99, processing)),
 		chart("Published", "Entries and exits per second", perSecond(), rate(published)),
 		chart("Ready messages", "Messages that are ready in the queues, the most in each interval", events(), gauge(func(r *timeline.Row) *int64 { return r.Ready })),

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// maxNamed is the maximum number of differences in a note, and of kinds of machines in one difference.
+// maxNamed is the maximum number of differences that a note names. It is also the maximum number of machine sizes that
+// one difference names.
 const maxNamed = 5
 
 // notesOn returns the notes on a comparison. They say that both reports describe the same run, that a run was cut short,

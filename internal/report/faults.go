@@ -50,7 +50,8 @@ func (r *Run) Warnings() []string {
 	if len(names) == 0 || r.Objectives.MaxRecovery > 0 {
 		return warnings
 	}
-	all := int64(0) // includes the occurrences that the report leaves out
+	// The totals include the occurrences that the report leaves out.
+	all := int64(0)
 	for _, t := range r.totals() {
 		all += t.NotRecovered
 	}
@@ -102,7 +103,7 @@ func (r *Run) OmittedFaults() string {
 	}
 	text := fmt.Sprintf("The report leaves out %s further occurrences. It lists the worst one.", terminal.Count(r.FaultsOmitted))
 	if r.FaultTotalLines() != nil {
-		text += " The totals include all."
+		text += " The totals include the omitted occurrences."
 	}
 	return text
 }

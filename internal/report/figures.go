@@ -26,8 +26,8 @@ type Equation struct {
 // Holds reports whether both sides of the equation are equal.
 func (e Equation) Holds() bool { return e.Confirmed+e.Indeterminate == e.Effects }
 
-// Left formats the left side of the equation: the number of confirmed events, plus the number of indeterminate
-// ones if there are any.
+// Left formats the left side of the equation e: the number of confirmed events, plus the number of indeterminate events
+// if there are any.
 func (e Equation) Left() string {
 	text := terminal.Count(e.Confirmed)
 	if e.Indeterminate > 0 {

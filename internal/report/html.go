@@ -31,7 +31,7 @@ type page struct {
 	Counters   []Count
 	Tiles      []Tile
 	Charts     []Chart
-	// Notes are the events of note. NotesOmitted is the number of events that Notes leaves out.
+	// Notes are the marks of the timeline that the page lists. NotesOmitted is the number of marks that it does not list.
 	Notes        []Note
 	NotesOmitted int64
 	// Comparison is set only on a page that compares two runs.

@@ -66,7 +66,7 @@ type junitProblem struct {
 func (d *Document) JUnit() ([]byte, error) {
 	// An XML encoder replaces characters that XML does not allow, so escape them first.
 	figures := *d
-	figures.Timeline = nil // it is not part of the result, and large
+	figures.Timeline = nil // do not copy the timeline, which is large and does not appear in the XML
 	d = terminal.Cleaned(&figures)
 	properties, err := d.properties()
 	if err != nil {
@@ -128,7 +128,7 @@ func (d *Document) properties() ([]junitProperty, error) {
 		return nil, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber() // so that numbers keep their form
+	decoder.UseNumber() // a conversion to float64 would change the text of some numbers
 	var value any
 	if err := decoder.Decode(&value); err != nil {
 		return nil, err

@@ -30,9 +30,9 @@ const maxSize = 64 << 20
 func ReadFile(path string) (*Document, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err // the error names the file
+		return nil, err // the error of os.Open names the file
 	}
-	defer func() { _ = file.Close() }() // closing a file after reading loses no data
+	defer func() { _ = file.Close() }()
 	d, err := Read(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -47,7 +47,7 @@ func Read(r io.Reader) (*Document, error) {
 	switch {
 	case err != nil:
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			err = failed.Err // the caller names the path
+			err = failed.Err // omit the path, because the caller adds it
 		}
 		return nil, err
 	case len(text) > maxSize:

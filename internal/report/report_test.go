@@ -259,7 +259,7 @@ func compareSchema(t *testing.T, root, s *schemaNode, of reflect.Type, path stri
 	}
 	for s != nil && (s.Ref != "" || len(s.OneOf) > 0) {
 		if len(s.OneOf) > 0 {
-			s = s.OneOf[0] // the other one is null
+			s = s.OneOf[0] // the second alternative is null
 			continue
 		}
 		s = root.Defs[strings.TrimPrefix(s.Ref, "#/$defs/")]
@@ -298,7 +298,7 @@ func schemaType(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[json.RawMessage](), t == reflect.TypeFor[histogram.Snapshot]():
 		return "object"
-	case encodesItself(t): // a time or a duration
+	case encodesItself(t): // times and durations are encoded as strings
 		return "string"
 	}
 	switch t.Kind() {
@@ -462,12 +462,12 @@ func TestReadReport_AbsurdValue_ErrorNamesTheField(t *testing.T) {
 		{"rates.entry.target", -5, "rates.entry.target: Invalid value: -5: must be from 0 to 1e+09"},
 		{"rates.exit.missed", -1, "rates.exit.missed: Invalid value: -1: must be from 0 to 1e+12"},
 		{"rates.exit.missed", 1.5, "rates.exit.missed: Invalid value: 1.5: must be a whole number"},
-		{"latencySeconds.endToEnd.p50", 9, "latencySeconds.endToEnd.p50: Invalid value: 9: the report contradicts itself: it is greater than p99"},
+		{"latencySeconds.endToEnd.p50", 9, "latencySeconds.endToEnd.p50: Invalid value: 9: the report contradicts itself: p50 is greater than p99"},
 		{"latencySeconds.unmeasured", -1, "latencySeconds.unmeasured: Invalid value: -1"},
 		{"startTime", "1900-01-01T00:00:00Z", "startTime: Invalid value: 1900-01-01T00:00:00Z: must be from 1970 to 2200"},
 		{"startTime", "soon", `startTime: Invalid value: "soon": must be a time`},
 		{"endTime", "9999-01-01T00:00:00Z", "endTime: Invalid value: 9999-01-01T00:00:00Z: must be from 1970 to 2200"},
-		{"endTime", "2020-01-01T00:00:00Z", "endTime: Invalid value: 2020-01-01T00:00:00Z: the report contradicts itself: it is before startTime"},
+		{"endTime", "2020-01-01T00:00:00Z", "endTime: Invalid value: 2020-01-01T00:00:00Z: the report contradicts itself: endTime is before startTime"},
 		{"ledger.matched", -1, "ledger.matched: Invalid value: -1"},
 		{"ledger.matched", json.RawMessage("1e18"), "ledger.matched: Invalid value: 1e18: must be a whole number"},
 		{"ledger.missingEntries", -2e12, "ledger.missingEntries: Invalid value: -2000000000000"},
@@ -484,7 +484,7 @@ func TestReadReport_AbsurdValue_ErrorNamesTheField(t *testing.T) {
 		{"environment.nodes.0.memoryBytes", -4, "environment.nodes[0].memoryBytes: Invalid value: -4"},
 		{"faults.0.outcome", "Fine", `faults[0].outcome: Unsupported value: "Fine"`},
 		{"faults.0.fault", "", "faults[0].fault: Required value"},
-		{"faults.0.recoverySeconds", nil, "faults[0].recoverySeconds: Required value: the outcome is Recovered"},
+		{"faults.0.recoverySeconds", nil, "faults[0].recoverySeconds: Required value: must be set, because the outcome is Recovered"},
 		{"faults.0.recoverySeconds", -3, "faults[0].recoverySeconds: Invalid value: -3"},
 		{"faults.0.peakBacklog", -3, "faults[0].peakBacklog: Invalid value: -3"},
 		{"faults.0.injectedAt", "9999-01-01T00:00:00Z", "faults[0].injectedAt: Invalid value"},
@@ -525,8 +525,8 @@ func TestReadReport_VerdictContradictsItsEvidence_IsRejected(t *testing.T) {
 	}
 	const prefix = "verdict: Invalid value: PASS: the report contradicts itself: "
 	const passed = "outcome: Invalid value: passed: the report contradicts itself: "
-	checkRejected(t, pass(func(d *Document) { d.Checks = nil }), prefix+"there are no checks that prove it")
-	checkRejected(t, pass(func(d *Document) { d.Ledger = nil }), prefix+"there is no ledger that proves it")
+	checkRejected(t, pass(func(d *Document) { d.Checks = nil }), prefix+"there are no checks that prove the verdict")
+	checkRejected(t, pass(func(d *Document) { d.Ledger = nil }), prefix+"the verdict needs a ledger, but the report has none")
 	checkRejected(t, pass(func(d *Document) { d.Ledger.Lost = 1 }), passed+"1 event was lost")
 	checkRejected(t, pass(func(d *Document) { d.Ledger.TakenTwice = 1 }), passed+"1 event took effect more than once")
 	checkRejected(t, pass(func(d *Document) { d.Ledger.ForgottenRuns = 1 }), passed+"the store has lost data")
@@ -667,8 +667,8 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-// The operator keeps the latest occurrences, so those that it leaves out may be worse than some listed ones. The
-// document of an earlier version has no totals, so the report must not say that totals include the omitted occurrences.
+// The operator keeps only the latest occurrences of faults. An omitted occurrence may be worse than a listed one, so
+// the report must not deny this. The document of an earlier version has no totals, so the report must not mention totals.
 func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilderThanListedFaults(t *testing.T) {
 	t.Parallel()
 	const omitted, totals = "leaves out 3 further occurrences. It lists the worst one.", "totals include all"
@@ -968,7 +968,7 @@ func TestRenderings_UntrustedText_CannotControlTheTerminalOrTheDocument(t *testi
 		}
 		switch {
 		case strings.HasPrefix(name, "JSON"):
-			continue // texts are quoted
+			continue // JSON quotes all texts, so nothing else must be checked
 		case name == "JUnit":
 			if err := xml.Unmarshal(rendered, &junitSuites{}); err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -1002,7 +1002,7 @@ func checkMarkdown(t *testing.T, name, text string) {
 			columns = 0
 			continue
 		}
-		n := strings.Count(regexp.MustCompile(`\\.`).ReplaceAllString(row, ""), "|") // without escaped characters
+		n := strings.Count(regexp.MustCompile(`\\.`).ReplaceAllString(row, ""), "|") // an escaped "|" does not separate cells
 		if columns != 0 && n != columns {
 			t.Errorf("%s: a row has %d cells, the row above has %d: %s", name, n, columns, row)
 		}

@@ -21,7 +21,7 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	var total Rate
 	var published int64
 	var lag time.Duration
-	var due []*timeline.Row // a row is large
+	var due []*timeline.Row // pointers, because copies of rows would be large
 	for i := range rows {
 		e := of(&rows[i])
 		published += e.Published
@@ -41,8 +41,8 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	return total
 }
 
-// Correct makes the rate agree with the schedule. Generators count only the events that were due while they ran. If the
-// schedule is nil, Correct changes nothing.
+// Correct computes the achieved rate from the schedule, because generators count only the events that were due while
+// they ran. If the schedule is nil, Correct changes nothing.
 func (r *Rate) Correct(s *ledger.Schedule) {
 	if s == nil {
 		return
@@ -77,5 +77,5 @@ func scheduled(due []*timeline.Row) float64 {
 			seconds += gap
 		}
 	}
-	return seconds + usual // the events of the last row became due in the idle time around it, too
+	return seconds + usual // count a usual gap for the last row, which has no gap after it
 }

@@ -46,7 +46,7 @@ func (d *Document) validate() error {
 
 func (d *Document) validateRanges() error {
 	shown := *d
-	shown.Timeline = nil // validateTimeline validates it
+	shown.Timeline = nil // validateTimeline validates the timeline
 	return validateRange("", reflect.ValueOf(shown))
 }
 
@@ -61,7 +61,7 @@ func (d *Document) validateChecks() error {
 		outcomes := []string{string(ledger.Passed), string(ledger.Failed), string(ledger.NotMeasured)}
 		switch {
 		case c.Name == "":
-			return field.Required(path.Child("name"), "each check has a name")
+			return field.Required(path.Child("name"), "each check must have a name")
 		case !slices.Contains(outcomes, string(c.Outcome)):
 			return field.NotSupported(path.Child("outcome"), string(c.Outcome), outcomes)
 		case names[c.Name]:
@@ -73,7 +73,7 @@ func (d *Document) validateChecks() error {
 	isPass := d.Outcome == ledger.Pass
 	switch {
 	case isPass && len(d.Checks) == 0:
-		return contradiction("verdict", d.Outcome, "there are no checks that prove it")
+		return contradiction("verdict", d.Outcome, "there are no checks that prove the verdict")
 	case isPass && !allPassed:
 		return contradiction("verdict", d.Outcome, "a check did not pass")
 	case !isPass && len(d.Checks) > 0 && allPassed:
@@ -89,14 +89,14 @@ func contradiction(path field.Path, value any, why string) error {
 
 func (d *Document) validateRun() error {
 	if !d.StartTime.IsZero() && !d.EndTime.IsZero() && d.EndTime.Before(d.StartTime) {
-		return contradiction("endTime", d.EndTime.Format(time.RFC3339Nano), "it is before startTime")
+		return contradiction("endTime", d.EndTime.Format(time.RFC3339Nano), "endTime is before startTime")
 	}
 	for _, l := range []struct {
 		path field.Path
 		*Latency
 	}{{"latencySeconds.processing", d.LatencySeconds.Processing}, {"latencySeconds.endToEnd", d.LatencySeconds.EndToEnd}} {
 		if l.Latency != nil && l.P50 > l.P99 {
-			return contradiction(l.path.Child("p50"), l.P50, "it is greater than p99")
+			return contradiction(l.path.Child("p50"), l.P50, "p50 is greater than p99")
 		}
 	}
 	return nil
@@ -107,13 +107,13 @@ func (d *Document) validateLedger() error {
 	l := d.Ledger
 	switch {
 	case l == nil && d.Outcome == ledger.Pass:
-		return contradiction("verdict", d.Outcome, "there is no ledger that proves it")
+		return contradiction("verdict", d.Outcome, "the verdict needs a ledger, but the report has none")
 	case l == nil:
 		return nil
 	case int64(len(l.LostEvents)) > max(l.Lost, 0):
 		return contradiction("ledger.lost", l.Lost, fmt.Sprintf("lostEvents names %d", len(l.LostEvents)))
 	case l.Indeterminate != l.IndeterminateEntries+l.IndeterminateMatched+l.IndeterminateUnmatched:
-		return contradiction("ledger.indeterminate", l.Indeterminate, "it is not the sum of indeterminateEntries, indeterminateMatched and indeterminateUnmatched")
+		return contradiction("ledger.indeterminate", l.Indeterminate, "this number is not the sum of indeterminateEntries, indeterminateMatched and indeterminateUnmatched")
 	}
 	o := plan.Objectives{MaxLost: d.Objectives.MaxLost, MaxUnexpected: d.Objectives.MaxUnexpected}
 	for _, c := range ledger.Evaluate(ledger.Evidence{Report: *l, Objectives: o}).Checks {
@@ -135,18 +135,18 @@ func (d *Document) validateFaults() error {
 		a, path := &d.Faults[i], field.Path("faults").Index(i)
 		switch {
 		case a.Fault == "":
-			return field.Required(path.Child("fault"), "each occurrence has the name of its fault")
+			return field.Required(path.Child("fault"), "each occurrence must have the name of its fault")
 		case !slices.Contains(outcomes, string(a.Outcome)):
 			return field.NotSupported(path.Child("outcome"), string(a.Outcome), outcomes)
 		case a.Outcome == fault.OutcomeRecovered && a.RecoverySeconds == nil:
-			return field.Required(path.Child("recoverySeconds"), "the outcome is "+string(a.Outcome))
+			return field.Required(path.Child("recoverySeconds"), "must be set, because the outcome is "+string(a.Outcome))
 		}
 		names[a.Fault] = true
 	}
 	counted := int64(0)
 	for i := range d.FaultTotals {
 		if d.FaultTotals[i].Fault == "" {
-			return field.Required(field.Path("faultTotals").Index(i).Child("fault"), "each total has the name of its fault")
+			return field.Required(field.Path("faultTotals").Index(i).Child("fault"), "each total must have the name of its fault")
 		}
 		names[d.FaultTotals[i].Fault] = true
 		counted += d.FaultTotals[i].Occurrences()
@@ -186,7 +186,7 @@ func outOfRange(path field.Path, value any, limit float64) error {
 	return field.Invalid(path, value, fmt.Sprintf("must be from 0 to %g", limit))
 }
 
-// mayBeNegative reports whether a number with the given name may be negative. These numbers are differences.
+// mayBeNegative reports whether a number with the given name may be negative. Only differences may be.
 func mayBeNegative(name string) bool {
 	return slices.Contains([]string{"missingEntries", "missingMatched", "missingUnmatched"}, name)
 }
@@ -245,7 +245,7 @@ func validateParts(path field.Path, v reflect.Value) error {
 			f := v.Type().Field(i)
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			at := path
-			if name != "" { // the fields of an embedded struct are on the same level
+			if name != "" { // JSON has the fields of an embedded struct, which has no name, at the outer level
 				at = path.Child(name)
 			}
 			if err := validateRange(at, v.Field(i)); err != nil {
@@ -264,7 +264,7 @@ func validateParts(path field.Path, v reflect.Value) error {
 				return err
 			}
 		}
-	default: // other kinds contain no numbers
+	default: // values of other kinds contain no numbers
 	}
 	return nil
 }
@@ -272,7 +272,7 @@ func validateParts(path field.Path, v reflect.Value) error {
 func validateInteger(path field.Path, n int64) error {
 	name := string(path)[strings.LastIndex(string(path), ".")+1:]
 	switch {
-	case (name == "maxLost" || name == "maxUnexpected") && n >= 0: // the API accepts any limit
+	case (name == "maxLost" || name == "maxUnexpected") && n >= 0: // the API server accepts any limit in a manifest
 	case name == "memoryBytes" && n >= 0 && n <= maxMemory:
 	case name == "memoryBytes":
 		return outOfRange(path, n, maxMemory)

@@ -108,7 +108,7 @@ func TestBuild_APIServerAcceptsObjectsAndPods(t *testing.T) {
 func podOf(namespace, workload string, template corev1.PodTemplateSpec) *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
 	pod.Namespace, pod.Name = namespace, workload+"-0"
-	pod.Spec.PriorityClassName = "" // the API server would reject the pod, because it has no such class
+	pod.Spec.PriorityClassName = "" // the PriorityClass does not exist, so the API server would reject the pod
 	// In a cluster, the StatefulSet controller adds these volumes, which the volume claim templates define.
 	pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
 	return pod

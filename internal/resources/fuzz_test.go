@@ -88,7 +88,7 @@ func FuzzBuild(f *testing.F) {
 		`{"monitoring":{"labels":{"release":"x","simulation.parking.dev/simulation":"y"},"interval":"1.5s"},"objectives":{"processingP99":"1ns","endToEndP99":"8760h"}}`,
 	} {
 		f.Add("sim", []byte(spec), true)
-		f.Add(strings.Repeat("n", 40), []byte(spec), false) // the longest name
+		f.Add(strings.Repeat("n", 40), []byte(spec), false) // the maximum length of a simulation's name
 	}
 	f.Fuzz(func(t *testing.T, name string, spec []byte, served bool) {
 		sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "lot", Name: name}}

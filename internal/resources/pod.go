@@ -16,7 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// User IDs of the containers. RabbitMQ runs as the user of its image. The other images work with any user.
+// These are the user IDs of the containers. RabbitMQ runs as the user of its image. The other images work with any
+// user.
 const (
 	parkingUser  = 65532
 	rabbitMQUser = 999
@@ -109,9 +110,9 @@ func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
 }
 
 func hash(config any) string {
-	text, err := json.Marshal(config) // sorts the keys of maps
+	text, err := json.Marshal(config) // json.Marshal sorts the keys of maps, so that equal maps have equal hashes
 	if err != nil {
-		text = []byte(err.Error()) // cannot happen: configurations consist of strings and numbers
+		text = []byte(err.Error()) // json.Marshal never fails here, because configurations consist of strings and numbers
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
@@ -189,9 +190,10 @@ const (
 	startupFailures = 120
 )
 
-// readinessPeriod is the period of the readiness probes of our components in seconds, and readinessFailures is how many
-// of them must fail before a pod is no longer ready. Most components start before RabbitMQ does, and become ready when
-// RabbitMQ is. A short period shows that soon. A short failure does not matter: the components wait for the server.
+// readinessPeriod is the period of the readiness probes of our components in seconds. It is short, because most
+// components start before RabbitMQ does, and should become ready soon after RabbitMQ. readinessFailures is how many
+// probes must fail before a pod is no longer ready. A shorter failure of a server does not matter, because the
+// components wait for it.
 const (
 	readinessPeriod   = 2
 	readinessFailures = 5

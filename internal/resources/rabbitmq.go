@@ -115,8 +115,8 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	if *b.rabbitMQ.Replicas > 1 {
 		lines = append(lines, "cluster_partition_handling = pause_minority")
 	}
-	// The queues of a node share a write-ahead log. The node keeps several logs of this size in memory. With the
-	// default size of 512 MiB, they would exceed the memory of a small node.
+	// The queues of a node share a write-ahead log. The node keeps several such logs in memory. With the
+	// default size of 512 MiB per log, they would exceed the memory of a small node.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
 	// RabbitMQ derives the memory use at which it blocks publishers from this part of the container's memory limit. The
 	// rest of the limit is a reserve, so that the container is not killed for using too much memory.
@@ -127,9 +127,9 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// rabbitMQListener returns the lines of rabbitmq.conf that say how the nodes listen for clients. Clients authenticate with a
-// password, so the nodes request no client certificates. If the files of the certificate change, a node reads them again within
-// minutes.
+// rabbitMQListener returns the lines of rabbitmq.conf that say how the nodes listen for clients. Clients authenticate
+// with a password, so the nodes request no client certificates. If the files of the certificate change, a node reads
+// them again within minutes.
 func (b *builder) rabbitMQListener() []string {
 	if b.rabbitMQ.TLS == nil {
 		return []string{fmt.Sprintf("listeners.tcp.default = %d", amqpNumber)}
@@ -338,14 +338,14 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		// little CPU, so the limit is a minute.
 		const distribution = "-kernel net_setuptime 60 -proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
 		arguments += " " + distribution
-		tools = []corev1.EnvVar{{Name: "RABBITMQ_CTL_ERL_ARGS", Value: distribution}} // they connect to the node like another node
+		tools = []corev1.EnvVar{{Name: "RABBITMQ_CTL_ERL_ARGS", Value: distribution}} // rabbitmqctl and the other tools connect to a node in the same way as the nodes
 	}
 	return append([]corev1.EnvVar{
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
 		{Name: "RABBITMQ_NODENAME", Value: "rabbit@" + b.rabbitMQNode("$(POD_NAME)")},
 		{Name: "RABBITMQ_USE_LONGNAME", Value: "true"},
 		{Name: "RABBITMQ_DIST_PORT", Value: strconv.Itoa(distributionNumber)},
-		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // RabbitMQ adds the extension
+		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // RabbitMQ appends the extension .conf to this path
 		{Name: "RABBITMQ_ADVANCED_CONFIG_FILE", Value: rabbitMQConf + "/" + keyAdvancedConf},
 		{Name: "RABBITMQ_ENABLED_PLUGINS_FILE", Value: rabbitMQConf + "/" + keyPlugins},
 		{Name: "RABBITMQ_MNESIA_BASE", Value: rabbitMQHome + "/mnesia"},

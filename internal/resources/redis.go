@@ -182,7 +182,7 @@ func useTLS(c *corev1.Container) {
 	}
 	c.VolumeMounts = append(c.VolumeMounts, readOnly("tls", certificateDir))
 	c.ReadinessProbe.ProbeHandler = answers(" | grep -q PONG")
-	// Any answer shows that the server is alive.
+	// Any answer to PING shows that the server is alive, even an error.
 	c.StartupProbe.ProbeHandler, c.LivenessProbe.ProbeHandler = answers(" | grep -q ."), answers(" | grep -q .")
 	c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", reload}}}}
 }
@@ -198,7 +198,8 @@ func (b *builder) exporterContainer() corev1.Container {
 	if b.redis.TLS != nil {
 		mounts = append(mounts, readOnly("tls", certificateDir))
 		env = append(env,
-			// The connection to Redis never leaves the pod, and the certificate need not be valid for localhost.
+			// The certificate need not be valid for localhost, so the exporter does not verify it. That is safe, because
+			// the connection to Redis never leaves the pod.
 			corev1.EnvVar{Name: "REDIS_EXPORTER_SKIP_TLS_VERIFICATION", Value: "true"},
 			// The exporter reads these files again for each connection, so it needs no restart when the certificate is
 			// renewed.

@@ -143,7 +143,7 @@ func alerts(s series) []any {
 		s.alert("ParkingStoreRestarted", "warning", "0m",
 			increase("", "parking_store_restarts_total"),
 			"Redis has restarted or failed over",
-			"Events whose effects were not yet in its append-only file, or not yet on its replicas, are processed again. If that was not intended, check the memory limit of Redis and, if it has replicas, why they were promoted."),
+			"Redis may have lost effects that were not yet in its append-only file or on its replicas. The events concerned are processed again. If the restart or failover was not intended, check the memory limit of Redis and, if it has replicas, why one of them was promoted."),
 		s.alert("ParkingSummariesNotStored", "warning", "1m",
 			increase("", "parking_summary_commit_failures_total"),
 			"The summary API cannot write to its database",

@@ -79,7 +79,7 @@ func requestedCPU(t *testing.T, in testInput) int64 {
 		for _, c := range template.Spec.Containers {
 			pod.Add(c.Resources.Requests[corev1.ResourceCPU])
 		}
-		for _, c := range template.Spec.InitContainers { // they run before the containers, not with them
+		for _, c := range template.Spec.InitContainers { // init containers end before the other containers start
 			if request := c.Resources.Requests[corev1.ResourceCPU]; request.Cmp(pod) > 0 {
 				pod = request
 			}

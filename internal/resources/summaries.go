@@ -94,7 +94,7 @@ func (b *builder) summariesTemplate(container corev1.Container, volumes ...corev
 // simulation that is deleted and created again does not count the old summaries.
 func SummarySchema(sim *v1alpha1.ParkingSimulation) string {
 	const (
-		maxBytes = 63 // PostgreSQL cuts off longer names
+		maxBytes = 63 // the longest name that PostgreSQL does not truncate
 		uidBytes = 12
 	)
 	uid := strings.ReplaceAll(string(sim.UID), "-", "")

@@ -129,7 +129,7 @@ func (s *sandbox) start(cmd *exec.Cmd) {
 	output := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return nil } // the cleanup ends the whole group
+	cmd.Cancel = func() error { return nil } // the cleanup below kills the whole process group
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func (s *sandbox) start(cmd *exec.Cmd) {
 // eventually calls check until it returns nil.
 func (s *sandbox) eventually(what string, check func(context.Context) error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*serverTimeout) // longer than polltest waits
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*serverTimeout) // longer than the timeout of polltest
 	defer cancel()
 	polltest.UntilNoErrorEvery(s.t, 100*time.Millisecond, what, func() error { return check(ctx) })
 }
@@ -282,7 +282,7 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 	s.writeCertificate("/run/secrets/nodes-tls", nodes)
 	extra := []string{
 		"RABBITMQ_DIST_PORT=" + distribution.String(), "ERL_EPMD_PORT=" + epmd.String(), "ERL_EPMD_ADDRESS=127.0.0.1",
-		"RABBITMQ_USE_LONGNAME=false", // localhost has no domain
+		"RABBITMQ_USE_LONGNAME=false", // long node names need a domain, which localhost does not have
 		"RABBITMQ_CONFIG_FILES=" + s.dir + "/none", "RABBITMQ_CONF_ENV_FILE=" + s.dir + "/none",
 	}
 	s.start(s.command(container, []string{"epmd", "-port", epmd.String(), "-address", "127.0.0.1"}))

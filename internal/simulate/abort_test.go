@@ -106,7 +106,8 @@ func TestSimulationRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) 
 	}
 }
 
-// A recovery is proved only 5 s after latency and backlog have returned. These 5 s do not count as part of it.
+// A recovery is proved only 5 s after latency and backlog have returned to their previous level. These 5 s do not count
+// towards the recovery time.
 func TestSimulationRun_AbortOnFailure_RecoveryJustInTimePasses(t *testing.T) {
 	t.Parallel()
 	for objective, want := range map[time.Duration]struct {

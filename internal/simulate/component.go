@@ -124,7 +124,7 @@ func (c *component[P, S]) begin(restarted bool) error {
 	defer c.mu.Unlock()
 	if restarted {
 		counts, totals := c.stats(), c.totals()
-		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0 // they are no totals
+		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0 // gauges and lags are current values, not totals
 		c.before, c.beforeTotals = &counts, totals
 	}
 	c.current, c.life = created, l
@@ -153,7 +153,7 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 		case <-start.C:
 		case <-ctx.Done():
 			start.Stop()
-			return nil // what the process left undone is redelivered, or indeterminate
+			return nil // the broker redelivers unfinished messages, and unconfirmed events are indeterminate
 		}
 		if err := c.begin(true); err != nil {
 			return err
@@ -162,7 +162,7 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 	}
 }
 
-// alive returns the life of the current process. It returns an error if that process is not running.
+// alive returns the state of the current process. It returns an error if that process is not running.
 func (c *component[P, S]) alive() (*life, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

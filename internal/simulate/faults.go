@@ -93,7 +93,7 @@ const settleInterval = time.Minute
 func (s *Simulation) settle(ctx context.Context, runner *fault.Runner) {
 	rows, err := s.live.timeline(ctx)
 	if err != nil {
-		return // the next call tries again
+		return // the next call of settle reads the timeline again
 	}
 	runner.Settle(fault.RunSoFar(rows, s.endOfSchedule()))
 }
@@ -129,7 +129,7 @@ func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 // replaced.
 func mergeGenerators(before, last generator.Stats) generator.Stats {
 	sum := last
-	sum.Run = before.Run // identifies the simulation on the live page
+	sum.Run = before.Run // keep the first run, which identifies the simulation on the live page
 	sum.Due += before.Due
 	sum.Published += before.Published
 	sum.Confirmed += before.Confirmed

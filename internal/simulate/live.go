@@ -20,7 +20,7 @@ const auditTimeout = 2 * time.Second
 type live struct {
 	mu      sync.Mutex
 	auditor *ledger.Auditor
-	ledger  *ledger.Report // the latest one that could be read
+	ledger  *ledger.Report // the latest ledger that could be read
 	final   *report.Run    // nil until the simulation has finished
 
 	reading sync.Mutex

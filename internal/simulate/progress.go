@@ -29,7 +29,7 @@ func (p Phase) String() string {
 	case Generating:
 		return "running"
 	case Draining:
-		return "coming to rest"
+		return "draining"
 	case Auditing:
 		return "auditing"
 	}

@@ -23,7 +23,7 @@ const (
 	lastPollTimeout = time.Second
 )
 
-// rest is the state of the simulation after it has waited for its events to be processed.
+// rest is the state of the simulation after comeToRest has waited for all events to be processed.
 type rest struct {
 	// reached is true if the queues are empty and the processors hold no deliveries. It is false if comeToRest returned
 	// early.

@@ -114,7 +114,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	c.Plan.Entry.Replicas = instancesOf(&c.Plan, plan.TargetEntryGenerator, c.Plan.Entry.Replicas)
 	c.Plan.Exit.Replicas = instancesOf(&c.Plan, plan.TargetExitGenerator, c.Plan.Exit.Replicas)
 	for _, schedule := range []*plan.Schedule{&c.Plan.Entry.Schedule, &c.Plan.Exit.Schedule} {
-		if schedule.Replicas == 0 { // in this process, a generator runs anyway, and keeps the time of the schedule
+		if schedule.Replicas == 0 { // one generator runs nevertheless, to keep the time of the schedule, and must not publish
 			schedule.Rate, schedule.Stages = 0, nil
 		}
 	}
@@ -201,7 +201,7 @@ func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.G
 func (s *Simulation) Run(ctx context.Context) report.Run {
 	start := time.Now()
 	s.started.Store(&start)
-	rehearsing, abort := context.WithCancel(ctx) // ends early if the run is aborted
+	rehearsing, abort := context.WithCancel(ctx) // if the run is aborted, the context rehearsing ends before ctx
 	defer abort()
 	generating, over := s.schedule(rehearsing)
 	defer over()
@@ -231,7 +231,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	s.enter(Draining)
 	rest := s.comeToRest(draining, processing.stopped)
 	if rest.reached {
-		s.observed.recordDepths(rest.depths) // so that the backlog at the end agrees with the verdict
+		s.observed.recordDepths(rest.depths) // the backlog at the end must be that of the verdict
 	}
 	drainTime := time.Since(end)
 	failures = append(failures, processing.stop())
@@ -261,7 +261,7 @@ func (s *Simulation) endedEarly(start time.Time) bool {
 }
 
 // cutShort says when and why ctx ended the simulation before the duration in the plan had passed. It returns "" if ctx
-// did not.
+// did not end the simulation early.
 func (s *Simulation) cutShort(ctx context.Context, start time.Time) string {
 	d := s.config.Plan.Duration.D()
 	if d == 0 || ctx.Err() == nil || !s.endedEarly(start) {
@@ -407,7 +407,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
 	evidence.Entries = cmp.Or(evidence.ScheduleOf(event.TypeEntry), scheduleOf(s.entries.Stats()))
 	evidence.Exits = cmp.Or(evidence.ScheduleOf(event.TypeExit), scheduleOf(s.exits.Stats()))
-	if err == nil { // so that the rates agree with the verdict
+	if err == nil { // take the lags from the timeline, because the verdict does so too
 		rates := report.RatesOf(rows)
 		result.Rates.Entry.MaxLagSeconds, result.Rates.Exit.MaxLagSeconds = rates.Entry.MaxLagSeconds, rates.Exit.MaxLagSeconds
 	}

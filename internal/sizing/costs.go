@@ -18,7 +18,7 @@ import (
 // Component is a part of a simulation whose costs are measured separately.
 type Component string
 
-// The components. The names are those of the fields of a ParkingSimulation.
+// Each component has the name of the field of a ParkingSimulation that configures it.
 const (
 	RabbitMQ       Component = "rabbitmq"
 	Redis          Component = "redis"
@@ -118,7 +118,8 @@ type Scaling struct {
 	Rows        []Partitioned `json:"rows"`
 }
 
-// Partitioned is the measured throughput with a number of partitions and processors: the medians of all rounds.
+// Partitioned is the throughput that was measured with the given numbers of partitions and processors. Each measured
+// value is the median of all rounds.
 type Partitioned struct {
 	Partitions      int     `json:"partitions"`
 	Processors      int     `json:"processors"`
@@ -172,12 +173,12 @@ func ParseCosts(text []byte) (*Costs, error) {
 }
 
 func (c *Costs) validate() error {
-	const fewest = 3 // idle, the highest rate, and one in between
+	const fewest = 3 // one of idle processes, one at the highest rate, and one in between
 	if len(c.Points) < fewest || c.Machine.Cores < 1 {
 		return fmt.Errorf("there are %d measurements on a machine with %d cores: at least %d measurements and 1 core are needed; run make bench-costs", len(c.Points), c.Machine.Cores, fewest)
 	}
 	if c.Points[0].Rate() != 0 {
-		return errors.New("the first measurement is not of idle processes")
+		return errors.New("the first measurement must be of idle processes")
 	}
 	for i := range c.Points {
 		if err := c.Points[i].validate(); err != nil {
@@ -219,7 +220,7 @@ func (p *Point) isBelow(q *Point) bool {
 // Cores returns the CPU time per second of all components.
 func (p *Point) Cores() float64 {
 	sum := 0.0
-	for _, component := range Components() { // in this order, so that the sum is always rounded in the same way
+	for _, component := range Components() { // a fixed order, so that the sum is always rounded in the same way
 		sum += p.Components[component].Cores
 	}
 	return sum

@@ -47,7 +47,7 @@ func (c *Costs) notes(r *Result, s share) []string {
 	}
 	if r.Request.RabbitMQNodes > 1 {
 		add("Extrapolated: one RabbitMQ node was measured. The plan assumes that each of %d nodes uses as much as that node would alone, "+
-			"because each has a replica of every queue.", r.Request.RabbitMQNodes)
+			"because every node has a replica of every queue.", r.Request.RabbitMQNodes)
 	}
 	if r.Request.External.Database {
 		add("Not included: PostgreSQL for %s summaries/s. Its costs were not measured with the pipeline; docs/operations.md compares it with SQLite.", count(s.summaries))
@@ -75,7 +75,8 @@ func (c *Costs) assumptions(r *Result) []string {
 	)
 }
 
-// several lists the components with several pods, and the partitions if there are several.
+// several returns a text that lists the components with more than one pod, except RabbitMQ, and the partitions if there
+// is more than one.
 func several(r *Result) string {
 	var all []string
 	for i := range r.Components {

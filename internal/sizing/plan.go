@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sequence"
 )
 
-// Request says what to plan for.
+// Request describes the load and the cluster for which to plan.
 type Request struct {
 	// EntriesPerSecond and ExitsPerSecond are the rates to plan for. If the rates change during the run, these are the
 	// rates at the time at which their sum is highest. MatchPercent is the share of exits that finish a visit.
@@ -48,7 +48,7 @@ type Node struct {
 	MemoryBytes int64   `json:"memoryBytes"`
 }
 
-// Result is a plan: what the request needs.
+// Result is the plan for a Request.
 type Result struct {
 	Request Request `json:"request"`
 	// Simulations is the number of simulations that share the rate. All of them are alike.
@@ -135,7 +135,7 @@ const (
 	gibibyte    = 1 << 30
 	cpuStep     = .01
 	memoryStep  = 16 * mebibyte
-	leastVolume = 2 * gibibyte // the default of a ParkingSimulation
+	leastVolume = 2 * gibibyte // the default volume size of a ParkingSimulation
 	// leastRabbitMQMemory is the operator's default. A smaller request could be too little, because the memory that
 	// waiting events need was not measured.
 	leastRabbitMQMemory = 512 * mebibyte
@@ -171,8 +171,8 @@ func Compute(c *Costs, r Request) *Result {
 	return result
 }
 
-// maxSimulations bounds the search for a number of simulations. It is reached if even a small simulation does not fit on
-// a node.
+// maxSimulations limits the search for the number of simulations. The search reaches the limit if even a small
+// simulation does not fit on a node.
 const maxSimulations = 1000
 
 // mostSummaryAPIs is the maximum of summaryAPI.managed.replicas.
@@ -212,7 +212,7 @@ func (c *Costs) exceeded(r *Request, n int) string {
 		{c.partitions(r, s) > plan.MaxPartitions, fmt.Sprintf("a simulation would need more than %d partitions", plan.MaxPartitions)},
 		{
 			max(c.replicas(EntryGenerator, r, s), c.replicas(ExitGenerator, r, s)) > plan.MaxGenerators,
-			fmt.Sprintf("a simulation would need more than %d generators of a kind", plan.MaxGenerators),
+			fmt.Sprintf("a simulation would need more than %d generators of one type", plan.MaxGenerators),
 		},
 	} {
 		if limit.exceeded {
@@ -256,7 +256,7 @@ func (c *Costs) replicas(component Component, r *Request, s share) int {
 	}
 	n := int(math.Ceil(s.load(component) / c.HighestLoad(component)))
 	if component == Processor && r.RabbitMQNodes > 1 {
-		return max(2, n) // several RabbitMQ nodes are for the loss of a node, which one processor does not survive
+		return max(2, n) // like RabbitMQ, the processors must survive the loss of a node
 	}
 	return max(1, n)
 }
@@ -275,7 +275,8 @@ func (c *Costs) pods(component Component, r *Request, s share) Pods {
 		idle := c.Points[0].Components[Redis].MemoryBytes
 		data := s.visits*c.Growth.RedisBytesPerVisit + s.events*bitsPerEvent/8
 		data /= float64(p.Replicas)
-		memory = idle + data // the measured memory contains visits of the measurement
+		// Do not use the memory that was measured under load, which contains the visits of the measurement.
+		memory = idle + data
 		p.DiskBytes = volume(rewriteCopies * data)
 	case SummaryAPI:
 		if !r.External.Database {
@@ -291,7 +292,7 @@ func (c *Costs) pods(component Component, r *Request, s share) Pods {
 func (c *Costs) usage(component Component, pods int, r *Request, s share) Usage {
 	each := s.load(component) / float64(pods)
 	if component == RabbitMQ {
-		each *= float64(r.RabbitMQNodes) // each queue has a replica on that many nodes
+		each *= float64(r.RabbitMQNodes) // each queue has a replica on every RabbitMQ node
 	}
 	return c.UsageAt(component, each)
 }

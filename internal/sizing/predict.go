@@ -46,7 +46,7 @@ type Latency struct {
 	Mean float64 `json:"mean"`
 }
 
-// These are the numbers of events that a prediction simulates.
+// A prediction simulates fewestEvents to mostEvents events, and up to outageEvents for an outage.
 const (
 	fewestEvents = 20_000
 	mostEvents   = 200_000
@@ -100,7 +100,7 @@ func (s *Scenario) simulate(rate, capacity float64, measured delays) Latency {
 // processed. To limit the number of events, each simulated event stands for several events if the outage is long.
 func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery float64) {
 	outage := s.Outage.Seconds()
-	length := outage * capacity / (capacity - rate) // until the backlog is gone
+	length := outage * capacity / (capacity - rate) // the time from the start of the outage until the backlog is gone
 	each := max(1, rate*length/outageEvents)
 	rate, capacity = rate/each, capacity/each
 	queue := station{servers: 1, gap: s.gaps(rate), service: always(1 / capacity), downTo: outage}
@@ -127,8 +127,8 @@ func (s *Scenario) gaps(rate float64) func() float64 {
 // delays interpolates between the latencies of two measurements.
 type delays struct {
 	low, high histogram.Snapshot
-	// Each quantile lies between those of low and high: share is its position on a logarithmic scale, from 0 (low) to
-	// 1 (high). It is then multiplied by factor.
+	// Each quantile is computed in two steps. The field share is its position between the quantiles of low (0) and high
+	// (1) on a logarithmic scale. The result is multiplied by factor.
 	share, factor float64
 	extrapolated  bool
 }

@@ -13,11 +13,12 @@ type station struct {
 	servers int
 	// gap returns the time until the next arrival. service returns how long an event is served.
 	gap, service func() float64
-	// No service begins from downFrom to downTo.
+	// The servers begin to serve no event from the time downFrom to the time downTo.
 	downFrom, downTo float64
 }
 
-// visit is what happened to one event in a station.
+// visit describes how one event passed through a station: when it arrived, how long it waited, and how long it was
+// served.
 type visit struct {
 	arrived, wait, served float64
 	// waiting is the number of earlier events that waited when the event arrived.
@@ -27,8 +28,8 @@ type visit struct {
 // run simulates the given number of events and calls the function each for every event, in the order of their arrival.
 // It ends early if that function returns false.
 func (s station) run(events int, each func(visit) bool) {
-	free := make(times, max(s.servers, 1)) // when each server is free
-	starts := make([]float64, 0, events)   // ascending, because events are served in the order of their arrival
+	free := make(times, max(s.servers, 1)) // the time at which each server becomes free
+	starts := make([]float64, 0, events)   // in ascending order, because events are served in the order of their arrival
 	now, started := 0.0, 0
 	for i := range events {
 		now += s.gap()

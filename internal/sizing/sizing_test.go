@@ -109,7 +109,7 @@ func TestParseCosts_InvalidFile_SaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for want, edit := range map[string]func(*Costs){
 		"at least 3 measurements":                     func(c *Costs) { c.Points = c.Points[:2] },
-		"not of idle processes":                       func(c *Costs) { c.Points = c.Points[1:] },
+		"must be of idle processes":                   func(c *Costs) { c.Points = c.Points[1:] },
 		"at 1000 events/s does not have more entries": func(c *Costs) { c.Points[1], c.Points[2] = c.Points[2], c.Points[1] },
 		"at 5000 events/s does not have more entries, exits and summaries": func(c *Costs) {
 			c.Points[2].SummariesPerSecond = c.Points[1].SummariesPerSecond
@@ -132,11 +132,11 @@ func TestParseCosts_InvalidFile_SaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestUsageAt_InterpolatesAndExtrapolates(t *testing.T) {
+func TestUsageAt_UnmeasuredRate_InterpolatesOrExtrapolates(t *testing.T) {
 	t.Parallel()
 	c := testCosts()
 	half := c.Points[2].Components[RabbitMQ]
-	half.Cores *= 2 // the measurement at 5,000 events/s is not on the line
+	half.Cores *= 2 // move the measurement at 5,000 events/s off the straight line through the others
 	c.Points[2].Components[RabbitMQ] = half
 	for rate, want := range map[float64]float64{0: 0, 1000: .05, 3000: .275, 5000: .5, 20_000: 1, 100_000: 5} {
 		if got := c.UsageAt(RabbitMQ, rate).Cores; math.Abs(got-want) > 1e-9 {
@@ -262,7 +262,7 @@ func TestCompute_NodesTooSmall_NotesSayThatMoreSimulationsDoNotHelp(t *testing.T
 	}
 }
 
-func TestNodes_FitAllPods(t *testing.T) {
+func TestNodes_PodsOfDifferentSizes_CountsTheNodesThatFitAll(t *testing.T) {
 	t.Parallel()
 	r := &Result{Simulations: 2, Request: Request{Node: Node{Cores: 4, MemoryBytes: 100}}, Components: []Pods{
 		{Replicas: 1, CPURequest: 3, MemoryRequest: 10}, {Replicas: 2, CPURequest: 1, MemoryRequest: 10}, {Replicas: 1, CPURequest: .1, MemoryRequest: 95},
@@ -274,7 +274,7 @@ func TestNodes_FitAllPods(t *testing.T) {
 	}
 }
 
-// The mean times in the queue are known for these stations: see the Pollaczek-Khinchine and Erlang C formulas.
+// Queueing theory gives the mean wait in these queues: see the Pollaczek-Khinchine and Erlang C formulas.
 func TestStation_KnownQueues_HaveTheKnownMeanWait(t *testing.T) {
 	t.Parallel()
 	for _, load := range []float64{.3, .6, .8} {
@@ -318,7 +318,7 @@ func TestPredict_AtMeasuredUtilization_ReturnsMeasuredLatency(t *testing.T) {
 	}
 }
 
-func TestPredict_MoreUtilization_MoreLatency(t *testing.T) {
+func TestPredict_HigherUtilization_LatencyIsHigher(t *testing.T) {
 	t.Parallel()
 	c, last := testCosts(), 0.0
 	for _, utilization := range []float64{.05, .1, .2, .3, .45, .6, .8, .9} {
@@ -327,7 +327,7 @@ func TestPredict_MoreUtilization_MoreLatency(t *testing.T) {
 			t.Errorf("p99 is %g at a utilization of %g, and %g below it", p.EndToEnd.P99, utilization, last)
 		}
 		last = p.EndToEnd.P99
-		if p.Extrapolated != (utilization > .5) { // measured from 0.05 to 0.5, apart from the highest rate
+		if p.Extrapolated != (utilization > .5) { // the measurements that Predict uses are of utilizations from 0.05 to 0.5
 			t.Errorf("extrapolated is %v at a utilization of %g", p.Extrapolated, utilization)
 		}
 	}

@@ -42,8 +42,8 @@ const MaxOutstanding = 1 << 16
 // Counter identifies a sequence of positions that all generators of a simulation share.
 type Counter string
 
-// The counters. The position of an entry determines its plate. The position of an exit determines whether the exit
-// is matched. If the exit is unmatched, the position also determines its plate.
+// The counters of entries and exits. The position of an entry determines its plate. The position of an exit determines
+// whether the exit is matched. If the exit is unmatched, the position also determines its plate.
 const (
 	CounterEntries Counter = "entries"
 	CounterExits   Counter = "exits"
@@ -307,9 +307,10 @@ const ChunkBits = 1 << 16
 // run in one partition. The most significant bit of a byte comes first, as in Redis. Missing bytes at the end count
 // as zero.
 type Chunk struct {
-	// A bit of Seen is set if its event has taken effect.
+	// Each bit of Seen stands for one event. The bit is set if the event has taken effect.
 	Seen []byte
-	// A bit of Matched is set if its event has taken effect and has the intent "matched".
+	// Each bit of Matched stands for one event. The bit is set if the event has taken effect and has the intent
+	// "matched".
 	Matched []byte
 }
 

@@ -61,8 +61,8 @@ func BenchmarkHTTPPost_ManySummaries(b *testing.B) {
 	}
 }
 
-// BenchmarkEmbeddedPost posts summaries with client.Embedded from many goroutines, one summary per call.
-func BenchmarkEmbeddedPost(b *testing.B) {
+// BenchmarkEmbeddedClient_Post posts summaries with client.Embedded from many goroutines, one summary per call.
+func BenchmarkEmbeddedClient_Post(b *testing.B) {
 	for _, posters := range []int{1, 256, 1024} {
 		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
 			c, err := client.NewEmbedded(client.Config{URL: newServer(b, newService(b)).URL})

@@ -13,8 +13,8 @@ type CopyResult struct {
 	// The field Created is the number of summaries that this call stored. The field Known is the number of summaries
 	// that were already stored.
 	Created, Known int64
-	// Conflicting is the number of summaries that were not stored because the target has different ones under their
-	// identifiers.
+	// Conflicting is the number of summaries that were not stored because the target has a different summary with the
+	// same identifier.
 	Conflicting int64
 	// firstConflict is the identifier of the first conflicting summary.
 	firstConflict string
@@ -36,7 +36,7 @@ func Copy(ctx context.Context, from, to Database, progress func(CopyResult)) (Co
 			return result, fmt.Errorf("read the source database: %w", err)
 		}
 		for _, s := range page.Summaries {
-			if err := Validate(s); err != nil { // an earlier version may have stored it
+			if err := Validate(s); err != nil { // an earlier version may have stored an invalid summary
 				return result, fmt.Errorf("copy the summary with the id %q: %w; correct it in the source", s.ID, err)
 			}
 		}
@@ -69,7 +69,8 @@ func (r *CopyResult) add(page Page, outcomes []Outcome) {
 	}
 }
 
-// verify compares the result with the number of summaries in the source.
+// verify returns an error if a summary was not copied, or if the source has another number of summaries than Copy has
+// read.
 func (r *CopyResult) verify(ctx context.Context, from Database) error {
 	stats, err := from.Stats(ctx)
 	switch {

@@ -109,7 +109,7 @@ func (p *process) kill(t *testing.T) {
 	if err := p.command.Process.Kill(); err != nil {
 		t.Error(err)
 	}
-	_ = p.command.Wait() // says that it was killed
+	_ = p.command.Wait() // Wait returns an error, because the process was killed
 }
 
 // load is a set of summaries that clients post to a server that is killed repeatedly.

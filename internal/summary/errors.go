@@ -34,7 +34,7 @@ type RejectedError struct {
 // Error returns the detail.
 func (e *RejectedError) Error() string { return "the summary was rejected: " + e.Detail }
 
-// Permanent returns true.
+// Permanent returns true, because a retry cannot succeed.
 func (e *RejectedError) Permanent() bool { return true }
 
 // Conflict returns a RejectedError for a summary whose identifier is already in use by a different summary.

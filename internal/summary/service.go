@@ -123,7 +123,7 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	err := s.submit(ctx, r, r.timer.C)
 	r.timer.Stop()
 	if err != nil {
-		return err // the writer may still use r, so r is not used again
+		return err // the writer may still use r, so r must not return to the pool
 	}
 	outcome := r.outcomes[0]
 	s.requests.Put(r)

@@ -31,7 +31,7 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 	tests := []struct {
 		name    string
 		summary event.Summary
-		want    string // a substring of the detail; empty means valid
+		want    string // a substring of the detail; empty if the summary is valid
 	}{
 		{"a visit of an hour is valid", valid, ""},
 		{"a visit of no time is valid", with(func(s *event.Summary) { s.ExitAt = s.EntryAt }), ""},
@@ -68,7 +68,7 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 
 // fakeDatabase counts rows but does not store them.
 type fakeDatabase struct {
-	summary.Database // nil: the other methods are not called
+	summary.Database // nil, because the tests call only the methods that fakeDatabase defines
 
 	// Each transaction sends its number of rows to the channel entered. It then blocks until the test sends an error or
 	// nil to the channel result.

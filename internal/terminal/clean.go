@@ -70,7 +70,7 @@ func cleaned(v reflect.Value) reflect.Value {
 		}
 	case reflect.Struct, reflect.Slice, reflect.Array, reflect.Map:
 		cleanParts(copied, v)
-	default: // other kinds contain no text
+	default: // values of other kinds contain no text
 	}
 	return copied
 }

@@ -98,7 +98,7 @@ type Screen struct {
 
 	mu     sync.Mutex
 	lines  []string // the lines that are shown
-	widths []int    // their widths after truncation
+	widths []int    // the widths of these lines after truncation
 	closed bool
 }
 

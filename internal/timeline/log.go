@@ -95,11 +95,12 @@ type Storage interface {
 }
 
 // Replacement is one step of a compaction. It merges either the rows of one minute, or blocks of the previous tier,
-// into a block. Block has the rows of this block after the step, but its version from before the step.
+// into a block. The field Block contains the rows that the block has after the step, and the version that the block has
+// before the step.
 type Replacement struct {
-	// Generation is the generation before anything was read. The versions alone do not show every change: other
-	// processes may have merged the same rows, moved the block to the next tier, and added the same number of rows to
-	// the minute. The minute and the block then have the same versions again.
+	// Generation is what Storage.Generation returned before any rows were read. The versions alone do not show every
+	// change: other processes may have merged the same rows, moved the block to the next tier, and added the same
+	// number of rows to the minute. The minute and the block then have the same versions again.
 	Generation int64
 	Block      Block
 	// Minute contains the rows that were merged into Block, if these are the rows of one minute. Otherwise, it is nil.
@@ -260,7 +261,8 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 // compactTier merges blocks of a tier into blocks of the next tier when they are old enough.
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
-	whole := blockOf(tier+1, horizon).Start // blocks of the next tier that end by the horizon begin before this
+	// A block of the next tier that ends by the horizon begins before the time whole.
+	whole := blockOf(tier+1, horizon).Start
 	generation, err := l.storage.Generation(ctx)
 	if err != nil {
 		return err
@@ -286,7 +288,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 		block.Rows = Merge(Tiers()[id.Tier].Width, rows...)
 		replaced, err := l.storage.Replace(ctx, Replacement{Generation: generation, Block: block, Sources: sources})
 		if err != nil || !replaced {
-			return err // another process compacts this tier
+			return err // replaced is false if another process is compacting the same tier
 		}
 		generation++
 	}

@@ -76,7 +76,7 @@ func TestMarksOf_OmitsRepetitions(t *testing.T) {
 	}
 	rows := []Row{
 		{Marks: []Mark{stage, missed}}, {}, {Marks: []Mark{stage, later, missedByOther}},
-		{Marks: []Mark{server(3, MarkUnavailable)}}, {Marks: []Mark{server(4, MarkUnavailable)}}, // by two processes
+		{Marks: []Mark{server(3, MarkUnavailable)}}, {Marks: []Mark{server(4, MarkUnavailable)}}, // two processes report one failure
 		{Marks: []Mark{server(5, MarkAvailable)}}, {Marks: []Mark{server(6, MarkAvailable)}},
 		{Marks: []Mark{server(7, MarkUnavailable)}},
 	}

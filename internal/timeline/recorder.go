@@ -46,10 +46,10 @@ type Recorder struct {
 	log       *slog.Logger
 
 	mu      sync.Mutex
-	process string // the name in the sink
+	process string // the name of the process in the sink
 	before  Row
-	last    int64  // second of the latest row
-	gauges  Gauges // of the latest row
+	last    int64  // the second of the latest row
+	gauges  Gauges // the gauges of the latest row
 	pending []pendingRow
 	marks   []Mark
 }
@@ -90,8 +90,8 @@ func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error
 	return sink.AppendTimeline(ctx, process, rows)
 }
 
-// Run records until ctx ends. It then measures once more and sends the pending rows, until all are sent or closing
-// ends. The error says how many seconds of the timeline were not sent. Run must be called only once.
+// Run records rows until ctx ends. It then measures once more, and sends the pending rows until all rows are sent or the
+// context closing ends. The error says how many seconds of the timeline were not sent. Run must be called only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup
@@ -109,7 +109,7 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 			r.measure(now)
 			select {
 			case due <- struct{}{}:
-			default: // the sender is busy and will see the row
+			default: // the sender still has to handle the previous signal, and will then also send this row
 			}
 		}
 	}

@@ -109,7 +109,7 @@ const (
 	MarkStage MarkKind = "stage"
 	MarkPhase MarkKind = "phase"
 	// MarkInjected means that a fault took effect. MarkHealed means that a fault ended. In both kinds of marks, Subject
-	// is the ID of that occurrence of the fault.
+	// is the ID of the occurrence.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
 	// MarkObjective means that a check of the verdict failed for the first time, or that one process measured a latency
@@ -165,7 +165,7 @@ func mergeMarks(a, b []Mark) []Mark {
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
 	seen, previous := map[Mark]bool{}, map[string]Mark{}
 	all = slices.DeleteFunc(all, func(m Mark) bool {
-		m.At = m.At.Round(0).UTC() // so that equal times are equal keys
+		m.At = m.At.Round(0).UTC() // removes what can differ between equal times
 		repeated := seen[m]
 		seen[m] = true
 		m.At = time.Time{}

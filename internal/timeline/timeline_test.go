@@ -189,11 +189,11 @@ func TestRecorder_ClockIsAdjusted_RowsHaveTheNewTime(t *testing.T) {
 	var sink appended
 	var effects int64
 	r := NewRecorder("p", func() Row { return Row{Entry: Events{Effects: effects}} }, &sink, slog.New(slog.DiscardHandler))
-	for _, now := range []int64{1000, 1001, 1600, 1601, 1602, 1000, 1001, 1001, 1002} { // set forward, then back
+	for _, now := range []int64{1000, 1001, 1600, 1601, 1602, 1000, 1001, 1001, 1002} { // the clock is set forward, then back
 		effects++
 		r.measure(time.Unix(now, 0))
 		if now > 1600 {
-			continue // as if the sink were unavailable
+			continue // do not flush, as if the sink were unavailable
 		}
 		if err := r.flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -246,7 +246,7 @@ func TestSum_KeepsTheMarksOfEachOutage(t *testing.T) {
 	}
 	rows := []Row{
 		{Marks: mark(10, MarkUnavailable)},
-		{Marks: mark(11, MarkUnavailable)}, // by another process
+		{Marks: mark(11, MarkUnavailable)}, // another process marks the same outage
 		{Marks: mark(20, MarkAvailable)},
 		{Marks: mark(30, MarkUnavailable)},
 		{Marks: mark(40, MarkAvailable)},

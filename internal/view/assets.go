@@ -28,13 +28,13 @@ const indexFile = "index.html"
 var assets = sync.OnceValue(func() map[string]asset {
 	entries, err := files.ReadDir("assets")
 	if err != nil {
-		return nil // cannot happen: the directory is embedded
+		return nil // never happens, because the directory is embedded in the binary
 	}
 	all := map[string]asset{}
 	for _, entry := range entries {
 		content, err := files.ReadFile("assets/" + entry.Name())
 		if err != nil {
-			continue // cannot happen: the file is embedded
+			continue // never happens, because the file is embedded in the binary
 		}
 		sum := sha256.Sum256(content)
 		all[entry.Name()] = asset{

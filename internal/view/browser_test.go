@@ -88,7 +88,7 @@ func (w *site) start(s Source) {
 		if listener, err = net.Listen("tcp", w.address); err == nil {
 			break
 		}
-		time.Sleep(50 * time.Millisecond) // the previous server still holds the port
+		time.Sleep(50 * time.Millisecond) // wait until the previous server has released the port
 	}
 	if err != nil {
 		w.t.Fatal(err)
@@ -196,7 +196,8 @@ func call[P, R any](b *browser, command cdp.Command[P, R], params P) R {
 	return run(b, func(ctx context.Context, t *chromedp.Target) (R, error) { return cdp.Call(ctx, t, command, params) })
 }
 
-// evaluate returns the value of a JavaScript expression in the page. If the value is a promise, it waits for it.
+// evaluate returns the value of a JavaScript expression in the page. If the value is a promise, evaluate waits until
+// the promise is resolved.
 func evaluate[T any](b *browser, expression string) T {
 	b.t.Helper()
 	return run(b, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
@@ -300,7 +301,8 @@ func TestPage_InChromium(t *testing.T) {
 		{"Screenshots", testPageScreenshots},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			defer func() { // also after t.Fatal, for an error in the page may be the cause
+			// Report the errors on the console even after t.Fatal, because they may have caused the failure.
+			defer func() {
 				for _, text := range b.console.take() {
 					t.Errorf("the console shows %s", text)
 				}
@@ -371,7 +373,7 @@ func testPageSurvivesSleep(t *testing.T, b *browser) {
 // data any more.
 type silencer struct {
 	address string
-	silent  atomic.Int64 // the number of the last silenced connection
+	silent  atomic.Int64 // connections up to this number are silenced
 	opened  atomic.Int64
 }
 
@@ -414,7 +416,7 @@ func (s *silencer) forward(number int64, from io.Reader, to io.Writer) {
 			return
 		}
 		if number > s.silent.Load() {
-			_, _ = to.Write(buffer[:n]) // the next read fails if the connection has ended
+			_, _ = to.Write(buffer[:n]) // no error handling: if the connection has ended, the next read fails
 		}
 	}
 }
@@ -447,7 +449,7 @@ func testPageSaysThatItsDataIsOld(t *testing.T, b *browser) {
 
 func testPagePausedRunHasNoRate(t *testing.T, b *browser) {
 	f := newFake("run", 60)
-	f.state.Queues.InFlight = nil // as in a cluster
+	f.state.Queues.InFlight = nil // in a cluster, this number is unknown
 	b.open(newSite(t, f), 60)
 	tile := func(i int) string {
 		return fmt.Sprintf("document.querySelectorAll('#tiles .value')[%d].textContent", i)
@@ -522,7 +524,7 @@ func testPageHistoryStaysSmall(t *testing.T, b *browser) {
 	}
 }
 
-// testPageWorksBelowAPrefix serves the page as a reverse proxy does that adds a prefix to its paths.
+// testPageWorksBelowAPrefix serves the page under a path prefix, as a reverse proxy may do.
 func testPageWorksBelowAPrefix(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	v := New(Config{Interval: 100 * time.Millisecond}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
@@ -601,7 +603,7 @@ func testPageShowsEnd(t *testing.T, b *browser) {
 	f.change(func(f *fake) { f.state.Phase, f.state.Verdict = Finished, Verdict{Outcome: ledger.Pass, Final: true} })
 	f.change(func(f *fake) { f.state.Unmeasured = new(int64(1029)) })
 	w.view.Close(t.Context())
-	if err := w.server.Shutdown(t.Context()); err != nil { // sends what Close has queued, as package httpserver does
+	if err := w.server.Shutdown(t.Context()); err != nil { // Shutdown sends the events that Close has queued, as in package httpserver
 		t.Fatal(err)
 	}
 	b.until("the page says how many events were not measured", "document.getElementById('facts').innerText.includes('not measured\\n1,029')")
@@ -748,8 +750,8 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 	run(b, chromedp.Click("#theme"))
 }
 
-// numbers is a JavaScript expression that returns the position and the text of each visible number on the page, except
-// those in events of note, in names of controls, and in the drawings of charts.
+// numbers is a JavaScript expression that returns the position and the text of each visible number on the page. It
+// omits the numbers in the list "Events of note", in the names of controls, and in the drawings of charts.
 const numbers = `(() => {
 	const found = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 	for (let node = texts.nextNode(); node; node = texts.nextNode()) {
@@ -765,11 +767,11 @@ const numbers = `(() => {
 })()`
 
 func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
-	b.resize(1280, 3000, "light") // so that nothing must be scrolled into view
+	b.resize(1280, 3000, "light") // the whole page fits into a window of this height
 	b.open(newSite(t, newFake("run", 60)), 60)
 	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 60")
 	const tip, hidden = "document.getElementById('tip').textContent", "document.getElementById('tip').hidden"
-	leave := func() { run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1)) } // to a place without a number
+	leave := func() { run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1)) } // move the pointer to a place without a number
 	defer leave()
 	meanings := map[string]bool{}
 	all := evaluate[[]struct {
@@ -786,8 +788,8 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 		}
 		meanings[evaluate[string](b, tip)] = true
 	}
-	// There are fewer meanings than numbers, because some numbers have the same one, such as those in both columns of
-	// the totals or of all lines of a chart.
+	// Some numbers have the same meaning, such as the numbers in both columns of the totals, or the numbers of all lines
+	// of a chart. So there are fewer meanings than numbers.
 	if len(all) < 90 || len(meanings) < 50 {
 		t.Errorf("%d numbers have %d meanings", len(all), len(meanings))
 	}
@@ -805,7 +807,7 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	f.change(func(f *fake) {
-		for i := range 10 { // more than the page lists at first, so that there is a button to show all
+		for i := range 10 { // more marks than the page lists at first, so that it has a button to show all marks
 			row := &f.rows[40+i]
 			row.Marks = []timeline.Mark{{At: row.Start(), Kind: timeline.MarkStarted, Subject: fmt.Sprint("generator-", i)}}
 		}
@@ -862,7 +864,7 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 		t.Errorf("the key End leaves the cursors at %q", last)
 	}
 	run(b, chromedp.KeyEvent(kb.Escape))
-	// The arrow keys select an event of note.
+	// In the list of events of note, the arrow keys select an event.
 	evaluate[bool](b, "document.getElementById('marks').focus(), true")
 	run(b, chromedp.KeyEvent(kb.ArrowDown))
 	b.until("the first event of note is chosen", "document.querySelector('#marks li')?.className.includes('chosen')")
@@ -1115,7 +1117,7 @@ func testPageDoesNotFlicker(t *testing.T, b *browser) {
 // cell is what a heat map shows at a time and a latency.
 type cell struct {
 	Legend string
-	Color  string // "" if the cell is not painted
+	Color  string // the color of the cell, or "" if the cell is not painted
 }
 
 // heatMapCell points at a cell of the heat map of end-to-end latencies, and returns what the map shows there.

@@ -110,7 +110,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 		if err != nil {
 			return nil, err
 		}
-		if !begin.Equal(from) { // the previous part has the rows that begin earlier
+		if !begin.Equal(from) { // rows that begin before this part are in the previous one
 			rows = slices.DeleteFunc(rows, func(r timeline.Row) bool { return r.Start().Before(begin) })
 		}
 		all = limit(append(all, rows...), maxRows)
@@ -153,7 +153,7 @@ func partEnd(start, begin, to time.Time) time.Time {
 func limit(rows []timeline.Row, most int) []timeline.Row {
 	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
 		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
-		horizon -= horizon % width // no row of the result begins before and ends after it
+		horizon -= horizon % width // a merged row must not extend beyond the horizon
 		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
 		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)
 	}
@@ -200,6 +200,6 @@ func interval(query string) (from, to time.Time, err error) {
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
 	// The read may have taken longer than the write deadline that guard has set. So set a new one for the response.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // tests have no connection
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // fails only in tests, which use no real connection
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")
 }

@@ -21,10 +21,10 @@ const (
 	// lookback is how far back the feed looks for rows that have changed since it sent them. Rows change because the
 	// processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
-	// rereadInterval is the time between two reads of older rows. Older rows are those that ended more than lookback
-	// ago, but at most keepTime ago. Each read covers rereadPart. So a row that a process delivers late, because it
-	// could not reach the store, is found within a few minutes. A part is short, so that reading it over a slow
-	// connection does not delay the newest rows for long.
+	// rereadInterval is the time between two reads of older rows, which are the rows that ended more than lookback ago,
+	// but at most keepTime ago. Each read covers an interval of the length rereadPart. The reads find a late row within
+	// a few minutes. A row is late if its process could not reach the store. The part is short, so that a read over a
+	// slow connection does not delay the newest rows for long.
 	rereadInterval = 6 * time.Second
 	rereadPart     = 2 * time.Minute
 	keepTime       = time.Hour
@@ -120,7 +120,7 @@ func (v *View) withHeartbeats(s *stream, do func() error) error {
 		case err := <-done:
 			return err
 		case <-ticker.C:
-			_ = s.heartbeat() // if the client is gone, the context of the request ends
+			_ = s.heartbeat() // ignore the error: if the client is gone, the context of the request ends
 		}
 	}
 }
@@ -162,7 +162,7 @@ type poller struct {
 
 	mu    sync.Mutex // guards the fields below
 	run   string
-	begun bool // whether the first client has received its rows
+	begun bool // the first client has received its rows
 	// The field sent contains hashes of the recent rows as they were last sent, by second.
 	sent map[int64]uint64
 	// readUntil is the time of the latest successful read of the newest rows. It is zero before the first one.
@@ -208,9 +208,9 @@ func (p *poller) reset() {
 	p.readUntil, p.part, p.nextPart = time.Time{}, time.Time{}, time.Time{}
 }
 
-// begin records that the first client receives the given rows when it connects, so that a poll does not send them
-// again. If a poll has already recorded a row of the same second, that record stays. begin ignores calls for later
-// clients: the first client may lack rows that a later client receives, and a poll must still send them.
+// begin records the rows that the first client receives when it connects, so that a poll does not send these rows
+// again. If a poll has already recorded a row of the same second, that record stays. begin ignores the rows that later
+// clients receive when they connect, because a poll must still send to the first client those that it lacks.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -244,7 +244,7 @@ func (p *poller) from(run string, now time.Time) (from time.Time) {
 	return from
 }
 
-// succeed remembers that the newest rows were read, and drops what is too old to be needed.
+// succeed records that all rows up to now were read. It removes the rows from p.sent that are too old to be read again.
 func (p *poller) succeed(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -261,7 +261,7 @@ func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.nextPart.IsZero() {
-		p.nextPart = clock.Add(p.reread) // the first client has just received all rows
+		p.nextPart = clock.Add(p.reread) // the first read is not due yet, because the first client has just received all rows
 	}
 	if clock.Before(p.nextPart) {
 		return from, to, false
@@ -306,7 +306,7 @@ func (p *poller) changed(run string, rows []timeline.Row) []timeline.Row {
 // hashOf returns a hash of the JSON form of a row.
 func hashOf(row *timeline.Row) uint64 {
 	h := fnv.New64a()
-	_ = json.NewEncoder(h).Encode(row) // cannot fail: every field has a JSON form, and a hash accepts everything
+	_ = json.NewEncoder(h).Encode(row) // cannot fail: a row can always be encoded, and a hash accepts all data
 	return h.Sum64()
 }
 
@@ -330,7 +330,7 @@ func writeEvents(w io.Writer, u *update) error {
 func writeEvent(w io.Writer, kind, id string, data any) error {
 	text, err := json.Marshal(data) // one line: JSON escapes line breaks in texts
 	if err != nil {
-		return err // cannot happen: every field has a JSON form
+		return err // json.Marshal never fails here, because every field has a JSON form
 	}
 	if id != "" {
 		id = "id: " + id + "\n"

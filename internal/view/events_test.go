@@ -202,7 +202,7 @@ func TestEventStream_TimelineTakesLongerThanManyUpdates_ClientStaysConnected(t *
 	source := slowSource{newFake("run-1", 3), make(chan struct{})}
 	v := New(Config{Interval: 10 * time.Millisecond, TimelineTimeout: time.Hour}, Dependencies{Source: source, Logger: slog.New(slog.DiscardHandler)})
 	_, next := listen(t, serveHTTP(t, v), "")
-	for published := int64(1); published <= 60; published++ { // each update has a new state
+	for published := int64(1); published <= 60; published++ { // change the state in each round, so that the feed sends an update
 		source.change(func(f *fake) { f.state.Entry.Published = published })
 		var before int
 		source.change(func(f *fake) { before = f.reads })
@@ -222,7 +222,7 @@ func TestPoller_PollBeforeTheFirstClientHasItsRows_NoRowIsSentTwice(t *testing.T
 	t.Parallel()
 	f := newFake("run", 600)
 	p := &poller{}
-	for range 2 { // the second time, after a time without clients
+	for range 2 { // the second round begins after a time without clients
 		p.reset()
 		if n := len(p.changed("run", f.rows[500:])); n != 100 {
 			t.Errorf("the first poll sends %d rows, want 100", n)
@@ -232,7 +232,7 @@ func TestPoller_PollBeforeTheFirstClientHasItsRows_NoRowIsSentTwice(t *testing.T
 			t.Errorf("%d rows are sent twice", n)
 		}
 		late := fakeRow(f.rows[0].Second-10, 0, 600)
-		p.begin("run", []timeline.Row{late}) // of another client
+		p.begin("run", []timeline.Row{late}) // another client receives this row when it connects
 		if n := len(p.changed("run", []timeline.Row{late})); n != 1 {
 			t.Errorf("%d rows that the first client lacks are sent, want 1", n)
 		}
@@ -459,7 +459,7 @@ func updateSize(t *testing.T, accepted string) int {
 		updateNow(t, v, f)
 		receiveSeconds(t, next, f.rows[len(f.rows)-2:])
 	}
-	update() // the client has all rows before it
+	update() // brings the client up to date before the measurement
 	const updates = 20
 	before := raw.n
 	for range updates {
@@ -480,13 +480,13 @@ func TestEventStream_ClientAcceptsGzip_UpdatesAreSmall(t *testing.T) {
 func TestEventStream_SlowClient_SkipsStatesButNoRows(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 60)
-	f.state.Simulation = strings.Repeat("x", 1<<20) // 100 of them do not fit into the buffers of the connection
+	f.state.Simulation = strings.Repeat("x", 1<<20) // 100 states of this size do not fit into the buffers of the connection
 	v := New(Config{Interval: time.Hour, heartbeat: time.Hour, writeTimeout: time.Hour}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
 	response := send(t, listenHTTP(t, v), "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	next := messages(response.Body)
 	receiveSeconds(t, next, f.rows)
 	const updates = 100
-	for range updates { // meanwhile, the client reads nothing
+	for range updates { // the client reads nothing during these updates
 		updateNow(t, v, f)
 	}
 	missing := map[int64]bool{}

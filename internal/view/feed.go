@@ -30,15 +30,15 @@ type client struct {
 	// wake receives a value when there is something to send, or when the client must be disconnected.
 	wake chan struct{}
 
-	isBehind bool // whether there is an update to send
+	isBehind bool // whether an update is waiting to be sent to this client
 	state    State
 	wasRead  bool
-	rows     map[int64]timeline.Row // by the second in which the row begins
+	rows     map[int64]timeline.Row // the keys are the seconds in which the rows begin
 	hasEnded bool
 }
 
-// add adds an update to what the client must receive. It returns false if the client then has more than maxBehind rows
-// to receive.
+// add adds an update to the data that the client has not received yet. It returns false if this data then contains more
+// than maxBehind rows.
 func (c *client) add(u *update) bool {
 	if c.rows == nil || c.state.Run != u.state.Run { // the page drops the rows of another run
 		c.rows = map[int64]timeline.Row{}
@@ -53,7 +53,7 @@ func (c *client) add(u *update) bool {
 func (c *client) notify() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // it has not taken the previous one
+	default: // the client has not received the previous value yet, which is sufficient
 	}
 }
 
@@ -66,11 +66,11 @@ type feed struct {
 	interval   time.Duration
 	maxClients int
 
-	polling sync.Mutex // held during poll
+	polling sync.Mutex // held while poll runs
 
 	mu      sync.Mutex
 	clients map[*client]bool
-	stop    context.CancelFunc // stops the polls; nil while no poll runs
+	stop    context.CancelFunc // ends the context of the polls; nil while the feed does not poll
 	closed  bool
 }
 

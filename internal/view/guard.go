@@ -33,10 +33,10 @@ func (v *View) guard(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		control := http.NewResponseController(w)
-		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // tests have no connection
+		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // fails only in tests, which use no real connection
 		defer func() {
-			_ = control.Flush()                       // before the deadline
-			_ = control.SetWriteDeadline(time.Time{}) // it would apply to the next request as well
+			_ = control.Flush()                       // flush while the deadline still limits the write
+			_ = control.SetWriteDeadline(time.Time{}) // the deadline must not apply to the next request
 		}()
 		switch {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:

@@ -47,7 +47,7 @@ func send(t *testing.T, address, text string) *http.Response {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = connection.Close() })
-	go func() { _, _ = io.WriteString(connection, text) }() // the server need not read all of it
+	go func() { _, _ = io.WriteString(connection, text) }() // may fail, because the server may stop reading
 	response, err := http.ReadResponse(bufio.NewReader(connection), nil)
 	if err != nil {
 		return nil
@@ -108,7 +108,7 @@ func TestView_HostileRequest_ReturnsNoData(t *testing.T) {
 					t.Errorf("the answer leads to %s", to)
 				}
 				if response.StatusCode == http.StatusOK {
-					return // a stream of events does not end
+					return // the body may be a stream of events, which never ends
 				}
 				body, _ := io.ReadAll(response.Body)
 				if strings.Contains(string(body), "rush-hour") || strings.Contains(string(body), `"t":`) || strings.Contains(string(body), "root:") {
@@ -151,7 +151,7 @@ func request(t *testing.T, address, path string) *net.TCPConn {
 func startSlowly(t *testing.T, address, path string) *net.TCPConn {
 	t.Helper()
 	slow := request(t, address, path)
-	for _, want := range []string{"HTTP/1.1 200", `"t":`} { // the first row follows the headers
+	for _, want := range []string{"HTTP/1.1 200", `"t":`} { // the status line, then the beginning of the first row
 		var got []byte
 		for buffer := make([]byte, 1); !bytes.HasSuffix(got, []byte(want)); got = append(got, buffer...) {
 			if _, err := io.ReadFull(slow, buffer); err != nil {
@@ -186,7 +186,7 @@ func isSpoolEmpty(v *View) bool {
 
 func TestView_SlowReadersOfATimeline_DoNotDelayOthers(t *testing.T) {
 	t.Parallel()
-	// The slow clients stay connected, and nobody receives updates.
+	// These long times keep the slow clients connected. During the test, no client receives an update.
 	c := Config{Interval: time.Hour, writeTimeout: time.Hour, transferTimeout: time.Hour}
 	v := New(c, Dependencies{Source: newLargeFake(), Logger: slog.New(slog.DiscardHandler)})
 	address := listenHTTP(t, v)
@@ -238,7 +238,7 @@ func TestView_SlowReaderOfATimeline_IsDisconnected(t *testing.T) {
 			}()
 			polltest.Until(t, "the response is sent", func() bool {
 				select {
-				case <-ended: // on a slow machine, the response may have been dropped already
+				case <-ended: // on a slow machine, the server may already have dropped the response
 					return true
 				default:
 					return !isSpoolEmpty(v)
@@ -324,7 +324,7 @@ func TestSpool_Read_ReleasesTheChunksThatWereRead(t *testing.T) {
 	t.Parallel()
 	data := make([]byte, 3*spoolChunk)
 	for i := range data {
-		data[i] = byte(rand.Uint32()) // so that gzip cannot compress it
+		data[i] = byte(rand.Uint32()) // random bytes, which gzip cannot compress
 	}
 	s, err := newSpool(semaphore.NewWeighted(10*spoolChunk), func(w io.Writer) error {
 		_, err := w.Write(data)

@@ -29,7 +29,7 @@ type schema struct {
 	Required   []string          `json:"required"`
 	Properties map[string]schema `json:"properties"`
 	Items      *schema           `json:"items"`
-	OneOf      []schema          `json:"oneOf"` // the schema of a value, and that of null
+	OneOf      []schema          `json:"oneOf"` // the two schemas of a nullable value: its own and null
 }
 
 func readOpenAPI(t *testing.T) openAPI {
@@ -63,7 +63,7 @@ func TestOpenAPI_HasEveryDataPath(t *testing.T) {
 func TestOpenAPI_HasEveryField(t *testing.T) {
 	t.Parallel()
 	d := readOpenAPI(t)
-	row := fakeRow(1, 3, 6) // in the outage, with errors and a mark
+	row := fakeRow(1, 3, 6) // a row of the outage, with errors and a mark
 	row.Width = 10
 	e := &row.Exit
 	e.Due, e.Starved, e.Missed, e.Errors, e.Lag = 1, 1, 1, map[string]int64{"post": 1}, 1

@@ -64,7 +64,7 @@ func (s *spool) Write(p []byte) (int, error) {
 // Read implements io.Reader. It frees each chunk that was read.
 func (s *spool) Read(p []byte) (int, error) {
 	for len(s.chunks) > 0 && len(s.chunks[0]) == 0 {
-		s.chunks[0] = nil // the slice below keeps the array
+		s.chunks[0] = nil // otherwise, the array of the slice would keep the chunk in memory
 		s.chunks = s.chunks[1:]
 		s.budget.Release(spoolChunk)
 	}

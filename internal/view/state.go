@@ -163,7 +163,7 @@ func (c *cachedState) fetch(ctx context.Context) (State, error) {
 		return State{}, err
 	}
 	if state.Verdict.Reasons == nil {
-		state.Verdict.Reasons = []string{} // clients need not handle null
+		state.Verdict.Reasons = []string{} // encoded as [], so that clients need not handle null
 	}
 	if state.Faults == nil {
 		state.Faults = []fault.Account{}

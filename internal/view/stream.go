@@ -17,11 +17,11 @@ const maxWrite = 32 << 10
 type stream struct {
 	w           http.ResponseWriter
 	control     *http.ResponseController
-	timeout     time.Duration // of each write
+	timeout     time.Duration // the timeout of each write
 	until       time.Time     // the time until which all writes must be complete; zero if there is no limit
 	acceptsGzip bool
 	compressor  *gzip.Writer // nil if the response is not compressed
-	begun       bool         // whether something was written
+	begun       bool         // whether a part of the response was already sent
 }
 
 // stream returns the response to a request.
@@ -44,14 +44,14 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// limit sets the deadline for all later writes together.
+// limit sets a common deadline for all later writes. The timeout begins now.
 func (s *stream) limit(timeout time.Duration) { s.until = time.Now().Add(timeout) }
 
 // Write implements io.Writer. It returns an error if the client does not receive the data in time.
 func (s *stream) Write(p []byte) (int, error) {
 	if !s.begun && s.acceptsGzip {
 		s.w.Header().Set("Content-Encoding", "gzip")
-		s.compressor, _ = gzip.NewWriterLevel(s.w, compressionLevel) // the level is valid
+		s.compressor, _ = gzip.NewWriterLevel(s.w, compressionLevel) // no error, because compressionLevel is a valid level
 	}
 	s.begun = true
 	var to io.Writer = s.w
@@ -79,10 +79,10 @@ func (s *stream) extendDeadline() {
 	if !s.until.IsZero() && s.until.Before(deadline) {
 		deadline = s.until
 	}
-	_ = s.control.SetWriteDeadline(deadline) // tests have no connection
+	_ = s.control.SetWriteDeadline(deadline) // fails only in tests whose ResponseWriter has no connection
 }
 
-// send sends a spool as a whole response. It sends the compressed data as it is if the client accepts it.
+// send sends the data in a spool as the whole response. It sends the data compressed if the client accepts gzip.
 func (s *stream) send(from *spool) error {
 	if !s.acceptsGzip {
 		return s.include(from)
@@ -97,7 +97,7 @@ func (s *stream) send(from *spool) error {
 func (s *stream) include(from *spool) error {
 	data, err := gzip.NewReader(from)
 	if err != nil {
-		return err // cannot happen: newSpool has compressed the data
+		return err // cannot happen, because newSpool has compressed the data with gzip
 	}
 	_, err = io.Copy(s, data) //nolint:gosec // this process has compressed the data, and bounded it
 	return err
@@ -126,6 +126,6 @@ func (s *stream) flush() error {
 // close ends a compressed response.
 func (s *stream) close() {
 	if s.compressor != nil {
-		_ = s.compressor.Close() // a client that is gone needs no end
+		_ = s.compressor.Close() // an error means that the client has disconnected, and needs no action
 	}
 }

@@ -35,7 +35,7 @@ func TestRemove_DeletesQueuesBeforeKeys(t *testing.T) {
 		name         string
 		queues, keys error
 		foreign      string
-		want         string // in the error
+		want         string // a text in the error
 	}{
 		{"all is well", nil, nil, "", ""},
 		{"the broker does not answer", gone, nil, "", "remove the queues of default.test: gone for good"},

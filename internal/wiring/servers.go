@@ -37,7 +37,7 @@ func CheckBinding(s binding.Service, at binding.Binding) error {
 	return nil
 }
 
-// openRabbitMQ returns a broker without its address.
+// openRabbitMQ returns a broker. It does not set the field Address.
 func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*Broker, error) {
 	b, err := rabbitmq.New(rabbitmq.Config{
 		Exchange:   p.Exchange(),
@@ -52,7 +52,7 @@ func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*Broker, erro
 	return &Broker{Broker: b, check: b.Check, queue: b.CheckQueue, exists: b.Exists, blocked: b.Blocked}, nil
 }
 
-// openRedis returns a store without its address.
+// openRedis returns a store. It does not set the field Address.
 func openRedis(p *plan.Plan, source binding.Source, o Options) (*Store, error) {
 	s, err := redis.New(redis.Config{Simulation: p.Simulation, Owner: p.Owner, Partitions: p.Partitions},
 		redis.Dependencies{Binding: source, Logger: o.Logger, Registerer: o.Registerer})

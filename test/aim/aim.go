@@ -9,12 +9,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-// Aim is a value that the project aims at, and what was measured: the median of the values that the rounds measured.
+// Aim is a bound that a measured value should meet. The measured value is the median of the values of all rounds.
 type Aim struct {
 	What     string    `json:"what"`
 	Rounds   []float64 `json:"rounds"`
 	Measured float64   `json:"measured"`
-	// One of the bounds is set.
+	// Exactly one of AtLeast and AtMost is set.
 	AtLeast *float64 `json:"atLeast,omitempty"`
 	AtMost  *float64 `json:"atMost,omitempty"`
 	Met     bool     `json:"met"`

@@ -55,7 +55,7 @@ var shared struct {
 type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
-	addresses   []*port.Address // reserved as long as the server exists
+	addresses   []*port.Address // a reference here keeps an address reserved
 }
 
 func sharedServer(t testing.TB) *server {

@@ -44,7 +44,7 @@ func (b *bench) measureServer(ctx context.Context, r *report) error {
 	return nil
 }
 
-// readChildren reads the children of the simulation named by probe, without the fields that the API server sets.
+// readChildren reads the children of the simulation "probe", without the fields that the API server sets.
 func (b *bench) readChildren(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	var children []*unstructured.Unstructured
 	for _, created := range b.probed {

@@ -20,7 +20,7 @@ func TestBenchOperator_ThreeSimulations_FillsTheReport(t *testing.T) {
 	case os.Getenv("KUBEBUILDER_ASSETS") == "" && os.Getenv("PARKING_TEST_REQUIRE") != "1":
 		t.Skip("KUBEBUILDER_ASSETS is not set")
 	}
-	t.Chdir("../..") // for the manifests
+	t.Chdir("../..") // run reads the manifests of the repository
 	binary, err := stack.Build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)

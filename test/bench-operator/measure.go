@@ -29,8 +29,8 @@ type bench struct {
 	server            *server
 	log               *auditLog
 
-	children int       // of each simulation
-	probed   []request // that created the children of the probe
+	children int       // number of child objects of each simulation
+	probed   []request // the requests that created the children of the simulation named probe
 	created  sync.Map
 	seen     seen
 }
@@ -40,8 +40,8 @@ type seen struct {
 	writes    int
 	forbidden int
 	byKind    map[string]int
-	children  map[string]int           // created children, by simulation
-	took      map[string]time.Duration // from the creation of a simulation to its last child, by simulation
+	children  map[string]int           // number of created children, by simulation
+	took      map[string]time.Duration // time from the creation of a simulation to that of its last child, by simulation
 	lastChild time.Time
 	lastWrite time.Time
 }
@@ -137,7 +137,7 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 			if err != nil {
 				return err
 			}
-			creating = nil // sent only once
+			creating = nil // the result is sent only once
 		case <-report.C:
 			progress("  %d of %d simulations have their children", len(b.seen.took), b.simulations)
 		case <-ctx.Done():

@@ -50,7 +50,7 @@ func startOperator(ctx context.Context, binary, directory, kubeconfig string, pr
 	if err != nil {
 		return nil, fmt.Errorf("start the operator: %w", err)
 	}
-	defer func() { _ = output.Close() }() // the child has its own descriptor
+	defer func() { _ = output.Close() }() // the child process has its own descriptor of the log file
 	o.cmd = exec.Command(binary, "operator", "--leader-election-namespace", system, "--operator-namespace", system,
 		"--health-address", o.health, "--metrics-address", o.metrics, "--metrics-insecure", "--pprof-address", o.pprof)
 	o.cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)

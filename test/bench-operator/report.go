@@ -44,8 +44,8 @@ type report struct {
 		// whichever is higher.
 		Ratio float64 `json:"ratio"`
 	} `json:"server"`
-	// OperatorCPUSeconds is the CPU time that the operator used until it was idle. PeakRSSMiB is the maximum of its
-	// memory until then.
+	// OperatorCPUSeconds is the CPU time that the operator used until it was idle. PeakRSSMiB is the
+	// maximum of the operator's resident memory until then.
 	OperatorCPUSeconds float64 `json:"operatorCPUSeconds"`
 	PeakRSSMiB         float64 `json:"peakRSSMiB"`
 	Idle               struct {

@@ -47,8 +47,8 @@ rules:
 type server struct {
 	environment *envtest.Environment
 	admin       client.Client
-	audit       string // file
-	kubeconfig  string // file for the operator
+	audit       string // the path of the audit log
+	kubeconfig  string // the path of the operator's kubeconfig
 }
 
 func startServer(ctx context.Context, directory string) (_ *server, err error) {

@@ -23,7 +23,7 @@ import (
 const (
 	window   = 1024 // unconfirmed messages per publisher
 	prefetch = 2048 // unsettled deliveries per consumer
-	ackEvery = 256  // deliveries per acknowledgement; the saturated pipeline coalesces about 300
+	ackEvery = 256  // deliveries per acknowledgement; in the saturated pipeline, one covers about 300
 	backlog  = 4096 // published but not acknowledged messages per queue
 )
 
@@ -156,20 +156,22 @@ func consumeBare(ctx context.Context, uri string, t event.Type, batch int64, cre
 	return nil
 }
 
-// The names of the processes in the measurement of the broker alone.
+// These are the names of the processes that measureCeiling measures.
 const (
 	clientsName = "clients"
 	brokerName  = "beam.smp"
 )
 
-// sample contains the number of consumed messages and the effort of each process, from the start until the time At.
+// sample contains the number of messages that were consumed until the time At. It also contains the CPU time and the
+// other measures of each process until then.
 type sample struct {
 	At    time.Time         `json:"at"`
 	Count int64             `json:"count"`
 	Used  map[string]effort `json:"used"`
 }
 
-// since returns the message rate, and the effort of each process per message, between two samples.
+// since returns the message rate between two samples, and the CPU time and the other measures of each process per
+// message.
 func (s sample) since(earlier sample) ceilingResult {
 	messages := float64(s.Count - earlier.Count)
 	r := ceilingResult{
@@ -195,7 +197,7 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 			if err != nil {
 				return err
 			}
-			broker, err := effortByName(os.Getppid(), brokerName) // the broker is a sibling of this process
+			broker, err := effortByName(os.Getppid(), brokerName) // the parent of this process has also started the broker
 			if err != nil {
 				return err
 			}
@@ -212,7 +214,8 @@ type ceilingResult struct {
 	OfferedPerSecond int64 `json:"offeredPerSecond,omitempty"`
 	// PerSecond is the number of messages per second that were published, consumed and acknowledged.
 	PerSecond float64 `json:"perSecond"`
-	// PerMessage contains the effort per message of the broker and of its clients, by the name of the process.
+	// PerMessage contains the CPU time and the other measures of the broker and of its clients, per message. The key is
+	// the name of the process.
 	PerMessage map[string]effort `json:"perMessage"`
 }
 

@@ -50,7 +50,7 @@ func measureCosts(ctx context.Context, env environment, r *report, o options) (*
 		if err != nil {
 			return nil, err
 		}
-		costs.DrainPerSecond = drain // after the last rate, which has the largest backlog
+		costs.DrainPerSecond = drain // the last rate, which has the largest backlog, determines the value
 		costs.Points = append(costs.Points, point)
 	}
 	costs.Points = append(costs.Points, highest)
@@ -162,7 +162,7 @@ func (p *pipeline) growth(ctx context.Context, first usage) (sizing.Growth, erro
 	if err != nil {
 		return sizing.Growth{}, err
 	}
-	if _, err := p.stack.Summaries.Terminate(ctx); err != nil { // moves its write-ahead log into the database
+	if _, err := p.stack.Summaries.Terminate(ctx); err != nil { // when the summary API ends, it moves its write-ahead log into the database
 		return sizing.Growth{}, err
 	}
 	database, err := sizeOf(filepath.Dir(p.path), "summaries.db*")
@@ -313,7 +313,7 @@ func countersByName(ancestor int, name string) (counters, error) {
 	for pid := range all {
 		c, err := countersOf(pid)
 		if err != nil {
-			continue // the process has ended, such as a child of Redis that rewrote its append-only file
+			continue // the process has ended, for example a child of Redis that rewrote the append-only file
 		}
 		sum.cpu += c.cpu
 		sum.memory += c.memory
@@ -322,7 +322,7 @@ func countersByName(ancestor int, name string) (counters, error) {
 	return sum, nil
 }
 
-// countersOf returns the counters of a process. Its files are not counted.
+// countersOf returns the counters of a process, except the size of its files.
 func countersOf(pid int) (counters, error) {
 	cpu, err := cpuOf(pid)
 	if err != nil {
@@ -372,7 +372,7 @@ func busyTime() (time.Duration, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	words := strings.Fields(line)
 	var ticks int64
-	const idle, wait, last = 4, 5, 8 // see proc_stat(5); the fields after "steal" are part of others
+	const idle, wait, last = 4, 5, 8 // see proc_stat(5); "user" and "nice" include the later fields
 	for i := 1; i <= min(last, len(words)-1); i++ {
 		if i == idle || i == wait {
 			continue
@@ -413,7 +413,7 @@ func redisInfo(ctx context.Context, uri string) (map[string]float64, error) {
 func sizeOf(dir, pattern string) (int64, error) {
 	var sum int64
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // servers delete files meanwhile
+		if errors.Is(err, fs.ErrNotExist) { // a server has just deleted the file
 			return nil
 		}
 		if err != nil || entry.IsDir() {
@@ -467,7 +467,7 @@ func describeMethod(r *report, o options) (sizing.Method, error) {
 	if err != nil {
 		return m, fmt.Errorf("read the scheduling priority of this process: %w", err)
 	}
-	const zero = 20 // the system call returns 20 for the priority 0, and 1 for 19
+	const zero = 20 // the system call getpriority returns 20 minus the nice value
 	m.Nice = zero - priority
 	return m, nil
 }

@@ -66,7 +66,7 @@ func (d *delayRelay) forward(ctx context.Context, client net.Conn) {
 	copying.Go(func() { defer end(); d.copy(ctx, server, client) })
 	copying.Go(func() { defer end(); d.copy(ctx, client, server) })
 	<-ctx.Done()
-	_ = client.Close() // ends the reads
+	_ = client.Close() // closing both connections ends the copies
 	_ = server.Close()
 	copying.Wait()
 }
@@ -127,7 +127,7 @@ func moveAway(ctx context.Context, env *environment) (delayRelays, error) {
 	throughRelay := func(raw string) (string, error) {
 		uri, err := url.Parse(raw)
 		if err != nil {
-			return "", errors.New("the URI of a private server is invalid") // the cause contains the password
+			return "", errors.New("the URI of a private server is invalid") // omit the cause, which contains the password
 		}
 		relay, err := listenDelayed(ctx, uri.Host, distance)
 		if err != nil {

@@ -18,8 +18,8 @@ type drainResult struct {
 	EventsPerSecond float64          `json:"eventsPerSecond"`
 	Outcomes        map[string]int64 `json:"outcomes"`
 	SummariesStored int64            `json:"summariesStored"`
-	// PerEvent contains the effort of the processor per event, and the number of commands that Redis executes per
-	// event.
+	// PerEvent contains the CPU time and the other measures of the processor, and the number of commands that Redis
+	// executes, all per event.
 	PerEvent              effort             `json:"processorPerEvent"`
 	ProcessorMicrosByType map[string]float64 `json:"processMessageMeanMicros"`
 }
@@ -89,7 +89,8 @@ func (p *pipeline) drain(ctx context.Context, entries int) (_ drainResult, err e
 	return r, nil
 }
 
-// processorEffort returns the effort of the processor so far, and the number of commands that Redis has executed.
+// processorEffort returns the CPU time and the other measures of the processor so far, including the number of commands
+// that Redis has executed.
 func (p *pipeline) processorEffort(ctx context.Context) (effort, error) {
 	used, err := effortOf(p.stack.Processors[0].Pid())
 	if err != nil {
@@ -149,9 +150,9 @@ func (p *pipeline) inspect(t event.Type) (amqp.Queue, error) {
 	return queue, nil
 }
 
-// publishOriginals publishes events of one type, from the one with the index begin to the one before end, in the format
-// of the original system. It waits until the broker has confirmed them. The entry and the exit with the same index have
-// the same plate.
+// publishOriginals publishes the events of one type with the indexes from begin to end-1, and waits until the broker
+// has confirmed them. The events have the format of the original system, which this project replaces. The entry and the
+// exit with the same index have the same plate.
 func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, end int) error {
 	conn, channel, err := openChannel(p.env.amqpURI)
 	if err != nil {

@@ -89,7 +89,7 @@ func parseFlags(args []string) (options, error) {
 	flags.StringVar(&o.costsPath, "costs", "", "measure only the costs per component at several rates, and write them to this `file`")
 	flags.StringVar(&o.checkPath, "check-sizing", "", "measure only rates between those of the embedded costs, compare them with the predictions, and write the comparison to this `file`")
 	flags.StringVar(&o.partitionsPath, "partitions", "", "measure only the throughput with 1, 2, 4 and 8 partitions on three RabbitMQ nodes, and write it to this `file`")
-	_ = flags.Parse(args) // exits if it fails
+	_ = flags.Parse(args) // Parse exits if a flag is invalid
 	if *short {
 		o.offered = o.offered[:1]
 		chosen := map[string]bool{}
@@ -109,7 +109,7 @@ func parseFlags(args []string) (options, error) {
 	return o, nil
 }
 
-// The names of the commands of child processes. They are the first argument.
+// These are the commands of child processes. The first argument of a child process is its command.
 const (
 	childCeiling = "ceiling"
 	childPeer    = "peer"
@@ -181,7 +181,7 @@ func run(ctx context.Context, o options) (err error) {
 
 // step is one measurement.
 type step struct {
-	name  string // for the flag -run
+	name  string // the flag -run selects steps by this name
 	what  string // for people
 	about time.Duration
 	take  func(ctx context.Context) error
@@ -231,7 +231,7 @@ func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 
 // round returns the steps of one round. Only the last round measures offered rates other than aimRate.
 func (r *report) round(env environment, o options, last bool) []step {
-	const start = 3 * time.Second // of a pipeline, and its end
+	const start = 3 * time.Second // the time to start and stop a pipeline
 	steps := []step{
 		{"ceiling", "the bare broker", o.warmUp/2 + o.length, func(ctx context.Context) error {
 			return add(&r.Ceiling)(measureCeiling(ctx, env, 0, o.warmUp/2, o.length))
@@ -246,7 +246,7 @@ func (r *report) round(env environment, o options, last bool) []step {
 	for _, processor := range processors() {
 		events := o.events
 		if processor != ours {
-			events = max(1, events/20) // slower by as much
+			events = max(1, events/20) // the other processors are about 20 times slower
 		}
 		steps = append(steps, step{"crash", processor + ", killed once", 2*start + time.Duration(o.events)*200*time.Microsecond, func(ctx context.Context) error {
 			return add(&r.Crash)(measureCrash(ctx, env, processor, events))

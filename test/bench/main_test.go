@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// One short round measures everything that the report needs. No processor loses more summaries than its design permits.
+// One short round measures everything that the report needs. A killed processor loses at most as many summaries as its
+// design permits.
 func TestBench_OneShortRound_FillsTheReport(t *testing.T) {
 	dir := t.TempDir()
 	o := options{

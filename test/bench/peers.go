@@ -39,7 +39,8 @@ const (
 
 func processors() []string { return []string{ours, naive, original} }
 
-// peer is a running processor with which the processor of this project is compared. Its kind is naive or original.
+// peer is a running processor with which the benchmark compares the processor of this project. The field kind is one of
+// the constants naive and original.
 type peer struct {
 	kind  string
 	plan  *plan.Plan
@@ -51,7 +52,7 @@ func runPeer(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
 	path := flags.String("plan", "", "file with the plan")
 	address := flags.String("http", "", "address for /readyz")
-	_ = flags.Parse(args[1:]) // exits if it fails
+	_ = flags.Parse(args[1:]) // after an error, Parse ends the process
 	simulation, err := plan.Read(*path)
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func (p *peer) exit(ctx context.Context, body []byte) error {
 		return nil
 	})
 	if errors.Is(err, redis.Nil) {
-		return nil // there is no visit
+		return nil // the plate has no visit
 	}
 	if err != nil {
 		return fmt.Errorf("find the visit: %w", err)
@@ -170,7 +171,7 @@ func (p *peer) post(ctx context.Context, s event.Summary) error {
 	if err != nil {
 		return fmt.Errorf("post a summary: %w", err)
 	}
-	_, _ = io.Copy(io.Discard, response.Body) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, response.Body) // read the whole body, so that the connection can be reused
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
 		return fmt.Errorf("post a summary: status %s", response.Status)
@@ -178,14 +179,13 @@ func (p *peer) post(ctx context.Context, s event.Summary) error {
 	return nil
 }
 
-// crashResult is the result of measureCrash.
 type crashResult struct {
 	Processor string `json:"processor"`
 	// Exits is the number of exits. There are as many entries, one for each exit.
 	Exits           int     `json:"exits"`
 	EventsPerSecond float64 `json:"eventsPerSecond"`
-	// PerEvent contains the effort of the processor per event, and the number of commands that Redis executes per
-	// event.
+	// PerEvent contains the CPU time and the other measures of the processor, and the number of commands that Redis
+	// executes, all per event.
 	PerEvent effort `json:"processorPerEvent"`
 	// Lost is the number of exits whose summary is missing at the end.
 	Lost int64 `json:"lost"`
@@ -229,7 +229,7 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 	if err := stack.Start(ctx, processor); err != nil {
 		return r, err
 	}
-	polls := 0.0 // are commands of the benchmark itself
+	polls := 0.0 // the number of Redis commands that the benchmark itself sends
 	recorded := func(ctx context.Context) (int64, error) {
 		polls++
 		return client.HLen(ctx, visitsKey(&p.plan)).Result()
@@ -245,7 +245,7 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 		return r, err
 	}
 	start := time.Now()
-	// Each marker is an exit and needs an entry, too: see maxMarkers.
+	// The markers are exits, so each of them needs an entry. See maxMarkers.
 	entries := int64(n + maxMarkers)
 	publishing := async(func() error { return p.publishOriginals(ctx, event.TypeEntry, 0, n+maxMarkers) })
 	if err := errors.Join(await(ctx, recorded, entries), <-publishing); err != nil {

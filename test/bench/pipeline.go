@@ -33,7 +33,7 @@ type environment struct {
 	partitions int
 	// concurrency is the number of messages of one queue that one processor processes at the same time.
 	concurrency int
-	// processorAMQPURI and processorRedisURI are the URIs that only the processors use, if they are not the same.
+	// processorAMQPURI and processorRedisURI replace amqpURI and redisURI in the processors, unless they are empty.
 	processorAMQPURI, processorRedisURI string
 }
 
@@ -41,7 +41,8 @@ type environment struct {
 type pipelineResult struct {
 	OfferedPerSecond   int64   `json:"offeredPerSecond,omitempty"`
 	ProcessedPerSecond float64 `json:"processedPerSecond"`
-	// PerEvent contains the effort per event of each component and server, by the name of the process.
+	// PerEvent contains the CPU time and the other measures of each component and server, per event. The key is the
+	// name of the process.
 	PerEvent   map[string]effort `json:"perEvent"`
 	Processing quantiles         `json:"processingSeconds"`
 	EndToEnd   quantiles         `json:"endToEndSeconds"`
@@ -264,10 +265,10 @@ func (p *pipeline) saturate(aim int64) func(context.Context) error {
 // averagedStates is the number of recent states from which the processing rate is computed.
 const averagedStates = 5
 
-// nextRate returns the next rate of the generators. If as many events wait as intended, the next rate is the rate at
-// which events are processed. If no events wait, the next rate is 50% above that rate. If at least twice as many wait
-// as intended, the next rate is 50% below it. While far fewer events wait than intended, the next rate is not 0, even if no
-// event is processed yet.
+// nextRate returns the next rate of the generators. If as many events wait as intended, the result is the rate at which
+// events are processed. If no events wait, the result is 50% above that rate. If at least twice as many wait as
+// intended, the result is 50% below that rate. Before the first event is processed, the result is a tenth of the number
+// of events that must still be added to those that wait.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))

@@ -38,8 +38,7 @@ const (
 	// ioCalls is the number of system calls of the kinds read and write, on files and sockets. The kernel does not
 	// count the kinds recv and send.
 	ioCalls measure = "readWriteCalls"
-	// commands is the number of commands that Redis executed, including those in scripts. Other processes do not have
-	// it.
+	// commands is the number of commands that Redis executed, including those in scripts.
 	commands measure = "commands"
 )
 
@@ -62,7 +61,7 @@ func (e effort) add(other effort) {
 	}
 }
 
-// sumOf adds up the efforts of several processes, measure by measure.
+// sumOf returns the total effort of several processes: the sum of each measure.
 func sumOf(efforts iter.Seq[effort]) effort {
 	sum := effort{}
 	for e := range efforts {
@@ -71,7 +70,7 @@ func sumOf(efforts iter.Seq[effort]) effort {
 	return sum
 }
 
-// effortOf returns the effort of a process since its start.
+// effortOf returns the CPU time and the other measures of a process since its start.
 func effortOf(pid int) (effort, error) { return readEffort(fmt.Sprintf("/proc/%d", pid)) }
 
 // effortByName adds up the efforts of all processes that descend from the given process and run the given command.
@@ -79,15 +78,15 @@ func effortByName(ancestor int, name string) (effort, error) {
 	all, err := descendantsByName(ancestor, name)
 	sum := effort{}
 	for pid := range all {
-		if e, err := effortOf(pid); err == nil { // the process may have ended, such as a child of Redis
+		if e, err := effortOf(pid); err == nil { // skip processes that have ended meanwhile, such as a child of Redis
 			sum.add(e)
 		}
 	}
 	return sum, err
 }
 
-// readEffort reads the effort of a process from its directory in /proc. The context switches are only those of threads
-// that have not ended.
+// readEffort reads the CPU time and the other measures of a process from its directory in /proc. The context switches
+// are only those of threads that have not ended.
 func readEffort(dir string) (effort, error) {
 	p, err := readProcess(dir)
 	if err != nil {
@@ -167,7 +166,8 @@ func readProcess(dir string) (process, error) {
 	if err != nil {
 		return process{}, fmt.Errorf("read the CPU time of a process: %w", err)
 	}
-	// In this file, the name of the program is in parentheses. It may contain spaces and parentheses itself.
+	// In /proc/<pid>/stat, the name of the program is in parentheses. The name may itself contain spaces and
+	// parentheses.
 	text := string(b)
 	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
 	if open < 0 || end < open {

@@ -32,7 +32,7 @@ func TestEffortOf_ThisProcess_CountsSystemCallsAndContextSwitches(t *testing.T) 
 	}
 	onOtherThread(func() {
 		for range naps {
-			_ = syscall.Nanosleep(&syscall.Timespec{Nsec: 1000}, nil) // a signal may end it early
+			_ = syscall.Nanosleep(&syscall.Timespec{Nsec: 1000}, nil) // a signal may end the sleep early
 		}
 	})
 	after, err := effortOf(os.Getpid())
@@ -58,7 +58,7 @@ func onOtherThread(f func()) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if syscall.Gettid() == os.Getpid() {
-			onOtherThread(f) // this thread is locked meanwhile
+			onOtherThread(f) // f gets another thread, because this goroutine has locked its own
 			return
 		}
 		f()

@@ -35,7 +35,8 @@ type report struct {
 	Memory []float64 `json:"memoryEventsPerSecond"`
 	// Disk contains the time that a write with fsync takes.
 	Disk []quantiles `json:"diskSyncSeconds"`
-	// Bare contains the results of the bare broker at the offered rates, and Offered those of the pipeline.
+	// Bare contains the results of the bare broker at the offered rates. Offered contains the results of the pipeline
+	// at the same rates.
 	Bare    []ceilingResult  `json:"bare"`
 	Offered []pipelineResult `json:"offered"`
 }
@@ -69,7 +70,7 @@ func processed(p pipelineResult) float64     { return p.ProcessedPerSecond }
 func processingP99(p pipelineResult) float64 { return p.Processing.P99 }
 func perSecond(c ceilingResult) float64      { return c.PerSecond }
 
-// publish prints the results as tables, and writes them to the files of the options.
+// publish prints the results as tables, and writes them to the files that the options name.
 func (r *report) publish(out io.Writer, o options) error {
 	r.computeAims()
 	if err := r.printTables(out); err != nil {
@@ -148,8 +149,8 @@ func (r *report) printTables(out io.Writer) error {
 
 func (r *report) printAims(w io.Writer) { aim.Print(w, r.Aims) }
 
-// originalDrain is the best result of the original system in the measurement that measureDrain makes, in events per
-// second. The original system did not store summaries: it only appended them to a list.
+// originalDrain is the best result of measureDrain, in events per second, for the original system, which this project
+// replaces. The original system did not store summaries: it only appended them to a list.
 const originalDrain = 1949
 
 func (r *report) printRates(w io.Writer) {
@@ -305,8 +306,8 @@ func (r *report) printProcessors(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// medianOf returns the median of a measure as text with the given number of decimals. It returns "–" if none of the
-// efforts contains the measure.
+// medianOf returns the median of a measure, such as the CPU time, as text with the given number of decimals. It returns
+// "–" if the measure is unknown.
 func medianOf(efforts []effort, m measure, decimals int) string {
 	var values []float64
 	for _, e := range efforts {
@@ -320,7 +321,7 @@ func medianOf(efforts []effort, m measure, decimals int) string {
 	return strconv.FormatFloat(reports.Median(values), 'f', decimals, 64)
 }
 
-// valuesOf returns a value of each result.
+// valuesOf applies the function value to each result.
 func valuesOf[T, V any](results []T, value func(T) V) []V {
 	values := make([]V, len(results))
 	for i, r := range results {

@@ -27,11 +27,12 @@ import (
 // cert-manager. It renews the CA and all certificates while events are published.
 func TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	t.Parallel()
-	// Only on the local cluster, because the test deletes the CRDs of cert-manager, and with them all Certificates.
+	// The test runs only on the local cluster, because it deletes the CRDs of cert-manager, and with them all
+	// Certificates.
 	skipWithoutNode(t, "read the files in the pods")
 	ns := newNamespace(t)
 	ns.expected = []warning{
-		// These warnings are expected, because the objects are created before the Secrets with their certificates exist.
+		// The objects are created before the Secrets with their certificates exist.
 		{"ErrGetKeyPair", ""}, {"ErrInitIssuer", ""}, {"SecretNotFound", "create it with the keys tls.crt"},
 	}
 	ns.runCertManager()

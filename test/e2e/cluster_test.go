@@ -37,7 +37,7 @@ const (
 	// operatorNamespace is the namespace of the operator. Like the namespaces of simulations, it enforces the
 	// restricted Pod Security Standard.
 	operatorNamespace = "parking-operator-system"
-	// All namespaces that the tests create have names with this prefix.
+	// namespacePrefix is the prefix of the names of all namespaces that the tests create.
 	namespacePrefix = "e2e-"
 )
 
@@ -63,8 +63,8 @@ func TestMain(m *testing.M) {
 // runTests installs the operator, runs the tests, and uninstalls the operator.
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
-	ctrl.SetLogger(logr.Discard())                         // the client library would print a warning and a stack
-	tools, err := filepath.Abs(repository + "/.tools/bin") // helm and kubectl
+	ctrl.SetLogger(logr.Discard())                         // otherwise, the client library prints a warning and a stack trace
+	tools, err := filepath.Abs(repository + "/.tools/bin") // the directory with helm and kubectl
 	if err != nil {
 		return 1, err
 	}
@@ -162,7 +162,7 @@ func connect() (*cluster, error) {
 		return nil, fmt.Errorf("find the cluster: set KUBECONFIG, as make test-e2e does: %w", err)
 	}
 	config.QPS, config.Burst = 100, 200
-	config.WarningHandler = rest.NoWarnings{} // leftovers lists deprecated kinds too
+	config.WarningHandler = rest.NoWarnings{} // the method leftovers also lists deprecated kinds, which causes warnings
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return nil, err
@@ -207,7 +207,7 @@ func (c *cluster) installInto(ctx context.Context, namespace, chart string, sett
 	if values := os.Getenv("E2E_VALUES"); values != "" {
 		arguments = append(arguments, "--values", filepath.Join(repository, values))
 	}
-	if namespace == operatorNamespace { // make demo-cluster and make soak-cluster install the operator there without Helm
+	if namespace == operatorNamespace { // make demo-cluster and make soak-cluster install the operator in this namespace without Helm
 		arguments = append(arguments, "--take-ownership", "--force-conflicts")
 	}
 	for _, setting := range settings {

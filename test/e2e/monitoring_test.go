@@ -36,7 +36,7 @@ const (
 // form is one of the two forms in which Prometheus can store histograms: classic or native. Rules and dashboards must
 // work with both.
 type form struct {
-	// Features are the feature flags that make Prometheus store histograms in this form.
+	// Features are the feature flags of Prometheus that select this form of histograms.
 	Features []string
 	// The field histogram is the name of a series that exists only if histograms are stored in this form. The field
 	// absent is the name of a series that exists only if they are stored in the other form.
@@ -376,7 +376,7 @@ func (p *prometheus) hasData(ctx context.Context, expression string) error {
 // series is one series in the result of a PromQL expression.
 type series struct {
 	Metric map[string]string
-	Value  [2]any // the time, and the number as text; empty for a histogram
+	Value  [2]any // the time of the sample, and its value as text; empty if the sample is a histogram
 }
 
 func (p *prometheus) query(ctx context.Context, expression string) ([]series, error) {

@@ -290,7 +290,7 @@ var alwaysExpected = []warning{
 	// A container is not ready immediately after its start.
 	{"Unhealthy", "Startup probe failed"},
 	{"Unhealthy", "Readiness probe failed"},
-	// A container ends while a probe is in progress.
+	// The kubelet warns if a container ends during a probe.
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
 	// A busy node answers a probe late. If this persists, the kubelet restarts the container, and the test fails.
@@ -322,7 +322,7 @@ var alwaysExpected = []warning{
 	// Every few minutes the API server checks the IP addresses of Services. It may see a Service that is not completely
 	// created.
 	{"ClusterIPNotAllocated", "repairing"},
-	// The disruption controller sees a pod whose Deployment is being deleted.
+	// The disruption controller may find a pod whose Deployment has just been deleted.
 	{"CalculateExpectedPodCountFailed", "found no controllers for pod"},
 }
 

@@ -24,10 +24,10 @@ import (
 
 // The test runs the kubectl plugin as each of these users.
 const (
-	pluginViewer   = "e2e-plugin-viewer"   // may read simulations
-	pluginWatcher  = "e2e-plugin-watcher"  // may also forward ports
-	pluginEditor   = "e2e-plugin-editor"   // may create, change and delete simulations
-	pluginOutsider = "e2e-plugin-outsider" // has no rights
+	pluginViewer   = "e2e-plugin-viewer"   // a user who may read simulations
+	pluginWatcher  = "e2e-plugin-watcher"  // a user who may read simulations and forward ports
+	pluginEditor   = "e2e-plugin-editor"   // a user who may create, change and delete simulations
+	pluginOutsider = "e2e-plugin-outsider" // a user who has no permissions
 )
 
 // plugin runs kubectl with the parking plugin in the PATH.

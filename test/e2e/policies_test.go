@@ -61,19 +61,19 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 			needed := func(from, to resources.Component, port int) bool {
 				switch {
 				case to == operator:
-					return from == outsider && slices.Contains(operatorPorts, port) // the pods of simulations do not connect to it
+					return from == outsider && slices.Contains(operatorPorts, port) // the pods of simulations do not connect to the operator
 				case slices.Contains(generators, from):
 					return servers[to] == port
 				case from != outsider && from != operator:
-					return false // servers connect to no one
+					return false // servers connect to no other component
 				case port == 8090:
 					return from == operator // agents
 				case servers[to] == port && to != resources.ComponentSummaries:
-					return from == operator // it reads the ledger
+					return from == operator // the operator reads the ledger
 				case metrics[to] != 0:
 					return port == metrics[to]
 				}
-				return true // the metrics of our own programs, and the summary API
+				return true // the ports of the metrics of our own programs and of the summary API
 			}
 			ns.eventually("only the needed connections", 3*time.Minute, func() error {
 				var wrong []string
@@ -86,7 +86,7 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 				}
 				slices.Sort(wrong)
 				if len(wrong) > 0 {
-					<-time.After(2 * time.Second) // each round starts many processes
+					<-time.After(2 * time.Second) // limit the load, because each round starts many processes
 					return fmt.Errorf("%s\nIs there a network plugin that enforces NetworkPolicies?", strings.Join(wrong, "\n"))
 				}
 				return nil
@@ -102,8 +102,8 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 // connectedPod is a pod from which the test tries to connect to other pods.
 type connectedPod struct {
 	address string
-	pid     string // of its first container, on the node
-	ports   []int  // at which the pod listens, except on loopback
+	pid     string // the process ID of the pod's first container, as seen on the node
+	ports   []int  // the ports at which the pod listens, except on loopback
 }
 
 // endpoint is a port of a component's pods.
@@ -131,7 +131,9 @@ func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resource
 	connected := map[resources.Component]connectedPod{}
 	for component, pod := range pods {
 		p := connectedPod{address: pod.Status.PodIP, pid: pidOf(ns.t, pod)}
-		if component == operator { // otherwise, it listens only at ports to which connections are allowed
+		// The operator itself listens only at ports to which connections are allowed. The test also needs a port to
+		// which connections are denied.
+		if component == operator {
 			listen(ns.t, p.pid)
 		}
 		if component != outsider {

@@ -40,8 +40,8 @@ func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 	ns := newNamespace(t)
 	ns.expected = []warning{
 		killed, probedDead,
-		{"Unhealthy", "Client.Timeout exceeded"}, // a probe of a paused container
-		{"FaultNotRecovered", ""},                // the other tests slow it down too
+		{"Unhealthy", "Client.Timeout exceeded"}, // probes of a paused container time out
+		{"FaultNotRecovered", ""},                // the concurrent tests may delay a recovery
 	}
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Duration = v1alpha1.NewDuration(90 * time.Second)
@@ -92,7 +92,7 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 	ns := newNamespace(t)
 	ns.expected = []warning{
 		probedDead, hookCutShort,
-		{"Unhealthy", "Client.Timeout exceeded"}, // a probe of the paused Redis
+		{"Unhealthy", "Client.Timeout exceeded"}, // the kubelet's probe of the paused Redis
 		{"FaultNotRecovered", ""},                // the edit replaces the pod of Redis while the simulation recovers
 	}
 	const pause = time.Minute
@@ -116,7 +116,7 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 	})
 	before := ns.incarnations()
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
-		spec.Redis.Managed.Resources.Limits["memory"] = "320Mi" // replaces the pod
+		spec.Redis.Managed.Resources.Limits["memory"] = "320Mi" // makes the operator replace the pod
 		spec.Processor.Replicas = new(int32(2))                 // adds a pod
 	})
 	ns.eventually("the edit waits", pause, func() error {
@@ -128,7 +128,7 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 		return nil
 	})
 	ns.eventually("the fault has ended", pause+time.Minute, func() error {
-		now := ns.incarnations() // before the state of the fault, because the edit takes effect after it
+		now := ns.incarnations() // read before the records, because the edit replaces pods as soon as the fault has ended
 		records := ns.faultRecords(sim)
 		if len(records) != 1 || records[0].State != fault.Healed {
 			if diff := cmp.Diff(before, now); diff != "" {
@@ -162,7 +162,7 @@ func TestFaultInjection_NodeLossSample_RecoversFromEachFault(t *testing.T) {
 	ns := newNamespace(t)
 	ns.expected = []warning{
 		killed, probedDead, hookCutShort,
-		{"Unhealthy", "Client.Timeout exceeded"}, // a probe of a paused container
+		{"Unhealthy", "Client.Timeout exceeded"}, // probes of a paused container time out
 	}
 	const faster = 4
 	sim := ns.applySample("node-loss.yaml", func(sim *v1alpha1.ParkingSimulation) {

@@ -17,7 +17,7 @@ import (
 // the shared operator to one namespace, so the other tests would have no operator.
 func TestSecondHelmRelease_ReconcilesOnlyItsOwnNamespaces(t *testing.T) {
 	const second = "parking-operator-second"
-	t.Cleanup(func() { // the next test needs the operator
+	t.Cleanup(func() { // restore the operator for the next test
 		if err := shared.install(context.Background(), chart); err != nil {
 			t.Error(err)
 		}

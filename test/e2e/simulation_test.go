@@ -41,7 +41,7 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 		})
 	})
 
-	t.Run("enlarges the volumes of all servers without a restart", func(t *testing.T) {
+	t.Run("the volumes of all servers grow without a restart", func(t *testing.T) {
 		ns := ns.forSubtest(t)
 		ns.checkVolumesGrow(sim)
 	})
@@ -60,7 +60,7 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 		ns.awaitCondition(sim, v1alpha1.ConditionReady, time.Minute)
 	})
 
-	t.Run("suspends without a loss, and resumes", func(t *testing.T) {
+	t.Run("suspending loses no event, and resuming continues", func(t *testing.T) {
 		ns := ns.forSubtest(t)
 		ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Suspend = true })
 		ns.awaitPods(sim, resources.ComponentEntry, 0, time.Minute)
@@ -80,7 +80,7 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 		})
 	})
 
-	t.Run("leaves nothing after its deletion", func(t *testing.T) {
+	t.Run("a deleted simulation leaves no objects behind", func(t *testing.T) {
 		ns.forSubtest(t).remove(sim)
 	})
 }

@@ -83,7 +83,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		})
 	}
 
-	t.Run("a new image replaces pods without a loss", func(t *testing.T) {
+	t.Run("a new image replaces all pods, and no event is lost", func(t *testing.T) {
 		ns := ns.forSubtest(t)
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
@@ -111,7 +111,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		if err := uninstall(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		ns.awaitProgress(sim, pods) // the condition in the status is the last one that the operator wrote
+		ns.awaitProgress(sim, pods) // reads the condition Ready that the operator wrote before it was uninstalled
 		ns.checkSame(before)
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)

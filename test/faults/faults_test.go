@@ -85,7 +85,7 @@ func startSimulation(t *testing.T, buildFlags ...string) *simulation {
 	return s
 }
 
-// serverSet are the servers of a simulation.
+// serverSet contains the servers of a simulation.
 type serverSet struct {
 	redis plan.BindingRef
 	// rabbit contains the nodes of a RabbitMQ cluster. If it is empty, the simulation gets a single node.

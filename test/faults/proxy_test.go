@@ -40,7 +40,7 @@ func newAPIProxy(t *testing.T, target string) *apiProxy {
 	p := &apiProxy{}
 	forward := httputil.NewSingleHostReverseProxy(address)
 	forward.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) {
-		w.WriteHeader(http.StatusBadGateway) // the API itself is down
+		w.WriteHeader(http.StatusBadGateway) // the proxy cannot reach the API
 	}
 	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch misbehaviour(p.mode.Load()) {

@@ -83,7 +83,7 @@ func rehearseWith(t *testing.T, env []string, manifestText, tags string, flags .
 	args := append([]string{"simulate", "-f", manifest, "--output", "json", "--http", "", "--drain-timeout", "20s"}, flags...)
 	cmd := exec.CommandContext(t.Context(), binary, args...)
 	cmd.Env = slices.Concat(os.Environ(), []string{"PARKING_RABBITMQ_URI=", "PARKING_REDIS_URI="}, env)
-	output, _ := cmd.Output() // the exit code is that of the verdict
+	output, _ := cmd.Output() // ignore the exit code, which is 1 if the verdict is FAIL
 	var result report.Document
 	if err := json.Unmarshal(output, &result); err != nil || result.Ledger == nil {
 		t.Fatalf("the output is not a result: %v\n%s", err, output)
@@ -141,7 +141,7 @@ func TestSimulate_RedisWithoutAppendOnlyFile_VerdictIsFail(t *testing.T) {
 	t.Logf("%d faults: %s", len(result.Faults), reasons)
 }
 
-// The same crashes lose nothing if Redis has its append-only file.
+// A crash of Redis loses nothing if Redis has an append-only file.
 func TestSimulate_RedisWithAppendOnlyFile_LosesNothing(t *testing.T) {
 	t.Parallel()
 	servers.Program(t, "redis-server", "run hack/install-servers.sh")

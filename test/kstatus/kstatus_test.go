@@ -89,7 +89,7 @@ func TestKstatus_StartRunSuspendStallDelete_IsInProgressCurrentFailedOrTerminati
 	stop := l.startOperator()
 	l.awaitObserved(sim)
 	l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
-	l.Exists(&appsv1.Deployment{}, "sim-processor") // the last of its workloads
+	l.Exists(&appsv1.Deployment{}, "sim-processor") // the operator creates this workload last
 	l.MakeWorkloadsReady()
 	l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 
@@ -121,8 +121,8 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 	ref := func(name string) *v1alpha1.SecretReference { return &v1alpha1.SecretReference{Name: name} }
 	broker := l.newSecret("broker", "uri", "amqp://user:password@broker.example")
 	store := l.newSecret("store", "uri", "redis://:password@store.example:6379")
-	// Each wiring changes the spec of a simulation, and creates the objects to which the spec refers, such as Secrets.
-	// The names of these objects begin with the name of the simulation.
+	// Each element of wirings changes the spec of a simulation, and creates the objects to which the spec refers, such
+	// as Secrets. The names of these objects begin with the name of the simulation.
 	wirings := map[string]struct {
 		wire    func(s *v1alpha1.ParkingSimulationSpec, name string)
 		provide []func(name string) []client.Object
@@ -175,7 +175,7 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 			}
 			sim := l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { w.wire(s, name) })
 			if len(w.provide) > 0 {
-				l.awaitStatus(sim, status.FailedStatus, status.InProgressStatus) // its servers are missing
+				l.awaitStatus(sim, status.FailedStatus, status.InProgressStatus) // the simulation's servers are missing
 				provide()
 				l.awaitStatus(sim, status.InProgressStatus, status.FailedStatus)
 			}
@@ -282,7 +282,7 @@ func TestKstatus_TemplateAndVolumesOfServersChange_StatusMatchesTheConditions(t 
 	for condition, edit := range edits {
 		l.Edit(sim, edit)
 		l.Expect(sim, condition, metav1.ConditionFalse, "Progressing")
-		l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus) // its pods are replaced
+		l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus) // the operator replaces the pods of the server
 		l.MakeWorkloadsReady()
 		l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 	}

@@ -75,7 +75,7 @@ func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 	all := map[string]any{}
 	for _, object := range objects {
 		if object.GetKind() == "Namespace" {
-			continue // --create-namespace of Helm creates it
+			continue // helm install --create-namespace creates the namespace
 		}
 		labels := object.GetLabels()
 		maps.DeleteFunc(labels, func(key, _ string) bool {

@@ -94,10 +94,10 @@ func installRoles(t *testing.T, c client.Client, directory string) {
 // granted returns an error until the operator has at least one permission from each rule of its roles. The authorizer
 // of the API server watches roles and bindings, so they have no effect until some time after they were created.
 func granted(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
-	rules := map[string][]rbacv1.PolicyRule{} // by kind and name of the role
+	rules := map[string][]rbacv1.PolicyRule{} // the keys are the kind and the name of the role
 	var bindings []rbacv1.RoleBinding
 	for _, object := range objects {
-		var role rbacv1.Role // a ClusterRole has the same fields
+		var role rbacv1.Role // also stands for a ClusterRole, which has the same fields
 		var binding rbacv1.RoleBinding
 		var err error
 		switch object.GetKind() {

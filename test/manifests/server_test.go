@@ -119,7 +119,7 @@ func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructure
 		if object.GetNamespace() == "" && object.GetKind() == "ParkingSimulation" {
 			object.SetNamespace(metav1.NamespaceDefault)
 		}
-		if object.GetKind() == "PriorityClass" { // pods are admitted only if theirs exists
+		if object.GetKind() == "PriorityClass" { // a pod is admitted only if its PriorityClass exists
 			install(t, c, object)
 		}
 		err := c.Patch(t.Context(), object, client.Apply, client.DryRunAll, client.FieldOwner("test"), client.ForceOwnership, client.FieldValidation("Strict")) //nolint:staticcheck // Apply takes no field validation

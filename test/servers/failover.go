@@ -15,7 +15,7 @@ type FailoverGroup interface {
 	// Lag pauses the replica of the primary that stores the key. If the primary is killed before resume is called, the
 	// replica lacks all later writes. The replica must be resumed before it can take over.
 	Lag(t testing.TB, key string) (resume func())
-	// KillPrimary kills the primary that stores the key, and returns it.
+	// KillPrimary kills the primary that stores the key, and returns the killed server.
 	KillPrimary(t testing.TB, key string) *Redis
 	// AwaitFailover waits until the replica of a primary that was killed has taken over.
 	AwaitFailover(t testing.TB, killed *Redis)
@@ -44,7 +44,8 @@ func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	if err := replica.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	// The key of the ballast has the hash tag of the given key, so it belongs to the same primary.
+	// The ballast is the data that fills the socket buffers. Its key has the hash tag of the given key, so both keys
+	// belong to the same primary.
 	script := "redis.call('SET', KEYS[1], string.rep('x', ARGV[1])) return redis.call('PEXPIRE', KEYS[1], 1)"
 	polltest.UntilNoError(t, "the primary writes the ballast", func() error {
 		return client.Eval(t.Context(), script, []string{key + ":ballast"}, ballast).Err()

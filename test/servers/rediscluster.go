@@ -75,7 +75,7 @@ func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	return c
 }
 
-// startNode starts a node and introduces it to another one.
+// startNode starts a node and introduces it to the node with the index other.
 func (c *RedisCluster) startNode(t testing.TB, other int) {
 	t.Helper()
 	i := len(c.Nodes)
@@ -346,7 +346,7 @@ func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 		if err == nil && strings.Contains(info, "role:master") {
 			return true
 		}
-		_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err() // the next INFO shows the result
+		_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err() // the next iteration checks whether this succeeded
 		return false
 	})
 }

@@ -48,7 +48,7 @@ func appendTo(path, line string) error {
 		return err
 	}
 	if _, err := file.WriteString(line); err != nil {
-		_ = file.Close() // the error of the write is more useful
+		_ = file.Close() // the error of WriteString is more useful than that of Close
 		return err
 	}
 	return file.Close()

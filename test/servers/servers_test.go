@@ -192,7 +192,7 @@ func TestRemoveKeys_DeletesOnlyKeysOfTheNamedSimulation(t *testing.T) {
 	uri := RedisURI(t)
 	mine, other := Name(t), Name(t)
 	RemoveKeys(t, other)
-	t.Run("a test that leaves a key", func(t *testing.T) {
+	t.Run("the keys are removed when this test ends", func(t *testing.T) {
 		RemoveKeys(t, mine)
 		set(t, uri, "{"+mine+":0}:left", "x")
 		set(t, uri, "{"+other+":0}:left", "x")
@@ -219,7 +219,7 @@ func TestHelperProcess_RunsServersUntilKilled(t *testing.T) {
 
 func TestServers_TestBinaryIsKilled_ServersAreTerminated(t *testing.T) {
 	t.Parallel()
-	AMQPURI(t) // skips this test where RabbitMQ is not installed
+	AMQPURI(t) // skips the test if RabbitMQ is not installed
 	RedisURI(t)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess_RunsServersUntilKilled$", "-test.v")
 	cmd.Env = append(os.Environ(), "PARKING_SERVERS_HELPER=1", "TMPDIR="+t.TempDir())
@@ -237,7 +237,7 @@ func TestServers_TestBinaryIsKilled_ServersAreTerminated(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // always an error: the process was killed
+	_ = cmd.Wait() // Wait returns an error, because the process was killed
 	awaitEnd(t, pids)
 }
 
@@ -309,7 +309,7 @@ func open(t *testing.T, uri string) (*amqp.Connection, *amqp.Channel) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() }) // the test may have closed it or killed the broker
+	t.Cleanup(func() { _ = conn.Close() }) // Close fails if the test has closed the connection or killed the broker
 	channel, err := conn.Channel()
 	if err != nil {
 		t.Fatal(err)

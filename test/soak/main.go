@@ -108,7 +108,7 @@ func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 	return nil
 }
 
-// piecesFor returns how many pieces the soak needs to inject at least the given number of faults.
+// piecesFor returns how many simulations together inject at least the given number of faults.
 func piecesFor(faults int) int {
 	pieces := 0
 	for planned := 0; planned < faults; planned += len(faultsOf(pieces)) {
@@ -166,7 +166,7 @@ func (s *settings) onPrivateServers(ctx context.Context, seed int, manifest, pat
 func (s *settings) onCluster(ctx context.Context, seed int, manifest, path string) error {
 	name := "psim/" + nameOf(seed)
 	for _, arguments := range [][]string{
-		{"kubectl", "delete", name, "--ignore-not-found"}, // of an interrupted piece
+		{"kubectl", "delete", name, "--ignore-not-found"}, // delete the simulation that an interrupted run has left behind
 		{"kubectl", "create", "-f", manifest},
 		{"kubectl", "wait", name, "--for", "condition=Complete", "--timeout", "30m"},
 		{"kubectl-parking", "report", nameOf(seed), "-o", "json", "--output-file", path},
@@ -235,13 +235,13 @@ spec:
 %s`, nameOf(seed), at+spacing, seed, b)
 }
 
-// summary combines the results of all pieces of the soak.
+// summary combines the results of all pieces, that is, of all simulations of the soak.
 type summary struct {
 	occurrences int
 	seeds       []int
-	reasons     []string // why pieces failed
+	reasons     []string // why pieces of the soak failed
 	lost, twice int64
-	pairs       map[string]map[string]*pair // by servers, then by target and action
+	pairs       map[string]map[string]*pair // the keys are the servers, then the target and action
 }
 
 // pair combines the results of all faults with the same action and target.

@@ -76,7 +76,7 @@ func (p *Process) Start() error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	defer func() { _ = output.Close() }() // the child has its own descriptor
+	defer func() { _ = output.Close() }() // the child process has its own descriptor of the log file
 	cmd := exec.Command(p.binary, p.args...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -85,7 +85,7 @@ func (p *Process) Start() error {
 	}
 	done := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // end reads cmd.ProcessState instead
+		_ = cmd.Wait() // the method end reads the exit code from cmd.ProcessState
 		close(done)
 	}()
 	p.cmd, p.done = cmd, done

@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// Options are the options of New.
+// Options configures the processes and the files of a Stack.
 type Options struct {
 	// Binary is the path of the parking binary. Dir is the directory for the SQLite file and for the logs.
 	Binary string
@@ -18,7 +18,8 @@ type Options struct {
 	// DatabaseURI is the URI of the PostgreSQL database of the summary API. If it is empty, the database is an SQLite
 	// file in Dir.
 	DatabaseURI string
-	// Plan is the path of the plan file. ProcessorPlan is the one of the processors; the default is Plan.
+	// Plan is the path of the plan file. ProcessorPlan is the path of the plan file for the processors. It defaults to
+	// Plan.
 	Plan, ProcessorPlan string
 	// Processors, EntryGenerators and ExitGenerators are the numbers of processes of these components.
 	Processors, EntryGenerators, ExitGenerators int

@@ -44,7 +44,7 @@ func Start(t testing.TB, command ...string) *Target {
 		close(s.ended)
 	}()
 	t.Cleanup(func() {
-		_ = syscall.Kill(-s.PID, syscall.SIGKILL) // fails if the process has already ended
+		_ = syscall.Kill(-s.PID, syscall.SIGKILL) // an error means that the process has already ended
 		<-s.ended
 	})
 	polltest.Until(t, "the process has its mount", func() bool {

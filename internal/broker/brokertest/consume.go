@@ -19,7 +19,7 @@ func honoursPrefetch(t *testing.T, s *subject) {
 		if len(held) < prefetch && received < count-1 {
 			continue
 		}
-		s.depths(t) // a round trip, in which a server could exceed the prefetch
+		s.depths(t) // during this request, a faulty broker could exceed the prefetch
 		select {
 		case <-deliveries:
 			t.Fatalf("%d deliveries are unsettled, more than the prefetch of %d", len(held)+1, prefetch)
@@ -102,7 +102,8 @@ func requeuesUnreceivedDeliveries(t *testing.T, s *subject) {
 		s.publish(t, entries(), message(n))
 	}
 	deliveries, stop := s.consume(t, entries(), count)
-	held := receive(t, deliveries) // so that the others are on their way or have arrived
+	// After the first delivery is received, the other deliveries are on their way or have arrived.
+	held := receive(t, deliveries)
 	stop()
 	others, _ := s.consume(t, entries(), count)
 	for range count - 1 {

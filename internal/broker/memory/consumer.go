@@ -77,7 +77,7 @@ func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 		batch = append(batch, c.session.deliver(q.ready.PopFront()))
 	}
 	if q.ready.Len() > 0 {
-		q.wakeOne() // others may have credit
+		q.wakeOne() // another consumer may have credit
 	} else if len(batch) == 0 && credit > 0 && !c.idle {
 		c.idle = true
 		q.idle.PushBack(c)
@@ -110,8 +110,8 @@ func (c *consumer) pass(ctx context.Context, closed <-chan struct{}, batch []bro
 func (c *consumer) end(rest []broker.Delivery) {
 	c.leaveQueue()
 	rest = append(c.withdraw(), rest...)
-	for _, d := range slices.Backward(rest) { // each is added at the front
-		_ = d.Settler.Requeue() // a lost session has requeued it already
+	for _, d := range slices.Backward(rest) { // Requeue adds each delivery at the front of the queue
+		_ = d.Settler.Requeue() // a lost session has already requeued its deliveries
 	}
 }
 
@@ -123,7 +123,7 @@ func (c *consumer) leaveQueue() {
 	delete(q.consumers, c)
 	c.session.removeIfDone()
 	if q.ready.Len() > 0 {
-		q.wakeOne() // this consumer may have been woken for it
+		q.wakeOne() // if the queue woke this consumer, another consumer must take the message
 	}
 }
 

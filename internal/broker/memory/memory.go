@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// Defaults for unset fields of Config.
+// These are the defaults for unset fields of Config.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	DefaultWindow     = 1024
@@ -77,7 +77,7 @@ type Broker struct {
 
 	closing sync.Mutex
 	closed  chan struct{}
-	work    sync.WaitGroup // the goroutines that end when closed is closed
+	work    sync.WaitGroup // counts the goroutines that Close waits for
 }
 
 var _ broker.Broker = (*Broker)(nil)

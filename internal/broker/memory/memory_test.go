@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-func TestConformance(t *testing.T) {
+func TestConformance_MemoryBroker(t *testing.T) {
 	t.Parallel()
 	brokertest.Run(t, func(t *testing.T, retryDelay time.Duration) brokertest.Subject {
 		b := newBroker(t, memory.Config{Partitions: brokertest.Partitions, RetryDelay: retryDelay})
@@ -34,7 +34,7 @@ func newBroker(t testing.TB, config memory.Config) *memory.Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.Close() }) // the test may have closed it
+	t.Cleanup(func() { _ = b.Close() }) // the test may have closed the broker already
 	return b
 }
 
@@ -73,7 +73,7 @@ func inBubble(t *testing.T, config memory.Config, test func(*testing.T, *memory.
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = b.Close() }() // the test may have closed it
+		defer func() { _ = b.Close() }() // the test may have closed the broker already
 		test(t, b)
 	})
 }
@@ -125,7 +125,7 @@ func TestPublish_BlocksWhileTheQueueIsFull(t *testing.T) {
 			})
 		})
 	}
-	t.Run("until the broker is closed", func(t *testing.T) {
+	t.Run("until the broker is closed, and then fails", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, memory.Config{Partitions: 1, Limit: 1}, func(t *testing.T, b *memory.Broker) {
 			publish(t, b, "1")
@@ -175,7 +175,7 @@ func TestConsume_OneConsumerEnds_AnotherGetsItsMessages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			synctest.Wait() // until it waits for a message
+			synctest.Wait() // until the consumer waits for a message
 			other, stopOther := context.WithCancel(t.Context())
 			staying, err := b.Consume(other, entries(), 1)
 			if err != nil {
@@ -184,7 +184,7 @@ func TestConsume_OneConsumerEnds_AnotherGetsItsMessages(t *testing.T) {
 			synctest.Wait()
 			cancel()
 			if n%2 == 0 {
-				synctest.Wait() // until it has ended, so that it does not coincide with the message
+				synctest.Wait() // let the first consumer end before the message is published
 			}
 			publish(t, b, strconv.Itoa(n))
 			if err := (<-staying).Settler.Ack(); err != nil {
@@ -212,7 +212,7 @@ func TestRetry_ReturnsEachMessageAfterItsDelay(t *testing.T) {
 				t.Fatal(err)
 			}
 			retried[id] = time.Now()
-			<-time.After(time.Duration(n) * time.Second) // in fake time
+			<-time.After(time.Duration(n) * time.Second) // fake time: the test does not really wait
 		}
 		for n := range 5 {
 			d := <-deliveries

@@ -30,21 +30,21 @@ type queue struct {
 	closed    bool
 	ready     ring.Ring[*message]
 	retries   ring.Ring[retry]
-	messages  int // ready, delivered and unsettled, or in retries
+	messages  int // number of messages that are ready, delivered but unsettled, or wait for a retry
 	consumers map[*consumer]struct{}
 	idle      ring.Ring[*consumer] // consumers that wait for a message, the longest waiting first; some may have ended
 	sessions  map[*session]struct{}
 
 	confirms    []pendingConfirm // pending calls
 	unconfirmed int
-	confirming  bool          // a goroutine makes the calls
-	room        chan struct{} // closed when there may be room again; nil if no publisher waits
+	confirming  bool          // a goroutine is making the calls in confirms
+	room        chan struct{} // closed when the queue may have room again; nil if no publisher waits for room
 }
 
 // pendingConfirm is a confirm callback that was passed to Publish and has not been called yet.
 type pendingConfirm struct {
 	call   func()
-	number uint64 // in the tally
+	number uint64 // the number that the tally gave to the message
 }
 
 // retry is a message in the retry queue.
@@ -221,7 +221,7 @@ func (q *queue) drop(err error) {
 	q.signalRoom()
 }
 
-// close removes every message. Operations after it fail with broker.ErrClosed.
+// close removes every message. After close, all operations fail with broker.ErrClosed.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 type session struct {
 	queue       *queue
 	consumer    *consumer
-	err         error // the result of settling after the session is lost
+	err         error // the error with which settling fails after the session is lost
 	unsettled   int
-	first, last *delivery // the unsettled ones, the oldest first
+	first, last *delivery // the oldest and the latest unsettled delivery
 }
 
 func (q *queue) newSession(c *consumer) *session {
@@ -28,7 +28,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	redelivered := m.delivered
 	d := &m.first
 	if redelivered {
-		d = &delivery{} // the first belongs to an earlier session
+		d = &delivery{} // m.first is the delivery of an earlier session
 	}
 	m.delivered = true
 	*d = delivery{session: s, message: m, previous: s.last}
@@ -56,7 +56,7 @@ func (s *session) remove(d *delivery) {
 	}
 	d.previous, d.next = nil, nil
 	if s.unsettled == s.consumer.prefetch {
-		async.Notify(s.consumer.wake) // the consumer may receive again
+		async.Notify(s.consumer.wake) // the consumer may receive further messages
 	}
 	s.unsettled--
 	s.removeIfDone()

@@ -22,7 +22,7 @@ func (b *Broker) Declare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_ = channel.Close() // the answers are in
+		_ = channel.Close() // the server has already answered all declarations
 		return nil
 	})
 }
@@ -38,7 +38,7 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 			return broker.Depths{}, err
 		}
 		for _, q := range b.topology.queues() {
-			// The caller no longer waits. Make room for other requests, such as readiness checks.
+			// If the caller no longer waits, make room for other requests, such as readiness checks.
 			if err := ctx.Err(); err != nil {
 				return broker.Depths{}, err
 			}
@@ -53,9 +53,9 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	})
 }
 
-// CheckQueue makes one attempt to read the depth of the dead-letter queue. Unlike Depths, it takes the same time with any
-// number of partitions, but it does not notice if another queue cannot be used. It succeeds if the queue does not exist. It fails with broker.ErrOtherOwner if the queues belong
-// to another simulation.
+// CheckQueue makes one attempt to read the depth of the dead-letter queue. It succeeds if this queue does not exist. It
+// fails with broker.ErrOtherOwner if the queues belong to another simulation. Unlike Depths, CheckQueue takes the same
+// time with any number of partitions, but it does not notice failures of the event queues and retry queues.
 func (b *Broker) CheckQueue(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verifyOnce(b.declarer); err != nil {
@@ -222,7 +222,7 @@ func withChannel[T any](conn *connection, work func(*administration) (T, error))
 		var none T
 		return none, lostOr(conn, err)
 	}
-	defer func() { _ = a.channel.Close() }() // the answers are in; the server may have closed it
+	defer func() { _ = a.channel.Close() }() // Close fails if the server has closed the channel
 	value, err := work(a)
 	if err != nil {
 		err = lostOr(conn, err)
@@ -252,8 +252,8 @@ func (a *administration) verify(d *declarer) error {
 	return d.declareOwner(a.channel)
 }
 
-// verifyOnce calls verify until the declarer knows that the simulation is marked with its own owner. Afterwards the mark
-// can only be removed.
+// verifyOnce calls verify, unless the declarer knows that the simulation is marked with its own owner. Such a mark
+// never changes. It can only be removed.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil
@@ -311,7 +311,7 @@ func existingQueues(t topology, exists func(name string) (bool, error)) ([]strin
 
 func (a *administration) hasQueue(name string) (bool, error) {
 	_, err := a.channel.QueueDeclarePassive(name, true, false, false, false, nil)
-	if hasCode(err, amqp.ResourceLocked) { // another connection uses it exclusively
+	if hasCode(err, amqp.ResourceLocked) { // the queue exists, but is exclusive to another connection
 		return true, a.open()
 	}
 	return a.found("queue "+name, err)
@@ -324,7 +324,7 @@ func (a *administration) found(what string, err error) (bool, error) {
 	case err == nil:
 		return true, nil
 	case isNotFound(err):
-		return false, a.open() // the server has closed the channel with its answer
+		return false, a.open() // the server closes the channel when it reports this error
 	default:
 		return false, fmt.Errorf("look for %s: %w", what, err)
 	}
@@ -334,7 +334,7 @@ func (a *administration) found(what string, err error) (bool, error) {
 func (a *administration) count(r route, sum *int64) error {
 	queue, err := a.channel.QueueDeclarePassive(r.queue, true, false, false, false, nil)
 	if isNotFound(err) {
-		return a.open() // the server has closed the channel with its answer
+		return a.open() // the server closes the channel when it reports this error
 	}
 	if err != nil {
 		return fmt.Errorf("count the messages of queue %s: %w", r.queue, err)
@@ -348,8 +348,8 @@ type state int
 
 const (
 	absent  state = iota
-	own           // it has the settings with which the simulation declares it
-	foreign       // its settings differ from those, or another connection uses it exclusively
+	own           // the object has the settings with which the simulation declares it
+	foreign       // the object has other settings, or is a queue that another connection uses exclusively
 )
 
 // exchangeState returns the state of the simulation's exchange.
@@ -359,7 +359,7 @@ func (a *administration) exchangeState(name string) (state, error) {
 	}
 	err := declareExchange(a.channel, name)
 	if hasCode(err, amqp.PreconditionFailed) {
-		return foreign, a.open() // the server has closed the channel with its answer
+		return foreign, a.open() // the server closes the channel when it reports this error
 	}
 	if err != nil {
 		return absent, fmt.Errorf("check the settings of exchange %s: %w", name, err)
@@ -378,7 +378,7 @@ func (a *administration) queueState(name string, variants []amqp.Table) (state, 
 		case !hasCode(err, amqp.PreconditionFailed) && !hasCode(err, amqp.ResourceLocked):
 			return absent, fmt.Errorf("check the settings of queue %s: %w", name, err)
 		}
-		if err := a.open(); err != nil { // the server has closed the channel with its answer
+		if err := a.open(); err != nil { // the server closes the channel when it reports this error
 			return absent, err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-func TestIsRejected_EachFailure_IsTrueIfSomebodyMustCorrectIt(t *testing.T) {
+func TestIsRejected_EachFailure_IsTrueOnlyIfRetriesCannotHelp(t *testing.T) {
 	t.Parallel()
 	connect := func(errs ...error) error {
 		e := &connectError{}

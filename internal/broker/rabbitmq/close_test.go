@@ -35,7 +35,7 @@ func TestBrokerClose_LeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // 
 			t.Error(err)
 		}
 	}
-	for range deliveries { // it is closed
+	for range deliveries { // the loop ends because the channel is closed
 	}
 	for range unanswered {
 	}
@@ -126,7 +126,7 @@ func TestConsume_ContextEnds_LaterAcknowledgementsTakeEffect(t *testing.T) {
 		received = append(received, receive(t, deliveries))
 	}
 	stop()
-	for range deliveries { // it is closed after the consumer was told to cancel
+	for range deliveries { // this channel is closed after the consumer was told to cancel
 	}
 	// Acknowledge one by one. The server forwards only a limited number of acknowledgements to the queue at a time. The
 	// others must not be lost when the broker is closed.

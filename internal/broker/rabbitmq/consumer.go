@@ -52,7 +52,7 @@ func (c *consumer) run(ctx context.Context) {
 	defer cancel()
 	stop := context.AfterFunc(c.broker.running, cancel)
 	defer stop()
-	defer c.broker.outages.Fine(c.part()) // no longer needed
+	defer c.broker.outages.Fine(c.part()) // an outage must not last after the consumer has ended
 
 	delay := newRetries()
 	for ctx.Err() == nil {
@@ -63,10 +63,10 @@ func (c *consumer) run(ctx context.Context) {
 		if delivered > 0 {
 			delay.Reset()
 		}
-		if !errors.Is(err, errConnectionLost) { // the link reports that
+		if !errors.Is(err, errConnectionLost) { // the link reports lost connections
 			c.broker.outages.Fault(c.part(), err)
 		}
-		_ = delay.wait(ctx, err) // the loop sees for itself whether ctx has ended
+		_ = delay.wait(ctx, err) // fails only if ctx has ended, which ends the loop
 	}
 }
 
@@ -141,7 +141,7 @@ func (c *consumer) open(conn *connection) (*session, <-chan amqp.Delivery, error
 	}
 	s, deliveries, err := c.subscribe(channel)
 	if err != nil {
-		_ = channel.Close() // it may be closed already
+		_ = channel.Close() // the server may have closed the channel already
 		return nil, nil, err
 	}
 	return s, deliveries, nil
@@ -192,7 +192,7 @@ func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Deliv
 	case <-s.done:
 		return false, nil
 	case <-ctx.Done():
-		_ = d.Requeue() // if the session is lost, the server requeues it
+		_ = d.Requeue() // fails only if the session is lost, and then the server requeues the message
 		return false, ctx.Err()
 	}
 }
@@ -231,7 +231,7 @@ func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 // requeueAll requeues all further deliveries of a session that retires.
 func (c *consumer) requeueAll(s *session, deliveries <-chan amqp.Delivery) {
 	for d := range deliveries {
-		_ = c.track(s, &d).Requeue() // if the session is lost, the server requeues it
+		_ = c.track(s, &d).Requeue() // fails only if the session is lost, and then the server requeues the message
 	}
 	s.markDrained()
 }
@@ -241,7 +241,7 @@ func (c *consumer) withdraw() {
 	for {
 		select {
 		case d := <-c.out:
-			_ = d.Settler.Requeue() // if the session is lost, the server requeues it
+			_ = d.Settler.Requeue() // fails only if the session is lost, and then the server requeues the message
 		default:
 			return
 		}

@@ -26,7 +26,7 @@ type declarer struct {
 	// earlier version of this program declared them.
 	unlocated map[string]bool
 
-	spreading sync.Mutex // held while spread declares queues
+	spreading sync.Mutex // spread holds this lock while it declares queues
 	isSpread  bool
 }
 
@@ -60,7 +60,7 @@ func (d *declarer) spread(conn *connection) {
 	channel, err := d.try(conn, routes)
 	d.isSpread = err == nil || !conn.IsClosed()
 	if err == nil {
-		_ = channel.Close() // the answers are in
+		_ = channel.Close() // the server has answered all declarations, so no error matters
 	}
 }
 
@@ -68,7 +68,7 @@ func (d *declarer) spread(conn *connection) {
 // channel, so each attempt opens a new one.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
 	d.spread(conn)
-	for range routes { // each of them may need another attempt
+	for range routes { // each attempt may find one more queue with another leader locator
 		channel, err := d.try(conn, routes)
 		if !errors.Is(err, errOtherLocator) {
 			return channel, err
@@ -83,7 +83,7 @@ func (d *declarer) try(conn *connection, routes []route) (*amqp.Channel, error) 
 		return nil, withRemedy(fmt.Errorf("open a channel: %w", err))
 	}
 	if err := d.declare(channel, routes); err != nil {
-		_ = channel.Close() // the server may have closed it
+		_ = channel.Close() // Close fails if the server has closed the channel
 		return nil, err
 	}
 	return channel, nil
@@ -153,8 +153,8 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 	return args
 }
 
-// queueError explains why a queue could not be declared. If the leader locator is the cause, the next attempt
-// omits the leader locator if this attempt has included it, and includes it otherwise.
+// queueError explains why a queue could not be declared. An existing queue may have been declared with or without a
+// leader locator. If the leader locator is the cause of the error, the next attempt switches between the two.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {
@@ -162,7 +162,7 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.unlocated[r.queue] = !d.unlocated[r.queue] // it may have been deleted and declared again meanwhile
+	d.unlocated[r.queue] = !d.unlocated[r.queue] // toggled each time, because the queue may have been deleted and declared again meanwhile
 	return errOtherLocator
 }
 

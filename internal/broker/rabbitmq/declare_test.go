@@ -63,7 +63,7 @@ func TestBroker_QueuesWithoutLeaderLocator_AreUsed(t *testing.T) {
 	if err := b.Declare(t.Context()); err != nil {
 		t.Fatalf("declare queues of an earlier version: %v", err)
 	}
-	other := open(t, options) // it has not yet found that the queues have no locator
+	other := open(t, options) // this broker does not know yet that the queues have no leader locator
 	publish(t, other, entries(), broker.Message{ID: "1"})
 	d := receive(t, consume(t, other, entries(), 1))
 	if err := errors.Join(d.Settler.DeadLetter(t.Context(), broker.Reason{}), other.Close()); err != nil {
@@ -114,7 +114,7 @@ func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
-	publish(t, open(t, options), entries(), broker.Message{ID: "1"}) // earlier versions did not set the mark
+	publish(t, open(t, options), entries(), broker.Message{ID: "1"}) // marks no owner, as earlier versions of the program did
 	options.Owner = "first"
 	first := newBroker(t, options)
 	if depths, err := first.Depths(t.Context()); err != nil || depths.Ready != 1 {
@@ -141,7 +141,7 @@ func TestBrokerDelete_OptionsWithoutOwner_RemovesTheOwnerMark(t *testing.T) {
 	if err := first.Declare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	options.Owner = "" // parking purge knows only the name
+	options.Owner = "" // 'parking purge' knows only the name of the simulation, not its owner
 	purge := open(t, options)
 	if err := purge.Delete(t.Context()); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestBrokerExists_OnlyTheOwnerMarkIsLeft_ReturnsTrue(t *testing.T) {
 type stallingProxy struct {
 	listener net.Listener
 	to       string
-	sent     atomic.Int64 // bytes from clients
+	sent     atomic.Int64 // the number of bytes that clients have sent
 
 	mu      sync.Mutex
 	stalled bool
@@ -260,7 +260,7 @@ func TestDepths_ContextEnds_KeepsTheConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy.stall(true)
-	for range 20 { // more than the limit of concurrent requests
+	for range 20 { // 20 exceeds maxAdminRequests, the maximum number of pending requests
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		_, err := b.Depths(ctx)
 		cancel()
@@ -291,7 +291,7 @@ func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesDeliveries(t *testing.T
 	options.Registerer = registry
 	b := newBroker(t, options)
 	publish(t, b, entries(), broker.Message{ID: "first"})
-	receive(t, consume(t, b, entries(), 1)) // over the connection that is stalled next
+	receive(t, consume(t, b, entries(), 1)) // opens the connection that the proxy stalls next
 	proxy.stall(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := proxy.sent.Load()
@@ -301,7 +301,7 @@ func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesDeliveries(t *testing.T
 	}
 	polltest.Until(t, "the consumer opens a channel", func() bool { return proxy.sent.Load() > sent })
 	cancel()
-	for range deliveries { // it is closed although the server does not answer
+	for range deliveries { // the channel is closed although the server does not answer
 	}
 	proxy.stall(false)
 	publish(t, b, broker.Queue{Type: event.TypeExit}, broker.Message{ID: "second"})

@@ -23,7 +23,7 @@ type delivery struct {
 	previous, next *delivery
 	verdict        verdict
 	removed        bool
-	waiting        time.Time // since when the settled delivery has waited for a gap to close
+	waiting        time.Time // since when the settled delivery has waited for earlier deliveries to be settled
 }
 
 var _ broker.Settler = (*delivery)(nil)

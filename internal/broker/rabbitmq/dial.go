@@ -47,7 +47,7 @@ type connection struct {
 func (c *connection) close(timeout time.Duration) {
 	force := time.AfterFunc(timeout, c.wire.abort)
 	defer force.Stop()
-	_ = c.Close() // the connection is closed, also after an error
+	_ = c.Close() // Close closes the connection even if it returns an error
 	<-c.wire.done
 }
 
@@ -215,7 +215,7 @@ func (d *dialer) dialEither(ctx context.Context, port, address, fallback string)
 		go func() {
 			for range pending {
 				if r := <-results; r.conn != nil {
-					_ = r.conn.Close() // nothing was sent on it
+					_ = r.conn.Close() // nothing was sent on this connection, because the other attempt was faster
 				}
 			}
 		}()
@@ -236,7 +236,7 @@ func (d *dialer) dialEither(ctx context.Context, port, address, fallback string)
 	}
 }
 
-// handshake opens a TLS connection, if the target needs it, and an AMQP connection on a TCP connection.
+// handshake opens an AMQP connection on an open TCP connection. If the target needs TLS, the TLS handshake comes first.
 func (d *dialer) handshake(ctx context.Context, conn net.Conn, target target, role string) (*connection, error) {
 	conn = rawconn.New(conn)
 	if target.tls != nil {
@@ -281,13 +281,12 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	return &connection{Connection: conn, wire: w}, nil
 }
 
-// explainLogin explains why a login without a user name has failed. The parameter tried contains the login that the client
-// has tried.
+// explainLogin explains why a login without a user name has failed. The parameter tried contains the attempted login.
 func explainLogin(target target, tried []amqp.Authentication, err error) error {
 	const reason = "the binding has no user name"
 	switch {
 	case errors.Is(err, amqp.ErrSASL):
-		return err // the client has tried no login
+		return err // the server offers no login mechanism that the client supports
 	case len(target.logins) == 1:
 		return fmt.Errorf("login as guest: %s: %w", reason, err)
 	case tried[0].Mechanism() == external:
@@ -342,8 +341,9 @@ func readTarget(address binding.Binding) (target, error) {
 	if uri == nil {
 		return target{}, &configError{errors.New("the binding has no URI")}
 	}
-	if uri.RawQuery != "" { // the error quotes nothing of it, because a name may be a misplaced password
-		return target{}, &configError{errors.New("its URI has query parameters, which are not supported: remove the ? and everything after it")}
+	if uri.RawQuery != "" {
+		// The error does not quote the query, which may contain a misplaced password.
+		return target{}, &configError{errors.New("the URI has query parameters, which are not supported: remove the ? and everything after it")}
 	}
 	t := target{isGuest: uri.User.Username() == "", vhost: vhostOf(uri)}
 	port := 5672
@@ -357,12 +357,12 @@ func readTarget(address binding.Binding) (target, error) {
 		}
 		t.tls = secured
 	default:
-		return target{}, &configError{errors.New("its scheme must be amqp, or amqps for TLS")}
+		return target{}, &configError{errors.New("the scheme of the URI must be amqp, or amqps for TLS")}
 	}
 	if p := uri.Port(); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil {
-			return target{}, &configError{errors.New("its port must be a number from 1 to 65535")}
+			return target{}, &configError{errors.New("the port of the URI must be a number from 1 to 65535")}
 		}
 		port = int(n)
 	}

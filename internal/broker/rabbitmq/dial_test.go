@@ -87,7 +87,7 @@ func TestDial_SeveralAddresses_FirstOneVaries(t *testing.T) {
 			t.Parallel()
 			d, dialed := testDialer(t, tt.uris, tt.hosts)
 			first := map[string]int{}
-			for range 200 { // the chance that one of them is never the first is below 1e-34
+			for range 200 { // the probability that one of the three addresses is never the first is below 1e-34
 				_, err := d.dial(t.Context(), "publish")
 				if err == nil {
 					t.Fatal("the connection was not refused")
@@ -173,7 +173,7 @@ func TestDialEither_SlowerConnection_IsClosed(t *testing.T) {
 				return fast, nil
 			}
 			<-ctx.Done()
-			return slow, nil // it was open when the attempt was cancelled
+			return slow, nil // this connection opens although its attempt is cancelled
 		}
 		if conn, _, err := d.dialEither(t.Context(), "5672", "2001:db8::1", "192.0.2.1"); err != nil || conn != fast {
 			t.Fatalf("the connection is not that of the fallback: %v", err)
@@ -233,7 +233,7 @@ func TestOpen_AlertAfterTheHandshake_IsTheError(t *testing.T) {
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}
 	for range 100 {
 		near, far := net.Pipe()
-		go func() { _, _ = io.Copy(io.Discard, far) }() // ends with the other side
+		go func() { _, _ = io.Copy(io.Discard, far) }() // the copy ends when the other end of the pipe is closed
 		_, err := open(t.Context(), newWire(alerted{near, alert}, silence), target{}, "test")
 		if !errors.Is(err, alert) || !strings.Contains(remedyOf(err), "requires a client certificate") {
 			t.Fatalf("error is %v with the remedy %q, want %v", err, remedyOf(err), alert)

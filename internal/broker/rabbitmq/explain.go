@@ -63,7 +63,7 @@ func (e *connectError) Error() string {
 		}
 		remedy := remedyOf(f.err)
 		if i+1 < len(e.failures) && remedyOf(e.failures[i+1].err) == remedy {
-			continue // the next failure names it
+			continue // a later failure names the same remedy
 		}
 		if remedy != "" {
 			parts[i] += ": " + remedy

@@ -29,17 +29,17 @@ import (
 func TestBroker_ServerFails_LosesNoMessage(t *testing.T) {
 	t.Parallel()
 	server := &ownServer{RabbitMQ: servers.NewRabbitMQ(t, servers.RabbitMQOptions{})}
-	t.Run("no message of a stream is lost", func(t *testing.T) { losesNothing(t, server) })
-	t.Run("a message that a full queue refuses is published again until it is taken", func(t *testing.T) {
+	t.Run("faults of the server lose no message", func(t *testing.T) { losesNothing(t, server) })
+	t.Run("a message that a full queue rejects is published again until the queue accepts it", func(t *testing.T) {
 		publishesWhatIsRefused(t, server)
 	})
-	t.Run("a resource alarm blocks publishers at their window and no one else", func(t *testing.T) {
+	t.Run("a resource alarm blocks publishers whose window is full, but no consumers", func(t *testing.T) {
 		blocksPublishers(t, server)
 	})
 	t.Run("a password that is changed is used at the next connect", func(t *testing.T) {
 		usesNewPassword(t, server)
 	})
-	t.Run("the copy of a message that names its user is published by another", func(t *testing.T) {
+	t.Run("a message with the ID of another user is moved without this ID", func(t *testing.T) {
 		movesMessageOfAnotherUser(t, server)
 	})
 }
@@ -233,7 +233,7 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 
 func usesNewPassword(t *testing.T, server *ownServer) {
 	server.ctl(t, "add_user", "rotated", "the first password")
-	t.Cleanup(func() { server.ctl(t, "delete_user", "rotated") }) // after the broker is closed
+	t.Cleanup(func() { server.ctl(t, "delete_user", "rotated") }) // runs after the cleanup that closes the broker
 	server.ctl(t, "set_permissions", "rotated", ".*", ".*", ".*")
 	uri, _ := url.Parse(server.URI())
 	var mu sync.Mutex
@@ -305,21 +305,21 @@ func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 // stream publishes and consumes messages continuously.
 type stream struct {
 	broker    *rabbitmq.Broker
-	dials     func() int64 // returns the number of attempts to connect
+	dials     func() int64 // dials returns the number of attempts to connect
 	retries   bool
 	stop      context.CancelFunc
 	publisher sync.WaitGroup
 	consumers sync.WaitGroup
 
 	mu           sync.Mutex
-	moved        sync.Cond // signaled when a message is acknowledged or the stream stops
+	moved        sync.Cond // wakes the publisher when a message is acknowledged or the stream stops
 	published    int
 	confirmed    map[string]int
 	acknowledged map[string]int
 	latest       int // total number of confirms and acknowledgements
 }
 
-// backlog is the maximum number of unacknowledged messages of a stream.
+// backlog is the number of unacknowledged messages at which the type stream pauses publishing.
 const backlog = 1000
 
 func startStream(t *testing.T, at binding.Source, queueType plan.QueueType, log *logtest.Buffer) *stream {

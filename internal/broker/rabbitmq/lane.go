@@ -23,8 +23,8 @@ var errRejected = errors.New("the broker rejected messages: the queue may be ful
 type outgoing struct {
 	publishing amqp.Publishing
 	confirmed  func()
-	number     uint64 // in the tally
-	published  bool   // at least once
+	number     uint64 // the number of the message in the tally
+	published  bool   // whether the message was published at least once
 }
 
 // lane publishes the messages with one routing key, on its own channel. Therefore, a queue that does not confirm its
@@ -35,16 +35,16 @@ type outgoing struct {
 // session declares the queues again, and publishes the unconfirmed messages again.
 type lane struct {
 	link     *link
-	declare  func(*connection) (*amqp.Channel, error) // opens a channel with the topology declared
+	declare  func(*connection) (*amqp.Channel, error) // opens a channel and declares the topology
 	exchange string
 	key      string
 	tally    *tally.Tally
 	metrics  *metrics
 	outages  *outage.Log
-	part     string // of the outage log
+	part     string // the name of the lane in the outage log
 
-	slots chan struct{} // holds one element per unconfirmed message
-	wake  chan struct{} // signals that unsent is not empty
+	slots chan struct{} // each unconfirmed message occupies one element
+	wake  chan struct{} // receives a value when a message is added to unsent
 
 	mu     sync.Mutex
 	unsent []*outgoing // oldest first
@@ -120,10 +120,10 @@ func (l *lane) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !errors.Is(err, errConnectionLost) { // the link reports that
+		if !errors.Is(err, errConnectionLost) { // the link reports lost connections
 			l.outages.Fault(l.part, err)
 		}
-		_ = delay.wait(ctx, err) // the loop sees for itself whether ctx has ended
+		_ = delay.wait(ctx, err) // no error handling: the loop checks whether ctx has ended
 	}
 }
 
@@ -163,9 +163,9 @@ func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 	}()
 	rest, err := s.send(ctx)
 	close(s.inFlight)
-	<-collected // every message gets an answer, at the latest when the connection is closed
+	<-collected // the library reports an outcome for every message, at the latest when the connection is closed
 	l.putBack(append(s.unconfirmed, rest...))
-	_ = s.channel.Close() // the server may have closed it
+	_ = s.channel.Close() // the server may have closed the channel already
 	return s.confirmed, lostOr(conn, fmt.Errorf("publish to %s with key %s: %w", l.exchange, l.key, s.reason(err)))
 }
 
@@ -201,10 +201,10 @@ type sending struct {
 	closes  <-chan *amqp.Error
 	returns <-chan amqp.Return
 
-	inFlight chan flight   // from the sender to the collector
-	refused  chan struct{} // closed by the collector when a message stays unconfirmed
+	inFlight chan flight   // flights that the sender passes to the collector
+	refused  chan struct{} // the collector closes this channel when a message stays unconfirmed
 
-	// Only the collector uses the following fields until it has ended.
+	// Until the collector ends, no other goroutine may use the following fields.
 	returned    map[string]struct{} // message ids
 	unconfirmed []*outgoing
 	confirmed   int
@@ -255,7 +255,7 @@ func (s *sending) publish(m *outgoing) error {
 		return err
 	}
 	m.published = true
-	s.inFlight <- flight{message: m, answer: answer} // never blocks: each message in it holds a slot
+	s.inFlight <- flight{message: m, answer: answer} // this send never blocks, because each message in inFlight holds a slot
 	return nil
 }
 
@@ -275,8 +275,8 @@ func (s *sending) collect() {
 	}
 }
 
-// await waits until the server has answered f. A server returns an unroutable message before it confirms the
-// message. Therefore, when the confirm has arrived, the return is already recorded or waits in the channel
+// await waits until the server has answered the message in f. A server returns an unroutable message before it confirms
+// the message. Therefore, when the confirm has arrived, the return is already recorded or waits in the channel
 // s.returns.
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {

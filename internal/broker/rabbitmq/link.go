@@ -19,7 +19,7 @@ import (
 type link struct {
 	// connect makes one attempt to open a connection.
 	connect func(ctx context.Context) (*connection, error)
-	outages *outage.Log            // shared by the links of a broker, which fail together
+	outages *outage.Log            // all links of a broker share this log, because they fail together
 	part    string                 // the connection's name in the log of outages; lanes and consumers have names of their own
 	lost    *atomic.Pointer[error] // the broker's
 	blocks  *outage.Log            // the periods in which the server blocks the connection
@@ -30,7 +30,7 @@ type link struct {
 	// blocked.
 	blocked atomic.Pointer[string]
 
-	turn    chan struct{} // a lock that guards current
+	turn    chan struct{} // the lock of the field current; acquire stops waiting for it when ctx ends
 	current *connection
 	watches sync.WaitGroup
 }
@@ -64,7 +64,7 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 			return nil, broker.ErrClosed
 		}
 		l.outages.Fault(l.part, err)
-		_ = delay.wait(ctx, err) // the loop checks ctx
+		_ = delay.wait(ctx, err) // the next iteration checks whether ctx has ended
 	}
 }
 
@@ -99,14 +99,14 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.current != nil && !l.current.IsClosed() {
 		return l.current, nil
 	}
-	l.watches.Wait() // so that the loss of the last connection is logged first
+	l.watches.Wait() // watch logs the loss of the last connection before l connects again
 	conn, err := l.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	l.current = conn
 	l.outages.Fine(l.part)
-	l.blocks.Fine(l.part) // the server blocks a new connection when it publishes
+	l.blocks.Fine(l.part) // the server does not block a new connection before the first publish
 	l.gauges.connections.Inc()
 	l.gauges.connected.Set(1)
 	closes := conn.NotifyClose(make(chan *amqp.Error, 1))
@@ -139,7 +139,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 			return
 		case blocking, open := <-blocks:
 			if !open {
-				blocks = nil // closes is next
+				blocks = nil // the connection is closed, so the next iteration receives from closes
 				continue
 			}
 			l.reportBlocked(blocking)

@@ -67,10 +67,10 @@ func TestLink_AnotherLinkReconnects_OutageContinues(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_, _ = broker.publish.get(ctx) // ends with ctx
+			_, _ = broker.publish.get(ctx) // the call returns when ctx ends
 		}()
 		time.Sleep(attempt + time.Second)
-		broker.outages.Fine(broker.consume.part, broker.admin.part) // they have connected
+		broker.outages.Fine(broker.consume.part, broker.admin.part) // the links for consume and admin have connected
 		time.Sleep(2 * attempt)
 		cancel()
 		<-done
@@ -134,7 +134,7 @@ func TestLink_IdleAfterConnectionLoss_OutageEnds(t *testing.T) {
 		closes := make(chan *amqp.Error, 1)
 		closes <- &amqp.Error{Code: amqp.ConnectionForced, Reason: "shutdown"}
 		broker.publish.watch(closes, nil)
-		broker.outages.Fine(broker.consume.part, broker.admin.part) // they have connected
+		broker.outages.Fine(broker.consume.part, broker.admin.part) // the links for consume and admin have connected
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if !strings.Contains(text.String(), "available again") {

@@ -30,11 +30,11 @@ func encode(msg broker.Message) (amqp.Publishing, error) {
 	}
 	for _, p := range properties {
 		if len(p.value) > maxShort {
-			return amqp.Publishing{}, fmt.Errorf("its %s has more than %d bytes", p.name, maxShort)
+			return amqp.Publishing{}, fmt.Errorf("the %s has more than %d bytes", p.name, maxShort)
 		}
 	}
 	if len(msg.Body) > maxBody {
-		return amqp.Publishing{}, fmt.Errorf("its body has more than %d bytes", maxBody)
+		return amqp.Publishing{}, fmt.Errorf("the body has more than %d bytes", maxBody)
 	}
 	contentType := msg.ContentType
 	if contentType == "" {
@@ -204,7 +204,7 @@ func isServerHeader(name string) bool {
 // sizeOf returns an upper bound for the encoded size of a header's value. The size does not include the type
 // and the name.
 func sizeOf(value any) int {
-	const fixed = 16 // more than any value of fixed size, and more than the length field of others
+	const fixed = 16 // an upper bound for values of fixed size, and for the length fields of other values
 	switch v := value.(type) {
 	case string:
 		return fixed + len(v)

@@ -155,7 +155,7 @@ func TestEncode_RejectsMessagesThatNoServerAccepts(t *testing.T) {
 	}
 }
 
-func TestEncode_RoundTrip(t *testing.T) {
+func TestEncode_MessageIsDecodedAgain_IsUnchanged(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0).UTC()
 	want := broker.Message{

@@ -68,7 +68,7 @@ func publishProbe(ctx context.Context, conn *connection, exchange string) error 
 	if err != nil {
 		return fmt.Errorf("open a channel: %w", err)
 	}
-	defer func() { _ = channel.Close() }() // the server may have closed it
+	defer func() { _ = channel.Close() }() // Close fails if the server has closed the channel
 	if err := channel.Confirm(false); err != nil {
 		return fmt.Errorf("enable confirms: %w", err)
 	}

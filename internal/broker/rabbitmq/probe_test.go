@@ -107,7 +107,8 @@ func TestBrokerProbe_ServerAcceptsNoMessages_ErrorContainsTheRemedy(t *testing.T
 		t.Fatal(err)
 	}
 	control("set_vm_memory_high_watermark", "0")
-	for _, b := range []*rabbitmq.Broker{admin, open(t, options)} { // one connection is older than the alarm
+	// The first broker connected before the alarm, the second one connects during the alarm.
+	for _, b := range []*rabbitmq.Broker{admin, open(t, options)} {
 		polltest.Until(t, "the alarm is reported", func() bool {
 			err := b.Probe(t.Context())
 			return err != nil && strings.Contains(err.Error(), "free memory or disk space") && b.Blocked() != nil

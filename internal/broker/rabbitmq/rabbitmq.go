@@ -83,7 +83,7 @@ type Dependencies struct {
 	Registerer prometheus.Registerer
 }
 
-// withDefaults sets the unset fields.
+// withDefaults returns a copy of the configuration in which each unset field has its default value.
 func (c Config) withDefaults() Config {
 	c.QueueType = cmp.Or(c.QueueType, plan.QueueTypeQuorum)
 	c.RetryDelay = cmp.Or(c.RetryDelay, DefaultRetryDelay)
@@ -142,21 +142,21 @@ type Broker struct {
 	metrics  *metrics
 	log      *slog.Logger
 	outages  *outage.Log
-	lost     atomic.Pointer[error] // why a connection was lost since the last call of Ping; nil if none was
+	lost     atomic.Pointer[error] // why a connection was lost after the last Ping; nil if none was lost
 
-	publish *link // separate, because a server may stop reading from a connection that publishes
+	publish *link // used only for publishing, because the server may stop reading from such a connection
 	consume *link
 	admin   *link
 
-	adminSlots chan struct{} // one is taken by each administrative request under way
+	adminSlots chan struct{} // contains one element per administrative request in progress
 
 	unconfirmed tally.Tally
 
 	probed atomic.Bool // the last call of Probe succeeded
 
-	running context.Context // ends with Close
+	running context.Context // canceled by Close
 	stop    context.CancelFunc
-	work    sync.WaitGroup // the goroutines that end when running does
+	work    sync.WaitGroup // counts the goroutines that Close waits for
 
 	mu       sync.RWMutex
 	isClosed bool

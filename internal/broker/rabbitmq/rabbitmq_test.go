@@ -73,7 +73,7 @@ func source(t testing.TB, uri string) binding.Source {
 	return func() (binding.Binding, error) { return binding.Binding{URI: parsed}, nil }
 }
 
-// newBroker returns a broker. When the test ends, its queues are deleted and it is closed.
+// newBroker returns a broker. When the test ends, the queues of the broker are deleted and the broker is closed.
 func newBroker(t testing.TB, o testOptions) *rabbitmq.Broker {
 	t.Helper()
 	b := open(t, o)
@@ -87,7 +87,7 @@ func open(t testing.TB, o testOptions) *rabbitmq.Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.Close() }) // the test may have closed it
+	t.Cleanup(func() { _ = b.Close() }) // the test may have closed the broker already
 	return b
 }
 

@@ -37,8 +37,8 @@ var remedies = []remedy{
 	{amqp.NotAllowed, "limit cannot be queried", seeCluster, false},
 	{amqp.NotAllowed, "connection limit", "raise max-connections with rabbitmqctl set_vhost_limits, or close unused connections", false},
 	{amqp.NotAllowed, "not found", "create it with rabbitmqctl add_vhost, or correct the virtual host in the path of the URI or in the key vhost", true},
-	{amqp.NotAllowed, "refused for user", "grant it with rabbitmqctl set_permissions", true},
-	{amqp.AccessRefused, "shared mechanism", "the server does not offer this way to log in, which is PLAIN for a user name and password, " +
+	{amqp.NotAllowed, "refused for user", "grant the user access to the virtual host with rabbitmqctl set_permissions", true},
+	{amqp.AccessRefused, "shared mechanism", "the server does not offer the login mechanism of the client, which is PLAIN for a user name and password, " +
 		"and EXTERNAL for a client certificate without a user name: change the Secret, or auth_mechanisms in rabbitmq.conf", true},
 	{amqp.AccessRefused, "access to ", grantRights, true},
 	{amqp.AccessRefused, "", "correct the user name or password", true},
@@ -54,9 +54,9 @@ var remedies = []remedy{
 	{amqp.PreconditionFailed, "inequivalent arg", "it exists with other settings; delete it, or give the simulation another name", true},
 	{amqp.PreconditionFailed, "limit in vhost", "raise max-queues with rabbitmqctl set_vhost_limits, or delete unused queues", true},
 	{amqp.PreconditionFailed, "limit in cluster", "raise cluster_queue_limit in rabbitmq.conf, or delete unused queues", true},
-	{amqp.PreconditionFailed, "invalid arg", "this version of RabbitMQ does not support it: upgrade RabbitMQ", true},
+	{amqp.PreconditionFailed, "invalid arg", "this version of RabbitMQ does not support the argument: upgrade RabbitMQ", true},
 	{amqp.InternalError, "feature flag is disabled", "run 'rabbitmqctl enable_feature_flag all'", true},
-	{amqp.ResourceLocked, "", "another connection uses it exclusively: delete it, or give the simulation another name", true},
+	{amqp.ResourceLocked, "", "another connection uses the queue exclusively: delete the queue, or give the simulation another name", true},
 	{amqp.NotFound, "is down", seeCluster, false},
 	{amqp.NotFound, "stopped by supervisor", "the queue has crashed: see the log of RabbitMQ", false},
 	{amqp.InternalError, "", "see the log of RabbitMQ; a quorum queue needs a majority of the nodes", false},

@@ -187,7 +187,7 @@ func assertExternal(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 	if diff := cmp.Diff(wantProperties, gotProperties); diff != "" {
 		t.Errorf("%s: the properties differ (-want +got):\n%s", name, diff)
 	}
-	delete(letter.Headers, "x-delivery-count") // counts this delivery
+	delete(letter.Headers, "x-delivery-count") // the server adds this header when it delivers the dead letter
 	want := amqp.Table{
 		event.HeaderAttempt: int64(1), event.HeaderStage: "parse", event.HeaderReason: "of an external publisher",
 	}
@@ -264,7 +264,7 @@ func TestBroker_DeletedQueues_AreDeclaredAgain(t *testing.T) {
 		if err := d.delete(channel); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the first pass may declare missing objects again, the second must find all
+		for range 2 { // the first iteration may declare missing objects again; the second must find all objects
 			publish(t, b, entries(), broker.Message{ID: "after " + d.name})
 			settleEachWay(t, b, deliveries)
 		}
@@ -348,7 +348,7 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 // contain.
 func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
-	const reminder = 30 * time.Second // package outage repeats the line at this interval
+	const reminder = 30 * time.Second // the interval at which package outage logs a long outage again
 	most := 1 + int(time.Since(began)/reminder)
 	down, up := strings.Count(log.String(), "The broker is unavailable"), strings.Count(log.String(), "available again")
 	if down < 1 || down > most || up != 1 {
@@ -464,7 +464,7 @@ func TestBroker_ReadsAddressAndCredentialsAtEachConnect(t *testing.T) {
 		return reads >= 5
 	})
 	mu.Lock()
-	current = uri // a rotation of the credentials in the files
+	current = uri // the next attempt to connect uses the correct address
 	mu.Unlock()
 	<-confirmed
 	receive(t, deliveries)

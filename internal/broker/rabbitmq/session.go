@@ -29,15 +29,15 @@ const gapPatience = 250 * time.Millisecond
 type session struct {
 	channel  *amqp.Channel
 	queue    string
-	tag      string // of the consumer
+	tag      string // the consumer tag
 	prefetch int
 	closes   <-chan *amqp.Error
 	wake     chan struct{}
 	done     chan struct{} // closed when the session has ended
-	reason   error         // why the server closed the channel, if it did; set before done is closed
+	reason   error         // why the server closed the channel, or nil; final when done is closed
 
 	mu        sync.Mutex
-	err       error // the result of settling after the session has ended
+	err       error // the error with which settling fails after the session has ended
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue answers that
@@ -57,7 +57,7 @@ type verdict uint8
 
 const (
 	unsettled verdict = iota
-	reserved          // being moved to another queue, and then acknowledged
+	reserved          // a copy is being published to another queue; the delivery is acknowledged after that
 	acknowledged
 	requeued
 )
@@ -83,8 +83,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict on a delivery from one value to another. If the present verdict is not the first value,
-// settle returns broker.ErrSettled.
+// settle changes the verdict on a delivery to the value of the parameter to. It returns broker.ErrSettled if the
+// present verdict is not that of the parameter from.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +143,7 @@ func (s *session) run() {
 		case s.reason = <-s.closes:
 			return
 		}
-		runtime.Gosched() // other goroutines can settle first and share this batch
+		runtime.Gosched() // lets other goroutines settle deliveries, so that this batch includes them
 		s.plan(&out, time.Now())
 		if err := s.send(&out); err != nil {
 			return
@@ -157,8 +157,8 @@ func (s *session) run() {
 // close closes the channel. If the server has already closed it, close records the reason, because the error of a
 // failed request does not contain it.
 func (s *session) close() {
-	_ = s.channel.Close()                                       // the server may have closed it
-	if reason := <-s.closes; reason != nil && s.reason == nil { // the library closes s.closes with the channel
+	_ = s.channel.Close()                                       // Close fails if the server has already closed the channel
+	if reason := <-s.closes; reason != nil && s.reason == nil { // the client library closes s.closes when the AMQP channel closes
 		s.reason = reason
 	}
 }
@@ -166,12 +166,12 @@ func (s *session) close() {
 // outbox is a batch of requests that the session sends to the server, mostly settlements.
 type outbox struct {
 	requeues []uint64
-	prefix   uint64 // acknowledged with all deliveries before it; 0 for none
+	prefix   uint64 // tag of the delivery to acknowledge together with all earlier ones; 0 for none
 	singles  []uint64
 	patience time.Duration // how long settled deliveries may still wait for earlier ones; 0 if none wait
-	cancel   bool          // cancel the consumer
-	flush    bool          // make a request that the queue answers
-	last     bool          // this is the last batch of the session
+	cancel   bool          // the batch cancels the consumer
+	flush    bool          // end the batch with a request that the queue answers
+	last     bool          // whether the session sends nothing after this outbox
 }
 
 // plan fills the outbox with the settlements that are due. It removes the deliveries that they settle from the list of
@@ -203,9 +203,9 @@ func (out *outbox) settles() bool {
 	return len(out.requeues) > 0 || out.prefix > 0 || len(out.singles) > 0
 }
 
-// planSingles looks at the settled deliveries that follow an unsettled one. Their acknowledgements are delayed, because
-// a single request can acknowledge all of them once the earlier delivery is settled. If an acknowledgement must not be
-// delayed any longer, planSingles adds it to the outbox.
+// planSingles adds acknowledgements of single deliveries to the outbox. A settled delivery that follows an unsettled
+// one is not acknowledged at once: when the earlier delivery is settled, a single request can acknowledge both.
+// planSingles acknowledges only those deliveries that must not wait any longer.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -219,7 +219,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
-			break // the following ones were settled later
+			break // the next deliveries in the list were settled later
 		}
 		out.singles = append(out.singles, d.tag)
 		s.remove(d)

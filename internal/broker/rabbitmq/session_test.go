@@ -234,5 +234,5 @@ func TestSession_SettlementsAfterCancellation_AreFollowedByAFlush(t *testing.T) 
 	p.session.retire()
 	plan(outbox{cancel: true})
 	p.session.markDrained()
-	plan(outbox{last: true}) // nothing was settled after the cancellation
+	plan(outbox{last: true}) // no delivery was settled after the consumer was cancelled
 }

@@ -36,7 +36,7 @@ func TestBroker_ServerVerifiesClientCertificates_LogsInWithThem(t *testing.T) {
 	if err != nil {
 		t.Fatal("the server's URI cannot be parsed")
 	}
-	polltest.UntilNoError(t, "the server listens for TLS", func() error { // it listens for plain text first
+	polltest.UntilNoError(t, "the server listens for TLS", func() error { // the server opens the TLS listener after the plain-text listener
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			return err
@@ -49,7 +49,7 @@ func TestBroker_ServerVerifiesClientCertificates_LogsInWithThem(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		uri    url.URL
-		issuer *tlstest.Authority // none if the client has no certificate
+		issuer *tlstest.Authority // the CA of the client certificate; nil if the client has no certificate
 		host   string             // the common name of the certificate
 		want   string             // a part of the error; empty if the login succeeds
 	}{

@@ -27,7 +27,7 @@ const (
 // topology contains the names and arguments of a simulation's exchange and queues.
 type topology struct {
 	exchange      string
-	owner         string // empty if ownership is not checked
+	owner         string // the owner of the queues; if empty, the owner is not checked
 	partitions    int
 	queueType     plan.QueueType
 	retryDelay    time.Duration
@@ -41,7 +41,7 @@ type route struct {
 	args  amqp.Table
 }
 
-// main returns the route of the queue q itself.
+// main returns the route of the queue q, as opposed to that of its retry queue.
 func (t topology) main(q broker.Queue) route {
 	key := q.String()
 	return route{queue: t.exchange + "." + key, key: key, args: t.arguments(t.deliveryLimit, keyDead)}

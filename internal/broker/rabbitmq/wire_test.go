@@ -18,7 +18,7 @@ func TestWire_WritesEverythingInOrderBeforeItCloses(t *testing.T) {
 		var want []byte
 		received := make(chan []byte)
 		go func() {
-			got, _ := io.ReadAll(far) // ends with the other side
+			got, _ := io.ReadAll(far) // returns when the wire closes its end of the pipe
 			received <- got
 		}()
 		for n := range 1000 {

@@ -338,7 +338,7 @@ func FaultyManifests() []Faulty {
 			Admission: `the action Isolate cannot cut connections to an external server`,
 		},
 
-		// Values that have the wrong form, or are in the wrong place.
+		// These values have the wrong form, or are in the wrong place.
 		{
 			Name:      "huge pages alone",
 			Spec:      `entry: {resources: {limits: {hugepages-2Mi: 4Mi}}}`,
@@ -360,13 +360,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an extended resource without a limit",
 			Spec:      `entry: {resources: {requests: {example.com/gpu: 1}}}`,
-			Error:     `spec.entry.resources.limits[example.com/gpu]: Required value: the limit must equal the request, because example.com/gpu cannot be shared: set the limit instead of the request`,
+			Error:     `spec.entry.resources.limits[example.com/gpu]: Required value: the limit must equal the request, because example.com/gpu cannot be overcommitted: set the limit instead of the request`,
 			Admission: `requests must equal limits for huge pages and extended resources: set only the limits`,
 		},
 		{
 			Name:      "an extended resource with a higher limit",
 			Spec:      `entry: {resources: {requests: {example.com/gpu: 1}, limits: {example.com/gpu: 2}}}`,
-			Error:     `spec.entry.resources.requests[example.com/gpu]: Invalid value: 1: must equal the limit of 2, because example.com/gpu cannot be shared: remove the request`,
+			Error:     `spec.entry.resources.requests[example.com/gpu]: Invalid value: 1: must equal the limit of 2, because example.com/gpu cannot be overcommitted: remove the request`,
 			Admission: `requests must equal limits for huge pages and extended resources: set only the limits`,
 		},
 		{
@@ -402,7 +402,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "an invalid node selector in a template",
 			Spec:  `processor: {template: {spec: {nodeSelector: {a b: c}}}}`,
-			Error: `spec.processor.template.spec.nodeSelector[…]: Invalid value: must be a label's key such as "team" or "example.com/team"`,
+			Error: `spec.processor.template.spec.nodeSelector[…]: Invalid value: must be the key of a label, such as "team" or "example.com/team"`,
 		},
 		{
 			Name:  "a variable with an invalid name in a template",
@@ -1280,7 +1280,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an empty list of stages",
 			Spec:      "entry: {stages: []}",
-			Error:     `spec.entry.stages: Invalid value: []: must have from 1 to 100 items; leave it out for a constant rate`,
+			Error:     `spec.entry.stages: Invalid value: []: must have from 1 to 100 items; for a constant rate, leave the field out`,
 			Admission: `spec.entry.stages in body should have at least 1 items`,
 		},
 		{
@@ -1346,13 +1346,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an invalid label key",
 			Spec:      "processor: {template: {metadata: {labels: {'a b': c}}}}",
-			Error:     `spec.processor.template.metadata.labels[…]: Invalid value: must be a label's key such as "team" or "example.com/team"`,
+			Error:     `spec.processor.template.metadata.labels[…]: Invalid value: must be the key of a label, such as "team" or "example.com/team"`,
 			Admission: `must have keys such as "team" or "example.com/team"`,
 		},
 		{
 			Name:      "an empty annotation key",
 			Spec:      "processor: {template: {metadata: {annotations: {'': c}}}}",
-			Error:     `spec.processor.template.metadata.annotations[]: Invalid value: "": must be an annotation's key such as "team" or "example.com/team"`,
+			Error:     `spec.processor.template.metadata.annotations[]: Invalid value: "": must be the key of an annotation, such as "team" or "example.com/team"`,
 			Admission: `must have keys such as "team" or "example.com/team"`,
 		},
 		{
@@ -1760,7 +1760,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a label key with a domain in capitals",
 			Spec:      `monitoring: {labels: {Example.com/a: b}}`,
-			Error:     `spec.monitoring.labels[Example.com/a]: Invalid value: "Example.com/a": must be a label's key such as "team" or "example.com/team"`,
+			Error:     `spec.monitoring.labels[Example.com/a]: Invalid value: "Example.com/a": must be the key of a label, such as "team" or "example.com/team"`,
 			Admission: `must have keys such as "team" or "example.com/team"`,
 		},
 		{

@@ -14,7 +14,7 @@ import (
 // while no server listens on it.
 type Port struct {
 	number int
-	lock   net.PacketConn // the UDP port of the same number
+	lock   net.PacketConn // a socket at the UDP port of the same number; see reserve
 }
 
 // String returns the number of the port.

@@ -23,7 +23,7 @@ func TestReserve_ReturnsEachPortOnce(t *testing.T) {
 	}
 }
 
-// Each process in a test may have its own directory for temporary files.
+// The processes of a test may have different directories for temporary files. They must still share the reservations.
 func TestReserve_OtherTMPDIR_PortStaysReserved(t *testing.T) {
 	reserved, err := Reserve(1)
 	if err != nil {

@@ -27,7 +27,7 @@ type gatedBroker struct {
 	gate   *Gate
 	window int
 
-	running context.Context // ends when Close is called
+	running context.Context // a context that ends when Close is called
 	stop    context.CancelFunc
 
 	mu sync.Mutex
@@ -45,7 +45,7 @@ func (b *gatedBroker) Close() error {
 	return b.Broker.Close()
 }
 
-// Publish publishes the message, as described for Broker.
+// Publish publishes a message through the gate. The comment on the function Broker says when Publish blocks.
 func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
 		return b.Broker.Publish(ctx, q, msg, nil) // an error
@@ -227,7 +227,7 @@ func (s *stream) run(ctx context.Context, deliveries <-chan broker.Delivery) {
 	defer close(s.out)
 	for d := range deliveries {
 		if _, err := s.gate.await(ctx); err != nil {
-			_ = d.Settler.Requeue() // a lost session requeues it by itself
+			_ = d.Settler.Requeue() // if the session is lost, the broker requeues the delivery anyway
 			continue
 		}
 		settler := &gatedSettler{stream: s, inner: d.Settler}
@@ -279,7 +279,7 @@ func (s *stream) lose() {
 	}
 	s.mu.Unlock()
 	for settler := range lost {
-		_ = settler.inner.Requeue() // a session that is lost for another reason requeues it, too
+		_ = settler.inner.Requeue() // fails if the inner session is lost and has already requeued the message
 	}
 }
 
@@ -287,7 +287,7 @@ func (s *stream) lose() {
 type gatedSettler struct {
 	stream *stream
 	inner  broker.Settler
-	lost   bool // the mutex of stream guards it
+	lost   bool // the session of the delivery is lost; guarded by the mutex of stream
 }
 
 // do calls settle, which settles the delivery. If the session of the delivery was lost, it returns an error instead.
@@ -303,7 +303,7 @@ func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	}
 	err := settle()
 	if err != nil && !errors.Is(err, broker.ErrSessionLost) && !errors.Is(err, broker.ErrSettled) {
-		s.stream.add(s) // it is still unsettled
+		s.stream.add(s) // the delivery is still unsettled
 	}
 	return err
 }

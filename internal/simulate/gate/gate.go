@@ -44,7 +44,7 @@ type Gate struct {
 	// progress, the call fails.
 	connection int
 	pinged     int           // the value of connection at the latest call of ping
-	changed    chan struct{} // closed at each change
+	changed    chan struct{} // closed, and replaced by a new channel, when the state changes
 	cuts       map[int]func()
 	nextCut    int
 }

@@ -46,7 +46,7 @@ func TestGatedBroker_OpenGate_PassesTheConformanceSuite(t *testing.T) {
 func conforms(t *testing.T, window int) {
 	brokertest.Run(t, func(t *testing.T, retryDelay time.Duration) brokertest.Subject {
 		inner, g := newBroker(t, brokertest.Partitions, retryDelay), gate.New()
-		t.Cleanup(func() { _ = inner.Close() }) // the test may have closed it
+		t.Cleanup(func() { _ = inner.Close() }) // the test may have closed the broker already
 		server := gate.NewServer("rabbitmq", g, nil)
 		return brokertest.Subject{
 			Broker:    gate.Broker(inner, g, window),

@@ -42,7 +42,7 @@ type Server struct {
 func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 	u, err := url.Parse(d.URI())
 	if err != nil {
-		return nil, fmt.Errorf("the URI of the %s is invalid", name) // the error would quote the password
+		return nil, fmt.Errorf("the URI of the %s is invalid", name) // err would quote the password in the URI
 	}
 	forwarding, err := relay.Listen(ctx, "127.0.0.1:0", u.Host)
 	if err != nil {

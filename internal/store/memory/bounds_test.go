@@ -42,7 +42,7 @@ func TestPartition_MemoryIsBounded(t *testing.T) {
 			t.Errorf("up to %d unclaimed visits were held; want %d at most", largest, want)
 		}
 	})
-	t.Run("an external id is remembered for exactly its time", func(t *testing.T) {
+	t.Run("an external id is remembered for exactly one hour", func(t *testing.T) {
 		t.Parallel()
 		e := newExpiring(time.Hour)
 		now := start.UnixNano()

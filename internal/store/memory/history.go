@@ -44,7 +44,7 @@ func do[R any](p *partition, step func(*state) R) R {
 	return step(p.state)
 }
 
-// change performs a step without a result.
+// change performs a step that changes the state and returns nothing.
 func (p *partition) change(step func(*state)) {
 	do(p, func(s *state) struct{} {
 		step(s)

@@ -151,7 +151,7 @@ func (s *state) count(r store.Result, kind exitKind) {
 
 func (s *state) settleSummary(exitID string) store.Result {
 	if _, found := s.outbox[exitID]; !found {
-		s.counts.DuplicatesSuppressed++ // another delivery of the same exit has settled it
+		s.counts.DuplicatesSuppressed++ // another delivery of the same exit has already settled the summary
 		return store.ResultDuplicate
 	}
 	delete(s.outbox, exitID)

@@ -134,7 +134,7 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 
 // Lease implements store.Generators.
 func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64, error) {
-	doing := fmt.Sprintf("lease %d positions of %s", n, counter)
+	doing := fmt.Sprintf("lease %d positions of the counter %s", n, counter)
 	if err := s.ready(ctx, doing); err != nil {
 		return 0, err
 	}
@@ -151,7 +151,8 @@ func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error
 		return 0, err
 	}
 	if p.durable != nil {
-		c.Events = slices.Clone(c.Events) // the caller may change them, and the step may be repeated
+		// Copy the events, because the store may repeat the step after the caller has changed them.
+		c.Events = slices.Clone(c.Events)
 	}
 	return do(p, func(s *state) int64 { return s.confirm(c) }), nil
 }
@@ -224,7 +225,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if mark.Epoch != s.epoch() { // Crash holds all mutexes
+	if mark.Epoch != s.epoch() { // Crash changes the epoch only while it holds p.mu
 		return fmt.Errorf("%s: %w", doing, store.ErrRolledBack)
 	}
 	p.flush()

@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/storetest"
 )
 
-func TestConformance(t *testing.T) {
+func TestConformance_MemoryStore(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
 		s := newStore(Config{Partitions: partitions}, 0)

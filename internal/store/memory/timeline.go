@@ -167,7 +167,7 @@ func (b *timelineBlocks) Replace(_ context.Context, r timeline.Replacement) (rep
 	return true, nil
 }
 
-// purge removes everything.
+// purge removes all rows of the timeline.
 func (b *timelineBlocks) purge() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -28,9 +28,10 @@ func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.ente
 // sweepInterval is the minimum time between two searches for claimed visits that have expired, in nanoseconds.
 const sweepInterval = int64(time.Minute)
 
-// visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries, so a
-// queue finds the expired ones. Claimed visits expire much later, but there are only a few of them, because an exit
-// usually ends them soon. Therefore they are in a map that is searched from time to time.
+// visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries, so
+// the expired ones are at the front of the ring expiry. Claimed visits expire much later, but there are only a few of
+// them, because an exit usually ends them soon. Therefore the expired ones are found by searching the whole map claimed
+// from time to time.
 type visits struct {
 	unclaimed map[string]visit
 	expiry    ring.Ring[expiry]

@@ -161,7 +161,7 @@ type sender struct {
 	// second time, because the server did not know their script.
 	batch, again []*call
 	bundles      []bundle
-	// line contains the arguments of the commands in the pipeline.
+	// line is a buffer for the arguments of all commands in the pipeline.
 	line []any
 }
 
@@ -185,7 +185,7 @@ func (s *sender) execute(calls []*call, bySource bool) {
 		s.line = calls[0].step.appendCommand(s.line, calls[:n], bySource)
 		cmd := goredis.NewStringSliceCmd(s.stopped, s.line[start:len(s.line):len(s.line)]...)
 		s.bundles = append(s.bundles, bundle{calls: calls[:n], cmd: cmd})
-		_ = pipeline.Process(s.stopped, cmd) // only queues the command, so it cannot fail
+		_ = pipeline.Process(s.stopped, cmd) // Process only queues the command, so there is no error
 		calls = calls[n:]
 	}
 	start := time.Now()

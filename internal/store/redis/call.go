@@ -22,8 +22,8 @@ type step struct {
 	part string
 	// hash and source identify the script. The source is sent only if the server does not know the hash.
 	hash, source string
-	// keys is the number of keys of one call, not counting the key of the ledger. The keys are the first texts of a
-	// call. All its other texts are arguments.
+	// keys is the number of keys of one call, not counting the key of the ledger. A call contains first its
+	// keys, and then its arguments.
 	keys  int
 	calls sync.Pool
 }
@@ -83,9 +83,9 @@ type call struct {
 
 // The states of a call: it waits for a reply, the reply has arrived, or the caller no longer waits.
 const (
-	stateWaiting   = iota // the caller waits, and returns it to the pool
-	stateAnswered         // there is a reply; the caller returns it to the pool
-	stateAbandoned        // the caller has left; the sender returns it to the pool
+	stateWaiting   = iota // the caller waits, and returns the call to the pool
+	stateAnswered         // there is a reply; the caller returns the call to the pool
+	stateAbandoned        // the caller no longer waits; the sender returns the call to the pool
 )
 
 // field is a key or an argument. Because it is part of a call, a command can refer to it without an allocation.
@@ -112,7 +112,7 @@ func (c *call) end() {
 
 // fill makes the first unused element of c.fields refer to c.text[start:].
 func (c *call) fill(start int) {
-	// The field stays valid if c.text moves to a larger buffer later. It then refers to the old buffer, which no longer
+	// If c.text moves to a larger buffer later, this element of c.fields still refers to the old buffer, which no longer
 	// changes.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++

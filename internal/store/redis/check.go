@@ -58,7 +58,8 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		trials = append(trials, []any{"WAIT", 0, 1})
 	}
 	commands := make([]*goredis.Cmd, len(trials))
-	_, _ = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error { // each command has its own error
+	// The loop below checks the errors of the commands.
+	_, _ = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for i, trial := range trials {
 			commands[i] = pipe.Do(ctx, trial...)
 		}

@@ -162,7 +162,7 @@ func TestStorePing_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 	for uri, want := range map[string]string{
 		withUser(t, server.URI(), "default", "wrong"):            "WRONGPASS invalid username-password pair or user is disabled.; correct the user name or password",
 		withUser(t, server.URI(), "", ""):                        "NOAUTH Authentication required.; add the user and password to the URI",
-		strings.TrimSuffix(server.URI(), "/0") + "?cluster=true": "it is a single server: remove the parameters cluster=true and addr",
+		strings.TrimSuffix(server.URI(), "/0") + "?cluster=true": "the server is not a cluster: remove the parameters cluster=true and addr",
 		strings.TrimSuffix(server.URI(), "/0") + "/7":            "ERR DB index is out of range; the server has no such database: correct the number",
 		withUser(t, server.URI(), "mute", "x"):                   "; grant the user +ping with ACL SETUSER",
 		"redis://127.0.0.1:1":                                    "connection refused; start Redis there, or correct the host or port",
@@ -184,7 +184,7 @@ func TestStorePing_ServerRepliesWithError_ErrorContainsTheRemedy(t *testing.T) {
 		{"-ERR max number of clients reached", "raise maxclients", true},
 		{"-ERR max number of clients + cluster connections reached", "raise maxclients", true},
 		{"-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user.", "protected-mode no", false},
-		{"-LOADING Redis is loading the dataset in memory", "wait until it has finished", true},
+		{"-LOADING Redis is loading the dataset in memory", "wait until the data is loaded", true},
 		{"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "give the address of the primary", true},
 		{"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "SCRIPT KILL", true},
 		{"-NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write", true},
@@ -203,7 +203,9 @@ func TestStorePing_ServerRepliesWithError_ErrorContainsTheRemedy(t *testing.T) {
 					if err != nil {
 						return
 					}
-					go func() { // a server that rejects the connection sends one reply and closes it; others reply to every command
+					// A server that rejects the connection sends one reply and closes the connection. Other servers
+					// reply to every command.
+					go func() {
 						defer func() { _ = conn.Close() }()
 						for command := make([]byte, 4096); ; {
 							if n, err := conn.Read(command); err != nil || n == 0 {

@@ -47,9 +47,9 @@ type connector struct {
 
 // options are the options of a client. One of the fields is set.
 type options struct {
-	node    *goredis.Options        // of a single server
-	cluster *goredis.ClusterOptions // of a Redis cluster
-	// failover is for a primary that Sentinels monitor.
+	node    *goredis.Options        // the options for a single server
+	cluster *goredis.ClusterOptions // the options for a Redis cluster
+	// failover contains the options for a primary that Sentinels monitor.
 	failover *goredis.FailoverOptions
 }
 
@@ -143,7 +143,7 @@ func parseURI[T any](where *url.URL, parse func(string) (*T, error)) (*T, error)
 		alone := url.URL{Scheme: where.Scheme, Host: where.Host, RawQuery: url.Values{name: values}.Encode()}
 		switch _, err := parse(alone.String()); {
 		case err == nil:
-		case strings.Contains(err.Error(), "unexpected option"): // the text of the library for an unknown parameter
+		case strings.Contains(err.Error(), "unexpected option"): // the library's error for an unknown parameter
 			return nil, errors.New("the Redis URI has an unknown parameter: correct or remove the text after the ?")
 		default:
 			return nil, fmt.Errorf("the parameter %s of the Redis URI has an invalid value: correct or remove it", name)
@@ -184,7 +184,7 @@ func (c connector) nodeOptions(where *url.URL) (*goredis.Options, error) {
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.CredentialsProviderContext = c.credentials
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
-	o.TLSConfig = nil // the dialer uses TLS itself
+	o.TLSConfig = nil // the dialer makes the TLS handshake
 	return o, nil
 }
 
@@ -204,7 +204,7 @@ func (c connector) clusterOptions(where *url.URL) (*goredis.ClusterOptions, erro
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.CredentialsProviderContext = c.credentials
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
-	o.TLSConfig = nil // the dialer uses TLS itself
+	o.TLSConfig = nil // the dialer makes the TLS handshake
 	return o, nil
 }
 
@@ -259,7 +259,7 @@ func (c connector) failoverOptions(b binding.Binding) (*goredis.FailoverOptions,
 	o.DisableIdentity = true
 	o.CredentialsProviderContext = c.credentials
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
-	o.TLSConfig = nil // the dialer uses TLS itself
+	o.TLSConfig = nil // the dialer makes the TLS handshake
 	return o, nil
 }
 
@@ -283,7 +283,7 @@ func (sentinelErrors) DialHook(next goredis.DialHook) goredis.DialHook {
 			return nil, sentinelError{"the Sentinels do not know the primary", "correct the parameter master_name of the URI, or the key sentinel-master of the Secret"}
 		case codeOf(reply) == "NOAUTH", codeOf(reply) == "WRONGPASS":
 			return nil, sentinelError{"the Sentinels reject the credentials: " + reply,
-				"correct the parameters sentinel_username and sentinel_password of the URI, or the same keys, with hyphens, of the Secret"}
+				"correct the parameters sentinel_username and sentinel_password of the URI, or the keys sentinel-username and sentinel-password of the Secret"}
 		}
 		return nil, err
 	}
@@ -319,8 +319,8 @@ func (r reloader) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.
 }
 
 func (r reloader) check(ctx context.Context, err error) error {
-	// The node did not respond if there is an error that is not a reply. That includes the end of the caller's
-	// deadline, but not a command that the caller has canceled.
+	// An error without a reply means that the node did not respond, for example before the caller's deadline. The
+	// exception is a command that the caller has canceled.
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && replyIn(err) == "" {
 		r.reload()
 	}
@@ -421,8 +421,8 @@ type checked struct {
 	conn *rawconn.Conn
 }
 
-// Read calls f, which checks the connection. It does not call f if the connection is known to be open, with nothing to
-// read.
+// Read calls f, which checks the connection. If the connection is known to be open and to have no data to read, Read
+// does not call f.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil
@@ -452,7 +452,7 @@ func tlsConfig(b binding.Binding, host string, base *tls.Config) (*tls.Config, e
 		return nil, err
 	}
 	if base != nil && base.InsecureSkipVerify {
-		config.InsecureSkipVerify, config.VerifyConnection = true, nil // the URI says skip_verify=true
+		config.InsecureSkipVerify, config.VerifyConnection = true, nil // the URI has the parameter skip_verify=true
 	}
 	return config, nil
 }

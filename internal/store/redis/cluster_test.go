@@ -25,7 +25,7 @@ func TestConformance_RedisCluster(t *testing.T) {
 	t.Parallel()
 	for name, authority := range map[string]*tlstest.Authority{
 		"plain": nil,
-		"TLS":   tlstest.NewAuthority(t, "test CA"), // each node has its own certificate, and requires one of clients
+		"TLS":   tlstest.NewAuthority(t, "test CA"), // each node has its own certificate, and requires client certificates
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -82,7 +82,7 @@ func TestRedisCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	if counts.EntriesRecorded != next.Load() {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, next.Load())
 	}
-	c.Move(t, slot, owner, 1-owner) // an odd number of moves, so the partition ends on the other node
+	c.Move(t, slot, owner, 1-owner) // after this odd number of moves, the partition is on another node than at the start
 	polltest.Until(t, "the mark of the node of then is not good any more", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)
 		if err == nil {
@@ -106,7 +106,7 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*servers.Redis) error{
 		"refused":  (*servers.Redis).Kill,
-		"time-out": (*servers.Redis).Pause, // accepts connections, but does not respond
+		"time-out": (*servers.Redis).Pause, // a paused server accepts connections, but does not respond
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -121,7 +121,7 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 			writer, reader := connect(), connect()
 			record := func(seq int64) {
 				polltest.UntilNoError(t, "the cluster records an entry", func() error {
-					_, err := writer.RecordEntry(t.Context(), entryStep(seq)) // may be retried: a step counts once
+					_, err := writer.RecordEntry(t.Context(), entryStep(seq)) // the step may be retried, because the store counts it only once
 					return err
 				})
 			}
@@ -151,7 +151,7 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 			t.Logf("a step succeeded %s after the failover", time.Since(began).Round(time.Millisecond))
 			read(2)
 			t.Logf("the ledger was read %s after the failover", time.Since(began).Round(time.Millisecond))
-			noError(t, c.Nodes[owner].Kill()) // a paused server does not stop by itself
+			noError(t, c.Nodes[owner].Kill()) // a paused server does not react to a request to stop
 		})
 	}
 }
@@ -175,7 +175,7 @@ func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	seed.Host, seed.RawQuery = servers.FreeAddress(t), ""
 	at := binding.Binding{URI: seed, CA: authority.PEM, Alternatives: hosts[:2]}
 	at.Certificate, at.Key = authority.Issue(t)
-	const partitions = 12 // enough to use every node
+	const partitions = 12 // so many that each node of the cluster serves at least one
 	s := openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{
 		Binding: binding.Static(at),
 	})

@@ -15,9 +15,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The fields of the ledger hash that describe the data of the simulation as a whole.
+// These fields of the ledger hash describe the data of the simulation as a whole.
 const (
-	fieldDataset    = "dataset"    // the random mark; see dataset
+	fieldDataset    = "dataset"    // the random mark, whose absence shows that data is lost
 	fieldPartitions = "partitions" // the number of partitions when the simulation started
 	fieldLostAt     = "lost_at"    // when a loss of data was noticed, in Unix milliseconds
 )
@@ -44,7 +44,7 @@ type dataset struct {
 
 // dataState is what an observation shows about the simulation's data.
 type dataState struct {
-	// mark is the mark in the ledger; see dataset. It is empty if the server has no data of the simulation.
+	// mark is the mark that the ledger contains; see dataset. It is empty if the server has no data of the simulation.
 	mark string
 	// effects is the number of effects in one partition before the observation began to wait for replicas. It decreases
 	// only if effects are lost.
@@ -64,7 +64,7 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 			d.metrics.losses.Inc()
 			d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 		}
-	case d.mark == "" || now.data.mark != d.mark: // a new server, or the mark was lost before it was durable
+	case d.mark == "" || now.data.mark != d.mark: // no mark was set yet, or the mark was lost before it was durable
 		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
 		err = d.await(now)
@@ -115,7 +115,7 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 // await checks whether the mark is durable now.
 func (d *dataset) await(now observation) error {
 	written, err := d.written.consider(now)
-	if errors.Is(err, store.ErrRolledBack) { // the server restarted and still has the mark
+	if errors.Is(err, store.ErrRolledBack) { // the server restarted, but has not lost the mark
 		d.written = waiter{epoch: now.epoch}
 		return nil
 	}
@@ -155,7 +155,7 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 		case len(stands) == 0:
 			return "", errOtherOwner
 		case len(stands) != 2 || stands[0] == "":
-			return "", unexpected("mark the data", fmt.Sprint(stands))
+			return "", unexpected("write the mark into the ledger", fmt.Sprint(stands))
 		case stands[1] != strconv.Itoa(len(s.partitions)):
 			return "", fmt.Errorf("%w: the existing data has %s partitions, but %d are configured; use %s partitions, or give the simulation another name",
 				store.ErrOtherPartitions, stands[1], len(s.partitions), stands[1])
@@ -166,7 +166,7 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 
 // Dataset implements store.Ledger. The result includes a loss that this process has detected but not yet recorded.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
-	const doing = "read the state of the data"
+	const doing = "check whether the store has lost data"
 	if err := s.verifyOwner(ctx); err != nil {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
@@ -177,7 +177,7 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
 	var d store.Dataset
-	for i, p := range s.servers() { // the other partitions have no mark
+	for i, p := range s.servers() { // if all partitions are on one server, only the first one has a mark
 		fields := found[i].Val()
 		partitions, err := wholeNumber(fields[1])
 		if err != nil {

@@ -178,13 +178,13 @@ func TestStoreMark_OtherNumberOfPartitions_Fails(t *testing.T) {
 func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true, Config: []string{
-		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // managed services forbid CONFIG
+		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // managed Redis services forbid the command CONFIG, too
 	}})
 	s, log := openLogged(t, withUser(t, server.URI(), "parking", "x"), 1)
 	markOf(t, s)
 	restart(t, server, s)
 	polltest.Until(t, "the restart is noticed", func() bool {
-		_ = s.WaitDurable(t.Context(), 0, markOf(t, s)) // notices the new server process
+		_ = s.WaitDurable(t.Context(), 0, markOf(t, s)) // WaitDurable notices the new server process
 		return counterValue(t, s.observers[0].metrics.restarts) > 0
 	})
 	for _, want := range []string{"setting=appendonly is=no set_to=yes", "setting=maxmemory-policy is=allkeys-lru set_to=noeviction"} {
@@ -217,7 +217,7 @@ func TestStore_Outage_IsLoggedOnce(t *testing.T) {
 	}
 	noError(t, server.Start(t.Context()))
 	polltest.Until(t, "the outage is over", func() bool {
-		for range writingSteps(t.Context(), s) { // every kind of step that failed must succeed
+		for range writingSteps(t.Context(), s) { // the outage lasts until each kind of failed step has succeeded
 		}
 		_ = s.WaitDurable(t.Context(), 0, mark)
 		return len(log.containing("available again")) > 0
@@ -254,7 +254,7 @@ func TestStore_StepsFail_ObservationsDoNotEndTheOutage(t *testing.T) {
 func (l *lines) checkOneOutage(t *testing.T, began time.Time, wants ...string) {
 	t.Helper()
 	got := l.containing("The store is")
-	const reminder = 30 * time.Second // package outage repeats the line at this interval
+	const reminder = 30 * time.Second // the interval at which package outage logs a continuing outage again
 	most := 2 + int(time.Since(began)/reminder)
 	if len(got) < 2 || len(got) > most || len(l.containing("available again")) != 1 || !strings.Contains(got[len(got)-1], "available again") {
 		t.Fatalf("logged %q, want one outage in at most %d lines", got, most)

@@ -22,7 +22,7 @@ import (
 // even if many callers wait.
 const observationGap = 20 * time.Millisecond
 
-// lagTolerance is how long replicas may leave writes unconfirmed before the observer logs this. A busy replica may take
+// lagTolerance is how long replicas may leave writes unconfirmed before the observer logs the delay. A busy replica may take
 // a second to confirm a write.
 const lagTolerance = 5 * time.Second
 
@@ -77,8 +77,8 @@ type observation struct {
 	// rewrites identifies the current version of the append-only file, which the server rewrites from time to time.
 	// Lengths of the file are comparable only within one version.
 	rewrites rewrites
-	// The field written is the length of this file in bytes. The field appended is the length that the file will have
-	// once the buffer is written.
+	// The field written is the length of the append-only file in bytes. The field appended is the length that the
+	// file will have once the buffer is written.
 	written, appended int64
 	// data is the state of the simulation's data at the time of the observation.
 	data dataState
@@ -97,7 +97,7 @@ type history struct {
 	forkedAt int64
 }
 
-// lacks reports whether the server has lost the byte at the given offset of an earlier stream.
+// lacks reports whether the server has lost the byte at the given offset of an earlier replication stream.
 func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
@@ -159,7 +159,7 @@ type waiter struct {
 	// offset is the offset in the history of the server at the waiter's first observation. The effects of the caller
 	// precede it.
 	offset int64
-	// The field replicated is true if all replicas have received the effects.
+	// The field replicated is true if all replicas have received the effects of the caller.
 	replicated bool
 	// The field left is true if the caller has stopped waiting.
 	left   atomic.Bool
@@ -206,7 +206,7 @@ func (o *observer) join(ctx context.Context, w *waiter) error {
 	o.mu.Unlock()
 	select {
 	case o.arrived <- struct{}{}:
-	default: // the observer has been woken already
+	default: // another waiter has already woken the observer
 	}
 	select {
 	case err := <-w.answer:
@@ -227,7 +227,7 @@ func (o *observer) run() {
 			return
 		}
 		if waiters = o.joined(waiters); len(waiters) == 0 {
-			continue // the previous observation has served them
+			continue // the previous observation has answered all waiters
 		}
 		began := time.Now()
 		seen, err := o.observe(o.stopped)
@@ -295,7 +295,7 @@ func (o *observer) answer(waiters []*waiter, seen observation, err error) []*wai
 
 // consider reports whether an observation shows that the waiter's effects are written to disk, and that all replicas
 // have received them. The error is store.ErrRolledBack if a different server process runs, or if the server has become
-// the primary in the meantime.
+// the primary since the waiter's mark was taken.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -303,7 +303,7 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case w.epoch != seen.epoch:
 		return false, store.ErrRolledBack
 	}
-	if w.offset == 0 && !w.replicated { // Redis 7.0 counts only once there is a replica
+	if w.offset == 0 && !w.replicated { // before the first replica connects, Redis 7.0 reports the offset 0
 		w.offset = seen.history.offset
 	}
 	w.replicated = w.replicated || seen.replicated
@@ -362,7 +362,7 @@ func (o *observer) reportReplicas(before int, seen observation) {
 	case seen.replicated:
 		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
-	case before != seen.replicas: // the observation has not waited for these replicas
+	case before != seen.replicas: // the observation waited for the previous number of replicas, so its result does not count
 	case o.lagged.IsZero():
 		o.lagged = time.Now()
 	case time.Since(o.lagged) > lagTolerance:
@@ -419,7 +419,7 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 		if replicas > 0 {
 			before = pipe.Info(ctx, "replication")
 			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
-			_ = pipe.Process(ctx, received) // only queues the command, so it cannot fail
+			_ = pipe.Process(ctx, received) // Process only queues the command, so there is no error
 		}
 		server = pipe.Info(ctx, "server")
 		persistence = pipe.Info(ctx, "persistence")
@@ -446,7 +446,7 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 // replicaTimeout returns how long an observation waits for replicas. It is shorter than the client's read timeout.
 func replicaTimeout(readTimeout time.Duration) time.Duration {
 	const most = time.Second
-	if readTimeout <= 0 { // the client waits forever
+	if readTimeout <= 0 { // the client has no read timeout
 		return most
 	}
 	return max(time.Millisecond, min(most, readTimeout/2))
@@ -501,7 +501,7 @@ func parseObservation(server, persistence, replication string) (observation, err
 func (o *observation) parseReplication(info string) error {
 	id, found := infoField(info, "master_replid")
 	if !found {
-		return nil // a service that hides it
+		return nil // some hosted services hide the replication ID
 	}
 	o.history.id = id
 	o.history.parent, _ = infoField(info, "master_replid2")

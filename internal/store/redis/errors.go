@@ -61,37 +61,37 @@ var replies = []struct {
 	isTemporary bool
 	remedy      string
 }{
-	// With these replies, the server rejects a write.
-	{"OOM ", true, "its memory is full: raise maxmemory"},
-	{"MISCONF ", true, "it cannot save its data: check its log"},
-	{"READONLY ", true, "it is a replica: give the address of the primary, or wait until a failover has ended"},
-	{"UNBLOCKED ", true, "it has become a replica: wait until the failover has ended"},
+	// These replies mean that the server rejects a write.
+	{"OOM ", true, "the memory of the server is full: raise maxmemory"},
+	{"MISCONF ", true, "the server cannot save its data: check its log"},
+	{"READONLY ", true, "the server is a replica: give the address of the primary, or wait until a failover has ended"},
+	{"UNBLOCKED ", true, "the server has become a replica: wait until the failover has ended"},
 	{"NOREPLICAS ", true, "too few replicas are connected: start them, or lower min-replicas-to-write"},
-	// With these replies, the server says that it is not ready.
-	{"LOADING ", true, "it is loading its data: wait until it has finished"},
-	{"MASTERDOWN ", true, "it is a replica that has lost its primary: give the address of the primary, or wait until a failover has ended"},
-	{"BUSY ", true, "a script blocks it: end the script with SCRIPT KILL"},
-	{"TRYAGAIN ", true, "it is moving keys to another node of the cluster: wait until it has finished"},
+	// These replies mean that the server is not ready.
+	{"LOADING ", true, "the server is loading its data: wait until the data is loaded"},
+	{"MASTERDOWN ", true, "the server is a replica that has lost its primary: give the address of the primary, or wait until a failover has ended"},
+	{"BUSY ", true, "a script blocks the server: end the script with SCRIPT KILL"},
+	{"TRYAGAIN ", true, "the server is moving keys to another node of the cluster: wait until the keys are moved"},
 	{"ASK ", true, ""},
 	{"MOVED ", true, replyCluster},
 	{"CLUSTERDOWN ", true, replyCluster},
 	{"ERR max number of clients", true, "raise maxclients, or close unused connections"},
 	{"ERR upstream failure", true, "the proxy cannot reach Redis: check both"}, // Envoy
 	{"ERR no upstream host", true, "the proxy cannot reach Redis: check both"},
-	// With these replies, the server rejects the client.
-	{"DENIED ", true, "it is in protected mode: set a password, or protected-mode no"},
+	// These replies mean that the server rejects the client.
+	{"DENIED ", true, "the server is in protected mode: set a password, or set protected-mode no"},
 	{"NOAUTH ", true, "add the user and password to the URI, redis://user:password@host, or to the Secret"},
 	{"WRONGPASS ", true, "correct the user name or password"},
 	{"NOPERM ", true, replyPermission},
-	{"ERR The user executing the script can't", true, ""}, // checkServer names the permissions
+	{"ERR The user executing the script can't", true, ""}, // checkServer returns an error that names the missing permissions
 	// These replies show that the address is wrong.
 	{"ERR DB index is out of range", false, "the server has no such database: correct the number in the path of the URI"},
-	{"ERR This instance has cluster support disabled", false, "it is a single server: remove the parameters cluster=true and addr, and all addresses but one"},
+	{"ERR This instance has cluster support disabled", false, "the server is not a cluster: remove the parameters cluster=true and addr, and all addresses but one"},
 	{"ERR unknown command", false, "give the address of a Redis or Valkey server, not of a Sentinel or a proxy that lacks the command, and do not rename commands"},
 }
 
 const (
-	replyCluster = "it is a node of a cluster: set the parameter cluster=true in the URI if it is missing, " +
+	replyCluster = "the server is a node of a cluster: set the parameter cluster=true in the URI if it is missing, " +
 		"and check with CLUSTER INFO that the cluster serves all slots"
 	replyPermission = "grant the user the command with ACL SETUSER"
 )

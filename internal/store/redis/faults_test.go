@@ -351,7 +351,7 @@ func TestStore_ServerIsAReplica_ErrorsContainTheRemedy(t *testing.T) {
 	noError(t, client(t, server.URI()).ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
 	_, reserveErr := s.Reserve(t.Context(), "owner")
 	for name, err := range map[string]error{"Reserve": reserveErr, "Purge": s.Purge(t.Context())} {
-		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "it is a replica: give the address of the primary") {
+		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "the server is a replica: give the address of the primary") {
 			t.Errorf("%s: %v; want the remedy", name, err)
 		}
 	}
@@ -433,7 +433,7 @@ func TestNewStore_RejectsInvalidConfig(t *testing.T) {
 	at := func(uri string) binding.Source { return exactSource(t, uri) }
 	for _, test := range []struct {
 		name    string
-		config  Config // by default, valid
+		config  Config // the zero value stands for a valid configuration
 		binding binding.Source
 		says    string
 	}{
@@ -544,7 +544,7 @@ func TestRedisKeys_HaveTheDocumentedExpiries(t *testing.T) {
 		p.key(keyLedger):                -1, // no expiry
 		p.bitmap(keySeen, testRun, 0):   -1,
 		p.key(keyConfirmed, testRun):    -1,
-		p.bitmap(keyMatched, "none", 0): -2, // does not exist
+		p.bitmap(keyMatched, "none", 0): -2, // the key does not exist
 	} {
 		got, err := redis.PTTL(ctx, key).Result()
 		noError(t, err)
@@ -622,7 +622,7 @@ func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 		step := exitStep(i)
 		step.Plate = "ABC-1234"
 		if i != broken {
-			step.Intent = event.IntentUnmatched // an unmatched exit does not look for a visit
+			step.Intent = event.IntentUnmatched // the store reads no visit for an exit with this intent
 		}
 		_, err := s.RecordExit(t.Context(), step)
 		return err

@@ -18,7 +18,7 @@ const maxConfirmed = 1000
 
 // Lease implements store.Generators. If the reply is lost, the leased positions stay unused.
 func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64, error) {
-	doing := fmt.Sprintf("lease %d positions of %s", n, counter)
+	doing := fmt.Sprintf("lease %d positions of the counter %s", n, counter)
 	if n < 1 {
 		return 0, fmt.Errorf("%s: a lease must cover at least 1 sequence number", doing)
 	}

@@ -13,24 +13,24 @@ const (
 	keyLedger     = "ledger"      // HASH counter -> count
 	keyOutbox     = "outbox"      // HASH exit id -> outbox row
 	keyPool       = "pool"        // ZSET plate -> Unix ms of its entry
-	keyRuns       = "runs"        // SET of runs
-	keyStarved    = "starved"     // HASH run -> count, in partition 0
+	keyRuns       = "runs"        // SET of the runs of generator processes
+	keyStarved    = "starved"     // HASH run -> number of draws without a plate, in partition 0
 	keyVisit      = "visit:"      // + plate: STRING instant of entry, "" if claimed before the entry was recorded
-	keySeen       = "seen:"       // + run:chunk: bitmap
-	keyMatched    = "matched:"    // + run:chunk: bitmap
-	keyExternal   = "external:"   // + event id: present while remembered
-	keyDeadLetter = "dead:"       // + key: present while remembered
+	keySeen       = "seen:"       // + run:chunk: bitmap of the events that took effect
+	keyMatched    = "matched:"    // + run:chunk: bitmap of the matched exits that took effect
+	keyExternal   = "external:"   // + event id: the key exists while the event id is remembered
+	keyDeadLetter = "dead:"       // + key of a dead letter: the key exists while the dead letter is remembered
 	keyConfirmed  = "confirmed:"  // + run: HASH {type, next, matched, unmatched}
 	keyClaims     = "claims:"     // + run: HASH token -> packed plates
-	keyTokens     = "claimorder:" // + run: LIST of tokens, oldest first
-	keyCounter    = "counter:"    // + name: positions leased so far, in partition 0
+	keyTokens     = "claimorder:" // + run: LIST of the tokens in keyClaims, oldest first
+	keyCounter    = "counter:"    // + name: number of positions leased so far, in partition 0
 	keyWritable   = "writable"    // STRING, written by readiness probes and before WAIT
 	// The names of the keys of the timeline, which is stored in partition 0.
-	keyTimelineMinutes    = "timeline:minutes"    // SET of the starts of minutes that have rows
-	keyTimelineMinute     = "timeline:minute:"    // + start: HASH <second>:<process> -> row
+	keyTimelineMinutes    = "timeline:minutes"    // SET of the minutes that have rows, each as its start
+	keyTimelineMinute     = "timeline:minute:"    // + start of the minute: HASH <second>:<process> -> row
 	keyTimelineBlocks     = "timeline:blocks:"    // + tier: HASH start -> rows
 	keyTimelineMerged     = "timeline:merged"     // HASH process -> second of its latest merged row
-	keyTimelineGeneration = "timeline:generation" // number of replacements
+	keyTimelineGeneration = "timeline:generation" // STRING number of calls of Replace that took effect
 	keyOwner              = "owner"               // STRING owner of the data
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// each sends one command per partition, all in one round trip.
+// each calls the function command for each partition, and sends the resulting commands in one round trip.
 func each[C goredis.Cmder](ctx context.Context, s *Store, command func(goredis.Pipeliner, *partition) C) ([]C, error) {
 	commands := make([]C, 0, len(s.partitions))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {

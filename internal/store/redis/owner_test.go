@@ -20,7 +20,7 @@ func TestStoreMark_DataOfAnotherOwner_AreNeitherUsedNorRemoved(t *testing.T) {
 		return openWith(t, Config{Simulation: name, Partitions: 2, Owner: owner}, Dependencies{Binding: source(t, uri)})
 	}
 	unmarked, first, second := ownedBy(""), ownedBy("first"), ownedBy("second")
-	markOf(t, unmarked) // earlier versions did not mark the owner
+	markOf(t, unmarked) // stores no owner, as earlier versions of the program did
 	if _, err := second.Dataset(t.Context()); err != nil {
 		t.Errorf("read data without a mark: %v", err)
 	}
@@ -40,7 +40,8 @@ func TestStoreMark_DataOfAnotherOwner_AreNeitherUsedNorRemoved(t *testing.T) {
 	}
 	noError(t, first.Purge(t.Context()))
 	markOf(t, second)
-	noError(t, unmarked.Purge(t.Context())) // parking purge knows only the name
+	// Like the command "parking purge", the store unmarked knows only the name of the simulation.
+	noError(t, unmarked.Purge(t.Context()))
 	if exists, err := second.Exists(t.Context()); err != nil || exists {
 		t.Errorf("keys are left (%v)", err)
 	}

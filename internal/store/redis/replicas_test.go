@@ -50,12 +50,12 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 			s.ignoreReplicas = test.ignoreReplicas
 			settled(t, s)
 			w := &workers{}
-			w.next.Store(1) // the step with the sequence number 0 is that of settled
+			w.next.Store(1) // the function settled has used the sequence number 0
 			w.start(t, s, 16)
 			w.perform(t, 100)
 
 			test.fail(p.link)
-			w.start(t, s, 1) // all others may wait until the replica confirms a step that it already has
+			w.start(t, s, 1) // all earlier workers may be waiting until the replica confirms steps that it already has
 			if test.loses {
 				w.perform(t, 100)
 			} else {
@@ -119,13 +119,13 @@ func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing
 		if isDuring && seen.history.offset >= written {
 			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
 		}
-		return isDuring && seen.replicated || t.Failed() // otherwise the wait has timed out
+		return isDuring && seen.replicated || t.Failed() // if seen.replicated is false, the wait for the replica has timed out
 	})
 }
 
 // When the first replica connects, and when the last one has been gone for some time, a primary begins a new stream of
 // writes. Its data stay the same.
-func TestObserver_ReplicaComesAndGoes_IsNoRestart(t *testing.T) {
+func TestObserver_ReplicaComesAndGoes_DoesNotCountAsRestart(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "repl-backlog-ttl 1")
 	s := openWith(t, Config{Simulation: "pair", Partitions: 1}, Dependencies{Binding: p.binding(t)})
@@ -186,14 +186,14 @@ func (w *workers) start(t *testing.T, s *Store, count int) {
 	}
 }
 
-// perform waits until the given number of further steps are durable.
+// perform waits until the workers have made the given number of further steps durable.
 func (w *workers) perform(t *testing.T, steps int64) {
 	t.Helper()
 	reached := w.durable.Load() + steps
 	polltest.Until(t, "steps are durable", func() bool { return w.durable.Load() >= reached || t.Failed() })
 }
 
-// stop stops the workers and returns the number of steps.
+// stop stops the workers and returns the number of steps that they have begun.
 func (w *workers) stop() int64 {
 	w.stopping.Store(true)
 	w.running.Wait()

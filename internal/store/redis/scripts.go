@@ -13,9 +13,10 @@ import (
 var luaFiles embed.FS
 
 type scripts struct {
-	// The sources of the frequently used scripts. One execution performs the steps of several callers.
+	// These fields contain the frequently used scripts. One execution of such a script performs the steps of several
+	// callers.
 	entry, exit, settle, deadLetter, timelineAppend string
-	// The sources of the less frequent scripts. One execution performs the step of one caller.
+	// These fields contain the other scripts. One execution of such a script performs the step of one caller.
 	confirm, claim, release, starved, dataset *goredis.Script
 	timelineReplace                           *goredis.Script
 }

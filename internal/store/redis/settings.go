@@ -21,7 +21,7 @@ type settings struct {
 func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
 	if err != nil {
-		return // the next observation of a new process checks again
+		return // the settings are checked again after the next restart of the server
 	}
 	var persistence, memory *goredis.StringCmd
 	_, err = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {

@@ -170,7 +170,7 @@ func (s *Store) Close() error {
 	for _, o := range s.observers {
 		o.shut()
 	}
-	err := s.client.Close() // fails the commands that are in flight
+	err := s.client.Close() // the commands that are in flight fail
 	for _, b := range s.batchers {
 		b.drain()
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	logging.Disable() // the library logs every refused connection
+	logging.Disable() // the Redis client library logs every refused connection
 	servers.Main(m)
 }
 

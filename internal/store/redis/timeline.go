@@ -117,7 +117,7 @@ func (k *timelineKeys) ReadMinute(ctx context.Context, start int64) (timeline.Mi
 	if err != nil {
 		return minute, err
 	}
-	minute.Version = strconv.Itoa(len(fields)) // sufficient, because a stored row never changes
+	minute.Version = strconv.Itoa(len(fields)) // the number of rows suffices as the version, because a stored row never changes
 	for field, text := range fields {
 		var row timeline.Row
 		if err := json.Unmarshal([]byte(text), &row); err != nil {
@@ -155,7 +155,7 @@ func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64)
 	for i, value := range values {
 		text, exists := value.(string)
 		if !exists {
-			continue // the block was compacted after its name was read
+			continue // a compaction deleted the block after its name was read
 		}
 		block := timeline.Block{ID: timeline.BlockID{Tier: tier, Start: starts[i]}, Version: digest(text)}
 		if err := json.Unmarshal([]byte(text), &block.Rows); err != nil {

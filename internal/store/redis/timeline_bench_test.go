@@ -46,7 +46,7 @@ func BenchmarkAppendTimeline(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			s := open(b, server.URI(), bench.name[:3], 1)
 			admin := client(b, server.URI())
-			noError(b, bench.call(b.Context(), s, 1)) // loads the script
+			noError(b, bench.call(b.Context(), s, 1)) // the first call loads the script into the server
 			noError(b, admin.ConfigResetStat(b.Context()).Err())
 			n := int64(1)
 			for b.Loop() {

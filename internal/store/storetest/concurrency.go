@@ -272,7 +272,7 @@ func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Con
 			for m := range queue {
 				done, err := m(ctx)
 				if err == nil && !done {
-					queue <- m // has room for every delivery
+					queue <- m // does not block, because the channel has room for every delivery
 					continue
 				}
 				failed = errors.Join(failed, err)

@@ -45,7 +45,7 @@ func testEntries(t *testing.T, factory Factory) {
 	t.Run("of two external entries of a plate the one processed last counts, and one exit matches", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
-		for i, at := range []time.Time{noon().Add(time.Hour), noon()} { // the later one arrives first
+		for i, at := range []time.Time{noon().Add(time.Hour), noon()} { // the entry with the later time arrives first
 			e := entryOf(0, "AA-1", at)
 			e.Origin = external(fmt.Sprint("entry ", i))
 			f.enter(e, store.ResultRecorded)

@@ -253,7 +253,7 @@ type model struct {
 	starved     map[string]int64
 	counts      store.Counts
 	leased      int64
-	pool        map[string]int64 // plate to Unix ms
+	pool        map[string]int64 // entry time in Unix ms, by plate
 	runs        map[string]*store.Run
 	claims      map[int64][]store.Plate
 }

@@ -198,7 +198,7 @@ func testClaims(t *testing.T, factory Factory) {
 		for i := range store.ClaimsRemembered {
 			f.claim(claimAt(int64(1000-7*(i+1)), now, 1), plates[i+1])
 		}
-		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // evicted, so this is a new claim
+		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // the store has forgotten the first claim
 	})
 	t.Run("only plates between MinStay and MaxStay old are claimed", func(t *testing.T) {
 		t.Parallel()

@@ -115,7 +115,7 @@ func timelineRepeats(t *testing.T, open Factory) {
 	f.appendTimeline("a", rows...)
 	f.appendTimeline("a", rows...)
 	f.compactTimeline(noon().Add(time.Hour / 2))
-	f.appendTimeline("a", rows...) // its first answer was lost, and the retry came after a compaction
+	f.appendTimeline("a", rows...) // the process sends the rows again, because it has received no answer
 	f.appendTimeline("a", append(rows, measured(at+2, 2))...)
 	if got := f.recorded(f.timeline(longAgo(), farAhead())); got != 9 {
 		t.Errorf("the timeline has %d events, want 9", got)
@@ -129,14 +129,15 @@ type resolution struct {
 	width int64
 }
 
-// resolutions returns the guaranteed resolutions. The first one is that of the latest rows. The last one has no age limit.
+// resolutions returns the resolutions that the timeline guarantees, from that of the latest rows to that of the oldest
+// ones.
 func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of wider rows that one merge creates. Together they fill a block. So a row may exceed the
-// age limit of its resolution for some time before it is merged: at most for the time that a block of the wider rows
-// covers.
+// rowsPerBlock is the number of rows in a block. The store merges rows only when the wider rows fill a block. So a row
+// that has reached the age limit of its resolution may have to wait for its merge: at most for the time that a block of
+// the wider rows covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.
@@ -261,7 +262,7 @@ func timelineIsExact(t *testing.T, open Factory) {
 		for p := range 3 {
 			process := fmt.Sprintf("p%d", p)
 			if r.IntN(4) == 0 {
-				continue // paused: its rows come late, or not at all
+				continue // the process is paused: its rows of this time come late, or never
 			}
 			if next[process] == 0 || r.IntN(10) == 0 {
 				next[process] = max(next[process], now.Unix())
@@ -318,10 +319,10 @@ func timelinePurges(t *testing.T, open Factory) {
 	}
 }
 
-// RunTimelineStorage checks that a slow compaction changes nothing if another compaction overtakes it. In this test,
-// the versions do not show that. The other compaction merges the rows of the minute into a block and moves the block to
-// another tier, so the block is missing again, as before. A late process then adds the same number of rows to the
-// minute, so the minute has the same version again.
+// RunTimelineStorage checks that a slow compaction changes nothing if another compaction overtakes it. Only the
+// generation shows that, because the versions of the block and the minute are the same as before. The other compaction
+// merges the rows of the minute into a block and moves the block to another tier, so the block is missing again. A late
+// process then adds the same number of rows to the minute, so the minute has the same version again.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)

@@ -36,7 +36,7 @@ func redact(text string, r *http.Request, b binding.Binding) string {
 	return text
 }
 
-// cachedBinding caches the binding of the API for one second. See freshness.
+// cachedBinding caches the binding of the API for the duration freshness.
 type cachedBinding struct {
 	source binding.Source
 

@@ -185,7 +185,7 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 
 func TestEmbeddedGather_WaitsForPostsOnlyIfSeveralArrivedDuringTheLastRequest(t *testing.T) {
 	t.Parallel()
-	const late = linger / 2 // when another post arrives
+	const late = linger / 2 // the time after which another post arrives
 	tests := []struct {
 		name     string
 		waiting  int
@@ -223,7 +223,7 @@ func TestEmbeddedGather_WaitsForPostsOnlyIfSeveralArrivedDuringTheLastRequest(t 
 				if took := time.Since(start); len(batch) != tt.want || took != tt.after {
 					t.Errorf("a request of %d summaries after %v; want %d after %v", len(batch), took, tt.want, tt.after)
 				}
-				time.Sleep(linger) // until the late post has arrived
+				time.Sleep(linger) // wait until the late post has arrived
 			})
 		})
 	}
@@ -282,7 +282,7 @@ func TestEmbedded_LimitsTheSizeAndNumberOfRequests(t *testing.T) {
 	t.Parallel()
 	const posts = 3 * maxBatch
 	largest := 0
-	handler := func(w http.ResponseWriter, r *http.Request) { // one at a time
+	handler := func(w http.ResponseWriter, r *http.Request) { // the client sends only one request at a time
 		summaries := lines(t, r)
 		largest = max(largest, len(summaries))
 		for _, s := range summaries {

@@ -108,7 +108,7 @@ func TestExternalPost_EachResponse_ReturnsNilRejectedErrorOrUnavailableError(t *
 			server := serve(t, tt.handler)
 			config := Config{URL: server.URL + "/in?key=hidden"}
 			if strings.Contains(tt.name, "hangs") {
-				config.timeout = 5 * time.Second // enough to send half of the body
+				config.timeout = 5 * time.Second // the server needs less time to send the first half of the body
 			}
 			c := newExternal(t, config)
 			err := c.Post(t.Context(), visit("a"))
@@ -226,7 +226,7 @@ func TestExternal_SendsCredentialsButNeverQuotesThem(t *testing.T) {
 		authorization.Store(r.Header.Get("Authorization"))
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = io.WriteString(w, "refused: "+r.Header.Get("Authorization")) // some servers echo the credentials
+		_, _ = io.WriteString(w, "refused: "+r.Header.Get("Authorization")) // some servers echo the credentials of a request
 	})
 	withUser := strings.Replace(server.URL, "http://", "http://fred:from-the-url@", 1)
 	tests := []struct {
@@ -327,7 +327,7 @@ func TestExternal_TrustsTheCAInTheSecret(t *testing.T) {
 	polltest.Until(t, "the certificate to be trusted", func() bool { return c.Post(t.Context(), visit("a")) == nil })
 }
 
-func TestExternal_ReusesConnectionsAndLimitsTheirNumber(t *testing.T) {
+func TestExternalPost_ConcurrentPosts_ShareALimitedNumberOfConnections(t *testing.T) {
 	t.Parallel()
 	const inFlight, posts = 4, 200
 	var under, most atomic.Int64
@@ -340,7 +340,7 @@ func TestExternal_ReusesConnectionsAndLimitsTheirNumber(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		under.Add(-1)
 		w.WriteHeader(500)
-		_, _ = io.WriteString(w, strings.Repeat("x", 20_000)) // longer than the quoted excerpt
+		_, _ = io.WriteString(w, strings.Repeat("x", 20_000)) // longer than the excerpt that the error quotes
 	})
 	c := newExternal(t, Config{URL: server.URL, maxInFlight: inFlight, timeout: time.Minute})
 	var wg sync.WaitGroup
@@ -367,7 +367,7 @@ func TestExternal_ReusesConnectionsAndLimitsTheirNumber(t *testing.T) {
 	}
 }
 
-func TestNewClient_RejectsInvalidURLs(t *testing.T) {
+func TestNewClient_InvalidURL_ReturnsAnErrorWithoutThePassword(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"", "ftp://x", "http://", "not a url", "http://user:s3cret@:80", "http://x:0/"} {
 		_, external := NewExternal(Config{URL: url})

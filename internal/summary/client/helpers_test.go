@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// poster is the interface that both clients implement.
+// poster is the interface that the clients of the embedded and the external API implement.
 type poster interface {
 	Post(ctx context.Context, s event.Summary) error
 	Close() error

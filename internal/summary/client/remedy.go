@@ -27,10 +27,10 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	var refusal proxyError
 	switch {
 	case errors.As(err, &refusal):
-		return "" // its text says what to do
+		return "" // the text of a proxyError already says what to do
 	case binding.ExplainFiles(err) != "":
 		return binding.ExplainFiles(err)
-	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`): // an alert of TLS
+	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`): // the server responded with a TLS alert
 		return remedyHTTPS
 	case isDial && t.proxyFor(request) != "":
 		return "start the proxy " + t.proxyFor(request) + ", which the environment names (HTTP_PROXY, HTTPS_PROXY), or add the host of the API to NO_PROXY"
@@ -39,7 +39,7 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	case isDial:
 		return remedyAddress
 	case t.endpoint.Scheme == "http" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-		return "if this repeats, check the port, and whether it speaks TLS (https://)" // Envoy closes the connection
+		return "if this repeats, check the port, and whether the API uses TLS (https://)" // on a TLS port, Envoy closes the connection without a response
 	}
 	return ""
 }
@@ -58,7 +58,7 @@ func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *ht
 	if response.StatusCode == http.StatusOK {
 		return nil
 	}
-	return proxyError{proxy.Host, response.Status} // the rest of the URL may contain a password
+	return proxyError{proxy.Host, response.Status} // omit the rest of the URL, which may contain a password
 }
 
 // proxyFor returns the host of the HTTP proxy for a request, or "" if the request uses no proxy.
@@ -70,7 +70,7 @@ func (t *transport) proxyFor(request *http.Request) string {
 	if err != nil || proxy == nil {
 		return ""
 	}
-	return proxy.Host // the rest may contain a password
+	return proxy.Host // the other parts of the URL may contain a password
 }
 
 // tlsSentences are parts, in lower case, of the responses of web servers to an unencrypted request on a TLS port.
@@ -78,7 +78,7 @@ var tlsSentences = []string{
 	"http request to an https server",                   // Go
 	"plain http request was sent to https port",         // nginx
 	"speaking plain http to an ssl-enabled server port", // Apache
-	"combination of host and port requires tls",         // Tomcat, and so Spring Boot
+	"combination of host and port requires tls",         // Tomcat, which Spring Boot contains
 }
 
 // wantsTLS reports whether a response says that the port expects TLS. Such a response has status 400.

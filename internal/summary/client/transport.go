@@ -74,7 +74,7 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, t.endpoint.String(), bytes.NewReader(body))
 	if err != nil {
-		return nil, errors.New("the HTTP request cannot be created: check the URL of the summary API") // the cause would quote the address
+		return nil, errors.New("the HTTP request cannot be created: check the URL of the summary API") // the original error would contain the URL
 	}
 	request.Header = header
 	authorize(request, b)
@@ -83,7 +83,7 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 		text := line(redact(explain(err), request, b))
 		return nil, fault{err: err, text: text, remedy: t.remedyFor(request, err)}
 	}
-	defer func() { _ = response.Body.Close() }() // reading needs no error of Close
+	defer func() { _ = response.Body.Close() }()
 	r := receive(response, limit)
 	if r.status == http.StatusUnauthorized || r.status == http.StatusForbidden {
 		t.binding.expire()
@@ -141,7 +141,7 @@ func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	if t.client != nil && t.tls.SameTLS(b) {
 		return t.client, nil
 	}
-	config, err := b.TLSConfig("") // package http sets the name of the server
+	config, err := b.TLSConfig("") // package http sets the server name of each connection
 	if err != nil {
 		return nil, err
 	}

@@ -92,14 +92,14 @@ func (r *reply) detail() string {
 	switch r.mediaType() {
 	case typeProblem, typeJSON:
 		var problem struct{ Title, Detail, Message, Error string }
-		_ = json.Unmarshal(r.body, &problem) // an invalid body has no detail
+		_ = json.Unmarshal(r.body, &problem) // if the body is invalid, the fields stay empty
 		for _, text := range []string{problem.Detail, problem.Message, problem.Error, problem.Title} {
 			if text != "" {
 				return line(text)
 			}
 		}
 		return ""
-	case "text/html": // the error page of a proxy
+	case "text/html": // an error page, such as that of a proxy, contains no short explanation
 		return ""
 	}
 	return line(string(r.body))

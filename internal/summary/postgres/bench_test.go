@@ -57,7 +57,7 @@ func post(b *testing.B, databases []summary.Database, posters int) {
 	b.Helper()
 	var services []*summary.Service
 	for _, db := range databases {
-		if err := db.Insert(b.Context(), nil, nil); err != nil { // creates the tables
+		if err := db.Insert(b.Context(), nil, nil); err != nil { // the first Insert creates the tables
 			b.Fatal(err)
 		}
 		service, err := summary.New(db, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))

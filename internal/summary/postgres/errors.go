@@ -59,7 +59,7 @@ func (d *Database) describe(err error) error {
 	}
 	where := "PostgreSQL " + b.Redacted()
 	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		err = failed.Unwrap() // ConnectError only adds the user name and the database
+		err = failed.Unwrap() // ConnectError would add only the user name and the database to the message
 	}
 	if advice := advise(err); advice != "" {
 		where += " " + advice

@@ -186,7 +186,7 @@ func mustInsert(t *testing.T, d *Database, id string) {
 
 func TestInsert_ServerKilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
-	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}}) // must have no effect
+	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}}) // inserts must be durable in spite of this setting
 	d := open(t, database(t, server))
 	l := startLoad(t, d)
 	for range 3 {
@@ -290,7 +290,7 @@ func TestInsert_ServerDoesNotAnswer_ReturnsAnError(t *testing.T) {
 	d := open(t, uri)
 	mustInsert(t, d, "before")
 	must(t, server.Stop(t.Context()))
-	_ = insertOne(d, "a") // may use a connection that the server closed while it stopped
+	_ = insertOne(d, "a") // the pool may still have a connection that the stopped server has closed
 	wantError(t, insertOne(d, "a"), uri, "cannot be reached; check that it runs")
 	must(t, server.Start(t.Context()))
 	mustInsert(t, d, "a")
@@ -310,7 +310,7 @@ func TestInsert_DiskFull_ErrorSaysSoAndNextInsertSucceeds(t *testing.T) {
 		err = d.Insert(t.Context(), batchOf(n), make([]summary.Outcome, batchRows))
 	}
 	wantError(t, err, uri, "has a full disk; enlarge its volume, or delete data")
-	n-- // the last batch failed
+	n-- // do not count the last batch, which failed
 	stats, err := d.Stats(t.Context())
 	if err != nil || stats.Count != int64(n*batchRows) {
 		t.Errorf("%d summaries are stored on the full disk (%v), want %d", stats.Count, err, n*batchRows)

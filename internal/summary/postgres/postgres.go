@@ -30,7 +30,7 @@ const (
 	slots = 16
 )
 
-// Config configures New.
+// Config is the configuration of a Database.
 type Config struct {
 	// Schema is the name of the PostgreSQL schema with the tables. It is created if it does not exist. If Schema is
 	// empty, the tables are in the default schema of the user, which usually is "public".
@@ -194,7 +194,7 @@ func (d *Database) prepare(ctx context.Context) error {
 // Close closes all connections. It waits for current calls.
 func (d *Database) Close() error {
 	d.stop()
-	_, _, _ = d.preparing.Do("", func() (any, error) { return nil, nil }) // waits for a migration
+	_, _, _ = d.preparing.Do("", func() (any, error) { return nil, nil }) // Do waits until a migration in progress has ended
 	d.writer.Close()
 	d.readers.Close()
 	return nil
@@ -270,7 +270,7 @@ func (d *Database) call(ctx context.Context, operation func(context.Context) err
 		return nil
 	}
 	d.recover(err)
-	if ctx.Err() != nil { // the caller has ended the call
+	if ctx.Err() != nil { // the caller's deadline has passed, or the caller has canceled the call
 		return fmt.Errorf("%w (%w)", ctx.Err(), d.describe(err))
 	}
 	return d.describe(err)
@@ -280,7 +280,7 @@ func (d *Database) call(ctx context.Context, operation func(context.Context) err
 // necessary.
 func (d *Database) recover(err error) {
 	switch code(err) {
-	case codeReadOnly: // the server has become a replica
+	case codeReadOnly: // the server has become a replica, which accepts no writes
 		d.writer.Reset()
 		d.readers.Reset()
 	case codeUndefinedTable, codeInvalidSchema: // the tables were dropped, or a failover has lost them

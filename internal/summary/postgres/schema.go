@@ -123,8 +123,8 @@ func (d *Database) createSchema(ctx context.Context, db *sql.DB) error {
 	}
 	_, err := db.ExecContext(ctx, "CREATE SCHEMA "+pgx.Identifier{d.schema}.Sanitize())
 	fault, ok := errors.AsType[*pgconn.PgError](err)
-	if ok && (fault.Code == codeDuplicateSchema || fault.Code == codeUniqueViolation) { // another process has just created it
-		return nil
+	if ok && (fault.Code == codeDuplicateSchema || fault.Code == codeUniqueViolation) {
+		return nil // another process has just created the schema
 	}
 	return err
 }

@@ -2,7 +2,7 @@ package rest
 
 import (
 	"context"
-	_ "embed" // for the document
+	_ "embed" // embeds the OpenAPI document
 	"log/slog"
 	"net/http"
 	"slices"
@@ -114,7 +114,7 @@ func (m methods) call(w http.ResponseWriter, r *http.Request) error {
 	}
 	method := r.Method
 	if method == http.MethodHead {
-		method = http.MethodGet // package http omits the body
+		method = http.MethodGet // package http omits the body of the response to HEAD
 	}
 	if endpoint, ok := m[method]; ok {
 		return endpoint(w, r)
@@ -187,7 +187,8 @@ func (a *api) answer(w http.ResponseWriter, status int, contentType string, body
 	header.Set("Content-Type", contentType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(a.limits.maxTransfer)) // tests have no connection
+	// Ignore the error: the response recorders of tests do not support deadlines.
+	_ = control.SetWriteDeadline(time.Now().Add(a.limits.maxTransfer))
 	w.WriteHeader(status)
 	_, err := w.Write(body)
 	if err == nil {
@@ -197,7 +198,7 @@ func (a *api) answer(w http.ResponseWriter, status int, contentType string, body
 		a.log.Debug("The client did not receive the response", "error", err)
 		return
 	}
-	_ = control.SetWriteDeadline(time.Time{}) // it would apply to the next request as well
+	_ = control.SetWriteDeadline(time.Time{}) // otherwise, the deadline would apply to the next request as well
 }
 
 // openAPI responds with the OpenAPI description.

@@ -69,7 +69,7 @@ func (g *gate) enter(r *http.Request) (leave func(), err error) {
 // weight returns how many bytes a request counts towards the limit of the gate.
 func (g *gate) weight(r *http.Request) int64 {
 	switch {
-	case r.ContentLength < 0: // the length is unknown
+	case r.ContentLength < 0: // the request does not say how long its body is
 		return g.limits.maxBytes
 	case r.Method == http.MethodGet: // the answer has up to maxLimit summaries
 		return maxLimit * event.MaxIDBytes * 2

@@ -78,7 +78,7 @@ func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	const usualLength = 64 // bytes per line
+	const usualLength = 64 // the usual length of a line of the response, in bytes
 	a.answer(w, http.StatusOK, typeNDJSON, b.appendAnswer(make([]byte, 0, b.lines*usualLength), outcomes))
 	return nil
 }
@@ -99,7 +99,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 		return nil, tooLarge(limit)
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(a.limits.maxTransfer)) // tests have no connection
+	_ = control.SetReadDeadline(time.Now().Add(a.limits.maxTransfer)) // fails only in tests, which have no connection
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	if _, exceeded := errors.AsType[*http.MaxBytesError](err); exceeded {
 		return nil, tooLarge(limit)
@@ -107,7 +107,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 	if err != nil {
 		return nil, problemf(http.StatusRequestTimeout, "the body did not arrive whole: %v", err)
 	}
-	_ = control.SetReadDeadline(time.Time{}) // it would cancel the request while it is answered
+	_ = control.SetReadDeadline(time.Time{}) // remove the deadline: it could expire, and cancel the request, before the response is sent
 	return body, nil
 }
 

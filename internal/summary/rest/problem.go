@@ -52,7 +52,7 @@ func asProblem(err error) *problem {
 		p.RetryAfter = unavailable.After
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		p.Detail = summary.Shorten("it took too long; whether anything was stored is not known, so send it again: " + err.Error())
+		p.Detail = summary.Shorten("the request took too long; whether anything was stored is not known, so send the request again: " + err.Error())
 	}
 	return p
 }

@@ -325,8 +325,7 @@ func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	}
 }
 
-// TestOpenAPI_HasTheLimits checks that the limits in the OpenAPI document match those in the code.
-func TestOpenAPI_HasTheLimits(t *testing.T) {
+func TestOpenAPI_Limits_MatchThoseInTheCode(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
 	number := func(path ...string) int {
@@ -380,7 +379,7 @@ func TestListSummaries_PagesByCursor(t *testing.T) {
 		id := fmt.Sprintf("id-%02d", i)
 		want = append(want, id)
 		body.Write(append(event.AppendSummary(nil, event.Summary{
-			ID: id, Plate: "P", EntryAt: time.Unix(0, 0), ExitAt: time.Unix(int64(i/3), 0), // three at each instant
+			ID: id, Plate: "P", EntryAt: time.Unix(0, 0), ExitAt: time.Unix(int64(i/3), 0), // three summaries have the same exit time
 		}), '\n'))
 	}
 	(&exchange{method: "POST", path: "/v1/summaries", contentType: typeNDJSON, body: body.String(), status: 200}).do(t, server.URL)
@@ -428,8 +427,8 @@ func TestPostSummaries_BodyExceedsLimit_IsRejected(t *testing.T) {
 		e.method, e.path, e.contentType = "POST", "/v1/summaries", typeNDJSON
 		t.Run(e.name, func(t *testing.T) { e.do(t, server.URL) })
 	}
-	t.Run("more bytes than allowed are too many without a length beforehand", func(t *testing.T) {
-		body := io.MultiReader(strings.NewReader(lines(1)), strings.NewReader(strings.Repeat(" ", 999))) // sent in chunks
+	t.Run("more bytes than allowed are too many without a Content-Length", func(t *testing.T) {
+		body := io.MultiReader(strings.NewReader(lines(1)), strings.NewReader(strings.Repeat(" ", 999))) // the client does not know the length, so it sends chunks
 		response, err := http.Post(server.URL+"/v1/summaries", typeNDJSON, body)
 		if err != nil {
 			t.Fatal(err)
@@ -480,7 +479,7 @@ func TestPostSummaries_DatabaseIsLocked_IsUnavailable(t *testing.T) {
 
 // hanging is a service whose calls block until their context ends.
 type hanging struct {
-	Summaries // nil: the other methods are not called
+	Summaries // nil, because the tests do not call the other methods
 
 	entered chan struct{}
 }
@@ -543,7 +542,7 @@ func TestPostSummaries_Timeout_IsUnavailable(t *testing.T) {
 func TestPostSummaries_SlowClient_IsDisconnected(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
-	limits.maxTransfer = 5 * time.Second // enough for a busy server to send its response
+	limits.maxTransfer = 5 * time.Second // long enough for a busy server to send its response
 	server := httptest.NewServer(serve(t, newService(t), limits))
 	defer server.Close()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())

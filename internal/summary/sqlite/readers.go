@@ -88,7 +88,7 @@ func (r *readers) list(ctx context.Context, q summary.Query) (summary.Page, erro
 	if err != nil {
 		return summary.Page{}, err
 	}
-	defer func() { _ = rows.Close() }() // rows.Err returns the error
+	defer func() { _ = rows.Close() }() // ignore the error, because rows.Err returns it
 	var (
 		page summary.Page
 		last summary.Position
@@ -141,6 +141,6 @@ func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 func (t *totals) mean() time.Duration {
 	high, low := bits.Mul64(uint64(t.seconds), uint64(time.Second))
 	low, carry := bits.Add64(low, uint64(t.nanos), 0)
-	quotient, _ := bits.Div64(high+carry, low, uint64(t.summaries)) // at most the longest duration, so it fits
+	quotient, _ := bits.Div64(high+carry, low, uint64(t.summaries)) // the mean fits into 64 bits, because each duration does
 	return time.Duration(quotient)
 }

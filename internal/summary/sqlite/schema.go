@@ -57,7 +57,7 @@ func prepare(ctx context.Context, db *sql.DB, path string, readOnly bool) error 
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // no effect after the commit
+	defer func() { _ = tx.Rollback() }() // Rollback has no effect after the commit
 	id, err := identify(ctx, tx)
 	if err != nil {
 		return err

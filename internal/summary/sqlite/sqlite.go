@@ -87,7 +87,7 @@ func (d *Database) open(ctx context.Context, c Config) error {
 		return err
 	}
 	if err := d.insert(ctx, nil, nil); err != nil {
-		_ = d.readers.close() // the cause is known
+		_ = d.readers.close() // the error of insert is more useful than that of close
 		return err
 	}
 	return nil
@@ -130,7 +130,7 @@ func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcom
 	}
 	err := d.writer.insert(ctx, summaries, outcomes)
 	if err != nil {
-		_ = d.writer.close() // err is the cause
+		_ = d.writer.close() // the caller gets the error of the insert
 		d.writer = nil
 	}
 	return err

@@ -84,7 +84,7 @@ function show() {
   $('charts').dataset.rows = history.measured;
 }
 
-const phases = {running: 'running', draining: 'coming to rest', auditing: 'auditing', finished: 'finished'};
+const phases = {running: 'running', draining: 'draining', auditing: 'auditing', finished: 'finished'};
 
 function showHeader() {
   const {outcome, final} = state.verdict;
