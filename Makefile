@@ -40,7 +40,7 @@ build: ## Build bin/parking, a static binary that knows its version.
 		go build -v -trimpath -ldflags '$(LDFLAGS)' -o bin/parking ./cmd/parking
 
 .PHONY: demo
-demo: ## Run a simulation with five faults in this terminal for 30 s, without a cluster or servers.
+demo: ## Run a simulation with five faults in this terminal for 20 s, without a cluster or servers.
 	@# Without the operator and the server clients: their libraries would make a first build take much longer.
 	@CGO_ENABLED=0 $(STEP) -q "Build bin/parking-demo" "1 min the first time, then 5 s" \
 		go build -v -trimpath -tags nooperator,noservers -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking

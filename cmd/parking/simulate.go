@@ -129,7 +129,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags.Int64Var(&f.seed, "seed", 0, "`number` that determines the plates and all random draws (default: the seed of the manifest)")
 	flags.StringVar(&f.summaryURL, "summary-url", "", "`URL` of an external API to post summaries to, one JSON object per request. It must answer HEAD requests")
 	flags.StringVar(&f.summarySecret, "summary-secret", "", "`directory` with files for --summary-url: token, or username and password; ca.crt, tls.crt, tls.key")
-	flags.StringVar(&f.summariesDB, "summaries-db", "", "store summaries in this SQLite `file` (default: a temporary file)")
+	flags.StringVar(&f.summariesDB, "summaries-db", "", "store summaries in this SQLite `file` (default: in memory)")
 	flags.BoolVar(&f.keep, "keep", false, "keep queues and keys on the servers, for 'parking audit'")
 	flags.Var(&f.reports, "report", "write the report to this `file`, which ends in .html, .json, .md or .xml. May be repeated")
 	_ = cmd.MarkFlagFilename("report", "html", "json", "md", "xml") // cannot fail, because the flag exists

@@ -8,8 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -25,8 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/simulate"
 	"github.com/parking-operator/parking-operator/internal/summary"
+	"github.com/parking-operator/parking-operator/internal/summary/memory"
 	"github.com/parking-operator/parking-operator/internal/summary/rest"
-	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 	"github.com/parking-operator/parking-operator/internal/view"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
@@ -218,10 +216,8 @@ func (s *session) purge(ctx context.Context) error {
 	return nil
 }
 
-// abandon deletes temporary files before the process exits early. It returns an error that lists the data that may
-// remain on servers.
+// abandon returns the error of a simulation that was stopped early. The error lists the data that may remain on servers.
 func (s *session) abandon() error {
-	s.summaries.discard()
 	if left := s.leftBehind(); left != nil {
 		return fmt.Errorf("the simulation was stopped before it had a verdict; %w", left)
 	}
@@ -288,33 +284,21 @@ type summaries struct {
 	routes []httpserver.Route
 	// The field where names the destination of the summaries, for the output of the command.
 	where string
-	// discard deletes temporary files. It can be called at any time, and more than once.
-	discard func()
-	close   func(*slog.Logger)
+	close func(*slog.Logger)
 }
 
 func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Options) (*summaries, error) {
 	if p.SummaryAPI.External {
 		return openExternal(ctx, p)
 	}
-	if path != "" {
-		s, err := openDatabase(ctx, sqlite.Config{Path: path}, path, func() error { return nil }, o)
-		if err != nil {
-			return nil, fmt.Errorf("--summaries-db: %w", err)
-		}
-		return s, nil
+	if path == "" {
+		return serveSummaries(ctx, memory.New(), wiring.InMemory, o)
 	}
-	dir, err := os.MkdirTemp("", "parking-")
+	database, err := wiring.OpenSQLite(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("create a temporary directory for the summaries: %w; set TMPDIR, or choose a file with --summaries-db", err)
+		return nil, fmt.Errorf("--summaries-db: %w", err)
 	}
-	remove := func() error { return os.RemoveAll(dir) }
-	// This database is deleted at the end, so it need not survive a crash of the machine.
-	s, err := openDatabase(ctx, sqlite.Config{Path: filepath.Join(dir, "summaries.db"), NoSync: true}, "a temporary file", remove, o)
-	if err != nil {
-		return nil, errors.Join(err, remove())
-	}
-	return s, nil
+	return serveSummaries(ctx, database, path, o)
 }
 
 // openExternal opens an external summary API and checks that it responds. Without this check, a simulation would
@@ -330,18 +314,14 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 		return nil, fmt.Errorf("--summary-url: %w", err)
 	}
 	return &summaries{
-		poster: api, where: api.Address(), discard: func() {},
+		poster: api, where: api.Address(),
 		close: func(log *slog.Logger) { closeAndLog(log, "summary API client", api) },
 	}, nil
 }
 
-// openDatabase opens a summary service that uses a database file. The file may contain summaries of other
-// simulations.
-func openDatabase(ctx context.Context, db sqlite.Config, where string, remove func() error, o wiring.Options) (*summaries, error) {
-	database, err := sqlite.Open(ctx, db)
-	if err != nil {
-		return nil, err
-	}
+// serveSummaries returns a summary service that uses a database. The database may contain summaries of other
+// simulations. The service closes it.
+func serveSummaries(ctx context.Context, database summary.Database, where string, o wiring.Options) (*summaries, error) {
 	service, err := summary.New(database, o.Registerer, o.Logger)
 	if err != nil {
 		return nil, errors.Join(err, database.Close())
@@ -358,18 +338,12 @@ func openDatabase(ctx context.Context, db sqlite.Config, where string, remove fu
 		poster: service,
 		held: func(ctx context.Context) (int64, error) {
 			now, err := service.Stats(ctx)
-			// The file may have lost summaries of this process, and may contain summaries of another process. So use the
-			// smaller of two numbers: how many the file has gained, and how many this process has created.
+			// The database may have lost summaries of this process, and may contain summaries of another process. So use
+			// the smaller of two numbers: how many the database has gained, and how many this process has created.
 			return min(now.Count-before.Count, service.Created()), err
 		},
-		routes:  []httpserver.Route{{Pattern: "/", Handler: api}},
-		where:   where,
-		discard: func() { _ = remove() }, // the process is about to exit, so no caller could handle the error
-		close: func(log *slog.Logger) {
-			closeAndLog(log, "summary database", service)
-			if err := remove(); err != nil {
-				log.Warn("Failed to delete the temporary summary database", "error", err)
-			}
-		},
+		routes: []httpserver.Route{{Pattern: "/", Handler: api}},
+		where:  where,
+		close:  func(log *slog.Logger) { closeAndLog(log, "summary database", service) },
 	}, nil
 }

@@ -9,11 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/internal/summary/postgres"
-	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
@@ -57,11 +55,7 @@ func (f *postgresFlags) any() bool { return f.ref != (plan.BindingRef{}) }
 // database is returned, too.
 func (f *postgresFlags) open(ctx context.Context) (*postgres.Database, error) {
 	flag := flagOf(f.ref, flagDatabaseURI, flagDatabaseSecret)
-	source, err := wiring.Source(binding.PostgreSQL(), f.ref)
-	if err != nil {
-		return nil, badInput(fmt.Errorf("%s: %w", flag, err))
-	}
-	db, err := postgres.New(postgres.Config{Schema: f.schema}, postgres.Dependencies{Binding: source})
+	db, err := wiring.OpenPostgreSQL(f.ref, f.schema)
 	if err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", flag, err))
 	}
@@ -94,7 +88,7 @@ func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, 
 	case pg.schema != "":
 		return nil, badInput(fmt.Errorf("--%s needs --%s or --%s: SQLite has no schemas", flagDatabaseSchema, flagDatabaseURI, flagDatabaseSecret))
 	}
-	db, err := sqlite.Open(ctx, sqlite.Config{Path: file})
+	db, err := wiring.OpenSQLite(ctx, file)
 	if err != nil {
 		return nil, badInput(fmt.Errorf("--%s: %w", flagDatabase, err))
 	}

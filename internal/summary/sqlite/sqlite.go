@@ -36,7 +36,7 @@ type Config struct {
 	// Path is the path of the database file. Open creates the file, but not its directory.
 	Path string
 	// NoSync lets the operating system decide when to write to the disk. Committed summaries then survive a crash
-	// of this process, but not a crash of the machine. It suits simulations whose other state is in memory.
+	// of this process, but not a crash of the machine. It suits tests.
 	NoSync bool
 	// ReadOnly makes Open use an existing file without changing it. Insert then fails. SQLite may still create other
 	// files next to it.
