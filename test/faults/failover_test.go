@@ -26,7 +26,7 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 // TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce moves partitions between the nodes of a Redis Cluster, and
 // kills the primaries of partitions. Each node has a certificate that is valid only for its host.
 func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
-	cluster, redis := newRedisCluster(t, tlstest.NewAuthority(t, "test CA"))
+	cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{Authority: tlstest.NewAuthority(t, "test CA")})
 	s := startSimulationOn(t, serverSet{redis: redis}, "-race")
 	for partition := range s.plan.Partitions {
 		s.pauseOrFail(t)
@@ -39,9 +39,9 @@ func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 }
 
 // TestFaults_RedisCluster_EveryEventIsCountedOnce moves one partition between the nodes of a Redis Cluster without TLS,
-// and kills the primary of this partition.
+// and kills the primary of this partition. The other nodes elect its replica.
 func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
-	cluster, redis := newRedisCluster(t, nil)
+	cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{Elections: true})
 	s := startSimulationOn(t, serverSet{redis: redis}, "-race")
 	s.pauseOrFail(t)
 	cluster.MoveKey(t, s.tagOf(0))
@@ -55,10 +55,10 @@ func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (servers.FailoverGroup, plan.BindingRef){
 		"Sentinel": newSentinels,
 		"Cluster": func(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
-			return newRedisCluster(t, nil)
+			return newRedisCluster(t, servers.RedisClusterOptions{})
 		},
 		"Cluster with TLS": func(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
-			return newRedisCluster(t, tlstest.NewAuthority(t, "test CA"))
+			return newRedisCluster(t, servers.RedisClusterOptions{Authority: tlstest.NewAuthority(t, "test CA")})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -80,10 +80,11 @@ func newSentinels(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
 	return group, plan.BindingRef{URI: strings.Join(group.URIs(t), ",")}
 }
 
-// newRedisCluster starts a Redis Cluster of three primaries with a replica each. It uses TLS if authority is not nil.
-func newRedisCluster(t *testing.T, authority *tlstest.Authority) (*servers.RedisCluster, plan.BindingRef) {
+// newRedisCluster starts a Redis Cluster of three primaries with a replica each.
+func newRedisCluster(t *testing.T, o servers.RedisClusterOptions) (*servers.RedisCluster, plan.BindingRef) {
 	t.Helper()
-	cluster := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: 3, Replicas: true, Authority: authority})
+	o.Primaries, o.Replicas = 3, true
+	cluster := servers.NewRedisCluster(t, o)
 	return cluster, plan.BindingRef{SecretDir: cluster.SecretDir(t)}
 }
 

@@ -30,12 +30,15 @@ type RedisClusterOptions struct {
 	// Authority makes the cluster use TLS. Each node then has its own address, and a certificate that is valid only for
 	// this address. The nodes require client certificates of the authority.
 	Authority *tlstest.Authority
+	// Elections makes the nodes elect the replica of a primary that has not responded for 5 s. Without it, a replica
+	// takes over only when a test promotes it, and the node timeout is 10 minutes, because on a busy machine a node may
+	// respond late.
+	Elections bool
 	// Config contains additional lines for the redis.conf of each node.
 	Config []string
 }
 
-// RedisCluster is a Redis Cluster of private servers. A replica takes over only when a test promotes it. The node
-// timeout is 10 minutes, because on a busy machine a node may respond late.
+// RedisCluster is a Redis Cluster of private servers.
 type RedisCluster struct {
 	// Nodes are the servers: first the primaries, then the replica of each primary in the same order.
 	Nodes []*Redis
@@ -85,12 +88,15 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 	config := slices.Concat(c.options.Config, []string{
 		"cluster-enabled yes",
-		"cluster-node-timeout 600000",
-		"cluster-replica-no-failover yes", // only CLUSTER FAILOVER TAKEOVER promotes a replica
 		// By default, nodes talk to each other on the client port plus 10,000, which may be in use.
 		"cluster-port " + bus,
 		fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword),
 	}, replicating)
+	if c.options.Elections {
+		config = append(config, "cluster-node-timeout 5000")
+	} else { // only CLUSTER FAILOVER TAKEOVER promotes a replica
+		config = append(config, "cluster-node-timeout 600000", "cluster-replica-no-failover yes")
+	}
 	address := ""
 	var files map[string][]byte
 	if c.options.Authority != nil {
@@ -337,7 +343,7 @@ func (c *RedisCluster) KillPrimary(t testing.TB, key string) *Redis {
 	return c.Nodes[primary]
 }
 
-// AwaitFailover implements FailoverGroup. It promotes the replica.
+// AwaitFailover implements FailoverGroup. Without elections, it promotes the replica.
 func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 	t.Helper()
 	admin := c.Admins[c.successor]
@@ -346,7 +352,9 @@ func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 		if err == nil && strings.Contains(info, "role:master") {
 			return true
 		}
-		_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err() // the next iteration checks whether this succeeded
+		if !c.options.Elections {
+			_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err() // the next iteration checks whether this succeeded
+		}
 		return false
 	})
 }

@@ -6,10 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
-	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/store/storetest"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -22,42 +20,6 @@ func TestConformance_Sentinel(t *testing.T) {
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
 		return open(t, group.URIs(t)[0], servers.Name(t), partitions)
 	})
-}
-
-// TestFailover_Sentinel_NewPrimaryIsUsed kills the primary under load, several times. The Sentinels promote the
-// replica each time. Every step that was reported as durable must count exactly once.
-func TestFailover_Sentinel_NewPrimaryIsUsed(t *testing.T) {
-	t.Parallel()
-	group := servers.NewSentinelGroup(t)
-	// With short timeouts, a command on the dead primary ends soon. A step may be repeated, and still counts once.
-	s := openWith(t, Config{Simulation: "sentinel", Partitions: 2}, Dependencies{Binding: exactSource(t, strings.Join(group.URIs(t), ","))})
-	polltest.UntilNoError(t, "a step is durable", func() error { return recordDurably(t.Context(), s, 0) })
-	w := &workers{}
-	w.next.Store(1)
-	w.start(t, s, 16)
-	const kills = 3
-	for range kills {
-		w.perform(t, 100)
-		killed := group.KillPrimary(t, "")
-		began := time.Now()
-		w.perform(t, 100)
-		t.Logf("steps are durable %s after the primary was killed", time.Since(began).Round(time.Millisecond))
-		group.Restart(t, killed)
-	}
-	steps := w.stop()
-
-	missing := 0
-	for seq := range steps {
-		if !seen(t, s, seq) {
-			missing++
-		}
-	}
-	if recorded := countsOf(t, s).EntriesRecorded; missing > 0 || recorded != steps {
-		t.Errorf("%d of %d steps are lost, and %d were recorded; want every step once", missing, steps, recorded)
-	}
-	if lostAt := datasetOf(t, s).LostAt; !lostAt.IsZero() {
-		t.Errorf("a loss was detected at %v; want none", lostAt)
-	}
 }
 
 // TestSentinel_UnusableSentinels_ErrorContainsTheRemedy checks errors of Sentinels. An unknown primary must not look like
