@@ -137,7 +137,7 @@ func (s *scope) overduePod(pod *corev1.Pod) string {
 	due, text := time.Time{}, ""
 	switch node := pod.Spec.NodeName; {
 	case pod.DeletionTimestamp != nil:
-		end := pod.DeletionTimestamp // Kubernetes sets this time to the end of the grace period
+		end := pod.DeletionTimestamp // DeletionTimestamp is the end of the grace period
 		due = end.Add(endPatience)
 		text = fmt.Sprintf("pod %s should have ended at %s, but node %s has not confirmed this: check the node. If it is lost for good, "+
 			"delete the node, or the pod with --force", pod.Name, end.UTC().Format(time.RFC3339), node)

@@ -100,7 +100,7 @@ func TestReadCertificate_CertificateInSecretExpires_WarnsAndSchedulesAReconcile(
 }
 
 // Redis and the metrics use the same Secret, but its certificate is valid for Redis only.
-func TestEnsureCertificates_SecretInvalidForMetrics_RedisClientsTrustCAOfSecret(t *testing.T) {
+func TestEnsureCertificates_SecretIsValidForRedisOnly_RedisClientsTrustItsCA(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC)
 	authority, err := certificates.RenewAuthority(certificates.Authority{}, "mine", now)

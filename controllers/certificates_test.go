@@ -114,8 +114,8 @@ func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 	}
 }
 
-// The certificate of the metrics must be valid for generators and processors, and its owner must permit its use. Until then
-// no pod may mount it.
+// The certificate of the metrics endpoint must be valid for generators and processors, and the owner of its Secret must
+// permit its use. Until both conditions are met, no pod may mount the Secret.
 func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -97,7 +97,7 @@ func (c *Cleaner) Start(ctx context.Context) error {
 	c.mu.Unlock()
 	<-ctx.Done()
 	c.mu.Lock()
-	c.start = nil // no function may be added to the pool while Start waits for the pool
+	c.start = nil // no attempt may be added to the pool while Start waits for the pool
 	c.mu.Unlock()
 	c.pool.Wait()
 	return nil
@@ -206,8 +206,8 @@ func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
 	return true
 }
 
-// do runs one attempt. It removes the queues before the keys, because the processing of a queued message would create
-// keys again.
+// do tries once to remove the queues and the keys of a simulation. It removes the queues first, because the processing
+// of a queued message would create keys again.
 func (j cleanup) do(ctx context.Context, servers observer.Servers) cleanupResult {
 	var r cleanupResult
 	var store wiring.Foreign

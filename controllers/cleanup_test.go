@@ -32,7 +32,7 @@ import (
 type removals struct {
 	mu   sync.Mutex
 	list []string
-	// otherOwner says that the queues belong to another simulation.
+	// If otherOwner is true, the queues belong to another simulation, so the removal fails.
 	otherOwner bool
 }
 
@@ -179,7 +179,7 @@ func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
 	t.Parallel()
 	var lines []string
 	ctx := log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
-	r := &Reconciler{events: &events.FakeRecorder{}} // discards events, as happens in a namespace that is being deleted
+	r := &Reconciler{events: &events.FakeRecorder{}} // this recorder has no channel, so it discards events
 	s := newScope(externalSimulation(), time.Now())
 	s.broker, s.store = server{name: "RabbitMQ", origin: "Secret default/broker"}, server{name: "Redis", origin: "Secret default/store"}
 	r.abandonCleanup(ctx, s, cleanupResult{queues: context.DeadlineExceeded, keys: context.DeadlineExceeded, final: true})

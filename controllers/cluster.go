@@ -74,9 +74,8 @@ func (s *server) useCopy(scope *scope) {
 	}
 }
 
-// clusterDenied explains why a simulation may not use a RabbitmqCluster, or returns an empty finding if it may. If
-// both are in the same namespace, an annotation must list the simulation. Otherwise an annotation must list the
-// simulation's namespace.
+// clusterDenied explains why a simulation may not use a RabbitmqCluster, or returns an empty finding if it may. An
+// annotation of the RabbitmqCluster must list the simulation, or the simulation's namespace if that is another one.
 func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
 	key := client.ObjectKeyFromObject(cluster)
 	switch {

@@ -63,7 +63,7 @@ func TestConclude_NoObservation_WaitsUntilGiveUpTime(t *testing.T) {
 }
 
 // The verdict names the Secret whose absence kept the operator from observing a server.
-func TestConclude_SecretMissing_VerdictNamesIt(t *testing.T) {
+func TestConclude_SecretMissing_VerdictNamesTheSecret(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}

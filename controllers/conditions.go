@@ -33,8 +33,8 @@ func (f *findings) parts() []part {
 	}
 }
 
-// setUnexamined sets the finding about a part to unknown if no phase has examined the part and its condition exists.
-// Otherwise the condition would show an earlier state.
+// setUnexamined sets the finding about each part that no phase has examined to unknown. It does so only if the part has
+// a condition in the status. Without this, the condition would keep showing the result of an earlier reconcile.
 func (f *findings) setUnexamined(before []metav1.Condition) {
 	for _, p := range f.parts() {
 		if p.finding.state == unchecked && meta.FindStatusCondition(before, p.condition) != nil {

@@ -38,7 +38,7 @@ type crdWatcher struct {
 type crdChange struct {
 	kind   schema.GroupVersionKind
 	exists bool
-	// queue is the work queue of the controller. Start enqueues the simulations that the creation or deletion affects.
+	// queue is the work queue of the controller. It receives a request for every simulation after the change.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
 	// lifetime is a context that is canceled when the CustomResourceDefinition is deleted.
 	lifetime context.Context //nolint:containedctx // a definition that is deleted and created again has another lifetime

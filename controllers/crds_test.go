@@ -79,7 +79,7 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		t.Errorf("the message is %q, want the missing kinds", missing.Message)
 	}
 	monitors, rules := resources.ServiceMonitorKind(), resources.PrometheusRuleKind()
-	const components = 5 // Redis does not count, because this simulation has no Redis exporter
+	const components = 5 // the components with a ServiceMonitor: Redis has none, because this simulation has no Redis exporter
 	for range 2 {
 		c.Define(definition(monitors), definition(rules))
 		c.Expect(sim, "MonitoringReady", metav1.ConditionTrue, "Created")
@@ -87,8 +87,8 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		c.has(rules, 1)
 		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
 
-		// Delete an object: the operator restores it only if it watches its kind. First wait until the operator is
-		// idle, because a reconcile for another reason would also restore the object.
+		// Delete an object. The operator restores the object only if the operator watches objects of this kind. First
+		// wait until the operator is idle, because a reconcile for another reason would also restore the object.
 		c.awaitQuiet()
 		rule := &unstructured.Unstructured{}
 		rule.SetGroupVersionKind(rules)

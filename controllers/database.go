@@ -32,7 +32,7 @@ type databaseFailures struct {
 	answers map[client.ObjectKey]*databaseAnswer
 }
 
-// databaseAnswer is the latest answer of a simulation's summary API, in the given pod.
+// databaseAnswer is the latest answer of a simulation's summary API. It is from the pod in the field pod.
 type databaseAnswer struct {
 	pod     podhttp.Server
 	asking  bool
@@ -50,7 +50,7 @@ func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a := d.answers[sim]
-	if a == nil || a.pod != pod { // the answer of another pod may be out of date
+	if a == nil || a.pod != pod { // discard the answer of a previous pod, which may be out of date
 		a = &databaseAnswer{pod: pod}
 		d.answers[sim] = a
 	}
@@ -73,7 +73,7 @@ func (d *databaseFailures) update(ctx context.Context, a *databaseAnswer) {
 	a.asking, a.failure = false, failure
 }
 
-// evict discards the answer of a simulation's summary API.
+// evict removes the cached answer of a simulation's summary API.
 func (d *databaseFailures) evict(sim client.ObjectKey) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

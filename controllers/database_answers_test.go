@@ -11,7 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// answers is a fake SummaryAPIs. The map failures contains the failure of the database for each IP address of a pod.
+// answers is a fake implementation of SummaryAPIs. failures maps the IP address of each pod to the database failure
+// that the pod reports.
 type answers struct {
 	observer.SummaryCounter // nil, because the test does not call its methods
 

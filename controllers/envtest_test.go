@@ -221,7 +221,7 @@ func (f *fakeServers) refused() error {
 	return f.refusal
 }
 
-// queue sets the number of messages in the queues.
+// queue sets the number of messages that the fake broker reports for its queues.
 func (f *fakeServers) queue(messages int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

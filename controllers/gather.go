@@ -19,7 +19,7 @@ import (
 const indexSimulation = "simulation"
 
 // ownerOf returns the name of the simulation that owns an object. It reads the owner reference, because the cache
-// does not contain the labels of these objects.
+// drops the labels of the objects that the operator creates.
 func ownerOf(o client.Object) []string {
 	if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == v1alpha1.Kind {
 		return []string{owner.Name}

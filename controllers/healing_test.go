@@ -34,7 +34,7 @@ func everyKind() []schema.GroupVersionKind {
 		networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
 		appsv1.SchemeGroupVersion.WithKind("StatefulSet"), appsv1.SchemeGroupVersion.WithKind("Deployment"),
 		resources.ServiceMonitorKind(), resources.PrometheusRuleKind(),
-		// Secrets are last, because a new password makes the operator change other objects.
+		// The test edits Secrets last, because a new password makes the operator change other objects.
 		corev1.SchemeGroupVersion.WithKind("Secret"),
 	}
 }
@@ -239,7 +239,7 @@ func indexOf(list any, text string) int {
 	})
 }
 
-// otherThan returns a different value of the same type.
+// otherThan returns a value of the same type that differs from the given value.
 func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
@@ -276,7 +276,7 @@ func TestReconcile_EditedPassword_RotatesThePasswordOfTheServer(t *testing.T) {
 		for _, way := range []struct {
 			name   string
 			rotate func()
-			// newCookie says whether the Erlang cookie changes too.
+			// newCookie says whether the Erlang cookie changes, in addition to the password.
 			newCookie bool
 		}{
 			{"with an empty password", func() { c.Edit(secret, func() { secret.Data["password"] = nil }) }, false},

@@ -73,7 +73,7 @@ func TestChildKinds_ListAllBuiltKinds(t *testing.T) {
 	}
 }
 
-func TestReduce_KeepsFieldsThatAreRead_RejectsUnknownKinds(t *testing.T) {
+func TestReduce_KeepsFieldsThatTheOperatorReads_RejectsUnknownKinds(t *testing.T) {
 	t.Parallel()
 	transform := reduce(apply.NewSlimmer())
 	for _, kind := range childKinds() {

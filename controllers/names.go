@@ -149,8 +149,8 @@ const (
 	forbiddenRetry = time.Minute
 )
 
-// checkClaim returns a *apply.NameTakenError if a volume claim exists and is not the simulation's. A claim is the
-// simulation's if it has the labels of the claim template. Such a claim may be left from an earlier StatefulSet.
+// checkClaim returns a *apply.NameTakenError if a volume claim exists and does not belong to the simulation. A claim
+// belongs to the simulation if it has the labels of the claim template. It may be left from an earlier StatefulSet.
 func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) error {
 	claim := partial(corev1.SchemeGroupVersion.WithKind(claimKind))
 	err := r.direct.Get(ctx, key, claim)
@@ -174,9 +174,9 @@ func hasLabels(o client.Object, want map[string]string) bool {
 	return true
 }
 
-// withholdReferrers withholds the objects that refer to a taken name, and then the objects that refer to a withheld
-// object. Secrets with certificates do not refer to the Secret of their authority, but depend on it in the same way.
-// withholdReferrers does not distinguish kinds, because all objects of a component have the same name.
+// withholdReferrers withholds every object that refers to a taken name, directly or through other objects. If the name
+// of the authority's Secret is taken, it also withholds the Secrets with certificates that the authority would sign.
+// withholdReferrers compares only names, not kinds, because all objects of a component have the same name.
 func (r *Reconciler) withholdReferrers(s *scope) error {
 	names := map[string]bool{}
 	for key := range s.taken {
@@ -293,8 +293,8 @@ func withoutPods(object client.Object) client.Object {
 	return nil
 }
 
-// withReplicasOf returns a copy of a StatefulSet that has at most the replicas of the object in the cluster. It returns
-// nil if one of the objects is not a StatefulSet.
+// withReplicasOf returns a copy of a desired StatefulSet. The copy has at most as many replicas as the StatefulSet live,
+// which is the one in the cluster. withReplicasOf returns nil if one of the objects is not a StatefulSet.
 func withReplicasOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
 	existing, exists := live.(*appsv1.StatefulSet)
@@ -306,10 +306,12 @@ func withReplicasOf(live, object client.Object) client.Object {
 	return limited
 }
 
-// toApply returns the object to apply for a desired object, or nil if nothing may be applied. A withheld or limited
-// workload is not created. If a withheld workload exists already, it is scaled to 0 replicas. A limited one is not
-// scaled up. A workload does not change if only its new pods would mount a missing Secret. If its present pods mount a
-// missing Secret as well, the change waits like other edits of pods. An existing StatefulSet keeps its claim template.
+// toApply returns the object to apply for a desired object, or nil if nothing may be applied:
+//   - A workload in the map withheld is not created. If it exists already, it is scaled to 0 replicas.
+//   - A StatefulSet in the map limited is neither created nor scaled up.
+//   - A workload does not change if only its new pods would mount a missing Secret. If its present pods mount a missing
+//     Secret as well, the change waits like other edits of pods.
+//   - An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
 	object = withVolumeSizeOf(live, object)

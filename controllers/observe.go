@@ -103,7 +103,7 @@ func (s *scope) abortIfFailed(failed []ledger.Check) {
 	running := s.sim.Status.StartTime != nil && !s.generatorsDone()
 	if running && s.plan.Objectives.AbortOnFailure && len(failed) > 0 {
 		s.sim.Status.AbortTime, s.sim.Status.AbortReason = wholeSeconds(s.now), excerpt.Of(failed[0].Message, maxReason)
-		s.wakeAfter(0) // stop the generators in the next reconcile, when the status contains the abort time
+		s.wakeAfter(0) // the next reconcile reads the abort time from the status and stops the generators
 	}
 }
 

@@ -62,9 +62,9 @@ func (s *scope) isDraining() bool {
 	return true
 }
 
-// draining returns the input for the observer's final audit. It returns nil while generators may still run. It also
-// returns nil while a managed summary API has no running pod, because the audit counts the summaries in it. After the
-// drain timeout, it returns the input in both cases.
+// draining returns the input for the observer's final audit. Before the drain timeout, it returns nil while generators
+// may still run, and while no pod of a managed summary API runs, because the audit needs this pod to count the
+// summaries.
 func (s *scope) draining() *observer.Draining {
 	d := &observer.Draining{SummariesPod: s.serverIn(resources.ComponentSummaries, s.addressOf(resources.ComponentSummaries))}
 	d.SummariesDown = d.SummariesPod.IP == "" && s.lacksSummaryAPI()

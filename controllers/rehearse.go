@@ -34,7 +34,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
 		r.notify(s, recoveries(s.faults, s.accountsSoFar))
 		if settled, known := r.rehearsals.Records(s.key); known {
-			s.faults = settled // now the records contain the accounts that have become final
+			s.faults = settled // Settle has added final accounts to the records
 		}
 		s.sim.Status.Faults = faultsStatus(s.accountsSoFar, s.faultHistory)
 		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
@@ -46,15 +46,15 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	if err != nil {
 		// The rehearsal retries reading or saving its records. Meanwhile, the simulation continues without new faults,
 		// and the drain timeout still ends it.
-		_ = r.applyFailed(s, faultsKey(s), err) // the condition says why, so the reconcile need not fail
+		_ = r.applyFailed(s, faultsKey(s), err) // a condition shows this error, so the reconcile need not return it
 		s.wakeAfter(accountInterval)
 	}
 	return nil
 }
 
 // holdPods makes edits of pods wait while a Pause or Isolate is in effect, because replacing a pod would end the fault
-// early. The other actions do not make edits wait, because their target possibly cannot run again without the edit. Edits also wait
-// until the records of the faults are loaded, because only the records say whether a fault is in effect.
+// early. The other actions do not make edits wait, because their target possibly cannot run again without the edit.
+// Edits also wait until the records of the faults are loaded, because only the records say whether a fault is in effect.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
 		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"}

@@ -256,7 +256,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
 			measure := func() { c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second)) }
-			if name == "lag" { // the lag is high from the start, so that the message contains exactly this lag
+			if name == "lag" { // the lag is high from the start, so that the abort reason contains exactly this value
 				measure()
 			}
 			tt.objectives.AbortOnFailure = true

@@ -167,7 +167,8 @@ func TestNodes_IncludeNodesOfDeletedPods(t *testing.T) {
 	}
 	r := &Reconciler{direct: fake.NewClientBuilder().WithScheme(scheme).WithLists(nodes).Build()}
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
-	// Each node is that of a pod in another reconcile. The names must be remembered, because earlier pods are deleted.
+	// Each reconcile observes a pod on another node. The reconciler must remember all names of nodes, because earlier pods
+	// are deleted.
 	for _, node := range []string{"b", "", "unreadable", "a", "b"} {
 		r.nodeNames.observe(s.key, &corev1.Pod{Spec: corev1.PodSpec{NodeName: node}})
 	}

@@ -54,9 +54,8 @@ type scope struct {
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
 	secretsRead []client.ObjectKey
 
-	// The field taken contains the names that are taken by objects of other owners. The keys are the simulation's
-	// objects that need these names. It is set by the phases that read the simulation's own Secrets, and by the phase
-	// checkNames.
+	// The map taken contains the desired objects whose names are taken by objects of other owners. The phases that read
+	// the simulation's own Secrets and the phase checkNames add to this map.
 	taken map[childKey]*apply.NameTakenError
 	// withheld contains the objects with a taken name, the objects that depend on such a name, and the servers whose pods
 	// must not mount a Secret that the spec names. The phase checkNames sets it.
@@ -96,8 +95,8 @@ type scope struct {
 	// held says why edits of pods must wait, and until when. It is empty if they need not wait.
 	held hold
 
-	// This field is set by the phase complete. It contains the Kubernetes events about faults whose outcome became
-	// known only when the simulation became complete. They are recorded after the status has been written.
+	// finalRecoveries contains the Kubernetes events about faults whose outcome became known only when the simulation
+	// became complete. The operator records these events after it has written the status.
 	finalRecoveries []notice
 
 	// Every phase may add findings and may call wakeAfter, which sets wake. If wake is 0, no reconcile is requested.
@@ -134,7 +133,7 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s.resolved = resolved
 	s.sim, s.plan, s.warnings = resolved.Simulation, resolved.Plan, resolved.Warnings
 	if end, ok := endOf(s.sim); ok && s.isAborted() {
-		// The shorter duration makes generators and faults stop at once.
+		// Let the plan end at the time of the abort, so that generators and faults stop at once.
 		s.plan.Duration = plan.Duration(end.Sub(s.sim.Status.StartTime.Time))
 	}
 	return s

@@ -96,8 +96,8 @@ func TestReconcile_QuotaExceededByStatefulSetPods_IsReported(t *testing.T) {
 	c.isCalm(1)
 }
 
-// The quota limits the number of Services, because the operator creates them itself. Pods are created by controllers of
-// Kubernetes.
+// The quota limits the number of Services, because the operator itself creates Services. A quota on pods would affect
+// the workload controllers of Kubernetes instead.
 func TestReconcile_QuotaExceededByObjects_IsReportedUntilRaised(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -124,8 +124,8 @@ func (s *scope) isEditedLate() bool {
 }
 
 // finalEvidence returns the evidence for the verdict from the final observation. The parameter named unchecked says why
-// the published events cannot be compared with the schedules. It is empty if they can be compared. Even if they cannot,
-// a schedule counts as missed if none of its events were published.
+// the published events cannot be compared with the schedules. It is empty if they can be compared. If they cannot be
+// compared, a schedule still counts as missed if none of its events were published.
 func finalEvidence(now *observer.Observation, p *plan.Plan, unchecked string, faults []fault.Account) ledger.Evidence {
 	e := evidence(now, p.Objectives)
 	e.Report, e.ReportErr, e.Summaries = now.Rest.Report, now.Rest.Err, now.Rest.Summaries
@@ -172,10 +172,10 @@ func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedu
 		kept(p.Exit.Schedule, p.Duration.D()-delay, left, skipped(p.Exit.Schedule, p.StartTime.Add(delay), event.TypeExit))
 }
 
-// skippedBy returns how many events the generators skipped because they started late. It is the number of events that
-// the schedule has within lateStart, minus the number of events that became due for a running generator in that time.
-// This is correct even if the replicas start at different times. If the timeline contains no event, skippedBy returns
-// 0.
+// skippedBy returns how many events the generators skipped because they started late. It considers only the beginning of
+// the schedule, which is the period of the length lateStart. From the number of events that the schedule plans for this
+// period, it subtracts the number of events that became due for a running generator. So the result is correct even if
+// the replicas start at different times. If the timeline contains no event, skippedBy returns 0.
 func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Type) int64 {
 	deadline := begin.Add(lateStart)
 	var due int64
@@ -193,7 +193,7 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 		return 0
 	}
 	// Events that become due in the last second of a row may be counted only in the next row. So the period in which events
-	// may have been skipped is one second longer than the rows.
+	// may have been skipped is one second longer than the period of the rows.
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 

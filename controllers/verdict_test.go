@@ -326,7 +326,7 @@ func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysSo(t *testing.T) {
 			}
 			r := measured(t)
 			r.Report.EntriesConfirmed, r.Report.EntriesRecorded = published, published
-			r.Report.Starved = 100_000 // enough to excuse all missing exits
+			r.Report.Starved = 100_000 // so many exits found no available plate that all missing exits are excused
 			s.observation = &observer.Observation{Rest: r}
 			verdict := s.evaluate(nil)
 			status := &v1alpha1.ParkingSimulationStatus{Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons}
@@ -345,7 +345,7 @@ func TestEvaluate_GeneratorStartsLate_IsToleratedUpToALimit(t *testing.T) {
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
 		length    time.Duration
-		first     time.Duration // from the start to the first event; -1 if the timeline is empty
+		first     time.Duration // time from the start to the first event; -1 if the timeline is empty
 		err       error
 		published int64
 		want      ledger.Outcome

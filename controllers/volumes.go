@@ -70,9 +70,9 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// A check that finds the claim large enough requests no reconcile. If a reconcile happens before the next check is
-	// due, it does not check the claim again, although the claim may have changed. So it requests another reconcile for
-	// the time at which the check is due.
+	// A check that finds the claim large enough requests no reconcile. A reconcile that uses the finding of an earlier
+	// check does not notice a change of the claim. Therefore it requests another reconcile for the time at which the
+	// next check is due.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}
@@ -118,7 +118,8 @@ func (c *claimChecks) evict(simulation client.ObjectKey) {
 	delete(c.checks, simulation)
 }
 
-// isLess reports whether a volume is smaller than wanted. It returns false if there is no volume.
+// isLess reports whether a volume is smaller than the desired size. It returns false if its size is 0, because there is
+// no volume then.
 func isLess(size, want resource.Quantity) bool { return !size.IsZero() && size.Cmp(want) < 0 }
 
 // volumeSize returns the size in the claim template of a StatefulSet. It is 0 if the StatefulSet has no volumes.
@@ -129,8 +130,8 @@ func volumeSize(set *appsv1.StatefulSet) resource.Quantity {
 	return set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
 }
 
-// withVolumeSizeOf returns a copy of a StatefulSet, with the size in the claim template of the live one, because claim
-// templates are immutable. It returns all other objects unchanged.
+// withVolumeSizeOf returns a copy of a desired StatefulSet whose claim template has the volume size of the StatefulSet
+// in the cluster, because claim templates are immutable. It returns all other objects unchanged.
 func withVolumeSizeOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
 	existing, exists := live.(*appsv1.StatefulSet)

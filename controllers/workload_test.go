@@ -175,7 +175,7 @@ func TestPersistentFailure_IgnoresRecentSchedulingFailures(t *testing.T) {
 }
 
 // Kubernetes reports no failure of a pod on a lost node, or of a pod whose readiness probe fails for ever. So the
-// operator concludes it from how long the pod is overdue.
+// operator itself reports a failure if the pod has been overdue for too long.
 func TestPersistentFailure_PodIsOverdue_IsReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -338,8 +338,8 @@ func TestLivePodsOf_OmitsPodsThatHaveEnded(t *testing.T) {
 	}
 }
 
-// A fault that pauses a server for longer than 5 min makes all processors unready. No user has to act then.
-func TestPersistentFailure_FaultOrServerExplainsIt_IsNotReported(t *testing.T) {
+// If a server fails, or a fault pauses it for more than 5 min, no processor is ready. The user need not act.
+func TestPersistentFailure_CausedByFaultOrServer_IsNotReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }

@@ -51,7 +51,7 @@ var goSyntax = regexp.MustCompile(`^(\d*[.]?\d*(h|m|s|ms|us|µs|μs|ns))+$`)
 // Shorter returns a valid text for the same duration if d is invalid only because it has too many digits. Otherwise it
 // returns "".
 func (d Duration) Shorter() Duration {
-	const limit = 4 * maxDurationLength // longer texts are no durations, and take long to parse
+	const limit = 4 * maxDurationLength // a longer text is not a duration, and takes long to parse
 	if len(d) > limit {
 		return ""
 	}

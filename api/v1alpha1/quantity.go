@@ -22,7 +22,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="string(self).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$')",message="must be a quantity such as 2 or \"2Gi\""
 type Quantity string
 
-// Patterns of quantities. The validation rules of the CRD repeat them. They limit exponents, because comparing
+// Patterns of quantities, which the validation rules of the CRD repeat. The patterns limit exponents, because comparing
 // numbers such as 1e1000000 takes seconds.
 const (
 	// QuantityPattern is the regular expression for a Quantity.

@@ -70,7 +70,7 @@ func (a adapters) readyChecks() []httpserver.Check {
 			}
 			return a.broker.CheckQueue(ctx)
 		}},
-		{Name: httpserver.CheckRedis, Check: a.store.CheckWritable}, // a server that accepts no writes answers a ping
+		{Name: httpserver.CheckRedis, Check: a.store.CheckWritable}, // a ping is not enough, because a server that accepts no writes answers pings
 	}
 }
 

@@ -31,7 +31,7 @@ type agentFlags struct {
 	level                        logLevel
 }
 
-// listen starts the relay if the flag --relay is set. Otherwise it returns nil.
+// listen starts the relay that the flag --relay describes and returns it. It returns nil if the flag is not set.
 func (f *agentFlags) listen(ctx context.Context) (*relay.Relay, error) {
 	if f.relay == "" {
 		return nil, nil //nolint:nilnil // an agent works without a relay
@@ -61,7 +61,7 @@ func (c *cli) agentCommand() *cobra.Command {
 	cmd.Flags().StringVar(&flags.target, "target", agent.Marker, "inject faults into the container that has a mount at this `path`")
 	cmd.Flags().StringVar(&flags.http, "http", ":8090", "`address` for commands; TLS only")
 	cmd.Flags().StringVar(&flags.secrets, "secret-dir", "", "`directory` with the files token, tls.crt and tls.key (required)")
-	cmd.Flags().StringVar(&flags.relay, "relay", "", "forward connections at one address to a server, so that the agent can cut them, as `ADDRESS=SERVER`: for example :8091=127.0.0.1:6379")
+	cmd.Flags().StringVar(&flags.relay, "relay", "", "forward connections at ADDRESS to SERVER, so that the agent can cut them; `ADDRESS=SERVER` such as :8091=127.0.0.1:6379")
 	cmd.Flags().Var(&flags.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	_ = cmd.MarkFlagRequired("secret-dir") // cannot fail, because the flag exists
 	_ = cmd.MarkFlagDirname("secret-dir")

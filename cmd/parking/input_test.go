@@ -17,7 +17,7 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 	tests := []struct {
 		name string
 		args []string
-		want []string // substrings of the line
+		want []string // substrings of the error message
 	}{
 		{"unknown field suggests a similar one",
 			[]string{"simulate", "-f", file(t, "m.yaml", header+"spec: {entry: {rte: 5}}")}, []string{"spec.entry.rte", `did you mean "rate"`}},

@@ -315,7 +315,7 @@ func TestKubectl_UserMayOnlyGetSimulations_OutputNamesTheMissingRule(t *testing.
 		"report nightly":           {exitBadInput, configMaps},
 		"compare nightly nightly":  {exitBadInput, configMaps},
 		"audit nightly":            {exitBadInput, configMaps},
-		"status rush-hour":         {exitOK, pods}, // status shows everything but the pods
+		"status rush-hour":         {exitOK, pods}, // without this permission, status still shows everything but the pods
 		"top rush-hour":            {exitOK, pods},
 		"status --watch":           {exitBadInput, watch},
 		"status rush-hour --watch": {exitBadInput, watch},
@@ -454,7 +454,7 @@ func TestKubectl_AllNamespaces_ListsTheSimulationsOfEach(t *testing.T) {
 	await(other.Namespace, "nightly")
 }
 
-// rowsByNamespace returns the lines of a table by their first cell.
+// rowsByNamespace returns a map from the first cell of each line of a table, the namespace, to the line.
 func rowsByNamespace(table string) map[string]string {
 	rows := map[string]string{}
 	for line := range strings.Lines(table) {

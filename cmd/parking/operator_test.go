@@ -131,7 +131,7 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""
-	// The key is not computed in mount, because the test changes sim later.
+	// Compute the key of the ConfigMap now, because the test may change sim while the function mount runs.
 	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)}
 	mount := func(ctx context.Context) error {
 		config := &corev1.ConfigMap{}

@@ -79,7 +79,7 @@ func (m *memoryFlag) String() string { return string(*m) }
 
 // Set implements pflag.Value.
 func (m *memoryFlag) Set(text string) error {
-	const least = 1 << 30 // RabbitMQ alone needs half of this size
+	const least = 1 << 30 // 1 GiB, because RabbitMQ alone needs half of that
 	if q, err := v1alpha1.Quantity(text).ParseWhole(); err != nil || q.Value() < least {
 		return errors.New("must be a quantity of at least 1Gi, such as 32Gi")
 	}
@@ -91,7 +91,7 @@ func (m *memoryFlag) Set(text string) error {
 func (m *memoryFlag) Type() string { return "size" }
 
 func (m *memoryFlag) bytes() int64 {
-	q := resource.MustParse(string(*m)) // Set has checked the text
+	q := resource.MustParse(string(*m)) // does not panic, because the method Set has validated the text
 	return q.Value()
 }
 
@@ -184,7 +184,7 @@ func (f *planFlags) checkSource(changed func(string) bool) error {
 	return nil
 }
 
-// mostPlanned is the maximum of --rate.
+// mostPlanned is the maximum value of the flag --rate.
 const mostPlanned = 100_000_000
 
 func (c *cli) plan(ctx context.Context, f *planFlags, changed func(string) bool) error {

@@ -63,8 +63,8 @@ func peak(p *plan.Plan) (entries, exits int64) {
 	return entries, exits
 }
 
-// shortage is a field of a manifest whose value is too small for the rates of the manifest. The field "simulations"
-// stands for the number of simulations among which the rates must be divided.
+// shortage is a field of a manifest whose value is too small for the rates of the manifest. If one simulation cannot
+// reach the rates, a shortage whose Field is "simulations" says how many simulations are needed.
 type shortage struct {
 	Field string `json:"field"`
 	Has   string `json:"has"`
@@ -141,7 +141,7 @@ func resourceShortages(field string, r *v1alpha1.ResourceRequirements, p *sizing
 	}{{"cpu", cpuQuantity(p.CPURequest), p.CPURequest}, {"memory", memoryQuantity(p.MemoryRequest), float64(p.MemoryRequest)}} {
 		has, set := r.Requests[check.name]
 		if !set {
-			has, set = r.Limits[check.name] // the request then equals the limit
+			has, set = r.Limits[check.name] // without a request, Kubernetes uses the limit as the request
 		}
 		if value := has.Value(); set && value.AsApproximateFloat64() >= check.least {
 			continue

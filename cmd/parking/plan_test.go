@@ -175,7 +175,7 @@ func TestPlanCommand_AllFormats_HaveTheSameFigures(t *testing.T) {
 	}
 }
 
-func TestPlanCommand_Costs_ReplaceTheEmbeddedOnes(t *testing.T) {
+func TestPlanCommand_CostsFlag_ReplacesTheEmbeddedCosts(t *testing.T) {
 	t.Parallel()
 	costs, err := sizing.Embedded()
 	if err != nil {
@@ -346,7 +346,7 @@ func partitionsTable(t *testing.T) string {
 	return out.String()
 }
 
-// readMeasured reads a file of measurements of the package sizing.
+// readMeasured decodes a JSON file with measurements from the directory testdata of package sizing.
 func readMeasured(t *testing.T, name string, into any) {
 	t.Helper()
 	text, err := os.ReadFile("../../internal/sizing/testdata/" + name)
@@ -358,7 +358,7 @@ func readMeasured(t *testing.T, name string, into any) {
 	}
 }
 
-// checkTable returns the table that compares the latest predictions of latency and backlog with measurements.
+// checkTable returns a table of the content of check.json: the predicted and the measured latencies and backlogs.
 func checkTable(t *testing.T) string {
 	t.Helper()
 	var check sizing.Check

@@ -54,7 +54,8 @@ func TestSummariesMigrate_CopiesAnSQLiteFileAndCanBeRepeated(t *testing.T) {
 	})
 }
 
-// The process starts although PostgreSQL rejects its password, because a password may be rotated while it runs.
+// The process starts although PostgreSQL rejects its password, because the password may be corrected while the process
+// runs.
 func TestSummaries_PostgresRejectsThePassword_IsNotReadyAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)

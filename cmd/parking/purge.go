@@ -76,7 +76,7 @@ func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	p := resolved.Plan
-	p.Owner = "" // a manifest that was read from a cluster has a UID, but the user names a simulation, not its owner
+	p.Owner = "" // purge removes the data of any owner, even if the manifest contains the UID of one owner
 	p.Partitions = plan.MaxPartitions
 	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	return p, p.Validate()

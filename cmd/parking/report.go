@@ -138,8 +138,8 @@ func (c *cli) reportCommand() *cobra.Command {
 	return cmd
 }
 
-// completeReports returns a function that completes the paths of recorded reports in a shell, for the given number of
-// arguments.
+// completeReports returns the shell completion of a command whose arguments are paths of recorded reports. It suggests
+// nothing after maxArgs arguments.
 func completeReports(maxArgs int) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) >= maxArgs {

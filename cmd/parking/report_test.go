@@ -39,7 +39,7 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Timeline = nil // only charts show the timeline
+	d.Timeline = nil // the timeline appears only in charts, which the test does not check
 	textFormats := []reportFormat{formatTable, formatMarkdown, formatHTML}
 	shown := map[string][]reportFormat{}
 	for _, atRest := range []bool{true, false} {
@@ -52,7 +52,7 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 			if got := junitProperties(t, rendered(t, d, formatJUnit))[path]; got != recorded {
 				t.Errorf("JUnit has %q for %s, want %q", got, path, recorded)
 			}
-			var read report.Document // report.Read would reject the contradictions between the figures
+			var read report.Document // report.Read would reject figures that contradict each other
 			if err := json.Unmarshal([]byte(rendered(t, d, formatJSON)), &read); err != nil {
 				t.Fatal(err)
 			}
@@ -123,7 +123,7 @@ func forEachFigure(v reflect.Value, path string, f func(path string, figure refl
 			if name == "-" { // no format contains this field
 				continue
 			}
-			if name != "" { // JSON has the fields of an embedded struct, which has no name, at the outer level
+			if name != "" { // the fields of an embedded struct, which has no name, belong to the outer JSON object
 				within = strings.TrimPrefix(path+"."+name, ".")
 			}
 			forEachFigure(v.Field(i), within, f)

@@ -465,7 +465,7 @@ func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimula
 	}
 	if f.simulation != "" {
 		resolved.Plan.Simulation = f.simulation
-		if err := resolved.Plan.Validate(); err != nil { // only the name is new, so only the name can be invalid
+		if err := resolved.Plan.Validate(); err != nil { // the rest of the plan was already validated
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}
 	}

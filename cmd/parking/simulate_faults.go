@@ -118,8 +118,9 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch writes the events of a run until ctx ends. It gets the run, with the faults so far, from two functions. The
-// function occurrences must return at once. The function soFar also finds recoveries, and may wait for a server.
+// watch writes the new events of a run again and again until ctx ends. Both arguments are functions that return the
+// state of the run with its faults so far. The function occurrences must return at once. The function soFar also
+// determines the recoveries, and may wait for a server.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
 	var recoveries sync.WaitGroup
 	defer recoveries.Wait()

@@ -277,8 +277,8 @@ func (s *session) close(log *slog.Logger) {
 // summaries is the destination of summaries. It is either a summary service in this process or an external API.
 type summaries struct {
 	poster processor.Poster
-	// held returns the number of summaries that are stored in this process. The function is nil if the summaries are
-	// sent to an external API.
+	// The function held returns the number of summaries that this process stores. If the summaries are sent to an
+	// external API, the field is nil.
 	held func(context.Context) (int64, error)
 	// routes are the HTTP routes of the summary service. There are no routes for an external API.
 	routes []httpserver.Route

@@ -346,7 +346,7 @@ func eventually(ctx context.Context, t *testing.T, what string, f func() error) 
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil || reason == nil { // once ctx has ended, f may fail only because of ctx, so the earlier reason is kept
+		if ctx.Err() == nil || reason == nil { // an error of f after the end of ctx may only say that ctx has ended
 			reason = err
 		}
 		select {

@@ -133,8 +133,8 @@ func (t *table) ledger(r ledger.Report) {
 	t.lost(r)
 }
 
-// equation writes both sides of an equation to the table, and marks whether they are equal. The equation must hold between
-// numbers of the ledger.
+// equation writes both sides of an equation between numbers of the ledger, and marks whether they are equal. If they
+// differ, the ledger does not balance.
 func (t *table) equation(e report.Equation) {
 	mark := t.palette.Good("✓")
 	switch {
@@ -271,7 +271,7 @@ func (t *table) faults(r *report.Run) {
 // These are the widths of the columns of a row on a wide terminal.
 const nameWidth, figureWidth = 22, 14
 
-// row formats a name and up to four figures. It uses narrower columns on narrow terminals.
+// row formats a row of a table: a name and up to four figures. Its columns are narrower on narrow terminals.
 func row(columns int, name string, figures ...string) string {
 	nameWidth, figureWidth := nameWidth, figureWidth
 	if columns < nameWidth+4*figureWidth {

@@ -114,7 +114,7 @@ func TestPurge_SecretDirectoryWithURI_NeedsNoURIFlag(t *testing.T) {
 }
 
 // Each case gives two addresses of RabbitMQ: in a repeated flag, in one flag, or in a file. No server listens at the
-// first one.
+// first address.
 func TestPurge_SeveralAddresses_UsesOneThatAnswers(t *testing.T) {
 	t.Parallel()
 	const dead = "amqp://127.0.0.1:1/"

@@ -193,7 +193,8 @@ func mounts(workload client.Object, secret string) bool {
 	return slices.ContainsFunc(volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == secret })
 }
 
-// accepts returns an error if clients with the CA certificates in one Secret reject the certificate in another.
+// accepts returns an error if a client that trusts the CA certificates in the Secret named trusted would reject the
+// certificate in the Secret named server.
 func accepts(trusted, server *corev1.Secret, host string) error {
 	_, err := certificates.Check(resources.ReadCertificate(server.Data).Pair, trusted.Data["ca.crt"], host, time.Now())
 	return err

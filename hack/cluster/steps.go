@@ -24,7 +24,7 @@ func newSteps(repository string, out io.Writer) *steps {
 	return &steps{repository: repository, out: out, start: time.Now()}
 }
 
-// do runs a function as a step.
+// do runs the function step and prints its progress.
 func (s *steps) do(what, usually string, step func() error) error {
 	s.printf("==> %s (usually %s)\n", what, usually)
 	start := time.Now()

@@ -15,8 +15,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// These names also occur in config/storage.yaml.
 const (
+	// The names of the storage class and its provisioner. They also occur in config/storage.yaml.
 	localClass       = "local"
 	localProvisioner = "simulation.parking.dev/local"
 
@@ -99,8 +99,8 @@ func volume(name, path string, claim *corev1.PersistentVolumeClaim) *corev1.Pers
 	}
 }
 
-// enlarge raises the capacity of the volume of a PersistentVolumeClaim that requests more than it has. It changes the
-// volume before the claim, because the claim must not promise more than the volume has.
+// enlarge raises the capacity of a volume to the size that its PersistentVolumeClaim requests. It updates the
+// PersistentVolume before the status of the claim, because the status must not show more capacity than the volume has.
 func (p *provisioner) enlarge(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
 	class := claim.Spec.StorageClassName
 	want, has := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]

@@ -155,7 +155,7 @@ func drawn(random *rand.Rand, fields map[string][]string, names []string) string
 	return strings.TrimSuffix(strings.TrimPrefix(spec.String(), "{"), "}")
 }
 
-// metadata returns YAML values to test for the metadata of a manifest.
+// metadata returns the YAML values that the test sets as the metadata of a manifest.
 func metadata() []string {
 	long := strings.Repeat("a", 64)
 	return []string{
@@ -252,13 +252,13 @@ func differences() []difference {
 // lists. The plan of each manifest that the CLI accepts must be valid.
 func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	t.Parallel()
-	const moreGarbage = 800 // with the default of 100, garbage collection takes a third of the time
+	const moreGarbage = 800 // with the default GOGC=100, garbage collection takes a third of the time
 	defer debug.SetGCPercent(debug.SetGCPercent(moreGarbage))
 	const specs = 20_000
 	a := load(t)
 	fields, metadata, statuses := values(), metadata(), statuses()
 	names := slices.Sorted(maps.Keys(fields))
-	const workers = 8 // the number is constant, so that every machine draws the same specs
+	const workers = 8 // the number of workers is constant, so that every machine draws the same specs
 	seen := make([]atomic.Int64, len(differences()))
 	var group sync.WaitGroup
 	for worker := range workers {

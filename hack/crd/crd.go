@@ -110,7 +110,7 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	if old != nil {
 		before = old
 	}
-	const limit = 10_000_000 // an API server's limit for the cost of all rules of one object
+	const limit = 10_000_000 // the API server's CEL cost limit for all validation rules of one object
 	found, _ := a.rules.Validate(ctx, nil, a.structural, object, before, limit)
 	for _, err := range found {
 		errs = append(errs, err)

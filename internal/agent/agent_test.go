@@ -248,7 +248,7 @@ const nobody = 65534
 func asNobody(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked, so that the thread ends together with this goroutine
+		runtime.LockOSThread() // without a call of UnlockOSThread, the thread ends with this goroutine
 		if _, _, code := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); code != 0 {
 			result <- code
 			return

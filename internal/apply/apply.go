@@ -50,8 +50,8 @@ const (
 	Healed Result = "healed"
 )
 
-// NameTakenError means that an object with the desired name exists, but does not have the controller that is desired.
-// Apply did not change the object.
+// NameTakenError means that an object with the desired name exists, but its controller is not the desired one. Apply
+// did not change the object.
 type NameTakenError struct {
 	Kind string
 	Key  client.ObjectKey
@@ -78,7 +78,7 @@ func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Ap
 // Apply sets every field of the desired object in the live object. It takes over fields that other field managers own.
 //
 // The desired object is unstructured or has a type of the applier's scheme. It must have a controller reference. Apply
-// ignores its status and does not modify it.
+// ignores the status of the desired object, and does not modify the desired object.
 //
 // The live object comes from a cache. It is nil if the cache does not contain the object. It needs only the metadata
 // that Slimmer retains.
@@ -289,7 +289,7 @@ func (a *Applier) content(object client.Object) (map[string]any, error) {
 		return nil, fmt.Errorf("convert %s %s to its unstructured form: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
 	}
 	if _, isShared := object.(runtime.Unstructured); isShared {
-		content = runtime.DeepCopyJSON(content) // the converter has returned the map of the object itself
+		content = runtime.DeepCopyJSON(content) // the map belongs to the object, which must not change
 	}
 	content["apiVersion"], content["kind"] = kind.GroupVersion().String(), kind.Kind
 	return content, nil

@@ -41,7 +41,7 @@ func TestDirectory_SeveralAddresses_ReturnsAllEndpoints(t *testing.T) {
 		{"no two passwords", RabbitMQ(), map[string]string{"uris": "amqp://u:secret@a,amqp://u:p@b"}, nil, "differ in their user name or password"},
 		{"no two sets of parameters", Redis(), map[string]string{"uris": "redis://a?cluster=true,redis://b"}, nil, "differ in their parameters"},
 		{"no invalid URI in a list", RabbitMQ(), map[string]string{"uris": "amqp://u:secret@a,http://b"}, nil, `key "uris": URI 2 of 2: the URI of RabbitMQ is invalid`},
-		{"no list of hosts in a URI", RabbitMQ(), map[string]string{"uri": "amqp://u:secret@a:1,b:2"}, nil, "it names several hosts"},
+		{"no list of hosts in a URI", RabbitMQ(), map[string]string{"uri": "amqp://u:secret@a:1,b:2"}, nil, "there are several hosts in one URI"},
 		{"no list in the key for one URI", RabbitMQ(), map[string]string{"uri": "amqp://u:secret@a,amqp://b"}, nil, `key "uri"`},
 		{"no list without hosts", RabbitMQ(), map[string]string{"host": ","}, nil, "the list of hosts is empty"},
 	} {

@@ -42,8 +42,8 @@ type keySpec struct {
 	like *regexp.Regexp
 	// trims is true if white space around a value is allowed, as around PEM blocks.
 	trims bool
-	// services are the kinds of server that the key is for. A binding of any other kind of server is invalid if it has
-	// the key or a synonym of it. But such a binding may have the key "uris" or substitutes, which are then ignored.
+	// services are the kinds of server that the key is for. For any other kind of server, a binding with the key or one of
+	// its synonyms is invalid. The key "uris" and the substitutes are exceptions: they are ignored.
 	services []Service
 }
 
@@ -71,7 +71,7 @@ func keyTable() []keySpec {
 	}
 }
 
-// otherNames returns the synonyms and the substitutes of the key.
+// otherNames returns the other names under which the key is read: its synonyms, then its substitutes.
 func (k keySpec) otherNames() []string { return slices.Concat(k.synonyms, k.substitutes) }
 
 // Keys returns the names of all keys that apply to the service, including synonyms and substitutes.

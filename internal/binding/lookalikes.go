@@ -39,7 +39,7 @@ func resembles(name string, pattern *regexp.Regexp) bool {
 	}
 }
 
-// like compiles a pattern for the results of squash. The pattern must match the whole text.
+// like compiles a pattern that must match a whole name in the form that squash returns.
 func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
 
 // These patterns match names that people give to keys, in the form that squash returns. Such a name has up to three
@@ -65,7 +65,8 @@ var (
 	// likeTLSSwitch matches names of keys with which people enable TLS by a value such as true. Such a key does not
 	// enable TLS itself; see checkTLSSwitch.
 	likeTLSSwitch = like(`(is|use|enable|require|with)?(m?tls|ssl|https|secure|encrypt(ed|ion)?)(enabled?|required?|mode|on|active)?`)
-	// likeScheme matches names of keys for a protocol. Such a key asks for TLS if its value is the scheme for TLS.
+	// likeScheme matches names of keys whose value is the scheme of a URI. Such a key asks for TLS if its value is a
+	// scheme that implies TLS, such as amqps.
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 

@@ -252,7 +252,7 @@ func (s Service) locateURIs(values map[string]string) (Binding, error) {
 	if err != nil {
 		return alone, nil //nolint:nilerr // the URI alone is enough
 	}
-	first := *u // copy the URI, because merge may add the user of another one
+	first := *u // copy u, because merge may add the user name of another URI to the first URI
 	uris := []*url.URL{&first}
 	for _, endpoint := range others.Endpoints() {
 		uris = append(uris, endpoint.URI)
@@ -300,13 +300,13 @@ func (s Service) CheckData(raw string, data map[string][]byte) error {
 }
 
 // checkUsable returns an error if a key is invalid together with a URI, or if the keys contain neither credentials nor
-// certificates. In the latter case, the error lists the possible keys. The parameter named what is what the error
-// calls the keys: "keys" or "files".
-func (s Service) checkUsable(u *url.URL, keys keyReader, what string) error {
+// certificates. In the latter case, the error lists the possible keys. noun is the word for the keys in the error:
+// "keys" or "files".
+func (s Service) checkUsable(u *url.URL, keys keyReader, noun string) error {
 	b, err := s.complete(Binding{URI: u}, keys)
 	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {
 		usable := slices.DeleteFunc(s.Keys(), func(key string) bool { return key == keyType })
-		err = fmt.Errorf("at least one of the %s %s must exist and not be empty", what, strings.Join(usable, ", "))
+		err = fmt.Errorf("at least one of the %s %s must exist and not be empty", noun, strings.Join(usable, ", "))
 	}
 	return err
 }

@@ -41,7 +41,7 @@ func (s Service) unreadable(dir string, err error) error {
 // parse parses a URI. It rejects URIs with likely typos that would make the client connect to the wrong server.
 func (s Service) parse(raw string) (*url.URL, error) {
 	if s.takesList() && strings.Contains(hostOf(raw), ",") {
-		return nil, s.invalid("it names several hosts; give one URI for each of them, separated by commas")
+		return nil, s.invalid("there are several hosts in one URI; give one URI for each host, separated by commas")
 	}
 	if address, err := netip.ParseAddr(hostOf(raw)); err == nil && address.Is6() {
 		return nil, s.invalid("the host is an IPv6 address without brackets; write the host as [::1]")
@@ -56,7 +56,7 @@ func (s Service) parse(raw string) (*url.URL, error) {
 	case u.Opaque != "" || u.Hostname() == "":
 		return nil, s.invalid("it names no host")
 	case !validPort(u):
-		return nil, s.invalid("its port is not a number from 1 to 65535")
+		return nil, s.invalid("the port is not a number from 1 to 65535")
 	case strings.Contains(u.EscapedPath()+u.RawQuery, "@") || strings.Contains(raw, "#"):
 		// If a password contains an unescaped /, ? or #, the host part of the URI ends there. The rest of the
 		// password would become the path or the query.

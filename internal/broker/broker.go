@@ -35,8 +35,8 @@ var (
 	// Examples are invalid settings, missing permissions, too many queues, and existing queues that have other settings
 	// or another owner.
 	ErrConfig = errors.New("the configuration of the broker is invalid")
-	// ErrNotReady matches errors of Broker.Check if the address and the credentials seem to be right. Examples are a limit of
-	// connections, an internal error of the server, and too few file descriptors.
+	// ErrNotReady matches errors of Broker.Check that do not indicate a wrong address or wrong credentials. Examples
+	// are a limit on the number of connections, an internal error of the server, and too few file descriptors.
 	ErrNotReady = errors.New("the broker is not ready")
 	// ErrSettled is returned when a delivery has already been settled, or is being settled by another call.
 	ErrSettled = errors.New("the delivery is already settled")

@@ -51,10 +51,11 @@ type Authority struct {
 }
 
 // RenewAuthority returns the given authority if clients trust it and it is valid for longer than authorityRenewBefore.
-// Otherwise it returns an authority with a new Pair. Its Trusted contains the new certificate and the unexpired
-// certificates of the given Trusted. Clients do not trust the new certificate yet. So the returned authority still
-// signs with the given Pair if that is valid for longer than Lifetime. The caller must store the new Pair and Trusted.
-// If they are passed to the next call, it returns an authority that signs with the new Pair.
+// Otherwise it renews the authority in two calls, because clients must trust the new certificate before the authority
+// signs with it. The first call returns an authority with a new Pair, and adds the new certificate to the unexpired
+// certificates in Trusted. This authority still signs with the given Pair, if that is valid for longer than Lifetime.
+// The caller must store the new Pair and Trusted, and pass them to the second call. The authority that the second call
+// returns signs with the new Pair.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {
@@ -132,7 +133,7 @@ func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err
 	if err != nil {
 		return time.Time{}, fmt.Errorf("clients would reject tls.crt: %w", err)
 	}
-	for _, path := range verified { // clients need only one valid path
+	for _, path := range verified { // one valid certification path is sufficient for clients
 		if end := slices.MinFunc(path, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter; end.After(expiry) {
 			expiry = end
 		}

@@ -17,9 +17,9 @@ import (
 // being limited to one core, and would have longer latencies, above all if other processes compete for that core.
 const little = .15
 
-// A process with one core gets all cores after busyInterval, if it has used more of that core than the fraction little.
-// A process with all cores is limited to one after quietInterval, if it has had little to do. The same load takes more
-// CPU time with all cores, so a load that has caused the change to all cores does not cause the change back to one.
+// The intervals at which the CPU usage is compared with the threshold: busyInterval while the process is limited to one
+// core, and quietInterval while it has all cores. The same load takes more CPU time with all cores. So a load that has
+// caused the change to all cores does not cause the change back to one.
 const (
 	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/rawconn"
 )
 
-func TestAdapt_LimitFollowsTheCPUTime(t *testing.T) {
+func TestAdapt_LowCPUTime_LimitsToOneCoreUntilCPUTimeRises(t *testing.T) {
 	t.Parallel()
 	// Each phase lasts 20 s. Its number says how many cores the process uses in it.
 	for name, tt := range map[string]struct {
@@ -77,8 +77,8 @@ func TestAdapt_ProcessBecomesBusy_RemovesTheLimitWithinTwoIntervals(t *testing.T
 	})
 }
 
-// BenchmarkLimit_InfrequentMessages_CostRatio measures what the limit saves for a message that arrives every 2 ms.
-// The ratios divide the cost with one core by the cost with all cores. The same run measures both.
+// BenchmarkLimit_InfrequentMessages_CostRatio measures the context switches and the CPU time that the limit saves if a
+// message arrives every 2 ms. Each ratio divides the cost with one core by the cost with all cores.
 func BenchmarkLimit_InfrequentMessages_CostRatio(b *testing.B) {
 	if runtime.GOMAXPROCS(0) == 1 {
 		b.Skip("the process has one core")

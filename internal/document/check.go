@@ -243,7 +243,7 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 }
 
 // membersOf returns the members of a JSON object. It returns an error for each duplicate name. If the value is not an
-// object, the error contains expected, which describes valid values.
+// object, it returns an error that contains the argument expected, which describes valid values.
 func (f Format) membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {

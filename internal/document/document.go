@@ -35,7 +35,7 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			err = failed.Err // omit the path, which the parameter name contains
+			err = failed.Err // omit the path of the file, because the error begins with it anyway
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -67,8 +67,9 @@ type Format struct {
 	Hint func(path field.Path, name string) string
 	// FromNumber maps a type whose values are strings to a function that converts a number into a valid value, for
 	// example by adding a unit. If a document has a number in place of such a string, the error suggests the result of
-	// the function. number is the number in JSON, and written is the number as its author wrote it. The function
-	// returns "" if there is no valid value, or if the author may have meant another number.
+	// the function. The argument number is in the syntax of JSON, and the argument written is as the author of the
+	// document wrote it. The function returns "" if there is no valid value, or if the author may have meant another
+	// number.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
 	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
 	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.
@@ -98,8 +99,7 @@ func (f Format) DecodeKnown(text []byte, into any) error {
 	if json.Unmarshal(text, into) == nil {
 		return nil
 	}
-	// The error of package json names Go types. The error of checkDocument names the invalid fields instead. As in
-	// package json, unknown fields are not an error here.
+	// Return the error of checkDocument, which names the invalid fields. The error of package json would name Go types.
 	f.ignoresUnknown = true
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err

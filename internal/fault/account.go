@@ -48,7 +48,7 @@ type Account struct {
 	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakBacklog is the largest number of
 	// events that waited at one time. It is the larger of two numbers: the messages that were ready in the event queues
 	// or waited for a retry; and the events that had been due for about a second or longer, and took effect later. The
-	// second one includes events that waited in a generator or a processor. PeakP99Seconds is the largest 99th
+	// second number includes events that waited in a generator or a processor. PeakP99Seconds is the largest 99th
 	// percentile of the end-to-end latency that any row of the timeline contains.
 	PeakLagSeconds float64  `json:"peakLagSeconds"`
 	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
@@ -174,8 +174,8 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 		accounts = append(accounts, a)
 		if !r.InjectedAt.IsZero() {
 			baselines[r.ID()] = s.before
-			// The list s.active contains only the records with an injection. In the list records, these come first, so
-			// each of them has the same index in both lists.
+			// The list s.active lacks the records without an injection. The list records ends with them, so the index i
+			// identifies the same record in both lists.
 			s.active[i].recovered = a.disturbance().to
 			if a.InjectedAt.IsZero() {
 				s.active[i].recovered = r.InjectedAt // the fault had no effect
@@ -349,7 +349,7 @@ func (s *search) after(r *Record, recovered time.Time) string {
 
 const withoutOthers = ", not counting the time in which other faults were in effect"
 
-// measure sets those figures of the account a that cover the time from the injection to the recovery.
+// measure sets the peak lag and the other figures of an account that cover the time from the injection to the recovery.
 func (s *search) measure(a *Account) {
 	for i := range s.rows {
 		row := &s.rows[i]

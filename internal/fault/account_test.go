@@ -125,8 +125,8 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			[]float64{1}, "",
 		},
 		"rows that show the fault up to a second later": {
-			// The process measures 0.9 s late. So the row of second 19 shows the time from 19.9 s to 20.9 s. This row
-			// is slow because of the fault, although second 19 ends before the fault begins.
+			// The process takes each measurement 0.9 s late. So the row of second 19 shows the time from 19.9 s to 20.9 s.
+			// This row is slow because of the fault, although second 19 ends before the fault begins.
 			story{length: 60, rate: 50, outages: []outage{{19, 22, slow, 0}}}.run(), []Record{record("a", 20.1, 22.5)}, []float64{0}, "",
 		},
 		"two events per second": {
@@ -263,7 +263,7 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 	}
 }
 
-// If another fault prevents the recovery, the message names it.
+// If another fault prevents the recovery, the message names that fault.
 func TestFaultAccounts_AnotherFaultPreventsRecovery_MessageNamesIt(t *testing.T) {
 	t.Parallel()
 	measured := story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.run()
@@ -344,7 +344,7 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 }
 
 // If the recovery is not proved, UnrecoveredSeconds is the time until latency and backlog have returned to their
-// previous level. The proof can be missing for the mere reason that the timeline ends too early.
+// previous level. For example, a recovery is not proved if the timeline ends too early.
 func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsWhenLatencyAndBacklogAreNormalAgain(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
@@ -358,7 +358,7 @@ func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsWhenLatencyAndBack
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
 		"latency has returned":           {[]outage{{20, 56, slow, 0}}, 54, 2, 2},
 		"latency is still high":          {[]outage{{20, 60, slow, 0}}, 54, 4, 6},
-		"nothing takes effect":           {[]outage{{20, 60, 0, 0}}, 40, 14, 16}, // the last seconds without effects prove nothing
+		"nothing takes effect":           {[]outage{{20, 60, 0, 0}}, 40, 14, 16}, // the last 4 s do not count, because a short time without effects proves nothing
 		"the backlog has returned":       {[]outage{{20, 56, 2 * time.Millisecond, 700}}, 50, 4, 6},
 	} {
 		rows := story{length: 60, rate: 50, outages: tt.outages}.rows()
@@ -387,7 +387,7 @@ func TestFaultAccounts_TwoKillsAtOnce_BothCountTheirDowntime(t *testing.T) {
 	}
 }
 
-// The first fault occurs before anything is measured, and the second one 2 s after the end of the first.
+// The first fault occurs before anything is measured, and the second fault 2 s after the end of the first.
 func TestFaultAccounts_EarlyFaultsLackABaseline_LaterFaultHasOne(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 1, to: 9}, {from: 100, to: 110, slow: time.Second}}}
@@ -434,7 +434,7 @@ func TestFaultAccounts_NormalOperationFollowsFaultWithoutBaseline_NextFaultHasAB
 
 // The timeline no longer contains the time before the first fault. There is no undisturbed time between the faults. So
 // both faults use the saved baseline of the first one.
-func TestFaultAccounts_TimelineLacksTheBaseline_UsesThatOfThePreviousFault(t *testing.T) {
+func TestFaultAccounts_TimelineLacksTheBaseline_UsesTheBaselineOfThePreviousFault(t *testing.T) {
 	t.Parallel()
 	s := story{length: 200, rate: 10, outages: []outage{{from: 100, to: 116, slow: time.Second}}}
 	records := []Record{record("first", 100, 104), record("second", 110, 112)}
@@ -453,7 +453,7 @@ func TestFaultAccounts_TimelineLacksTheBaseline_UsesThatOfThePreviousFault(t *te
 	}
 }
 
-func TestFaultAccounts_AreInTheOrderInWhichTheyWereDue(t *testing.T) {
+func TestFaultAccounts_AreSortedByDueTime(t *testing.T) {
 	missed, later := record("missed", 0, 0), record("later", 30, 35)
 	missed.At, missed.State, missed.InjectedAt, missed.HealedAt = 10*time.Second, NotInjected, time.Time{}, time.Time{}
 	later.At = 30 * time.Second
@@ -524,7 +524,7 @@ func TestDisturbs_ReportsRowsThatTheFaultAffects(t *testing.T) {
 		want     bool
 	}{
 		{recovered, 18, 19, false},
-		{recovered, 18, 19.1, true}, // the row may show what happened up to a second later
+		{recovered, 18, 19.1, true}, // a row may contain events of up to a second after its end
 		{recovered, 19, 20, true},
 		{recovered, 24, 25, true},
 		{recovered, 25, 26, false},
@@ -665,7 +665,7 @@ func TestFaultResults_CountOccurrencesByTargetAndAction(t *testing.T) {
 
 func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
 	t.Parallel()
-	now := time.Now() // contains a reading of the monotonic clock
+	now := time.Now() // the result of time.Now has a monotonic clock reading
 	records := []Record{{Occurrence: Occurrence{Fault: "f", Action: plan.ActionKill}, State: Healed, InjectedAt: now, HealedAt: now.Add(time.Second)}}
 	a := Accounts(records, Run{End: now.Add(time.Minute), Ended: true})[0]
 	if text := a.InjectedAt.String() + a.HealedAt.String(); strings.Contains(text, "m=") {

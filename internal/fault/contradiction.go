@@ -9,8 +9,8 @@ import (
 
 // Rows of the timeline near the beginning or the end of a fault prove nothing about the fault. They may show
 // what happened before the injection or after the end, because processes measure up to rowShift late, and
-// because the clocks of machines differ. Rows are ignored for settlesAfter after the injection, and for
-// settlesUntil before the end.
+// because the clocks of machines differ. So the rows in two periods are ignored: one of length settlesAfter that
+// begins with the injection, and one of length settlesUntil that ends with the fault.
 const (
 	settlesAfter = rowShift + time.Second
 	settlesUntil = time.Second

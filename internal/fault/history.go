@@ -13,17 +13,17 @@ import (
 type History struct {
 	// Totals sums up the occurrences whose records were removed.
 	Totals []Total `json:"totals,omitempty"`
-	// Disturbed contains the intervals in which those occurrences disturbed the simulation, in the order of time. They
-	// do not overlap.
+	// Disturbed contains the intervals in which the occurrences whose records were removed disturbed the simulation.
+	// The intervals are in chronological order and do not overlap.
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
 
 // Disturbance is the time from the injection of a fault to the recovery from it, as Unix times in milliseconds. If there
-// was no baseline to compare with, To is the time Account.DisturbsUntil. To is 0 if the fault never ended, or if the
-// simulation stayed worse than before the fault.
+// was no baseline to compare with, the field To is the time Account.DisturbsUntil. The field To is 0 if the fault never
+// ended, or if the simulation stayed worse than before the fault.
 //
-// Two disturbances are merged if the timeline has no undisturbed row between them. This limits their number. To is then
-// the later To of the two. It is 0 if To is 0 in one of them.
+// To limit the number of disturbances, two of them are merged if the timeline has no undisturbed row between them. The
+// result ends when the later of the two ends. Its field To is 0 if one of the two has no end.
 type Disturbance struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to,omitempty"`
@@ -85,7 +85,8 @@ func (h *History) With(records []Record, now time.Time) History {
 	return History{Totals: Totals(*h, accounts), Disturbed: mergeDisturbances(disturbed, now)}
 }
 
-// mergeDisturbances sorts intervals, and merges those between which the timeline has no undisturbed row.
+// mergeDisturbances sorts intervals by their beginning. It merges two successive intervals unless the timeline may have
+// an undisturbed row between them.
 func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 	slices.SortFunc(all, func(a, b Disturbance) int { return cmp.Compare(a.From, b.From) })
 	merged := all[:0]
@@ -113,7 +114,7 @@ func hasRowBetween(a, b interval, now time.Time) bool {
 	return !begin.Add(width).After(b.from)
 }
 
-// widthAt returns the width of the rows of the timeline, in seconds, that have at least the given age.
+// widthAt returns the width in seconds of those rows of the timeline that have at least the given age.
 func widthAt(age time.Duration) int64 {
 	for _, t := range timeline.Tiers() {
 		if t.Keep == 0 || age <= t.Keep {

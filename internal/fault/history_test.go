@@ -112,7 +112,7 @@ func TestFaultAccounts_UnmeasuredRecordsWereRemoved_LaterFaultHasABaseline(t *te
 	}
 }
 
-func TestHistory_RecordWithBaselineDidNotRecover_DisturbanceHasNoEnd(t *testing.T) {
+func TestHistory_NoRecoveryFromFaultWithBaseline_DisturbanceHasNoEnd(t *testing.T) {
 	t.Parallel()
 	r := past(0, 10, OutcomeNotRecovered, 0)
 	r.Baseline = &Baseline{}

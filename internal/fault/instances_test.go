@@ -22,7 +22,7 @@ func (slowInstance) Stop(context.Context, bool, uint64) (started func(context.Co
 }
 
 // While a server stops, it already fails requests. So the fault takes effect when the server begins to stop.
-func TestInstances_RestartOfSlowInstance_TakesEffectBeforeItStops(t *testing.T) {
+func TestInstances_RestartOfSlowInstance_TakesEffectWhenTheStopBegins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		targets := Targets{Instances: map[plan.FaultTarget][]Instance{plan.TargetRabbitMQ: {slowInstance{}}}}

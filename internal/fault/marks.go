@@ -14,8 +14,8 @@ import (
 // maxMarked is the maximum number of instances that Marks names in one mark.
 const maxMarked = 5
 
-// Marks returns the marks of the faults that took effect, in chronological order. It is for a process that has the
-// accounts, but not the marks that the Runner has created.
+// Marks derives timeline marks from the accounts of faults: one for each injection and one for each end of a fault that
+// took effect, in chronological order. A process that does not run a Runner has no other source of these marks.
 func Marks(accounts []Account) []timeline.Mark {
 	var marks []timeline.Mark
 	for _, a := range Abridge(accounts, maxMarked) {

@@ -79,12 +79,12 @@ func (s *series) advance() bool {
 	return again && !overflow && (s.end == 0 || s.next.At+s.next.For < s.end)
 }
 
-func jitter(random *rand.Rand, most time.Duration) time.Duration {
-	draw := random.Uint64() // drawn even if most is 0, so that the value of most does not affect later draws
-	if most <= 0 {
+func jitter(random *rand.Rand, maxShift time.Duration) time.Duration {
+	draw := random.Uint64() // draw even if maxShift is 0, so that an edit of the jitter does not affect later random numbers
+	if maxShift <= 0 {
 		return 0
 	}
-	return time.Duration(draw%(2*uint64(most)+1)) - most
+	return time.Duration(draw%(2*uint64(maxShift)+1)) - maxShift
 }
 
 // Pick returns the indexes of the instances that the occurrence hits, in ascending order. n is the number of

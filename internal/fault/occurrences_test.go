@@ -45,7 +45,7 @@ func drawPlan(t *rapid.T) *plan.Plan {
 	return p
 }
 
-func TestFaultOccurrences_FollowThePlan(t *testing.T) {
+func TestFaultOccurrences_RandomPlan_AreInOrderAndWithinJitter(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)

@@ -106,10 +106,10 @@ type search struct {
 	from   time.Time
 }
 
-// activity is the interval in which the occurrence with this ID was in effect. The field recovered is the end of the
-// disturbance that the occurrence caused: normally the recovery, but Account.DisturbsUntil if there is no baseline, and
-// the injection if the occurrence had no effect. The field is zero if the disturbance has no end, or if the occurrence
-// is not handled yet.
+// activity describes when one occurrence of a fault disturbed the simulation. The field interval is the time in which
+// the occurrence was in effect. The field recovered is the end of the disturbance. This is normally the time of the
+// recovery. It is Account.DisturbsUntil if there is no baseline, and the time of the injection if the occurrence had no
+// effect. It is the zero time if the disturbance has no end, or if the occurrence is not handled yet.
 type activity struct {
 	id string
 	interval
@@ -123,8 +123,8 @@ type recovery struct {
 	at time.Time
 	ok bool
 	// The field violation describes the last measurement that was not normal. It is empty if all measurements after the
-	// end of the fault were normal. The field isNormal is true if all measurements since the time in the field at were
-	// normal, but cover too little time to prove the recovery.
+	// end of the fault were normal. The field isNormal is true if all measurements after the time named at
+	// were normal, but they cover too little time to prove the recovery.
 	violation string
 	isNormal  bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
@@ -140,7 +140,7 @@ type Baseline struct {
 	// Backlog is the largest number of messages that were ready in the event queues or waited for a retry. It is nil
 	// if it was not measured.
 	Backlog *int64 `json:"backlog,omitempty"`
-	// Rates[0] is the number of entries per second that took effect, Rates[1] that of exits.
+	// Rates[0] is the number of entries per second that took effect. Rates[1] is the same for exits.
 	Rates [2]float64 `json:"rates"`
 }
 
@@ -181,7 +181,7 @@ func newSearch(run Run, records []Record) *search {
 // may lack events that took effect less than one row width after they were due, because countLate assumes that each
 // event took effect at the end of its row.
 func countLate(rows []measured) {
-	began := make([]int64, len(rows)+1) // began[i] is the change of the number of late events at the beginning of row i
+	changes := make([]int64, len(rows)+1) // a difference array: row i has changes[i] more late events than row i-1
 	for i := range rows {
 		row := &rows[i]
 		for _, b := range row.endToEnd.Buckets() {
@@ -190,20 +190,20 @@ func countLate(rows []measured) {
 				continue
 			}
 			first, _ := slices.BinarySearchFunc(rows[:i], due, func(m measured, t time.Time) int { return m.start.Compare(t) })
-			began[first] += int64(b.Count)
-			began[i+1] -= int64(b.Count)
+			changes[first] += int64(b.Count)
+			changes[i+1] -= int64(b.Count)
 		}
 	}
 	var late int64
 	for i := range rows {
-		late += began[i]
+		late += changes[i]
 		rows[i].late = late
 	}
 }
 
-// undisturbed returns how long the recovery from the fault of r took, if the recovery ended at the time recovered. The
-// time in which other faults were in effect does not count, unless the fault of r was also in effect then. A kill is in
-// effect until the target runs again, so the time of a restart always counts.
+// undisturbed returns how long the simulation took to recover from the fault in the record r. The parameter recovered is
+// the time at which it had recovered. The time in which other faults were in effect does not count, unless the fault in r
+// was also in effect then. A kill is in effect until the target runs again, so the time of a restart always counts.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -241,7 +241,7 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// recovery returns whether and when the simulation recovered from the fault of r.
+// recovery returns whether and when the simulation recovered from the fault that a record describes.
 func (s *search) recovery(r *Record) recovery {
 	s.use(cmp.Or(s.baseline(r.InjectedAt), r.Baseline))
 	switch {
@@ -252,8 +252,8 @@ func (s *search) recovery(r *Record) recovery {
 	case s.before == nil:
 		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
-	// If the simulation does not recover between consecutive faults, all of them have the same baseline. Then a
-	// search that began at the end of the first fault also gives the recovery from the later faults.
+	// Reuse the result of the latest search if it began before this fault ended, and found a recovery after this fault
+	// ended. A search from the end of this fault would then find the same recovery.
 	isKnown := !s.from.IsZero() && !r.HealedAt.Before(s.from) && !s.latest.at.Before(r.HealedAt)
 	if !isKnown {
 		s.latest, s.from = s.find(r.HealedAt, s.before), r.HealedAt
@@ -265,7 +265,7 @@ func (s *search) recovery(r *Record) recovery {
 	return found
 }
 
-// use makes b the baseline of the following searches. If b is nil, they use the previous one.
+// use makes b the baseline of the following searches. If b is nil, the previous baseline stays in use.
 func (s *search) use(b *Baseline) {
 	if b != nil && (s.before == nil || !b.Until.Equal(s.before.Until)) {
 		s.before, s.from = b, time.Time{}
@@ -310,8 +310,8 @@ func (s *search) baseline(before time.Time) *Baseline {
 	return b
 }
 
-// disturb adds the interval from the injection of a fault to the recovery from it to the field disturbed. It must be
-// called in the order in which the intervals begin.
+// disturb records when a fault disturbed the simulation: it adds the interval between the injection and the recovery to
+// the field disturbed. It must be called in the order in which the intervals begin.
 func (s *search) disturb(i interval) {
 	n := len(s.disturbed)
 	if n == 0 || !s.disturbed[n-1].to.IsZero() && s.disturbed[n-1].to.Before(i.from) {
@@ -323,7 +323,8 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil moves the disturbances that began before the given time from the field earlier to the field disturbed.
+// disturbUntil calls disturb for each disturbance by an earlier fault that began at or before the given time. It
+// removes these disturbances from the field named earlier.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
 		s.disturb(s.earlier[0].interval())
@@ -331,9 +332,9 @@ func (s *search) disturbUntil(injected time.Time) {
 	}
 }
 
-// disturbsUntil returns the end of the disturbance by a fault without a baseline. Without a baseline, the aftermath of
-// the fault, such as the backlog to process, cannot be measured. It usually takes no longer than the fault itself. So
-// disturbsUntil assumes that it takes as long as the fault, and at least rowShift.
+// disturbsUntil estimates until when a fault disturbs the simulation. It is for faults without a baseline, because
+// their aftermath, such as a backlog, cannot be measured. An aftermath usually takes no longer than the fault itself.
+// So disturbsUntil adds the duration of the fault, or at least rowShift, to the end of the fault.
 func disturbsUntil(injected, healed time.Time) time.Time {
 	return healed.Add(max(healed.Sub(injected), rowShift))
 }
@@ -359,15 +360,15 @@ func (s *search) isDisturbed(row *measured) bool {
 			return true
 		}
 		if row.start.After(i.from) {
-			return false // the earlier disturbances ended before this one began
+			return false // the remaining disturbances ended before disturbance i began
 		}
 	}
 	return false
 }
 
-// find returns the time of the recovery: the earliest time, not before the parameter from, at which a period of
-// steadyTime begins in which all measurements are as in the baseline. It uses only the rows that end before the load
-// ends.
+// find searches for the recovery, beginning at the time from. The simulation has recovered as soon as all measurements
+// stay as in the baseline for the duration steadyTime. The time of the recovery is the beginning of that period. find
+// uses only the rows that end before the load ends.
 func (s *search) find(from time.Time, b *Baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {
@@ -469,9 +470,9 @@ func named(occurrences []string) string {
 	}
 }
 
-// window compares the measurements of one period with the baseline. The period begins at the given time, and row i is
-// its first row. If the timeline does not cover the whole period, complete is false. The result why names the
-// measurement that is not normal. It is empty if all measurements are normal.
+// window compares the measurements of a period with the baseline. The period begins at the given time, and row i is its
+// first row. The result complete is false if the timeline ends before the period. The result why names a measurement
+// that is not normal. It is empty if all measurements are normal.
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -479,7 +480,7 @@ func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why st
 	if i > 0 {
 		backlog = s.rows[i-1].backlog
 		if s.rows[i].start.Before(at) || s.rows[i].start.Equal(at) {
-			backlog = nil // the previous row ends before the period begins, so its backlog does not matter
+			backlog = nil // row i-1 ends before the period begins, so the backlog of row i-1 does not count
 		}
 	}
 	isEnough := func(until time.Time) bool {

@@ -69,7 +69,7 @@ func compareKinds(a, b *Result) int {
 	return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Action, b.Action))
 }
 
-// sum sorts a list, and adds up the results of its equal elements.
+// sum sorts a list and merges the elements that compare as equal: it adds up their results and keeps one element.
 func sum[E any](list []E, compare func(a, b *E) int, result func(*E) *Result) []E {
 	slices.SortStableFunc(list, func(a, b E) int { return compare(&a, &b) })
 	sums := list[:0]
@@ -83,7 +83,7 @@ func sum[E any](list []E, compare func(a, b *E) int, result func(*E) *Result) []
 	return sums
 }
 
-// Occurrences returns the number of occurrences.
+// Occurrences returns the sum of the counts of all outcomes.
 func (r *Result) Occurrences() int64 {
 	return r.InProgress + r.Recovered + r.NotRecovered + r.NotInjected + r.Aborted
 }

@@ -147,7 +147,7 @@ type Runner struct {
 	added     bool
 	history   History
 	deps      RunnerDependencies
-	// The field updated receives a value when Update has replaced the plan.
+	// updated is a channel that receives a value when Update has replaced the plan.
 	updated chan struct{}
 
 	mu       sync.Mutex
@@ -156,16 +156,16 @@ type Runner struct {
 	records  []*Record
 	// interrupts contains an entry for each fault that is being injected or in effect.
 	interrupts map[*Record]*interrupt
-	// The field wanted contains, for each fault that waits because another fault affects its target, the instances that
-	// it will hit, as far as they are known.
+	// The field wanted contains the instances that each waiting fault will hit, if they are known. A fault waits while
+	// another fault affects its target.
 	wanted map[*Record][]Chosen
 	// The field settled contains the records that Settle has changed and that are not saved yet. The channel settling
 	// receives a value when there is such a record.
 	settled  []*Record
 	settling chan struct{}
-	// The channel changed is closed, and replaced by a new one, when waiting faults must check again whether they can
-	// be injected. That is the case when another fault has ended, so that its instances can be hit again, when the
-	// instances of another fault become known, and when an occurrence becomes due.
+	// The channel changed is closed to wake all waiting faults, and then replaced by a new channel. The faults check
+	// again whether they can be injected. They are woken when a fault has ended and no longer occupies its instances,
+	// when the instances of a fault become known, and when an occurrence becomes due.
 	changed chan struct{}
 
 	saving sync.Mutex // held during a save, so that an older version of a record never replaces a newer one
@@ -303,9 +303,10 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// adopt returns the current plan, and whether adopt changed the progress. If the progress belongs to a plan with other
-// occurrences, adopt records all occurrences that were due before now as handled. If there is no progress, adopt
-// records them as handled only if the faults were added while the simulation was running.
+// adopt makes r.progress refer to the current plan. It returns this plan, and whether r.progress has changed. An
+// occurrence that was due before now is recorded as handled, and so is never injected, in two cases: the progress
+// belonged to a plan with other faults, another seed or another duration, or the faults were added while the
+// simulation was running.
 func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -515,7 +516,8 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 		return
 	}
 	known := r.copy(record)
-	if known.State == Injecting && len(known.Chosen) == 0 { // no instance was hit, because the fault may have waited until another fault ended
+	// The previous process may have ended before it chose instances, for example while another fault had to end first.
+	if known.State == Injecting && len(known.Chosen) == 0 {
 		r.inject(ctx, record)
 		return
 	}
@@ -532,11 +534,12 @@ func (r *Runner) copy(record *Record) Record {
 	return *record
 }
 
-// choose sets the instances that the fault of a record hits. If another fault affects one of them, or was due earlier
-// and will hit one of them, choose waits for that fault, and then chooses again.
+// choose selects the instances that a fault will hit, and stores them in the record of the occurrence. If another fault
+// affects one of them, or will hit one of them because it was due earlier, choose waits for that fault. Then it selects
+// again.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
-	affected := "" // a text about the last fault that affected the target, or ""
+	affected := "" // names the fault that was waited for last, for the error; "" if there was none
 	for {
 		reason, changed := r.refusal(record)
 		if reason != "" {

@@ -384,8 +384,8 @@ func (r *resumer) Resume(_ context.Context, record fault.Record, _ bool) (fault.
 	}}, nil
 }
 
-// Fault b waits for fault a longer than MaxLate. During this time, each process is replaced by the next one. Fault b is
-// still injected.
+// Fault b waits for fault a for longer than MaxLate. While fault b waits, the process that injects the faults is
+// replaced twice. The last process must still inject fault b.
 func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_NewProcessInjectsTheFault(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		injector := &resumer{target: target{sameInstance: true}}
@@ -424,7 +424,7 @@ func TestFaultRunner_StartsAfterTheSchedule_InjectsNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Duration: seconds(100), Faults: []plan.Fault{pause("a", 90, 5)}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		b.runner(p, fault.RunnerConfig{}).Run(ctx) // Run saves the progress when it starts
+		b.runner(p, fault.RunnerConfig{}).Run(ctx) // stores a first Progress in the journal
 		cancel()
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-110 * time.Second), Progress: b.journal.progress, ExitAtEnd: true})
 		r.Run(t.Context())
@@ -601,7 +601,7 @@ func TestFaultRunner_StartsLate_SkipsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 100, 5)}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		b.runner(p, fault.RunnerConfig{}).Run(ctx) // Run saves the progress when it starts
+		b.runner(p, fault.RunnerConfig{}).Run(ctx) // stores a first Progress in the journal
 		cancel()
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-2 * time.Minute), Progress: b.journal.progress, ExitAtEnd: true})
 		r.Run(t.Context())

@@ -54,7 +54,8 @@ type claimer struct {
 	wake chan struct{}
 
 	mu sync.Mutex
-	// held contains the held plates, those of the oldest claim first. latest is the plate that was used last.
+	// held contains the claimed plates that are not used yet, those of the oldest claim first. latest is the plate that
+	// was used last.
 	held   []claimed
 	latest claimed
 	// token identifies the latest claim.
@@ -102,9 +103,9 @@ func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	return c
 }
 
-// next takes a held plate and returns it with its partition. Successive calls go through the partitions in
-// turn. If no plate is held, next waits until the store has answered the pending claims. It returns false if
-// the pools of all partitions are empty.
+// next removes one of the claimed plates from held, and returns it with its partition. Successive calls go through the
+// partitions in turn. If there is no claimed plate, next waits until the store has answered the pending claims. It
+// returns false if the pools of all partitions are empty.
 func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	since := time.Now().Add(-emptyValid)
 	for {

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// exitDelay is the time from the moment when the first vehicles have parked for minStay to the start of the exits.
+// exitDelay is added to minStay to delay the exit schedule. In this time, the broker confirms the first entries.
 var exitDelay = new(plan.Exit).Delay()
 
 // exitsOf returns the published exits that have the given intent.

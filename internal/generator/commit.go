@@ -14,8 +14,8 @@ const (
 	// operation blocks the store for long.
 	commitBatch = 512
 	// commitInterval is the time between two operations that record confirmed events. Recording a hundred events costs
-	// the store about as much as recording one. It does no harm that the plates of confirmed entries become available
-	// to exits this much later. The first event after a pause is recorded at once.
+	// the store about as much as recording one. The plates of confirmed entries become available to exits up to
+	// commitInterval later, which does no harm. The first event after a pause is recorded at once.
 	commitInterval = 100 * time.Millisecond
 )
 
@@ -39,8 +39,8 @@ func (c *committer) register(ctx context.Context) error {
 	})
 }
 
-// commit records confirmed events in the store until ctx ends. After stopping is closed, it returns as soon as every
-// published event is recorded. It returns an error if the store has lost durable data.
+// commit records confirmed events in the store until ctx ends. Once the channel stopping is closed, commit returns as
+// soon as every published event is recorded. It returns an error if the store has lost durable data.
 func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error {
 	interval := time.NewTimer(0)
 	defer interval.Stop()

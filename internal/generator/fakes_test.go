@@ -333,7 +333,7 @@ func (p *fakePublisher) Flush(ctx context.Context) error {
 	}
 }
 
-// set calls change under the lock, so that change can set fields of the publisher.
+// set holds the lock of the publisher while the given function sets fields of the publisher.
 func (p *fakePublisher) set(change func(*fakePublisher)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

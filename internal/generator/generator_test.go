@@ -361,7 +361,7 @@ func TestGeneratorRun_RegistersTheRunBeforeTheFirstEvent(t *testing.T) {
 	})
 }
 
-// The lag of a generator that stops before it has caught up belongs to the row of the timeline, too.
+// A generator that stops before it has caught up must report its lag even after the stop.
 func TestGeneratorTotals_StoppedWhileBehind_ContainTheLag(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -506,7 +506,7 @@ func TestGeneratorUpdate_KeepsSeedAndPartitions(t *testing.T) {
 
 func TestGeneratorRun_ScheduleEnds_ReturnsOnlyIfExitAtEndIsSet(t *testing.T) {
 	t.Parallel()
-	t.Run("waits if ExitAtEnd is not set, and continues when the schedule is prolonged", func(t *testing.T) {
+	t.Run("a generator without ExitAtEnd waits, and continues when the schedule is prolonged", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			publisher := &fakePublisher{}
@@ -552,7 +552,7 @@ func TestGeneratorRun_ScheduleEnds_ReturnsOnlyIfExitAtEndIsSet(t *testing.T) {
 			}
 		})
 	})
-	t.Run("includes late events in the achieved rate", func(t *testing.T) {
+	t.Run("late events count in the achieved rate", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			unblock := make(chan struct{})

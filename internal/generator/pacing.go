@@ -19,9 +19,9 @@ type pacing struct {
 	schedule plan.Schedule
 	// origin is when the schedule begins. The zero time means that it begins when the process starts.
 	origin time.Time
-	// delay is the time from origin to the first stage.
+	// delay is the time from the beginning of the schedule to its first stage.
 	delay time.Duration
-	// duration is the time from origin to the end of the schedule. 0 means that the schedule does not end.
+	// duration is the length of the schedule. 0 means that the schedule does not end.
 	duration  time.Duration
 	suspended bool
 }
@@ -61,7 +61,7 @@ type pacer struct {
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// The next event is due when the number of due events, which is N in the comment on curve, reaches target.
+	// target determines when the next event is due: when the number of due events by the curve reaches target.
 	target float64
 	// interval returns a random number from an exponential distribution with mean 1.
 	interval func() float64
@@ -102,7 +102,7 @@ func (p *pacer) stop(now time.Time) {
 	p.countMissed(p.curve.at(p.stopped).dueAt(p.stopped))
 }
 
-// update replaces the schedule.
+// update replaces the pacing, also while the schedule is in progress.
 func (p *pacer) update(next pacing, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,12 +132,13 @@ func (p *pacer) reschedule(t time.Duration) {
 }
 
 // next returns the time at which the next event is due, and the time to wait until then. The wait time is 0 or negative
-// if the event is already due. If no more events will be due, due is the zero time, and wait is the time until the
-// schedule ends. If the schedule has ended or has no end, wait is then the constant never. over is true if the schedule
-// has ended and no event remains to be published. A later update may prolong the schedule.
+// if the event is already due. If no more events will be due, the result due is the zero time, and the result wait is the
+// time until the schedule ends. If the schedule has ended or has no end, the result wait is then the constant never. The
+// result over is true if the schedule has ended and no event remains to be published. A later update may prolong the
+// schedule.
 //
-// The wall clock reading of due is derived from that of now, so it is correct even if the clock was set since the
-// start. Processors compare due with the time at which the event takes effect.
+// The wall clock reading of the result due is derived from that of the parameter now, so it is correct even if the clock
+// was set since the start. Processors compare it with the time at which the event takes effect.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -165,7 +166,7 @@ func (p *pacer) countMissed(due float64) {
 	}
 }
 
-// advance moves on to the following event, which then counts as the next event.
+// advance finishes the event whose time the method next has returned. Then next returns the time of the following event.
 func (p *pacer) advance() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,7 +229,8 @@ func (p *pacer) progress(now time.Time) progress {
 	}
 }
 
-// clock converts an instant to a time on the curve. After stop was called, that time no longer advances.
+// clock returns the time that has passed from p.epoch until now. After the method stop was called, clock returns at most
+// the time of that call.
 func (p *pacer) clock(now time.Time) time.Duration {
 	return min(now.Sub(p.epoch), p.stopped)
 }

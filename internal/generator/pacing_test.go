@@ -350,7 +350,7 @@ func TestPacer_ScheduleStops_OverdueEventsAreSkippedAfterAWhile(t *testing.T) {
 				t.Errorf("no event is due %s after the pause, want the overdue events", patience)
 			}
 			p.advance()
-			p.update(tt.edit, rest.Add(patience)) // the same edit again must not give overdue events more time
+			p.update(tt.edit, rest.Add(patience)) // repeating the edit must not extend the time in which overdue events are published
 			if at, wait, _ := p.next(rest.Add(patience + 1)); wait <= 0 {
 				t.Errorf("an event of %s is still due more than %s after the pause", at, patience)
 			}

@@ -17,7 +17,7 @@ type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// earliest is the lower limit of the time that the event contains, even if the event is published earlier.
+	// The event contains the time at which it is published, or the time earliest if that is later.
 	earliest time.Time
 }
 

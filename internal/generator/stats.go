@@ -104,7 +104,7 @@ type lags struct {
 	this, before time.Duration
 }
 
-// observe adds a lag that was measured at the given time.
+// observe records a lag that was measured at the given time.
 func (l *lags) observe(now time.Time, lag time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

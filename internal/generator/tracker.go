@@ -35,8 +35,8 @@ type record struct {
 // One goroutine may add events. One other goroutine may read confirmed events and advance durable. Any
 // goroutine may call confirm.
 type tracker struct {
-	// moved receives a value when the watermark ready has increased. room receives a value when the watermark durable
-	// has increased.
+	// The channel moved receives a value when the watermark ready has increased. The channel room receives a value when
+	// the watermark durable has increased.
 	moved, room chan struct{}
 
 	mu                   sync.Mutex

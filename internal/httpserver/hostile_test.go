@@ -144,7 +144,7 @@ func testConnectionLimit(t *testing.T, address string, limit int) {
 	})
 }
 
-// request makes a request, which keeps the connection open.
+// request sends a request on the connection and reads the response. The connection stays open.
 func request(t *testing.T, c net.Conn) {
 	t.Helper()
 	if _, err := fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {

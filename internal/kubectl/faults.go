@@ -51,7 +51,7 @@ type faultRecords struct {
 	History fault.History  `json:"history"`
 }
 
-// The method liveFaults returns a value of type liveFaults for the simulation that s reads.
+// The method liveFaults creates a value of type liveFaults, which reads the timeline from the given source.
 func (c *cluster) liveFaults(s *source, failed func(error)) *liveFaults {
 	return &liveFaults{read: c.faultRecords, rows: s.fetch, failed: failed}
 }
@@ -87,7 +87,7 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	f.readRecords(ctx, sim)
 	accounts := f.account(sim)
 	if from, ok := f.unmeasured(accounts); ok {
-		// The interval ends in the future, because the clocks of machines may differ.
+		// Read the rows up to an hour in the future, because the clocks of the pods may be ahead of this machine.
 		if rows, err := f.rows(ctx, from, time.Now().Add(time.Hour)); err == nil {
 			f.timeline = rows
 		}
@@ -132,8 +132,8 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	return fault.Accounts(f.records.Records, run)
 }
 
-// unmeasured reports whether the timeline must be read, because it may show a recovery that is not known yet. It
-// also returns the time from which to read.
+// unmeasured reports whether the timeline must be read again, because the simulation may have recovered from a fault
+// since the last read. It also returns the time from which to read.
 func (f *liveFaults) unmeasured(accounts []fault.Account) (from time.Time, ok bool) {
 	i := slices.IndexFunc(accounts, func(a fault.Account) bool { return a.Outcome == fault.OutcomeRecovering })
 	if i < 0 {

@@ -80,7 +80,7 @@ func writeValue(out io.Writer, format string, value any) error {
 	if format == outputYAML {
 		return WriteYAML(out, value)
 	}
-	encoder := json.NewEncoder(terminal.CleanWriter(out)) // the encoder calls Write only once, so it splits no character
+	encoder := json.NewEncoder(terminal.CleanWriter(out)) // Encode calls Write once, with all of the text
 	encoder.SetIndent("", "    ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(value)

@@ -30,7 +30,7 @@ const (
 	// finish reading a timeline for another request, and must then read the requested one.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
-	// For avoidTime after a pod has failed, the pods that have not failed are tried before it.
+	// avoidTime is how long after its failure a pod is tried only after the pods that have not failed.
 	avoidTime = 15 * time.Second
 	// maxAnswer is the maximum size of a response in bytes. The largest responses are timelines of a few megabytes.
 	maxAnswer = 64 << 20
@@ -51,7 +51,8 @@ type pages struct {
 	podAccess
 
 	client http.Client
-	// timeout is podTimeout, and timelineTimeout is podTimelineTimeout. Tests set shorter ones.
+	// timelineTimeout replaces timeout for requests of a timeline. Tests set shorter timeouts than podTimelineTimeout
+	// and podTimeout.
 	timeout, timelineTimeout time.Duration
 	// maxAnswer is the maximum size of a response in bytes. Tests set a smaller one.
 	maxAnswer int64

@@ -450,7 +450,7 @@ func (c countingConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// On a busy machine, the end of an interval may have passed long before it is requested.
+// On a busy machine, a client may request an interval of the timeline long after the interval has ended.
 func TestSource_IntervalEndsInThePast_IsRead(t *testing.T) {
 	t.Parallel()
 	pod := view.New(view.Config{}, view.Dependencies{Source: newRunningSource(300), Logger: slog.New(slog.DiscardHandler)})

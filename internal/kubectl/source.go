@@ -50,7 +50,7 @@ type source struct {
 	sim      *v1alpha1.ParkingSimulation
 	seen     time.Time // the time at which the simulation was last read
 	document *report.Document
-	recent   map[int64]timeline.Row // the key is the second in which the row begins
+	recent   map[int64]timeline.Row // the newest rows, by the second in which each row begins
 	updates  int
 	ahead    time.Duration // how far the clock of the pods is ahead of the clock of this machine
 }
@@ -66,7 +66,7 @@ func (c *cluster) source(sim *v1alpha1.ParkingSimulation, connected func(pod str
 }
 
 // simulation returns the simulation. It reads the simulation again if the last read was at least objectInterval ago.
-// If this fails, it returns the result of the last read.
+// If the new read fails, it returns the result of the last successful one.
 func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,8 +107,8 @@ func (s *source) now() time.Time {
 	return time.Now().Add(s.ahead)
 }
 
-// setClock sets how far the clock of the pods is ahead of the clock of this machine. at is the time, by the clock of a
-// pod, at which the pod has just read its state. If it is zero, setClock does nothing.
+// setClock records how far the clock of the pods is ahead of the clock of this machine. The parameter named at is the
+// current time by the clock of a pod. If this time is zero, setClock does nothing.
 func (s *source) setClock(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -270,7 +270,7 @@ func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row
 	newest := s.now().Add(-newestTime)
 	s.mu.Lock()
 	since, run := from, s.sim.UID
-	const precision = time.Second // the precision of the times in the request
+	const precision = time.Second // the request contains times in whole seconds
 	if s.updates%fullUpdate != 0 && newest.After(from) && to.Sub(newest) > precision {
 		since = newest
 	}

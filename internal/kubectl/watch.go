@@ -94,7 +94,7 @@ func (c *cluster) watch(
 	options ...client.ListOption,
 ) error {
 	observe := func(e watch.Event) error {
-		if object, ok := e.Object.(client.Object); ok { // an error event contains a Status instead
+		if object, ok := e.Object.(client.Object); ok { // an Error event contains a Status, not a client.Object
 			known[object.GetUID()] = object
 			if e.Type == watch.Deleted {
 				delete(known, object.GetUID())

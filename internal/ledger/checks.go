@@ -25,7 +25,7 @@ type Check struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Kind says who has set the condition of a check.
+// Kind says whether the condition of a check applies to every simulation, or comes from the objectives of the user.
 type Kind string
 
 // The kinds of checks.
@@ -52,11 +52,11 @@ type check struct {
 	kind Kind
 	// find checks the condition. If the condition does not apply to the simulation, it returns the zero value.
 	find func(Evidence) finding
-	// certain is true if a condition that is violated once stays violated. A running simulation that violates such a
+	// certain is true if a violation of the condition is permanent, so that a running simulation that violates the
 	// condition is certain to fail.
 	certain bool
-	// since returns the time from which the finished simulation violated the condition, according to its timeline. It
-	// returns the zero time if the timeline does not show this. The field may be nil.
+	// since returns the time at which the finished simulation began to violate the condition of the check, according to
+	// the timeline. It returns the zero time if the timeline does not show this time. The field since may be nil.
 	since func(*Evidence) time.Time
 	// onlyAtRest means that the check compares numbers that agree only when no event is in flight.
 	onlyAtRest bool
@@ -101,7 +101,7 @@ const (
 	SuffixUnderFaults   = " under faults"
 )
 
-// checkFault is the beginning of the name of the check of a fault.
+// checkFault is the prefix of the names of those checks that check a fault.
 const checkFault = "fault "
 
 // ConcernsFault reports whether the check with the given name is about a fault or the recovery from faults.
@@ -123,7 +123,7 @@ func checks(e *Evidence) []check {
 		{name: CheckLost, kind: Objective, find: nothingLost, certain: true},
 		// No event takes effect twice, however often it is delivered.
 		{name: CheckTakenTwice, kind: Invariant, find: nothingTakenTwice, certain: true},
-		// The ledger counts every effect. Otherwise, the other numbers in the report are wrong as well.
+		// The ledger counts every effect. If it missed one, other numbers in the report would be wrong, too.
 		{name: CheckUncounted, kind: Invariant, find: nothingUncounted, certain: true},
 		// The intent of an exit is the same when it is processed as when it was published.
 		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},
@@ -180,7 +180,7 @@ func (e *Evidence) faultNames() []string {
 	return names
 }
 
-// makeChecks makes those checks in the list that apply to the evidence.
+// makeChecks evaluates a list of checks. It returns the results of those that apply to the evidence.
 func makeChecks(e Evidence, list []check) []Check {
 	made := []Check{}
 	for _, c := range list {

@@ -31,9 +31,9 @@ func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
 	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
 }
 
-// LatenciesOf returns the latencies in rows, which is the timeline of a whole simulation. r is the report on
-// the ledger of the simulation, and err is the error of reading the timeline. The ledger must have been read
-// before the timeline. Then an event that took effect in between counts as measured.
+// LatenciesOf returns the latencies in the timeline of a whole simulation. The parameter err is the error of reading
+// the timeline. The parameter r is the report on the ledger. The ledger must have been read before the timeline.
+// Otherwise, events that took effect between the two reads would count as unmeasured.
 func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	total := timeline.Sum(rows...)
 	l := latenciesOf(&total)
@@ -42,7 +42,7 @@ func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	return l
 }
 
-// latenciesOf returns the latencies in total, which is the sum of the rows of a timeline.
+// latenciesOf returns the latencies in the parameter total, which is the sum of the rows of a timeline.
 func latenciesOf(total *timeline.Row) *Latencies {
 	return &Latencies{
 		Processing: histogram.Merge(total.Entry.Processing, total.Exit.Processing),

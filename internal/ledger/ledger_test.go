@@ -16,8 +16,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// drawModel generates a random history that contains at most a few errors. The errors do not hide each other.
-// For example, it does not swap the intents of two exits, because no ledger could show that.
+// drawModel draws a random history of events that contains at most two errors. The ledger must show each of them, so no
+// error hides another one. For example, drawModel never swaps the intents of two exits, because a ledger does not show
+// which exit has which intent.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
 	faults := rapid.IntRange(0, 2).Draw(t, "faults")
@@ -170,7 +171,7 @@ func TestAudit_ManyLostEvents_NamesALimitedNumber(t *testing.T) {
 	}
 }
 
-func TestAudit_IgnoresBitsFarBeyondAWatermark(t *testing.T) {
+func TestAudit_ManyBitsBeyondTheWatermark_CountsAtMostMaxOutstanding(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.runs[0].watermark = 5

@@ -80,7 +80,7 @@ func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, cover
 			d.missed += skipped[i] + absent[i]
 		}
 	}
-	// With random arrivals, due is only the mean number of events, so missed could be greater.
+	// With random arrivals, due is only the mean number of events, so missed could be greater than due.
 	d.missed = min(d.missed, d.due)
 	for _, g := range gaps {
 		if covers(&rows[g.row]) {
@@ -132,7 +132,7 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			planned[i] = s.events(row.Start(), slices.MinFunc([]time.Time{row.End(), l.end}, time.Time.Compare))
 			shortfall[i] = planned[i] - row.Of(t).Due
 		} else if !row.Start().Before(l.end) {
-			shortfall[i] = -row.Of(t).Due // events that are counted after the end were due before it
+			shortfall[i] = -row.Of(t).Due // an event that was due before the end may be counted after the end
 		}
 	}
 	for i, n := range lasting(shortfall, planned) {
@@ -140,7 +140,7 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			absent[i] = n
 		}
 	}
-	remaining := 0 // the number of gaps that are not cleared
+	remaining := 0 // the number of gaps that are long enough to count
 	eachGap(absent, func(from, to int) {
 		short := float64(sum(planned[from:to])) * shortGap.Seconds() / rows[to-1].End().Sub(rows[from].Start()).Seconds()
 		if sum(absent[from:to]) > max(int64(short), int64(s.Replicas)) {
@@ -150,8 +150,8 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		clear(absent[from:to])
 	})
 	eachGap(absent, func(from, to int) {
-		// Each process that is killed loses the rows of about its last second, however long the gap is. So the events
-		// that were published but are in no row are divided equally among the gaps.
+		// A killed process loses the rows of about its last second, no matter how long the gap in the timeline is. So the
+		// events that were published but are in no row are divided equally among the gaps.
 		events := sum(absent[from:to])
 		lost := min(events, unrecorded/int64(remaining))
 		remaining, unrecorded = remaining-1, unrecorded-lost
@@ -174,7 +174,7 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 	return absent, gaps
 }
 
-// eachGap calls a function for each range [from, to) of successive rows in which events were absent.
+// eachGap calls the function do for each range [from, to) of successive rows with at least one absent event.
 func eachGap(absent []int64, do func(from, to int)) {
 	for from := 0; from < len(absent); from++ {
 		to := from
@@ -195,9 +195,10 @@ func sum(numbers []int64) (total int64) {
 	return total
 }
 
-// longest returns the longest time in which all planned events were absent. The given rows are consecutive, and each
-// lacks some or all of its planned events. A row that lacks only some of them can be the start or the end of the time,
-// and counts in part. With several generators, it counts only if the previous or the next row lacks all of its events.
+// longest returns the length of the longest gap, a time in which all planned events were absent. The given rows are
+// consecutive, and each lacks some or all of its planned events. If a row lacks only some of them, a part of the row
+// can belong to the start or the end of a gap. With several generators, this holds only if the previous or the next row
+// lacks all of its planned events.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
 	var most, sum time.Duration // sum is the time without events that ends with the current row
@@ -224,7 +225,7 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 // number of expected events of each row. A surplus then makes up for shortfalls of later rows only up to the number of
 // events that were expected in two rows.
 func lasting(shortfall, expected []int64) []int64 {
-	total := make([]int64, len(shortfall)+1) // total[i+1] is the shortfall up to the end of row i
+	total := make([]int64, len(shortfall)+1) // prefix sums: total[i+1] is the shortfall of the rows 0 to i
 	for i, n := range shortfall {
 		total[i+1] = total[i] + n
 		if expected != nil {
@@ -232,7 +233,7 @@ func lasting(shortfall, expected []int64) []int64 {
 		}
 	}
 	lasts := make([]int64, len(shortfall))
-	least := total[len(shortfall)] // the minimum of total from row i to the end
+	least := total[len(shortfall)] // suffix minimum: in iteration i, the minimum of total[i+1:]
 	for i := len(shortfall) - 1; i >= 0; i-- {
 		least = min(least, total[i+1])
 		lasts[i] = max(0, least) - max(0, min(least, total[i]))

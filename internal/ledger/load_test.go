@@ -213,7 +213,7 @@ func TestEvaluate_GeneratorIsDead_LagDoesNotDependOnTheWidthOfRows(t *testing.T)
 }
 
 // Two of three generators run on, so there is no time without a generator, however wide the rows are.
-func TestEvaluate_OneOfSeveralGeneratorsIsDead_ItsEventsAreDueWithoutLag(t *testing.T) {
+func TestEvaluate_OneOfThreeGeneratorsIsDead_LowersTheAchievedRateWithoutLag(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{1, 60} {
 		rows := make([]timeline.Row, 0, 600)

@@ -53,7 +53,7 @@ func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *tim
 // latency creates a mark if the p99 of the given latencies exceeds its objective.
 func (m *ObjectiveMarker) latency(at time.Time, name string, objective plan.Duration, latencies ...histogram.Snapshot) {
 	if objective == 0 || m.marked[name] {
-		return // skip the merge below, which takes most of the time
+		return // without an expensive merge of the histograms
 	}
 	if all := histogram.Merge(latencies...); all.Count() >= minMeasured {
 		m.value(at, name, objective, all.Quantile(0.99))

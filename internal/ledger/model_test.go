@@ -23,10 +23,9 @@ type modelEvent struct {
 	deadLettered bool
 }
 
-// modelRun is one generator process in one partition. watermark is the number of confirmed events. They are the first
-// elements of events.
+// modelRun is one generator process in one partition. The events at indexes below watermark are confirmed.
 type modelRun struct {
-	id        event.ID // Seq is unused
+	id        event.ID // only the fields Run and Partition are used
 	typ       event.Type
 	watermark int
 	events    []modelEvent
@@ -35,7 +34,7 @@ type modelRun struct {
 // model is a fake store that computes its ledger from a known history of events.
 type model struct {
 	runs    []modelRun
-	skewed  store.Counts // counts without events, which the model adds to its counters
+	skewed  store.Counts // numbers that the model adds to its counters, although no events account for them
 	reads   []int64      // the indexes of the chunks that the audit has read
 	failing string       // the name of the method that returns an error
 	lostAt  time.Time

@@ -24,9 +24,8 @@ type phase struct {
 	// covers reports whether a row of the timeline belongs to the phase. If a fault disturbed any part of a
 	// row, the row belongs to the time under faults.
 	covers func(e *Evidence, row *timeline.Row) bool
-	// unmeasured reports whether events whose latency was not measured may belong to the phase. The usual cause of lost
-	// measurements is a fault that kills a processor. So if there were faults, these events count for the time under
-	// faults.
+	// unmeasured reports whether the phase may contain events whose latency was not measured. Measurements are usually
+	// lost when a fault kills a processor. So if there were faults, such events count for the time under faults.
 	unmeasured func(e *Evidence) bool
 	// absent is the message to show if no row belongs to the phase. It is empty for the whole run, to which all rows
 	// belong.

@@ -7,7 +7,7 @@ import "time"
 // whether it took effect. Numbers that are compared with each other are always obtained independently.
 type Report struct {
 	// EntriesConfirmed, ExitsMatchedConfirmed and ExitsUnmatchedConfirmed count the published events that the
-	// broker has confirmed. Exits are counted by the intent that their generator gave them.
+	// broker has confirmed. An exit counts as matched if its generator expected it to find a visit.
 	EntriesConfirmed        int64 `json:"entriesConfirmed"`
 	EntriesRecorded         int64 `json:"entriesRecorded"`
 	ExitsMatchedConfirmed   int64 `json:"exitsMatchedConfirmed"`
@@ -69,7 +69,7 @@ type Report struct {
 	// not know the number.
 	Partitions int `json:"partitions,omitempty"`
 	// DataLostAt is when a process noticed that the store had lost durable data. It is nil if no process has.
-	// If it is set, the numbers above are incomplete.
+	// If it is set, the counts in this report are incomplete.
 	DataLostAt *time.Time `json:"dataLostAt,omitempty"`
 	// LostEvents contains the identifiers of the first lost events, in the order in which the audit finds them: one
 	// generator process in one partition after the other, each in the order of the sequence numbers.

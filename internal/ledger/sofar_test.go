@@ -81,7 +81,8 @@ func TestTimelineReader_MergedRows_AppearOnce(t *testing.T) {
 	})
 }
 
-// Local simulations and the operator end a run early when this evidence shows that the run is certain to fail.
+// While a simulation runs, the evidence so far may already show that the verdict will be FAIL. The simulation can then
+// be ended early.
 func TestEvidenceSoFar_ShowsFailuresThatAreFinal(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)

@@ -104,7 +104,8 @@ const Unknown = -1
 // Evaluate makes all checks that apply to the evidence, and returns the verdict.
 func Evaluate(e Evidence) Verdict {
 	v := Verdict{Outcome: Pass, Checks: makeChecks(e, checks(&e))}
-	v.Reasons = slices.DeleteFunc(Messages(v.Checks), func(m string) bool { return m == e.Aborted }) // the message of CheckRunLength contains e.Aborted
+	// The reasons must not repeat why the run was ended early: the message of the check CheckRunLength contains e.Aborted.
+	v.Reasons = slices.DeleteFunc(Messages(v.Checks), func(m string) bool { return m == e.Aborted })
 	v.Reasons = append(v.Reasons, e.Unchecked...)
 	for _, c := range v.Checks {
 		if c.Outcome != Passed {

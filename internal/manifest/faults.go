@@ -168,10 +168,11 @@ func (w *warner) contention(f *plan.Fault) {
 	}
 }
 
-// waits reports whether a fault must wait for another fault with the same target, and may then be too late to be
-// injected: because its next occurrence is due, or because it would not end before the simulation. until is when the
-// other fault ends. waits ignores jitter. It compares only one occurrence of each fault: the first occurrence of f
-// that is due at or after the first occurrence of other, and the latest occurrence of other that is due by then.
+// waits reports whether the fault f must wait until another fault with the same target ends, and may then be too late to
+// be injected. f is too late if its next occurrence is due, or if it would not end before the simulation. The result
+// until is the time at which the other fault ends. waits ignores jitter, and compares only one occurrence of each fault.
+// Of f, this is the first occurrence that is not due before the first occurrence of the other fault. Of the other fault,
+// it is the latest occurrence that is due by then.
 func (w *warner) waits(f, other *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, other.At
 	if due < begin && f.Every > 0 {
@@ -232,7 +233,7 @@ func (w *warner) recovery(f *plan.Fault) {
 	if end == 0 || end-last >= plan.SteadyTime {
 		return
 	}
-	margin := fmt.Sprintf(", which leaves %s to recover and %[1]s to prove it", plan.SteadyTime)
+	margin := fmt.Sprintf(", which leaves %s to recover and %[1]s to prove the recovery", plan.SteadyTime)
 	remedy := `set "duration" to ` + string(*v1alpha1.NewDuration(last + 2*plan.SteadyTime)) + margin + ", or let the fault end earlier"
 	if f.Every > 0 && f.Every.D() <= 2*plan.SteadyTime {
 		remedy = `raise "every" to more than ` + (2 * plan.SteadyTime).String() + margin

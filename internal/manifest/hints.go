@@ -47,12 +47,12 @@ var services = map[field.Path]binding.Service{
 	"spec.summaryAPI.managed.database": binding.PostgreSQL(),
 }
 
-// frequentMistakes contains unknown fields that people often write, with the hints that errors about them show. Without
-// a hint, an error names the objects that have such a field, according to the function owners. For the fields in this
-// list, that text would be missing or misleading.
+// frequentMistakes contains unknown fields that people often write, with hints for the error messages. The error about
+// any other unknown field names the objects that have a field of this name; see the function owners. For the fields in
+// frequentMistakes, there is no such object, or its name would mislead the user.
 var frequentMistakes = []struct {
-	// parent is a suffix of the path of the object that contains the field. In this suffix, [] stands for any index.
-	// The values "spec" and "" match only these paths themselves.
+	// parent identifies the objects that contain the field. If parent begins with a dot, it is a suffix of their paths.
+	// Otherwise it is the whole path. [] stands for any index.
 	parent string
 	names  []string
 	hint   string

@@ -59,7 +59,7 @@ func TestReadManifest_AcceptsValidManifests(t *testing.T) {
 // unknownField is the format of the error about an unknown field of spec.entry.
 const unknownField = "spec.entry.unknown%02d: Forbidden: unknown field: remove it; known fields are arrivals, rate, replicas, resources, stages, template\n"
 
-// lines formats the numbers from 0 to n-1.
+// lines formats each number from 0 to n-1 and concatenates the results.
 func lines(format string, n int) string {
 	var text strings.Builder
 	for i := range n {

@@ -18,9 +18,9 @@ import (
 // source is a document as its author wrote it. Decoded values do not show how they were written: YAML decodes 1.10 as
 // 1.1, and no as false.
 type source struct {
-	root func() *yamlv3.Node // returns the document, which the first call parses
-	// The field members contains the members of the nodes that find has visited. So find scans a large object only
-	// once, even if the object contains many errors.
+	root func() *yamlv3.Node // the function root returns the document; its first call parses the document
+	// The field members is a cache: it contains the members of each node that find has visited. So find scans a large
+	// object only once, even if the object contains many errors.
 	members map[member]map[field.Path]*yamlv3.Node
 }
 
@@ -45,9 +45,10 @@ func newSource(text []byte) *source {
 	})}
 }
 
-// written returns the value at a path as the author of the document wrote it. It returns the decoded value, which the
-// caller passes as the parameter value, if the document has no value at the path, or if the value is quoted, null or
-// possibly a password. It hides the contents of objects and lists, because they may contain a password.
+// written returns the value at a path as the author of the document wrote it, for an error message. It hides the
+// contents of objects and lists, because they may contain a password. The parameter value is the decoded value. written
+// returns the decoded value if the document has no value at the path, or if the value is quoted, null or possibly a
+// password.
 func (s *source) written(path field.Path, value any) any {
 	node := s.find(s.root(), "", path)
 	if node == nil {
@@ -74,9 +75,9 @@ func collection(left string, node *yamlv3.Node, right string) field.Raw {
 	return field.Raw(left + "…" + right)
 }
 
-// find returns the node at a path. It starts from the given node, whose own path is in the parameter named at. It
-// returns nil if there is no node at the path. A path does not say whether the objects on the way are structs or maps,
-// so find tries both forms.
+// find searches a tree for the node at a path. It returns nil if there is no such node. The search starts at the given
+// node, whose own path is the parameter named at. The form of a path depends on whether the objects on it are structs
+// or maps. The search does not know which they are, so it tries both forms.
 func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	if node.Kind == yamlv3.AliasNode {
 		node = node.Alias
@@ -134,15 +135,15 @@ func childrenOf(node *yamlv3.Node, at field.Path) []childNode {
 	return children
 }
 
-// memberPath returns the path of a member of the object at the path at. The member is a key if the object is a map, and
-// a field otherwise.
-func memberPath(at field.Path, name string) field.Path {
+// memberPath returns the path of a member of an object. The member is a key if the object is a map, and a field
+// otherwise.
+func memberPath(object field.Path, name string) field.Path {
 	for _, of := range []string{"labels", "annotations", "nodeSelector", "limits", "requests"} {
-		if strings.HasSuffix(string(at), "."+of) {
-			return at.Key(name)
+		if strings.HasSuffix(string(object), "."+of) {
+			return object.Key(name)
 		}
 	}
-	return at.Child(name)
+	return object.Child(name)
 }
 
 // unrepresentable finds the first number that JSON cannot represent, such as .inf. It returns the number and its path.

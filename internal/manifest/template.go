@@ -126,9 +126,9 @@ func checkQuantity(value json.RawMessage) error {
 	return err
 }
 
-// containers checks the containers in a template. The parameter own contains the names of the containers that the
-// operator creates. Container names must be unique in a pod. The map in the parameter names contains those that are
-// already used, with the paths of their containers, and the function adds the names that it finds.
+// containers checks the containers in a template. The argument own lists the containers that the operator itself
+// creates. Container names must be unique in a pod, so containers adds each container to the argument names, which maps
+// the names that are already used to the paths of their containers.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)

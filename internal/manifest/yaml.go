@@ -117,7 +117,7 @@ func wholeNumbers(text []byte) []byte {
 	copied := 0
 	for {
 		token, err := decoder.Token()
-		if err != nil { // the end of the text, because valid JSON causes no other error
+		if err != nil { // only io.EOF, because the text is valid JSON
 			return append(result, text[copied:]...)
 		}
 		number, isNumber := token.(json.Number)
@@ -172,8 +172,8 @@ func (d yamlDocument) yamlError(err error) error {
 	if path, number := newSource(d.text).unrepresentable(); number != "" {
 		return field.Invalid(path, field.Raw(number), "must be a finite number, such as 10")
 	}
-	if _, again := documentToJSON(padded); again != nil { // again is the error with the line number in the file
-		err = again
+	if _, errInFile := documentToJSON(padded); errInFile != nil { // the line number in this error counts from the start of the file
+		err = errInFile
 	}
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors:\n")
@@ -184,8 +184,8 @@ func (d yamlDocument) yamlError(err error) error {
 	return fmt.Errorf("not valid YAML: %s", strings.Join(lines, "; "))
 }
 
-// withoutValue returns an error text of the YAML parser. If the text may quote a password from the document, it returns
-// a text without the quotation instead. It also explains the error about text after the end of the document.
+// withoutValue rewrites an error text of the YAML parser, so that the text quotes nothing from the document that may be
+// a password. It also explains the error about text after the end of the document.
 func withoutValue(text string) string {
 	if duplicate := duplicateKey.FindStringSubmatch(text); duplicate != nil {
 		key, err := strconv.Unquote(duplicate[2])
@@ -229,7 +229,7 @@ func withUnrendered(err error, manifest []byte) error {
 		expression += "}" // a default value, as in ${NAME:-value}, may be a password
 	case strings.Contains(expression, "$("):
 		expression = "$(…)"
-	default: // the expression may contain a password
+	default: // omit the template expression, because it may contain a password
 		expression = "$…"
 	}
 	return fmt.Errorf("%w; line %d has the template expression %s: render the manifest first, for example with \"helm template\" or \"envsubst\"",

@@ -85,7 +85,7 @@ func (r *Rest) isComplete() bool {
 type pendingMarks struct {
 	all     []timeline.Mark
 	marker  *ledger.ObjectiveMarker // adds marks
-	process string                  // the name of the process in the timeline; each stored batch gets a new one
+	process string                  // the process that the timeline names as the source; a new name for each stored batch
 }
 
 func newPendingMarks() *pendingMarks {
@@ -131,7 +131,7 @@ type simulation struct {
 type probe struct {
 	at  time.Time
 	err error
-	// failures is the number of checks since the last success.
+	// failures is the number of failed checks since the last successful one.
 	failures int
 }
 
@@ -322,10 +322,10 @@ func needed(r ledger.Report) int {
 	return restObservations
 }
 
-// conclude makes the final audit when the simulation is at rest. First it reads the timeline and asks the summary
-// API. Then it reads the whole ledger again. In this audit, every confirmed event that has not taken effect counts
-// as lost. If data is missing, it does not set now.Rest, so that the next observation tries again, up to
-// concludeAttempts times.
+// conclude makes the final audit when the simulation is at rest, and stores the result in now.Rest. In the final audit,
+// every confirmed event that has not taken effect counts as lost. If some data cannot be read, conclude does not set
+// now.Rest, and the next observation calls conclude again. The last of concludeAttempts attempts accepts an incomplete
+// timeline or an unknown number of summaries.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := o.measure(ctx, s, now, draining)

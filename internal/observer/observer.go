@@ -168,7 +168,7 @@ func (o *Observer) Latest(key types.NamespacedName) *Observation {
 }
 
 // Timeline returns the timeline from the last read, which may be newer than the latest update. It returns nil if the
-// target does not request the timeline.
+// field Target.Timeline of the simulation is false.
 func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -227,8 +227,8 @@ func (o *Observer) handle(ctx context.Context, key types.NamespacedName) {
 	o.queue.AddAfter(key, interval(draining != nil && observed.Rest == nil, s.failures))
 }
 
-// current returns the simulation to observe, or nil if it is no longer tracked. It also returns the replaced
-// simulations whose connections must be closed.
+// current returns the simulation to observe, or nil if it is no longer tracked. It also returns the
+// simulations that had the same key before. Their connections must be closed.
 func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Draining, replaced []*simulation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -256,7 +256,7 @@ func interval(draining bool, failures int) time.Duration {
 	if draining {
 		next = drainInterval
 	}
-	if failures > 1 { // a single failure often does not last, so it does not delay the next observation
+	if failures > 1 { // a single failure is often transient, so only successive failures delay the next observation
 		next = min(next+time.Duration(failures-1)*failureDelay, maxInterval)
 	}
 	return next + rand.N(next/10)

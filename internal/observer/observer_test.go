@@ -311,7 +311,7 @@ func TestObserver_DeadlinePasses_MakesTheFinalAudit(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fail    func(*fakeServers)
-		ledgers bool // whether the ledger can be read
+		ledgers bool // whether the audit can read the ledger
 	}{
 		"a message that stays in its queue": {func(f *fakeServers) { f.depths.Ready = 1 }, true},
 		"a broker that does not answer":     {func(f *fakeServers) { f.brokerErr = errors.New("refused") }, true},

@@ -17,8 +17,8 @@ const (
 	// before an outage counts as over. Otherwise, each success of a part that alternately works and fails would end the
 	// outage.
 	quiet = 5 * time.Second
-	// The constant stale is the age from which a fault no longer counts. Retries are much more frequent, so a part
-	// whose latest fault is that old is no longer in use.
+	// The constant stale is the age from which a fault no longer counts. A part that is in use is retried much more
+	// often, so a part whose latest fault is that old is no longer in use.
 	stale = time.Minute
 )
 
@@ -40,8 +40,8 @@ type Log struct {
 	// The field recovered is when all parts of the dependency began to work again. It is zero while one of them does
 	// not work.
 	recovered time.Time
-	// generation counts the calls of Fault. The timer that ends the outage compares it with an earlier value, to detect
-	// another fault.
+	// generation counts the calls of Fault. The timer that ends the outage compares generation with an earlier value, to
+	// detect another fault.
 	generation int
 	// expiry calls Fine when the last fault of the dependency is stale. Without this timer, an outage would not end if
 	// no part of the dependency is used after that fault.
@@ -83,8 +83,9 @@ func (l *Log) Fault(part string, err error) {
 	l.logger.Warn(l.isDown, attrs...)
 }
 
-// Fine records that the given parts of the dependency work. If no part is in a failed state any more, and no part fails
-// for the duration quiet, the outage ends. A part also leaves the failed state when its latest fault is stale.
+// Fine records that the given parts of the dependency work. The outage ends if no part is in a failed state any more,
+// and no part fails again within a few seconds (the constant quiet). A part also leaves the failed state when its latest
+// fault is stale.
 func (l *Log) Fine(parts ...string) {
 	if !l.isOutage.Load() {
 		return

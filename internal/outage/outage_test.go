@@ -39,7 +39,7 @@ func TestOutageLog_ManyFaults_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
-		log.Fine("a") // Fine must log nothing before the first outage
+		log.Fine("a") // before the first outage, the method Fine must log nothing
 		var group sync.WaitGroup
 		for range 100 {
 			group.Go(func() { log.Fault("a", errors.New("refused")) })
@@ -119,9 +119,10 @@ func TestOutageLog_FailedConnectionIsNoLongerUsed_OutageEnds(t *testing.T) {
 	})
 }
 
-// A connection that is lost and then idle reports neither a success nor another fault. Its fault keeps the outage from
-// ending, although the connections in use work again, until the fault is stale.
-func TestOutageLog_ConnectionIsIdleAfterItsFault_OutageEndsWhenTheFaultIsStale(t *testing.T) {
+// A connection that is lost and then idle reports neither a success nor another fault. The last fault of this
+// connection keeps the outage from ending, although the connections in use work again. After a minute, the fault no
+// longer counts.
+func TestOutageLog_OnePartIsIdleAfterItsFault_OutageEndsAfterAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()

@@ -41,7 +41,7 @@ const (
 	MaxDuration = 365 * 24 * time.Hour
 )
 
-// owner matches valid values of Plan.Owner, which becomes part of the name of an exchange.
+// owner is the pattern of valid values of Plan.Owner. The owner becomes part of the name of an exchange.
 var owner = regexp.MustCompile(`^[A-Za-z0-9-]{0,64}$`)
 
 // Patterns for URLs. The rules in the CRD contain copies of them.
@@ -99,7 +99,7 @@ func (c *Checks) Number(path field.Path, value, low, high int64, unit string) {
 // NotNegative checks that a limit for a number of events is not negative.
 func (c *Checks) NotNegative(path field.Path, value int64) {
 	if value < 0 {
-		c.Invalid(path, value, "must not be negative; 0 allows none")
+		c.Invalid(path, value, "must not be negative; 0 allows no events")
 	}
 }
 
@@ -150,7 +150,7 @@ func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayNa
 		return
 	}
 	if rate*int64(maxStay.Value/time.Second) > sequence.PlateCapacity {
-		c.Invalid(path, rate, "times %s, %s, must not exceed %d, the number of plates: lower the rate or %s",
+		c.Invalid(path, rate, "the rate times %s (%s) must not exceed %d, the number of plates: lower the rate or %s",
 			maxStayName, maxStay.Text, sequence.PlateCapacity, maxStayName)
 	}
 }

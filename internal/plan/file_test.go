@@ -56,7 +56,7 @@ func full() *plan.Plan {
 	}
 }
 
-func TestPlanFile_WrittenTwice_IsReadUnchanged(t *testing.T) {
+func TestPlanFile_ReplacesAnExistingFile_IsReadUnchanged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	for range 2 { // the second call replaces the file that the first one wrote
@@ -138,7 +138,7 @@ func TestParsePlan_RejectsInvalidPlans(t *testing.T) {
 		"no maxStay":                     {edited(t, "0s", "maxStay"), `maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; exit.minStay: Invalid value: "1.5s": must be less than maxStay, which is 0s, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
 		"minStay as long as maxStay":     {edited(t, "1h", "exit", "minStay"), `exit.minStay: Invalid value: "1h0m0s": must be less than maxStay, which is 1h0m0s, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
 		"a duration of more than a year": {edited(t, "8761h", "duration"), `duration: Invalid value: "8761h0m0s": must be a duration from 0s to 8760h, such as "30m"`},
-		"more vehicles than plates":      {edited(t, 24412, "entry", "rate"), `entry.rate: Invalid value: 24412: times maxStay, 1h0m0s, must not exceed 87880000, the number of plates: lower the rate or maxStay`},
+		"more vehicles than plates":      {edited(t, 24412, "entry", "rate"), `entry.rate: Invalid value: 24412: the rate times maxStay (1h0m0s) must not exceed 87880000, the number of plates: lower the rate or maxStay`},
 		"no concurrency":                 {edited(t, 0, "processor", "concurrency"), `processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`},
 		"21 faults":                      {edited(t, make([]struct{}, 21), "faults"), `faults: Too many: 21: must have at most 20 items`},
 		"a fault without anything":       {edited(t, []any{map[string]any{}}, "faults"), `faults[0].target: Unsupported value: "": supported values: "RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"; faults[0].action: Unsupported value: "": supported values: "Kill", "Restart", "Evict", "Pause", "Isolate"; faults[0].instances: Invalid value: 0: must be from 1 to 999 instances; or set percent; faults[0].name: Required value: give the fault a name, such as "redis-crash"`},
@@ -146,10 +146,10 @@ func TestParsePlan_RejectsInvalidPlans(t *testing.T) {
 		"a fault of 1 and 50 percent":    {edited(t, fault("percent", 50, "instances", 1), "faults"), `faults[0].percent: Invalid value: 50: instances and percent cannot be combined: remove one of them`},
 		"a kill that lasts":              {edited(t, fault("instances", 1, "for", "1s"), "faults"), `faults[0].for: Forbidden: is only for Pause and Isolate, because the other actions do not last: remove it`},
 		"a fault too often":              {edited(t, fault("instances", 1, "every", "1ms"), "faults"), `faults[0].every: Invalid value: "1ms": must be at least 1s; remove it to inject the fault once`},
-		"a negative objective":           {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`},
+		"a negative objective":           {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; 0 allows no events`},
 		"an external API without URL":    {edited(t, "", "summaryAPI", "url"), `summaryAPI.url: Required value: must be the URL of the external API`},
 		"an API that is no URL":          {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": begin it with "https://" or "http://"`},
-		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into files of a directory and name that in secretDir`},
+		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into files of a directory, and write the path of the directory into secretDir`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

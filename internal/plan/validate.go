@@ -71,7 +71,7 @@ func (c *checks) summaryAPI(path field.Path, a SummaryAPI) {
 		c.Add(field.Required(path.Child("url"), "must be the URL of the external API"))
 	}
 	if a.URL != "" {
-		c.HTTPURL(path.Child("url"), a.URL, "files of a directory and name that in secretDir")
+		c.HTTPURL(path.Child("url"), a.URL, "files of a directory, and write the path of the directory into secretDir")
 	}
 }
 

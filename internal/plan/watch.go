@@ -48,8 +48,8 @@ type watcher struct {
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
-	// text is the content of the file at the last read. fault is the error that was logged last. suspicion is
-	// an error that occurred in the last read for the first time and has not been logged.
+	// text is the content of the file at the last read. fault is the error that was logged last. suspicion is an error
+	// that has occurred in one read. It is logged if it occurs in the next read, too.
 	text             []byte
 	fault, suspicion string
 }

@@ -114,7 +114,7 @@ func markOf(pod *corev1.Pod, at time.Time, message string) timeline.Mark {
 	return timeline.Mark{At: at.UTC().Round(0), Kind: timeline.MarkDown, Subject: subjectOf(pod), Message: message}
 }
 
-// subjectOf returns the name of a pod's component. The marks that the component itself adds contain the same name.
+// subjectOf returns the name of a pod's component. Components use the same name in their own marks.
 func subjectOf(pod *corev1.Pod) string {
 	switch c := resources.Component(pod.Labels[resources.ComponentLabel]); c {
 	case resources.ComponentEntry, resources.ComponentExit:
@@ -128,7 +128,7 @@ func subjectOf(pod *corev1.Pod) string {
 
 const (
 	reasonOOMKilled = "OOMKilled"
-	reasonError     = "Error" // the reason for all containers that end with an exit code other than 0
+	reasonError     = "Error" // the reason that Kubernetes gives for every exit code other than 0
 )
 
 func hasFailed(ended *corev1.ContainerStateTerminated) bool {

@@ -19,7 +19,7 @@ const (
 type directory struct {
 	root  string // directory to chroot to; empty for none
 	host  string // absolute path of the directory, as this process sees it
-	inner string // absolute path for the server, which may be started with chroot
+	inner string // absolute path of the directory, as the server sees it after a chroot
 	lock  *os.File
 	ours  bool // true if openDirectory created the directory; close then removes it
 }

@@ -61,7 +61,7 @@ type RabbitMQ struct {
 	directory *directory
 	programs  rabbitMQPrograms
 	options   RabbitMQOptions
-	ports     []port.Port // for AMQP, Erlang distribution and epmd; a node that joins a cluster uses the first node's epmd
+	ports     []port.Port // reserved for AMQP, the Erlang distribution and epmd; nodes of a cluster share the first node's epmd
 	user      string
 	password  string
 	cookie    string

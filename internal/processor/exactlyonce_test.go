@@ -150,8 +150,8 @@ func (p *published) exitBeforeEntry(plate string) {
 	p.deadLetters++
 }
 
-// external publishes n entries of external publishers, an exit for each of them, and n exits without an entry. All
-// go to the queues of partition 0.
+// external publishes events as an external publisher does: n entries, an exit for each of them, and n exits without an
+// entry. All events go to the queues of partition 0.
 func (p *published) external(n int) {
 	for i := range n {
 		plate, in, out := fmt.Sprintf("EXTERNAL-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)
@@ -314,7 +314,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 	want.Runs, want.Partitions, want.DuplicatesSuppressed = got.Runs, got.Partitions, got.DuplicatesSuppressed
 	want.ExternalMatched, want.EntryNotFound = got.ExternalMatched, got.EntryNotFound
 	want.SummariesStored = int64(len(p.summaries)) + got.ExternalMatched
-	want.Outbox = 1 // the rejected summary
+	want.Outbox = 1 // the summary that the API rejected stays in the outbox
 	if diff := cmp.Diff(want, got); diff != "" {
 		complain("the ledger (-want +got):\n%s", diff)
 	}
@@ -330,7 +330,8 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	if held < got.ExternalMatched { // held is larger if a crash undid a match that could not be repeated
+	// The API may also hold the summary of an external exit whose effect a crash of the store has undone for good.
+	if held < got.ExternalMatched {
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}
 	for id := range p.summaries {
@@ -353,7 +354,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 }
 
 func (p *published) confirm(ctx context.Context, state *chaoticStore, t event.Type, run string, partition int, events []store.Published) {
-	_, _ = state.state.Confirm(ctx, store.Confirmation{ // the audit detects whether this call has failed
+	_, _ = state.state.Confirm(ctx, store.Confirmation{ // ignore the error: if Confirm has failed, the audit detects it
 		Run: run, Type: t, Partition: partition, Events: events, MaxStay: maxStay,
 	})
 }

@@ -34,7 +34,7 @@ type pipeline struct {
 	deadLetters DeadLetters
 	durability  Durability
 
-	settlers []*settler // one for each partition of the store
+	settlers []*settler // one settler for each partition of the store
 	flight   *flight
 	metrics  *metrics
 	reporter *reporter
@@ -179,9 +179,9 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 	return true
 }
 
-// countDeadLetter counts a dead letter in the store. It waits until the count is durable. If the message had an
-// effect before it failed, it waits for that effect, too. It returns store.ErrRolledBack if the store may have lost
-// the count or the effect, and other errors only if ctx has ended.
+// countDeadLetter counts a dead letter in the store, and waits until the count is durable. If the message had an effect
+// before its processing failed, countDeadLetter also waits until that effect is durable. It returns
+// store.ErrRolledBack if the store may have lost the count or the effect, and other errors only if ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {

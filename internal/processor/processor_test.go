@@ -102,7 +102,7 @@ func TestProcessorRun_RolledBackStore_ProcessesTheMessagesAgain(t *testing.T) {
 			calls[msg.ID]++
 			outcome := OutcomeRecorded
 			if msg.ID == "b" && calls["b"] == 2 {
-				outcome = OutcomeDuplicate // the store has not lost the effect of b
+				outcome = OutcomeDuplicate // the store still has the effect of message b
 			}
 			mu.Unlock()
 			mark, err := r.store.Mark(ctx, 0)

@@ -63,7 +63,7 @@ func TestReporter_ProblemRecursAfterAQuietInterval_IsLoggedAtOnce(t *testing.T) 
 	r := newReporter(log.Logger())
 	for range 3 {
 		r.report(problem{message: "failed"}, "")
-		r.flush() // the problem has not occurred again since it was logged
+		r.flush() // the reporter forgets the problem, because it has not recurred since it was logged
 		if len(r.open) != 0 {
 			t.Errorf("%d problems are open after an interval without problems", len(r.open))
 		}

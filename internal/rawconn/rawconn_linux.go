@@ -97,7 +97,7 @@ func (c *Conn) explain(operation string, err error, failure syscall.Errno) error
 	if err == nil {
 		err = os.NewSyscallError(operation, failure)
 	} else if wrapped, ok := errors.AsType[*net.OpError](err); ok {
-		err = wrapped.Err // omit the operation of wrapped, which is "raw-read" or "raw-write"
+		err = wrapped.Err // omit the field Op of this error, which is "raw-read" or "raw-write"
 	}
 	return &net.OpError{Op: operation, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }

@@ -211,11 +211,11 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 	return at, err
 }
 
-// keepCut keeps clients isolated from servers that are replaced during the isolation, until the given time or until ctx
-// ends. The agents of the servers in commanded have injected the fault. If the agent of any server does not know the
-// fault, keepCut makes that agent inject the fault for the remaining time. At the end, keepCut tells these additional
-// agents to end the fault, unless another operator takes over. keepCut returns an error if the clients could still
-// reach a server shortly before the end of the fault.
+// keepCut continues an isolation until the given time or until ctx ends, even if the pods of the servers are replaced.
+// The argument commanded lists the servers whose agents have injected the fault. A replaced pod has a new agent, which
+// does not know the fault, so keepCut makes the new agent inject the fault for the remaining time. At the end, keepCut
+// tells the new agents to end the fault, unless another operator takes over. keepCut returns an error if the clients
+// could still reach a server shortly before the end of the fault.
 func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
 	cut := map[string]fault.Chosen{}
 	for wait(ctx) == nil && time.Now().Before(until) {
@@ -245,9 +245,9 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 	return uncut
 }
 
-// ensureCut asks the agent of a server whether it knows the fault. If it does not, for example because the pod of the
-// server is new, ensureCut makes the agent isolate the clients, and the result named again is true. ensureCut returns
-// an error if the clients may still reach the server.
+// ensureCut makes sure that the agent of a server isolates the clients. If the agent does not know the fault, for
+// example because the pod of the server is new, ensureCut sends the command again, and the result named again is true.
+// ensureCut returns an error if the clients may still reach the server.
 func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.Chosen, isCommanded bool, until time.Time) (again bool, err error) {
 	pod, err := i.podOf(ctx, server)
 	if err != nil {
@@ -258,7 +258,7 @@ func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.
 	case errors.Is(err, agent.ErrUnknown):
 		again, err = true, i.cutAgain(ctx, r, pod, until)
 	case isCommanded, !resources.IsReady(pod):
-		return false, nil // the clients of the new pod are cut off, or cannot use the pod yet
+		return false, nil // the agent isolates the clients, or no client connects yet, because the pod is not ready
 	}
 	if err != nil && !errors.Is(err, errReplaced) {
 		return again, fmt.Errorf("the isolated pods may still be able to reach the new pod %s: %w", pod.Name, err)
@@ -314,7 +314,7 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 	case err == nil:
 		return time.Time{}, false, nil
 	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the fault ended when its agent stopped
-		if !hitsItself(&r) { // keepCut isolates the clients from the new server, too
+		if !hitsItself(&r) { // the isolation has not ended, because keepCut also isolates the clients from the new server
 			return timer, now.After(timer), nil
 		}
 		at := slices.MinFunc([]time.Time{now, timer}, time.Time.Compare)
@@ -331,7 +331,7 @@ func early(c *fault.Chosen, lasted, want time.Duration) error {
 	return fmt.Errorf("the fault ended in pod %s after %s instead of %s, probably because its agent was stopped", c.Name, lasted.Round(10*time.Millisecond), want)
 }
 
-// earlyTolerance is how much shorter than declared a fault may be, because clocks differ.
+// earlyTolerance is how much earlier than planned a fault may end. The tolerance is needed because clocks differ.
 const earlyTolerance = time.Second
 
 // ask asks the agent in a pod for the state of a fault. It fails if an edit has removed the agents from the

@@ -126,7 +126,7 @@ func (i *injector) removeOne(ctx context.Context, a attempt, pod *fault.Chosen, 
 	return i.delete(ctx, pod)
 }
 
-// partly adds to the text of an error the names of the pods that were hit before the error occurred.
+// partly wraps an error that occurred after some pods had been hit. The new error names these pods.
 func partly(hit []string, err error) error {
 	if len(hit) == 0 {
 		return err

@@ -215,7 +215,7 @@ func (e *entries) marshal() (text string, removed []string, err error) {
 func size(value any) int {
 	text, err := json.Marshal(value)
 	if err != nil {
-		return 0 // the caller also marshals the value, and returns the error of that
+		return 0 // the caller gets the same error when it marshals the value
 	}
 	return len(text)
 }

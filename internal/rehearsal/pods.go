@@ -222,7 +222,7 @@ func (i *injector) untilKilled(ctx context.Context, killed []fault.Chosen) error
 				return fmt.Errorf("pod %s: the agent answered that it killed the target, but no container of the pod has ended within %s",
 					c.Name, i.timeouts.Evidence)
 			}
-			_ = wait(ctx) // fails only if ctx has ended, which ends the loop
+			_ = wait(ctx) // wait fails only if ctx has ended, and then the loop ends
 		}
 	}
 	return nil

@@ -33,8 +33,8 @@ type Target struct {
 	// Simulation is the simulation with defaults set. Plan is its plan.
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
-	// Start is when the schedules of the simulation began. FaultsEdited is true if the faults have just been edited. If
-	// it is true when the simulation is tracked for the first time, and there is no journal, the simulation ran without
+	// Start is when the schedules of the simulation began. FaultsEdited is true if the faults have just been edited. It
+	// matters only when the simulation is tracked for the first time and has no journal: the simulation then had no
 	// faults before the edit.
 	Start        time.Time
 	FaultsEdited bool
@@ -232,8 +232,8 @@ func (r *Rehearsals) Records(key types.NamespacedName) (records []fault.Record, 
 	return records, records != nil
 }
 
-// History returns what is known about occurrences of a tracked simulation's faults that Records does not contain,
-// because their records were removed to limit the size of the journal.
+// History returns a summary of the older fault occurrences of a tracked simulation. Records does not return these
+// occurrences, because their records were removed to limit the size of the journal.
 func (r *Rehearsals) History(key types.NamespacedName) fault.History {
 	if tracked := r.find(key); tracked != nil {
 		if runner := tracked.current(); runner != nil {

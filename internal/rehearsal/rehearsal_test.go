@@ -59,7 +59,7 @@ type world struct {
 	timeouts rehearsal.Timeouts
 
 	mu     sync.Mutex
-	states []fault.State // the states that were reported
+	states []fault.State // the states of the records that Changed has received
 	// ports maps the ports of a real cluster to those at which the pods of the test listen. The real ones may be in use
 	// on this machine.
 	ports map[int32]int32
@@ -470,7 +470,7 @@ func (w *world) restarted(pod *corev1.Pod) {
 	w.restartedAt(pod, time.Now())
 }
 
-// restartedAt is like restarted. The status says that the container started at the given time.
+// restartedAt changes the status of a pod as the kubelet does when it has restarted the container at the given time.
 func (w *world) restartedAt(pod *corev1.Pod, at time.Time) {
 	w.T.Helper()
 	w.Eventually("the kubelet to report the restart", func() error {
@@ -646,7 +646,8 @@ func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address
 	return address
 }
 
-// relayedBy creates the pod of a server, as relayed does. It also returns the agent of this pod.
+// relayedBy creates the pod of a server whose agent relays the connections to the server. It returns the address at
+// which clients connect, and the agent.
 func (w *world) relayedBy(t *testing.T, c resources.Component, ip string) (address string, a *agent.Agent) {
 	t.Helper()
 	server := httptest.NewServer(http.NotFoundHandler())

@@ -124,7 +124,7 @@ func TestResumeFault_LongAfterItWasDue_HitsNoFurtherPod(t *testing.T) {
 
 // The fault had waited for the end of another fault, so its pods were chosen long after the fault was due. The earlier
 // operator deleted one of the pods and crashed. The fault took effect when the pods were chosen.
-func TestResumeFault_FaultWaitedForAnother_InjectionTimeIsWhenItsPodsWereChosen(t *testing.T) {
+func TestResumeFault_PodsWereChosenLate_InjectedAtIsTheTimeOfTheChoice(t *testing.T) {
 	w := newWorld(t)
 	w.start = time.Now().Add(-10 * time.Minute)
 	pod := w.processor()

@@ -181,12 +181,13 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 // a killed container runs again, and replace deleted pods.
 type nodes struct {
 	world *world
-	// network is the beginning of the IP addresses of the pods. server is where all relays forward connections to.
+	// network is the beginning of the IP addresses of the pods. server is the address of the server to which all relays
+	// forward connections.
 	network, server string
 	pods            int
 
 	mu sync.Mutex
-	// The field injected contains one string for each pod and each time at which its agent injected a fault.
+	// The keys of injected identify the injections: each consists of the address of a pod and the time of an injection.
 	injected map[string]bool
 	replaced int
 	// processors contains the IP addresses of the processors.
@@ -224,7 +225,8 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	n.world.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(response, r)
 		if r.Method == http.MethodPut {
-			n.connect(forwarding.Address()) // an isolation is in effect now, although the operator has not received the answer yet
+			// The isolation is in effect now, although the operator has not received the response of the agent yet.
+			n.connect(forwarding.Address())
 		}
 		if f, ok := a.Fault("fault/0"); ok {
 			n.mu.Lock()

@@ -30,7 +30,7 @@ type Relay struct {
 	running  sync.WaitGroup
 
 	mu sync.Mutex
-	// cuts contains the cuts that are in effect. connections contains both ends of the forwarded connections.
+	// cuts contains each Cut that is in effect. connections contains both ends of the forwarded connections.
 	cuts        []*Cut
 	connections map[net.Conn]end
 	closed      bool
@@ -54,15 +54,15 @@ func (c *Cut) rejects(client netip.Addr) bool {
 	return len(c.from) == 0 || slices.Contains(c.from, client)
 }
 
-// Connections returns how many connections of clients the cut has closed or rejected so far. A connection that several
-// cuts reject counts for each of them.
+// Connections returns the number of client connections that this cut has closed or rejected so far. A connection that
+// several cuts reject counts for each of them.
 func (c *Cut) Connections() int {
 	c.relay.mu.Lock()
 	defer c.relay.mu.Unlock()
 	return c.connections
 }
 
-// Restore removes the cut from the relay, so that the clients can connect again unless another cut rejects them.
+// Restore ends the effect of c. The clients can then connect again, unless another Cut rejects them.
 func (c *Cut) Restore() {
 	c.relay.mu.Lock()
 	defer c.relay.mu.Unlock()

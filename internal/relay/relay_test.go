@@ -81,9 +81,8 @@ func echo(c net.Conn) error {
 func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		from []netip.Addr
-		// The test cuts off the clients in the field from, or all clients if this field is empty. The field works says
-		// which of the clients 127.0.0.2 and 127.0.0.3 can then use the server.
+		from []netip.Addr // the clients that the test cuts off; all clients if empty
+		// works says which of the clients 127.0.0.2 and 127.0.0.3 can use the server after that.
 		works [2]bool
 	}{
 		{"all", nil, [2]bool{false, false}},

@@ -59,7 +59,7 @@ type Change struct {
 	// Relative is the change divided by Before. It is nil if Before is 0 or if a value is missing.
 	Relative *float64 `json:"relative,omitempty"`
 	// Threshold is the tolerated relative change. Floor is the tolerated absolute change, in the unit of the metric.
-	// A change must exceed both to matter. They are nil for a count, which must not increase at all.
+	// A change must exceed both to matter. Both are nil for a count, which must not increase at all.
 	Threshold *float64 `json:"threshold,omitempty"`
 	Floor     *float64 `json:"floor,omitempty"`
 	// P is the probability that the samples would differ at least this much if both runs behaved the same. It is
@@ -119,8 +119,8 @@ type metric struct {
 	// thresholdKey is the key under which callers set the threshold. Several metrics may share it. By default it is
 	// the key of the metric.
 	thresholdKey string
-	// window returns the value of the metric in one window of the timeline. These values are the samples of the
-	// metric. The function is nil if the metric has no value per window.
+	// window returns the value of the metric in one window of the timeline. The values of all windows are the samples
+	// of the metric. The field is nil if the metric has no value per window.
 	window func(*timeline.Row) (float64, bool)
 	// recoveries returns the durations of all recoveries from one fault. They are the samples of the metric. The
 	// function is set only in the metrics of recovery times.
@@ -366,7 +366,7 @@ func (m *metric) assess(c *Change, before, after *Document) {
 func unmeasured(before, after bool) (ChangeOutcome, string) {
 	switch {
 	case before:
-		return Regression, "no longer measured" // the metric may have become worse
+		return Regression, "no longer measured" // assume the worst, because the change is unknown
 	case after:
 		return Unchanged, "not measured before"
 	}
@@ -606,7 +606,7 @@ func shareText(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) 
 
 func percentText(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
 
-// noise describes the result of the test for noise: the p-value and the numbers of samples.
+// noise describes the result of the significance test: the p-value and the numbers of samples.
 func (c *Change) noise() string {
 	windows := fmt.Sprintf("%d and %d %s", c.Windows[0], c.Windows[1], c.samples)
 	switch {
@@ -718,8 +718,8 @@ func (c *Comparison) charts() []Chart {
 		chart("End-to-end latency, p50", "Median time from the instant at which an event was due to its effect", latencyUnit(), quantile(.50, endToEnd)),
 		chart("Processing latency, p99", "Time to process an event, including failed attempts", latencyUnit(), quantile(.99, processing)),
 		chart("Published", "Entries and exits per second", perSecond(), rate(published)),
-		chart("Ready messages", "Messages that are ready in the queues, the most in each interval", events(), gauge(func(r *timeline.Row) *int64 { return r.Ready })),
-		chart("Lag", "How late the generators publish, the longest in each interval", lagUnit(),
+		chart("Ready messages", "Messages that are ready in the queues: the maximum in each interval", events(), gauge(func(r *timeline.Row) *int64 { return r.Ready })),
+		chart("Lag", "How late the generators publish: the longest delay in each interval", lagUnit(),
 			func(r *timeline.Row) float64 { return max(r.Entry.Lag, r.Exit.Lag).Seconds() }),
 	}
 }

@@ -63,7 +63,7 @@ func outcomeOf(t *testing.T, c *Comparison, key string) ChangeOutcome {
 	return ""
 }
 
-func TestCompareReports_ClassifiesChanges(t *testing.T) {
+func TestCompareReports_ChangeOfAMetric_HasTheExpectedOutcome(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	before := steady(1, 120, 10*ms, 0, 0)
@@ -455,8 +455,8 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 	random := rand.New(rand.NewPCG(3, 3))
 	for _, d := range []*Document{full, bounded} {
 		for i := range d.Timeline {
-			// On average, the maximum of 60 of these values is 1.7 times the maximum of 10 of them. So without merging,
-			// the wider rows would look like a regression.
+			// Draw random lags whose maximum over 60 rows is, on average, 1.7 times their maximum over 10 rows. Without
+			// merging, the wider rows would therefore look like a regression.
 			d.Timeline[i].Entry.Lag = time.Duration(200 * math.Pow(random.Float64(), 10) * float64(10*time.Millisecond))
 		}
 	}

@@ -115,7 +115,7 @@ func (d *Document) charts(notes []Note) []Chart {
 		chart("End-to-end latency", "Time from when an event was due by the schedule to its effect in the store", latencyUnit(),
 			d.Objectives.EndToEndP99.D(), c.percentiles(endToEnd)...),
 		c.heatMap("End-to-end latency, distribution", endToEnd),
-		chart("Backlog", "Messages in the queues, without those that processors hold: the most in each interval", events(), 0,
+		chart("Backlog", "Messages in the queues, without those that processors hold: the maximum in each interval", events(), 0,
 			c.series("ready", "c1", gauge(func(r *timeline.Row) *int64 { return r.Ready })),
 			c.series("waiting for a retry", "c2", gauge(func(r *timeline.Row) *int64 { return r.Retrying })),
 			c.series("dead letters", "c3", gauge(func(r *timeline.Row) *int64 { return r.DeadLetters }))),
@@ -181,7 +181,7 @@ const (
 
 // heatMap returns a chart that shows the distribution of latencies over time.
 func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapshot) Chart {
-	chart := frame(title, "How many events had which latency. A darker cell, or a brighter one in the dark theme, has more events", c.end)
+	chart := frame(title, "The number of events at each latency. A darker cell, or a brighter one in the dark theme, has more events", c.end)
 	counts, low, high := c.heat(of)
 	if len(counts) == 0 {
 		chart.Empty = true

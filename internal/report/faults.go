@@ -79,7 +79,7 @@ func hitOf(a *fault.Account) string {
 type TotalLine struct {
 	// Fault is the name of the fault. Action says what was done to which target.
 	Fault, Action string
-	// Occurrences is the number of occurrences. The next five fields say how many of them had which outcome.
+	// Occurrences is the number of occurrences. Each of the next five fields is the number of those with one outcome.
 	Occurrences, Injected, Recovered, NotRecovered, NotInjected, Aborted string
 	// Mean and Slowest are the mean and the longest recovery time. Redeliveries and Duplicates are sums over all
 	// occurrences.
@@ -101,7 +101,7 @@ func (r *Run) OmittedFaults() string {
 	if r.FaultsOmitted == 0 {
 		return ""
 	}
-	text := fmt.Sprintf("The report leaves out %s further occurrences. It lists the worst one.", terminal.Count(r.FaultsOmitted))
+	text := fmt.Sprintf("The report leaves out %s further occurrences. It lists the worst of all occurrences.", terminal.Count(r.FaultsOmitted))
 	if r.FaultTotalLines() != nil {
 		text += " The totals include the omitted occurrences."
 	}

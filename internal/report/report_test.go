@@ -259,7 +259,7 @@ func compareSchema(t *testing.T, root, s *schemaNode, of reflect.Type, path stri
 	}
 	for s != nil && (s.Ref != "" || len(s.OneOf) > 0) {
 		if len(s.OneOf) > 0 {
-			s = s.OneOf[0] // the second alternative is null
+			s = s.OneOf[0] // the other alternative is the type null
 			continue
 		}
 		s = root.Defs[strings.TrimPrefix(s.Ref, "#/$defs/")]
@@ -668,10 +668,11 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 }
 
 // The operator keeps only the latest occurrences of faults. An omitted occurrence may be worse than a listed one, so
-// the report must not deny this. The document of an earlier version has no totals, so the report must not mention totals.
+// the report must not say that the omitted ones are not worse. A document of an earlier version has no totals. Its
+// report must not mention totals.
 func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilderThanListedFaults(t *testing.T) {
 	t.Parallel()
-	const omitted, totals = "leaves out 3 further occurrences. It lists the worst one.", "totals include all"
+	const omitted, totals = "leaves out 3 further occurrences. It lists the worst of all occurrences.", "totals include all"
 	d := sample()
 	d.FaultsOmitted, d.FaultTotals[2].NotRecovered = 3, d.FaultTotals[2].NotRecovered+3
 	for _, hasTotals := range []bool{true, false} {
@@ -968,7 +969,7 @@ func TestRenderings_UntrustedText_CannotControlTheTerminalOrTheDocument(t *testi
 		}
 		switch {
 		case strings.HasPrefix(name, "JSON"):
-			continue // JSON quotes all texts, so nothing else must be checked
+			continue // JSON has no markup that a text could contain
 		case name == "JUnit":
 			if err := xml.Unmarshal(rendered, &junitSuites{}); err != nil {
 				t.Errorf("%s: %v", name, err)

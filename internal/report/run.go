@@ -77,5 +77,5 @@ func scheduled(due []*timeline.Row) float64 {
 			seconds += gap
 		}
 	}
-	return seconds + usual // count a usual gap for the last row, which has no gap after it
+	return seconds + usual // no row follows the last one, so add the median gap for it
 }

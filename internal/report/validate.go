@@ -46,7 +46,7 @@ func (d *Document) validate() error {
 
 func (d *Document) validateRanges() error {
 	shown := *d
-	shown.Timeline = nil // validateTimeline validates the timeline
+	shown.Timeline = nil // omit the timeline, which validateTimeline checks
 	return validateRange("", reflect.ValueOf(shown))
 }
 
@@ -191,7 +191,8 @@ func mayBeNegative(name string) bool {
 	return slices.Contains([]string{"missingEntries", "missingMatched", "missingUnmatched"}, name)
 }
 
-// validateRange returns an error for the first number or time within a value that is out of range.
+// validateRange checks all numbers and times within a value. It returns an error for the first one that is out of
+// range.
 func validateRange(path field.Path, v reflect.Value) error {
 	if v.IsZero() {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/certificates"
 )
 
-// Keys of the Secrets with certificates. They are those of a Secret that cert-manager creates.
+// Keys of the Secrets with certificates. Secrets that cert-manager creates have the same keys.
 const (
 	keyCertificate = corev1.TLSCertKey
 	keyPrivateKey  = corev1.TLSPrivateKeyKey
@@ -63,7 +63,7 @@ func (b *builder) nodesCertificate() Certificate {
 
 const defaultClusterDomain = "cluster.local"
 
-// newNames returns a builder that can only derive names.
+// newNames returns a builder that can derive the names of objects, but cannot build the objects.
 func newNames(sim *v1alpha1.ParkingSimulation, clusterDomain string) *builder {
 	return &builder{sim: sim, Input: Input{ClusterDomain: cmp.Or(clusterDomain, defaultClusterDomain)}}
 }
@@ -93,7 +93,8 @@ func ReadCertificate(data map[string][]byte) CertificateData {
 	return CertificateData{Pair: certificates.Pair{Certificate: data[keyCertificate], Key: data[keyPrivateKey]}, CA: data[keyCA]}
 }
 
-// certificates returns the Secrets with the certificates that the operator makes, and with their authority.
+// certificates returns the Secrets with the certificates that the operator makes, and the Secret with the certificate
+// authority that signs them.
 func (b *builder) certificates() ([]client.Object, error) {
 	var objects []client.Object
 	for _, c := range Certificates(b.sim, b.ClusterDomain) {

@@ -48,8 +48,8 @@ const (
 // may have any value.
 type fieldSet map[string]fieldSet
 
-// templateFields returns the PodSpec fields that a template may set. securityContext and probes are included,
-// because the Pod Security Standard restricts their values.
+// templateFields returns the PodSpec fields that a template may set. These include securityContext and
+// probes, because the Pod Security Standard already forbids their unsafe values.
 func templateFields() fieldSet {
 	container := containerFields()
 	return fieldSet{

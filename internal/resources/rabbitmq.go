@@ -338,7 +338,8 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		// little CPU, so the limit is a minute.
 		const distribution = "-kernel net_setuptime 60 -proto_dist inet_tls -ssl_dist_optfile " + rabbitMQConf + "/" + keyDistributionConf
 		arguments += " " + distribution
-		tools = []corev1.EnvVar{{Name: "RABBITMQ_CTL_ERL_ARGS", Value: distribution}} // rabbitmqctl and the other tools connect to a node in the same way as the nodes
+		// rabbitmqctl and the other tools connect to a node as if they were nodes, so they need the same TLS options.
+		tools = []corev1.EnvVar{{Name: "RABBITMQ_CTL_ERL_ARGS", Value: distribution}}
 	}
 	return append([]corev1.EnvVar{
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},

@@ -123,7 +123,7 @@ func alerts(s series) []any {
 		s.alert("ParkingPodsNotScraped", "warning", "15m",
 			fmt.Sprintf("absent(%s)", s.selector("up")),
 			"Prometheus scrapes no pod of this simulation",
-			"No alert about its pods can fire. Check that its pods exist and that Prometheus selects its ServiceMonitors: spec.monitoring.labels of the simulation sets their labels."),
+			"No alert about the pods of the simulation can fire. Check that the pods exist and that Prometheus selects its ServiceMonitors: spec.monitoring.labels of the simulation sets their labels."),
 		s.alert("ParkingEventsFailing", "warning", "5m",
 			increase("event_type,stage", "parking_event_errors_total"),
 			"Processing of {{ $labels.event_type }} events fails at stage {{ $labels.stage }}",

@@ -10,7 +10,8 @@ package sequence
 
 import "math/bits"
 
-// Sequence computes the plates and draws for one seed. It is immutable and safe for concurrent use.
+// Sequence computes the plates and the pseudo-random draws of the events for one seed. It is immutable and safe for
+// concurrent use.
 type Sequence struct {
 	draws  uint64
 	rounds [rounds]uint64
@@ -45,9 +46,9 @@ func (s *Sequence) Draw(position int64) int {
 	}
 }
 
-// Matched reports whether the exit at a position is matched, that is, whether it uses the plate of a vehicle
-// that has entered. An exit is matched if its draw is greater than 100 - matchPercent. On average, these are
-// matchPercent percent of all exits.
+// Matched reports whether the exit at a position is matched, that is, whether it uses the plate of a vehicle that has
+// entered. Matched decides this by the random number that Draw returns for the position. On average, matchPercent
+// percent of all exits are matched.
 func (s *Sequence) Matched(position int64, matchPercent int) bool {
 	return s.Draw(position) > Percent-matchPercent
 }

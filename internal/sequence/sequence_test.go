@@ -25,7 +25,7 @@ func TestPlates_HaveThreeLettersAndFourDigits(t *testing.T) {
 }
 
 // Different numbers have different plates, because the method plate has an inverse.
-func TestPlate_IsReversible(t *testing.T) {
+func TestPlate_DifferentNumbers_HaveDifferentPlates(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := New(rapid.Uint64().Draw(t, "seed"))
@@ -38,7 +38,7 @@ func TestPlate_IsReversible(t *testing.T) {
 	})
 }
 
-// numberOf is the inverse of the method plate. It undoes the rounds, from the last to the first.
+// numberOf is the inverse of the method plate. It undoes the rounds of the permutation, from the last to the first.
 func (s *Sequence) numberOf(plate string) uint32 {
 	var letters, digits uint32
 	for _, c := range plate[:3] {
@@ -184,7 +184,7 @@ func expectCount(t *testing.T, seed uint64, what string, got, n int, p float64) 
 	}
 }
 
-func TestExitDraw_IsUniform(t *testing.T) {
+func TestExitDraw_ManyPositions_AllNumbersAreEquallyFrequent(t *testing.T) {
 	t.Parallel()
 	const n = 1_000_000
 	for _, seed := range []uint64{0, 1, 42, math.MaxUint64} {

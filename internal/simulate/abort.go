@@ -15,9 +15,9 @@ import (
 // watchInterval is the interval between two checks whether a run is already certain to fail.
 const watchInterval = time.Second
 
-// watch adds a mark to the timeline for each check that has failed for good. If abortOnFailure is set in the plan,
-// watch also calls stop. It does not call stop if the second context has ended, because the generators have then already
-// been told to stop. watch returns when the first context ends.
+// watch adds a mark to the timeline for each check that has failed for good. It returns when ctx ends. If
+// abortOnFailure is set in the plan, watch also calls the function stop, which makes the generators stop. It does not
+// call stop if the context named generating has ended, because the generators are then stopping already.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)
@@ -70,8 +70,9 @@ func (s *Simulation) Occurrences() report.Run {
 	return r
 }
 
-// accountsSoFar returns the timeline so far, and what the faults have done to the simulation so far. It reads the timeline
-// only if the timeline of a running simulation can show that the simulation is certain to fail. Otherwise, rows is nil.
+// accountsSoFar returns the timeline so far, and what the faults have done to the simulation so far. With a plan that
+// has neither faults nor a maximum lag, the timeline cannot show that the simulation will fail. Then accountsSoFar does
+// not read it, and rows is nil.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

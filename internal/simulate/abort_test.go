@@ -34,8 +34,9 @@ func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T
 	})
 }
 
-// While Redis is paused, the occurrence crash/0 waits. The fault crash is due again before the pause ends. So crash/0 is
-// not injected, and the verdict can only be FAIL. The generators do not stop at once, because Redis is paused.
+// Redis is paused from second 5 to second 15. The fault crash is due every two seconds from second 6 on, so the
+// occurrence crash/1 is due while crash/0 still waits for the end of the pause. Then crash/0 can no longer be injected,
+// and the verdict is certain to be FAIL. The generators do not stop at once, because Redis is paused.
 func TestSimulationRun_AbortOnFailure_EndsTheRunAndItsFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -21,8 +21,8 @@ type process[S any] interface {
 	Totals() timeline.Row
 }
 
-// life is the state of one process of a component. If a fault restarts the component, the new process has a new
-// life.
+// life is the state of one process of a component. If a fault restarts the component, the next process gets another
+// value of this type.
 type life struct {
 	// gate is the gate.Gate through which all calls of the process pass. It is nil if the plan has no faults.
 	gate *gate.Gate
@@ -49,7 +49,7 @@ type component[P process[S], S any] struct {
 	registerer prometheus.Registerer
 	// hasFaults is true if the plan has faults, so that each process needs a gate.
 	hasFaults bool
-	// merge adds the counts of a process to the sum of the counts of all earlier ones.
+	// merge adds the counts of a process to the sum of the counts of all earlier processes.
 	merge func(before, last S) S
 
 	// over is closed when Run has returned. After that, no further process starts.

@@ -27,8 +27,8 @@ func (d Dependencies) behind(l *life) Dependencies {
 	return d
 }
 
-// injector returns the instances into which faults can be injected. It returns an error if one of the faults in
-// the plan cannot be injected.
+// injector returns an injector of faults, which contains the instances of all possible targets. It returns an error if
+// one of the faults in the plan cannot be injected.
 func (s *Simulation) injector() (*fault.Instances, error) {
 	instances := make(map[plan.FaultTarget][]fault.Instance)
 	maps.Copy(instances, s.deps.Targets.Instances)

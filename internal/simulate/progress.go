@@ -83,7 +83,7 @@ const (
 	serverTimeout = 2 * time.Second
 )
 
-// observed contains the results of the latest poll.
+// observed contains the results of the latest poll of the servers, and the longest lags so far.
 type observed struct {
 	mu                sync.Mutex
 	depths            *broker.Depths
@@ -115,7 +115,7 @@ func (o *observed) recordServers(depths *broker.Depths, pool *int64) {
 	o.depths, o.pool = depths, pool
 }
 
-// recordDepths replaces the depths that the latest poll has read.
+// recordDepths replaces the recorded depths, which come from the latest poll, by the given ones.
 func (o *observed) recordDepths(depths broker.Depths) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -114,7 +114,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	c.Plan.Entry.Replicas = instancesOf(&c.Plan, plan.TargetEntryGenerator, c.Plan.Entry.Replicas)
 	c.Plan.Exit.Replicas = instancesOf(&c.Plan, plan.TargetExitGenerator, c.Plan.Exit.Replicas)
 	for _, schedule := range []*plan.Schedule{&c.Plan.Entry.Schedule, &c.Plan.Exit.Schedule} {
-		if schedule.Replicas == 0 { // one generator runs nevertheless, to keep the time of the schedule, and must not publish
+		if schedule.Replicas == 0 { // one generator still runs, without events, so that the run lasts for the whole duration
 			schedule.Rate, schedule.Stages = 0, nil
 		}
 	}
@@ -201,7 +201,7 @@ func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.G
 func (s *Simulation) Run(ctx context.Context) report.Run {
 	start := time.Now()
 	s.started.Store(&start)
-	rehearsing, abort := context.WithCancel(ctx) // if the run is aborted, the context rehearsing ends before ctx
+	rehearsing, abort := context.WithCancel(ctx) // ends with ctx, or earlier if the run is aborted
 	defer abort()
 	generating, over := s.schedule(rehearsing)
 	defer over()
@@ -231,7 +231,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	s.enter(Draining)
 	rest := s.comeToRest(draining, processing.stopped)
 	if rest.reached {
-		s.observed.recordDepths(rest.depths) // the backlog at the end must be that of the verdict
+		s.observed.recordDepths(rest.depths) // the last backlog in the report must be the one in the verdict
 	}
 	drainTime := time.Since(end)
 	failures = append(failures, processing.stop())
@@ -245,8 +245,8 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	return result
 }
 
-// schedule returns a context that ends with ctx, or shortly after the duration in the plan has passed. The
-// latter limit stops generators that are blocked because a broker or a store does not respond.
+// schedule returns a context that ends with ctx. If the plan has a duration, the context also ends shortly after this
+// duration. This stops generators that are blocked because a broker or a store does not respond.
 func (s *Simulation) schedule(ctx context.Context) (context.Context, context.CancelFunc) {
 	if d := s.config.Plan.Duration.D(); d > 0 {
 		return context.WithTimeout(ctx, d+overrun)

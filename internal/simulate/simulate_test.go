@@ -222,7 +222,7 @@ func TestSimulationRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
 			}
 			return b.Publish(ctx, q, msg, confirmed)
 		}}
-		o.Plan.Exit.Rate = 0 // otherwise, the exit of the lost entry would be retried for minutes
+		o.Plan.Exit.Rate = 0 // publish no exits, because the exit of the lost entry would be retried for minutes
 		r := run(t, o)
 		if r.Outcome != ledger.Fail || r.Ledger.Lost != 1 || !slices.Equal(r.Ledger.LostEvents, []string{lost}) {
 			t.Errorf("verdict is %s %q, lost %q, want %q", r.Outcome, r.Reasons, r.Ledger.LostEvents, lost)
@@ -254,11 +254,11 @@ func TestSimulationRun_CheckFails_TimelineHasOneMark(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fail func(*testing.T, *setup)
-		// The mark must be later than after and earlier than before, in seconds from the start of the simulation.
+		// The mark must lie between these two times, in seconds from the start of the simulation.
 		after, before float64
 	}{
 		ledger.CheckLost: {func(_ *testing.T, o *setup) {
-			o.Plan.Exit.Rate = 0 // otherwise, the exit of the lost entry would be retried for minutes
+			o.Plan.Exit.Rate = 0 // publish no exits, because the exit of the lost entry would be retried for minutes
 			o.Broker = &interceptor{o.Broker, func(ctx context.Context, b broker.Broker, q broker.Queue, msg broker.Message, confirmed func()) error {
 				if id, ok := event.ParseID(msg.ID); ok && q.Partition == 1 && id.Seq == 20 {
 					confirmed()
@@ -268,7 +268,7 @@ func TestSimulationRun_CheckFails_TimelineHasOneMark(t *testing.T) {
 			}}
 		}, 2, 60},
 		ledger.CheckAchieved: {func(_ *testing.T, o *setup) {
-			o.Plan.Exit.Rate, o.Plan.Exit.MatchPercent = 1000, 100 // exits need twice as many vehicles as enter
+			o.Plan.Exit.Rate, o.Plan.Exit.MatchPercent = 1000, 100 // the exits need 1000 vehicles per second, but only 500 enter
 			o.Plan.Objectives.MinAchievedPercent = 99
 		}, 0, 3},
 		ledger.CheckDeadLetters: {func(t *testing.T, o *setup) {
@@ -542,7 +542,7 @@ func TestSimulationRun_ContextEnds_ReturnsAVerdict(t *testing.T) {
 	})
 }
 
-func TestSimulationRun_ContextEndsBeforeTheSchedule_IsCutShort(t *testing.T) {
+func TestSimulationRun_ContextEndsBeforeTheEndOfTheSchedule_IsCutShort(t *testing.T) {
 	t.Parallel()
 	for stop, want := range map[time.Duration]string{
 		3 * time.Second:  "the run was cut short after 0:03 of 0:10 (stopped)",

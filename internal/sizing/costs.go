@@ -128,7 +128,7 @@ type Partitioned struct {
 	UsedCores float64 `json:"usedCores"`
 }
 
-// Usage is what one component uses at a rate.
+// Usage contains the resources that one component uses at one event rate.
 type Usage struct {
 	Cores       float64 `json:"cores"`
 	MemoryBytes float64 `json:"memoryBytes"`
@@ -173,7 +173,7 @@ func ParseCosts(text []byte) (*Costs, error) {
 }
 
 func (c *Costs) validate() error {
-	const fewest = 3 // one of idle processes, one at the highest rate, and one in between
+	const fewest = 3 // a measurement of idle processes, one at the highest rate, and one in between
 	if len(c.Points) < fewest || c.Machine.Cores < 1 {
 		return fmt.Errorf("there are %d measurements on a machine with %d cores: at least %d measurements and 1 core are needed; run make bench-costs", len(c.Points), c.Machine.Cores, fewest)
 	}

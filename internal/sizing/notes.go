@@ -66,7 +66,7 @@ func (c *Costs) assumptions(r *Result) []string {
 	}
 	if c.Method.Nice > 0 || c.Method.LoadAverage > float64(c.Machine.Cores)/2 {
 		notes = append(notes, fmt.Sprintf("The machine was busy with other work during the measurement (load average %.1f, priority nice %d). "+
-			"So latencies and the highest rate are worse than on an idle machine.", c.Method.LoadAverage, c.Method.Nice))
+			"On an idle machine, latencies and the highest rate are better.", c.Method.LoadAverage, c.Method.Nice))
 	}
 	return append(notes,
 		"A core is a core of the measured machine. Yours may be twice as fast or half as fast: measure it, and pass the file with --costs.",

@@ -106,12 +106,12 @@ type Capacity struct {
 	LimitedBy       string  `json:"limitedBy"`
 }
 
-// share is the load of one simulation. A Request describes the load of all simulations together.
+// share is the load of one simulation, if the load of a Request is divided among several simulations.
 type share struct {
 	entries, exits, summaries float64
 	visits                    float64 // parked vehicles at the end of the run, or after MaxStay
 	finished                  float64 // summaries stored by the end of the run
-	events                    float64 // events published by the end of the run
+	events                    float64 // number of events that are published by the end of the run
 }
 
 func (r *Request) share(simulations int) share {
@@ -330,7 +330,7 @@ func (r *Result) total(s share) Total {
 // its partitions are used up.
 func (c *Costs) capacity(r *Result, s share) Capacity {
 	rate := s.entries + s.exits
-	result := Capacity{float64(r.Partitions) * c.highest().Rate(), "its partitions: no partition was measured at a higher rate"}
+	result := Capacity{float64(r.Partitions) * c.highest().Rate(), "the partitions: no partition was measured at a higher rate"}
 	cores := float64(r.Total.Nodes) * r.Request.Node.Cores / float64(r.Simulations)
 	for _, limit := range []struct {
 		by    string
@@ -357,8 +357,8 @@ func (c *Costs) usedCores(r *Result, s share) float64 {
 	return sum
 }
 
-// growth returns the largest factor for which fits is true. If fits is true for a factor, it must be true for all
-// smaller factors.
+// growth returns the largest factor for which the function fits returns true. If fits returns true for a factor, it
+// must return true for all smaller factors.
 func growth(fits func(factor float64) bool) float64 {
 	low, high := 0.0, 1.0
 	for fits(high) && high < maxSimulations*percent {

@@ -31,8 +31,8 @@ type Prediction struct {
 	EndToEnd Latency `json:"endToEndSeconds"`
 	// EventsInFlight is the mean number of events that are due and have not taken effect.
 	EventsInFlight float64 `json:"eventsInFlight"`
-	// OutageBacklog is the number of events that wait when the processors are back after the outage. RecoverySeconds is
-	// the time from then until they are processed.
+	// OutageBacklog is the number of events that wait at the end of the outage, when the processors run again.
+	// RecoverySeconds is the time from the end of the outage until these events are processed.
 	OutageBacklog   float64 `json:"outageBacklog"`
 	RecoverySeconds float64 `json:"recoverySeconds"`
 	// Extrapolated is true if the utilization is outside of the measured range.
@@ -127,8 +127,8 @@ func (s *Scenario) gaps(rate float64) func() float64 {
 // delays interpolates between the latencies of two measurements.
 type delays struct {
 	low, high histogram.Snapshot
-	// Each quantile is computed in two steps. The field share is its position between the quantiles of low (0) and high
-	// (1) on a logarithmic scale. The result is multiplied by factor.
+	// Each quantile is interpolated between the same quantiles of low and high on a logarithmic scale: if share is 0,
+	// it is that of low, and if share is 1, it is that of high. The interpolated quantile is multiplied by factor.
 	share, factor float64
 	extrapolated  bool
 }

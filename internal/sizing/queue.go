@@ -13,7 +13,7 @@ type station struct {
 	servers int
 	// gap returns the time until the next arrival. service returns how long an event is served.
 	gap, service func() float64
-	// The servers begin to serve no event from the time downFrom to the time downTo.
+	// In the interval [downFrom, downTo), no server starts to serve an event.
 	downFrom, downTo float64
 }
 
@@ -25,11 +25,11 @@ type visit struct {
 	waiting int
 }
 
-// run simulates the given number of events and calls the function each for every event, in the order of their arrival.
-// It ends early if that function returns false.
-func (s station) run(events int, each func(visit) bool) {
+// run simulates the given number of events and passes the visit of each event to the callback yield, in the order of
+// arrival. It ends early if yield returns false.
+func (s station) run(events int, yield func(visit) bool) {
 	free := make(times, max(s.servers, 1)) // the time at which each server becomes free
-	starts := make([]float64, 0, events)   // in ascending order, because events are served in the order of their arrival
+	starts := make([]float64, 0, events)   // the time at which the service of each event starts, in ascending order
 	now, started := 0.0, 0
 	for i := range events {
 		now += s.gap()
@@ -44,7 +44,7 @@ func (s station) run(events int, each func(visit) bool) {
 		for started < i && starts[started] <= now {
 			started++
 		}
-		if !each(visit{arrived: now, wait: start - now, served: served, waiting: i - started}) {
+		if !yield(visit{arrived: now, wait: start - now, served: served, waiting: i - started}) {
 			return
 		}
 	}
@@ -66,7 +66,7 @@ func (t *times) Pop() any { return nil }
 // newRandom returns a source of random numbers. The same seed gives the same numbers.
 func newRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
-// poisson returns a function that draws the gap between two events in seconds, if events are independent of each other.
+// poisson returns a function that draws the gap between two events of a Poisson process, in seconds.
 func poisson(random *rand.Rand, rate float64) func() float64 {
 	return func() float64 { return random.ExpFloat64() / rate }
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// testCosts returns costs that grow in proportion to the rate: 100 µs of CPU per event, and up to 20,000 events/s on two
-// cores.
+// testCosts returns costs that grow in proportion to the rate. Each event takes 100 µs of CPU time, so two cores
+// process up to 20,000 events/s.
 func testCosts() *Costs {
 	c := &Costs{
 		MeasuredAt:     time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
@@ -275,7 +275,7 @@ func TestNodes_PodsOfDifferentSizes_CountsTheNodesThatFitAll(t *testing.T) {
 }
 
 // Queueing theory gives the mean wait in these queues: see the Pollaczek-Khinchine and Erlang C formulas.
-func TestStation_KnownQueues_HaveTheKnownMeanWait(t *testing.T) {
+func TestStation_QueueWithKnownFormula_MeanWaitMatchesTheFormula(t *testing.T) {
 	t.Parallel()
 	for _, load := range []float64{.3, .6, .8} {
 		exponential := func(seed uint64) func() float64 { return poisson(newRandom(seed), 1) }
@@ -296,7 +296,8 @@ func TestStation_KnownQueues_HaveTheKnownMeanWait(t *testing.T) {
 				return true
 			})
 			near(t, name+": mean wait", sum/events, tt.want, .04)
-			if strings.HasPrefix(name, "M") { // Poisson arrivals see time averages, so Little's law applies
+			// An arrival of a Poisson process finds the mean number of waiting events (PASTA). Little's law gives this mean.
+			if strings.HasPrefix(name, "M") {
 				rate := load * float64(tt.s.servers)
 				near(t, name+": mean number of waiting events", float64(waiting)/events, rate*tt.want, .04)
 			}
@@ -327,7 +328,7 @@ func TestPredict_HigherUtilization_LatencyIsHigher(t *testing.T) {
 			t.Errorf("p99 is %g at a utilization of %g, and %g below it", p.EndToEnd.P99, utilization, last)
 		}
 		last = p.EndToEnd.P99
-		if p.Extrapolated != (utilization > .5) { // the measurements that Predict uses are of utilizations from 0.05 to 0.5
+		if p.Extrapolated != (utilization > .5) { // the highest measured utilization is 0.5
 			t.Errorf("extrapolated is %v at a utilization of %g", p.Extrapolated, utilization)
 		}
 	}

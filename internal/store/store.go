@@ -164,8 +164,7 @@ type Generators interface {
 
 // EntryStep is the argument of RecordEntry: an entry to record.
 type EntryStep struct {
-	Origin Origin
-	// Partition is the partition of the plate.
+	Origin    Origin
 	Partition int
 	Plate     string
 	At        time.Time
@@ -235,7 +234,7 @@ type Processors interface {
 	// the same exit has settled it. SettleSummary then counts a duplicate and returns ResultDuplicate. Call it
 	// after the summary API has accepted the summary.
 	SettleSummary(ctx context.Context, partition int, exitID string) (Result, error)
-	// RecordDeadLetter counts a dead letter. It counts each key once.
+	// RecordDeadLetter counts the dead letter with the given key, unless it has already been counted.
 	RecordDeadLetter(ctx context.Context, partition int, key string) error
 	Durability
 }

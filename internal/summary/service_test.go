@@ -70,8 +70,8 @@ func TestValidateSummary_RejectsSummariesThatCannotBeStored(t *testing.T) {
 type fakeDatabase struct {
 	summary.Database // nil, because the tests call only the methods that fakeDatabase defines
 
-	// Each transaction sends its number of rows to the channel entered. It then blocks until the test sends an error or
-	// nil to the channel result.
+	// Each transaction sends its number of rows to the test, through the field entered. It then blocks until the test
+	// sends an error or nil, through the field result.
 	entered chan int
 	result  chan error
 	closed  chan struct{}

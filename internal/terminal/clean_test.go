@@ -32,7 +32,7 @@ func TestClean_EscapesInvisibleCharacters(t *testing.T) {
 	}
 }
 
-func TestCleanLines_JSONKeepsItsMeaning(t *testing.T) {
+func TestCleanLines_JSONWithControlCharacters_DecodesToTheSameValue(t *testing.T) {
 	t.Parallel()
 	want := map[string]string{"k": "\u202e \u009b \U000e0041 \x1b \x7f"}
 	text, err := json.Marshal(want)

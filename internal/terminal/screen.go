@@ -98,7 +98,7 @@ type Screen struct {
 
 	mu     sync.Mutex
 	lines  []string // the lines that are shown
-	widths []int    // the widths of these lines after truncation
+	widths []int    // the width of each shown line, after truncation
 	closed bool
 }
 

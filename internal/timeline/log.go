@@ -48,7 +48,7 @@ func blockOf(tier int, second int64) BlockID {
 	return BlockID{Tier: tier, Start: second - mod(second, span(tier))}
 }
 
-// span returns the number of seconds that a block of a tier covers.
+// span returns how many seconds of the timeline one block of the given tier covers.
 func span(tier int) int64 { return blockRows * Tiers()[tier].Width }
 
 // MinuteOf returns the start of the minute that contains a second. The store keeps the rows of a minute together until
@@ -88,9 +88,9 @@ type Storage interface {
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
 	// ReadBlocks returns the blocks of a tier that begin in [from, to), in any order.
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace stores r.Block, and deletes what was merged into it: r.Minute or r.Sources. It changes nothing and
-	// returns false if the generation is no longer r.Generation, or if one of these minutes and blocks is stored with
-	// another version than in r.
+	// Replace stores r.Block, and deletes the rows that were merged into this block: those of r.Minute or of r.Sources.
+	// It changes nothing and returns false if the generation is no longer r.Generation, or if the stored version of
+	// r.Block, of r.Minute or of a block in r.Sources differs from the version in r.
 	Replace(ctx context.Context, r Replacement) (replaced bool, err error)
 }
 
@@ -261,7 +261,7 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 // compactTier merges blocks of a tier into blocks of the next tier when they are old enough.
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
-	// A block of the next tier that ends by the horizon begins before the time whole.
+	// The block of the next tier that contains the horizon is not complete yet. Merge only the rows before this block.
 	whole := blockOf(tier+1, horizon).Start
 	generation, err := l.storage.Generation(ctx)
 	if err != nil {
@@ -307,11 +307,10 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	return blocks[0], nil
 }
 
-// repetitionTime is how long the storage can recognize a row that it receives a second time. To do so, it keeps records
-// of merged rows; see Horizon. After an outage, a process repeats the rows that the storage has not acknowledged. If
-// the outage affects only some processes, the storage receives and merges the rows of the other processes meanwhile,
-// and may then delete the records of the disconnected processes. Such an outage must therefore be shorter than
-// repetitionTime.
+// repetitionTime is the longest outage after which the storage is certain to recognize repeated rows. After an outage,
+// a process sends all rows again that the storage has not acknowledged. The storage recognizes the rows that it has
+// already merged, because it keeps records of them. If the outage affects only some processes, the storage meanwhile
+// merges newer rows of the other processes, and may delete records that are older than the horizon; see Horizon.
 const repetitionTime = 7 * 24 * time.Hour
 
 // Horizon returns a Unix time. To recognize repeated rows, the storage records the latest merged second of each process.

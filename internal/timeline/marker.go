@@ -13,12 +13,13 @@ import (
 const (
 	// MarkerInterval is the interval at which a process should call Marker.Observe.
 	MarkerInterval = 500 * time.Millisecond
-	// recentStage limits the marks of a process that starts during a stage. The process adds a mark for the stage
-	// only if the stage is younger than recentStage. Otherwise, an earlier process has added the mark.
+	// recentStage is a maximum age of stages. A process that starts during a stage adds a mark for this stage only
+	// if the stage is younger. Otherwise, an earlier process has added the mark.
 	recentStage = 10 * time.Second
 )
 
-// Marker creates the marks of one process for stages of schedules. It is not safe for concurrent use.
+// Marker creates a mark in the timeline when a stage of a schedule begins. It serves one process, and is not safe for
+// concurrent use.
 type Marker struct {
 	mark      func(Mark)
 	schedules []event.Type

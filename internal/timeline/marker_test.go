@@ -10,7 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// marksAt returns the marks that a new Marker creates if it observes at each of the given seconds after the start.
+// marksAt returns the marks that a new Marker creates if its method Observe is called at each of the given seconds
+// after the start.
 func marksAt(p *plan.Plan, seconds ...int) (marks []string) {
 	start := time.Unix(1000, 0)
 	m := NewMarker(func(m Mark) {

@@ -46,9 +46,9 @@ type Recorder struct {
 	log       *slog.Logger
 
 	mu      sync.Mutex
-	process string // the name of the process in the sink
+	process string // the name under which the sink stores the rows of this process
 	before  Row
-	last    int64  // the second of the latest row
+	last    int64  // the Unix time of the latest row, in seconds
 	gauges  Gauges // the gauges of the latest row
 	pending []pendingRow
 	marks   []Mark
@@ -192,8 +192,8 @@ func (r *Recorder) next() (process string, rows []Row) {
 	return process, rows
 }
 
-// sent removes the pending rows of a process up to the given second. They must be the first pending rows, which the
-// method next has returned.
+// sent removes the pending rows of a process up to the given second. The first pending row must belong to this process,
+// as after a call of the method next.
 func (r *Recorder) sent(process string, last int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -165,7 +165,7 @@ func mergeMarks(a, b []Mark) []Mark {
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
 	seen, previous := map[Mark]bool{}, map[string]Mark{}
 	all = slices.DeleteFunc(all, func(m Mark) bool {
-		m.At = m.At.Round(0).UTC() // removes what can differ between equal times
+		m.At = m.At.Round(0).UTC() // make equal times identical: remove the monotonic clock reading and the time zone
 		repeated := seen[m]
 		seen[m] = true
 		m.At = time.Time{}

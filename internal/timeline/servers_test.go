@@ -21,7 +21,7 @@ func TestWatchServer_AvailabilityChanges_AddsOneMarkPerChange(t *testing.T) {
 		WatchServer(ctx, SubjectStore, func(ctx context.Context) error {
 			err := results[0]
 			if results = results[1:]; len(results) == 0 {
-				stop() // the context ends, so the error below must cause no mark
+				stop() // WatchServer must ignore the following error, because its context has ended
 				return errors.New("closed")
 			}
 			if errors.Is(err, hang) {

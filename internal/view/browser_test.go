@@ -373,7 +373,7 @@ func testPageSurvivesSleep(t *testing.T, b *browser) {
 // data any more.
 type silencer struct {
 	address string
-	silent  atomic.Int64 // connections up to this number are silenced
+	silent  atomic.Int64 // connections with this number or a lower one are silenced
 	opened  atomic.Int64
 }
 
@@ -449,7 +449,7 @@ func testPageSaysThatItsDataIsOld(t *testing.T, b *browser) {
 
 func testPagePausedRunHasNoRate(t *testing.T, b *browser) {
 	f := newFake("run", 60)
-	f.state.Queues.InFlight = nil // in a cluster, this number is unknown
+	f.state.Queues.InFlight = nil // in a cluster, the number of messages in flight is unknown
 	b.open(newSite(t, f), 60)
 	tile := func(i int) string {
 		return fmt.Sprintf("document.querySelectorAll('#tiles .value')[%d].textContent", i)
@@ -472,8 +472,9 @@ func testPagePausedRunHasNoRate(t *testing.T, b *browser) {
 	b.until("the new row is there", "document.getElementById('charts').dataset.rows == 61")
 }
 
-// history is the beginning of a JavaScript expression. The test appends code that uses the new History h and returns
-// the result of the expression. The helper row creates a row with events.
+// history is the first half of a JavaScript expression, which creates a History h and some helper functions. A test
+// appends the second half, which uses them and returns a result. For example, the helper row creates a row with n
+// events.
 const history = `import('/assets/history.js').then(({History}) => {
 	const h = new History(), row = (t, n, w = 1) => ({t, w, ready: 7, entry: {due: n, published: n, endToEnd: {sumNs: 1e6 * n, buckets: [[-60, n]]}}});
 	const rows = (from, to, n, w = 1) => Array.from({length: (to - from) / w}, (_, i) => row(from + i * w, n, w));
@@ -1114,7 +1115,8 @@ func testPageDoesNotFlicker(t *testing.T, b *browser) {
 	evaluate[bool](b, "window.watch_ = null, true")
 }
 
-// cell is what a heat map shows at a time and a latency.
+// cell describes one cell of a heat map on the page. The field Legend is the text in the legend while the pointer is on
+// the cell.
 type cell struct {
 	Legend string
 	Color  string // the color of the cell, or "" if the cell is not painted

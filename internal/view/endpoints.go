@@ -110,7 +110,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 		if err != nil {
 			return nil, err
 		}
-		if !begin.Equal(from) { // rows that begin before this part are in the previous one
+		if !begin.Equal(from) { // rows that begin before this part were read with the previous part
 			rows = slices.DeleteFunc(rows, func(r timeline.Row) bool { return r.Start().Before(begin) })
 		}
 		all = limit(append(all, rows...), maxRows)
@@ -125,8 +125,9 @@ func (v *View) read(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 	return v.source.Timeline(ctx, from, to)
 }
 
-// startFor returns the start of the schedules, which partEnd needs to divide a long interval into parts. It returns the
-// zero time if the interval is at most partLength long or if the schedules have not started.
+// startFor returns the time at which the schedules started. The function partEnd needs this time to divide a long
+// interval into parts. startFor returns the zero time if the interval is at most partLength long, or if the schedules
+// have not started.
 func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, error) {
 	if to.Sub(from) <= partLength {
 		return time.Time{}, nil
@@ -153,7 +154,7 @@ func partEnd(start, begin, to time.Time) time.Time {
 func limit(rows []timeline.Row, most int) []timeline.Row {
 	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
 		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
-		horizon -= horizon % width // a merged row must not extend beyond the horizon
+		horizon -= horizon % width // otherwise, a merged row could contain a part of the latest hour
 		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
 		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)
 	}
@@ -165,7 +166,7 @@ func limit(rows []timeline.Row, most int) []timeline.Row {
 const maxWidth = 10 * 6 * 6 * 6 * 6 * 6 * 6
 
 // interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It limits the end to
-// clockDifference after now, because an interval is read in parts of partLength, and each part costs a call of the
+// clockDifference after now, because there are no later rows, and a longer interval would cost more calls of the
 // source.
 func interval(query string) (from, to time.Time, err error) {
 	values, err := url.ParseQuery(query)

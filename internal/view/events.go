@@ -80,7 +80,7 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 // begin sends the state and the rows that the client does not have yet.
 func (v *View) begin(r *http.Request, s *stream) error {
 	s.w.Header().Set("Content-Type", "text/event-stream")
-	s.w.Header().Set("X-Accel-Buffering", "no") // nginx would hold the events back
+	s.w.Header().Set("X-Accel-Buffering", "no") // otherwise nginx would buffer the events
 	state, err := v.state.get(r.Context())
 	if err != nil {
 		v.unavailable(s.w, "the state", err)
@@ -163,7 +163,7 @@ type poller struct {
 	mu    sync.Mutex // guards the fields below
 	run   string
 	begun bool // the first client has received its rows
-	// The field sent contains hashes of the recent rows as they were last sent, by second.
+	// The field sent maps the second of each recent row to a hash of the row as it was last sent.
 	sent map[int64]uint64
 	// readUntil is the time of the latest successful read of the newest rows. It is zero before the first one.
 	readUntil time.Time
@@ -209,8 +209,8 @@ func (p *poller) reset() {
 }
 
 // begin records the rows that the first client receives when it connects, so that a poll does not send these rows
-// again. If a poll has already recorded a row of the same second, that record stays. begin ignores the rows that later
-// clients receive when they connect, because a poll must still send to the first client those that it lacks.
+// again. If a poll has already recorded a row of the same second, that record stays. begin does nothing when further
+// clients connect: they may receive rows that the first client lacks, and a poll must still send such rows.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,9 +228,9 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// from returns the time from which rows must be read. This is lookback before now or before the latest successful read,
-// whichever is earlier: after an outage of the store, all processes deliver their rows of the outage. It is at most
-// keepTime before now, because no process keeps rows for longer.
+// from returns the time from which rows must be read: lookback before now, or lookback before the latest successful read
+// if that is earlier. The reason is that after an outage of the store, all processes store the rows of the time of the
+// outage. The result is at most keepTime before now, because no process keeps rows for longer.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -244,7 +244,8 @@ func (p *poller) from(run string, now time.Time) (from time.Time) {
 	return from
 }
 
-// succeed records that all rows up to now were read. It removes the rows from p.sent that are too old to be read again.
+// succeed records that all rows up to the given time were read. It also removes from p.sent the rows that are too old
+// to be read again.
 func (p *poller) succeed(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -253,10 +254,9 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older returns the next interval of older rows to read, and whether a read is due. rereadInterval says which rows are
-// older ones. Successive calls return the parts of the past hour one by one. The parameter clock is the time of this
-// machine and decides whether a read is due. The parameter now is the time that State.now has returned, and determines
-// the interval.
+// older returns whether rows of the past hour must be read again now, and if so, which part of the hour. Successive
+// calls return successive parts; see rereadInterval. The parameter clock is the time of this machine. It determines
+// whether a read is due. The parameter now is the time that State.now has returned. It determines the interval.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

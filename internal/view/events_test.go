@@ -268,7 +268,7 @@ func TestEventStream_TimelineUnchanged_SendsAnEmptyListOfRows(t *testing.T) {
 	}
 }
 
-// receiveSeconds reads events until it has received the row of each second.
+// receiveSeconds reads events until it has received a row for the second of each given row.
 func receiveSeconds(t *testing.T, next func() (message, error), rows []timeline.Row) {
 	t.Helper()
 	missing := map[int64]bool{}
@@ -311,7 +311,7 @@ func TestEventStream_RowThatAProcessDeliversLate_IsSent(t *testing.T) {
 	}
 }
 
-// The rows have the time of the processes, which may differ from that of this machine.
+// The timestamps of rows come from the processes, whose clocks may differ from the clock of this machine.
 func TestEventStream_ClockOfTheSourceDiffers_NewRowsAreSent(t *testing.T) {
 	t.Parallel()
 	for _, shift := range []time.Duration{-30 * time.Minute, 30 * time.Minute} {
@@ -459,7 +459,7 @@ func updateSize(t *testing.T, accepted string) int {
 		updateNow(t, v, f)
 		receiveSeconds(t, next, f.rows[len(f.rows)-2:])
 	}
-	update() // brings the client up to date before the measurement
+	update() // bring the client up to date before the measurement
 	const updates = 20
 	before := raw.n
 	for range updates {
@@ -539,7 +539,7 @@ func TestFeed_ClientIsMuchTooSlow_IsDisconnected(t *testing.T) {
 	f.leave(other)
 }
 
-func TestFeed_AnotherRunBegins_RowsOfTheFirstOneAreDropped(t *testing.T) {
+func TestFeed_AnotherRunBegins_RowsOfTheFirstRunAreDropped(t *testing.T) {
 	t.Parallel()
 	latest := State{Run: "second", Simulation: "latest"}
 	c := &client{}

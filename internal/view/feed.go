@@ -15,7 +15,7 @@ import (
 // disconnected. It is above the number of rows that a store delivers after an outage.
 const maxBehind = maxRows
 
-// update is the result of a poll.
+// update contains what one poll has read.
 type update struct {
 	state State
 	// wasRead reports whether the timeline was read. If so, the field rows contains the rows that are new or have
@@ -53,7 +53,7 @@ func (c *client) add(u *update) bool {
 func (c *client) notify() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // the client has not received the previous value yet, which is sufficient
+	default: // the channel still contains a value, which will wake the client
 	}
 }
 
@@ -66,7 +66,7 @@ type feed struct {
 	interval   time.Duration
 	maxClients int
 
-	polling sync.Mutex // held while poll runs
+	polling sync.Mutex // locked by poll, so that only one poll runs at a time
 
 	mu      sync.Mutex
 	clients map[*client]bool

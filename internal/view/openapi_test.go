@@ -29,7 +29,7 @@ type schema struct {
 	Required   []string          `json:"required"`
 	Properties map[string]schema `json:"properties"`
 	Items      *schema           `json:"items"`
-	OneOf      []schema          `json:"oneOf"` // the two schemas of a nullable value: its own and null
+	OneOf      []schema          `json:"oneOf"` // for a nullable value, the schema of the value and the schema of null
 }
 
 func readOpenAPI(t *testing.T) openAPI {

@@ -24,7 +24,7 @@ type stream struct {
 	begun       bool         // whether a part of the response was already sent
 }
 
-// stream returns the response to a request.
+// stream sets the headers that all responses have, and returns a stream that writes the body.
 func (v *View) stream(w http.ResponseWriter, r *http.Request) *stream {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Vary", "Accept-Encoding")
@@ -61,7 +61,7 @@ func (s *stream) Write(p []byte) (int, error) {
 	return s.inPieces(to, p)
 }
 
-// inPieces writes pieces of at most maxWrite bytes, each of which has its own deadline.
+// inPieces writes p in pieces of at most maxWrite bytes. Each write has its own deadline.
 func (s *stream) inPieces(to io.Writer, p []byte) (written int, err error) {
 	for len(p) > 0 && err == nil {
 		piece := p[:min(len(p), maxWrite)]
@@ -79,7 +79,7 @@ func (s *stream) extendDeadline() {
 	if !s.until.IsZero() && s.until.Before(deadline) {
 		deadline = s.until
 	}
-	_ = s.control.SetWriteDeadline(deadline) // fails only in tests whose ResponseWriter has no connection
+	_ = s.control.SetWriteDeadline(deadline) // SetWriteDeadline fails only in tests whose ResponseWriter has no connection
 }
 
 // send sends the data in a spool as the whole response. It sends the data compressed if the client accepts gzip.

@@ -67,8 +67,9 @@ const (
 	// wait up to maxWait. See also maxSpooled.
 	maxReads = 1
 	maxWait  = 5 * time.Second
-	// MaxSilence is how long a View with the default timeouts may send nothing before it sends a timeline that covers at
-	// most 6 hours. A longer timeline is read in several parts, and each of them may add defaultTimelineTimeout.
+	// MaxSilence is the maximum time from a request for a timeline until the View begins to send the timeline. It applies
+	// to the default timeouts and a timeline of at most 6 hours. A longer timeline is read in several parts, and each
+	// further part may add defaultTimelineTimeout.
 	MaxSilence = maxWait + defaultTimelineTimeout
 )
 

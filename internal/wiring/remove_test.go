@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// server records the order in which queues and keys are deleted.
+// server is a fake broker and a fake store. It records the order in which queues and keys are deleted.
 type server struct {
 	removed *[]string
 	err     error
@@ -35,7 +35,7 @@ func TestRemove_DeletesQueuesBeforeKeys(t *testing.T) {
 		name         string
 		queues, keys error
 		foreign      string
-		want         string // a text in the error
+		want         string // a text that the error must contain, or "" for no error
 	}{
 		{"all is well", nil, nil, "", ""},
 		{"the broker does not answer", gone, nil, "", "remove the queues of default.test: gone for good"},

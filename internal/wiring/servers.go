@@ -42,7 +42,7 @@ func CheckBinding(s binding.Service, at binding.Binding) error {
 	return nil
 }
 
-// openRabbitMQ returns a broker. It does not set the field Address.
+// openRabbitMQ returns a RabbitMQ broker, whose field Address the caller must set.
 func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*Broker, error) {
 	b, err := rabbitmq.New(rabbitmq.Config{
 		Exchange:   p.Exchange(),
@@ -57,7 +57,7 @@ func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*Broker, erro
 	return &Broker{Broker: b, check: b.Check, queue: b.CheckQueue, exists: b.Exists, blocked: b.Blocked}, nil
 }
 
-// openRedis returns a store. It does not set the field Address.
+// openRedis returns a Redis store, whose field Address the caller must set.
 func openRedis(p *plan.Plan, source binding.Source, o Options) (*Store, error) {
 	s, err := redis.New(redis.Config{Simulation: p.Simulation, Owner: p.Owner, Partitions: p.Partitions},
 		redis.Dependencies{Binding: source, Logger: o.Logger, Registerer: o.Registerer})
@@ -72,8 +72,8 @@ func OpenSQLite(ctx context.Context, path string) (summary.Database, error) {
 	return sqlite.Open(ctx, sqlite.Config{Path: path})
 }
 
-// OpenPostgreSQL returns a summary database whose tables are in a schema of PostgreSQL. An empty schema stands for that
-// of the user. OpenPostgreSQL does not connect.
+// OpenPostgreSQL returns a summary database whose tables are in a schema of PostgreSQL. If the argument schema is empty,
+// they are in the default schema of the user. OpenPostgreSQL does not connect.
 func OpenPostgreSQL(ref plan.BindingRef, schema string) (*postgres.Database, error) {
 	source, err := Source(binding.PostgreSQL(), ref)
 	if err != nil {

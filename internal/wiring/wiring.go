@@ -21,7 +21,7 @@ import (
 // process.
 const InMemory = "in memory"
 
-// Options identify the process that opens the adapters.
+// Options describe the process that opens the adapters.
 type Options struct {
 	// Component is the name that servers show for this process in their lists of clients.
 	Component  string

@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/aim"
 )
 
-func TestPrint_BothBounds_SaysWhichAreMet(t *testing.T) {
+func TestPrint_AimsWithLowerAndUpperBounds_TableShowsWhichAreMet(t *testing.T) {
 	t.Parallel()
 	aims := aim.Taken(
 		aim.AtLeast(.75, "a ratio", 100, .5, .76),

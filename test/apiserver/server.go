@@ -22,8 +22,8 @@ import (
 // Tests runs the tests of a package. These tests share an API server.
 type Tests struct{ m *testing.M }
 
-// NewTests returns a Tests for m. The shared API server has the CRD of ParkingSimulations, and the CRDs in the
-// given directories.
+// NewTests returns the Tests of a package. TestMain of the package passes its argument m. The shared API server has the
+// CRD of ParkingSimulations, and the CRDs in the given directories.
 func NewTests(m *testing.M, definitions ...string) Tests {
 	shared.definitions = definitions
 	return Tests{m}
@@ -55,7 +55,7 @@ var shared struct {
 type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
-	addresses   []*port.Address // a reference here keeps an address reserved
+	addresses   []*port.Address // an address is reserved until the garbage collector frees it
 }
 
 func sharedServer(t testing.TB) *server {

@@ -20,7 +20,7 @@ func TestBenchOperator_ThreeSimulations_FillsTheReport(t *testing.T) {
 	case os.Getenv("KUBEBUILDER_ASSETS") == "" && os.Getenv("PARKING_TEST_REQUIRE") != "1":
 		t.Skip("KUBEBUILDER_ASSETS is not set")
 	}
-	t.Chdir("../..") // run reads the manifests of the repository
+	t.Chdir("../..") // the function run reads manifests from the root of the repository
 	binary, err := stack.Build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestComputeAims_MemoryBound_DependsOnNumberOfSimulations(t *testing.T) {
 	}
 }
 
-func TestPrint_Report_HasAimsInTableAndJSON(t *testing.T) {
+func TestPrint_TableAndJSON_SayWhichAimsAreMet(t *testing.T) {
 	r := report{Simulations: 1000, ChildrenEach: 22, PeakRSSMiB: 90}
 	r.Server.Ratio = .5
 	path := filepath.Join(t.TempDir(), "report.json")

@@ -41,7 +41,7 @@ type seen struct {
 	forbidden int
 	byKind    map[string]int
 	children  map[string]int           // number of created children, by simulation
-	took      map[string]time.Duration // time from the creation of a simulation to that of its last child, by simulation
+	took      map[string]time.Duration // by simulation: the time from its creation to the creation of its last child
 	lastChild time.Time
 	lastWrite time.Time
 }

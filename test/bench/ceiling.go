@@ -23,7 +23,7 @@ import (
 const (
 	window   = 1024 // unconfirmed messages per publisher
 	prefetch = 2048 // unsettled deliveries per consumer
-	ackEvery = 256  // deliveries per acknowledgement; in the saturated pipeline, one covers about 300
+	ackEvery = 256  // deliveries per acknowledgement; in the saturated pipeline, an acknowledgement covers about 300 deliveries
 	backlog  = 4096 // published but not acknowledged messages per queue
 )
 
@@ -60,7 +60,8 @@ func ackBatch(rate int64) int64 {
 	return min(max(1, rate/20), ackEvery)
 }
 
-// publishBare publishes messages at a rate, evenly spaced, or as fast as credit permits if the rate is 0.
+// publishBare publishes messages, evenly spaced, at a rate in messages per second. If the rate is 0, it publishes
+// without pauses. It blocks while the channel credit is full, that is, while too many messages are unacknowledged.
 func publishBare(ctx context.Context, uri string, t event.Type, rate int64, credit chan<- struct{}) error {
 	queue := ceilingQueue(t)
 	conn, channel, err := openChannel(uri)
@@ -197,7 +198,7 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 			if err != nil {
 				return err
 			}
-			broker, err := effortByName(os.Getppid(), brokerName) // the parent of this process has also started the broker
+			broker, err := effortByName(os.Getppid(), brokerName) // the parent of this process is also an ancestor of the broker
 			if err != nil {
 				return err
 			}

@@ -50,7 +50,7 @@ func measureCosts(ctx context.Context, env environment, r *report, o options) (*
 		if err != nil {
 			return nil, err
 		}
-		costs.DrainPerSecond = drain // the last rate, which has the largest backlog, determines the value
+		costs.DrainPerSecond = drain // keep the value of the last rate, which has the largest backlog
 		costs.Points = append(costs.Points, point)
 	}
 	costs.Points = append(costs.Points, highest)
@@ -278,7 +278,7 @@ func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	return nil
 }
 
-// since returns the measurement of the time between two observations.
+// since computes a measurement from two observations, one at its start and one at its end.
 func (u usage) since(earlier usage) sizing.Point {
 	seconds := u.at.Sub(earlier.at).Seconds()
 	p := sizing.Point{

@@ -58,7 +58,7 @@ func (d *delayRelay) forward(ctx context.Context, client net.Conn) {
 	var dialer net.Dialer
 	server, err := dialer.DialContext(ctx, "tcp", d.server)
 	if err != nil {
-		return // the client sees that its connection is closed
+		return // the deferred Close tells the client about the failure
 	}
 	defer func() { _ = server.Close() }()
 	ctx, end := context.WithCancel(ctx)

@@ -18,8 +18,8 @@ type drainResult struct {
 	EventsPerSecond float64          `json:"eventsPerSecond"`
 	Outcomes        map[string]int64 `json:"outcomes"`
 	SummariesStored int64            `json:"summariesStored"`
-	// PerEvent contains the CPU time and the other measures of the processor, and the number of commands that Redis
-	// executes, all per event.
+	// PerEvent contains, per event, the CPU time, context switches and system calls of the processor, and the number of
+	// commands that Redis executes.
 	PerEvent              effort             `json:"processorPerEvent"`
 	ProcessorMicrosByType map[string]float64 `json:"processMessageMeanMicros"`
 }
@@ -89,8 +89,8 @@ func (p *pipeline) drain(ctx context.Context, entries int) (_ drainResult, err e
 	return r, nil
 }
 
-// processorEffort returns the CPU time and the other measures of the processor so far, including the number of commands
-// that Redis has executed.
+// processorEffort returns the CPU time, context switches and system calls of the processor so far, and the number of
+// commands that Redis has executed so far.
 func (p *pipeline) processorEffort(ctx context.Context) (effort, error) {
 	used, err := effortOf(p.stack.Processors[0].Pid())
 	if err != nil {
@@ -114,7 +114,7 @@ func waitProcessed(ctx context.Context, processor *stack.Process, events int64) 
 }
 
 // terminateClients terminates the generators and the processor. The processor was started only to declare the queues.
-// It may be ready before it has declared them, so terminateClients first waits until it consumes them.
+// It may be ready before it has declared the queues. So terminateClients first waits until each queue has a consumer.
 func (p *pipeline) terminateClients(ctx context.Context) error {
 	for _, t := range event.Types() {
 		consumers := func(context.Context) (int64, error) {
@@ -187,7 +187,7 @@ func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, en
 	return nil
 }
 
-// originalPlate returns the plate of entry i and of exit i.
+// originalPlate returns the plate that entry i and exit i have in common.
 func originalPlate(i int) string { return fmt.Sprintf("DRN-%05d", i) }
 
 // originalEvent returns the entry or the exit with the index i, in the format of the original system.

@@ -212,8 +212,8 @@ func (r *report) takeAll(ctx context.Context, env environment, o options) error 
 	return nil
 }
 
-// remaining estimates how long the steps from the index next on will take. If the finished steps took longer or shorter
-// than expected, it assumes that the other steps will do so by the same factor.
+// remaining estimates how long the steps from the index next on will take. It multiplies their expected duration by the
+// ratio of the actual to the expected duration of the finished steps.
 func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	var done, left time.Duration
 	for i, s := range steps {
@@ -246,7 +246,7 @@ func (r *report) round(env environment, o options, last bool) []step {
 	for _, processor := range processors() {
 		events := o.events
 		if processor != ours {
-			events = max(1, events/20) // the other processors are about 20 times slower
+			events = max(1, events/20) // the implementations for comparison are about 20 times slower
 		}
 		steps = append(steps, step{"crash", processor + ", killed once", 2*start + time.Duration(o.events)*200*time.Microsecond, func(ctx context.Context) error {
 			return add(&r.Crash)(measureCrash(ctx, env, processor, events))
@@ -345,7 +345,7 @@ func (c cluster) uri() string {
 	return strings.Join(uris, ",")
 }
 
-// close ends the nodes. The first node must be ended last.
+// close closes the nodes. Each node must be closed before the first one, which it has joined.
 func (c cluster) close() error {
 	var errs []error
 	for _, node := range slices.Backward(c) {

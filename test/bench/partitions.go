@@ -20,7 +20,7 @@ const clusterNodes = 3
 // processed at the same time. So the processors mostly wait, and the throughput depends on the number of partitions and
 // processors, not on the cores of the machine.
 const (
-	// distance is the time that data takes from a processor to a server, or back.
+	// distance is the one-way network latency between a processor and a server.
 	distance = 50 * time.Millisecond
 	// queueConcurrency is the number of messages of one queue that all processors together process at the same time.
 	queueConcurrency = 8

@@ -205,8 +205,8 @@ func measureCrash(ctx context.Context, env environment, processor string, n int)
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// maxMarkers is the maximum number of times that the method finish starts the processor. Each time, it publishes one
-// additional exit, called a marker.
+// maxMarkers is the maximum number of markers that pipeline.finish publishes. A marker is an additional exit. For each
+// marker, pipeline.finish starts the processor once.
 const maxMarkers = 10
 
 func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, error) {
@@ -245,7 +245,7 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 		return r, err
 	}
 	start := time.Now()
-	// The markers are exits, so each of them needs an entry. See maxMarkers.
+	// The method finish publishes up to maxMarkers additional exits. Each of them needs an entry.
 	entries := int64(n + maxMarkers)
 	publishing := async(func() error { return p.publishOriginals(ctx, event.TypeEntry, 0, n+maxMarkers) })
 	if err := errors.Join(await(ctx, recorded, entries), <-publishing); err != nil {

@@ -189,7 +189,8 @@ func redisCommands(ctx context.Context, env environment) (float64, error) {
 	return info["total_commands_processed"], err
 }
 
-// own returns the effort per event of the project's own processes: generators, processor and summary API.
+// own returns the CPU time and the other measures per event, summed over the project's own processes: generators,
+// processor and summary API.
 func (p pipelineResult) own() effort {
 	own := maps.Clone(p.PerEvent)
 	delete(own, brokerName)
@@ -199,7 +200,7 @@ func (p pipelineResult) own() effort {
 
 func (p pipelineResult) ownMicros() float64 { return p.own()[cpuMicros] }
 
-// result returns the rates and latencies in the time between two states.
+// result returns the rates and latencies of a pipeline in the time from the state earlier to the state s.
 func (s state) result(earlier state) pipelineResult {
 	events := float64(s.processed - earlier.processed)
 	r := pipelineResult{
@@ -247,7 +248,7 @@ const saturatedBacklog = 2 * backlog
 // saturate returns a function that adjusts the rate of the generators each time it is called. Its aim is that the given
 // number of events wait.
 func (p *pipeline) saturate(aim int64) func(context.Context) error {
-	var earlier []state // the latest states, oldest first
+	var earlier []state // the latest observed states of the pipeline, oldest first
 	return func(ctx context.Context) error {
 		s, err := p.observe(ctx)
 		if err != nil {
@@ -267,8 +268,8 @@ const averagedStates = 5
 
 // nextRate returns the next rate of the generators. If as many events wait as intended, the result is the rate at which
 // events are processed. If no events wait, the result is 50% above that rate. If at least twice as many wait as
-// intended, the result is 50% below that rate. Before the first event is processed, the result is a tenth of the number
-// of events that must still be added to those that wait.
+// intended, the result is 50% below that rate. The result is at least a tenth of the number of events by which the
+// waiting events fall short of the intended number, so it is not 0 before the first event is processed.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))
@@ -276,9 +277,9 @@ func nextRate(processed float64, waiting, aim int64) int64 {
 
 func (p *pipeline) hold(context.Context) error { return nil }
 
-// measure lets the pipeline warm up for the duration warmUp, and then measures it for the duration length. During the
-// warm-up and the measurement, it calls control every half second. The warm-up begins when the first event is
-// processed.
+// measure waits until the first event is processed, lets the pipeline warm up for the duration warmUp, and then
+// measures the pipeline for the duration length. Every half second of the warm-up and the measurement, it calls the
+// function control, which may adjust the load.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if _, err := waitProcessed(ctx, p.stack.Processors[0], 1); err != nil {
 		return pipelineResult{}, err

@@ -46,7 +46,7 @@ const (
 // that the kernel does not provide is missing.
 type effort map[measure]float64
 
-// perEvent returns the effort per event since an earlier observation.
+// perEvent returns the increase of each measure since an earlier observation, divided by the number of events.
 func (e effort) perEvent(earlier effort, events float64) effort {
 	each := effort{}
 	for m, n := range e {

@@ -58,7 +58,7 @@ func onOtherThread(f func()) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if syscall.Gettid() == os.Getpid() {
-			onOtherThread(f) // f gets another thread, because this goroutine has locked its own
+			onOtherThread(f) // this goroutine occupies the main thread, so the new goroutine gets another thread
 			return
 		}
 		f()
@@ -109,7 +109,7 @@ func TestReadEffort_MissingFigures_AreLeftOut(t *testing.T) {
 	}
 }
 
-func TestEffort_PerEvent_SubtractsTheEarlierEffort(t *testing.T) {
+func TestEffortPerEvent_SubtractsTheEarlierMeasures(t *testing.T) {
 	earlier, later := effort{ioCalls: 10}, effort{ioCalls: 30, commands: 5}
 	got := later.perEvent(earlier, 10)
 	if len(got) != 2 || got[ioCalls] != 2 || got[commands] != .5 {

@@ -31,7 +31,7 @@ type report struct {
 	Saturated []pipelineResult `json:"saturated"`
 	Drain     []drainResult    `json:"drain"`
 	Crash     []crashResult    `json:"crash"`
-	// Memory contains the events per second of a simulation in memory.
+	// Memory contains the events per second of a simulation whose broker and store are in memory.
 	Memory []float64 `json:"memoryEventsPerSecond"`
 	// Disk contains the time that a write with fsync takes.
 	Disk []quantiles `json:"diskSyncSeconds"`
@@ -321,7 +321,7 @@ func medianOf(efforts []effort, m measure, decimals int) string {
 	return strconv.FormatFloat(reports.Median(values), 'f', decimals, 64)
 }
 
-// valuesOf applies the function value to each result.
+// valuesOf maps each result to the value that the given function returns for it.
 func valuesOf[T, V any](results []T, value func(T) V) []V {
 	values := make([]V, len(results))
 	for i, r := range results {

@@ -202,7 +202,7 @@ func (c *cluster) install(ctx context.Context, chart string, settings ...string)
 
 // installInto is like install, but for the given namespace.
 func (c *cluster) installInto(ctx context.Context, namespace, chart string, settings ...string) error {
-	// Without --reset-values, an installation without values and settings would keep those of the previous one.
+	// Without --reset-values, Helm keeps the values of the previous installation if this one sets none.
 	arguments := []string{"upgrade", "--install", "--reset-values", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m"}
 	if values := os.Getenv("E2E_VALUES"); values != "" {
 		arguments = append(arguments, "--values", filepath.Join(repository, values))

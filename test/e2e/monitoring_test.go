@@ -36,10 +36,10 @@ const (
 // form is one of the two forms in which Prometheus can store histograms: classic or native. Rules and dashboards must
 // work with both.
 type form struct {
-	// Features are the feature flags of Prometheus that select this form of histograms.
+	// Features are the feature flags of Prometheus that enable the form. The classic form needs none.
 	Features []string
-	// The field histogram is the name of a series that exists only if histograms are stored in this form. The field
-	// absent is the name of a series that exists only if they are stored in the other form.
+	// Prometheus has the series with the name in the field histogram only if it stores histograms in this form. It has
+	// the series with the name in the field absent only if it stores histograms in the other form.
 	histogram, absent string
 }
 
@@ -385,7 +385,7 @@ func (p *prometheus) query(ctx context.Context, expression string) ([]series, er
 	return answer.Result, err
 }
 
-// checkForm fails the test unless Prometheus stores histograms in the configured form.
+// checkForm fails the test unless this Prometheus stores histograms in its configured form: native or classic.
 func (p *prometheus) checkForm(t *testing.T) {
 	t.Helper()
 	form := forms()[p.name]

@@ -92,7 +92,7 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 	ns := newNamespace(t)
 	ns.expected = []warning{
 		probedDead, hookCutShort,
-		{"Unhealthy", "Client.Timeout exceeded"}, // the kubelet's probe of the paused Redis
+		{"Unhealthy", "Client.Timeout exceeded"}, // a probe of the kubelet fails while Redis is paused
 		{"FaultNotRecovered", ""},                // the edit replaces the pod of Redis while the simulation recovers
 	}
 	const pause = time.Minute
@@ -128,7 +128,7 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 		return nil
 	})
 	ns.eventually("the fault has ended", pause+time.Minute, func() error {
-		now := ns.incarnations() // read before the records, because the edit replaces pods as soon as the fault has ended
+		now := ns.incarnations() // read before the fault records, because the edit replaces pods once the fault has ended
 		records := ns.faultRecords(sim)
 		if len(records) != 1 || records[0].State != fault.Healed {
 			if diff := cmp.Diff(before, now); diff != "" {

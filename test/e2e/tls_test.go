@@ -84,7 +84,7 @@ func (ns *namespace) checkRenewal(sim *v1alpha1.ParkingSimulation, certificates 
 	ns.eventually("the new certificates in the pods", 3*time.Minute, func() error {
 		for _, c := range certificates {
 			pod := ns.pods(sim, c.component)[0]
-			// The images of our own programs contain no command that could print the file, so read it on the node.
+			// The images of our own programs contain no command that could print the certificate, so read its file on the node.
 			mounted := onNode(ns.t, "cat", "/proc/"+pidOf(ns.t, pod)+"/root"+c.path)
 			if strings.TrimSpace(mounted) != string(bytes.TrimSpace(renewed[c.secret])) {
 				return fmt.Errorf("pod %s does not have the new certificate of Secret %s", pod.Name, c.secret)

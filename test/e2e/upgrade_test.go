@@ -111,7 +111,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		if err := uninstall(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		ns.awaitProgress(sim, pods) // reads the condition Ready that the operator wrote before it was uninstalled
+		ns.awaitProgress(sim, pods) // the operator wrote the condition Ready before it was uninstalled
 		ns.checkSame(before)
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)

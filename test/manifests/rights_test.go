@@ -97,7 +97,7 @@ func granted(ctx context.Context, c client.Client, objects []*unstructured.Unstr
 	rules := map[string][]rbacv1.PolicyRule{} // the keys are the kind and the name of the role
 	var bindings []rbacv1.RoleBinding
 	for _, object := range objects {
-		var role rbacv1.Role // also stands for a ClusterRole, which has the same fields
+		var role rbacv1.Role // contains a Role or a ClusterRole, which have the same fields
 		var binding rbacv1.RoleBinding
 		var err error
 		switch object.GetKind() {

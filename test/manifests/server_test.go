@@ -81,7 +81,7 @@ func parse(t *testing.T, text []byte) []*unstructured.Unstructured {
 	}
 }
 
-// kustomization renders a kustomization below config.
+// kustomization renders the kustomization in a subdirectory of config.
 func kustomization(t *testing.T, directory string) []*unstructured.Unstructured {
 	t.Helper()
 	return parse(t, tool(t, "kustomize", "build", filepath.Join("config", directory)))

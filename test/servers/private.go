@@ -10,13 +10,13 @@ import (
 type (
 	// Redis is a Redis or Valkey server for a single test or program.
 	Redis = privateserver.Redis
-	// RedisOptions are the options of a Redis.
+	// RedisOptions configures a Redis server.
 	RedisOptions = privateserver.RedisOptions
-	// RabbitMQOptions are the options of a RabbitMQ.
+	// RabbitMQOptions configures a RabbitMQ server.
 	RabbitMQOptions = privateserver.RabbitMQOptions
 	// Postgres is a PostgreSQL server for a single test.
 	Postgres = privateserver.Postgres
-	// PostgresOptions are the options of a Postgres.
+	// PostgresOptions configures a PostgreSQL server.
 	PostgresOptions = privateserver.PostgresOptions
 	// Address is a loopback address that is reserved for a server.
 	Address = port.Address

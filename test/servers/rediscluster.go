@@ -54,7 +54,7 @@ type RedisCluster struct {
 	successor, paused int
 }
 
-// none is the index of no node.
+// none is the value of a variable for the index of a node if there is no such node.
 const none = -1
 
 // NewRedisCluster starts a Redis Cluster for this test alone. It returns when all nodes know each other, and all
@@ -78,7 +78,7 @@ func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	return c
 }
 
-// startNode starts a node and introduces it to the node with the index other.
+// startNode starts a node. It makes the node join the cluster by meeting the node with the given index.
 func (c *RedisCluster) startNode(t testing.TB, other int) {
 	t.Helper()
 	i := len(c.Nodes)

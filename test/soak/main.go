@@ -239,9 +239,9 @@ spec:
 type summary struct {
 	occurrences int
 	seeds       []int
-	reasons     []string // why pieces of the soak failed
+	reasons     []string // the reasons for verdicts other than PASS, each after its seed
 	lost, twice int64
-	pairs       map[string]map[string]*pair // the keys are the servers, then the target and action
+	pairs       map[string]map[string]*pair // outer key: the versions of RabbitMQ and Redis; inner key: the target and action of the faults
 }
 
 // pair combines the results of all faults with the same action and target.

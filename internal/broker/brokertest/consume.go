@@ -19,7 +19,7 @@ func honoursPrefetch(t *testing.T, s *subject) {
 		if len(held) < prefetch && received < count-1 {
 			continue
 		}
-		s.depths(t) // during this request, a faulty broker could exceed the prefetch
+		s.depths(t) // the request takes some time, in which a faulty broker may deliver too many messages
 		select {
 		case <-deliveries:
 			t.Fatalf("%d deliveries are unsettled, more than the prefetch of %d", len(held)+1, prefetch)

@@ -125,7 +125,7 @@ func TestPublish_BlocksWhileTheQueueIsFull(t *testing.T) {
 			})
 		})
 	}
-	t.Run("until the broker is closed, and then fails", func(t *testing.T) {
+	t.Run("Publish returns an error when the broker is closed", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, memory.Config{Partitions: 1, Limit: 1}, func(t *testing.T, b *memory.Broker) {
 			publish(t, b, "1")

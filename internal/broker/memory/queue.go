@@ -35,16 +35,16 @@ type queue struct {
 	idle      ring.Ring[*consumer] // consumers that wait for a message, the longest waiting first; some may have ended
 	sessions  map[*session]struct{}
 
-	confirms    []pendingConfirm // pending calls
+	confirms    []pendingConfirm // the callbacks that must still be called
 	unconfirmed int
-	confirming  bool          // a goroutine is making the calls in confirms
+	confirming  bool          // whether a goroutine is calling the callbacks in the field confirms
 	room        chan struct{} // closed when the queue may have room again; nil if no publisher waits for room
 }
 
 // pendingConfirm is a confirm callback that was passed to Publish and has not been called yet.
 type pendingConfirm struct {
 	call   func()
-	number uint64 // the number that the tally gave to the message
+	number uint64 // identifies the message in the tally of unconfirmed messages
 }
 
 // retry is a message in the retry queue.
@@ -122,16 +122,16 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the pending confirm callbacks. The parameter before is the previous batch, whose callbacks have
-// been called. nextConfirms frees the slots that this previous batch occupied in the window.
-func (q *queue) nextConfirms(before []pendingConfirm) []pendingConfirm {
+// nextConfirms returns the next batch of pending confirm callbacks. The callbacks of the previous batch have been
+// called, so their messages no longer count as unconfirmed. nextConfirms reuses the memory of the previous batch.
+func (q *queue) nextConfirms(previous []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.unconfirmed -= len(before)
+	q.unconfirmed -= len(previous)
 	q.signalRoom()
-	clear(before)
+	clear(previous)
 	batch := q.confirms
-	q.confirms = before[:0]
+	q.confirms = previous[:0]
 	q.confirming = len(batch) > 0
 	return batch
 }

@@ -28,7 +28,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	redelivered := m.delivered
 	d := &m.first
 	if redelivered {
-		d = &delivery{} // m.first is the delivery of an earlier session
+		d = &delivery{} // keep m.first, because an earlier session may still refer to it
 	}
 	m.delivered = true
 	*d = delivery{session: s, message: m, previous: s.last}

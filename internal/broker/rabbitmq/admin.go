@@ -22,7 +22,7 @@ func (b *Broker) Declare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_ = channel.Close() // the server has already answered all declarations
+		_ = channel.Close() // an error has no effect, because the server has confirmed all declarations
 		return nil
 	})
 }
@@ -38,7 +38,7 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 			return broker.Depths{}, err
 		}
 		for _, q := range b.topology.queues() {
-			// If the caller no longer waits, make room for other requests, such as readiness checks.
+			// If the caller no longer waits, stop. This lets other administrative requests start, such as readiness checks.
 			if err := ctx.Err(); err != nil {
 				return broker.Depths{}, err
 			}
@@ -252,8 +252,8 @@ func (a *administration) verify(d *declarer) error {
 	return d.declareOwner(a.channel)
 }
 
-// verifyOnce calls verify, unless the declarer knows that the simulation is marked with its own owner. Such a mark
-// never changes. It can only be removed.
+// verifyOnce calls verify, unless the declarer knows that the simulation is marked with the declarer's owner. A mark can
+// be removed, but its owner never changes.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil
@@ -343,13 +343,14 @@ func (a *administration) count(r route, sum *int64) error {
 	return nil
 }
 
-// state says whether the server has a queue or an exchange, and whether the simulation can have declared it.
+// state is the state of a queue or an exchange on the server: whether it exists, and whether the simulation can have
+// declared it.
 type state int
 
 const (
 	absent  state = iota
-	own           // the object has the settings with which the simulation declares it
-	foreign       // the object has other settings, or is a queue that another connection uses exclusively
+	own           // the queue or exchange has the settings with which the simulation declares it
+	foreign       // the queue or exchange has other settings, or another connection uses the queue exclusively
 )
 
 // exchangeState returns the state of the simulation's exchange.
@@ -367,8 +368,8 @@ func (a *administration) exchangeState(name string) (state, error) {
 	return own, nil
 }
 
-// queueState returns the state of an existing queue. It declares the queue with each of the variants. A server rejects a
-// declaration if the settings differ.
+// queueState returns the state of an existing queue: own if the queue has one of the given variants of its settings, and
+// foreign otherwise. To find out, it declares the queue with each variant. The server accepts only equal settings.
 func (a *administration) queueState(name string, variants []amqp.Table) (state, error) {
 	for _, args := range variants {
 		_, err := a.channel.QueueDeclare(name, true, false, false, false, args)

@@ -19,7 +19,7 @@ const (
 	minDelay = 20 * time.Millisecond
 	maxDelay = time.Second
 	// rejectedDelay replaces maxDelay while the server rejects the attempts, for example because of a wrong password. The
-	// server logs each of them, and they fail until somebody has corrected the cause.
+	// server logs every rejected attempt, and no attempt can succeed until somebody has corrected the cause.
 	rejectedDelay = 5 * time.Second
 	// deletedDelay is the minimum delay before a deleted queue is declared again. When a queue is deleted, the server
 	// notifies its consumers one by one. If the queue is declared again too early, the server regards the consumers
@@ -30,7 +30,7 @@ const (
 // errQueueGone is the error with which a session ends when its queue is deleted.
 var errQueueGone = errors.New("the queue was deleted")
 
-// retries waits between attempts.
+// retries is a backoff whose maximum delay depends on the latest failure.
 type retries struct{ backoff.Backoff }
 
 func newRetries() *retries { return &retries{backoff.Backoff{First: minDelay, Last: maxDelay}} }

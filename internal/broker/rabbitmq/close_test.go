@@ -128,8 +128,8 @@ func TestConsume_ContextEnds_LaterAcknowledgementsTakeEffect(t *testing.T) {
 	stop()
 	for range deliveries { // this channel is closed after the consumer was told to cancel
 	}
-	// Acknowledge one by one. The server forwards only a limited number of acknowledgements to the queue at a time. The
-	// others must not be lost when the broker is closed.
+	// Acknowledge one by one. The server forwards only a limited number of acknowledgements to the queue at a time. When
+	// the broker is closed, the acknowledgements that the server has not forwarded yet must not be lost.
 	for _, d := range received {
 		if err := d.Settler.Ack(); err != nil {
 			t.Fatal(err)

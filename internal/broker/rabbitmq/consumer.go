@@ -52,7 +52,7 @@ func (c *consumer) run(ctx context.Context) {
 	defer cancel()
 	stop := context.AfterFunc(c.broker.running, cancel)
 	defer stop()
-	defer c.broker.outages.Fine(c.part()) // an outage must not last after the consumer has ended
+	defer c.broker.outages.Fine(c.part()) // an outage of this consumer must not outlast it
 
 	delay := newRetries()
 	for ctx.Err() == nil {
@@ -192,7 +192,7 @@ func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Deliv
 	case <-s.done:
 		return false, nil
 	case <-ctx.Done():
-		_ = d.Requeue() // fails only if the session is lost, and then the server requeues the message
+		_ = d.Requeue() // Requeue fails only if the session is lost; the server then requeues the message
 		return false, ctx.Err()
 	}
 }
@@ -228,10 +228,10 @@ func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 	c.broker.start(func() { c.requeueAll(s, deliveries) })
 }
 
-// requeueAll requeues all further deliveries of a session that retires.
+// requeueAll requeues all further deliveries of a session whose consumer is being canceled.
 func (c *consumer) requeueAll(s *session, deliveries <-chan amqp.Delivery) {
 	for d := range deliveries {
-		_ = c.track(s, &d).Requeue() // fails only if the session is lost, and then the server requeues the message
+		_ = c.track(s, &d).Requeue() // Requeue fails only if the session is lost; the server then requeues the message
 	}
 	s.markDrained()
 }
@@ -241,7 +241,7 @@ func (c *consumer) withdraw() {
 	for {
 		select {
 		case d := <-c.out:
-			_ = d.Settler.Requeue() // fails only if the session is lost, and then the server requeues the message
+			_ = d.Settler.Requeue() // Requeue fails only if the session is lost; the server then requeues the message
 		default:
 			return
 		}

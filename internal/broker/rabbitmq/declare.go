@@ -60,7 +60,7 @@ func (d *declarer) spread(conn *connection) {
 	channel, err := d.try(conn, routes)
 	d.isSpread = err == nil || !conn.IsClosed()
 	if err == nil {
-		_ = channel.Close() // the server has answered all declarations, so no error matters
+		_ = channel.Close() // ignore errors, because the server has already answered all declarations
 	}
 }
 
@@ -162,7 +162,7 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.unlocated[r.queue] = !d.unlocated[r.queue] // toggled each time, because the queue may have been deleted and declared again meanwhile
+	d.unlocated[r.queue] = !d.unlocated[r.queue] // switch at each error, because another client may declare the queue again in the other form
 	return errOtherLocator
 }
 

@@ -114,7 +114,7 @@ func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
-	publish(t, open(t, options), entries(), broker.Message{ID: "1"}) // marks no owner, as earlier versions of the program did
+	publish(t, open(t, options), entries(), broker.Message{ID: "1"}) // create queues without an owner mark, as earlier versions of the program did
 	options.Owner = "first"
 	first := newBroker(t, options)
 	if depths, err := first.Depths(t.Context()); err != nil || depths.Ready != 1 {
@@ -291,7 +291,7 @@ func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesDeliveries(t *testing.T
 	options.Registerer = registry
 	b := newBroker(t, options)
 	publish(t, b, entries(), broker.Message{ID: "first"})
-	receive(t, consume(t, b, entries(), 1)) // opens the connection that the proxy stalls next
+	receive(t, consume(t, b, entries(), 1)) // consuming opens the connection that proxy.stall stalls below
 	proxy.stall(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := proxy.sent.Load()

@@ -23,7 +23,7 @@ type delivery struct {
 	previous, next *delivery
 	verdict        verdict
 	removed        bool
-	waiting        time.Time // since when the settled delivery has waited for earlier deliveries to be settled
+	waiting        time.Time // when the settled delivery began to wait for earlier deliveries to be settled
 }
 
 var _ broker.Settler = (*delivery)(nil)
@@ -53,7 +53,7 @@ func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
 }
 
 // move publishes a copy of the message, waits until the copy is confirmed, and then acknowledges the delivery.
-// Until it returns, the delivery cannot be settled in another way. If move fails, the delivery is unsettled
+// Until move returns, the delivery cannot be settled in another way. If move fails, the delivery is unsettled
 // again. The copy may nevertheless have been published, or be published later. Then the message exists twice.
 // The same happens if the session ends before the acknowledgement is sent.
 func (d *delivery) move(ctx context.Context, to laneID, publishing func() amqp.Publishing) error {

@@ -295,11 +295,11 @@ func explainLogin(target target, tried []amqp.Authentication, err error) error {
 			reason, err)}
 	default:
 		return fmt.Errorf("login as guest: %s, and the server does not offer %s, so the client certificate of the "+
-			"binding cannot replace one: %w", reason, external, err)
+			"binding cannot replace a user name: %w", reason, external, err)
 	}
 }
 
-// external is the mechanism that takes the name of the user from the client certificate.
+// external is the SASL mechanism with which the server takes the user name from the client certificate.
 const external = "EXTERNAL"
 
 // target contains the connection parameters of a URI.
@@ -375,9 +375,9 @@ func readTarget(address binding.Binding) (target, error) {
 	return t, nil
 }
 
-// loginsOf returns the ways to log in. With a user name, this is PLAIN. Without a user name, it is EXTERNAL if there is a
-// client certificate, and otherwise PLAIN as guest, the default user of RabbitMQ. A server offers EXTERNAL only if
-// somebody has enabled it.
+// loginsOf returns the authentication mechanisms in the order of preference. With a user name, there is only PLAIN.
+// Without a user name, EXTERNAL comes first if there is a client certificate. Then follows PLAIN as guest, the default
+// user of RabbitMQ. A server offers EXTERNAL only if somebody has enabled it.
 func loginsOf(uri *url.URL, config *tls.Config) []amqp.Authentication {
 	if name := uri.User.Username(); name != "" {
 		password, _ := uri.User.Password()

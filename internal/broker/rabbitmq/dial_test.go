@@ -228,7 +228,7 @@ func TestDial_InvalidBinding_IsReportedOnce(t *testing.T) {
 
 // With TLS 1.3, a server rejects the client certificate with an alert after the handshake. Whether or not the client
 // library sends something before it reads the alert, open must return the alert.
-func TestOpen_AlertAfterTheHandshake_IsTheError(t *testing.T) {
+func TestOpen_TLSAlertAfterTheHandshake_ReturnsTheAlert(t *testing.T) {
 	t.Parallel()
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}
 	for range 100 {

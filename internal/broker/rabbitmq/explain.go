@@ -29,7 +29,7 @@ func (e *tlsError) Unwrap() error { return e.error }
 
 // failure is a failed attempt to connect to one address of the server.
 type failure struct {
-	endpoint string // host and port
+	endpoint string // the host and port in the URI
 	address  string // the IP address, if the host has several
 	err      error
 }
@@ -63,7 +63,7 @@ func (e *connectError) Error() string {
 		}
 		remedy := remedyOf(f.err)
 		if i+1 < len(e.failures) && remedyOf(e.failures[i+1].err) == remedy {
-			continue // a later failure names the same remedy
+			continue // successive failures with the same remedy name it once, after the last of them
 		}
 		if remedy != "" {
 			parts[i] += ": " + remedy

@@ -23,7 +23,7 @@ var errRejected = errors.New("the broker rejected messages: the queue may be ful
 type outgoing struct {
 	publishing amqp.Publishing
 	confirmed  func()
-	number     uint64 // the number of the message in the tally
+	number     uint64 // identifies the message in the tally of unconfirmed messages
 	published  bool   // whether the message was published at least once
 }
 
@@ -35,7 +35,7 @@ type outgoing struct {
 // session declares the queues again, and publishes the unconfirmed messages again.
 type lane struct {
 	link     *link
-	declare  func(*connection) (*amqp.Channel, error) // opens a channel and declares the topology
+	declare  func(*connection) (*amqp.Channel, error) // the function opens a channel and declares the queues and the exchange
 	exchange string
 	key      string
 	tally    *tally.Tally
@@ -43,7 +43,7 @@ type lane struct {
 	outages  *outage.Log
 	part     string // the name of the lane in the outage log
 
-	slots chan struct{} // each unconfirmed message occupies one element
+	slots chan struct{} // a semaphore that each unconfirmed message holds once
 	wake  chan struct{} // receives a value when a message is added to unsent
 
 	mu     sync.Mutex
@@ -120,7 +120,7 @@ func (l *lane) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !errors.Is(err, errConnectionLost) { // the link reports lost connections
+		if !errors.Is(err, errConnectionLost) { // the link already logs the loss of a connection
 			l.outages.Fault(l.part, err)
 		}
 		_ = delay.wait(ctx, err) // no error handling: the loop checks whether ctx has ended
@@ -201,8 +201,8 @@ type sending struct {
 	closes  <-chan *amqp.Error
 	returns <-chan amqp.Return
 
-	inFlight chan flight   // flights that the sender passes to the collector
-	refused  chan struct{} // the collector closes this channel when a message stays unconfirmed
+	inFlight chan flight   // published messages that the sender passes to the collector
+	refused  chan struct{} // the collector closes this channel when the broker rejects or returns a message
 
 	// Until the collector ends, no other goroutine may use the following fields.
 	returned    map[string]struct{} // message ids
@@ -255,7 +255,7 @@ func (s *sending) publish(m *outgoing) error {
 		return err
 	}
 	m.published = true
-	s.inFlight <- flight{message: m, answer: answer} // this send never blocks, because each message in inFlight holds a slot
+	s.inFlight <- flight{message: m, answer: answer} // never blocks, because inFlight has room for all unconfirmed messages
 	return nil
 }
 
@@ -275,8 +275,8 @@ func (s *sending) collect() {
 	}
 }
 
-// await waits until the server has answered the message in f. A server returns an unroutable message before it confirms
-// the message. Therefore, when the confirm has arrived, the return is already recorded or waits in the channel
+// await waits until the server has answered a published message. A server returns an unroutable message before it
+// confirms the message. Therefore, when the confirm has arrived, the return is already recorded or waits in the channel
 // s.returns.
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {

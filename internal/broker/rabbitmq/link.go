@@ -30,7 +30,7 @@ type link struct {
 	// blocked.
 	blocked atomic.Pointer[string]
 
-	turn    chan struct{} // the lock of the field current; acquire stops waiting for it when ctx ends
+	turn    chan struct{} // mutex of the field current; it is a channel, so that acquire returns when ctx ends
 	current *connection
 	watches sync.WaitGroup
 }
@@ -139,7 +139,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 			return
 		case blocking, open := <-blocks:
 			if !open {
-				blocks = nil // the connection is closed, so the next iteration receives from closes
+				blocks = nil // the connection is closed, so the next iteration receives its error
 				continue
 			}
 			l.reportBlocked(blocking)

@@ -10,10 +10,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// laneID identifies a lane by the queue to which it publishes.
+// laneID identifies a queue to which messages are published. There is one lane per queue.
 type laneID struct {
 	kind laneKind
-	of   broker.Queue // empty for the dead-letter queue
+	of   broker.Queue // the queue; the zero value for the dead-letter queue
 }
 
 type laneKind int

@@ -152,7 +152,7 @@ type Broker struct {
 
 	unconfirmed tally.Tally
 
-	probed atomic.Bool // the last call of Probe succeeded
+	probed atomic.Bool // whether the last call of Probe succeeded
 
 	running context.Context // canceled by Close
 	stop    context.CancelFunc

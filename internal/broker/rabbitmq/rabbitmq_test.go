@@ -128,7 +128,7 @@ func dialServer(t *testing.T, uri string) *amqp.Channel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() }) // the server may have been stopped
+	t.Cleanup(func() { _ = conn.Close() }) // Close fails if the test has stopped the server
 	channel, err := conn.Channel()
 	if err != nil {
 		t.Fatal(err)

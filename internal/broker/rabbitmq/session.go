@@ -34,14 +34,14 @@ type session struct {
 	closes   <-chan *amqp.Error
 	wake     chan struct{}
 	done     chan struct{} // closed when the session has ended
-	reason   error         // why the server closed the channel, or nil; final when done is closed
+	reason   error         // why the server closed the channel, or nil; set before done is closed
 
 	mu        sync.Mutex
 	err       error // the error with which settling fails after the session has ended
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
-	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue answers that
-	// request, but does not answer settlements. So the session must make another request before it closes the channel;
+	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue does not
+	// answer settlements. So before the session closes the channel, it must make another request that the queue answers;
 	// see send.
 	unanswered bool
 	drained    bool // no more deliveries follow
@@ -143,7 +143,7 @@ func (s *session) run() {
 		case s.reason = <-s.closes:
 			return
 		}
-		runtime.Gosched() // lets other goroutines settle deliveries, so that this batch includes them
+		runtime.Gosched() // other goroutines can settle more deliveries now, which makes the batch larger
 		s.plan(&out, time.Now())
 		if err := s.send(&out); err != nil {
 			return
@@ -169,8 +169,8 @@ type outbox struct {
 	prefix   uint64 // tag of the delivery to acknowledge together with all earlier ones; 0 for none
 	singles  []uint64
 	patience time.Duration // how long settled deliveries may still wait for earlier ones; 0 if none wait
-	cancel   bool          // the batch cancels the consumer
-	flush    bool          // end the batch with a request that the queue answers
+	cancel   bool          // whether the batch cancels the consumer
+	flush    bool          // send flush as the last request of the batch
 	last     bool          // whether the session sends nothing after this outbox
 }
 
@@ -219,7 +219,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
-			break // the next deliveries in the list were settled later
+			break // the following deliveries were settled later, so they can wait, too
 		}
 		out.singles = append(out.singles, d.tag)
 		s.remove(d)
@@ -244,13 +244,13 @@ func (s *session) remove(d *delivery) {
 // send sends the requests in the outbox. It sends the requeues first. Otherwise, the acknowledgement of all deliveries
 // up to out.prefix would include requeued deliveries.
 //
-// The last settlements are followed by a request that the queue answers: the cancellation of the consumer or, if the
-// consumer is already cancelled, flush. Without such a request, closing the channel could discard settlements. Of the
-// requests that the server forwards from a channel to a quorum queue, at most 32 may wait for the queue to accept them
-// (SOFT_LIMIT in rabbit_fifo_client.erl). The server delays all further requests, and discards them when the channel is
-// closed. Before the queue answers a request, it accepts all requests that were forwarded earlier. The server then
-// forwards the delayed requests, so that closing the channel no longer discards them. In rare cases, a change of the
-// queue's leader still loses settlements. The queue then delivers the messages again.
+// The last request is one that the queue answers: the cancellation of the consumer or, if the consumer is already
+// cancelled, flush. Without its answer, closing the channel could discard settlements, for the following reason. The
+// server forwards the settlements of a channel to the quorum queue, but lets at most 32 of them wait for the queue
+// (SOFT_LIMIT in rabbit_fifo_client.erl). It delays all further settlements, and discards these when the channel is
+// closed. When the queue answers a request, it has accepted the earlier settlements, so the server has forwarded the
+// delayed ones. In rare cases, a change of the queue's leader still loses settlements. The queue then delivers the
+// messages again.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {

@@ -150,7 +150,7 @@ func TestSession_SendsEachSettlementOnceAndInTime(t *testing.T) {
 	})
 }
 
-func TestSession_AcknowledgesSettledPrefix_DelaysAcksAfterAGap(t *testing.T) {
+func TestSession_UnsettledDeliveryBetweenSettledOnes_DelaysTheLaterAcknowledgements(t *testing.T) {
 	t.Parallel()
 	p := newPlanned(100)
 	var deliveries []*delivery

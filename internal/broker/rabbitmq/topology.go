@@ -84,9 +84,8 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 }
 
 // variants maps the name of each queue to all arguments with which a process of the simulation can have declared it.
-// The arguments vary for two reasons. First, the queues may have been declared with another queue type than that of t,
-// because 'parking purge' knows only the name of the simulation. Second, earlier versions of this program set no leader
-// locator.
+// The arguments vary for two reasons. First, 'parking purge' knows only the name of the simulation, so it must consider
+// both queue types. Second, earlier versions of this program set no leader locator.
 func (t topology) variants() map[string][]amqp.Table {
 	variants := map[string][]amqp.Table{}
 	for _, queueType := range []plan.QueueType{plan.QueueTypeQuorum, plan.QueueTypeClassic} {

@@ -15,7 +15,7 @@ const (
 	// maxUnwritten is the maximum number of bytes in the write buffer. When the buffer is full, a write blocks,
 	// just as it blocks on a socket whose peer does not read.
 	maxUnwritten = 256 << 10
-	// lastWrite is how long a wire that is being closed tries to write the bytes in its buffer.
+	// lastWrite is the time limit for writing the rest of the write buffer when the connection is closed.
 	lastWrite = time.Second
 )
 
@@ -88,7 +88,7 @@ func (w *wire) Close() error {
 	return nil
 }
 
-// abort ends the wire at once. Buffered bytes are lost.
+// abort closes the connection at once. Bytes in the write buffer are lost.
 func (w *wire) abort() {
 	w.fail(errWireClosed)
 	_ = w.conn.Close()
@@ -112,7 +112,7 @@ func (w *wire) failure() error {
 	return w.err
 }
 
-// write writes the buffer to the socket until the wire fails or is closed.
+// write sends the buffered bytes to the socket until the wire (the transport of one AMQP connection) fails or is closed.
 func (w *wire) write() {
 	defer close(w.done)
 	defer func() { _ = w.conn.Close() }()

@@ -18,7 +18,7 @@ func TestWire_WritesEverythingInOrderBeforeItCloses(t *testing.T) {
 		var want []byte
 		received := make(chan []byte)
 		go func() {
-			got, _ := io.ReadAll(far) // returns when the wire closes its end of the pipe
+			got, _ := io.ReadAll(far) // ReadAll returns when the wire closes its end of the pipe
 			received <- got
 		}()
 		for n := range 1000 {
@@ -87,7 +87,7 @@ func TestWire_BlocksAWriterWhosePeerDoesNotRead(t *testing.T) {
 
 func read(w *wire) { _, _ = w.Read(make([]byte, 1)) }
 
-func TestWire_FailsWhenThePeerIsSilent(t *testing.T) {
+func TestWire_PeerIsSilent_ReadFailsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

@@ -1262,13 +1262,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "more vehicles than plates",
 			Spec:      "entry: {rate: 8789}, plates: {maxStay: 10000s}",
-			Error:     `spec.entry.rate: Invalid value: 8789: times plates.maxStay, 10000s, must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
+			Error:     `spec.entry.rate: Invalid value: 8789: the rate times plates.maxStay (10000s) must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
 			Admission: `entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay`,
 		},
 		{
 			Name:      "a stage with more vehicles than plates",
 			Spec:      "entry: {stages: [{duration: 1m, rate: 1000000}]}",
-			Error:     `spec.entry.stages[0].rate: Invalid value: 1000000: times plates.maxStay, 1h, must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
+			Error:     `spec.entry.stages[0].rate: Invalid value: 1000000: the rate times plates.maxStay (1h) must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
 			Admission: `the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
 		},
 		{
@@ -1406,7 +1406,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a negative number of losses",
 			Spec:      "objectives: {maxLost: -1}",
-			Error:     `spec.objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`,
+			Error:     `spec.objectives.maxLost: Invalid value: -1: must not be negative; 0 allows no events`,
 			Admission: `spec.objectives.maxLost in body should be greater than or equal to 0`,
 		},
 		{

@@ -14,7 +14,7 @@ import (
 // while no server listens on it.
 type Port struct {
 	number int
-	lock   net.PacketConn // a socket at the UDP port of the same number; see reserve
+	lock   net.PacketConn // an open UDP socket that serves as a lock; see reserve
 }
 
 // String returns the number of the port.

@@ -62,7 +62,8 @@ func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Me
 	return nil
 }
 
-// publication is a message that Publish has accepted. done must be called when it is confirmed or cannot be published.
+// publication is a message that Publish has accepted. The function done must be called when the message is confirmed or
+// cannot be published.
 type publication struct {
 	queue     broker.Queue
 	message   broker.Message

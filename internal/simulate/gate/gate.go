@@ -40,10 +40,10 @@ const (
 type Gate struct {
 	mu    sync.Mutex
 	state state
-	// connection is the number of times that the connections were cut. If it changes while a call is in
-	// progress, the call fails.
+	// connection is the number of the current connection, counted from 0. It increases whenever the connections are
+	// cut. If it changes while a call is in progress, the call fails.
 	connection int
-	pinged     int           // the value of connection at the latest call of ping
+	pinged     int           // the value of the field connection at the latest ping
 	changed    chan struct{} // closed, and replaced by a new channel, when the state changes
 	cuts       map[int]func()
 	nextCut    int

@@ -13,7 +13,7 @@ type expiring struct {
 	order   ring.Ring[expiry]
 }
 
-// expiry says when a name expires.
+// expiry is a name in the set, with the time at which the set drops the name.
 type expiry struct {
 	name string
 	at   int64 // Unix nanoseconds

@@ -44,7 +44,7 @@ func do[R any](p *partition, step func(*state) R) R {
 	return step(p.state)
 }
 
-// change performs a step that changes the state and returns nothing.
+// change performs a step that changes the state and has no result.
 func (p *partition) change(step func(*state)) {
 	do(p, func(s *state) struct{} {
 		step(s)
@@ -62,7 +62,7 @@ func read[R any](p *partition, part func(*state) R) R {
 // flush makes all steps durable, as if a server had written them to disk.
 func (p *partition) flush() { p.keep(len(p.tail)) }
 
-// keep makes the first n steps of the tail durable and discards the others.
+// keep makes the first n steps in the field tail durable, and discards the others.
 func (p *partition) keep(n int) {
 	for _, step := range p.tail[:n] {
 		step(p.durable)

@@ -110,8 +110,8 @@ func (v *visits) end(plate string) {
 	delete(v.unclaimed, plate)
 }
 
-// expire removes expired visits. It skips a queue item if its visit has ended, was claimed, or has a later expiry
-// now.
+// expire removes expired visits. An item of the queue named expiry may be outdated, because its visit has ended, was
+// claimed, or expires later now. Such an item removes no visit.
 func (v *visits) expire(now int64) {
 	for v.expiry.Len() > 0 && v.expiry.Front().at <= now {
 		plate := v.expiry.PopFront().name

@@ -117,9 +117,9 @@ func (b *batcher) send() {
 		b.metrics.observePipeline(len(s.batch))
 		slices.SortStableFunc(s.batch, func(c, d *call) int { return c.step.order - d.step.order })
 		s.execute(s.batch, false)
-		if s.again = unknownScripts(s.batch, s.again[:0]); len(s.again) > 0 {
-			b.metrics.countScriptLoads(len(s.again))
-			s.execute(s.again, true)
+		if s.resend = unknownScripts(s.batch, s.resend[:0]); len(s.resend) > 0 {
+			b.metrics.countScriptLoads(len(s.resend))
+			s.execute(s.resend, true)
 		}
 		for _, c := range s.batch {
 			c.finish()
@@ -157,10 +157,10 @@ func (b *batcher) abort(batch []*call) {
 // sender contains the buffers of a goroutine that sends pipelines.
 type sender struct {
 	*batcher
-	// batch contains the calls of the current pipeline. The field again contains those of them that must be sent a
-	// second time, because the server did not know their script.
-	batch, again []*call
-	bundles      []bundle
+	// batch contains the calls of the current pipeline. resend contains those of them that must be sent a second time,
+	// because the server did not know their script.
+	batch, resend []*call
+	bundles       []bundle
 	// line is a buffer for the arguments of all commands in the pipeline.
 	line []any
 }
@@ -204,7 +204,7 @@ func (s *sender) execute(calls []*call, bySource bool) {
 // reset removes all references to calls, so that an idle sender does not keep them in memory.
 func (s *sender) reset() {
 	clear(s.batch)
-	clear(s.again)
+	clear(s.resend)
 	clear(s.bundles)
 	clear(s.line)
 }

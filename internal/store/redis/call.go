@@ -11,12 +11,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// step is a frequently used script for one partition, with a pool of calls. One execution of the script serves many
-// calls, and all their keys must be on the same node of a Redis cluster. Therefore each partition has its own
-// steps.
+// step is a frequently used Lua script, bound to one partition. One execution of the script serves many calls. All keys
+// of an execution must be on one node of a Redis cluster, so calls of different partitions cannot share an execution.
 type step struct {
 	partition *partition
-	// order is a number that sorts calls so that calls of the same step are adjacent.
+	// order is the sort key of the calls in a batch. Each step has its own order, so that its calls are adjacent.
 	order int
 	// part identifies the step in the outage log. It consists of the kind of the step and the partition.
 	part string
@@ -24,7 +23,8 @@ type step struct {
 	hash, source string
 	// keys is the number of keys of one call, not counting the key of the ledger. A call contains first its
 	// keys, and then its arguments.
-	keys  int
+	keys int
+	// calls contains call structs for reuse, which saves allocations.
 	calls sync.Pool
 }
 
@@ -75,8 +75,8 @@ type call struct {
 	// set.
 	reply string
 	err   error
-	// state determines whether the caller or the sender returns the call to its pool. The channel answered wakes the
-	// caller.
+	// state determines whether the caller or the sender returns the call to its pool. The sender wakes the caller through
+	// the channel named answered.
 	state    atomic.Int32
 	answered chan struct{}
 }

@@ -45,7 +45,7 @@ type connector struct {
 	discovers bool
 }
 
-// options are the options of a client. One of the fields is set.
+// options are the options of a client. Exactly one of the fields is set.
 type options struct {
 	node    *goredis.Options        // the options for a single server
 	cluster *goredis.ClusterOptions // the options for a Redis cluster
@@ -305,7 +305,7 @@ type reloader struct {
 	reload func()
 }
 
-// DialHook returns next.
+// DialHook implements goredis.Hook. It does not change how connections are opened.
 func (reloader) DialHook(next goredis.DialHook) goredis.DialHook { return next }
 
 // ProcessHook returns a hook that runs a command and reloads the topology if the node does not respond.
@@ -421,8 +421,8 @@ type checked struct {
 	conn *rawconn.Conn
 }
 
-// Read calls f, which checks the connection. If the connection is known to be open and to have no data to read, Read
-// does not call f.
+// Read implements syscall.RawConn. If the connection is known to be open and to have no data to read, Read returns
+// without a call of f, which would check this.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil

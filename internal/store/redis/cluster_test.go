@@ -175,7 +175,7 @@ func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	seed.Host, seed.RawQuery = servers.FreeAddress(t), ""
 	at := binding.Binding{URI: seed, CA: authority.PEM, Alternatives: hosts[:2]}
 	at.Certificate, at.Key = authority.Issue(t)
-	const partitions = 12 // so many that each node of the cluster serves at least one
+	const partitions = 12 // so many that each node of the cluster stores at least one partition
 	s := openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{
 		Binding: binding.Static(at),
 	})

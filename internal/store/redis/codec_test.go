@@ -23,14 +23,14 @@ func instants() *rapid.Generator[time.Time] {
 	})
 }
 
-func TestInstant_TextsSortLikeTimes(t *testing.T) {
+func TestInstant_EncodedTimes_SortChronologically(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a := instants().Draw(t, "a")
 		b := rapid.OneOf(instants(), rapid.Custom(func(t *rapid.T) time.Time {
 			near := a.Add(time.Duration(rapid.Int64Range(-10, 10).Draw(t, "nanoseconds from a")))
 			if near.Unix() < instantOrigin || near.Unix() > instantEnd {
-				return a // appendInstant would encode near as the limit of the range
+				return a // appendInstant would replace an instant outside the range by the limit of the range
 			}
 			return near
 		})).Draw(t, "b")

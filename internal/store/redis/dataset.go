@@ -44,16 +44,17 @@ type dataset struct {
 
 // dataState is what an observation shows about the simulation's data.
 type dataState struct {
-	// mark is the mark that the ledger contains; see dataset. It is empty if the server has no data of the simulation.
+	// mark is the random mark in the ledger, by which a loss of data is detected. It is empty if the server has no data
+	// of the simulation.
 	mark string
 	// effects is the number of effects in one partition before the observation began to wait for replicas. It decreases
 	// only if effects are lost.
 	effects int64
 }
 
-// compare checks whether the latest observation, which it receives as now, shows a loss of data. before is the previous
-// observation, or nil if there was none. promised is an offset in the history of the previous observation: the effects up
-// to this offset were reported as durable.
+// compare checks whether an observation of the server shows a loss of data. The parameter now is this observation, and
+// before is the previous one, or nil if there was none. promised is a replication offset of the previous observation.
+// The effects up to this offset were reported as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -64,10 +65,10 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 			d.metrics.losses.Inc()
 			d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 		}
-	case d.mark == "" || now.data.mark != d.mark: // no mark was set yet, or the mark was lost before it was durable
+	case d.mark == "" || now.data.mark != d.mark: // the data has no mark yet, or the server lost the mark before it was durable
 		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
-		err = d.await(now)
+		err = d.checkDurable(now)
 	}
 	if err == nil && (now.replicated || now.data.effects < d.kept) {
 		d.kept = now.data.effects
@@ -88,8 +89,8 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	case !before.logging && now.data.effects < d.kept:
 		// A server without an append-only file may have restarted from an older snapshot. If the snapshot already
 		// contains the mark, only the number of effects shows that data is lost. A failover may also undo effects that
-		// the replicas have not confirmed. That is no loss, because their steps are repeated, so d.kept does not count
-		// them.
+		// the replicas have not confirmed. These effects are not lost, because their steps are repeated, so they do not
+		// count in d.kept.
 		return settings
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
@@ -112,8 +113,8 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 	return nil
 }
 
-// await checks whether the mark is durable now.
-func (d *dataset) await(now observation) error {
+// checkDurable sets the field durable, which says whether the mark is durable according to the observation.
+func (d *dataset) checkDurable(now observation) error {
 	written, err := d.written.consider(now)
 	if errors.Is(err, store.ErrRolledBack) { // the server restarted, but has not lost the mark
 		d.written = waiter{epoch: now.epoch}
@@ -177,7 +178,7 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
 	var d store.Dataset
-	for i, p := range s.servers() { // if all partitions are on one server, only the first one has a mark
+	for i, p := range s.servers() { // of the partitions on one server, only the first partition has a mark
 		fields := found[i].Val()
 		partitions, err := wholeNumber(fields[1])
 		if err != nil {

@@ -137,7 +137,7 @@ func TestDataset_LossBetweenObservations_IsDetected(t *testing.T) {
 }
 
 // If the server is killed before it has written the first steps to disk, it loses these steps, and also the mark by
-// which the store detects a loss of data. Such a loss is not reported, because nothing of it was durable.
+// which the store detects a loss of data. Such a loss is not reported, because none of the lost steps was durable.
 func TestDataset_LossOfNonDurableData_IsIgnored(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -217,7 +217,7 @@ func TestStore_Outage_IsLoggedOnce(t *testing.T) {
 	}
 	noError(t, server.Start(t.Context()))
 	polltest.Until(t, "the outage is over", func() bool {
-		for range writingSteps(t.Context(), s) { // the outage lasts until each kind of failed step has succeeded
+		for range writingSteps(t.Context(), s) { // the outage ends only after each kind of step that failed has succeeded
 		}
 		_ = s.WaitDurable(t.Context(), 0, mark)
 		return len(log.containing("available again")) > 0

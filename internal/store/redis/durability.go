@@ -91,8 +91,8 @@ type history struct {
 	// for replicas.
 	id     string
 	offset int64
-	// parent is the identifier of the stream that this stream continues. This stream lacks the bytes of parent from the
-	// offset forkedAt on.
+	// parent is the identifier of the replication stream that this stream continues from the offset forkedAt on. This
+	// stream does not contain the bytes of the parent after that offset.
 	parent   string
 	forkedAt int64
 }
@@ -102,8 +102,8 @@ func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
 
-// look is a function that observes a server. It first waits a short time until the given number of replicas have
-// received all earlier writes.
+// look is a function that reads the state of a server. Before that, it waits a short time until the given number of
+// replicas have received all earlier writes.
 type look func(ctx context.Context, replicas int) (observation, error)
 
 // rewrites identifies one version of the append-only file. It changes whenever the server rewrites the file, which
@@ -123,16 +123,16 @@ type observer struct {
 	// outages is the log of the server's outages. part identifies the observer in that log.
 	outages *outage.Log
 	part    string
-	// lagging logs when replicas do not confirm writes.
+	// lagging is the log of the periods in which replicas do not confirm writes.
 	lagging *outage.Log
 	metrics *metrics
 	logger  *slog.Logger
 
 	// The field lagged is the time of the first observation in which replicas did not confirm writes. It is zero if all
-	// replicas confirm them. Only run uses it.
+	// replicas confirm them. Only the method run uses it.
 	lagged time.Time
 	// promised is an offset in the history of the latest observation. Waiters were told that the effects up to this
-	// offset are durable. Only run uses it.
+	// offset are durable. Only the method run uses it.
 	promised int64
 
 	latest  atomic.Pointer[observation]
@@ -156,8 +156,8 @@ type waiter struct {
 	observed bool
 	rewrites rewrites
 	target   int64
-	// offset is the offset in the history of the server at the waiter's first observation. The effects of the caller
-	// precede it.
+	// offset is the replication offset of the server at the waiter's first observation. The replication stream contains
+	// the effects of the caller before this offset.
 	offset int64
 	// The field replicated is true if all replicas have received the effects of the caller.
 	replicated bool
@@ -260,7 +260,7 @@ func (o *observer) pause(d time.Duration) bool {
 	}
 }
 
-// joined appends the waiters that have joined since the last observation.
+// joined appends the waiters that have joined since the last observation to the given list.
 func (o *observer) joined(waiters []*waiter) []*waiter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -311,9 +311,9 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return w.replicated, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// This is the waiter's first observation, or the first after the file was rewritten. The server had already
-		// replied to the waiter's steps when the wait began. So their effects are before the current end of the file,
-		// including the buffer, and this end becomes the target.
+		// This is the waiter's first observation, or the first after the append-only file was rewritten. Set the target
+		// to the current length of the file, including the buffer. The server had replied to the waiter's steps before
+		// the wait began, so the file or the buffer already contains their effects.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return w.replicated && seen.written >= w.target, nil
@@ -351,8 +351,8 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	return seen, nil
 }
 
-// reportReplicas logs a change of the number of replicas, and replicas that do not confirm writes. before is the number
-// of replicas at the previous observation.
+// reportReplicas logs a change of the number of replicas, and replicas that do not confirm writes. The parameter before
+// is the number of replicas at the previous observation.
 func (o *observer) reportReplicas(before int, seen observation) {
 	if before != seen.replicas {
 		o.logger.Info("The number of the store's connected replicas changed; events are acknowledged once all of them have the effects",

@@ -33,7 +33,7 @@ func TestWaitDurable_ServerDelaysItsLog_WaitsForTheWrite(t *testing.T) {
 
 	var mark store.Mark
 	var lost, next int64
-	// Repeat the attempt, because a server on a busy machine may write the event to the file before it is killed.
+	// Repeat until an event is lost: on a busy machine, the server may write the event to the file before it is killed.
 	polltest.Until(t, "an event is lost that was only in the server's memory", func() bool {
 		mark = markOf(t, s)
 		lost = stepIntoBuffer(t, s, &next)

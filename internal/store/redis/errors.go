@@ -18,8 +18,8 @@ import (
 // kindObservation identifies observations of the server in the outage log.
 const kindObservation = "observation"
 
-// fault explains the error of a step as the method failure does. If the store is unavailable, fault also logs an
-// outage. It is for steps that callers repeat until they succeed. part identifies the step in the outage log.
+// fault adds context and advice to the error of a step: see the method failure. If the store is unavailable, fault also
+// logs an outage. It is for steps that callers repeat until they succeed. part identifies the step in the outage log.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
 	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(failure, errClosed) {
@@ -29,8 +29,8 @@ func (s *Store) fault(ctx context.Context, part, doing string, err error) error 
 }
 
 // failure adds to an error what the store was doing, and advice if there is any. If the caller's context has ended, it
-// returns the error of the context. Errors that a retry may avoid wrap ErrUnavailable. The others are: a rejected
-// command, another owner, and another number of partitions.
+// returns the error of the context. Errors that a retry may avoid wrap ErrUnavailable. The other errors say that the
+// server rejected the command, or that the data has another owner or another number of partitions.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	return s.explain(s.classify(ctx, doing, err))
 }

@@ -416,8 +416,8 @@ func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 		want    string
 	}{
 		"without the CA": {withoutCA, "put the certificate of that CA into ca.crt"},
-		// The client may fail to write before it has read why the server rejects it. So the error text varies, except
-		// for these words.
+		// The server rejects the connection and sends the reason. The client may fail to write before it reads this
+		// reason, so only these words are always in the error.
 		"without a client certificate":     {binding.Binding{URI: uri, CA: authority.PEM}, "client certificate"},
 		"with a certificate of another CA": {from(other), "client certificate"},
 		"without TLS":                      {binding.Binding{URI: &plain}, "requires TLS"},
@@ -585,7 +585,8 @@ func TestBatcher_CallersSharePipelines(t *testing.T) {
 	}
 }
 
-// TestAppendTimeline_SharesPipelinesWithEvents lets half of the callers add a row to the timeline.
+// TestAppendTimeline_SharesPipelinesWithEvents has 200 concurrent callers. Half of them record an entry, and the other
+// half add a row to the timeline.
 func TestAppendTimeline_SharesPipelinesWithEvents(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -622,7 +623,7 @@ func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 		step := exitStep(i)
 		step.Plate = "ABC-1234"
 		if i != broken {
-			step.Intent = event.IntentUnmatched // the store reads no visit for an exit with this intent
+			step.Intent = event.IntentUnmatched // for an unmatched exit, the store reads no visit
 		}
 		_, err := s.RecordExit(t.Context(), step)
 		return err

@@ -32,7 +32,7 @@ func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64,
 
 // Confirm implements store.Generators. It confirms a limited number of events per execution of the script.
 func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error) {
-	doing := fmt.Sprintf("confirm %d events of run %s in partition %d from %d", len(c.Events), c.Run, c.Partition, c.From)
+	doing := fmt.Sprintf("confirm %d events of run %s in partition %d, starting at sequence number %d", len(c.Events), c.Run, c.Partition, c.From)
 	p, err := s.partition(c.Partition)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", doing, err)

@@ -8,33 +8,33 @@ import (
 
 // The names of the keys of a partition, or the first part of the names. Each is appended to the prefix
 // parking:{<simulation>:<partition>}:. The braces are a hash tag, which makes a Redis cluster store all keys of a
-// partition on the same node.
+// partition on the same node. In the comments, HASH a -> b means a hash whose fields are a and whose values are b.
 const (
-	keyLedger     = "ledger"      // HASH counter -> count
+	keyLedger     = "ledger"      // HASH name of a counter -> its value
 	keyOutbox     = "outbox"      // HASH exit id -> outbox row
-	keyPool       = "pool"        // ZSET plate -> Unix ms of its entry
+	keyPool       = "pool"        // ZSET of plates, with the Unix ms of their entries as scores
 	keyRuns       = "runs"        // SET of the runs of generator processes
-	keyStarved    = "starved"     // HASH run -> number of draws without a plate, in partition 0
-	keyVisit      = "visit:"      // + plate: STRING instant of entry, "" if claimed before the entry was recorded
-	keySeen       = "seen:"       // + run:chunk: bitmap of the events that took effect
-	keyMatched    = "matched:"    // + run:chunk: bitmap of the matched exits that took effect
-	keyExternal   = "external:"   // + event id: the key exists while the event id is remembered
-	keyDeadLetter = "dead:"       // + key of a dead letter: the key exists while the dead letter is remembered
-	keyConfirmed  = "confirmed:"  // + run: HASH {type, next, matched, unmatched}
-	keyClaims     = "claims:"     // + run: HASH token -> packed plates
-	keyTokens     = "claimorder:" // + run: LIST of the tokens in keyClaims, oldest first
-	keyCounter    = "counter:"    // + name: number of positions leased so far, in partition 0
+	keyStarved    = "starved"     // HASH run -> number of exits for which no plate was available; only in partition 0
+	keyVisit      = "visit:"      // followed by <plate>: STRING instant of entry, "" if claimed before the entry was recorded
+	keySeen       = "seen:"       // followed by <run>:<chunk>: bitmap of the events that took effect
+	keyMatched    = "matched:"    // followed by <run>:<chunk>: bitmap of the matched exits that took effect
+	keyExternal   = "external:"   // followed by <event id>: exists while the event id is remembered
+	keyDeadLetter = "dead:"       // followed by <dead-letter id>: exists while the dead letter is remembered
+	keyConfirmed  = "confirmed:"  // followed by <run>: HASH with the fields type, next, matched and unmatched
+	keyClaims     = "claims:"     // followed by <run>: HASH token -> packed plates
+	keyTokens     = "claimorder:" // followed by <run>: LIST of the tokens in keyClaims, oldest first
+	keyCounter    = "counter:"    // followed by <name>: number of positions leased so far, in partition 0
 	keyWritable   = "writable"    // STRING, written by readiness probes and before WAIT
 	// The names of the keys of the timeline, which is stored in partition 0.
-	keyTimelineMinutes    = "timeline:minutes"    // SET of the minutes that have rows, each as its start
-	keyTimelineMinute     = "timeline:minute:"    // + start of the minute: HASH <second>:<process> -> row
-	keyTimelineBlocks     = "timeline:blocks:"    // + tier: HASH start -> rows
+	keyTimelineMinutes    = "timeline:minutes"    // SET of the start times of the minutes that have rows
+	keyTimelineMinute     = "timeline:minute:"    // followed by <start of the minute>: HASH <second>:<process> -> row
+	keyTimelineBlocks     = "timeline:blocks:"    // followed by <tier>: HASH start of a block -> rows of the block
 	keyTimelineMerged     = "timeline:merged"     // HASH process -> second of its latest merged row
-	keyTimelineGeneration = "timeline:generation" // STRING number of calls of Replace that took effect
-	keyOwner              = "owner"               // STRING owner of the data
+	keyTimelineGeneration = "timeline:generation" // STRING with the number of calls of Replace that took effect
+	keyOwner              = "owner"               // STRING with the owner of the data
 )
 
-// partition contains the keys of one partition and the steps on them.
+// partition contains the key prefix of one partition, and the steps that work on its keys.
 type partition struct {
 	index                                     int
 	prefix                                    string

@@ -40,16 +40,17 @@ func TestStoreMark_DataOfAnotherOwner_AreNeitherUsedNorRemoved(t *testing.T) {
 	}
 	noError(t, first.Purge(t.Context()))
 	markOf(t, second)
-	// Like the command "parking purge", the store unmarked knows only the name of the simulation.
+	// A store without an owner can purge the data of any owner. The command "parking purge" uses such a store, because it
+	// knows only the name of the simulation.
 	noError(t, unmarked.Purge(t.Context()))
 	if exists, err := second.Exists(t.Context()); err != nil || exists {
 		t.Errorf("keys are left (%v)", err)
 	}
 }
 
-// TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsAreMarked checks that a partition on a healthy node of a cluster can be
-// used, and is protected from other owners, while another node is down.
-func TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsAreMarked(t *testing.T) {
+// TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsStayUsable checks that a partition on a healthy node of a
+// cluster can be used, and is protected from other owners, while another node is down.
+func TestStoreMark_NodeOfPartitionZeroIsDown_OtherPartitionsStayUsable(t *testing.T) {
 	t.Parallel()
 	c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: 2, Config: []string{"cluster-require-full-coverage no"}})
 	nodeOf := func(partition int) int {

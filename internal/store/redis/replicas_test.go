@@ -55,7 +55,7 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 			w.perform(t, 100)
 
 			test.fail(p.link)
-			w.start(t, s, 1) // all earlier workers may be waiting until the replica confirms steps that it already has
+			w.start(t, s, 1) // the earlier workers may all be waiting for steps that have already reached the replica
 			if test.loses {
 				w.perform(t, 100)
 			} else {
@@ -237,7 +237,7 @@ func hostOf(t *testing.T, server *servers.Redis) string {
 	return u.Host
 }
 
-// binding returns a source of the binding of the current primary.
+// binding returns a source whose binding always refers to the server that is the primary at the time of the call.
 func (p *pair) binding(t *testing.T) binding.Source {
 	return func() (binding.Binding, error) { return source(t, p.current.Load().URI())() }
 }

@@ -170,7 +170,7 @@ func (s *Store) Close() error {
 	for _, o := range s.observers {
 		o.shut()
 	}
-	err := s.client.Close() // the commands that are in flight fail
+	err := s.client.Close() // makes the commands in flight fail, so that drain need not wait for the server
 	for _, b := range s.batchers {
 		b.drain()
 	}

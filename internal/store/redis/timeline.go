@@ -78,7 +78,7 @@ func (k *timelineKeys) Generation(ctx context.Context) (int64, error) {
 	return n, err
 }
 
-// AppendRows implements timeline.Storage. The rows share the pipelines of the events that the process handles.
+// AppendRows implements timeline.Storage. It sends the rows in the same pipelines as the steps of events.
 func (k *timelineKeys) AppendRows(ctx context.Context, process string, rows []timeline.Row) error {
 	for i := range rows {
 		text, err := json.Marshal(rows[i])

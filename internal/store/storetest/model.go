@@ -438,7 +438,7 @@ func (m *model) registered() []store.Run {
 	return runs
 }
 
-// bits returns the sequence numbers of the events that are in a set and belong to a generator run.
+// bits returns the sequence numbers of those events of a generator run whose IDs are in the given set.
 func (m *model) bits(set map[string]bool, run string) []int64 {
 	var seqs []int64
 	for seq := range int64(10) {

@@ -118,7 +118,7 @@ func (f fixture) confirm(c store.Confirmation, want int64) {
 	}
 }
 
-// claim claims plates and checks which ones it gets.
+// claim claims plates and checks that the store returns the wanted ones.
 func (f fixture) claim(c store.Claim, want ...string) []store.Plate {
 	f.t.Helper()
 	plates, err := f.Claim(f.t.Context(), c)

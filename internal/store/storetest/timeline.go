@@ -135,9 +135,9 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of rows in a block. The store merges rows only when the wider rows fill a block. So a row
-// that has reached the age limit of its resolution may have to wait for its merge: at most for the time that a block of
-// the wider rows covers.
+// rowsPerBlock is the number of rows that the store merges at once: it merges rows only when the resulting wider rows
+// fill a block of this size. So a row may stay narrow after it has reached the age limit of its resolution, for at most
+// the time that a block of the wider rows covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.
@@ -319,10 +319,10 @@ func timelinePurges(t *testing.T, open Factory) {
 	}
 }
 
-// RunTimelineStorage checks that a slow compaction changes nothing if another compaction overtakes it. Only the
-// generation shows that, because the versions of the block and the minute are the same as before. The other compaction
-// merges the rows of the minute into a block and moves the block to another tier, so the block is missing again. A late
-// process then adds the same number of rows to the minute, so the minute has the same version again.
+// RunTimelineStorage checks that Replace rejects outdated rows even if the versions of the minute and the block are
+// current. After the test has read a minute, another compaction merges the minute into a block and moves the block to
+// another tier. Then a late process appends as many rows to the minute as were in it before. As at the beginning, the
+// block is missing and the minute has this number of rows, so both versions are unchanged. Only the generation differs.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)

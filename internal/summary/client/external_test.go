@@ -108,7 +108,7 @@ func TestExternalPost_EachResponse_ReturnsNilRejectedErrorOrUnavailableError(t *
 			server := serve(t, tt.handler)
 			config := Config{URL: server.URL + "/in?key=hidden"}
 			if strings.Contains(tt.name, "hangs") {
-				config.timeout = 5 * time.Second // the server needs less time to send the first half of the body
+				config.timeout = 5 * time.Second // long enough for the server to send the first half of the body
 			}
 			c := newExternal(t, config)
 			err := c.Post(t.Context(), visit("a"))

@@ -78,7 +78,7 @@ var tlsSentences = []string{
 	"http request to an https server",                   // Go
 	"plain http request was sent to https port",         // nginx
 	"speaking plain http to an ssl-enabled server port", // Apache
-	"combination of host and port requires tls",         // Tomcat, which Spring Boot contains
+	"combination of host and port requires tls",         // Tomcat, the default server of Spring Boot
 }
 
 // wantsTLS reports whether a response says that the port expects TLS. Such a response has status 400.

@@ -50,7 +50,7 @@ func (r *reply) unavailable(endpoint *url.URL) error {
 		text += ": " + remedy
 	}
 	if location := r.redirect(endpoint); location != "" {
-		text += ", a redirect to " + location + " that is not followed; if that is the right URL, use it instead"
+		text += ", a redirect to " + location + " that is not followed; configure this URL instead if it is the right one"
 	}
 	return &summary.UnavailableError{Err: wrap(endpoint, errors.New(text)), After: retryAfter(r.header, time.Now())}
 }

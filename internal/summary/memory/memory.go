@@ -150,7 +150,7 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// sort sorts byExit. It leaves the part before the earliest exit of the new rows as it is.
+// sort sorts the field byExit. It does not touch the rows before the earliest new row.
 func (d *Database) sort() {
 	if d.sorted == len(d.byExit) {
 		return

@@ -21,7 +21,7 @@ func TestDatabase_Conformance(t *testing.T) {
 }
 
 // List sorts only the rows that were added since it was last called, so call it between the batches.
-func TestList_BetweenRandomBatches_IsInTheOrderOfTheExits(t *testing.T) {
+func TestList_AfterEachRandomBatch_ReturnsAllSummariesInOrderOfExitTime(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		d, want := memory.New(), summarytest.New()

@@ -173,7 +173,8 @@ func (d *Database) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// prepare waits for the migration of the schema until ctx ends. The migration then continues in the background.
+// prepare migrates the schema in the background, and waits until the migration has finished or ctx ends. The end of ctx
+// does not stop the migration.
 func (d *Database) prepare(ctx context.Context) error {
 	if d.prepared.Load() {
 		return nil
@@ -194,7 +195,7 @@ func (d *Database) prepare(ctx context.Context) error {
 // Close closes all connections. It waits for current calls.
 func (d *Database) Close() error {
 	d.stop()
-	_, _, _ = d.preparing.Do("", func() (any, error) { return nil, nil }) // Do waits until a migration in progress has ended
+	_, _, _ = d.preparing.Do("", func() (any, error) { return nil, nil }) // wait until a migration in progress has ended
 	d.writer.Close()
 	d.readers.Close()
 	return nil

@@ -118,7 +118,8 @@ func TestDatabasePrepare_ManyProcessesAtOnce_AllSucceed(t *testing.T) {
 }
 
 // Two processes store the same summaries in opposite orders. Each summary must be created by exactly one of them.
-// Meanwhile, a third lists them: it must return every summary that was stored when the listing began, and none twice.
+// Meanwhile, a third process lists the summaries. The list must contain every summary that was stored when the listing
+// began, and none twice.
 func TestInsert_TwoProcesses_CreateEachSummaryOnceAndListingsAreStable(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)

@@ -99,7 +99,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 		return nil, tooLarge(limit)
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(a.limits.maxTransfer)) // fails only in tests, which have no connection
+	_ = control.SetReadDeadline(time.Now().Add(a.limits.maxTransfer)) // fails only for the connectionless ResponseWriter of tests
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	if _, exceeded := errors.AsType[*http.MaxBytesError](err); exceeded {
 		return nil, tooLarge(limit)

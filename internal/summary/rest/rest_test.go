@@ -422,12 +422,12 @@ func TestPostSummaries_BodyExceedsLimit_IsRejected(t *testing.T) {
 		{name: "as many lines as allowed are read", body: lines(3), status: 200},
 		{name: "more lines than allowed are too many", body: lines(4), status: 413, want: []string{"more than 3 summaries", "nothing was stored"}},
 		{name: "as many bytes as allowed are read", body: lines(1) + strings.Repeat(" ", 998), status: 200},
-		{name: "more bytes than allowed are too many", body: lines(1) + strings.Repeat(" ", 999), status: 413, want: []string{"more than 1000 bytes", "nothing was stored"}},
+		{name: "a body with more bytes than allowed is rejected", body: lines(1) + strings.Repeat(" ", 999), status: 413, want: []string{"more than 1000 bytes", "nothing was stored"}},
 	} {
 		e.method, e.path, e.contentType = "POST", "/v1/summaries", typeNDJSON
 		t.Run(e.name, func(t *testing.T) { e.do(t, server.URL) })
 	}
-	t.Run("more bytes than allowed are too many without a Content-Length", func(t *testing.T) {
+	t.Run("a body with more bytes than allowed is rejected even without a Content-Length", func(t *testing.T) {
 		body := io.MultiReader(strings.NewReader(lines(1)), strings.NewReader(strings.Repeat(" ", 999))) // the client does not know the length, so it sends chunks
 		response, err := http.Post(server.URL+"/v1/summaries", typeNDJSON, body)
 		if err != nil {

@@ -24,8 +24,8 @@ const (
 	// cacheKiB is the size of the page cache of each connection. The writer needs a few MiB, for the last pages of
 	// the table and of its indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is a number of pages. If the write-ahead log has at least this length, a commit also copies the
-	// log into the database. While 16 MiB of log are written, most pages change many times but are copied only once.
+	// checkpointPages is the length of the write-ahead log, in pages, from which a commit also copies the log into the
+	// database. While 16 MiB of log are written, most pages change many times but are copied only once.
 	checkpointPages = 4000
 	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20

@@ -153,16 +153,16 @@ func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Su
 // consecutively, starting after the largest existing number.
 func firstCreated(result sql.Result, created int64) (int64, error) {
 	if created == 0 {
-		return math.MaxInt64, nil // LastInsertId would return the number of a row from an earlier statement
+		return math.MaxInt64, nil // without a new row, LastInsertId would return a row of an earlier statement
 	}
 	last, err := result.LastInsertId()
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes of summaries after a statement that did not create a row for each of them. first is
-// the number of the first row that the statement created. A summary was stored before if the row with its identifier
-// has a smaller number. Otherwise the summary is new, unless an earlier summary of the same statement has the same
-// identifier.
+// lookUpOutcomes sets the outcomes of the summaries of an INSERT statement that did not create a row for each of them.
+// The argument first is the number of the first row that the statement created. A summary was stored before the
+// statement if the row with its identifier has a smaller number. Otherwise the summary is new, unless an earlier
+// summary of the same statement has the same identifier.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {

@@ -175,7 +175,7 @@ func testStats(t *testing.T, factory Factory) {
 		t.Errorf("the totals of an empty database are %+v (%v), want zeros", stats, err)
 	}
 	Insert(t, d, Visit("a", "P", 3), Visit("b", "P", 1), Visit("c", "P", 1))
-	Insert(t, d, Visit("a", "P", 3), Visit("b", "P", 9)) // the first is stored already, the second conflicts with a stored one
+	Insert(t, d, Visit("a", "P", 3), Visit("b", "P", 9)) // the new summary a is equal to the stored one; the new summary b is not
 	want := summary.Stats{
 		Count: 3, Mean: 5 * time.Second / 3, Shortest: time.Second, Longest: 3 * time.Second,
 		FirstExit: Morning().Add(time.Second), LastExit: Morning().Add(3 * time.Second),

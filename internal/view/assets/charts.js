@@ -23,7 +23,7 @@ const specs = [
   },
   {
     title: 'End-to-end latency, distribution', heatmap: 'endToEnd',
-    meaning: 'How many events had which end-to-end latency. A darker cell, or a brighter one in the dark theme, has more events.',
+    meaning: 'The number of events at each end-to-end latency. A darker cell, or a brighter one in the dark theme, has more events.',
   },
   {
     title: 'Backlog', unit: 'count',
@@ -37,7 +37,7 @@ const specs = [
   },
   {
     title: 'Processing latency, distribution', heatmap: 'processing',
-    meaning: 'How many events had which processing latency. A darker cell, or a brighter one in the dark theme, has more events.',
+    meaning: 'The number of events at each processing latency. A darker cell, or a brighter one in the dark theme, has more events.',
   },
   {
     title: 'Generator lag', unit: 'seconds',
