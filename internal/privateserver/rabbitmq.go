@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	startTimeout = 3 * time.Minute // a node starts within 5 s on two idle cores
+	// A node starts within 5 s on two idle cores. On a busy machine, a node of a cluster needs some minutes.
+	startTimeout = 5 * time.Minute
 	stopTimeout  = time.Minute
-	ctlTimeout   = 3 * time.Minute // the same as startTimeout, because each command starts an Erlang node
+	ctlTimeout   = startTimeout // each command starts an Erlang node
 	pollInterval = 50 * time.Millisecond
 
 	rabbitMQRemedy = "run hack/install-servers.sh, or on Debian: apt-get install rabbitmq-server"
