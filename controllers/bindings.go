@@ -143,8 +143,8 @@ func (r *Reconciler) ownSecret(ctx context.Context, s *scope, name string) (*cor
 	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
 		return secret, nil
 	}
-	// Read the Secret from the API server, because the cache may lag. If the operator overwrote an existing password
-	// with a second one, clients with the first one could no longer connect.
+	// Read the Secret from the API server, because the cache may not contain a Secret that the operator has just
+	// created. The operator would then replace its password, and clients with the old password could no longer connect.
 	key := client.ObjectKey{Namespace: s.key.Namespace, Name: name}
 	secret, err := r.getSecret(ctx, key)
 	if err != nil || secret == nil || metav1.IsControlledBy(secret, s.sim) {
@@ -279,10 +279,10 @@ func mountedSecrets(object client.Object) []string {
 	return names
 }
 
-// ensureCredentials generates passwords for managed servers without a password, and credentials for the agents if
-// they have none. If an edit removes the last fault that needs agents, the agents remain until a fault in effect has
-// ended. The operator stores these passwords and credentials in Secrets of the simulation, and reads the Secrets in
-// later reconciles.
+// ensureCredentials generates the passwords of managed servers and the credentials of the agents, unless they exist.
+// The operator stores them in Secrets of the simulation, and reads these Secrets in later reconciles. If an edit
+// removes the last fault that needs agents, the agents keep their credentials, because a fault that is in effect needs
+// its agents until it ends.
 func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	var broker, store map[string][]byte
 	if s.broker.managed {

@@ -21,11 +21,12 @@ func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
 }
 
 // readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to one. If
-// something is wrong with the Secret, it sets the finding of the given server. While the Secret is missing or invalid,
-// clients of RabbitMQ and Redis still trust the last known CA certificates. If the Secret becomes invalid, the invalid
-// files appear in the pods that mount it. Generators, processors, the summary API and Redis then keep their last valid
-// certificate. RabbitMQ loads the files even if they are invalid, so new connections fail until the Secret is valid. If
-// the Secret is deleted, the mounted files stay as they are.
+// something is wrong with the Secret, it sets the finding of the given server.
+//
+// While the Secret is missing or invalid, clients of RabbitMQ and Redis still trust the last known CA certificates.
+// Invalid files reach the pods that mount the Secret. RabbitMQ loads them, so new connections fail until the Secret is
+// valid. All other processes keep their last valid certificate. If the Secret is deleted, the mounted files do not
+// change.
 func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, components ...resources.Component) error {
 	external := slices.DeleteFunc(r.neededCertificates(s), func(c resources.Certificate) bool {
 		return !c.External || !slices.Contains(components, c.Component)

@@ -28,7 +28,7 @@ type cleanup struct {
 type cleanupResult struct {
 	// running is true while an attempt to clean up runs or waits to run.
 	running bool
-	// The field began is the time at which the first attempt to clean up began. It is zero until then.
+	// began is the start time of the first attempt to clean up. It is zero until that attempt starts.
 	began time.Time
 	// queues is the error of removing the queues. keys is the error of removing the keys. Each of them is nil on
 	// success.
@@ -120,8 +120,8 @@ func (c *Cleaner) remember(key client.ObjectKey, broker, store server) {
 	c.known[key] = known
 }
 
-// remember returns the binding to store. It is the current binding if this is known, otherwise the binding that is
-// already stored. It is nil if the operator manages the server, or if the simulation may no longer use it.
+// remember returns the binding to store: the current binding or, if the current one is unknown, the binding that is
+// already stored. It returns nil if the operator manages the server, or if the simulation may no longer use the server.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:
@@ -172,7 +172,7 @@ func (c *Cleaner) attempt(key client.ObjectKey, job cleanup) cleanupResult {
 	return next.result
 }
 
-// run runs an attempt, unless it has been cancelled.
+// run makes an attempt to clean up, unless evict has discarded the attempt.
 func (c *Cleaner) run(ctx context.Context, a *attempt) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -80,7 +80,7 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
 			noneRefers("the Secret does not exist any more")
 
-			c.Secret("foreign", map[string]string{"uri": "invalid"}) // the new Secret permits its use; the URI does not matter here
+			c.Secret("foreign", map[string]string{"uri": "invalid"}) // this Secret permits the simulation to use it; no URI is read
 			c.Eventually("the pods to use the Secret", func() error {
 				users, err := c.referrers("foreign")
 				if err == nil && len(users) == 0 {
@@ -92,8 +92,8 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 	}
 }
 
-// While a Secret is missing, edits of pods wait. New pods would wait for the Secret, and pods that do not mount it could get
-// settings that the other pods do not know yet. Only edits that scale a workload to zero take effect.
+// While a Secret is missing, edits of pods wait. New pods that mount the Secret could not start. If only the other pods
+// were replaced, old and new settings would be mixed. Only edits that scale a workload to zero take effect.
 func TestReconcile_SecretDeletedWhileRunning_OnlyScalingToZeroTakesEffect(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

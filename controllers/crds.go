@@ -38,7 +38,8 @@ type crdWatcher struct {
 type crdChange struct {
 	kind   schema.GroupVersionKind
 	exists bool
-	// queue is the work queue of the controller. It receives a request for every simulation after the change.
+	// queue is the work queue of the controller. After the creation or deletion, queue receives a request for every
+	// simulation.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
 	// lifetime is a context that is canceled when the CustomResourceDefinition is deleted.
 	lifetime context.Context //nolint:containedctx // a definition that is deleted and created again has another lifetime

@@ -87,10 +87,10 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	return nil
 }
 
-// changesSchedule reports whether the schedule that the verdict would check differs between two versions of the
-// settings. The number of generators matters only if it changes from or to 0. After the generators have finished, a
-// suspension changes nothing, but any other edit of the schedule counts, because the schedule before the edit is no
-// longer known.
+// changesSchedule reports whether an edit of the settings changes the schedule that the verdict checks. The number of
+// generators matters only if it changes from or to 0. The parameter ended is true if the generators have finished. Then
+// a suspension changes nothing. Other edits of the schedule still count, because the earlier schedule is not known any
+// more.
 func changesSchedule(before, now map[string]string, ended bool) bool {
 	return slices.ContainsFunc(changed(before, now), func(name string) bool {
 		switch name {

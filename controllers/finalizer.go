@@ -99,10 +99,10 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	return r.finalizeData(ctx, s, pods, deadline)
 }
 
-// finalizeData removes the queues and keys of a deleted simulation from external servers, and then the finalizer. The
-// deadline is the earliest time at which it gives up. The parameter pods contains the names of pods that have not
-// ended. finalizeData first waits until the observer has closed its clients, because the checks of the observer
-// declare queues.
+// finalizeData waits until the observer has closed its clients, because they declare queues. It then removes the queues
+// and keys of a deleted simulation from external servers, and finally the finalizer. If an attempt fails but another
+// may succeed, finalizeData does not give up before the deadline. The parameter pods contains the names of pods that
+// have not ended.
 func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, deadline time.Time) (reconcile.Result, error) {
 	if !r.observer.IsClosed(s.key) && s.now.Before(deadline) {
 		return reconcile.Result{RequeueAfter: closeInterval}, nil

@@ -38,7 +38,8 @@ func found(s state, reason, format string, args ...any) finding {
 
 // findings contains the findings about all parts of a simulation. The conditions are computed from it.
 type findings struct {
-	// spec is the finding about the validity of the spec. objects is the finding about applying the desired objects.
+	// The field spec contains the finding about the validity of the spec. The field objects contains the finding about
+	// applying the desired objects.
 	spec, objects finding
 	// volumes is the finding about volumes that must grow. It does not delay the start, because the simulation works
 	// with the present size of the volumes.

@@ -45,10 +45,9 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 }
 
 // annotatePods sets the annotation mountsAnnotation of a component's running pods, so that the kubelet refreshes their
-// mounted files immediately. Users often change a certificate and its key one after the other. While the two do not
-// match, or the user's Secret with them is invalid for another reason, annotatePods does nothing: otherwise, the pods
-// would get the invalid certificate immediately. Until the Secret is valid again, the kubelet refreshes the files, also
-// those from other Secrets, only in its regular sync.
+// mounted files immediately. It does nothing while the user's Secret with the certificate is invalid, for example
+// because the user has changed the certificate but not yet the key. Until the Secret is valid again, the kubelet refreshes all
+// mounted files only in its regular sync.
 func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Component, hash string) error {
 	if s.managedServer(c).finding.reason == reasonSecretInvalid {
 		return nil

@@ -20,10 +20,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The pods of a simulation refer to the simulation's own objects by name. If someone else's object had one of these
-// names, a pod would mount a Secret whose owner did not consent, use another ServiceAccount, send passwords to another
-// Service, or write to another volume. The following rule prevents this for all kinds: while a name is taken, no
-// workload that refers to it has pods, and the operator does not connect to a server through it.
+// The pods of a simulation refer to the simulation's own objects by name. If an object of another owner had such a
+// name, a pod would use that object: it would mount a Secret whose owner did not consent, for example, or send
+// passwords to another Service. Therefore, while a name is taken, no workload that refers to it has pods, and the
+// operator does not connect to a server through it.
 
 // isReferable reports whether other objects refer by name to objects of the given kind.
 func isReferable(kind string) bool {
@@ -102,10 +102,10 @@ func sortedKeys[V any](m map[childKey]V) []childKey {
 
 func nameTaken(err *apply.NameTakenError) finding { return found(stalled, reasonNameTaken, "%s", err) }
 
-// checkClaims checks the volume claims of a StatefulSet that lacks pods. The controller of StatefulSets uses every claim
-// that has the right name, and deletes it together with the StatefulSet. If a claim is not the simulation's, or if the
-// operator may not read it, the StatefulSet is not created and gets no more replicas. The replicas that it already has
-// stay, because they may use other claims that are the simulation's.
+// checkClaims checks the volume claims of a StatefulSet that lacks pods. The controller of StatefulSets uses every
+// claim that has the right name, and deletes it together with the StatefulSet. If a claim is not the simulation's, or
+// if the operator may not read it, a missing StatefulSet is not created, and an existing one gets no more replicas.
+// Existing replicas stay, because they may use claims of the simulation.
 func (r *Reconciler) checkClaims(ctx context.Context, s *scope, owner childKey, set *appsv1.StatefulSet) error {
 	if live, ok := s.children[owner].(*appsv1.StatefulSet); ok && live.Status.Replicas >= *set.Spec.Replicas {
 		return nil
@@ -293,8 +293,8 @@ func withoutPods(object client.Object) client.Object {
 	return nil
 }
 
-// withReplicasOf returns a copy of a desired StatefulSet. The copy has at most as many replicas as the StatefulSet live,
-// which is the one in the cluster. withReplicasOf returns nil if one of the objects is not a StatefulSet.
+// withReplicasOf returns a copy of a desired StatefulSet that has at most as many replicas as the live StatefulSet. It
+// returns nil if one of the two objects is not a StatefulSet.
 func withReplicasOf(live, object client.Object) client.Object {
 	set, isSet := object.(*appsv1.StatefulSet)
 	existing, exists := live.(*appsv1.StatefulSet)
@@ -310,7 +310,7 @@ func withReplicasOf(live, object client.Object) client.Object {
 //   - A workload in the map withheld is not created. If it exists already, it is scaled to 0 replicas.
 //   - A StatefulSet in the map limited is neither created nor scaled up.
 //   - A workload does not change if only its new pods would mount a missing Secret. If its present pods mount a missing
-//     Secret as well, the change waits like other edits of pods.
+//     Secret as well, the workload changes unless s.isWithheld returns true.
 //   - An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]

@@ -53,8 +53,8 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 }
 
 // holdPods makes edits of pods wait while a Pause or Isolate is in effect, because replacing a pod would end the fault
-// early. The other actions do not make edits wait, because their target possibly cannot run again without the edit.
-// Edits also wait until the records of the faults are loaded, because only the records say whether a fault is in effect.
+// early. Kill, Restart and Evict do not make edits wait, because their target may need the edit to run again. Edits
+// also wait until the records of the faults are loaded, because only the records say whether a fault is in effect.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
 		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"}

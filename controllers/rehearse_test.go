@@ -96,19 +96,19 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	c := newCluster(t)
 	sim, hit := c.createRunning("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	// The operator does not inject a fault whose time has passed. So soon returns a time that is far enough ahead for
-	// the operator to receive the edit first.
-	soon := func(since time.Time) *v1alpha1.Duration {
+	// The operator does not inject a fault whose time has passed. So nearFuture returns a time that is far enough
+	// ahead for the operator to receive the edit first.
+	nearFuture := func(since time.Time) *v1alpha1.Duration {
 		return v1alpha1.NewDuration((time.Since(since) + 10*time.Second).Round(time.Second))
 	}
-	c.Edit(sim, func() { sim.Spec.Faults[0].At = soon(sim.Status.StartTime.Time) })
+	c.Edit(sim, func() { sim.Spec.Faults[0].At = nearFuture(sim.Status.StartTime.Time) })
 	c.AwaitEvent(sim, "FaultInjected", "restart/0, Restart of Processor, hit "+hit.Name)
 	second := c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
 		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	})
 	c.AwaitEvent(sim, "FaultEnded", "restart/0")
 	c.Edit(sim, func() {
-		sim.Spec.Faults[0].Every = soon(sim.Status.StartTime.Add(sim.Spec.Faults[0].At.Value()))
+		sim.Spec.Faults[0].Every = nearFuture(sim.Status.StartTime.Add(sim.Spec.Faults[0].At.Value()))
 	})
 	c.AwaitEvent(sim, "FaultInjected", "restart/1, Restart of Processor, hit "+second.Name)
 }
@@ -178,13 +178,13 @@ func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
 	c.Gone(secret)
 }
 
-// measured returns a timeline from 30 s before a fault to 5 min after it. The parameter slow is how long the latencies
-// are high after the fault. The parameter lag is how late the generators are until the end of the timeline.
-func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
+// measured returns a timeline from 30 s before a fault to 5 min after it. After the fault, the latencies are high for
+// the duration slowFor, and the generators have the given lag until the end of the timeline.
+func measured(at time.Time, slowFor, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
 	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {
 		latency := time.Millisecond
-		if second >= 0 && second < slow {
+		if second >= 0 && second < slowFor {
 			latency = time.Second
 		}
 		var h histogram.Histogram
@@ -256,7 +256,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
 			measure := func() { c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second)) }
-			if name == "lag" { // the lag is high from the start, so that the abort reason contains exactly this value
+			if name == "lag" { // the lag is 9 s from the start, so that the abort reason contains exactly 9 s
 				measure()
 			}
 			tt.objectives.AbortOnFailure = true
@@ -375,9 +375,9 @@ func TestRehearse_EndedSimulation_InjectsNothing(t *testing.T) {
 	c.spared(sim, pod)
 }
 
-// If another object has the name of the ConfigMap with the records, or if the records cannot be read, no fault is
-// injected. The simulation nevertheless runs and gets a verdict.
-func TestRehearse_UnusableRecords_SimulationRunsAndGetsAVerdict(t *testing.T) {
+// If another object has the name of the ConfigMap with the records of the faults, no fault is injected. The simulation
+// nevertheless runs and gets a verdict.
+func TestRehearse_NameOfFaultRecordsIsTaken_SimulationRunsAndGetsAVerdict(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	const name = "blocked"

@@ -20,8 +20,8 @@ import (
 
 // scope is the state of one reconcile of one simulation. The comments say which phase sets each field.
 type scope struct {
-	// These fields are set before the first phase. sim is the simulation with its defaults, and phases write its
-	// status. The field named before contains the simulation as it was read.
+	// These fields are set before the first phase. The field sim contains the simulation with its defaults, and phases
+	// write its status. The field before contains the simulation as the operator has read it.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
@@ -40,8 +40,8 @@ type scope struct {
 	pods     []*corev1.Pod
 	served   served
 
-	// These fields are set by the phase resolveBindings. database is the PostgreSQL server of a managed summary API.
-	// It is empty if the summary API uses SQLite. The operator does not connect to PostgreSQL.
+	// These fields are set by the phase resolveBindings. The field database is the PostgreSQL server of a managed
+	// summary API. It is empty if the summary API uses SQLite. The operator does not connect to PostgreSQL.
 	broker, store, database server
 	summaryAPI              credentialsSecret
 	// summaries describes the managed summary API. metrics describes the metrics servers of the generators and
@@ -57,22 +57,22 @@ type scope struct {
 	// The map taken contains the desired objects whose names are taken by objects of other owners. The phases that read
 	// the simulation's own Secrets and the phase checkNames add to this map.
 	taken map[childKey]*apply.NameTakenError
-	// withheld contains the objects with a taken name, the objects that depend on such a name, and the servers whose pods
+	// withheld contains the objects in the map taken, the objects that depend on their names, and the servers whose pods
 	// must not mount a Secret that the spec names. The phase checkNames sets it.
 	withheld map[childKey]bool
 	// limited contains the StatefulSets that must not get more replicas, because a volume claim with the right name is not
 	// known to be the simulation's. The phase checkNames sets it.
 	limited map[childKey]bool
 
-	// The phase ensureCredentials sets the fields credentials and trusted. The field trusted contains, for each component
+	// The phase ensureCredentials sets the fields credentials and trusted. The map trusted contains, for each component
 	// that uses TLS, the CA certificates and the host name with which to verify its pods.
 	credentials resources.Credentials
 	trusted     map[resources.Component]podhttp.Server
 
-	// The phase build sets the field desired.
+	// desired contains the desired objects of the simulation. The phase build sets this field.
 	desired []client.Object
 
-	// The phase assessWorkloads sets the field workloads.
+	// workloads contains the state of each workload. The phase assessWorkloads sets this field.
 	workloads map[resources.Component]workload
 
 	// observation is the latest observation of the simulation's servers, or nil before the first observation. The phase
@@ -84,10 +84,9 @@ type scope struct {
 	// faultsEdited is true if the faults were edited since the last reconcile. The phase trackEdits sets it.
 	faultsEdited bool
 
-	// These fields are set by the phase rehearse. faults contains the records of injected faults. faultsKnown is
+	// The phase rehearse sets these fields. The field faults contains the records of injected faults, and faultsKnown is
 	// false until these records are loaded. accountsSoFar contains, for each fault, its effect so far and whether the
-	// simulation has recovered from it.
-	// faultHistory sums up earlier occurrences that faults does not contain any more.
+	// simulation has recovered from it. faultHistory sums up the occurrences whose records were removed.
 	faults        []fault.Record
 	faultHistory  fault.History
 	faultsKnown   bool

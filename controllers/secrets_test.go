@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-func TestAllowsSimulation_ReadsTheAnnotation(t *testing.T) {
+func TestAllowsSimulation_EachAnnotation_AllowsOnlyNamedSimulations(t *testing.T) {
 	t.Parallel()
 	const command = "kubectl annotate secret s --namespace n simulation.parking.dev/allowed-simulations="
 	tests := map[string]struct {

@@ -172,10 +172,10 @@ func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedu
 		kept(p.Exit.Schedule, p.Duration.D()-delay, left, skipped(p.Exit.Schedule, p.StartTime.Add(delay), event.TypeExit))
 }
 
-// skippedBy returns how many events the generators skipped because they started late. It considers only the beginning of
-// the schedule, which is the period of the length lateStart. From the number of events that the schedule plans for this
-// period, it subtracts the number of events that became due for a running generator. So the result is correct even if
-// the replicas start at different times. If the timeline contains no event, skippedBy returns 0.
+// skippedBy returns how many events the generators skipped because they started late. It considers only the first part
+// of the schedule, which has the length lateStart. The result is the number of events that the schedule plans for this
+// part, minus the number of events that became due for a running generator. If the timeline contains no event, the
+// result is 0.
 func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Type) int64 {
 	deadline := begin.Add(lateStart)
 	var due int64
@@ -197,10 +197,10 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 
-// kept compares the number of published events with the number of events that were due by the schedule. It tolerates
-// the events that generators skipped because they started late, but at most half of all due events, and none if no
-// event was published. It also tolerates the statistical variation of random arrivals. It returns nil if no event
-// remains due after these tolerances are subtracted.
+// kept compares the number of published events with the number of events that were due by the schedule. It subtracts
+// two tolerances from the due events: the events that generators skipped because they started late, and the statistical
+// variation of random arrivals. The first tolerance is at most half of the due events, and 0 if no event was published.
+// kept returns nil if no due event remains.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil

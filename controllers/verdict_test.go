@@ -428,7 +428,7 @@ func TestEvaluate_ScheduleEditedJustBeforeTheEnd_PassesWithoutExits(t *testing.T
 
 // The simulation was aborted because of a slow recovery. Later, a message was dead-lettered, and the recovery turned out to
 // be in time.
-func TestEvaluate_AbortedSimulation_ReasonIsTheRecordedOne(t *testing.T) {
+func TestEvaluate_AbortedSimulation_FirstReasonIsThatOfTheAbort(t *testing.T) {
 	t.Parallel()
 	s := runningScope(t, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Objectives.AbortOnFailure = true })
 	const reason = "recovery exceeded the objective of 30 s: redis-crash/0 had not recovered after 31 s"

@@ -35,18 +35,18 @@ func (c *cluster) hasSize(claim *corev1.PersistentVolumeClaim, size string) erro
 	return nil
 }
 
-// set reads a StatefulSet.
-func (c *cluster) set(name string) *appsv1.StatefulSet {
+// readStatefulSet reads the StatefulSet with the given name.
+func (c *cluster) readStatefulSet(name string) *appsv1.StatefulSet {
 	c.T.Helper()
 	set := &appsv1.StatefulSet{}
 	c.Exists(set, name)
 	return set
 }
 
-// keepsTemplate fails the test if a StatefulSet was replaced, or if its claim template has another size than before.
+// keepsTemplate fails the test if a StatefulSet was replaced, or if its claim template does not request the given size.
 func (c *cluster) keepsTemplate(before *appsv1.StatefulSet, size string) {
 	c.T.Helper()
-	now := c.set(before.Name)
+	now := c.readStatefulSet(before.Name)
 	if got := now.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests.Storage(); got.String() != size {
 		c.T.Errorf("the claim template of %s requests %s, want %s", before.Name, got, size)
 	}
@@ -99,7 +99,7 @@ func TestReconcile_VolumesGrow_NoPodIsReplaced(t *testing.T) {
 		s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3)), Storage: storage(class, "2Gi")}
 	})
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	set := c.set("sim-rabbitmq")
+	set := c.readStatefulSet("sim-rabbitmq")
 	claims := []*corev1.PersistentVolumeClaim{
 		c.Claim(sim, resources.ComponentRabbitMQ, 0, class, "2Gi"),
 		c.Claim(sim, resources.ComponentRabbitMQ, 1, class, "2Gi"),
@@ -199,7 +199,7 @@ func TestReconcile_StorageClassCannotGrow_SimulationContinues(t *testing.T) {
 		s.Redis.Managed = &v1alpha1.ManagedRedis{Storage: storage(class, "2Gi")}
 	})
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	set := c.set("sim-redis")
+	set := c.readStatefulSet("sim-redis")
 	claim := c.Claim(sim, resources.ComponentRedis, 0, class, "2Gi")
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
@@ -215,7 +215,7 @@ func TestReconcile_StorageClassCannotGrow_SimulationContinues(t *testing.T) {
 		}
 	}
 	c.Eventually("the new image", func() error {
-		now := c.set(set.Name)
+		now := c.readStatefulSet(set.Name)
 		if !slices.ContainsFunc(now.Spec.Template.Spec.Containers, func(c corev1.Container) bool { return c.Image == "redis:other" }) {
 			return errors.New("the StatefulSet has the old image")
 		}
@@ -249,7 +249,7 @@ func TestReconcile_VolumeClaimOfAnotherOwner_DoesNotGrow(t *testing.T) {
 		s.Redis.Managed = &v1alpha1.ManagedRedis{Storage: storage(class, "2Gi")}
 	})
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	set := c.set("sim-redis")
+	set := c.readStatefulSet("sim-redis")
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	claim := c.Claim(sim, resources.ComponentRedis, 0, class, "2Gi")

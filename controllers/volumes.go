@@ -70,9 +70,8 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// A check that finds the claim large enough requests no reconcile. A reconcile that uses the finding of an earlier
-	// check does not notice a change of the claim. Therefore it requests another reconcile for the time at which the
-	// next check is due.
+	// A reconcile that uses the finding of an earlier check ignores later changes of the claim. So it requests another
+	// reconcile for the time of the next check. A new check requests a reconcile only if it has found a problem.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}

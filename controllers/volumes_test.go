@@ -307,7 +307,7 @@ func TestGrowVolumes_SizeIsEditedAfterFailure_TakesEffectAtOnce(t *testing.T) {
 }
 
 // A claim that was deleted and created again has the size of the claim template.
-func TestGrowVolumes_ClaimIsCreatedAgain_Grows(t *testing.T) {
+func TestGrowVolumes_ClaimIsCreatedAgain_ClaimGrows(t *testing.T) {
 	t.Parallel()
 	patches := 0
 	r, s := growing(t, func(string) error { patches++; return nil })
@@ -335,7 +335,7 @@ func TestGrowVolumes_ClaimIsCreatedAgain_Grows(t *testing.T) {
 	}
 }
 
-// A refused resize must not stop a simulation that would otherwise start.
+// A volume that cannot grow must not prevent the start of the simulation.
 func TestConditionsOf_VolumeCannotGrow_OnlyReadyIsFalse(t *testing.T) {
 	t.Parallel()
 	works := found(ready, reasonReady, "works")

@@ -298,7 +298,7 @@ func TestSetTargetRates_FollowTheStages(t *testing.T) {
 	}{
 		{0, false, 100, 0}, // at the start, no exits are due, because they begin after minStay
 		{30 * time.Second, false, 600, 0},
-		{90 * time.Second, false, 1100, 49}, // 49 and not 50, because exits begin half a second after minStay
+		{90 * time.Second, false, 1100, 49}, // halfway to 100, except that exits begin half a second after minStay
 		{90 * time.Second, true, 0, 0},
 		{150 * time.Second, false, 7, 100},
 		{10 * time.Minute, false, 7, 7},

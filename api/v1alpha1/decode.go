@@ -9,7 +9,7 @@ import "encoding/json"
 // UnmarshalJSON decodes a spec and skips values of the wrong type. If it skips any, it stores the JSON text of the
 // whole spec in Undecodable, so that the operator can report the simulation as invalid.
 func (s *ParkingSimulationSpec) UnmarshalJSON(text []byte) error {
-	type spec ParkingSimulationSpec // lacks the method UnmarshalJSON, so Unmarshal does not call it again
+	type spec ParkingSimulationSpec // this type has no methods, so json.Unmarshal does not call UnmarshalJSON again
 	var decoded spec
 	if json.Unmarshal(text, &decoded) != nil {
 		decoded.Undecodable = append([]byte(nil), text...)
@@ -21,7 +21,7 @@ func (s *ParkingSimulationSpec) UnmarshalJSON(text []byte) error {
 // UnmarshalJSON decodes a status. A status that cannot be decoded, for example because of an invalid time, becomes
 // empty, and the operator writes it again.
 func (s *ParkingSimulationStatus) UnmarshalJSON(text []byte) error {
-	type status ParkingSimulationStatus // lacks the method UnmarshalJSON, so Unmarshal does not call it again
+	type status ParkingSimulationStatus // this type has no method UnmarshalJSON, so json.Unmarshal does not recurse
 	var decoded status
 	if json.Unmarshal(text, &decoded) != nil {
 		decoded = status{}

@@ -42,7 +42,7 @@ func TestAgent_KillCommand_KillsTheTarget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = log.Close() }() // the test does not write to the file
+	defer func() { _ = log.Close() }() // ignore the error: only the agent writes to the file
 	r.cmd.Stderr = log
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)

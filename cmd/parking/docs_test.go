@@ -67,7 +67,7 @@ func jsonFields(path string, t reflect.Type) (fields []string) {
 		if name == "-" { // package json omits this field
 			continue
 		}
-		// The name of an embedded struct is empty.
+		// An embedded struct has no JSON name, so the paths of its fields do not contain its name.
 		fields = append(fields, jsonFields(strings.Trim(path+"."+name, "."), f.Type)...)
 	}
 	return fields

@@ -87,7 +87,7 @@ func TestSimulate_Open_OpensTheLivePageThatItServes(t *testing.T) {
 	}
 }
 
-func TestSimulate_ServesTheLivePage(t *testing.T) {
+func TestSimulate_HTTPFlag_ServesTheLivePage(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -130,7 +130,7 @@ spec:
 	}
 }
 
-func TestPlanCommand_Peak_IsTheHighestSumOfBothRates(t *testing.T) {
+func TestPlanCommand_Peak_IsTheHighestSumOfEntryAndExitRate(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string][2]int64{
 		`{}`: {200, 180},

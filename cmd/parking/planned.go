@@ -55,9 +55,10 @@ func (s *planned) close() { s.adapters.close(s.log) }
 // recordTimeout limits the time that a stopping process spends on storing the last rows of its timeline.
 const recordTimeout = 2 * time.Second
 
-// record records the timeline of a component until the caller calls the returned function stop. That function
-// returns after the last row is stored, or after recordTimeout. The component publishes events of the types in
-// schedules. If a server stops responding or responds again, record marks this moment in the timeline.
+// record records the timeline of a component until the caller calls the returned function stop. The function stop
+// returns after the last row is stored, or after recordTimeout. The parameter schedules lists the types of the events
+// that the component publishes. The timeline also contains a mark for each time at which a server stops or resumes
+// responding.
 func (s *planned) record(
 	ctx context.Context, component string, totals timeline.Totals, schedules ...event.Type,
 ) (stop func()) {

@@ -102,8 +102,8 @@ func awaitUnready(ctx context.Context, t *testing.T, address, want string) {
 	})
 }
 
-// As with the other servers, the URI may come from the environment, and the credentials from a directory.
-func TestPostgresFlags_URIFromEnvironmentAndDirectoryFlag_UsesBoth(t *testing.T) {
+// The URI may come from the environment, and the credentials from a directory, as for RabbitMQ and Redis.
+func TestPostgresFlags_URIFromEnvironment_KeepsTheDirectoryOfTheFlag(t *testing.T) {
 	t.Parallel()
 	f := postgresFlags{ref: plan.BindingRef{SecretDir: "dir"}, changed: func(string) bool { return false }}
 	f.fromEnvironment(func(string) string { return "postgres://h/d" })

@@ -110,7 +110,7 @@ func (f *formatFlag) chosen(cmd *cobra.Command, file string) reportFormat {
 	return format
 }
 
-// choices lists the allowed formats for a message.
+// choices returns the allowed formats as a phrase for an error message, such as "html, json or table".
 func (f *formatFlag) choices() string {
 	names := f.values()
 	last := len(names) - 1

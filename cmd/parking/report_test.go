@@ -281,7 +281,7 @@ func TestSimulate_NoLivePage_ReportMarksAMissedObjectiveOnce(t *testing.T) {
 	}
 }
 
-func TestSimulate_WritesReports(t *testing.T) {
+func TestSimulate_FourReportFlags_WritesEachFormat(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	args := []string{"simulate", "--duration", "2s", "--http", "", "--output", "json"}
@@ -477,7 +477,7 @@ func TestReportTable_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 	}
 }
 
-func TestReportTable_TooManyFaults_SaysWhetherOmittedOnesMayBeWorse(t *testing.T) {
+func TestReportTable_TooManyFaults_SaysThatTheWorstOneIsListed(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)
 	if err != nil {

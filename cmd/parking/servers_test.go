@@ -163,7 +163,8 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 			for _, f := range r.Faults {
 				var indexes []int
 				for _, instance := range f.Hit {
-					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:]) // a name without an index belongs to the only instance, 0
+					// An instance whose name has no index is the only one, so its index is 0.
+					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:])
 					indexes = append(indexes, index)
 				}
 				got = append(got, faulttest.Hit(f.Fault, f.Number, f.Target, indexes))

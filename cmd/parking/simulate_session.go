@@ -86,7 +86,7 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 		Broker:        s.adapters.broker,
 		Store:         s.adapters.store,
 		Poster:        s.summaries.poster,
-		SummariesHeld: s.summaries.held,
+		SummariesHeld: s.summaries.countStored,
 		Registerer:    registry,
 		Logger:        log,
 	}
@@ -99,7 +99,7 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 	if err := s.listen(ctx, registry, log); err != nil {
 		return s, err
 	}
-	// Only this last step writes to a server, so that a failure of an earlier step leaves no data on servers.
+	// Write to the servers only after all other steps have succeeded, so that a failed step leaves no data on servers.
 	err = s.adapters.reserve(ctx, p)
 	return s, err
 }
@@ -123,7 +123,7 @@ func (s *session) declare(ctx context.Context) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return left // the user knows about the signal, but not about the data that remains
+		return left // omit err, which a signal from the user has caused
 	}
 	return errors.Join(err, left)
 }
@@ -156,7 +156,7 @@ func (s *session) describe() [][2]string {
 	lines := [][2]string{
 		{"broker", s.adapters.broker.Address},
 		{"store", s.adapters.store.Address},
-		{"summaries", s.summaries.where},
+		{"summaries", s.summaries.destination},
 	}
 	if s.http == nil {
 		return lines
@@ -277,14 +277,14 @@ func (s *session) close(log *slog.Logger) {
 // summaries is the destination of summaries. It is either a summary service in this process or an external API.
 type summaries struct {
 	poster processor.Poster
-	// The function held returns the number of summaries that this process stores. If the summaries are sent to an
-	// external API, the field is nil.
-	held func(context.Context) (int64, error)
+	// countStored returns the number of summaries that this process stores. It is nil if the summaries are sent to an
+	// external API.
+	countStored func(context.Context) (int64, error)
 	// routes are the HTTP routes of the summary service. There are no routes for an external API.
 	routes []httpserver.Route
-	// The field where names the destination of the summaries, for the output of the command.
-	where string
-	close func(*slog.Logger)
+	// destination names the destination of the summaries, for the output of the command.
+	destination string
+	close       func(*slog.Logger)
 }
 
 func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Options) (*summaries, error) {
@@ -314,14 +314,14 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 		return nil, fmt.Errorf("--summary-url: %w", err)
 	}
 	return &summaries{
-		poster: api, where: api.Address(),
+		poster: api, destination: api.Address(),
 		close: func(log *slog.Logger) { closeAndLog(log, "summary API client", api) },
 	}, nil
 }
 
 // serveSummaries returns a summary service that uses a database. The database may contain summaries of other
 // simulations. The service closes it.
-func serveSummaries(ctx context.Context, database summary.Database, where string, o wiring.Options) (*summaries, error) {
+func serveSummaries(ctx context.Context, database summary.Database, destination string, o wiring.Options) (*summaries, error) {
 	service, err := summary.New(database, o.Registerer, o.Logger)
 	if err != nil {
 		return nil, errors.Join(err, database.Close())
@@ -336,14 +336,14 @@ func serveSummaries(ctx context.Context, database summary.Database, where string
 	}
 	return &summaries{
 		poster: service,
-		held: func(ctx context.Context) (int64, error) {
+		countStored: func(ctx context.Context) (int64, error) {
 			now, err := service.Stats(ctx)
-			// The database may have lost summaries of this process, and may contain summaries of another process. So use
-			// the smaller of two numbers: how many the database has gained, and how many this process has created.
+			// The growth of the database is too large if another process also stores summaries. The number that this
+			// process has created is too large if the database has lost some. So use the smaller number.
 			return min(now.Count-before.Count, service.Created()), err
 		},
-		routes: []httpserver.Route{{Pattern: "/", Handler: api}},
-		where:  where,
-		close:  func(log *slog.Logger) { closeAndLog(log, "summary database", service) },
+		routes:      []httpserver.Route{{Pattern: "/", Handler: api}},
+		destination: destination,
+		close:       func(log *slog.Logger) { closeAndLog(log, "summary database", service) },
 	}, nil
 }

@@ -346,7 +346,7 @@ func eventually(ctx context.Context, t *testing.T, what string, f func() error) 
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil || reason == nil { // an error of f after the end of ctx may only say that ctx has ended
+		if ctx.Err() == nil || reason == nil { // a later error may only say that ctx has ended
 			reason = err
 		}
 		select {

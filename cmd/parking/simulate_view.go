@@ -62,7 +62,7 @@ func (v *progressView) begin(pairs [][2]string, notes []string) {
 	_, _ = io.WriteString(v, b.String()) // a broken stderr does not stop the simulation
 }
 
-// durationText returns the duration of the simulation as the end of a sentence.
+// durationText says how long the simulation runs, as the end of a sentence: " for 30s" or " until Ctrl-C".
 func durationText(p *plan.Plan) string {
 	if p.Duration == 0 {
 		return " until Ctrl-C"

@@ -50,9 +50,9 @@ func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 
 func (f *postgresFlags) any() bool { return f.ref != (plan.BindingRef{}) }
 
-// open opens the database. It creates or migrates its tables, and returns an error if this version of the program
-// cannot use the database. If the server cannot be used at the moment, the error is not marked as bad input, and the
-// database is returned, too.
+// open opens the database, and creates or migrates its tables. If the flags are invalid or this version of the program
+// cannot use the database, open returns only an error, which is marked as bad input. If the server cannot be used at
+// the moment, open returns the database and an error without this mark.
 func (f *postgresFlags) open(ctx context.Context) (*postgres.Database, error) {
 	flag := flagOf(f.ref, flagDatabaseURI, flagDatabaseSecret)
 	db, err := wiring.OpenPostgreSQL(f.ref, f.schema)

@@ -160,7 +160,7 @@ func single(name, figure string) string {
 	return terminal.PadRight(name, leftName) + terminal.PadLeft(figure, leftFigure)
 }
 
-// counts adds a line with one or two counters.
+// counts adds a line with one or two counters to the table.
 func (t *table) counts(counts []report.Count) {
 	cells := [4]string{}
 	for i, c := range counts {
@@ -229,7 +229,7 @@ func (t *table) objectives(v *ledger.Verdict) {
 const maxFaultLines = 20
 
 // faults lists the injected faults. If there are too many, it lists those with the worst outcomes. If the terminal is too
-// narrow or a name is too long, it adds two lines for each fault.
+// narrow or a name is too long, each fault takes two lines instead of one.
 func (t *table) faults(r *report.Run) {
 	shown := *r
 	shown.Faults = fault.Worst(r.Faults, maxFaultLines)

@@ -167,7 +167,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &invalid):
 		value := invalid.GetValue()
 		if invalid.GetFlag().Value.Type() == (thresholdFlags{}).Type() {
-			value, _, _ = strings.Cut(value, "=") // of METRIC=PERCENT, the error names only the metric
+			value, _, _ = strings.Cut(value, "=") // if the value is METRIC=PERCENT, the error quotes only the metric
 		}
 		return fmt.Errorf("--%s: %s %w", invalid.GetFlag().Name, quote(value), expectation(invalid))
 	}

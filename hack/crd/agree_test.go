@@ -311,7 +311,7 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 }
 
 // A value that breaks several rules gets only one error message.
-func TestCRDCreate_InvalidQuantity_HasOneMessage(t *testing.T) {
+func TestCRDCreate_InvalidQuantity_ReportsOneError(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	fields := values()

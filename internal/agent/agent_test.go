@@ -180,7 +180,7 @@ func TestAgent_InvalidCommand_IsRejected(t *testing.T) {
 	}
 }
 
-func TestAgent_SecondPause_IsBusyUntilTheFirstEnds(t *testing.T) {
+func TestAgentInject_SecondPause_ReturnsErrBusyUntilTheFirstPauseEnds(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
 	if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}); err != nil {

@@ -1,10 +1,10 @@
 // Package apply applies objects by server-side apply. It sends no request for an object that would not change.
 //
-// Each applied object has an annotation with a hash of the desired object. First, Apply compares this hash with the
-// hash of the current desired object to find out whether the desired object has changed. Then Apply checks the
-// managed fields, in which the API server records who owns each field. If the operator no longer owns a desired
-// field, someone else has changed the object. The hash and the managed fields are metadata of the live object. So
-// this package keeps no state, and a restarted operator does not apply unchanged objects again.
+// Each applied object has an annotation with a hash of the desired object. Apply compares this hash with the hash of
+// the current desired object, to find out whether the desired object has changed. Apply also checks the managed fields,
+// in which the API server records who owns each field. If the operator no longer owns a desired field, someone else has
+// changed the object. Hash and managed fields are part of the live object, so this package keeps no state, and a
+// restarted operator does not apply unchanged objects again.
 package apply
 
 import (
@@ -188,9 +188,8 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 // existing object is missing from the cache if the cache lags, or if the object lacks the labels by which the cache
 // selects objects.
 //
-// Usually the object does not exist. To confirm this, a read with resource version 0 is enough. The API server
-// answers such a read from its watch cache, without a request to etcd. A consistent read follows only if the object
-// exists.
+// Usually the object does not exist. To confirm this, a read with resource version 0 is enough, which the API server
+// answers from its watch cache, without a request to etcd. A consistent read follows only if the object exists.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {

@@ -24,9 +24,9 @@ func ownedFields(o client.Object) *metav1.FieldsV1 {
 
 // ownsAll reports whether the operator still owns every field of the desired object.
 //
-// If so, every field still has the value that the operator applied last, because every client that changes a field
-// becomes its owner, and a removed field has no owner. The function compare has already checked, by comparing hashes,
-// that the values applied last are the desired ones.
+// A field that the operator owns still has the value that the operator applied last, because a client that changes a
+// field becomes its owner, and a removed field has no owner. The function compare has already checked, by comparing
+// hashes, that the values applied last are the desired ones.
 //
 // Comparing the values themselves would not work. Only the API server knows which lists and maps are replaced as a
 // whole, and to which of them others may add items.

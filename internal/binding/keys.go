@@ -36,14 +36,14 @@ type keySpec struct {
 	// substitutes are names of other keys with the same meaning. Each is read only if the key and the substitutes before it
 	// have no value.
 	substitutes []string
-	// The field named like is a pattern for other names that people give to the key. It is matched against the result
-	// of the function squash. A key with such a name is not read. It makes the Secret invalid, unless the value is also
-	// given under the right name or in the URI. The field is nil if no other names are known.
-	like *regexp.Regexp
+	// lookalike matches other names that people give to the key, in the form that squash returns. It is nil if no other
+	// names are known. The value of a key with such a name is not used. Such a key makes the Secret invalid, unless the
+	// value is also given under the right name or in the URI.
+	lookalike *regexp.Regexp
 	// trims is true if white space around a value is allowed, as around PEM blocks.
 	trims bool
-	// services are the kinds of server that the key is for. For any other kind of server, a binding with the key or one of
-	// its synonyms is invalid. The key "uris" and the substitutes are exceptions: they are ignored.
+	// services are the kinds of server that the key is for. For any other kind of server, the key and its synonyms make
+	// the binding invalid, except that the key "uris" and the names in the field substitutes are ignored.
 	services []Service
 }
 
@@ -53,21 +53,21 @@ func keyTable() []keySpec {
 	all := append(slices.Clone(servers), HTTP())
 	return []keySpec{
 		{name: keyType, services: all},
-		{name: keyURI, services: servers, like: likeURI},
-		{name: keyURIs, trims: true, services: []Service{RabbitMQ(), Redis()}, like: likeURIs},
-		{name: keyHost, substitutes: []string{"hosts", "addresses"}, services: servers, like: likeHost},
-		{name: keyPort, services: servers, like: likePort},
-		{name: keyUsername, synonyms: []string{"user"}, services: all, like: likeUsername},
-		{name: keyPassword, services: all, like: likePassword},
-		{name: keyToken, services: []Service{HTTP()}, like: likeToken},
-		{name: keyVhost, synonyms: []string{"virtual-host"}, services: []Service{RabbitMQ()}, like: likeVhost},
-		{name: keyDatabase, synonyms: []string{"db", "dbname"}, services: []Service{Redis(), PostgreSQL()}, like: likeDatabase},
-		{name: keyMaster, services: []Service{Redis()}, like: likeMaster},
-		{name: keySentinelUser, services: []Service{Redis()}, like: likeSentinelUser},
-		{name: keySentinelPassword, services: []Service{Redis()}, like: likeSentinelPassword},
-		{name: keyCA, trims: true, services: all, like: likeCA},
-		{name: keyCertificate, trims: true, services: all, like: likeCert},
-		{name: keyKey, trims: true, services: all, like: likeKey},
+		{name: keyURI, services: servers, lookalike: likeURI},
+		{name: keyURIs, trims: true, services: []Service{RabbitMQ(), Redis()}, lookalike: likeURIs},
+		{name: keyHost, substitutes: []string{"hosts", "addresses"}, services: servers, lookalike: likeHost},
+		{name: keyPort, services: servers, lookalike: likePort},
+		{name: keyUsername, synonyms: []string{"user"}, services: all, lookalike: likeUsername},
+		{name: keyPassword, services: all, lookalike: likePassword},
+		{name: keyToken, services: []Service{HTTP()}, lookalike: likeToken},
+		{name: keyVhost, synonyms: []string{"virtual-host"}, services: []Service{RabbitMQ()}, lookalike: likeVhost},
+		{name: keyDatabase, synonyms: []string{"db", "dbname"}, services: []Service{Redis(), PostgreSQL()}, lookalike: likeDatabase},
+		{name: keyMaster, services: []Service{Redis()}, lookalike: likeMaster},
+		{name: keySentinelUser, services: []Service{Redis()}, lookalike: likeSentinelUser},
+		{name: keySentinelPassword, services: []Service{Redis()}, lookalike: likeSentinelPassword},
+		{name: keyCA, trims: true, services: all, lookalike: likeCA},
+		{name: keyCertificate, trims: true, services: all, lookalike: likeCert},
+		{name: keyKey, trims: true, services: all, lookalike: likeKey},
 	}
 }
 
@@ -110,9 +110,9 @@ type keyReader struct {
 	names func() ([]string, error)
 }
 
-// values reads the values of all keys. The value of a synonym or a substitute is stored under the main name of the key.
-// A missing key has the value "". If there is a URI, the key "host" is not read. If the server cannot have several
-// URIs, the key "uris" is not read.
+// values returns the value of each key in keyTable, by the main name of the key. In the Secret, the value may have the
+// name of a synonym or a substitute of the key. A missing key has the value "". If there is a URI, the key
+// "host" is not read. If the server cannot have several URIs, the key "uris" is not read.
 func (s Service) values(keys keyReader) (map[string]string, error) {
 	values := map[string]string{}
 	for _, key := range keyTable() {

@@ -185,8 +185,8 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 	}
 }
 
-// People give the keys of their Secrets many names. A name that is not read must not silently result in a default of
-// the server, such as the virtual host "/" or a connection without TLS.
+// Users give the keys of their Secrets many names. A key with a wrong name must cause an error. If it were ignored, the
+// client would use a default instead, such as the virtual host "/" or a connection without TLS.
 func TestSecretKeys_KeyResemblesAKnownKey_ErrorNamesBoth(t *testing.T) {
 	t.Parallel()
 	lookalikes := map[string]string{

@@ -24,8 +24,8 @@ func squash(name string) string {
 	}, strings.ToLower(name))
 }
 
-// resembles reports whether pattern matches name. It ignores case and the characters that separate words. If there is
-// no match, it removes the prefix that product matches, and tries again.
+// resembles reports whether the pattern matches the name. It ignores case and the characters that separate words. If
+// there is no match, it removes the name of a product, which the global pattern product matches, and tries again.
 func resembles(name string, pattern *regexp.Regexp) bool {
 	for short := squash(name); ; {
 		if pattern.MatchString(short) {
@@ -84,7 +84,7 @@ func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *ur
 			continue
 		}
 		for _, key := range table {
-			if key.like == nil || !resembles(name, key.like) || !slices.Contains(key.services, s) || key.isGiven(values, u) {
+			if key.lookalike == nil || !resembles(name, key.lookalike) || !slices.Contains(key.services, s) || key.isGiven(values, u) {
 				continue
 			}
 			if value, err := keys.read(name); err != nil || value != "" {
@@ -125,8 +125,8 @@ func (s Service) checkTLSSwitch(keys keyReader, u *url.URL) error {
 	return nil
 }
 
-// asksForTLS reports whether the value of a switch asks for TLS. "allow" and "prefer" are modes of PostgreSQL that permit
-// connections without TLS.
+// asksForTLS reports whether the value of a key such as "sslmode" or "tls" asks for TLS. "allow" and "prefer" are modes
+// of PostgreSQL that permit connections without TLS.
 func asksForTLS(value string) bool {
 	switch strings.ToLower(strings.TrimSpace(value)) {
 	case "", "0", "f", "false", "n", "no", "none", "off", "disable", "disabled", "plain", "plaintext", "allow", "prefer":

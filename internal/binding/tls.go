@@ -63,8 +63,8 @@ func isTLSScheme(scheme string) bool {
 	return false
 }
 
-// verify checks a server's certificate chain as package tls does. The certificate must be valid for the host name, or for
-// at least one of the hosts in others.
+// verify checks a server's certificate chain as package tls does. The certificate must be valid for the given host
+// name, or for at least one of the other hosts.
 func verify(state tls.ConnectionState, roots *x509.CertPool, name string, others []string) error {
 	certificate, intermediates := state.PeerCertificates[0], x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
@@ -177,7 +177,7 @@ func explainCertificate(err error) string {
 	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
 		return "the server's certificate is not for servers: issue one with the extended key usage serverAuth"
 	case errors.As(err, &invalid) && invalid.Reason == x509.NotAuthorizedToSign:
-		return "a certificate in the server's chain or in " + keyCA + " is not one of a CA: put the certificate of the CA into " + keyCA
+		return "a certificate in the server's chain or in " + keyCA + " is not a CA certificate: put the certificate of the CA into " + keyCA
 	}
 	return ""
 }

@@ -158,7 +158,7 @@ func TestExplainTLS_ErrorTextOfLibrary_SaysWhatToDo(t *testing.T) {
 		"a weak key":                             {errors.New("remote error: tls: insufficient security level"), "stronger keys"},
 		"a certificate with a common name only":  {x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}, "no subject alternative names"},
 		"a server certificate of a client":       {invalid(x509.IncompatibleUsage), "serverAuth"},
-		"a ca.crt that is not one of a CA":       {invalid(x509.NotAuthorizedToSign), "certificate of the CA"},
+		"a ca.crt that is not a CA certificate":  {invalid(x509.NotAuthorizedToSign), "certificate of the CA"},
 	} {
 		if got := ExplainTLS(fmt.Errorf("connect: %w", tt.err)); !strings.Contains(got, tt.want) {
 			t.Errorf("%s: the remedy is %q, want %q", name, got, tt.want)

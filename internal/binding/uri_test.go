@@ -33,9 +33,9 @@ func TestBindingURI_AcceptsValidAndRejectsInvalidURIs(t *testing.T) {
 		{"an empty port is refused", RabbitMQ(), "amqp://u@h:/", "", "the port is not a number"},
 		{"a bare % is explained", RabbitMQ(), "amqp://u:s3cr3t%zz@h", "", "write a bare % as %25"},
 		{"a space in the host is explained", RabbitMQ(), "amqp://u:s3cr3t@h h", "", "its host name contains"},
-		{"a bare slash in the password is explained", RabbitMQ(), "amqp://u:12/s3cr3t@h", "", "write these as %2F"},
-		{"a bare ? in the password is explained", RabbitMQ(), "amqp://u:12?s3cr3t@h", "", "write these as %2F"},
-		{"a bare # in the password is explained", RabbitMQ(), "amqp://u:12#s3cr3t@h", "", "write these as %2F"},
+		{"a bare slash in the password is explained", RabbitMQ(), "amqp://u:12/s3cr3t@h", "", "write these characters as %2F"},
+		{"a bare ? in the password is explained", RabbitMQ(), "amqp://u:12?s3cr3t@h", "", "write these characters as %2F"},
+		{"a bare # in the password is explained", RabbitMQ(), "amqp://u:12#s3cr3t@h", "", "write these characters as %2F"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

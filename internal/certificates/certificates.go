@@ -32,7 +32,7 @@ const (
 	authorityLifetime    = 10 * 365 * day
 	authorityRenewBefore = 365 * day
 
-	// skew allows for clocks that are slow.
+	// skew is how long before its creation a certificate becomes valid, so that clients with slow clocks accept it.
 	skew = 5 * time.Minute
 )
 
@@ -45,17 +45,19 @@ type Authority struct {
 	Pair
 
 	Trusted []byte
-	// previous is the authority that signs certificates until clients know Pair. It is nil if they know Pair, or if the
-	// previous authority is unusable.
+	// previous is the authority that signs certificates until clients trust Pair. It is nil if they trust Pair, or if
+	// the previous authority is unusable.
 	previous *Pair
 }
 
 // RenewAuthority returns the given authority if clients trust it and it is valid for longer than authorityRenewBefore.
 // Otherwise it renews the authority in two calls, because clients must trust the new certificate before the authority
-// signs with it. The first call returns an authority with a new Pair, and adds the new certificate to the unexpired
-// certificates in Trusted. This authority still signs with the given Pair, if that is valid for longer than Lifetime.
-// The caller must store the new Pair and Trusted, and pass them to the second call. The authority that the second call
-// returns signs with the new Pair.
+// signs with it.
+//
+// The first call returns an authority with a new Pair. Trusted then contains the new certificate and those previous
+// ones that have not expired. If the given Pair is valid for longer than Lifetime, the returned authority still signs
+// with the given Pair. The caller must store the new Pair and Trusted, and pass them to the second call. The authority
+// that the second call returns signs with the new Pair.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {
@@ -111,10 +113,10 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	return renewed, nil
 }
 
-// Check returns an error if a client that trusts the given CA certificates rejects a server with this certificate, or
-// if the key is not the private key of the certificate. If there is no error, Check returns the time until which
-// clients accept the certificate, that is, the earliest expiry in its chain. If there are several chains, the chain
-// that is valid longest counts. The certificate may be followed by those of intermediate authorities.
+// Check returns the time until which clients that trust the given CA certificates accept the certificate: the earliest
+// expiry in its chain. If there are several chains, Check uses the one that is valid longest. It returns an error if
+// such clients reject the certificate, or if its private key is another one. p.Certificate may also contain the
+// certificates of intermediate authorities.
 func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err error) {
 	chain, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {

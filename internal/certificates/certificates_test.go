@@ -118,7 +118,7 @@ func TestRenewAuthority_AlwaysTrustsTheCertificateInUse(t *testing.T) {
 
 // A server may get its certificate before a client gets the CA certificates. So the new authority must not sign until
 // clients trust it.
-func TestRenew_AuthorityIsRenewedAtTheSameTime_OldAuthoritySigns(t *testing.T) {
+func TestRenew_AuthorityHasJustBeenRenewed_OldAuthoritySigns(t *testing.T) {
 	t.Parallel()
 	first := newAuthority(t, certificates.Authority{}, start)
 	now := start.Add(9 * 365 * day)
@@ -164,7 +164,7 @@ func TestRenewAuthority_Unusable_IsReplaced(t *testing.T) {
 	}
 }
 
-func TestCheck_ReturnsTheFirstExpiry(t *testing.T) {
+func TestCheck_ValidCertificate_ReturnsTheEarlierExpiryOfCertificateAndCA(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, certificates.Authority{}, start)
 	end := start.Add(10 * 365 * day)

@@ -19,7 +19,7 @@ func TestAdapt_LowCPUTime_LimitsToOneCoreUntilCPUTimeRises(t *testing.T) {
 	// Each phase lasts 20 s. Its number says how many cores the process uses in it.
 	for name, tt := range map[string]struct {
 		phases []float64
-		want   []bool // the arguments of the calls of limit, in order
+		want   []bool // the arguments of the successive calls of the function limit
 	}{
 		"idle":                     {[]float64{0}, []bool{true, false}},
 		"busy":                     {[]float64{1.7}, nil},
@@ -77,9 +77,9 @@ func TestAdapt_ProcessBecomesBusy_RemovesTheLimitWithinTwoIntervals(t *testing.T
 	})
 }
 
-// BenchmarkLimit_InfrequentMessages_CostRatio measures the context switches and the CPU time that the limit saves if a
-// message arrives every 2 ms. Each ratio divides the cost with one core by the cost with all cores.
-func BenchmarkLimit_InfrequentMessages_CostRatio(b *testing.B) {
+// BenchmarkLimit_MessageEvery2ms_OneCoreVersusAllCores measures the context switches and the CPU time that the limit
+// saves. Each ratio divides the cost with one core by the cost with all cores.
+func BenchmarkLimit_MessageEvery2ms_OneCoreVersusAllCores(b *testing.B) {
 	if runtime.GOMAXPROCS(0) == 1 {
 		b.Skip("the process has one core")
 	}

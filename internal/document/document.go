@@ -65,11 +65,10 @@ type Format struct {
 	// Hint explains an unknown field that people often write by mistake in the object at a path. Errors show the
 	// explanation. Hint returns "" for any other unknown field. nil means that there are no hints.
 	Hint func(path field.Path, name string) string
-	// FromNumber maps a type whose values are strings to a function that converts a number into a valid value, for
-	// example by adding a unit. If a document has a number in place of such a string, the error suggests the result of
-	// the function. The argument number is in the syntax of JSON, and the argument written is as the author of the
-	// document wrote it. The function returns "" if there is no valid value, or if the author may have meant another
-	// number.
+	// FromNumber contains functions for types whose values are strings. If a document has a number in place of such a
+	// string, the function of the type returns the string to suggest in the error, for example the number with a unit.
+	// It returns "" if there is nothing to suggest. The function gets the number twice: in the syntax of JSON, and as
+	// the author of the document wrote it.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
 	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
 	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.

@@ -77,8 +77,8 @@ func TestNewRun_ManyCalls_ReturnsDistinctRuns(t *testing.T) {
 	}
 }
 
-// All publishers, in all versions, must agree on the partition of a plate. So the function must never change.
-func TestPartitionOf_NeverChanges(t *testing.T) {
+// All publishers, in all versions, must agree on the partition of a plate.
+func TestPartitionOf_ReturnsTheFNV1aHashModuloPartitions(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		plate      string

@@ -9,10 +9,10 @@ type Limits struct {
 	Total, PerTenant int
 }
 
-// Pool runs functions in goroutines. A function waits while the number of running functions, in total or of its tenant,
-// is at its limit. The next function to run belongs to the tenant that has the fewest running functions, so the wait of
-// a tenant depends on the number of other tenants, but not on how many functions they have added. The functions of one
-// tenant start in the order in which they were added. Pool is safe for concurrent use.
+// Pool runs functions in goroutines. It limits how many functions run at the same time, in total and per tenant. The
+// next function to run belongs to the tenant with the fewest running functions, so a tenant that adds many functions
+// does not delay other tenants. The functions of one tenant start in the order in which they were added. Pool is safe
+// for concurrent use.
 type Pool struct {
 	limits Limits
 	active sync.WaitGroup

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fair"
 )
 
-// A tenant whose functions never return must not keep the functions of others from running.
+// A tenant whose functions never return must not keep the functions of other tenants from running.
 func TestFairPool_HangingTenant_DoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	p := fair.New(fair.Limits{Total: 3, PerTenant: 2})

@@ -30,26 +30,27 @@ type Account struct {
 	InjectedAt  time.Time `json:"injectedAt,omitzero"`
 	HealedAt    time.Time `json:"healedAt,omitzero"`
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
-	// RecoverySeconds is how long the simulation needed to recover, until RecoveredAt. For an action with a
-	// duration, such as a pause, it is counted from HealedAt. For all other actions, it is counted from
-	// InjectedAt, because their recovery includes the restart. The time after HealedAt in which other faults
-	// were in effect is not included. The time in which the simulation recovers from other faults that have ended is
-	// included. RecoverySeconds is nil if the simulation has not recovered.
+	// RecoverySeconds is the time that the simulation needed to recover, until RecoveredAt. It is nil if the
+	// simulation has not recovered. For an action with a duration, such as a pause, the time begins at HealedAt. For
+	// all other actions, it begins at InjectedAt, because their recovery includes the restart. After HealedAt, the time
+	// in which other faults are in effect does not count, but the recovery from other faults does.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It is a lower bound, according to the
-	// measurements, for the time that the recovery takes. It is counted in the same way as RecoverySeconds. It does not
-	// grow while latency and backlog are back at their previous level, even if the recovery is not proved yet.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It is the minimum time that the recovery takes,
+	// counted in the same way as RecoverySeconds. It ends at the last measurement whose latency or backlog is worse
+	// than before the fault.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the
 	// simulation has not recovered. If these times overlap for several faults, what happened in the overlap is
 	// counted for each of them. A nil figure was not measured.
 	//
-	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakBacklog is the largest number of
-	// events that waited at one time. It is the larger of two numbers: the messages that were ready in the event queues
-	// or waited for a retry; and the events that had been due for about a second or longer, and took effect later. The
-	// second number includes events that waited in a generator or a processor. PeakP99Seconds is the largest 99th
-	// percentile of the end-to-end latency that any row of the timeline contains.
+	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakP99Seconds is the largest 99th
+	// percentile of the end-to-end latency in any row of the timeline.
+	//
+	// PeakBacklog is the largest number of events that waited at one time. There are two measurements of this number,
+	// and PeakBacklog is the larger one. The first counts the messages that were ready in the event queues or waited
+	// for a retry. The second counts the events that were due before a row of the timeline and took effect in that row
+	// or later, so it includes events that waited in a generator or a processor.
 	PeakLagSeconds float64  `json:"peakLagSeconds"`
 	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
 	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
@@ -173,7 +174,7 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 		a := s.account(r)
 		accounts = append(accounts, a)
 		if !r.InjectedAt.IsZero() {
-			baselines[r.ID()] = s.before
+			baselines[r.ID()] = s.currentBaseline
 			// The list s.active lacks the records without an injection. The list records ends with them, so the index i
 			// identifies the same record in both lists.
 			s.active[i].recovered = a.disturbance().to
@@ -224,7 +225,7 @@ func (s *search) account(r *Record) Account {
 	}
 	a.Outcome, a.Message = s.injected(r, found)
 	s.measure(&a)
-	if s.before == nil && !a.HealedAt.IsZero() {
+	if s.currentBaseline == nil && !a.HealedAt.IsZero() {
 		a.DisturbsUntil = disturbsUntil(a.InjectedAt, a.HealedAt)
 	}
 	s.disturb(a.disturbance())
@@ -246,7 +247,7 @@ func (a *Account) isSettled(r *Record, run Run) bool {
 
 // Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. This
 // is the case if, at any time in [from, to+rowShift), the fault was in effect or the simulation had not
-// recovered from it yet. If the recovery is unknown, DisturbsUntil counts as its end.
+// recovered from it yet. If the time of the recovery is unknown, Disturbs uses the time DisturbsUntil instead.
 func (a *Account) Disturbs(from, to time.Time) bool {
 	row := measured{start: from, end: to}
 	return !a.InjectedAt.IsZero() && row.overlaps(a.disturbance())
@@ -300,8 +301,8 @@ func (s *search) notRecovered(r *Record, found recovery) string {
 	return "Latency and backlog did not return to their previous level " + s.untilEnd(r) + ": " + found.violation + s.meanwhile(r)
 }
 
-// untilEnd returns a part of a sentence, such as "in the 2.5 s between the end of the fault and the end of the run", that
-// says how much time the run left to recover from the fault of r.
+// untilEnd says how much time the run had to recover from the fault of r. The text is a part of a sentence, such as
+// "in the 2.5 s between the end of the fault and the end of the run".
 func (s *search) untilEnd(r *Record) string {
 	begin, left := "the fault", s.undisturbed(r, s.run.End)
 	if r.Action.Lasts() {
@@ -394,7 +395,7 @@ func Worst(accounts []Account, n int) []Account {
 	return worst
 }
 
-// Abridge returns copies of accounts with at most n names of instances in Hit.
+// Abridge returns copies of accounts in which the list Hit has at most n names of instances.
 func Abridge(accounts []Account, n int) []Account {
 	short := slices.Clone(accounts)
 	for i := range short {

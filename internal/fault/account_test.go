@@ -25,7 +25,7 @@ func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(t
 type story struct {
 	length, rate int
 	outages      []outage
-	width        int64 // the width of each row in seconds; 0 means 1
+	width        int64 // the number of seconds that each row covers; 0 means 1
 }
 
 type outage struct {
@@ -345,15 +345,15 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 
 // If the recovery is not proved, UnrecoveredSeconds is the time until latency and backlog have returned to their
 // previous level. For example, a recovery is not proved if the timeline ends too early.
-func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsWhenLatencyAndBacklogAreNormalAgain(t *testing.T) {
+func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsEndWithNormalLatencyAndBacklog(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	for name, tt := range map[string]struct {
 		outages []outage
 		healed  float64
-		// The field running is the expected UnrecoveredSeconds of a run that has not ended. Its complete rows end at
-		// second 58. The field ended is the expected UnrecoveredSeconds of the same run after its end at second 60.
-		running, ended float64
+		// wantRunning is the expected UnrecoveredSeconds while the run continues. Its complete rows then end at second
+		// 58. wantEnded is the expected UnrecoveredSeconds after the end of the run at second 60.
+		wantRunning, wantEnded float64
 	}{
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
 		"latency has returned":           {[]outage{{20, 56, slow, 0}}, 54, 2, 2},
@@ -363,9 +363,9 @@ func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredTimeEndsWhenLatencyAndBack
 	} {
 		rows := story{length: 60, rate: 50, outages: tt.outages}.rows()
 		for _, run := range []Run{RunSoFar(rows, time.Time{}), {Rows: rows, End: second(60), Ended: true}} {
-			want := tt.running
+			want := tt.wantRunning
 			if run.Ended {
-				want = tt.ended
+				want = tt.wantEnded
 			}
 			if a := Accounts([]Record{record("a", 20, tt.healed)}, run)[0]; a.RecoverySeconds != nil || a.UnrecoveredSeconds != want {
 				t.Errorf("%s, ended %t: not recovered for %g s, want %g s; the account is %s: %s", name, run.Ended, a.UnrecoveredSeconds, want, a.Outcome, a.Message)
@@ -569,8 +569,8 @@ func TestFaultAccounts_RandomOutages_RecoveryIsAtTheEndOfTheOutage(t *testing.T)
 			if a.RecoverySeconds == nil {
 				t.Fatalf("occurrence %d: %s", i, a.Message)
 			}
-			// A row counts as disturbed as a whole. So the measured recovery may exceed the actual one by up to
-			// the width of a row.
+			// A row that is partly disturbed counts as disturbed as a whole. So the measured recovery time may exceed
+			// the actual one by up to the duration of a row.
 			if got := *a.RecoverySeconds; got < float64(want[i]) || got >= float64(want[i])+float64(s.width) {
 				t.Errorf("occurrence %d recovered after %g s, want %d s", i, got, want[i])
 			}

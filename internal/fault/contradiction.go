@@ -7,10 +7,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Rows of the timeline near the beginning or the end of a fault prove nothing about the fault. They may show
-// what happened before the injection or after the end, because processes measure up to rowShift late, and
-// because the clocks of machines differ. So the rows in two periods are ignored: one of length settlesAfter that
-// begins with the injection, and one of length settlesUntil that ends with the fault.
+// Rows of the timeline in the first settlesAfter and the last settlesUntil of a fault are ignored. They may contain
+// work from before or after the fault, because processes measure up to rowShift late and clocks differ.
 const (
 	settlesAfter = rowShift + time.Second
 	settlesUntil = time.Second

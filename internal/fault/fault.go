@@ -41,8 +41,8 @@ func (o *Occurrence) ID() string { return occurrenceID(o.Fault, o.Number) }
 
 func occurrenceID(fault string, number int) string { return fault + "/" + strconv.Itoa(number) }
 
-// Chosen identifies an instance that an occurrence hits, and its state before the injection. With it, an injector
-// can see whether the instance has been hit.
+// Chosen identifies an instance that an occurrence hits, and its state before the injection. An injector compares this
+// state with the present one to find out whether the instance has been hit.
 type Chosen struct {
 	// Name is the name of the instance, such as "processor-1".
 	Name string `json:"name"`
@@ -172,7 +172,7 @@ type Injection struct {
 	// The field At is the time at which the fault took effect.
 	At time.Time
 	// Healed waits until the fault has ended, and returns the time at which it ended, or zero if that time is unknown.
-	// It returns ErrNoEffect if the fault had no effect. If ctx ends first, Healed tries to end the fault at once. But
-	// if the cause of ctx is ErrHandedOver, Healed leaves the fault in effect and returns an error.
+	// It returns ErrNoEffect if the fault had no effect. If ctx ends first, Healed tries to end the fault at once.
+	// There is one exception: if the cause of ctx is ErrHandedOver, it leaves the fault in effect and returns an error.
 	Healed func(ctx context.Context) (time.Time, error)
 }

@@ -22,15 +22,15 @@ type History struct {
 // was no baseline to compare with, the field To is the time Account.DisturbsUntil. The field To is 0 if the fault never
 // ended, or if the simulation stayed worse than before the fault.
 //
-// To limit the number of disturbances, two of them are merged if the timeline has no undisturbed row between them. The
-// result ends when the later of the two ends. Its field To is 0 if one of the two has no end.
+// To limit the number of disturbances, a disturbance is merged with the next one if the timeline has no undisturbed row
+// between them. The merged disturbance lasts until the later of their ends. It has no end if one of them has none.
 type Disturbance struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to,omitempty"`
 }
 
-// with merges the disturbance with one that begins later, and returns the result.
-func (d Disturbance) with(later Disturbance) Disturbance {
+// mergedWith returns a disturbance that covers both d and later. The parameter later must not begin before d.
+func (d Disturbance) mergedWith(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {
 		merged.To = max(d.To, later.To)
@@ -63,7 +63,7 @@ func (h *History) Occurrences() (n int64) {
 }
 
 // With returns a history that also contains the occurrences of the given records. An occurrence whose recovery is not
-// known yet counts as NotRecovered, because it is not measured any more.
+// known yet counts as NotRecovered, because its recovery is no longer measured.
 func (h *History) With(records []Record, now time.Time) History {
 	accounts := Accounts(records, Run{})
 	disturbed := slices.Clone(h.Disturbed)
@@ -96,7 +96,7 @@ func mergeDisturbances(all []Disturbance, now time.Time) []Disturbance {
 			merged = append(merged, d)
 			continue
 		}
-		merged[n-1] = merged[n-1].with(d)
+		merged[n-1] = merged[n-1].mergedWith(d)
 	}
 	return merged
 }

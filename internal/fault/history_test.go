@@ -155,7 +155,7 @@ func TestRemovable_KeepsTheWorstAndTheLatestOccurrences(t *testing.T) {
 	active := past(len(records), 0, OutcomeRecovering, 0)
 	active.State = Active
 	records = append(records, active)
-	// Records 0, 1, 2 and 4 are the worst ones of their outcomes, so they are not removable.
+	// Each of the records 0, 1, 2 and 4 is the worst one of all records with the same outcome, so it is not removable.
 	if want, got := []int{5, 3, 7, 6, 8}, Removable(records); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v", got, want)
 	}

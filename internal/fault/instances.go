@@ -15,10 +15,9 @@ import (
 type Instance interface {
 	// Name identifies the instance, such as "processor".
 	Name() string
-	// Stop ends the instance, and returns when the instance has ended. The instance then starts again in the
-	// background. The caller must call the returned function started, which waits until the instance runs
-	// again. If crash is true, the instance writes nothing to disk while it ends, and the random number draw
-	// determines which unwritten data is lost.
+	// Stop ends the instance, waits until it has ended, and starts it again in the background. The caller must call the
+	// returned function, which waits until the instance runs again. If crash is true, the instance writes nothing to
+	// disk while it ends, and the random number draw determines which unwritten data is lost.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
 	// Pause stops all activity of the instance until the caller calls release. Isolate cuts the instance off
 	// from all others until the caller calls release.

@@ -75,7 +75,7 @@ func TestFaultOccurrences_RandomPlan_AreInOrderAndWithinJitter(t *testing.T) {
 }
 
 // The test removes one fault and reverses the order of the others.
-func TestFaultOccurrences_EditOfOneFault_DoesNotChangeOthers(t *testing.T) {
+func TestFaultOccurrences_EditOfOneFault_DoesNotChangeOtherFaults(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)

@@ -19,14 +19,18 @@ import (
 //
 //   - The end-to-end p99 of all events is at most twice the p99 before the fault, or at most latencySlack above it.
 //   - The queues hold at most twice as many messages as before the fault, plus the arrivals of a tenth of a second,
-//     plus backlogSlack. Messages that a processor holds do not count here. If they wait too long, the p99 shows it.
+//     plus backlogSlack. Messages that a processor holds do not count here, because they raise the p99 if they wait too
+//     long.
 //   - Events of a type take effect, if at least one of that type per second took effect before the fault.
 //
-// "Before the fault" means the baseline: the last undisturbed period before the injection, of length baselineTime. It
-// excludes the time from the injection of another fault to the recovery from it. If the timeline no longer contains
-// such a period, the saved baseline of the fault is used, or else the baseline of the previous fault. If both are
-// missing, the recovery is unknown. Then the fault counts as disturbing for as long after its end as it was in effect,
-// and for at least rowShift, so that later faults have a baseline.
+// "Before the fault" means the baseline: the last undisturbed period of length baselineTime before the injection. A
+// period is undisturbed if no other fault was injected in it, and if the simulation had recovered from all earlier
+// faults before it began. If the timeline no longer contains such a period, the saved baseline of the fault is used, or
+// else the baseline of the previous fault.
+//
+// If both are missing, the recovery is unknown. The fault then counts as disturbing for as long after its end as it was
+// in effect, and for at least rowShift. For example, a fault that lasted 20 s counts until 20 s after its end. Without
+// this limit, later faults would have no baseline.
 //
 // If fewer than minEvents events were measured in the baseline, it is extended up to the length maxTime. The period of
 // steadyTime is extended in the same way, unless the third condition is violated. The p99 is computed over all events
@@ -38,9 +42,9 @@ import (
 // latencies are again judged by the objectives for the time without faults. These may be stricter than the conditions
 // above.
 //
-// The time t is either the end of the fault or the beginning of a row, so its accuracy is about the width of a row. A
-// process may measure a row up to rowShift too late. So a row that ends shortly before a fault may already show the
-// fault.
+// The time t is either the end of the fault or the beginning of a row. Its error is therefore at most about the
+// duration of one row. A process may measure a row up to rowShift after the end of the row. Such a row may show a fault
+// that was injected after the end of the row.
 const (
 	rowShift     = time.Second
 	steadyTime   = plan.SteadyTime
@@ -78,8 +82,8 @@ func (m *measured) overlaps(i interval) bool {
 	return m.end.After(i.from) && (i.to.IsZero() || m.start.Before(i.to))
 }
 
-// waiting returns the largest number of events that are known to have waited at one time in the row. It returns nil if
-// nothing is known.
+// waiting returns a lower bound of the largest number of events that waited at the same time in the row. It returns nil
+// if nothing was measured.
 func (m *measured) waiting() *int64 {
 	if m.late > 0 && (m.backlog == nil || m.late > *m.backlog) {
 		return &m.late
@@ -96,23 +100,23 @@ type search struct {
 	// The field disturbed contains the intervals from the injection of a fault to the recovery from it, for the faults
 	// handled so far. Overlapping intervals are merged. The earliest comes first.
 	disturbed []interval
-	// The field earlier contains the disturbances of earlier faults that are not added to disturbed yet.
+	// The field earlier contains the disturbances by earlier faults that are not yet part of the field disturbed.
 	earlier []Disturbance
-	// The field before is the current baseline. The field latest is the result of the latest call of find with this
-	// baseline, and the field from is the time from which that call searched for the recovery. The field from is zero if
-	// there was no such call.
-	before *Baseline
-	latest recovery
-	from   time.Time
+	// currentBaseline is the latest baseline that was found. It is nil before the first one.
+	currentBaseline *Baseline
+	// cached is the result of the latest call of find with currentBaseline. That call searched from the time
+	// cachedFrom, which is zero if there was no such call.
+	cached     recovery
+	cachedFrom time.Time
 }
 
-// activity describes when one occurrence of a fault disturbed the simulation. The field interval is the time in which
-// the occurrence was in effect. The field recovered is the end of the disturbance. This is normally the time of the
-// recovery. It is Account.DisturbsUntil if there is no baseline, and the time of the injection if the occurrence had no
-// effect. It is the zero time if the disturbance has no end, or if the occurrence is not handled yet.
+// activity describes when one occurrence of a fault disturbed the simulation.
 type activity struct {
-	id string
-	interval
+	id       string
+	interval // the time in which the occurrence was in effect
+	// recovered is the end of the disturbance: normally the time of the recovery. Without a baseline, it is
+	// Account.DisturbsUntil. If the occurrence had no effect, it is the time of the injection. It is zero if the
+	// disturbance has no end, or if the occurrence is not handled yet.
 	recovered time.Time
 }
 
@@ -122,11 +126,12 @@ type recovery struct {
 	// simulation did not recover before that time.
 	at time.Time
 	ok bool
-	// The field violation describes the last measurement that was not normal. It is empty if all measurements after the
-	// end of the fault were normal. The field isNormal is true if all measurements after the time named at
-	// were normal, but they cover too little time to prove the recovery.
+	// violation describes the last measurement that was not normal. It is empty if all measurements after the end of the
+	// fault were normal.
 	violation string
-	isNormal  bool
+	// isNormal is true if the latest measurements were normal, but cover too little time to prove the recovery. The first
+	// of these measurements is at the time in the field at.
+	isNormal bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
 	// empty if that is known.
 	unknown string
@@ -175,11 +180,9 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate sets the field late of each row: the number of events that were due before the row began, and took effect
-// in this row or a later one. It derives this number from the latencies of events, because queue lengths do not include
-// the messages that processors hold. The number is a lower bound. It does not include events that never took effect. It
-// may lack events that took effect less than one row width after they were due, because countLate assumes that each
-// event took effect at the end of its row.
+// countLate sets the field late of each row. It derives the number from the latencies of events, because queue lengths
+// do not include the messages that processors hold. The number is a lower bound: it omits events that never took
+// effect, and may omit events whose latency is shorter than a row.
 func countLate(rows []measured) {
 	changes := make([]int64, len(rows)+1) // a difference array: row i has changes[i] more late events than row i-1
 	for i := range rows {
@@ -201,10 +204,10 @@ func countLate(rows []measured) {
 	}
 }
 
-// undisturbed returns how long the simulation took to recover from the fault in the record r. The parameter recovered is
-// the time at which it had recovered. The time in which other faults were in effect does not count, unless the fault in r
-// was also in effect then. A kill is in effect until the target runs again, so the time of a restart always counts.
-func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
+// undisturbed returns how long the simulation took to recover from the fault in the record r. recoveredAt is the time
+// of the recovery. The time in which other faults were in effect does not count, unless the fault in r was also in
+// effect then. A kill is in effect until the target runs again, so the time of a restart always counts.
+func (s *search) undisturbed(r *Record, recoveredAt time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
 	for _, a := range s.active {
@@ -216,15 +219,15 @@ func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 		if r.HealedAt.IsZero() {
 			continue
 		}
-		if i.to.IsZero() || i.to.After(recovered) {
-			i.to = recovered
+		if i.to.IsZero() || i.to.After(recoveredAt) {
+			i.to = recoveredAt
 		}
 		if i.to.After(i.from) {
 			others = append(others, i)
 		}
 	}
 	slices.SortFunc(others, func(a, b interval) int { return a.from.Compare(b.from) })
-	length, covered := recovered.Sub(begin), begin
+	length, covered := recoveredAt.Sub(begin), begin
 	for _, i := range others {
 		if from := latest(i.from, covered); i.to.After(from) {
 			length -= i.to.Sub(from)
@@ -249,16 +252,16 @@ func (s *search) recovery(r *Record) recovery {
 		return recovery{at: s.run.End}
 	case !r.HealedAt.Before(s.run.End):
 		return recovery{at: r.HealedAt, unknown: s.unproven(r)}
-	case s.before == nil:
+	case s.currentBaseline == nil:
 		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
-	// Reuse the result of the latest search if it began before this fault ended, and found a recovery after this fault
-	// ended. A search from the end of this fault would then find the same recovery.
-	isKnown := !s.from.IsZero() && !r.HealedAt.Before(s.from) && !s.latest.at.Before(r.HealedAt)
+	// Reuse the recovery that the previous search found, if that search began before the end of this fault and the
+	// recovery came after it. A new search from the end of this fault would find the same recovery.
+	isKnown := !s.cachedFrom.IsZero() && !r.HealedAt.Before(s.cachedFrom) && !s.cached.at.Before(r.HealedAt)
 	if !isKnown {
-		s.latest, s.from = s.find(r.HealedAt, s.before), r.HealedAt
+		s.cached, s.cachedFrom = s.find(r.HealedAt, s.currentBaseline), r.HealedAt
 	}
-	found := s.latest
+	found := s.cached
 	if !found.ok && !found.at.After(r.HealedAt) {
 		found.unknown = s.unproven(r)
 	}
@@ -267,8 +270,8 @@ func (s *search) recovery(r *Record) recovery {
 
 // use makes b the baseline of the following searches. If b is nil, the previous baseline stays in use.
 func (s *search) use(b *Baseline) {
-	if b != nil && (s.before == nil || !b.Until.Equal(s.before.Until)) {
-		s.before, s.from = b, time.Time{}
+	if b != nil && (s.currentBaseline == nil || !b.Until.Equal(s.currentBaseline.Until)) {
+		s.currentBaseline, s.cachedFrom = b, time.Time{}
 	}
 }
 
@@ -323,8 +326,8 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil calls disturb for each disturbance by an earlier fault that began at or before the given time. It
-// removes these disturbances from the field named earlier.
+// disturbUntil removes the disturbances from s.earlier that began at or before the given time, and calls disturb with the
+// interval of each.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
 		s.disturb(s.earlier[0].interval())
@@ -440,10 +443,9 @@ func (s *search) meanwhile(r *Record) string {
 	}
 }
 
-// aftermath returns the end of a sentence about the recovery from the fault of r. The argument recovered is the time at
-// which this recovery ended. The text names the other faults that had ended before this time, and from which the
-// simulation was recovering at the same time. It does so because the measurements do not show which of the faults
-// delayed the recovery. aftermath returns "" if there are no such faults.
+// aftermath returns the end of a sentence about the recovery from the fault of r, which ended at the time recovered.
+// The text names the other ended faults from which the simulation was recovering at the same time, because any of them
+// may have delayed this recovery. aftermath returns "" if there are no such faults.
 func (s *search) aftermath(r *Record, recovered time.Time) string {
 	var others []string
 	for _, a := range s.active {
@@ -471,8 +473,8 @@ func named(occurrences []string) string {
 }
 
 // window compares the measurements of a period with the baseline. The period begins at the given time, and row i is its
-// first row. The result complete is false if the timeline ends before the period. The result why names a measurement
-// that is not normal. It is empty if all measurements are normal.
+// first row. The result named complete is false if the timeline ends before the period. The result named why describes
+// a measurement that is not normal, or is empty if all are normal.
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64

@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	// MaxLate is how late an occurrence may be injected if no process that injects faults was running when it was due.
-	// It is also how long an occurrence waits for a target that another fault has killed. After that, the occurrence
-	// becomes NotInjected. If another fault pauses or isolates the target, an occurrence may wait longer: until its own
-	// fault is due again.
+	// MaxLate is the maximum delay of an injection if no process that injects faults was running when the occurrence was
+	// due, or if another fault has killed the target. After that, the occurrence becomes NotInjected. MaxLate does not
+	// limit the wait for a target that another fault pauses or isolates: this wait ends when the waiting fault is due
+	// again.
 	MaxLate = time.Minute
 	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
 	// some time.
@@ -52,10 +52,9 @@ type Progress struct {
 	// The field Through is a time, measured from the start of the schedule. Every occurrence that was due before it
 	// counts as handled, so it is no longer injected.
 	Through time.Duration `json:"through"`
-	// Last contains, for each fault, the time at which its latest handled occurrence was due. Next contains, for
-	// each fault, the lowest number that its next occurrence may have. Both maps have the names of the faults as keys.
-	// The number of an occurrence is the larger of its number in the plan and its number in Next. The number in Next can
-	// be larger after an edit that changes when the fault occurs.
+	// Last maps the name of each fault to the time at which its latest handled occurrence was due. Next maps the name
+	// of each fault to the lowest number that its next occurrence may have. After an edit that changes when the fault
+	// occurs, the number of the occurrence in the plan may be lower. The occurrence then gets the number in Next.
 	Last map[string]time.Duration `json:"last,omitempty"`
 	Next map[string]int           `json:"next,omitempty"`
 	// Plan is the fingerprint of the plan for which this progress was recorded.
@@ -174,8 +173,7 @@ type Runner struct {
 // interrupt ends a fault early.
 type interrupt struct {
 	end context.CancelCauseFunc
-	// timer calls the function end at the end of the schedule. It is nil unless the fault would last longer than the
-	// schedule.
+	// timer ends the fault at the end of the schedule. It is nil unless the fault would last longer than the schedule.
 	timer *time.Timer
 }
 
@@ -227,7 +225,8 @@ func (r *Runner) Settle(run Run) []Account {
 		if record.Measured != nil || a == nil {
 			continue
 		}
-		record.Baseline = cmp.Or(baselines[record.ID()], record.Baseline) // the baseline is saved together with the next change of the record
+		// The new baseline is saved later, together with the next change of this record.
+		record.Baseline = cmp.Or(baselines[record.ID()], record.Baseline)
 		if !a.isSettled(record, run) {
 			continue
 		}
@@ -303,10 +302,10 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// adopt makes r.progress refer to the current plan. It returns this plan, and whether r.progress has changed. An
-// occurrence that was due before now is recorded as handled, and so is never injected, in two cases: the progress
-// belonged to a plan with other faults, another seed or another duration, or the faults were added while the
-// simulation was running.
+// adopt makes r.progress refer to the current plan. It returns this plan, and whether r.progress has changed. In two
+// cases, adopt records the occurrences that were due before now as handled, so that they are never injected:
+//   - r.progress belonged to a plan with other faults, another seed or another duration;
+//   - the faults were added while the simulation was running.
 func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -334,8 +333,8 @@ func (r *Runner) unfinished() []*Record {
 	return list
 }
 
-// inEffect calls f with a context that ends when ctx ends, when the simulation is suspended, or at the end of the
-// schedule if the fault would last longer.
+// inEffect calls f with a context that ends when the fault must end early: when ctx ends, when the simulation is
+// suspended, or when the schedule ends during the fault.
 func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Context, *Record)) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -539,7 +538,7 @@ func (r *Runner) copy(record *Record) Record {
 // again.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
-	affected := "" // names the fault that was waited for last, for the error; "" if there was none
+	affected := "" // the end of the error: it names the last fault that choose has waited for
 	for {
 		reason, changed := r.refusal(record)
 		if reason != "" {
@@ -556,7 +555,7 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 		}
 		left := MaxLate - time.Since(waiting)
 		if left <= 0 {
-			return fmt.Errorf("fault %s still affected the target %s after this fault had waited for %s: leave more time between these faults", other.ID(), record.Target, MaxLate)
+			return fmt.Errorf("timeout after waiting %s for fault %s, which still affects the target %s: leave more time between these faults", MaxLate, other.ID(), record.Target)
 		}
 		if err := r.await(ctx, record, changed, left); err != nil {
 			return err
@@ -594,14 +593,12 @@ func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struc
 	return nil
 }
 
-// reserve assigns the chosen instances to a record. But if the fault of the record must wait for another fault, reserve
-// assigns nothing and returns the record of the other fault. A fault waits if the other fault affects a chosen instance
-// now, if the choice failed or is incomplete because of the other fault, or if the other fault was due earlier and may
-// hit a chosen instance.
+// reserve assigns the chosen instances to a record, unless its fault must wait for another fault. In that case, reserve
+// assigns nothing and returns what the method blocker returns.
 func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if other := r.before(record, choice, err); other != nil {
+	if other := r.blocker(record, choice, err); other != nil {
 		if wanted, known := r.wanted[record]; !known || !slices.Equal(wanted, choice.Instances) {
 			r.wanted[record] = choice.Instances
 			r.wake()
@@ -615,9 +612,11 @@ func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Recor
 	return nil
 }
 
-// before returns the record of a fault that must end before the fault of the given record can be injected. It returns
-// nil if there is no such fault. The caller must hold r.mu.
-func (r *Runner) before(record *Record, choice Choice, err error) *Record {
+// blocker returns the record of a fault that must end before the fault of the given record can be injected, or nil.
+// Such a fault affects a chosen instance now, or was due earlier and may hit a chosen instance. If the choice of
+// instances failed or is incomplete, every fault that affects the same server now is such a fault. The caller must hold
+// r.mu.
+func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 	isEarlier := true
 	for _, other := range r.records {
 		switch wanted, known := r.wanted[other]; {
@@ -769,7 +768,7 @@ func (r *Runner) save(ctx context.Context, record *Record) bool {
 	}
 }
 
-// snapshot returns copies of the progress and of the record, which may be nil.
+// snapshot returns a copy of the progress, and a copy of the record unless the record is nil.
 func (r *Runner) snapshot(record *Record) (Progress, *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

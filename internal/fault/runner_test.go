@@ -37,7 +37,7 @@ type target struct {
 	// sameInstance makes all faults hit the same instance. The field instances says which instance each fault hits.
 	sameInstance bool
 	instances    map[string]string
-	// fails contains the faults for which Choose fails.
+	// The map fails contains the names of the faults for which Choose returns an error.
 	fails map[string]bool
 }
 
@@ -256,7 +256,7 @@ func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 			b.target.sameInstance, b.target.recovery = true, time.Hour
 			r := b.runner(&plan.Plan{Faults: []plan.Fault{kill(10), pause("pause", 20, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
 			r.Run(t.Context())
-			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: fault kill/0 still affected the target Redis after this fault had waited for 1m0s: leave more time between these faults"}, states(r.Records()))
+			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: timeout after waiting 1m0s for fault kill/0, which still affects the target Redis: leave more time between these faults"}, states(r.Records()))
 		})
 	})
 	t.Run("a target that starts again after the end of the schedule", func(t *testing.T) {
@@ -333,7 +333,7 @@ func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
 
 // An update shortens the schedule. By the plan, the second fault ends before the shorter schedule does. But the fault
 // started late, so it is still in effect at the end of the schedule, and must end then.
-func TestFaultRunnerUpdate_FaultStartedLate_EndsAtTheEndOfTheShorterSchedule(t *testing.T) {
+func TestFaultRunnerUpdate_ShorterScheduleEndsDuringAFault_FaultEndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -404,7 +404,8 @@ func TestFaultRunner_ProcessIsReplacedWhileAFaultWaits_NewProcessInjectsTheFault
 	})
 }
 
-// With the longer duration, the plan has further occurrences. Those that were due before the edit do not take place.
+// An edit at second 250 extends the schedule, which adds two occurrences. The occurrence at second 230 does not take
+// place, because it was due before the edit. The occurrence at second 360 takes place.
 func TestFaultRunnerUpdate_LongerDuration_AddsOnlyFutureOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)

@@ -75,14 +75,14 @@ type claimed struct {
 	token int64
 }
 
-// newClaims returns the claims of one generator process. run identifies the process. matched returns how many exits per
-// second need a plate at present.
+// newClaims returns the claims of one generator process. run identifies the process. exitRate returns the current rate of
+// the exits that need a plate, per second.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
-	stay func() (minStay, maxStay time.Duration), matched func() float64,
+	stay func() (minStay, maxStay time.Duration), exitRate func() float64,
 ) *claims {
 	c := &claims{answered: make(chan struct{}, 1)}
 	need := func() int {
-		rate := matched()
+		rate := exitRate()
 		if rate == 0 {
 			return 0
 		}
@@ -235,10 +235,9 @@ func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims up to limit plates, and waits until the claim is durable before it adds them to the held plates.
-// Without this wait, the store could lose the claim of a plate whose exit is already published, so the plate would be
-// claimed, and its exit published, a second time. If an answer of the store is lost, claim repeats the request with the
-// same token. Then the store returns the same plates again.
+// claim claims up to limit plates. It adds them to the held plates only when the claim is durable. Otherwise, the store
+// could lose the claim after the exit of a plate was published, and the plate would be claimed a second time. If a
+// reply of the store is lost, claim repeats the request with the same token, and gets the same plates.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	c.token++

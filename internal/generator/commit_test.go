@@ -79,9 +79,9 @@ func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	})
 }
 
-// commitAll confirms events. The parameter order contains their sequence numbers, in the sequence of the confirms. The
-// parameter crashes contains indexes of order: the store crashes before each of these confirms. commitAll returns an
-// error if, at the end, the store or the tracker is in the wrong state.
+// commitAll confirms events. The parameter order contains their sequence numbers, in the order of the confirms. The
+// parameter crashes contains indexes into order: the store crashes before the confirms at these indexes. commitAll
+// returns an error if, at the end, the store or the tracker is in the wrong state.
 func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
 	c := newCommitter(s)
 	if err := c.register(ctx); err != nil {

@@ -49,7 +49,7 @@ type piece struct {
 	// rate is the rate at the start of the piece, in events per second. slope is the change of the rate per
 	// second.
 	rate, slope float64
-	// due is N(start): the number of events that are due by the start of the piece.
+	// due is the number of events that are due by the start of the piece.
 	due float64
 	// active is how long, in total, the rate was above 0 before the start of the piece.
 	active time.Duration
@@ -137,8 +137,8 @@ func (c *curve) cut(t time.Duration) {
 	c.pieces = c.pieces[:n]
 }
 
-// add appends a piece that lasts from start to stop, without the part before t. It does nothing if the whole
-// piece is before t.
+// add appends that part of a piece that is not before the time t. The whole piece lasts from start to stop. If it is
+// before t, add does nothing.
 func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	begin := max(start, t)
 	if begin >= stop {
@@ -149,7 +149,7 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	if n := len(c.pieces); n > 0 {
 		last := c.pieces[n-1]
 		if part.idle() && last.idle() {
-			return // the last piece has the rate 0, too, and has no end
+			return // the last piece already says that the rate is 0 from its start on
 		}
 		part.due, part.active = last.dueAt(begin), last.activeAt(begin)
 	}

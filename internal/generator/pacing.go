@@ -9,9 +9,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// patience is how long overdue events are still published after the schedule has paused. A schedule pauses when
-// it ends, when it is suspended, or when its rate becomes 0. Its last events are always a little late, so they
-// need some time. The limit prevents an overloaded simulation from running much longer than its schedule.
+// patience is how long overdue events are still published after the schedule has ended, was suspended, or has
+// reached a rate of 0. The last events need this time, because events are always published a little late. patience is
+// short, so that an overloaded simulation does not run much longer than its schedule.
 const patience = time.Second
 
 // pacing is the part of a plan that determines when events of one type are due.
@@ -61,7 +61,8 @@ type pacer struct {
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// target determines when the next event is due: when the number of due events by the curve reaches target.
+	// target is the value of the curve at which the next event is due. The curve is the number of due events as a
+	// function of time.
 	target float64
 	// interval returns a random number from an exponential distribution with mean 1.
 	interval func() float64
@@ -132,13 +133,14 @@ func (p *pacer) reschedule(t time.Duration) {
 }
 
 // next returns the time at which the next event is due, and the time to wait until then. The wait time is 0 or negative
-// if the event is already due. If no more events will be due, the result due is the zero time, and the result wait is the
-// time until the schedule ends. If the schedule has ended or has no end, the result wait is then the constant never. The
-// result over is true if the schedule has ended and no event remains to be published. A later update may prolong the
-// schedule.
+// if the event is already due. If no more events will be due, the results are:
+//
+//   - due: the zero time
+//   - wait: the time until the schedule ends, or the constant never if the schedule has ended or has no end
+//   - over: true if the schedule has ended; a later update may prolong it
 //
 // The wall clock reading of the result due is derived from that of the parameter now, so it is correct even if the clock
-// was set since the start. Processors compare it with the time at which the event takes effect.
+// was set since the start.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -166,7 +168,7 @@ func (p *pacer) countMissed(due float64) {
 	}
 }
 
-// advance finishes the event whose time the method next has returned. Then next returns the time of the following event.
+// advance finishes the current event. After that, the method next returns the time of the following event.
 func (p *pacer) advance() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

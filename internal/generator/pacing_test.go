@@ -155,7 +155,7 @@ func TestPacer_UniformArrivals_HaveEqualIntervals(t *testing.T) {
 	}
 }
 
-func TestPacer_Update_KeepsTheFractionOfAnEvent(t *testing.T) {
+func TestPacer_RateChanges_KeepsTheFractionOfTheNextEvent(t *testing.T) {
 	t.Parallel()
 	// When the rate changes from 1 to 10 events per second, 0.4 of an event has accumulated. At the new rate,
 	// the remaining 0.6 takes 60 ms.

@@ -17,7 +17,8 @@ type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// The event contains the time at which it is published, or the time earliest if that is later.
+	// earliest is a lower limit for the time in the event. If the event is published before this time, it contains this
+	// time instead of the time of publishing.
 	earliest time.Time
 }
 
@@ -95,8 +96,8 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	serving.Wait()
 }
 
-// report counts the plates in the pool for the metrics, and tells the store how many exits found no available plate. It
-// does so at a regular interval, and once more when the given channel is closed.
+// report regularly counts the plates in the pool, for the metrics, and tells the store how many exits found no available
+// plate. It reports for the last time when the given channel is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()

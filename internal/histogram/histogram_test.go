@@ -65,7 +65,7 @@ func TestQuantile_IsWithinOneBucketOfTheTrueValue(t *testing.T) {
 	}
 }
 
-func TestHistogramSnapshot_MergeAndSinceAreExact(t *testing.T) {
+func TestHistogramSnapshot_MergeAndDifference_AreExact(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var one, two, both Histogram
 	for range 5_000 {
@@ -89,7 +89,7 @@ func TestHistogramSnapshot_MergeAndSinceAreExact(t *testing.T) {
 	}
 }
 
-func TestSnapshotRange_DurationsAreMissing_ContainsTheQuantileForAnyMissingValues(t *testing.T) {
+func TestSnapshotRange_SomeDurationsAreMissing_ContainsEveryPossibleQuantile(t *testing.T) {
 	var h Histogram
 	for i := range 10_000 { // 98 % take 1 ms, 2 % take 1 s
 		h.Observe([]time.Duration{time.Millisecond, time.Second}[max(i%50-48, 0)])
@@ -126,7 +126,7 @@ func near(got, want time.Duration) bool {
 	return math.Abs(float64(got)-float64(want)) <= 0.0906*float64(want)
 }
 
-func TestHistogramSnapshot_JSONRoundTrip(t *testing.T) {
+func TestHistogramSnapshot_EncodedAndDecodedAsJSON_IsUnchanged(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	var h Histogram
 	for range 100 {

@@ -79,7 +79,7 @@ func TestHTTPServer_HostileClient_IsDisconnected(t *testing.T) {
 				l.header = 100 * time.Millisecond
 			}
 			connection := dial(t, serve(t, l))
-			go func() { _, _ = io.WriteString(connection, tt.sent) }() // may fail, because the server may stop reading
+			go func() { _, _ = io.WriteString(connection, tt.sent) }() // ignore the error, because the server may stop reading
 			answer, _ := io.ReadAll(connection)                        // ReadAll returns when the server closes the connection
 			if !strings.Contains(string(answer), tt.want) {
 				t.Errorf("the answer is %.200q, want %q", answer, tt.want)

@@ -190,9 +190,9 @@ func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
 // closingTime is the context key of the time after which a connection is closed.
 type closingTime struct{}
 
-// withClosingTime adds to the context of a connection the time after which the connection is closed. The age is random,
-// between half and one and a half times the average, so that connections that were opened together are not closed
-// together.
+// withClosingTime adds to the context of a connection the time after which the connection is closed. The
+// connection then has a random age between half and one and a half times the average, so that connections that were
+// opened together are not closed together.
 func (l limits) withClosingTime(ctx context.Context, _ net.Conn) context.Context {
 	age := l.age/2 + rand.N(l.age)
 	return context.WithValue(ctx, closingTime{}, time.Now().Add(age))

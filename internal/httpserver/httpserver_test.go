@@ -60,7 +60,7 @@ func TestHandler_ServesChecksMetricsAndRoutes(t *testing.T) {
 	}
 }
 
-func TestServe_EndsWithItsContext(t *testing.T) {
+func TestServe_ContextEnds_FinishesRequestsAndStops(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
 	entered, release := make(chan struct{}), make(chan struct{})

@@ -83,7 +83,7 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 		return nil, errors.New("the ledger has not been read yet")
 	}
 	a := &Audit{Simulation: manifest.ID(sim), Ledger: *state.Ledger, Objectives: objectivesOf(sim), Running: true}
-	// The end is in the future, because the clock of the pod may be ahead of the clock of this machine.
+	// Read until one hour from now, because the clock of the pod may be ahead of the clock of this machine.
 	rows, err := s.fetch(ctx, time.Unix(0, 0), time.Now().Add(time.Hour))
 	latencies := ledger.LatenciesOf(rows, err, &a.Ledger)
 	a.Latencies = report.LatenciesOf(latencies)

@@ -42,7 +42,7 @@ type liveFaults struct {
 	measuredAt time.Time
 	records    faultRecords
 	timeline   []timeline.Row  // the timeline as it was at the time measuredAt
-	known      []fault.Account // the latest result of liveFaults.accounts
+	known      []fault.Account // the accounts that liveFaults.accounts returned last
 }
 
 // faultRecords is the part of the operator's records of faults that liveFaults needs.

@@ -30,7 +30,7 @@ const (
 	// finish reading a timeline for another request, and must then read the requested one.
 	podTimelineTimeout = view.MaxSilence + podTimeout
 	timelinePath       = "/v1/timeline"
-	// avoidTime is how long after its failure a pod is tried only after the pods that have not failed.
+	// avoidTime is the time after the failure of a pod during which the other pods are tried first.
 	avoidTime = 15 * time.Second
 	// maxAnswer is the maximum size of a response in bytes. The largest responses are timelines of a few megabytes.
 	maxAnswer = 64 << 20
@@ -41,7 +41,7 @@ type podAccess struct {
 	// list returns the pods of the simulation. open opens a tunnel to one of these pods.
 	list func(ctx context.Context) ([]corev1.Pod, error)
 	open func(ctx context.Context, pod *corev1.Pod) (tunnel, error)
-	// The function connected is called with the name of the pod after a tunnel was opened. It may be nil.
+	// connected is a callback that receives the name of the pod to which a tunnel was opened. It may be nil.
 	connected func(pod string)
 }
 

@@ -20,7 +20,7 @@ func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "resume NAME...",
 		Short:             "Start the generators of paused simulations again",
-		Long:              "Start the generators of paused simulations again. The time in between counts towards spec.duration.",
+		Long:              "Start the generators of paused simulations again. The time of the pause counts towards spec.duration.",
 		Args:              nameArgs(1, 0),
 		ValidArgsFunction: p.CompleteNames(0),
 	}

@@ -40,8 +40,8 @@ const (
 	// simulation.
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
-	// topWindow is the length of the most recent period, for which rates and latencies are shown. The newest row of
-	// this period may be incomplete, and rows of the last reportDelay may be missing.
+	// topWindow is the length of the most recent period, for which rates and latencies are shown. Processes write their
+	// rows up to reportDelay late, so the newest rows may be incomplete or missing.
 	topWindow   = 10 * time.Second
 	reportDelay = 2 * time.Second
 	// topConcurrency is the maximum number of simulations that are read at the same time.
@@ -294,8 +294,8 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 }
 
 // secondsOf returns how many seconds of the interval [from, to) the rows cover. A second without a row counts as
-// covered: it has no row because nothing happened in it. Seconds before the start of the simulation do not count, and
-// neither do the last seconds whose rows may still be missing.
+// covered, because nothing happened in it. Two parts of the interval do not count: the seconds before the start of the
+// simulation, and the last seconds whose rows may still be missing.
 func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
 	end := to.Add(-reportDelay)
 	if n := len(rows); n > 0 {

@@ -82,13 +82,12 @@ func (c *cluster) watchPods(
 // objects contains the objects that a watch has reported and that it has not reported as deleted.
 type objects map[types.UID]client.Object
 
-// watch calls the function handle with each event of the selected objects, beginning with an event for each existing
-// object. When the API server ends a watch, the method watch starts another one. A new watch does not report earlier
-// deletions. So before each watch, the method calls handle with a Deleted event for each object in the map known that
-// no longer exists. The method keeps this map up to date.
+// watch passes each event of the selected objects to handle, beginning with an event for each existing object. It keeps
+// the map named known up to date. When the API server ends the watch, this method starts another one. A new watch does
+// not report earlier deletions, so the method first passes a Deleted event for each known object that no longer exists.
 //
 // watch returns when ctx ends, when handle returns an error, or when the objects cannot be watched. In the last case,
-// the error contains the argument doing and names the RBAC rule that is needed.
+// the error contains the text doing and names the RBAC rule that is needed.
 func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,

@@ -23,17 +23,16 @@ type Options struct {
 	Named int
 }
 
-// Audit reads the whole ledger. For each event that takes effect, the ledger contains a bit, and a counter is
-// incremented. Report.TakenTwice is the difference between the counters and the bits. Audit reads the
-// counters first, so events that take effect in the meantime only add bits. Therefore, TakenTwice is never too large.
+// Audit reads the whole ledger. When an event takes effect, the store sets a bit for the event and increments a
+// counter. Report.TakenTwice is the sum of the counters minus the number of set bits. Audit reads the counters first.
+// Events that take effect during the audit can therefore make TakenTwice too small, but never too large.
 func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
 	return NewAuditor(l).Audit(ctx, o)
 }
 
-// Auditor audits one simulation repeatedly. It does not read a chunk of the ledger again once all events of the
-// chunk are confirmed and have taken effect. Therefore it does not notice if the store later loses such a
-// chunk. For the final audit, use the function Audit or a new Auditor. An Auditor is not safe for concurrent
-// use.
+// Auditor audits one simulation repeatedly. It does not read a chunk of the ledger again once all events of the chunk
+// are confirmed and have taken effect, so it does not notice a later loss of the chunk. For the final audit, use the
+// function Audit or a new Auditor. An Auditor is not safe for concurrent use.
 type Auditor struct {
 	ledger   store.Ledger
 	complete map[runKey]completeChunks
@@ -44,8 +43,8 @@ type runKey struct {
 	partition int
 }
 
-// completeChunks describes the first chunks of one generator process in one partition. They end before the first chunk
-// in which an event is not confirmed or has not taken effect.
+// completeChunks describes the leading chunks of the ledger of one generator process in one partition. In these chunks,
+// every event is confirmed and has taken effect.
 type completeChunks struct {
 	chunks  int64
 	matched int64
@@ -210,12 +209,13 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	expected := min(max(run.Confirmed-index*store.ChunkBits, 0), store.ChunkBits)
 	if below.seen < expected {
 		r.missing += expected - below.seen
-		r.name(run, c, index, expected)
+		r.nameLost(run, c, index, expected)
 	}
 }
 
-// name records the identifiers of lost events. Of the first n events of a chunk, those whose bit is not set are lost.
-func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
+// nameLost records the identifiers of lost events. Of the first n events of a chunk, those whose bit is not set are
+// lost.
+func (r *account) nameLost(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return
 	}

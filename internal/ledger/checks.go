@@ -28,7 +28,7 @@ type Check struct {
 // Kind says whether the condition of a check applies to every simulation, or comes from the objectives of the user.
 type Kind string
 
-// The kinds of checks.
+// These are the kinds of checks.
 const (
 	// Invariant is a condition that every simulation must meet.
 	Invariant Kind = "invariant"
@@ -125,7 +125,7 @@ func checks(e *Evidence) []check {
 		{name: CheckTakenTwice, kind: Invariant, find: nothingTakenTwice, certain: true},
 		// The ledger counts every effect. If it missed one, other numbers in the report would be wrong, too.
 		{name: CheckUncounted, kind: Invariant, find: nothingUncounted, certain: true},
-		// The intent of an exit is the same when it is processed as when it was published.
+		// The processor receives each exit with the intent that the generator published.
 		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},
 		// An exit with a plate from the pool finds the visit of that plate, because the broker confirmed the entry of
 		// the plate before the exit was published.
@@ -286,9 +286,9 @@ func dataKept(e Evidence) finding {
 		what += ", noticed at " + at.Format(time.RFC3339)
 	}
 	return finding{outcome: Failed, want: want, got: "lost data", message: what +
-		": it is unknown which events took effect, and how often; if Redis was flushed, restarted or evicted keys, set " +
-		"appendonly yes and maxmemory-policy noeviction; if it failed over to a replica that lacked effects, set " +
-		"min-replicas-to-write 1; then run the simulation again"}
+		": it is unknown which events took effect, and how often; if Redis restarted, was flushed, or has evicted keys, " +
+		"set appendonly yes and maxmemory-policy noeviction; if Redis failed over to a replica that lacked effects, " +
+		"set min-replicas-to-write 1; then run the simulation again"}
 }
 
 func nothingLost(e Evidence) finding {

@@ -16,9 +16,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// drawModel draws a random history of events that contains at most two errors. The ledger must show each of them, so no
-// error hides another one. For example, drawModel never swaps the intents of two exits, because a ledger does not show
-// which exit has which intent.
+// drawModel draws a random history of events that contains at most two errors. The ledger shows each of
+// these errors. For example, drawModel never swaps the intents of two exits, because a ledger does not show which exit
+// has which intent.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
 	faults := rapid.IntRange(0, 2).Draw(t, "faults")
@@ -184,7 +184,7 @@ func TestAudit_ManyBitsBeyondTheWatermark_CountsAtMostMaxOutstanding(t *testing.
 	}
 }
 
-func TestAuditor_ReadsCompleteChunksOnce(t *testing.T) {
+func TestAuditor_LaterAudits_SkipLeadingChunksWithoutOutstandingEvents(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.runs[0].events[store.ChunkBits].taken = 0

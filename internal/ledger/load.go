@@ -26,8 +26,8 @@ type schedule struct {
 }
 
 // LoadOf returns the load of a plan. start is when the schedules began, and end is when the generators stopped. late is
-// the maximum delay with which generators may start. During that time, only the events that the generators counted are
-// due.
+// the maximum delay with which generators may start. An event before start plus late counts as due only if a generator
+// has counted it.
 func LoadOf(p *plan.Plan, start, end time.Time, late time.Duration) *Load {
 	l := &Load{
 		entry: schedule{p.Entry.Schedule, start}, exit: schedule{p.Exit.Schedule, start.Add(p.Exit.Delay())},
@@ -66,10 +66,9 @@ type demand struct {
 // process may write a row a little late.
 const shortGap = 100 * time.Millisecond
 
-// demand returns the demand in a phase. covers reports whether a row belongs to the phase. unrecorded is the number of
-// events that were published but are in no row, because a process that is killed loses its latest rows. If l is
-// nil, demand does not compare the rows with the plan, so only events that generators counted are due. The rows must be
-// in the order of time and without gaps.
+// demand returns the events of one type that were due in the rows for which covers returns true. The rows must be in
+// the order of time and without gaps. unrecorded is the number of published events that are in no row, because a killed
+// process loses its latest rows. If l is nil, only the events that generators counted are due.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -80,7 +79,7 @@ func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, cover
 			d.missed += skipped[i] + absent[i]
 		}
 	}
-	// With random arrivals, due is only the mean number of events, so missed could be greater than due.
+	// With random arrivals, d.due is the mean number of events, so more events than d.due may be missed.
 	d.missed = min(d.missed, d.due)
 	for _, g := range gaps {
 		if covers(&rows[g.row]) {
@@ -90,7 +89,7 @@ func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, cover
 	return d
 }
 
-// skipped returns, for each row, how many events a generator counted but never published.
+// skipped returns, for each row, the number of events that a generator counted as due but did not publish.
 func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 	skipped, shortfall := make([]int64, len(rows)), make([]int64, len(rows))
 	var due int64
@@ -99,10 +98,10 @@ func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 		skipped[i], shortfall[i] = e.Missed+e.Starved, e.Due-e.Published
 		due += e.Due
 	}
-	// If arrivals are random, Due is only the mean number of events, so chance alone may cause a shortfall. The part of
-	// the shortfall that the generators did not report as skipped is unexplained. Only an unexplained part of more than
-	// this number of standard deviations has a cause other than chance. For example, a killed process does not report
-	// its overdue events as skipped.
+	// If arrivals are random, Due is only the mean number of events, so chance alone may cause a shortfall. The
+	// unexplained part of the shortfall is the part that the generators did not report as skipped: for example, a
+	// killed process does not report its overdue events. An unexplained part of more than 5 standard deviations is not
+	// due to chance.
 	const deviations = 5
 	unexplained := float64(sum(shortfall) - sum(skipped))
 	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson && unexplained <= deviations*math.Sqrt(float64(due)) {
@@ -150,8 +149,9 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		clear(absent[from:to])
 	})
 	eachGap(absent, func(from, to int) {
-		// A killed process loses the rows of about its last second, no matter how long the gap in the timeline is. So the
-		// events that were published but are in no row are divided equally among the gaps.
+		// A killed process loses the rows of about its last second, so events that it published then are in no row.
+		// Their number does not depend on the length of the gap that follows. So they are divided equally among the
+		// gaps.
 		events := sum(absent[from:to])
 		lost := min(events, unrecorded/int64(remaining))
 		remaining, unrecorded = remaining-1, unrecorded-lost
@@ -195,13 +195,12 @@ func sum(numbers []int64) (total int64) {
 	return total
 }
 
-// longest returns the length of the longest gap, a time in which all planned events were absent. The given rows are
-// consecutive, and each lacks some or all of its planned events. If a row lacks only some of them, a part of the row
-// can belong to the start or the end of a gap. With several generators, this holds only if the previous or the next row
-// lacks all of its planned events.
+// longest returns the length of the longest gap, a time without any planned event. The given rows are consecutive. A
+// row counts fully if all of its planned events are absent. If only some are absent, this share of the row counts as
+// the start or the end of a gap. With several generators, such a row counts only next to a row that counts fully.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
-	var most, sum time.Duration // sum is the time without events that ends with the current row
+	var most, sum time.Duration // the longest gap so far, and the gap that extends to the end of the current row
 	for i := range rows {
 		width := rows[i].End().Sub(rows[i].Start())
 		if isWhole(i) {
@@ -219,11 +218,12 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 	return most
 }
 
-// lasting returns, for each row, how many of its expected events never appeared. shortfall[i] is the number of events
-// that were expected in row i minus the number that appeared. If it is negative, row i has a surplus. A surplus makes
-// up for the shortfalls of earlier rows, and then for those of later rows. If expected is not nil, it contains the
-// number of expected events of each row. A surplus then makes up for shortfalls of later rows only up to the number of
-// events that were expected in two rows.
+// lasting returns, for each row, how many of its expected events never appeared. shortfall[i] is the number of expected
+// events of row i minus the number that appeared. A negative shortfall is a surplus: it makes up first for shortfalls
+// of earlier rows, and then of later rows. For example, the shortfalls 5, -3, 4 give 2, 0, 4.
+//
+// If expected is not nil, it contains the number of expected events of each row. A surplus then makes up for shortfalls
+// of later rows only up to the number of events that were expected in two rows.
 func lasting(shortfall, expected []int64) []int64 {
 	total := make([]int64, len(shortfall)+1) // prefix sums: total[i+1] is the shortfall of the rows 0 to i
 	for i, n := range shortfall {

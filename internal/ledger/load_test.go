@@ -82,7 +82,7 @@ func TestEvaluate_NoGeneratorRuns_EventsAreStillDue(t *testing.T) {
 	}
 }
 
-// The plan says how many events are due in each second, so even half a second without a generator counts.
+// The plan says how many events are due in each second, so the audit detects even half a second without a generator.
 func TestEvaluate_EventsDueWithoutGenerator_CountAsMissed(t *testing.T) {
 	t.Parallel()
 	const rate = 20
@@ -189,9 +189,9 @@ func TestEvaluate_PoissonArrivals_RandomDeviationsDoNotCountAsMissed(t *testing.
 	}
 }
 
-// As the timeline grows old, its rows are merged into wider ones. The lag of a dead generator must not change with the
-// width of the rows.
-func TestEvaluate_GeneratorIsDead_LagDoesNotDependOnTheWidthOfRows(t *testing.T) {
+// Old rows of the timeline are merged, so that each of them covers up to a minute. The lag of a dead generator must be
+// the same before and after the merge.
+func TestEvaluate_GeneratorIsDead_LagIsTheSameAtEachTimelineResolution(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{1, 10, 60} {
 		rows := make([]timeline.Row, 0, 600)
@@ -235,8 +235,8 @@ func TestEvaluate_OneOfThreeGeneratorsIsDead_LowersTheAchievedRateWithoutLag(t *
 func TestEvaluate_RunEndsInTheMiddleOfASecond_EmptyLastRowIsNotReportedAsLag(t *testing.T) {
 	t.Parallel()
 	s := plan.Schedule{Rate: 100, Replicas: 1}
-	// The generators ran for 0.9 s of the second of the last row. They recorded the events of these 0.9 s in the previous
-	// row, so the last row has no events.
+	// The generators stop 0.9 s after the beginning of second 600. The events of these 0.9 s are in the row of second
+	// 599, so the last row, which is that of second 600, has no events.
 	e := loadEvidence(append(loadRows(), timeline.Row{Second: at(600).Unix()}))
 	e.Load = LoadOf(&plan.Plan{Entry: plan.Entry{Schedule: s}, Exit: plan.Exit{Schedule: s}}, at(0), at(600).Add(900*time.Millisecond), 0)
 	e.Objectives = plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(500 * time.Millisecond)}}

@@ -40,8 +40,8 @@ func (m *ObjectiveMarker) Failed(at time.Time, failed []Check) {
 	}
 }
 
-// Measured creates marks for the objectives that the measurements of one process violate. totals contains what the
-// process has measured so far.
+// Measured creates marks for the objectives that the measurements of one process violate. The parameter totals
+// contains what the process has measured so far.
 func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *timeline.Row) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -53,7 +53,7 @@ func (m *ObjectiveMarker) Measured(at time.Time, o *plan.Objectives, totals *tim
 // latency creates a mark if the p99 of the given latencies exceeds its objective.
 func (m *ObjectiveMarker) latency(at time.Time, name string, objective plan.Duration, latencies ...histogram.Snapshot) {
 	if objective == 0 || m.marked[name] {
-		return // without an expensive merge of the histograms
+		return // return early, because merging histograms is expensive
 	}
 	if all := histogram.Merge(latencies...); all.Count() >= minMeasured {
 		m.value(at, name, objective, all.Quantile(0.99))
@@ -85,10 +85,9 @@ func markOf(at time.Time, c *Check) timeline.Mark {
 	}
 }
 
-// MissingMarks returns marks for the objectives of a finished simulation that were missed but have no mark in e.Timeline.
-// An objective has no mark if only the end of the simulation shows that it was missed. The time of a returned mark is the
-// time from which the objective was missed according to the timeline, or else the time at which the simulation ended. The
-// marks are in the order of time.
+// MissingMarks returns marks for those missed objectives of a finished simulation that have no mark in e.Timeline. The
+// marks are in the order of time. The time of a mark is the time from which the objective was missed according to the
+// timeline. If the timeline does not show it, the mark has the time at which the simulation ended.
 func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
 	marked := map[string]bool{}
 	for _, m := range timeline.MarksOf(e.Timeline) {

@@ -34,7 +34,7 @@ type modelRun struct {
 // model is a fake store that computes its ledger from a known history of events.
 type model struct {
 	runs    []modelRun
-	skewed  store.Counts // numbers that the model adds to its counters, although no events account for them
+	skewed  store.Counts // the initial values of the counters; values other than 0 make the ledger contradict the events
 	reads   []int64      // the indexes of the chunks that the audit has read
 	failing string       // the name of the method that returns an error
 	lostAt  time.Time

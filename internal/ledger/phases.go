@@ -24,8 +24,8 @@ type phase struct {
 	// covers reports whether a row of the timeline belongs to the phase. If a fault disturbed any part of a
 	// row, the row belongs to the time under faults.
 	covers func(e *Evidence, row *timeline.Row) bool
-	// unmeasured reports whether the phase may contain events whose latency was not measured. Measurements are usually
-	// lost when a fault kills a processor. So if there were faults, such events count for the time under faults.
+	// unmeasured reports whether events without a measured latency belong to the phase. If there were faults, these
+	// events belong to the time under faults, because measurements are usually lost when a fault kills a processor.
 	unmeasured func(e *Evidence) bool
 	// absent is the message to show if no row belongs to the phase. It is empty for the whole run, to which all rows
 	// belong.
@@ -126,9 +126,8 @@ func (p phase) checks() []check {
 }
 
 // since returns the time from which an objective of this phase stayed missed until the end of the simulation. After
-// each row of the phase, it evaluates the objective for all rows of the phase so far. It returns the end of the first
-// row after which the objective was never met again. It returns the zero time if the rows alone do not show that the
-// objective was missed.
+// each row of the phase, the objective is evaluated for all rows of the phase so far. The result is the end of the
+// first row after which the objective was never met again, or the zero time if the rows do not show that it was missed.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
@@ -136,7 +135,7 @@ func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since
 		if !p.covers(e, &row) {
 			continue
 		}
-		row.Marks = nil // marks are not needed here, and take time to merge
+		row.Marks = nil // the sum is used only for counts and latencies, and marks take time to merge
 		total = timeline.Sum(total, row)
 		m := measured{latencies: latenciesOf(&total), total: total}
 		m.entries, m.exits = counted(&total.Entry), counted(&total.Exit)
@@ -155,7 +154,7 @@ type measured struct {
 	// latencies is nil if the timeline was not read.
 	latencies *Latencies
 	total     timeline.Row
-	// entries and exits describe the events that were due.
+	// entries and exits count the events of the phase that were due, and those of them that were never published.
 	entries, exits demand
 	// absent says why no row belongs to the phase. It is empty if there are such rows.
 	absent string
@@ -196,8 +195,8 @@ func counted(e *timeline.Events) demand {
 	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
 }
 
-// demand returns how many events of a type were due in the rows for which covers returns true, and how many of them
-// were never published. If the plan is known, these numbers include events that were due while no generator ran.
+// demand returns how many events of a type were due in the rows that the function covers selects, and how many of these
+// events were never published. If the plan is known, these numbers include events that were due while no generator ran.
 func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
 	rows := e.Timeline
 	if e.Load != nil {
@@ -435,7 +434,7 @@ func (r *recoveries) unknown() string {
 	}
 }
 
-// addTotal adds the occurrences that a total sums up. The records of these occurrences were removed.
+// addTotal adds the occurrences of a fault whose records were removed. The total contains their counts.
 func (r *recoveries) addTotal(t *fault.Total) {
 	r.measurable = r.measurable || t.Recovered+t.NotRecovered > 0
 	took := time.Duration(t.SlowestSeconds * float64(time.Second))

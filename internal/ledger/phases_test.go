@@ -245,7 +245,7 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 }
 
 // crash/0 was in effect when the run was interrupted at second 60.
-func TestEvaluate_InterruptedRun_IgnoresWhatWasDueLater(t *testing.T) {
+func TestEvaluate_InterruptedRun_IgnoresLaterFaultsAndEventsOverdueDuringAFault(t *testing.T) {
 	t.Parallel()
 	inEffect := disturbance()
 	inEffect.HealedAt, inEffect.RecoveredAt, inEffect.RecoverySeconds, inEffect.Outcome = at(60), time.Time{}, nil, fault.OutcomeAborted

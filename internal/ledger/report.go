@@ -3,8 +3,8 @@ package ledger
 import "time"
 
 // Report is the result of an audit. It says what the generators published, what took effect, and how the two differ.
-// Every number is either counted where it arises, or computed from the bits in the ledger, which say for each event
-// whether it took effect. Numbers that are compared with each other are always obtained independently.
+// Every number comes either from a counter of the ledger, or from the bitmaps of the ledger, which have one bit for
+// each event that took effect. Numbers that are compared with each other are always obtained independently.
 type Report struct {
 	// EntriesConfirmed, ExitsMatchedConfirmed and ExitsUnmatchedConfirmed count the published events that the
 	// broker has confirmed. An exit counts as matched if its generator expected it to find a visit.

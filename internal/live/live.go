@@ -86,7 +86,7 @@ func (s *Source) State(ctx context.Context) (view.State, error) {
 	if clock.over {
 		state.Phase = view.Draining
 	}
-	rates := report.RatesOf(rows) // the report computes its rates in the same way
+	rates := report.RatesOf(rows) // the rates on the page equal those in the report
 	state.Entry = generatorOf(event.TypeEntry, rows, clock, clock.rate(p.Entry.Schedule, 0), rates.Entry)
 	state.Exit = generatorOf(event.TypeExit, rows, clock, clock.rate(p.Exit.Schedule, p.Exit.Delay()), rates.Exit)
 	if depths != nil {

@@ -168,22 +168,23 @@ func (w *warner) contention(f *plan.Fault) {
 	}
 }
 
-// waits reports whether the fault f must wait until another fault with the same target ends, and may then be too late to
-// be injected. f is too late if its next occurrence is due, or if it would not end before the simulation. The result
-// until is the time at which the other fault ends. waits ignores jitter, and compares only one occurrence of each fault.
-// Of f, this is the first occurrence that is not due before the first occurrence of the other fault. Of the other fault,
-// it is the latest occurrence that is due by then.
-func (w *warner) waits(f, other *plan.Fault) (until plan.Duration, tooLate bool) {
-	due, begin := f.At, other.At
+// waits reports whether the fault f must wait for the end of the fault blocker, and may then be too late: its next
+// occurrence is due, or it would outlast the simulation. The result until is the time at which blocker ends. waits
+// ignores jitter, and compares only one occurrence of each fault.
+//
+// For example, blocker lasts from 10 s to 40 s, and f is due at 15 s and at 35 s. The first occurrence of f must wait
+// until 40 s. It is then too late, because the next occurrence was due at 35 s.
+func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate bool) {
+	due, begin := f.At, blocker.At
 	if due < begin && f.Every > 0 {
 		due += (begin - due + f.Every - 1) / f.Every * f.Every
 	}
-	if due > begin && other.Every > 0 {
-		begin += (due - begin) / other.Every * other.Every
+	if due > begin && blocker.Every > 0 {
+		begin += (due - begin) / blocker.Every * blocker.Every
 	}
-	until, end := begin+other.For, w.plan.Duration
-	isDuring := due > begin && due < until || due == begin && f.Name > other.Name
-	takesPlace := end == 0 || due+f.For < end && begin+other.For < end
+	until, end := begin+blocker.For, w.plan.Duration
+	isDuring := due > begin && due < until || due == begin && f.Name > blocker.Name
+	takesPlace := end == 0 || due+f.For < end && begin+blocker.For < end
 	isLate := f.Every > 0 && due+f.Every <= until || end > 0 && until+f.For > end
 	return until, isDuring && takesPlace && isLate
 }
@@ -308,8 +309,8 @@ func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
 	return false
 }
 
-// maxProbedPause is the longest pause that a liveness probe of the operator's own components certainly tolerates. The
-// kubelet restarts a container whose probe fails three times in a row, at intervals of 20 s. So the third failure
+// maxProbedPause is the longest pause during which the kubelet certainly does not restart the container. The kubelet
+// probes the operator's components every 20 s and restarts a container after three failures in a row. The third failure
 // occurs 40 to 60 s after the beginning of a pause.
 const maxProbedPause = 40 * time.Second
 

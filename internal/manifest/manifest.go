@@ -139,9 +139,9 @@ func oneOf[T ~string](values ...T) string {
 	return "must be one of " + strings.Join(quoted, ", ")
 }
 
-// withUnit returns the duration that the author of a number most likely means: a number of seconds. It returns "" if
-// the field cannot have this duration. It also returns "" if the number is written with leading zeros, because YAML may
-// have read it as an octal number.
+// withUnit returns the duration that the author of a number without a unit probably means: that number of seconds. It
+// returns "" if this duration is invalid for the field, or if the number has leading zeros. YAML may have read a number
+// with leading zeros as octal.
 func withUnit(path field.Path, number, written string) string {
 	if leadingZeros.MatchString(written) {
 		return ""

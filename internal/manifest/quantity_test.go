@@ -49,10 +49,9 @@ func TestReadManifest_QuantityInTemplateIsExpensiveToDecode_IsRejected(t *testin
 	}
 }
 
-// quantityFields returns a map with an element for each quantity in the type t. The key is the path of the quantity. The
-// value is a format string: it inserts the text of the quantity into a JSON document in which no other field is set. The
-// parameter path is the path of a value of type t. The parameter format inserts the text of this value into such a
-// document.
+// quantityFields maps the path of each quantity in the type t to a format string. The format string is a JSON document
+// with only this quantity set, such as {"storage": {"size": %s}}. The parameters path and format are the path and the
+// format string of a value of type t.
 func quantityFields(path string, t reflect.Type, format string) map[string]string {
 	fields := map[string]string{}
 	add := func(path string, t reflect.Type, value string) {

@@ -127,8 +127,8 @@ func checkQuantity(value json.RawMessage) error {
 }
 
 // containers checks the containers in a template. The argument own lists the containers that the operator itself
-// creates. Container names must be unique in a pod, so containers adds each container to the argument names, which maps
-// the names that are already used to the paths of their containers.
+// creates. The argument names maps each container name that is already used in the pod to the path of its container. It
+// serves to find duplicates, and the method containers adds the names that it has checked.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)

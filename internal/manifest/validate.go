@@ -295,7 +295,7 @@ func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Du
 	return length, len(c.Errors) == before
 }
 
-// shorter adds an error if a duration is invalid only because it has too many digits. It reports whether it did.
+// shorter adds an error and returns true, if a duration is invalid only because it has too many digits.
 func (c *checks) shorter(path field.Path, d *v1alpha1.Duration) bool {
 	_, err := d.Parse()
 	shorter := d.Shorter()
@@ -456,8 +456,8 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 }
 
-// completeResources is like resources, but for requirements that are not merged with others. It also rejects
-// requirements that lack a limit or a request, which resources accepts because a merge may add it.
+// completeResources validates requirements that are not merged with others. It makes the same checks as the method
+// resources, and also rejects a missing limit or request, which a merge could otherwise add.
 func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return

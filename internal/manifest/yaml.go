@@ -57,7 +57,7 @@ func toJSON(text []byte) (converted []byte, original *source, err error) {
 // yamlDocument is a part of a YAML file between two lines that begin with "---".
 type yamlDocument struct {
 	text  []byte
-	lines int // the number of lines in the file before the text
+	lines int // the number of lines of the file that precede the document
 }
 
 // splitYAML splits a file in the same way as kubectl does.

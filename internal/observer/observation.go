@@ -24,9 +24,9 @@ const (
 	// because a processor has not stored its last measurements yet, or because the summary API is restarting. After
 	// the last attempt, the audit is made without the missing data, and says what is missing.
 	concludeAttempts = 5
-	// giveUpObservations is the minimum number of observations after the generators have stopped. They are made even
-	// if the deadline has passed. Otherwise a simulation whose last event was processed while the operator was not
-	// running would count as too late.
+	// giveUpObservations is the minimum number of observations after the generators have stopped, even if the deadline
+	// has passed. With fewer, a simulation whose last event was processed while the operator was down could count as
+	// too late.
 	giveUpObservations = missingObservations + concludeAttempts
 )
 
@@ -85,7 +85,7 @@ func (r *Rest) isComplete() bool {
 type pendingMarks struct {
 	all     []timeline.Mark
 	marker  *ledger.ObjectiveMarker // adds marks
-	process string                  // the process that the timeline names as the source; a new name for each stored batch
+	process string                  // the process name under which the marks are stored; each batch of marks gets a new name
 }
 
 func newPendingMarks() *pendingMarks {
@@ -135,8 +135,8 @@ type probe struct {
 	failures int
 }
 
-// interval returns the time until the next check. After the first failure it is short, so that a recovery is noticed
-// soon. It grows with each further failure, because a server logs each rejected request.
+// interval returns the time until the next check. The interval is short after the first failure, so that a recovery is
+// noticed soon. The interval grows with each further failure, because a server logs each rejected request.
 func (p *probe) interval() time.Duration {
 	if p.failures == 0 {
 		return probeInterval
@@ -161,8 +161,8 @@ func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check 
 	return p.err
 }
 
-// probe checks whether the simulation can write to its servers, if the target requests it. It skips clients that do not
-// support the check.
+// probe checks whether the simulation can write to its servers. It checks only the servers for which the target sets
+// ProbeBroker or ProbeStore, and whose client supports the check.
 func (s *simulation) probe(ctx context.Context, now *Observation) {
 	if client, ok := s.broker.(interface {
 		Probe(ctx context.Context) error
@@ -378,7 +378,8 @@ func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation,
 	return rest
 }
 
-// describe adds data that only the report needs. It omits data that cannot be read.
+// describe sets the fields of rest that only the report needs, such as the versions of the servers. Data that cannot be
+// read stays empty.
 func (o *Observer) describe(ctx context.Context, s *simulation, rest *Rest) {
 	if s.broker != nil {
 		rest.BrokerVersion, _ = within(ctx, s.broker.Version)

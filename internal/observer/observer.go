@@ -31,8 +31,8 @@ const (
 	// updateInterval is the minimum time between two updates if only numbers have changed. It limits how often the
 	// status is written.
 	updateInterval = 15 * time.Second
-	// probeInterval is the minimum time between two checks whether the simulation can write to a server. After the first
-	// failures the time is shorter; see probe.interval.
+	// probeInterval is the interval between two checks whether the simulation can write to a server. After a failed
+	// check, the interval is at most this long; see probe.interval.
 	probeInterval = 30 * time.Second
 	// readTimeout is the timeout of a request to a server.
 	readTimeout = 8 * time.Second
@@ -42,9 +42,9 @@ const (
 	maxInterval  = 30 * time.Second
 )
 
-// limits bounds the number of simulations that are observed at the same time. A tenant is a namespace. Servers that do
-// not answer delay an observation by up to half a minute. Such an observation needs little CPU time, so many may run at
-// once, but one namespace must not take all places.
+// limits bounds the number of simulations that are observed at the same time, in total and for each namespace (tenant).
+// Servers that do not answer delay an observation by up to half a minute. Such an observation needs little CPU time, so
+// Total is large. PerTenant is smaller, because one namespace must not delay the observations of others.
 var limits = fair.Limits{Total: 128, PerTenant: 16}
 
 // Servers opens clients of a simulation's servers. A client connects when it is used for the first time.
@@ -95,9 +95,9 @@ type Observer struct {
 
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
-	// The field replaced contains simulations whose connections may still be open although they are no longer tracked
-	// or their target has changed. These connections are closed when a worker next handles the key of the simulation.
-	replaced map[types.NamespacedName][]*simulation
+	// toClose contains simulations that are no longer tracked, or whose target has changed, while their connections may
+	// still be open. A worker closes these connections when it next handles the key of the simulation.
+	toClose map[types.NamespacedName][]*simulation
 	// The field handled contains the keys of the simulations that a worker is handling.
 	handled map[types.NamespacedName]bool
 }
@@ -111,7 +111,7 @@ func New(d Dependencies) *Observer {
 		pool:      fair.New(limits),
 		updates:   make(chan event.TypedGenericEvent[types.NamespacedName]),
 		tracked:   map[types.NamespacedName]*simulation{},
-		replaced:  map[types.NamespacedName][]*simulation{},
+		toClose:   map[types.NamespacedName][]*simulation{},
 		handled:   map[types.NamespacedName]bool{},
 	}
 }
@@ -127,7 +127,7 @@ func (o *Observer) Track(key types.NamespacedName, target Target, draining *Drai
 	case !ok:
 		o.tracked[key] = &simulation{target: target, draining: draining, marks: newPendingMarks()}
 	case !reflect.DeepEqual(s.target, target):
-		o.replaced[key] = append(o.replaced[key], s)
+		o.toClose[key] = append(o.toClose[key], s)
 		o.tracked[key] = &simulation{target: target, draining: draining, latest: s.latest, timeline: s.timeline, marks: s.marks}
 	case !reflect.DeepEqual(s.draining, draining):
 		s.draining = draining
@@ -144,7 +144,7 @@ func (o *Observer) Untrack(key types.NamespacedName) {
 	defer o.mu.Unlock()
 	if s, ok := o.tracked[key]; ok {
 		delete(o.tracked, key)
-		o.replaced[key] = append(o.replaced[key], s)
+		o.toClose[key] = append(o.toClose[key], s)
 		o.queue.Add(key)
 	}
 }
@@ -154,7 +154,7 @@ func (o *Observer) Untrack(key types.NamespacedName) {
 func (o *Observer) IsClosed(key types.NamespacedName) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.tracked[key] == nil && len(o.replaced[key]) == 0 && !o.handled[key]
+	return o.tracked[key] == nil && len(o.toClose[key]) == 0 && !o.handled[key]
 }
 
 // Latest returns the observation that the latest update announced, or nil if there has been no update yet.
@@ -233,8 +233,8 @@ func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *D
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.handled[key] = true
-	replaced = o.replaced[key]
-	delete(o.replaced, key)
+	replaced = o.toClose[key]
+	delete(o.toClose, key)
 	if s = o.tracked[key]; s != nil {
 		draining = s.draining
 	}
@@ -295,7 +295,7 @@ func (o *Observer) closeAll() error {
 	for _, s := range o.tracked {
 		errs = append(errs, s.close())
 	}
-	for _, replaced := range o.replaced {
+	for _, replaced := range o.toClose {
 		for _, s := range replaced {
 			errs = append(errs, s.close())
 		}

@@ -181,7 +181,7 @@ func TestObserver_SendsAnUpdateOnlyIfTheObservationHasChanged(t *testing.T) {
 	})
 }
 
-func TestObserver_ChecksFailed_StoresOneMarkForEachOfThem(t *testing.T) {
+func TestObserverMarkFailed_SameCheckTwice_StoresOneMarkPerCheck(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		watched := target()
@@ -460,7 +460,7 @@ func TestIsClosed_ObservationInProgress_IsFalseUntilItsClientsAreClosed(t *testi
 		if o.IsClosed(dead) {
 			t.Error("the simulation is closed while an observation is in progress")
 		}
-		time.Sleep(time.Minute) // the observation times out during this minute
+		time.Sleep(time.Minute) // long enough for the observation to time out
 		if !o.IsClosed(dead) || f.closed != 2 {
 			t.Errorf("closed is %t and %d clients are closed, want 2", o.IsClosed(dead), f.closed)
 		}

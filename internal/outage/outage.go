@@ -34,17 +34,15 @@ type Log struct {
 	mu sync.Mutex
 	// faults contains, for each part of the dependency that does not work, the time of its latest fault.
 	faults map[string]time.Time
-	// The field began is the time at which the outage began. The field logged is the time at which a line about the
-	// outage was last logged.
-	began, logged time.Time
-	// The field recovered is when all parts of the dependency began to work again. It is zero while one of them does
-	// not work.
-	recovered time.Time
+	// beganAt is when the outage began. loggedAt is when a line about the outage was last logged.
+	beganAt, loggedAt time.Time
+	// recoveredAt is when all parts of the dependency began to work again. It is zero while one of them does not work.
+	recoveredAt time.Time
 	// generation counts the calls of Fault. The timer that ends the outage compares generation with an earlier value, to
 	// detect another fault.
 	generation int
-	// expiry calls Fine when the last fault of the dependency is stale. Without this timer, an outage would not end if
-	// no part of the dependency is used after that fault.
+	// expiry is a timer that calls Fine when the last failure of the dependency is a minute old. Without this timer, an
+	// outage would never end if nothing uses the dependency after its last failure.
 	expiry *time.Timer
 }
 
@@ -61,10 +59,10 @@ func (l *Log) Fault(part string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	l.recovered = time.Time{}
+	l.recoveredAt = time.Time{}
 	l.generation++
 	if !l.isOutage.Swap(true) {
-		l.began, l.logged = now, time.Time{}
+		l.beganAt, l.loggedAt = now, time.Time{}
 	}
 	l.faults[part] = now
 	if l.expiry == nil {
@@ -72,12 +70,12 @@ func (l *Log) Fault(part string, err error) {
 	} else {
 		l.expiry.Reset(stale)
 	}
-	if now.Sub(l.logged) < reminder {
+	if now.Sub(l.loggedAt) < reminder {
 		return
 	}
-	l.logged = now
+	l.loggedAt = now
 	attrs := []any{"error", err}
-	if lasted := now.Sub(l.began); lasted > 0 {
+	if lasted := now.Sub(l.beganAt); lasted > 0 {
 		attrs = append(attrs, "for", lasted.Round(time.Millisecond).String())
 	}
 	l.logger.Warn(l.isDown, attrs...)
@@ -101,23 +99,22 @@ func (l *Log) Fine(parts ...string) {
 			delete(l.faults, part)
 		}
 	}
-	if len(l.faults) > 0 || !l.recovered.IsZero() || !l.isOutage.Load() {
+	if len(l.faults) > 0 || !l.recoveredAt.IsZero() || !l.isOutage.Load() {
 		return
 	}
-	l.recovered = now
+	l.recoveredAt = now
 	generation := l.generation
-	time.AfterFunc(quiet, func() { l.end(generation) })
+	time.AfterFunc(quiet, func() { l.endUnlessFault(generation) })
 }
 
-// end ends the outage if the counter generation still has the given value, that is, if Fault was not called in
-// the meantime.
-func (l *Log) end(generation int) {
+// endUnlessFault ends the outage, unless Fault was called since l.generation had the given value.
+func (l *Log) endUnlessFault(generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.generation != generation {
 		return
 	}
 	l.isOutage.Store(false)
-	l.logger.Info(l.isUp, "after", l.recovered.Sub(l.began).Round(time.Millisecond).String())
-	l.recovered = time.Time{}
+	l.logger.Info(l.isUp, "after", l.recoveredAt.Sub(l.beganAt).Round(time.Millisecond).String())
+	l.recoveredAt = time.Time{}
 }

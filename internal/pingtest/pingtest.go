@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Cost is the mean cost of one message and its reply, for the whole process.
+// Cost is what one message and its reply cost on average. It is measured for the whole process.
 type Cost struct {
 	// CPU is the CPU time in nanoseconds. Switches is the number of voluntary context switches.
 	CPU, Switches float64

@@ -70,7 +70,7 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		name, text := "at", t.At.Text
-		// The error names "for" or "jitter" if a smaller "at" does not help. "at" must not be less than "jitter".
+		// The lowest valid "at" is "jitter". If even that value is too high, the error names "for" or "jitter" instead.
 		switch {
 		case t.For.Value >= t.Simulation.Value:
 			name, text = "for", t.For.Text

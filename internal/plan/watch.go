@@ -48,8 +48,8 @@ type watcher struct {
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
-	// text is the content of the file at the last read. fault is the error that was logged last. suspicion is an error
-	// that has occurred in one read. It is logged if it occurs in the next read, too.
+	// text is the content of the file at the last read. The string fault is the error that was logged last. The string
+	// suspicion is an error of the last read. It is logged if the next read has the same error.
 	text             []byte
 	fault, suspicion string
 }

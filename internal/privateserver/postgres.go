@@ -202,7 +202,7 @@ func (p *Postgres) start(ctx context.Context) error {
 	}, p.options.Config...) {
 		args = append(args, "-c", setting)
 	}
-	output, err := os.Create(filepath.Join(p.directory.host, "output.log")) // receives the errors that occur before the server opens its log
+	output, err := os.Create(filepath.Join(p.directory.host, "output.log")) // for errors that occur before the server opens its own log
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}

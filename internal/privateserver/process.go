@@ -18,7 +18,7 @@ import (
 // command is a program, with the arguments, environment and files to start it with.
 type command struct {
 	root   string // directory to chroot to; empty for none
-	path   string // absolute path below root
+	path   string // absolute path of the program inside root
 	args   []string
 	env    []string
 	dir    string // absolute path of the working directory, below root

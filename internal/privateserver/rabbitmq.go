@@ -37,10 +37,10 @@ type RabbitMQOptions struct {
 	// Environment contains additional environment variables for the node, such as
 	// RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
 	Environment []string
-	// LogSize is the RabbitMQ setting wal_max_size_bytes. When the write-ahead log of the quorum queues has
-	// this size, it is flushed to segment files. The default is that of RabbitMQ, 512 MiB. Do not set LogSize
-	// in tests that delete many queues. In RabbitMQ 3.10, the segment writer may crash if the directory of a queue
-	// no longer exists, and after that the quorum queues of the node may stop working.
+	// LogSize is the RabbitMQ setting wal_max_size_bytes: the size at which the write-ahead log of the quorum queues is
+	// flushed to segment files. The default is that of RabbitMQ, 512 MiB. Do not set LogSize in tests that delete many
+	// queues: the segment writer of RabbitMQ 3.10 may crash if the directory of a queue no longer exists. After such a
+	// crash, the quorum queues of the node may stop working.
 	LogSize int
 	// Plugins are the names of the plugins to enable.
 	Plugins []string
@@ -341,10 +341,9 @@ func (r *RabbitMQ) run(path string, args []string) (string, error) {
 	return printed, nil
 }
 
-// SyncQueues makes the node write its list of quorum queues to disk. Otherwise, the node writes the list some
-// seconds after a queue was declared. If RabbitMQ 3.10 is killed before that, the queue loses confirmed
-// messages and never elects a leader again. So a test that declares queues and soon afterwards kills the node
-// must call SyncQueues in between.
+// SyncQueues makes the node write its list of quorum queues to disk. Otherwise, the node writes the list some seconds
+// after a queue was declared. If RabbitMQ 3.10 is killed before that, the queue loses confirmed messages and never
+// elects a leader again. So a test must call SyncQueues before it kills a node on which it has just declared queues.
 func (r *RabbitMQ) SyncQueues() error {
 	_, err := r.Ctl("eval", "ok = dets:sync(ra_directory_reverse).")
 	return err

@@ -47,12 +47,12 @@ func (nullSettler) Requeue() error                                  { return nil
 func (nullSettler) Retry(context.Context) error                     { return nil }
 func (nullSettler) DeadLetter(context.Context, broker.Reason) error { return nil }
 
-func BenchmarkEntryEventProcessor(b *testing.B) {
+func BenchmarkEntryEventProcessor_ProcessMessage(b *testing.B) {
 	p := NewEntryEventProcessor(nullStore{}, 4, maxStay, discard())
 	benchmarkHandler(b, p, entryMessage(generated().String()))
 }
 
-func BenchmarkExitEventProcessor(b *testing.B) {
+func BenchmarkExitEventProcessor_ProcessMessage(b *testing.B) {
 	p := NewExitEventProcessor(nullStore{}, nullPoster{}, 4, discard())
 	benchmarkHandler(b, p, exitMessage(generated().String(), event.IntentMatched))
 }

@@ -208,7 +208,7 @@ func (s *chaoticSettler) settle(then func()) error {
 		return broker.ErrSessionLost
 	}
 	then()
-	if lost { // the message stays in s.queue, even if another queue has a copy
+	if lost { // the message stays in s.queue, although then() may have copied it to another queue
 		s.queue.loseSession()
 		return broker.ErrSessionLost
 	}
@@ -259,7 +259,7 @@ type chaoticStore struct {
 	mu      sync.Mutex
 	state   *memory.Store
 	history []func(*memory.Store)
-	durable int // the number of steps in history that survive every crash
+	durable int // the number of steps at the beginning of history that no crash undoes
 	epoch   int
 	crashes int
 }

@@ -63,9 +63,9 @@ type published struct {
 	exits    [][]store.Published
 	// matched is the number of generated exits that have an entry.
 	matched int64
-	// Both maps contain summaries by event ID. The first contains those of generated exits, without the summary that
-	// the API rejects: all of them must be posted. The second contains those of external exits, which need not be
-	// posted: an exit may use up its attempts before the entry is processed.
+	// Both maps contain summaries by event ID. The map summaries contains those that must be posted: one for each
+	// generated exit, except the summary that the API rejects. The map maybe contains those that may be posted: one for
+	// each external exit, which may use up its attempts before its entry is processed.
 	summaries, maybe map[string]event.Summary
 	// externalExits is the number of external exits. Some or all of them may be unmatched.
 	externalExits int
@@ -172,7 +172,7 @@ func (p *published) poison() {
 		if i%2 == 0 {
 			queue = exitQueue
 		}
-		// The suffix makes the bodies distinct. They stay invalid.
+		// The suffix makes each invalid body unique.
 		poison.msg.Body = append(slices.Clone(poison.msg.Body), fmt.Sprintf(" poison %d", i)...)
 		p.messages = append(p.messages, delivered{queue, poison.msg})
 		p.deadLetters++

@@ -174,9 +174,9 @@ func TestProcessorRun_LostSessions_LoseNoEvent(t *testing.T) {
 	m.expectBalance(t, true)
 }
 
-// BenchmarkRun_InMemory measures the processor with a broker and a store in memory. It processes as many exits as
-// entries. A fifth of the exits are matched.
-func BenchmarkRun_InMemory(b *testing.B) {
+// BenchmarkProcessorRun_BrokerAndStoreInMemory measures the processor per event. Half of the events are exits, and a
+// fifth of the exits are matched.
+func BenchmarkProcessorRun_BrokerAndStoreInMemory(b *testing.B) {
 	m := newInMemory(b, 0)
 	for i := range b.N / 2 {
 		plate := fmt.Sprintf("IN-%d", i)

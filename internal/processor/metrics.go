@@ -98,7 +98,7 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 }
 
 // clockDifference is the maximum tolerated difference between the clocks of two machines. If an event seems to take
-// effect more than this before it was due, its latency is unknown.
+// effect before it was due, by more than clockDifference, its latency is unknown.
 const clockDifference = time.Second
 
 // recordEffect records an event that took effect at the given time. scheduled is the time at which the event was due.

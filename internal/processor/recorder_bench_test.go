@@ -13,11 +13,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// BenchmarkRecorder measures the CPU cost of recording a timeline in memory. Each iteration processes the same number
-// of events without a recorder, with one, and without one again. The ratio "with/without" compares the CPU time with
-// the recorder to the mean of the other two, which cancels a steady change of the machine's speed. The ratio
-// "again/without" compares the two runs without a recorder and shows the noise. All results are medians.
-func BenchmarkRecorder(b *testing.B) {
+// BenchmarkRecorder_CPUTimePerEvent measures the CPU cost of recording a timeline in memory. Each iteration processes
+// the same number of events without a recorder, with one, and without one again. The ratio "with/without" compares the
+// CPU time with the recorder to the mean of the other two, which cancels a steady change of the machine's speed. The
+// ratio "again/without" compares the two runs without a recorder and shows the noise. All results are medians.
+func BenchmarkRecorder_CPUTimePerEvent(b *testing.B) {
 	const events = 500_000
 	p, process := startPipeline(b)
 	plain := func() { process(events) }
@@ -45,7 +45,7 @@ func BenchmarkRecorder(b *testing.B) {
 	b.ReportMetric(report.Median(costs), "cpu-ns/event")
 }
 
-// cpuTimeOf returns the CPU time that this process uses while work runs.
+// cpuTimeOf returns the CPU time that this process uses while the function work runs.
 func cpuTimeOf(b *testing.B, work func()) time.Duration {
 	b.Helper()
 	begin := pingtest.CPUTime(b)

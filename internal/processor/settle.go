@@ -71,7 +71,7 @@ type settler struct {
 	partition int
 
 	mu        sync.Mutex
-	arrived   sync.Cond // wakes the settler when a delivery is added to collected or when closed is set
+	arrived   sync.Cond // wakes the settler when a delivery arrives or when the settler is closed
 	collected []work
 	spare     []work // the previous batch, whose memory is reused
 	closed    bool
@@ -138,8 +138,8 @@ func (s *settler) settle(ctx context.Context, batch []work) {
 	}
 }
 
-// groupByMark moves all deliveries with the store mark of the first delivery to the front of the batch. It returns the
-// number of these deliveries.
+// groupByMark moves the deliveries that have the same store mark as the first delivery to the front of the batch. It
+// returns the number of these deliveries, including the first one.
 func groupByMark(batch []work) int {
 	n := 1
 	for i := 1; i < len(batch); i++ {

@@ -208,10 +208,10 @@ func provoked(t *testing.T, wrap func(net.Conn) net.Conn, provoke func(client, s
 	return string(text)
 }
 
-// BenchmarkConn_RarePing measures the cost of a message that arrives while the process is idle: the time between two
-// messages is 2 ms. The ratios divide the cost with this package by the cost with package net. The same run measures
-// both.
-func BenchmarkConn_RarePing(b *testing.B) {
+// BenchmarkConn_RareMessages_CPUTime measures the cost of a message that arrives while the process is idle: the time
+// between two messages is 2 ms. The ratios divide the cost with this package by the cost with package net. The same run
+// measures both.
+func BenchmarkConn_RareMessages_CPUTime(b *testing.B) {
 	measure := func(wrap func(net.Conn) net.Conn, messages int) pingtest.Cost {
 		client, server := pair(b, wrap)
 		go pingtest.Echo(server)

@@ -20,9 +20,9 @@ import (
 )
 
 // command makes agents inject a fault. It returns the time at which a fault without a duration began, or at which a
-// fault with a duration was in effect in all pods. If it fails, it ends the fault in all pods, because even an agent
-// that did not answer may have injected it. But if another operator takes over, command leaves the fault in effect, and
-// that operator continues it.
+// fault with a duration was in effect in all pods. If command fails, it ends the fault in all pods, because an agent
+// that did not answer may have injected the fault. If another operator takes over, the fault stays in effect, and that
+// operator continues it.
 func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -43,7 +43,7 @@ func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err er
 		err = i.verify(ctx, a, commanded)
 	}
 	if err != nil && a.Action.Lasts() && !fault.IsHandedOver(ctx) {
-		_, healErr := each(commanded, func(c *fault.Chosen) (time.Time, error) { return i.end(ctx, a.Record, c) })
+		_, healErr := forEachPod(commanded, func(c *fault.Chosen) (time.Time, error) { return i.end(ctx, a.Record, c) })
 		err = errors.Join(err, healErr)
 	}
 	return at, err
@@ -145,7 +145,7 @@ func (i *injector) commanded(ctx context.Context, r fault.Record) ([]fault.Chose
 	return commanded, nil
 }
 
-// hitsItself reports whether a fault is injected by the agents in the pods that it hits. Otherwise, the agents of all
+// hitsItself reports whether the agents in the hit pods inject the fault of a record. Otherwise, the agents of all
 // servers inject it.
 func hitsItself(r *fault.Record) bool {
 	return r.Action != plan.ActionIsolate || slices.Contains(resources.Servers(), resources.ComponentOf(r.Target))
@@ -188,7 +188,7 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 	if !hitsItself(&r) {
 		kept.Go(func() { uncut = i.keepCut(cutting, r, commanded, timer) })
 	}
-	at, err := each(commanded, func(c *fault.Chosen) (time.Time, error) {
+	at, err := forEachPod(commanded, func(c *fault.Chosen) (time.Time, error) {
 		for {
 			if at, ended, err := i.hasEnded(ctx, r, c, timer); ended {
 				return at, err
@@ -280,9 +280,9 @@ func (i *injector) cutAgain(ctx context.Context, r fault.Record, pod *corev1.Pod
 	return err
 }
 
-// each calls f for all pods at the same time, and waits for all calls. It returns the latest of the times that the
-// calls returned, and all errors.
-func each(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (last time.Time, err error) {
+// forEachPod calls f for all pods at the same time, and waits for all calls. It returns the latest of the times that
+// the calls returned, and all errors.
+func forEachPod(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (last time.Time, err error) {
 	times, errs := make([]time.Time, len(pods)), make([]error, len(pods))
 	var calls sync.WaitGroup
 	for n := range pods {
@@ -295,10 +295,10 @@ func each(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (last t
 	return last, errors.Join(errs...)
 }
 
-// hasEnded reports whether a fault has ended in one pod, and when it ended. The timer of the agent ends the fault
-// at the given time. If the agent cannot be reached, hasEnded assumes that the timer has ended the fault, but only after
-// Timeouts.Evidence has passed since then. hasEnded returns an error if the fault has ended early, because its agent was
-// stopped or Kubernetes restarted a paused container.
+// hasEnded reports whether a fault has ended in one pod, and when it ended. The parameter timer is the time at which
+// the agent ends the fault by itself. If the agent cannot be reached, the fault counts as ended once Timeouts.Evidence
+// has passed since that time. hasEnded returns an error if the fault has ended early, because its agent was stopped or
+// Kubernetes restarted a paused container.
 func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen, timer time.Time) (at time.Time, ended bool, err error) {
 	pod, err := i.podOf(ctx, c)
 	var f agent.Fault

@@ -38,8 +38,8 @@ type injector struct {
 	timeouts Timeouts
 
 	mu sync.Mutex
-	// The field reached is the client for the agents of the simulation. It is nil until the first request to an agent.
-	// The field credentials contains the credentials with which the client was created.
+	// The client reached sends commands to the agents of the simulation. It is nil until the first request to an agent.
+	// It was created with the credentials in the field credentials.
 	reached     *agent.Client
 	credentials resources.AgentCredentials
 }
@@ -93,9 +93,9 @@ func (i *injector) inject(ctx context.Context, a attempt) (fault.Injection, erro
 	return i.injection(a.Record, at), nil
 }
 
-// remove deletes or evicts the chosen pods. It returns the time at which the first of them was hit. A chosen pod that
-// an earlier operator has hit is terminating, or is missing, or has been replaced by a pod with another UID. The exact
-// time is unknown, so the pod counts as hit when it was chosen.
+// remove deletes or evicts the chosen pods. It returns the time at which the first of them was hit. If a chosen pod is
+// already terminating, missing, or replaced by a pod with another UID, then an earlier operator has hit the pod. The
+// time of that hit is unknown, so remove uses the time at which the pod was chosen.
 func (i *injector) remove(ctx context.Context, a attempt) (first time.Time, err error) {
 	var hit []string
 	for n := range a.Chosen {

@@ -42,10 +42,10 @@ type journal struct {
 	// ConfigMaps.
 	direct client.Reader
 	target func() Target
-	// The field changed is called after each save of a record whose state has changed. Its argument is that record.
+	// The callback changed is called after each save of a record whose state has changed. Its argument is that record.
 	changed func(*fault.Record)
-	// failed is called with nil after each successful save, and with the error after a retry has failed. The first
-	// failure is not reported, because a concurrent write to the ConfigMap may have caused it.
+	// The function failed is called with nil after each successful save, and with the error if the retry of a save fails
+	// as well. The first failure is not reported, because a concurrent write to the ConfigMap may have caused it.
 	failed   func(error)
 	failures int
 
@@ -150,7 +150,7 @@ func (j *journal) write(ctx context.Context, object *corev1.ConfigMap) error {
 		return err
 	}
 	err = j.client.Patch(ctx, object, client.RawPatch(types.ApplyPatchType, text), client.ForceOwnership, client.FieldOwner(fieldManager))
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // the ConfigMap with this UID was deleted
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // the ConfigMap with the UID j.uid was deleted
 		j.uid = ""
 	}
 	return err
@@ -167,10 +167,9 @@ func putRecord(records []fault.Record, r fault.Record) []fault.Record {
 	return append(records, r)
 }
 
-// marshal returns the content as JSON. If that is larger than maxBytes, marshal first removes the names of the
-// instances that were hit, beginning with the earliest faults. It does so only for faults whose accounts are final and
-// no longer need the names. Then it removes records, in the order of fault.Removable, and adds them to the history. It
-// returns the IDs of the removed records.
+// marshal returns the content as JSON, and the IDs of the records that it has removed. If the JSON is larger than
+// maxBytes, marshal first removes the names of the instances that were hit by faults whose accounts are final. Then it
+// removes records, in the order of fault.Removable, and adds them to the history.
 func (e *entries) marshal() (text string, removed []string, err error) {
 	encoded, err := json.Marshal(e)
 	if err != nil || len(encoded) <= maxBytes {
@@ -215,7 +214,7 @@ func (e *entries) marshal() (text string, removed []string, err error) {
 func size(value any) int {
 	text, err := json.Marshal(value)
 	if err != nil {
-		return 0 // the caller gets the same error when it marshals the value
+		return 0 // ignore the error: the caller also marshals the value, and gets the same error
 	}
 	return len(text)
 }

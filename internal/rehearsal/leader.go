@@ -16,8 +16,7 @@ import (
 const (
 	// leaderTimeout is the timeout for asking all RabbitMQ nodes which queues they lead.
 	leaderTimeout = 15 * time.Second
-	// leadsQueue is the beginning of certain lines in the metrics of a RabbitMQ node. The node reports one such line
-	// for each queue that it leads.
+	// leadsQueue is the beginning of a metric line. A RabbitMQ node reports one such line for each queue that it leads.
 	leadsQueue = "\nrabbitmq_detailed_queue_messages{"
 )
 

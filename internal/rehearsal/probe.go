@@ -21,14 +21,14 @@ import (
 
 // After the agents have reported that a pause or an isolation is in effect, the code in this file checks whether it
 // really is. It sends each target a request that the target cannot answer while it is paused or isolated. An answer
-// proves that the fault has no effect. The absence of an answer proves nothing: for example, a network policy may
-// reject the request.
+// proves that the fault has no effect. A missing answer proves nothing, because a network policy may reject the
+// request.
 
 // verify returns an error if the target of a pause or an isolation works as if there were no fault.
 func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chosen) error {
 	ctx, cancel := context.WithTimeout(ctx, min(i.timeouts.Probe, a.For))
 	defer cancel()
-	_, err := each(a.Chosen, func(c *fault.Chosen) (time.Time, error) {
+	_, err := forEachPod(a.Chosen, func(c *fault.Chosen) (time.Time, error) {
 		evidence := ""
 		if pod, err := i.podOf(ctx, c); err == nil { // without a pod, there is no evidence
 			evidence = i.probe(ctx, &a.Record, pod)
@@ -48,7 +48,7 @@ func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chos
 func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Chosen) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
 	defer cancel()
-	_, err := each(commanded, func(c *fault.Chosen) (time.Time, error) {
+	_, err := forEachPod(commanded, func(c *fault.Chosen) (time.Time, error) {
 		pod, err := i.podOf(ctx, c)
 		if err != nil {
 			return time.Time{}, err
@@ -82,9 +82,9 @@ func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) 
 	return ""
 }
 
-// get sends an HTTP request to a port of a pod. It does not verify a certificate: the request contains no secret, and the
-// author of the simulation may run another program in the pod anyway, so the response may be false. A false response has
-// limited effects: a fault of this simulation gets a wrong outcome, or leaderOf selects another one of its RabbitMQ nodes.
+// get sends an HTTP request to a port of a pod. It does not verify the certificate, because the request contains no
+// secret, and the author of the simulation may run any program in the pod anyway. A false response has limited effects:
+// a fault of this simulation gets a wrong outcome, or leaderOf selects another RabbitMQ node of this simulation.
 func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32, path string) (status int, body []byte, err error) {
 	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port)))
 	if resources.TLSOf(i.target().Simulation, c) != nil {
@@ -144,7 +144,7 @@ func (i *injector) cutNothing(ctx context.Context, r *fault.Record, commanded []
 	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()
 	var connections atomic.Int64
-	_, err := each(commanded, func(c *fault.Chosen) (time.Time, error) {
+	_, err := forEachPod(commanded, func(c *fault.Chosen) (time.Time, error) {
 		pod, err := i.podOf(ctx, c)
 		if err != nil {
 			return time.Time{}, err

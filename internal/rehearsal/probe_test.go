@@ -167,7 +167,7 @@ func TestRehearsals_PodRedirectsProbe_RedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-// None of the answers proves that the processor can use RabbitMQ or Redis.
+// None of the responses below proves that the processor can use RabbitMQ or Redis during the fault.
 func TestRehearsals_InconclusiveProbe_FaultCountsAsInjected(t *testing.T) {
 	answers := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -253,8 +253,8 @@ func TestRehearsals_PausedContainerIsRestarted_FaultIsAborted(t *testing.T) {
 	}
 }
 
-// The agent of the target is stopped, so it ends the pause long before the declared duration has passed. The fault that
-// took place is not the declared one.
+// The test closes the agent of the target. A closed agent ends its pause, here long before the declared duration has
+// passed. The pause is then shorter than declared, so the fault must become Aborted.
 func TestRehearsals_PauseEndsEarly_FaultIsAborted(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	a, _, status := w.serveAgent(t, "127.77.122.1")

@@ -619,7 +619,7 @@ func TestRehearsalsUntrack_EndsAPause(t *testing.T) {
 	})
 }
 
-func TestRehearsals_Suspended_EndsAPause(t *testing.T) {
+func TestRehearsals_SuspendedDuringPauseOfRedis_EndsThePause(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	_, process, status := w.serveAgent(t, "127.77.0.5")
 	w.Pod(w.sim, resources.ComponentRedis, status)
@@ -682,8 +682,9 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const isolated, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// The fields say, for a processor or generator and for another client, whether the client can reach RabbitMQ,
-		// Redis and the summary API (in this order) during the isolation.
+		// These arrays say whether a client can reach RabbitMQ, Redis and the summary API (in this order) during the
+		// isolation. The array client is for a pod of the target, or for a processor if the target is a server. The array
+		// other is for another client.
 		client, other [3]bool
 	}{
 		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},

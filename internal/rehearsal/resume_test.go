@@ -45,7 +45,7 @@ func (w *world) takeOver(t *testing.T, records ...fault.Record) *rehearsal.Rehea
 	return r
 }
 
-// leave writes the journal that a killed operator has left.
+// leave writes the journal that an operator leaves when it is killed.
 func (w *world) leave(t *testing.T, records ...fault.Record) {
 	t.Helper()
 	next := map[string]int{}
@@ -87,7 +87,7 @@ func (w *world) deletePod(t *testing.T, pod *corev1.Pod) {
 
 // The earlier operator deleted the first chosen pod, which has been replaced within the same second. It did not delete
 // the second chosen pod. The new operator must delete the second pod, but not the replacement of the first.
-func TestResumeFault_OneOfTwoPodsIsDeleted_DeletesOnlyTheOther(t *testing.T) {
+func TestResumeFault_FirstOfTwoPodsWasDeleted_DeletesOnlyTheSecond(t *testing.T) {
 	for _, action := range []plan.FaultAction{plan.ActionRestart, plan.ActionEvict} {
 		t.Run(string(action), func(t *testing.T) {
 			w := newWorld(t)
@@ -166,8 +166,8 @@ func TestResumeFault_OneAgentFails_EndsThePauseOfAllPods(t *testing.T) {
 	}
 }
 
-// The pause of the first pod ended before this operator took over. A pause of the second pod alone would be a different
-// fault.
+// The pause of the first pod ended before this operator took over. A pause of only the second pod would not be the
+// planned fault, so the operator must not begin it.
 func TestResumeFault_PauseEndedInOnePod_PausesNoFurtherPod(t *testing.T) {
 	w := newWorld(t)
 	first, firstProcess := w.paused(t, "127.77.7.54", time.Millisecond)
@@ -343,7 +343,7 @@ func TestRehearsals_KillOnNodeWhoseClockIsBehind_FaultEnds(t *testing.T) {
 	w.await(r, fault.Healed)
 }
 
-// One agent fails after the others have cut the connections. All of them must end the isolation.
+// One agent fails after the other agents have cut the connections. All agents must then end the isolation.
 func TestRehearsals_IsolationFailsInOnePod_EndsInAllPods(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
 	rabbitMQ := w.relayed(t, resources.ComponentRabbitMQ, "127.77.7.31")

@@ -32,10 +32,10 @@ import (
 type mortal struct {
 	client.Client
 
-	// The field at is a state: the operator is killed when it writes a record with this state. If the field after is
-	// true, this write still takes effect.
-	at    fault.State
-	after bool
+	// The operator is killed when it writes a record with the state killState. If keepsWrite is true, this write still
+	// takes effect.
+	killState  fault.State
+	keepsWrite bool
 	// kill ends the context of the operator.
 	kill context.CancelFunc
 
@@ -48,8 +48,8 @@ func (m *mortal) Patch(ctx context.Context, object client.Object, patch client.P
 	if m.dead.Load() {
 		return errDead
 	}
-	dies := stateIn(object) == m.at
-	if dies && !m.after {
+	dies := stateIn(object) == m.killState
+	if dies && !m.keepsWrite {
 		m.die()
 		return errDead
 	}
@@ -81,7 +81,8 @@ func stateIn(object client.Object) fault.State {
 	return chosenState
 }
 
-// chosenState stands for a record in the state Injecting whose instances have been chosen. Only this test uses it.
+// chosenState is a state that exists only in this test. A record has this state if its real state is Injecting, and its
+// instances have been chosen.
 const chosenState fault.State = "Chosen"
 
 func (m *mortal) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -149,14 +150,14 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 						n.run(t, resources.ComponentOf(target.fault))
 					}
 					if action == plan.ActionIsolate && target.fault == plan.TargetProcessor {
-						want = len(resources.Servers()) // the agents of the servers cut off the processors
+						want = len(resources.Servers()) // every server has one agent, which closes the connections of the processors
 						for _, c := range resources.Servers() {
 							n.run(t, c)
 						}
 					}
 					ctx, kill := context.WithCancel(t.Context())
 					defer kill()
-					first := &mortal{Client: w.Client, at: phase.at, after: phase.after, kill: kill}
+					first := &mortal{Client: w.Client, killState: phase.at, keepsWrite: phase.after, kill: kill}
 					_, stop := w.leadWith(first, ctx)
 					<-ctx.Done()
 					stop()
@@ -187,7 +188,7 @@ type nodes struct {
 	pods            int
 
 	mu sync.Mutex
-	// The keys of injected identify the injections: each consists of the address of a pod and the time of an injection.
+	// The map injected is the set of all injections. Each key consists of a pod's address and the time of an injection.
 	injected map[string]bool
 	replaced int
 	// processors contains the IP addresses of the processors.
@@ -252,8 +253,9 @@ type lasting struct{ testing.TB }
 
 func (lasting) Context() context.Context { return context.Background() }
 
-// watch reacts to the end of the pod's process, and to the deletion of the pod, until the channel stop is closed. The
-// test may end while watch is changing a pod, so watch uses a context that does not end with the test.
+// watch acts as the kubelet and the workload's controller for one pod: it restarts the container when the process ends,
+// and replaces the pod when it is deleted. It returns when the channel stop is closed. The test may end while watch is
+// changing a pod, so watch uses a context that does not end with the test.
 func (n *nodes) watch(t *testing.T, c resources.Component, pod *corev1.Pod, process *agenttest.Target, stop chan struct{}) {
 	t.Helper()
 	cluster := *n.world.Cluster

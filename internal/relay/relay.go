@@ -62,7 +62,7 @@ func (c *Cut) Connections() int {
 	return c.connections
 }
 
-// Restore ends the effect of c. The clients can then connect again, unless another Cut rejects them.
+// Restore ends the cut. The clients can then connect again, unless another Cut rejects them.
 func (c *Cut) Restore() {
 	c.relay.mu.Lock()
 	defer c.relay.mu.Unlock()

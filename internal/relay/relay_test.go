@@ -82,7 +82,7 @@ func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from []netip.Addr // the clients that the test cuts off; all clients if empty
-		// works says which of the clients 127.0.0.2 and 127.0.0.3 can use the server after that.
+		// works says for the clients 127.0.0.2 and 127.0.0.3 whether they can use the server after the cut.
 		works [2]bool
 	}{
 		{"all", nil, [2]bool{false, false}},
@@ -105,7 +105,7 @@ func TestRelayCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 			var want int
 			for i, from := range clients {
 				if !tt.works[i] {
-					want += 2 // the cut counts the open connection and the new one
+					want += 2 // the open connection of this client is closed, and its new connection is rejected
 				}
 				if err := echo(before[i]); (err == nil) != tt.works[i] {
 					t.Errorf("an open connection from %s: %v", from, err)

@@ -280,8 +280,8 @@ func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
 	if m.isCount() {
-		// A short run does not explain a missing count of the ledger: such a count is missing only if the ledger cannot
-		// be read or has lost data. But a short run explains a lower count.
+		// A short run can lower a count of the ledger. It cannot make the count missing: a count is missing only if the
+		// ledger cannot be read or has lost data.
 		lacking = change.Outcome == Improved || isFault && lacking
 	}
 	return c.isUnproved(isFault, lacking)
@@ -391,9 +391,9 @@ const (
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
 // significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. If they
-// do, it returns its argument direction, which is Regression or Improved. If they do not, it returns Noise. If there
-// are too few samples, it returns Undecided. Recovery times are an exception, because most runs have few of them: if
-// there are too few samples, the threshold alone decides, and significance returns direction.
+// do, it returns the parameter direction, which is Regression or Improved; otherwise it returns Noise. If there are too
+// few samples, it returns Undecided. Most runs have few recovery times. If they are too few for the test, the threshold
+// alone decides: significance returns direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
@@ -411,8 +411,8 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	samples := [2]*benchmath.Sample{benchmath.NewSample(was, thresholds), benchmath.NewSample(is, thresholds)}
 	test := benchmath.AssumeNothing.Compare(samples[0], samples[1])
 	c.P = &test.P
-	// The median of the samples must have changed in the same direction as the total, because a single bad window
-	// can change the total.
+	// A change of the total counts only if the median of the samples changed in the same direction, because a single
+	// extreme sample can change the total.
 	difference := Median(samples[1].Values) - Median(samples[0].Values)
 	moved := difference != 0 && difference < 0 == (*c.After < *c.Before)
 	if test.P >= alpha || !moved {

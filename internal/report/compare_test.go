@@ -63,7 +63,7 @@ func outcomeOf(t *testing.T, c *Comparison, key string) ChangeOutcome {
 	return ""
 }
 
-func TestCompareReports_ChangeOfAMetric_HasTheExpectedOutcome(t *testing.T) {
+func TestCompareReports_MetricChanges_OutcomeTellsRegressionsFromNoise(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	before := steady(1, 120, 10*ms, 0, 0)

@@ -19,7 +19,7 @@ const (
 	maxMessage = 300
 )
 
-// Note is a mark of the timeline as formatted text. Reports call it an event of note.
+// Note is a mark of the timeline as formatted text. Reports list the notes under the heading "Events of note".
 type Note struct {
 	// Number identifies the note in the charts. The first note has the number 1.
 	Number int
@@ -72,7 +72,7 @@ func (d *Document) origin() time.Time {
 	return d.StartTime
 }
 
-// Marks are the lines and the numbers by which a chart shows the notes.
+// Marks show the notes in a chart: each note has a line, and numbers label the lines.
 type Marks struct {
 	Lines   []Mark
 	Numbers []Tick

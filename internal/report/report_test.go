@@ -672,7 +672,7 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 // report must not mention totals.
 func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilderThanListedFaults(t *testing.T) {
 	t.Parallel()
-	const omitted, totals = "leaves out 3 further occurrences. It lists the worst of all occurrences.", "totals include all"
+	const omitted, totals = "leaves out 3 further occurrences. It lists the worst of all occurrences.", "The totals include the omitted occurrences."
 	d := sample()
 	d.FaultsOmitted, d.FaultTotals[2].NotRecovered = 3, d.FaultTotals[2].NotRecovered+3
 	for _, hasTotals := range []bool{true, false} {
@@ -969,7 +969,7 @@ func TestRenderings_UntrustedText_CannotControlTheTerminalOrTheDocument(t *testi
 		}
 		switch {
 		case strings.HasPrefix(name, "JSON"):
-			continue // JSON has no markup that a text could contain
+			continue // a text cannot contain markup of JSON, because JSON has none
 		case name == "JUnit":
 			if err := xml.Unmarshal(rendered, &junitSuites{}); err != nil {
 				t.Errorf("%s: %v", name, err)

@@ -55,9 +55,9 @@ func (r *Rate) Correct(s *ledger.Schedule) {
 	r.MaxLagSeconds = max(r.MaxLagSeconds, s.Gap.Seconds())
 }
 
-// scheduled returns the number of seconds that the schedule covers. The argument contains the rows in which events were
-// due. At a rate below one per second and replica, there are gaps between these rows, which belong to the schedule. A
-// gap of more than 10 * (1 + median gap) seconds does not belong to it: the simulation was suspended.
+// scheduled returns the number of seconds that the schedule covers, given the rows in which events were due. There are
+// gaps between these rows if the rate is below one event per second and replica. Such gaps are part of the schedule. A
+// gap of more than 10 * (1 + median gap) seconds is not, because the simulation was suspended.
 func scheduled(due []*timeline.Row) float64 {
 	const pause = 10
 	idle := make([]float64, 0, len(due))
@@ -77,5 +77,5 @@ func scheduled(due []*timeline.Row) float64 {
 			seconds += gap
 		}
 	}
-	return seconds + usual // no row follows the last one, so add the median gap for it
+	return seconds + usual // the gap after the last row is unknown, so add the median gap
 }

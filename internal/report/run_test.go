@@ -25,7 +25,7 @@ func TestRatesOf_ComputesMeanRatesOverTheSchedule(t *testing.T) {
 	}
 }
 
-func TestRatesOf_IdleSecondsBetweenEvents_BelongToTheSchedule(t *testing.T) {
+func TestRatesOf_GapsBetweenRows_OnlyShortGapsCountTowardsTheDuration(t *testing.T) {
 	t.Parallel()
 	rows := func(seconds []int64, due int64) []timeline.Row {
 		var list []timeline.Row

@@ -273,7 +273,7 @@ func validateParts(path field.Path, v reflect.Value) error {
 func validateInteger(path field.Path, n int64) error {
 	name := string(path)[strings.LastIndex(string(path), ".")+1:]
 	switch {
-	case (name == "maxLost" || name == "maxUnexpected") && n >= 0: // the API server accepts any limit in a manifest
+	case (name == "maxLost" || name == "maxUnexpected") && n >= 0: // valid: a manifest may set any limit
 	case name == "memoryBytes" && n >= 0 && n <= maxMemory:
 	case name == "memoryBytes":
 		return outOfRange(path, n, maxMemory)

@@ -39,7 +39,7 @@ func TestBuild_EveryObject_IsDocumented(t *testing.T) {
 	}
 
 	var others []string
-	for _, in := range conditions(t) {
+	for _, in := range exhaustive(t) {
 		others = append(others, suffixes(t, build(t, in))...)
 	}
 	sim := plain.Simulation
@@ -51,8 +51,8 @@ func TestBuild_EveryObject_IsDocumented(t *testing.T) {
 	}
 }
 
-// conditions returns simulations that together have every object that Build can return.
-func conditions(t *testing.T) map[string]testInput {
+// exhaustive returns simulations that together have every object that Build can return.
+func exhaustive(t *testing.T) map[string]testInput {
 	t.Helper()
 	all := simulations(t)
 	redis := input(t, "redis", "redis: {managed: {tls: {}}}")

@@ -125,9 +125,9 @@ func containerSecurityFields() fieldSet {
 	}
 }
 
-// labelPrefixes returns the prefixes that a template's labels may have. Labels with the first prefix only describe
-// the pods. Some labels with the second prefix have an effect, but the operator sets these itself, whatever the template
-// says.
+// labelPrefixes returns the prefixes that a template's labels may have. Labels with the prefix app.kubernetes.io only
+// describe the pods. Some labels of the operator's API group have an effect, but the operator sets these itself,
+// whatever the template says.
 func labelPrefixes() []string { return []string{"app.kubernetes.io", v1alpha1.Group} }
 
 // checkTemplate returns an error for each setting of a template that is not allowed: a field that is not in

@@ -117,8 +117,9 @@ func (n quotaNamespace) admit(pod *corev1.Pod) error {
 	return err
 }
 
-// awaits waits until the API server, which caches quotas and limit ranges, admits a pod or rejects it as expected.
-func (n quotaNamespace) awaits(what string, pod *corev1.Pod, expected func(error) bool) {
+// awaitAdmission waits until the API server, which caches quotas and limit ranges, admits a pod or rejects it as
+// expected.
+func (n quotaNamespace) awaitAdmission(what string, pod *corev1.Pod, expected func(error) bool) {
 	n.T.Helper()
 	var err error
 	polltest.UntilState(n.T, what, func() bool { err = n.admit(pod); return expected(err) }, func() any { return err })
@@ -134,7 +135,7 @@ func rejectedByQuota(err error) bool {
 func TestBuild_ResourceQuota_AdmitsPodsWithResourcesInTheSpec(t *testing.T) {
 	t.Parallel()
 	n := newQuotaNamespace(t)
-	n.awaits("the API server enforces the quota", podOf(n.Namespace, "without", templates(t, build(t, input(t, "without", "")))["without-processor"]), rejectedByQuota)
+	n.awaitAdmission("the API server enforces the quota", podOf(n.Namespace, "without", templates(t, build(t, input(t, "without", "")))["without-processor"]), rejectedByQuota)
 	containers := map[string]bool{}
 	for name, in := range wirings(t) {
 		for workload, template := range templates(t, build(t, withResources(t, in))) {
@@ -177,7 +178,7 @@ func TestBuild_ResourceQuotaAndLimitRange_AdmitPodsWithoutResourcesInTheSpec(t *
 			corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("512Mi"),
 		},
 	}}}})
-	n.awaits("the API server applies the limit range", podOf(n.Namespace, "without", templates(t, build(t, input(t, "without", "")))["without-processor"]),
+	n.awaitAdmission("the API server applies the limit range", podOf(n.Namespace, "without", templates(t, build(t, input(t, "without", "")))["without-processor"]),
 		func(err error) bool { return err == nil })
 	for name, in := range wirings(t) {
 		for workload, template := range templates(t, build(t, in)) {

@@ -155,11 +155,11 @@ func rabbitMQDistributionConf() string {
 	return "[{server, [" + files + ", {fail_if_no_peer_cert, true}]},\n {client, [" + files + "]}].\n"
 }
 
-// rabbitMQAdvancedConf returns the content of advanced.config. It has the settings that cannot be in rabbitmq.conf,
-// because earlier versions of RabbitMQ reject unknown keys there.
+// rabbitMQAdvancedConf returns the content of advanced.config. It contains the settings that earlier versions of
+// RabbitMQ would reject as unknown keys in rabbitmq.conf.
 //
-// RabbitMQ 3.13 and later add members to quorum queues that were declared before all nodes had joined the cluster. The
-// interval at which they check the members is in milliseconds.
+// The settings quorum_membership_reconciliation_* make RabbitMQ 3.13 and later add members to quorum queues that were
+// declared before all nodes had joined the cluster. The interval is in milliseconds.
 func (b *builder) rabbitMQAdvancedConf() string {
 	return fmt.Sprintf(`[{rabbit, [
   {quorum_membership_reconciliation_enabled, true},
@@ -292,12 +292,14 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 	return c
 }
 
-// rebalanceLeaders returns a postStart hook. When a node stops, other nodes become the leaders of its queues, and
-// RabbitMQ never moves these leaders back. Clients cannot move them either, because AMQP has no method for this. So the
-// hook spreads the leaders evenly once the node has been running for 30 s, when its replicas have caught up. It works
-// in the background: the pod has no IP address until the hook returns, but the other nodes need the address. It writes
-// to the standard output of process 1, which is the log of the container, so that users see failures. If the containers
-// of the pod share a process namespace, process 1 belongs to another container, so the output is discarded.
+// rebalanceLeaders returns a postStart hook that spreads the leaders of quorum queues evenly over the nodes. When a
+// node stops, other nodes become the leaders of its queues. RabbitMQ never moves them back, and AMQP has no method for
+// this.
+//
+// The hook waits until the node has run for 30 s, so that its replicas have caught up. It works in the background,
+// because the pod gets its IP address, which the other nodes need, only after the hook has returned. Its output goes to
+// the output of process 1, which is the log of the container. If the containers of the pod share a process namespace,
+// process 1 belongs to another container, and the output is discarded.
 func rebalanceLeaders() *corev1.LifecycleHandler {
 	const script = `log=/proc/1/fd/1
 [ -w "$log" ] || log=/dev/null

@@ -429,7 +429,7 @@ func templates(t rapid.TB, objects []client.Object) map[string]corev1.PodTemplat
 	return found
 }
 
-func TestBuild_ChangedInput_ReplacesPodsOnlyIfNecessary(t *testing.T) {
+func TestBuild_ChangedInput_ReplacesOnlyPodsThatNeedTheChange(t *testing.T) {
 	t.Parallel()
 	const base = "entry: {rate: 1}, rabbitmq: {managed: {replicas: 3}}"
 	tests := map[string]struct {

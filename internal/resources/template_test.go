@@ -88,7 +88,7 @@ func TestBuild_TemplateErrors_DoNotContainTemplateValues(t *testing.T) {
 	}
 }
 
-func TestSpecPaths_NamesFieldsOfTheSimulation(t *testing.T) {
+func TestSpecPaths_PathInAPodTemplate_BecomesAPathInTheSpec(t *testing.T) {
 	t.Parallel()
 	containers := []corev1.Container{{Name: "parking"}, {Name: "side"}}
 	pods := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: containers, InitContainers: []corev1.Container{{Name: "cookie"}}}}

@@ -76,7 +76,7 @@ func TestUnmatchedPlate_IsNeverThatOfAnEntry(t *testing.T) {
 	})
 }
 
-func TestEntryPlate_RepeatsAfterPlateCapacity(t *testing.T) {
+func TestEntryPlate_AfterPlateCapacityPositions_Repeats(t *testing.T) {
 	t.Parallel()
 	s := New(7)
 	for position := range int64(100) {

@@ -34,9 +34,9 @@ func TestSimulationRun_AbortOnFailure_CertainFailureEndsTheRunEarly(t *testing.T
 	})
 }
 
-// Redis is paused from second 5 to second 15. The fault crash is due every two seconds from second 6 on, so the
-// occurrence crash/1 is due while crash/0 still waits for the end of the pause. Then crash/0 can no longer be injected,
-// and the verdict is certain to be FAIL. The generators do not stop at once, because Redis is paused.
+// Redis is paused from second 5 to second 15. The fault "crash" is due at second 6, but must wait for the end of the
+// pause. At second 8 it is due again, so its first occurrence can no longer be injected, and the verdict is certain to
+// be FAIL. The generators do not stop at once, because Redis is still paused.
 func TestSimulationRun_AbortOnFailure_EndsTheRunAndItsFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestSimulationRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) 
 
 // A recovery is proved only 5 s after latency and backlog have returned to their previous level. These 5 s do not count
 // towards the recovery time.
-func TestSimulationRun_AbortOnFailure_RecoveryJustInTimePasses(t *testing.T) {
+func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheTimeOfTheProof(t *testing.T) {
 	t.Parallel()
 	for objective, want := range map[time.Duration]struct {
 		outcome ledger.Outcome

@@ -31,8 +31,8 @@ type life struct {
 	// restarted is true if the process replaces one that a fault has ended.
 	restarted bool
 
-	// stop ends the process. ended is closed when the process has ended. replaced is closed when the next process has
-	// been created.
+	// stop ends the process. The channel ended is closed when the process has ended. The channel replaced is closed
+	// when the next process has been created.
 	stop            context.CancelCauseFunc
 	ended, replaced chan struct{}
 }
@@ -58,10 +58,9 @@ type component[P process[S], S any] struct {
 	mu      sync.Mutex
 	current P
 	life    *life
-	// before contains the sum of the counts of all earlier processes. beforeTotals contains the sum of their
-	// measurements.
-	before       *S
-	beforeTotals timeline.Row
+	// pastCounts is the sum of the counts of all earlier processes. pastTotals is the sum of their measurements.
+	pastCounts *S
+	pastTotals timeline.Row
 }
 
 // Name implements fault.Instance.
@@ -82,8 +81,8 @@ func (c *component[P, S]) Stats() S {
 
 func (c *component[P, S]) stats() S {
 	counts := c.current.Stats()
-	if c.before != nil {
-		counts = c.merge(*c.before, counts)
+	if c.pastCounts != nil {
+		counts = c.merge(*c.pastCounts, counts)
 	}
 	return counts
 }
@@ -96,10 +95,10 @@ func (c *component[P, S]) Totals() timeline.Row {
 }
 
 func (c *component[P, S]) totals() timeline.Row {
-	if c.before == nil {
+	if c.pastCounts == nil {
 		return c.current.Totals()
 	}
-	return timeline.Sum(c.beforeTotals, c.current.Totals())
+	return timeline.Sum(c.pastTotals, c.current.Totals())
 }
 
 // begin creates a process. If restarted is true, that process replaces the previous one.
@@ -125,7 +124,7 @@ func (c *component[P, S]) begin(restarted bool) error {
 	if restarted {
 		counts, totals := c.stats(), c.totals()
 		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0 // gauges and lags are current values, not totals
-		c.before, c.beforeTotals = &counts, totals
+		c.pastCounts, c.pastTotals = &counts, totals
 	}
 	c.current, c.life = created, l
 	return nil

@@ -85,8 +85,8 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// settleInterval is how often final accounts of faults are saved. Accounts are computed from timeline rows that cover
-// one second each. The timeline merges such rows into wider ones, but only after a much longer time than this interval.
+// settleInterval is how often final accounts of faults are saved. It is much shorter than the time after which the
+// timeline merges its one-second rows, because accounts are computed from one-second rows.
 const settleInterval = time.Minute
 
 // settle saves those accounts of faults that can no longer change.

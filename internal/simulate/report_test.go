@@ -37,7 +37,7 @@ func reportOf(t *testing.T, stop time.Duration) *report.Document {
 		}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), stop, errors.New("stopped"))
 		defer cancel()
-		s.observed.recordLags(time.Hour, time.Hour) // these lags are longer than those in the timeline
+		s.observed.recordLags(time.Hour, time.Hour) // one hour is longer than any lag in the timeline
 		r := s.Run(ctx)
 		rows, err := ledger.ReadTimeline(t.Context(), o.Store)
 		if err != nil {

@@ -25,8 +25,8 @@ const (
 
 // rest is the state of the simulation after comeToRest has waited for all events to be processed.
 type rest struct {
-	// reached is true if the queues are empty and the processors hold no deliveries. It is false if comeToRest returned
-	// early.
+	// reached says whether the simulation has come to rest: the queues are empty, and the processors hold no
+	// deliveries. It is false if comeToRest returned early.
 	reached bool
 	// dataLost is true if the store has lost data. Then it would make no sense to wait for the lost events.
 	dataLost bool

@@ -33,9 +33,8 @@ import (
 const DefaultDrainTimeout = 5 * time.Minute
 
 const (
-	// overrun is how long generators may continue after the end of their schedule. Normally, they stop earlier,
-	// because they discard events that are too late. But they are blocked while a broker or a store does not
-	// respond.
+	// overrun is how long after the end of the schedule the generators are stopped by force. They stop by themselves
+	// earlier, unless they are blocked because the broker or the store does not respond.
 	overrun = 2 * time.Second
 	// maxClosing limits the time that is reserved for stopping the processors, and also the time that is
 	// reserved for the audit. Both times are parts of the drain timeout. Each is also limited to an eighth of
@@ -164,8 +163,8 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 	config := processor.Config{
 		Partitions:  p.Partitions,
 		Concurrency: p.Processor.Concurrency,
-		// At the end of the simulation, the processor is stopped only after all events are processed, or after the wait
-		// for them has timed out. So it needs little time to drain.
+		// At the end of the simulation, the processor is stopped after all events are processed, or after the wait for
+		// them has timed out. In both cases, only the deliveries in progress remain, for which a short time is enough.
 		DrainTimeout: c.closingTime(),
 	}
 	return processor.New(config, processor.Dependencies{

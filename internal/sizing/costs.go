@@ -173,7 +173,7 @@ func ParseCosts(text []byte) (*Costs, error) {
 }
 
 func (c *Costs) validate() error {
-	const fewest = 3 // a measurement of idle processes, one at the highest rate, and one in between
+	const fewest = 3 // measurements of idle processes, at the highest rate, and at a rate in between
 	if len(c.Points) < fewest || c.Machine.Cores < 1 {
 		return fmt.Errorf("there are %d measurements on a machine with %d cores: at least %d measurements and 1 core are needed; run make bench-costs", len(c.Points), c.Machine.Cores, fewest)
 	}
@@ -212,7 +212,8 @@ func (p *Point) validate() error {
 	return nil
 }
 
-// isBelow reports whether each rate of p is lower than that of q. Costs between two equal loads cannot be interpolated.
+// isBelow reports whether each rate of p is lower than that of q. Otherwise, costs between p and q cannot be
+// interpolated.
 func (p *Point) isBelow(q *Point) bool {
 	return p.EntriesPerSecond < q.EntriesPerSecond && p.ExitsPerSecond < q.ExitsPerSecond && p.SummariesPerSecond < q.SummariesPerSecond
 }
@@ -229,8 +230,8 @@ func (p *Point) Cores() float64 {
 // utilization returns the rate of a measurement as a share of the highest rate.
 func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
 
-// catchUp returns the rate at which waiting events are processed after an outage, divided by the highest measured rate.
-// It is at least 1.
+// catchUp returns how fast waiting events are processed after an outage, relative to the highest measured rate. The
+// result is at least 1, even if the measured ratio is lower.
 func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
 
 // highest returns the measurement of the highest rate.

@@ -84,7 +84,7 @@ type Pods struct {
 	NetworkBytes float64 `json:"networkBytesPerSecond"`
 }
 
-// Total is the sum over all pods.
+// Total is the sum of the requirements of all pods in the plan.
 type Total struct {
 	Pods               int     `json:"pods"`
 	UsedCores          float64 `json:"usedCores"`
@@ -117,7 +117,7 @@ type share struct {
 func (r *Request) share(simulations int) share {
 	n := float64(simulations) // rates are whole numbers, so some simulations have one event per second more than others
 	s := share{entries: math.Ceil(float64(r.EntriesPerSecond) / n), exits: math.Ceil(float64(r.ExitsPerSecond) / n)}
-	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // no more visits can end than begin
+	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // at most as many visits end as begin
 	s.visits = max(s.entries-s.summaries, 0) * min(r.MaxStay.D(), r.Duration.D()).Seconds()
 	s.finished = s.summaries * r.Duration.D().Seconds()
 	s.events = (s.entries + s.exits) * r.Duration.D().Seconds()
@@ -198,7 +198,7 @@ func (c *Costs) exceeded(r *Request, n int) string {
 		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would have more than %s entries or exits per second", count(plan.MaxRate))},
 		{
 			s.entries*r.MaxStay.D().Seconds() > sequence.PlateCapacity,
-			"there would be fewer plates than entries per second times the longest stay (a shorter one needs fewer simulations)",
+			"there would be fewer plates than entries per second times the longest stay (a shorter stay needs fewer simulations)",
 		},
 		{
 			!r.External.Redis && c.UsageAt(Redis, s.load(Redis)).Cores > target,
@@ -238,8 +238,8 @@ func (c *Costs) partitions(r *Request, s share) int {
 	return max(1, int(math.Ceil((s.entries+s.exits)/(c.highest().Rate()*r.target()))))
 }
 
-// replicas returns the number of pods of a component. Each generator and each processor does at most what one did in
-// the measurement.
+// replicas returns the number of pods of a component. Each generator and each processor gets at most the highest load
+// that one of them had in the measurement.
 func (c *Costs) replicas(component Component, r *Request, s share) int {
 	switch component {
 	case RabbitMQ:

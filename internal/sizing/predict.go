@@ -53,10 +53,10 @@ const (
 	outageEvents = 500_000
 )
 
-// Predict simulates the events of one partition. An event first waits for its turn: in its partition, the CPU processes
-// one event after the other, as fast as the capacity permits. Then the event is delayed by a latency drawn from those
-// that were measured at the same utilization, which is the rate as a share of the capacity. Measured latencies include
-// the waits for batches and commits.
+// Predict simulates one partition as a queue with one server: the CPU processes one event after the other, as fast as
+// the capacity permits. After the wait in this queue, it delays each event by a random measured latency. Only latencies
+// measured at the same utilization (the rate as a share of the capacity) are used. They include the waits for batches
+// and commits.
 func (c *Costs) Predict(s Scenario) Prediction {
 	utilization := s.Rate / s.Capacity
 	p := Prediction{UtilizationPercent: utilization * percent}

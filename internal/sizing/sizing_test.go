@@ -136,7 +136,7 @@ func TestUsageAt_UnmeasuredRate_InterpolatesOrExtrapolates(t *testing.T) {
 	t.Parallel()
 	c := testCosts()
 	half := c.Points[2].Components[RabbitMQ]
-	half.Cores *= 2 // move the measurement at 5,000 events/s off the straight line through the others
+	half.Cores *= 2 // move the measurement at 5,000 events/s off the straight line through the other measurements
 	c.Points[2].Components[RabbitMQ] = half
 	for rate, want := range map[float64]float64{0: 0, 1000: .05, 3000: .275, 5000: .5, 20_000: 1, 100_000: 5} {
 		if got := c.UsageAt(RabbitMQ, rate).Cores; math.Abs(got-want) > 1e-9 {
@@ -204,7 +204,7 @@ func TestCompute_Data_GrowsWithStayAndDuration(t *testing.T) {
 	t.Parallel()
 	q := request(10_000)
 	r := Compute(testCosts(), q)
-	const visits = 4000 * 600 // 5,000 entries/s, of which 1,000 leave
+	const visits = 4000 * 600 // each second, 5,000 vehicles enter and 1,000 leave
 	near(t, "parked vehicles", float64(r.Total.VisitsInRedis), visits, .001)
 	bits := 10_000. * 3600 * bitsPerEvent / 8
 	near(t, "memory of Redis", float64(r.pods(Redis).MemoryRequest), memoryMargin*(64<<20+visits*200+bits), .05)
@@ -267,8 +267,9 @@ func TestNodes_PodsOfDifferentSizes_CountsTheNodesThatFitAll(t *testing.T) {
 	r := &Result{Simulations: 2, Request: Request{Node: Node{Cores: 4, MemoryBytes: 100}}, Components: []Pods{
 		{Replicas: 1, CPURequest: 3, MemoryRequest: 10}, {Replicas: 2, CPURequest: 1, MemoryRequest: 10}, {Replicas: 1, CPURequest: .1, MemoryRequest: 95},
 	}}
-	// Each pod with 3 cores shares a node with one small pod. Each pod with 95 bytes needs a node for itself. The two
-	// other small pods share one node.
+	// Each of the two simulations has a pod with 3 cores, a pod with 95 bytes of memory, and two small pods. The pod with
+	// 3 cores shares a node with one small pod. The pod with 95 bytes needs a node for itself. The second small pods of
+	// both simulations share a node.
 	if got := nodes(r); got != 5 {
 		t.Errorf("%d nodes, want 5", got)
 	}

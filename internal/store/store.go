@@ -253,10 +253,10 @@ type Durability interface {
 	// partition's server. It does I/O only if the store has not read that state yet. The first call in a simulation also
 	// records the simulation's number of partitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
-	// WaitDurable waits until effects in the partition will survive a crash of the server process, and a failover to one
-	// of its connected replicas. It waits for all effects that were reported before the call. It returns ErrRolledBack if
-	// the server process is no longer the one that the mark identifies. Concurrent calls share the requests that read the
-	// state of the server.
+	// WaitDurable waits until all effects in the partition that were reported before the call are durable. Durable
+	// effects survive a crash of the server process, and a failover to one of its connected replicas. WaitDurable
+	// returns ErrRolledBack if the server process is no longer the one that the mark identifies. Concurrent calls share
+	// the requests to the server.
 	WaitDurable(ctx context.Context, partition int, mark Mark) error
 }
 

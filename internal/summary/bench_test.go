@@ -34,9 +34,9 @@ func BenchmarkServicePost(b *testing.B) {
 	}
 }
 
-// BenchmarkHTTPPost_ManySummaries measures HTTP requests with many summaries each. The request bodies are prepared
+// BenchmarkHTTPPost_ManySummariesPerRequest measures HTTP requests with many summaries each. The request bodies are prepared
 // before the measurement.
-func BenchmarkHTTPPost_ManySummaries(b *testing.B) {
+func BenchmarkHTTPPost_ManySummariesPerRequest(b *testing.B) {
 	for _, size := range []int{256, 4096} {
 		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
 			server, v := newServer(b, newService(b)), newVisits()
@@ -61,8 +61,8 @@ func BenchmarkHTTPPost_ManySummaries(b *testing.B) {
 	}
 }
 
-// BenchmarkEmbeddedClient_Post posts summaries with client.Embedded from many goroutines, one summary per call.
-func BenchmarkEmbeddedClient_Post(b *testing.B) {
+// BenchmarkEmbeddedClient_OneSummaryPerPost posts summaries with client.Embedded from many goroutines, one summary per call.
+func BenchmarkEmbeddedClient_OneSummaryPerPost(b *testing.B) {
 	for _, posters := range []int{1, 256, 1024} {
 		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
 			c, err := client.NewEmbedded(client.Config{URL: newServer(b, newService(b)).URL})

@@ -145,11 +145,11 @@ type Database interface {
 	// String returns what the database is, where it is, and what to check if it does not respond. It is used in
 	// messages, so it contains no credentials.
 	String() string
-	// Insert stores summaries in one transaction. The caller has validated each of them. They are durable when Insert
-	// returns. Insert stores the outcome of each summary in outcomes, which must have the same length as summaries.
-	// If several summaries have the same identifier, only the first is stored. After an error it is unknown whether
-	// any are stored. Even without summaries, Insert writes to the database, so that its success shows that the
-	// database is writable.
+	// Insert stores summaries, which the caller has validated, in one transaction. They are durable when Insert
+	// returns. Insert writes the outcome of each summary to outcomes, which must have the same length as summaries. If
+	// several summaries have the same identifier, only the first is stored. After an error it is unknown whether any
+	// are stored. Even without summaries, Insert writes to the database, so that its success shows that the database is
+	// writable.
 	Insert(ctx context.Context, summaries []event.Summary, outcomes []Outcome) error
 	// Find returns the summary with the given identifier, and whether it exists.
 	Find(ctx context.Context, id string) (event.Summary, bool, error)

@@ -126,7 +126,7 @@ func (s *Screen) Show(lines []string) {
 	s.redraw(nil)
 }
 
-// Write prints p above the lines. p must consist of whole lines.
+// Write implements io.Writer. It prints p above the lines that the method Show has set. p must consist of whole lines.
 func (s *Screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

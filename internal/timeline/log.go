@@ -12,7 +12,7 @@ import (
 // bounded amount of memory.
 const blockRows = 60
 
-// Tier defines the width of rows up to a certain age.
+// Tier is a resolution of the timeline: how much time each row covers until the rows reach a certain age.
 type Tier struct {
 	// Width is the width of the rows in seconds.
 	Width int64
@@ -95,15 +95,16 @@ type Storage interface {
 }
 
 // Replacement is one step of a compaction. It merges either the rows of one minute, or blocks of the previous tier,
-// into a block. The field Block contains the rows that the block has after the step, and the version that the block has
-// before the step.
+// into a block. The rows in the field Block are those after the step. The version in the field Block is that of the
+// stored block before the step.
 type Replacement struct {
-	// Generation is what Storage.Generation returned before any rows were read. The versions alone do not show every
-	// change: other processes may have merged the same rows, moved the block to the next tier, and added the same
-	// number of rows to the minute. The minute and the block then have the same versions again.
+	// Generation is what Storage.Generation returned before any rows were read. It is needed because versions can
+	// recur. For example, another compaction merges the 5 rows of a minute and moves the block to the next tier. A late
+	// process then appends 5 other rows to this minute. The minute has 5 rows again and the block is missing again, so
+	// both have the same version as before.
 	Generation int64
 	Block      Block
-	// Minute contains the rows that were merged into Block, if these are the rows of one minute. Otherwise, it is nil.
+	// Minute is the minute whose rows were merged into Block. It is nil if the blocks in Sources were merged instead.
 	Minute *Minute
 	// Sources are the blocks of the previous tier whose rows were merged into Block.
 	Sources []Block
@@ -288,7 +289,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 		block.Rows = Merge(Tiers()[id.Tier].Width, rows...)
 		replaced, err := l.storage.Replace(ctx, Replacement{Generation: generation, Block: block, Sources: sources})
 		if err != nil || !replaced {
-			return err // replaced is false if another process is compacting the same tier
+			return err // without an error, another process is compacting the same tier
 		}
 		generation++
 	}
@@ -308,14 +309,13 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 }
 
 // repetitionTime is the longest outage after which the storage is certain to recognize repeated rows. After an outage,
-// a process sends all rows again that the storage has not acknowledged. The storage recognizes the rows that it has
-// already merged, because it keeps records of them. If the outage affects only some processes, the storage meanwhile
-// merges newer rows of the other processes, and may delete records that are older than the horizon; see Horizon.
+// a process sends all rows again that the storage has not acknowledged. The storage recognizes rows that it has already
+// merged by its records, which it may delete after repetitionTime; see Horizon.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a Unix time. To recognize repeated rows, the storage records the latest merged second of each process.
-// When it merges the minute m, it may delete the records whose second is before the horizon of m. Without this deletion,
-// every process that ever started would leave a record forever.
+// Horizon returns the Unix time from which the storage must keep its records when it merges the minute m. Such a record
+// contains the latest merged second of a process, and serves to recognize repeated rows. The storage may delete records
+// of earlier seconds. Otherwise, every process that ever started would leave a record forever.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns the second of the latest row of each process in the minute.

@@ -90,8 +90,9 @@ func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error
 	return sink.AppendTimeline(ctx, process, rows)
 }
 
-// Run records rows until ctx ends. It then measures once more, and sends the pending rows until all rows are sent or the
-// context closing ends. The error says how many seconds of the timeline were not sent. Run must be called only once.
+// Run records rows until ctx ends. It then measures once more, and sends the pending rows until all are sent or until
+// the context named closing ends. The error says how many seconds of the timeline were not sent. Run must be called
+// only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup
@@ -109,7 +110,7 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 			r.measure(now)
 			select {
 			case due <- struct{}{}:
-			default: // the sender still has to handle the previous signal, and will then also send this row
+			default: // the previous signal is still pending, and the sender then sends all rows
 			}
 		}
 	}
@@ -192,8 +193,7 @@ func (r *Recorder) next() (process string, rows []Row) {
 	return process, rows
 }
 
-// sent removes the pending rows of a process up to the given second. The first pending row must belong to this process,
-// as after a call of the method next.
+// sent removes the pending rows of a process up to the given second. The first pending row must belong to this process.
 func (r *Recorder) sent(process string, last int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

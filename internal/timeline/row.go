@@ -47,8 +47,8 @@ type Events struct {
 	// stopped.
 	Starved int64 `json:"starved,omitempty"`
 	Missed  int64 `json:"missed,omitempty"`
-	// Lag shows how late events were published. It is the longest wait of any event that was due but, at some moment of
-	// the interval, not published yet.
+	// Lag is the maximum lag of a generator behind its schedule during the interval. The lag at any moment is how long
+	// the oldest unpublished event has been due.
 	Lag time.Duration `json:"lagNs,omitempty"`
 
 	// Redeliveries is the number of deliveries of messages that the broker had already delivered before.
@@ -93,7 +93,7 @@ type Mark struct {
 // MarkKind is the type of a mark.
 type MarkKind string
 
-// The kinds of marks.
+// These are the kinds of marks.
 const (
 	// MarkStarted means that a process started. MarkStopped means that a process stopped in an orderly way.
 	MarkStarted MarkKind = "started"

@@ -373,7 +373,7 @@ func testPageSurvivesSleep(t *testing.T, b *browser) {
 // data any more.
 type silencer struct {
 	address string
-	silent  atomic.Int64 // connections with this number or a lower one are silenced
+	silent  atomic.Int64 // how many connections are silenced; these are the earliest ones
 	opened  atomic.Int64
 }
 
@@ -772,7 +772,7 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 	b.open(newSite(t, newFake("run", 60)), 60)
 	b.until("the charts are drawn", "document.getElementById('charts').dataset.drawn == 60")
 	const tip, hidden = "document.getElementById('tip').textContent", "document.getElementById('tip').hidden"
-	leave := func() { run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1)) } // move the pointer to a place without a number
+	leave := func() { run(b, chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1)) } // move the pointer away from all numbers
 	defer leave()
 	meanings := map[string]bool{}
 	all := evaluate[[]struct {
@@ -808,7 +808,7 @@ func testPageExplainsNumbersUnderThePointer(t *testing.T, b *browser) {
 func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	f.change(func(f *fake) {
-		for i := range 10 { // more marks than the page lists at first, so that it has a button to show all marks
+		for i := range 10 { // more marks than the page lists at first, so that the page has a button to show all marks
 			row := &f.rows[40+i]
 			row.Marks = []timeline.Mark{{At: row.Start(), Kind: timeline.MarkStarted, Subject: fmt.Sprint("generator-", i)}}
 		}

@@ -136,9 +136,9 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd returns the end of the part of a timeline that begins at the given time. The first part ends at least an hour
-// before the schedules start, so it has few rows. Each part but the last ends at a whole hour, because no row extends
-// across a whole hour. If start is zero, there is only one part.
+// partEnd returns the end of the part of a timeline that begins at begin and ends at to or earlier. The parameter start
+// is the start of the schedules. If it is zero, there is only one part. Otherwise, the first part contains everything
+// until about an hour before start. Each part but the last ends at a whole hour, because no row extends across one.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to

@@ -21,10 +21,9 @@ const (
 	// lookback is how far back the feed looks for rows that have changed since it sent them. Rows change because the
 	// processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
-	// rereadInterval is the time between two reads of older rows, which are the rows that ended more than lookback ago,
-	// but at most keepTime ago. Each read covers an interval of the length rereadPart. The reads find a late row within
-	// a few minutes. A row is late if its process could not reach the store. The part is short, so that a read over a
-	// slow connection does not delay the newest rows for long.
+	// rereadInterval is the time between two reads of older rows, in case a process could not store its rows in time.
+	// Older rows ended more than lookback ago, but at most keepTime ago. Each read covers an interval of the length
+	// rereadPart. This length is short, so that a read over a slow connection does not delay the newest rows for long.
 	rereadInterval = 6 * time.Second
 	rereadPart     = 2 * time.Minute
 	keepTime       = time.Hour
@@ -209,8 +208,8 @@ func (p *poller) reset() {
 }
 
 // begin records the rows that the first client receives when it connects, so that a poll does not send these rows
-// again. If a poll has already recorded a row of the same second, that record stays. begin does nothing when further
-// clients connect: they may receive rows that the first client lacks, and a poll must still send such rows.
+// again. If a poll has already recorded a row of the same second, that record stays. When further clients connect, begin
+// does nothing: a poll must still send the rows that these clients receive but the first client lacks.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,9 +227,9 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// from returns the time from which rows must be read: lookback before now, or lookback before the latest successful read
-// if that is earlier. The reason is that after an outage of the store, all processes store the rows of the time of the
-// outage. The result is at most keepTime before now, because no process keeps rows for longer.
+// from returns the time from which rows must be read: lookback before the latest successful read, or before now if
+// there was none. The rows of a whole outage must be read, because the processes store them after the store is
+// available again. The result is at most keepTime before now, because no process keeps rows for longer.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -254,9 +253,9 @@ func (p *poller) succeed(now time.Time) {
 	maps.DeleteFunc(p.sent, func(second int64, _ uint64) bool { return second < oldest })
 }
 
-// older returns whether rows of the past hour must be read again now, and if so, which part of the hour. Successive
-// calls return successive parts; see rereadInterval. The parameter clock is the time of this machine. It determines
-// whether a read is due. The parameter now is the time that State.now has returned. It determines the interval.
+// older returns the next part of the past hour whose rows must be read again. The result due is false if no read is due
+// yet; see rereadInterval. The parameter clock is the time of this machine, which determines whether a read is due. The
+// parameter now is the time that State.now has returned, at which the past hour ends.
 func (p *poller) older(clock, now time.Time) (from, to time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

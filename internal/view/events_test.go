@@ -232,7 +232,7 @@ func TestPoller_PollBeforeTheFirstClientHasItsRows_NoRowIsSentTwice(t *testing.T
 			t.Errorf("%d rows are sent twice", n)
 		}
 		late := fakeRow(f.rows[0].Second-10, 0, 600)
-		p.begin("run", []timeline.Row{late}) // another client receives this row when it connects
+		p.begin("run", []timeline.Row{late}) // a second client connects, and receives the late row
 		if n := len(p.changed("run", []timeline.Row{late})); n != 1 {
 			t.Errorf("%d rows that the first client lacks are sent, want 1", n)
 		}

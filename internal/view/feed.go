@@ -40,7 +40,7 @@ type client struct {
 // add adds an update to the data that the client has not received yet. It returns false if this data then contains more
 // than maxBehind rows.
 func (c *client) add(u *update) bool {
-	if c.rows == nil || c.state.Run != u.state.Run { // the page drops the rows of another run
+	if c.rows == nil || c.state.Run != u.state.Run { // the page drops its rows when the run changes
 		c.rows = map[int64]timeline.Row{}
 	}
 	c.isBehind, c.state, c.wasRead = true, u.state, c.wasRead || u.wasRead

@@ -12,7 +12,8 @@ import (
 )
 
 // ErrNoServers is the error for simulations with servers. This file is compiled only into builds without clients of
-// RabbitMQ and Redis, and without SQLite. These builds need the tag nooperator as well, because the operator uses the clients.
+// RabbitMQ and Redis, and without SQLite. These builds need the tag nooperator as well, because the operator uses the
+// clients.
 var ErrNoServers = errors.New("this binary was built with the tag noservers, so it cannot connect to servers: use a parking binary that was built without this tag (make build)")
 
 func openRabbitMQ(*plan.Plan, binding.Source, Options) (*Broker, error) { return nil, ErrNoServers }

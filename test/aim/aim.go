@@ -21,7 +21,7 @@ type Aim struct {
 }
 
 // AtLeast returns an aim with a lower bound. The parameter rounds contains the value that each round measured. If it is
-// empty, nothing was measured, and Taken leaves the aim out.
+// empty, nothing was measured, so the function Taken omits the aim.
 func AtLeast(bound float64, what string, rounds ...float64) Aim {
 	a := measured(what, rounds)
 	a.AtLeast, a.Met = &bound, a.Measured >= bound

@@ -36,9 +36,9 @@ const ceilingExchange = "ceiling"
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
 // runCeiling measures the throughput of the broker alone, which is an upper limit for the pipeline. It publishes with
-// confirms, consumes, and acknowledges: at the offered rate, or as fast as the broker allows if offered is 0. The
-// number of unacknowledged messages per queue is limited to the constant backlog, so that publishers do not get far
-// ahead of consumers. Until ctx ends, runCeiling prints the number of consumed messages four times a second.
+// confirms, consumes and acknowledges. The parameter offered is the rate; if it is 0, runCeiling is as fast as the
+// broker allows. At most backlog messages per queue are unacknowledged, so that publishers do not get far ahead of
+// consumers. Until ctx ends, runCeiling prints the number of consumed messages four times a second.
 func runCeiling(ctx context.Context, uri string, offered int64) error {
 	var consumed atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -198,7 +198,8 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 			if err != nil {
 				return err
 			}
-			broker, err := effortByName(os.Getppid(), brokerName) // the parent of this process is also an ancestor of the broker
+			// The parent process is the benchmark, from which the broker also descends.
+			broker, err := effortByName(os.Getppid(), brokerName)
 			if err != nil {
 				return err
 			}

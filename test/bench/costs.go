@@ -247,8 +247,8 @@ func (p *pipeline) countProcesses(u *usage) error {
 	return nil
 }
 
-// countServers adds the counters of RabbitMQ and Redis. Redis counts its traffic itself. The rest of the traffic of
-// generators and processors is counted for RabbitMQ, including the few summaries.
+// countServers adds the counters of RabbitMQ and Redis to u. Redis reports its own network traffic. The traffic of
+// RabbitMQ is that of generators and processors, minus that of Redis. It includes the few summaries.
 func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	redisCounters, err := countersByName(os.Getpid(), "redis-server")
 	if err != nil {

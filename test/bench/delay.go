@@ -66,7 +66,7 @@ func (d *delayRelay) forward(ctx context.Context, client net.Conn) {
 	copying.Go(func() { defer end(); d.copy(ctx, server, client) })
 	copying.Go(func() { defer end(); d.copy(ctx, client, server) })
 	<-ctx.Done()
-	_ = client.Close() // closing both connections ends the copies
+	_ = client.Close() // closing both connections ends the copying goroutines
 	_ = server.Close()
 	copying.Wait()
 }

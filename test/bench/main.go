@@ -212,8 +212,8 @@ func (r *report) takeAll(ctx context.Context, env environment, o options) error 
 	return nil
 }
 
-// remaining estimates how long the steps from the index next on will take. It multiplies their expected duration by the
-// ratio of the actual to the expected duration of the finished steps.
+// remaining estimates how long the unfinished steps will take, of which steps[next] is the first. The estimate is their
+// expected duration, multiplied by the ratio of the actual to the expected duration of the finished steps.
 func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	var done, left time.Duration
 	for i, s := range steps {
@@ -246,7 +246,7 @@ func (r *report) round(env environment, o options, last bool) []step {
 	for _, processor := range processors() {
 		events := o.events
 		if processor != ours {
-			events = max(1, events/20) // the implementations for comparison are about 20 times slower
+			events = max(1, events/20) // every other processor is about 20 times slower than ours
 		}
 		steps = append(steps, step{"crash", processor + ", killed once", 2*start + time.Duration(o.events)*200*time.Microsecond, func(ctx context.Context) error {
 			return add(&r.Crash)(measureCrash(ctx, env, processor, events))

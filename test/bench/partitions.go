@@ -77,7 +77,7 @@ func measurePartitioned(ctx context.Context, env environment, n int, o options) 
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// partitioned returns the medians of the results of all rounds.
+// partitioned combines the results of all rounds with n partitions: it returns their medians.
 func partitioned(n int, results []pipelineResult) sizing.Partitioned {
 	const micro = 1e-6
 	return sizing.Partitioned{

@@ -23,9 +23,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// The processors that measureCrash compares. Except for ours, they are small programs in this file, called peers. A
-// peer handles the events of a queue one after the other. It stores an entry with one command, and posts one summary
-// per request.
+// These constants name the processors that measureCrash compares. All except ours are peers: small programs in this
+// file. A peer handles the events of a queue one after the other. It stores an entry with one command, and posts one
+// summary per request.
 const (
 	// ours is the processor of this project.
 	ours = "this project"
@@ -39,8 +39,8 @@ const (
 
 func processors() []string { return []string{ours, naive, original} }
 
-// peer is a running processor with which the benchmark compares the processor of this project. The field kind is one of
-// the constants naive and original.
+// peer is a running processor with which the benchmark compares the processor of this project. The value of the field
+// kind is one of the constants naive and original.
 type peer struct {
 	kind  string
 	plan  *plan.Plan
@@ -300,10 +300,10 @@ func (p *pipeline) stored(ctx context.Context) (int64, error) {
 	return metrics.total("parking_summaries_stored_total"), err
 }
 
-// finish runs the processor after its crash until no exit is left in the queue, and counts the lost summaries. It
-// starts the processor, publishes one more exit, called a marker, and waits until the summary of the marker is stored.
-// It then terminates the processor, which returns unacknowledged exits to the queue. If there are any, finish starts
-// over.
+// finish runs the processor after its crash until no exit is left in the queue, and counts the lost summaries. In
+// each round, finish starts the processor, publishes one more exit (the marker), waits until the summary of the marker
+// is stored, and terminates the processor. RabbitMQ then requeues unacknowledged exits. If there are any, another round
+// follows.
 func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *crashResult) error {
 	for marker := range maxMarkers {
 		if err := stack.Start(ctx, processor); err != nil {

@@ -33,7 +33,8 @@ type environment struct {
 	partitions int
 	// concurrency is the number of messages of one queue that one processor processes at the same time.
 	concurrency int
-	// processorAMQPURI and processorRedisURI replace amqpURI and redisURI in the processors, unless they are empty.
+	// processorAMQPURI, if it is set, is the URI that the processors use instead of amqpURI. The same applies to
+	// processorRedisURI and redisURI.
 	processorAMQPURI, processorRedisURI string
 }
 
@@ -200,7 +201,8 @@ func (p pipelineResult) own() effort {
 
 func (p pipelineResult) ownMicros() float64 { return p.own()[cpuMicros] }
 
-// result returns the rates and latencies of a pipeline in the time from the state earlier to the state s.
+// result returns the rates and latencies of a pipeline between two points in time, given their states. The state s is
+// the later one.
 func (s state) result(earlier state) pipelineResult {
 	events := float64(s.processed - earlier.processed)
 	r := pipelineResult{
@@ -245,8 +247,8 @@ const startRate = 4000
 // runCeiling permits in its two queues.
 const saturatedBacklog = 2 * backlog
 
-// saturate returns a function that adjusts the rate of the generators each time it is called. Its aim is that the given
-// number of events wait.
+// saturate returns a function that adjusts the rate of the generators each time it is called. The adjustments bring the
+// number of unprocessed events close to the given number.
 func (p *pipeline) saturate(aim int64) func(context.Context) error {
 	var earlier []state // the latest observed states of the pipeline, oldest first
 	return func(ctx context.Context) error {
@@ -266,10 +268,9 @@ func (p *pipeline) saturate(aim int64) func(context.Context) error {
 // averagedStates is the number of recent states from which the processing rate is computed.
 const averagedStates = 5
 
-// nextRate returns the next rate of the generators. If as many events wait as intended, the result is the rate at which
-// events are processed. If no events wait, the result is 50% above that rate. If at least twice as many wait as
-// intended, the result is 50% below that rate. The result is at least a tenth of the number of events by which the
-// waiting events fall short of the intended number, so it is not 0 before the first event is processed.
+// nextRate returns the next rate of the generators, so that about aim events wait. If aim events wait, the result is
+// the rate at which events are processed. It is up to 50% higher if fewer wait, and up to 50% lower if more wait. It is
+// at least (aim-waiting)/10, so it is not 0 before the first event is processed.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))

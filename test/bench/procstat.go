@@ -61,7 +61,7 @@ func (e effort) add(other effort) {
 	}
 }
 
-// sumOf returns the total effort of several processes: the sum of each measure.
+// sumOf adds up the efforts of several processes, separately for each measure.
 func sumOf(efforts iter.Seq[effort]) effort {
 	sum := effort{}
 	for e := range efforts {
@@ -101,7 +101,7 @@ func readEffort(dir string) (effort, error) {
 		return nil, fmt.Errorf("list the threads in %s: %w", dir, err)
 	}
 	for _, thread := range threads {
-		if fields, err := readFields(thread); err == nil { // the thread may have ended since Glob
+		if fields, err := readFields(thread); err == nil { // the thread may have ended after Glob listed it
 			e.addFields(switches, fields, "voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")
 		}
 	}

@@ -286,8 +286,8 @@ func (r *report) printRow(w io.Writer, name string, cell func([]pipelineResult) 
 	fmt.Fprintln(w)
 }
 
-// printProcessors prints the effort per event of the processor while it handles waiting events, and the number of
-// commands that Redis executes for it.
+// printProcessors prints what each event costs while a processor works off waiting events: the CPU time, context
+// switches and I/O calls of the processor, and the commands of Redis.
 func (r *report) printProcessors(w io.Writer) {
 	if len(r.Drain)+len(r.Crash) == 0 {
 		return

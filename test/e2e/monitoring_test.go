@@ -36,14 +36,15 @@ const (
 // form is one of the two forms in which Prometheus can store histograms: classic or native. Rules and dashboards must
 // work with both.
 type form struct {
-	// Features are the feature flags of Prometheus that enable the form. The classic form needs none.
+	// Features are the feature flags with which Prometheus stores histograms in this form. The classic form needs none.
 	Features []string
-	// Prometheus has the series with the name in the field histogram only if it stores histograms in this form. It has
-	// the series with the name in the field absent only if it stores histograms in the other form.
+	// The field histogram is the name of a series that exists only if Prometheus uses this form. The field absent is
+	// the name of a series that exists only if Prometheus uses the other form.
 	histogram, absent string
 }
 
-// forms returns both forms of histograms, by their names. The test runs one Prometheus server for each.
+// forms returns the classic and the native form of histograms, by their names. The test runs one Prometheus server for
+// each.
 func forms() map[string]form {
 	const histogram, buckets = "parking_event_processing_seconds", "parking_event_processing_seconds_bucket"
 	return map[string]form{

@@ -322,7 +322,7 @@ var alwaysExpected = []warning{
 	// Every few minutes the API server checks the IP addresses of Services. It may see a Service that is not completely
 	// created.
 	{"ClusterIPNotAllocated", "repairing"},
-	// The disruption controller may find a pod whose Deployment has just been deleted.
+	// The disruption controller warns about a pod whose Deployment has just been deleted.
 	{"CalculateExpectedPodCountFailed", "found no controllers for pod"},
 }
 

@@ -112,7 +112,8 @@ type endpoint struct {
 	port      int
 }
 
-// connectedPods returns one pod for each component of the simulation, the pod of the operator, and the outsider pod.
+// connectedPods returns one pod for each component of the simulation, the pod of the operator, and a pod that does not
+// belong to the simulation.
 func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resources.Component]connectedPod {
 	ns.t.Helper()
 	pods := map[resources.Component]corev1.Pod{outsider: ns.outsider(sim)}
@@ -182,8 +183,8 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 }
 
 // listen starts a process on the node that accepts connections at a free port in the network namespace of the given
-// process. The process ends by itself after five minutes. Tests need it at a port to which connections are denied: if
-// no process listens there, a connection fails even without a NetworkPolicy.
+// process. The process ends by itself after five minutes. Tests of denied connections need this process, because a
+// connection to a port without a listener fails even without a NetworkPolicy.
 func listen(t *testing.T, pid string) {
 	t.Helper()
 	const script = `my $listener = IO::Socket::INET->new(Listen => 8) or die "listen: $@";

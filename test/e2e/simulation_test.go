@@ -60,7 +60,7 @@ func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 		ns.awaitCondition(sim, v1alpha1.ConditionReady, time.Minute)
 	})
 
-	t.Run("suspending loses no event, and resuming continues", func(t *testing.T) {
+	t.Run("suspending loses no event, and resuming processes events again", func(t *testing.T) {
 		ns := ns.forSubtest(t)
 		ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Suspend = true })
 		ns.awaitPods(sim, resources.ComponentEntry, 0, time.Minute)

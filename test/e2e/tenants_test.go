@@ -125,8 +125,8 @@ func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 				t.Fatal(err)
 			}
 			ns.awaitCondition(sim, v1alpha1.ConditionStalled, time.Minute)
-			// Pods of our own components would have the forbidden settings, so they must not be created. Pods of
-			// managed servers would not have them, so the test does not check those.
+			// The operator must not create the pods of generators and processors, because they would have the forbidden
+			// settings. Pods of managed servers do not have these settings, so they may exist.
 			for _, component := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
 				if pods := ns.pods(sim, component); len(pods) > 0 {
 					t.Errorf("the %s has %d pods", component, len(pods))

@@ -210,11 +210,11 @@ func (s *simulation) faults() []fault {
 }
 
 // injectFaults injects faults in random order while events are processed. It injects each of the given faults at least
-// once. The parameter named least is the minimum number of faults in total.
-func (s *simulation) injectFaults(t *testing.T, faults []fault, least int) {
+// once, and at least minTotal faults in total.
+func (s *simulation) injectFaults(t *testing.T, faults []fault, minTotal int) {
 	t.Helper()
 	schedule := slices.Clone(faults)
-	for len(schedule) < least {
+	for len(schedule) < minTotal {
 		schedule = append(schedule, faults[s.random.IntN(len(faults))])
 	}
 	s.random.Shuffle(len(schedule), func(i, j int) { schedule[i], schedule[j] = schedule[j], schedule[i] })

@@ -16,12 +16,12 @@ type misbehaviour int32
 
 const (
 	behaves misbehaviour = iota
-	// answers500 sends a response with status 500 and stores nothing.
+	// answers500 means that the proxy sends a response with status 500 and stores nothing.
 	answers500
-	// hangs sends no response until the client disconnects.
+	// hangs means that the proxy sends no response until the client disconnects.
 	hangs
-	// dropsAfterStoring forwards the summaries to the API, so that they are stored. It then closes the connection
-	// without a response.
+	// dropsAfterStoring means that the proxy forwards the summaries to the API, so that they are stored. The proxy then
+	// closes the connection without a response.
 	dropsAfterStoring
 )
 

@@ -50,10 +50,9 @@ func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	}
 }
 
-// killMeasuredProcessor kills a processor shortly after it has sent its measurements. To find such a moment, it
-// suspends all processors, and audits how many events are unmeasured. If there are few, it kills the processor.
-// Otherwise, it lets the processors continue, and tries again. While they are suspended, no further events take effect.
-// A processor sends its measurements once a second, so there is a suitable moment in every second.
+// killMeasuredProcessor kills a processor shortly after the processor has sent its measurements, which it does once a
+// second. To find such a moment, killMeasuredProcessor suspends all processors, so that no further events take effect,
+// and counts the unmeasured events. If there are many, it resumes the processors and tries again.
 func (s *simulation) killMeasuredProcessor(t *testing.T) {
 	t.Helper()
 	victim := s.stack.Processors[0]

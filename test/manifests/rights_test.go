@@ -66,7 +66,7 @@ func TestRoles_ProvideAllPermissionsOfTheOperator(t *testing.T) {
 			dashboard := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: sim.Name + "-dashboard"}}
 			server.Eventually("the last child", func() error { return c.Get(t.Context(), client.ObjectKeyFromObject(dashboard), dashboard) })
 			annotated(server, sim)
-			enlarged(server, sim)
+			growVolume(server, sim)
 			if err := c.Delete(t.Context(), sim); err != nil {
 				t.Fatal(err)
 			}
@@ -193,8 +193,8 @@ func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// enlarged enlarges the volume of a simulation's RabbitMQ, and waits until the operator has enlarged the claim.
-func enlarged(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
+// growVolume enlarges the volume of a simulation's RabbitMQ, and waits until the operator has enlarged the claim.
+func growVolume(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	claim := server.Claim(sim, resources.ComponentRabbitMQ, 0, server.StorageClass(true), "2Gi")
 	server.Edit(sim, func() {
 		sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Storage: v1alpha1.StorageSpec{Size: new(v1alpha1.Quantity("3Gi"))}}

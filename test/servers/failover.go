@@ -12,8 +12,9 @@ import (
 
 // FailoverGroup is a group of Redis servers. When a primary is killed, its replica takes over.
 type FailoverGroup interface {
-	// Lag pauses the replica of the primary that stores the key. If the primary is killed before resume is called, the
-	// replica lacks all later writes. The replica must be resumed before it can take over.
+	// Lag pauses the replica of the primary that stores the key, until the returned function is called. If the primary
+	// is killed during the pause, the replica lacks the writes since the call of Lag. A paused replica cannot take
+	// over.
 	Lag(t testing.TB, key string) (resume func())
 	// KillPrimary kills the primary that stores the key, and returns the killed server.
 	KillPrimary(t testing.TB, key string) *Redis

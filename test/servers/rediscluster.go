@@ -30,9 +30,9 @@ type RedisClusterOptions struct {
 	// Authority makes the cluster use TLS. Each node then has its own address, and a certificate that is valid only for
 	// this address. The nodes require client certificates of the authority.
 	Authority *tlstest.Authority
-	// Elections makes the nodes elect the replica of a primary that has not responded for 5 s. Without it, a replica
-	// takes over only when a test promotes it, and the node timeout is 10 minutes, because on a busy machine a node may
-	// respond late.
+	// Elections makes the nodes elect the replica of a primary that has not responded for 5 s. If Elections is
+	// false, a replica takes over only when a test promotes it. The node timeout is then 10 minutes, because on a busy
+	// machine a node may respond late.
 	Elections bool
 	// Config contains additional lines for the redis.conf of each node.
 	Config []string
@@ -353,7 +353,8 @@ func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 			return true
 		}
 		if !c.options.Elections {
-			_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err() // the next iteration checks whether this succeeded
+			// Ignore the error, because the next iteration checks whether the replica has become the primary.
+			_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err()
 		}
 		return false
 	})

@@ -31,15 +31,15 @@ import (
 const (
 	// perPiece is the number of faults in one simulation. A manifest can have at most 20.
 	perPiece = 18
-	// first is the time of the first fault in a simulation. spacing is the time from one fault to the next. It includes
-	// 5 s for the measurement of the recovery. After a fault in RabbitMQ, the time to the next fault is
-	// rabbitMQSpacing, because RabbitMQ takes up to 20 s to start. In a cluster, inCluster is added to the time between
-	// two faults, because the kubelet delays restarts of a container: the second one by 10 s, the third one by 20 s,
-	// and so on.
+	// first is the time of the first fault in a simulation. spacing is the time from one fault to the next, including
+	// 5 s for the measurement of the recovery. After a fault in RabbitMQ, which takes up to 20 s to start,
+	// rabbitMQSpacing replaces spacing.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
-	inCluster                       = 20 * time.Second // more
-	// The constant lasts is the duration of each pause and each isolation.
-	lasts = 5 * time.Second
+	// inCluster is added to both spacings in a cluster, because the kubelet delays restarts of a container: the second
+	// restart by 10 s, the third one by 20 s, and so on.
+	inCluster = 20 * time.Second
+	// faultDuration is the duration of each pause and each isolation.
+	faultDuration = 5 * time.Second
 )
 
 func main() {
@@ -212,7 +212,7 @@ func (s *settings) manifest(seed int) string {
 		target, action, _ := strings.Cut(pair, " ")
 		fmt.Fprintf(b, "  - {name: fault-%d, target: %s, action: %s, at: %s", i, target, action, at)
 		if action == "Pause" || action == "Isolate" {
-			fmt.Fprintf(b, ", for: %s", lasts)
+			fmt.Fprintf(b, ", for: %s", faultDuration)
 		}
 		b.WriteString("}\n")
 		if at += spacing; strings.HasPrefix(target, "RabbitMQ") {

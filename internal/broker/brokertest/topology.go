@@ -60,7 +60,7 @@ func countsReasons(t *testing.T, s *subject) {
 		}
 	}
 	s.awaitDepths(t, broker.Depths{Dead: 3})
-	for range 2 { // the second result is the same, because counting leaves the messages in the queue
+	for range 2 { // twice, because counting must leave the messages in the queue
 		reasons(10, broker.ReasonCount{Reason: parse, Count: 2}, broker.ReasonCount{Reason: post, Count: 1})
 		s.awaitDepths(t, broker.Depths{Dead: 3})
 	}
@@ -122,7 +122,7 @@ func excludesOtherOwners(t *testing.T, s *subject) {
 	assertMessage(t, d.Message, message(1))
 	ack(t, d)
 	stop()
-	s.awaitDepths(t, broker.Depths{}) // the message of the rival is not in these queues
+	s.awaitDepths(t, broker.Depths{}) // the rival cannot publish to the queues of another owner
 
 	if err := s.Broker.Delete(t.Context()); err != nil {
 		t.Fatalf("delete: %v", err)

@@ -175,7 +175,7 @@ func TestConsume_OneConsumerEnds_AnotherGetsItsMessages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			synctest.Wait() // until the consumer waits for a message
+			synctest.Wait() // wait until the consumer waits for a message
 			other, stopOther := context.WithCancel(t.Context())
 			staying, err := b.Consume(other, entries(), 1)
 			if err != nil {

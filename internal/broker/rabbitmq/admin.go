@@ -27,11 +27,10 @@ func (b *Broker) Declare(ctx context.Context) error {
 	})
 }
 
-// Depths counts the ready messages in the simulation's queues. A queue that does not exist counts as empty.
-// Unsettled deliveries are not counted, because a server does not report them. A server also does not report
-// messages that it is moving from a quorum queue to its dead-letter target. So a retried message may be missing
-// from all counts for a moment. Depths makes one attempt. It fails with broker.ErrOtherOwner if the queues
-// belong to another simulation.
+// Depths counts the ready messages in the simulation's queues. A queue that does not exist counts as empty. Depths does
+// not count unsettled deliveries, nor messages that a server is moving from a quorum queue to its dead-letter target,
+// because servers report neither. So a retried message may be missing from all counts for a moment. Depths makes one
+// attempt. It fails with broker.ErrOtherOwner if the queues belong to another simulation.
 func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	return administer(ctx, b, func(a *administration) (depths broker.Depths, err error) {
 		if err := a.verifyOnce(b.declarer); err != nil {
@@ -163,9 +162,8 @@ func (b *Broker) administer(ctx context.Context, work func(*administration) erro
 // administer calls the function work with an administrative channel and returns its result.
 //
 // The client library cannot cancel a request. If ctx ends first, administer returns the error of ctx, and the
-// function work continues in the background until the server answers or the connection ends. administer does
-// not close the connection to abort the request, because other requests use the same connection, and the server
-// would log an error of the client.
+// function work continues in the background until the server answers or the connection ends. The
+// connection stays open, because other requests use it.
 func administer[T any](ctx context.Context, b *Broker, work func(*administration) (T, error)) (T, error) {
 	var none T
 	release, err := b.acquireAdmin(ctx)
@@ -252,8 +250,8 @@ func (a *administration) verify(d *declarer) error {
 	return d.declareOwner(a.channel)
 }
 
-// verifyOnce calls verify, unless the declarer knows that the simulation is marked with the declarer's owner. A mark can
-// be removed, but its owner never changes.
+// verifyOnce calls verify, unless d.marked is true: then the server has already confirmed that the queues have the mark
+// of this owner. The owner in a mark never changes, so one check is enough.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil

@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-func TestExistingQueues_StopsAfterPartitionsWithoutQueues(t *testing.T) {
+func TestExistingQueues_StopsAfterMaxGapPartitionsWithoutQueues(t *testing.T) {
 	t.Parallel()
 	all := topology{exchange: "parking.a", partitions: plan.MaxPartitions, queueType: plan.QueueTypeQuorum}
 	two := all

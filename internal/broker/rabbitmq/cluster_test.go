@@ -60,10 +60,9 @@ func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 	stream.finish(t)
 }
 
-// The test consumes the queues of 12 partitions on three nodes, as a processor does. The leaders of the queues must be
-// spread evenly over the nodes in two cases: after the queues are declared, and after a node has restarted and has run
-// the hook of managed nodes. On a busy machine, a queue can elect another leader at any time. Therefore the test repeats
-// a step if the leaders are uneven after it.
+// The leaders of the queues must be spread evenly over the nodes after the queues are declared. They must be spread
+// evenly again after a node has restarted and its postStart hook has rebalanced the queues. On a busy machine, a queue
+// can elect another leader at any time, so the test repeats the declaration or the hook until the leaders are even.
 func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	const partitions = 12
@@ -123,8 +122,8 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 
 // postStartHook returns the command that a managed node runs after it has started. It reads the command from the golden
 // file of the node, which contains what the operator applies. It makes two changes: the command does not sleep before
-// it rebalances the queues, and it writes to its own output instead of the log of the container. The command works in
-// the background, but keeps its output open until it has ended. So the method Run waits for the end.
+// it rebalances the queues, and it writes to its own output instead of the log of the container. The command does its
+// work in a background process. That process inherits the output, so the method Run waits until the process has ended.
 func postStartHook(t *testing.T) []string {
 	t.Helper()
 	content, err := os.ReadFile("../../resources/testdata/managed/statefulset-rabbitmq.yaml")

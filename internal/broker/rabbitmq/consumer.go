@@ -52,7 +52,7 @@ func (c *consumer) run(ctx context.Context) {
 	defer cancel()
 	stop := context.AfterFunc(c.broker.running, cancel)
 	defer stop()
-	defer c.broker.outages.Fine(c.part()) // an outage of this consumer must not outlast it
+	defer c.broker.outages.Fine(c.part()) // when the consumer has ended, the log must not report an outage of it
 
 	delay := newRetries()
 	for ctx.Err() == nil {
@@ -63,7 +63,7 @@ func (c *consumer) run(ctx context.Context) {
 		if delivered > 0 {
 			delay.Reset()
 		}
-		if !errors.Is(err, errConnectionLost) { // the link reports lost connections
+		if !errors.Is(err, errConnectionLost) { // the link already reports lost connections
 			c.broker.outages.Fault(c.part(), err)
 		}
 		_ = delay.wait(ctx, err) // fails only if ctx has ended, which ends the loop

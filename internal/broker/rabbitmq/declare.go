@@ -64,11 +64,11 @@ func (d *declarer) spread(conn *connection) {
 	}
 }
 
-// open opens a channel and declares the routes on it. When a server rejects a declaration, it closes the
-// channel, so each attempt opens a new one.
+// open opens a channel and declares the routes on it. If an existing queue has another leader locator, the server
+// rejects the declaration and closes the channel. Then open tries again on a new channel, at most once per route.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
 	d.spread(conn)
-	for range routes { // each attempt may find one more queue with another leader locator
+	for range routes {
 		channel, err := d.try(conn, routes)
 		if !errors.Is(err, errOtherLocator) {
 			return channel, err
@@ -140,8 +140,8 @@ func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	return nil
 }
 
-// argumentsOf returns the arguments with which to declare the queue of a route. If the queue exists without a
-// leader locator, it omits this argument. Otherwise, the server would reject the declaration.
+// argumentsOf returns the arguments with which to declare the queue of a route. If the queue exists without a leader
+// locator, the result has none either, because the server rejects declarations that differ from the queue.
 func (d *declarer) argumentsOf(r route) amqp.Table {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -154,7 +154,8 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 }
 
 // queueError explains why a queue could not be declared. An existing queue may have been declared with or without a
-// leader locator. If the leader locator is the cause of the error, the next attempt switches between the two.
+// leader locator. If the leader locator is the cause of the error, the next attempt adds the locator if this attempt had
+// none, and omits it otherwise.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {
@@ -162,7 +163,7 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.unlocated[r.queue] = !d.unlocated[r.queue] // switch at each error, because another client may declare the queue again in the other form
+	d.unlocated[r.queue] = !d.unlocated[r.queue] // switch at every error: meanwhile, another client may have deleted the queue and declared it differently
 	return errOtherLocator
 }
 

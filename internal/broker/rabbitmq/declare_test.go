@@ -291,7 +291,7 @@ func TestConsume_ContextEndsBeforeTheServerAnswers_ClosesDeliveries(t *testing.T
 	options.Registerer = registry
 	b := newBroker(t, options)
 	publish(t, b, entries(), broker.Message{ID: "first"})
-	receive(t, consume(t, b, entries(), 1)) // consuming opens the connection that proxy.stall stalls below
+	receive(t, consume(t, b, entries(), 1)) // the call of consume opens a connection, which the next line stalls
 	proxy.stall(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := proxy.sent.Load()

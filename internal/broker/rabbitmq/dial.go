@@ -187,10 +187,10 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 	return conn, address, err
 }
 
-// dialEither opens a TCP connection to address. If this takes longer than versionDelay, it also tries fallback, unless
-// that is "". Therefore little time is lost if there is no route for one of the IP versions of a host. dialEither
-// returns the connection that is open first, and the address to which it leads. If address fails, dialEither returns
-// the error at once, and does not wait for fallback.
+// dialEither opens a TCP connection to address, or to fallback, which is the host's address of the other IP version. It
+// tries fallback only if address has not answered after versionDelay. dialEither returns the connection that is open
+// first, and its address. If address fails, dialEither returns this error at once. If fallback is "", there is only one
+// attempt.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))
@@ -215,7 +215,7 @@ func (d *dialer) dialEither(ctx context.Context, port, address, fallback string)
 		go func() {
 			for range pending {
 				if r := <-results; r.conn != nil {
-					_ = r.conn.Close() // nothing was sent on this connection, because the other attempt was faster
+					_ = r.conn.Close() // nothing was sent on this connection, because an attempt to connect to another address was faster
 				}
 			}
 		}()
@@ -376,8 +376,8 @@ func readTarget(address binding.Binding) (target, error) {
 }
 
 // loginsOf returns the authentication mechanisms in the order of preference. With a user name, there is only PLAIN.
-// Without a user name, EXTERNAL comes first if there is a client certificate. Then follows PLAIN as guest, the default
-// user of RabbitMQ. A server offers EXTERNAL only if somebody has enabled it.
+// Without a user name, EXTERNAL comes first if there is a client certificate. The last one is PLAIN as guest, the
+// default user of RabbitMQ. A server offers EXTERNAL only if somebody has enabled it.
 func loginsOf(uri *url.URL, config *tls.Config) []amqp.Authentication {
 	if name := uri.User.Username(); name != "" {
 		password, _ := uri.User.Password()

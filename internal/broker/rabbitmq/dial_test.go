@@ -74,7 +74,7 @@ func TestDial_AllAddressesFail_TriesEachOnceAndNamesAll(t *testing.T) {
 	}
 }
 
-func TestDial_SeveralAddresses_FirstOneVaries(t *testing.T) {
+func TestDial_SeveralAddresses_FirstAddressIsRandom(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		uris  string
@@ -116,7 +116,7 @@ func TestDial_HostWithTwoIPVersions_TriesThePreferredVersionFirst(t *testing.T) 
 }
 
 // If packets to the preferred IP version are dropped, an attempt ends only with its timeout.
-func TestDial_PreferredIPVersionIsSilent_TriesTheOtherOneSoon(t *testing.T) {
+func TestDial_IPv6DoesNotRespond_TriesIPv4AfterVersionDelay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d, _ := testDialer(t, "amqp://nodes", nil)

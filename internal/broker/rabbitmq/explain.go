@@ -63,7 +63,7 @@ func (e *connectError) Error() string {
 		}
 		remedy := remedyOf(f.err)
 		if i+1 < len(e.failures) && remedyOf(e.failures[i+1].err) == remedy {
-			continue // successive failures with the same remedy name it once, after the last of them
+			continue // the next failure has the same remedy, so print the remedy only after that failure
 		}
 		if remedy != "" {
 			parts[i] += ": " + remedy

@@ -35,7 +35,7 @@ type outgoing struct {
 // session declares the queues again, and publishes the unconfirmed messages again.
 type lane struct {
 	link     *link
-	declare  func(*connection) (*amqp.Channel, error) // the function opens a channel and declares the queues and the exchange
+	declare  func(*connection) (*amqp.Channel, error) // opens a channel and declares the queues and the exchange
 	exchange string
 	key      string
 	tally    *tally.Tally
@@ -210,10 +210,9 @@ type sending struct {
 	confirmed   int
 }
 
-// flight is a message that is published and that the server has not answered yet. Each flight has its own
-// confirmation object of the client library. A shared listener for all confirms would cost less. But if one
-// confirm covers several messages and arrives before an earlier rejection is processed, the library can report
-// the rejected message to that listener as confirmed.
+// flight is a published message that the server has not answered yet. Each flight has its own confirmation object of
+// the client library. A shared listener for all confirms would cost less, but could receive a confirm for a rejected
+// message: if one confirm covers several messages and arrives before an earlier rejection is processed.
 type flight struct {
 	message *outgoing
 	answer  *amqp.DeferredConfirmation

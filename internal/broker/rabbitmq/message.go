@@ -204,7 +204,7 @@ func isServerHeader(name string) bool {
 // sizeOf returns an upper bound for the encoded size of a header's value. The size does not include the type
 // and the name.
 func sizeOf(value any) int {
-	const fixed = 16 // no value of fixed size, and no length field of another value, is larger
+	const fixed = 16 // at least the size of any number, boolean or time, and of the length field of any other value
 	switch v := value.(type) {
 	case string:
 		return fixed + len(v)

@@ -27,9 +27,8 @@ const (
 	seeCluster  = "a node of the cluster may be down: see 'rabbitmqctl cluster_status'"
 )
 
-// remedies is searched from top to bottom. Therefore, if two elements have the same code and the text of one of them
-// contains the text of the other, the one with the longer text comes first. The texts are those of RabbitMQ 3.10 to 4.1
-// and of the client library.
+// remedies is searched from top to bottom, and the first match applies. So "node connection limit" must come before
+// "connection limit". The texts are those of RabbitMQ 3.10 to 4.1 and of the client library.
 var remedies = []remedy{
 	// Logging in.
 	{amqp.NotAllowed, "node connection limit", "raise connection_max in rabbitmq.conf, or close unused connections", false},

@@ -343,9 +343,8 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	assertOneOutage(t, log, began)
 }
 
-// assertOneOutage checks that the log contains exactly one outage and its end. The parameter began is a time before the
-// outage. A long outage is logged again at intervals, so the time since then determines how many lines the log may
-// contain.
+// assertOneOutage checks that the log contains exactly one outage, which started after began, and its end. A long
+// outage is logged again at intervals, so the number of log lines may be larger if more time has passed since began.
 func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
 	const reminder = 30 * time.Second // the interval at which package outage logs a long outage again

@@ -19,13 +19,14 @@ const gapPatience = 250 * time.Millisecond
 // session is an AMQP channel that consumes, together with the deliveries that the server regards as unsettled. After
 // the setup, only the goroutine that executes the method run uses the channel.
 //
-// Acknowledgements are combined. Settling a delivery marks it and wakes the goroutine. With a single request,
-// the goroutine acknowledges all deliveries before the first one that is not settled. A delivery that is not
-// settled leaves a gap if later deliveries are settled. The acknowledgements of these later deliveries are
-// delayed by up to gapPatience, because the gap may close in that time. But if the deliveries after a gap are
-// more than half of the prefetch, they are acknowledged at once, one by one. So a slow message does not stall
-// others. At the same time, individual acknowledgements remain rare. Each of them costs the server half as much
-// as the delivery itself.
+// Acknowledgements are combined. Settling a delivery marks it and wakes the goroutine. With a single request, the
+// goroutine acknowledges all deliveries before the first unsettled one. An unsettled delivery is a gap if later
+// deliveries are settled.
+//
+// The acknowledgements of the deliveries after a gap are delayed by up to gapPatience, because the gap may close in
+// that time. If these deliveries are more than half of the prefetch, they are acknowledged at once, one by one, so that
+// a slow message does not stall others. Individual acknowledgements should be rare, because each of them costs the
+// server half as much as the delivery itself.
 type session struct {
 	channel  *amqp.Channel
 	queue    string
@@ -46,10 +47,11 @@ type session struct {
 	unanswered bool
 	drained    bool // no more deliveries follow
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
-	// order of their tags. The field settled contains the deliveries of the list that are settled, but whose settlement
-	// has not been sent to the server yet. They are in the order in which they were settled.
+	// order of their tags.
 	first, last *delivery
-	settled     []*delivery
+	// The slice settled contains the deliveries of this list whose settlement has not been sent to the server yet, in the
+	// order in which they were settled.
+	settled []*delivery
 }
 
 // verdict says whether and how a delivery was settled.
@@ -168,9 +170,9 @@ type outbox struct {
 	requeues []uint64
 	prefix   uint64 // tag of the delivery to acknowledge together with all earlier ones; 0 for none
 	singles  []uint64
-	patience time.Duration // how long settled deliveries may still wait for earlier ones; 0 if none wait
+	patience time.Duration // how long settled deliveries may still wait until all earlier deliveries are settled; 0 if none wait
 	cancel   bool          // whether the batch cancels the consumer
-	flush    bool          // send flush as the last request of the batch
+	flush    bool          // whether to call the method flush after the other requests of the batch
 	last     bool          // whether the session sends nothing after this outbox
 }
 
@@ -219,7 +221,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
-			break // the following deliveries were settled later, so they can wait, too
+			break // the following deliveries were settled later, so none has exceeded gapPatience
 		}
 		out.singles = append(out.singles, d.tag)
 		s.remove(d)
@@ -245,12 +247,11 @@ func (s *session) remove(d *delivery) {
 // up to out.prefix would include requeued deliveries.
 //
 // The last request is one that the queue answers: the cancellation of the consumer or, if the consumer is already
-// cancelled, flush. Without its answer, closing the channel could discard settlements, for the following reason. The
-// server forwards the settlements of a channel to the quorum queue, but lets at most 32 of them wait for the queue
-// (SOFT_LIMIT in rabbit_fifo_client.erl). It delays all further settlements, and discards these when the channel is
-// closed. When the queue answers a request, it has accepted the earlier settlements, so the server has forwarded the
-// delayed ones. In rare cases, a change of the queue's leader still loses settlements. The queue then delivers the
-// messages again.
+// cancelled, flush. Without this answer, closing the channel could discard settlements: the server lets at most 32
+// settlements of a channel wait for a quorum queue (SOFT_LIMIT in rabbit_fifo_client.erl), delays all others, and
+// discards the delayed ones when the channel is closed. When the queue answers, no settlements are delayed any more.
+//
+// In rare cases, a change of the queue's leader still loses settlements. The queue then delivers the messages again.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {

@@ -100,7 +100,7 @@ func (p *planned) settleAtRandom(t *rapid.T, tag uint64) {
 	}
 }
 
-func TestSession_SendsEachSettlementOnceAndInTime(t *testing.T) {
+func TestSession_RandomSettlements_EachIsSentOnceWithinGapPatience(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const prefetch = 12

@@ -56,8 +56,8 @@ func TestBroker_ServerVerifiesClientCertificates_LogsInWithThem(t *testing.T) {
 		{"a certificate", withoutUser, authority, node.User(), ""},
 		{"a certificate, a user name and a password", withUser, authority, "client", ""},
 		{"a certificate without a user of its name", withoutUser, authority, "client", "create a user with the name in the client certificate"},
-		// The client may fail to write before it has read why the server ends the connection. So the error varies, and
-		// only this part of it is always the same.
+		// The client may fail to write before it has read why the server ends the connection. So the error varies, but
+		// all variants contain "client certificate".
 		{"a certificate of another CA", withoutUser, other, node.User(), "client certificate"},
 		{"a user name and a password", withUser, nil, "", "client certificate"},
 		{"nothing", withoutUser, nil, "", "client certificate"},

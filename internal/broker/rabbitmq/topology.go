@@ -41,7 +41,7 @@ type route struct {
 	args  amqp.Table
 }
 
-// main returns the route of the queue q, as opposed to that of its retry queue.
+// main returns the route of the queue q itself, not of its retry queue.
 func (t topology) main(q broker.Queue) route {
 	key := q.String()
 	return route{queue: t.exchange + "." + key, key: key, args: t.arguments(t.deliveryLimit, keyDead)}

@@ -280,7 +280,7 @@ func (s *stream) lose() {
 	}
 	s.mu.Unlock()
 	for settler := range lost {
-		_ = settler.inner.Requeue() // fails if the inner session is lost and has already requeued the message
+		_ = settler.inner.Requeue() // if this fails, the broker has lost the session and has requeued the message itself
 	}
 }
 

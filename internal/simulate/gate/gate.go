@@ -26,13 +26,13 @@ type state int
 
 const (
 	open state = iota
-	// In the state paused, the gate blocks calls and their results until its state changes.
+	// paused is the state in which the gate blocks calls and their results until the state changes.
 	paused
-	// In the state mute, calls take effect, but the gate blocks their results.
+	// mute is the state in which calls take effect, but the gate blocks their results.
 	mute
-	// In the state cut, the gate rejects calls.
+	// cut is the state in which the gate rejects calls, like a server that cannot be reached.
 	cut
-	// In the state dead, the gate rejects all calls. This state never changes.
+	// dead is the state in which the gate rejects calls for ever, like a process that was killed.
 	dead
 )
 
@@ -123,7 +123,8 @@ func (g *Gate) await(ctx context.Context) (connection int, err error) {
 }
 
 // answer must be called before the result of a request is returned. It blocks while the gate is paused or mute.
-// It returns an error if the connection was cut since enter returned the number of the connection.
+// The argument connection is the number that enter returned before the request. If that connection was cut since then,
+// answer returns an error.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {

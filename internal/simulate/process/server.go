@@ -94,7 +94,7 @@ func (s *Server) start() error {
 	return s.daemon.Start(s.closing)
 }
 
-// Pause implements fault.Instance. It stops the process with SIGSTOP, until the caller calls release.
+// Pause implements fault.Instance. It stops the process with SIGSTOP. The returned function lets the process continue.
 func (s *Server) Pause(context.Context) (release func() error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *Server) Pause(context.Context) (release func() error, err error) {
 }
 
 // Isolate implements fault.Instance. It cuts all connections to the server and rejects new ones, until the
-// caller calls release.
+// caller calls the returned function.
 func (s *Server) Isolate(context.Context) (release func() error, err error) {
 	cut := s.relay.Cut()
 	return func() error {

@@ -71,8 +71,8 @@ func (p *partition) keep(n int) {
 	p.tail = p.tail[:0]
 }
 
-// crash replaces the current state with one that a crash could leave behind. The random number draw determines how many
-// of the steps that are not durable survive.
+// crash replaces the current state with one that a crash could leave behind. The parameter draw is a random number that
+// determines how many of the steps that are not durable survive.
 func (p *partition) crash(draw uint64) {
 	if p.durable == nil {
 		return

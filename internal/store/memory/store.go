@@ -282,7 +282,7 @@ func (s *Store) Ping(ctx context.Context) error { return s.ready(ctx, "ping the 
 // Version implements store.Store. It returns "in memory".
 func (s *Store) Version(context.Context) (string, error) { return "in memory", nil }
 
-// Purge removes everything.
+// Purge implements store.Store.
 func (s *Store) Purge(ctx context.Context) error {
 	if err := s.ready(ctx, "purge the store"); err != nil {
 		return err

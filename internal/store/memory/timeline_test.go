@@ -90,7 +90,7 @@ func TestCompactTimeline_RemovesDataOfProcessesThatEndedLongAgo(t *testing.T) {
 	}
 }
 
-func TestTimeline_CompactionOvertakenByAnother_ChangesNothing(t *testing.T) {
+func TestTimelineReplace_RowsWereMergedMeanwhile_ChangesNothing(t *testing.T) {
 	t.Parallel()
 	storetest.RunTimelineStorage(t, New(Config{Partitions: 1}).timeline)
 }

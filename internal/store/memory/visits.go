@@ -28,10 +28,9 @@ func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.ente
 // sweepInterval is the minimum time between two searches for claimed visits that have expired, in nanoseconds.
 const sweepInterval = int64(time.Minute)
 
-// visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries, so
-// the expired ones are at the front of the ring expiry. Claimed visits expire much later, but there are only a few of
-// them, because an exit usually ends them soon. Therefore the expired ones are found by searching the whole map claimed
-// from time to time.
+// visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries. The
+// field expiry is a ring buffer in this order, so expired visits are at its front. There are only few claimed visits,
+// because an exit usually ends them soon. So the expired ones are found by a periodic search of all claimed visits.
 type visits struct {
 	unclaimed map[string]visit
 	expiry    ring.Ring[expiry]

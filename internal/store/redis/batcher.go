@@ -185,7 +185,7 @@ func (s *sender) execute(calls []*call, bySource bool) {
 		s.line = calls[0].step.appendCommand(s.line, calls[:n], bySource)
 		cmd := goredis.NewStringSliceCmd(s.stopped, s.line[start:len(s.line):len(s.line)]...)
 		s.bundles = append(s.bundles, bundle{calls: calls[:n], cmd: cmd})
-		_ = pipeline.Process(s.stopped, cmd) // Process only queues the command, so there is no error
+		_ = pipeline.Process(s.stopped, cmd) // no error is possible, because a pipeline only queues the command
 		calls = calls[n:]
 	}
 	start := time.Now()

@@ -26,7 +26,7 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// writableTTL is how long the keys exist that CheckWritable and lookAt write.
+// writableTTL is the time to live of the keys that CheckWritable and lookAt write.
 const writableTTL = time.Minute
 
 // CheckWritable writes one key with an expiry to a single server, or one to each partition of a cluster. It detects a
@@ -83,7 +83,7 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		doing, s.where(), strings.Join(slices.Compact(missing), " "))
 }
 
-// right returns the ACL rule that permits the user to run the command. It depends on the error reply of the server.
+// right returns the ACL rule that the user lacks, according to the error reply of the server to a command.
 func right(command []any, reply string) string {
 	if strings.Contains(reply, " access ") {
 		return "~parking:*"

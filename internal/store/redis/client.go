@@ -289,10 +289,10 @@ func (sentinelErrors) DialHook(next goredis.DialHook) goredis.DialHook {
 	}
 }
 
-// ProcessHook returns next.
+// ProcessHook implements goredis.Hook. It does not change how commands run.
 func (sentinelErrors) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { return next }
 
-// ProcessPipelineHook returns next.
+// ProcessPipelineHook implements goredis.Hook. It does not change how pipelines run.
 func (sentinelErrors) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return next
 }
@@ -412,17 +412,17 @@ func (g *greeting) SyscallConn() (syscall.RawConn, error) {
 	return checked{RawConn: raw, conn: g.Conn}, err
 }
 
-// checked is the raw connection that the client library gets from a greeting. The library reads from it to check that
-// the server has not closed the connection. This costs a system call, so checked skips the read if package rawconn
-// knows that the connection is open.
+// checked is the raw connection that the client library gets from greeting.SyscallConn. Before each command, the
+// library reads from this connection to check that the server has not closed it. Such a read costs a system call, so
+// checked skips the read if package rawconn knows that the connection is open.
 type checked struct {
 	syscall.RawConn
 
 	conn *rawconn.Conn
 }
 
-// Read implements syscall.RawConn. If the connection is known to be open and to have no data to read, Read returns
-// without a call of f, which would check this.
+// Read implements syscall.RawConn. The function f reads from the socket to check that the connection is open and has no
+// data to read. If this is already known, Read does not call f.
 func (c checked) Read(f func(fd uintptr) (done bool)) error {
 	if c.conn.IsQuiet() {
 		return nil

@@ -43,9 +43,9 @@ func TestConformance_RedisCluster(t *testing.T) {
 	}
 }
 
-// TestRedisCluster_PartitionMoves_StepsCountOnce moves a partition to another node of the Redis cluster while steps run
-// in it. Every step that was reported as durable must count exactly once, whichever node executed it.
-func TestRedisCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
+// TestRedisCluster_PartitionMoves_StepsTakeEffectOnce moves a partition to another node of the Redis cluster while steps run
+// in it. Every step that was reported as durable must take effect exactly once, whichever node executed it.
+func TestRedisCluster_PartitionMoves_StepsTakeEffectOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	s := open(t, c.URI(0), "moving", 1)
@@ -175,7 +175,7 @@ func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	seed.Host, seed.RawQuery = servers.FreeAddress(t), ""
 	at := binding.Binding{URI: seed, CA: authority.PEM, Alternatives: hosts[:2]}
 	at.Certificate, at.Key = authority.Issue(t)
-	const partitions = 12 // so many that each node of the cluster stores at least one partition
+	const partitions = 12 // enough partitions for each node of the cluster to store at least one
 	s := openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{
 		Binding: binding.Static(at),
 	})

@@ -23,9 +23,8 @@ const (
 )
 
 // dataset detects whether a server has lost the data of a simulation. It writes a random mark into the ledger and
-// waits until the mark is durable. If the mark is missing later, the server has lost data. A crash alone does not
-// remove the mark. It may lose the latest writes, but the append-only file restores everything up to the last
-// durable write.
+// waits until the mark is durable. If the mark is missing later, the server has lost data. A crash of the
+// server does not remove the mark, because the append-only file restores everything up to the last durable write.
 type dataset struct {
 	// join writes the mark into the ledger unless the ledger already has one. It returns the mark that the ledger
 	// then has.
@@ -37,8 +36,8 @@ type dataset struct {
 	mark    string
 	durable bool
 	written waiter
-	// kept is the number of effects that a failover does not undo. These are the effects in the latest observation in
-	// which all replicas had confirmed them. If a later observation has fewer effects, kept is that smaller number.
+	// The field kept is the number of effects that a failover does not undo, because all replicas have confirmed them. If
+	// a later observation shows fewer effects, the field is reduced to that number.
 	kept int64
 }
 
@@ -52,9 +51,9 @@ type dataState struct {
 	effects int64
 }
 
-// compare checks whether an observation of the server shows a loss of data. The parameter now is this observation, and
-// before is the previous one, or nil if there was none. promised is a replication offset of the previous observation.
-// The effects up to this offset were reported as durable.
+// compare checks whether the server has lost data between the observation "before" and the observation "now". If there
+// is no earlier observation, before is nil. promised is the replication offset in the earlier observation up to which
+// effects were reported as durable.
 func (d *dataset) compare(ctx context.Context, before *observation, promised int64, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

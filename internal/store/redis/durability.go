@@ -61,9 +61,9 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 }
 
 // observation is the state of a server at one point in time: of its append-only file, of its replicas, and of the
-// simulation's data. The server appends each command to a buffer before it replies, and later writes the buffer to the
-// file. It usually writes before the reply is sent, but up to two seconds later while the disk is busy with an earlier
-// fsync. If the process ends, the file survives but the buffer does not.
+// simulation's data. The server appends each command to a buffer before it replies. It usually also writes the buffer
+// to the file before it replies, but up to two seconds later if the disk is busy. A crash of the process loses the
+// buffer.
 type observation struct {
 	// epoch identifies the server process, its role and its latest promotion. It changes with every restart and failover.
 	epoch string
@@ -147,19 +147,18 @@ type observer struct {
 
 // waiter is a caller that waits until its effects are durable.
 type waiter struct {
-	// epoch is the server process that the caller expects. If another process runs, the caller's effects may be
+	// epoch identifies the server process that the caller expects. If another process runs, the caller's effects may be
 	// lost. If epoch is empty, the caller accepts any process.
 	epoch string
-	// target is the length in bytes that the append-only file must reach before the effects of the caller are on disk.
-	// It is valid only if the field observed is true. Each rewrite begins a new file, so target is valid only while the
-	// field rewrites stays the same.
+	// target is the length in bytes that the append-only file must reach before the caller's writes are on disk. target
+	// is valid only if observed is true and rewrites has not changed, because each rewrite begins a new file.
 	observed bool
 	rewrites rewrites
 	target   int64
-	// offset is the replication offset of the server at the waiter's first observation. The replication stream contains
-	// the effects of the caller before this offset.
+	// offset is the replication offset of the server at the waiter's first observation. A replica that has reached this
+	// offset has received all writes of the caller.
 	offset int64
-	// The field replicated is true if all replicas have received the effects of the caller.
+	// replicated is true once all replicas have received the writes of the caller.
 	replicated bool
 	// The field left is true if the caller has stopped waiting.
 	left   atomic.Bool
@@ -294,8 +293,8 @@ func (o *observer) answer(waiters []*waiter, seen observation, err error) []*wai
 }
 
 // consider reports whether an observation shows that the waiter's effects are written to disk, and that all replicas
-// have received them. The error is store.ErrRolledBack if a different server process runs, or if the server has become
-// the primary since the waiter's mark was taken.
+// have received them. The error is store.ErrRolledBack if the server was restarted, or promoted to primary, after the
+// steps of the waiter.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -311,9 +310,9 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return w.replicated, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// This is the waiter's first observation, or the first after the append-only file was rewritten. Set the target
-		// to the current length of the file, including the buffer. The server had replied to the waiter's steps before
-		// the wait began, so the file or the buffer already contains their effects.
+		// At the first observation, and at the first one after a rewrite of the append-only file, set the target to the
+		// current length of the file and its buffer. Together, they already contain the effects of the waiter's steps,
+		// because the server replied to these steps before the wait began.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return w.replicated && seen.written >= w.target, nil
@@ -405,11 +404,13 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 // stores the partition rejects the command. That is intended, because its append-only file says nothing about the
 // partition.
 //
-// If the server has replicas, lookAt first waits until the given number of them have received all earlier writes. WAIT
-// waits only for writes of its own connection, so lookAt first writes a key. Replicas receive all writes in order, so a
-// replica that has this key has all earlier writes, too. It may lack what other clients write during the wait, so
-// lookAt reads the ledger and the offset before it writes the key. All commands of a pipeline use the same connection,
-// so they reach the same server process.
+// If the server has replicas, lookAt first waits until the given number of them have received all earlier writes. The
+// command WAIT covers only the writes of its own connection, so lookAt writes a key and waits until the replicas have
+// this key. They then also have all earlier writes, because replicas receive writes in order.
+//
+// A replica may still lack what other clients write during the wait. So lookAt reads the ledger and the replication
+// offset before it writes the key. All commands of the pipeline use one connection, so they reach the same server
+// process.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas int) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd
@@ -419,7 +420,7 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 		if replicas > 0 {
 			before = pipe.Info(ctx, "replication")
 			pipe.Set(ctx, p.key(keyWritable), "", writableTTL)
-			_ = pipe.Process(ctx, received) // Process only queues the command, so there is no error
+			_ = pipe.Process(ctx, received) // no error is possible, because a pipeline only queues the command
 		}
 		server = pipe.Info(ctx, "server")
 		persistence = pipe.Info(ctx, "persistence")
@@ -452,7 +453,8 @@ func replicaTimeout(readTimeout time.Duration) time.Duration {
 	return max(time.Millisecond, min(most, readTimeout/2))
 }
 
-// parseDataState parses the fields of the ledger: the mark of the data and the counts of effects.
+// parseDataState parses the values of ledger fields. The first value is the random mark by which a loss of data is
+// detected. The others are counts of effects, which are added up.
 func parseDataState(fields []any) (dataState, error) {
 	g := dataState{mark: text(fields[0])}
 	for _, field := range fields[1:] {

@@ -27,7 +27,8 @@ func TestFailover_NewPrimaryIsUsed(t *testing.T) {
 
 func testFailover(t *testing.T, group servers.FailoverGroup, uri string) {
 	t.Helper()
-	// With short timeouts, a command on the dead primary ends soon. A step may be repeated, and still counts once.
+	// exactSource keeps the default timeouts, which are short, so a command on the dead primary fails soon. A worker may
+	// then repeat the step, which must still count only once.
 	s := openWith(t, Config{Simulation: "failover", Partitions: 2}, Dependencies{Binding: exactSource(t, uri)})
 	polltest.UntilNoError(t, "a step is durable", func() error { return recordDurably(t.Context(), s, 0) })
 	w := &workers{}

@@ -12,7 +12,7 @@ import (
 // could not represent.
 const (
 	instantWidth  = 12 + 9
-	instantOrigin = -100_000_000_000 // a time in the year -1199, in Unix seconds
+	instantOrigin = -100_000_000_000 // the earliest encodable time (in the year -1199), in Unix seconds
 	instantEnd    = instantOrigin + 999_999_999_999
 )
 

@@ -29,7 +29,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 		roundTrip: prometheus.NewHistogram(shared.Latency("store_pipeline_seconds",
 			"Time from sending a pipeline to the store until its last reply, including connecting and retrying.")),
-		scriptLoads:  counter("store_script_loads_total", "Steps sent with their script because the server did not know it."),
+		scriptLoads:  counter("store_script_loads_total", "Steps sent with their script, because the server had not cached the script."),
 		observations: counter("store_durability_observations_total", "Observations of how much of the server's append-only file is written."),
 		restarts:     counter("store_restarts_total", "Observed restarts and failovers of the server."),
 		losses:       counter("store_data_losses_total", "Detected losses of the simulation's data in the store."),

@@ -20,7 +20,7 @@ func TestStoreMark_DataOfAnotherOwner_AreNeitherUsedNorRemoved(t *testing.T) {
 		return openWith(t, Config{Simulation: name, Partitions: 2, Owner: owner}, Dependencies{Binding: source(t, uri)})
 	}
 	unmarked, first, second := ownedBy(""), ownedBy("first"), ownedBy("second")
-	markOf(t, unmarked) // stores no owner, as earlier versions of the program did
+	markOf(t, unmarked) // like earlier versions of the program, this store records no owner
 	if _, err := second.Dataset(t.Context()); err != nil {
 		t.Errorf("read data without a mark: %v", err)
 	}

@@ -55,7 +55,7 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 			w.perform(t, 100)
 
 			test.fail(p.link)
-			w.start(t, s, 1) // the earlier workers may all be waiting for steps that have already reached the replica
+			w.start(t, s, 1) // a worker whose step misses the replica; the steps of all earlier workers may have reached it
 			if test.loses {
 				w.perform(t, 100)
 			} else {

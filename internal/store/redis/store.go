@@ -34,11 +34,11 @@ type Config struct {
 
 // Dependencies are the dependencies of a store. Binding is required.
 type Dependencies struct {
-	// Binding returns the current binding of the server. Its URI has the scheme redis or rediss. The URI refers to a
-	// cluster if it has the parameter cluster=true, or further nodes in parameters "addr", or if the binding has
-	// alternative endpoints. With the parameter master_name, the endpoints are those of Sentinels, which know the
-	// address of the primary. Otherwise the URI refers to a single server. Other parameters are those of go-redis, such as
-	// read_timeout and pool_size.
+	// Binding returns the current binding. Its URI has the scheme redis or rediss, and may have parameters of go-redis,
+	// such as read_timeout. The binding refers to a single server unless one of these rules applies:
+	//   - With master_name, the endpoints are those of Sentinels, which know the address of the primary.
+	//   - With cluster=true, the binding refers to a Redis cluster. The same is true if it has several endpoints, in
+	//     parameters "addr" or as alternative endpoints, but no master_name.
 	Binding binding.Source
 	// Logger receives messages about the server that concern administrators. Nil discards them.
 	Logger *slog.Logger

@@ -31,7 +31,7 @@ func TestCompactTimeline_RemovesDataOfProcessesThatEndedLongAgo(t *testing.T) {
 	}
 }
 
-func TestTimeline_CompactionOvertakenByAnother_ChangesNothing(t *testing.T) {
+func TestTimelineReplace_RowsWereMergedMeanwhile_ChangesNothing(t *testing.T) {
 	t.Parallel()
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)

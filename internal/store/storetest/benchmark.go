@@ -70,7 +70,8 @@ func benchVisit(ctx context.Context, s store.Store, seq int64) error {
 	return err
 }
 
-// benchOrigin returns the origin of an event. It makes no more allocations than a processor does.
+// benchOrigin returns the origin of the event with the given run and sequence number. Like a processor, it allocates
+// memory only for the identifier.
 func benchOrigin(run string, seq int64) store.Origin {
 	var text [48]byte
 	id := event.ID{Run: run, Seq: seq}.Append(text[:0])

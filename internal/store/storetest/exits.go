@@ -189,8 +189,8 @@ func testOutbox(t *testing.T, factory Factory) {
 		f.leave(exit, store.ResultPending) // the API rejected the summary or did not answer
 		f.leave(exit, store.ResultPending)
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1})
-		f.settle(exit.Origin.ID) // the first delivery is settled
-		f.settle(exit.Origin.ID) // the second delivery is settled
+		f.settle(exit.Origin.ID) // for the first delivery
+		f.settle(exit.Origin.ID) // again, for the second delivery: a suppressed duplicate
 		f.leave(exit, store.ResultDuplicate)
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1, SummariesStored: 1, DuplicatesSuppressed: 2})
 	})

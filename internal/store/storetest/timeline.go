@@ -122,8 +122,8 @@ func timelineRepeats(t *testing.T, open Factory) {
 	}
 }
 
-// resolution is a resolution that the timeline guarantees. While the time since the end of a row is less than the field
-// age, the row covers at most as many seconds as the field width says. Much older rows are wider.
+// resolution is a guarantee of the timeline: a row that ended less than the duration age ago covers at most width
+// seconds. Older rows may cover more.
 type resolution struct {
 	age   time.Duration
 	width int64
@@ -135,9 +135,9 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of rows that the store merges at once: it merges rows only when the resulting wider rows
-// fill a block of this size. So a row may stay narrow after it has reached the age limit of its resolution, for at most
-// the time that a block of the wider rows covers.
+// rowsPerBlock is the number of wide rows that one merge produces. The store merges rows only when the wide rows fill a
+// block of this size. So after a row has reached the age limit of its resolution, it may stay narrow for the time that
+// a block of wide rows covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.
@@ -262,7 +262,7 @@ func timelineIsExact(t *testing.T, open Factory) {
 		for p := range 3 {
 			process := fmt.Sprintf("p%d", p)
 			if r.IntN(4) == 0 {
-				continue // the process is paused: its rows of this time come late, or never
+				continue // the process is paused: its rows for the time of the pause arrive late, or never
 			}
 			if next[process] == 0 || r.IntN(10) == 0 {
 				next[process] = max(next[process], now.Unix())
@@ -319,10 +319,9 @@ func timelinePurges(t *testing.T, open Factory) {
 	}
 }
 
-// RunTimelineStorage checks that Replace rejects outdated rows even if the versions of the minute and the block are
-// current. After the test has read a minute, another compaction merges the minute into a block and moves the block to
-// another tier. Then a late process appends as many rows to the minute as were in it before. As at the beginning, the
-// block is missing and the minute has this number of rows, so both versions are unchanged. Only the generation differs.
+// RunTimelineStorage checks that Replace rejects outdated rows even if the versions are unchanged. The test reads a
+// minute with two rows. Then another compaction merges these rows, and a late process appends two rows to the minute.
+// The minute has two rows again, so its version is unchanged. Only the generation differs.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)

@@ -185,7 +185,7 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 
 func TestEmbeddedGather_WaitsForPostsOnlyIfSeveralArrivedDuringTheLastRequest(t *testing.T) {
 	t.Parallel()
-	const late = linger / 2 // the time after which another post arrives
+	const late = linger / 2 // the delay after which the test adds a post or closes the client
 	tests := []struct {
 		name     string
 		waiting  int
@@ -375,8 +375,9 @@ func TestEmbedded_ServerClosedIdleConnection_RequestIsRepeated(t *testing.T) {
 	}
 }
 
-// TestClients_EmbeddedAPI_StoresEachSummaryOnce sends many summaries to the embedded API at the same time, first with
-// one client and then the same summaries with the other. It then checks that each summary is stored once.
+// TestClients_EmbeddedAPI_StoresEachSummaryOnce sends the same summaries to one embedded API twice: first with the client
+// for embedded APIs, then with the client for external APIs. Each client sends many summaries at the same time. The test
+// checks that each summary is stored once.
 func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 	t.Parallel()
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})

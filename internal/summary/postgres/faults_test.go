@@ -28,9 +28,9 @@ type load struct {
 	finished sync.WaitGroup
 
 	mu sync.Mutex
-	// The field accepted is the number of batches that are stored. The summaries of batch n are those of batchOf(n).
-	accepted int
-	failures []error
+	// acceptedBatches is the number of batches that Insert has stored. Batch n contains the summaries batchOf(n).
+	acceptedBatches int
+	failures        []error
 }
 
 const batchRows = 200
@@ -67,7 +67,7 @@ func (l *load) record(err error) (stored bool) {
 		l.failures = append(l.failures, err)
 		return false
 	}
-	l.accepted++
+	l.acceptedBatches++
 	return true
 }
 
@@ -98,11 +98,11 @@ func (l *load) end() {
 func (l *load) await(t *testing.T, batches int) {
 	t.Helper()
 	l.mu.Lock()
-	want := l.accepted + batches
+	want := l.acceptedBatches + batches
 	l.mu.Unlock()
 	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		l.mu.Lock()
-		accepted, failures := l.accepted, l.failures
+		accepted, failures := l.acceptedBatches, l.failures
 		l.mu.Unlock()
 		if accepted >= want {
 			return
@@ -123,15 +123,15 @@ func (l *load) check(t *testing.T, d *Database) {
 	for _, s := range stored {
 		byID[s.ID] = s
 	}
-	for n := range l.accepted {
+	for n := range l.acceptedBatches {
 		for _, s := range batchOf(n) {
 			if byID[s.ID] != s {
 				t.Fatalf("summary %s was accepted as %v and is stored as %v", s.ID, s, byID[s.ID])
 			}
 		}
 	}
-	if len(stored) != len(byID) || len(stored) > (l.accepted+1)*batchRows {
-		t.Errorf("%d rows hold %d different summaries of %d batches", len(stored), len(byID), l.accepted)
+	if len(stored) != len(byID) || len(stored) > (l.acceptedBatches+1)*batchRows {
+		t.Errorf("%d rows hold %d different summaries of %d batches", len(stored), len(byID), l.acceptedBatches)
 	}
 	stats, err := d.Stats(t.Context())
 	if err != nil || stats.Count != int64(len(stored)) {
@@ -186,7 +186,7 @@ func mustInsert(t *testing.T, d *Database, id string) {
 
 func TestInsert_ServerKilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
-	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}}) // inserts must be durable in spite of this setting
+	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}}) // the Database must make commits durable even if the default is off
 	d := open(t, database(t, server))
 	l := startLoad(t, d)
 	for range 3 {
@@ -361,7 +361,8 @@ func TestInsert_PasswordRotated_UsesTheNewPassword(t *testing.T) {
 	mustInsert(t, d, "after")
 }
 
-// The server requires a client certificate with the name of the user. In one database, it requires no password.
+// The server requires a client certificate with the name of the user. In the database named postgres, it requires no
+// password.
 func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 	t.Parallel()
 	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")
@@ -407,7 +408,7 @@ func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 	}{
 		"no certificate":                {ca: authority, want: "rejects the credentials"},
 		"a certificate of another name": {ca: authority, issuer: authority, name: "another", want: "the user name and the password or the client certificate"},
-		"a certificate of another CA":   {ca: authority, issuer: other, name: user, want: "use a certificate of a CA that it trusts"},
+		"a certificate of another CA":   {ca: authority, issuer: other, name: user, want: "use a certificate of a CA that the server trusts"},
 		"another CA of the server":      {ca: other, issuer: authority, name: user, want: "put the certificate of that CA into ca.crt"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -65,8 +65,8 @@ func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcom
 	return d.compare(ctx, summaries, outcomes, skipped)
 }
 
-// compare sets the outcomes of the skipped rows. It needs its own statement, because the one that skipped the rows may
-// not see rows that another process has just stored.
+// compare sets the outcomes of the rows that the INSERT statement skipped. It reads the stored rows with another
+// statement, because the INSERT statement may not see rows that another process has just stored.
 func (d *Database) compare(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome, skipped []int) error {
 	ids := make([]string, len(skipped))
 	for i, index := range skipped {

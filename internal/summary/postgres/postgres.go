@@ -55,8 +55,8 @@ type Database struct {
 	// writer is a pool of one connection. Queries cannot delay inserts, because they use other connections.
 	writer, readers *pgxpool.Pool
 
-	// prepared is true if the schema has the current version. If several goroutines need the schema, preparing lets only
-	// one of them migrate it, and the others wait. The migration runs until it is complete, or until stop is called.
+	// prepared is true if the schema has the current version. The singleflight group named preparing runs one migration
+	// for all goroutines that wait for the schema. The migration runs until it is complete, or until stop is called.
 	prepared  atomic.Bool
 	preparing singleflight.Group
 	running   context.Context //nolint:containedctx // the lifetime of this Database

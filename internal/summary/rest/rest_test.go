@@ -479,7 +479,7 @@ func TestPostSummaries_DatabaseIsLocked_IsUnavailable(t *testing.T) {
 
 // hanging is a service whose calls block until their context ends.
 type hanging struct {
-	Summaries // nil, because the tests do not call the other methods
+	Summaries // nil, because the tests call only the methods that hanging defines
 
 	entered chan struct{}
 }

@@ -69,7 +69,7 @@ func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
 // The index of plates is divided into sections of 4096 rows. A search must look into all of them.
 func TestListSummaries_ByPlate_ManyRows_ReturnsEverySummaryOfThePlate(t *testing.T) {
 	t.Parallel()
-	const rows, every = 10_000, 1_000 // more rows than two sections of the index hold
+	const rows, every = 10_000, 1_000 // so many rows that the index has three sections
 	d := open(t, Config{NoSync: true})
 	batch := make([]event.Summary, 0, rows)
 	var want []string

@@ -37,10 +37,9 @@ type insertion struct {
 var rowsPerInsert = [...]int{64, 8, 1}
 
 const (
-	// insertSQL, rowSQL and skipSQL are the parts of a statement that inserts rows. The statement skips rows whose
-	// identifier is already stored. If the statement fails, SQLite rolls back the whole transaction. To roll back only
-	// the statement, SQLite would have to save a copy of each page before it changes the page. Copying would account
-	// for a fifth of the statement's time.
+	// insertSQL, rowSQL and skipSQL are the parts of a statement that inserts rows, and skips those whose identifier is
+	// already stored. If the statement fails, SQLite rolls back the whole transaction. To roll back only the statement,
+	// SQLite would have to copy each page before it changes the page, which takes a fifth of the statement's time.
 	insertSQL = "INSERT OR ROLLBACK INTO summaries (id, plate, entry_at, exit_at) VALUES "
 	rowSQL    = "(?, ?, ?, ?)"
 	skipSQL   = " ON CONFLICT (id) DO NOTHING"
@@ -159,10 +158,9 @@ func firstCreated(result sql.Result, created int64) (int64, error) {
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes of the summaries of an INSERT statement that did not create a row for each of them.
-// The argument first is the number of the first row that the statement created. A summary was stored before the
-// statement if the row with its identifier has a smaller number. Otherwise the summary is new, unless an earlier
-// summary of the same statement has the same identifier.
+// lookUpOutcomes sets the outcomes of the summaries of an INSERT statement that skipped some of them. The parameter
+// first is the number of the first row that the statement created. Rows with smaller numbers existed before. If several
+// summaries of the statement have the same identifier, only the first of them can be new.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {
