@@ -16,7 +16,7 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs
 FROM gcr.io/distroless/static-debian12:nonroot
 ARG VERSION=dev COMMIT=unknown DATE=unknown
 LABEL org.opencontainers.image.title="parking-operator" \
-      org.opencontainers.image.description="Event-driven parking simulations on Kubernetes, accounted for to the last event" \
+      org.opencontainers.image.description="Event-driven parking simulations on Kubernetes that account for every event" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/parking-operator/parking-operator" \
       org.opencontainers.image.version="$VERSION" \

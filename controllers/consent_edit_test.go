@@ -80,7 +80,9 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
 			noneRefers("the Secret does not exist any more")
 
-			c.Secret("foreign", map[string]string{"uri": "invalid"}) // this Secret permits the simulation to use it; no URI is read
+			// The new Secret permits all simulations to use it. Its URI may be invalid, because the test only checks
+			// that pods refer to the Secret.
+			c.Secret("foreign", map[string]string{"uri": "invalid"})
 			c.Eventually("the pods to use the Secret", func() error {
 				users, err := c.referrers("foreign")
 				if err == nil && len(users) == 0 {

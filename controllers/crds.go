@@ -38,8 +38,8 @@ type crdWatcher struct {
 type crdChange struct {
 	kind   schema.GroupVersionKind
 	exists bool
-	// queue is the work queue of the controller. After the creation or deletion, queue receives a request for every
-	// simulation.
+	// queue is the work queue of the controller. When the CustomResourceDefinition is created or deleted, the
+	// watcher adds a request for every simulation to the work queue.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
 	// lifetime is a context that is canceled when the CustomResourceDefinition is deleted.
 	lifetime context.Context //nolint:containedctx // a definition that is deleted and created again has another lifetime

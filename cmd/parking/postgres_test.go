@@ -103,7 +103,7 @@ func awaitUnready(ctx context.Context, t *testing.T, address, want string) {
 }
 
 // The URI may come from the environment, and the credentials from a directory, as for RabbitMQ and Redis.
-func TestPostgresFlags_URIFromEnvironment_KeepsTheDirectoryOfTheFlag(t *testing.T) {
+func TestPostgresFlags_URIFromEnvironmentAndSecretDirFromFlag_UsesBoth(t *testing.T) {
 	t.Parallel()
 	f := postgresFlags{ref: plan.BindingRef{SecretDir: "dir"}, changed: func(string) bool { return false }}
 	f.fromEnvironment(func(string) string { return "postgres://h/d" })

@@ -29,7 +29,7 @@ const purgeExamples = `  # Remove a simulation by the name that 'parking simulat
   parking purge --simulation default.rush-hour-4f7k2a \
       --rabbitmq-uri amqp://user:password@127.0.0.1:5672 --redis-uri redis://127.0.0.1:6379
 
-  # Remove the keys of a simulation in a cluster, whose name is NAMESPACE.NAME of its manifest
+  # Remove the keys of a simulation that ran in a cluster, with the namespace and name in the manifest
   parking purge -f rush-hour.yaml --redis-uri redis://127.0.0.1:6379`
 
 type purgeFlags struct {

@@ -83,7 +83,7 @@ func parkingImage(o options) (oci.Image, error) {
 			WorkingDir: "/",
 			Labels: map[string]string{
 				"org.opencontainers.image.title":       "parking-operator",
-				"org.opencontainers.image.description": "Event-driven parking simulations on Kubernetes, accounted for to the last event",
+				"org.opencontainers.image.description": "Event-driven parking simulations on Kubernetes that account for every event",
 				"org.opencontainers.image.licenses":    "Apache-2.0",
 				"org.opencontainers.image.source":      "https://github.com/parking-operator/parking-operator",
 				"org.opencontainers.image.version":     o.version,

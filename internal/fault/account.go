@@ -321,7 +321,7 @@ func (s *search) recovering(r *Record, found recovery) string {
 	case found.unknown != "":
 		return "It is not known yet whether latency and backlog returned to their previous level: " + found.unknown
 	case found.isNormal:
-		return "Latency and backlog returned to their previous level, but have not been measured for 5 s since then"
+		return "Latency and backlog returned to their previous level, but the measurements since then cover less than 5 s"
 	}
 	return "Latency and backlog have not returned to their previous level: " + found.violation + s.meanwhile(r)
 }

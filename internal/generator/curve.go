@@ -149,7 +149,7 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	if n := len(c.pieces); n > 0 {
 		last := c.pieces[n-1]
 		if part.idle() && last.idle() {
-			return // the last piece already says that the rate is 0 from its start on
+			return // the rate of the last piece stays 0 until another piece begins
 		}
 		part.due, part.active = last.dueAt(begin), last.activeAt(begin)
 	}

@@ -14,8 +14,8 @@ import (
 // Store contains the methods of the store that a generator uses.
 type Store interface {
 	store.Generators
-	// CountStarved records the number of exits of a generator process for which no plate was available. total
-	// is the count since the process started.
+	// CountStarved records how many exit events a generator process has not published because no plate was
+	// available. total is this number since the start of the process.
 	CountStarved(ctx context.Context, run string, total int64) error
 }
 

@@ -25,12 +25,14 @@ const (
 	// objectInterval is the minimum time between two reads of the ParkingSimulation. Reading it more often is
 	// useless, because its status changes at most every few seconds.
 	objectInterval = 3 * time.Second
-	// The live page repeatedly requests recent rows: an interval that begins less than recentTime before now. To save
-	// load, most of these requests read only the newest rows from the pod, those less than newestTime old. But some rows
-	// may arrive late, so one request in every fullUpdate requests reads the whole interval.
+	// recentTime limits the age of recent rows. The live page requests recent rows repeatedly.
 	recentTime = 3 * time.Minute
+	// newestTime limits the age of the newest rows. To save load, most requests for recent rows read only the newest
+	// rows from the pod.
 	newestTime = 10 * time.Second
-	fullUpdate = 15
+	// fullUpdateEvery is the number of requests for recent rows of which one reads all recent rows from the pod. This
+	// request also finds rows that arrived late.
+	fullUpdateEvery = 15
 )
 
 // source implements view.Source for a simulation in the cluster. It reads measurements from the pods, and the
@@ -185,9 +187,9 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict adds the verdict in the status and the number of unmeasured events to the state of a complete simulation.
-// If the simulation is not complete, but is certain to fail according to the status, and the state has no verdict, it
-// adds FAIL.
+// addVerdict sets the verdict of the state. If the simulation is complete, addVerdict copies the verdict and the number
+// of unmeasured events from the status. Before that, it sets the verdict FAIL if the status shows that the simulation
+// is certain to fail and the state has no verdict yet.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {
@@ -271,7 +273,7 @@ func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row
 	s.mu.Lock()
 	since, run := from, s.sim.UID
 	const precision = time.Second // the request contains times in whole seconds
-	if s.updates%fullUpdate != 0 && newest.After(from) && to.Sub(newest) > precision {
+	if s.updates%fullUpdateEvery != 0 && newest.After(from) && to.Sub(newest) > precision {
 		since = newest
 	}
 	s.mu.Unlock()

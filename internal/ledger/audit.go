@@ -152,8 +152,8 @@ func countBits(c store.Chunk, from, to int64) tallied {
 	return t
 }
 
-// byteMask returns a mask that selects the bits of a byte with an index in [from, to). first is the index of the first
-// bit of the byte, which is the most significant one.
+// byteMask returns a mask for one byte of a bitmap. The mask selects the bits with an index in [from, to). The most
+// significant bit of the byte has the index first, and the least significant bit has the index first+7.
 func byteMask(first, from, to int64) byte {
 	mask := byte(0xff)
 	if from > first {

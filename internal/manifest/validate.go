@@ -532,7 +532,8 @@ func isExtendedResource(name string) bool {
 		len(validation.IsQualifiedName(quotaPrefix+name)) == 0
 }
 
-// isReserved reports whether a resource is reserved for one container, so that its request must equal its limit.
+// isReserved reports whether a resource cannot be overcommitted: a container's request for the resource must equal its
+// limit. Such resources are huge pages and extended resources, such as GPUs.
 func isReserved(name string) bool { return isHugePages(name) || isExtendedResource(name) }
 
 func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, limit int) {

@@ -259,8 +259,8 @@ var (
 	jsonComment = regexp.MustCompile(`(?m)^\s*(//|/\*)|[,{\[]\s*(//|/\*)`)
 )
 
-// withUnusualCharacters adds to err the line of an invisible character, of a typographic quotation mark or dash, or of
-// a comment in JSON.
+// withUnusualCharacters searches a manifest that cannot be parsed for a comment in JSON, an invisible character, or a
+// typographic quotation mark or dash. It appends the line number of one match, and the remedy, to err.
 func withUnusualCharacters(err error, manifest []byte) error {
 	manifest = bytes.TrimPrefix(manifest, []byte("\xef\xbb\xbf")) // a byte order mark is allowed
 	if at := jsonComment.FindIndex(manifest); at != nil && bytes.HasPrefix(bytes.TrimSpace(manifest), []byte("{")) {

@@ -23,8 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Choose implements fault.Injector. A pod of a StatefulSet keeps its index while other pods are not running, so the
-// same occurrence hits the same instance in each run.
+// Choose implements fault.Injector. It selects pods by index. In a StatefulSet, the index of a pod does not depend on
+// which other pods are running. An occurrence of a fault therefore selects the same pods of a StatefulSet in every run.
 func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault.Choice, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)

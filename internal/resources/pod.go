@@ -35,7 +35,7 @@ type pod struct {
 	// patch is the pod template in the spec, or nil. path is the path of this pod template in the spec.
 	patch *v1alpha1.PodTemplate
 	path  *field.Path
-	// main is the name of the container that the patch must not remove.
+	// main is the name of the main container. The pod template in the spec must not remove this container.
 	main string
 }
 

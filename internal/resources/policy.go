@@ -69,8 +69,9 @@ func templateFields() fieldSet {
 	}
 }
 
-// affinityFields returns the fields of an affinity. The fields namespaces and namespaceSelector are missing, because
-// an anti-affinity to pods of another namespace can prevent those pods from being scheduled.
+// affinityFields returns the fields of an affinity that a template may set. It omits namespaces and namespaceSelector.
+// With these fields, a template could declare an anti-affinity to pods of another namespace, and so prevent the
+// scheduler from placing the pods of that namespace.
 func affinityFields() fieldSet {
 	term := fieldSet{"labelSelector": nil, "topologyKey": nil, "matchLabelKeys": nil, "mismatchLabelKeys": nil}
 	pods := fieldSet{

@@ -194,7 +194,8 @@ func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (start
 	return func(ctx context.Context) error { return c.awaitReplacement(ctx, l) }, nil
 }
 
-// awaitReplacement waits until the next process has been created. It returns an error if there is no next one.
+// awaitReplacement waits until the component has created the process that replaces the ended process l. It returns an
+// error if the component stops without a replacement.
 func (c *component[P, S]) awaitReplacement(ctx context.Context, l *life) error {
 	select {
 	case <-l.replaced:

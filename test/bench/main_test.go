@@ -130,7 +130,8 @@ func checkReport(t *testing.T, r *report) {
 	}
 }
 
-// checkEffort checks that the counts are positive. It ignores those that the kernel does not provide.
+// checkEffort checks that each given measure of an effort, such as the I/O calls per event, is positive. It skips
+// measures that the kernel does not provide.
 func checkEffort(t *testing.T, what string, e effort, measures ...measure) {
 	t.Helper()
 	provided, err := effortOf(os.Getpid())

@@ -59,9 +59,9 @@ func (c Config) validate() error {
 	case c.RetryDelay < 0:
 		return fmt.Errorf("retry delay: %s is negative", c.RetryDelay)
 	case c.Window < 1:
-		return fmt.Errorf("window: a maximum of %d unconfirmed messages per queue is less than 1", c.Window)
+		return fmt.Errorf("window: the maximum number of unconfirmed messages per queue must be at least 1, but is %d", c.Window)
 	case c.Limit < 1:
-		return fmt.Errorf("limit: a maximum of %d messages per queue is less than 1", c.Limit)
+		return fmt.Errorf("limit: the maximum number of messages per queue must be at least 1, but is %d", c.Limit)
 	}
 	return nil
 }

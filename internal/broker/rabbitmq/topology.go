@@ -120,9 +120,10 @@ func (t topology) queuesOf(partition int) []broker.Queue {
 	return queues
 }
 
-// routesAround returns the routes that messages of q may take: to q itself, to its retry queue, and to the
-// dead-letter queue. Each queue comes after the queue to which it dead-letters its messages. Therefore, if
-// queues are declared in this order, no dead letter is lost.
+// routesAround returns the routes that messages of q may take: first the route to the dead-letter queue, then the
+// route to q, and then the route to the retry queue of q. The queue q dead-letters its messages to the dead-letter
+// queue, and the retry queue to q. A caller that declares the queues in this order loses no dead letter, because the
+// destination of each queue already exists.
 func (t topology) routesAround(q broker.Queue) []route {
 	return []route{t.dead(), t.main(q), t.retry(q)}
 }

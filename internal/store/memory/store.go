@@ -70,7 +70,8 @@ func (s *Store) Crash(draw uint64) {
 // epoch identifies the simulated server process. It changes with every crash.
 func (s *Store) epoch() string { return "memory-" + strconv.FormatInt(s.crashes.Load(), 10) }
 
-// partition returns the partition with the given index. The parameter doing names the operation in error messages.
+// partition returns the partition with the given index. Its errors begin with the name of the caller's operation
+// (doing), such as "record an entry".
 func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
 	if err := s.ready(ctx, doing); err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 // Before the client library uses an idle connection, it checks with a system call that the server has not closed the
 // connection. The system call is skipped while the poller of the Go runtime has reported neither data nor the end of
 // the connection.
-func TestGreeting_NothingToRead_SkipsTheConnectionCheck(t *testing.T) {
+func TestWithGreeting_IdleConnection_SkipsSystemCallUntilServerCloses(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

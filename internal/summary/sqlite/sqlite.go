@@ -24,8 +24,9 @@ const (
 	// cacheKiB is the size of the page cache of each connection. The writer needs a few MiB, for the last pages of
 	// the table and of its indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is the length of the write-ahead log, in pages, from which a commit also copies the log into the
-	// database. While 16 MiB of log are written, most pages change many times but are copied only once.
+	// checkpointPages is the minimum length of the write-ahead log, in pages, at which a commit also copies the log
+	// into the database. A log of 4000 pages (16 MiB) contains many versions of most pages, but only the last version
+	// of each page is copied.
 	checkpointPages = 4000
 	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
