@@ -117,15 +117,10 @@ bench-go: ## Run the Go benchmarks.
 	@$(STEP) "Run the Go benchmarks" "5 min" go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-costs
-bench-costs: ## Measure the CPU and memory costs on which the predictions of `parking plan` are based, and update docs/sizing.md.
+bench-costs: ## Measure the CPU and memory costs on which the predictions of `parking plan` are based, check the predictions, and update docs/sizing.md.
 	@hack/install-servers.sh
-	@$(STEP) "Measure the costs per component" "4 min" go run ./test/bench -length 20s -costs internal/sizing/costs.json
-	@$(STEP) "Update docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
-
-.PHONY: bench-sizing
-bench-sizing: ## Compare the predictions of `parking plan` with measurements, and update docs/sizing.md.
-	@hack/install-servers.sh
-	@$(STEP) "Compare predictions with measurements" "2 min" go run ./test/bench -length 20s -check-sizing internal/sizing/testdata/check.json
+	@$(STEP) "Measure the costs per component, and check the predictions" "13 min" \
+		go run ./test/bench -rounds 3 -length 15s -costs internal/sizing/costs.json -check-sizing internal/sizing/testdata/check.json
 	@$(STEP) "Update docs/sizing.md" "30 s" go test -run TestDocs_Sizing ./cmd/parking -update
 
 .PHONY: bench-partitions

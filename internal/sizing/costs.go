@@ -83,7 +83,7 @@ type Point struct {
 	EndToEnd histogram.Snapshot `json:"endToEnd,omitzero"`
 }
 
-// Check compares predictions with measurements. `make bench-sizing` writes it.
+// Check compares predictions with measurements. `make bench-costs` writes it.
 type Check struct {
 	MeasuredAt time.Time  `json:"measuredAt"`
 	Method     Method     `json:"method"`

@@ -10,12 +10,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	reports "github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/sizing"
 )
-
-// checkedShares are the rates at which predictions are checked, as shares of the highest rate. They lie between the
-// rates at which the costs were measured.
-var checkedShares = []float64{.15, .4, .65}
 
 // checkedOutage is how long the processor is stopped in the check of the backlog.
 const checkedOutage = 3 * time.Second
@@ -23,27 +20,11 @@ const checkedOutage = 3 * time.Second
 // tolerance is the largest permitted difference between a prediction and a measurement, as a share of the measurement.
 const tolerance = .3
 
-// checkSizing measures the pipeline at rates between those at which the costs were measured. It compares the results
-// with the predictions of package sizing. The speed of a machine varies, so run the check soon after the costs were
-// measured, on the same machine.
-func checkSizing(ctx context.Context, env environment, r *report, o options) error {
-	costs, err := sizing.Embedded()
-	if err != nil {
-		return err
-	}
-	check := sizing.Check{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
-	if check.Method, err = describeMethod(r, o); err != nil {
-		return err
-	}
-	highest := costs.Points[len(costs.Points)-1]
-	for _, share := range checkedShares {
-		offered := int64(highest.Rate()*share/100) * 100
-		progress("%d events/s, %s", offered, o.warmUp+o.length+2*checkedOutage)
-		rows, err := checkRate(ctx, env, o, costs, offered)
-		if err != nil {
-			return err
-		}
-		check.Rows = append(check.Rows, rows...)
+// checkSizing compares measurements with the predictions of package sizing. It prints and writes the comparison.
+func checkSizing(o options, costs *sizing.Costs, rates []int64, measured map[int64]*rateResult) error {
+	check := sizing.Check{MeasuredAt: costs.MeasuredAt, Method: costs.Method}
+	for _, rate := range rates {
+		check.Rows = append(check.Rows, compare(costs, rate, measured[rate])...)
 	}
 	printCheck(&check)
 	return writeJSON(o.checkPath, check)
@@ -62,33 +43,23 @@ func printCheck(check *sizing.Check) {
 	}
 }
 
-func checkRate(ctx context.Context, env environment, o options, costs *sizing.Costs, offered int64) ([]sizing.Compared, error) {
-	p, err := startPipeline(ctx, env, fmt.Sprintf("check-%d", offered), offered)
-	if err != nil {
-		return nil, err
-	}
-	point, err := p.measureUsage(ctx, o.warmUp, o.length, p.hold)
-	var peak, recovery float64
-	if err == nil {
-		peak, recovery, err = p.measureOutage(ctx, checkedOutage)
-	}
-	if err := errors.Join(err, p.stop(ctx)); err != nil {
-		return nil, err
-	}
+// compare compares the predictions for a rate with the measurements of all rounds.
+func compare(costs *sizing.Costs, offered int64, r *rateResult) []sizing.Compared {
 	predicted, cores := predict(costs, offered)
+	point := averageOf(r.points)
 	latency := point.EndToEnd
 	var rows []sizing.Compared
-	compare := func(figure string, predicted, measured float64) {
+	add := func(figure string, predicted, measured float64) {
 		rows = append(rows, sizing.Compared{EventsPerSecond: offered, Figure: figure, Predicted: predicted, Measured: measured})
 	}
 	const milli = 1e3
-	compare("CPU in cores", cores, point.Cores())
-	compare("end-to-end p50 in ms", predicted.EndToEnd.P50*milli, latency.Quantile(.5).Seconds()*milli)
-	compare("end-to-end p99 in ms", predicted.EndToEnd.P99*milli, latency.Quantile(.99).Seconds()*milli)
-	compare("events in flight", predicted.EventsInFlight, point.Rate()*latency.Mean().Seconds())
-	compare(fmt.Sprintf("backlog of an outage of %s", checkedOutage), predicted.OutageBacklog, peak)
-	compare("recovery from it in s", predicted.RecoverySeconds, recovery)
-	return rows, nil
+	add("CPU in cores", cores, point.Cores())
+	add("end-to-end p50 in ms", predicted.EndToEnd.P50*milli, latency.Quantile(.5).Seconds()*milli)
+	add("end-to-end p99 in ms", predicted.EndToEnd.P99*milli, latency.Quantile(.99).Seconds()*milli)
+	add("events in flight", predicted.EventsInFlight, point.Rate()*latency.Mean().Seconds())
+	add(fmt.Sprintf("backlog of an outage of %s", checkedOutage), predicted.OutageBacklog, reports.Median(r.backlogs))
+	add("recovery from it in s", predicted.RecoverySeconds, reports.Median(r.recoveries))
+	return rows
 }
 
 // predict returns the prediction for a rate on this machine, and the predicted CPU usage of all components in cores.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,56 +20,167 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parking-operator/parking-operator/internal/histogram"
+	reports "github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/sizing"
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// costShares are the rates at which costs are measured, as shares of the highest rate. measureCosts measures idle
-// processes and the highest rate as well.
-var costShares = []float64{.05, .25, .5, .75}
+// Rates are shares of the highest rate. Costs are measured at costShares, and with idle processes and at the highest
+// rate. Predictions are checked at checkedShares, which lie between the rates with measured costs.
+var (
+	costShares    = []float64{.05, .25, .5, .75}
+	checkedShares = []float64{.15, .4, .65}
+)
 
-// measureCosts measures the resources that the components use at several rates, and returns the content of the file of
-// costs.
-func measureCosts(ctx context.Context, env environment, r *report, o options) (*sizing.Costs, error) {
+// measureCosts measures the resources that the components use at several rates, and writes the file of costs. If
+// options.checkPath is set, it also measures the rates at which predictions are checked, and writes the comparison.
+//
+// Every round measures all rates once. So if the speed of the machine or of its disk changes, that affects costs and
+// checks in the same way.
+func measureCosts(ctx context.Context, env environment, r *report, o options) error {
 	costs := &sizing.Costs{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
 	var err error
 	if costs.Machine, err = describeMachine(); err != nil {
-		return nil, err
+		return err
 	}
 	if costs.Method, err = describeMethod(r, o); err != nil {
-		return nil, err
+		return err
 	}
 	progress("the highest rate, %s", 2*o.warmUp+o.length)
-	highest, growth, _, err := measureCost(ctx, env, 0, o)
+	highest, growth, err := measureHighest(ctx, env, o)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	costs.Growth = growth
-	for _, share := range append([]float64{0}, costShares...) {
-		offered := int64(highest.Rate()*share/100) * 100
-		point, drain, err := measureIdleOrOffered(ctx, env, offered, o)
-		if err != nil {
-			return nil, err
+	idle, err := measureIdle(ctx, env, o)
+	if err != nil {
+		return err
+	}
+	rate := func(share float64) int64 { return int64(highest.Rate()*share/100) * 100 }
+	var costRates, checkedRates []int64
+	for _, share := range costShares {
+		costRates = append(costRates, rate(share))
+	}
+	if o.checkPath != "" {
+		for _, share := range checkedShares {
+			checkedRates = append(checkedRates, rate(share))
 		}
-		costs.DrainPerSecond = drain // keep the value of the last rate, which has the largest backlog
-		costs.Points = append(costs.Points, point)
+	}
+	measured, err := measureRates(ctx, env, o, slices.Sorted(slices.Values(slices.Concat(costRates, checkedRates))))
+	if err != nil {
+		return err
+	}
+	costs.Growth, costs.Points = growth, []sizing.Point{idle}
+	for _, rate := range costRates {
+		costs.Points = append(costs.Points, averageOf(measured[rate].points))
 	}
 	costs.Points = append(costs.Points, highest)
-	return costs, nil
+	costs.DrainPerSecond = reports.Median(measured[costRates[len(costRates)-1]].drains) // the highest of these rates has the largest backlog
+	if err := writeCosts(o.costsPath, costs); err != nil || o.checkPath == "" {
+		return err
+	}
+	return checkSizing(o, costs, checkedRates, measured)
 }
 
-func measureIdleOrOffered(ctx context.Context, env environment, offered int64, o options) (sizing.Point, float64, error) {
-	progress("%d events/s, %s", offered, o.warmUp+o.length)
-	if offered > 0 {
-		point, _, drain, err := measureCost(ctx, env, offered, o)
-		return point, drain, err
+// rateResult contains the measurements of all rounds at one rate: the usage, the largest backlog after an outage of
+// checkedOutage, the seconds until the backlog was normal again, and the rate at which it shrank plus the offered rate.
+type rateResult struct {
+	points                       []sizing.Point
+	backlogs, recoveries, drains []float64
+}
+
+// measureRates measures each rate once per round.
+func measureRates(ctx context.Context, env environment, o options, rates []int64) (map[int64]*rateResult, error) {
+	results := map[int64]*rateResult{}
+	for round := range o.rounds {
+		for _, offered := range rates {
+			progress("round %d of %d: %d events/s, %s", round+1, o.rounds, offered, o.warmUp+o.length+2*checkedOutage)
+			if results[offered] == nil {
+				results[offered] = &rateResult{}
+			}
+			if err := results[offered].measure(ctx, env, o, fmt.Sprintf("cost-%d-%d", offered, round), offered); err != nil {
+				return nil, err
+			}
+		}
 	}
+	return results, nil
+}
+
+// measure adds one measurement at the offered rate.
+func (r *rateResult) measure(ctx context.Context, env environment, o options, name string, offered int64) (err error) {
+	p, err := startPipeline(ctx, env, name, offered)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop(ctx)) }()
+	point, err := p.measureUsage(ctx, o.warmUp, o.length, p.hold)
+	if err != nil {
+		return err
+	}
+	point.OfferedPerSecond = offered
+	backlog, recovery, err := p.measureOutage(ctx, checkedOutage)
+	if err != nil {
+		return err
+	}
+	r.points = append(r.points, point)
+	r.backlogs, r.recoveries = append(r.backlogs, backlog), append(r.recoveries, recovery)
+	r.drains = append(r.drains, backlog/recovery+float64(offered))
+	return nil
+}
+
+// averageOf returns a point with the mean rates and usages of points at the same offered rate, and with the latencies of
+// all of them.
+func averageOf(points []sizing.Point) sizing.Point {
+	average := sizing.Point{OfferedPerSecond: points[0].OfferedPerSecond, Components: map[sizing.Component]sizing.Usage{}}
+	latencies := make([]histogram.Snapshot, len(points))
+	share := 1 / float64(len(points))
+	for i := range points {
+		p := &points[i]
+		average.EntriesPerSecond += p.EntriesPerSecond * share
+		average.ExitsPerSecond += p.ExitsPerSecond * share
+		average.SummariesPerSecond += p.SummariesPerSecond * share
+		average.OtherCores += p.OtherCores * share
+		latencies[i] = p.EndToEnd
+		for component, used := range p.Components {
+			sum := average.Components[component]
+			sum.Cores += used.Cores * share
+			sum.MemoryBytes += used.MemoryBytes * share
+			sum.DiskBytes += used.DiskBytes * share
+			sum.WriteBytes += used.WriteBytes * share
+			sum.NetworkBytes += used.NetworkBytes * share
+			average.Components[component] = sum
+		}
+	}
+	average.EndToEnd = histogram.Merge(latencies...)
+	return average
+}
+
+// measureIdle measures the resources that idle processes use.
+func measureIdle(ctx context.Context, env environment, o options) (sizing.Point, error) {
+	progress("idle processes, %s", (o.warmUp+o.length)/2)
 	p, err := startPipeline(ctx, env, "idle", 0)
 	if err != nil {
-		return sizing.Point{}, 0, err
+		return sizing.Point{}, err
 	}
 	point, err := p.measureUsage(ctx, o.warmUp/2, o.length/2, p.hold)
-	return point, 0, errors.Join(err, p.stop(ctx))
+	return point, errors.Join(err, p.stop(ctx))
+}
+
+// measureHighest measures the costs at the highest rate, and the growth of Redis and the database.
+func measureHighest(ctx context.Context, env environment, o options) (point sizing.Point, growth sizing.Growth, err error) {
+	p, err := startPipeline(ctx, env, "cost-highest", startRate)
+	if err != nil {
+		return point, growth, err
+	}
+	defer func() { err = errors.Join(err, p.stop(ctx)) }()
+	first, err := p.usage(ctx)
+	if err != nil {
+		return point, growth, err
+	}
+	if point, err = p.measureUsage(ctx, 2*o.warmUp, o.length, p.saturate(saturatedBacklog)); err != nil {
+		return point, growth, err
+	}
+	growth, err = p.growth(ctx, first)
+	return point, growth, err
 }
 
 // writeCosts writes the file of costs. It first checks that the costs are complete.
@@ -92,38 +204,6 @@ func writeJSON(path string, value any) error {
 		return fmt.Errorf("write the results: %w", err)
 	}
 	return nil
-}
-
-// measureCost measures the costs at the offered rate, the growth of Redis and the database, and the rate at which
-// waiting events are processed after an outage. If the offered rate is 0, it measures the costs at the highest rate,
-// without an outage.
-func measureCost(ctx context.Context, env environment, offered int64, o options) (point sizing.Point, growth sizing.Growth, drain float64, err error) {
-	rate, warmUp := offered, o.warmUp
-	if offered == 0 {
-		rate, warmUp = startRate, 2*o.warmUp
-	}
-	p, err := startPipeline(ctx, env, fmt.Sprintf("cost-%d", offered), rate)
-	if err != nil {
-		return point, growth, 0, err
-	}
-	defer func() { err = errors.Join(err, p.stop(ctx)) }()
-	control := p.hold
-	if offered == 0 {
-		control = p.saturate(saturatedBacklog)
-	}
-	first, err := p.usage(ctx)
-	if err != nil {
-		return point, growth, 0, err
-	}
-	if point, err = p.measureUsage(ctx, warmUp, o.length, control); err != nil {
-		return point, growth, 0, err
-	}
-	if point.OfferedPerSecond = offered; offered > 0 {
-		backlog, seconds, err := p.measureOutage(ctx, checkedOutage)
-		return point, growth, backlog/seconds + float64(offered), err
-	}
-	growth, err = p.growth(ctx, first)
-	return point, growth, 0, err
 }
 
 // measureUsage lets the pipeline warm up, and then measures the resources that its components use.

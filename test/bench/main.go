@@ -46,8 +46,8 @@ type options struct {
 	binary              string
 	jsonPath, benchPath string
 	// costsPath is the file to write the measured costs to. checkPath is the file to write the comparison of
-	// predictions and measurements to. partitionsPath is the file to write the throughput of several numbers of
-	// partitions to. If one of them is set, nothing else is measured.
+	// predictions and measurements to; it needs costsPath. partitionsPath is the file to write the throughput of several
+	// numbers of partitions to. If costsPath or partitionsPath is set, nothing else is measured.
 	costsPath, checkPath, partitionsPath string
 	// loadAverage is the load average before the benchmark started.
 	loadAverage float64
@@ -87,7 +87,7 @@ func parseFlags(args []string) (options, error) {
 	flags.StringVar(&o.jsonPath, "json", "bin/bench.json", "`file` to write the report to, as JSON")
 	flags.StringVar(&o.benchPath, "benchfmt", "", "`file` to append the results to, in the format of Go benchmarks, for benchstat")
 	flags.StringVar(&o.costsPath, "costs", "", "measure only the costs per component at several rates, and write them to this `file`")
-	flags.StringVar(&o.checkPath, "check-sizing", "", "measure only rates between those of the embedded costs, compare them with the predictions, and write the comparison to this `file`")
+	flags.StringVar(&o.checkPath, "check-sizing", "", "with -costs: also measure rates between those of the costs, compare them with the predictions, and write the comparison to this `file`")
 	flags.StringVar(&o.partitionsPath, "partitions", "", "measure only the throughput with 1, 2, 4 and 8 partitions on three RabbitMQ nodes, and write it to this `file`")
 	_ = flags.Parse(args) // Parse exits if a flag is invalid
 	if *short {
@@ -105,6 +105,9 @@ func parseFlags(args []string) (options, error) {
 	}
 	if o.rounds < 1 || o.length <= 0 || o.warmUp < 0 || o.events < 1 {
 		return o, errors.New("-rounds, -length and -events must be positive, and -warm-up must not be negative")
+	}
+	if o.checkPath != "" && o.costsPath == "" {
+		return o, errors.New("-check-sizing needs -costs")
 	}
 	return o, nil
 }
@@ -163,13 +166,7 @@ func run(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, stopServers()) }()
 	switch {
 	case o.costsPath != "":
-		costs, err := measureCosts(ctx, env, r, o)
-		if err != nil {
-			return err
-		}
-		return writeCosts(o.costsPath, costs)
-	case o.checkPath != "":
-		return checkSizing(ctx, env, r, o)
+		return measureCosts(ctx, env, r, o)
 	case o.partitionsPath != "":
 		return measurePartitions(ctx, env, r, o)
 	}
