@@ -364,8 +364,8 @@ func checkTable(t *testing.T) string {
 	var check sizing.Check
 	readMeasured(t, "check.json", &check)
 	var out strings.Builder
-	fmt.Fprintf(&out, "Measured on %s, at nice %d and with a load average of %.1f before the start.\n\n", check.MeasuredAt.Format("2006-01-02"), check.Method.Nice, check.Method.LoadAverage)
-	if costs, err := sizing.Embedded(); err == nil && check.Method.LoadAverage > float64(costs.Machine.Cores)/2 {
+	fmt.Fprintf(&out, "Measured on %s, in the same run as the costs.\n\n", check.MeasuredAt.Format("2006-01-02"))
+	if costs, err := sizing.Embedded(); err != nil || costs.Busy() {
 		out.WriteString("**Other programs kept the machine busy during this check, so it does not show how good the predictions of latency and\n" +
 			"recovery are. Repeat it on an idle machine.**\n\n")
 	}

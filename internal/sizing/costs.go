@@ -60,11 +60,9 @@ type Method struct {
 	WarmUpSeconds float64 `json:"warmUpSeconds"`
 	LengthSeconds float64 `json:"lengthSeconds"`
 	// Nice is the scheduling priority: 0 is normal, 19 is the lowest.
-	Nice int `json:"nice"`
-	// LoadAverage is the load average of the last minute before the measurement.
-	LoadAverage float64 `json:"loadAverage"`
-	RabbitMQ    string  `json:"rabbitmq"`
-	Redis       string  `json:"redis"`
+	Nice     int    `json:"nice"`
+	RabbitMQ string `json:"rabbitmq"`
+	Redis    string `json:"redis"`
 }
 
 // Point is the measurement of one rate.
@@ -225,6 +223,21 @@ func (p *Point) Cores() float64 {
 		sum += p.Components[component].Cores
 	}
 	return sum
+}
+
+// otherCores returns the largest CPU time per second that other programs used during one of the measurements.
+func (c *Costs) otherCores() float64 {
+	largest := 0.0
+	for i := range c.Points {
+		largest = max(largest, c.Points[i].OtherCores)
+	}
+	return largest
+}
+
+// Busy reports whether other programs had priority, or used more than a quarter of the cores, during the measurements.
+// Then latencies and the highest rate are worse than on an idle machine.
+func (c *Costs) Busy() bool {
+	return c.Method.Nice > 0 || c.otherCores() > float64(c.Machine.Cores)/4
 }
 
 // utilization returns the rate of a measurement as a share of the highest rate.

@@ -64,9 +64,9 @@ func (c *Costs) assumptions(r *Result) []string {
 	if p := r.Prediction; p.Extrapolated {
 		notes = append(notes, fmt.Sprintf("Extrapolated: latencies were not measured at a utilization of %.0f %%.", p.UtilizationPercent))
 	}
-	if c.Method.Nice > 0 || c.Method.LoadAverage > float64(c.Machine.Cores)/2 {
-		notes = append(notes, fmt.Sprintf("The machine was busy with other work during the measurement (load average %.1f, priority nice %d). "+
-			"On an idle machine, latencies and the highest rate are better.", c.Method.LoadAverage, c.Method.Nice))
+	if c.Busy() {
+		notes = append(notes, fmt.Sprintf("The machine was busy with other work during the measurement (other programs used up to %.1f cores, priority nice %d). "+
+			"On an idle machine, latencies and the highest rate are better.", c.otherCores(), c.Method.Nice))
 	}
 	return append(notes,
 		"A core is a core of the measured machine. A core of your machine may be twice as fast or half as fast: run 'make bench-costs' there, and pass the resulting file with --costs.",

@@ -379,3 +379,27 @@ func TestPredict_SameSeed_SamePrediction(t *testing.T) {
 		t.Error("the seed has no effect")
 	}
 }
+
+func TestCostsBusy_OtherProgramsOrLowPriority_IsTrue(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		others []float64 // cores used by other programs in each measurement
+		nice   int
+		want   bool
+	}{
+		"idle machine":                      {others: []float64{.1, .5}, want: false},
+		"others used more than half a core": {others: []float64{.1, .6, .1}, want: true},
+		"low priority":                      {others: []float64{0}, nice: 5, want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			costs := Costs{Machine: Machine{Cores: 2}, Method: Method{Nice: tt.nice}}
+			for _, cores := range tt.others {
+				costs.Points = append(costs.Points, Point{OtherCores: cores})
+			}
+			if got := costs.Busy(); got != tt.want {
+				t.Errorf("Busy() is %t, want %t", got, tt.want)
+			}
+		})
+	}
+}

@@ -540,8 +540,7 @@ func describeMethod(r *report, o options) (sizing.Method, error) {
 	m := sizing.Method{
 		Command:       "go run ./test/bench " + strings.Join(os.Args[1:], " "),
 		WarmUpSeconds: o.warmUp.Seconds(), LengthSeconds: o.length.Seconds(),
-		LoadAverage: o.loadAverage,
-		RabbitMQ:    r.Broker, Redis: r.Store,
+		RabbitMQ: r.Broker, Redis: r.Store,
 	}
 	priority, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
 	if err != nil {
@@ -550,14 +549,4 @@ func describeMethod(r *report, o options) (sizing.Method, error) {
 	const zero = 20 // the system call getpriority returns 20 minus the nice value
 	m.Nice = zero - priority
 	return m, nil
-}
-
-// loadAverage returns the load average of the last minute.
-func loadAverage() (float64, error) {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return 0, fmt.Errorf("read the load average: %w", err)
-	}
-	first, _, _ := strings.Cut(string(text), " ")
-	return strconv.ParseFloat(first, 64)
 }

@@ -49,8 +49,6 @@ type options struct {
 	// predictions and measurements to; it needs costsPath. partitionsPath is the file to write the throughput of several
 	// numbers of partitions to. If costsPath or partitionsPath is set, nothing else is measured.
 	costsPath, checkPath, partitionsPath string
-	// loadAverage is the load average before the benchmark started.
-	loadAverage float64
 }
 
 // quick contains the values of flags under -quick. Flags that are set explicitly keep their values.
@@ -152,9 +150,6 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("create a directory for the benchmark: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if o.loadAverage, err = loadAverage(); err != nil {
-		return err
-	}
 	nodes := 1
 	if o.partitionsPath != "" {
 		nodes = clusterNodes
