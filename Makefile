@@ -87,8 +87,8 @@ test-certmanager: ## Run a simulation with certificates of cert-manager, whose c
 		$(STEP) "Run cert-manager and the operator" "4 min the first time, then 30 s" go test -C hack/certmanager .
 
 .PHONY: test-matrix
-test-matrix: ## As root, run the conformance suites and the tests on clusters against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8, and the fault test with failovers on Valkey 8.
-	@hack/matrix.sh
+test-matrix: ## As root, run the conformance suites and the tests on clusters against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8, and the fault test with failovers on Valkey 8 (CELLS=pattern for some).
+	@CELLS='$(CELLS)' hack/matrix.sh
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s).

@@ -35,7 +35,8 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 		return nil
 	}
 	of.certificate.CA = resources.ReadCertificate(of.data).CA
-	key := client.ObjectKey{Namespace: s.key.Namespace, Name: external[0].Secret} // all given components use the same Secret
+	// All given components use the same Secret.
+	key := client.ObjectKey{Namespace: s.key.Namespace, Name: external[0].Secret}
 	secret, err := r.readSecret(ctx, s, key)
 	switch {
 	case err != nil:

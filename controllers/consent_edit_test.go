@@ -55,7 +55,9 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			}
 			c.Secret("permitted", binding)
 			sim := c.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
-				if name == "rabbitmq" || name == "redis" || name == "database" { // a running simulation cannot change from a managed to an external server
+				// A running simulation cannot change from a managed to an external broker or store, nor from a
+				// volume to a database.
+				if name == "rabbitmq" || name == "redis" || name == "database" {
 					refer(s, "permitted")
 				}
 			})

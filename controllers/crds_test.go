@@ -79,7 +79,8 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		t.Errorf("the message is %q, want the missing kinds", missing.Message)
 	}
 	monitors, rules := resources.ServiceMonitorKind(), resources.PrometheusRuleKind()
-	const components = 5 // the components with a ServiceMonitor: Redis has none, because this simulation has no Redis exporter
+	// components is the number of ServiceMonitors. Redis has none, because this simulation has no Redis exporter.
+	const components = 5
 	for range 2 {
 		c.Define(definition(monitors), definition(rules))
 		c.Expect(sim, "MonitoringReady", metav1.ConditionTrue, "Created")

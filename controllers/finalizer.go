@@ -109,7 +109,7 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 	}
 	result := r.cleanUp(ctx, s)
 	if result.running && result.began.IsZero() {
-		return reconcile.Result{RequeueAfter: attemptInterval}, nil // the cleanup waits for the cleanups of other simulations
+		return reconcile.Result{RequeueAfter: attemptInterval}, nil // the cleanups of other simulations come first
 	}
 	if last := result.began.Add(r.options.CleanupTimeout); last.After(deadline) {
 		deadline = last
@@ -259,7 +259,8 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := r.cleaner.attempt(s.key, job)
-	result.final = result.done() // the remaining queues and keys are on servers with unknown bindings, so a retry does not help
+	// If the attempt is done, data can remain only on servers without a usable binding, and a retry does not help.
+	result.final = result.done()
 	result.queues, result.keys = errors.Join(result.queues, missing.queues), errors.Join(result.keys, missing.keys)
 	return result
 }

@@ -46,8 +46,9 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 
 // annotatePods sets the annotation mountsAnnotation of a component's running pods, so that the kubelet refreshes their
 // mounted files immediately. It does nothing while the user's Secret with the certificate is invalid, for example
-// because the user has changed the certificate but not yet the key. Until the Secret is valid again, the kubelet refreshes all
-// mounted files only in its regular sync.
+// because the user has changed the certificate but not yet the key. Otherwise, the pods would get the invalid
+// certificate immediately. Until the Secret is valid again, the kubelet refreshes all mounted files, also those from
+// other Secrets, only in its regular sync.
 func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Component, hash string) error {
 	if s.managedServer(c).finding.reason == reasonSecretInvalid {
 		return nil

@@ -185,7 +185,7 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 			names[key.name] = true
 		}
 	}
-	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // no certificate can be signed without the Secret of the authority
+	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // so the authority cannot sign certificates
 		for _, c := range r.neededCertificates(s) {
 			if !c.External {
 				s.withheld[childKey{"Secret", c.Secret}], names[c.Secret] = true, true
@@ -310,7 +310,8 @@ func withReplicasOf(live, object client.Object) client.Object {
 //   - A workload in the map withheld is not created. If it exists already, it is scaled to 0 replicas.
 //   - A StatefulSet in the map limited is neither created nor scaled up.
 //   - A workload does not change if only its new pods would mount a missing Secret. If its present pods mount a missing
-//     Secret as well, the workload changes unless s.isWithheld returns true.
+//     Secret as well, toApply permits the change unless s.isWithheld returns true. The change then waits like other
+//     edits of pods, because mustWait delays it.
 //   - An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]

@@ -212,8 +212,8 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// halt clears the parts of the status that no phase has examined. It does nothing if the simulation is complete, because
-// the status then no longer changes.
+// halt clears the parts of the status that no phase has examined. It does nothing if the simulation is complete,
+// because these parts then no longer change.
 func (s *scope) halt() {
 	if !s.isComplete() {
 		s.findings.setUnexamined(s.before.Status.Conditions)

@@ -48,7 +48,8 @@ func TestReport_FailedPods_BecomeMarksInTheTimeline(t *testing.T) {
 	now := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, now)
 	r := &Reconciler{}
-	for _, ago := range []time.Duration{2 * time.Minute, 30 * time.Second} { // the first failure is older than the timeline
+	// The first failure is older than the timeline.
+	for _, ago := range []time.Duration{2 * time.Minute, 30 * time.Second} {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "sim-redis-0", Labels: map[string]string{resources.ComponentLabel: "redis"}}}
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{LastTerminationState: corev1.ContainerState{
 			Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled", FinishedAt: metav1.NewTime(now.Add(-ago))},

@@ -63,8 +63,8 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 const rejectedRetry = 5 * time.Minute
 
 // isRejected reports whether the API server rejected a change of the simulation because its stored spec is invalid.
-// Usually, the API server accepts changes of other fields. But if a value has the wrong type, a CEL rule of the CRD
-// cannot be evaluated, and the API server rejects every change.
+// For most invalid values, the API server accepts changes of other fields. But if a value has the wrong type, a CEL
+// rule of the CRD cannot be evaluated, and the API server rejects every change.
 func (s *scope) isRejected(err error) bool { return s.invalid != nil && apierrors.IsInvalid(err) }
 
 // reportRejected reports an invalid spec as an event and in the log, because no condition can be written.

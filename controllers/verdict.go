@@ -174,8 +174,8 @@ func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedu
 
 // skippedBy returns how many events the generators skipped because they started late. It considers only the first part
 // of the schedule, which has the length lateStart. The result is the number of events that the schedule plans for this
-// part, minus the number of events that became due for a running generator. If the timeline contains no event, the
-// result is 0.
+// part, minus the number of events that became due for a running generator. This is correct even if the replicas start
+// at different times. If the timeline contains no event, the result is 0.
 func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Type) int64 {
 	deadline := begin.Add(lateStart)
 	var due int64

@@ -106,7 +106,7 @@ func TestReconcile_VolumesGrow_NoPodIsReplaced(t *testing.T) {
 		c.Claim(sim, resources.ComponentRabbitMQ, 2, class, "8Gi"), // someone has enlarged this claim
 	}
 	others := []*corev1.PersistentVolumeClaim{
-		c.Claim(sim, resources.ComponentRabbitMQ, 3, class, "1Gi"), // the StatefulSet has only 3 pods, so no pod uses this claim
+		c.Claim(sim, resources.ComponentRabbitMQ, 3, class, "1Gi"), // there are only 3 pods, so no pod uses this claim
 		c.Claim(sim, resources.ComponentRedis, 0, class, "2Gi"),
 	}
 	for range 3 {

@@ -71,7 +71,7 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
 	// A reconcile that uses the finding of an earlier check ignores later changes of the claim. So it requests another
-	// reconcile for the time of the next check. A new check requests a reconcile only if it has found a problem.
+	// reconcile for the time of the next check. A new check requests a reconcile only if it has a finding.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}

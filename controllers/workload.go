@@ -17,8 +17,8 @@ type workload struct {
 	// ones. updated is the number of pods with the current template. ready is a lower bound of the number of ready
 	// pods with the current template.
 	desired, pods, readyPods, updated, ready int32
-	// ending is the number of pods that still run although no pods are desired. It includes pods that are being deleted,
-	// which the status of the workload does not count.
+	// ending is the number of pods that have not ended although no pods are desired. It includes pods that are being
+	// deleted, which the status of the workload does not count.
 	ending int32
 	// observed is true if the controller of the workload has acted on the latest change.
 	observed bool

@@ -7,7 +7,7 @@
 #
 #   hack/matrix.sh [ARGUMENT OF go test...]
 #
-# CELLS='*valkey*' runs only the cells whose labels match this pattern.
+# CELLS='*valkey*' runs only the cells whose label, such as debian13-valkey, matches this pattern.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,7 +35,7 @@ cell() {
   : >"$report"
   local result=pass start=$SECONDS server
   env "${variables[@]}" PARKING_TEST_REQUIRE=1 PARKING_TEST_REPORT="$report" \
-    hack/step.sh -q "Test $label" "1 to 4 min" go test -timeout 30m -count=1 -run 'Conformance|Failover|Cluster' "$@" "$package" || result=FAIL
+    hack/step.sh -q "Test $label" "1 to 7 min" go test -timeout 30m -count=1 -run 'Conformance|Failover|Cluster' "$@" "$package" || result=FAIL
   server=$(awk -F '\t' '$1 == "server" {print $3, $4}' "$report" | sort -u | paste -sd, -)
   [[ -n $server ]] || result=FAIL
   [[ $result == pass ]] || failures=$((failures + 1))

@@ -238,9 +238,9 @@ func TestWindowRates_AreMeansOverTwoSeconds(t *testing.T) {
 		t.Errorf("rates are %v, want %v", got, want)
 	}
 
-	// Here, observations are 5 s apart. A window always contains two observations, so this window is 5 s long. The
-	// schedule ends 1 s after the beginning of the window. Until then, 1000 events are due, so the mean target rate is
-	// 200/s.
+	// Here, observations are 5 s apart. A window always contains at least two observations, so this window is 5 s long.
+	// The schedule ends 1 s after the beginning of the window. Until then, 1000 events are due, so the mean target rate
+	// is 200/s.
 	w = window{}
 	for i, due := range []int64{0, 5000, 6000} {
 		p := simulate.Progress{At: time.Unix(int64(5*i), 0)}

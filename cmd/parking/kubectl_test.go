@@ -315,7 +315,7 @@ func TestKubectl_UserMayOnlyGetSimulations_OutputNamesTheMissingRule(t *testing.
 		"report nightly":           {exitBadInput, configMaps},
 		"compare nightly nightly":  {exitBadInput, configMaps},
 		"audit nightly":            {exitBadInput, configMaps},
-		"status rush-hour":         {exitOK, pods}, // without this permission, status still shows everything but the pods
+		"status rush-hour":         {exitOK, pods}, // without this rule, status omits only the pods
 		"top rush-hour":            {exitOK, pods},
 		"status --watch":           {exitBadInput, watch},
 		"status rush-hour --watch": {exitBadInput, watch},

@@ -27,7 +27,7 @@ latency, the backlog of an outage, and how long the recovery takes. No server or
 
 All figures come from measured costs, which are part of this binary. The output says when and where
 they were measured, and where the plan goes beyond what was measured. Costs differ between
-machines: measure yours with 'make bench-costs', and pass the file with --costs.
+machines: measure yours as docs/sizing.md describes, and pass the file with --costs.
 
 With -f, the rates and servers come from a manifest, and the output lists the values of the
 manifest that are too small. Without -f, half of the events are entries and half are exits.
@@ -91,7 +91,7 @@ func (m *memoryFlag) Set(text string) error {
 func (m *memoryFlag) Type() string { return "size" }
 
 func (m *memoryFlag) bytes() int64 {
-	q := resource.MustParse(string(*m)) // does not panic, because the method Set has validated the text
+	q := resource.MustParse(string(*m)) // does not panic: the default is valid, and Set validates other texts
 	return q.Value()
 }
 
@@ -133,7 +133,7 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	flags.Float64Var(&f.request.Node.Cores, "node-cores", f.request.Node.Cores, "allocatable `cores` of a node of the cluster")
 	flags.Var(&f.nodeMemory, "node-memory", "allocatable memory of a node of the cluster")
 	flags.BoolVar(&f.external, "external-servers", false, "plan for your own RabbitMQ cluster, Redis Cluster and PostgreSQL, with as few simulations as possible")
-	flags.StringVar(&f.costs, "costs", "", "`file` with costs that 'make bench-costs' has measured (default: those in this binary)")
+	flags.StringVar(&f.costs, "costs", "", "`file` with measured costs; docs/sizing.md says how to measure them (default: those in this binary)")
 	flags.StringVar(&f.name, "name", f.name, "`name` of the simulation in the manifest")
 	flags.VarP(&f.output, outputFlag, "o", "output format: "+f.output.choices())
 	_ = cmd.MarkFlagFilename("costs", "json") // cannot fail, because the flag exists

@@ -39,7 +39,7 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Timeline = nil // the timeline appears only in charts, which the test does not check
+	d.Timeline = nil // outside JSON, only charts show the timeline, and the test does not check them
 	textFormats := []reportFormat{formatTable, formatMarkdown, formatHTML}
 	shown := map[string][]reportFormat{}
 	for _, atRest := range []bool{true, false} {

@@ -59,7 +59,7 @@ func (l *uriList) Set(value string) error {
 	return nil
 }
 
-// Type implements pflag.Value. It returns the placeholder for the value in help texts.
+// Type implements pflag.Value. It returns the type of the value. Help texts show the placeholder URI instead.
 func (l *uriList) Type() string { return "string" }
 
 // fromEnvironment reads a URI from its environment variable if the flag for the URI is not on the command line. A flag

@@ -118,7 +118,7 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch writes the new events of a run again and again until ctx ends. Both arguments are functions that return the
+// watch writes the new events of a run again and again until ctx ends. The functions occurrences and soFar return the
 // state of the run with its faults so far. The function occurrences must return at once. The function soFar also
 // determines the recoveries, and may wait for a server.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {

@@ -75,7 +75,8 @@ func announce(out io.Writer, server string) (started func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	begin := time.Now()
 	go async.Every(ctx, lineInterval, func() {
-		_, _ = fmt.Fprintf(out, "Starting a private %s (%s)\n", server, terminal.Clock(time.Since(begin))) // ignore the error, because the server starts even if the line cannot be written
+		// Ignore the error, because the server starts even if the line cannot be written.
+		_, _ = fmt.Fprintf(out, "Starting a private %s (%s)\n", server, terminal.Clock(time.Since(begin)))
 	})
 	return cancel
 }

@@ -216,7 +216,8 @@ func (s *session) purge(ctx context.Context) error {
 	return nil
 }
 
-// abandon returns the error of a simulation that was stopped early. The error lists the data that may remain on servers.
+// abandon returns the error of a simulation that was stopped before it had a verdict. The error lists the data that may
+// remain on servers.
 func (s *session) abandon() error {
 	if left := s.leftBehind(); left != nil {
 		return fmt.Errorf("the simulation was stopped before it had a verdict; %w", left)
@@ -277,8 +278,8 @@ func (s *session) close(log *slog.Logger) {
 // summaries is the destination of summaries. It is either a summary service in this process or an external API.
 type summaries struct {
 	poster processor.Poster
-	// countStored returns the number of summaries that this process stores. It is nil if the summaries are sent to an
-	// external API.
+	// countStored returns the number of summaries of this simulation that the summary service stores. It is nil if the
+	// summaries are sent to an external API.
 	countStored func(context.Context) (int64, error)
 	// routes are the HTTP routes of the summary service. There are no routes for an external API.
 	routes []httpserver.Route

@@ -81,6 +81,7 @@ func (c *cli) copyProgress() func(summary.CopyResult) {
 			return
 		}
 		last = time.Now()
-		_, _ = fmt.Fprintf(c.stderr, "%d summaries read, %d copied\n", r.Read(), r.Created) // an error does not stop the copy
+		// An error of this output does not stop the copy.
+		_, _ = fmt.Fprintf(c.stderr, "%d summaries read, %d copied\n", r.Read(), r.Created)
 	}
 }

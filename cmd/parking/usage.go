@@ -32,7 +32,8 @@ func registerCompletions(cmd *cobra.Command) {
 		if strings.HasSuffix(value.values()[0], "=") {
 			directive |= cobra.ShellCompDirectiveNoSpace
 		}
-		_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(value.values(), directive)) // cannot fail, because the flag exists
+		// This cannot fail, because the flag exists.
+		_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(value.values(), directive))
 	})
 }
 

@@ -68,7 +68,7 @@ func (c *nativeCluster) up(ctx context.Context) error {
 // policies builds kube-router, which enforces NetworkPolicies. At its next start, the node starts kube-router if the
 // program exists.
 func (c *nativeCluster) policies(ctx context.Context) error {
-	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs programs of these packages
+	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs their programs
 		return err
 	}
 	if err := c.buildAll(ctx, policyBuilds()); err != nil {

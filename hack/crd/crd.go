@@ -90,7 +90,7 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 		errs = append(errs, fmt.Errorf("unknown field %q", path))
 	}
 	if old == nil {
-		delete(object, "status") // the API server ignores the status of a new object
+		delete(object, "status") // the API server ignores the status on creation, because it is a subresource
 	}
 	defaulting.PruneNonNullableNullsWithoutDefaults(object, a.structural)
 	defaulting.Default(object, a.structural)

@@ -69,7 +69,7 @@ func deployment() *appsv1.Deployment {
 			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{
 				Name: "c", Image: "i", Args: []string{"one", "two"},
 				Env:       []corev1.EnvVar{{Name: "A", Value: "1"}},
-				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // the omitted protocol is a part of the list key, and has a default
+				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // omits protocol, a list key with a default
 				Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": resource.MustParse("1000m")}},
 			}}}},
 		},

@@ -185,8 +185,8 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 	}
 }
 
-// Users give the keys of their Secrets many names. A key with a wrong name must cause an error. If it were ignored, the
-// client would use a default instead, such as the virtual host "/" or a connection without TLS.
+// Users give the keys of their Secrets many names. An unknown key whose name resembles that of a known key must cause
+// an error. If it were ignored, a default would be used, such as the virtual host "/" or a connection without TLS.
 func TestSecretKeys_KeyResemblesAKnownKey_ErrorNamesBoth(t *testing.T) {
 	t.Parallel()
 	lookalikes := map[string]string{

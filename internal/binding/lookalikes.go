@@ -25,7 +25,7 @@ func squash(name string) string {
 }
 
 // resembles reports whether the pattern matches the name. It ignores case and the characters that separate words. If
-// there is no match, it removes the name of a product, which the global pattern product matches, and tries again.
+// there is no match, it removes the prefix that the global pattern product matches, and tries again.
 func resembles(name string, pattern *regexp.Regexp) bool {
 	for short := squash(name); ; {
 		if pattern.MatchString(short) {
@@ -65,8 +65,8 @@ var (
 	// likeTLSSwitch matches names of keys with which people enable TLS by a value such as true. Such a key does not
 	// enable TLS itself; see checkTLSSwitch.
 	likeTLSSwitch = like(`(is|use|enable|require|with)?(m?tls|ssl|https|secure|encrypt(ed|ion)?)(enabled?|required?|mode|on|active)?`)
-	// likeScheme matches names of keys whose value is the scheme of a URI. Such a key asks for TLS if its value is a
-	// scheme that implies TLS, such as amqps.
+	// likeScheme matches names of keys whose value is a protocol or the scheme of a URI. Such a key asks for TLS if its
+	// value implies TLS, such as ssl or amqps.
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 

@@ -115,8 +115,8 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 
 // Check returns the time until which clients that trust the given CA certificates accept the certificate: the earliest
 // expiry in its chain. If there are several chains, Check uses the one that is valid longest. It returns an error if
-// such clients reject the certificate, or if its private key is another one. p.Certificate may also contain the
-// certificates of intermediate authorities.
+// such clients reject the certificate for the given host, or if p.Key is not the private key of the certificate.
+// p.Certificate may also contain the certificates of intermediate authorities, after the certificate of the server.
 func Check(p Pair, ca []byte, host string, now time.Time) (expiry time.Time, err error) {
 	chain, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {

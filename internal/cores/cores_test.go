@@ -64,7 +64,8 @@ func TestAdapt_ProcessBecomesBusy_RemovesTheLimitWithinTwoIntervals(t *testing.T
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var removed time.Duration
-		used := func() time.Duration { return max(0, time.Since(began)-time.Minute) } // the process is idle for a minute, and then busy
+		// The process is idle for a minute, and then busy.
+		used := func() time.Duration { return max(0, time.Since(began)-time.Minute) }
 		adapt(ctx, used, func(toOne bool) {
 			if !toOne {
 				removed = time.Since(began)

@@ -66,9 +66,9 @@ type Format struct {
 	// explanation. Hint returns "" for any other unknown field. nil means that there are no hints.
 	Hint func(path field.Path, name string) string
 	// FromNumber contains functions for types whose values are strings. If a document has a number in place of such a
-	// string, the function of the type returns the string to suggest in the error, for example the number with a unit.
-	// It returns "" if there is nothing to suggest. The function gets the number twice: in the syntax of JSON, and as
-	// the author of the document wrote it.
+	// string, the function of the type returns the valid value to suggest in the error, for example the number with a
+	// unit. It returns "" if there is no valid value, or if the author may have meant another number. The function gets
+	// the number twice: in the syntax of JSON, and as the author of the document wrote it.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
 	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
 	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.

@@ -77,7 +77,7 @@ func TestNewRun_ManyCalls_ReturnsDistinctRuns(t *testing.T) {
 	}
 }
 
-// All publishers, in all versions, must agree on the partition of a plate.
+// All publishers, in all versions, must agree on the partition of a plate. So the function must never change.
 func TestPartitionOf_ReturnsTheFNV1aHashModuloPartitions(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

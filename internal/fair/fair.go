@@ -10,9 +10,9 @@ type Limits struct {
 }
 
 // Pool runs functions in goroutines. It limits how many functions run at the same time, in total and per tenant. The
-// next function to run belongs to the tenant with the fewest running functions, so a tenant that adds many functions
-// does not delay other tenants. The functions of one tenant start in the order in which they were added. Pool is safe
-// for concurrent use.
+// next function to run belongs to the tenant with the fewest running functions, so how long a tenant waits depends on
+// the number of other tenants, but not on how many functions they have added. The functions of one tenant start in the
+// order in which they were added. Pool is safe for concurrent use.
 type Pool struct {
 	limits Limits
 	active sync.WaitGroup

@@ -35,9 +35,9 @@ type Account struct {
 	// all other actions, it begins at InjectedAt, because their recovery includes the restart. After HealedAt, the time
 	// in which other faults are in effect does not count, but the recovery from other faults does.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It is the minimum time that the recovery takes,
-	// counted in the same way as RecoverySeconds. It ends at the last measurement whose latency or backlog is worse
-	// than before the fault.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It is a lower bound for the time that the recovery
+	// takes, counted in the same way as RecoverySeconds. It does not grow while latency and backlog are back at their
+	// previous level, even if the recovery is not proved yet.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the
@@ -275,7 +275,7 @@ func (s *search) notInjected(r *Record) (Outcome, string) {
 func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 	switch {
 	case r.State == Aborted:
-		return OutcomeAborted, "The fault was ended early: " + cmp.Or(r.Reason, "the simulation ended before the fault")
+		return OutcomeAborted, "The fault was ended early: " + cmp.Or(r.Reason, "the simulation ended before the fault had ended")
 	case r.HealedAt.IsZero() && s.run.Ended:
 		return OutcomeNotRecovered, "The fault never ended"
 	case r.HealedAt.IsZero():

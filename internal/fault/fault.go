@@ -173,6 +173,7 @@ type Injection struct {
 	At time.Time
 	// Healed waits until the fault has ended, and returns the time at which it ended, or zero if that time is unknown.
 	// It returns ErrNoEffect if the fault had no effect. If ctx ends first, Healed tries to end the fault at once.
-	// There is one exception: if the cause of ctx is ErrHandedOver, it leaves the fault in effect and returns an error.
+	// There is one exception: if the cause of ctx is ErrHandedOver, Healed leaves the fault in effect and returns an
+	// error.
 	Healed func(ctx context.Context) (time.Time, error)
 }

@@ -80,7 +80,7 @@ func (s *series) advance() bool {
 }
 
 func jitter(random *rand.Rand, maxShift time.Duration) time.Duration {
-	draw := random.Uint64() // draw even if maxShift is 0, so that an edit of the jitter does not affect later random numbers
+	draw := random.Uint64() // draw even if maxShift is 0, so that the next draw does not depend on the jitter
 	if maxShift <= 0 {
 		return 0
 	}

@@ -23,10 +23,10 @@ import (
 //     long.
 //   - Events of a type take effect, if at least one of that type per second took effect before the fault.
 //
-// "Before the fault" means the baseline: the last undisturbed period of length baselineTime before the injection. A
-// period is undisturbed if no other fault was injected in it, and if the simulation had recovered from all earlier
-// faults before it began. If the timeline no longer contains such a period, the saved baseline of the fault is used, or
-// else the baseline of the previous fault.
+// "Before the fault" means the baseline: the latest undisturbed measurements before the injection, of the total length
+// baselineTime. The time from the injection of another fault to the recovery from it is skipped, so the baseline may
+// consist of several parts. If the timeline no longer contains enough undisturbed measurements, the saved baseline of
+// the fault is used, or else the baseline of the previous fault.
 //
 // If both are missing, the recovery is unknown. The fault then counts as disturbing for as long after its end as it was
 // in effect, and for at least rowShift. For example, a fault that lasted 20 s counts until 20 s after its end. Without
@@ -102,7 +102,7 @@ type search struct {
 	disturbed []interval
 	// The field earlier contains the disturbances by earlier faults that are not yet part of the field disturbed.
 	earlier []Disturbance
-	// currentBaseline is the latest baseline that was found. It is nil before the first one.
+	// currentBaseline is the latest baseline that was found or saved. It is nil before the first one.
 	currentBaseline *Baseline
 	// cached is the result of the latest call of find with currentBaseline. That call searched from the time
 	// cachedFrom, which is zero if there was no such call.
@@ -129,8 +129,8 @@ type recovery struct {
 	// violation describes the last measurement that was not normal. It is empty if all measurements after the end of the
 	// fault were normal.
 	violation string
-	// isNormal is true if the latest measurements were normal, but cover too little time to prove the recovery. The first
-	// of these measurements is at the time in the field at.
+	// isNormal is true if all measurements since the time in the field at were normal, but cover too little time to
+	// prove the recovery.
 	isNormal bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
 	// empty if that is known.
@@ -326,8 +326,8 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil removes the disturbances from s.earlier that began at or before the given time, and calls disturb with the
-// interval of each.
+// disturbUntil removes the disturbances from s.earlier that began at or before the given time, and calls disturb with
+// the interval of each.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
 		s.disturb(s.earlier[0].interval())
@@ -473,8 +473,8 @@ func named(occurrences []string) string {
 }
 
 // window compares the measurements of a period with the baseline. The period begins at the given time, and row i is its
-// first row. The result named complete is false if the timeline ends before the period. The result named why describes
-// a measurement that is not normal, or is empty if all are normal.
+// first row. The result named complete is false if the measurements do not cover the whole period. The result named why
+// describes a measurement that is not normal, or is empty if all are normal.
 func (s *search) window(i int, at time.Time, b *Baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64

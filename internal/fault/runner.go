@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	// MaxLate is the maximum delay of an injection if no process that injects faults was running when the occurrence was
-	// due, or if another fault has killed the target. After that, the occurrence becomes NotInjected. MaxLate does not
-	// limit the wait for a target that another fault pauses or isolates: this wait ends when the waiting fault is due
-	// again.
+	// MaxLate is the maximum delay of an injection if no process that injects faults was running when the occurrence
+	// was due. It is also the maximum wait for a target that another fault has killed. After that, the occurrence
+	// becomes NotInjected. MaxLate does not limit the wait for a target that another fault pauses or isolates: this
+	// wait ends when the waiting fault is due again, at the latest.
 	MaxLate = time.Minute
 	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
 	// some time.
@@ -305,7 +305,7 @@ func (r *Runner) Run(ctx context.Context) {
 // adopt makes r.progress refer to the current plan. It returns this plan, and whether r.progress has changed. In two
 // cases, adopt records the occurrences that were due before now as handled, so that they are never injected:
 //   - r.progress belonged to a plan with other faults, another seed or another duration;
-//   - the faults were added while the simulation was running.
+//   - there was no progress yet, and the faults were added while the simulation was running.
 func (r *Runner) adopt() (p *plan.Plan, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -451,8 +451,8 @@ func (r *Runner) wake() {
 	r.changed = make(chan struct{})
 }
 
-// missed returns why an occurrence was not injected when it was due, if it is now too late for the injection. It returns
-// "" if the occurrence may still be injected.
+// missed returns why an occurrence was not injected when it was due, if it is now too late for the injection. It
+// returns "" if the occurrence may still be injected.
 func missed(o *Occurrence, start, now time.Time) string {
 	if late := now.Sub(start.Add(o.At)); late > MaxLate {
 		return fmt.Sprintf("the injector was not running, or could not save its state, when the fault was due %s earlier", late.Round(time.Second))
@@ -534,8 +534,7 @@ func (r *Runner) copy(record *Record) Record {
 }
 
 // choose selects the instances that a fault will hit, and stores them in the record of the occurrence. If another fault
-// affects one of them, or will hit one of them because it was due earlier, choose waits for that fault. Then it selects
-// again.
+// affects one of them, or was due earlier and will hit one of them, choose waits for that fault. Then it selects again.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
 	affected := "" // the end of the error: it names the last fault that choose has waited for
@@ -555,7 +554,7 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 		}
 		left := MaxLate - time.Since(waiting)
 		if left <= 0 {
-			return fmt.Errorf("timeout after waiting %s for fault %s, which still affects the target %s: leave more time between these faults", MaxLate, other.ID(), record.Target)
+			return fmt.Errorf("timeout after %s, because fault %s still affected the target %s: leave more time between these faults", MaxLate, other.ID(), record.Target)
 		}
 		if err := r.await(ctx, record, changed, left); err != nil {
 			return err
@@ -564,7 +563,7 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 }
 
 // refusal returns why a fault that was due can no longer be injected, or "" if it can. It also returns a channel that
-// is closed when the state of any fault changes. A fault that waits must then call refusal again.
+// is closed when a fault that waits must call refusal again.
 func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -612,10 +611,9 @@ func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Recor
 	return nil
 }
 
-// blocker returns the record of a fault that must end before the fault of the given record can be injected, or nil.
-// Such a fault affects a chosen instance now, or was due earlier and may hit a chosen instance. If the choice of
-// instances failed or is incomplete, every fault that affects the same server now is such a fault. The caller must hold
-// r.mu.
+// blocker returns the record of a fault for which the fault of the given record must wait, or nil. Such a fault affects
+// a chosen instance now, or was due earlier and may hit a chosen instance. If the choice of instances failed or is
+// incomplete, every fault that affects the same server now is such a fault. The caller must hold r.mu.
 func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 	isEarlier := true
 	for _, other := range r.records {

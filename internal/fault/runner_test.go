@@ -256,7 +256,7 @@ func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 			b.target.sameInstance, b.target.recovery = true, time.Hour
 			r := b.runner(&plan.Plan{Faults: []plan.Fault{kill(10), pause("pause", 20, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
 			r.Run(t.Context())
-			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: timeout after waiting 1m0s for fault kill/0, which still affects the target Redis: leave more time between these faults"}, states(r.Records()))
+			same(t, "states", []string{"kill/0 Healed", "pause/0 NotInjected: timeout after 1m0s, because fault kill/0 still affected the target Redis: leave more time between these faults"}, states(r.Records()))
 		})
 	})
 	t.Run("a target that starts again after the end of the schedule", func(t *testing.T) {

@@ -165,8 +165,8 @@ func (l ErrorList) Err() error {
 // maxListed is the maximum number of errors that a list shows.
 const maxListed = 20
 
-// String returns the first errors on one line, separated by semicolons. If there are more than
-// maxListed, the line ends with the number of the omitted errors.
+// String returns the first errors on one line, separated by semicolons. If there are more than maxListed, the line ends
+// with the number of the omitted errors.
 func (l ErrorList) String() string {
 	listed := l[:min(len(l), maxListed)]
 	lines := make([]string, 0, len(listed)+1)

@@ -75,8 +75,8 @@ type claimed struct {
 	token int64
 }
 
-// newClaims returns the claims of one generator process. run identifies the process. exitRate returns the current rate of
-// the exits that need a plate, per second.
+// newClaims returns the claims of one generator process. run identifies the process. exitRate returns the current rate
+// of the exits that need a plate, per second.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), exitRate func() float64,
 ) *claims {

@@ -49,7 +49,7 @@ type piece struct {
 	// rate is the rate at the start of the piece, in events per second. slope is the change of the rate per
 	// second.
 	rate, slope float64
-	// due is the number of events that are due by the start of the piece.
+	// due is the number of events that are due by the start of the piece: N(start) in the comment on curve.
 	due float64
 	// active is how long, in total, the rate was above 0 before the start of the piece.
 	active time.Duration
@@ -84,8 +84,8 @@ func (p piece) activeAt(t time.Duration) time.Duration {
 	return p.active + t - p.start
 }
 
-// when returns the time at which the number of due events reaches target. It must not be called for a piece of the curve
-// in which the rate is always 0.
+// when returns the time at which the number of due events reaches target. It must not be called for a piece of the
+// curve in which the rate is always 0.
 func (p piece) when(target float64) time.Duration {
 	y := target - p.due
 	d := 2 * y / (p.rate + math.Sqrt(max(0, p.rate*p.rate+2*p.slope*y)))

@@ -29,7 +29,8 @@ type leaser struct {
 	// rate returns the number of positions that are currently needed per second.
 	rate   func() float64
 	blocks chan block
-	// current is the leased block from which positions are taken. Only the goroutine that calls next and peek accesses it.
+	// current is the leased block from which positions are taken. Only the goroutine that calls next and peek accesses
+	// it.
 	current block
 }
 

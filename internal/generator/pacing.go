@@ -21,7 +21,7 @@ type pacing struct {
 	origin time.Time
 	// delay is the time from the beginning of the schedule to its first stage.
 	delay time.Duration
-	// duration is the length of the schedule. 0 means that the schedule does not end.
+	// duration is the length of the schedule, including delay. 0 means that the schedule does not end.
 	duration  time.Duration
 	suspended bool
 }
@@ -133,14 +133,14 @@ func (p *pacer) reschedule(t time.Duration) {
 }
 
 // next returns the time at which the next event is due, and the time to wait until then. The wait time is 0 or negative
-// if the event is already due. If no more events will be due, the results are:
+// if the event is already due. If no event is due, and none will be due, the results are:
 //
 //   - due: the zero time
 //   - wait: the time until the schedule ends, or the constant never if the schedule has ended or has no end
 //   - over: true if the schedule has ended; a later update may prolong it
 //
-// The wall clock reading of the result due is derived from that of the parameter now, so it is correct even if the clock
-// was set since the start.
+// The wall clock reading of the result due is derived from that of the parameter now, so it is correct even if the
+// clock was set since the start. Processors compare this reading with the time at which the event takes effect.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -231,8 +231,8 @@ func (p *pacer) progress(now time.Time) progress {
 	}
 }
 
-// clock returns the time that has passed from p.epoch until now. After the method stop was called, clock returns at most
-// the time of that call.
+// clock returns the time that has passed from p.epoch until now. After the method stop was called, clock returns at
+// most the time of that call.
 func (p *pacer) clock(now time.Time) time.Duration {
 	return min(now.Sub(p.epoch), p.stopped)
 }

@@ -350,7 +350,8 @@ func TestPacer_ScheduleStops_OverdueEventsAreSkippedAfterAWhile(t *testing.T) {
 				t.Errorf("no event is due %s after the pause, want the overdue events", patience)
 			}
 			p.advance()
-			p.update(tt.edit, rest.Add(patience)) // repeating the edit must not extend the time in which overdue events are published
+			// Repeating the edit must not extend the time in which overdue events are published.
+			p.update(tt.edit, rest.Add(patience))
 			if at, wait, _ := p.next(rest.Add(patience + 1)); wait <= 0 {
 				t.Errorf("an event of %s is still due more than %s after the pause", at, patience)
 			}
@@ -416,7 +417,8 @@ func BenchmarkPacer(b *testing.B) {
 // setClock returns t as time.Now would return it if the wall clock had been set forward by whole seconds. The monotonic
 // clock reading is that of t.
 func setClock(t time.Time, seconds int64) time.Time {
-	*(*uint64)(unsafe.Pointer(&t)) += uint64(seconds) << 30 // time.Time.wall consists of 1 flag bit, 33 bits of seconds and 30 bits of nanoseconds
+	// The field wall of time.Time consists of 1 flag bit, 33 bits of seconds and 30 bits of nanoseconds.
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(seconds) << 30
 	return t
 }
 

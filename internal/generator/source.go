@@ -96,8 +96,8 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	serving.Wait()
 }
 
-// report regularly counts the plates in the pool, for the metrics, and tells the store how many exits found no available
-// plate. It reports for the last time when the given channel is closed.
+// report regularly counts the plates in the pool, for the metrics, and tells the store how many exits found no
+// available plate. It reports for the last time when the given channel is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()

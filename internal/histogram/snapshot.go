@@ -93,7 +93,7 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 // Range returns bounds of the q-quantile. The parameter named missing is the number of durations that were not
 // measured. The lower bound is the quantile if these durations are 0. The upper bound is the quantile if they are
 // longer than every measured duration. The upper bound is math.MaxInt64 if the quantile is then one of the missing
-// durations.
+// durations. If nothing was measured, the bounds are 0 and math.MaxInt64.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)

@@ -181,7 +181,8 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 func withBodyTimeout(h http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != http.NoBody {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // fails only in tests whose ResponseWriter has no connection
+			// This fails only in tests whose ResponseWriter has no connection.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
 		}
 		h.ServeHTTP(w, r)
 	})

@@ -52,7 +52,7 @@ type source struct {
 	sim      *v1alpha1.ParkingSimulation
 	seen     time.Time // the time at which the simulation was last read
 	document *report.Document
-	recent   map[int64]timeline.Row // the newest rows, by the second in which each row begins
+	recent   map[int64]timeline.Row // the recent rows, by the second in which each row begins
 	updates  int
 	ahead    time.Duration // how far the clock of the pods is ahead of the clock of this machine
 }
@@ -188,8 +188,8 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 }
 
 // addVerdict sets the verdict of the state. If the simulation is complete, addVerdict copies the verdict and the number
-// of unmeasured events from the status. Before that, it sets the verdict FAIL if the status shows that the simulation
-// is certain to fail and the state has no verdict yet.
+// of unmeasured events from the status. If it is not complete, but is certain to fail according to the status, and the
+// state has no verdict, addVerdict sets the verdict FAIL.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {

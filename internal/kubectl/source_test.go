@@ -360,7 +360,7 @@ func TestSourceTimeline_FailedPods_BecomeMarks(t *testing.T) {
 	rows := []timeline.Row{{Second: now.Unix() - 90}, {Second: now.Unix() - 30}}
 	s := newSource(t, sim, &liveData{rows: rows}, nil)
 	key := client.ObjectKeyFromObject(sim)
-	for _, ago := range []int{180, 90, 60} { // the failure 180 s ago belongs to a deleted simulation
+	for _, ago := range []int{180, 90, 60} { // the failure 180 s ago belongs to a deleted simulation of the same name
 		s.failures.Observe(key, failedPod(now.Add(-time.Duration(ago)*time.Second)))
 	}
 	want := []timeline.Row{

@@ -302,7 +302,7 @@ func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
 		if newest := rows[n-1].End(); newest.After(end) {
 			end = newest
 		}
-		if oldest := rows[0].Start(); oldest.Before(from) { // the row begins before the interval and covers more than one second
+		if oldest := rows[0].Start(); oldest.Before(from) { // the row covers more than one second
 			from = oldest
 		}
 	}

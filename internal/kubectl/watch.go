@@ -87,7 +87,7 @@ type objects map[types.UID]client.Object
 // not report earlier deletions, so the method first passes a Deleted event for each known object that no longer exists.
 //
 // watch returns when ctx ends, when handle returns an error, or when the objects cannot be watched. In the last case,
-// the error contains the text doing and names the RBAC rule that is needed.
+// the error contains the parameter doing and names the RBAC rule that is needed.
 func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,
@@ -136,7 +136,7 @@ func (c *cluster) missing(ctx context.Context, list client.ObjectList, known obj
 		return nil
 	}
 	gone := maps.Clone(known)
-	_ = meta.EachListItem(current, func(o runtime.Object) error { // EachListItem returns only errors of the function, which returns none
+	_ = meta.EachListItem(current, func(o runtime.Object) error { // fails only if the function does
 		if object, ok := o.(client.Object); ok {
 			delete(gone, object.GetUID())
 		}

@@ -126,9 +126,9 @@ type tallied struct {
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the events that took effect in a chunk, which is a part of a bitmap with one bit for each event. It
-// returns two counts: one of the events below the watermark, and one of the events from the watermark on. It ignores
-// bits so far beyond the watermark that the generator cannot have published their events.
+// tally counts the events of a chunk that took effect. It returns two counts: one of the events below the watermark,
+// and one of the events from the watermark on. It ignores bits so far beyond the watermark that the generator cannot
+// have published their events.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding

@@ -113,7 +113,7 @@ func ConcernsFault(name string) bool {
 // before these.
 func checks(e *Evidence) []check {
 	list := []check{
-		// The run lasts as long as planned. If it was ended early, the other checks cover only the part before that.
+		// The run is not ended early. If it was ended early, the other checks cover only the part before that.
 		{name: CheckRunLength, kind: Invariant, find: notAborted, withoutLedger: true},
 		{name: CheckReadable, kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: CheckDataKept, kind: Invariant, find: dataKept, certain: true, despiteLoss: true},

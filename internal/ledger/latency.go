@@ -31,9 +31,9 @@ func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
 	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
 }
 
-// LatenciesOf returns the latencies in the timeline of a whole simulation. The parameter err is the error of reading
-// the timeline. The parameter r is the report on the ledger. The ledger must have been read before the timeline.
-// Otherwise, events that took effect between the two reads would count as unmeasured.
+// LatenciesOf returns the latencies in rows, the timeline of a whole simulation. The parameter err is the error of
+// reading the timeline. The parameter r is the report on the ledger. The ledger must have been read before the
+// timeline. Otherwise, events that took effect between the two reads would count as unmeasured.
 func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	total := timeline.Sum(rows...)
 	l := latenciesOf(&total)

@@ -16,9 +16,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// drawModel draws a random history of events that contains at most two errors. The ledger shows each of
-// these errors. For example, drawModel never swaps the intents of two exits, because a ledger does not show which exit
-// has which intent.
+// drawModel draws a random history of events that contains at most two errors. The ledger shows each of these errors,
+// and none hides another. For example, drawModel never swaps the intents of two exits, because a ledger does not show
+// which exit has which intent.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
 	faults := rapid.IntRange(0, 2).Draw(t, "faults")
@@ -238,7 +238,7 @@ func TestAudit_ReportsLostData(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.lostAt = time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
-	m.runs = append(m.runs, modelRun{id: event.ID{Run: "0000000000001"}}) // the run has no type, because its record is missing
+	m.runs = append(m.runs, modelRun{id: event.ID{Run: "0000000000001"}}) // it has no type, because its record is missing
 	report, err := Audit(t.Context(), m, Options{AtRest: true})
 	if err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, cover
 	return d
 }
 
-// skipped returns, for each row, the number of events that a generator counted as due but did not publish.
+// skipped returns, for each row, the number of events that a generator counted as due but never published.
 func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 	skipped, shortfall := make([]int64, len(rows)), make([]int64, len(rows))
 	var due int64
@@ -100,8 +100,8 @@ func (l *Load) skipped(rows []timeline.Row, t event.Type) []int64 {
 	}
 	// If arrivals are random, Due is only the mean number of events, so chance alone may cause a shortfall. The
 	// unexplained part of the shortfall is the part that the generators did not report as skipped: for example, a
-	// killed process does not report its overdue events. An unexplained part of more than 5 standard deviations is not
-	// due to chance.
+	// killed process does not report its overdue events. The shortfall counts only if this part exceeds 5 standard
+	// deviations, and so is not due to chance.
 	const deviations = 5
 	unexplained := float64(sum(shortfall) - sum(skipped))
 	if l != nil && l.of(t).Arrivals == plan.ArrivalsPoisson && unexplained <= deviations*math.Sqrt(float64(due)) {
@@ -174,7 +174,7 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 	return absent, gaps
 }
 
-// eachGap calls the function do for each range [from, to) of successive rows with at least one absent event.
+// eachGap calls the function do for each range [from, to) of successive rows that all have absent events.
 func eachGap(absent []int64, do func(from, to int)) {
 	for from := 0; from < len(absent); from++ {
 		to := from
@@ -195,9 +195,10 @@ func sum(numbers []int64) (total int64) {
 	return total
 }
 
-// longest returns the length of the longest gap, a time without any planned event. The given rows are consecutive. A
-// row counts fully if all of its planned events are absent. If only some are absent, this share of the row counts as
-// the start or the end of a gap. With several generators, such a row counts only next to a row that counts fully.
+// longest returns the length of the longest gap, a time in which all planned events were absent. The given rows are
+// consecutive, and each has absent events. A row counts fully if all of its planned events are absent. If only some are
+// absent, this share of the row counts as the start or the end of a gap. With several generators, such a row counts
+// only next to a row that counts fully.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
 	var most, sum time.Duration // the longest gap so far, and the gap that extends to the end of the current row

@@ -60,7 +60,8 @@ func TestObjectiveMarker_Failed_MarksEachCheckOnce(t *testing.T) {
 	m.Failed(time.Unix(1001, 0), []Check{dead("3 events were dead-lettered"), crash("a")})
 	m.Failed(time.Unix(1002, 0), []Check{dead("4 events were dead-lettered"), crash("a"), crash("b"), {Name: CheckLag, Message: "generator lag is 6 s"}})
 	lag := plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MaxLag: ms(1)}}
-	m.Measured(time.Unix(1003, 0), &lag, &timeline.Row{Entry: timeline.Events{Lag: time.Second}}) // adds no mark, because the failed check of the lag already has one
+	// This call adds no mark, because the failed check of the lag already has one.
+	m.Measured(time.Unix(1003, 0), &lag, &timeline.Row{Entry: timeline.Events{Lag: time.Second}})
 	want := []string{"1s dead letters: 3 events were dead-lettered", "1s fault a: not injected", "2s fault b: not injected", "2s generator lag: 6 s"}
 	if diff := cmp.Diff(want, texts(got)); diff != "" {
 		t.Errorf("marks differ (-want +got):\n%s", diff)

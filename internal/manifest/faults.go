@@ -170,7 +170,8 @@ func (w *warner) contention(f *plan.Fault) {
 
 // waits reports whether the fault f must wait for the end of the fault blocker, and may then be too late: its next
 // occurrence is due, or it would outlast the simulation. The result until is the time at which blocker ends. waits
-// ignores jitter, and compares only one occurrence of each fault.
+// ignores jitter. It compares only the first occurrence of f that is due at or after the first occurrence of blocker,
+// and the last occurrence of blocker until then.
 //
 // For example, blocker lasts from 10 s to 40 s, and f is due at 15 s and at 35 s. The first occurrence of f must wait
 // until 40 s. It is then too late, because the next occurrence was due at 35 s.

@@ -198,7 +198,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	if len(faults) == 0 { // if there are other errors, they already quote the number as the user wrote it
+	if len(faults) == 0 { // if there are other errors, they already quote such numbers as the user wrote them
 		faults = notDecimal("", original.root())
 	}
 	if err := faults.Err(); err != nil {

@@ -295,7 +295,7 @@ func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Du
 	return length, len(c.Errors) == before
 }
 
-// shorter adds an error and returns true, if a duration is invalid only because it has too many digits.
+// shorter adds an error and returns true if a duration is invalid only because it has too many digits.
 func (c *checks) shorter(path field.Path, d *v1alpha1.Duration) bool {
 	_, err := d.Parse()
 	shorter := d.Shorter()
@@ -331,8 +331,8 @@ var (
 	registrySyntax = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?$`)
 )
 
-// image checks an optional image reference. The parameter named example is a valid reference without a registry, which
-// errors show.
+// image checks an optional image reference. Errors show the parameter named example, which is a valid reference without
+// a registry.
 func (c *checks) image(path field.Path, image, example string) {
 	switch {
 	case image == "":

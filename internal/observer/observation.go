@@ -85,7 +85,7 @@ func (r *Rest) isComplete() bool {
 type pendingMarks struct {
 	all     []timeline.Mark
 	marker  *ledger.ObjectiveMarker // adds marks
-	process string                  // the process name under which the marks are stored; each batch of marks gets a new name
+	process string                  // the process name under which the marks are stored; each batch gets a new name
 }
 
 func newPendingMarks() *pendingMarks {

@@ -227,8 +227,8 @@ func (o *Observer) handle(ctx context.Context, key types.NamespacedName) {
 	o.queue.AddAfter(key, interval(draining != nil && observed.Rest == nil, s.failures))
 }
 
-// current returns the simulation to observe, or nil if it is no longer tracked. It also returns the
-// simulations that had the same key before. Their connections must be closed.
+// current returns the simulation to observe, or nil if it is no longer tracked. It also returns the simulations
+// that had the same key before. Their connections must be closed.
 func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Draining, replaced []*simulation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

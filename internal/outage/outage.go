@@ -82,8 +82,8 @@ func (l *Log) Fault(part string, err error) {
 }
 
 // Fine records that the given parts of the dependency work. The outage ends if no part is in a failed state any more,
-// and no part fails again within a few seconds (the constant quiet). A part also leaves the failed state when its latest
-// fault is stale.
+// and no part fails again within a few seconds (the constant quiet). A part also leaves the failed state when its
+// latest fault is stale.
 func (l *Log) Fine(parts ...string) {
 	if !l.isOutage.Load() {
 		return

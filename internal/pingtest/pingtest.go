@@ -1,5 +1,5 @@
-// Package pingtest measures, in benchmarks, how much CPU time a process uses for infrequent messages while it is
-// otherwise idle.
+// Package pingtest helps benchmarks to measure CPU time, for example the CPU time that a process uses for infrequent
+// messages while it is otherwise idle.
 package pingtest
 
 import (

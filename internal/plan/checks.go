@@ -163,8 +163,9 @@ var (
 	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
-// HTTPURL checks that a text is an absolute URL without credentials. If it contains credentials, the error says
-// where to put them instead. No error quotes the text, because it may contain a password in an unexpected place.
+// HTTPURL checks that a text is an absolute URL without credentials. If it contains credentials, the error says where
+// to put them: this is the parameter instead. No error quotes the text, because it may contain a password in an
+// unexpected place.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))

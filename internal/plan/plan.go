@@ -220,13 +220,14 @@ type SummaryAPI struct {
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
-// Exchange returns the name of the simulation's direct exchange. The names of the queues, and of the exchange that marks
-// the owner, are this name with a suffix such as .entry.0, .retry.entry.0 or .owner.
+// Exchange returns the name of the simulation's direct exchange. The names of the queues, and of the exchange that
+// marks the owner, are this name with a suffix such as .entry.0, .retry.entry.0 or .owner.
 //
 // If the part of the simulation's name after the first dot ends in .retry or .owner, the name of the exchange ends in a
 // dash. Without the dash, the entry queue of default.a.retry and the retry queue for entries of default.a would both be
-// called parking.default.a.retry.entry.0. A simulation called default.retry needs no dash, because no simulation in a
-// cluster is called default. No simulation's name ends in a dash, so the dash itself causes no collision.
+// called parking.default.a.retry.entry.0. A simulation called default.retry needs no dash: the names of its queues
+// could only collide with those of a simulation called default, and the name of every simulation in a cluster contains
+// a dot. No simulation's name ends in a dash, so the dash itself causes no collision.
 func (p *Plan) Exchange() string {
 	name := "parking." + p.Simulation
 	_, own, _ := strings.Cut(p.Simulation, ".")

@@ -128,7 +128,7 @@ func subjectOf(pod *corev1.Pod) string {
 
 const (
 	reasonOOMKilled = "OOMKilled"
-	reasonError     = "Error" // the reason that Kubernetes gives for every exit code other than 0
+	reasonError     = "Error" // the reason for an exit code other than 0, unless Kubernetes knows a more specific one
 )
 
 func hasFailed(ended *corev1.ContainerStateTerminated) bool {

@@ -62,7 +62,7 @@ type RabbitMQ struct {
 	directory *directory
 	programs  rabbitMQPrograms
 	options   RabbitMQOptions
-	ports     []port.Port // reserved for AMQP, the Erlang distribution and epmd; nodes of a cluster share the first node's epmd
+	ports     []port.Port // of AMQP, the Erlang distribution and epmd; a node that joins another uses the other's epmd
 	user      string
 	password  string
 	cookie    string

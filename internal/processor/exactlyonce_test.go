@@ -64,8 +64,9 @@ type published struct {
 	// matched is the number of generated exits that have an entry.
 	matched int64
 	// Both maps contain summaries by event ID. The map summaries contains those that must be posted: one for each
-	// generated exit, except the summary that the API rejects. The map maybe contains those that may be posted: one for
-	// each external exit, which may use up its attempts before its entry is processed.
+	// generated exit that matches an entry, except the summary that the API rejects. The map maybe contains those that
+	// may be posted: one for each external exit that has an entry. Such an exit may use up its attempts before its entry
+	// is processed.
 	summaries, maybe map[string]event.Summary
 	// externalExits is the number of external exits. Some or all of them may be unmatched.
 	externalExits int

@@ -179,9 +179,9 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 	return true
 }
 
-// countDeadLetter counts a dead letter in the store. It waits until the count is durable, and also any effect that the
-// message had before its processing failed. It returns store.ErrRolledBack if the store may have lost the count or the
-// effect, and other errors only if ctx has ended.
+// countDeadLetter counts a dead letter in the store. It waits until the count is durable, as well as any effect that
+// the message had before its processing failed. It returns store.ErrRolledBack if the store may have lost the count or
+// the effect, and other errors only if ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
@@ -255,8 +255,8 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 }
 
 // fail counts and logs a failure. It logs two things at debug level only: outages of the store and of the summary API,
-// which have logs of their own, and the reasons for dead letters that may quote the message. The header of the dead
-// letter always contains the reason.
+// which have logs of their own, and the reason for a dead letter if this reason may quote the message. The header of
+// the dead letter always contains the reason.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {

@@ -71,7 +71,7 @@ type settler struct {
 	partition int
 
 	mu        sync.Mutex
-	arrived   sync.Cond // wakes the settler when a delivery arrives or when the settler is closed
+	arrived   sync.Cond // signalled when the field collected is no longer empty, or when the settler is closed
 	collected []work
 	spare     []work // the previous batch, whose memory is reused
 	closed    bool
@@ -152,8 +152,8 @@ func groupByMark(batch []work) int {
 }
 
 // settleSince acknowledges the deliveries of a batch once their effects are durable. All of these effects occurred
-// after the caller had read the given mark from the store. If the store may have lost the effects, settleSince
-// processes the deliveries again. If ctx ends first, it requeues them.
+// after the given mark had been read from the store. If the store may have lost the effects, settleSince processes the
+// deliveries again. If ctx ends first, it requeues them.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)

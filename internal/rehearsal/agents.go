@@ -212,10 +212,10 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 }
 
 // keepCut continues an isolation until the given time or until ctx ends, even if the pods of the servers are replaced.
-// The argument commanded lists the servers whose agents have injected the fault. A replaced pod has a new agent, which
-// does not know the fault, so keepCut makes the new agent inject the fault for the remaining time. At the end, keepCut
-// tells the new agents to end the fault, unless another operator takes over. keepCut returns an error if the clients
-// could still reach a server shortly before the end of the fault.
+// The argument commanded lists the servers whose agents have injected the fault. If the agent of any server does not
+// know the fault, for example because its pod is new, keepCut makes that agent inject the fault for the remaining time.
+// At the end, keepCut tells these agents to end the fault, unless another operator takes over. keepCut returns an error
+// if the clients could still reach a server shortly before the end of the fault.
 func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
 	cut := map[string]fault.Chosen{}
 	for wait(ctx) == nil && time.Now().Before(until) {

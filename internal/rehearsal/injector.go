@@ -93,9 +93,9 @@ func (i *injector) inject(ctx context.Context, a attempt) (fault.Injection, erro
 	return i.injection(a.Record, at), nil
 }
 
-// remove deletes or evicts the chosen pods. It returns the time at which the first of them was hit. If a chosen pod is
-// already terminating, missing, or replaced by a pod with another UID, then an earlier operator has hit the pod. The
-// time of that hit is unknown, so remove uses the time at which the pod was chosen.
+// remove deletes or evicts the chosen pods. It returns the time at which the first of them was hit. If the attempt is
+// resumed, and a chosen pod is terminating, missing, or replaced by a pod with another UID, then an earlier operator
+// has hit the pod. The time of that hit is unknown, so remove uses the time at which the pod was chosen.
 func (i *injector) remove(ctx context.Context, a attempt) (first time.Time, err error) {
 	var hit []string
 	for n := range a.Chosen {

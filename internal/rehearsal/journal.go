@@ -168,8 +168,9 @@ func putRecord(records []fault.Record, r fault.Record) []fault.Record {
 }
 
 // marshal returns the content as JSON, and the IDs of the records that it has removed. If the JSON is larger than
-// maxBytes, marshal first removes the names of the instances that were hit by faults whose accounts are final. Then it
-// removes records, in the order of fault.Removable, and adds them to the history.
+// maxBytes, marshal first removes the names of the instances that were hit, beginning with the earliest faults. It does
+// so only for faults whose accounts are final and no longer need the names. If that is not enough, marshal also removes
+// records, in the order of fault.Removable, and adds them to the history.
 func (e *entries) marshal() (text string, removed []string, err error) {
 	encoded, err := json.Marshal(e)
 	if err != nil || len(encoded) <= maxBytes {

@@ -23,8 +23,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Choose implements fault.Injector. It selects pods by index. In a StatefulSet, the index of a pod does not depend on
-// which other pods are running. An occurrence of a fault therefore selects the same pods of a StatefulSet in every run.
+// Choose implements fault.Injector. It selects pods by index, unless the target is the RabbitMQ leader. In a
+// StatefulSet, the index of a pod does not depend on which other pods are running. An occurrence of a fault therefore
+// selects the same pods of a StatefulSet in every run.
 func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault.Choice, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)

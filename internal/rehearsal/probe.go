@@ -21,7 +21,7 @@ import (
 
 // After the agents have reported that a pause or an isolation is in effect, the code in this file checks whether it
 // really is. It sends each target a request that the target cannot answer while it is paused or isolated. An answer
-// proves that the fault has no effect. A missing answer proves nothing, because a network policy may reject the
+// proves that the fault has no effect. A missing answer proves nothing: for example, a network policy may reject the
 // request.
 
 // verify returns an error if the target of a pause or an isolation works as if there were no fault.

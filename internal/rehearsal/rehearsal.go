@@ -34,8 +34,8 @@ type Target struct {
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began. FaultsEdited is true if the faults have just been edited. It
-	// matters only when the simulation is tracked for the first time and has no journal: the simulation then had no
-	// faults before the edit.
+	// matters only when the simulation is tracked for the first time and has no journal: if it is true then, the
+	// simulation ran without faults before the edit.
 	Start        time.Time
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation

@@ -78,8 +78,8 @@ func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
 	return listener
 }
 
-// redirect replaces the port of requests: requests to the given port of any pod go to the port in the given address. The
-// IP address of the requests stays that of the pod.
+// redirect replaces the port of requests: requests to the given port of any pod go to the port in the given address.
+// The IP address of the requests stays that of the pod.
 func (w *world) redirect(t *testing.T, port int32, address string) {
 	t.Helper()
 	parsed, err := netip.ParseAddrPort(address)
@@ -683,8 +683,8 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	for i, tt := range []struct {
 		target plan.FaultTarget
 		// These arrays say whether a client can reach RabbitMQ, Redis and the summary API (in this order) during the
-		// isolation. The array client is for a pod of the target, or for a processor if the target is a server. The array
-		// other is for another client.
+		// isolation. The array client is for a pod of the target, or for a processor if the target is a server. The
+		// array other is for another client.
 		client, other [3]bool
 	}{
 		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},

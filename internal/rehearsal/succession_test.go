@@ -226,7 +226,7 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	n.world.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(response, r)
 		if r.Method == http.MethodPut {
-			// The isolation is in effect now, although the operator has not received the response of the agent yet.
+			// If the fault is an isolation, it is in effect now, although the operator has not received the response yet.
 			n.connect(forwarding.Address())
 		}
 		if f, ok := a.Fault("fault/0"); ok {

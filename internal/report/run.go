@@ -41,8 +41,8 @@ func rateOf(rows []timeline.Row, of func(*timeline.Row) *timeline.Events) Rate {
 	return total
 }
 
-// Correct computes the achieved rate from the schedule, because generators count only the events that were due while
-// they ran. If the schedule is nil, Correct changes nothing.
+// Correct makes the achieved rate, the missed events and the maximum lag agree with the schedule, because generators
+// count only the events that were due while they ran. If the schedule is nil, Correct changes nothing.
 func (r *Rate) Correct(s *ledger.Schedule) {
 	if s == nil {
 		return

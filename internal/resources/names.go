@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// All objects have these labels. They also have the recommended labels with the prefix app.kubernetes.io.
+// These are labels of the objects of a simulation. Those with the prefix app.kubernetes.io are recommended labels.
 const (
 	// SimulationLabel contains the name of the simulation. The operator selects objects by this label.
 	SimulationLabel = v1alpha1.Group + "/simulation"

@@ -298,8 +298,8 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 //
 // The hook waits until the node has run for 30 s, so that its replicas have caught up. It works in the background,
 // because the pod gets its IP address, which the other nodes need, only after the hook has returned. Its output goes to
-// the output of process 1, which is the log of the container. If the containers of the pod share a process namespace,
-// process 1 belongs to another container, and the output is discarded.
+// the output of process 1, which is the log of the container, so that users see failures. If the containers of the pod
+// share a process namespace, process 1 belongs to another container, and the output is discarded.
 func rebalanceLeaders() *corev1.LifecycleHandler {
 	const script = `log=/proc/1/fd/1
 [ -w "$log" ] || log=/dev/null
@@ -348,7 +348,7 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		{Name: "RABBITMQ_NODENAME", Value: "rabbit@" + b.rabbitMQNode("$(POD_NAME)")},
 		{Name: "RABBITMQ_USE_LONGNAME", Value: "true"},
 		{Name: "RABBITMQ_DIST_PORT", Value: strconv.Itoa(distributionNumber)},
-		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // RabbitMQ appends the extension .conf to this path
+		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // RabbitMQ appends the extension .conf
 		{Name: "RABBITMQ_ADVANCED_CONFIG_FILE", Value: rabbitMQConf + "/" + keyAdvancedConf},
 		{Name: "RABBITMQ_ENABLED_PLUGINS_FILE", Value: rabbitMQConf + "/" + keyPlugins},
 		{Name: "RABBITMQ_MNESIA_BASE", Value: rabbitMQHome + "/mnesia"},

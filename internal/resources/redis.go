@@ -198,8 +198,8 @@ func (b *builder) exporterContainer() corev1.Container {
 	if b.redis.TLS != nil {
 		mounts = append(mounts, readOnly("tls", certificateDir))
 		env = append(env,
-			// The certificate need not be valid for localhost, so the exporter does not verify it. That is safe, because
-			// the connection to Redis never leaves the pod.
+			// The certificate need not be valid for localhost, so the exporter does not verify it. That is safe,
+			// because the connection to Redis never leaves the pod.
 			corev1.EnvVar{Name: "REDIS_EXPORTER_SKIP_TLS_VERIFICATION", Value: "true"},
 			// The exporter reads these files again for each connection, so it needs no restart when the certificate is
 			// renewed.

@@ -321,7 +321,7 @@ func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	objects := build(t, in)
 	got := resources.ReadCredentials(
 		find[*corev1.Secret](t, objects, "managed-rabbitmq").Data, find[*corev1.Secret](t, objects, "managed-redis").Data)
-	stored := cmpopts.IgnoreUnexported(certificates.Authority{}) // a Secret does not contain the unexported fields of an Authority
+	stored := cmpopts.IgnoreUnexported(certificates.Authority{}) // Secrets do not contain the unexported fields
 	if diff := cmp.Diff(in.Credentials, got, stored); diff != "" {
 		t.Errorf("credentials (-want +got):\n%s", diff)
 	}

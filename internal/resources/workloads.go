@@ -159,8 +159,8 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 }
 
 // planVolumes returns the volumes with the plan and with the bindings of the servers. The volume of a managed server
-// contains only the keys of the binding. The volume of an external server contains all keys of the user's Secret,
-// because the operator does not know which keys are in use.
+// contains only the keys of the binding. The volume of an external server contains all keys of its Secret, because the
+// operator does not know which keys of a user's Secret are in use.
 func (b *builder) planVolumes() []corev1.Volume {
 	return []corev1.Volume{
 		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{

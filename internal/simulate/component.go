@@ -123,7 +123,8 @@ func (c *component[P, S]) begin(restarted bool) error {
 	defer c.mu.Unlock()
 	if restarted {
 		counts, totals := c.stats(), c.totals()
-		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0 // gauges and lags are current values, not totals
+		// Gauges and lags are current values, not totals.
+		totals.Gauges, totals.Entry.Lag, totals.Exit.Lag = timeline.Gauges{}, 0, 0
 		c.pastCounts, c.pastTotals = &counts, totals
 	}
 	c.current, c.life = created, l

@@ -34,7 +34,7 @@ type rest struct {
 	// hold.
 	depths   broker.Depths
 	inFlight int64
-	errs     []error // why some events were not processed, or why this is unknown
+	errs     []error // why the simulation did not come to rest, or why that is unknown
 }
 
 // comeToRest waits until the queues are empty and the processors hold no deliveries. If some events have not taken

@@ -69,7 +69,7 @@ func (c *Costs) assumptions(r *Result) []string {
 			"On an idle machine, latencies and the highest rate are better.", c.otherCores(), c.Method.Nice))
 	}
 	return append(notes,
-		"A core is a core of the measured machine. A core of your machine may be twice as fast or half as fast: run 'make bench-costs' there, and pass the resulting file with --costs.",
+		"A core is a core of the measured machine. A core of your machine may be twice as fast or half as fast: measure it as docs/sizing.md describes, and pass the file with --costs.",
 		"All processes ran on one machine. The network between nodes adds to latencies.",
 		"Not included: Kubernetes, the operator, monitoring, and sidecars.",
 	)

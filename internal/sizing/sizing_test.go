@@ -267,9 +267,9 @@ func TestNodes_PodsOfDifferentSizes_CountsTheNodesThatFitAll(t *testing.T) {
 	r := &Result{Simulations: 2, Request: Request{Node: Node{Cores: 4, MemoryBytes: 100}}, Components: []Pods{
 		{Replicas: 1, CPURequest: 3, MemoryRequest: 10}, {Replicas: 2, CPURequest: 1, MemoryRequest: 10}, {Replicas: 1, CPURequest: .1, MemoryRequest: 95},
 	}}
-	// Each of the two simulations has a pod with 3 cores, a pod with 95 bytes of memory, and two small pods. The pod with
-	// 3 cores shares a node with one small pod. The pod with 95 bytes needs a node for itself. The second small pods of
-	// both simulations share a node.
+	// Each of the two simulations has a pod with 3 cores, a pod with 95 bytes of memory, and two small pods. The pod
+	// with 3 cores shares a node with one small pod. The pod with 95 bytes needs a node for itself. The second small
+	// pods of both simulations share a node.
 	if got := nodes(r); got != 5 {
 		t.Errorf("%d nodes, want 5", got)
 	}
@@ -297,7 +297,8 @@ func TestStation_QueueWithKnownFormula_MeanWaitMatchesTheFormula(t *testing.T) {
 				return true
 			})
 			near(t, name+": mean wait", sum/events, tt.want, .04)
-			// An arrival of a Poisson process finds the mean number of waiting events (PASTA). Little's law gives this mean.
+			// On average, an arrival of a Poisson process finds the mean number of waiting events (PASTA). Little's law
+			// gives this mean.
 			if strings.HasPrefix(name, "M") {
 				rate := load * float64(tt.s.servers)
 				near(t, name+": mean number of waiting events", float64(waiting)/events, rate*tt.want, .04)
@@ -329,7 +330,7 @@ func TestPredict_HigherUtilization_LatencyIsHigher(t *testing.T) {
 			t.Errorf("p99 is %g at a utilization of %g, and %g below it", p.EndToEnd.P99, utilization, last)
 		}
 		last = p.EndToEnd.P99
-		if p.Extrapolated != (utilization > .5) { // the highest measured utilization is 0.5
+		if p.Extrapolated != (utilization > .5) { // the highest measured utilization is 0.5, apart from the highest rate
 			t.Errorf("extrapolated is %v at a utilization of %g", p.Extrapolated, utilization)
 		}
 	}

@@ -34,8 +34,8 @@ func BenchmarkServicePost(b *testing.B) {
 	}
 }
 
-// BenchmarkHTTPPost_ManySummariesPerRequest measures HTTP requests with many summaries each. The request bodies are prepared
-// before the measurement.
+// BenchmarkHTTPPost_ManySummariesPerRequest measures HTTP requests with many summaries each. The request bodies are
+// prepared before the measurement.
 func BenchmarkHTTPPost_ManySummariesPerRequest(b *testing.B) {
 	for _, size := range []int{256, 4096} {
 		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
@@ -61,7 +61,8 @@ func BenchmarkHTTPPost_ManySummariesPerRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkEmbeddedClient_OneSummaryPerPost posts summaries with client.Embedded from many goroutines, one summary per call.
+// BenchmarkEmbeddedClient_OneSummaryPerPost posts summaries with client.Embedded from many goroutines, one summary per
+// call.
 func BenchmarkEmbeddedClient_OneSummaryPerPost(b *testing.B) {
 	for _, posters := range []int{1, 256, 1024} {
 		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {

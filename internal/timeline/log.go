@@ -309,8 +309,10 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 }
 
 // repetitionTime is the longest outage after which the storage is certain to recognize repeated rows. After an outage,
-// a process sends all rows again that the storage has not acknowledged. The storage recognizes rows that it has already
-// merged by its records, which it may delete after repetitionTime; see Horizon.
+// a process sends all rows again that the storage has not acknowledged. From its records, the storage recognizes the
+// rows that it has already merged. If the outage affects only some processes, the storage merges the rows of the other
+// processes meanwhile. When it merges rows that are newer than a record by more than repetitionTime, it may delete the
+// record; see Horizon.
 const repetitionTime = 7 * 24 * time.Hour
 
 // Horizon returns the Unix time from which the storage must keep its records when it merges the minute m. Such a record

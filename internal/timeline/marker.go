@@ -13,8 +13,8 @@ import (
 const (
 	// MarkerInterval is the interval at which a process should call Marker.Observe.
 	MarkerInterval = 500 * time.Millisecond
-	// recentStage is the age of a stage up to which a process that starts during the stage adds the stage's mark. If the
-	// stage is older, an earlier process has added the mark.
+	// recentStage is the age of a stage up to which a process that starts during the stage adds the stage's mark. If
+	// the stage is older, an earlier process has added the mark.
 	recentStage = 10 * time.Second
 )
 

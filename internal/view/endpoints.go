@@ -137,8 +137,9 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 }
 
 // partEnd returns the end of the part of a timeline that begins at begin and ends at to or earlier. The parameter start
-// is the start of the schedules. If it is zero, there is only one part. Otherwise, the first part contains everything
-// until about an hour before start. Each part but the last ends at a whole hour, because no row extends across one.
+// is the start of the schedules. If it is zero, there is only one part. A part that begins long before start ends at
+// least an hour before start, so it has few rows. Each part but the last ends at a whole hour, because no row extends
+// across a whole hour.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to
@@ -154,7 +155,7 @@ func partEnd(start, begin, to time.Time) time.Time {
 func limit(rows []timeline.Row, most int) []timeline.Row {
 	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
 		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
-		horizon -= horizon % width // otherwise, a merged row could contain a part of the latest hour
+		horizon -= horizon % width // otherwise, a merged row could extend into the latest hour
 		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
 		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)
 	}
@@ -201,6 +202,6 @@ func interval(query string) (from, to time.Time, err error) {
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
 	// The read may have taken longer than the write deadline that guard has set. So set a new one for the response.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // fails only in tests, which use no real connection
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // tests have no connection
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")
 }

@@ -208,8 +208,8 @@ func (p *poller) reset() {
 }
 
 // begin records the rows that the first client receives when it connects, so that a poll does not send these rows
-// again. If a poll has already recorded a row of the same second, that record stays. When further clients connect, begin
-// does nothing: a poll must still send the rows that these clients receive but the first client lacks.
+// again. If a poll has already recorded a row of the same second, that record stays. When further clients connect,
+// begin does nothing: a poll must still send the rows that these clients receive but the first client lacks.
 func (p *poller) begin(run string, rows []timeline.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -227,8 +227,8 @@ func (p *poller) begin(run string, rows []timeline.Row) {
 	}
 }
 
-// from returns the time from which rows must be read: lookback before the latest successful read, or before now if
-// there was none. The rows of a whole outage must be read, because the processes store them after the store is
+// from returns the time from which rows must be read: lookback before now or before the latest successful read,
+// whichever is earlier. The rows of a whole outage must be read, because the processes store them after the store is
 // available again. The result is at most keepTime before now, because no process keeps rows for longer.
 func (p *poller) from(run string, now time.Time) (from time.Time) {
 	p.mu.Lock()
@@ -243,8 +243,8 @@ func (p *poller) from(run string, now time.Time) (from time.Time) {
 	return from
 }
 
-// succeed records that all rows up to the given time were read. It also removes from p.sent the rows that are too old
-// to be read again.
+// succeed records that the newest rows were read at the given time. It also removes from p.sent the rows that are too
+// old to be read again.
 func (p *poller) succeed(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -202,7 +202,7 @@ func TestEventStream_TimelineTakesLongerThanManyUpdates_ClientStaysConnected(t *
 	source := slowSource{newFake("run-1", 3), make(chan struct{})}
 	v := New(Config{Interval: 10 * time.Millisecond, TimelineTimeout: time.Hour}, Dependencies{Source: source, Logger: slog.New(slog.DiscardHandler)})
 	_, next := listen(t, serveHTTP(t, v), "")
-	for published := int64(1); published <= 60; published++ { // change the state in each round, so that the feed sends an update
+	for published := int64(1); published <= 60; published++ { // a new state in each round makes the feed send an update
 		source.change(func(f *fake) { f.state.Entry.Published = published })
 		var before int
 		source.change(func(f *fake) { before = f.reads })
@@ -480,7 +480,7 @@ func TestEventStream_ClientAcceptsGzip_UpdatesAreSmall(t *testing.T) {
 func TestEventStream_SlowClient_SkipsStatesButNoRows(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 60)
-	f.state.Simulation = strings.Repeat("x", 1<<20) // 100 states of this size do not fit into the buffers of the connection
+	f.state.Simulation = strings.Repeat("x", 1<<20) // 100 such states do not fit into the buffers of the connection
 	v := New(Config{Interval: time.Hour, heartbeat: time.Hour, writeTimeout: time.Hour}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
 	response := send(t, listenHTTP(t, v), "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	next := messages(response.Body)

@@ -33,7 +33,8 @@ func (v *View) guard(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		control := http.NewResponseController(w)
-		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // fails only in tests, which use no real connection
+		// This fails only in tests, which use no real connection.
+		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout))
 		defer func() {
 			_ = control.Flush()                       // flush while the deadline still limits the write
 			_ = control.SetWriteDeadline(time.Time{}) // the deadline must not apply to the next request

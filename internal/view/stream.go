@@ -21,7 +21,7 @@ type stream struct {
 	until       time.Time     // the time until which all writes must be complete; zero if there is no limit
 	acceptsGzip bool
 	compressor  *gzip.Writer // nil if the response is not compressed
-	begun       bool         // whether a part of the response was already sent
+	begun       bool         // whether a part of the response was already written
 }
 
 // stream sets the headers that all responses have, and returns a stream that writes the body.
@@ -82,7 +82,7 @@ func (s *stream) extendDeadline() {
 	_ = s.control.SetWriteDeadline(deadline) // SetWriteDeadline fails only in tests whose ResponseWriter has no connection
 }
 
-// send sends the data in a spool as the whole response. It sends the data compressed if the client accepts gzip.
+// send sends the data in a spool as the whole response. If the client accepts gzip, send does not decompress the data.
 func (s *stream) send(from *spool) error {
 	if !s.acceptsGzip {
 		return s.include(from)

@@ -62,9 +62,9 @@ const (
 	defaultTimelineTimeout = 10 * time.Second
 	// stateTimeout is the timeout for reading the state from the source.
 	stateTimeout = 10 * time.Second
-	// maxReads is the maximum number of timelines that are read at the same time. It is 1, because the
-	// timeline of a long run takes much memory, and a processor pod has little. Other requests for a timeline wait for up
-	// to maxWait. See also maxSpooled.
+	// maxReads is the maximum number of timelines that are read at the same time. It is 1, because the timeline of a
+	// long run takes much memory, and a processor pod, which serves the page in a cluster, has little. Other requests
+	// for a timeline wait for up to maxWait. See also maxSpooled.
 	maxReads = 1
 	maxWait  = 5 * time.Second
 	// MaxSilence is the maximum time from a request for a timeline until the View begins to send the timeline. It applies

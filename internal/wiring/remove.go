@@ -39,8 +39,9 @@ func (f Foreign) String() string {
 }
 
 // Remove deletes the queues and the keys of a simulation. Either argument may be nil. Remove deletes the queues first,
-// because a processor that still received messages would create keys again. If that fails, Remove still deletes the
-// keys. Queues and keys of another simulation with the same name are not deleted; this is not an error.
+// because a processor that still received messages would create keys again. If the deletion of the queues fails, Remove
+// still deletes the keys. Queues and keys with the mark of another owner belong to another simulation of the same name.
+// Remove does not delete them; this is not an error.
 func Remove(ctx context.Context, simulation string, queues Queues, keys Keys) (Foreign, error) {
 	var foreign Foreign
 	var errs []error

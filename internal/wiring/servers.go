@@ -72,8 +72,8 @@ func OpenSQLite(ctx context.Context, path string) (summary.Database, error) {
 	return sqlite.Open(ctx, sqlite.Config{Path: path})
 }
 
-// OpenPostgreSQL returns a summary database whose tables are in a schema of PostgreSQL. If the argument schema is empty,
-// they are in the default schema of the user. OpenPostgreSQL does not connect.
+// OpenPostgreSQL returns a summary database whose tables are in a schema of PostgreSQL. If the argument schema is
+// empty, they are in the default schema of the user. OpenPostgreSQL does not connect.
 func OpenPostgreSQL(ref plan.BindingRef, schema string) (*postgres.Database, error) {
 	source, err := Source(binding.PostgreSQL(), ref)
 	if err != nil {

@@ -14,13 +14,11 @@ import (
 // ErrNoServers is the error for simulations with servers. This file is compiled only into builds without clients of
 // RabbitMQ and Redis, and without SQLite. These builds need the tag nooperator as well, because the operator uses the
 // clients.
-var ErrNoServers = errors.New("this binary was built with the tag noservers, so it cannot connect to servers: use a parking binary that was built without this tag (make build)")
+var ErrNoServers = errors.New("this binary was built with the tag noservers, so it contains neither clients of servers nor SQLite: use a parking binary that was built without this tag (make build)")
 
 func openRabbitMQ(*plan.Plan, binding.Source, Options) (*Broker, error) { return nil, ErrNoServers }
 
 func openRedis(*plan.Plan, binding.Source, Options) (*Store, error) { return nil, ErrNoServers }
 
 // OpenSQLite returns an error, because this binary does not contain SQLite.
-func OpenSQLite(context.Context, string) (summary.Database, error) {
-	return nil, errors.New("this binary was built with the tag noservers, so it does not contain SQLite: use a parking binary that was built without this tag (make build)")
-}
+func OpenSQLite(context.Context, string) (summary.Database, error) { return nil, ErrNoServers }

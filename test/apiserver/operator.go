@@ -31,7 +31,8 @@ func (c *Cluster) RunOperator(as *rest.Config, o controllers.ManagerOptions) (st
 	}
 	o.Workers = 4
 	o.Manager.Metrics = metricsserver.Options{BindAddress: "0"}
-	o.Manager.Controller = config.Controller{SkipNameValidation: new(true)} // several operators in one process have controllers of the same name
+	// Several operators in one process have controllers of the same name.
+	o.Manager.Controller = config.Controller{SkipNameValidation: new(true)}
 	ctx, cancel := context.WithCancel(context.Background())
 	mgr, err := controllers.NewManager(ctx, as, o)
 	if err != nil {

@@ -55,7 +55,7 @@ var shared struct {
 type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
-	addresses   []*port.Address // an address is reserved until the garbage collector frees it
+	addresses   []*port.Address // referred to here, so that they stay reserved while the server exists
 }
 
 func sharedServer(t testing.TB) *server {

@@ -23,7 +23,7 @@ import (
 const (
 	window   = 1024 // unconfirmed messages per publisher
 	prefetch = 2048 // unsettled deliveries per consumer
-	ackEvery = 256  // deliveries per acknowledgement; in the saturated pipeline, an acknowledgement covers about 300 deliveries
+	ackEvery = 256  // deliveries per acknowledgement; in the saturated pipeline, there are about 300
 	backlog  = 4096 // published but not acknowledged messages per queue
 )
 

@@ -35,8 +35,8 @@ var (
 // measureCosts measures the resources that the components use at several rates, and writes the file of costs. If
 // options.checkPath is set, it also measures the rates at which predictions are checked, and writes the comparison.
 //
-// Every round measures all rates once. So if the speed of the machine or of its disk changes, that affects costs and
-// checks in the same way.
+// The highest rate and idle processes are measured once. Then every round measures all other rates once, so a change in
+// the speed of the machine or of its disk affects costs and checks in the same way.
 func measureCosts(ctx context.Context, env environment, r *report, o options) error {
 	costs := &sizing.Costs{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
 	var err error
@@ -55,15 +55,13 @@ func measureCosts(ctx context.Context, env environment, r *report, o options) er
 	if err != nil {
 		return err
 	}
-	rate := func(share float64) int64 { return int64(highest.Rate()*share/100) * 100 }
-	var costRates, checkedRates []int64
-	for _, share := range costShares {
-		costRates = append(costRates, rate(share))
+	costRates := ratesOf(costShares, highest.Rate())
+	if costRates[0] <= 0 {
+		return fmt.Errorf("the highest rate, %.0f events/s, is too low to measure %.0f %% of it", highest.Rate(), costShares[0]*100)
 	}
+	var checkedRates []int64
 	if o.checkPath != "" {
-		for _, share := range checkedShares {
-			checkedRates = append(checkedRates, rate(share))
-		}
+		checkedRates = ratesOf(checkedShares, highest.Rate())
 	}
 	measured, err := measureRates(ctx, env, o, slices.Sorted(slices.Values(slices.Concat(costRates, checkedRates))))
 	if err != nil {
@@ -79,6 +77,15 @@ func measureCosts(ctx context.Context, env environment, r *report, o options) er
 		return err
 	}
 	return checkSizing(o, costs, checkedRates, measured)
+}
+
+// ratesOf returns shares of the highest rate, rounded down to hundreds.
+func ratesOf(shares []float64, highest float64) []int64 {
+	rates := make([]int64, len(shares))
+	for i, share := range shares {
+		rates[i] = int64(highest*share/100) * 100
+	}
+	return rates
 }
 
 // rateResult contains the measurements of all rounds at one rate: the usage, the largest backlog after an outage of
@@ -127,8 +134,8 @@ func (r *rateResult) measure(ctx context.Context, env environment, o options, na
 	return nil
 }
 
-// averageOf returns a point with the mean rates and usages of points at the same offered rate, and with the latencies of
-// all of them.
+// averageOf returns a point with the mean rates and usages of points at the same offered rate, with the latencies of all
+// of them, and with the largest CPU usage of other programs.
 func averageOf(points []sizing.Point) sizing.Point {
 	average := sizing.Point{OfferedPerSecond: points[0].OfferedPerSecond, Components: map[sizing.Component]sizing.Usage{}}
 	latencies := make([]histogram.Snapshot, len(points))
@@ -138,7 +145,7 @@ func averageOf(points []sizing.Point) sizing.Point {
 		average.EntriesPerSecond += p.EntriesPerSecond * share
 		average.ExitsPerSecond += p.ExitsPerSecond * share
 		average.SummariesPerSecond += p.SummariesPerSecond * share
-		average.OtherCores += p.OtherCores * share
+		average.OtherCores = max(average.OtherCores, p.OtherCores)
 		latencies[i] = p.EndToEnd
 		for component, used := range p.Components {
 			sum := average.Components[component]

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"reflect"
 	"testing"
 	"time"
@@ -29,8 +30,45 @@ func TestAverageOf_TwoPoints_HasMeanRatesAndAllLatencies(t *testing.T) {
 	}
 	fast, slow := point(10, time.Millisecond), point(30, time.Second)
 	want := point(20, time.Hour)
+	want.OtherCores = slow.OtherCores // a busy round must not be hidden by idle ones
 	want.EndToEnd = histogram.Merge(fast.EndToEnd, slow.EndToEnd)
 	if diff := cmp.Diff(want, averageOf([]sizing.Point{fast, slow}), cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
 		t.Errorf("the average differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestCompare_SeveralRounds_ComparesMediansAndMeans(t *testing.T) {
+	t.Parallel()
+	costs, err := sizing.Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rate = 3000
+	point := func(cores float64) sizing.Point {
+		var h histogram.Histogram
+		h.Observe(10 * time.Millisecond)
+		return sizing.Point{
+			EntriesPerSecond: rate / 2, ExitsPerSecond: rate / 2, EndToEnd: h.Snapshot(),
+			Components: map[sizing.Component]sizing.Usage{sizing.Redis: {Cores: cores}},
+		}
+	}
+	rows := compare(costs, rate, &rateResult{
+		points:   []sizing.Point{point(1), point(2), point(3)},
+		backlogs: []float64{9000, 100, 9500}, recoveries: []float64{.5, 9, .4},
+	})
+	measured := map[string]float64{}
+	for i := range rows {
+		measured[rows[i].Figure] = math.Round(rows[i].Measured*10) / 10
+		if rows[i].Predicted <= 0 || rows[i].EventsPerSecond != rate {
+			t.Errorf("%+v has no prediction or another rate", rows[i])
+		}
+	}
+	want := map[string]float64{
+		"CPU in cores": 2, "end-to-end p50 in ms": 10, "end-to-end p99 in ms": 10, "events in flight": 30,
+		"backlog of an outage of 3s": 9000, "recovery from it in s": .5,
+	}
+	approximately := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= .1*math.Abs(a) }) // histograms have buckets
+	if diff := cmp.Diff(want, measured, approximately); diff != "" {
+		t.Errorf("the measured figures differ (-want +got):\n%s", diff)
 	}
 }

@@ -46,8 +46,8 @@ type options struct {
 	binary              string
 	jsonPath, benchPath string
 	// costsPath is the file to write the measured costs to. checkPath is the file to write the comparison of
-	// predictions and measurements to; it needs costsPath. partitionsPath is the file to write the throughput of several
-	// numbers of partitions to. If costsPath or partitionsPath is set, nothing else is measured.
+	// predictions and measurements to; it needs costsPath. partitionsPath is the file to write the throughput of
+	// several numbers of partitions to. If costsPath or partitionsPath is set, nothing else is measured.
 	costsPath, checkPath, partitionsPath string
 }
 
@@ -238,7 +238,7 @@ func (r *report) round(env environment, o options, last bool) []step {
 	for _, processor := range processors() {
 		events := o.events
 		if processor != ours {
-			events = max(1, events/20) // every other processor is about 20 times slower than ours
+			events = max(1, events/20) // the other processors are about 20 times slower than ours
 		}
 		steps = append(steps, step{"crash", processor + ", killed once", 2*start + time.Duration(o.events)*200*time.Microsecond, func(ctx context.Context) error {
 			return add(&r.Crash)(measureCrash(ctx, env, processor, events))

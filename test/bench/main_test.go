@@ -174,6 +174,18 @@ func TestParseFlags_Quick_KeepsExplicitValues(t *testing.T) {
 	}
 }
 
+func TestParseFlags_InvalidCombinations_AreRejected(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"-check-sizing check.json", "-check-sizing needs -costs"},
+		{"-rounds 0", "must be positive"},
+		{"-warm-up -1s", "must not be negative"},
+	} {
+		if _, err := parseFlags(strings.Fields(tt.args)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error is %v, want %q", tt.args, err, tt.want)
+		}
+	}
+}
+
 func TestPrintTables_MissingMeasure_IsADash(t *testing.T) {
 	full := effort{cpuMicros: 12, switches: .5, ioCalls: 1.25, commands: 3}
 	r := report{

@@ -270,7 +270,7 @@ const averagedStates = 5
 
 // nextRate returns the next rate of the generators, so that about aim events wait. If aim events wait, the result is
 // the rate at which events are processed. It is up to 50% higher if fewer wait, and up to 50% lower if more wait. It is
-// at least (aim-waiting)/10, so it is not 0 before the first event is processed.
+// at least (aim-waiting)/10, so while far fewer wait, it is not 0 even if no event is processed yet.
 func nextRate(processed float64, waiting, aim int64) int64 {
 	shortfall := float64(aim-waiting) / float64(aim)
 	return int64(max(processed*(1+.5*max(-1, shortfall)), float64(aim-waiting)/10))

@@ -38,7 +38,8 @@ const (
 	// ioCalls is the number of system calls of the kinds read and write, on files and sockets. The kernel does not
 	// count the kinds recv and send.
 	ioCalls measure = "readWriteCalls"
-	// commands is the number of commands that Redis executed, including those in scripts.
+	// commands is the number of commands that Redis executed, including those in scripts. Other processes do not have
+	// this measure.
 	commands measure = "commands"
 )
 

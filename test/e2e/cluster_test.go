@@ -63,7 +63,7 @@ func TestMain(m *testing.M) {
 // runTests installs the operator, runs the tests, and uninstalls the operator.
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
-	ctrl.SetLogger(logr.Discard())                         // otherwise, the client library prints a warning and a stack trace
+	ctrl.SetLogger(logr.Discard())                         // prevents a warning of the client library
 	tools, err := filepath.Abs(repository + "/.tools/bin") // the directory with helm and kubectl
 	if err != nil {
 		return 1, err
@@ -207,7 +207,7 @@ func (c *cluster) installInto(ctx context.Context, namespace, chart string, sett
 	if values := os.Getenv("E2E_VALUES"); values != "" {
 		arguments = append(arguments, "--values", filepath.Join(repository, values))
 	}
-	if namespace == operatorNamespace { // make demo-cluster and make soak-cluster install the operator in this namespace without Helm
+	if namespace == operatorNamespace { // make demo-cluster and make soak-cluster install it here without Helm
 		arguments = append(arguments, "--take-ownership", "--force-conflicts")
 	}
 	for _, setting := range settings {

@@ -192,7 +192,7 @@ func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	cluster.SetNamespace(ns.name)
 	cluster.SetName(name)
 	cluster.SetAnnotations(map[string]string{"rabbitmq.com/topology-allowed-namespaces": allowed})
-	ns.eventually("a RabbitmqCluster", time.Minute, func() error { // the API server serves a new kind some time after its CRD is created
+	ns.eventually("a RabbitmqCluster", time.Minute, func() error { // a new kind is served some time after its CRD
 		return ns.Create(ns.t.Context(), cluster)
 	})
 	cluster.Object["status"] = map[string]any{

@@ -128,7 +128,7 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 		return nil
 	})
 	ns.eventually("the fault has ended", pause+time.Minute, func() error {
-		now := ns.incarnations() // read the pods before the fault records, because the edit replaces pods once the fault has ended
+		now := ns.incarnations() // before the records, because the edit replaces pods once the fault has ended
 		records := ns.faultRecords(sim)
 		if len(records) != 1 || records[0].State != fault.Healed {
 			if diff := cmp.Diff(before, now); diff != "" {

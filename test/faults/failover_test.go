@@ -55,7 +55,7 @@ func TestFaults_FailoverWithoutWaitForReplicas_VerdictIsFail(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (servers.FailoverGroup, plan.BindingRef){
 		"Sentinel": newSentinels,
 		"Cluster": func(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
-			return newRedisCluster(t, servers.RedisClusterOptions{})
+			return newRedisCluster(t, servers.RedisClusterOptions{Elections: true})
 		},
 		"Cluster with TLS": func(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
 			return newRedisCluster(t, servers.RedisClusterOptions{Authority: tlstest.NewAuthority(t, "test CA")})

@@ -175,7 +175,7 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 			}
 			sim := l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { w.wire(s, name) })
 			if len(w.provide) > 0 {
-				l.awaitStatus(sim, status.FailedStatus, status.InProgressStatus) // the external servers of the simulation do not exist yet
+				l.awaitStatus(sim, status.FailedStatus, status.InProgressStatus) // the objects to which the spec refers do not exist yet
 				provide()
 				l.awaitStatus(sim, status.InProgressStatus, status.FailedStatus)
 			}

@@ -93,7 +93,7 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 		fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword),
 	}, replicating)
 	if c.options.Elections {
-		config = append(config, "cluster-node-timeout 5000")
+		config = append(config, "cluster-node-timeout 5000", "cluster-replica-validity-factor 0") // a replica that was paused may be elected
 	} else { // only CLUSTER FAILOVER TAKEOVER promotes a replica
 		config = append(config, "cluster-node-timeout 600000", "cluster-replica-no-failover yes")
 	}
@@ -257,7 +257,7 @@ func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (p
 		}
 		for i := range shard.Nodes {
 			switch n := &shard.Nodes[i]; {
-			case n.Health != "online":
+			case n.Health != "online" && slices.Index(c.ids, n.ID) != c.paused:
 			case n.Role == "master":
 				primary = slices.Index(c.ids, n.ID)
 			default:

@@ -30,7 +30,7 @@ type queue struct {
 	closed    bool
 	ready     ring.Ring[*message]
 	retries   ring.Ring[retry]
-	messages  int // number of messages that are ready, delivered but unsettled, or wait for a retry
+	messages  int // number of messages that are ready, delivered but unsettled, or waiting for a retry
 	consumers map[*consumer]struct{}
 	idle      ring.Ring[*consumer] // consumers that wait for a message, the longest waiting first; some may have ended
 	sessions  map[*session]struct{}

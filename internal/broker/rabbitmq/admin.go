@@ -162,8 +162,9 @@ func (b *Broker) administer(ctx context.Context, work func(*administration) erro
 // administer calls the function work with an administrative channel and returns its result.
 //
 // The client library cannot cancel a request. If ctx ends first, administer returns the error of ctx, and the
-// function work continues in the background until the server answers or the connection ends. The
-// connection stays open, because other requests use it.
+// function work continues in the background until the server answers or the connection ends. administer does
+// not close the connection to abort the request, because other requests use the same connection, and the server
+// would log an error of the client.
 func administer[T any](ctx context.Context, b *Broker, work func(*administration) (T, error)) (T, error) {
 	var none T
 	release, err := b.acquireAdmin(ctx)
@@ -251,7 +252,7 @@ func (a *administration) verify(d *declarer) error {
 }
 
 // verifyOnce calls verify, unless d.marked is true: then the server has already confirmed that the queues have the mark
-// of this owner. The owner in a mark never changes, so one check is enough.
+// of this owner. The owner in a mark never changes, and the mark can only be removed, so one check is enough.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil
@@ -366,8 +367,8 @@ func (a *administration) exchangeState(name string) (state, error) {
 	return own, nil
 }
 
-// queueState returns the state of an existing queue: own if the queue has one of the given variants of its settings, and
-// foreign otherwise. To find out, it declares the queue with each variant. The server accepts only equal settings.
+// queueState returns the state of an existing queue: own if the queue has one of the given variants of its settings,
+// and foreign otherwise. To find out, it declares the queue with each variant. The server accepts only equal settings.
 func (a *administration) queueState(name string, variants []amqp.Table) (state, error) {
 	for _, args := range variants {
 		_, err := a.channel.QueueDeclare(name, true, false, false, false, args)

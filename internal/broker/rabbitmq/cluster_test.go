@@ -67,7 +67,8 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	const partitions = 12
 	cluster := servers.NewRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
-	const queues = 4*partitions + 1 // each partition has an entry queue, an exit queue and two retry queues; there is one dead-letter queue
+	// Each partition has an entry queue, an exit queue and two retry queues; there is one dead-letter queue.
+	const queues = 4*partitions + 1
 	polltest.Until(t, "new queues have even leaders", func() bool {
 		options := optionsFor(t, cluster[0].URI())
 		options.Partitions = partitions

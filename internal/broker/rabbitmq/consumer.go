@@ -228,7 +228,7 @@ func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 	c.broker.start(func() { c.requeueAll(s, deliveries) })
 }
 
-// requeueAll requeues all further deliveries of a session whose consumer is being canceled.
+// requeueAll requeues all further deliveries of a session whose consumer is being cancelled.
 func (c *consumer) requeueAll(s *session, deliveries <-chan amqp.Delivery) {
 	for d := range deliveries {
 		_ = c.track(s, &d).Requeue() // Requeue fails only if the session is lost; the server then requeues the message

@@ -163,7 +163,8 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.unlocated[r.queue] = !d.unlocated[r.queue] // switch at every error: meanwhile, another client may have deleted the queue and declared it differently
+	// Switch at every error, because another client may have deleted the queue and declared it differently meanwhile.
+	d.unlocated[r.queue] = !d.unlocated[r.queue]
 	return errOtherLocator
 }
 

@@ -114,7 +114,8 @@ func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
-	publish(t, open(t, options), entries(), broker.Message{ID: "1"}) // create queues without an owner mark, as earlier versions of the program did
+	// Create queues without an owner mark, as earlier versions of the program did.
+	publish(t, open(t, options), entries(), broker.Message{ID: "1"})
 	options.Owner = "first"
 	first := newBroker(t, options)
 	if depths, err := first.Depths(t.Context()); err != nil || depths.Ready != 1 {

@@ -215,7 +215,7 @@ func (d *dialer) dialEither(ctx context.Context, port, address, fallback string)
 		go func() {
 			for range pending {
 				if r := <-results; r.conn != nil {
-					_ = r.conn.Close() // nothing was sent on this connection, because an attempt to connect to another address was faster
+					_ = r.conn.Close() // nothing was sent on this connection
 				}
 			}
 		}()

@@ -202,7 +202,7 @@ type sending struct {
 	returns <-chan amqp.Return
 
 	inFlight chan flight   // published messages that the sender passes to the collector
-	refused  chan struct{} // the collector closes this channel when the broker rejects or returns a message
+	refused  chan struct{} // the collector closes this channel when a message stays unconfirmed
 
 	// Until the collector ends, no other goroutine may use the following fields.
 	returned    map[string]struct{} // message ids
@@ -211,8 +211,9 @@ type sending struct {
 }
 
 // flight is a published message that the server has not answered yet. Each flight has its own confirmation object of
-// the client library. A shared listener for all confirms would cost less, but could receive a confirm for a rejected
-// message: if one confirm covers several messages and arrives before an earlier rejection is processed.
+// the client library. A shared listener for all confirms would cost less. But if one confirm covers several messages
+// and arrives before an earlier rejection is processed, the library can report the rejected message to that listener
+// as confirmed.
 type flight struct {
 	message *outgoing
 	answer  *amqp.DeferredConfirmation
@@ -254,7 +255,7 @@ func (s *sending) publish(m *outgoing) error {
 		return err
 	}
 	m.published = true
-	s.inFlight <- flight{message: m, answer: answer} // never blocks, because inFlight has room for all unconfirmed messages
+	s.inFlight <- flight{message: m, answer: answer} // never blocks: inFlight has room for all unconfirmed messages
 	return nil
 }
 

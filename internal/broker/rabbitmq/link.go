@@ -139,7 +139,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 			return
 		case blocking, open := <-blocks:
 			if !open {
-				blocks = nil // the connection is closed, so the next iteration receives its error
+				blocks = nil // the connection is closed, so the channel closes is ready next
 				continue
 			}
 			l.reportBlocked(blocking)

@@ -17,8 +17,8 @@ const (
 )
 
 // Probe checks that a simulation can use the server: that it can declare its exchange and queues, and that the server
-// confirms a message, which no queue receives. Probe creates missing queues, but does not change existing ones. It makes
-// one attempt. Its error says what to do.
+// confirms a message, which no queue receives. Probe creates missing queues, but does not change existing ones. It
+// makes one attempt. Its error says what to do.
 //
 // A simulation has up to thousands of queues, and each declaration is a round trip. So Probe declares the queues only
 // in its first call, and in a call after a failed one.

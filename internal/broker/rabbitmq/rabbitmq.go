@@ -27,7 +27,8 @@ const (
 	// again before it dead-letters the message. When a session is lost, the server counts one more delivery for
 	// every message that was unsettled in this session. So the limit must be high enough that a long series of faults
 	// does not dead-letter a valid event: with one lost session every three seconds, a message reaches the limit after
-	// 50 minutes. The limit must also be low enough to stop a message that crashes its consumer each time.
+	// 50 minutes. The limit must also be low enough to stop a message that crashes its consumer each time. Malformed
+	// messages never reach the limit, because the processor dead-letters them at their first delivery.
 	DefaultDeliveryLimit = 1000
 	DefaultWindow        = 1024
 )

@@ -27,7 +27,8 @@ const (
 	seeCluster  = "a node of the cluster may be down: see 'rabbitmqctl cluster_status'"
 )
 
-// remedies is searched from top to bottom, and the first match applies. So "node connection limit" must come before
+// remedies is searched from top to bottom, and the first match applies. So if two elements have the same code and the
+// text of one contains that of the other, the longer text must come first: for example, "node connection limit" before
 // "connection limit". The texts are those of RabbitMQ 3.10 to 4.1 and of the client library.
 var remedies = []remedy{
 	// Logging in.

@@ -42,15 +42,15 @@ type session struct {
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue does not
-	// answer settlements. So before the session closes the channel, it must make another request that the queue answers;
-	// see send.
+	// answer settlements. So before the session closes the channel, it must make another request that the queue
+	// answers; see send.
 	unanswered bool
 	drained    bool // no more deliveries follow
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
 	// order of their tags.
 	first, last *delivery
-	// The slice settled contains the deliveries of this list whose settlement has not been sent to the server yet, in the
-	// order in which they were settled.
+	// The slice settled contains the settled deliveries of this list, whose settlement has not been sent to the server
+	// yet, in the order in which they were settled.
 	settled []*delivery
 }
 

@@ -36,7 +36,8 @@ func TestBroker_ServerVerifiesClientCertificates_LogsInWithThem(t *testing.T) {
 	if err != nil {
 		t.Fatal("the server's URI cannot be parsed")
 	}
-	polltest.UntilNoError(t, "the server listens for TLS", func() error { // the server opens the TLS listener after the plain-text listener
+	// The server opens the TLS listener after the plain-text listener.
+	polltest.UntilNoError(t, "the server listens for TLS", func() error {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			return err

@@ -112,7 +112,7 @@ func (w *wire) failure() error {
 	return w.err
 }
 
-// write sends the buffered bytes to the socket until the wire (the transport of one AMQP connection) fails or is closed.
+// write sends the buffered bytes to the socket until the wire fails, or is closed and the buffer is empty.
 func (w *wire) write() {
 	defer close(w.done)
 	defer func() { _ = w.conn.Close() }()

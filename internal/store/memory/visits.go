@@ -29,8 +29,9 @@ func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.ente
 const sweepInterval = int64(time.Minute)
 
 // visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries. The
-// field expiry is a ring buffer in this order, so expired visits are at its front. There are only few claimed visits,
-// because an exit usually ends them soon. So the expired ones are found by a periodic search of all claimed visits.
+// field expiry is a ring buffer in this order, so expired visits are at its front. Claimed visits expire much later,
+// but there are only a few of them, because an exit usually ends them soon. So expired ones are found by a periodic
+// search of all claimed visits.
 type visits struct {
 	unclaimed map[string]visit
 	expiry    ring.Ring[expiry]

@@ -43,8 +43,8 @@ func TestConformance_RedisCluster(t *testing.T) {
 	}
 }
 
-// TestRedisCluster_PartitionMoves_StepsTakeEffectOnce moves a partition to another node of the Redis cluster while steps run
-// in it. Every step that was reported as durable must take effect exactly once, whichever node executed it.
+// TestRedisCluster_PartitionMoves_StepsTakeEffectOnce moves a partition to another node of the Redis cluster while
+// steps run in it. Every step that was reported as durable must take effect exactly once, whichever node executed it.
 func TestRedisCluster_PartitionMoves_StepsTakeEffectOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -121,7 +121,8 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 			writer, reader := connect(), connect()
 			record := func(seq int64) {
 				polltest.UntilNoError(t, "the cluster records an entry", func() error {
-					_, err := writer.RecordEntry(t.Context(), entryStep(seq)) // the step may be retried, because the store counts it only once
+					// The step may be retried, because the store counts it only once.
+					_, err := writer.RecordEntry(t.Context(), entryStep(seq))
 					return err
 				})
 			}

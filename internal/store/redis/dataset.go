@@ -23,8 +23,9 @@ const (
 )
 
 // dataset detects whether a server has lost the data of a simulation. It writes a random mark into the ledger and
-// waits until the mark is durable. If the mark is missing later, the server has lost data. A crash of the
-// server does not remove the mark, because the append-only file restores everything up to the last durable write.
+// waits until the mark is durable. If the mark is missing later, the server has lost data. A crash alone does not
+// remove the mark. It may lose the latest writes, but the append-only file restores everything up to the last durable
+// write.
 type dataset struct {
 	// join writes the mark into the ledger unless the ledger already has one. It returns the mark that the ledger
 	// then has.
@@ -64,7 +65,8 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 			d.metrics.losses.Inc()
 			d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 		}
-	case d.mark == "" || now.data.mark != d.mark: // the data has no mark yet, or the server lost the mark before it was durable
+	case d.mark == "" || now.data.mark != d.mark:
+		// This process does not know the mark yet, or the server lost the mark before it was durable.
 		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
 		err = d.checkDurable(now)
@@ -177,7 +179,7 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
 	var d store.Dataset
-	for i, p := range s.servers() { // of the partitions on one server, only the first partition has a mark
+	for i, p := range s.servers() { // the partitions that are not in this list have no mark
 		fields := found[i].Val()
 		partitions, err := wholeNumber(fields[1])
 		if err != nil {

@@ -178,7 +178,7 @@ func TestStoreMark_OtherNumberOfPartitions_Fails(t *testing.T) {
 func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true, Config: []string{
-		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // without the command CONFIG, as in managed Redis services
+		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // managed Redis services forbid CONFIG
 	}})
 	s, log := openLogged(t, withUser(t, server.URI(), "parking", "x"), 1)
 	markOf(t, s)

@@ -22,8 +22,8 @@ import (
 // even if many callers wait.
 const observationGap = 20 * time.Millisecond
 
-// lagTolerance is how long replicas may leave writes unconfirmed before the observer logs the delay. A busy replica may take
-// a second to confirm a write.
+// lagTolerance is how long replicas may leave writes unconfirmed before the observer logs the delay. A busy replica may
+// take a second to confirm a write.
 const lagTolerance = 5 * time.Second
 
 // Mark implements store.Durability. The mark identifies the server process that ran at the latest observation of
@@ -92,7 +92,7 @@ type history struct {
 	id     string
 	offset int64
 	// parent is the identifier of the replication stream that this stream continues from the offset forkedAt on. This
-	// stream does not contain the bytes of the parent after that offset.
+	// stream does not contain the bytes of the parent from that offset on.
 	parent   string
 	forkedAt int64
 }
@@ -102,8 +102,8 @@ func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
 
-// look is a function that reads the state of a server. Before that, it waits a short time until the given number of
-// replicas have received all earlier writes.
+// look is a function that observes a server, and waits a short time until the given number of replicas have received
+// all earlier writes.
 type look func(ctx context.Context, replicas int) (observation, error)
 
 // rewrites identifies one version of the append-only file. It changes whenever the server rewrites the file, which
@@ -293,8 +293,8 @@ func (o *observer) answer(waiters []*waiter, seen observation, err error) []*wai
 }
 
 // consider reports whether an observation shows that the waiter's effects are written to disk, and that all replicas
-// have received them. The error is store.ErrRolledBack if the server was restarted, or promoted to primary, after the
-// steps of the waiter.
+// have received them. The error is store.ErrRolledBack if another server process runs than the waiter expects, or if
+// the server was promoted to primary after the steps of the waiter.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -361,7 +361,7 @@ func (o *observer) reportReplicas(before int, seen observation) {
 	case seen.replicated:
 		o.lagged = time.Time{}
 		o.lagging.Fine(o.part)
-	case before != seen.replicas: // the observation waited for the previous number of replicas, so its result does not count
+	case before != seen.replicas: // the observation waited for the previous number of replicas
 	case o.lagged.IsZero():
 		o.lagged = time.Now()
 	case time.Since(o.lagged) > lagTolerance:

@@ -29,8 +29,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestServerFaults_RepeatedSteps_TakeEffectOnce performs steps with concurrent callers while it injects faults into the server. The
-// callers repeat each step until it succeeds. Every step must take effect exactly once.
+// TestServerFaults_RepeatedSteps_TakeEffectOnce performs steps with concurrent callers while it injects faults into the
+// server. The callers repeat each step until it succeeds. Every step must take effect exactly once.
 func TestServerFaults_RepeatedSteps_TakeEffectOnce(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {

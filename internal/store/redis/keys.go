@@ -19,7 +19,7 @@ const (
 	keySeen       = "seen:"       // seen:<run>:<chunk> is a bitmap of the events that took effect
 	keyMatched    = "matched:"    // matched:<run>:<chunk> is a bitmap of the matched exits that took effect
 	keyExternal   = "external:"   // external:<event id> exists while the event id is remembered
-	keyDeadLetter = "dead:"       // dead:<dead-letter id> exists while the dead letter is remembered
+	keyDeadLetter = "dead:"       // dead:<key> exists while the dead letter is remembered; see store.Processors.RecordDeadLetter
 	keyConfirmed  = "confirmed:"  // confirmed:<run> is a HASH with the fields type, next, matched and unmatched
 	keyClaims     = "claims:"     // claims:<run> is a HASH token -> packed plates
 	keyTokens     = "claimorder:" // claimorder:<run> is a LIST of the tokens in claims:<run>, oldest first

@@ -119,7 +119,7 @@ func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing
 		if isDuring && seen.history.offset >= written {
 			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
 		}
-		return isDuring && seen.replicated || t.Failed() // if seen.replicated is false, the wait for the replica has timed out
+		return isDuring && seen.replicated || t.Failed() // if it is not replicated, the wait has timed out
 	})
 }
 
@@ -193,7 +193,8 @@ func (w *workers) perform(t *testing.T, steps int64) {
 	polltest.Until(t, "steps are durable", func() bool { return w.durable.Load() >= reached || t.Failed() })
 }
 
-// stop stops the workers and returns the number of steps that they have begun.
+// stop stops the workers and returns the number of steps, including those that were performed before the workers
+// started.
 func (w *workers) stop() int64 {
 	w.stopping.Store(true)
 	w.running.Wait()

@@ -115,7 +115,8 @@ func timelineRepeats(t *testing.T, open Factory) {
 	f.appendTimeline("a", rows...)
 	f.appendTimeline("a", rows...)
 	f.compactTimeline(noon().Add(time.Hour / 2))
-	f.appendTimeline("a", rows...) // the process sends the rows again, because it has received no answer
+	// The process sends the rows again after a compaction, because the first answer was lost.
+	f.appendTimeline("a", rows...)
 	f.appendTimeline("a", append(rows, measured(at+2, 2))...)
 	if got := f.recorded(f.timeline(longAgo(), farAhead())); got != 9 {
 		t.Errorf("the timeline has %d events, want 9", got)
@@ -320,8 +321,9 @@ func timelinePurges(t *testing.T, open Factory) {
 }
 
 // RunTimelineStorage checks that Replace rejects outdated rows even if the versions are unchanged. The test reads a
-// minute with two rows. Then another compaction merges these rows, and a late process appends two rows to the minute.
-// The minute has two rows again, so its version is unchanged. Only the generation differs.
+// minute with two rows. Then another compaction merges these rows into a block and moves the block to another tier, and
+// a late process appends two rows to the minute. The minute has two rows again, and the block is missing again, so both
+// have the same version as before. Only the generation differs.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)

@@ -375,9 +375,9 @@ func TestEmbedded_ServerClosedIdleConnection_RequestIsRepeated(t *testing.T) {
 	}
 }
 
-// TestClients_EmbeddedAPI_StoresEachSummaryOnce sends the same summaries to one embedded API twice: first with the client
-// for embedded APIs, then with the client for external APIs. Each client sends many summaries at the same time. The test
-// checks that each summary is stored once.
+// TestClients_EmbeddedAPI_StoresEachSummaryOnce sends the same summaries to one embedded API twice: first with the
+// client for embedded APIs, then with the client for external APIs. Each client sends many summaries at the same time.
+// The test checks that each summary is stored once.
 func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 	t.Parallel()
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})

@@ -226,7 +226,7 @@ func TestExternal_SendsCredentialsButNeverQuotesThem(t *testing.T) {
 		authorization.Store(r.Header.Get("Authorization"))
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = io.WriteString(w, "refused: "+r.Header.Get("Authorization")) // some servers echo the credentials of a request
+		_, _ = io.WriteString(w, "refused: "+r.Header.Get("Authorization")) // some servers echo the credentials
 	})
 	withUser := strings.Replace(server.URL, "http://", "http://fred:from-the-url@", 1)
 	tests := []struct {

@@ -14,8 +14,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// Database implements summary.Database in memory. All methods are safe for concurrent use. A stored summary takes about
-// 150 bytes.
+// Database implements summary.Database in memory, so summaries do not survive the process. All methods are safe for
+// concurrent use. A stored summary takes about 150 bytes. While List runs, Insert waits; List reads all summaries if the
+// query selects a plate.
 type Database struct {
 	mu     sync.Mutex
 	closed bool
@@ -150,7 +151,7 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// sort sorts the field byExit. It does not touch the rows before the earliest new row.
+// sort sorts the field byExit. It does not move the indexes of exits before the earliest new exit.
 func (d *Database) sort() {
 	if d.sorted == len(d.byExit) {
 		return

@@ -186,7 +186,8 @@ func mustInsert(t *testing.T, d *Database, id string) {
 
 func TestInsert_ServerKilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
-	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}}) // the Database must make commits durable even if the default is off
+	// The default synchronous_commit=off must have no effect: Insert must return only after the commit is durable.
+	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}})
 	d := open(t, database(t, server))
 	l := startLoad(t, d)
 	for range 3 {

@@ -106,7 +106,7 @@ func TestDatabasePrepare_ManyProcessesAtOnce_AllSucceed(t *testing.T) {
 		d := openSchema(t, uri, "several")
 		wg.Go(func() {
 			err := d.Prepare(context.Background())
-			for errors.Is(err, context.DeadlineExceeded) { // on a busy machine, Prepare may have to wait long for the other calls
+			for errors.Is(err, context.DeadlineExceeded) { // on a busy machine, Prepare may wait long for the other calls
 				err = d.Prepare(context.Background())
 			}
 			if err != nil {
@@ -134,7 +134,8 @@ func TestInsert_TwoProcesses_CreateEachSummaryOnceAndListingsAreStable(t *testin
 			for n := range batches {
 				batch := batchOf(n)
 				for j := range batch {
-					batch[j].ExitAt = summarytest.Morning().Add(time.Minute) // all summaries have the same exit time, so the sequence numbers determine their order
+					// All summaries have the same exit time, so the sequence numbers determine their order.
+					batch[j].ExitAt = summarytest.Morning().Add(time.Minute)
 				}
 				if i == 1 {
 					slices.Reverse(batch)

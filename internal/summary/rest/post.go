@@ -99,7 +99,8 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 		return nil, tooLarge(limit)
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(a.limits.maxTransfer)) // fails only for the connectionless ResponseWriter of tests
+	// SetReadDeadline fails only in tests whose ResponseWriter has no connection.
+	_ = control.SetReadDeadline(time.Now().Add(a.limits.maxTransfer))
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	if _, exceeded := errors.AsType[*http.MaxBytesError](err); exceeded {
 		return nil, tooLarge(limit)
@@ -107,7 +108,8 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 	if err != nil {
 		return nil, problemf(http.StatusRequestTimeout, "the body did not arrive whole: %v", err)
 	}
-	_ = control.SetReadDeadline(time.Time{}) // remove the deadline: it could expire, and cancel the request, before the response is sent
+	// Remove the deadline. Otherwise, it could expire before the response is sent, and cancel the request.
+	_ = control.SetReadDeadline(time.Time{})
 	return body, nil
 }
 

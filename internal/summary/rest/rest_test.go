@@ -428,7 +428,8 @@ func TestPostSummaries_BodyExceedsLimit_IsRejected(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) { e.do(t, server.URL) })
 	}
 	t.Run("a body with more bytes than allowed is rejected even without a Content-Length", func(t *testing.T) {
-		body := io.MultiReader(strings.NewReader(lines(1)), strings.NewReader(strings.Repeat(" ", 999))) // the client does not know the length, so it sends chunks
+		// The client does not know the length, so it sends chunks.
+		body := io.MultiReader(strings.NewReader(lines(1)), strings.NewReader(strings.Repeat(" ", 999)))
 		response, err := http.Post(server.URL+"/v1/summaries", typeNDJSON, body)
 		if err != nil {
 			t.Fatal(err)

@@ -141,6 +141,6 @@ func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 func (t *totals) mean() time.Duration {
 	high, low := bits.Mul64(uint64(t.seconds), uint64(time.Second))
 	low, carry := bits.Add64(low, uint64(t.nanos), 0)
-	quotient, _ := bits.Div64(high+carry, low, uint64(t.summaries)) // the mean fits into 64 bits, because each duration does
+	quotient, _ := bits.Div64(high+carry, low, uint64(t.summaries)) // the mean fits into 64 bits, as each duration does
 	return time.Duration(quotient)
 }
