@@ -11,6 +11,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
@@ -20,6 +21,9 @@ func (c *cli) serverCommands() []*cobra.Command { return nil }
 
 // discardRedisLogs does nothing, because there is no Redis client.
 func discardRedisLogs() {}
+
+// openSQLite returns an error, because these builds do not contain SQLite.
+func openSQLite(context.Context, string) (summary.Database, error) { return nil, wiring.ErrNoServers }
 
 // privateServers is empty, because builds without clients of servers cannot start private servers.
 type privateServers struct{}

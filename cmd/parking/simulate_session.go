@@ -295,7 +295,7 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 	if path == "" {
 		return serveSummaries(ctx, memory.New(), wiring.InMemory, o)
 	}
-	database, err := wiring.OpenSQLite(ctx, path)
+	database, err := openSQLite(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("--summaries-db: %w", err)
 	}

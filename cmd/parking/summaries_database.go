@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/internal/summary/postgres"
@@ -55,7 +56,11 @@ func (f *postgresFlags) any() bool { return f.ref != (plan.BindingRef{}) }
 // the moment, open returns the database and an error without this mark.
 func (f *postgresFlags) open(ctx context.Context) (*postgres.Database, error) {
 	flag := flagOf(f.ref, flagDatabaseURI, flagDatabaseSecret)
-	db, err := wiring.OpenPostgreSQL(f.ref, f.schema)
+	source, err := wiring.Source(binding.PostgreSQL(), f.ref)
+	if err != nil {
+		return nil, badInput(fmt.Errorf("%s: %w", flag, err))
+	}
+	db, err := postgres.New(postgres.Config{Schema: f.schema}, postgres.Dependencies{Binding: source})
 	if err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", flag, err))
 	}
@@ -88,7 +93,7 @@ func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, 
 	case pg.schema != "":
 		return nil, badInput(fmt.Errorf("--%s needs --%s or --%s: SQLite has no schemas", flagDatabaseSchema, flagDatabaseURI, flagDatabaseSecret))
 	}
-	db, err := wiring.OpenSQLite(ctx, file)
+	db, err := openSQLite(ctx, file)
 	if err != nil {
 		return nil, badInput(fmt.Errorf("--%s: %w", flagDatabase, err))
 	}

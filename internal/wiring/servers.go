@@ -3,17 +3,12 @@
 package wiring
 
 import (
-	"context"
-
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/store/redis"
-	"github.com/parking-operator/parking-operator/internal/summary"
-	"github.com/parking-operator/parking-operator/internal/summary/postgres"
-	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 )
 
 // Servers opens adapters for any number of simulations. Each method takes the binding of the server as an argument. An
@@ -65,19 +60,4 @@ func openRedis(p *plan.Plan, source binding.Source, o Options) (*Store, error) {
 		return nil, err
 	}
 	return &Store{Store: s, check: s.Check, writable: s.CheckWritable, exists: s.Exists, reserve: s.Reserve}, nil
-}
-
-// OpenSQLite opens a summary database in an SQLite file. It creates the file if it does not exist.
-func OpenSQLite(ctx context.Context, path string) (summary.Database, error) {
-	return sqlite.Open(ctx, sqlite.Config{Path: path})
-}
-
-// OpenPostgreSQL returns a summary database whose tables are in a schema of PostgreSQL. If the argument schema is
-// empty, they are in the default schema of the user. OpenPostgreSQL does not connect.
-func OpenPostgreSQL(ref plan.BindingRef, schema string) (*postgres.Database, error) {
-	source, err := Source(binding.PostgreSQL(), ref)
-	if err != nil {
-		return nil, err
-	}
-	return postgres.New(postgres.Config{Schema: schema}, postgres.Dependencies{Binding: source})
 }

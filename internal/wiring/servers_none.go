@@ -3,12 +3,10 @@
 package wiring
 
 import (
-	"context"
 	"errors"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
 // ErrNoServers is the error for simulations with servers. This file is compiled only into builds without clients of
@@ -19,6 +17,3 @@ var ErrNoServers = errors.New("this binary was built with the tag noservers, so 
 func openRabbitMQ(*plan.Plan, binding.Source, Options) (*Broker, error) { return nil, ErrNoServers }
 
 func openRedis(*plan.Plan, binding.Source, Options) (*Store, error) { return nil, ErrNoServers }
-
-// OpenSQLite returns an error, because this binary does not contain SQLite.
-func OpenSQLite(context.Context, string) (summary.Database, error) { return nil, ErrNoServers }
