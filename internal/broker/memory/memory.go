@@ -173,7 +173,7 @@ func (b *Broker) Ping(context.Context) error {
 	return nil
 }
 
-// Version returns "in memory".
+// Version returns the version to show in reports. An in-memory broker has none, so it returns "in memory".
 func (b *Broker) Version(context.Context) (string, error) { return "in memory", nil }
 
 // Depths returns the numbers of messages in the queues. Messages whose delivery is unsettled count as ready.

@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -30,7 +31,8 @@ func (b *Broker) Declare(ctx context.Context) error {
 // Depths counts the ready messages in the simulation's queues. A queue that does not exist counts as empty. Depths does
 // not count unsettled deliveries, nor messages that a server is moving from a quorum queue to its dead-letter target,
 // because servers report neither. So a retried message may be missing from all counts for a moment. Depths makes one
-// attempt. It fails with broker.ErrOtherOwner if the queues belong to another simulation.
+// attempt. It fails if a queue exists but cannot be read, for example because its node is down. It fails with
+// broker.ErrOtherOwner if the queues belong to another simulation.
 func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	return administer(ctx, b, func(a *administration) (depths broker.Depths, err error) {
 		if err := a.verifyOnce(b.declarer); err != nil {
@@ -214,17 +216,18 @@ func (b *Broker) acquireAdmin(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// withChannel calls the function work with a new channel, and closes the channel afterwards.
+// withChannel calls the function work with a new channel, and closes the channel afterwards. If the server has rejected
+// a request, the error contains the remedy.
 func withChannel[T any](conn *connection, work func(*administration) (T, error)) (T, error) {
 	a := &administration{connection: conn}
 	if err := a.open(); err != nil {
 		var none T
-		return none, lostOr(conn, err)
+		return none, withRemedy(lostOr(conn, err))
 	}
 	defer func() { _ = a.channel.Close() }() // Close fails if the server has closed the channel
 	value, err := work(a)
 	if err != nil {
-		err = lostOr(conn, err)
+		err = withRemedy(lostOr(conn, err))
 	}
 	return value, err
 }
@@ -399,4 +402,10 @@ func (a *administration) deleteExchange(name string) error {
 	return nil
 }
 
-func isNotFound(err error) bool { return hasCode(err, amqp.NotFound) }
+// isNotFound reports whether an error says that a queue or an exchange does not exist. The server uses the same code for
+// a queue that exists but cannot be used, for example because its node is down. The list of remedies contains the
+// reasons in these errors.
+func isNotFound(err error) bool {
+	refusal, ok := errors.AsType[*amqp.Error](err)
+	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy == ""
+}

@@ -85,7 +85,7 @@ func TestBrokerClose_SendsAcknowledgementsAndRequeuesUnsettledDeliveries(t *test
 	acknowledged := map[string]bool{}
 	for n := range count / 2 {
 		d := receive(t, deliveries)
-		if n%3 == 0 { // with gaps
+		if n%3 == 0 { // leave every third delivery unacknowledged
 			continue
 		}
 		if err := d.Settler.Ack(); err != nil {

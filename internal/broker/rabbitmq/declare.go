@@ -46,28 +46,35 @@ const maxBalanced = 1000
 // not declare its queues concurrently. The processes of a simulation start at the same time, and declare the queues in
 // the same order. So at any time, all of them declare the same queue.
 //
-// spread ignores errors, because its caller declares the queues that it needs itself.
-func (d *declarer) spread(conn *connection) {
+// spread returns an error only if the connection is closed. It ignores other errors, because its caller declares the
+// queues that it needs itself.
+func (d *declarer) spread(conn *connection) error {
 	routes := d.allRoutes()
 	if d.queueType != plan.QueueTypeQuorum || len(routes) > maxBalanced {
-		return
+		return nil
 	}
 	d.spreading.Lock()
 	defer d.spreading.Unlock()
 	if d.isSpread {
-		return
+		return nil
 	}
 	channel, err := d.try(conn, routes)
-	d.isSpread = err == nil || !conn.IsClosed()
+	if err != nil && conn.IsClosed() {
+		return err
+	}
+	d.isSpread = true
 	if err == nil {
 		_ = channel.Close() // ignore errors, because the server has already answered all declarations
 	}
+	return nil
 }
 
 // open opens a channel and declares the routes on it. If an existing queue has another leader locator, the server
 // rejects the declaration and closes the channel. Then open tries again on a new channel, at most once per route.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
-	d.spread(conn)
+	if err := d.spread(conn); err != nil {
+		return nil, err
+	}
 	for range routes {
 		channel, err := d.try(conn, routes)
 		if !errors.Is(err, errOtherLocator) {
@@ -163,7 +170,8 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Switch at every error, because another client may have deleted the queue and declared it differently meanwhile.
+	// Next time, try the other declaration. That is right after every such error, because another client may have deleted
+	// the queue meanwhile and declared it differently.
 	d.unlocated[r.queue] = !d.unlocated[r.queue]
 	return errOtherLocator
 }

@@ -26,6 +26,8 @@ func TestDeclareError_NamesTheRemedy(t *testing.T) {
 		{"a limit of queues in the cluster", refusal(amqp.PreconditionFailed, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in cluster (10) is reached"), "cluster_queue_limit", true},
 		{"an old version", refusal(amqp.PreconditionFailed, "PRECONDITION_FAILED - invalid arg 'x-message-ttl' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue"), "upgrade RabbitMQ", true},
 		{"a queue that has crashed", refusal(amqp.NotFound, "NOT_FOUND - queue 'q' in vhost '/' process is stopped by supervisor"), "log of RabbitMQ", false},
+		{"a queue whose restart has failed", refusal(amqp.NotFound, "NOT_FOUND - queue 'q' in vhost '/' has crashed and failed to restart"), "the queue has crashed", false},
+		{"a queue that does not respond", refusal(amqp.NotFound, "NOT_FOUND - failed to perform operation on queue 'q' in vhost '/' due to timeout"), "does not respond", false},
 		{"an exclusive queue", refusal(amqp.ResourceLocked, "RESOURCE_LOCKED - cannot obtain exclusive access"), "another name", true},
 		{"a node that is down", refusal(amqp.NotFound, "NOT_FOUND - home node 'a@b' of durable queue 'q' is down"), "cluster_status", false},
 		{"an internal error", refusal(amqp.InternalError, "INTERNAL_ERROR"), "log of RabbitMQ", false},

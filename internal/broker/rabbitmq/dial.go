@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -40,6 +41,14 @@ type connection struct {
 	*amqp.Connection
 
 	wire *wire
+	// reason returns why the connection was closed, or nil if this program has closed it. Call it only if IsClosed
+	// returns true. Otherwise it waits until the connection is closed.
+	reason func() *amqp.Error
+}
+
+func newConnection(conn *amqp.Connection, w *wire) *connection {
+	closes := conn.NotifyClose(make(chan *amqp.Error, 1)) // the client library does not wait, because there is room
+	return &connection{Connection: conn, wire: w, reason: sync.OnceValue(func() *amqp.Error { return <-closes })}
 }
 
 // close closes the connection gracefully. If the server does not answer within the timeout, it closes the connection
@@ -71,7 +80,7 @@ func newDialer(source binding.Source, component string, log *slog.Logger) *diale
 }
 
 // dial reads the binding and makes one attempt to connect. It tries each IP address of each endpoint until it has a
-// connection. The order is random, so that the connections of many clients spread over the nodes of a cluster, even
+// connection, or until a server rejects the credentials, which are the same for all of them. The order is random, so that the connections of many clients spread over the nodes of a cluster, even
 // when they reconnect after a node has failed. The errors contain the addresses and the remedies, but never the
 // password.
 func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
@@ -91,7 +100,7 @@ func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 			return conn, nil
 		}
 		failures = append(failures, failed...)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || slices.ContainsFunc(failed, func(f failure) bool { return isLoginRejected(f.err) }) {
 			break
 		}
 	}
@@ -117,7 +126,7 @@ func (d *dialer) dialTarget(ctx context.Context, target target, others int, role
 			failed.address = address
 		}
 		failures = append(failures, failed)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || isLoginRejected(err) {
 			break
 		}
 	}
@@ -189,8 +198,8 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 
 // dialEither opens a TCP connection to address, or to fallback, which is the host's address of the other IP version. It
 // tries fallback only if address has not answered after versionDelay. dialEither returns the connection that is open
-// first, and its address. If address fails, dialEither returns this error at once. If fallback is "", there is only one
-// attempt.
+// first, and its address. If the connection to address fails, dialEither returns the error at once. If fallback is "",
+// there is only one attempt.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))
@@ -256,7 +265,7 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	properties["product"] = event.AppID
 	properties.SetClientConnectionName(name)
 	conn, err := amqp.Open(w, amqp.Config{
-		SASL:       target.logins,
+		SASL:       announced(target.logins, properties),
 		Vhost:      target.vhost,
 		Heartbeat:  heartbeat,
 		Locale:     "en_US",
@@ -278,7 +287,7 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 		}
 		return nil, err
 	}
-	return &connection{Connection: conn, wire: w}, nil
+	return newConnection(conn, w), nil
 }
 
 // explainLogin explains why a login without a user name has failed. The parameter tried contains the attempted login.

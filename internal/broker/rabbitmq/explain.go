@@ -86,10 +86,11 @@ func (e *connectError) Is(target error) bool {
 	return target == broker.ErrNotReady && slices.ContainsFunc(e.failures, func(f failure) bool { return isNotReady(f.err) })
 }
 
-// isNotReady reports whether a failure has a temporary cause, such as a connection limit of the server or too few file
-// descriptors. It returns false if the address, the credentials or the permissions may be the cause.
+// isNotReady reports whether a failure has a temporary cause, such as a connection limit of the server, too few file
+// descriptors, or a DNS that does not work. It returns false if the address, the credentials or the permissions may be
+// the cause.
 func isNotReady(err error) bool {
-	if binding.ExplainFiles(err) != "" {
+	if binding.IsTemporary(err) {
 		return true
 	}
 	server, ok := errors.AsType[*amqp.Error](err)
@@ -105,17 +106,16 @@ const checkPort = "check that RabbitMQ listens on the port, and whether it requi
 func remedyOf(err error) string {
 	var config *configError
 	var handshake *tlsError
-	var name *net.DNSError
 	var server *amqp.Error
 	switch {
 	case errors.As(err, &config):
 		return ""
 	case errors.As(err, &handshake), binding.ExplainTLS(err) != "":
 		return cmp.Or(binding.ExplainTLS(err), "check that the port speaks TLS, and that the server's certificate is valid")
-	case errors.As(err, &name):
-		return "correct the host name"
 	case binding.ExplainFiles(err) != "":
 		return binding.ExplainFiles(err)
+	case binding.ExplainName(err) != "":
+		return binding.ExplainName(err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "start RabbitMQ there, or correct the host or port"
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -30,6 +31,8 @@ func TestExplainConnectError_NamesTheRemedy(t *testing.T) {
 		remedy string
 	}{
 		{"a host that does not exist", &net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, "correct the host name"},
+		{"a DNS that does not respond", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "i/o timeout", IsTimeout: true}}, "check the DNS"},
+		{"a lookup with too many open files", &net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}, "ulimit -n"},
 		{"a port without a listener", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "start RabbitMQ there"},
 		{"a process with too many open files", os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n"},
 		{"a host that does not answer", context.DeadlineExceeded, "firewall"},
@@ -80,11 +83,14 @@ func TestConnectError_ServerCannotServe_IsErrNotReady(t *testing.T) {
 		err  error
 		want bool
 	}{
-		"a limit of connections": {&amqp.Error{Code: amqp.NotAllowed, Reason: "NOT_ALLOWED - connection refused for user 'u': user connection limit (1) is reached"}, true},
-		"an internal error":      {&amqp.Error{Code: amqp.InternalError, Reason: "INTERNAL_ERROR"}, true},
-		"too many open files":    {os.NewSyscallError("socket", syscall.EMFILE), true},
-		"a wrong password":       {amqp.ErrCredentials, false},
-		"no listener":            {errRefused, false},
+		"a limit of connections":            {&amqp.Error{Code: amqp.NotAllowed, Reason: "NOT_ALLOWED - connection refused for user 'u': user connection limit (1) is reached"}, true},
+		"an internal error":                 {&amqp.Error{Code: amqp.InternalError, Reason: "INTERNAL_ERROR"}, true},
+		"too many open files":               {os.NewSyscallError("socket", syscall.EMFILE), true},
+		"a lookup with too many open files": {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}, true},
+		"a DNS that does not respond":       {&net.DNSError{Err: "i/o timeout", IsTimeout: true}, true},
+		"a host that does not exist":        {&net.DNSError{Err: "no such host", IsNotFound: true}, false},
+		"a wrong password":                  {amqp.ErrCredentials, false},
+		"no listener":                       {errRefused, false},
 	} {
 		err := explain(binding.Binding{URI: parse(t, "amqp://h")}, []failure{{endpoint: "h:5672", err: tt.err}})
 		if got := errors.Is(err, broker.ErrNotReady); got != tt.want {
@@ -93,7 +99,7 @@ func TestConnectError_ServerCannotServe_IsErrNotReady(t *testing.T) {
 	}
 }
 
-func TestWithRemedy_ErrorsOfOpenChannels_NameTheRemedy(t *testing.T) {
+func TestWithRemedy_ChannelErrorAfterOpening_NamesTheRemedy(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		err      *amqp.Error
@@ -116,6 +122,9 @@ func TestWithRemedy_ErrorsOfOpenChannels_NameTheRemedy(t *testing.T) {
 		}
 		if tt.remedy == "" && err.Error() != tt.err.Error() {
 			t.Errorf("%s: error is %v, want no remedy", name, err)
+		}
+		if wrapped := fmt.Errorf("delete: %w", err); withRemedy(wrapped).Error() != wrapped.Error() {
+			t.Errorf("%s: error is %v, want the remedy once", name, withRemedy(wrapped))
 		}
 	}
 }

@@ -341,10 +341,28 @@ func (s *sending) reason(err error) error {
 // errConnectionLost is the error with which a session ends when its connection is lost.
 var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
-// lostOr returns errConnectionLost if the connection is closed, and err otherwise.
+// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost. That error
+// says why the connection was closed, and what to do about it. RabbitMQ also closes the connection if it rejects some
+// requests. The error of the rejected request then contains the reason, but that of the next request does not.
 func lostOr(conn *connection, err error) error {
-	if conn.IsClosed() {
-		return errConnectionLost
+	if !conn.IsClosed() {
+		return err
 	}
-	return err
+	reason := conn.reason()
+	switch {
+	case reason == nil:
+		return errConnectionLost
+	case errors.Is(err, reason):
+		return &lostError{withRemedy(err)}
+	default:
+		return &lostError{withRemedy(fmt.Errorf("%w: %w", errConnectionLost, reason))}
+	}
 }
+
+// lostError is an error with which a session ends because its connection is lost. Its text says why.
+type lostError struct{ error }
+
+func (e *lostError) Unwrap() error { return e.error }
+
+// Is makes errors.Is(err, errConnectionLost) true for every lostError.
+func (e *lostError) Is(target error) bool { return target == errConnectionLost }

@@ -21,10 +21,10 @@ type link struct {
 	connect func(ctx context.Context) (*connection, error)
 	outages *outage.Log            // all links of a broker share this log, because they fail together
 	part    string                 // the connection's name in the log of outages; lanes and consumers have names of their own
-	lost    *atomic.Pointer[error] // the broker's
+	lost    *atomic.Pointer[error] // the field lost of the broker, which its links share
 	blocks  *outage.Log            // the periods in which the server blocks the connection
 	gauges  linkGauges
-	closed  <-chan struct{} // the broker's
+	closed  <-chan struct{} // closed when the broker is closed
 
 	// The field blocked is the reason why the server blocks the connection. It is nil while the connection is not
 	// blocked.
@@ -99,7 +99,7 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.current != nil && !l.current.IsClosed() {
 		return l.current, nil
 	}
-	l.watches.Wait() // watch logs the loss of the last connection before l connects again
+	l.watches.Wait() // wait until the loss of the last connection is logged
 	conn, err := l.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 			return
 		case blocking, open := <-blocks:
 			if !open {
-				blocks = nil // the connection is closed, so the channel closes is ready next
+				blocks = nil // the connection is closed, and the channel named closes will say why
 				continue
 			}
 			l.reportBlocked(blocking)

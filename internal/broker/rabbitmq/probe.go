@@ -62,8 +62,16 @@ func (b *Broker) probePublish(ctx context.Context) error {
 	}
 }
 
-// publishProbe publishes a message that no queue receives, and waits until the server confirms it.
+// publishProbe publishes a message that no queue receives, and waits until the server confirms it. If the server has
+// rejected a request, the error contains the remedy.
 func publishProbe(ctx context.Context, conn *connection, exchange string) error {
+	if err := publishUnrouted(ctx, conn, exchange); err != nil {
+		return withRemedy(lostOr(conn, err))
+	}
+	return nil
+}
+
+func publishUnrouted(ctx context.Context, conn *connection, exchange string) error {
 	channel, err := conn.Channel()
 	if err != nil {
 		return fmt.Errorf("open a channel: %w", err)
@@ -77,20 +85,26 @@ func publishProbe(ctx context.Context, conn *connection, exchange string) error 
 	if err != nil {
 		return fmt.Errorf("publish a message: %w", err)
 	}
+	var reason *amqp.Error
 	select {
 	case <-confirmation.Done():
-		if !confirmation.Acked() {
+		if confirmation.Acked() {
+			return nil
+		}
+		// If the channel is lost, the client library first sends the reason, and then reports the message as rejected.
+		select {
+		case reason = <-closes:
+		default:
 			return errors.New("RabbitMQ rejected a message: see its log")
 		}
-		return nil
-	case reason := <-closes:
-		if reason == nil {
-			return errors.New("the connection was closed before RabbitMQ confirmed a message")
-		}
-		return withRemedy(fmt.Errorf("publish to exchange %s: %w", exchange, reason))
+	case reason = <-closes:
 	case <-ctx.Done():
 		return fmt.Errorf("wait until RabbitMQ confirms a message: %w", ctx.Err())
 	}
+	if reason == nil {
+		return errors.New("the connection was closed before RabbitMQ confirmed a message")
+	}
+	return fmt.Errorf("publish to exchange %s: %w", exchange, reason)
 }
 
 // Blocked returns an error if the server blocks the connection of this broker's publishers because of a resource alarm. It

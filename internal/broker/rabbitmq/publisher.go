@@ -13,7 +13,7 @@ import (
 // laneID identifies a queue to which messages are published. There is one lane per queue.
 type laneID struct {
 	kind laneKind
-	of   broker.Queue // the event queue, or the event queue of the retry queue; not set for the dead-letter queue
+	of   broker.Queue // the event queue itself, or the one to which the retry queue belongs; not set for the dead-letter queue
 }
 
 type laneKind int

@@ -23,8 +23,8 @@ import (
 // Defaults for unset fields of Config.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
-	// DefaultDeliveryLimit is the default of Config.DeliveryLimit: how often a quorum queue delivers a message
-	// again before it dead-letters the message. When a session is lost, the server counts one more delivery for
+	// DefaultDeliveryLimit is the default of Config.DeliveryLimit: the number of times that a quorum queue delivers a
+	// message again before it dead-letters the message. When a session is lost, the server counts one more delivery for
 	// every message that was unsettled in this session. So the limit must be high enough that a long series of faults
 	// does not dead-letter a valid event: with one lost session every three seconds, a message reaches the limit after
 	// 50 minutes. The limit must also be low enough to stop a message that crashes its consumer each time. Malformed
@@ -63,7 +63,8 @@ type Config struct {
 	QueueType plan.QueueType
 	// RetryDelay is how long a retried message stays in the retry queue, in whole milliseconds.
 	RetryDelay time.Duration
-	// DeliveryLimit is how often a quorum queue delivers a message again before it dead-letters the message.
+	// DeliveryLimit is the number of times that a quorum queue delivers a message again before it dead-letters the
+	// message.
 	DeliveryLimit int
 	// Window is the maximum number of unconfirmed messages per queue.
 	Window int

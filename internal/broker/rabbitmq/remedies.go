@@ -25,6 +25,7 @@ type remedy struct {
 const (
 	grantRights = "grant the user the permissions to configure, write and read '^parking\\.' with rabbitmqctl set_permissions"
 	seeCluster  = "a node of the cluster may be down: see 'rabbitmqctl cluster_status'"
+	seeQueue    = "see 'rabbitmqctl cluster_status' and the log of RabbitMQ"
 )
 
 // remedies is searched from top to bottom, and the first match applies. So if two elements have the same code and the
@@ -58,7 +59,9 @@ var remedies = []remedy{
 	{amqp.InternalError, "feature flag is disabled", "run 'rabbitmqctl enable_feature_flag all'", true},
 	{amqp.ResourceLocked, "", "another connection uses the queue exclusively: delete the queue, or give the simulation another name", true},
 	{amqp.NotFound, "is down", seeCluster, false},
-	{amqp.NotFound, "stopped by supervisor", "the queue has crashed: see the log of RabbitMQ", false},
+	{amqp.NotFound, "stopped by supervisor", "the queue has stopped: " + seeQueue, false},
+	{amqp.NotFound, "has crashed", "the queue has crashed: " + seeQueue, false},
+	{amqp.NotFound, "failed to perform operation", "the queue does not respond: " + seeQueue, false},
 	{amqp.InternalError, "", "see the log of RabbitMQ; a quorum queue needs a majority of the nodes", false},
 
 	// Consuming.
@@ -67,7 +70,7 @@ var remedies = []remedy{
 }
 
 // raiseChannels is the remedy for a connection with too many channels. The limit applies to each connection, so only a
-// change of settings helps. To disconnect other clients would not help.
+// change of settings helps. Disconnecting other clients would not help.
 const raiseChannels = "raise channel_max in rabbitmq.conf, or use fewer partitions"
 
 // find returns the first element of remedies that matches an error. If none matches, it returns the zero remedy.
@@ -81,14 +84,14 @@ func find(err *amqp.Error) remedy {
 }
 
 // withRemedy adds a remedy to an error with which the server has ended a connection or a channel. If no remedy is
-// known, or if the error has another cause, withRemedy returns it unchanged.
+// known, if the error has another cause, or if it already contains the remedy, withRemedy returns it unchanged.
 func withRemedy(err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok {
 		return err
 	}
 	row := find(refusal)
-	if row.remedy == "" {
+	if row.remedy == "" || strings.Contains(err.Error(), row.remedy) {
 		return err
 	}
 	err = fmt.Errorf("%w: %s", err, row.remedy)

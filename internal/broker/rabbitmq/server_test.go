@@ -343,8 +343,8 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	assertOneOutage(t, log, began)
 }
 
-// assertOneOutage checks that the log contains exactly one outage, which started after began, and its end. A long
-// outage is logged again at intervals, so the number of log lines may be larger if more time has passed since began.
+// assertOneOutage checks that the log contains the start and the end of exactly one outage. The outage started after the
+// time began. A long outage is logged again at intervals, so there may be more lines if more time has passed since then.
 func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
 	const reminder = 30 * time.Second // the interval at which package outage logs a long outage again

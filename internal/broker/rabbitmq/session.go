@@ -17,7 +17,7 @@ import (
 const gapPatience = 250 * time.Millisecond
 
 // session is an AMQP channel that consumes, together with the deliveries that the server regards as unsettled. After
-// the setup, only the goroutine that executes the method run uses the channel.
+// the setup, the channel is used by one goroutine only: the one that executes the method run.
 //
 // Acknowledgements are combined. Settling a delivery marks it and wakes the goroutine. With a single request, the
 // goroutine acknowledges all deliveries before the first unsettled one. An unsettled delivery is a gap if later
@@ -49,8 +49,8 @@ type session struct {
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
 	// order of their tags.
 	first, last *delivery
-	// The slice settled contains the settled deliveries of this list, whose settlement has not been sent to the server
-	// yet, in the order in which they were settled.
+	// The slice settled contains the deliveries of the list that have been settled, but whose settlement has not been
+	// sent to the server yet. They are in the order in which they were settled.
 	settled []*delivery
 }
 
@@ -85,8 +85,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict on a delivery to the value of the parameter to. It returns broker.ErrSettled if the
-// present verdict is not that of the parameter from.
+// settle changes the verdict on a delivery from the first given verdict to the second. It returns broker.ErrSettled if
+// the delivery does not have the first verdict.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,7 +221,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
-			break // the following deliveries were settled later, so none has exceeded gapPatience
+			break // the following deliveries were settled after this one, so they must wait too
 		}
 		out.singles = append(out.singles, d.tag)
 		s.remove(d)

@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestBroker_ServerVerifiesClientCertificates_LogsInWithThem connects to a RabbitMQ that requires client certificates, and
-// accepts them instead of a password. The name of the user is the common name of the certificate.
+// TestBroker_ServerVerifiesClientCertificates_LogsInWithThem connects to a RabbitMQ that requires client certificates.
+// RabbitMQ accepts them instead of a password. The name of the user is the common name of the certificate.
 func TestBroker_ServerVerifiesClientCertificates_LogsInWithThem(t *testing.T) {
 	t.Parallel()
 	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")

@@ -79,8 +79,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close makes the wire end as soon as the buffered bytes are written, but at the latest after the duration
-// lastWrite.
+// Close makes the wire end as soon as the buffered bytes are written, but no later than lastWrite after the call.
 func (w *wire) Close() error {
 	// The deadline also ends a write that is blocked because the peer does not read.
 	_ = w.conn.SetWriteDeadline(time.Now().Add(lastWrite))
@@ -145,7 +144,7 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader reads from conn. A read fails if nothing arrives for the duration silence.
+// impatientReader reads from conn. A read fails if nothing arrives for as long as the field silence says.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration
