@@ -18,14 +18,14 @@ const maxFile = 1 << 20
 //
 //   - uri, or host and port: the address. For RabbitMQ and Redis, uris is a list of URIs of the same server, and host may be
 //     a list of hosts. Commas or white space separate the items. The URIs may differ only in host and port. If the key uri
-//     has a value, the source ignores the key host. It then also ignores the key uris if this contradicts the key uri.
+//     has a value, the source ignores the key host. It also ignores the key uris if its value contradicts that of uri.
 //   - username and password: the credentials. Each may be in the URI instead. If it is in both, the values must be equal.
 //   - vhost (RabbitMQ) or database (Redis, PostgreSQL): the path of the URI, if the URI has no path.
 //   - sentinel-master (Redis): the name of the primary, if the address is that of Sentinels. sentinel-username and
 //     sentinel-password are the credentials for the Sentinels.
 //   - ca.crt, tls.crt and tls.key: the CA certificates to trust, the client's certificate, and its private key. Any of
 //     these keys enables TLS.
-//   - type: the kind of server. The Secret must be for the kind of server that s describes.
+//   - type: the kind of server. It must not name RabbitMQ, Redis, Valkey or PostgreSQL if s describes another of these.
 //
 // Other keys are ignored. But if a key is missing and another key has a similar name, such as hostname or REDIS_DB, the
 // source returns an error.

@@ -1,27 +1,12 @@
 package binding
 
 import (
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
-
-func TestExplainFiles_TooManyOpenFiles_SaysWhatToDo(t *testing.T) {
-	t.Parallel()
-	err := fmt.Errorf("dial: %w", os.NewSyscallError("socket", syscall.EMFILE))
-	if got := ExplainFiles(err); !strings.Contains(got, "ulimit -n") {
-		t.Errorf("the remedy for %v is %q", err, got)
-	}
-	if got := ExplainFiles(errors.New("socket")); got != "" {
-		t.Errorf("the remedy for another error is %q", got)
-	}
-}
 
 func TestExplainTLS_ServerWithoutTLS_SaysWhatToDo(t *testing.T) {
 	t.Parallel()

@@ -43,7 +43,8 @@ type keySpec struct {
 	// trims is true if white space around a value is allowed, as around PEM blocks.
 	trims bool
 	// services are the kinds of server that the key is for. For any other kind of server, the key and its synonyms make
-	// the binding invalid, except that the key "uris" and the names in the field substitutes are ignored.
+	// the binding invalid. There are two exceptions: the key "uris", and the names in the field substitutes. They are
+	// ignored.
 	services []Service
 }
 
@@ -85,9 +86,8 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// KeyFor returns the key with the given name. If no key has it, KeyFor returns the key whose name differs only in case or
-// separators, such as sentinel-master for sentinelMaster, or in "url" instead of "uri". KeyFor returns "" if there is
-// no such key either.
+// KeyFor returns the key that the given name stands for, or "" if there is none. The name may differ from that of the key
+// in case and separators, such as sentinelMaster for sentinel-master. It may also contain "url" where the key has "uri".
 func (s Service) KeyFor(name string) string {
 	keys := s.Keys()
 	if slices.Contains(keys, name) {
@@ -110,9 +110,9 @@ type keyReader struct {
 	names func() ([]string, error)
 }
 
-// values returns the value of each key in keyTable, by the main name of the key. In the Secret, the value may have the
-// name of a synonym or a substitute of the key. A missing key has the value "". If there is a URI, the key
-// "host" is not read. If the server cannot have several URIs, the key "uris" is not read.
+// values returns the value of each key in keyTable, by the main name of the key. The Secret may store the value under
+// another of the key's names. A missing key has the value "". If there is a URI, the key "host" is not read. If the server
+// cannot have several URIs, the key "uris" is not read.
 func (s Service) values(keys keyReader) (map[string]string, error) {
 	values := map[string]string{}
 	for _, key := range keyTable() {

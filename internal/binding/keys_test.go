@@ -160,6 +160,8 @@ func TestSecretKeys_InvalidValues_AreRejected(t *testing.T) {
 		{"a database that is no number", Redis(), map[string]string{"host": "h", "database": "main"}, `key "database" is not the number`},
 		{"two virtual hosts", RabbitMQ(), map[string]string{"host": "h", "vhost": "a", "virtual-host": "b"}, `keys "vhost" and "virtual-host" are synonyms but have different values`},
 		{"a virtual host that differs from the URI", RabbitMQ(), map[string]string{"uri": "amqp://h/a", "vhost": "b"}, `key "vhost" differs from the path of the URI in key "uri"`},
+		{"a database that differs from the URIs", Redis(), map[string]string{"uris": "redis://h/1", "database": "2"}, `key "database" differs from the path of the URI in key "uris"`},
+		{"a user name that differs from the host", RabbitMQ(), map[string]string{"host": "u@h", "username": "v"}, `key "username" differs from the username in key "host"`},
 		{"a database that differs from the URI", Redis(), map[string]string{"uri": "redis://h/1", "db": "2"}, `key "database" differs from the path of the URI in key "uri"`},
 		{"two line ends after a password", Redis(), map[string]string{"host": "h", "password": "secret\n\n"}, `key "password" starts or ends with white space`},
 		{"a blank before a host", Redis(), map[string]string{"host": " h"}, `key "host" starts or ends with white space`},
@@ -323,6 +325,7 @@ func TestPostgreSQL_CertificatesRequireTLS(t *testing.T) {
 		{"a CA verifies the server and its host", "postgres://h/d", ca, "postgres://h/d?sslmode=verify-full", ""},
 		{"a CA and sslmode=require verify the server", "postgresql://h/d?sslmode=require", ca, "postgresql://h/d?sslmode=verify-ca", ""},
 		{"a CA does not change a mode that verifies", "postgresql://h/d?sslmode=verify-ca", ca, "postgresql://h/d?sslmode=verify-ca", ""},
+		{"a CA keeps the other parameters", "postgres://h/d?options=-c%20a%3Db", ca, "postgres://h/d?options=-c%20a%3Db&sslmode=verify-full", ""},
 		{"several hosts", "postgres://a:1,b:2/d", ca, "postgres://a:1,b:2/d?sslmode=verify-full", ""},
 		{"a CA and an optional TLS differ", "postgres://h/d?sslmode=prefer", ca, "", "set it to verify-full"},
 		{"another scheme", "mysql://h/d", "", "", "it does not begin with postgres:// or postgresql://"},
@@ -404,6 +407,30 @@ func TestBindingURI_WithDirectory_AddsTheKeysInTheDirectory(t *testing.T) {
 				t.Errorf("binding is %v (%v), want %q", b, err, tt.want)
 			}
 		})
+	}
+}
+
+// The URI is not in the directory, so an error must not say that it is in the key "uri".
+func TestBindingURI_DirectoryContradictsIt_ErrorNamesNoOtherKey(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		service Service
+		uri     string
+		keys    map[string]string
+		want    string
+	}{
+		{PostgreSQL(), "postgres://u@h/a", map[string]string{"database": "b"}, `key "database" differs from the path of the URI: remove one`},
+		{RabbitMQ(), "amqp://h/a", map[string]string{"vhost": "b"}, `key "vhost" differs from the path of the URI: remove one`},
+		{Redis(), "redis://h?master_name=a", map[string]string{"sentinel-master": "b"}, `key "sentinel-master" differs from the parameter master_name of the URI: remove one`},
+		{Redis(), "redis://h", map[string]string{"tls": "true"}, `key "tls" asks for TLS, but is not read: give a URI that begins with rediss://`},
+	} {
+		source, err := URI(tt.service, tt.uri, directoryOf(t, tt.keys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := source(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s with %q: error is %v, want %q", tt.uri, tt.keys, err, tt.want)
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ func squash(name string) string {
 }
 
 // resembles reports whether the pattern matches the name. It ignores case and the characters that separate words. If
-// there is no match, it removes the prefix that the global pattern product matches, and tries again.
+// there is no match, it removes the name of a product, such as REDIS, from the beginning of the name, and tries again.
 func resembles(name string, pattern *regexp.Regexp) bool {
 	for short := squash(name); ; {
 		if pattern.MatchString(short) {
@@ -39,7 +39,8 @@ func resembles(name string, pattern *regexp.Regexp) bool {
 	}
 }
 
-// like compiles a pattern that must match a whole name in the form that squash returns.
+// like compiles a pattern for names that the function squash has put into lower case and stripped of separators. The
+// pattern must match the whole name.
 func like(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
 
 // These patterns match names that people give to keys, in the form that squash returns. Such a name has up to three
@@ -100,8 +101,9 @@ func isKey(table []keySpec, name string) bool {
 	return slices.ContainsFunc(table, func(key keySpec) bool { return key.name == name || slices.Contains(key.otherNames(), name) })
 }
 
-// checkTLSSwitch returns an error if a key asks for TLS but the URI does not use TLS.
-func (s Service) checkTLSSwitch(keys keyReader, u *url.URL) error {
+// checkTLSSwitch returns an error if a key asks for TLS but the URI does not use TLS. The parameter from is "" if the URI
+// does not come from a key.
+func (s Service) checkTLSSwitch(keys keyReader, from string, u *url.URL) error {
 	if s.usesTLS(u) {
 		return nil
 	}
@@ -119,7 +121,11 @@ func (s Service) checkTLSSwitch(keys keyReader, u *url.URL) error {
 			return err
 		}
 		if isSwitch && asksForTLS(value) || isScheme && s.namesTLS(value) {
-			return fmt.Errorf("key %q asks for TLS, but is not read: set %q to a URI that %s, or add %q", name, keyURI, s.tlsForm(), keyCA)
+			remedy := "give"
+			if from != "" {
+				remedy = fmt.Sprintf("set %q to", keyURI)
+			}
+			return fmt.Errorf("key %q asks for TLS, but is not read: %s a URI that %s, or add %q", name, remedy, s.tlsForm(), keyCA)
 		}
 	}
 	return nil

@@ -38,12 +38,23 @@ func (s Service) read(keys keyReader) (Binding, error) {
 	if err := cmp.Or(s.checkLookalikes(keys, values, b.URI), err); err != nil {
 		return Binding{}, err
 	}
+	from := addressKey(values)
 	for _, part := range []struct{ key, inURI string }{{keyUsername, b.URI.User.Username()}, {keyPassword, passwordOf(b.URI)}} {
 		if value := values[part.key]; value != "" && part.inURI != "" && value != part.inURI {
-			return Binding{}, fmt.Errorf("the value of key %q differs from the %s in key %q: remove one of the two values", part.key, part.key, keyURI)
+			return Binding{}, fmt.Errorf("the value of key %q differs from the %s in key %q: remove one of the two values", part.key, part.key, from)
 		}
 	}
-	return s.bind(b, keys, values)
+	return s.bind(b, from, keys, values)
+}
+
+// addressKey returns the key from which the function locate reads the address.
+func addressKey(values map[string]string) string {
+	for _, key := range []string{keyURI, keyURIs} {
+		if values[key] != "" {
+			return key
+		}
+	}
+	return keyHost
 }
 
 // complete adds the credentials and TLS certificates of a Secret to a binding that was read from a URI. A user name or
@@ -59,7 +70,7 @@ func (s Service) complete(b Binding, keys keyReader) (Binding, error) {
 	if err := s.checkType(values[keyType]); err != nil {
 		return Binding{}, err
 	}
-	return s.bind(b, keys, values)
+	return s.bind(b, "", keys, values)
 }
 
 // passwordOf returns the password in a URI, or "" if the URI has no password.
@@ -69,8 +80,9 @@ func passwordOf(u *url.URL) string {
 }
 
 // bind completes a binding that has only a URI and alternative URIs. It adds what the other keys of the Secret contain:
-// credentials, certificates, and the virtual host or the database.
-func (s Service) bind(b Binding, keys keyReader, values map[string]string) (Binding, error) {
+// credentials, certificates, and the virtual host or the database. The parameter from is the key that contains the URI, for
+// error messages. It is "" if the URI does not come from the Secret.
+func (s Service) bind(b Binding, from string, keys keyReader, values map[string]string) (Binding, error) {
 	if values[keyUsername] != "" || values[keyPassword] != "" {
 		b.URI.User = url.UserPassword(cmp.Or(values[keyUsername], b.URI.User.Username()), cmp.Or(values[keyPassword], passwordOf(b.URI)))
 	}
@@ -79,7 +91,7 @@ func (s Service) bind(b Binding, keys keyReader, values map[string]string) (Bind
 	if strings.ContainsFunc(b.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return Binding{}, fmt.Errorf("the value of key %q contains characters that a bearer token cannot contain", keyToken)
 	}
-	if err := addPath(b.URI, keyVhost, values[keyVhost]); err != nil {
+	if err := addPath(b.URI, from, keyVhost, values[keyVhost]); err != nil {
 		return Binding{}, err
 	}
 	if db := values[keyDatabase]; db != "" && s == Redis() {
@@ -87,10 +99,10 @@ func (s Service) bind(b Binding, keys keyReader, values map[string]string) (Bind
 			return Binding{}, fmt.Errorf("key %q is not the number of a database, such as 0", keyDatabase)
 		}
 	}
-	if err := addPath(b.URI, keyDatabase, values[keyDatabase]); err != nil {
+	if err := addPath(b.URI, from, keyDatabase, values[keyDatabase]); err != nil {
 		return Binding{}, err
 	}
-	if err := addSentinel(b.URI, values); err != nil {
+	if err := addSentinel(b.URI, from, values); err != nil {
 		return Binding{}, err
 	}
 	if err := b.checkTLS(); err != nil {
@@ -99,7 +111,7 @@ func (s Service) bind(b Binding, keys keyReader, values map[string]string) (Bind
 	if err := s.secure(b); err != nil {
 		return Binding{}, err
 	}
-	return b, s.checkTLSSwitch(keys, b.URI)
+	return b, s.checkTLSSwitch(keys, from, b.URI)
 }
 
 // pemBlocks converts a value to bytes. It returns nil for an empty value, because nil means "no value" in a Binding.
@@ -112,15 +124,23 @@ func pemBlocks(value string) []byte {
 
 // addPath sets the path of a URI to the virtual host or database in a Secret. If the URI already has a different
 // path, addPath returns an error.
-func addPath(u *url.URL, key, value string) error {
+func addPath(u *url.URL, from, key, value string) error {
 	if value == "" {
 		return nil
 	}
 	if path := strings.TrimPrefix(u.Path, "/"); path != "" && path != value {
-		return fmt.Errorf("the value of key %q differs from the path of the URI in key %q: remove one of the two values", key, keyURI)
+		return fmt.Errorf("the value of key %q differs from the path of the URI%s: remove one of the two values", key, inKey(from))
 	}
 	u.Path, u.RawPath = "/"+value, "/"+url.PathEscape(value)
 	return nil
+}
+
+// inKey returns a phrase for error messages, which says that something is in a key. It returns "" if there is no key.
+func inKey(key string) string {
+	if key == "" {
+		return ""
+	}
+	return fmt.Sprintf(" in key %q", key)
 }
 
 // These are the parameters of a Redis URI for a server with Sentinels. ParameterMaster is the name of the primary. The
@@ -134,7 +154,7 @@ const (
 
 // addSentinel adds the values of the keys for Sentinels to a URI as parameters. If the URI has a parameter with another
 // value, addSentinel returns an error.
-func addSentinel(u *url.URL, values map[string]string) error {
+func addSentinel(u *url.URL, from string, values map[string]string) error {
 	for _, p := range []struct{ key, parameter string }{
 		{keyMaster, ParameterMaster}, {keySentinelUser, ParameterSentinelUser}, {keySentinelPassword, ParameterSentinelPassword},
 	} {
@@ -144,7 +164,7 @@ func addSentinel(u *url.URL, values map[string]string) error {
 		}
 		query := u.Query()
 		if given := query.Get(p.parameter); given != "" && given != value {
-			return fmt.Errorf("the value of key %q differs from the parameter %s of the URI in key %q: remove one of the two values", p.key, p.parameter, keyURI)
+			return fmt.Errorf("the value of key %q differs from the parameter %s of the URI%s: remove one of the two values", p.key, p.parameter, inKey(from))
 		}
 		query.Set(p.parameter, value)
 		u.RawQuery = query.Encode()
@@ -191,7 +211,7 @@ func requireSSL(u *url.URL) error {
 		return fmt.Errorf("keys %q, %q and %q need TLS, but the URI has an %s that permits connections without TLS: remove it, or set it to verify-full",
 			keyCA, keyCertificate, keyKey, parameterSSLMode)
 	}
-	u.RawQuery = query.Encode()
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // PostgreSQL clients do not decode "+" as a space
 	return nil
 }
 
@@ -225,6 +245,9 @@ func (s Service) locate(values map[string]string) (Binding, error) {
 	if values[keyHost] == "" {
 		return Binding{}, fmt.Errorf("key %q is missing or empty, and so is %q: the Secret needs %s, or %s with %s, %s and %s",
 			keyURI, keyHost, keyURI, keyHost, keyPort, keyUsername, keyPassword)
+	}
+	if port := values[keyPort]; port != "" && !isPort(port) {
+		return Binding{}, fmt.Errorf("the value of key %q is not a number from 1 to 65535", keyPort)
 	}
 	b, err := s.locateHosts(values[keyHost], values[keyPort])
 	if err != nil {

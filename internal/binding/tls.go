@@ -164,7 +164,7 @@ func explainCertificate(err error) string {
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
-	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"): // ca.crt has a CA of this name
+	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"): // ca.crt contains a CA with the same name
 		return "no certificate in " + keyCA + " fits: it may have expired, or be an older certificate of the CA; put the current certificate of the CA into " + keyCA
 	case errors.As(err, &authority):
 		return "the client does not know the CA of the server's certificate: put the certificate of that CA into " + keyCA

@@ -166,7 +166,7 @@ func TestExplainTLS_ErrorTextOfLibrary_SaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestExplainTLS_ExpiredCA_SuggestsToReplaceIt(t *testing.T) {
+func TestExplainTLS_ExpiredCA_SuggestsReplacingIt(t *testing.T) {
 	t.Parallel()
 	server := newPeer(t, "good.example", time.Now().Add(time.Hour))
 	other := newPeer(t, "good.example", time.Now().Add(time.Hour)) // another CA of the same name

@@ -40,11 +40,8 @@ func (s Service) unreadable(dir string, err error) error {
 
 // parse parses a URI. It rejects URIs with likely typos that would make the client connect to the wrong server.
 func (s Service) parse(raw string) (*url.URL, error) {
-	if s.takesList() && strings.Contains(hostOf(raw), ",") {
-		return nil, s.invalid("there are several hosts in one URI; give one URI for each host, separated by commas")
-	}
-	if address, err := netip.ParseAddr(hostOf(raw)); err == nil && address.Is6() {
-		return nil, s.invalid("the host is an IPv6 address without brackets; write the host as [::1]")
+	if mistake := s.mistakeIn(raw); mistake != "" {
+		return nil, s.invalid(mistake)
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -52,7 +49,7 @@ func (s Service) parse(raw string) (*url.URL, error) {
 	}
 	switch {
 	case u.Scheme != s.Scheme && u.Scheme != s.TLSScheme:
-		return nil, s.invalid(fmt.Sprintf("it does not begin with %s:// or %s://", s.Scheme, s.TLSScheme))
+		return nil, s.invalid(s.wrongScheme())
 	case u.Opaque != "" || u.Hostname() == "":
 		return nil, s.invalid("it names no host")
 	case !validPort(u):
@@ -63,6 +60,22 @@ func (s Service) parse(raw string) (*url.URL, error) {
 		return nil, s.invalid("there is a /, ? or # before the @; in a password, write these characters as %2F, %3F and %23")
 	}
 	return u, nil
+}
+
+// mistakeIn describes a mistake in a URI for which url.Parse has no good error. It returns "" if it finds none.
+func (s Service) mistakeIn(raw string) string {
+	switch {
+	case !strings.Contains(raw, "://"):
+		return s.wrongScheme()
+	case s.takesList() && !strings.Contains(raw, "?") && strings.HasSuffix(strings.TrimSpace(raw), ","):
+		return "there is a comma at its end; remove the comma"
+	case s.takesList() && strings.Contains(hostOf(raw), ","):
+		return "there are several hosts in one URI; give one URI for each host, separated by commas"
+	}
+	if address, err := netip.ParseAddr(hostOf(raw)); err == nil && address.Is6() {
+		return "the host is an IPv6 address without brackets; write the host as [::1]"
+	}
+	return ""
 }
 
 // hostOf returns the host and port of a URI that may be invalid.
@@ -78,8 +91,17 @@ func validPort(u *url.URL) bool {
 	if u.Port() == "" {
 		return !strings.HasSuffix(u.Host, ":")
 	}
-	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	return isPort(u.Port())
+}
+
+func isPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
 	return err == nil && port > 0
+}
+
+// wrongScheme says that a URI has the wrong scheme or none.
+func (s Service) wrongScheme() string {
+	return fmt.Sprintf("it does not begin with %s:// or %s://", s.Scheme, s.TLSScheme)
 }
 
 func (s Service) invalid(what string) error {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -48,7 +50,7 @@ func TestRemove_DeletesQueuesBeforeKeys(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var removed []string
-			foreign, err := Remove(t.Context(), "default.test", server{&removed, tt.queues}, server{&removed, tt.keys})
+			foreign, err := Remove(t.Context(), time.Minute, "default.test", server{&removed, tt.queues}, server{&removed, tt.keys})
 			if diff := cmp.Diff([]string{"queues", "keys"}, removed); diff != "" {
 				t.Errorf("removed (-want +got):\n%s", diff)
 			}
@@ -60,7 +62,34 @@ func TestRemove_DeletesQueuesBeforeKeys(t *testing.T) {
 			}
 		})
 	}
-	if foreign, err := Remove(t.Context(), "default.test", nil, nil); err != nil || foreign != (Foreign{}) {
+	if foreign, err := Remove(t.Context(), time.Minute, "default.test", nil, nil); err != nil || foreign != (Foreign{}) {
 		t.Errorf("where there is nothing to remove: %v, left are %q", err, foreign)
 	}
+}
+
+// hung is a broker that never answers.
+type hung struct{}
+
+func (hung) Delete(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// hasTime is a store that fails if its caller has no time left.
+type hasTime struct{ removed *bool }
+
+func (s hasTime) Purge(ctx context.Context) error {
+	*s.removed = ctx.Err() == nil
+	return ctx.Err()
+}
+
+func TestRemove_BrokerDoesNotRespond_DeletesKeysAndNamesTheQueues(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var removed bool
+		_, err := Remove(t.Context(), time.Minute, "default.test", hung{}, hasTime{&removed})
+		if !removed || err == nil || !strings.Contains(err.Error(), "remove the queues of default.test") || strings.Contains(err.Error(), "keys") {
+			t.Errorf("the keys are removed: %t; error is %v, want one about the queues only", removed, err)
+		}
+	})
 }

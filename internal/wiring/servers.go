@@ -26,7 +26,7 @@ func (s Servers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error
 }
 
 // CheckBinding returns an error if the adapter for a service cannot use a binding, for example because its URI has an
-// unknown parameter. It does not connect, and accepts every binding of other services than RabbitMQ and Redis.
+// unknown parameter. It does not connect, and accepts every binding of services other than RabbitMQ and Redis.
 func CheckBinding(s binding.Service, at binding.Binding) error {
 	switch s {
 	case binding.RabbitMQ():

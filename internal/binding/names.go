@@ -1,0 +1,31 @@
+package binding
+
+import (
+	"errors"
+	"net"
+)
+
+// ExplainName returns what the user can do about a host name that was not resolved. It returns "" for other errors.
+func ExplainName(err error) string {
+	lookup, ok := errors.AsType[*net.DNSError](err)
+	switch {
+	case !ok, ExplainFiles(err) != "":
+		return ""
+	case isDNSFault(lookup):
+		return "check the DNS, which cannot resolve the host name at the moment"
+	}
+	return "correct the host name"
+}
+
+// isDNSFault reports whether a lookup failed although the host name may exist, for example because no DNS server
+// responds.
+func isDNSFault(lookup *net.DNSError) bool {
+	return !lookup.IsNotFound && (lookup.IsTimeout || lookup.IsTemporary)
+}
+
+// IsTemporary reports whether an error has a temporary cause on this side of a connection: this process has too many
+// open files, or the DNS does not work. Such an error does not mean that the address or the credentials are wrong.
+func IsTemporary(err error) bool {
+	lookup, ok := errors.AsType[*net.DNSError](err)
+	return ExplainFiles(err) != "" || ok && isDNSFault(lookup)
+}

@@ -1,0 +1,49 @@
+package binding
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// The first socket that a connection to a host name needs is that of the DNS client. Package net then returns a
+// DNSError, which contains only the text of the cause.
+func TestExplain_ConnectionFails_NamesTheCause(t *testing.T) {
+	t.Parallel()
+	const files, correct, dns = "ulimit -n", "correct the host name", "check the DNS"
+	lookup := func(failed net.DNSError) error {
+		failed.Name = "h"
+		return fmt.Errorf("connect: %w", &net.OpError{Op: "dial", Net: "tcp", Err: &failed})
+	}
+	for name, tt := range map[string]struct {
+		err         error
+		want        string
+		isTemporary bool
+	}{
+		"the process has too many open files": {fmt.Errorf("dial: %w", os.NewSyscallError("socket", syscall.EMFILE)), files, true},
+		"the system has too many open files":  {os.NewSyscallError("socket", syscall.ENFILE), files, true},
+		"the lookup in Go has too many open files": {lookup(net.DNSError{
+			Err: "dial udp 192.0.2.53:53: socket: " + syscall.EMFILE.Error(), Server: "192.0.2.53:53", IsTemporary: true,
+		}), files, true},
+		"the lookup in Go exceeds the limit of the system": {lookup(net.DNSError{Err: "dial udp 192.0.2.53:53: socket: " + syscall.ENFILE.Error(), IsTemporary: true}), files, true},
+		"the lookup in C has too many open files":          {lookup(net.DNSError{Err: syscall.EMFILE.Error()}), files, true},
+		"the host does not exist":                          {lookup(net.DNSError{Err: "no such host", IsNotFound: true}), correct, false},
+		"the host does not exist, says a busy server":      {lookup(net.DNSError{Err: "no such host", IsNotFound: true, IsTemporary: true}), correct, false},
+		"the host name is malformed":                       {lookup(net.DNSError{Err: "invalid character"}), correct, false},
+		"the DNS does not respond":                         {lookup(net.DNSError{Err: "i/o timeout", IsTimeout: true}), dns, true},
+		"the DNS refuses connections":                      {lookup(net.DNSError{Err: "read: connection refused", IsTemporary: true}), dns, true},
+		"another error":                                    {errors.New("socket"), "", false},
+	} {
+		byFiles, byName := ExplainFiles(tt.err), ExplainName(tt.err)
+		if got := byFiles + byName; !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") || byFiles != "" && byName != "" {
+			t.Errorf("%s: the remedies are %q and %q, want only %q", name, byFiles, byName, tt.want)
+		}
+		if got := IsTemporary(tt.err); got != tt.isTemporary {
+			t.Errorf("%s: the cause is temporary: %t, want %t", name, got, tt.isTemporary)
+		}
+	}
+}
