@@ -69,8 +69,8 @@ func (r *CopyResult) add(page Page, outcomes []Outcome) {
 	}
 }
 
-// verify returns an error if a summary was not copied, or if the source has another number of summaries than Copy has
-// read.
+// verify returns an error if a summary was not copied, or if the number of summaries in the source differs from the
+// number that Copy has read.
 func (r *CopyResult) verify(ctx context.Context, from Database) error {
 	stats, err := from.Stats(ctx)
 	switch {

@@ -9,6 +9,10 @@ import (
 // ErrClosed is wrapped by the errors of all calls to a closed Service, Database or client.
 var ErrClosed = errors.New("closed")
 
+// ErrNotReady matches errors that do not mean that the configuration is wrong. Examples are a full volume, a locked file, a
+// proxy that answers in place of the API, too few file descriptors, and a DNS that does not work.
+var ErrNotReady = errors.New("the destination of summaries is not ready")
+
 // MaxDetail is the maximum length of RejectedError.Detail in bytes.
 const MaxDetail = 256
 
@@ -31,7 +35,7 @@ type RejectedError struct {
 	Detail string
 }
 
-// Error returns the detail.
+// Error implements the interface error.
 func (e *RejectedError) Error() string { return "the summary was rejected: " + e.Detail }
 
 // Permanent returns true, because a retry cannot succeed.

@@ -188,7 +188,7 @@ func TestServicePost_ContextEnds_ReturnsTheErrorOfTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Post(ctx, v.generate()) }()
-	<-db.entered // and hang
+	<-db.entered // Post now waits for the database, which does not respond
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v, want that of the context", err)

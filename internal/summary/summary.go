@@ -80,8 +80,8 @@ type Query struct {
 	Limit int
 }
 
-// Bounds returns the bounds of a query in the form that a database needs: the query selects the summaries whose
-// position is greater than after and whose exit time is at most last. last is a Unix time in nanoseconds.
+// Bounds returns the bounds of a query in the form that a database needs. The query selects a summary if its position is
+// greater than the result after, and its exit time is no later than the result last, a Unix time in nanoseconds.
 func (q Query) Bounds() (after Position, last int64) {
 	after, last = Position{ExitNanos: math.MinInt64}, math.MaxInt64
 	if !q.From.IsZero() {

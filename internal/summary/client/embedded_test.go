@@ -56,7 +56,7 @@ func answerLines(t *testing.T, result func(s event.Summary) string) http.Handler
 
 func line201(s event.Summary) string { return fmt.Sprintf("{\"id\":%q,\"status\":201}\n", s.ID) }
 
-func TestEmbeddedPost_EachResponse_ReturnsNilRejectedErrorOrUnavailableError(t *testing.T) {
+func TestEmbeddedPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 	t.Parallel()
 	fixed := func(answer string) http.HandlerFunc {
 		return answerLines(t, func(event.Summary) string { return answer })
@@ -234,7 +234,7 @@ func TestEmbedded_EachPostGetsItsOwnResult(t *testing.T) {
 	tests := []struct {
 		name    string
 		handler http.HandlerFunc
-		want    []string // of a, b, c and d
+		want    []string // the expected results of the summaries a, b, c and d
 	}{
 		{"results differ by line", answerLines(t, func(s event.Summary) string {
 			return map[string]string{

@@ -82,8 +82,9 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 // Address returns the URL of the API without credentials, for messages.
 func (c *External) Address() string { return shown(c.transport.endpoint) }
 
-// Reach returns nil if a server responds at the URL of the API, with any status. Callers use it to detect a wrong URL
-// before the first summary. It sends a HEAD request, which changes nothing. An error of Reach says what to do.
+// Reach returns nil if a server responds at the URL of the API, with any status but 407, which only a proxy sends.
+// Callers use it to detect a wrong URL before the first summary. It sends a HEAD request, which changes nothing. An error
+// of Reach says what to do. It matches summary.ErrNotReady if the URL is not the cause.
 func (c *External) Reach(ctx context.Context) error {
 	r, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply)
 	if err == nil && r.status == http.StatusBadRequest && c.transport.endpoint.Scheme == "http" {

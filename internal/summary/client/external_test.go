@@ -49,7 +49,7 @@ func TestExternalPost_BadRequest_RejectsOnlyAfterAnEarlierSummaryWasAccepted(t *
 	}
 }
 
-func TestExternalPost_EachResponse_ReturnsNilRejectedErrorOrUnavailableError(t *testing.T) {
+func TestExternalPost_EachResponse_ReturnsTheMatchingError(t *testing.T) {
 	t.Parallel()
 	raw := func(answer string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { hijack(t, w, answer) }

@@ -13,11 +13,13 @@ import (
 	"syscall"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
 const (
 	remedyHTTPS   = "the port speaks TLS: begin the URL with https://"
 	remedyAddress = "start the API there, or correct the address"
+	avoidProxy    = "add the host of the API to NO_PROXY"
 )
 
 // remedyFor returns advice for a request that failed without a response, or "" if it has no advice.
@@ -32,10 +34,14 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 		return binding.ExplainFiles(err)
 	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`): // the server responded with a TLS alert
 		return remedyHTTPS
+	case binding.IsTemporary(err):
+		return binding.ExplainName(err)
 	case isDial && t.proxyFor(request) != "":
-		return "start the proxy " + t.proxyFor(request) + ", which the environment names (HTTP_PROXY, HTTPS_PROXY), or add the host of the API to NO_PROXY"
+		return "start the proxy " + t.proxyFor(request) + ", which the environment names (HTTP_PROXY, HTTPS_PROXY), or " + avoidProxy
 	case binding.ExplainTLS(err) != "":
 		return binding.ExplainTLS(err)
+	case binding.ExplainName(err) != "":
+		return binding.ExplainName(err)
 	case isDial:
 		return remedyAddress
 	case t.endpoint.Scheme == "http" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
@@ -44,38 +50,74 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	return ""
 }
 
-// proxyError means that an HTTP proxy did not connect to the API.
-type proxyError struct{ proxy, status string }
+// proxyError means that an HTTP proxy answered a request itself, and did not pass it on to the API.
+type proxyError struct {
+	proxy    string // the host of the proxy; empty if the environment names no proxy for the request
+	variable string // the environment variable that names the proxy
+	status   string
+}
 
 // Error names the proxy and says what to do.
 func (e proxyError) Error() string {
-	return "the proxy " + e.proxy + ", which the environment names (HTTPS_PROXY), answered " + line(e.status) +
-		": correct its settings, or add the host of the API to NO_PROXY"
+	if e.proxy == "" {
+		return "a proxy in front of the API answered " + line(e.status) + ": correct its settings, or the URL of the summary API"
+	}
+	return "the proxy " + e.proxy + ", which the environment names (" + e.variable + "), answered " + line(e.status) +
+		": correct its settings, or " + avoidProxy
 }
+
+// Is makes errors.Is(err, summary.ErrNotReady) true, because the proxy is the cause, not the URL of the API.
+func (proxyError) Is(target error) bool { return target == summary.ErrNotReady }
 
 // checkProxy returns an error if the proxy does not connect to the API.
 func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
 	}
-	return proxyError{proxy.Host, response.Status} // omit the rest of the URL, which may contain a password
+	return proxyError{proxy.Host, "HTTPS_PROXY", response.Status} // omit the rest of the URL, which may contain a password
 }
 
-// proxyFor returns the host of the HTTP proxy for a request, or "" if the request uses no proxy.
+// checkPlainProxy returns an error if a proxy demands credentials for a request with an http:// URL. For these requests,
+// package http does not distinguish the responses of the proxy from those of the API. Only a proxy sends this status.
+func (t *transport) checkPlainProxy(request *http.Request, response *http.Response) error {
+	if response.StatusCode != http.StatusProxyAuthRequired {
+		return nil
+	}
+	return proxyError{t.plainProxyFor(request), "HTTP_PROXY", response.Status}
+}
+
+// proxyFor returns the host of the proxy for a request, or "" if the request uses no proxy.
 func (t *transport) proxyFor(request *http.Request) string {
-	if !t.proxied {
+	if proxy := t.proxyURLFor(request); proxy != nil {
+		return proxy.Host // the other parts of the URL may contain a password
+	}
+	return ""
+}
+
+// plainProxyFor returns the host of the proxy from which the response to a request may come, or "" if only the API can
+// respond. A proxy can respond itself if it reads the requests: those with an http:// URL, unless it is a SOCKS proxy.
+func (t *transport) plainProxyFor(request *http.Request) string {
+	proxy := t.proxyURLFor(request)
+	if proxy == nil || request.URL.Scheme != "http" || !strings.HasPrefix(proxy.Scheme, "http") {
 		return ""
+	}
+	return proxy.Host
+}
+
+func (t *transport) proxyURLFor(request *http.Request) *url.URL {
+	if !t.proxied {
+		return nil
 	}
 	proxy, err := t.proxy(request)
-	if err != nil || proxy == nil {
-		return ""
+	if err != nil {
+		return nil
 	}
-	return proxy.Host // the other parts of the URL may contain a password
+	return proxy
 }
 
 // tlsSentences are parts, in lower case, of the responses of web servers to an unencrypted request on a TLS port.
 var tlsSentences = []string{
-	"http request to an https server",                   // Go
+	"http request to an https server",                   // a Go server
 	"plain http request was sent to https port",         // nginx
 	"speaking plain http to an ssl-enabled server port", // Apache
 	"combination of host and port requires tls",         // Tomcat, the default server of Spring Boot
@@ -102,6 +144,10 @@ func (r *reply) remedy() string {
 		return "check the credentials in the Secret of the summary API"
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return "check the URL of the summary API"
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		if r.proxy != "" {
+			return "the response may come from the proxy " + r.proxy + ", which the environment names (HTTP_PROXY): check the proxy, or " + avoidProxy
+		}
 	}
 	return ""
 }

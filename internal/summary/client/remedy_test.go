@@ -1,6 +1,9 @@
 package client
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -8,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
 func TestExternal_HTTPURLOfTLSPort_ErrorSuggestsHTTPS(t *testing.T) {
@@ -35,33 +40,102 @@ func TestExternal_HTTPURLOfTLSPort_ErrorSuggestsHTTPS(t *testing.T) {
 	}
 }
 
+// newProxied returns a client of the API at the URL api. The client uses the proxy at the URL proxy, with a password.
+func newProxied(t *testing.T, api, proxy string) (c *External, proxyHost string) {
+	t.Helper()
+	c = newExternal(t, Config{URL: api})
+	u, err := url.Parse(proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("user", "s3cret")
+	c.transport.fromEnvironment = func(*http.Request) (*url.URL, error) { return u, nil }
+	return c, u.Host
+}
+
 func TestExternal_ProxyIsDown_ErrorNamesTheProxy(t *testing.T) {
 	t.Parallel()
 	closed := httptest.NewServer(nil)
 	closed.Close()
 	for _, scheme := range []string{"http", "https"} {
-		c := newExternal(t, Config{URL: scheme + "://api.example/v1"})
-		proxy, _ := url.Parse(closed.URL)
-		proxy.User = url.UserPassword("user", "s3cret")
-		c.transport.fromEnvironment = func(*http.Request) (*url.URL, error) { return proxy, nil }
+		c, proxy := newProxied(t, scheme+"://api.example/v1", closed.URL)
 		err := c.Reach(t.Context())
-		if err == nil || !strings.Contains(err.Error(), "start the proxy "+proxy.Host) || strings.Contains(err.Error(), "s3cret") {
+		if err == nil || !strings.Contains(err.Error(), "start the proxy "+proxy) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %v, want the remedy without the password", scheme, err)
 		}
 	}
 }
 
+// For an http:// URL, the response of the proxy looks like a response of the API.
 func TestExternal_ProxyRefuses_ErrorNamesTheProxy(t *testing.T) {
 	t.Parallel()
-	proxyServer := serve(t, answerWith(http.StatusProxyAuthRequired, "text/plain", "no"))
-	c := newExternal(t, Config{URL: "https://api.example/v1"})
-	proxy, _ := url.Parse(proxyServer.URL)
-	proxy.User = url.UserPassword("user", "s3cret")
-	c.transport.fromEnvironment = func(*http.Request) (*url.URL, error) { return proxy, nil }
+	for _, tt := range []struct {
+		url, variable string
+		status        int
+	}{
+		{"https://api.example/v1", "HTTPS_PROXY", http.StatusProxyAuthRequired},
+		{"https://api.example/v1", "HTTPS_PROXY", http.StatusBadGateway},
+		{"http://api.example/v1", "HTTP_PROXY", http.StatusProxyAuthRequired},
+	} {
+		c, proxy := newProxied(t, tt.url, serve(t, answerWith(tt.status, "text/plain", "no")).URL)
+		for _, err := range []error{c.Reach(t.Context()), c.Post(t.Context(), visit("a"))} {
+			if err == nil || !errors.Is(err, summary.ErrNotReady) {
+				t.Errorf("%s, %d: %v, want one that matches ErrNotReady", tt.url, tt.status, err)
+				continue
+			}
+			answered := fmt.Sprintf("the proxy %s, which the environment names (%s), answered %d %s: ", proxy, tt.variable, tt.status, http.StatusText(tt.status))
+			if text := err.Error(); !strings.Contains(text, answered) || !strings.Contains(text, "NO_PROXY") ||
+				strings.Contains(text, "s3cret") || strings.Contains(text, "start the API") {
+				t.Errorf("%v, want %q and the remedy without the password", err, answered)
+			}
+		}
+	}
+}
+
+// The API itself can also respond with these statuses, so Reach succeeds.
+func TestExternal_HTTPURLAndGatewayError_ErrorNamesTheProxyIfThereIsOne(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
+		server := serve(t, answerWith(status, "text/plain", "no"))
+		proxied, proxy := newProxied(t, "http://api.example/v1", server.URL)
+		direct := newExternal(t, Config{URL: server.URL})
+		err := proxied.Post(t.Context(), visit("a"))
+		if kind(err) != "again" || !strings.Contains(err.Error(), "may come from the proxy "+proxy) || !strings.Contains(err.Error(), "NO_PROXY") ||
+			strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%d through a proxy: %v, want the proxy and the remedy without the password", status, err)
+		}
+		if err := direct.Post(t.Context(), visit("a")); kind(err) != "again" || strings.Contains(err.Error(), "proxy") {
+			t.Errorf("%d without a proxy: %v, want an error that names no proxy", status, err)
+		}
+		if err := errors.Join(proxied.Reach(t.Context()), direct.Reach(t.Context())); err != nil {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
+// A SOCKS proxy, or the proxy of an https:// URL, does not read the requests, so it cannot respond to them.
+func TestPlainProxyFor_ProxyCannotReadTheRequest_ReturnsNone(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ url, proxy, want string }{
+		{"http://api.example/v1", "http://proxy.example:3128", "proxy.example:3128"},
+		{"http://api.example/v1", "socks5://proxy.example:1080", ""},
+		{"https://api.example/v1", "http://proxy.example:3128", ""},
+	} {
+		c, _ := newProxied(t, tt.url, tt.proxy)
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, tt.url, http.NoBody)
+		if got := c.transport.plainProxyFor(request); got != tt.want {
+			t.Errorf("%s through %s: the proxy that may respond is %q, want %q", tt.url, tt.proxy, got, tt.want)
+		}
+	}
+}
+
+// A service mesh can have a proxy that the environment does not name.
+func TestExternal_UnknownProxyRefuses_ErrorSaysThatAProxyAnswered(t *testing.T) {
+	t.Parallel()
+	c := newExternal(t, Config{URL: serve(t, answerWith(http.StatusProxyAuthRequired, "text/plain", "no")).URL})
 	for _, err := range []error{c.Reach(t.Context()), c.Post(t.Context(), visit("a"))} {
-		if err == nil || !strings.Contains(err.Error(), "the proxy "+proxy.Host) || !strings.Contains(err.Error(), "answered 407 Proxy Authentication Required") ||
-			!strings.Contains(err.Error(), "NO_PROXY") || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "start the API") {
-			t.Errorf("%v, want the proxy and the remedy without the password", err)
+		if err == nil || !strings.Contains(err.Error(), "a proxy in front of the API answered 407") {
+			t.Errorf("%v, want one that names a proxy", err)
 		}
 	}
 }
@@ -87,10 +161,40 @@ func TestExternalPost_EachFailure_ErrorContainsTheRemedy(t *testing.T) {
 	}
 }
 
-func TestTransport_TooManyOpenFiles_ErrorContainsTheRemedy(t *testing.T) {
+func TestTransport_ConnectionFails_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
-	var c transport
-	if got := c.remedyFor(nil, os.NewSyscallError("socket", syscall.EMFILE)); !strings.Contains(got, "ulimit -n") {
-		t.Errorf("the remedy is %q", got)
+	endpoint, _ := url.Parse("http://api.example/v1")
+	c := transport{endpoint: endpoint, proxied: true}
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, endpoint.String(), http.NoBody)
+	for _, proxied := range []bool{false, true} {
+		c.fromEnvironment = func(*http.Request) (*url.URL, error) {
+			if proxied {
+				return &url.URL{Scheme: "http", Host: "proxy.example:3128"}, nil
+			}
+			return nil, nil //nolint:nilnil // the result of http.ProxyFromEnvironment without a proxy
+		}
+		for name, tt := range map[string]struct {
+			cause         error
+			want, byProxy string
+			isNotReady    bool
+		}{
+			"too many open files":             {os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n", "ulimit -n", true},
+			"too many open files in a lookup": {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}, "ulimit -n", "ulimit -n", true},
+			"a DNS that does not respond":     {&net.DNSError{Err: "i/o timeout", IsTimeout: true}, "check the DNS", "check the DNS", true},
+			"a host that does not exist":      {&net.DNSError{Err: "no such host", IsNotFound: true}, "correct the host name", "start the proxy", false},
+			"a port without a listener":       {os.NewSyscallError("connect", syscall.ECONNREFUSED), "start the API there", "start the proxy", false},
+		} {
+			err := &net.OpError{Op: "dial", Net: "tcp", Err: tt.cause}
+			want := tt.want
+			if proxied {
+				want = tt.byProxy
+			}
+			if got := c.remedyFor(request, err); !strings.Contains(got, want) {
+				t.Errorf("%s, through a proxy: %t: the remedy is %q, want %q", name, proxied, got, want)
+			}
+			if got := errors.Is(fault{err: err}, summary.ErrNotReady); got != tt.isNotReady {
+				t.Errorf("%s: ErrNotReady is %t, want %t", name, got, tt.isNotReady)
+			}
+		}
 	}
 }

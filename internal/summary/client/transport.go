@@ -13,6 +13,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/rawconn"
+	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
 const (
@@ -55,12 +56,14 @@ type reply struct {
 	body []byte
 	// truncated is true if the body was longer than the limit, or if it could not be read to its end.
 	truncated bool
+	// proxy is the host of the HTTP proxy from which the response may come instead of from the API, or "".
+	proxy string
 }
 
 func (r *reply) success() bool { return r.status/100 == 2 }
 
 // send sends one request and reads up to limit bytes of the response body. It returns an error only if there is no
-// response. A response with an error status is not an error.
+// response of the API. A response with an error status is not an error.
 func (t *transport) send(ctx context.Context, method string, body []byte, header http.Header, limit int64) (*reply, error) {
 	b, err := t.binding.read()
 	if err != nil {
@@ -84,7 +87,11 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 		return nil, fault{err: err, text: text, remedy: t.remedyFor(request, err)}
 	}
 	defer func() { _ = response.Body.Close() }()
+	if err := t.checkPlainProxy(request, response); err != nil {
+		return nil, err
+	}
 	r := receive(response, limit)
+	r.proxy = t.plainProxyFor(request)
 	if r.status == http.StatusUnauthorized || r.status == http.StatusForbidden {
 		t.binding.expire()
 	}
@@ -117,6 +124,11 @@ func (f fault) Error() string {
 		return f.text
 	}
 	return f.text + ": " + f.remedy
+}
+
+// Is makes errors.Is(err, summary.ErrNotReady) true if the URL of the API is not the cause.
+func (f fault) Is(target error) bool {
+	return target == summary.ErrNotReady && binding.IsTemporary(f.err)
 }
 
 // Unwrap returns the error of package http.

@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -45,10 +47,43 @@ func code(err error) string {
 	if !ok {
 		return ""
 	}
+	if fault.Message == "could not write init file" {
+		// If the disk is full, the server may be unable to accept connections. It then uses the code of internal errors.
+		return codeDiskFull
+	}
 	return fault.Code
 }
 
+// These are errors of a server that accepts connections, but not with the current settings.
+var (
+	errNoSchema = errors.New("current_schema() is null")
+	errReplica  = errors.New("pg_is_in_recovery() is true")
+	errReadOnly = errors.New("transaction_read_only is on")
+)
+
+// notReadyError is an error that does not mean that the address, the credentials or the permissions are wrong.
+type notReadyError struct{ error }
+
+func (e *notReadyError) Unwrap() error { return e.error }
+
+// Is makes errors.Is(err, summary.ErrNotReady) true for every notReadyError.
+func (e *notReadyError) Is(target error) bool { return target == summary.ErrNotReady }
+
+// isNotReady reports whether an error has a temporary cause, such as a full disk, or a cause in this process.
+func isNotReady(err error) bool {
+	if binding.IsTemporary(err) {
+		return true
+	}
+	switch code(err) {
+	case codeDiskFull, codeOutOfMemory, codeTooManyConnections, codeQueryCanceled, codeAdminShutdown, codeCrashShutdown,
+		codeCannotConnectNow, codeIOError, codeDataCorrupted, codeIndexCorrupted:
+		return true
+	}
+	return false
+}
+
 // describe adds the address of the server, and advice, to an error. The result contains neither the URI nor the password.
+// It matches summary.ErrNotReady if the address, the credentials and the permissions are not the cause.
 func (d *Database) describe(err error) error {
 	if errors.Is(err, puddle.ErrClosedPool) || d.running.Err() != nil {
 		return fmt.Errorf("the summary database is %w", summary.ErrClosed)
@@ -64,15 +99,34 @@ func (d *Database) describe(err error) error {
 	if advice := advise(err); advice != "" {
 		where += " " + advice
 	}
-	return fmt.Errorf("%s: %w", where, oneLine{err})
+	described := fmt.Errorf("%s: %w", where, oneLine{err})
+	if isNotReady(err) {
+		return &notReadyError{described}
+	}
+	return described
 }
 
-// oneLine is an error whose text has no line ends. The errors of pgx have one line for each host.
+// oneLine is an error whose text has no line breaks. The errors of pgx have one line for each attempt to connect.
+// Without the parameter sslmode, there are two attempts for each address: one with TLS and one without.
 type oneLine struct{ error }
 
+// Error returns the lines that differ. It omits that a server has refused TLS if an attempt without TLS follows.
 func (e oneLine) Error() string {
-	return excerpt.OneLine(strings.ReplaceAll(e.error.Error(), "\t", ""))
+	lines := strings.Split(strings.ReplaceAll(e.error.Error(), "\t", ""), "\n")
+	var kept []string
+	for i, line := range lines {
+		address, refused := strings.CutSuffix(line, noTLS)
+		retried := refused && i+1 < len(lines) && strings.HasPrefix(lines[i+1], address)
+		isRepeated := slices.ContainsFunc(kept, func(other string) bool { return strings.HasSuffix(other, line) })
+		if !retried && !isRepeated {
+			kept = append(kept, line)
+		}
+	}
+	return excerpt.OneLine(strings.Join(kept, "\n"))
 }
+
+// noTLS is the end of the text with which pgx says that a server does not support TLS.
+const noTLS = "tls error: server refused TLS connection"
 
 func (e oneLine) Unwrap() error { return e.error }
 
@@ -81,17 +135,23 @@ func advise(err error) string {
 	if advice := adviceFor(code(err)); advice != "" {
 		return advice
 	}
-	if remedy := binding.ExplainFiles(err); remedy != "" {
+	if remedy := cmp.Or(binding.ExplainFiles(err), binding.ExplainName(err)); remedy != "" {
 		return "cannot be reached: " + remedy
 	}
 	if remedy := binding.ExplainTLS(err); remedy != "" {
 		return "cannot be used with TLS: " + remedy
 	}
 	var network net.Error
-	switch text := err.Error(); {
-	case strings.Contains(text, "read only connection"), strings.Contains(text, "server is in hot standby mode"):
+	switch text := (oneLine{err}).Error(); {
+	case errors.Is(err, errNoSchema):
+		return adviceFor(codeInvalidSchema)
+	case errors.Is(err, errReplica), errors.Is(err, pgconn.ErrStandbyConnection):
 		return "is a read-only replica; wait for the failover to complete, or use the address of the primary"
-	case strings.Contains(text, "server refused TLS connection"):
+	case errors.Is(err, errReadOnly):
+		return "accepts no writes, although it is not a replica; set default_transaction_read_only to off for the server, the database and the user"
+	case errors.Is(err, pgconn.ErrReadOnlyConnection):
+		return adviceFor(codeReadOnly)
+	case strings.Contains(text, noTLS):
 		return "does not support TLS; enable ssl in postgresql.conf, or remove sslmode and the certificates from the binding"
 	case strings.Contains(text, "invalid response to GSSEncRequest"), strings.Contains(text, "unexpected message from server"):
 		return "does not answer like PostgreSQL; check the port"
@@ -113,7 +173,7 @@ func adviceFor(code string) string {
 	case codeInsufficientRights:
 		return "denies a permission; make the user the owner of the database, or of the schema and its tables"
 	case codeReadOnly:
-		return "is read-only; wait for the failover to complete, or use the address of the primary"
+		return "is read-only; if it is a replica, wait for the failover to complete, or use the address of the primary; otherwise, set default_transaction_read_only to off"
 	case codeDiskFull:
 		return "has a full disk; enlarge its volume, or delete data"
 	case codeOutOfMemory:
@@ -124,7 +184,9 @@ func adviceFor(code string) string {
 		return "has cancelled the statement; raise its statement_timeout, and check its load"
 	case codeAdminShutdown, codeCrashShutdown, codeCannotConnectNow:
 		return "is starting, stopping or recovering; wait, and see its log if this lasts"
-	case codeUndefinedTable, codeInvalidSchema:
+	case codeInvalidSchema:
+		return "lacks the schema in search_path, or does not let the user use it; create it and grant USAGE on it, correct search_path, or select another schema with --database-schema"
+	case codeUndefinedTable: // the tables were there: see Database.call
 		return "no longer has all tables; drop the whole schema so that all tables are created again, or restore a backup"
 	case codeIOError, codeDataCorrupted, codeIndexCorrupted:
 		return "has a damaged disk or database; see its log, and restore a backup"

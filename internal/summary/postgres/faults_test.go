@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -242,7 +243,7 @@ func TestInsert_ServerFault_ErrorSaysWhatToDoAndNextInsertSucceeds(t *testing.T)
 		{"a server that becomes read-only",
 			[]string{"ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"},
 			[]string{"ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"},
-			"is read-only; wait for the failover to complete"},
+			"accepts no writes, although it is not a replica; set default_transaction_read_only to off"},
 		{"no free connections",
 			[]string{"ALTER ROLE USER CONNECTION LIMIT 0", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = trim('USER', '\"')"},
 			[]string{"ALTER ROLE USER CONNECTION LIMIT -1"},
@@ -360,6 +361,13 @@ func TestInsert_PasswordRotated_UsesTheNewPassword(t *testing.T) {
 	})
 	write("password", "rotated")
 	mustInsert(t, d, "after")
+	var accepted []event.Summary
+	for _, id := range []string{"before", "open connections stay", "after"} {
+		accepted = append(accepted, summarytest.Visit(id, "P", 1))
+	}
+	if stored := summarytest.List(t, d, summary.Query{Limit: 10}); !slices.Equal(stored, accepted) {
+		t.Errorf("%v are stored, want %v", stored, accepted)
+	}
 }
 
 // The server requires a client certificate with the name of the user. In the database named postgres, it requires no

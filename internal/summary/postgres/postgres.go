@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -69,7 +72,7 @@ var _ summary.Database = (*Database)(nil)
 // binding or the configuration is invalid.
 func New(c Config, deps Dependencies) (*Database, error) {
 	d := &Database{source: deps.Binding, schema: c.Schema, slot: rand.IntN(slots)}
-	if err := checkSchema(c.Schema); err != nil {
+	if err := CheckSchema(c.Schema); err != nil {
 		return nil, &UnusableError{err}
 	}
 	d.running, d.stop = context.WithCancel(context.Background())
@@ -87,9 +90,9 @@ func New(c Config, deps Dependencies) (*Database, error) {
 func (d *Database) pool(limit int32) (*pgxpool.Pool, error) {
 	// Each pool starts with the connection settings of the current binding. It reads them again before each connection
 	// attempt.
-	config, err := pgxpool.ParseConfig("")
+	config, err := pgxpool.ParseConfig("sslmode=disable") // pool settings only; connConfig sets everything else
 	if err != nil {
-		return nil, fmt.Errorf("read the environment variables of PostgreSQL: %w", err)
+		return nil, fmt.Errorf("configure the connections to PostgreSQL: %w", err)
 	}
 	if config.ConnConfig, err = d.connConfig(); err != nil {
 		return nil, err
@@ -112,7 +115,11 @@ func (d *Database) connConfig() (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := pgx.ParseConfig(b.URI.String())
+	uri, err := completeURI(b.URI)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(uri)
 	if err != nil {
 		// Do not wrap the error of the parser, because it quotes parts of the URI.
 		return nil, fmt.Errorf("the URI of PostgreSQL %s has an invalid parameter: check sslmode, target_session_attrs, connect_timeout and the files that the URI names", b.Redacted())
@@ -120,10 +127,9 @@ func (d *Database) connConfig() (*pgx.ConnConfig, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	if config.ValidateConnect == nil {
-		// After a failover, a list of hosts or a DNS name may still lead to the old primary. Reject servers that are
-		// read-only.
-		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	if attributes := b.URI.Query().Get("target_session_attrs"); config.ValidateConnect == nil || attributes == "read-write" {
+		// After a failover, a list of hosts or a DNS name may still lead to the old primary.
+		config.ValidateConnect = requireWritable
 	}
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "parking"
@@ -132,6 +138,38 @@ func (d *Database) connConfig() (*pgx.ConnConfig, error) {
 		return nil, err
 	}
 	return config, nil
+}
+
+// completeURI adds to a URI what keeps pgx from reading files in the home directory, such as ~/.pgpass and
+// ~/.postgresql/postgresql.crt. It returns an error if there is no user name, for which pgx would take the name of the user
+// that runs this process.
+func completeURI(u *url.URL) (string, error) {
+	query := u.Query()
+	if u.User.Username() == "" && query.Get("user") == "" {
+		return "", errors.New("the binding of PostgreSQL has no user name: put it into the URI, as in postgres://user:password@host/database, or into the key username of the Secret")
+	}
+	complete := *u
+	for _, file := range []string{"passfile", "sslcert", "sslkey", "sslrootcert"} {
+		if !query.Has(file) {
+			complete.RawQuery = strings.TrimPrefix(complete.RawQuery+"&"+file+"=", "&")
+		}
+	}
+	return complete.String(), nil
+}
+
+// requireWritable returns an error if the server of a new connection accepts no writes. The error says why.
+func requireWritable(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')").ReadAll()
+	if err != nil {
+		return err
+	}
+	switch row := results[0].Rows[0]; {
+	case string(row[0]) == "t":
+		return errReplica
+	case string(row[1]) == "on":
+		return errReadOnly
+	}
+	return nil
 }
 
 // addCertificates adds the certificates of the binding to all TLS configurations.
@@ -263,23 +301,32 @@ func (d *Database) Stats(ctx context.Context) (stats summary.Stats, err error) {
 func (d *Database) call(ctx context.Context, operation func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := d.prepare(limited)
-	if err == nil {
-		err = operation(limited)
+	err := d.attempt(limited, operation)
+	if d.recover(err) {
+		// The second attempt creates the tables again, or finds out that the schema is missing, not only tables.
+		err = d.attempt(limited, operation)
+		d.recover(err)
 	}
 	if err == nil {
 		return nil
 	}
-	d.recover(err)
 	if ctx.Err() != nil { // the caller's deadline has passed, or the caller has canceled the call
 		return fmt.Errorf("%w (%w)", ctx.Err(), d.describe(err))
 	}
 	return d.describe(err)
 }
 
-// recover makes the next call open new connections, or create the tables again, if an error shows that this is
-// necessary.
-func (d *Database) recover(err error) {
+// attempt prepares the schema if necessary and runs an operation.
+func (d *Database) attempt(ctx context.Context, operation func(context.Context) error) error {
+	if err := d.prepare(ctx); err != nil {
+		return err
+	}
+	return operation(ctx)
+}
+
+// recover makes the next attempt open new connections, or create the tables again, if an error shows that this is
+// necessary. It returns true if tables are missing.
+func (d *Database) recover(err error) (tablesAreMissing bool) {
 	switch code(err) {
 	case codeReadOnly: // the server has become a replica, which accepts no writes
 		d.writer.Reset()
@@ -288,5 +335,7 @@ func (d *Database) recover(err error) {
 		d.prepared.Store(false)
 		d.writer.Reset()
 		d.readers.Reset()
+		return true
 	}
+	return false
 }

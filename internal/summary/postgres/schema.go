@@ -31,8 +31,8 @@ var migrations embed.FS
 // schemaName matches the names of schemas that need no quotes in SQL.
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
-// checkSchema returns an error if name is not a valid schema name. The empty name is valid.
-func checkSchema(name string) error {
+// CheckSchema returns an error if name is not a valid schema name. The empty name is valid.
+func CheckSchema(name string) error {
 	if name == "" || schemaName.MatchString(name) && !strings.HasPrefix(name, "pg_") {
 		return nil
 	}
@@ -63,6 +63,9 @@ func (d *Database) migrate(ctx context.Context) (err error) {
 		return err
 	}
 	if err := d.createSchema(ctx, db); err != nil {
+		return err
+	}
+	if err := checkSearchPath(ctx, db); err != nil {
 		return err
 	}
 	provider, err := d.provider(db)
@@ -107,6 +110,19 @@ func checkEncoding(ctx context.Context, db *sql.DB) error {
 	}
 	if encoding != "UTF8" {
 		return unusable("the database has the encoding %s, and not every plate can be stored in it: create a database with ENCODING 'UTF8'", encoding)
+	}
+	return nil
+}
+
+// checkSearchPath returns errNoSchema if no schema of the search path exists, or if the user may use none of them. Without
+// this check, goose would look for its table in all schemas.
+func checkSearchPath(ctx context.Context, db *sql.DB) error {
+	var missing bool
+	if err := db.QueryRowContext(ctx, "SELECT current_schema() IS NULL").Scan(&missing); err != nil {
+		return err
+	}
+	if missing {
+		return errNoSchema
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ func TestDatabasePrepare_ManyProcessesAtOnce_AllSucceed(t *testing.T) {
 		d := openSchema(t, uri, "several")
 		wg.Go(func() {
 			err := d.Prepare(context.Background())
-			for errors.Is(err, context.DeadlineExceeded) { // on a busy machine, Prepare may wait long for the other calls
+			for errors.Is(err, context.DeadlineExceeded) { // on a busy machine, Prepare may wait a long time for the other calls
 				err = d.Prepare(context.Background())
 			}
 			if err != nil {
@@ -209,12 +209,42 @@ func TestInsert_OneTableDropped_ErrorSaysToDropTheSchema(t *testing.T) {
 	polltest.UntilNoError(t, "insert after the schema was dropped", func() error { return insertOne(d, "a") })
 }
 
+// The tables are in the schema public and intact. The advice to drop the schema would destroy them.
+func TestDatabasePrepare_SchemaOfSearchPathIsMissing_ErrorSaysToCreateIt(t *testing.T) {
+	t.Parallel()
+	uri := servers.PostgresURI(t)
+	must(t, open(t, uri).Prepare(t.Context()))
+	for _, parameter := range []string{"search_path=nosuch", "options=-c%20search_path%3Dnosuch"} {
+		err := open(t, uri+"?"+parameter).Prepare(t.Context())
+		wantError(t, err, uri, "lacks the schema in search_path, or does not let the user use it; create it")
+		if strings.Contains(err.Error(), "drop") {
+			t.Errorf("%s: the error says to drop something: %v", parameter, err)
+		}
+	}
+	execute(t, uri, "CREATE SCHEMA nosuch")
+	must(t, open(t, uri+"?search_path=nosuch").Prepare(t.Context()))
+}
+
+func TestInsert_SchemaOfSearchPathDropped_ErrorSaysToCreateIt(t *testing.T) {
+	t.Parallel()
+	uri := servers.PostgresURI(t)
+	must(t, open(t, uri).Prepare(t.Context()))
+	execute(t, uri, "CREATE SCHEMA dropped")
+	d := open(t, uri+"?search_path=dropped")
+	mustInsert(t, d, "a")
+	execute(t, uri, "DROP SCHEMA dropped CASCADE")
+	wantError(t, insertOne(d, "a"), uri, "lacks the schema in search_path")
+	execute(t, uri, "CREATE SCHEMA dropped")
+	mustInsert(t, d, "a")
+}
+
 func TestNewDatabase_InvalidConfiguration_ReturnsErrorOfTypeUnusableError(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, uri, schema, want string }{
 		{"a schema name with upper-case letters", "postgres://h/d", "A", "lower-case letters"},
 		{"a schema name of PostgreSQL", "postgres://h/d", "pg_x", "not begin with pg_"},
 		{"an invalid parameter", "postgres://u:s3cret@h/d?sslmode=s3cret", "", "check sslmode"},
+		{"no user name", "postgres://h/d", "", "has no user name: put it into the URI"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

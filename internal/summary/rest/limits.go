@@ -71,7 +71,7 @@ func (g *gate) weight(r *http.Request) int64 {
 	switch {
 	case r.ContentLength < 0: // the request does not say how long its body is
 		return g.limits.maxBytes
-	case r.Method == http.MethodGet: // the answer has up to maxLimit summaries
+	case r.Method == http.MethodGet: // the response has up to maxLimit summaries
 		return maxLimit * event.MaxIDBytes * 2
 	}
 	return min(max(r.ContentLength, minWeight), g.limits.maxBytes)

@@ -480,7 +480,7 @@ func TestPostSummaries_DatabaseIsLocked_IsUnavailable(t *testing.T) {
 
 // hanging is a service whose calls block until their context ends.
 type hanging struct {
-	Summaries // nil, because the tests call only the methods that hanging defines
+	Summaries // nil, because the tests call only methods that this type overrides
 
 	entered chan struct{}
 }
@@ -526,7 +526,7 @@ func TestPostSummaries_TooManyRequestsInFlight_IsUnavailable(t *testing.T) {
 	<-left
 }
 
-func TestPostSummaries_Timeout_IsUnavailable(t *testing.T) {
+func TestPostSummaries_Timeout_RespondsWithServiceUnavailable(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.timeout = time.Millisecond

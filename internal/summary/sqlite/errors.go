@@ -8,12 +8,16 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
 // primary is a bit mask. It extracts the primary result code from an extended SQLite result code.
 const primary = 0xff
 
-// describe adds the path of the database, and advice, to an SQLite error.
+// describe adds the path of the database, and advice, to an SQLite error. The result matches summary.ErrNotReady unless
+// the path or the file may be the cause.
 func describe(path string, err error) error {
 	fault, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
@@ -22,7 +26,27 @@ func describe(path string, err error) error {
 	if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
 		return fmt.Errorf("%s is a directory; give the path of a file, such as %s", path, filepath.Join(path, "summaries.db"))
 	}
-	switch fault.Code() & primary {
+	code := fault.Code() & primary
+	described := advise(path, code, err)
+	if isAboutFile(code) && binding.ExplainFiles(described) == "" {
+		return described
+	}
+	return &notReadyError{described}
+}
+
+// isAboutFile reports whether a primary result code means that the path, the rights on the file, or the contents of the
+// file may be the cause.
+func isAboutFile(code int) bool {
+	switch code {
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
+		return true
+	}
+	return false
+}
+
+// advise adds the path of the database, and advice for the primary result code, to an SQLite error.
+func advise(path string, code int, err error) error {
+	switch code {
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("the volume of %s is full; enlarge it, or delete files: %w", path, err)
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
@@ -30,6 +54,9 @@ func describe(path string, err error) error {
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
 		return fmt.Errorf("%s is not writable; mount its volume writable, and give the user of this process write permission on the file and its directory: %w", path, err)
 	case sqlite3.SQLITE_CANTOPEN:
+		if cause := openErrorOf(filepath.Dir(path)); binding.ExplainFiles(cause) != "" {
+			return fmt.Errorf("%s cannot be opened: %w; %s", path, cause, binding.ExplainFiles(cause))
+		}
 		return fmt.Errorf("%s cannot be opened; create its directory, and give the user of this process write permission on it: %w", path, err)
 	case sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%s is not a database; give the path of a new file, or of a database that parking created: %w", path, err)
@@ -40,3 +67,32 @@ func describe(path string, err error) error {
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }
+
+// openErrorOf returns the error with which a directory cannot be opened, or nil. SQLite reports too many open files in
+// the same way as a missing directory. SQLite needs several files at once, so openErrorOf opens the directory several
+// times.
+func openErrorOf(directory string) error {
+	const needed = 8 // database, write-ahead log, index of the log and directory, with a reserve
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			_ = f.Close() // nothing was written
+		}
+	}()
+	for range needed {
+		f, err := os.Open(directory)
+		if err != nil {
+			return errors.Unwrap(err) // the error itself contains the path
+		}
+		files = append(files, f)
+	}
+	return nil
+}
+
+// notReadyError is an error that does not mean that the path of the database is wrong.
+type notReadyError struct{ error }
+
+func (e *notReadyError) Unwrap() error { return e.error }
+
+// Is makes errors.Is(err, summary.ErrNotReady) true for every notReadyError.
+func (e *notReadyError) Is(target error) bool { return target == summary.ErrNotReady }

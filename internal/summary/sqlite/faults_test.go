@@ -3,11 +3,14 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/summary"
@@ -70,7 +73,70 @@ func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 					t.Errorf("error %q lacks %q", err, part)
 				}
 			}
+			if errors.Is(err, summary.ErrNotReady) {
+				t.Errorf("%v matches ErrNotReady, although the file is the cause", err)
+			}
 		})
+	}
+}
+
+// If the file is not the cause, the error must not count as invalid input.
+func TestOpenDatabase_FileIsNotTheCause_ErrorMatchesErrNotReady(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		pragmas []string
+		locked  bool
+		want    string
+	}{
+		{"a full volume", []string{"max_page_count(1)"}, false, "is full; enlarge it"},
+		{"a locked file", nil, true, "another process has locked"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "summaries.db")
+			if tt.locked {
+				lock(t, path)
+			}
+			d, err := Open(t.Context(), Config{Path: path, pragmas: tt.pragmas})
+			if err == nil {
+				_ = d.Close()
+				t.Fatal("it was opened")
+			}
+			if !errors.Is(err, summary.ErrNotReady) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error is %v, want one with %q that matches ErrNotReady", err, tt.want)
+			}
+		})
+	}
+}
+
+// lock locks a database file as another process would, until the test ends.
+func lock(t *testing.T, path string) {
+	t.Helper()
+	other, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Close() })
+	conn, err := other.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+}
+
+func TestIsAboutFile_ResultCode_ExcludesFaultsOfTheVolume(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[int]bool{
+		sqlite3.SQLITE_CANTOPEN: true, sqlite3.SQLITE_READONLY: true, sqlite3.SQLITE_PERM: true, sqlite3.SQLITE_NOTADB: true, sqlite3.SQLITE_CORRUPT: true,
+		sqlite3.SQLITE_FULL: false, sqlite3.SQLITE_BUSY: false, sqlite3.SQLITE_LOCKED: false, sqlite3.SQLITE_IOERR: false, sqlite3.SQLITE_NOMEM: false,
+	} {
+		if got := isAboutFile(code); got != want {
+			t.Errorf("result code %d is about the file: %t, want %t", code, got, want)
+		}
 	}
 }
 

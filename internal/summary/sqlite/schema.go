@@ -92,6 +92,8 @@ func identify(ctx context.Context, tx *sql.Tx) (identity, error) {
 // check returns an error if this version of the program cannot use the file.
 func (id identity) check(path string) error {
 	switch {
+	case id == (identity{}): // only if the file is opened for reading
+		return fmt.Errorf("%s is empty: give the path of a database that parking created", path)
 	case id.application != applicationID:
 		return fmt.Errorf("%s is a database of another program: give the path of a new file, or of a database that parking created", path)
 	case id.version != schemaVersion:

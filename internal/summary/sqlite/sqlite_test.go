@@ -69,7 +69,7 @@ func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
 // The index of plates is divided into sections of 4096 rows. A search must look into all of them.
 func TestListSummaries_ByPlate_ManyRows_ReturnsEverySummaryOfThePlate(t *testing.T) {
 	t.Parallel()
-	const rows, every = 10_000, 1_000 // so many rows that the index has three sections
+	const rows, every = 10_000, 1_000 // so many rows that the index is divided into three parts
 	d := open(t, Config{NoSync: true})
 	batch := make([]event.Summary, 0, rows)
 	var want []string
@@ -216,7 +216,7 @@ func TestOpenDatabase_ReadOnly_UnusableFile_ReturnsAnError(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), Config{Path: path, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "another program") {
-		t.Errorf("error for an empty file is %v, want one about another program", err)
+	if _, err := Open(t.Context(), Config{Path: path, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "empty.db is empty: give the path of a database that parking created") {
+		t.Errorf("error for an empty file is %v, want one that says so", err)
 	}
 }

@@ -104,12 +104,12 @@ func testInsert(t *testing.T, factory Factory) {
 		stored []event.Summary
 	}{
 		{"new summaries are created", nil, []event.Summary{a, b}, []summary.Outcome{created, created}, []event.Summary{a, b}},
-		{"a summary that is stored already is known", []event.Summary{a}, []event.Summary{a, b}, []summary.Outcome{known, created}, []event.Summary{a, b}},
+		{"a summary that is already stored is reported as known", []event.Summary{a}, []event.Summary{a, b}, []summary.Outcome{known, created}, []event.Summary{a, b}},
 		{"another plate under the same id conflicts and changes nothing", []event.Summary{a}, []event.Summary{Visit("a", "P-9", 10)}, []summary.Outcome{conflicting}, []event.Summary{a}},
 		{"another exit under the same id conflicts and changes nothing", []event.Summary{a}, []event.Summary{Visit("a", "P-1", 11)}, []summary.Outcome{conflicting}, []event.Summary{a}},
 		{"another entry under the same id conflicts and changes nothing", []event.Summary{a}, []event.Summary{{ID: "a", Plate: "P-1", EntryAt: a.EntryAt.Add(1), ExitAt: a.ExitAt}}, []summary.Outcome{conflicting}, []event.Summary{a}},
-		{"a summary that is twice in one transaction is created once", nil, []event.Summary{a, a}, []summary.Outcome{created, known}, []event.Summary{a}},
-		{"of several summaries with one id the first is stored", nil, []event.Summary{a, Visit("a", "P-9", 10), b, a}, []summary.Outcome{created, conflicting, created, known}, []event.Summary{a, b}},
+		{"a summary that occurs twice in one transaction is created once", nil, []event.Summary{a, a}, []summary.Outcome{created, known}, []event.Summary{a}},
+		{"if several summaries have the same id, the first one is stored", nil, []event.Summary{a, Visit("a", "P-9", 10), b, a}, []summary.Outcome{created, conflicting, created, known}, []event.Summary{a, b}},
 		{"ids are case-sensitive", []event.Summary{a}, []event.Summary{Visit("A", "P-1", 30)}, []summary.Outcome{created}, []event.Summary{a, Visit("A", "P-1", 30)}},
 		{"an empty transaction succeeds", []event.Summary{a}, nil, []summary.Outcome{}, []event.Summary{a}},
 	}
@@ -141,16 +141,16 @@ func testList(t *testing.T, factory Factory) {
 		query summary.Query
 		want  []string
 	}{
-		{"no bounds select everything", summary.Query{}, []string{"first", "b", "c", "d", "e", "last"}},
-		{"from is inclusive", summary.Query{From: at(2)}, []string{"c", "d", "e", "last"}},
-		{"to is exclusive", summary.Query{To: at(2)}, []string{"first", "b"}},
+		{"a query without bounds selects everything", summary.Query{}, []string{"first", "b", "c", "d", "e", "last"}},
+		{"the lower bound is inclusive", summary.Query{From: at(2)}, []string{"c", "d", "e", "last"}},
+		{"the upper bound is exclusive", summary.Query{To: at(2)}, []string{"first", "b"}},
 		{"equal bounds select nothing", summary.Query{From: at(2), To: at(2)}, []string{}},
 		{"bounds in the wrong order select nothing", summary.Query{From: at(3), To: at(1)}, []string{}},
 		{"bounds outside of the years that can be stored select everything", summary.Query{From: time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), To: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, []string{"first", "b", "c", "d", "e", "last"}},
-		{"a bound before everything selects nothing", summary.Query{To: time.Date(3, 1, 1, 0, 0, 0, 0, time.UTC)}, []string{}},
-		{"a position before from does not widen the query", summary.Query{From: at(3), After: summary.Position{ExitNanos: at(1).UnixNano(), Seq: 2}}, []string{"e", "last"}},
-		{"a position between equal exits continues there", summary.Query{After: summary.Position{ExitNanos: at(2).UnixNano(), Seq: 3}}, []string{"d", "e", "last"}},
-		{"a position after everything selects nothing", summary.Query{After: summary.Position{ExitNanos: math.MaxInt64, Seq: math.MaxInt64}}, []string{}},
+		{"an upper bound before all summaries selects nothing", summary.Query{To: time.Date(3, 1, 1, 0, 0, 0, 0, time.UTC)}, []string{}},
+		{"a start position before the lower bound does not widen the query", summary.Query{From: at(3), After: summary.Position{ExitNanos: at(1).UnixNano(), Seq: 2}}, []string{"e", "last"}},
+		{"a start position between summaries with the same exit time selects only the later ones", summary.Query{After: summary.Position{ExitNanos: at(2).UnixNano(), Seq: 3}}, []string{"d", "e", "last"}},
+		{"a start position after all summaries selects nothing", summary.Query{After: summary.Position{ExitNanos: math.MaxInt64, Seq: math.MaxInt64}}, []string{}},
 		{"another plate selects nothing", summary.Query{Plate: "Q"}, []string{}},
 	}
 	for _, tt := range tests {

@@ -1,0 +1,126 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/parking-operator/parking-operator/internal/summary"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+func TestAdvise_ConnectionFails_NamesTheCause(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		err  error
+		want string
+	}{
+		"too many open files":             {fmt.Errorf("dial error: %w", os.NewSyscallError("socket", syscall.EMFILE)), "ulimit -n"},
+		"too many open files in a lookup": {unresolved(net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}), "ulimit -n"},
+		"a DNS that does not respond":     {unresolved(net.DNSError{Err: "i/o timeout", IsTimeout: true}), "check the DNS"},
+		"a host that does not exist":      {unresolved(net.DNSError{Err: "no such host", IsNotFound: true}), "correct the host name"},
+		"a port without a listener":       {fmt.Errorf("dial error: %w", os.NewSyscallError("connect", syscall.ECONNREFUSED)), "check the host and the port"},
+	} {
+		if got := advise(tt.err); !strings.HasPrefix(got, "cannot be reached") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: the advice is %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+// Only the server knows whether it is a replica.
+func TestAdvise_ReadOnlyServer_NamesBothCausesUnlessOneIsKnown(t *testing.T) {
+	t.Parallel()
+	const replica, setting = "wait for the failover", "set default_transaction_read_only to off"
+	for name, tt := range map[string]struct {
+		err               error
+		isReplica, hasSet bool
+	}{
+		"a statement that fails":           {&pgconn.PgError{Code: codeReadOnly}, true, true},
+		"a check of pgx":                   {pgconn.ErrReadOnlyConnection, true, true},
+		"a replica, as pgx found out":      {pgconn.ErrStandbyConnection, true, false},
+		"a replica":                        {errReplica, true, false},
+		"a primary that accepts no writes": {errReadOnly, false, true},
+	} {
+		if got := advise(tt.err); strings.Contains(got, replica) != tt.isReplica || strings.Contains(got, setting) != tt.hasSet {
+			t.Errorf("%s: the advice is %q", name, got)
+		}
+	}
+}
+
+func TestOneLine_AttemptsWithAndWithoutTLS_ErrorNamesEachCauseOnce(t *testing.T) {
+	t.Parallel()
+	for lines, want := range map[string]string{
+		"a:1 (a): refused\n\ta:1 (a): refused\n\tb:1 (b): refused\n\tb:1 (b): refused":                                  "a:1 (a): refused; b:1 (b): refused",
+		"hostname resolving error: lookup a: no such host\nlookup a: no such host":                                      "hostname resolving error: lookup a: no such host",
+		"a:1 (a): tls error: server refused TLS connection\na:1 (a): FATAL: no":                                         "a:1 (a): FATAL: no",
+		"a:1 (a): tls error: server refused TLS connection\nb:1 (b): tls error: server refused TLS connection":          "a:1 (a): tls error: server refused TLS connection; b:1 (b): tls error: server refused TLS connection",
+		"a:1 (a): FATAL: no pg_hba.conf entry, SSL encryption\na:1 (a): FATAL: no pg_hba.conf entry, no SSL encryption": "a:1 (a): FATAL: no pg_hba.conf entry, SSL encryption; a:1 (a): FATAL: no pg_hba.conf entry, no SSL encryption",
+	} {
+		if got := (oneLine{errors.New(lines)}).Error(); got != want {
+			t.Errorf("the line is %q, want %q", got, want)
+		}
+	}
+}
+
+// A URI without sslmode makes two attempts for each address.
+func TestDatabasePrepare_NothingListens_ErrorNamesTheAddressOnce(t *testing.T) {
+	t.Parallel()
+	uri := "postgres://u:s3cret@" + servers.FreeAddress(t) + "/d"
+	err := open(t, uri).Prepare(t.Context())
+	wantError(t, err, uri, "cannot be reached; check that it runs")
+	if n := strings.Count(err.Error(), "connection refused"); n != 1 {
+		t.Errorf("the error names %d refused connections, want 1: %v", n, err)
+	}
+}
+
+// The exit code of a command depends on it.
+func TestDescribe_ServerAnswersButFails_MatchesErrNotReady(t *testing.T) {
+	t.Parallel()
+	d := open(t, "postgres://u@h/d")
+	for name, tt := range map[string]struct {
+		err        error
+		isNotReady bool
+	}{
+		"a full disk":                 {&pgconn.PgError{Code: codeDiskFull}, true},
+		"too many connections":        {&pgconn.PgError{Code: codeTooManyConnections}, true},
+		"a server that starts":        {&pgconn.PgError{Code: codeCannotConnectNow}, true},
+		"a DNS that does not respond": {unresolved(net.DNSError{Err: "i/o timeout", IsTimeout: true}), true},
+		"a wrong password":            {&pgconn.PgError{Code: codeInvalidPassword}, false},
+		"a missing database":          {&pgconn.PgError{Code: codeInvalidDatabase}, false},
+		"a missing schema":            {errNoSchema, false},
+		"a replica":                   {errReplica, false},
+		"a port without a listener":   {os.NewSyscallError("connect", syscall.ECONNREFUSED), false},
+		"a host that does not exist":  {unresolved(net.DNSError{Err: "no such host", IsNotFound: true}), false},
+	} {
+		if got := errors.Is(d.describe(tt.err), summary.ErrNotReady); got != tt.isNotReady {
+			t.Errorf("%s: ErrNotReady is %t, want %t", name, got, tt.isNotReady)
+		}
+	}
+}
+
+// Credentials come from the binding only. A certificate that cannot be read would be an error of its own.
+func TestConnConfig_FilesInHomeDirectory_AreIgnored(t *testing.T) { //nolint:paralleltest // it sets HOME
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	must(t, os.Mkdir(filepath.Join(home, ".postgresql"), 0o700))
+	for _, name := range []string{".pgpass", ".postgresql/postgresql.crt", ".postgresql/postgresql.key", ".postgresql/root.crt"} {
+		must(t, os.WriteFile(filepath.Join(home, name), []byte("*:*:*:*:s3cret\n"), 0o600))
+	}
+	config, err := open(t, "postgres://u@h/d").connConfig()
+	must(t, err)
+	if config.Password != "" {
+		t.Errorf("the password is %q, want none", config.Password)
+	}
+}
+
+// unresolved returns the error of pgx for a host name that was not resolved.
+func unresolved(lookup net.DNSError) error {
+	return fmt.Errorf("hostname resolving error: %w", &lookup)
+}
