@@ -24,11 +24,12 @@ var (
 	// ErrUnavailable means that the store could not be reached. The step may or may not have taken effect. The
 	// store itself logs the beginning and the end of an outage.
 	ErrUnavailable = errors.New("the store is unavailable")
-	// ErrNotReady means that the store was reached with valid credentials, but cannot serve at the moment, or that this
-	// process has too many open files to connect. Errors that match it also match ErrUnavailable.
+	// ErrNotReady means that the store was reached with valid credentials, but cannot serve at the moment. It also means
+	// that this process has too many open files to connect, or that the DNS does not work. Errors that match it also
+	// match ErrUnavailable.
 	ErrNotReady = errors.New("the server is not ready")
-	// ErrOtherPartitions means that the simulation started with another number of partitions than this process has. Its
-	// events are therefore not in the partitions in which this process looks for them. Mark returns this error.
+	// ErrOtherPartitions means that the number of partitions with which the simulation started differs from that of this
+	// process. So this process would look for events in the wrong partitions. Mark returns this error.
 	ErrOtherPartitions = errors.New("the number of partitions has changed since the simulation started")
 	// ErrOtherOwner means that the data is marked as belonging to another simulation of the same name. Mark, Dataset
 	// and Purge return this error.
@@ -50,7 +51,8 @@ const (
 )
 
 // Origin identifies an event. A generated event has Run and Seq. The store needs a single bit to remember that a
-// generated event took effect. An external event has no Run. The store remembers its ID for ExternalIDTTL.
+// generated event took effect. An external event has no Run. The partition of its plate remembers its ID for
+// ExternalIDTTL. Other partitions do not recognize the ID.
 type Origin struct {
 	ID        string
 	Run       string
@@ -62,7 +64,7 @@ type Origin struct {
 func (o Origin) Generated() bool { return o.Run != "" }
 
 const (
-	// ExternalIDTTL is how long the store remembers the identifier of an external event.
+	// ExternalIDTTL is how long a partition remembers the identifier of an external event.
 	ExternalIDTTL = 24 * time.Hour
 	// DeadLetterTTL is how long the store remembers the key of a dead letter.
 	DeadLetterTTL = 7 * 24 * time.Hour
@@ -336,7 +338,7 @@ type Timeline interface {
 	AppendTimeline(ctx context.Context, process string, rows []timeline.Row) error
 	// CompactTimeline merges the rows that are old enough at the given time.
 	CompactTimeline(ctx context.Context, now time.Time) error
-	// ReadTimeline returns the measurements in [from, to), merged over all processes and in the order of time. Rows
+	// ReadTimeline returns the measurements in [from, to), merged over all processes and in chronological order. Rows
 	// that lie only partly in the interval are included.
 	ReadTimeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
 }

@@ -48,7 +48,7 @@ func lag(t testing.TB, primary, replica *Redis, key string) (resume func()) {
 	// The ballast is the data that fills the socket buffers. Its key has the hash tag of the given key, so both keys
 	// belong to the same primary.
 	script := "redis.call('SET', KEYS[1], string.rep('x', ARGV[1])) return redis.call('PEXPIRE', KEYS[1], 1)"
-	polltest.UntilNoError(t, "the primary writes the ballast", func() error {
+	polltest.UntilNoError(t, "write data to the primary that its paused replica cannot receive", func() error {
 		return client.Eval(t.Context(), script, []string{key + ":ballast"}, ballast).Err()
 	})
 	return func() {

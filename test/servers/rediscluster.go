@@ -30,6 +30,9 @@ type RedisClusterOptions struct {
 	// Authority makes the cluster use TLS. Each node then has its own address, and a certificate that is valid only for
 	// this address. The nodes require client certificates of the authority.
 	Authority *tlstest.Authority
+	// HostNames makes each node announce a host name to clients; see NodeHosts. It needs an Authority. The certificate of
+	// a node is then valid only for its host name.
+	HostNames bool
 	// Elections makes the nodes elect the replica of a primary that has not responded for 5 s. If Elections is
 	// false, a replica takes over only when a test promotes it. The node timeout is then 10 minutes, because on a busy
 	// machine a node may respond late.
@@ -46,9 +49,9 @@ type RedisCluster struct {
 	Admins []*goredis.Client
 
 	options RedisClusterOptions
-	// The following slices have an element for each node: its address for clients and nodes, its port of the cluster
-	// bus, and its identifier.
-	addresses, buses, ids []string
+	// The following slices have an element for each node: its address for nodes, its address for clients, its port of
+	// the cluster bus, and its identifier.
+	addresses, endpoints, buses, ids []string
 	// successor is the replica of the primary that was killed last. The field paused is the replica that is paused, or
 	// none.
 	successor, paused int
@@ -97,16 +100,17 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	} else { // only CLUSTER FAILOVER TAKEOVER promotes a replica
 		config = append(config, "cluster-node-timeout 600000", "cluster-replica-no-failover yes")
 	}
-	address := ""
+	address, endpoint := "", ""
 	var files map[string][]byte
 	if c.options.Authority != nil {
 		var tls []string
-		address, tls, files = c.tlsConfig(t, i)
+		address, endpoint, tls, files = c.tlsConfig(t, i)
 		config = append(config, tls...)
 	}
 	node := NewRedis(t, RedisOptions{Config: config, Files: files})
 	if address == "" {
 		address = net.JoinHostPort(split(t, node))
+		endpoint = address
 	}
 	admin := clientOf(t, node)
 	id, err := admin.ClusterMyID(t.Context()).Result()
@@ -114,7 +118,8 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 		t.Fatal(err)
 	}
 	c.Nodes, c.Admins = append(c.Nodes, node), append(c.Admins, admin)
-	c.addresses, c.buses, c.ids = append(c.addresses, address), append(c.buses, bus), append(c.ids, id)
+	c.addresses, c.endpoints = append(c.addresses, address), append(c.endpoints, endpoint)
+	c.buses, c.ids = append(c.buses, bus), append(c.ids, id)
 	if i == 0 {
 		return
 	}
@@ -127,25 +132,48 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 }
 
-// tlsConfig returns the address of a node with TLS, the lines of its configuration, and the files that they name. Clients
-// without TLS can connect to 127.0.0.1.
-func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address string, lines []string, files map[string][]byte) {
+// tlsConfig returns the addresses of a node with TLS for nodes and for clients, the lines of its configuration, and the
+// files that they name. Clients without TLS can connect to 127.0.0.1.
+func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address, endpoint string, lines []string, files map[string][]byte) {
 	t.Helper()
-	host := fmt.Sprintf("127.0.0.%d", node+2)
+	ip := nodeIP(node)
 	_, port, err := net.SplitHostPort(FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificate, key := c.options.Authority.Issue(t, host)
-	return net.JoinHostPort(host, port), []string{
-		"bind 127.0.0.1 " + host, "cluster-announce-ip " + host, "tls-cluster yes", "tls-replication yes", "tls-port " + port,
+	lines = []string{
+		"bind 127.0.0.1 " + ip, "cluster-announce-ip " + ip, "tls-cluster yes", "tls-replication yes", "tls-port " + port,
 		"tls-ca-cert-file ca.crt", "tls-auth-clients yes", "tls-cert-file tls.crt", "tls-key-file tls.key",
-	}, map[string][]byte{"ca.crt": c.options.Authority.PEM, "tls.crt": certificate, "tls.key": key}
+	}
+	host := ip
+	if c.options.HostNames {
+		host = nodeName(node)
+		lines = append(lines, "cluster-announce-hostname "+host, "cluster-preferred-endpoint-type hostname")
+	}
+	certificate, key := c.options.Authority.Issue(t, host)
+	return net.JoinHostPort(ip, port), net.JoinHostPort(host, port), lines,
+		map[string][]byte{"ca.crt": c.options.Authority.PEM, "tls.crt": certificate, "tls.key": key}
+}
+
+// nodeDomain is the domain of the host names of nodes. No real host has such a name, because the domain test is reserved.
+const nodeDomain = ".redis.test"
+
+func nodeName(node int) string { return fmt.Sprintf("node-%d%s", node, nodeDomain) }
+
+func nodeIP(node int) string { return fmt.Sprintf("127.0.0.%d", node+2) }
+
+// NodeHosts returns the lines of a hosts file with the host names of nodes of a RedisCluster; see WithHosts.
+func NodeHosts(nodes int) string {
+	var lines strings.Builder
+	for i := range nodes {
+		fmt.Fprintln(&lines, nodeIP(i), nodeName(i))
+	}
+	return lines.String()
 }
 
 // URI returns the URI of a node for clients of the cluster.
 func (c *RedisCluster) URI(node int) string {
-	u := url.URL{Scheme: "redis", User: url.UserPassword(groupUser, groupPassword), Host: c.addresses[node], RawQuery: "cluster=true"}
+	u := url.URL{Scheme: "redis", User: url.UserPassword(groupUser, groupPassword), Host: c.endpoints[node], RawQuery: "cluster=true"}
 	if c.options.Authority != nil {
 		u.Scheme = "rediss"
 	}
@@ -195,13 +223,17 @@ func (c *RedisCluster) awaitReplica(t testing.TB, node int) {
 	})
 }
 
-// isComplete reports whether all nodes know each other, and the owner of each slot.
+// isComplete reports whether all nodes know each other, their host names, and the owner of each slot.
 func (c *RedisCluster) isComplete(ctx context.Context) bool {
 	for _, admin := range c.Admins {
 		info, err := admin.ClusterInfo(ctx).Result()
 		if err != nil || !strings.Contains(info, "cluster_state:ok") ||
 			!strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(c.Nodes))) {
 			return false
+		}
+		nodes, err := admin.ClusterNodes(ctx).Result()
+		if err != nil || c.options.HostNames && strings.Count(nodes, nodeDomain) < len(c.Nodes) {
+			return false // until a node knows the host name of another node, it does not tell clients where that node is
 		}
 	}
 	return true

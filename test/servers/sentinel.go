@@ -88,7 +88,7 @@ func (g *SentinelGroup) KillPrimary(t testing.TB, _ string) *Redis {
 // awaitReady waits until the Sentinels know a primary that has its replica, and returns the primary.
 func (g *SentinelGroup) awaitReady(t testing.TB) (primary *Redis) {
 	t.Helper()
-	polltest.Until(t, "the Sentinels know a primary that has its replica", func() bool {
+	polltest.Until(t, "the Sentinels know the primary and its connected replica", func() bool {
 		primary = g.primary(t)
 		return primary != nil && g.ready(t)
 	})

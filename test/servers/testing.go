@@ -150,12 +150,19 @@ func need(t testing.TB, err error) {
 	case err == nil:
 	case !errors.As(err, &missing):
 		t.Fatal(err)
-	case os.Getenv(requireVariable) == "1":
-		t.Fatalf("%v (%s=1 does not allow this test to be skipped)", missing, requireVariable)
 	default:
-		reportSkip(t.Name(), missing.Error())
-		t.Skip(missing.Error())
+		skipOrFail(t, missing.Error())
 	}
+}
+
+// skipOrFail skips the test for the given reason, or fails it if PARKING_TEST_REQUIRE=1.
+func skipOrFail(t testing.TB, reason string) {
+	t.Helper()
+	if os.Getenv(requireVariable) == "1" {
+		t.Fatalf("%s (%s=1 does not allow this test to be skipped)", reason, requireVariable)
+	}
+	reportSkip(t.Name(), reason)
+	t.Skip(reason)
 }
 
 func closeOrFail(t testing.TB, end func() error) {

@@ -83,7 +83,7 @@ type call struct {
 
 // The states of a call: it waits for a reply, the reply has arrived, or the caller no longer waits.
 const (
-	stateWaiting   = iota // the caller waits, and returns the call to the pool
+	stateWaiting   = iota // the caller waits for a reply, and will return the call to the pool
 	stateAnswered         // there is a reply; the caller returns the call to the pool
 	stateAbandoned        // the caller no longer waits; the sender returns the call to the pool
 )

@@ -281,6 +281,9 @@ func (sentinelErrors) DialHook(next goredis.DialHook) goredis.DialHook {
 			return conn, nil
 		case errors.Is(err, goredis.Nil):
 			return nil, sentinelError{"the Sentinels do not know the primary", "correct the parameter master_name of the URI, or the key sentinel-master of the Secret"}
+		case strings.HasPrefix(reply, "ERR unknown command"):
+			return nil, sentinelError{"the server is not a Sentinel: " + reply,
+				"give the address of a Sentinel (default port 26379), or remove the parameter master_name of the URI or the key sentinel-master of the Secret"}
 		case codeOf(reply) == "NOAUTH", codeOf(reply) == "WRONGPASS":
 			return nil, sentinelError{"the Sentinels reject the credentials: " + reply,
 				"correct the parameters sentinel_username and sentinel_password of the URI, or the keys sentinel-username and sentinel-password of the Secret"}

@@ -30,17 +30,27 @@ func TestConformance_RedisCluster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: 3, Replicas: true, Authority: authority})
-			at, err := source(t, c.URI(0))()
-			noError(t, err)
-			if authority != nil {
-				at.CA = authority.PEM
-				at.Certificate, at.Key = authority.Issue(t)
-			}
-			storetest.Run(t, func(t *testing.T, partitions int) store.Store {
-				return openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{Binding: binding.Static(at)})
-			})
+			runConformance(t, bindingOf(t, c, authority))
 		})
 	}
+}
+
+func runConformance(t *testing.T, at binding.Binding) {
+	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
+		return openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{Binding: binding.Static(at)})
+	})
+}
+
+// bindingOf returns a binding with the address of the first node. With an authority, it has a client certificate.
+func bindingOf(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authority) binding.Binding {
+	t.Helper()
+	at, err := source(t, c.URI(0))()
+	noError(t, err)
+	if authority != nil {
+		at.CA = authority.PEM
+		at.Certificate, at.Key = authority.Issue(t)
+	}
+	return at
 }
 
 // TestRedisCluster_PartitionMoves_StepsTakeEffectOnce moves a partition to another node of the Redis cluster while
@@ -71,8 +81,15 @@ func TestRedisCluster_PartitionMoves_StepsTakeEffectOnce(t *testing.T) {
 	for range moves {
 		reached := next.Load() + 200
 		polltest.Until(t, "some steps", func() bool { return next.Load() > reached || t.Failed() })
+		began := time.Now()
 		c.Move(t, slot, owner, 1-owner)
 		owner = 1 - owner
+		moved := time.Now()
+		if _, err := performDurably(t.Context(), s, next.Add(1)-1); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("the move took %s, and a step that began after it was durable within %s",
+			moved.Sub(began).Round(time.Millisecond), time.Since(moved).Round(time.Millisecond))
 	}
 	stopping.Store(true)
 	group.Wait()
@@ -158,24 +175,39 @@ func TestRedisCluster_PrimaryIsLost_ReloadsTheTopology(t *testing.T) {
 }
 
 // TestRedisCluster_WithCertificatePerNode_VerifiesEachHost runs the store on a Redis cluster with TLS. The certificate
-// of each node is valid only for the address of that node. The nodes require a client certificate. The binding has several
-// addresses, and nothing listens on the first one.
+// of each node is valid only for the address of that node. The nodes require a client certificate.
 func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	t.Parallel()
-	const size = 3
 	authority := tlstest.NewAuthority(t, "test CA")
-	c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: size, Authority: authority})
-	var hosts []string
-	for i := range size {
+	c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: 3, Authority: authority})
+	useEveryNode(t, c, authority)
+}
+
+// TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost does the same with nodes that announce host names. The
+// certificate of each node is valid only for its host name, so a connection to its IP address would fail.
+func TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost(t *testing.T) {
+	t.Parallel()
+	const size = 3
+	servers.WithHosts(t, servers.NodeHosts(size), func() {
+		authority := tlstest.NewAuthority(t, "test CA")
+		c := servers.NewRedisCluster(t, servers.RedisClusterOptions{Primaries: size, Authority: authority, HostNames: true})
+		t.Run("every node is used", func(t *testing.T) { useEveryNode(t, c, authority) })
+		t.Run("a node redirects to a host name", func(t *testing.T) { followMove(t, c, authority) })
+		t.Run("conformance", func(t *testing.T) { runConformance(t, bindingOf(t, c, authority)) })
+	})
+}
+
+// useEveryNode checks that a store uses all nodes of a cluster. The binding has several addresses, but not those of all
+// nodes, and nothing listens on the first one.
+func useEveryNode(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authority) {
+	t.Helper()
+	at := bindingOf(t, c, authority)
+	for i := range 2 {
 		node, err := url.Parse(c.URI(i))
 		noError(t, err)
-		hosts = append(hosts, node.Host)
+		at.Alternatives = append(at.Alternatives, node.Host)
 	}
-	seed, err := url.Parse(c.URI(0))
-	noError(t, err)
-	seed.Host, seed.RawQuery = servers.FreeAddress(t), ""
-	at := binding.Binding{URI: seed, CA: authority.PEM, Alternatives: hosts[:2]}
-	at.Certificate, at.Key = authority.Issue(t)
+	at.URI.Host, at.URI.RawQuery = servers.FreeAddress(t), ""
 	const partitions = 12 // enough partitions for each node of the cluster to store at least one
 	s := openWith(t, Config{Simulation: servers.Name(t), Partitions: partitions}, Dependencies{
 		Binding: binding.Static(at),
@@ -192,5 +224,30 @@ func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 		if size == 0 {
 			t.Errorf("node %d has no keys", i)
 		}
+	}
+}
+
+// followMove moves a partition to another node of a cluster whose nodes have host names. The store never reloads the
+// topology by itself during the test, so it finds the partition only if it follows the redirection to a host name.
+func followMove(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authority) {
+	t.Helper()
+	s := openTimed(t, Config{Simulation: servers.Name(t), Partitions: 1}, Dependencies{Binding: binding.Static(bindingOf(t, c, authority))}, timing{reloadInterval: time.Hour})
+	noError(t, recordDurably(t.Context(), s, 0))
+	key := s.partitions[0].key(keyLedger)
+	slot := c.Slot(t, key)
+	from, _ := c.Owner(t, slot)
+	to := 3 - max(1, from) // not the first node, whose address is in the binding
+	c.Move(t, slot, from, to)
+	target, err := url.Parse(c.URI(to))
+	noError(t, err)
+	want := fmt.Sprintf("MOVED %d %s:", slot, target.Hostname()) // the port depends on whether the client uses TLS
+	if err := c.Admins[from].Exists(t.Context(), key).Err(); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Fatalf("the former owner replies %v; want %s", err, want)
+	}
+	if _, err := performDurably(t.Context(), s, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := countsOf(t, s).EntriesRecorded; got != 2 {
+		t.Errorf("%d entries were recorded; want 2", got)
 	}
 }

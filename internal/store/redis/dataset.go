@@ -37,9 +37,10 @@ type dataset struct {
 	mark    string
 	durable bool
 	written waiter
-	// The field kept is the number of effects that a failover does not undo, because all replicas have confirmed them. If
-	// a later observation shows fewer effects, the field is reduced to that number.
-	kept int64
+	// The field kept is a number of effects that are durable. The field counted is a later number, and counting waits
+	// until these effects are durable, too. If an observation shows fewer effects, kept is reduced to that number.
+	kept, counted int64
+	counting      waiter
 }
 
 // dataState is what an observation shows about the simulation's data.
@@ -66,20 +67,35 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 			d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 		}
 	case d.mark == "" || now.data.mark != d.mark:
-		// This process does not know the mark yet, or the server lost the mark before it was durable.
+		// This process has not read the mark yet, or the server lost the mark before the mark was durable.
 		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
 		err = d.checkDurable(now)
 	}
-	if err == nil && (now.replicated || now.data.effects < d.kept) {
-		d.kept = now.data.effects
+	if err == nil {
+		d.keep(now)
 	}
 	return err
 }
 
+// keep updates the number of effects that are durable.
+func (d *dataset) keep(now observation) {
+	if d.counting.epoch != now.epoch {
+		d.counted, d.counting = now.data.effects, waiter{epoch: now.epoch}
+	}
+	// The error can be ignored: it would mean that the epochs differ.
+	if durable, _ := d.counting.consider(now); durable {
+		d.kept, d.counting = d.counted, waiter{} // the next observation counts again
+	}
+	d.kept = min(d.kept, now.data.effects)
+}
+
 // lossRemedy returns how to avoid the loss of durable data that an observation shows. It returns "" if there is no loss.
 func (d *dataset) lossRemedy(before *observation, promised int64, now observation) string {
-	const settings = "set appendonly yes and maxmemory-policy noeviction for later runs"
+	const (
+		settings = "set appendonly yes and maxmemory-policy noeviction for later runs"
+		older    = "the server has an older state of the data: set appendonly yes for later runs, and appendfsync always in case machines fail; replicas need the same settings"
+	)
 	switch {
 	case !d.durable:
 		return ""
@@ -87,14 +103,13 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 		return settings
 	case before == nil:
 		return ""
-	case !before.logging && now.data.effects < d.kept:
-		// A server without an append-only file may have restarted from an older snapshot. If the snapshot already
-		// contains the mark, only the number of effects shows that data is lost. A failover may also undo effects that
-		// the replicas have not confirmed. These effects are not lost, because their steps are repeated, so they do not
-		// count in d.kept.
-		return settings
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
+	case now.data.effects < d.kept:
+		// A server may have restarted from an older snapshot, or without the end of its append-only file. If the mark is
+		// older, only the number of effects shows that data is lost. A crash or a failover may also undo effects that
+		// were not durable. These effects are not lost, because their steps are repeated, so they do not count in d.kept.
+		return older
 	}
 	return ""
 }
@@ -125,7 +140,8 @@ func (d *dataset) checkDurable(now observation) error {
 	return err
 }
 
-// reset makes the next observation start with a new mark. Purge calls it, because purged data do not count as lost.
+// reset forgets the mark of the dataset, so that the next observation writes a new one. Purge calls it, because purged
+// data do not count as lost.
 func (d *dataset) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -179,7 +195,7 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
 	var d store.Dataset
-	for i, p := range s.servers() { // the partitions that are not in this list have no mark
+	for i, p := range s.servers() { // one partition of each server: only these partitions contain a mark
 		fields := found[i].Val()
 		partitions, err := wholeNumber(fields[1])
 		if err != nil {

@@ -97,6 +97,17 @@ func TestDataset_Loss_IsDetectedAndRecorded(t *testing.T) {
 				restart(t, r, s)
 			},
 		},
+		{
+			name: "its machine failed before the disk had the latest effects",
+			lose: func(t *testing.T, r *servers.Redis, s *Store, _ *goredis.Client) {
+				onDisk := logOf(t, r)
+				noError(t, recordDurably(t.Context(), s, 1))
+				noError(t, s.WaitDurable(t.Context(), 0, markOf(t, s)))
+				noError(t, r.Kill())
+				onDisk.restore(t)
+				restart(t, r, s)
+			},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -198,6 +209,18 @@ func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	markOf(t, s)
 	if got := log.containing("level="); len(got) > 0 {
 		t.Errorf("logged %q of a server that keeps its data", got)
+	}
+}
+
+func TestRedisSettings_PrimaryWithReplica_MustRequireAConnectedReplica(t *testing.T) {
+	t.Parallel()
+	for required, want := range map[string]int{"0": 1, "1": 0} {
+		p := newPair(t, "min-replicas-to-write "+required)
+		s, log := openLogged(t, p.servers[0].URI(), 1)
+		markOf(t, s)
+		if got := log.containing("level=WARN"); len(got) != want || want > 0 && !strings.Contains(got[0], "setting=min-replicas-to-write is=0 set_to=1") {
+			t.Errorf("with min-replicas-to-write %s, logged %q; want %d warnings", required, got, want)
+		}
 	}
 }
 

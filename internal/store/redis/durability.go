@@ -131,7 +131,7 @@ type observer struct {
 	// The field lagged is the time of the first observation in which replicas did not confirm writes. It is zero if all
 	// replicas confirm them. Only the method run uses it.
 	lagged time.Time
-	// promised is an offset in the history of the latest observation. Waiters were told that the effects up to this
+	// promised is an offset in the replication history of the server. Waiters were told that all effects up to this
 	// offset are durable. Only the method run uses it.
 	promised int64
 
@@ -344,7 +344,7 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	}
 	if before != nil && before.epoch != seen.epoch {
 		o.metrics.restarts.Inc()
-		o.logger.Warn("The store restarted or failed over; steps since the last observation are repeated",
+		o.logger.Warn("The store restarted or failed over; the steps whose effects may be lost are repeated",
 			"before", before.epoch, "now", seen.epoch)
 	}
 	return seen, nil
@@ -516,8 +516,8 @@ func (o *observation) parseReplication(info string) error {
 			return err
 		}
 	}
-	// The epoch does not contain master_replid, which also changes when the first replica connects, and an hour after
-	// the last one has left.
+	// The epoch does not contain master_replid: it changes without a restart or failover when the first replica
+	// connects, and an hour after the last one has left.
 	o.epoch += fmt.Sprintf("/%s:%d", o.history.parent, o.history.forkedAt)
 	if role, _ := infoField(info, "role"); role == "master" {
 		o.replicas = onlineReplicas(info)

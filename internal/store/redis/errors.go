@@ -18,7 +18,7 @@ import (
 // kindObservation identifies observations of the server in the outage log.
 const kindObservation = "observation"
 
-// fault adds context and advice to the error of a step: see the method failure. If the store is unavailable, fault also
+// fault adds context and advice to the error of a step, as Store.failure does. If the store is unavailable, fault also
 // logs an outage. It is for steps that callers repeat until they succeed. part identifies the step in the outage log.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
@@ -83,7 +83,7 @@ var replies = []struct {
 	{"NOAUTH ", true, "add the user and password to the URI, redis://user:password@host, or to the Secret"},
 	{"WRONGPASS ", true, "correct the user name or password"},
 	{"NOPERM ", true, replyPermission},
-	{"ERR The user executing the script can't", true, ""}, // checkServer returns an error that names the missing permissions
+	{"ERR The user executing the script can't", true, ""}, // no advice: checkServer already names the missing permissions
 	// These replies show that the address is wrong.
 	{"ERR DB index is out of range", false, "the server has no such database: correct the number in the path of the URI"},
 	{"ERR This instance has cluster support disabled", false, "the server is not a cluster: remove the parameters cluster=true and addr, and all addresses but one"},
@@ -111,10 +111,10 @@ func refused(err error) bool {
 	return reply != ""
 }
 
-// isNotReady reports whether an error has one of two causes: either the server accepts the credentials but cannot serve
-// at the moment, or this process has too few file descriptors.
+// isNotReady reports whether an error has a cause that is neither the address nor the credentials: the server accepts
+// the credentials but cannot serve at the moment, this process has too few file descriptors, or the DNS does not work.
 func isNotReady(err error) bool {
-	if binding.ExplainFiles(err) != "" {
+	if binding.IsTemporary(err) {
 		return true
 	}
 	switch codeOf(replyIn(err)) {
@@ -163,15 +163,14 @@ func remedyOf(err error) string {
 	if reply := replyIn(err); reply != "" {
 		return replyRemedy(reply)
 	}
-	var name *net.DNSError
 	var network net.Error
 	switch {
 	case errors.Is(err, errClosed):
 		return ""
 	case binding.ExplainFiles(err) != "":
 		return binding.ExplainFiles(err)
-	case errors.As(err, &name):
-		return "correct the host name"
+	case binding.ExplainName(err) != "":
+		return binding.ExplainName(err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "start Redis there, or correct the host or port"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():

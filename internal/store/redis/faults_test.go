@@ -304,7 +304,7 @@ func noError(t testing.TB, err error) {
 	}
 }
 
-func password(t *testing.T, uri string) string {
+func password(t testing.TB, uri string) string {
 	t.Helper()
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -336,10 +336,25 @@ func TestConnect_ReadsCredentialsForEachConnection(t *testing.T) {
 	record(t, s, 1, store.ResultRecorded)
 }
 
-func TestExplainRedisError_TooManyOpenFiles_SuggestsARemedy(t *testing.T) {
+func TestExplainRedisError_LocalFault_SuggestsARemedyAndIsNotReady(t *testing.T) {
 	t.Parallel()
-	if got := remedyOf(fmt.Errorf("%w: %w", store.ErrUnavailable, os.NewSyscallError("socket", syscall.EMFILE))); !strings.Contains(got, "ulimit -n") {
-		t.Errorf("the remedy is %q", got)
+	for name, tt := range map[string]struct {
+		cause      error
+		remedy     string
+		isNotReady bool
+	}{
+		"too many open files":             {os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n", true},
+		"too many open files in a lookup": {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", Name: "h", IsTemporary: true}, "ulimit -n", true},
+		"a DNS that does not respond":     {&net.DNSError{Err: "i/o timeout", Name: "h", IsTimeout: true}, "check the DNS", true},
+		"a host that does not exist":      {&net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}, "correct the host name", false},
+	} {
+		err := &net.OpError{Op: "dial", Net: "tcp", Err: tt.cause}
+		if got := remedyOf(fmt.Errorf("%w: %w", store.ErrUnavailable, err)); !strings.Contains(got, tt.remedy) {
+			t.Errorf("%s: the remedy is %q, want %q", name, got, tt.remedy)
+		}
+		if got := isNotReady(err); got != tt.isNotReady {
+			t.Errorf("%s: ErrNotReady is %t, want %t", name, got, tt.isNotReady)
+		}
 	}
 }
 
@@ -566,7 +581,7 @@ func TestStoreFailure_RejectedCommand_IsNotErrUnavailable(t *testing.T) {
 	}
 }
 
-// TestBatcher_CallersSharePipelines checks that many concurrent callers need only few pipelines.
+// TestBatcher_CallersSharePipelines checks that many concurrent callers need only a few pipelines.
 func TestBatcher_CallersSharePipelines(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})

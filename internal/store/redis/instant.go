@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// An instant is encoded as text: 12 digits of seconds since instantOrigin and 9 digits of nanoseconds. Because the
-// width is fixed, texts sort in the order of time, and Lua can compare them without converting them to inexact
-// numbers. The range extends from long before the year 0 to long after 9999, which Unix nanoseconds in 64 bits
-// could not represent.
+// An instant is encoded as a string: 12 digits of seconds since instantOrigin and 9 digits of nanoseconds. Because the
+// width is fixed, the strings sort in chronological order, and Lua can compare them without converting them to inexact
+// numbers. The range extends from long before the year 0 to long after 9999. Unix nanoseconds in 64 bits could not
+// represent it.
 const (
 	instantWidth  = 12 + 9
 	instantOrigin = -100_000_000_000 // the earliest encodable time (in the year -1199), in Unix seconds

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -90,6 +92,73 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
 	}
 }
 
+// TestFailover_PromotedReplicaIsKilled_LossIsDetected promotes a replica that has received all effects, and kills it
+// before its disk has them. Effects are then lost although the store has reported them as durable. A killed process does
+// not lose what it has given to the kernel, so the test removes the end of the append-only file.
+func TestFailover_PromotedReplicaIsKilled_LossIsDetected(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	s := openWith(t, Config{Simulation: "pair", Partitions: 1}, Dependencies{Binding: p.binding(t)})
+	settled(t, s)
+	w := &workers{}
+	w.next.Store(1)
+	w.start(t, s, 16)
+	w.perform(t, 100)
+	onDisk := logOf(t, p.servers[1])
+	w.perform(t, 200)
+
+	noError(t, p.servers[0].Kill())
+	noError(t, p.replica.ReplicaOf(t.Context(), "NO", "ONE").Err())
+	noError(t, p.replica.ConfigRewrite(t.Context()).Err()) // otherwise it would start as a replica again
+	noError(t, p.servers[1].Kill())
+	onDisk.restore(t)
+	noError(t, p.servers[1].Start(t.Context()))
+	if mark := p.replica.HGet(t.Context(), s.partitions[0].key(keyLedger), fieldDataset).Val(); mark == "" {
+		t.Fatal("the promoted replica has lost the mark, too; the test needs a loss that the mark does not show")
+	}
+	p.current.Store(p.servers[1])
+	w.perform(t, 100)
+	steps := w.stop()
+
+	missing := 0
+	for seq := range steps {
+		if !seen(t, s, seq) {
+			missing++
+		}
+	}
+	lostAt := datasetOf(t, s).LostAt
+	t.Logf("%d of %d steps are lost", missing, steps)
+	if missing == 0 || lostAt.IsZero() {
+		t.Errorf("%d of %d steps are lost, and a loss was detected at %v; want a loss and its time", missing, steps, lostAt)
+	}
+}
+
+// logFile is the part of an append-only file to which a server appends, and its length at some time.
+type logFile struct {
+	path string
+	size int64
+}
+
+// logOf returns the append-only file of a server with its present length.
+func logOf(t *testing.T, server *servers.Redis) logFile {
+	t.Helper()
+	parts, err := filepath.Glob(filepath.Join(server.Directory(), "data", "appendonlydir", "*.incr.aof"))
+	noError(t, err)
+	if len(parts) != 1 {
+		t.Fatalf("the server appends to one of %q; want exactly one file", parts)
+	}
+	info, err := os.Stat(parts[0])
+	noError(t, err)
+	return logFile{path: parts[0], size: info.Size()}
+}
+
+// restore removes what the server has appended since the call of logOf, as a failure of the machine may do. The server
+// must not run.
+func (l logFile) restore(t *testing.T) {
+	t.Helper()
+	noError(t, os.Truncate(l.path, l.size))
+}
+
 // TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite checks that the offset of an observation excludes
 // writes that the replica has not confirmed. If it included them, the store would report a loss after a failover.
 func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing.T) {
@@ -119,12 +188,12 @@ func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing
 		if isDuring && seen.history.offset >= written {
 			t.Fatalf("the offset %d of the observation includes the write at %d", seen.history.offset, written)
 		}
-		return isDuring && seen.replicated || t.Failed() // if it is not replicated, the wait has timed out
+		return isDuring && seen.replicated || t.Failed() // try again if the replicas did not confirm the write in time
 	})
 }
 
-// When the first replica connects, and when the last one has been gone for some time, a primary begins a new stream of
-// writes. Its data stay the same.
+// When the first replica connects, and when the last one has been gone for some time, a primary takes a new replication
+// ID. Its data stays the same.
 func TestObserver_ReplicaComesAndGoes_DoesNotCountAsRestart(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "repl-backlog-ttl 1")
@@ -210,7 +279,7 @@ type pair struct {
 	current atomic.Pointer[servers.Redis]
 }
 
-func newPair(t *testing.T, config ...string) *pair {
+func newPair(t testing.TB, config ...string) *pair {
 	t.Helper()
 	p := &pair{}
 	p.servers[0] = servers.NewRedis(t, servers.RedisOptions{Config: append(config, "repl-timeout 3600", "repl-diskless-sync-delay 0")})
@@ -231,7 +300,7 @@ func newPair(t *testing.T, config ...string) *pair {
 }
 
 // hostOf returns the host and port of a server.
-func hostOf(t *testing.T, server *servers.Redis) string {
+func hostOf(t testing.TB, server *servers.Redis) string {
 	t.Helper()
 	u, err := url.Parse(server.String())
 	noError(t, err)
@@ -274,7 +343,7 @@ type link struct {
 	running     sync.WaitGroup
 }
 
-func newLink(t *testing.T, primary string) *link {
+func newLink(t testing.TB, primary string) *link {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	noError(t, err)

@@ -47,6 +47,18 @@ func TestSentinel_UnusableSentinels_ErrorContainsTheRemedy(t *testing.T) {
 	}
 }
 
+func TestSentinel_AddressOfRedis_ErrorSaysToGiveThatOfASentinel(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{Config: []string{"user default on nopass ~* &* +@all"}})
+	s := open(t, server.String()+"?master_name=park", "unusable", 1)
+	err := s.Ping(t.Context())
+	const want = "the server is not a Sentinel: ERR unknown command 'sentinel'"
+	const remedy = "give the address of a Sentinel (default port 26379), or remove the parameter master_name"
+	if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), remedy) || strings.Contains(err.Error(), "not of a Sentinel") {
+		t.Errorf("Ping: %v; want %q and %q", err, want, remedy)
+	}
+}
+
 func TestSentinel_InvalidURI_IsRejected(t *testing.T) {
 	t.Parallel()
 	for parameters, want := range map[string]string{

@@ -23,24 +23,29 @@ func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	if err != nil {
 		return // the settings are checked again after the next restart or failover of the server
 	}
-	var persistence, memory *goredis.StringCmd
+	var persistence, memory, replication *goredis.StringCmd
 	_, err = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
-		persistence, memory = pipe.Info(ctx, "persistence"), pipe.Info(ctx, "memory")
+		persistence, memory, replication = pipe.Info(ctx, "persistence"), pipe.Info(ctx, "memory"), pipe.Info(ctx, "replication")
 		return nil
 	})
 	if err == nil {
-		into.check(persistence.Val(), memory.Val())
+		into.check(persistence.Val(), memory.Val(), replication.Val())
 	}
 }
 
-// check warns about two settings: no append-only file, and the eviction of keys. It finds them in the sections
-// "persistence" and "memory" of the INFO reply.
-func (s *settings) check(persistence, memory string) {
+// check warns about three settings: no append-only file, the eviction of keys, and a primary that accepts writes without
+// a connected replica although it has replicas. Its parameters are the sections of the INFO reply with these names.
+func (s *settings) check(persistence, memory, replication string) {
 	if enabled, found := infoField(persistence, "aof_enabled"); found && enabled == "0" {
 		s.warn("appendonly", "no", "yes", "The store has no append-only file: when the server stops, it loses everything since its last snapshot, including the ledger")
 	}
 	if policy, found := infoField(memory, "maxmemory_policy"); found && policy != "noeviction" {
 		s.warn("maxmemory-policy", policy, "noeviction", "The store may evict keys when its memory is full: events and visits are then lost")
+	}
+	// The field min_slaves_good_slaves exists only if min-replicas-to-write is above 0.
+	replicas, found := infoField(replication, "connected_slaves")
+	if _, required := infoField(replication, "min_slaves_good_slaves"); found && replicas != "0" && !required {
+		s.warn("min-replicas-to-write", "0", "1", "The store accepts writes that no replica receives: the promotion of a replica without a connection loses them")
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 
 // BenchmarkAppendTimeline measures the cost of a row of the timeline, and for comparison the cost of an entry that has
 // a script call of its own. Rows and entries are stored one at a time. The metric redis-µs/op is the time that Redis
-// spends in scripts. It excludes the observations that wait until a row is durable, because one observation serves all
+// spends in scripts. It excludes the commands that find out whether a row is durable, because one of them serves all
 // waiters in the process.
 func BenchmarkAppendTimeline(b *testing.B) {
 	server := servers.NewRedis(b, servers.RedisOptions{})

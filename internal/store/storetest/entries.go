@@ -42,7 +42,7 @@ func testEntries(t *testing.T, factory Factory) {
 		}
 		f.leave(exitOf(1, "AA-1", noon().Add(time.Minute)), store.ResultEarly)
 	})
-	t.Run("of two external entries of a plate the one processed last counts, and one exit matches", func(t *testing.T) {
+	t.Run("if a plate has two external entries, the one processed last counts, and one exit matches", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for i, at := range []time.Time{noon().Add(time.Hour), noon()} { // the entry with the later time arrives first

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -62,7 +63,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
 		f.leave(exit, store.ResultMatched)
 	})
-	t.Run("a matched exit without a visit is unexpected in its last attempt", func(t *testing.T) {
+	t.Run("a matched exit that still finds no visit in its last attempt counts as unexpectedly unmatched", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(9, "AA-1", noon())
@@ -110,6 +111,29 @@ func testExits(t *testing.T, factory Factory) {
 			f.leave(exit, store.ResultDuplicate)
 			f.wantCounts(store.Counts{EntriesRecorded: 1, ExternalMatched: 1, SummariesStored: 1, DuplicatesSuppressed: 1})
 		}
+	})
+	t.Run("an external ID is remembered in its own partition only", func(t *testing.T) {
+		t.Parallel()
+		const partitions = 2
+		f := fixture{Store: factory(t, partitions), t: t}
+		for partition := range partitions {
+			plate := fmt.Sprint("AA-", partition)
+			entry, exit := entryOf(0, plate, noon()), exitOf(0, plate, noon().Add(time.Minute))
+			entry.Origin, exit.Origin = external("in 17"), external("out 17")
+			entry.Partition, exit.Partition = partition, partition
+			f.enter(entry, store.ResultRecorded)
+			f.enter(entry, store.ResultDuplicate)
+			if got := f.leave(exit, store.ResultMatched); got.ID != "out 17" || got.Plate != plate {
+				t.Errorf("the summary in partition %d is %+v; want one of plate %s", partition, got, plate)
+			}
+			if _, err := f.SettleSummary(t.Context(), partition, exit.Origin.ID); err != nil {
+				t.Fatal(err)
+			}
+			f.leave(exit, store.ResultDuplicate)
+		}
+		f.wantCounts(store.Counts{
+			ExternalEntries: partitions, ExternalMatched: partitions, SummariesStored: partitions, DuplicatesSuppressed: 2 * partitions,
+		})
 	})
 	t.Run("an external exit without a visit is early until its last attempt", func(t *testing.T) {
 		t.Parallel()
@@ -167,7 +191,7 @@ func testExits(t *testing.T, factory Factory) {
 			}
 		}
 	})
-	t.Run("the largest sequence number has a bit", func(t *testing.T) {
+	t.Run("the ledger records the largest sequence number", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(event.MaxSeq, "AA-1", noon())
@@ -189,8 +213,8 @@ func testOutbox(t *testing.T, factory Factory) {
 		f.leave(exit, store.ResultPending) // the API rejected the summary or did not answer
 		f.leave(exit, store.ResultPending)
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1})
-		f.settle(exit.Origin.ID) // for the first delivery
-		f.settle(exit.Origin.ID) // again, for the second delivery: a suppressed duplicate
+		f.settle(exit.Origin.ID) // the first delivery stores the summary
+		f.settle(exit.Origin.ID) // the second delivery counts as a suppressed duplicate
 		f.leave(exit, store.ResultDuplicate)
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1, SummariesStored: 1, DuplicatesSuppressed: 2})
 	})

@@ -46,7 +46,7 @@ func testLedger(t *testing.T, factory Factory) {
 			}
 		}
 	})
-	t.Run("the number of starved draws is the sum over all runs", func(t *testing.T) {
+	t.Run("the number of exits that found no available plate is the sum over all runs", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, count := range []struct {
@@ -125,13 +125,13 @@ func fillPartition(f fixture, partition int) {
 }
 
 func testDurability(t *testing.T, factory Factory) {
-	t.Run("an answered step becomes durable", func(t *testing.T) {
+	t.Run("a step becomes durable after the store has replied to it", func(t *testing.T) {
 		t.Parallel()
 		f := fixture{Store: factory(t, 2), t: t}
 		for partition := range 2 {
 			mark, err := f.Mark(t.Context(), partition)
 			if err != nil || mark == (store.Mark{}) {
-				t.Fatalf("Mark(%d) = %v, %v; want one with an epoch", partition, mark, err)
+				t.Fatalf("Mark(%d) = %v, %v; want a mark with an epoch", partition, mark, err)
 			}
 			for seq := range int64(20) {
 				e := entryOf(seq, "AA-1", noon())

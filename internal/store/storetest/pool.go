@@ -114,7 +114,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 		f.confirm(entered(4000, plates[4000:]...), 4321)
 		f.wantPool(int64(countWithin(published(plates...), maxStay)))
 	})
-	t.Run("plates that entered more than MaxStay before the newest leave the pool", func(t *testing.T) {
+	t.Run("a plate is removed from the pool once another one enters more than MaxStay later", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1"), 1)
@@ -218,7 +218,7 @@ func testClaims(t *testing.T, factory Factory) {
 		}
 		f.wantPool(1)
 	})
-	t.Run("a claim is bounded", func(t *testing.T) {
+	t.Run("a claim returns at most the requested number of plates", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		plates := plateNames(store.MaxClaim + 1)
@@ -346,7 +346,7 @@ func testExpiry(t *testing.T, factory Factory) {
 			t.Error("the visit expired although the claim had extended it")
 		}
 	})
-	t.Run("a released visit expires again", func(t *testing.T) {
+	t.Run("a visit can expire once its claim is released", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		enter(f, 0, "released")

@@ -21,7 +21,7 @@ func testTimeline(t *testing.T, open Factory) {
 	t.Run("adds up the rows of all processes in each second", func(t *testing.T) { timelineMerges(t, open) })
 	t.Run("counts a repeated row once", func(t *testing.T) { timelineRepeats(t, open) })
 	t.Run("keeps the resolution of young rows and merges old rows exactly", func(t *testing.T) { timelineWidens(t, open) })
-	t.Run("adds up exactly whatever is repeated, late or compacted", func(t *testing.T) { timelineIsExact(t, open) })
+	t.Run("has exact sums even if rows are repeated, late or compacted", func(t *testing.T) { timelineIsExact(t, open) })
 	t.Run("forgets everything when purged", func(t *testing.T) { timelinePurges(t, open) })
 }
 
@@ -123,8 +123,8 @@ func timelineRepeats(t *testing.T, open Factory) {
 	}
 }
 
-// resolution is a guarantee of the timeline: a row that ended less than the duration age ago covers at most width
-// seconds. Older rows may cover more.
+// resolution is a guarantee of the timeline: as long as the time since the end of a row is less than age, the row covers
+// at most width seconds. Older rows may cover more.
 type resolution struct {
 	age   time.Duration
 	width int64
@@ -136,9 +136,9 @@ func resolutions() []resolution {
 	return []resolution{{time.Hour, 1}, {10 * time.Hour, 10}, {7 * 24 * time.Hour, 60}, {math.MaxInt64, 3600}}
 }
 
-// rowsPerBlock is the number of wide rows that one merge produces. The store merges rows only when the wide rows fill a
-// block of this size. So after a row has reached the age limit of its resolution, it may stay narrow for the time that
-// a block of wide rows covers.
+// rowsPerBlock is the number of rows that one merge of older rows produces. The store merges rows only when the result
+// fills a block of this size. So a row may keep its width longer than its resolution says: for at most the time that a
+// block covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.
@@ -208,7 +208,7 @@ func (f fixture) encoded(row timeline.Row) string {
 }
 
 // appendRandomTimeline appends rows of two processes to the timeline. In the last 70 minutes of the interval, there is a
-// row every few seconds. Before, there is about one per minute. It returns the rows in the order of time.
+// row every few seconds. Before these, there is about one row per minute. It returns the rows in chronological order.
 func (f fixture) appendRandomTimeline(from, to time.Time) []timeline.Row {
 	f.t.Helper()
 	r := rand.New(rand.NewPCG(11, 12))
@@ -352,7 +352,7 @@ func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 		t.Fatal(err)
 	}
 	if late.Version != minute.Version {
-		t.Fatalf("the minute has the version %s, want %s as before, so that the test checks the generation", late.Version, minute.Version)
+		t.Fatalf("the minute has the version %s, want %s as before: otherwise Replace would reject the version, not the generation", late.Version, minute.Version)
 	}
 	replaced, err := s.Replace(ctx, timeline.Replacement{
 		Generation: generation, Minute: &minute,

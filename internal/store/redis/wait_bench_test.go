@@ -1,0 +1,48 @@
+package redis
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// BenchmarkWait compares the commands WAIT and WAITAOF on a primary and its replica, both with appendfsync everysec. One
+// operation writes a key and waits: with WAIT until the replica has received the write, and with WAITAOF until both
+// servers have written it to disk. The next operation begins when the previous one ends.
+//
+// WAITAOF may take a second, so run it with -benchtime 20x. It needs Redis 7.2 or later, or Valkey.
+func BenchmarkWait(b *testing.B) {
+	p := newPair(b)
+	c := client(b, p.servers[0].URI()+"?read_timeout=1m")
+	const timeout = 30_000 // milliseconds
+	for _, bench := range []struct {
+		name    string
+		command []any
+		// want is the reply. Both servers have the write.
+		want string
+	}{
+		{"WAIT", []any{"WAIT", 1, timeout}, "1"},
+		{"WAITAOF", []any{"WAITAOF", 1, 1, timeout}, "[1 1]"},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			for b.Loop() {
+				var wait *goredis.Cmd
+				_, err := c.Pipelined(b.Context(), func(pipe goredis.Pipeliner) error {
+					pipe.Set(b.Context(), "key", "value", time.Minute)
+					wait = pipe.Do(b.Context(), bench.command...)
+					return nil
+				})
+				if err != nil && strings.Contains(err.Error(), "unknown command") {
+					b.Skipf("the server does not know the command: %v; set PARKING_REDIS_ROOT to a system with Redis 7.2 or later", err)
+				}
+				noError(b, err)
+				if got := fmt.Sprint(wait.Val()); got != bench.want {
+					b.Fatalf("%s returns %s, want %s", bench.name, got, bench.want)
+				}
+			}
+		})
+	}
+}
