@@ -175,8 +175,8 @@ func measure(records []Record, run Run) ([]Account, map[string]*Baseline) {
 		accounts = append(accounts, a)
 		if !r.InjectedAt.IsZero() {
 			baselines[r.ID()] = s.currentBaseline
-			// The list s.active lacks the records without an injection. The list records ends with them, so the index i
-			// identifies the same record in both lists.
+			// The list s.active contains only the records with an injection. These also come first in the list records,
+			// so the index i identifies the same record in both lists.
 			s.active[i].recovered = a.disturbance().to
 			if a.InjectedAt.IsZero() {
 				s.active[i].recovered = r.InjectedAt // the fault had no effect

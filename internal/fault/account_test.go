@@ -322,7 +322,7 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 	for name, tt := range map[string]struct {
 		records     []Record
 		run         Run
-		recovered   float64 // -1: not
+		recovered   float64 // -1 if the simulation did not recover
 		unrecovered float64
 		message     string
 	}{
@@ -345,7 +345,7 @@ func TestFaultAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 
 // If the recovery is not proved, UnrecoveredSeconds is the time until latency and backlog have returned to their
 // previous level. For example, a recovery is not proved if the timeline ends too early.
-func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsEndWithNormalLatencyAndBacklog(t *testing.T) {
+func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsCountUntilLatencyAndBacklogAreNormal(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	for name, tt := range map[string]struct {
@@ -496,11 +496,11 @@ func TestFaultAccounts_WithoutRecovery_ContainOutcomeAndReason(t *testing.T) {
 func TestFaultAccounts_PeaksAndCountsCoverTheTimeUntilRecovery(t *testing.T) {
 	t.Parallel()
 	run := story{length: 60, rate: 50, outages: []outage{{20, 26, 500 * time.Millisecond, 400}}}.run()
-	run.Rows[10].Entry.Lag = time.Minute // before
+	run.Rows[10].Entry.Lag = time.Minute // before the fault
 	run.Rows[21].Exit.Lag = 4 * time.Second
 	run.Rows[21].Exit.Redeliveries = 9
 	run.Rows[22].Entry.Outcomes = map[string]int64{"duplicate": 7}
-	run.Rows[40].Entry.Outcomes = map[string]int64{"duplicate": 1} // after
+	run.Rows[40].Entry.Outcomes = map[string]int64{"duplicate": 1} // after the recovery
 	run.Lost = new(int64(0))
 	a := Accounts([]Record{record("a", 20, 22)}, run)[0]
 	if a.PeakLagSeconds != 4 || a.PeakBacklog == nil || *a.PeakBacklog != 403 || a.DuplicatesSuppressed != 7 || a.Redeliveries != 9 || a.Lost == nil || *a.Lost != 0 {

@@ -7,8 +7,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Rows of the timeline in the first settlesAfter and the last settlesUntil of a fault are ignored. They may contain
-// work from before or after the fault, because processes measure up to rowShift late and clocks differ.
+// Rows of the timeline are ignored if they are less than settlesAfter after the start of a fault, or less than
+// settlesUntil before its end. They may contain work from before or after the fault, because processes measure up to
+// rowShift late and clocks differ.
 const (
 	settlesAfter = rowShift + time.Second
 	settlesUntil = time.Second

@@ -13,8 +13,8 @@ import (
 type History struct {
 	// Totals sums up the occurrences whose records were removed.
 	Totals []Total `json:"totals,omitempty"`
-	// Disturbed contains the intervals in which the occurrences whose records were removed disturbed the simulation.
-	// The intervals are in chronological order and do not overlap.
+	// Disturbed contains the intervals in which the simulation was disturbed by occurrences whose records have been
+	// removed. The intervals are in chronological order and do not overlap.
 	Disturbed []Disturbance `json:"disturbed,omitempty"`
 }
 
@@ -29,7 +29,7 @@ type Disturbance struct {
 	To   int64 `json:"to,omitempty"`
 }
 
-// mergedWith returns a disturbance that covers both d and later. The parameter later must not begin before d.
+// mergedWith returns a disturbance that covers d and the given disturbance, which must not begin before d.
 func (d Disturbance) mergedWith(later Disturbance) Disturbance {
 	merged := Disturbance{From: d.From}
 	if d.To != 0 && later.To != 0 {

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-func TestMarks_FaultsThatTookEffect_AreInTheOrderOfTime(t *testing.T) {
+func TestMarks_FaultsThatTookEffect_AreInChronologicalOrder(t *testing.T) {
 	t.Parallel()
 	accounts := []Account{
 		{Fault: "cut", Action: plan.ActionIsolate, Outcome: OutcomeNotInjected},

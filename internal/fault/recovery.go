@@ -100,7 +100,7 @@ type search struct {
 	// The field disturbed contains the intervals from the injection of a fault to the recovery from it, for the faults
 	// handled so far. Overlapping intervals are merged. The earliest comes first.
 	disturbed []interval
-	// The field earlier contains the disturbances by earlier faults that are not yet part of the field disturbed.
+	// The field earlier contains the disturbances by earlier faults that have not been added to the field disturbed.
 	earlier []Disturbance
 	// currentBaseline is the latest baseline that was found or saved. It is nil before the first one.
 	currentBaseline *Baseline
@@ -129,8 +129,8 @@ type recovery struct {
 	// violation describes the last measurement that was not normal. It is empty if all measurements after the end of the
 	// fault were normal.
 	violation string
-	// isNormal is true if all measurements since the time in the field at were normal, but cover too little time to
-	// prove the recovery.
+	// isNormal is true if no measurement since the time in the field at was abnormal, but these measurements cover too
+	// little time to prove the recovery.
 	isNormal bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
 	// empty if that is known.
@@ -180,9 +180,9 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// countLate sets the field late of each row. It derives the number from the latencies of events, because queue lengths
-// do not include the messages that processors hold. The number is a lower bound: it omits events that never took
-// effect, and may omit events whose latency is shorter than a row.
+// countLate sets the field late of each row: the number of events that were overdue. It derives the number from the
+// latencies of events, because queue lengths do not include the messages that processors hold. The number is a lower
+// bound: it omits events that never took effect, and may omit events whose latency is shorter than a row.
 func countLate(rows []measured) {
 	changes := make([]int64, len(rows)+1) // a difference array: row i has changes[i] more late events than row i-1
 	for i := range rows {
@@ -443,9 +443,9 @@ func (s *search) meanwhile(r *Record) string {
 	}
 }
 
-// aftermath returns the end of a sentence about the recovery from the fault of r, which ended at the time recovered.
-// The text names the other ended faults from which the simulation was recovering at the same time, because any of them
-// may have delayed this recovery. aftermath returns "" if there are no such faults.
+// aftermath returns the end of a sentence about the recovery from the fault of r. The parameter recovered is the time of
+// the recovery. The text names other faults that had ended, but from which the simulation was still recovering: any of
+// them may have delayed this recovery. aftermath returns "" if there are no such faults.
 func (s *search) aftermath(r *Record, recovered time.Time) string {
 	var others []string
 	for _, a := range s.active {

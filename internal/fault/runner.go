@@ -162,9 +162,9 @@ type Runner struct {
 	// receives a value when there is such a record.
 	settled  []*Record
 	settling chan struct{}
-	// The channel changed is closed to wake all waiting faults, and then replaced by a new channel. The faults check
-	// again whether they can be injected. They are woken when a fault has ended and no longer occupies its instances,
-	// when the instances of a fault become known, and when an occurrence becomes due.
+	// The field changed is a channel. To wake all waiting faults, it is closed and replaced by a new channel. Each
+	// fault then checks again whether it can be injected. Faults are woken when a fault has ended, when the instances
+	// that a fault targets become known, and when an occurrence becomes due.
 	changed chan struct{}
 
 	saving sync.Mutex // held during a save, so that an older version of a record never replaces a newer one
@@ -593,7 +593,7 @@ func (r *Runner) await(ctx context.Context, record *Record, changed <-chan struc
 }
 
 // reserve assigns the chosen instances to a record, unless its fault must wait for another fault. In that case, reserve
-// assigns nothing and returns what the method blocker returns.
+// assigns nothing, and returns the record of that other fault.
 func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -611,9 +611,10 @@ func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Recor
 	return nil
 }
 
-// blocker returns the record of a fault for which the fault of the given record must wait, or nil. Such a fault affects
-// a chosen instance now, or was due earlier and may hit a chosen instance. If the choice of instances failed or is
-// incomplete, every fault that affects the same server now is such a fault. The caller must hold r.mu.
+// blocker returns the record of a fault that must end before the fault of the given record can begin, or nil if there
+// is none. A fault must end first if it affects a chosen instance now, or if it was due earlier and may hit a chosen
+// instance. If the choice of instances failed or is incomplete, every fault that affects the same server now must end
+// first. The caller must hold r.mu.
 func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 	isEarlier := true
 	for _, other := range r.records {

@@ -67,8 +67,8 @@ type demand struct {
 const shortGap = 100 * time.Millisecond
 
 // demand returns the events of one type that were due in the rows for which covers returns true. The rows must be in
-// the order of time and without gaps. unrecorded is the number of published events that are in no row, because a killed
-// process loses its latest rows. If l is nil, only the events that generators counted are due.
+// chronological order and without gaps. unrecorded is the number of published events that are in no row, because a
+// killed process loses its latest rows. If l is nil, only the events that generators counted are due.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -158,8 +158,8 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		counts := float64(events-lost) / float64(events)
 		length := longest(rows[from:to], absent[from:to], planned[from:to], s.Replicas)
 		most := from
-		// exact is the sum of the rows' shares so far, which are not whole numbers. Only the sum is rounded, so that
-		// rounding errors do not accumulate.
+		// The missing events are divided among the rows. exact is the sum of the rows' shares so far. The shares are
+		// not whole numbers. Only the sum is rounded, so that rounding errors do not accumulate.
 		var exact float64
 		for i := from; i < to; i++ {
 			if absent[i] > absent[most] {
@@ -223,8 +223,8 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 // events of row i minus the number that appeared. A negative shortfall is a surplus: it makes up first for shortfalls
 // of earlier rows, and then of later rows. For example, the shortfalls 5, -3, 4 give 2, 0, 4.
 //
-// If expected is not nil, it contains the number of expected events of each row. A surplus then makes up for shortfalls
-// of later rows only up to the number of events that were expected in two rows.
+// If expected is not nil, it contains the number of expected events of each row. What is left of a surplus for later
+// rows is then limited to the number of events that are expected in the row with the surplus and in the row before it.
 func lasting(shortfall, expected []int64) []int64 {
 	total := make([]int64, len(shortfall)+1) // prefix sums: total[i+1] is the shortfall of the rows 0 to i
 	for i, n := range shortfall {

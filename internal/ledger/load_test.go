@@ -212,7 +212,7 @@ func TestEvaluate_GeneratorIsDead_LagIsTheSameAtEachTimelineResolution(t *testin
 	}
 }
 
-// Two of three generators run on, so there is no time without a generator, however wide the rows are.
+// Two of three generators keep running, so there is no time without a generator, however wide the rows are.
 func TestEvaluate_OneOfThreeGeneratorsIsDead_LowersTheAchievedRateWithoutLag(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{1, 60} {

@@ -86,7 +86,7 @@ func markOf(at time.Time, c *Check) timeline.Mark {
 }
 
 // MissingMarks returns marks for those missed objectives of a finished simulation that have no mark in e.Timeline. The
-// marks are in the order of time. The time of a mark is the time from which the objective was missed according to the
+// marks are in chronological order. The time of a mark is the time from which the objective was missed according to the
 // timeline. If the timeline does not show it, the mark has the time at which the simulation ended.
 func MissingMarks(e *Evidence, v *Verdict, end time.Time) []timeline.Mark {
 	marked := map[string]bool{}

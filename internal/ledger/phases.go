@@ -93,7 +93,7 @@ func (p phase) checks() []check {
 			return find(name, p.objectives(&e.Objectives), m)
 		}
 		return check{
-			name: name, kind: Objective,
+			name: name, kind: Objective, beyondLedger: p.suffix != "", // the store does not record when faults were injected
 			find:  func(e Evidence) finding { return findIn(&e, p.measure(&e)) },
 			since: func(e *Evidence) time.Time { return p.since(e, findIn) },
 		}
@@ -125,9 +125,9 @@ func (p phase) checks() []check {
 	}
 }
 
-// since returns the time from which an objective of this phase stayed missed until the end of the simulation. After
-// each row of the phase, the objective is evaluated for all rows of the phase so far. The result is the end of the
-// first row after which the objective was never met again, or the zero time if the rows do not show that it was missed.
+// since returns the time from which an objective of this phase was missed without interruption until the end of the
+// simulation. After each row of the phase, the objective is evaluated for all rows of the phase so far. The result is
+// the end of the first row from which on every evaluation failed, or the zero time if the last evaluation did not fail.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {

@@ -157,6 +157,51 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 	}
 }
 
+// An audit knows only what the store contains. Its verdict does not cover what depends on other data, even if an objective
+// seems to be met or missed.
+func TestEvaluate_LedgerOnly_NamesTheChecksThatAreNotCovered(t *testing.T) {
+	t.Parallel()
+	ms := func(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Millisecond) }
+	rehearsal := plan.Objectives{
+		MaxRecovery: ms(1), AbortOnFailure: true,
+		WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(1), MaxLag: ms(1e6)}, UnderFaults: plan.PhaseObjectives{ProcessingP99: ms(1), MinAchievedPercent: 1},
+	}
+	const (
+		always = "not checked, because the store does not contain the data: summaries in the API, entry schedule, exit schedule"
+		all    = "not checked, because the store does not contain the data: run length, summaries in the API, entry schedule, exit schedule, fault crash, recovery, " +
+			"end-to-end p99 without faults, generator lag without faults, processing p99 under faults, achieved rate under faults"
+	)
+	for name, tt := range map[string]struct {
+		change  func(*Evidence)
+		outcome Outcome
+		want    []string
+	}{
+		"a rehearsal":          {func(e *Evidence) { e.Objectives, e.Planned = rehearsal, []plan.Fault{{Name: "crash"}} }, Pass, []string{all}},
+		"no faults":            {func(*Evidence) {}, Pass, []string{always}},
+		"the run is measured":  {func(e *Evidence) { e.Objectives.MaxLag = ms(1000) }, Fail, []string{"generator lag is 3.00 s, beyond the objective of 1 s", always}},
+		"events were lost":     {func(e *Evidence) { e.Report.Lost = 1 }, Fail, []string{"1 event was lost", always}},
+		"nothing was measured": {func(e *Evidence) { e.Objectives.EndToEndP99, e.Latencies = ms(1), LatenciesOf(nil, nil, &Report{}) }, Fail, []string{"end-to-end p99 is unknown", always}},
+	} {
+		e := phaseEvidence(plan.Objectives{})
+		e.Planned, e.Faults, e.LedgerOnly = nil, nil, true
+		tt.change(&e)
+		v := Evaluate(e)
+		matches := v.Outcome == tt.outcome && len(v.Reasons) == len(tt.want)
+		for i := 0; matches && i < len(tt.want); i++ {
+			matches = strings.HasPrefix(v.Reasons[i], tt.want[i])
+		}
+		if !matches {
+			t.Errorf("%s: the verdict is %s %q, want %s %q", name, v.Outcome, v.Reasons, tt.outcome, tt.want)
+		}
+		_, uncovered, _ := strings.Cut(v.Reasons[len(v.Reasons)-1], ": ")
+		for uncovered := range strings.SplitSeq(uncovered, ", ") {
+			if c := checkOf(t, v, uncovered); c.Outcome != NotMeasured || c.Want == "" || c.Got != "" || c.Message != "" {
+				t.Errorf("%s: the check is %+v, want it not measured", name, c)
+			}
+		}
+	}
+}
+
 // checkReasons checks that each reason in a verdict begins with the expected text.
 func checkReasons(t *testing.T, name string, got Verdict, want []string) {
 	t.Helper()

@@ -45,8 +45,8 @@ type Report struct {
 	Outbox int64 `json:"outbox"`
 
 	// The fields IndeterminateEntries to IndeterminateUnmatched split Indeterminate by type and intent. The
-	// fields MissingEntries to MissingUnmatched split Lost or Outstanding in the same way. A missing count is
-	// negative if an event was processed with an intent other than the one with which it was published.
+	// fields MissingEntries to MissingUnmatched split Lost or Outstanding in the same way. One of these can be
+	// negative, if an event was processed with an intent other than the one with which it was published.
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`
@@ -71,8 +71,8 @@ type Report struct {
 	// DataLostAt is when a process noticed that the store had lost durable data. It is nil if no process has.
 	// If it is set, the counts in this report are incomplete.
 	DataLostAt *time.Time `json:"dataLostAt,omitempty"`
-	// LostEvents contains the identifiers of the first lost events, in the order in which the audit finds them: one
-	// generator process in one partition after the other, each in the order of the sequence numbers.
+	// LostEvents contains the identifiers of the first lost events that the audit finds. They are grouped by partition
+	// and generator process, and sorted by sequence number within each group.
 	LostEvents []string `json:"lostEvents,omitempty"`
 }
 

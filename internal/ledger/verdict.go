@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
@@ -23,8 +24,8 @@ const (
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
 	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made because of
-	// another check, and a sentence that equals Evidence.Aborted. It contains Evidence.Unchecked even if the outcome is
-	// PASS. It is never nil.
+	// another check, and a sentence that equals Evidence.Aborted. Even if the outcome is PASS, it contains
+	// Evidence.Unchecked, and one sentence that names the checks that the verdict does not cover. It is never nil.
 	Reasons []string `json:"reasons"`
 	// Checks contains all checks that apply. If the failure of one check can cause other checks to fail, it
 	// comes before them.
@@ -73,6 +74,10 @@ type Evidence struct {
 	// Unchecked contains one sentence for each optional condition that could not be checked. The verdict can be PASS without
 	// these conditions.
 	Unchecked []string
+	// LedgerOnly means that only the store and the queues were read. Then some checks cannot be made, for example those
+	// of faults, because the store does not contain the data for them. The verdict lists these checks as not measured,
+	// and can be PASS without them.
+	LedgerOnly bool
 	// Failures contains the errors that kept the simulation from running as planned. If there are any, the verdict is
 	// FAIL.
 	Failures []error
@@ -103,23 +108,35 @@ const Unknown = -1
 
 // Evaluate makes all checks that apply to the evidence, and returns the verdict.
 func Evaluate(e Evidence) Verdict {
-	v := Verdict{Outcome: Pass, Checks: makeChecks(e, checks(&e))}
+	made, uncovered := makeChecks(e, checks(&e))
+	v := Verdict{Outcome: Pass, Checks: made}
 	// The reasons must not repeat why the run was ended early: the message of the check CheckRunLength contains e.Aborted.
 	v.Reasons = slices.DeleteFunc(Messages(v.Checks), func(m string) bool { return m == e.Aborted })
 	v.Reasons = append(v.Reasons, e.Unchecked...)
+	if len(uncovered) > 0 {
+		v.Reasons = append(v.Reasons, notCovered+strings.Join(uncovered, ", "))
+	}
 	for _, c := range v.Checks {
-		if c.Outcome != Passed {
+		if c.Outcome != Passed && !slices.Contains(uncovered, c.Name) {
 			v.Outcome = Fail
 		}
 	}
 	return v
 }
 
+// notCovered begins the sentence that names the checks that the verdict does not cover.
+const notCovered = "not checked, because the store does not contain the data: "
+
+// IsCaveat reports whether a reason does not explain a FAIL, but says what was not checked.
+func (v *Verdict) IsCaveat(reason string) bool {
+	return v.Outcome == Pass || strings.HasPrefix(reason, notCovered)
+}
+
 // CertainFailures returns the checks that have failed for good, so that a running simulation is already certain to fail.
 // It returns none if the simulation may still pass.
 func CertainFailures(e Evidence) []Check {
 	e.Running = true
-	made := makeChecks(e, slices.DeleteFunc(checks(&e), func(c check) bool { return !c.certain }))
+	made, _ := makeChecks(e, slices.DeleteFunc(checks(&e), func(c check) bool { return !c.certain }))
 	return slices.DeleteFunc(made, func(c Check) bool { return c.Outcome != Failed })
 }
 

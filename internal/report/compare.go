@@ -195,7 +195,7 @@ func rateMetrics() []metric {
 		{"exits", "exit", func(r *Rates) Rate { return r.Exit }, func(r *timeline.Row) *timeline.Events { return &r.Exit }},
 	} {
 		shares = append(shares, metric{
-			key: side.key + ".achieved", name: side.name + " published of due", threshold: shareThreshold, higherIsBetter: true, text: shareText,
+			key: side.key + ".achieved", name: "due " + side.name + " published", threshold: shareThreshold, higherIsBetter: true, text: shareText,
 			total: func(d *Document) (float64, bool) {
 				r := side.rate(&d.Rates)
 				return r.Achieved / r.Target, r.Target > 0
@@ -275,7 +275,7 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 	return c
 }
 
-// isMetricUnproved reports whether the only cause of a changed metric may be that a run was cut short.
+// isMetricUnproved reports whether a metric may have changed only because a run was cut short.
 func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
@@ -392,8 +392,8 @@ func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil 
 
 // significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. If they
 // do, it returns the parameter direction, which is Regression or Improved; otherwise it returns Noise. If there are too
-// few samples, it returns Undecided. Most runs have few recovery times. If they are too few for the test, the threshold
-// alone decides: significance returns direction.
+// few samples for the test, it returns Undecided, except for recovery times. Most runs have only a few of these, so the
+// threshold alone decides, and significance returns direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
@@ -714,8 +714,8 @@ func (c *Comparison) charts() []Chart {
 	}
 	published := func(r *timeline.Row) int64 { return r.Entry.Published + r.Exit.Published }
 	return []Chart{
-		chart("End-to-end latency, p99", "Time from the instant at which an event was due to its effect", latencyUnit(), quantile(.99, endToEnd)),
-		chart("End-to-end latency, p50", "Median time from the instant at which an event was due to its effect", latencyUnit(), quantile(.50, endToEnd)),
+		chart("End-to-end latency, p99", "Time from when an event was due until it took effect", latencyUnit(), quantile(.99, endToEnd)),
+		chart("End-to-end latency, p50", "Median time from when an event was due until it took effect", latencyUnit(), quantile(.50, endToEnd)),
 		chart("Processing latency, p99", "Time to process an event, including failed attempts", latencyUnit(), quantile(.99, processing)),
 		chart("Published", "Entries and exits per second", perSecond(), rate(published)),
 		chart("Ready messages", "Messages that are ready in the queues: the maximum in each interval", events(), gauge(func(r *timeline.Row) *int64 { return r.Ready })),

@@ -455,8 +455,9 @@ func TestCompareReports_RowsOfDifferentWidths_AreMergedToTheWiderWidth(t *testin
 	random := rand.New(rand.NewPCG(3, 3))
 	for _, d := range []*Document{full, bounded} {
 		for i := range d.Timeline {
-			// Draw random lags whose maximum over 60 rows is, on average, 1.7 times their maximum over 10 rows. Without
-			// merging, the wider rows would therefore look like a regression.
+			// Draw random lags whose maximum over 60 s is, on average, 1.7 times their maximum over 10 s. The second
+			// document has rows of 60 s. If Compare did not merge the rows of the first document, the second run would
+			// look like a regression.
 			d.Timeline[i].Entry.Lag = time.Duration(200 * math.Pow(random.Float64(), 10) * float64(10*time.Millisecond))
 		}
 	}

@@ -118,8 +118,8 @@ func (s *junitSuite) add(c ledger.Check) {
 	s.Cases = append(s.Cases, test)
 }
 
-// properties returns the values in the JSON form of the report. The name of a property is the path of its value. It
-// omits the checks, the manifest and the timeline.
+// properties returns the values in the JSON form of the report, without the checks, the manifest and the timeline. The
+// name of a property is the path of its value.
 func (d *Document) properties() ([]junitProperty, error) {
 	figures := *d
 	figures.Checks, figures.Reasons, figures.Timeline, figures.Environment.Manifest = nil, nil, nil, nil

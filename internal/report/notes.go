@@ -31,7 +31,7 @@ type Note struct {
 	time  time.Time
 }
 
-// notes returns the marks of the timeline as notes, in the order of time. If there are more than maxNotes marks, it
+// notes returns the marks of the timeline as notes, in chronological order. If there are more than maxNotes marks, it
 // omits some and returns their number. It prefers failures to other marks, and earlier marks to later ones.
 func (d *Document) notes() (notes []Note, omitted int64) {
 	marks := timeline.MarksOf(d.Timeline)

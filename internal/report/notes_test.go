@@ -23,7 +23,7 @@ func renderedNotes(t *testing.T, d *Document) (html, text string) {
 	return string(page), string(d.Markdown())
 }
 
-func TestRenderings_EventsOfNote_AreListedWithTheNumbersInTheCharts(t *testing.T) {
+func TestRenderings_NotableEvents_AreListedWithTheirNumbersInTheCharts(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	for i := range d.Timeline {
@@ -54,7 +54,7 @@ func TestRenderings_EventsOfNote_AreListedWithTheNumbersInTheCharts(t *testing.T
 	}
 }
 
-func TestRenderings_ManyEventsOfNote_ListsFailuresAndSaysHowManyAreOmitted(t *testing.T) {
+func TestRenderings_ManyNotableEvents_ListsFailuresAndSaysHowManyAreOmitted(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	const ordinary, failures = 3000, 3

@@ -668,11 +668,11 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 }
 
 // The operator always keeps the latest occurrences of faults, even mild ones. An omitted occurrence may be worse than a
-// listed one, so the report must not say that the omitted ones are not worse. A document of an earlier version has no
+// listed one, so the report must not claim that it lists the worst ones. A document of an earlier version has no
 // totals. Its report must not mention totals.
 func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilderThanListedFaults(t *testing.T) {
 	t.Parallel()
-	const omitted, totals = "leaves out 3 further occurrences. It lists the worst of all occurrences.", "The totals include the omitted occurrences."
+	const omitted, totals = "omits 3 occurrences. Among the listed ones are the worst.", "The totals include the omitted occurrences."
 	d := sample()
 	d.FaultsOmitted, d.FaultTotals[2].NotRecovered = 3, d.FaultTotals[2].NotRecovered+3
 	for _, hasTotals := range []bool{true, false} {
@@ -1003,7 +1003,7 @@ func checkMarkdown(t *testing.T, name, text string) {
 			columns = 0
 			continue
 		}
-		n := strings.Count(regexp.MustCompile(`\\.`).ReplaceAllString(row, ""), "|") // escaped ones separate no cells
+		n := strings.Count(regexp.MustCompile(`\\.`).ReplaceAllString(row, ""), "|") // escaped pipes do not separate cells
 		if columns != 0 && n != columns {
 			t.Errorf("%s: a row has %d cells, the row above has %d: %s", name, n, columns, row)
 		}

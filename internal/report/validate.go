@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// maxNumber limits durations in seconds, and rates in events per second. It is about 31 years.
+	// maxNumber limits durations in seconds, and rates in events per second. As a duration, it is about 31 years.
 	maxNumber = 1e9
 	// maxCount limits counts of events. The sum of the rows of a timeline cannot overflow, because a file of maxSize
 	// bytes has less than a million rows.
@@ -155,7 +155,7 @@ func (d *Document) validateFaults() error {
 		return field.TooMany("faults", len(names), maxNames)
 	}
 	if all := int64(len(d.Faults)) + d.FaultsOmitted; len(d.FaultTotals) > 0 && counted != all {
-		return field.Invalid("faultTotals", counted, fmt.Sprintf("must count the %d occurrences of faults and faultsOmitted", all))
+		return field.Invalid("faultTotals", counted, fmt.Sprintf("must add up to %d, the number of occurrences in faults and faultsOmitted", all))
 	}
 	return nil
 }
@@ -246,7 +246,7 @@ func validateParts(path field.Path, v reflect.Value) error {
 			f := v.Type().Field(i)
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			at := path
-			if name != "" { // JSON has the fields of an embedded struct, which has no name, at the outer level
+			if name != "" { // an embedded struct has no name: JSON puts its fields at the outer level
 				at = path.Child(name)
 			}
 			if err := validateRange(at, v.Field(i)); err != nil {

@@ -124,7 +124,7 @@ func (l Log) Append(ctx context.Context, process string, rows []Row) error {
 	return l.storage.AppendRows(ctx, process, rows)
 }
 
-// Read returns the measurements in the interval [from, to), merged over all processes and in the order of time. It
+// Read returns the measurements in the interval [from, to), merged over all processes and in chronological order. It
 // includes rows that lie only partly in the interval. Old rows are wider than 1 s.
 func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	// If a concurrent compaction moves rows between two of the reads below, the result lacks these rows or contains
@@ -289,7 +289,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 		block.Rows = Merge(Tiers()[id.Tier].Width, rows...)
 		replaced, err := l.storage.Replace(ctx, Replacement{Generation: generation, Block: block, Sources: sources})
 		if err != nil || !replaced {
-			return err // without an error, another process is compacting the same tier
+			return err // if err is nil, another process is compacting the same tier
 		}
 		generation++
 	}

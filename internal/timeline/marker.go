@@ -13,8 +13,8 @@ import (
 const (
 	// MarkerInterval is the interval at which a process should call Marker.Observe.
 	MarkerInterval = 500 * time.Millisecond
-	// recentStage is the age of a stage up to which a process that starts during the stage adds the stage's mark. If
-	// the stage is older, an earlier process has added the mark.
+	// recentStage determines whether a process that starts during a stage adds the mark of that stage. It does so if the
+	// stage is younger than recentStage. If the stage is older, an earlier process has added the mark.
 	recentStage = 10 * time.Second
 )
 
@@ -102,7 +102,7 @@ func MarksOf(rows []Row) []Mark {
 
 // AddMarks returns rows with additional marks. It adds each mark to the row whose interval contains the time of the
 // mark. If there is no such row, AddMarks adds a row for that second, but only if the row overlaps the interval
-// [from, to). The rows and the marks must be in the order of time. AddMarks does not change its arguments.
+// [from, to). The rows and the marks must be in chronological order. AddMarks does not change its arguments.
 func AddMarks(rows []Row, from, to time.Time, marks ...Mark) []Row {
 	all := slices.Clone(rows)
 	var added []Row

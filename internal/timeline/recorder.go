@@ -78,7 +78,7 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Record stores marks of a process that has no Recorder. The marks must be in the order of time. process is a name that
+// Record stores marks of a process that has no Recorder. The marks must be in chronological order. process is a name that
 // NewProcess has returned. After an error, call Record again with the same name, so that no mark is stored twice.
 func Record(ctx context.Context, sink Sink, process string, marks ...Mark) error {
 	if len(marks) == 0 {
@@ -110,7 +110,7 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 			r.measure(now)
 			select {
 			case due <- struct{}{}:
-			default: // the previous signal is still pending, and the sender then sends all rows
+			default: // a signal is still pending, and the sender will send all rows when it receives it
 			}
 		}
 	}

@@ -27,7 +27,7 @@ type Row struct {
 	Exit  Events `json:"exit,omitzero"`
 	Gauges
 
-	// Marks are the notable events of the interval, in the order of time.
+	// Marks are the notable events of the interval, in chronological order.
 	Marks []Mark `json:"marks,omitempty"`
 }
 
@@ -157,7 +157,7 @@ func (r *Row) add(other *Row) {
 	}
 }
 
-// mergeMarks returns the marks of two rows in the order of time. If a server fails, every process reports the same
+// mergeMarks returns the marks of two rows in chronological order. If a server fails, every process reports the same
 // mark. mergeMarks therefore drops a mark if the previous mark with the same subject differs from it only in its time.
 // It also drops a mark that is equal to an earlier one.
 func mergeMarks(a, b []Mark) []Mark {
@@ -265,7 +265,7 @@ func difference(now, before map[string]int64) map[string]int64 {
 }
 
 // Merge combines rows into wider rows of the given width in seconds. Each result begins at a multiple of the width and
-// combines all rows that begin in its interval. The results are in the order of time. Merge does not change its
+// combines all rows that begin in its interval. The results are in chronological order. Merge does not change its
 // arguments.
 func Merge(width int64, rows ...Row) []Row {
 	merged := map[int64]*Row{}
@@ -302,7 +302,7 @@ func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }
 
 // FillGaps inserts rows into the gaps between the given rows, and appends rows until end, which is a Unix time. width
 // is the width of the new rows in seconds. Processes store no row for a second in which nothing happened, so the
-// inserted rows have no counts and repeat the previous gauges. The rows must be in the order of time.
+// inserted rows have no counts and repeat the previous gauges. The rows must be in chronological order.
 func FillGaps(rows []Row, width, end int64) []Row {
 	if len(rows) == 0 {
 		return nil

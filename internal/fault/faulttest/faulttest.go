@@ -14,7 +14,7 @@ func Hit(name string, number int, target plan.FaultTarget, indexes []int) string
 	return fmt.Sprintf("%s/%d: %s %v", name, number, target, indexes)
 }
 
-// Planned returns one text for each planned occurrence, in the format of Hit, in the order in which the
+// Planned returns one string for each planned occurrence, in the format of Hit, in the order in which the
 // occurrences are due. The map contains the number of instances of each target. Targets that are not in the map
 // have one instance.
 func Planned(p *plan.Plan, instances map[plan.FaultTarget]int) []string {
