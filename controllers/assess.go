@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -250,8 +251,7 @@ func ownComponents() []component {
 }
 
 // assessParts examines the servers, the summary API, the workloads and the monitoring objects. It looks only at
-// Kubernetes objects, and does not connect to the servers. It also writes the status fields that the scale subresource
-// reads.
+// Kubernetes objects, and does not connect to the servers.
 func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	s.findings.suspended = s.sim.Spec.Suspend
 	s.findings.complete = s.isComplete()
@@ -262,7 +262,6 @@ func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	s.findings.monitoring = monitoringFinding(s.sim.Spec.Monitoring, s.served)
 	s.findings.workloads = s.assessOwn()
 	s.findings.running = s.running()
-	s.setScale()
 	return nil
 }
 
@@ -279,14 +278,23 @@ func (s *scope) assessOwn() finding {
 	return assessAll(all...)
 }
 
-// setScale sets the status fields that are read by the scale subresource and by the command "kubectl get".
-func (s *scope) setScale() {
-	processors := s.workloads[resources.ComponentProcessor]
-	s.sim.Status.Replicas = &processors.pods
-	s.sim.Status.ReadyReplicas = &processors.readyPods
-	s.sim.Status.Selector = metav1.FormatLabelSelector(&metav1.LabelSelector{
+// setScale sets the status fields that are read by the scale subresource and by the command "kubectl get". It reads the
+// Deployment of the processors from the cache, because a reconcile may end before it examines the workloads, for example
+// while the spec is invalid. Pods keep running then, and they may fail.
+func (r *Reconciler) setScale(ctx context.Context, s *scope) {
+	status, processors := &s.sim.Status, &appsv1.Deployment{}
+	status.Selector = metav1.FormatLabelSelector(&metav1.LabelSelector{
 		MatchLabels: resources.Selector(s.sim, resources.ComponentProcessor),
 	})
+	err := r.client.Get(ctx, client.ObjectKey{Namespace: s.key.Namespace, Name: resources.Name(s.sim, resources.ComponentProcessor)}, processors)
+	switch {
+	case err == nil && metav1.IsControlledBy(processors, s.sim):
+		status.Replicas, status.ReadyReplicas = new(processors.Status.Replicas), new(processors.Status.ReadyReplicas)
+	case err == nil, apierrors.IsNotFound(err): // the simulation has no such Deployment
+		status.Replicas, status.ReadyReplicas = new(int32), new(int32)
+	default:
+		status.Replicas, status.ReadyReplicas = nil, nil
+	}
 }
 
 // running describes which generators and processors are running.

@@ -142,9 +142,9 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	case isRefused(err):
 		f = found(stalled, reasonRejected, "The API server rejects %s %s: %s. Undo the edit of the spec, or delete the object so that it is created again", key.kind, key.name, err)
 	case apierrors.IsForbidden(err) && isQuotaFailure(err.Error()):
-		f = found(progressing, reasonQuota, "%s: raise the quota, or reduce replicas or resources in the spec", err)
+		f = found(progressing, reasonQuota, "%s", withRemedy(err.Error()))
 	case apierrors.IsForbidden(err):
-		f = found(stalled, reasonForbidden, "%s: grant the operator's role the permission, or change the policy of the namespace that forbids it", err)
+		f = found(stalled, reasonForbidden, "%s: grant the operator's role the permission, or change the namespace policy that rejects the object", err)
 	default:
 		f = found(progressing, reasonApplyFailed, "%s; the operator retries", err)
 	}

@@ -45,6 +45,7 @@ func TestPrune_FaultInEffect_DeletionOfWorkloadWaits(t *testing.T) {
 func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 	t.Parallel()
 	deployments := schema.GroupResource{Group: "apps", Resource: "deployments"}
+	services := schema.GroupResource{Resource: "services"}
 	invalid := field.ErrorList{field.Invalid(field.NewPath("spec", "template"), 99999, "must be between 1 and 65535")}
 	gone := apierrors.NewNotFound(schema.GroupResource{}, "")
 	gone.ErrStatus.Message = "the server could not find the requested resource"
@@ -74,7 +75,11 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 		},
 		"a quota is exceeded": {
 			"Deployment", apierrors.NewForbidden(deployments, "sim-entry", errors.New("exceeded quota: small")),
-			progressing, reasonQuota, []string{"exceeded quota: small", "raise the quota"}, 0,
+			progressing, reasonQuota, []string{"exceeded quota: small", "raise the namespace's quota"}, 0,
+		},
+		"a quota that is not counted yet": {
+			"Service", apierrors.NewForbidden(services, "sim-entry", errors.New("status unknown for quota: small, resources: services")),
+			progressing, reasonQuota, []string{"status unknown for quota: small", "wait until Kubernetes has counted"}, 0,
 		},
 		"a permission is missing": {
 			"Deployment", apierrors.NewForbidden(deployments, "sim-entry", errors.New("no RBAC policy matched")),

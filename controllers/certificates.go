@@ -75,8 +75,8 @@ func hosts(all []resources.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// warnOfExpiry adds a note if the user's certificate in a Secret expires soon. It requests a reconcile for the time of the
-// note, and for the time of the expiry.
+// warnOfExpiry adds a note if the user's certificate in a Secret expires soon. It also requests the next reconcile: for
+// the time at which the note must appear or, if it has appeared, for the time at which the certificate expires.
 func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server string) {
 	left := expiry.Sub(s.now)
 	if left > certificates.RenewBefore {

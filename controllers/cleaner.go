@@ -179,9 +179,7 @@ func (c *Cleaner) run(ctx context.Context, a *attempt) {
 	if !c.begin(a, cancel) {
 		return
 	}
-	limited, stop := context.WithTimeout(ctx, attemptTimeout)
-	defer stop()
-	result := a.job.do(limited, c.servers)
+	result := a.job.do(ctx, c.servers)
 	c.mu.Lock()
 	result.began, result.ended = a.result.began, time.Now()
 	a.result = result
@@ -207,7 +205,7 @@ func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
 }
 
 // do tries once to remove the queues and the keys of a simulation. It removes the queues first, because the processing
-// of a queued message would create keys again.
+// of a queued message would create keys again. Each server has its own timeout, because one of them may not respond.
 func (j cleanup) do(ctx context.Context, servers observer.Servers) cleanupResult {
 	var r cleanupResult
 	var store wiring.Foreign
@@ -225,7 +223,7 @@ func (j cleanup) removeQueues(ctx context.Context, servers observer.Servers) (wi
 	if err != nil {
 		return wiring.Foreign{}, err
 	}
-	foreign, err := wiring.Remove(ctx, j.plan.Simulation, opened, nil)
+	foreign, err := wiring.Remove(ctx, attemptTimeout, j.plan.Simulation, opened, nil)
 	return foreign, errors.Join(err, opened.Close())
 }
 
@@ -237,6 +235,6 @@ func (j cleanup) removeKeys(ctx context.Context, servers observer.Servers) (wiri
 	if err != nil {
 		return wiring.Foreign{}, err
 	}
-	foreign, err := wiring.Remove(ctx, j.plan.Simulation, nil, opened)
+	foreign, err := wiring.Remove(ctx, attemptTimeout, j.plan.Simulation, nil, opened)
 	return foreign, errors.Join(err, opened.Close())
 }

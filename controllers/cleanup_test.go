@@ -80,8 +80,14 @@ type removedStore struct {
 	what    string
 }
 
-func (s removedStore) Purge(context.Context) error { s.removed.add(s.what); return nil }
-func (s removedStore) Close() error                { return nil }
+func (s removedStore) Purge(ctx context.Context) error {
+	if ctx.Err() == nil {
+		s.removed.add(s.what)
+	}
+	return ctx.Err()
+}
+
+func (s removedStore) Close() error { return nil }
 
 // cleaning returns a reconciler that can clean up after a simulation, and the client that the reconciler uses. The
 // client is a fake that has the Secrets to which the simulation refers.
@@ -139,7 +145,7 @@ func TestCleanUp_RemovesQueuesAndKeysWheneverBindingsAreKnown(t *testing.T) {
 		"a valid spec": func(*v1alpha1.ParkingSimulationSpec) {},
 		"an invalid template": func(s *v1alpha1.ParkingSimulationSpec) {
 			s.Processor.Template = &v1alpha1.PodTemplate{}
-			s.Processor.Template.Metadata.Annotations = map[string]string{"a b": "c"}
+			s.Processor.Template.Metadata.Annotations = map[string]v1alpha1.AnnotationValue{"a b": "c"}
 		},
 		"an invalid duration":     func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = new(v1alpha1.Duration("soon")) },
 		"a stage without a rate":  func(s *v1alpha1.ParkingSimulationSpec) { s.Entry.Stages = []v1alpha1.Stage{{}} },

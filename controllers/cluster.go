@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -19,7 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// allowedNamespaces is the annotation with which the owner of a RabbitmqCluster permits other namespaces to use it.
+// allowedNamespaces is the annotation with which the owner of a RabbitmqCluster, or of a Secret that it names, permits
+// other namespaces to use it.
 // Its value is a comma-separated list of namespaces, or "*". The Messaging Topology Operator of RabbitMQ uses the
 // same annotation.
 const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
@@ -75,16 +77,35 @@ func (s *server) useCopy(scope *scope) {
 }
 
 // clusterDenied explains why a simulation may not use a RabbitmqCluster, or returns an empty finding if it may. An
-// annotation of the RabbitmqCluster must list the simulation, or the simulation's namespace if that is another one.
+// annotation of the RabbitmqCluster must permit it. Within one namespace, the annotation lists simulations. For
+// simulations of other namespaces, it lists the namespaces.
 func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
-	key := client.ObjectKeyFromObject(cluster)
+	return missingConsent(cluster, "rabbitmqcluster", "RabbitmqCluster "+client.ObjectKeyFromObject(cluster).String(), reasonClusterDenied, sim)
+}
+
+// userDenied explains why a simulation may not use the Secret that a RabbitmqCluster names as that of its default user,
+// or returns an empty finding if it may. If the RabbitmqCluster owns the Secret, its consent is sufficient. Another Secret
+// needs the same annotation as the RabbitmqCluster. Otherwise, everyone who may create a RabbitmqCluster could make the
+// operator use a Secret of someone else, for example with spec.secretBackend.externalSecret.
+func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectKey) finding {
+	if metav1.IsControlledBy(secret, cluster) {
+		return finding{}
+	}
+	name := fmt.Sprintf("Secret %s, which RabbitmqCluster %s names but does not own,",
+		client.ObjectKeyFromObject(secret), client.ObjectKeyFromObject(cluster))
+	return missingConsent(secret, "secret", name, reasonSecretNotAllowed, sim)
+}
+
+// missingConsent explains why a simulation may not use an object that other namespaces may use, too. It returns an empty
+// finding if the simulation may use it. The parameter resource is the kind for kubectl, and name describes the object in the message.
+func missingConsent(o client.Object, resource, name, reason string, sim client.ObjectKey) finding {
 	switch {
-	case key.Namespace == sim.Namespace && !allowsSimulation(cluster, sim.Name):
-		return found(stalled, reasonClusterDenied, "RabbitmqCluster %s does not allow simulation %s to use it. To allow it, run: %s",
-			key, sim.Name, allowCommand("rabbitmqcluster", cluster, sim.Name))
-	case key.Namespace != sim.Namespace && !listed(cluster.GetAnnotations()[allowedNamespaces], sim.Namespace):
-		return found(stalled, reasonClusterDenied, "RabbitmqCluster %s does not allow namespace %s to use it: add the namespace to its annotation %s",
-			key, sim.Namespace, allowedNamespaces)
+	case o.GetNamespace() == sim.Namespace && !allowsSimulation(o, sim.Name):
+		return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
+			name, sim.Name, allowCommand(resource, o, sim.Name))
+	case o.GetNamespace() != sim.Namespace && !listed(o.GetAnnotations()[allowedNamespaces], sim.Namespace):
+		return found(stalled, reason, "%s does not allow namespace %s to use it: add the namespace to its annotation %s",
+			name, sim.Namespace, allowedNamespaces)
 	}
 	return finding{}
 }
@@ -107,6 +128,9 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 		named.finding = found(stalled, reasonSecretMissing, "Secret %s with the default user of RabbitmqCluster %s does not exist: "+
 			"check the RabbitMQ Cluster Operator, which creates this Secret", secretKey, key)
 		return named, nil
+	}
+	if denied := userDenied(secret, cluster, s.key); denied.state != unchecked {
+		return server{name: named.name, origin: named.origin, denied: true, finding: denied}, nil
 	}
 	data := maps.Clone(secret.Data)
 	maps.DeleteFunc(data, func(key string, _ []byte) bool { return !slices.Contains(binding.RabbitMQ().Keys(), key) })

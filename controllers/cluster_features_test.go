@@ -56,6 +56,23 @@ func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 	if processor.Generation != before.Generation || processor.DeletionTimestamp != nil {
 		t.Errorf("the Deployment was changed to %+v", processor.Spec)
 	}
+
+	// Pods may fail in the meantime. The scale subresource and HPA must see this, whichever phase ends the reconcile.
+	fail := func(pods, ready int32) {
+		c.Exists(processor, "refused-processor")
+		processor.Status = appsv1.DeploymentStatus{ObservedGeneration: processor.Generation, Replicas: pods, ReadyReplicas: ready}
+		if err := c.Client.Status().Update(t.Context(), processor); err != nil {
+			t.Fatal(err)
+		}
+		settled(c, sim, "refused", func(s *v1alpha1.ParkingSimulation) bool {
+			return *s.Status.Replicas == pods && *s.Status.ReadyReplicas == ready
+		})
+	}
+	fail(2, 1)
+	c.Edit(sim, func() { sim.Spec.Processor.Template.Spec = rawExtension(`{"containerz":[]}`) })
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "InvalidSpec")
+	fail(1, 0)
+
 	c.Edit(sim, func() { sim.Spec.Processor.Template = nil })
 	c.Eventually("the edit to be applied", func() error { return c.hasReplicas("refused-processor", 5) })
 	c.MakeWorkloadsReady()

@@ -2,14 +2,18 @@ package controllers
 
 import (
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
@@ -49,7 +53,9 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 				"host": "rabbit", "port": "5672", "username": "u", "password": "p", "type": "rabbitmq", "connection_string": "amqp://u:p@rabbit:5672/",
 			}
 			maps.Copy(user, tt.user)
-			builder := fake.NewClientBuilder().WithObjects(secret("user", user))
+			owned := secret("user", user)
+			owned.OwnerReferences = []metav1.OwnerReference{{UID: "1", Controller: new(true)}}
+			builder := fake.NewClientBuilder().WithObjects(owned)
 			if tt.tlsSecret != nil {
 				builder = builder.WithObjects(secret("tls", tt.tlsSecret))
 			}
@@ -62,6 +68,7 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 			}
 			cluster.SetNamespace("default")
 			cluster.SetName("rabbit")
+			cluster.SetUID("1")
 			r := &Reconciler{direct: builder.Build(), secrets: newSecretReaders()}
 			got, err := r.defaultUser(t.Context(), newScope(externalSimulation(), time.Now()), server{name: binding.RabbitMQ().Name}, cluster)
 			if err != nil || got.finding.reason != tt.reason {
@@ -74,6 +81,49 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 				t.Errorf("the binding is %+v, want %s with a CA: %t", got.binding, tt.want, tt.ca)
 			}
 		})
+	}
+}
+
+// A RabbitmqCluster may name any Secret of its namespace, in its spec or in its status. Its consent is not that of the
+// Secret's owner.
+func TestUserDenied_SecretOfSomeoneElse_NeedsItsOwnConsent(t *testing.T) {
+	t.Parallel()
+	const here, elsewhere = "default", "messaging"
+	owner := func(uid types.UID, controller bool) []metav1.OwnerReference {
+		return []metav1.OwnerReference{{UID: uid, Controller: &controller}}
+	}
+	simulations := map[string]string{v1alpha1.AllowedSimulationsAnnotation: "other, sim"}
+	namespaces := map[string]string{allowedNamespaces: here}
+	for name, tt := range map[string]struct {
+		namespace   string
+		owners      []metav1.OwnerReference
+		annotations map[string]string
+		want        string // a part of the message, or "" if the simulation may use the Secret
+	}{
+		"a Secret of the RabbitmqCluster":               {here, owner("1", true), nil, ""},
+		"a Secret of the RabbitmqCluster elsewhere":     {elsewhere, owner("1", true), nil, ""},
+		"a Secret without an owner":                     {here, nil, nil, "kubectl annotate secret orders --namespace default simulation.parking.dev/allowed-simulations=sim"},
+		"a Secret of another RabbitmqCluster":           {here, owner("2", true), nil, "which RabbitmqCluster default/rabbit names but does not own"},
+		"an owner that is not the controller":           {here, owner("1", false), nil, "does not allow simulation sim to use it"},
+		"a Secret with consent":                         {here, nil, simulations, ""},
+		"a Secret elsewhere with consent":               {elsewhere, nil, namespaces, ""},
+		"consent to the namespace itself":               {here, nil, namespaces, "does not allow simulation sim to use it"},
+		"consent to simulations of the other namespace": {elsewhere, nil, simulations, "does not allow namespace default to use it: add the namespace to its annotation " + allowedNamespaces},
+	} {
+		cluster := &unstructured.Unstructured{Object: map[string]any{}}
+		cluster.SetNamespace(tt.namespace)
+		cluster.SetName("rabbit")
+		cluster.SetUID("1")
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+			Namespace: tt.namespace, Name: "orders", OwnerReferences: tt.owners, Annotations: tt.annotations,
+		}}
+		got := userDenied(secret, cluster, client.ObjectKey{Namespace: here, Name: "sim"})
+		switch {
+		case tt.want == "" && got != (finding{}):
+			t.Errorf("%s: the finding is %+v, want none", name, got)
+		case tt.want != "" && (got.reason != reasonSecretNotAllowed || got.state != stalled || !strings.Contains(got.message, tt.want)):
+			t.Errorf("%s: the finding is %+v, want %q", name, got, tt.want)
+		}
 	}
 }
 

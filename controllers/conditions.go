@@ -33,8 +33,8 @@ func (f *findings) parts() []part {
 	}
 }
 
-// setUnexamined sets the finding about each part that no phase has examined to unknown. It does so only if the part has
-// a condition in the status. Without this, the condition would keep showing the result of an earlier reconcile.
+// setUnexamined finds the parts that no phase has examined but that have a condition in the status. It sets their
+// findings to unknown. Otherwise, such a condition would keep showing the result of an earlier reconcile.
 func (f *findings) setUnexamined(before []metav1.Condition) {
 	for _, p := range f.parts() {
 		if p.finding.state == unchecked && meta.FindStatusCondition(before, p.condition) != nil {

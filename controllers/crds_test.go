@@ -124,25 +124,29 @@ func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]st
 }
 
 // bind does what the RabbitMQ Cluster Operator does: it sets the name of the default user's Secret in the status.
-func (c *cluster) bind(rabbit *unstructured.Unstructured) {
+func (c *cluster) bind(rabbit *unstructured.Unstructured, secret string) {
 	c.T.Helper()
 	c.Eventually("the binding to be written", func() error {
 		if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(rabbit), rabbit); err != nil {
 			return err
 		}
-		if err := unstructured.SetNestedField(rabbit.Object, "rabbit-default-user", "status", "binding", "name"); err != nil {
+		if err := unstructured.SetNestedField(rabbit.Object, secret, "status", "binding", "name"); err != nil {
 			return err
 		}
 		return c.Client.Status().Update(c.T.Context(), rabbit)
 	})
 }
 
-// newDefaultUser creates the Secret of the default user. The Secret has the keys that the RabbitMQ Cluster Operator
-// sets.
-func (c *cluster) newDefaultUser(namespace, scheme, port string) *corev1.Secret {
+// newDefaultUser creates the Secret of the default user. The Secret has the owner and the keys that the RabbitMQ Cluster
+// Operator sets.
+func (c *cluster) newDefaultUser(rabbit *unstructured.Unstructured, scheme, port string) *corev1.Secret {
 	c.T.Helper()
+	namespace := rabbit.GetNamespace()
 	user := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "rabbit-default-user"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: "rabbit-default-user",
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(rabbit, resources.RabbitmqClusterKind())},
+		},
 		StringData: map[string]string{
 			"type": "rabbitmq", "provider": "rabbitmq", "host": "rabbit." + namespace + ".svc", "port": port,
 			"username": "default_user_x", "password": "first", "default_user.conf": "default_pass = first",
@@ -175,8 +179,8 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(allowed) })
 	c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "ClusterNotReady")
 
-	user := c.newDefaultUser(messaging, "amqp", "5672")
-	c.bind(rabbit)
+	user := c.newDefaultUser(rabbit, "amqp", "5672")
+	c.bind(rabbit, user.Name)
 	copied := &corev1.Secret{}
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "first" })
 	if _, ok := copied.Data["default_user.conf"]; ok || string(copied.Data["host"]) != "rabbit.messaging.svc" {
@@ -219,8 +223,8 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing
 		t.Errorf("the message is %q, want the command %q", denied.Message, want)
 	}
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(map[string]string{v1alpha1.AllowedSimulationsAnnotation: "tenant"}) })
-	c.newDefaultUser(c.Namespace, "amqps", "5671")
-	c.bind(rabbit)
+	user := c.newDefaultUser(rabbit, "amqps", "5671")
+	c.bind(rabbit, user.Name)
 	c.Eventually("the message to name the Secret of spec.tls", func() error {
 		missing := c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "ClusterNotReady")
 		if !strings.Contains(missing.Message, c.Namespace+"/rabbit-tls") {
@@ -245,6 +249,42 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(nil) })
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
 	c.Gone(copied)
+}
+
+// Whoever may create RabbitmqClusters may not let a simulation use every Secret of the namespace.
+func TestClusterServer_SecretOfSomeoneElse_IsUsedOnlyWhilePermitted(t *testing.T) {
+	t.Parallel()
+	c := newDedicatedCluster(t)
+	c.Define(definition(resources.RabbitmqClusterKind()))
+	c.startOperator()
+	sim := c.Simulate("guest", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}
+	})
+	orders := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "orders"},
+		StringData: map[string]string{"host": "orders.example", "port": "5672", "username": "orders", "password": "first"},
+	}
+	c.Create(orders)
+	rabbit := c.newRabbitmqCluster(c.Namespace, map[string]string{v1alpha1.AllowedSimulationsAnnotation: "guest"}, nil)
+	c.bind(rabbit, orders.Name)
+	denied := c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotAllowed")
+	if want := "kubectl annotate secret orders --namespace " + c.Namespace + " simulation.parking.dev/allowed-simulations=guest"; !strings.Contains(denied.Message, want) {
+		t.Errorf("the message is %q, want the command %q", denied.Message, want)
+	}
+	copied := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "guest-rabbitmq"}}
+	c.awaitQuiet()
+	if err := c.Absent(copied); err != nil {
+		t.Errorf("the copy of the Secret: %v", err)
+	}
+
+	c.Edit(orders, func() { orders.Annotations = map[string]string{v1alpha1.AllowedSimulationsAnnotation: "guest"} })
+	settled(c, copied, "guest-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["username"]) == "orders" })
+	c.Eventually("the processors to run", func() error { return c.hasReplicas("guest-processor", 2) })
+
+	c.Edit(orders, func() { orders.Annotations = nil })
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotAllowed")
+	c.Gone(copied)
+	c.Eventually("the processors to stop", func() error { return c.hasReplicas("guest-processor", 0) })
 }
 
 func keysOf(data map[string][]byte) []string {

@@ -57,7 +57,7 @@ func short(value any) string {
 	const longest = 24
 	text, err := json.Marshal(value)
 	if err != nil {
-		text = []byte(err.Error()) // json.Marshal cannot fail, because the values consist of texts and numbers
+		text = []byte(err.Error()) // json.Marshal cannot fail, because the values consist of strings and numbers
 	}
 	if len(text) <= longest {
 		return string(text)

@@ -34,8 +34,8 @@ const (
 
 	// cleanupTimeout is the default of Options.CleanupTimeout.
 	cleanupTimeout = 2 * time.Minute
-	// attemptTimeout limits the duration of one attempt to clean up. attemptInterval is the time between two
-	// attempts.
+	// attemptTimeout limits how long one attempt to clean up waits for each server. attemptInterval is the time between
+	// two attempts.
 	attemptTimeout  = 20 * time.Second
 	attemptInterval = 5 * time.Second
 	// closeInterval is how often the operator checks whether the observer has closed the clients of a simulation.

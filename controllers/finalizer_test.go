@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -140,6 +141,19 @@ func (h *hangingServers) OpenBroker(p *plan.Plan, at binding.Binding) (broker.Br
 // jobOf returns a cleanup that deletes the queues of a simulation.
 func jobOf(key client.ObjectKey) cleanup {
 	return cleanup{plan: &plan.Plan{Simulation: key.Namespace + "." + key.Name}, broker: bindingOf("h")}
+}
+
+func TestCleanup_BrokerDoesNotRespond_RemovesKeys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		servers := &hangingServers{namespace: "dead"}
+		job := jobOf(client.ObjectKey{Namespace: "dead", Name: "sim"})
+		job.store = bindingOf("h")
+		result := job.do(t.Context(), servers)
+		if !errors.Is(result.queues, context.DeadlineExceeded) || result.keys != nil || len(servers.sorted()) != 1 {
+			t.Errorf("the errors are %v for the queues and %v for the keys, removed are %q", result.queues, result.keys, servers.sorted())
+		}
+	})
 }
 
 // A namespace with many simulations on a server that does not answer must not delay the cleanup in other namespaces.

@@ -29,8 +29,8 @@ type childKind struct {
 	// such objects.
 	object  client.Object
 	newList func() client.ObjectList
-	// keep removes the fields that the operator does not use from an object, before the cache stores it. If the cache
-	// stored the pod templates of a thousand simulations, it would need hundreds of MiB.
+	// keep removes all fields of o that the operator does not use. The parameter slim is the metadata to keep. The cache
+	// stores only what keep leaves: the pod templates of a thousand simulations alone would need hundreds of MiB.
 	keep func(slim metav1.ObjectMeta, o client.Object) error
 	// crd is the name of the CustomResourceDefinition that defines an optional kind. It is "" for a kind that every
 	// cluster serves.
@@ -158,8 +158,8 @@ func unstructuredOf(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	return o
 }
 
-// reduce returns the function that reduces objects and pods before the cache stores them. That function returns an
-// error for a type that is not in childKinds.
+// reduce returns a function that removes unused fields from an object before the cache stores it. The function returns
+// an error if the type of the object is neither a pod nor listed in childKinds.
 func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	keep := map[reflect.Type]func(metav1.ObjectMeta, client.Object) error{}
 	for _, kind := range childKinds() {

@@ -95,7 +95,7 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 	watcher, cleaner := observer.New(observer.Dependencies{Servers: o.Servers, Summaries: o.Summaries}), NewCleaner(o.Servers)
 	core, err := corev1client.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
-		return nil, fmt.Errorf("create the client of pods: %w", err)
+		return nil, fmt.Errorf("create the client for pods: %w", err)
 	}
 	recorder := mgr.GetEventRecorder("parking-operator")
 	rehearsals := rehearsal.New(rehearsal.Dependencies{

@@ -82,9 +82,8 @@ type Reconciler struct {
 	nodeNames nodeTracker
 	// claimChecks remembers the latest checks of the volume claims that must grow.
 	claimChecks claimChecks
-	// features remembers which features the cluster has.
-	features clusterFeatures
-	now      func() time.Time
+	features    clusterFeatures
+	now         func() time.Time
 }
 
 // NewReconciler returns a reconciler. Call SetupWithManager to run it.
@@ -175,6 +174,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return r.finalize(ctx, s)
 	}
 	defer func() {
+		r.setScale(ctx, s)
 		if err = errors.Join(err, r.patchStatus(ctx, s)); err == nil {
 			result.RequeueAfter = s.wake
 		}

@@ -256,7 +256,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
 			measure := func() { c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second)) }
-			if name == "lag" { // the lag is 9 s from the start, so that the abort reason contains exactly 9 s
+			if name == "lag" { // every measurement has a lag of 9 s, so that the abort reason contains exactly 9 s
 				measure()
 			}
 			tt.objectives.AbortOnFailure = true

@@ -60,8 +60,8 @@ type scope struct {
 	// withheld contains the objects in the map taken, the objects that depend on their names, and the servers whose pods
 	// must not mount a Secret that the spec names. The phase checkNames sets it.
 	withheld map[childKey]bool
-	// limited contains the StatefulSets that must not get more replicas, because a volume claim with the right name is not
-	// known to be the simulation's. The phase checkNames sets it.
+	// limited contains the StatefulSets that must not get more replicas. A new pod would use a PersistentVolumeClaim that
+	// exists already, and that may belong to somebody else. The phase checkNames sets it.
 	limited map[childKey]bool
 
 	// The phase ensureCredentials sets the fields credentials and trusted. The map trusted contains, for each component

@@ -98,7 +98,7 @@ func TestReconcile_QuotaExceededByStatefulSetPods_IsReported(t *testing.T) {
 
 // The quota limits the number of Services, because the operator itself creates Services. A quota on pods would affect
 // the workload controllers of Kubernetes instead.
-func TestReconcile_QuotaExceededByObjects_IsReportedUntilRaised(t *testing.T) {
+func TestReconcile_ObjectCountQuotaExceeded_IsReportedUntilQuotaIsRaised(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	const name = "no-services"
@@ -106,15 +106,27 @@ func TestReconcile_QuotaExceededByObjects_IsReportedUntilRaised(t *testing.T) {
 		Hard: corev1.ResourceList{corev1.ResourceServices: *zero()},
 	}}
 	c.Create(quota)
-	quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: corev1.ResourceList{corev1.ResourceServices: *zero()}}
-	if err := c.Client.Status().Update(t.Context(), quota); err != nil { // in a real cluster, the quota controller sets this status
-		t.Fatal(err)
+	// In a real cluster, the quota controller sets the status of the quota, soon after the quota was created.
+	setStatus := func(used corev1.ResourceList) {
+		quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: used}
+		if err := c.Client.Status().Update(t.Context(), quota); err != nil {
+			t.Fatal(err)
+		}
 	}
+	setStatus(nil)
 	sim := c.Simulate("bounded", nil)
-	over := c.Expect(sim, "Reconciling", metav1.ConditionTrue, "QuotaExceeded")
-	if !strings.Contains(over.Message, "exceeded quota: "+name) || !strings.Contains(over.Message, "raise the quota") {
-		t.Errorf("the message is %q, want the quota and the remedy", over.Message)
+	expect := func(failure, remedy string) {
+		c.Eventually("the message to name the quota and the remedy", func() error {
+			over := c.Expect(sim, "Reconciling", metav1.ConditionTrue, "QuotaExceeded")
+			if !strings.Contains(over.Message, failure+": "+name) || !strings.Contains(over.Message, remedy) {
+				return fmt.Errorf("the message is %q", over.Message)
+			}
+			return nil
+		})
 	}
+	expect("status unknown for quota", "wait until Kubernetes has counted")
+	setStatus(corev1.ResourceList{corev1.ResourceServices: *zero()})
+	expect("exceeded quota", "raise the namespace's quota")
 	c.Delete(quota, name)
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	c.MakeWorkloadsReady()

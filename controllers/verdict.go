@@ -198,8 +198,9 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 }
 
 // kept compares the number of published events with the number of events that were due by the schedule. It subtracts
-// two tolerances from the due events: the events that generators skipped because they started late, and the statistical
-// variation of random arrivals. The first tolerance is at most half of the due events, and 0 if no event was published.
+// two tolerances from the due events. The first is the number of events that a generator skipped because the generator
+// started late. It is at most half of the due events, and 0 if no event was published. The second is the statistical
+// variation of random arrivals.
 // kept returns nil if no due event remains.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {

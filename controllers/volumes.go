@@ -264,8 +264,8 @@ func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, e
 	case strings.Contains(text, "must support resize"):
 		return found(stalled, reasonVolumeNotResized, "%s, because %s does not allow it. The server continues with the present size. "+
 			"Set allowVolumeExpansion of the StorageClass to true if its storage system can enlarge volumes, %s", keeps, class, undo)
-	case apierrors.IsForbidden(err) && isQuotaFailure(text):
-		return found(progressing, reasonQuota, "%s: %s: raise the quota, %s. The server continues with the present size", keeps, err, undo)
+	case isQuotaFailure(text): // not all of these errors have the status Forbidden
+		return found(progressing, reasonQuota, "%s: %s, %s. The server continues with the present size", keeps, withRemedy(text), undo)
 	case apierrors.IsForbidden(err) && strings.Contains(text, `resource "persistentvolumeclaims" in API group`):
 		return forbidden(err)
 	case apierrors.IsForbidden(err), isRefused(err):

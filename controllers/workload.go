@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -13,10 +14,9 @@ import (
 // workload contains the desired state of a Deployment or StatefulSet and its actual state.
 type workload struct {
 	component resources.Component
-	// desired is the desired number of pods. pods is the number of existing pods. readyPods is the number of ready
-	// ones. updated is the number of pods with the current template. ready is a lower bound of the number of ready
-	// pods with the current template.
-	desired, pods, readyPods, updated, ready int32
+	// desired is the desired number of pods. pods is the number of existing pods. updated is the number of pods with the
+	// current template. ready is a lower bound of the number of ready pods with the current template.
+	desired, pods, updated, ready int32
 	// ending is the number of pods that have not ended although no pods are desired. It includes pods that are being
 	// deleted, which the status of the workload does not count.
 	ending int32
@@ -45,19 +45,19 @@ func (w *workload) observe(live any) {
 	switch o := live.(type) {
 	case *appsv1.Deployment:
 		w.observed = o.Status.ObservedGeneration >= o.Generation
-		w.pods, w.readyPods, w.updated = o.Status.Replicas, o.Status.ReadyReplicas, o.Status.UpdatedReplicas
+		w.pods, w.updated = o.Status.Replicas, o.Status.UpdatedReplicas
 		// The status contains the number of ready pods, but does not say how many of them have the current template.
 		// Assume that all pods with an older template are ready, because a rollout keeps them until the new pods are
 		// ready.
-		w.ready = max(w.readyPods-w.outdated(), 0)
+		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
 		w.failure, w.stuck = deploymentFailures(o)
 	case *appsv1.StatefulSet:
 		w.observed = o.Status.ObservedGeneration >= o.Generation
-		w.pods, w.readyPods, w.updated = o.Status.Replicas, o.Status.ReadyReplicas, o.Status.Replicas
+		w.pods, w.updated = o.Status.Replicas, o.Status.Replicas
 		if o.Status.UpdateRevision != o.Status.CurrentRevision {
 			w.updated = o.Status.UpdatedReplicas
 		}
-		w.ready = max(w.readyPods-w.outdated(), 0)
+		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
 	}
 }
 
@@ -142,19 +142,33 @@ func assessAll(all ...finding) finding {
 	return found(ready, reasonReady, "%s", strings.Join(messages, "; "))
 }
 
-// isQuotaFailure reports whether a message is about a ResourceQuota. This is the case if the quota is exceeded, or
-// if the quota requires resources that the pod does not specify.
+// knownFailure is a failure that Kubernetes reports. mark is a part of its message, and remedy says what the user can do.
+type knownFailure struct{ mark, remedy string }
+
+// quotaFailures lists the messages with which Kubernetes rejects an object because of a ResourceQuota, or because there
+// is none.
+func quotaFailures() []knownFailure {
+	return []knownFailure{
+		{"exceeded quota", "raise the namespace's quota, or reduce replicas or resources"},
+		{"failed quota", "set the resources that the namespace's quota requires"},
+		// The configuration of the API server can admit pods of a scope, such as a priority class, only to namespaces that
+		// have a quota with this scope. The same applies to the use of a resource.
+		{"insufficient quota to match these scopes", "create a ResourceQuota with these scopes in the namespace, or change priorityClassName in the template"},
+		{"insufficient quota to consume", "create a ResourceQuota for these resources in the namespace"},
+		{"status unknown for quota", "wait until Kubernetes has counted what the quota limits. If this lasts, check the kube-controller-manager"},
+	}
+}
+
+// isQuotaFailure reports whether Kubernetes rejects an object because of a ResourceQuota, or because there is none.
 func isQuotaFailure(message string) bool {
-	return strings.Contains(message, "exceeded quota") || strings.Contains(message, "failed quota")
+	return slices.ContainsFunc(quotaFailures(), func(known knownFailure) bool { return strings.Contains(message, known.mark) })
 }
 
 // withRemedy appends to a failure message of Kubernetes what the user can do about the failure. It hides the values
 // that the message quotes.
 func withRemedy(failure string) string {
 	failure = redact(failure)
-	for _, known := range []struct{ mark, remedy string }{
-		{"exceeded quota", "raise the namespace's quota, or reduce replicas or resources"},
-		{"failed quota", "set the resources that the namespace's quota requires"},
+	for _, known := range append(quotaFailures(), []knownFailure{
 		{"violates PodSecurity", "let the namespace's Pod Security Standard allow the pod, or change the template"},
 		{"no PriorityClass with name", "create the PriorityClass, or correct priorityClassName in the template"},
 		{"must be less than or equal to", "set limits: those that a LimitRange of the namespace sets are lower than the requests"},
@@ -165,7 +179,7 @@ func withRemedy(failure string) string {
 		{"pod has unbound immediate PersistentVolumeClaims", "check that the storage class exists and can create volumes"},
 		{"persistentvolumeclaim \"", "delete the pod, so that its volume claim is created again; the data on the old volume are lost"},
 		{"is not scheduled", "add a node with enough room, or change resources, nodeSelector or affinity; for a volume, check that its storage class exists"},
-	} {
+	}...) {
 		if strings.Contains(failure, known.mark) {
 			return failure + ": " + known.remedy
 		}

@@ -1,13 +1,20 @@
 package controllers
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/resources"
@@ -122,6 +129,15 @@ func TestWorkload_Assess_ReturnsStateReasonAndMessage(t *testing.T) {
 		},
 		"a quota that requires limits": {
 			1, deployment(dep{Conditions: refused(`pods "a" is forbidden: failed quota: q: must specify limits.cpu for: parking`)}), reasonQuota, "set the resources that the namespace's quota requires",
+		},
+		"a quota that does not exist for the priority class of the pods": {
+			1, deployment(dep{Conditions: refused("insufficient quota to match these scopes: [{PriorityClass In [urgent]}]")}), reasonQuota, "create a ResourceQuota with these scopes",
+		},
+		"a quota that does not exist for a resource": {
+			1, deployment(dep{Conditions: refused(`pods "a" is forbidden: insufficient quota to consume: requests.cpu`)}), reasonQuota, "create a ResourceQuota for these resources",
+		},
+		"a quota that is not counted yet": {
+			1, deployment(dep{Conditions: refused(`pods "a" is forbidden: status unknown for quota: q, resources: pods`)}), reasonQuota, "wait until Kubernetes has counted",
 		},
 		"a StatefulSet that is ready": {1, statefulSet(set{Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1}), reasonReady, "1 of 1 pods are ready"},
 		"a StatefulSet whose updated pod hangs": {
@@ -241,22 +257,40 @@ func TestSetTargetRates_NoGenerators_AreZero(t *testing.T) {
 // HPA and KEDA read status.replicas as the current size, whatever the state of the pods.
 func TestSetScale_CountsAllPodsAndAllReadyPods(t *testing.T) {
 	t.Parallel()
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim", UID: "1"}}
+	deployment := func(owner types.UID, status appsv1.DeploymentStatus) *appsv1.Deployment {
+		return &appsv1.Deployment{Status: status, ObjectMeta: metav1.ObjectMeta{
+			Namespace: sim.Namespace, Name: resources.Name(sim, resources.ComponentProcessor),
+			OwnerReferences: []metav1.OwnerReference{{UID: owner, Controller: new(true)}},
+		}}
+	}
+	unreadable := interceptor.Funcs{Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+		return errors.New("the cache has not started")
+	}}
+	type status = appsv1.DeploymentStatus
 	for name, tt := range map[string]struct {
-		status      appsv1.DeploymentStatus
-		pods, ready int32
+		live        *appsv1.Deployment
+		funcs       interceptor.Funcs
+		pods, ready *int32
 	}{
-		"no pod yet":                           {appsv1.DeploymentStatus{}, 0, 0},
-		"5 pods, 1 ready":                      {appsv1.DeploymentStatus{Replicas: 5, UpdatedReplicas: 5, ReadyReplicas: 1}, 5, 1},
-		"1 old pod ready, 1 new one not":       {appsv1.DeploymentStatus{Replicas: 2, UpdatedReplicas: 1, ReadyReplicas: 1}, 2, 1},
-		"1 old pod ready, 4 new ones not":      {appsv1.DeploymentStatus{Replicas: 5, UpdatedReplicas: 4, ReadyReplicas: 1}, 5, 1},
-		"3 ready pods, of which 1 will remain": {appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, ReadyReplicas: 3}, 3, 3},
+		"no Deployment":                        {nil, interceptor.Funcs{}, new(int32), new(int32)},
+		"no pod yet":                           {deployment("1", status{}), interceptor.Funcs{}, new(int32), new(int32)},
+		"5 pods, 1 ready":                      {deployment("1", status{Replicas: 5, UpdatedReplicas: 5, ReadyReplicas: 1}), interceptor.Funcs{}, new(int32(5)), new(int32(1))},
+		"1 old pod ready, 4 new ones not":      {deployment("1", status{Replicas: 5, UpdatedReplicas: 4, ReadyReplicas: 1}), interceptor.Funcs{}, new(int32(5)), new(int32(1))},
+		"3 ready pods, of which 1 will remain": {deployment("1", status{Replicas: 3, UpdatedReplicas: 3, ReadyReplicas: 3}), interceptor.Funcs{}, new(int32(3)), new(int32(3))},
+		"a Deployment of someone else":         {deployment("2", status{Replicas: 5, ReadyReplicas: 5}), interceptor.Funcs{}, new(int32), new(int32)},
+		"a cache that cannot be read":          {deployment("1", status{Replicas: 5, ReadyReplicas: 5}), unreadable, nil, nil},
 	} {
-		w := workload{desired: 5}
-		w.observe(&appsv1.Deployment{Status: tt.status})
-		s := &scope{sim: &v1alpha1.ParkingSimulation{}, workloads: map[resources.Component]workload{resources.ComponentProcessor: w}}
-		s.setScale()
-		if pods, ready := *s.sim.Status.Replicas, *s.sim.Status.ReadyReplicas; pods != tt.pods || ready != tt.ready {
-			t.Errorf("%s: replicas are %d and readyReplicas %d, want %d and %d", name, pods, ready, tt.pods, tt.ready)
+		builder := fake.NewClientBuilder().WithInterceptorFuncs(tt.funcs)
+		if tt.live != nil {
+			builder = builder.WithObjects(tt.live)
+		}
+		s := newScope(sim.DeepCopy(), time.Now())
+		s.sim.Status.Replicas, s.sim.Status.ReadyReplicas = new(int32(7)), new(int32(7))
+		(&Reconciler{client: builder.Build()}).setScale(t.Context(), s)
+		want := v1alpha1.ParkingSimulationStatus{Replicas: tt.pods, ReadyReplicas: tt.ready, Selector: s.sim.Status.Selector}
+		if diff := cmp.Diff(want, s.sim.Status); diff != "" || s.sim.Status.Selector == "" {
+			t.Errorf("%s: the status (-want +got):\n%s", name, diff)
 		}
 	}
 }
@@ -443,7 +477,7 @@ func TestWithRemedy_KnownFailure_AppendsTheRemedy(t *testing.T) {
 	}
 }
 
-// The duration of a simulation begins with the schedules. It must not pass while no generator may run.
+// The duration of a simulation must pass only while the generators may run. So it begins when the schedules start.
 func TestStart_SecretIsMissingOrWithheld_SchedulesDoNotStart(t *testing.T) {
 	t.Parallel()
 	works := found(ready, reasonReady, "works")

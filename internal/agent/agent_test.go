@@ -196,7 +196,8 @@ func TestAgentInject_SecondPause_ReturnsErrBusyUntilTheFirstPauseEnds(t *testing
 	}
 }
 
-// A pod template can set another user for the target container. The agent may not signal processes of another user.
+// A pod template can set another user for the target container. The kernel does not permit the agent to signal
+// processes of another user.
 func TestAgentStop_TargetOfAnotherUser_SaysThatTheUsersMustBeTheSame(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can change the user of a thread")

@@ -188,8 +188,9 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 // existing object is missing from the cache if the cache lags, or if the object lacks the labels by which the cache
 // selects objects.
 //
-// Usually the object does not exist. To confirm this, a read with resource version 0 is enough, which the API server
-// answers from its watch cache, without a request to etcd. A consistent read follows only if the object exists.
+// Usually the object does not exist. To confirm this, findUncached first reads with resource version 0. The API server
+// answers such a read from its watch cache, without a request to etcd. A consistent read follows only if the object
+// exists.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {

@@ -62,7 +62,7 @@ func (c *cluster) audit(ctx context.Context, name string) (*Audit, error) {
 	if err == nil {
 		return a, nil
 	}
-	return auditOfStatus(sim, "the ledger was not read from a pod", err)
+	return auditOfStatus(sim, "the ledger cannot be read from a pod", err)
 }
 
 // auditOfReport returns the audit of a complete simulation.
@@ -97,7 +97,7 @@ func (a *Audit) evaluate(sim *v1alpha1.ParkingSimulation, e ledger.Evidence) {
 	e.Report, e.Objectives, e.Running, e.InFlight = a.Ledger, a.Objectives, true, ledger.Unknown
 	a.Verdict = ledger.Evaluate(e)
 	if len(sim.Spec.Faults) > 0 {
-		a.Notes = append(a.Notes, "faults, recovery and the objectives without and under faults are checked once the simulation is complete")
+		a.Notes = append(a.Notes, "faults, recovery, and the objectives withoutFaults and underFaults are checked once the simulation is complete")
 	}
 	a.Notes = append(a.Notes, "the simulation is not complete: its numbers were read while they changed, so they may not add up; lost events are named once it is complete")
 }

@@ -31,11 +31,11 @@ func TestExplainAPIError_SaysWhatTheUserCanDo(t *testing.T) {
 		input bool
 		want  string
 	}{
-		"missing right": {
+		"missing permission": {
 			apierrors.NewForbidden(resource, "rush-hour", errors.New(`User "ann" cannot get resource`)), true,
 			`add this rule to one of your Roles: {apiGroups: ["simulation.parking.dev"], resources: ["parkingsimulations"], verbs: ["get"]}`,
 		},
-		"missing right in all namespaces": {
+		"missing permission in all namespaces": {
 			apierrors.NewForbidden(resource, "", errors.New(`User "ann" cannot list resource at the cluster scope`)), true, "add this rule to one of your ClusterRoles",
 		},
 		"forbidden by admission": {apierrors.NewForbidden(resource, "rush-hour", errors.New("exceeded quota")), true, "exceeded quota"},
@@ -51,7 +51,7 @@ func TestExplainAPIError_SaysWhatTheUserCanDo(t *testing.T) {
 			if !strings.Contains(got.Error(), test.want) || errors.As(got, &input) != test.input {
 				t.Errorf("the error is %q, of type %T", got, got)
 			}
-			if strings.Contains(got.Error(), "add this rule") != strings.HasPrefix(name, "missing right") {
+			if strings.Contains(got.Error(), "add this rule") != strings.HasPrefix(name, "missing permission") {
 				t.Errorf("the error is %q", got)
 			}
 		})

@@ -154,7 +154,7 @@ type silentError time.Duration
 
 func (e silentError) Error() string { return "the pod sent nothing for " + time.Duration(e).String() }
 
-// orSilence returns the silentError that is the cause of ctx. If the cause is no silentError, it returns err.
+// orSilence returns the cancellation cause of ctx if it is a silentError. Otherwise, it returns err.
 func orSilence(ctx context.Context, err error) error {
 	if silence, ok := errors.AsType[silentError](context.Cause(ctx)); ok {
 		return silence

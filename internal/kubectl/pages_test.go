@@ -451,7 +451,7 @@ func (c countingConn) Read(p []byte) (int, error) {
 }
 
 // On a busy machine, a client may request an interval of the timeline long after the interval has ended.
-func TestSource_IntervalEndsInThePast_IsRead(t *testing.T) {
+func TestSourceTimeline_IntervalHasEndedBeforeTheRequest_ReturnsItsRows(t *testing.T) {
 	t.Parallel()
 	pod := view.New(view.Config{}, view.Dependencies{Source: newRunningSource(300), Logger: slog.New(slog.DiscardHandler)})
 	pods := serve(t, map[string]http.Handler{"processor": pod})

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/flagvalue"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
@@ -27,11 +28,11 @@ keys may remain.`
 type purgeFlags struct {
 	output  outputFlag
 	yes     bool
-	timeout time.Duration
+	timeout flagvalue.Duration
 }
 
 func (p *Plugin) purgeCommand() *cobra.Command {
-	f := purgeFlags{output: outputFlag{allowed: []string{outputName}}}
+	f := purgeFlags{output: outputFlag{allowed: []string{outputName}}, timeout: flagvalue.NewDuration(5 * time.Minute)}
 	cmd := &cobra.Command{
 		Use:               "purge NAME",
 		Short:             "Delete a simulation with its queues, keys and report",
@@ -45,12 +46,12 @@ func (p *Plugin) purgeCommand() *cobra.Command {
 	}
 	f.output.register(cmd)
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask for confirmation")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "time to wait for the end of the deletion")
+	cmd.Flags().Var(&f.timeout, "timeout", "time to wait for the end of the deletion")
 	return cmd
 }
 
 func (p *Plugin) purge(ctx context.Context, c *cluster, name string, f purgeFlags) error {
-	if f.timeout <= 0 {
+	if f.timeout.Duration <= 0 {
 		return inputErrorf("--timeout: must be above 0s, got %s", f.timeout)
 	}
 	sim, err := c.simulation(ctx, name)
@@ -65,7 +66,7 @@ func (p *Plugin) purge(ctx context.Context, c *cluster, name string, f purgeFlag
 	if err := c.deleteWithData(ctx, sim); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.timeout.Duration)
 	defer cancel()
 	if err := c.awaitGone(ctx, sim); err != nil {
 		return err

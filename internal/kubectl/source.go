@@ -27,11 +27,11 @@ const (
 	objectInterval = 3 * time.Second
 	// recentTime limits the age of recent rows. The live page requests recent rows repeatedly.
 	recentTime = 3 * time.Minute
-	// newestTime limits the age of the newest rows. To save load, most requests for recent rows read only the newest
-	// rows from the pod.
+	// newestTime is the age up to which most requests for recent rows read rows from the pod. Such a request takes the
+	// older rows from the answers to earlier requests, which reduces the load on the pod.
 	newestTime = 10 * time.Second
-	// fullUpdateEvery is the number of requests for recent rows of which one reads all recent rows from the pod. This
-	// request also finds rows that arrived late.
+	// fullUpdateEvery determines how often all recent rows are read from the pod: once in so many requests for recent
+	// rows. That request also finds rows that arrived late.
 	fullUpdateEvery = 15
 )
 
@@ -213,7 +213,7 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	// Omit failures before the creation of the simulation, because they belong to a deleted simulation with the same
 	// name. Also omit failures after the completion of the simulation.
 	sim := s.simulation(ctx)
-	until := time.Now().Add(time.Hour) // allow for a clock of the pods that is ahead of the clock of this machine
+	until := time.Now().Add(time.Hour) // the pods' clocks may be ahead of this machine's clock
 	if t := sim.Status.CompletionTime; t != nil {
 		until = t.Time
 	}

@@ -43,7 +43,7 @@ func hostile() *v1alpha1.ParkingSimulation {
 }
 
 // checkClean fails the test if a text contains control characters other than line breaks, or a line that begins with
-// the word READY.
+// the word READY. The inputs of the tests try to fake such a line.
 func checkClean(t *testing.T, what, text string) {
 	t.Helper()
 	if cleaned := string(terminal.CleanLines([]byte(text))); cleaned != text || strings.Contains(text, "\nREADY") || strings.Contains(text, "\t") {

@@ -25,8 +25,8 @@ import (
 const topHelp = `Show the current rates, latencies and backlog of simulations. On a terminal the table is redrawn every
 two seconds until Ctrl-C.
 
-  ENTRY/S, EXIT/S   events published per second in the last 10 s, of the target rate
-  P99               99th percentile from when an event was due to its effect, in the last 10 s
+  ENTRY/S, EXIT/S   events published per second in the last 10 s, and the target rate
+  P99               99th percentile of the end-to-end latency in the last 10 s
   BACKLOG           events that wait in queues, or that were confirmed but have not taken effect
   LOST              confirmed events that never took effect. It is known once a simulation is complete
   VERDICT           PASS or FAIL. FAIL before the end means that it can no longer become PASS

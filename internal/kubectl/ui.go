@@ -18,7 +18,7 @@ import (
 
 const uiHelp = `Serve the live page of a simulation on 127.0.0.1 until Ctrl-C.
 
-The data comes from a processor pod, through the API server and with your own rights: nothing is
+The data comes from a processor pod, through the API server and with your own permissions: nothing is
 exposed in the cluster. If that pod ends, the data comes from another one. The verdict comes
 from the status of the simulation, its faults from the ConfigMap NAME-faults, and failures of
 processes from the status of its pods. A complete simulation without processors is shown from its
@@ -78,7 +78,7 @@ func (p *Plugin) ui(ctx context.Context, c *cluster, name string, f uiFlags) err
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	go c.watchPods(watching, client.ObjectKeyFromObject(sim), &live.failures, live.now, func(err error) {
-		p.notef("the page may not show all failures of pods: %s\n", err)
+		p.notef("some failures of pods may be missing from the page: %s\n", err)
 	})
 	log := slog.New(slog.DiscardHandler) // no log is needed, because the page shows when its data is old
 	page := view.New(view.Config{Version: p.Version, Interval: pageInterval, TimelineTimeout: timelineTimeout}, view.Dependencies{Source: live, Logger: log})

@@ -84,7 +84,7 @@ func (r *Rest) isComplete() bool {
 // pendingMarks contains marks of failed checks that are not in the store yet.
 type pendingMarks struct {
 	all     []timeline.Mark
-	marker  *ledger.ObjectiveMarker // adds marks
+	marker  *ledger.ObjectiveMarker // adds a mark when an objective fails
 	process string                  // the process name under which the marks are stored; each batch gets a new name
 }
 

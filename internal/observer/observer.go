@@ -43,8 +43,8 @@ const (
 )
 
 // limits bounds the number of simulations that are observed at the same time, in total and for each namespace (tenant).
-// Servers that do not answer delay an observation by up to half a minute. Such an observation needs little CPU time, so
-// Total is large. PerTenant is smaller, because one namespace must not delay the observations of others.
+// An observation takes up to half a minute longer if servers do not respond. It needs little CPU time while it waits,
+// so Total is large. PerTenant is smaller, because one namespace must not delay the observations of others.
 var limits = fair.Limits{Total: 128, PerTenant: 16}
 
 // Servers opens clients of a simulation's servers. A client connects when it is used for the first time.

@@ -86,7 +86,7 @@ func (c *HTTPClient) count(ctx context.Context, pod podhttp.Server) (int64, erro
 		Count *int64 `json:"count"`
 	}
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&stats); err != nil {
-		return 0, fmt.Errorf("decode the answer: %w", err)
+		return 0, fmt.Errorf("decode the response: %w", err)
 	}
 	if stats.Count == nil {
 		return 0, errors.New("the response lacks the field \"count\"")

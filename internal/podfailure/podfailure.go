@@ -26,7 +26,7 @@ const maxFailures = 1000
 // use.
 type Tracker struct {
 	mu sync.Mutex
-	// marks contains the failures of each simulation in the order of time.
+	// marks contains the failures of each simulation in chronological order.
 	marks map[types.NamespacedName][]timeline.Mark
 }
 
@@ -48,7 +48,7 @@ func (t *Tracker) ObserveDeleted(simulation types.NamespacedName, pod *corev1.Po
 	}
 }
 
-// Marks returns the failures of a simulation in the interval [from, to), in the order of time.
+// Marks returns the failures of a simulation in the interval [from, to), in chronological order.
 func (t *Tracker) Marks(simulation types.NamespacedName, from, to time.Time) []timeline.Mark {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -24,7 +24,7 @@ const (
 // Client sends requests to pods. It uses no proxy and follows no redirects. It is safe for concurrent use.
 type Client struct{ http *http.Client }
 
-// New returns a Client.
+// New returns a Client that uses a new connection for each request and follows no redirect.
 func New() *Client {
 	return &Client{&http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/agent"
 	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/field"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -328,7 +329,7 @@ func early(c *fault.Chosen, lasted, want time.Duration) error {
 	if lasted >= want-earlyTolerance {
 		return nil
 	}
-	return fmt.Errorf("the fault ended in pod %s after %s instead of %s, probably because its agent was stopped", c.Name, lasted.Round(10*time.Millisecond), want)
+	return fmt.Errorf("the fault ended in pod %s after %s instead of %s, probably because its agent was stopped", c.Name, lasted.Round(10*time.Millisecond), field.Duration(want))
 }
 
 // earlyTolerance is how much earlier than planned a fault may end. The tolerance is needed because clocks differ.

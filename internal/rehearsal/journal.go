@@ -181,7 +181,7 @@ func (e *entries) marshal() (text string, removed []string, err error) {
 	for n := range e.Records {
 		if r := &e.Records[n]; excess > 0 && r.Measured != nil && len(r.Hit) > 0 {
 			excess -= size(r.Hit)
-			// Copy the account, because the caller's record points to the original, which must not change.
+			// Copy the measurements, because the caller's record points to the original, which must not change.
 			measured := *r.Measured
 			measured.HitOmitted += len(r.Hit)
 			r.Hit, r.Measured = nil, &measured

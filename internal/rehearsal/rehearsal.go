@@ -34,8 +34,8 @@ type Target struct {
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
 	// Start is when the schedules of the simulation began. FaultsEdited is true if the faults have just been edited. It
-	// matters only when the simulation is tracked for the first time and has no journal: if it is true then, the
-	// simulation ran without faults before the edit.
+	// is used only when a simulation without a journal is tracked for the first time. Such a simulation ran without
+	// faults before the edit.
 	Start        time.Time
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
@@ -65,7 +65,7 @@ func (t Target) replicas(c resources.Component) int {
 	return 1
 }
 
-// Dependencies are the dependencies of Rehearsals.
+// Dependencies are the clients and settings that Rehearsals needs.
 type Dependencies struct {
 	// Client reads pods from a cache, and writes to the API server.
 	Client client.Client

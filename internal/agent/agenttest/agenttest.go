@@ -68,7 +68,7 @@ func missing(t testing.TB, err error) {
 	t.Skipf("create a mount namespace: %v", err)
 }
 
-// Ended is closed when the process has ended.
+// Ended returns a channel that is closed when the process has ended.
 func (s *Target) Ended() <-chan struct{} { return s.ended }
 
 // AwaitKilled waits until the process has ended. It fails the test if the cause was not SIGKILL.
