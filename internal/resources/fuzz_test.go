@@ -260,7 +260,7 @@ func drawLabels(r *rapid.T) map[string]v1alpha1.LabelValue {
 func drawTemplate(r *rapid.T) *v1alpha1.PodTemplate {
 	return maybe(r, "template", func() v1alpha1.PodTemplate {
 		return v1alpha1.PodTemplate{
-			Metadata: v1alpha1.PodMetadata{Labels: drawLabels(r), Annotations: map[string]string{"note": rapid.String().Draw(r, "note")}},
+			Metadata: v1alpha1.PodMetadata{Labels: drawLabels(r), Annotations: map[string]v1alpha1.AnnotationValue{"note": v1alpha1.AnnotationValue(rapid.String().Draw(r, "note"))}},
 			Spec: &runtime.RawExtension{Raw: []byte(rapid.SampledFrom([]string{
 				`null`, `{}`, `{"nodeSelector":{"disk":"ssd"}}`, `{"containers":[{"name":"parking","env":[{"name":"A","value":"b"}]}]}`,
 				`{"containers":[{"name":"other","image":"other:v1"}],"volumes":[{"name":"v","emptyDir":{}}]}`,

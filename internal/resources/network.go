@@ -43,7 +43,7 @@ func (b *builder) denyPolicy() client.Object {
 }
 
 // clientPolicy returns the policy that allows generators and processors to connect to the servers. If a server is
-// external, the operator does not know its IP addresses, so the policy allows connections to everywhere.
+// external, the operator does not know its IP addresses, so the policy allows connections to any address.
 func (b *builder) clientPolicy() client.Object {
 	var egress []networkingv1.NetworkPolicyEgressRule
 	if b.rabbitMQ == nil || b.redis == nil || b.summaries == nil {

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// RabbitMQMetricsPort is the port at which a managed RabbitMQ node serves Prometheus metrics.
+// RabbitMQMetricsPort is the port on which a managed RabbitMQ node serves Prometheus metrics.
 const RabbitMQMetricsPort = 15692
 
 // Ports of RabbitMQ.
@@ -118,8 +118,8 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	// The queues of a node share a write-ahead log. The node keeps several such logs in memory. With the
 	// default size of 512 MiB per log, they would exceed the memory of a small node.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
-	// RabbitMQ derives the memory use at which it blocks publishers from this part of the container's memory limit. The
-	// rest of the limit is a reserve, so that the container is not killed for using too much memory.
+	// RabbitMQ assumes that this part of the container's memory limit is all that it has, and derives its memory high
+	// watermark from it. The rest of the limit is a reserve, so that the kernel does not kill the container.
 	const percent = 80
 	if available := memoryShare(spec, string(ComponentRabbitMQ), percent); available > 0 {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
@@ -146,7 +146,7 @@ func (b *builder) rabbitMQListener() []string {
 }
 
 // rabbitMQDistributionConf returns the TLS options of the connections between the nodes. The nodes verify each other's
-// certificates.
+// certificates. If the files of the certificate or the CA change, a node reads them again within minutes.
 func rabbitMQDistributionConf() string {
 	const (
 		files = `{cacertfile, "` + nodesCertificateDir + "/" + keyCA + `"}, {certfile, "` + nodesCertificateDir + "/" + keyCertificate +
@@ -264,7 +264,7 @@ mv -f "$cookie.new" "$cookie"
 		Name:         "cookie",
 		Image:        b.rabbitMQImage(),
 		Command:      []string{"sh", "-ec", script},
-		Resources:    b.rabbitMQResources(), // a pod requests the maximum over init containers and containers
+		Resources:    b.rabbitMQResources(), // the same as the RabbitMQ container, so the pod requests no more
 		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, rabbitMQHome), readOnly("cookie", cookieMount)},
 	}
 }

@@ -119,7 +119,7 @@ func alerts(s series) []any {
 		s.alert("ParkingOperatorNotScraped", "warning", "15m",
 			fmt.Sprintf("absent(%s)", s.ofOperator("parking_simulation_condition")),
 			"Prometheus has no metrics of the operator about this simulation",
-			"Without them, the alerts ParkingEventsLost and ParkingLedgerUnreadable cannot fire. Check that the operator runs and that Prometheus scrapes it: set metrics.serviceMonitor.enabled in the chart, or apply config/prometheus."),
+			"Without these metrics, the alerts ParkingEventsLost and ParkingLedgerUnreadable cannot fire. Check that the operator runs and that Prometheus scrapes it: set metrics.serviceMonitor.enabled in the chart, or apply config/prometheus."),
 		s.alert("ParkingPodsNotScraped", "warning", "15m",
 			fmt.Sprintf("absent(%s)", s.selector("up")),
 			"Prometheus scrapes no pod of this simulation",

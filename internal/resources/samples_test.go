@@ -1,9 +1,11 @@
 package resources_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -16,10 +18,14 @@ import (
 
 // TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the sample simulations, once for each
 // sample alone, and once for all samples in the kustomization together. Each sum must leave room for the
-// system pods of the cluster.
+// system pods of the cluster. The README must state the largest sum of each kind.
 func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	t.Parallel()
-	const directory, available = "../../config/samples/", 2000 // millicores
+	const directory = "../../config/samples/"
+	// All in millicores. The system pods of a cluster made by kind request 250 for the API server, 200 for the controller
+	// manager, 200 for two pods of CoreDNS, and 100 each for etcd, the scheduler and the network.
+	const capacity, system = 2000, 950
+	const available = capacity - system
 	var operator appsv1.Deployment
 	read(t, "../../config/manager/manager.yaml", &operator)
 	var together struct{ Resources []string }
@@ -29,7 +35,7 @@ func TestSamples_FitOnTwoCPUs(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := operator.Spec.Template.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
-	sum, samples := base, 0
+	sum, most, samples := base, int64(0), 0
 	for _, path := range paths {
 		sim := &v1alpha1.ParkingSimulation{}
 		read(t, path, sim)
@@ -41,6 +47,7 @@ func TestSamples_FitOnTwoCPUs(t *testing.T) {
 		sim.Namespace, sim.UID = in.Simulation.Namespace, in.Simulation.UID
 		in.Simulation = sim
 		cpu := requestedCPU(t, in)
+		most = max(most, base+cpu)
 		if base+cpu > available {
 			t.Errorf("the operator and %s request %d millicores, want at most %d", path, base+cpu, available)
 		}
@@ -54,6 +61,24 @@ func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	}
 	if sum == base || sum > available {
 		t.Errorf("the operator and the samples of the kustomization request %d millicores, want more than %d and at most %d", sum, base, available)
+	}
+	if len(together.Resources) != 3 {
+		t.Fatalf("the kustomization has the samples %q: adapt the README and this test", together.Resources)
+	}
+	checkReadme(t, fmt.Sprintf("request at most %d millicores", most))
+	checkReadme(t, fmt.Sprintf("applies three samples at once: `%s`, `%s` and `%s`. Together with the operator, they request %d millicores",
+		together.Resources[0], together.Resources[1], together.Resources[2], sum))
+}
+
+// checkReadme checks that the README contains a text, whatever its line breaks.
+func checkReadme(t *testing.T, want string) {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(strings.Join(strings.Fields(string(text)), " "), want) {
+		t.Errorf("the README does not say %q", want)
 	}
 }
 

@@ -82,13 +82,9 @@ func (b *builder) merge(template corev1.PodTemplateSpec, p pod) (corev1.PodTempl
 			return template, &TemplateNotAllowedError{Fields: faults}
 		}
 	}
-	extra := map[string]string{}
-	for key, value := range p.patch.Metadata.Labels {
-		extra[key] = string(value)
-	}
-	template.Labels = merged(extra, template.Labels)
+	template.Labels = merged(texts(p.patch.Metadata.Labels), template.Labels)
 	if len(p.patch.Metadata.Annotations) > 0 {
-		template.Annotations = merged(p.patch.Metadata.Annotations, template.Annotations)
+		template.Annotations = merged(texts(p.patch.Metadata.Annotations), template.Annotations)
 	}
 	spec, err := mergePodSpec(template.Spec, p.patch.Spec, p.main)
 	if err != nil {
@@ -105,6 +101,15 @@ func (b *builder) merge(template corev1.PodTemplateSpec, p pod) (corev1.PodTempl
 		err = &TemplateNotAllowedError{Fields: faults}
 	}
 	return template, err
+}
+
+// texts returns a copy of a map, with values of type string.
+func texts[V ~string](values map[string]V) map[string]string {
+	converted := make(map[string]string, len(values))
+	for key, value := range values {
+		converted[key] = string(value)
+	}
+	return converted
 }
 
 func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main string) (corev1.PodSpec, error) {
@@ -124,8 +129,33 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	if err != nil || json.Unmarshal(text, &patched) != nil {
 		return base, errNotAPatch // err quotes values of the patch, which may be secret
 	}
+	var written corev1.PodSpec
+	if err := json.Unmarshal(patch, &written); err != nil {
+		return base, errNotAPatch
+	}
+	lowerRequests(patched.InitContainers, written.InitContainers)
+	lowerRequests(patched.Containers, written.Containers)
 	patched.Containers = slices.DeleteFunc(patched.Containers, isAbsent)
 	return patched, checkContainers(patched.Containers, main)
+}
+
+// lowerRequests lowers a request to the limit if the patch sets a lower limit, but no request. The request is then that
+// of the spec or the operator's default, and the API server would reject it. The parameter written contains the
+// containers of the patch.
+func lowerRequests(patched, written []corev1.Container) {
+	for i := range written {
+		at := slices.IndexFunc(patched, func(c corev1.Container) bool { return c.Name == written[i].Name })
+		if at < 0 {
+			continue
+		}
+		requests := patched[at].Resources.Requests
+		for name, limit := range written[i].Resources.Limits {
+			_, isWritten := written[i].Resources.Requests[name]
+			if request, ok := requests[name]; ok && !isWritten && request.Cmp(limit) > 0 {
+				requests[name] = limit
+			}
+		}
+	}
 }
 
 // isAbsent reports whether a container is only in a patch. The operator adds some containers to a pod only if they are

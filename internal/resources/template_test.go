@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -17,14 +18,7 @@ import (
 // requires an image only for containers whose names it does not know.
 func TestBuild_PodTemplate_PatchesContainersWithoutNamingAnImage(t *testing.T) {
 	t.Parallel()
-	workloads := map[string]string{
-		"sim-entry":     "entry: {template: {%s}}",
-		"sim-exit":      "exit: {template: {%s}}",
-		"sim-processor": "processor: {template: {%s}}",
-		"sim-summaries": "summaryAPI: {managed: {template: {%s}}}",
-		"sim-rabbitmq":  "rabbitmq: {managed: {template: {%s}}}",
-		"sim-redis":     "redis: {managed: {template: {%s}}}",
-	}
+	workloads := workloadsWithTemplate()
 	own := templates(t, build(t, input(t, "sim", "")))
 	if len(own) != len(workloads) {
 		t.Errorf("%d workloads have a pod template, want %d", len(own), len(workloads))
@@ -42,6 +36,53 @@ func TestBuild_PodTemplate_PatchesContainersWithoutNamingAnImage(t *testing.T) {
 		}
 		for _, patch := range patches {
 			build(t, input(t, "sim", fmt.Sprintf(spec, patch)))
+		}
+	}
+}
+
+// workloadsWithTemplate returns, for each workload of the simulation "sim", a format of the spec that patches its pods.
+func workloadsWithTemplate() map[string]string {
+	return map[string]string{
+		"sim-entry":     "entry: {template: {%s}}",
+		"sim-exit":      "exit: {template: {%s}}",
+		"sim-processor": "processor: {template: {%s}}",
+		"sim-summaries": "summaryAPI: {managed: {template: {%s}}}",
+		"sim-rabbitmq":  "rabbitmq: {managed: {template: {%s}}}",
+		"sim-redis":     "redis: {managed: {template: {%s}}}",
+	}
+}
+
+// The API server limits the annotations of a pod. The operator adds annotations to those of the template: with a hash of
+// the configuration, and later, to running pods, with a hash of the mounted files.
+func TestBuild_TemplateWithTheMostAnnotations_LeavesRoomForThoseOfTheOperator(t *testing.T) {
+	t.Parallel()
+	const room = 512
+	patch := "metadata: {annotations: {a: " + strings.Repeat("x", 255<<10-1) + "}}"
+	for name, spec := range workloadsWithTemplate() {
+		annotations := templates(t, build(t, input(t, "sim", fmt.Sprintf(spec, patch))))[name].Annotations
+		annotations["b"] = strings.Repeat("x", room-1)
+		if err := validation.ValidateAnnotationsSize(annotations); err != nil {
+			t.Errorf("%s: after %d bytes are added, %v", name, room, err)
+		}
+	}
+}
+
+// The API server rejects a container whose request exceeds its limit.
+func TestBuild_TemplateWithLimitBelowTheDefaultRequest_LowersTheRequest(t *testing.T) {
+	t.Parallel()
+	own := templates(t, build(t, input(t, "sim", "")))
+	for workload, spec := range workloadsWithTemplate() {
+		for list, containers := range map[string][]corev1.Container{"containers": own[workload].Spec.Containers, "initContainers": own[workload].Spec.InitContainers} {
+			for _, c := range containers {
+				if c.Resources.Requests.Cpu().MilliValue() <= 1 || c.Resources.Requests.Memory().Value() <= 1<<20 {
+					t.Errorf("%s: container %s requests too little for this test: %v", workload, c.Name, c.Resources.Requests)
+				}
+				patch := fmt.Sprintf("spec: {%s: [{name: %s, resources: {limits: {cpu: 1m, memory: 1Mi}}}]}", list, c.Name)
+				got := container(t, input(t, "sim", fmt.Sprintf(spec, patch)), workload, c.Name).Resources.Requests
+				if got.Cpu().String() != "1m" || got.Memory().String() != "1Mi" {
+					t.Errorf("%s: container %s requests %v, want its limits, 1m of CPU and 1Mi of memory", workload, c.Name, got)
+				}
+			}
 		}
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,6 +28,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/privateserver/port"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -45,16 +48,15 @@ type sandbox struct {
 	dir      string
 }
 
-// newSandbox builds the objects of a simulation whose servers use TLS, and writes the files that a container mounts.
-// The replacements are pairs of old and new texts for the replacer of the sandbox. The certificate is valid for
-// localhost.
-func newSandbox(t *testing.T, replacements ...string) *sandbox {
+// newSandbox builds the objects of a simulation with the given spec. Its certificates are valid for localhost. The
+// replacements are pairs of old and new texts for the replacer of the sandbox.
+func newSandbox(t *testing.T, spec string, replacements ...string) *sandbox {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it needs a server, and -short was given")
 	}
 	s := &sandbox{t: t, dir: t.TempDir()}
-	in := input(t, "sim", "rabbitmq: {managed: {tls: {}}}, redis: {managed: {tls: {}}}")
+	in := input(t, "sim", spec)
 	var err error
 	if s.authority, err = certificates.RenewAuthority(certificates.Authority{}, "test", time.Now()); err != nil {
 		t.Fatal(err)
@@ -75,6 +77,14 @@ func (s *sandbox) newCertificate() resources.CertificateData {
 		s.t.Fatal(err)
 	}
 	return resources.CertificateData{Pair: pair, CA: s.authority.Trusted}
+}
+
+// foreignCertificate returns a certificate of an authority that no server knows.
+func foreignCertificate(t *testing.T) resources.CertificateData {
+	t.Helper()
+	authority := tlstest.NewAuthority(t, "test")
+	certificate, key := authority.Issue(t, "localhost")
+	return resources.CertificateData{Pair: certificates.Pair{Certificate: certificate, Key: key}, CA: authority.PEM}
 }
 
 // write writes the data of a ConfigMap or Secret to the directory at which the container mounts it.
@@ -158,40 +168,61 @@ func (s *sandbox) clientConfig() *tls.Config {
 
 // presents returns an error unless the server at an address presents the given certificate.
 func (s *sandbox) presents(ctx context.Context, address string, want resources.CertificateData) error {
-	dialer := tls.Dialer{Config: s.clientConfig()}
-	c, err := dialer.DialContext(ctx, "tcp", address)
+	c, err := dialTLS(ctx, address, s.clientConfig(), want)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.Close() }()
+	return c.Close()
+}
+
+// dialTLS connects to a server. It returns an error unless the server presents the given certificate.
+func dialTLS(ctx context.Context, address string, config *tls.Config, want resources.CertificateData) (net.Conn, error) {
 	pair, err := tls.X509KeyPair(want.Certificate, want.Key)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	dialer := tls.Dialer{Config: config}
+	c, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
 	}
 	if got := c.(*tls.Conn).ConnectionState().PeerCertificates[0]; !got.Equal(pair.Leaf) {
-		return fmt.Errorf("%s presents the certificate with number %d, want %d", address, got.SerialNumber, pair.Leaf.SerialNumber)
+		return nil, errors.Join(fmt.Errorf("%s presents the certificate with number %d, want %d", address, got.SerialNumber, pair.Leaf.SerialNumber), c.Close())
 	}
-	return nil
+	return c, nil
+}
+
+// answer sends a greeting, and returns the beginning of the answer.
+func answer(c net.Conn, greeting string) ([]byte, error) {
+	if err := c.SetDeadline(time.Now().Add(serverTimeout)); err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(c, greeting); err != nil {
+		return nil, err
+	}
+	beginning := make([]byte, 64)
+	n, err := c.Read(beginning)
+	return beginning[:n], err
+}
+
+// plainAnswer returns the beginning of the answer of a server to a client that does not use TLS.
+func plainAnswer(ctx context.Context, address, greeting string) ([]byte, error) {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	return answer(c, greeting)
 }
 
 // expectNoPlainText fails the test if the server answers a client that does not use TLS. A TLS server may answer with an
-// alert, which begins with the byte 21, or close the connection.
-func (s *sandbox) expectNoPlainText(address, greeting string) {
+// alert, which begins with the byte 21, or close the connection. TestGreetings_ServerWithoutTLS_IsAnswered shows that
+// servers without TLS answer.
+func (s *sandbox) expectNoPlainText(address, protocol string) {
 	s.t.Helper()
-	c, err := net.DialTimeout("tcp", address, serverTimeout)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	if _, err := io.WriteString(c, greeting); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := c.SetReadDeadline(time.Now().Add(serverTimeout)); err != nil {
-		s.t.Fatal(err)
-	}
-	answer := make([]byte, 64)
-	if n, err := c.Read(answer); n > 0 && answer[0] != 21 || os.IsTimeout(err) {
-		s.t.Errorf("%s answers %q to a client without TLS (%v)", address, answer[:n], err)
+	got, err := plainAnswer(s.t.Context(), address, tlstest.Greetings()[protocol])
+	if len(got) > 0 && got[0] != 21 || len(got) == 0 && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		s.t.Errorf("%s answers %q to a client of %s without TLS (%v)", address, got, protocol, err)
 	}
 }
 
@@ -209,7 +240,7 @@ func TestRedisTLS_ServesOnlyTLSAndReloadsItsCertificate(t *testing.T) {
 	t.Parallel()
 	servers.Program(t, "redis-server", "hack/install-servers.sh")
 	p := ports(t, 1)[0]
-	s := newSandbox(t, "tls-port 6379", "bind 127.0.0.1\ntls-port "+p.String(), "redis-cli", "redis-cli -p "+p.String(), "sleep 10", "sleep 0.1")
+	s := newSandbox(t, "redis: {managed: {tls: {}}}", "tls-port 6379", "bind 127.0.0.1\ntls-port "+p.String(), "redis-cli", "redis-cli -p "+p.String(), "sleep 10", "sleep 0.1")
 	set := find[*appsv1.StatefulSet](t, s.objects, "sim-redis")
 	container := &set.Spec.Template.Spec.Containers[0]
 	s.write("/etc/redis", find[*corev1.ConfigMap](t, s.objects, "sim-redis").Data)
@@ -225,7 +256,7 @@ func TestRedisTLS_ServesOnlyTLSAndReloadsItsCertificate(t *testing.T) {
 	s.eventually("the readiness probe", probe(container.ReadinessProbe))
 	s.eventually("the startup probe", probe(container.StartupProbe))
 	s.eventually("the liveness probe", probe(container.LivenessProbe))
-	s.expectNoPlainText(p.Address(), "PING\r\n")
+	s.expectNoPlainText(p.Address(), "Redis")
 	s.eventually("the certificate of the Secret", func(ctx context.Context) error { return s.presents(ctx, p.Address(), first) })
 
 	open, err := tls.Dial("tcp", p.Address(), s.clientConfig())
@@ -248,68 +279,160 @@ func TestRedisTLS_ServesOnlyTLSAndReloadsItsCertificate(t *testing.T) {
 	if _, err := io.WriteString(open, "PING\r\n"); err != nil {
 		t.Error("the connection from before the rotation:", err)
 	}
-	answer := make([]byte, 64)
-	if n, err := open.Read(answer); err != nil || !strings.HasPrefix(string(answer[:n]), "-NOAUTH") {
-		t.Errorf("the connection from before the rotation answers %q, %v", answer[:n], err)
+	got := make([]byte, 64)
+	if n, err := open.Read(got); err != nil || !strings.HasPrefix(string(got[:n]), "-NOAUTH") {
+		t.Errorf("the connection from before the rotation answers %q, %v", got[:n], err)
 	}
 }
 
-func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
-	t.Parallel()
+// rabbitMQ is a RabbitMQ node in a sandbox.
+type rabbitMQ struct {
+	*sandbox
+
+	clients, distribution, metrics, epmd port.Port
+	container                            *corev1.Container
+	// environment contains variables that this machine needs in addition to those of the container.
+	environment []string
+}
+
+// newRabbitMQ writes the configuration of the node of a simulation with the given spec. It starts no server.
+func newRabbitMQ(t *testing.T, spec string) *rabbitMQ {
+	t.Helper()
 	servers.Program(t, "epmd", "hack/install-servers.sh")
 	const original = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 	if _, err := os.Stat(original); err != nil {
 		servers.Program(t, "rabbitmq-server", "hack/install-servers.sh")
 	}
 	reserved := ports(t, 4)
-	clients, distribution, metrics, epmd := reserved[0], reserved[1], reserved[2], reserved[3]
-	s := newSandbox(t, "ssl.default = 5672", "ssl.default = 127.0.0.1:"+clients.String(),
-		"{port, 15692}", `{ip, "127.0.0.1"}, {port, `+metrics.String()+"}",
+	r := &rabbitMQ{clients: reserved[0], distribution: reserved[1], metrics: reserved[2], epmd: reserved[3]}
+	r.sandbox = newSandbox(t, spec, "ssl.default = 5672", "ssl.default = 127.0.0.1:"+r.clients.String(),
+		"tcp.default = 5672", "tcp.default = 127.0.0.1:"+r.clients.String()+"\nprometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = "+r.metrics.String(),
+		"{port, 15692}", `{ip, "127.0.0.1"}, {port, `+r.metrics.String()+"}",
 		"$(POD_NAME).sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost", "sim-rabbitmq-0.sim-rabbitmq-nodes.lot.svc.cluster.local", "localhost",
-		// The test starts epmd itself, so RabbitMQ must not. RabbitMQ checks every second, instead of every two minutes,
-		// whether the files with its certificate have changed.
+		// The test starts epmd itself, so RabbitMQ must not.
+		"+sbwt none", "-start_epmd false +sbwt none",
+		// RabbitMQ checks every second, instead of every two minutes, whether the files with its certificates have
+		// changed.
 		"-proto_dist inet_tls", "-start_epmd false -ssl ssl_pem_cache_clean 1000 -proto_dist inet_tls")
-	set := find[*appsv1.StatefulSet](t, s.objects, "sim-rabbitmq")
-	container := &set.Spec.Template.Spec.Containers[0]
-	s.write("/etc/rabbitmq", find[*corev1.ConfigMap](t, s.objects, "sim-rabbitmq").Data)
-	s.write("/etc/rabbitmq", textOf(find[*corev1.Secret](t, s.objects, "sim-rabbitmq").Data))
-	s.write("/var/lib/rabbitmq", map[string]string{".erlang.cookie": erlangCookie})
-	if err := os.Chmod(s.dir+"/var/lib/rabbitmq/.erlang.cookie", 0o400); err != nil {
+	set := find[*appsv1.StatefulSet](t, r.objects, "sim-rabbitmq")
+	r.container = &set.Spec.Template.Spec.Containers[0]
+	r.write("/etc/rabbitmq", find[*corev1.ConfigMap](t, r.objects, "sim-rabbitmq").Data)
+	r.write("/etc/rabbitmq", textOf(find[*corev1.Secret](t, r.objects, "sim-rabbitmq").Data))
+	r.write("/var/lib/rabbitmq", map[string]string{".erlang.cookie": erlangCookie})
+	if err := os.Chmod(r.dir+"/var/lib/rabbitmq/.erlang.cookie", 0o400); err != nil {
 		t.Fatal(err)
 	}
-	first, nodes := s.newCertificate(), s.newCertificate()
-	s.writeCertificate("/run/secrets/tls", first)
-	s.writeCertificate("/run/secrets/nodes-tls", nodes)
-	extra := []string{
-		"RABBITMQ_DIST_PORT=" + distribution.String(), "ERL_EPMD_PORT=" + epmd.String(), "ERL_EPMD_ADDRESS=127.0.0.1",
+	r.environment = []string{
+		"RABBITMQ_DIST_PORT=" + r.distribution.String(), "ERL_EPMD_PORT=" + r.epmd.String(), "ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_USE_LONGNAME=false", // long node names need a domain, which localhost does not have
-		"RABBITMQ_CONFIG_FILES=" + s.dir + "/none", "RABBITMQ_CONF_ENV_FILE=" + s.dir + "/none",
+		"RABBITMQ_CONFIG_FILES=" + r.dir + "/none", "RABBITMQ_CONF_ENV_FILE=" + r.dir + "/none",
 	}
-	s.start(s.command(container, []string{"epmd", "-port", epmd.String(), "-address", "127.0.0.1"}))
-	s.start(s.command(container, container.Command, extra...))
+	return r
+}
 
-	s.eventually("the certificate of the Secret", func(ctx context.Context) error { return s.presents(ctx, clients.Address(), first) })
-	s.expectNoPlainText(clients.Address(), "AMQP\x00\x00\x09\x01")
-	s.eventually("the certificate of the metrics", func(ctx context.Context) error { return s.presents(ctx, metrics.Address(), first) })
-	s.expectNoPlainText(metrics.Address(), "GET /metrics HTTP/1.0\r\n\r\n")
-	s.expectNoPlainText(distribution.Address(), "\x00\x07N\x00\x00\x00\x00\x00\x00")
-	s.eventually("rabbitmqctl, which connects like another node", func(context.Context) error {
-		output, err := s.command(container, []string{"sh", "-c", "/usr/lib/rabbitmq/bin/rabbitmqctl await_startup -t 60"}, extra...).CombinedOutput()
+// run starts epmd and the node.
+func (r *rabbitMQ) run() {
+	r.t.Helper()
+	r.start(r.command(r.container, []string{"epmd", "-port", r.epmd.String(), "-address", "127.0.0.1"}))
+	r.start(r.command(r.container, r.container.Command, r.environment...))
+}
+
+// awaitStartup waits until rabbitmqctl, which connects like another node, says that the node has started.
+func (r *rabbitMQ) awaitStartup() {
+	r.t.Helper()
+	r.eventually("rabbitmqctl, which connects like another node", func(context.Context) error {
+		output, err := r.command(r.container, []string{"sh", "-c", "/usr/lib/rabbitmq/bin/rabbitmqctl await_startup -t 60"}, r.environment...).CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, output)
 		}
 		return err
 	})
-	connection, err := amqp.DialTLS("amqps://parking:"+brokerPassword+"@"+clients.Address()+"/", s.clientConfig())
+}
+
+// dialNode connects to the port for other nodes with one of the given certificates, or with none. It returns an error
+// unless the port presents the certificate want.
+func (r *rabbitMQ) dialNode(ctx context.Context, want resources.CertificateData, own ...resources.CertificateData) (net.Conn, error) {
+	config := r.clientConfig()
+	for _, c := range own {
+		pair, err := tls.X509KeyPair(c.Certificate, c.Key)
+		if err != nil {
+			return nil, err
+		}
+		// Unlike the field Certificates, this function presents the certificate even if the server does not list its
+		// authority.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	return dialTLS(ctx, r.distribution.Address(), config, want)
+}
+
+// admits returns an error unless dialNode succeeds, and the port then answers as it answers a node. In TLS 1.3, only the
+// answer shows whether the port accepts the certificate of the client.
+func (r *rabbitMQ) admits(ctx context.Context, want resources.CertificateData, own ...resources.CertificateData) error {
+	c, err := r.dialNode(ctx, want, own...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	got, err := answer(c, "\x00\x00"+tlstest.Greetings()["Erlang distribution"]) // over TLS, the length has four bytes instead of two
+	if err == nil && !strings.Contains(string(got), "sok") {
+		err = fmt.Errorf("the answer is %q", got)
+	}
+	return err
+}
+
+// expectAlert fails the test unless the error is an alert with which the port for other nodes rejects a client.
+func (r *rabbitMQ) expectAlert(client string, err error) {
+	r.t.Helper()
+	if err == nil || !strings.Contains(err.Error(), "remote error: tls:") {
+		r.t.Errorf("the port for other nodes rejects %s with the error %v, want an alert", client, err)
+	}
+}
+
+func TestGreetings_ServerWithoutTLS_IsAnswered(t *testing.T) {
+	t.Parallel()
+	cache, err := url.Parse(servers.NewRedis(t, servers.RedisOptions{}).URI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRabbitMQ(t, "rabbitmq: {managed: {}}")
+	r.run()
+	addresses := map[string]string{
+		"AMQP": r.clients.Address(), "HTTP": r.metrics.Address(), "Erlang distribution": r.distribution.Address(), "epmd": r.epmd.Address(),
+		"Redis": cache.Host,
+	}
+	for protocol, greeting := range tlstest.Greetings() {
+		r.eventually("an answer to the greeting of "+protocol, func(ctx context.Context) error {
+			got, err := plainAnswer(ctx, addresses[protocol], greeting)
+			if err == nil && got[0] == 21 {
+				err = fmt.Errorf("the answer is an alert of TLS: %q", got)
+			}
+			return err
+		})
+	}
+}
+
+func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
+	t.Parallel()
+	r := newRabbitMQ(t, "rabbitmq: {managed: {tls: {}}}")
+	first := r.newCertificate()
+	r.writeCertificate("/run/secrets/tls", first)
+	r.writeCertificate("/run/secrets/nodes-tls", r.newCertificate())
+	r.run()
+	r.eventually("the certificate of the Secret", func(ctx context.Context) error { return r.presents(ctx, r.clients.Address(), first) })
+	r.expectNoPlainText(r.clients.Address(), "AMQP")
+	r.eventually("the certificate of the metrics", func(ctx context.Context) error { return r.presents(ctx, r.metrics.Address(), first) })
+	r.expectNoPlainText(r.metrics.Address(), "HTTP")
+	r.awaitStartup()
+	connection, err := amqp.DialTLS("amqps://parking:"+brokerPassword+"@"+r.clients.Address()+"/", r.clientConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = connection.Close() }()
 
-	second, secondNodes := s.newCertificate(), s.newCertificate()
-	s.writeCertificate("/run/secrets/tls", resources.CertificateData{Pair: certificates.Pair{Certificate: second.Certificate, Key: first.Key}, CA: second.CA})
-	s.eventually("the key that does not fit to end new connections", func(ctx context.Context) error {
-		if s.presents(ctx, clients.Address(), first) == nil {
+	second := r.newCertificate()
+	r.writeCertificate("/run/secrets/tls", resources.CertificateData{Pair: certificates.Pair{Certificate: second.Certificate, Key: first.Key}, CA: second.CA})
+	r.eventually("the key that does not fit to end new connections", func(ctx context.Context) error {
+		if r.presents(ctx, r.clients.Address(), first) == nil {
 			return errors.New("the server still presents its certificate")
 		}
 		return nil
@@ -317,11 +440,35 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 	if _, err := connection.Channel(); err != nil {
 		t.Error("the connection from before the key that does not fit:", err)
 	}
-	s.writeCertificate("/run/secrets/tls", second)
-	s.writeCertificate("/run/secrets/nodes-tls", secondNodes)
-	s.eventually("the new certificate", func(ctx context.Context) error { return s.presents(ctx, clients.Address(), second) })
-	s.eventually("the new certificate of the metrics", func(ctx context.Context) error { return s.presents(ctx, metrics.Address(), second) })
+	r.writeCertificate("/run/secrets/tls", second)
+	r.eventually("the new certificate", func(ctx context.Context) error { return r.presents(ctx, r.clients.Address(), second) })
+	r.eventually("the new certificate of the metrics", func(ctx context.Context) error { return r.presents(ctx, r.metrics.Address(), second) })
 	if _, err := connection.Channel(); err != nil {
 		t.Error("the connection from before the rotation:", err)
 	}
+}
+
+func TestRabbitMQTLS_BetweenNodes_ServesOnlyNodesAndReloadsItsCertificate(t *testing.T) {
+	t.Parallel()
+	r := newRabbitMQ(t, "rabbitmq: {managed: {tls: {}}}")
+	first, second, foreign := r.newCertificate(), r.newCertificate(), foreignCertificate(t)
+	r.writeCertificate("/run/secrets/tls", r.newCertificate())
+	r.writeCertificate("/run/secrets/nodes-tls", first)
+	r.run()
+	r.eventually("the certificate of the nodes", func(ctx context.Context) error { return r.admits(ctx, first, first) })
+	r.expectNoPlainText(r.distribution.Address(), "Erlang distribution")
+	r.expectAlert("a client without a certificate", r.admits(t.Context(), first))
+	r.expectAlert("a client with a certificate of an unknown authority", r.admits(t.Context(), first, foreign))
+
+	// Keep a connection open, as between the nodes of a cluster: meanwhile, Erlang uses the CA certificates of this
+	// connection for new ones, too.
+	open, err := r.dialNode(t.Context(), first, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = open.Close() }()
+	second.CA = slices.Concat(second.CA, foreign.CA)
+	r.writeCertificate("/run/secrets/nodes-tls", second)
+	r.eventually("the new certificate of the nodes", func(ctx context.Context) error { return r.admits(ctx, second, second) })
+	r.eventually("the new authority of the nodes", func(ctx context.Context) error { return r.admits(ctx, second, foreign) })
 }

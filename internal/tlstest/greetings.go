@@ -1,0 +1,29 @@
+package tlstest
+
+import "encoding/binary"
+
+// Greetings returns what clients without TLS send first, by the protocol of the server. A server that accepts
+// connections without TLS answers each complete greeting of its protocol. So a test that expects no answer must send
+// these greetings: a server also ends a connection without an answer if a greeting is incomplete.
+func Greetings() map[string]string {
+	return map[string]string{
+		"AMQP":                "AMQP\x00\x00\x09\x01",
+		"Redis":               "PING\r\n",
+		"HTTP":                "GET / HTTP/1.0\r\n\r\n",
+		"Erlang distribution": distributionGreeting(),
+		"epmd":                "\x00\x01n", // the request for the names of all nodes
+	}
+}
+
+// distributionGreeting returns the first message of an Erlang node that connects to another node, since Erlang/OTP 23:
+// the length of the message, the letter N, the capabilities and the creation of the node, and its name with its length.
+// The capabilities are those that every node requires, up to Erlang/OTP 27. The node is hidden, so it does not become a
+// member of a cluster.
+func distributionGreeting() string {
+	const capabilities, creation, name = 0x4_0707_0f94, 1, "greeting@localhost"
+	message := binary.BigEndian.AppendUint64([]byte("N"), capabilities)
+	message = binary.BigEndian.AppendUint32(message, creation)
+	message = binary.BigEndian.AppendUint16(message, uint16(len(name)))
+	message = append(message, name...)
+	return string(binary.BigEndian.AppendUint16(nil, uint16(len(message)))) + string(message)
+}
