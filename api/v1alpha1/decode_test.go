@@ -75,7 +75,7 @@ func TestParkingSimulationSpec_ValuesOfWrongTypes_AreSkipped(t *testing.T) {
 func TestQuantity_AnyJSONValue_KeepsItsText(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]v1alpha1.Quantity{
-		`"2Gi"`: "2Gi", `"1024Mi"`: "1024Mi", `2`: "2", `1e3`: "1000", `2.0`: "2", `1.5`: "1.5", `"1e2147483640"`: "1e2147483640", `true`: "true",
+		`"2Gi"`: "2Gi", `"1024Mi"`: "1024Mi", `2`: "2", `1e3`: "1000", `2.0`: "2", `1.5`: "1.5", `-0`: "0", `-0.0`: "0", `-1`: "-1", `"1e2147483640"`: "1e2147483640", `true`: "true",
 	} {
 		var got v1alpha1.Quantity
 		if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {

@@ -79,8 +79,8 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Duration *Duration `json:"duration,omitempty"`
 
-	// drainTimeout is the maximum time to wait after the duration until all events are processed, as a Go duration such
-	// as "5m". When it expires, the verdict is FAIL, and its reasons say what was not processed.
+	// drainTimeout is the maximum time that the processors get to finish once the duration has passed, as a Go duration
+	// such as "5m". If events are unprocessed when it expires, the verdict is FAIL, and its reasons name them.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="5m"
 	// +optional
@@ -334,24 +334,30 @@ type PodTemplate struct {
 
 // PodMetadata has labels and annotations to add to pods.
 type PodMetadata struct {
-	// labels are added to the labels of the pods. The operator's own labels cannot be changed.
+	// labels are added to the labels of the pods. A label that the operator itself sets keeps the operator's value.
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(key, !format.qualifiedName().validate(key).hasValue())",message="must have keys such as \"team\" or \"example.com/team\""
 	// +optional
 	Labels map[string]LabelValue `json:"labels,omitempty"`
 
-	// annotations are added to the annotations of the pods.
+	// annotations are added to the annotations of the pods. Their keys and values have at most 255 KiB in total.
 	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.map(key, size(key) + size(bytes(self[key]))).sum() <= 261120",message="must have at most 261120 bytes in total"
 	// +kubebuilder:validation:XValidation:rule="self.all(key, !format.qualifiedName().validate(key.lowerAscii()).hasValue())",message="must have keys such as \"team\" or \"example.com/team\""
 	// +optional
-	Annotations map[string]string `json:"annotations,omitempty"`
+	Annotations map[string]AnnotationValue `json:"annotations,omitempty"`
 }
 
 // LabelValue is the value of a label.
 //
 // +kubebuilder:validation:MaxLength=63
-// +kubebuilder:validation:XValidation:rule="!format.labelValue().validate(self).hasValue()",message="must be a label's value: at most 63 letters, digits, dashes, underscores and dots"
+// +kubebuilder:validation:XValidation:rule="!format.labelValue().validate(self).hasValue()",message="must be a valid label value: at most 63 letters, digits, dashes, underscores and dots"
 type LabelValue string
+
+// AnnotationValue is the value of an annotation.
+//
+// +kubebuilder:validation:MaxLength=261120
+type AnnotationValue string
 
 // RabbitMQSpec configures the RabbitMQ that carries the events.
 //
@@ -410,7 +416,7 @@ const (
 
 // ManagedRabbitMQ is a RabbitMQ that the operator runs.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"rabbitmq:4\" or \"registry.example.com/team/rabbitmq:4\"",fieldPath=".image"
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$') && self.image.matches('^((localhost|[^/]*[.:A-Z][^/]*)/)?[^:@]{1,255}([:@][^/]*)?$') && !self.image.matches('^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248})')",message="must be an image reference such as \"rabbitmq:4\" or \"registry.example.com/team/rabbitmq:4\", not an image ID; the repository has at most 255 characters, or 247 without a '/'",fieldPath=".image"
 type ManagedRabbitMQ struct {
 	// image is the container image. It must contain RabbitMQ 3.10 or later with the management and prometheus
 	// plugins. If it is omitted, the operator's default image is used.
@@ -470,7 +476,7 @@ type RedisSpec struct {
 
 // ManagedRedis is a Redis that the operator runs.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\"",fieldPath=".image"
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$') && self.image.matches('^((localhost|[^/]*[.:A-Z][^/]*)/)?[^:@]{1,255}([:@][^/]*)?$') && !self.image.matches('^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248})')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\", not an image ID; the repository has at most 255 characters, or 247 without a '/'",fieldPath=".image"
 type ManagedRedis struct {
 	// image is the container image. It must contain Redis 7 or later, or Valkey. If it is omitted, the operator's
 	// default image is used.
@@ -506,7 +512,7 @@ type ManagedRedis struct {
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.url))",message="at most one of managed and url may be set: remove all but one"
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an external API: set url, or remove secretRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@')",message="must not hold a user name or password: put them into a Secret and name it in secretRef",fieldPath=".url"
-// +kubebuilder:validation:XValidation:rule="!has(self.url) || self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@') || isURL(self.url) && self.url.matches('^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$') && (!self.url.matches('^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)') || self.url.matches('^[^/]*//((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(:[0-9]*)?([/?]|$)'))",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", with a host, a port from 1 to 65535 and no fragment",fieldPath=".url"
+// +kubebuilder:validation:XValidation:rule="!has(self.url) || self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@') || isURL(self.url) && self.url.matches('^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f.]*:[0-9A-Fa-f:.]*[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$') && !self.url.matches('^[^/]*//[^/?:]{253}([^/?:.]|[.][^/?:])') && (!self.url.matches('^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)') || self.url.matches('^[^/]*//((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(:[0-9]*)?([/?]|$)'))",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", with a host, a port from 1 to 65535 and no fragment; a host has at most 253 characters, and at most 63 between dots",fieldPath=".url"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) == (has(oldSelf.managed) && has(oldSelf.managed.database))",message="cannot change between a volume and a database, as stored summaries would be left behind: create another simulation"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && string(self.managed.storage.size).matches('^[0.]+([^0-9.]|$)')) == (has(oldSelf.managed) && string(oldSelf.managed.storage.size).matches('^[0.]+([^0-9.]|$)'))",message="cannot change from or to \"0\", because the data would be lost: restore the previous size, or create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
@@ -756,8 +762,8 @@ type PhaseObjectivesSpec struct {
 	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
 
 	// maxLag is the maximum time that a generator may be behind its schedule, as a Go duration such as "5s". Time in
-	// which events are due but no generator runs also counts as lag. Waiting for RabbitMQ to confirm a published event
-	// does not count. Waiting because 1024 events of a queue are unconfirmed does.
+	// which events are due but no generator runs also counts as lag. So does the time in which a generator does not
+	// publish because 1024 events of a queue are unconfirmed. The time that RabbitMQ takes to confirm an event does not.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxLag *Duration `json:"maxLag,omitempty"`

@@ -52,13 +52,17 @@ func (q *Quantity) UnmarshalJSON(value []byte) error {
 	return nil
 }
 
-// numberText returns an integer without exponent and fraction, as the API server stores it. It returns the text of
-// any other value unchanged.
+// numberText returns an integer without exponent and fraction, as the API server stores it: -0 becomes 0. It returns the
+// text of any other value unchanged.
 func numberText(value []byte) string {
-	if f, err := strconv.ParseFloat(string(value), 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
-		return strconv.FormatFloat(f, 'f', -1, 64)
+	f, err := strconv.ParseFloat(string(value), 64)
+	switch {
+	case err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<53:
+		return string(value)
+	case f == 0:
+		return "0"
 	}
-	return string(value)
+	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
 // Parse returns the quantity as a number. The error does not quote the text: the caller decides whether to quote it.

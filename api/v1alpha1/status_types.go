@@ -171,7 +171,7 @@ type FaultsStatus struct {
 
 // FaultResult counts the occurrences of all faults with one target and one action.
 type FaultResult struct {
-	// target is the target of the faults.
+	// target is the component that the faults affect.
 	// +required
 	Target FaultTarget `json:"target,omitempty"`
 
@@ -270,8 +270,8 @@ type FaultStatus struct {
 	PeakLag *Duration `json:"peakLag,omitempty"`
 
 	// peakBacklog is the largest number of events that waited at one time. It is the larger of two numbers: the
-	// messages that were ready in the queues or waited for a retry; and the events that had been due for about a second
-	// or longer, and took effect later. Events that wait in a generator or a processor are only in the second number.
+	// messages that were ready in the queues or waited for a retry; and the events that had not taken effect about a
+	// second after they were due. Events that wait in a generator or a processor are only in the second number.
 	// It is absent if it was not measured.
 	// +kubebuilder:validation:Minimum=0
 	// +optional

@@ -19,6 +19,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	yamlv3 "go.yaml.in/yaml/v3"
 
+	"github.com/parking-operator/parking-operator/internal/document"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
@@ -33,7 +35,7 @@ func values() map[string][]string {
 	}
 	quantities := []string{
 		"0", "'0'", "2Gi", "2", "2.5", "2.5Gi", "2m", "512m", "-1", "+1", "1e3", "1e1.5", "'1e2147483640'", "'1e10000000'", "1E", "1Ei", "2GB", "2gi", "''",
-		"x", "null", "'2 Gi'", "9999999999999999", "1e30", "2.0", "1.0e2", "true", "{}", "[]", "1n",
+		"x", "null", "'2 Gi'", "9999999999999999", "1e30", "2.0", "1.0e2", "true", "{}", "[]", "1n", "-0", "-0.0",
 	}
 	labels := []string{
 		"{}", "{a: b}", "{a/b: c}", "{a: ''}", "{'': a}", "{a: '-'}", "{a b: c}", "{A: B}", "{Example.com/a: b}", "{a: null}", "{a: 1}", "{a: 'b c'}", "{a: " + strings.Repeat("x", 64) + "}",
@@ -45,6 +47,7 @@ func values() map[string][]string {
 	images := []string{
 		"''", "x", "redis:7", "library/Redis:7", "'redis:'", "redis latest", "'https://docker.io/redis:7'", "'redis:7@sha256:abc'", "'redis:${TAG}'", "' redis:7'", "null", "7",
 		"localhost:5000/a/b:v1", "'redis@sha256:" + strings.Repeat("0a", 32) + "'", "'user:hunter2@docker.io/redis'", "docker.io//redis", "a__b", "a..b", "REGISTRY/redis", "host:0/a", "host:65535/a", "host:65536/a", "host:080/a", "my_registry:5000/x", "host:99999/a", "a:8:9", "x" + strings.Repeat("é", 300), strings.Repeat("x", 512), strings.Repeat("x", 513),
+		strings.Repeat("0a", 32), strings.Repeat("0a", 32) + ":v1", strings.Repeat("a", 247), strings.Repeat("a", 248), "docker.io/" + strings.Repeat("a", 248), "localhost/" + strings.Repeat("a", 255), "host:5000/" + strings.Repeat("a", 256), strings.Repeat("a/", 127) + "a:v1", strings.Repeat("a/", 127) + "bc:v1",
 	}
 	templates := []string{
 		"{}", "null", "{spec: null}", "{spec: {}}", "{spec: {nodeSelector: {disk: ssd}}}", "{spec: {nodeSelector: {disk: null}}}", "{metadata: {labels: {}}}", "{metadata: {annotations: {a: 1}}}",
@@ -56,7 +59,7 @@ func values() map[string][]string {
 	}
 	names := []string{"{}", "null", "{name: a}", "{name: a.b}", "{name: a..b}", "{name: A}", "{name: a/b}", "{name: ''}", "{name: null}", "{name: 5}", "a", "{name: 'redis://u:hunter2@h'}", "{name: " + strings.Repeat("a", 254) + "}"}
 	tls := []string{"{}", "null", "true", "[]", "{secretName: a}", "{secretName: a.b}", "{secretName: A}", "{secretName: ''}", "{secretName: null}", "{secretName: 5}", "{secretName: a, unknown: 1}", "{secretName: " + strings.Repeat("a", 254) + "}"}
-	numbers := []string{"0", "1", "64", "65", "100", "101", "1000", "1001", "65535", "65536", "8788", "8789", "1000000", "1000001", "-1", "1.0", "1.5", "1e2", "'1'", "x", "null", "9223372036854775807", "9223372036854775808", "1e30", "true", "0x10", "0200", "08", "1_000"}
+	numbers := []string{"0", "1", "64", "65", "100", "101", "1000", "1001", "65535", "65536", "8788", "8789", "1000000", "1000001", "-1", "1.0", "1.5", "1e2", "'1'", "x", "null", "9223372036854775807", "9223372036854775808", "1e30", "true", "0x10", "0200", "08", "1_000", "-0", "-0.0"}
 	return map[string][]string{
 		"duration":                              durations,
 		"seed":                                  numbers,
@@ -92,7 +95,7 @@ func values() map[string][]string {
 		"summaryAPI.managed.database":           {"{}", "null", "[]", "{secretRef: null}", "{secretRef: {name: a}, unknown: 1}"},
 		"summaryAPI.managed.storage":            {"{}", "null", "{size: 2Gi}", "{size: 1Gi}", "{storageClassName: ssd}"},
 		"summaryAPI.managed.database.secretRef": names,
-		"summaryAPI.url":                        {"'https://a.b/c?d=e'", "'HTTP://a.b'", "'https://a@b'", "'https://a/b@c'", "'//a'", "'https://'", "ftp://a", "a b", "'https://a b'", "'http://[::1]:80'", "'https://a/%zz'", "''", "null", "'http://:8080/v1'", "'http://a:99999'", "'http://a:0'", "'http://a:65535'", "'http://a#b'", "'http://a '", "'http://<host>'", "'https:/user:hunter2@h/v1'", "'http:user:hunter2@h'", "'https:\\\\user:hunter2@h'", "'http://a..b'", "'http://a_b.c.'", "'http://[::zz]'", "'http://a/{b}'", "'http://a/ü'", "'http://256.1.1.1'", "'http://255.1.1.1:80/a'", "'http://1.2.3'", "'http://1.2.3.4.'", "'http://0x7f000001'", "'http://127.1'", "'http://a.1'", "'http://1.a'", "'http://01.1.1.1'", "'http://0.0.0.0?a'", "'http://a/1.2'", "'http://fe80::1'", "'http://[::1]x'", "'http://[1]'"},
+		"summaryAPI.url":                        {"'https://a.b/c?d=e'", "'HTTP://a.b'", "'https://a@b'", "'https://a/b@c'", "'//a'", "'https://'", "ftp://a", "a b", "'https://a b'", "'http://[::1]:80'", "'https://a/%zz'", "''", "null", "'http://:8080/v1'", "'http://a:99999'", "'http://a:0'", "'http://a:65535'", "'http://a#b'", "'http://a '", "'http://<host>'", "'https:/user:hunter2@h/v1'", "'http:user:hunter2@h'", "'https:\\\\user:hunter2@h'", "'http://a..b'", "'http://a_b.c.'", "'http://[::zz]'", "'http://a/{b}'", "'http://a/ü'", "'http://256.1.1.1'", "'http://255.1.1.1:80/a'", "'http://1.2.3'", "'http://1.2.3.4.'", "'http://0x7f000001'", "'http://127.1'", "'http://a.1'", "'http://1.a'", "'http://01.1.1.1'", "'http://0.0.0.0?a'", "'http://a/1.2'", "'http://fe80::1'", "'http://[::1]x'", "'http://[1]'", "'http://[1.2.3.4]'", "'http://[::1.2.3.4]'", "'http://" + strings.Repeat("a", 63) + ".b'", "'http://" + strings.Repeat("a", 64) + ".b'", "'http://" + strings.Repeat("a.", 126) + "b:80'", "'http://" + strings.Repeat("a.", 126) + "b.'", "'http://" + strings.Repeat("a.", 126) + "bc/d'"},
 		"summaryAPI.secretRef":                  names,
 		"monitoring.interval":                   durations,
 		"monitoring.rules":                      {"Auto", "Disabled", "auto", "''", "null"},
@@ -110,7 +113,7 @@ func values() map[string][]string {
 		"objectives.maxLost":                    numbers,
 		"deletionPolicy":                        {"Delete", "Retain", "Keep", "''", "null"},
 		"processor.template.metadata.labels":    labels,
-		"exit.template.metadata.annotations":    append([]string{"{A/b: 'c d'}", "{a/B: c}"}, labels...),
+		"exit.template.metadata.annotations":    append([]string{"{A/b: 'c d'}", "{a/B: c}", "{a: b, a: c}", "{a: " + strings.Repeat("x", 255<<10-1) + "}", "{a: " + strings.Repeat("x", 255<<10) + "}", "{a: b, c: " + strings.Repeat("ü", 255<<9-1) + "}"}, labels...),
 		"exit.template.metadata.unknown":        {"1"},
 		"summaryAPI.managed.storage.unknown":    {"1"},
 		"velocity":                              {"1", "null"},
@@ -159,10 +162,12 @@ func drawn(random *rand.Rand, fields map[string][]string, names []string) string
 func metadata() []string {
 	long := strings.Repeat("a", 64)
 	return []string{
-		"null", "{}", "[]", "{name: null}", "{name: 5}", "{name: A}", "{name: a.b}", "{name: 'a '}", "{generateName: a-}", "{generateName: A-}", "{name: a, generateName: b-}",
+		"null", "{}", "[]", "{name: null}", "{name: 5}", "{name: A}", "{name: a.b}", "{name: 'a '}", "{generateName: a-}", "{generateName: A-}", "{name: a, generateName: b-}", "{name: a, generateName: A-}", "{name: a, generateName: B_}",
+		"{name: A, name: a}", "{name: a, resourceVersion: '0'}", "{name: a, resourceVersion: '7'}", "{name: a, resourceVersion: x}",
 		"{name: a, namespace: B}", "{name: a, namespace: b}", "{name: a, namespace: ''}", "{name: a, unknown: 1}",
 		"{name: a, labels: {a: 'b c'}}", "{name: a, labels: {A: b, a/b: c}}", "{name: a, labels: {A/b: c}}", "{name: a, labels: {a: 1}}", "{name: a, labels: {a: null}}", "{name: a, labels: {a: " + long + "}}",
 		"{name: a, annotations: {A/b: 'c d'}}", "{name: a, annotations: {'a b': c}}", "{name: a, annotations: {a: true}}",
+		"{name: a, annotations: {a: " + strings.Repeat("x", 256<<10-1) + "}}", "{name: a, annotations: {a: " + strings.Repeat("x", 256<<10) + "}}",
 		"{name: a, finalizers: ['a b']}", "{name: a, finalizers: [a/b]}", "{name: a, ownerReferences: [{}]}", "{name: a, uid: x, generation: 3, creationTimestamp: null}",
 	}
 }
@@ -245,6 +250,11 @@ func differences() []difference {
 			return strings.HasPrefix(message, "metadata.finalizers") || strings.HasPrefix(message, "metadata.ownerReferences")
 		}},
 		{"the types of values in `status`", true, false, func(message string) bool { return strings.HasPrefix(message, "status") }},
+		{"a key twice in an object", true, false, func(message string) bool {
+			return strings.Contains(message, "already set in") || strings.Contains(message, "duplicate field")
+		}},
+		{"`metadata.resourceVersion`", false, true, func(message string) bool { return strings.HasPrefix(message, "resourceVersion should not be set") }},
+		{"files of more than 1 MiB", true, false, func(message string) bool { return strings.Contains(message, "is larger than 1 MiB") }},
 	}
 }
 
@@ -275,9 +285,13 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 				if random.IntN(4) == 0 {
 					text = cmp.Or(inJSON(text), text)
 				}
+				if random.IntN(500) == 0 {
+					text += strings.Repeat("\n", document.MaxBytes)
+				}
+				shown := excerpt.Of(strings.TrimSpace(text), 2000)
 				object, err := parseManifest(text)
 				if err != nil {
-					t.Errorf("%s: %v", text, err)
+					t.Errorf("%s: %v", shown, err)
 					continue
 				}
 				admitted := a.Create(t.Context(), object)
@@ -285,18 +299,18 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 				if i := explanation(admitted, read); i >= 0 {
 					seen[i].Add(1)
 				} else if (admitted == nil) != (read == nil) {
-					t.Errorf("%s\nadmission: %v\nmanifest: %v", text, admitted, read)
+					t.Errorf("%s\nadmission: %v\nmanifest: %v", shown, admitted, read)
 				}
 				if read == nil {
 					if resolved, errs := manifest.Resolve(sim); len(errs) > 0 {
-						t.Errorf("%s\nis invalid when it is resolved again: %v", text, errs)
+						t.Errorf("%s\nis invalid when it is resolved again: %v", shown, errs)
 					} else if err := resolved.Plan.Validate(); err != nil {
-						t.Errorf("%s\nhas an invalid plan: %v", text, err)
+						t.Errorf("%s\nhas an invalid plan: %v", shown, err)
 					}
 				}
 				for _, err := range []error{admitted, read} {
 					if err != nil && strings.Contains(err.Error(), "hunter2") {
-						t.Errorf("%s\nshows a password: %v", text, err)
+						t.Errorf("%s\nshows a password: %v", shown, err)
 					}
 				}
 			}

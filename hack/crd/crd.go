@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -23,7 +24,9 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	metavalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/storage"
 	"sigs.k8s.io/yaml"
 )
 
@@ -90,6 +93,7 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 		errs = append(errs, fmt.Errorf("unknown field %q", path))
 	}
 	if old == nil {
+		errs = append(errs, admitVersion(object)...)
 		delete(object, "status") // the API server ignores the status on creation, because it is a subresource
 	}
 	defaulting.PruneNonNullableNullsWithoutDefaults(object, a.structural)
@@ -144,6 +148,16 @@ func admitMetadata(object map[string]any) []error {
 		errs = append(errs, err)
 	}
 	return errs
+}
+
+// admitVersion returns an error if an object that is to be created has a resource version. The storage of an API server
+// ignores 0 and texts that are no numbers.
+func admitVersion(object map[string]any) []error {
+	text, _, err := unstructured.NestedString(object, "metadata", "resourceVersion")
+	if version, notNumber := strconv.ParseUint(text, 10, 64); err != nil || notNumber != nil || version == 0 {
+		return nil
+	}
+	return []error{storage.ErrResourceVersionSetOnCreate}
 }
 
 // malformations returns the types of those validation errors that prevent an API server from evaluating the CEL

@@ -53,8 +53,8 @@ type Format struct {
 	// Examples contains valid YAML values of struct, list and map types. Errors show these values. If a type has an
 	// example, its values are checked field by field, even if the type has its own UnmarshalJSON method.
 	Examples map[reflect.Type]string
-	// Words contains valid values of fields that are strings, by the name of the field or list. Errors about an object or a
-	// list in place of a string show these values.
+	// Words contains an example of a valid string for fields and lists of strings, by the name of the field or list. An
+	// error shows the example if the document has an object or a list where a string is expected.
 	Words map[string]string
 	// Validators check values of a type instead of decoding them. A type needs a validator if some short texts, such
 	// as a number with a large exponent, take minutes to decode. Expected must have an entry for the type.
@@ -98,7 +98,7 @@ func (f Format) DecodeKnown(text []byte, into any) error {
 	if json.Unmarshal(text, into) == nil {
 		return nil
 	}
-	// Return the error of checkDocument, which names the invalid fields. The error of package json would name Go types.
+	// Let checkDocument find the error: its errors name the invalid fields. Those of package json name Go types.
 	f.ignoresUnknown = true
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err

@@ -275,7 +275,7 @@ func faultyRune(text []byte) string {
 		case unicode.IsControl(r):
 			return fmt.Sprintf("contains the control character %U", r)
 		case r == utf8.RuneError: // encoding/json replaces an unpaired surrogate with this character
-			return "contains U+FFFD, the mark of damaged text"
+			return "contains U+FFFD, the replacement character for bytes that could not be decoded"
 		}
 	}
 	return ""

@@ -138,7 +138,7 @@ func TestParseEntry_RejectsInvalidBodies(t *testing.T) {
 		"a field name in capitals":        {`{"ID":"1","vehicle_plate":"A","entry_date_time":"` + noonText + `"}`, `entry event: field id: missing`},
 		"invalid UTF-8 in a plate":        {"{\"id\":\"1\",\"vehicle_plate\":\"\xff\",\"entry_date_time\":\"" + noonText + "\"}", `entry event: not valid UTF-8`},
 		"invalid UTF-8 in another field":  {"{\"x\":\"\xc3\",\"id\":\"1\",\"vehicle_plate\":\"A\",\"entry_date_time\":\"" + noonText + "\"}", `entry event: not valid UTF-8`},
-		"half a surrogate pair":           {`{"id":"\ud83d","vehicle_plate":"A","entry_date_time":"` + noonText + `"}`, `entry event: field id: contains U+FFFD, the mark of damaged text`},
+		"half a surrogate pair":           {`{"id":"\ud83d","vehicle_plate":"A","entry_date_time":"` + noonText + `"}`, `entry event: field id: contains U+FFFD, the replacement character for bytes that could not be decoded`},
 		"a raw line break in a plate":     {"{\"id\":\"1\",\"vehicle_plate\":\"A\nB\",\"entry_date_time\":\"" + noonText + "\"}", `entry event: not valid JSON at byte 29: invalid character '\n' in string literal`},
 		"an escaped NUL in a plate":       {`{"id":"1","vehicle_plate":"A\u0000","entry_date_time":"` + noonText + `"}`, `entry event: field vehicle_plate: contains the control character U+0000`},
 		"a DEL in a plate":                {"{\"id\":\"1\",\"vehicle_plate\":\"A\x7f\",\"entry_date_time\":\"" + noonText + "\"}", `entry event: field vehicle_plate: contains the control character U+007F`},

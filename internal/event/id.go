@@ -14,7 +14,7 @@ const RunLength = 13 // ceil(64 bits / 5 bits a character)
 // belongs to an external publisher.
 const MaxSeq = 1<<40 - 1
 
-// runEncoding is base32 with the "extended hex" alphabet in lower case. Encoded texts sort in the same order as
+// runEncoding is base32 with the "extended hex" alphabet in lower case. Encoded strings sort in the same order as
 // the bytes, and contain no dash.
 var runEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
@@ -147,6 +148,18 @@ func show(value any) string {
 	}
 	if _, isText := value.(string); isText {
 		return strconv.Quote(text)
+	}
+	return text
+}
+
+// Duration returns the text of a duration for a message, without trailing units that are zero: "1h1m", not "1h1m0s".
+func Duration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
 }

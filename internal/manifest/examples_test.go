@@ -16,7 +16,11 @@ import (
 // each type of object and list in the spec.
 func TestExamples_CoverAllTypesInTheSpec(t *testing.T) {
 	t.Parallel()
-	found := map[reflect.Type]bool{reflect.TypeFor[metav1.ObjectMeta](): true, reflect.TypeFor[v1alpha1.ParkingSimulationStatus](): true}
+	found := map[reflect.Type]bool{
+		reflect.TypeFor[metav1.ObjectMeta]():                true,
+		reflect.TypeFor[map[string]string]():                true, // the labels and annotations of an ObjectMeta
+		reflect.TypeFor[v1alpha1.ParkingSimulationStatus](): true,
+	}
 	collect(reflect.TypeFor[v1alpha1.ParkingSimulationSpec](), found)
 	for typ := range found {
 		if examples[typ] == "" {

@@ -168,10 +168,10 @@ func (w *warner) contention(f *plan.Fault) {
 	}
 }
 
-// waits reports whether the fault f must wait for the end of the fault blocker, and may then be too late: its next
-// occurrence is due, or it would outlast the simulation. The result until is the time at which blocker ends. waits
-// ignores jitter. It compares only the first occurrence of f that is due at or after the first occurrence of blocker,
-// and the last occurrence of blocker until then.
+// waits reports whether the fault f must wait for the end of the fault blocker. The result until is the time at which
+// blocker ends. The result tooLate says whether f is then too late, because the next occurrence of f is due, or because
+// f would outlast the simulation. waits ignores jitter. It compares only two occurrences: the first one of f that is due
+// at or after the first one of blocker, and the last one of blocker before that.
 //
 // For example, blocker lasts from 10 s to 40 s, and f is due at 15 s and at 35 s. The first occurrence of f must wait
 // until 40 s. It is then too late, because the next occurrence was due at 35 s.

@@ -62,37 +62,38 @@ var (
 
 	// examples contains a valid value for each type of object or list. Error messages show these values.
 	examples = map[reflect.Type]string{
-		reflect.TypeFor[v1alpha1.ParkingSimulationSpec]():   "{duration: 30m}",
-		reflect.TypeFor[v1alpha1.EntrySpec]():               "{rate: 200}",
-		reflect.TypeFor[v1alpha1.ExitSpec]():                "{rate: 180}",
-		reflect.TypeFor[v1alpha1.PlatesSpec]():              "{maxStay: 1h}",
-		reflect.TypeFor[v1alpha1.ProcessorSpec]():           "{replicas: 2}",
-		reflect.TypeFor[[]v1alpha1.Stage]():                 "[{duration: 5m, rate: 2000}]",
-		reflect.TypeFor[v1alpha1.Stage]():                   "{duration: 5m, rate: 2000}",
-		reflect.TypeFor[v1alpha1.RabbitMQSpec]():            "{secretRef: {name: my-secret}}",
-		reflect.TypeFor[v1alpha1.ManagedRabbitMQ]():         "{storage: {size: 2Gi}}",
-		reflect.TypeFor[v1alpha1.RedisSpec]():               "{secretRef: {name: my-secret}}",
-		reflect.TypeFor[v1alpha1.ManagedRedis]():            "{storage: {size: 2Gi}}",
-		reflect.TypeFor[v1alpha1.SummaryAPISpec]():          "{managed: {storage: {size: 2Gi}}}",
-		reflect.TypeFor[v1alpha1.ManagedSummaryAPI]():       "{storage: {size: 2Gi}}",
-		reflect.TypeFor[v1alpha1.SummaryDatabase]():         "{secretRef: {name: my-secret}}",
-		reflect.TypeFor[v1alpha1.StorageSpec]():             "{size: 2Gi}",
-		reflect.TypeFor[v1alpha1.TLSSpec]():                 "{secretName: my-secret}",
-		reflect.TypeFor[v1alpha1.SecretReference]():         "{name: my-secret}",
-		reflect.TypeFor[v1alpha1.ClusterReference]():        "{name: my-cluster}",
-		reflect.TypeFor[v1alpha1.ResourceRequirements]():    "{limits: {memory: 512Mi}}",
-		reflect.TypeFor[v1alpha1.ResourceList]():            "{memory: 512Mi}",
-		reflect.TypeFor[v1alpha1.PodTemplate]():             "{spec: {nodeSelector: {disk: ssd}}}",
-		reflect.TypeFor[v1alpha1.PodMetadata]():             "{labels: {team: a}}",
-		reflect.TypeFor[v1alpha1.MonitoringSpec]():          "{interval: 15s}",
-		reflect.TypeFor[[]v1alpha1.Fault]():                 "[{name: redis-crash, target: Redis, action: Kill, at: 2m}]",
-		reflect.TypeFor[v1alpha1.Fault]():                   "{name: redis-crash, target: Redis, action: Kill, at: 2m}",
-		reflect.TypeFor[v1alpha1.ObjectivesSpec]():          "{endToEndP99: 1s}",
-		reflect.TypeFor[v1alpha1.PhaseObjectivesSpec]():     "{endToEndP99: 1s}",
-		reflect.TypeFor[map[string]v1alpha1.LabelValue]():   "{team: a}",
-		reflect.TypeFor[map[string]string]():                "{team: a}",
-		reflect.TypeFor[metav1.ObjectMeta]():                "{name: rush-hour}",
-		reflect.TypeFor[v1alpha1.ParkingSimulationStatus](): "{replicas: 2}",
+		reflect.TypeFor[v1alpha1.ParkingSimulationSpec]():      "{duration: 30m}",
+		reflect.TypeFor[v1alpha1.EntrySpec]():                  "{rate: 200}",
+		reflect.TypeFor[v1alpha1.ExitSpec]():                   "{rate: 180}",
+		reflect.TypeFor[v1alpha1.PlatesSpec]():                 "{maxStay: 1h}",
+		reflect.TypeFor[v1alpha1.ProcessorSpec]():              "{replicas: 2}",
+		reflect.TypeFor[[]v1alpha1.Stage]():                    "[{duration: 5m, rate: 2000}]",
+		reflect.TypeFor[v1alpha1.Stage]():                      "{duration: 5m, rate: 2000}",
+		reflect.TypeFor[v1alpha1.RabbitMQSpec]():               "{secretRef: {name: my-secret}}",
+		reflect.TypeFor[v1alpha1.ManagedRabbitMQ]():            "{storage: {size: 2Gi}}",
+		reflect.TypeFor[v1alpha1.RedisSpec]():                  "{secretRef: {name: my-secret}}",
+		reflect.TypeFor[v1alpha1.ManagedRedis]():               "{storage: {size: 2Gi}}",
+		reflect.TypeFor[v1alpha1.SummaryAPISpec]():             "{managed: {storage: {size: 2Gi}}}",
+		reflect.TypeFor[v1alpha1.ManagedSummaryAPI]():          "{storage: {size: 2Gi}}",
+		reflect.TypeFor[v1alpha1.SummaryDatabase]():            "{secretRef: {name: my-secret}}",
+		reflect.TypeFor[v1alpha1.StorageSpec]():                "{size: 2Gi}",
+		reflect.TypeFor[v1alpha1.TLSSpec]():                    "{secretName: my-secret}",
+		reflect.TypeFor[v1alpha1.SecretReference]():            "{name: my-secret}",
+		reflect.TypeFor[v1alpha1.ClusterReference]():           "{name: my-cluster}",
+		reflect.TypeFor[v1alpha1.ResourceRequirements]():       "{limits: {memory: 512Mi}}",
+		reflect.TypeFor[v1alpha1.ResourceList]():               "{memory: 512Mi}",
+		reflect.TypeFor[v1alpha1.PodTemplate]():                "{spec: {nodeSelector: {disk: ssd}}}",
+		reflect.TypeFor[v1alpha1.PodMetadata]():                "{labels: {team: a}}",
+		reflect.TypeFor[v1alpha1.MonitoringSpec]():             "{interval: 15s}",
+		reflect.TypeFor[[]v1alpha1.Fault]():                    "[{name: redis-crash, target: Redis, action: Kill, at: 2m}]",
+		reflect.TypeFor[v1alpha1.Fault]():                      "{name: redis-crash, target: Redis, action: Kill, at: 2m}",
+		reflect.TypeFor[v1alpha1.ObjectivesSpec]():             "{endToEndP99: 1s}",
+		reflect.TypeFor[v1alpha1.PhaseObjectivesSpec]():        "{endToEndP99: 1s}",
+		reflect.TypeFor[map[string]v1alpha1.LabelValue]():      "{team: a}",
+		reflect.TypeFor[map[string]v1alpha1.AnnotationValue](): "{team: a}",
+		reflect.TypeFor[map[string]string]():                   "{team: a}",
+		reflect.TypeFor[metav1.ObjectMeta]():                   "{name: rush-hour}",
+		reflect.TypeFor[v1alpha1.ParkingSimulationStatus]():    "{replicas: 2}",
 	}
 
 	// patchExamples contains the examples for the fields of a pod spec.
@@ -198,7 +199,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	if len(faults) == 0 { // if there are other errors, they already quote such numbers as the user wrote them
+	if len(faults) == 0 { // any other error already quotes a number that is not decimal as the user wrote it
 		faults = notDecimal("", original.root())
 	}
 	if err := faults.Err(); err != nil {

@@ -12,7 +12,7 @@ import (
 
 func TestSamples_HaveNoWarnings(t *testing.T) {
 	t.Parallel()
-	samples := []string{"minimal", "rush-hour", "run-to-completion", "external-broker", "rabbitmq-cluster", "demo", "rehearsal", "node-loss", "soak", "postgresql", "tls"}
+	samples := []string{"minimal", "rush-hour", "run-to-completion", "external-broker", "rabbitmq-cluster", "demo", "rehearsal", "node-loss", "soak", "postgresql", "tls", "placement"}
 	directory := filepath.Join("..", "..", "config", "samples")
 	files, err := filepath.Glob(filepath.Join(directory, "*.yaml"))
 	if err != nil {

@@ -96,8 +96,8 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	return nil
 }
 
-// membersOf returns the members of an object or the items of a list by their paths. A member has several paths, because
-// the form of a path depends on whether the object is a struct or a map.
+// membersOf returns the members of an object or the items of a list by their paths. A source does not know whether an
+// object becomes a struct or a map in Go, and their paths differ in form. So a member has a path in each form.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]
@@ -194,7 +194,8 @@ func isFileMode(path field.Path) bool {
 	return strings.HasSuffix(string(path), ".mode") || strings.HasSuffix(string(path), ".defaultMode")
 }
 
-// hasBinary reports whether a value has the tag !!binary. The decoded value may be a password.
+// hasBinary reports whether a value has the tag !!binary. Errors must not quote such a value: once decoded, it may be a
+// password.
 func (s *source) hasBinary() bool { return hasBinary(s.root()) }
 
 func hasBinary(node *yamlv3.Node) bool {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -68,6 +69,10 @@ type resourcesPatch struct {
 	Requests map[string]*v1alpha1.Quantity `json:"requests"`
 }
 
+// maxPodAnnotations is the maximum number of bytes of the annotations of a template. It is 1 KiB below the limit of the
+// API server, because the operator adds annotations to the pods. The CRD has the same limit.
+const maxPodAnnotations = apivalidation.TotalAnnotationSizeLimitB - 1<<10
+
 // template checks a pod template. It checks the metadata, the names and types of the fields in the pod spec,
 // and that pods with this template can be created and started.
 func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate, of pod) {
@@ -76,11 +81,8 @@ func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate, of pod) {
 	}
 	metadata := path.Child("metadata")
 	c.labels(metadata.Child("labels"), t.Metadata.Labels, 64)
-	annotations := metadata.Child("annotations")
-	c.entries(annotations, len(t.Metadata.Annotations), 64)
-	for _, key := range slices.Sorted(maps.Keys(t.Metadata.Annotations)) {
-		c.qualifiedName(annotations, key, strings.ToLower(key), "an annotation")
-	}
+	c.entries(metadata.Child("annotations"), len(t.Metadata.Annotations), 64)
+	annotations(c, metadata.Child("annotations"), t.Metadata.Annotations, maxPodAnnotations)
 	if t.Spec != nil && len(t.Spec.Raw) > 0 {
 		c.podSpec(path.Child("spec"), t.Spec.Raw, of)
 	}
@@ -181,7 +183,7 @@ func (c *checks) env(path field.Path, env []envPatch) {
 
 func (c *checks) nodeSelector(path field.Path, labels map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		if !strings.HasPrefix(key, "$") { // a directive
+		if !strings.HasPrefix(key, "$") { // such a key is a directive of a strategic merge patch, such as $patch
 			c.label(path, key, labels[key])
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -44,7 +45,7 @@ type checks struct{ plan.Checks }
 func (c *checks) types(path field.Path, spec []byte) {
 	faults := format.Check(path, spec, reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
 	if len(faults) == 0 {
-		c.Invalid(path, field.Raw("{…}"), "cannot be decoded: write the spec again")
+		c.Invalid(path, field.Raw("{…}"), "cannot be decoded: apply a corrected manifest")
 	}
 	c.Errors = append(c.Errors, faults...)
 }
@@ -63,14 +64,15 @@ func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
 	case len(meta.Name) > maxNameLength || len(validation.IsDNS1035Label(meta.Name)) > 0:
 		c.Invalid(name, meta.Name, "must have at most %d characters of a-z, 0-9 and '-', start with a letter and not end with '-'", maxNameLength)
 	}
+	if prefix := meta.GenerateName; prefix != "" && len(apivalidation.NameIsDNSSubdomain(prefix, true)) > 0 {
+		c.Invalid(path.Child("generateName"), prefix, `must be the beginning of a name: at most 253 characters of a-z, 0-9, '-' and '.', such as "rush-hour-"`)
+	}
 	c.namespace(path.Child("namespace"), meta.Namespace)
 	labels := path.Child("labels")
 	for _, key := range slices.Sorted(maps.Keys(meta.Labels)) {
 		c.label(labels, key, meta.Labels[key])
 	}
-	for _, key := range slices.Sorted(maps.Keys(meta.Annotations)) {
-		c.qualifiedName(path.Child("annotations"), key, strings.ToLower(key), "an annotation")
-	}
+	annotations(c, path.Child("annotations"), meta.Annotations, apivalidation.TotalAnnotationSizeLimitB)
 }
 
 func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
@@ -326,6 +328,9 @@ func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 
 var (
 	imageSyntax    = regexp.MustCompile(v1alpha1.ImagePattern)
+	imageLength    = regexp.MustCompile(v1alpha1.ImageLengthPattern)
+	imageRefused   = regexp.MustCompile(v1alpha1.ImageRefusedPattern)
+	imageID        = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	digestSyntax   = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)
 	tagSyntax      = regexp.MustCompile(`^[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}$`)
 	registrySyntax = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?$`)
@@ -338,19 +343,28 @@ func (c *checks) image(path field.Path, image, example string) {
 	case image == "":
 	case len(image) > 512:
 		c.Add(field.TooLong(path, 512))
-	case !imageSyntax.MatchString(image):
+	case !isImage(image):
 		expected := fmt.Sprintf(`must be an image reference such as %q or "registry.example.com/team/%s"`, example, example)
-		if trimmed := strings.TrimSpace(image); !imageSyntax.MatchString(trimmed) {
+		if trimmed := strings.TrimSpace(image); !isImage(trimmed) {
 			expected += ": " + imageProblem(trimmed)
 		}
 		c.Invalid(path, image, "%s", expected)
 	}
 }
 
+// isImage reports whether a text is an image reference that a node accepts.
+func isImage(text string) bool {
+	return imageSyntax.MatchString(text) && imageLength.MatchString(text) && !imageRefused.MatchString(text)
+}
+
 // imageProblem says which part of an invalid image reference is invalid. It does not quote the part.
 func imageProblem(image string) string {
 	name, digest, hasDigest := strings.Cut(image, "@")
 	switch {
+	case imageID.MatchString(image):
+		return "64 hexadecimal digits are the ID of an image: nodes pull images by name"
+	case imageSyntax.MatchString(image):
+		return `the repository must have at most 255 characters, or 247 without a "/"`
 	case strings.Contains(name, "://"):
 		return `remove the scheme, which ends with "://"`
 	case hasDigest && strings.Contains(digest, "/"):
@@ -456,8 +470,8 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 }
 
-// completeResources validates requirements that are not merged with others. It makes the same checks as the method
-// resources, and also rejects a missing limit or request, which a merge could otherwise add.
+// completeResources validates resource requirements that are not merged with others. It makes the same checks as
+// checks.resources. It also rejects a missing limit or request, because no merge can add it.
 func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
@@ -546,7 +560,19 @@ func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, 
 func (c *checks) label(path field.Path, key, value string) {
 	c.qualifiedName(path, key, key, "a label")
 	if len(validation.IsValidLabelValue(value)) > 0 {
-		c.Invalid(path.Key(key), value, "must be a label's value: at most 63 letters, digits, dashes, underscores and dots")
+		c.Invalid(path.Key(key), value, "must be a valid label value: at most 63 letters, digits, dashes, underscores and dots")
+	}
+}
+
+// annotations checks the keys of annotations, and that all keys and values together have at most limit bytes.
+func annotations[V ~string](c *checks, path field.Path, values map[string]V, limit int) {
+	size := 0
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		c.qualifiedName(path, key, strings.ToLower(key), "an annotation")
+		size += len(key) + len(values[key])
+	}
+	if size > limit {
+		c.Add(field.TooLong(path, limit))
 	}
 }
 

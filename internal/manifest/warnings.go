@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -22,6 +21,8 @@ func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) []string {
 	w := warner{spec: &sim.Spec, plan: p}
 	w.rates()
 	w.durations()
+	w.stays()
+	w.drain()
 	w.faults()
 	w.objectives()
 	w.summaryURL()
@@ -56,15 +57,23 @@ func (w *warner) rates() {
 		"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 }
 
-// durations warns if the simulation ends before its exits begin, or before its last stage is over.
+// durations warns if the simulation ends before its first entry or its first exit, or before its last stage is over.
 func (w *warner) durations() {
-	end := w.plan.Duration.D()
+	end, exit := w.plan.Duration.D(), &w.plan.Exit
 	if end == 0 {
 		return
 	}
-	if w.plan.Exit.Publishes() && w.plan.Exit.Delay() >= end {
+	if w.plan.Entry.Publishes() && w.plan.Entry.Events(end) == 0 {
+		w.warn("no entry is due before the simulation ends after %s: no entry will be published; raise duration or the rate of entry", *w.spec.Duration)
+	}
+	switch {
+	case !exit.Publishes():
+	case exit.Delay() < end && exit.Events(end-exit.Delay()) == 0:
+		w.warn("no exit is due before the simulation ends after %s, because exits begin %s after the entries: no exit will be published; raise duration or the rate of exit",
+			*w.spec.Duration, *v1alpha1.NewDuration(exit.Delay()))
+	case exit.Delay() >= end:
 		w.warn("exits begin %s after the entries (exit.minStay is %s), but the simulation ends after %s: no exit will be published",
-			*v1alpha1.NewDuration(w.plan.Exit.Delay()), *w.spec.Exit.MinStay, *w.spec.Duration)
+			*v1alpha1.NewDuration(exit.Delay()), *w.spec.Exit.MinStay, *w.spec.Duration)
 	}
 	for _, stages := range []struct {
 		of     string
@@ -74,6 +83,29 @@ func (w *warner) durations() {
 			w.warn("%s.stages take %s, but the simulation ends after %s: the rest will have no effect",
 				stages.of, *v1alpha1.NewDuration(stages.length), *w.spec.Duration)
 		}
+	}
+}
+
+// stays warns if plates leave the pool when the first exits are due, or soon after. A plate is available to exits only
+// once its entry is confirmed and recorded. A generator claims plates some time before it needs them.
+func (w *warner) stays() {
+	exit := &w.plan.Exit
+	if exit.Publishes() && exit.MatchPercent > 0 && w.plan.MaxStay.D() <= exit.Delay() {
+		const enough = plan.Duration(time.Second)
+		w.warn("plates.maxStay, %s, is hardly longer than exit.minStay, %s: some plates may be forgotten before an exit can use them, and exits without a plate will be "+
+			"counted as starved; set plates.maxStay to %s or more", *w.spec.Plates.MaxStay, *w.spec.Exit.MinStay, exit.MinStay+enough)
+	}
+}
+
+// leastDrain is the minimum time in which a simulation in a cluster usually comes to rest: the pods of the generators
+// end, and then the operator polls the queues every few seconds.
+const leastDrain = 10 * time.Second
+
+// drain warns if the drain timeout expires before a simulation usually comes to rest.
+func (w *warner) drain() {
+	if w.plan.Duration > 0 && w.plan.DrainTimeout.D() < leastDrain {
+		w.warn("drainTimeout is %s: in a cluster, it takes longer until the generators have stopped and the queues are empty, and the verdict will be FAIL; "+
+			"set it to %s or more, such as 5m", *w.spec.DrainTimeout, *v1alpha1.NewDuration(leastDrain))
 	}
 }
 
@@ -97,7 +129,23 @@ func (w *warner) objectives() {
 	w.phaseObjectives("objectives.underFaults", &o.UnderFaults)
 }
 
+// No simulation is faster than these times, not even one in memory.
+const (
+	leastEndToEnd   = 100 * time.Microsecond
+	leastProcessing = time.Microsecond
+)
+
 func (w *warner) phaseObjectives(path string, o *v1alpha1.PhaseObjectivesSpec) {
+	for _, objective := range []struct {
+		name    string
+		limit   *v1alpha1.Duration
+		least   time.Duration
+		example string
+	}{{"endToEndP99", o.EndToEndP99, leastEndToEnd, "1s"}, {"processingP99", o.ProcessingP99, leastProcessing, "5ms"}} {
+		if objective.limit != nil && objective.limit.Value() < objective.least {
+			w.warn("%s.%s is %s: no simulation is that fast, so the verdict will be FAIL; raise it, for example to %s", path, objective.name, *objective.limit, objective.example)
+		}
+	}
 	if o.EndToEndP99 != nil && o.ProcessingP99 != nil && o.EndToEndP99.Value() < o.ProcessingP99.Value() {
 		w.warn("%[1]s.endToEndP99, %[2]s, is below %[1]s.processingP99, %[3]s: the end-to-end latency includes "+
 			"the processing latency, so processingP99 has no effect", path, *o.EndToEndP99, *o.ProcessingP99)
@@ -241,19 +289,10 @@ func (w *warner) images() {
 	}
 }
 
-var imageID = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
 func (w *warner) image(path, image string) {
-	const maxRepository = 255
-	name, _, _ := strings.Cut(image, "@")
-	registry, repository, hasRegistry := strings.Cut(name, "/")
+	registry, repository, hasRegistry := strings.Cut(image, "/")
 	host, _, hasPort := strings.Cut(registry, ":")
-	switch {
-	case imageID.MatchString(name):
-		w.warn("%s looks like an image ID (64 hexadecimal digits): nodes pull images by name, such as redis:8", path)
-	case len(name) > maxRepository:
-		w.warn("%s has a name of %d characters: most registries allow at most %d", path, len(name), maxRepository)
-	case hasRegistry && !hasPort && host != strings.ToLower(host) && !strings.Contains(host, "."):
+	if hasRegistry && !hasPort && host != strings.ToLower(host) && !strings.Contains(host, ".") {
 		w.warn("%[1]s has upper-case letters before the first slash, so %[2]s is the host of a registry: write %[3]s/%[4]s for a repository", path, host, strings.ToLower(host), repository)
 	}
 }

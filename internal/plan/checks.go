@@ -47,7 +47,9 @@ var owner = regexp.MustCompile(`^[A-Za-z0-9-]{0,64}$`)
 // Patterns for URLs. The rules in the CRD contain copies of them.
 const (
 	// URLPattern matches absolute http and https URLs without credentials and without a fragment.
-	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
+	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f.]*:[0-9A-Fa-f:.]*[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
+	// URLLongHostPattern matches URLs whose host has more than 253 characters. A dot at its end does not count.
+	URLLongHostPattern = `^[^/]*//[^/?:]{253}([^/?:.]|[.][^/?:])`
 	// URLNumericHostPattern matches URLs whose host ends with a number. Such a host must be an IP address in the usual
 	// form: some programs read 127.1 and 0x7f000001 as IP addresses, others look them up as names.
 	URLNumericHostPattern = `^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)`
@@ -157,15 +159,16 @@ func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayNa
 
 var (
 	urlSyntax      = regexp.MustCompile(URLPattern)
+	urlLongHost    = regexp.MustCompile(URLLongHostPattern)
 	urlNumericHost = regexp.MustCompile(URLNumericHostPattern)
 	urlIPv4        = regexp.MustCompile(URLIPv4Pattern)
 	urlCredentials = regexp.MustCompile(URLCredentialsPattern)
 	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
-// HTTPURL checks that a text is an absolute URL without credentials. If it contains credentials, the error says where
-// to put them: this is the parameter instead. No error quotes the text, because it may contain a password in an
-// unexpected place.
+// HTTPURL checks that a text is an absolute URL without credentials. If it contains credentials, the error tells the
+// user to put them into the place that the last parameter names. No error quotes the text, because it may contain a
+// password in an unexpected place.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))
@@ -182,7 +185,7 @@ func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 
 func isHTTPURL(text string) bool {
 	_, err := url.ParseRequestURI(text)
-	return err == nil && urlSyntax.MatchString(text) && (!urlNumericHost.MatchString(text) || urlIPv4.MatchString(text))
+	return err == nil && urlSyntax.MatchString(text) && !urlLongHost.MatchString(text) && (!urlNumericHost.MatchString(text) || urlIPv4.MatchString(text))
 }
 
 // urlProblem says which part of an invalid URL is invalid. It does not quote the part.
@@ -207,10 +210,20 @@ func urlProblem(text string) string {
 		return "the host is missing"
 	case hasPort && (err != nil || number == 0 || port[0] == '0'):
 		return "the port must be from 1 to 65535"
+	case hasLongPart(host):
+		return "the host must have at most 253 characters, and at most 63 between dots"
 	case !isHTTPURL("http://" + host):
 		return hostExpected
 	}
 	return pathProblem(path)
+}
+
+// hasLongPart reports whether the name of a host, or one of its parts between dots, is longer than DNS allows.
+func hasLongPart(host string) bool {
+	if strings.HasPrefix(host, "[") { // an IPv6 address
+		return false
+	}
+	return len(strings.TrimSuffix(host, ".")) > 253 || slices.ContainsFunc(strings.Split(host, "."), func(part string) bool { return len(part) > 63 })
 }
 
 // pathProblem says what is wrong with the path or the query of an invalid URL.

@@ -29,7 +29,7 @@ func (c *Checks) FaultNames(path field.Path, names []string) {
 	}
 }
 
-// FaultTarget checks the target of a fault.
+// FaultTarget checks that the target of a fault is one of the Target constants.
 func (c *Checks) FaultTarget(path field.Path, target FaultTarget) {
 	c.OneOf(path, string(target), string(TargetRabbitMQ), string(TargetRabbitMQLeader), string(TargetRedis), string(TargetSummaryAPI),
 		string(TargetProcessor), string(TargetEntryGenerator), string(TargetExitGenerator))
@@ -119,23 +119,24 @@ func (c *checks) fault(path field.Path, f *Fault, p *Plan) {
 	default:
 		c.Invalid(path.Child("percent"), f.Percent, "instances and percent cannot be combined: remove one of them")
 	}
+	at, every := c.length(path.Child("at"), f.At), c.length(path.Child("every"), f.Every)
+	jitter, lasts := c.length(path.Child("jitter"), f.Jitter), c.length(path.Child("for"), f.For)
 	before := len(c.Errors)
-	c.Duration(path.Child("at"), length(f.At), true, "2m")
-	c.Duration(path.Child("every"), length(f.Every), true, "5m")
-	c.Duration(path.Child("jitter"), length(f.Jitter), true, "30s")
-	c.DurationUpTo(MaxFaultLength, path.Child("for"), length(f.For), true, "20s")
+	c.Duration(path.Child("at"), at, true, "2m")
+	c.Duration(path.Child("every"), every, true, "5m")
+	c.Duration(path.Child("jitter"), jitter, true, "30s")
+	c.DurationUpTo(MaxFaultLength, path.Child("for"), lasts, true, "20s")
 	if len(c.Errors) == before {
 		c.FaultTimes(path, f.Action, FaultTimes{
-			At: length(f.At), Every: unlessZero(f.Every), Jitter: unlessZero(f.Jitter), For: unlessZero(f.For), Simulation: length(p.Duration),
+			At: at, Every: unlessZero(every), Jitter: unlessZero(jitter), For: unlessZero(lasts), Simulation: c.length("duration", p.Duration),
 		})
 	}
 }
 
-// unlessZero converts a duration to a Length. A duration of 0 means that it is not set, and is converted to the
-// zero Length.
-func unlessZero(d Duration) Length {
-	if d == 0 {
+// unlessZero returns a duration. A duration of 0 means that it is not set, for which it returns the zero Length.
+func unlessZero(d Length) Length {
+	if d.Value == 0 {
 		return Length{}
 	}
-	return length(d)
+	return d
 }

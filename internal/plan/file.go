@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/document"
+	"github.com/parking-operator/parking-operator/internal/field"
 )
 
 // format describes the fields of a plan file. Error messages use it.
@@ -36,10 +37,34 @@ func Parse(text []byte) (*Plan, error) {
 	if err := format.Decode(text, p); err != nil {
 		return nil, err
 	}
-	if err := p.Validate(); err != nil {
+	if err := p.validate(textsIn(text)); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// textsIn returns the strings in a JSON document by their paths.
+func textsIn(text []byte) map[field.Path]string {
+	var value any
+	_ = json.Unmarshal(text, &value) // if this fails, there are no strings
+	texts := map[field.Path]string{}
+	addTexts(texts, "", value)
+	return texts
+}
+
+func addTexts(texts map[field.Path]string, path field.Path, value any) {
+	switch value := value.(type) {
+	case string:
+		texts[path] = value
+	case map[string]any:
+		for name, member := range value {
+			addTexts(texts, path.Child(name), member)
+		}
+	case []any:
+		for i, element := range value {
+			addTexts(texts, path.Index(i), element)
+		}
+	}
 }
 
 // Marshal returns the text of a plan file for the plan. The texts of equal plans are equal.

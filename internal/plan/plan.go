@@ -170,7 +170,7 @@ type Processor struct {
 // Objectives are the limits that the verdict checks. A duration of 0 means that there is no limit for that
 // value.
 type Objectives struct {
-	// PhaseObjectives are the limits for the whole run.
+	// The embedded PhaseObjectives apply to the whole run.
 	PhaseObjectives
 	// WithoutFaults applies to the time in which no fault disturbs the simulation. UnderFaults applies to all
 	// other time of the run.

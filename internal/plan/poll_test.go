@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// While a file is being overwritten in place, it is incomplete for a moment. An error that occurs in a single read only
-// must not be logged.
+// While a file is being overwritten in place, it is incomplete for a moment. So an error that does not occur again in the
+// next read must not be logged.
 func TestPollPlan_InvalidFile_IsLoggedAtTheSecondRead(t *testing.T) {
 	t.Parallel()
 	running := &Plan{

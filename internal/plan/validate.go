@@ -1,13 +1,19 @@
 package plan
 
 import (
+	"cmp"
+
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
 // Validate checks the fields that must be valid in every process that uses the plan. The error is one line. It contains
 // each invalid field, its value and a description of valid values.
-func (p *Plan) Validate() error {
-	var c checks
+func (p *Plan) Validate() error { return p.validate(nil) }
+
+// validate is like Validate. Its errors show durations as they are written: texts contains the strings in the file of the
+// plan by their paths.
+func (p *Plan) validate(texts map[field.Path]string) error {
+	c := checks{texts: texts}
 	if !simulationName.MatchString(p.Simulation) {
 		c.Invalid("simulation", p.Simulation, "must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores, the first and the last a letter or digit")
 	}
@@ -16,15 +22,16 @@ func (p *Plan) Validate() error {
 	}
 	c.Number("partitions", int64(p.Partitions), 1, MaxPartitions, "partitions")
 	c.OneOf("queueType", string(p.QueueType), string(QueueTypeQuorum), string(QueueTypeClassic))
-	c.Duration("duration", length(p.Duration), true, "30m")
-	c.Duration("drainTimeout", length(p.DrainTimeout), true, "5m")
+	c.duration("duration", p.Duration, true, "30m")
+	c.duration("drainTimeout", p.DrainTimeout, true, "5m")
 	c.schedule("entry", p.Entry.Schedule)
 	c.schedule("exit", p.Exit.Schedule)
 	c.Percent("exit.matchPercent", int64(p.Exit.MatchPercent))
-	c.Duration("exit.minStay", length(p.Exit.MinStay), true, "2s")
-	c.Duration("maxStay", length(p.MaxStay), false, "1h")
-	c.Stay("exit.minStay", length(p.Exit.MinStay), length(p.MaxStay), "maxStay")
-	c.Capacity("entry.rate", p.Entry.Rate, length(p.MaxStay), "maxStay")
+	c.duration("exit.minStay", p.Exit.MinStay, true, "2s")
+	c.duration("maxStay", p.MaxStay, false, "1h")
+	maxStay := c.length("maxStay", p.MaxStay)
+	c.Stay("exit.minStay", c.length("exit.minStay", p.Exit.MinStay), maxStay, "maxStay")
+	c.Capacity("entry.rate", p.Entry.Rate, maxStay, "maxStay")
 	c.Number("processor.concurrency", int64(p.Processor.Concurrency), 1, MaxConcurrency, "messages")
 	c.faults("faults", p)
 	c.objectives("objectives", p.Objectives)
@@ -33,7 +40,21 @@ func (p *Plan) Validate() error {
 }
 
 // checks extends Checks with methods for the structs in a plan.
-type checks struct{ Checks }
+type checks struct {
+	Checks
+
+	texts map[field.Path]string
+}
+
+// length returns the duration of the field at a path, with the text that the plan file has there.
+func (c *checks) length(path field.Path, d Duration) Length {
+	return Length{Value: d.D(), Text: cmp.Or(c.texts[path], d.String())}
+}
+
+// duration checks the duration of the field at a path, like Duration.
+func (c *checks) duration(path field.Path, d Duration, zeroAllowed bool, example string) {
+	c.Duration(path, c.length(path, d), zeroAllowed, example)
+}
 
 func (c *checks) schedule(path field.Path, s Schedule) {
 	c.Rate(path.Child("rate"), s.Rate)
@@ -45,7 +66,7 @@ func (c *checks) schedule(path field.Path, s Schedule) {
 		return
 	}
 	for i, stage := range s.Stages {
-		c.Duration(stages.Index(i).Child("duration"), length(stage.Duration), false, "5m")
+		c.duration(stages.Index(i).Child("duration"), stage.Duration, false, "5m")
 		c.Rate(stages.Index(i).Child("rate"), stage.Rate)
 	}
 }
@@ -54,15 +75,15 @@ func (c *checks) objectives(path field.Path, o Objectives) {
 	c.phaseObjectives(path, o.PhaseObjectives)
 	c.phaseObjectives(path.Child("withoutFaults"), o.WithoutFaults)
 	c.phaseObjectives(path.Child("underFaults"), o.UnderFaults)
-	c.Duration(path.Child("maxRecovery"), length(o.MaxRecovery), true, "30s")
+	c.duration(path.Child("maxRecovery"), o.MaxRecovery, true, "30s")
 	c.NotNegative(path.Child("maxLost"), o.MaxLost)
 	c.NotNegative(path.Child("maxUnexpected"), o.MaxUnexpected)
 }
 
 func (c *checks) phaseObjectives(path field.Path, o PhaseObjectives) {
-	c.Duration(path.Child("processingP99"), length(o.ProcessingP99), true, "5ms")
-	c.Duration(path.Child("endToEndP99"), length(o.EndToEndP99), true, "1s")
-	c.Duration(path.Child("maxLag"), length(o.MaxLag), true, "5s")
+	c.duration(path.Child("processingP99"), o.ProcessingP99, true, "5ms")
+	c.duration(path.Child("endToEndP99"), o.EndToEndP99, true, "1s")
+	c.duration(path.Child("maxLag"), o.MaxLag, true, "5s")
 	c.Percent(path.Child("minAchievedPercent"), int64(o.MinAchievedPercent))
 }
 
@@ -74,5 +95,3 @@ func (c *checks) summaryAPI(path field.Path, a SummaryAPI) {
 		c.HTTPURL(path.Child("url"), a.URL, "files of a directory, and write the path of the directory into secretDir")
 	}
 }
-
-func length(d Duration) Length { return Length{Value: d.D(), Text: d.String()} }

@@ -236,7 +236,7 @@ func TestWatchPlan_EditOfUnusedField_NeedsNoRestart(t *testing.T) {
 	}
 	edit(2, "redis://elsewhere")
 	w.waitLogged(t, `fields=redis.uri`)
-	edit(3, full().Redis.URI) // back
+	edit(3, full().Redis.URI) // change the URI back
 	if n := strings.Count(w.log.String(), "restart"); n != 1 {
 		t.Errorf("a restart was requested %d times, want once: the last edit restores the value in use:\n%s", n, w.log)
 	}

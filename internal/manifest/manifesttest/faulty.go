@@ -194,7 +194,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.faults[0].name: Required value`,
 		},
 		{
-			Name:      "two faults of one name",
+			Name:      "two faults with the same name",
 			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s}, {name: a, target: Processor, action: Pause, at: 10s, for: 5s}]`,
 			Error:     `spec.faults[1].name: Invalid value: "a": must differ from the name of spec.faults[0]`,
 			Admission: `spec.faults[1]: Duplicate value: {"name":"a"}`,
@@ -230,13 +230,13 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.faults[0].for: Forbidden: is only for Pause and Isolate, because the other actions do not last: remove it`,
 		},
 		{
-			Name:      "a fault of no pods",
+			Name:      "a fault that affects 0 pods",
 			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, pods: 0}]`,
 			Error:     `spec.faults[0].pods: Invalid value: 0: must be a number from 1 to 999, or a percentage from "1%" to "100%"`,
 			Admission: `must be a number from 1 to 999, or a percentage from "1%" to "100%"`,
 		},
 		{
-			Name:      "a fault too often",
+			Name:      "a fault that repeats too often",
 			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, every: 500ms}]`,
 			Error:     `spec.faults[0].every: Invalid value: "500ms": must be at least 1s; remove it to inject the fault once`,
 			Admission: `must be at least 1s; remove it to inject the fault once`,
@@ -462,7 +462,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.redis.managed.storage in body must be of type object: "string"`,
 		},
 		{
-			Name:      "a Secret that is a name",
+			Name:      "a reference to a Secret that is a string",
 			Spec:      `redis: {secretRef: my-secret}`,
 			Error:     `spec.redis.secretRef: Invalid value: "my-secret": must be an object such as {name: my-secret}`,
 			Admission: `spec.redis.secretRef in body must be of type object: "string"`,
@@ -552,7 +552,7 @@ func FaultyManifests() []Faulty {
 			Admission: `unknown field "spec.namespace"`,
 		},
 		{
-			Name:      "a name of pods",
+			Name:      "a pod template with a name",
 			Spec:      "processor: {template: {metadata: {name: a}}}",
 			Error:     `spec.processor.template.metadata.name: Forbidden: unknown field: the operator sets the name of the pods: remove it`,
 			Admission: `unknown field "spec.processor.template.metadata.name"`,
@@ -700,7 +700,7 @@ func FaultyManifests() []Faulty {
 			Error: `spec.processor.template.spec.containers: Invalid value: {…}: must be a list such as [{name: parking}]`,
 		},
 		{
-			Name:  "an image in a template that is a list",
+			Name:  "a list in place of an image in a template",
 			Spec:  "processor: {template: {spec: {containers: [{name: parking, image: [a]}]}}}",
 			Error: `spec.processor.template.spec.containers[0].image: Invalid value: […]: must be a string such as "redis:8"`,
 		},
@@ -710,13 +710,13 @@ func FaultyManifests() []Faulty {
 			Error: `spec.processor.template.spec.tolerations: Invalid value: must be a list such as [{operator: Exists}]`,
 		},
 		{
-			Name:      "a fault of no length",
+			Name:      "a fault with a duration of zero",
 			Spec:      "faults: [{name: a, target: Redis, action: Pause, at: 1m, for: 0s}]",
 			Error:     `spec.faults[0].for: Invalid value: "0s": must be a duration above 0s and up to 24h, such as "20s"`,
 			Admission: `spec.faults[0].for`,
 		},
 		{
-			Name:      "a fault of a length without a unit",
+			Name:      "a fault with a duration without a unit",
 			Spec:      "faults: [{name: a, target: Redis, action: Pause, at: 1m, for: 1m30}]",
 			Error:     `spec.faults[0].for: Invalid value: "1m30": must be a duration above 0s and up to 24h, such as "20s"`,
 			Admission: `spec.faults[0].for`,
@@ -773,7 +773,7 @@ func FaultyManifests() []Faulty {
 			Error: `spec.redis.managed.template.spec.initContainers[0].image: Required value: "cookie" is a new container: give it an image`,
 		},
 		{
-			Name:  "two containers of one name",
+			Name:  "two containers with the same name",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking}], initContainers: [{name: parking, image: "first:v1"}]}}}`,
 			Error: `spec.processor.template.spec.initContainers[0].name: Invalid value: "parking": must differ from the name of spec.processor.template.spec.containers[0]`,
 		},
@@ -803,7 +803,7 @@ func FaultyManifests() []Faulty {
 			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: must be a quantity such as "2Gi" or "500m"`,
 		},
 		{
-			Name:  "an empty directory with a huge exponent",
+			Name:  "an emptyDir whose size limit has a huge exponent",
 			Spec:  `rabbitmq: {managed: {template: {spec: {volumes: [{name: a, emptyDir: {sizeLimit: "1e2147483640"}}]}}}}`,
 			Error: `spec.rabbitmq.managed.template.spec.volumes[0].emptyDir.sizeLimit: Invalid value: must be a quantity such as "2Gi" or "500m"`,
 		},
@@ -860,7 +860,7 @@ func FaultyManifests() []Faulty {
 			Error: `spec.redis.managed.template.spec.containers[0].env: Invalid value: must be a list such as [{name: LOG_LEVEL, value: debug}]`,
 		},
 		{
-			Name:  "a source of a variable that is a string",
+			Name:  "a string in place of the source of a variable",
 			Spec:  `rabbitmq: {managed: {template: {spec: {containers: [{name: rabbitmq, env: [{name: A, valueFrom: hunter2}]}]}}}}`,
 			Error: `spec.rabbitmq.managed.template.spec.containers[0].env[0].valueFrom: Invalid value: must be an object`,
 		},
@@ -904,7 +904,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.redis.secretRef in body must be of type object: "string"`,
 		},
 		{
-			Name:      "a flag in place of a Secret",
+			Name:      "a command-line option in place of the name of a Secret",
 			Spec:      `redis: {secretRef: {name: '-a hunter2'}}`,
 			Error:     `spec.redis.secretRef.name: Invalid value: must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret"`,
 			Admission: `must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret"`,
@@ -928,7 +928,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.exit.arrivals in body must be of type string: "integer"`,
 		},
 		{
-			Name:      "a type of queues that is a boolean",
+			Name:      "a boolean in place of the queue type",
 			Spec:      `rabbitmq: {queueType: true}`,
 			Error:     `spec.rabbitmq.queueType: Invalid value: true: must be one of "Quorum", "Classic"`,
 			Admission: `spec.rabbitmq.queueType in body must be of type string: "boolean"`,
@@ -964,7 +964,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.redis.managed.storage.size`,
 		},
 		{
-			Name:      "a fault of a fraction of a pod",
+			Name:      "a fault whose number of pods is a fraction",
 			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, pods: 2.5}]`,
 			Error:     `spec.faults[0].pods: Invalid value: 2.5: must be a number from 1 to 999, or a percentage from "1%" to "100%"`,
 			Admission: `spec.faults[0].pods`,
@@ -1340,8 +1340,8 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an invalid label value",
 			Spec:      "monitoring: {labels: {release: 'my prometheus'}}",
-			Error:     `spec.monitoring.labels[release]: Invalid value: must be a label's value: at most 63 letters, digits, dashes, underscores and dots`,
-			Admission: `must be a label's value: at most 63 letters, digits, dashes, underscores and dots`,
+			Error:     `spec.monitoring.labels[release]: Invalid value: must be a valid label value: at most 63 letters, digits, dashes, underscores and dots`,
+			Admission: `must be a valid label value: at most 63 letters, digits, dashes, underscores and dots`,
 		},
 		{
 			Name:      "an invalid label key",
@@ -1654,6 +1654,53 @@ func FaultyManifests() []Faulty {
 			Spec:      `redis: {managed: {image: ' redis:7'}}`,
 			Error:     `spec.redis.managed.image: Invalid value: " redis:7": must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": remove the white space around the value`,
 			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`,
+		},
+		{
+			Name:      "the ID of an image",
+			Spec:      `redis: {managed: {image: '` + strings.Repeat("0a", 32) + `'}}`,
+			Error:     `spec.redis.managed.image: Invalid value: "` + strings.Repeat("0a", 32) + `": must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": 64 hexadecimal digits are the ID of an image: nodes pull images by name`,
+			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8", not an image ID`,
+		},
+		{
+			Name:      "an image with a repository of 256 characters",
+			Spec:      `rabbitmq: {managed: {image: 'example.com:5000/` + strings.Repeat("a/", 127) + `bc:v1'}}`,
+			Error:     `spec.rabbitmq.managed.image: Invalid value: "example.com:5000/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a…": must be an image reference such as "rabbitmq:4" or "registry.example.com/team/rabbitmq:4": the repository must have at most 255 characters, or 247 without a "/"`,
+			Admission: `spec.rabbitmq.managed.image: Invalid value: must be an image reference such as "rabbitmq:4" or "registry.example.com/team/rabbitmq:4", not an image ID; the repository has at most 255 characters, or 247 without a '/'`,
+		},
+		{
+			Name:      "an image with 248 characters and no slash",
+			Spec:      `redis: {managed: {image: '` + strings.Repeat("a", 248) + `:v1'}}`,
+			Error:     `spec.redis.managed.image: Invalid value: "` + strings.Repeat("a", 64) + `…": must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": the repository must have at most 255 characters, or 247 without a "/"`,
+			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8", not an image ID; the repository has at most 255 characters, or 247 without a '/'`,
+		},
+		{
+			Name:  "the ID of an image in a template",
+			Spec:  `processor: {template: {spec: {containers: [{name: side, image: '` + strings.Repeat("0a", 32) + `'}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].image: Invalid value: "` + strings.Repeat("0a", 32) + `": must be an image reference such as "side:v1" or "registry.example.com/team/side:v1": 64 hexadecimal digits are the ID of an image: nodes pull images by name`,
+		},
+		{
+			Name:      "annotations of more than 255 KiB in a template",
+			Spec:      `exit: {template: {metadata: {annotations: {a: '` + strings.Repeat("ä", 255<<9) + `'}}}}`,
+			Error:     `spec.exit.template.metadata.annotations: Too long: may not be more than 261120 bytes`,
+			Admission: `spec.exit.template.metadata.annotations: Invalid value: must have at most 261120 bytes in total`,
+		},
+		{
+			Name:      "a URL with a label of 64 characters",
+			Spec:      `summaryAPI: {url: 'https://` + strings.Repeat("a", 64) + `.com/v1'}`,
+			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": the host must have at most 253 characters, and at most 63 between dots`,
+			Admission: `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", with a host, a port from 1 to 65535 and no fragment; a host has at most 253 characters, and at most 63 between dots`,
+		},
+		{
+			Name:      "a URL with a host of 254 characters",
+			Spec:      `summaryAPI: {url: 'https://` + strings.Repeat("a.", 126) + `bc:8080/v1'}`,
+			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": the host must have at most 253 characters, and at most 63 between dots`,
+			Admission: `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", with a host, a port from 1 to 65535 and no fragment; a host has at most 253 characters, and at most 63 between dots`,
+		},
+		{
+			Name:      "an IPv4 address in brackets",
+			Spec:      `summaryAPI: {url: 'http://[192.0.2.1]/v1'}`,
+			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": the host must be a name such as "example.com", or an IP address such as "192.0.2.1" or "[2001:db8::1]"`,
+			Admission: `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", with a host, a port from 1 to 65535 and no fragment`,
 		},
 		{
 			Name:      "the URL http://:8080/v1",
