@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -41,7 +42,7 @@ type Costs struct {
 	// Points contains one measurement for each rate, in ascending order. The first one is of idle processes. The last
 	// one is of the highest rate that the machine sustained.
 	Points []Point `json:"points"`
-	// DrainPerSecond is the rate at which events are processed that have waited in RabbitMQ.
+	// DrainPerSecond is the rate at which processors drain a backlog of events in RabbitMQ.
 	DrainPerSecond float64 `json:"drainPerSecond"`
 	Growth         Growth  `json:"growth"`
 }
@@ -99,6 +100,14 @@ type Compared struct {
 
 // Ratio returns the prediction divided by the measurement.
 func (c *Compared) Ratio() float64 { return c.Predicted / c.Measured }
+
+// Tolerance is the largest permitted difference between a prediction and its measurement, as a share of the measurement.
+const Tolerance = .3
+
+// WithinTolerance reports whether the prediction is as good as Tolerance demands. A measurement of 0 shows nothing.
+func (c *Compared) WithinTolerance() bool {
+	return c.Measured > 0 && math.Abs(c.Ratio()-1) <= Tolerance
+}
 
 // Scaling shows how the throughput grows with the number of partitions and processors. `make bench-partitions` writes
 // it.

@@ -21,11 +21,12 @@ func (c *Costs) notes(r *Result, s share) []string {
 	var notes []string
 	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	rate, highest := s.entries+s.exits, c.highest()
-	if limit := c.exceeded(&r.Request, r.Simulations); limit != "" {
-		add("No number of simulations is enough: %s. Plan with larger nodes.", limit)
+	if r.Infeasible != "" {
+		notes = append(notes, r.Infeasible)
 	} else if r.Simulations > 1 {
+		limit, _ := c.exceeded(&r.Request, r.Simulations-1)
 		add("The plan has %d simulations: with %d, %s. All of them are alike, and each has its own servers and its own verdict.",
-			r.Simulations, r.Simulations-1, c.exceeded(&r.Request, r.Simulations-1))
+			r.Simulations, r.Simulations-1, limit)
 	}
 	if rate > highest.Rate() {
 		add("Extrapolated: %s events/s in one simulation are %s times the highest measured rate, %s events/s. The plan assumes that "+

@@ -53,6 +53,9 @@ type Result struct {
 	Request Request `json:"request"`
 	// Simulations is the number of simulations that share the rate. All of them are alike.
 	Simulations int `json:"simulations"`
+	// Infeasible says which limit every number of simulations exceeds, and what to change. It is empty if the plan is
+	// feasible.
+	Infeasible string `json:"infeasible,omitempty"`
 	// Partitions, and the pods in Components, are those of one simulation.
 	Partitions int    `json:"partitions"`
 	Components []Pods `json:"components"`
@@ -64,8 +67,8 @@ type Result struct {
 	Capacity Capacity `json:"capacity"`
 	// Notes say in plain sentences what the plan assumes, and where it goes beyond what was measured.
 	Notes []string `json:"notes"`
-	// Measured describes how the costs were measured from which the plan is computed: when, on which machine, with
-	// which servers and at which rates.
+	// Measured describes the measurement of the costs on which the plan is based: when, on which machine, with which
+	// servers and at which rates it was taken.
 	Measured string `json:"measured"`
 }
 
@@ -117,7 +120,7 @@ type share struct {
 func (r *Request) share(simulations int) share {
 	n := float64(simulations) // rates are whole numbers, so some simulations have one event per second more than others
 	s := share{entries: math.Ceil(float64(r.EntriesPerSecond) / n), exits: math.Ceil(float64(r.ExitsPerSecond) / n)}
-	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // at most as many visits end as begin
+	s.summaries = min(s.exits*float64(r.MatchPercent)/percent, s.entries) // no more visits can end than begin
 	s.visits = max(s.entries-s.summaries, 0) * min(r.MaxStay.D(), r.Duration.D()).Seconds()
 	s.finished = s.summaries * r.Duration.D().Seconds()
 	s.events = (s.entries + s.exits) * r.Duration.D().Seconds()
@@ -150,8 +153,9 @@ const (
 	// rewriteCopies is how many copies of its data set Redis keeps on its volume while it rewrites its append-only
 	// file: two in the old file, which is rewritten once it has doubled in size, and one in the new file.
 	rewriteCopies = 3
-	// bitsPerEvent is the mean number of bits that Redis keeps of each event for good, if there are as many exits as
-	// entries. An entry has one bit: it took effect. An exit has two: it took effect, and it was matched.
+	// bitsPerEvent is the mean number of bits that Redis stores permanently for each event, if there are as many exits as
+	// entries. An entry has one bit, which says that it took effect. An exit has a second one, which says that it was
+	// matched.
 	bitsPerEvent = 1.5
 )
 
@@ -167,6 +171,9 @@ func Compute(c *Costs, r Request) *Result {
 	result.Total = result.total(s)
 	result.Capacity = c.capacity(result, s)
 	result.Prediction = c.Predict(result.scenario(s))
+	if limit, remedy := c.exceeded(&result.Request, result.Simulations); limit != "" {
+		result.Infeasible = fmt.Sprintf("No number of simulations is enough: %s. %s.", limit, remedy)
+	}
 	result.Notes = c.notes(result, s)
 	return result
 }
@@ -181,42 +188,47 @@ const mostSummaryAPIs = 16
 // simulations returns the smallest number of simulations that can share the load so that each stays within the limits.
 func (c *Costs) simulations(r *Request) int {
 	for n := 1; n < maxSimulations; n++ {
-		if c.exceeded(r, n) == "" {
+		if limit, _ := c.exceeded(r, n); limit == "" {
 			return n
 		}
 	}
 	return maxSimulations
 }
 
-// exceeded says which limit each of n simulations would exceed. It returns "" if they exceed none.
-func (c *Costs) exceeded(r *Request, n int) string {
+// exceeded says which limit each of n simulations would exceed, and what helps if more simulations do not. It returns ""
+// if they exceed none.
+func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 	s, target := r.share(n), r.target()
-	for _, limit := range []struct {
-		exceeded bool
-		text     string
+	for _, l := range []struct {
+		exceeded      bool
+		limit, remedy string
 	}{
-		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would have more than %s entries or exits per second", count(plan.MaxRate))},
+		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would have more than %s entries or exits per second", count(plan.MaxRate)), "Plan a lower rate"},
 		{
 			s.entries*r.MaxStay.D().Seconds() > sequence.PlateCapacity,
 			"there would be fewer plates than entries per second times the longest stay (a shorter stay needs fewer simulations)",
+			"Plan a shorter longest stay, or a lower rate",
 		},
 		{
 			!r.External.Redis && c.UsageAt(Redis, s.load(Redis)).Cores > target,
-			fmt.Sprintf("Redis would use more than %d %% of a core, and it has only one", r.UtilizationPercent),
+			fmt.Sprintf("Redis would use more than %d %% of a core, and it runs commands on one core only", r.UtilizationPercent),
+			"Plan a higher utilization, or use a Redis Cluster of your own",
 		},
 		{
 			!r.External.Database && c.UsageAt(SummaryAPI, s.load(SummaryAPI)).Cores > target,
 			fmt.Sprintf("the summary API would use more than %d %% of a core, and its SQLite database has one writer", r.UtilizationPercent),
+			"Plan a higher utilization, or use PostgreSQL",
 		},
-		{c.replicas(SummaryAPI, r, s) > mostSummaryAPIs, fmt.Sprintf("a simulation would need more than %d pods of the summary API", mostSummaryAPIs)},
-		{c.partitions(r, s) > plan.MaxPartitions, fmt.Sprintf("a simulation would need more than %d partitions", plan.MaxPartitions)},
+		{c.replicas(SummaryAPI, r, s) > mostSummaryAPIs, fmt.Sprintf("a simulation would need more than %d pods of the summary API", mostSummaryAPIs), "Plan a higher utilization"},
+		{c.partitions(r, s) > plan.MaxPartitions, fmt.Sprintf("a simulation would need more than %d partitions", plan.MaxPartitions), "Plan a higher utilization"},
 		{
 			max(c.replicas(EntryGenerator, r, s), c.replicas(ExitGenerator, r, s)) > plan.MaxGenerators,
 			fmt.Sprintf("a simulation would need more than %d generators of one type", plan.MaxGenerators),
+			"Plan a lower rate",
 		},
 	} {
-		if limit.exceeded {
-			return limit.text
+		if l.exceeded {
+			return l.limit, l.remedy
 		}
 	}
 	for _, component := range Components() {
@@ -224,10 +236,10 @@ func (c *Costs) exceeded(r *Request, n int) string {
 			continue
 		}
 		if p := c.pods(component, r, s); p.CPURequest > r.Node.Cores || p.MemoryRequest > r.Node.MemoryBytes {
-			return fmt.Sprintf("a pod of %s would not fit on a node", component)
+			return fmt.Sprintf("a pod of %s would not fit on a node", component), "Plan with larger nodes"
 		}
 	}
-	return ""
+	return "", ""
 }
 
 func (r *Request) target() float64 { return float64(r.UtilizationPercent) / percent }
@@ -297,7 +309,7 @@ func (c *Costs) usage(component Component, pods int, r *Request, s share) Usage 
 	return c.UsageAt(component, each)
 }
 
-// roundingError keeps a float that is almost a whole number from being rounded up to the next one.
+// roundingError keeps a float that is barely above a whole number from being rounded up to the next whole number.
 const roundingError = 1e-9
 
 func volume(expected float64) int64 { return max(leastVolume, roundUp(expected*diskMargin, gibibyte)) }

@@ -54,9 +54,9 @@ const (
 )
 
 // Predict simulates one partition as a queue with one server: the CPU processes one event after the other, as fast as
-// the capacity permits. After the wait in this queue, it delays each event by a random measured latency. Only latencies
-// measured at the same utilization (the rate as a share of the capacity) are used. They include the waits for batches
-// and commits.
+// the capacity permits. To the time in this queue, Predict adds a latency for each event, drawn at random from the
+// latencies that were measured at the same utilization (the rate as a share of the capacity). They include the waits
+// for batches and commits.
 func (c *Costs) Predict(s Scenario) Prediction {
 	utilization := s.Rate / s.Capacity
 	p := Prediction{UtilizationPercent: utilization * percent}
@@ -135,7 +135,8 @@ type delays struct {
 
 // latencyAt returns the latencies at a utilization. It interpolates between measurements. The measurement of the
 // highest rate is not used, because its latencies are those of a backlog that the benchmark maintains. Above the
-// highest utilization of the other measurements, latencies grow with 1/(1 - utilization), as in a shared processor.
+// highest utilization of the other measurements, latencies grow with 1/(1 - utilization), as in a processor-sharing
+// queue.
 func (c *Costs) latencyAt(utilization float64) delays {
 	points := c.Points[1 : len(c.Points)-1]
 	first, last := &points[0], &points[len(points)-1]

@@ -41,7 +41,7 @@ func testCosts() *Costs {
 	return c
 }
 
-// around returns a histogram of durations from half to one and a half times the given one.
+// around returns a histogram of durations from half the given mean to one and a half times the mean.
 func around(mean time.Duration) histogram.Snapshot {
 	var h histogram.Histogram
 	for i := range 1000 {
@@ -167,10 +167,10 @@ func TestCompute_AnyRate_PlanStaysWithinLimitsAndUtilization(t *testing.T) {
 				q.RabbitMQNodes, q.External = nodes, External{external, external, external}
 				r := Compute(c, q)
 				s := q.share(r.Simulations)
-				if limit := c.exceeded(&q, r.Simulations); limit != "" {
-					t.Errorf("%d events/s: %d simulations exceed %s", rate, r.Simulations, limit)
+				if r.Infeasible != "" {
+					t.Errorf("%d events/s: with %d simulations: %s", rate, r.Simulations, r.Infeasible)
 				}
-				if r.Simulations > 1 && c.exceeded(&q, r.Simulations-1) == "" {
+				if limit, _ := c.exceeded(&q, r.Simulations-1); r.Simulations > 1 && limit == "" {
 					t.Errorf("%d events/s: %d simulations are more than needed", rate, r.Simulations)
 				}
 				if perPartition := (s.entries + s.exits) / float64(r.Partitions); perPartition > .6*c.highest().Rate()+1e-6 {
@@ -252,13 +252,26 @@ func TestCompute_BeyondTheMeasurements_NotesSayWhatIsExtrapolated(t *testing.T) 
 	}
 }
 
-func TestCompute_NodesTooSmall_NotesSayThatMoreSimulationsDoNotHelp(t *testing.T) {
+func TestCompute_NoNumberOfSimulationsIsEnough_NamesTheLimitAndWhatHelps(t *testing.T) {
 	t.Parallel()
-	q := request(1000)
-	q.Node.MemoryBytes = 1 << 20
-	notes := strings.Join(Compute(testCosts(), q).Notes, "\n")
-	if !strings.HasPrefix(notes, "No number of simulations is enough") || strings.Contains(notes, "The plan has") {
-		t.Errorf("notes are %s", notes)
+	for name, tt := range map[string]struct {
+		rate int64
+		edit func(*Request)
+		want string
+	}{
+		"small nodes":     {1000, func(q *Request) { q.Node.MemoryBytes = 1 << 20 }, "would not fit on a node. Plan with larger nodes."},
+		"long stays":      {1_000_000, func(q *Request) { q.MaxStay = plan.Duration(plan.MaxDuration) }, "Plan a shorter longest stay, or a lower rate."},
+		"low utilization": {3_000_000, func(q *Request) { q.UtilizationPercent = 1 }, "Redis would use more than 1 % of a core, and it runs commands on one core only. Plan a higher utilization, or use a Redis Cluster of your own."},
+	} {
+		q := request(tt.rate)
+		tt.edit(&q)
+		r := Compute(testCosts(), q)
+		if !strings.HasPrefix(r.Infeasible, "No number of simulations is enough: ") || !strings.HasSuffix(r.Infeasible, tt.want) {
+			t.Errorf("%s: the plan is infeasible because %q, want %q", name, r.Infeasible, tt.want)
+		}
+		if notes := strings.Join(r.Notes, "\n"); !strings.HasPrefix(notes, r.Infeasible) || strings.Contains(notes, "The plan has") {
+			t.Errorf("%s: notes are %s", name, notes)
+		}
 	}
 }
 
@@ -330,7 +343,7 @@ func TestPredict_HigherUtilization_LatencyIsHigher(t *testing.T) {
 			t.Errorf("p99 is %g at a utilization of %g, and %g below it", p.EndToEnd.P99, utilization, last)
 		}
 		last = p.EndToEnd.P99
-		if p.Extrapolated != (utilization > .5) { // the highest measured utilization is 0.5, apart from the highest rate
+		if p.Extrapolated != (utilization > .5) { // not counting the highest rate, the highest measured utilization is 0.5
 			t.Errorf("extrapolated is %v at a utilization of %g", p.Extrapolated, utilization)
 		}
 	}
@@ -378,6 +391,48 @@ func TestPredict_SameSeed_SamePrediction(t *testing.T) {
 	}
 	if a, b := predict(1), predict(2); a == b {
 		t.Error("the seed has no effect")
+	}
+}
+
+// The documentation shows these measurements. It must not say that predictions are good while some are not.
+func TestCheck_RecordedMeasurements_AreWithinTheTolerance(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/check.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var check Check
+	if err := json.Unmarshal(text, &check); err != nil {
+		t.Fatal(err)
+	}
+	costs, err := Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(check.Rows) == 0 || !check.MeasuredAt.Equal(costs.MeasuredAt) {
+		t.Errorf("%d predictions were checked on %s, want some on %s, with the costs: run make bench-costs",
+			len(check.Rows), check.MeasuredAt, costs.MeasuredAt)
+	}
+	for _, row := range check.Rows {
+		if !row.WithinTolerance() {
+			t.Errorf("at %d events/s, %s was predicted to be %.3g and measured as %.3g, want a difference of at most %.0f %%: "+
+				"correct the model, or run make bench-costs on an idle machine", row.EventsPerSecond, row.Figure, row.Predicted, row.Measured, percent*Tolerance)
+		}
+	}
+}
+
+func TestWithinTolerance_Ratio_IsComparedWithBothBounds(t *testing.T) {
+	t.Parallel()
+	const little = .01
+	for ratio, want := range map[float64]bool{
+		1 - Tolerance - little: false, 1 - Tolerance + little: true, 1: true, 1 + Tolerance - little: true, 1 + Tolerance + little: false,
+	} {
+		if row := (Compared{Predicted: ratio * 50, Measured: 50}); row.WithinTolerance() != want {
+			t.Errorf("a ratio of %g is within the tolerance: %t, want %t", ratio, !want, want)
+		}
+	}
+	if row := new(Compared); row.WithinTolerance() {
+		t.Error("a row without a measurement is within the tolerance")
 	}
 }
 

@@ -37,8 +37,8 @@ func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t
 
 // runCeiling measures the throughput of the broker alone, which is an upper limit for the pipeline. It publishes with
 // confirms, consumes and acknowledges. The parameter offered is the rate; if it is 0, runCeiling is as fast as the
-// broker allows. At most backlog messages per queue are unacknowledged, so that publishers do not get far ahead of
-// consumers. Until ctx ends, runCeiling prints the number of consumed messages four times a second.
+// broker allows. The constant backlog limits the unacknowledged messages per queue, so that publishers do not get far
+// ahead of consumers. Until ctx ends, runCeiling prints the number of consumed messages four times a second.
 func runCeiling(ctx context.Context, uri string, offered int64) error {
 	var consumed atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)

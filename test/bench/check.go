@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"syscall"
 	"text/tabwriter"
@@ -16,9 +15,6 @@ import (
 
 // checkedOutage is how long the processor is stopped in the check of the backlog.
 const checkedOutage = 3 * time.Second
-
-// tolerance is the largest permitted difference between a prediction and a measurement, as a share of the measurement.
-const tolerance = .3
 
 // checkSizing compares measurements with the predictions of package sizing. It prints and writes the comparison.
 func checkSizing(o options, costs *sizing.Costs, rates []int64, measured map[int64]*rateResult) error {
@@ -36,8 +32,8 @@ func printCheck(check *sizing.Check) {
 	fmt.Fprintln(w, "events/s\tfigure\tpredicted\tmeasured\tratio\t")
 	for _, row := range check.Rows {
 		verdict := ""
-		if math.Abs(row.Ratio()-1) > tolerance {
-			verdict = "beyond 30 %"
+		if !row.WithinTolerance() {
+			verdict = fmt.Sprintf("beyond %.0f %%", 100*sizing.Tolerance)
 		}
 		fmt.Fprintf(w, "%d\t%s\t%.3g\t%.3g\t%.2f\t%s\n", row.EventsPerSecond, row.Figure, row.Predicted, row.Measured, row.Ratio(), verdict)
 	}

@@ -88,8 +88,9 @@ func ratesOf(shares []float64, highest float64) []int64 {
 	return rates
 }
 
-// rateResult contains the measurements of all rounds at one rate: the usage, the largest backlog after an outage of
-// checkedOutage, the seconds until the backlog was normal again, and the rate at which it shrank plus the offered rate.
+// rateResult contains the measurements of all rounds at one rate: the usage; the largest backlog after an outage, whose
+// length is checkedOutage; the seconds until the backlog was normal again; and the processing rate in these seconds.
+// The processing rate is the offered rate plus the rate at which the backlog shrank.
 type rateResult struct {
 	points                       []sizing.Point
 	backlogs, recoveries, drains []float64
@@ -278,7 +279,7 @@ type usage struct {
 }
 
 // counters contains the CPU time, the bytes written to disk and the network traffic of one component since its start.
-// It also contains the sizes of its memory and its files now.
+// It also contains the component's current memory usage and the current size of its files.
 type counters struct {
 	cpu              time.Duration
 	memory, disk     int64
@@ -335,7 +336,8 @@ func (p *pipeline) countProcesses(u *usage) error {
 }
 
 // countServers adds the counters of RabbitMQ and Redis to u. Redis reports its own network traffic. The traffic of
-// RabbitMQ is that of generators and processors, minus that of Redis. It includes the few summaries.
+// RabbitMQ is calculated: it is that of generators and processors, minus that of Redis. The result includes the small
+// traffic of the summaries.
 func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	redisCounters, err := countersByName(os.Getpid(), "redis-server")
 	if err != nil {
@@ -459,7 +461,7 @@ func busyTime() (time.Duration, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	words := strings.Fields(line)
 	var ticks int64
-	const idle, wait, last = 4, 5, 8 // see proc_stat(5); "user" and "nice" include the later fields
+	const idle, wait, last = 4, 5, 8 // see proc_stat(5); the fields after the last one are included in "user" and "nice"
 	for i := 1; i <= min(last, len(words)-1); i++ {
 		if i == idle || i == wait {
 			continue

@@ -67,7 +67,8 @@ func TestCompare_SeveralRounds_ComparesMediansAndMeans(t *testing.T) {
 		"CPU in cores": 2, "end-to-end p50 in ms": 10, "end-to-end p99 in ms": 10, "events in flight": 30,
 		"backlog of an outage of 3s": 9000, "recovery from it in s": .5,
 	}
-	approximately := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= .1*math.Abs(a) }) // histograms have buckets
+	// A histogram counts in buckets, so the figures from it are approximate.
+	approximately := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= .1*math.Abs(a) })
 	if diff := cmp.Diff(want, measured, approximately); diff != "" {
 		t.Errorf("the measured figures differ (-want +got):\n%s", diff)
 	}

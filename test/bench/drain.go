@@ -25,8 +25,8 @@ type drainResult struct {
 }
 
 // measureDrain measures how fast a processor empties queues that were filled before it started, with the given number
-// of entries. For each entry in the queues there is a matching exit. The events have the JSON format of the original
-// system and no headers. Each summary is stored durably.
+// of entries. For each entry in the queues there is a matching exit. The events have no headers, and the JSON format of
+// the system that this project replaces, called the original system. Each summary is stored durably.
 func measureDrain(ctx context.Context, env environment, entries int) (drainResult, error) {
 	p, err := startPipeline(ctx, env, "drain", 0)
 	if err != nil {
@@ -151,7 +151,7 @@ func (p *pipeline) inspect(t event.Type) (amqp.Queue, error) {
 }
 
 // publishOriginals publishes the events of one type with the indexes from begin to end-1, and waits until the broker
-// has confirmed them. The events have the format of the original system, which this project replaces. The entry and the
+// has confirmed them. The events have the format of the original system. The entry and the
 // exit with the same index have the same plate.
 func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, end int) error {
 	conn, channel, err := openChannel(p.env.amqpURI)
@@ -190,7 +190,7 @@ func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, en
 // originalPlate returns the plate that entry i and exit i have in common.
 func originalPlate(i int) string { return fmt.Sprintf("DRN-%05d", i) }
 
-// originalEvent returns the entry or the exit with the index i, in the format of the original system.
+// originalEvent returns the entry or the exit with the index i, in the format of the system that this project replaces.
 func originalEvent(t event.Type, i int) (body []byte) {
 	id, plate := fmt.Sprintf("%d-%s-%d", os.Getpid(), t, i), originalPlate(i)
 	if t == event.TypeEntry {

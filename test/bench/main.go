@@ -74,9 +74,9 @@ func parseFlags(args []string) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	short := flags.Bool("quick", false, "take 2 minutes: one round of short measurements")
 	flags.IntVar(&o.rounds, "rounds", 5, "number of rounds; each takes every measurement once")
-	flags.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "time before each measurement")
+	flags.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "warm-up time before each measurement")
 	flags.DurationVar(&o.length, "length", 10*time.Second, "duration of each measurement")
-	flags.IntVar(&o.events, "events", 20_000, "number of entries, and of exits, in the measurements of a fixed number of events; peers get a twentieth")
+	flags.IntVar(&o.events, "events", 20_000, "number of entries, and of exits, in the measurements of a fixed number of events (the simpler processors get a twentieth)")
 	flags.Func("run", "take only the measurements whose name matches the `regexp`: ceiling, saturated, drain, crash, memory, disk, offered", func(s string) (err error) {
 		o.run, err = regexp.Compile(s)
 		return err
@@ -85,7 +85,7 @@ func parseFlags(args []string) (options, error) {
 	flags.StringVar(&o.jsonPath, "json", "bin/bench.json", "`file` to write the report to, as JSON")
 	flags.StringVar(&o.benchPath, "benchfmt", "", "`file` to append the results to, in the format of Go benchmarks, for benchstat")
 	flags.StringVar(&o.costsPath, "costs", "", "measure only the costs per component at several rates, and write them to this `file`")
-	flags.StringVar(&o.checkPath, "check-sizing", "", "with -costs: also measure rates between those of the costs, compare them with the predictions, and write the comparison to this `file`")
+	flags.StringVar(&o.checkPath, "check-sizing", "", "with -costs: also measure at rates between those at which the costs are measured, compare them with the predictions, and write the comparison to this `file`")
 	flags.StringVar(&o.partitionsPath, "partitions", "", "measure only the throughput with 1, 2, 4 and 8 partitions on three RabbitMQ nodes, and write it to this `file`")
 	_ = flags.Parse(args) // Parse exits if a flag is invalid
 	if *short {
@@ -174,7 +174,7 @@ func run(ctx context.Context, o options) (err error) {
 // step is one measurement.
 type step struct {
 	name  string // the flag -run selects steps by this name
-	what  string // for people
+	what  string // the description that the progress and the table of results show
 	about time.Duration
 	take  func(ctx context.Context) error
 }
@@ -204,8 +204,8 @@ func (r *report) takeAll(ctx context.Context, env environment, o options) error 
 	return nil
 }
 
-// remaining estimates how long the unfinished steps will take, of which steps[next] is the first. The estimate is their
-// expected duration, multiplied by the ratio of the actual to the expected duration of the finished steps.
+// remaining estimates how long steps[next:] will take. The estimate is their expected duration, multiplied by the ratio
+// of the actual to the expected duration of the finished steps.
 func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	var done, left time.Duration
 	for i, s := range steps {
@@ -337,7 +337,7 @@ func (c cluster) uri() string {
 	return strings.Join(uris, ",")
 }
 
-// close closes the nodes. Each node must be closed before the first one, which it has joined.
+// close closes the nodes. The other nodes have joined the first one, so they must be closed before it.
 func (c cluster) close() error {
 	var errs []error
 	for _, node := range slices.Backward(c) {

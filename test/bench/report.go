@@ -154,7 +154,7 @@ func (r *report) printAims(w io.Writer) { aim.Print(w, r.Aims) }
 const originalDrain = 1949
 
 func (r *report) printRates(w io.Writer) {
-	fmt.Fprint(w, "saturated\tevents/s\tto the bare broker\n")
+	fmt.Fprint(w, "saturated\tevents/s\tshare of bare broker\n")
 	ceilings := valuesOf(r.Ceiling, perSecond)
 	line := func(name string, rates []float64, remark string) {
 		if len(rates) > 0 {
@@ -164,7 +164,7 @@ func (r *report) printRates(w io.Writer) {
 	line("bare broker", ceilings, "")
 	line("pipeline, saturated", valuesOf(r.Saturated, processed), "")
 	drains := valuesOf(r.Drain, func(d drainResult) float64 { return d.EventsPerSecond })
-	line("drain", drains, fmt.Sprintf("(%.1f × the original's %d/s)", reports.Median(drains)/originalDrain, originalDrain))
+	line("drain", drains, fmt.Sprintf("(%.1f × the %d/s of the original system)", reports.Median(drains)/originalDrain, originalDrain))
 	fmt.Fprintln(w)
 }
 
@@ -172,7 +172,7 @@ func (r *report) printCrashes(w io.Writer) {
 	if len(r.Crash) == 0 {
 		return
 	}
-	fmt.Fprint(w, "one kill -9 while events arrive\tevents/s\tto the bare broker\tlost\tposted again\t\n")
+	fmt.Fprint(w, "one kill -9 while events arrive\tevents/s\tshare of bare broker\tlost\tposted again\t\n")
 	ceilings := valuesOf(r.Ceiling, perSecond)
 	for _, processor := range processors() {
 		results := r.crashesOf(processor)
@@ -244,7 +244,7 @@ func (r *report) printCounts(w io.Writer) {
 	if len(r.byRate()) == 0 {
 		return
 	}
-	r.printProcesses(w, "switches / calls per event", func(efforts []effort) string {
+	r.printProcesses(w, "context switches / I/O calls per event", func(efforts []effort) string {
 		return medianOf(efforts, switches, 2) + " / " + medianOf(efforts, ioCalls, 2)
 	})
 	r.printRow(w, "Redis commands per event", func(results []pipelineResult) string {
@@ -267,7 +267,7 @@ func (r *report) printProcesses(w io.Writer, title string, cell func([]effort) s
 			return cell(valuesOf(results, func(p pipelineResult) effort { return p.PerEvent[name] }))
 		})
 	}
-	r.printRow(w, "own: without servers", func(results []pipelineResult) string { return cell(valuesOf(results, pipelineResult.own)) })
+	r.printRow(w, "all without servers", func(results []pipelineResult) string { return cell(valuesOf(results, pipelineResult.own)) })
 	for _, name := range []string{clientsName, brokerName} {
 		r.printRow(w, "bare broker: "+name, func(results []pipelineResult) string {
 			rate := results[0].OfferedPerSecond
@@ -286,8 +286,8 @@ func (r *report) printRow(w io.Writer, name string, cell func([]pipelineResult) 
 	fmt.Fprintln(w)
 }
 
-// printProcessors prints what each event costs while a processor works off waiting events: the CPU time, context
-// switches and I/O calls of the processor, and the commands of Redis.
+// printProcessors prints what each event costs while a processor drains a backlog: the CPU time, context switches and
+// I/O calls of the processor, and the commands of Redis.
 func (r *report) printProcessors(w io.Writer) {
 	if len(r.Drain)+len(r.Crash) == 0 {
 		return
