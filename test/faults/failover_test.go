@@ -24,9 +24,10 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 }
 
 // TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce moves partitions between the nodes of a Redis Cluster, and
-// kills the primaries of partitions. Each node has a certificate that is valid only for its host.
+// kills the primaries of partitions. The other nodes elect the replicas. Each node has a certificate that is valid only for
+// its address.
 func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
-	cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{Authority: tlstest.NewAuthority(t, "test CA")})
+	cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{Authority: tlstest.NewAuthority(t, "test CA"), Elections: true})
 	s := startSimulationOn(t, serverSet{redis: redis}, "-race")
 	for partition := range s.plan.Partitions {
 		s.pauseOrFail(t)

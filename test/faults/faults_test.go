@@ -92,6 +92,8 @@ type serverSet struct {
 	rabbit []*servers.RabbitMQ
 	// database is the URI of the PostgreSQL database of the summary API. If it is empty, the database is SQLite.
 	database string
+	// summaryAPIs is the number of summary APIs. It defaults to 1.
+	summaryAPIs int
 }
 
 // startSimulationOn starts a simulation that uses the given servers.
@@ -107,13 +109,13 @@ func startSimulationOn(t *testing.T, on serverSet, buildFlags ...string) *simula
 	}
 	planFile := filepath.Join(s.dir, "plan.json")
 	s.stack, err = stack.New(stack.Options{
-		Binary: binary, Dir: s.dir, DatabaseURI: on.database, Plan: planFile,
+		Binary: binary, Dir: s.dir, DatabaseURI: on.database, SummaryAPIs: on.summaryAPIs, Plan: planFile,
 		Processors: 2, EntryGenerators: 2, ExitGenerators: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.api = newAPIProxy(t, s.stack.Summaries.URL(""))
+	s.api = newAPIProxy(t, s.stack.SummaryAPIs())
 	s.plan = s.newPlan(on)
 	if err := plantest.Write(&s.plan, planFile); err != nil {
 		t.Fatal(err)

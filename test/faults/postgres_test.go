@@ -9,8 +9,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce stores the summaries in PostgreSQL. It kills the
-// primary twice, and then fails over to the synchronous replica.
+// TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce has two summary APIs that share a PostgreSQL database.
+// It kills the primary twice and each API once, and then fails over to the synchronous replica.
 func TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce(t *testing.T) {
 	pair, s := startOnPostgres(t, []string{"ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"}, "-race")
 	for range 2 {
@@ -19,6 +19,7 @@ func TestFaults_PostgresIsKilledAndFailsOver_EveryEventIsCountedOnce(t *testing.
 			t.Fatal(err)
 		}
 	}
+	s.killEachSummaryAPI(t)
 	s.awaitSummaries(t, 100)
 	// The primary now waits for the replica, so no more summaries are stored.
 	pair.failOverToLaggingReplica(t, func() { s.pauseOrFail(t) })
@@ -44,8 +45,8 @@ func TestFaults_PostgresFailsOverToAsynchronousReplica_SummariesAreMissing(t *te
 // postgresPair is a PostgreSQL server and its streaming replica.
 type postgresPair struct{ primary, replica *servers.Postgres }
 
-// startOnPostgres starts a simulation that stores its summaries in PostgreSQL. Before that, it executes the SQL
-// statements on the primary.
+// startOnPostgres starts a simulation whose two summary APIs store the summaries in PostgreSQL. Before that, it executes
+// the SQL statements on the primary.
 func startOnPostgres(t *testing.T, statements []string, buildFlags ...string) (postgresPair, *simulation) {
 	t.Helper()
 	redis := servers.NewRedis(t, servers.RedisOptions{})
@@ -59,7 +60,7 @@ func startOnPostgres(t *testing.T, statements []string, buildFlags ...string) (p
 		t.Fatal(err)
 	}
 	both := strings.Replace(uri, primary.Address(), primary.Address()+","+replica.Address(), 1)
-	s := startSimulationOn(t, serverSet{redis: plan.BindingRef{URI: redis.URI()}, database: both}, buildFlags...)
+	s := startSimulationOn(t, serverSet{redis: plan.BindingRef{URI: redis.URI()}, database: both, summaryAPIs: 2}, buildFlags...)
 	return postgresPair{primary, replica}, s
 }
 
@@ -73,6 +74,20 @@ func (p postgresPair) failOverToLaggingReplica(t *testing.T, wait func()) {
 	wait()
 	if err := errors.Join(p.primary.Kill(), p.replica.Promote(t.Context())); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// killEachSummaryAPI kills one summary API after the other. While one is down, the other must store the summaries. Before
+// that, the processors get no responses to requests that have stored summaries, so they post these summaries again, and
+// some of them to the other API.
+func (s *simulation) killEachSummaryAPI(t *testing.T) {
+	t.Helper()
+	for _, api := range s.stack.SummaryAPIs() {
+		err := errors.Join(s.misbehave(t.Context(), dropsAfterStoring), api.Kill())
+		s.awaitSummaries(t, 300) // more than the processors hold, so the other API has stored some of them
+		if err := errors.Join(err, api.Start()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

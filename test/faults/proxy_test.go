@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"sync/atomic"
 	"testing"
+
+	"github.com/parking-operator/parking-operator/test/stack"
 )
 
 // misbehaviour is a way in which a REST API can fail.
@@ -25,22 +27,31 @@ const (
 	dropsAfterStoring
 )
 
-// apiProxy is an HTTP proxy between the processors and the summary API. It can make requests fail.
+// apiProxy is an HTTP proxy between the processors and the summary APIs, to which it forwards requests in turn. It can
+// make requests fail.
 type apiProxy struct {
-	server *httptest.Server
-	mode   atomic.Int32
+	server   *httptest.Server
+	mode     atomic.Int32
+	requests atomic.Uint64
 }
 
-func newAPIProxy(t *testing.T, target string) *apiProxy {
+func newAPIProxy(t *testing.T, apis []*stack.Process) *apiProxy {
 	t.Helper()
-	address, err := url.Parse(target)
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := &apiProxy{}
-	forward := httputil.NewSingleHostReverseProxy(address)
-	forward.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) {
-		w.WriteHeader(http.StatusBadGateway) // the proxy cannot reach the API
+	var targets []http.Handler
+	for _, api := range apis {
+		address, err := url.Parse(api.URL(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		target := httputil.NewSingleHostReverseProxy(address)
+		target.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.WriteHeader(http.StatusBadGateway) // the proxy cannot reach the API
+		}
+		targets = append(targets, target)
+	}
+	forward := func(w http.ResponseWriter, r *http.Request) {
+		targets[p.requests.Add(1)%uint64(len(targets))].ServeHTTP(w, r)
 	}
 	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch misbehaviour(p.mode.Load()) {
@@ -51,10 +62,10 @@ func newAPIProxy(t *testing.T, target string) *apiProxy {
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		case dropsAfterStoring:
-			forward.ServeHTTP(httptest.NewRecorder(), r)
+			forward(httptest.NewRecorder(), r)
 			panic(http.ErrAbortHandler)
 		default:
-			forward.ServeHTTP(w, r)
+			forward(w, r)
 		}
 	}))
 	t.Cleanup(func() {

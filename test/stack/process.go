@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -44,7 +45,7 @@ func NewProcess(binary, dir, name string, args ...string) (*Process, error) {
 		Name:    name,
 		address: address,
 		binary:  binary,
-		args:    append(args, "--http", address.String()),
+		args:    slices.Concat(args, []string{"--http", address.String()}),
 		log:     filepath.Join(dir, name+".log"),
 	}, nil
 }

@@ -18,6 +18,8 @@ type Options struct {
 	// DatabaseURI is the URI of the PostgreSQL database of the summary API. If it is empty, the database is an SQLite
 	// file in Dir.
 	DatabaseURI string
+	// SummaryAPIs is the number of summary APIs. It defaults to 1. Several summary APIs need a PostgreSQL database.
+	SummaryAPIs int
 	// Plan is the path of the plan file. ProcessorPlan is the path of the plan file for the processors. It defaults to
 	// Plan.
 	Plan, ProcessorPlan string
@@ -27,7 +29,10 @@ type Options struct {
 
 // Stack contains the processes of one simulation.
 type Stack struct {
-	Summaries  *Process
+	// Summaries is the first summary API. SummaryReplicas contains the others, which use the same database.
+	Summaries       *Process
+	SummaryReplicas []*Process
+
 	Processors []*Process
 	Entries    []*Process
 	Exits      []*Process
@@ -36,8 +41,8 @@ type Stack struct {
 // gracePeriod is how long processes may take to stop. It is long enough for a busy machine.
 const gracePeriod = "2m"
 
-// New returns a stack whose processes are not started yet. The address of the summary API is already reserved, so
-// that the caller can write it into the plan.
+// New returns a stack whose processes are not started yet. The addresses of the summary APIs are already reserved, so
+// that the caller can write one of them into the plan.
 func New(o Options) (*Stack, error) {
 	s := &Stack{}
 	var errs []error
@@ -50,7 +55,11 @@ func New(o Options) (*Stack, error) {
 	if o.DatabaseURI != "" {
 		database = []string{"--database-uri", o.DatabaseURI}
 	}
-	s.Summaries = process("summaries", append([]string{"summaries"}, database...)...)
+	summaries := append([]string{"summaries"}, database...)
+	s.Summaries = process("summaries", summaries...)
+	for i := 1; i < o.SummaryAPIs; i++ {
+		s.SummaryReplicas = append(s.SummaryReplicas, process(fmt.Sprintf("summaries-%d", i), summaries...))
+	}
 	for i := range o.Processors {
 		s.Processors = append(s.Processors, process(fmt.Sprintf("process-%d", i), "process", "--plan", cmp.Or(o.ProcessorPlan, o.Plan), "--grace-period", gracePeriod))
 	}
@@ -66,9 +75,14 @@ func New(o Options) (*Stack, error) {
 // Generators returns the entry and exit generators.
 func (s *Stack) Generators() []*Process { return slices.Concat(s.Entries, s.Exits) }
 
+// SummaryAPIs returns all summary APIs.
+func (s *Stack) SummaryAPIs() []*Process {
+	return append([]*Process{s.Summaries}, s.SummaryReplicas...)
+}
+
 // All returns all processes in the order in which they must be started.
 func (s *Stack) All() []*Process {
-	return slices.Concat([]*Process{s.Summaries}, s.Processors, s.Generators())
+	return slices.Concat(s.SummaryAPIs(), s.Processors, s.Generators())
 }
 
 // Start starts the given processes and waits until all of them are ready.
