@@ -36,7 +36,7 @@ func main() {
 	flag.StringVar(&o.binary, "parking", "bin/parking", "`file` of the parking binary to measure")
 	flag.StringVar(&o.jsonPath, "json", "bin/bench-operator.json", "`file` to write the report to, as JSON")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory with the logs, and print its path")
-	flag.BoolVar(&o.profile, "profile", false, "write CPU and heap profiles of the operator to that directory, and keep it")
+	flag.BoolVar(&o.profile, "profile", false, "write CPU and heap profiles of the operator to the directory with the logs, and keep it")
 	flag.Parse()
 	// Stop the servers even if this process is interrupted by a signal.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)

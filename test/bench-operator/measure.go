@@ -137,7 +137,7 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 			if err != nil {
 				return err
 			}
-			creating = nil // a nil channel disables this case, because no second result follows
+			creating = nil // the only result has arrived: a nil channel disables this case
 		case <-report.C:
 			progress("  %d of %d simulations have their children", len(b.seen.took), b.simulations)
 		case <-ctx.Done():

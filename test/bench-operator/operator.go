@@ -26,7 +26,7 @@ type operator struct {
 	health  string // address
 	metrics string // address
 	pprof   string // address, or "0"
-	log     string // file
+	log     string // path of the log file
 	// reserved contains the reservations of the operator's addresses, so that other processes do not use them.
 	reserved []*servers.Address
 }

@@ -178,8 +178,9 @@ func (ns *namespace) rabbitMQImage() string {
 	return "docker.io/library/rabbitmq:4.1.4"
 }
 
-// createRabbitmqCluster creates the RabbitmqCluster object for the RabbitMQ that createRabbitMQ has started. The
-// parameter allowed is a namespace whose simulations may use this RabbitMQ.
+// createRabbitmqCluster creates the RabbitmqCluster object for the RabbitMQ that createRabbitMQ has started, and makes it
+// the owner of the Secret of the default user. The parameter allowed is a namespace whose simulations may use this
+// RabbitMQ.
 func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	ns.t.Helper()
 	cluster := &unstructured.Unstructured{Object: map[string]any{
@@ -195,6 +196,14 @@ func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	ns.eventually("a RabbitmqCluster", time.Minute, func() error { // a new kind is served some time after its CRD
 		return ns.Create(ns.t.Context(), cluster)
 	})
+	var user corev1.Secret
+	if err := ns.Get(ns.t.Context(), client.ObjectKey{Namespace: ns.name, Name: name + "-default-user"}, &user); err != nil {
+		ns.t.Fatal(err)
+	}
+	user.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(cluster, resources.RabbitmqClusterKind())}
+	if err := ns.Update(ns.t.Context(), &user); err != nil {
+		ns.t.Fatal(err)
+	}
 	cluster.Object["status"] = map[string]any{
 		"binding": map[string]any{"name": name + "-default-user"},
 		"defaultUser": map[string]any{"secretReference": map[string]any{

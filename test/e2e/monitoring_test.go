@@ -62,9 +62,9 @@ func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 	ns := newNamespace(t)
 	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Exit.MatchPercent = new(int32(80))
-		sim.Spec.Monitoring.Interval = v1alpha1.NewDuration(scrapeInterval)
-		sim.Spec.Monitoring.Labels = map[string]v1alpha1.LabelValue{"release": prometheusRelease}
+		scrape(sim)
 	})
+	encrypted := ns.applyEncrypted()
 	ns.eventually("MonitoringReady with reason KindNotServed", time.Minute, func() error {
 		c := meta.FindStatusCondition(ns.get(sim).Status.Conditions, v1alpha1.ConditionMonitoringReady)
 		if c == nil || c.Reason != "KindNotServed" {
@@ -73,16 +73,26 @@ func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 		return nil
 	})
 	installed := installPrometheus(t)
-	ns.awaitCondition(sim, v1alpha1.ConditionMonitoringReady, time.Minute)
-	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	for _, sim := range []*v1alpha1.ParkingSimulation{sim, encrypted} {
+		ns.awaitCondition(sim, v1alpha1.ConditionMonitoringReady, time.Minute)
+		ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	}
+	for _, p := range installed {
+		// The kubelet may write the configuration to the pod of Prometheus a minute before the CA certificates.
+		ns.eventually(p.name+": scrapes of every pod", 4*time.Minute, func() error {
+			return p.allUp(t.Context(), ns.targets(sim, encrypted))
+		})
+	}
+	// When Kubernetes deletes the Secret with a CA before the ServiceMonitor, the Prometheus Operator warns.
+	ns.expected = append(ns.expected, warning{"InvalidConfiguration", "unable to get secret"})
+	if err := ns.Delete(t.Context(), encrypted); err != nil {
+		t.Fatal(err)
+	}
 
 	expressions := ns.panelExpressions(sim)
 	lost := expressions[lostPanel]
 	delete(expressions, lostPanel)
 	for _, p := range installed {
-		ns.eventually(p.name+": scrapes of every pod", 2*time.Minute, func() error {
-			return p.allUp(t.Context(), ns.targets(sim))
-		})
 		ns.eventually(p.name+": data for all rules and no alert", time.Minute, func() error {
 			return p.checkRules(t.Context(), sim)
 		})
@@ -101,20 +111,50 @@ func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 	ns.remove(sim)
 }
 
-// targets returns all pods that Prometheus must scrape, each in the form "COMPONENT POD". These are the pods of the
-// simulation and the pod of the operator.
-func (ns *namespace) targets(sim *v1alpha1.ParkingSimulation) []string {
+// scrape makes Prometheus scrape the pods of a simulation.
+func scrape(sim *v1alpha1.ParkingSimulation) {
+	sim.Spec.Monitoring.Interval = v1alpha1.NewDuration(scrapeInterval)
+	sim.Spec.Monitoring.Labels = map[string]v1alpha1.LabelValue{"release": prometheusRelease}
+}
+
+// applyEncrypted creates a simulation whose pods Prometheus scrapes over HTTPS. It has no rules and no dashboard, because
+// these do not depend on TLS.
+func (ns *namespace) applyEncrypted() *v1alpha1.ParkingSimulation {
+	ns.t.Helper()
+	return ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
+		sim.Name = "encrypted"
+		lowRates(sim)
+		shareNode(sim)
+		useTLS(sim)
+		scrape(sim)
+		sim.Spec.Monitoring.Rules, sim.Spec.Monitoring.Dashboards = v1alpha1.MonitoringDisabled, v1alpha1.MonitoringDisabled
+	})
+}
+
+// targets returns all pods that Prometheus must scrape, each in the form "SCHEME COMPONENT POD". These are the pods of
+// the simulations, and the pod of the operator.
+func (ns *namespace) targets(sims ...*v1alpha1.ParkingSimulation) []string {
 	ns.t.Helper()
 	var targets []string
-	for _, pod := range ns.allPods() {
-		targets = append(targets, pod.Labels[resources.ComponentLabel]+" "+pod.Name)
+	for _, sim := range sims {
+		var pods corev1.PodList
+		if err := ns.List(ns.t.Context(), &pods, client.InNamespace(ns.name), client.MatchingLabels{resources.SimulationLabel: sim.Name}); err != nil {
+			ns.t.Fatal(err)
+		}
+		for _, pod := range pods.Items {
+			component, scheme := pod.Labels[resources.ComponentLabel], "http"
+			if resources.TLSOf(sim, resources.Component(component)) != nil {
+				scheme = "https"
+			}
+			targets = append(targets, scheme+" "+component+" "+pod.Name)
+		}
 	}
 	var operators corev1.PodList
 	if err := ns.List(ns.t.Context(), &operators, client.InNamespace(operatorNamespace)); err != nil {
 		ns.t.Fatal(err)
 	}
 	for _, pod := range operators.Items {
-		targets = append(targets, "operator "+pod.Name)
+		targets = append(targets, "https operator "+pod.Name)
 	}
 	slices.Sort(targets)
 	return targets
@@ -282,13 +322,14 @@ func (p *prometheus) get(ctx context.Context, path string, parameters map[string
 	return json.Unmarshal(text, &answer)
 }
 
-// allUp returns an error unless Prometheus has exactly the given targets and its latest scrape of each one was
-// successful.
+// allUp returns an error unless Prometheus has exactly the given targets, as the function targets returns them, and its
+// latest scrape of each one was successful. Over HTTPS, Prometheus verifies the certificate of a target, unless a
+// ServiceMonitor says otherwise.
 func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	var answer struct {
 		ActiveTargets []struct {
-			Labels            map[string]string
-			Health, LastError string
+			Labels                       map[string]string
+			ScrapeURL, Health, LastError string
 		}
 	}
 	if err := p.get(ctx, "targets", map[string]string{"state": "active"}, &answer); err != nil {
@@ -300,7 +341,8 @@ func (p *prometheus) allUp(ctx context.Context, want []string) error {
 		if target.Labels["namespace"] == operatorNamespace {
 			component = "operator"
 		}
-		name := component + " " + target.Labels["pod"]
+		scheme, _, _ := strings.Cut(target.ScrapeURL, ":")
+		name := scheme + " " + component + " " + target.Labels["pod"]
 		if target.Health != "up" {
 			return fmt.Errorf("target %s is %s: %s", name, target.Health, target.LastError)
 		}

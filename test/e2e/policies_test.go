@@ -67,13 +67,13 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 				case from != outsider && from != operator:
 					return false // servers connect to no other component
 				case port == 8090:
-					return from == operator // agents
+					return from == operator // the port of agents
 				case servers[to] == port && to != resources.ComponentSummaries:
 					return from == operator // the operator reads the ledger
 				case metrics[to] != 0:
 					return port == metrics[to]
 				}
-				return true // the ports of the metrics of our own programs and of the summary API
+				return true // the port of the summary API, or of the metrics of a generator or processor
 			}
 			ns.eventually("only the needed connections", 3*time.Minute, func() error {
 				var wrong []string
@@ -103,7 +103,7 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 type connectedPod struct {
 	address string
 	pid     string // the process ID of the pod's first container, as seen on the node
-	ports   []int  // the ports at which the pod listens, except on loopback
+	ports   []int  // the ports on which the pod listens, except on loopback
 }
 
 // endpoint is a port of a component's pods.

@@ -128,7 +128,8 @@ func TestFaultInjection_EditDuringPause_WaitsUntilThePauseEnds(t *testing.T) {
 		return nil
 	})
 	ns.eventually("the fault has ended", pause+time.Minute, func() error {
-		now := ns.incarnations() // before the records, because the edit replaces pods once the fault has ended
+		// Read the incarnations before the records: as soon as the fault has ended, the edit replaces pods.
+		now := ns.incarnations()
 		records := ns.faultRecords(sim)
 		if len(records) != 1 || records[0].State != fault.Healed {
 			if diff := cmp.Diff(before, now); diff != "" {

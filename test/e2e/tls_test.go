@@ -4,9 +4,12 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
 // TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing runs a simulation with TLS everywhere, and three RabbitMQ
@@ -30,24 +34,17 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 		sim.Spec.Duration = v1alpha1.NewDuration(6 * time.Minute)
 		lowRates(sim)
 		shareNode(sim)
-		sim.Spec.RabbitMQ.Managed.TLS, sim.Spec.Redis.Managed.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
-		sim.Spec.SummaryAPI.Managed.TLS, sim.Spec.Monitoring.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
+		useTLS(sim)
 		sim.Spec.RabbitMQ.Managed.Replicas = new(int32(3))
 	})
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
 	ns.awaitProgress(sim, len(ns.allPods()))
 
-	plain := []int{4369} // epmd tells the nodes the ports of each other
 	clients := []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor}
 	components := append(resources.Servers(), clients...)
 	for _, c := range components {
 		for _, pod := range ns.pods(sim, c) {
-			pid := pidOf(t, pod)
-			for _, port := range listening(t, pid) {
-				if answer := answerWithoutTLS(t, pid, port); answer != "" && !slices.Contains(plain, port) {
-					t.Errorf("port %d of pod %s answers a client without TLS: %s", port, pod.Name, answer)
-				}
-			}
+			checkPorts(t, c, pod)
 		}
 	}
 
@@ -59,6 +56,36 @@ func TestTLS_RotationUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	ns.awaitCondition(sim, v1alpha1.ConditionComplete, 10*time.Minute)
 	ns.awaitPass(sim)
 	ns.remove(sim)
+}
+
+// useTLS makes all components of a simulation use TLS.
+func useTLS(sim *v1alpha1.ParkingSimulation) {
+	spec := &sim.Spec
+	spec.RabbitMQ.Managed = cmp.Or(spec.RabbitMQ.Managed, &v1alpha1.ManagedRabbitMQ{})
+	spec.Redis.Managed = cmp.Or(spec.Redis.Managed, &v1alpha1.ManagedRedis{})
+	spec.SummaryAPI.Managed = cmp.Or(spec.SummaryAPI.Managed, &v1alpha1.ManagedSummaryAPI{})
+	spec.RabbitMQ.Managed.TLS, spec.Redis.Managed.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
+	spec.SummaryAPI.Managed.TLS, spec.Monitoring.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
+}
+
+// checkPorts fails the test for each port of a pod that answers a client without TLS. Only epmd must answer, which tells
+// RabbitMQ nodes the ports of each other: its answer shows that the test would notice others.
+func checkPorts(t *testing.T, c resources.Component, pod corev1.Pod) {
+	t.Helper()
+	const epmd = 4369
+	pid := pidOf(t, pod)
+	ports := listening(t, pid)
+	if c == resources.ComponentRabbitMQ && !slices.Contains(ports, epmd) {
+		t.Errorf("pod %s listens on the ports %v, but not on that of epmd", pod.Name, ports)
+	}
+	for _, port := range ports {
+		switch answers := answersWithoutTLS(t, pid, port); {
+		case port == epmd && answers == "":
+			t.Errorf("port %d of pod %s does not answer, so the test cannot tell whether other ports would", port, pod.Name)
+		case port != epmd && answers != "":
+			t.Errorf("port %d of pod %s answers a client without TLS: %s", port, pod.Name, answers)
+		}
+	}
 }
 
 // certificateFile says where the pods of a component have the certificate of a Secret.
@@ -139,18 +166,32 @@ func (ns *namespace) renewCertificate(name string, renew func(secret string)) []
 	return now.Data[corev1.TLSCertKey]
 }
 
-// answerWithoutTLS sends greetings of several protocols to a port, and returns the answers in hexadecimal digits. It
-// omits alerts of TLS, which begin with the byte 0x15, and the answer HTTP/1.0 400 of a Go server that accepts only
-// HTTPS.
-func answerWithoutTLS(t *testing.T, pid string, port int) string {
-	t.Helper()
-	const script = `for greeting in 'AMQP\x00\x00\x09\x01' 'PING\r\n' 'GET / HTTP/1.0\r\n\r\n' '\x00\x07N\x00\x00\x00\x00\x00\x00' '\x00\x01n'; do
-  timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$0; printf '$greeting' >&3; head -c 12 <&3 | od -An -tx1" || true
+// greet sends greetings to the port $0 of this host. Its arguments are names of protocols, each followed by the greeting
+// of the protocol as a format of printf. For each answer, it prints the protocol and the first bytes of the answer in
+// hexadecimal digits. dd reads once. A command that waited for more bytes would print nothing if the answer is short and
+// the server keeps the connection open.
+const greet = `while [ $# -gt 0 ]; do
+  answer=$(timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0; printf "$1" >&3; dd bs=12 count=1 status=none <&3 | od -An -tx1' "$0" "$2")
+  [ -z "$answer" ] || echo "$1:$answer"
+  shift 2
 done`
+
+// answersWithoutTLS sends greetings of several protocols to a port, and returns the answers. It omits alerts of TLS,
+// which begin with the byte 0x15, and the answer HTTP/1.0 400 of a Go server that accepts only HTTPS.
+// TestGreetings_ServerWithoutTLS_IsAnswered shows that servers without TLS answer the greetings.
+func answersWithoutTLS(t *testing.T, pid string, port int) string {
+	t.Helper()
+	command := []string{"nsenter", "--net", "--target", pid, "bash", "-c", greet, strconv.Itoa(port)}
+	greetings := tlstest.Greetings()
+	for _, protocol := range slices.Sorted(maps.Keys(greetings)) {
+		digits := fmt.Sprintf("% x", greetings[protocol])
+		command = append(command, protocol, `\x`+strings.ReplaceAll(digits, " ", `\x`))
+	}
 	var answers []string
-	for line := range strings.Lines(onNode(t, "nsenter", "--net", "--target", pid, "bash", "-c", script, fmt.Sprint(port))) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "15 03") && !strings.HasPrefix(line, "48 54 54 50 2f 31 2e 30 20 34 30 30") {
-			answers = append(answers, line)
+	for line := range strings.Lines(onNode(t, command...)) {
+		_, answer, _ := strings.Cut(line, ": ")
+		if !strings.HasPrefix(answer, "15 03") && !strings.HasPrefix(answer, "48 54 54 50 2f 31 2e 30 20 34 30 30") {
+			answers = append(answers, strings.TrimSpace(line))
 		}
 	}
 	return strings.Join(answers, ", ")

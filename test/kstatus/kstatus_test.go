@@ -79,7 +79,7 @@ func (l lot) awaitObserved(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-func TestKstatus_StartRunSuspendStallDelete_IsInProgressCurrentFailedOrTerminating(t *testing.T) {
+func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	sim := l.Simulate("sim", nil)
 	// The operator has not observed the simulation yet. If observedGeneration had no default, kstatus would report
@@ -182,13 +182,13 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 			l.Exists(&appsv1.Deployment{}, name+"-processor")
 			l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus)
 			l.MakeWorkloadsReady()
-			l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus) // running
+			l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 
 			l.Edit(sim, func() {
 				sim.Spec.Processor.Template = onSSD()
 			})
 			l.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "Progressing")
-			l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus) // rolled out
+			l.awaitStatus(sim, status.InProgressStatus, status.InProgressStatus) // while the edit is rolled out
 			l.MakeWorkloadsReady()
 			l.awaitStatus(sim, status.CurrentStatus, status.InProgressStatus)
 

@@ -1,6 +1,6 @@
 // Command soak is a long fault test. It injects every fault action into every target, many times, on private servers or
-// in a cluster. It runs many simulations of a few minutes, called pieces. Each piece has its own seed and a part of the
-// faults. A piece that already has a report is not run again, so an interrupted soak continues with the next piece.
+// in a cluster. It runs many simulations of a few minutes. Each of them has its own seed and a part of the faults. A
+// simulation that already has a report is not run again, so an interrupted soak continues with the next simulation.
 package main
 
 import (
@@ -29,27 +29,27 @@ import (
 )
 
 const (
-	// perPiece is the number of faults in one simulation. A manifest can have at most 20.
-	perPiece = 18
+	// perSimulation is the number of faults in one simulation. A manifest can have at most 20.
+	perSimulation = 18
 	// first is the time of the first fault in a simulation. spacing is the time from one fault to the next, including
 	// 5 s for the measurement of the recovery. After a fault in RabbitMQ, which takes up to 20 s to start,
 	// rabbitMQSpacing replaces spacing.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
-	// inCluster is added to both spacings in a cluster, because the kubelet delays restarts of a container: the second
-	// restart by 10 s, the third one by 20 s, and so on.
+	// inCluster is added to spacing and rabbitMQSpacing in a cluster, because the kubelet delays restarts of a container:
+	// the second restart by 10 s, the third one by 20 s, and so on.
 	inCluster = 20 * time.Second
 	// faultDuration is the duration of each pause and each isolation.
 	faultDuration = 5 * time.Second
 )
 
 func main() {
-	faults := flag.Int("faults", 1000, "minimum number of faults, over all pieces")
-	jobs := flag.Int("jobs", 1, "number of pieces that run at the same time")
-	root := flag.String("root", "", "root directory of another system, whose RabbitMQ, Redis and Valkey the pieces use in turn")
+	faults := flag.Int("faults", 1000, "minimum number of faults in all simulations together")
+	jobs := flag.Int("jobs", 1, "number of simulations that run at the same time")
+	root := flag.String("root", "", "root `directory` of another Debian: the simulations use its RabbitMQ, Redis and Valkey in turn with those of this system")
 	s := settings{systems: []system{{}}}
 	flag.BoolVar(&s.cluster, "cluster", false, "rehearse on the cluster that KUBECONFIG names, whose operator must be running")
-	flag.StringVar(&s.program, "parking", "bin/parking", "the program to rehearse with")
-	flag.StringVar(&s.directory, "directory", ".soak", "directory for the reports of the pieces")
+	flag.StringVar(&s.program, "parking", "bin/parking", "`path` of the parking program, which runs the simulations")
+	flag.StringVar(&s.directory, "directory", ".soak", "`directory` for the reports of the simulations")
 	flag.Parse()
 	if *root != "" {
 		rabbitMQ, redis := "PARKING_RABBITMQ_ROOT="+*root, "PARKING_REDIS_ROOT="+*root
@@ -74,20 +74,20 @@ type settings struct {
 // system contains environment variables for the private servers. They select the RabbitMQ and Redis programs to run.
 type system []string
 
-// soak runs all pieces that have no report yet. It then prints a summary of all pieces.
+// soak runs all simulations that have no report yet. It then prints a summary of all simulations.
 func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 	if err := os.MkdirAll(s.directory, 0o755); err != nil {
 		return err
 	}
-	pieces := piecesFor(faults)
-	reports := make([]*report.Document, pieces)
+	simulations := simulationsFor(faults)
+	reports := make([]*report.Document, simulations)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(jobs)
-	for i := range pieces {
+	for i := range simulations {
 		group.Go(func() (err error) {
-			reports[i], err = s.piece(ctx, i+1)
+			reports[i], err = s.simulate(ctx, i+1)
 			if err == nil {
-				fmt.Printf("part %d of %d of the soak: %s\n", i+1, pieces, reports[i].Outcome)
+				fmt.Printf("simulation %d of %d: %s\n", i+1, simulations, reports[i].Outcome)
 			}
 			return err
 		})
@@ -103,23 +103,22 @@ func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 		return errors.Join(err, printErr)
 	}
 	if len(total.reasons) > 0 {
-		return fmt.Errorf("%d of %d simulations failed", len(total.reasons), pieces)
+		return fmt.Errorf("%d of %d simulations failed", len(total.reasons), simulations)
 	}
 	return nil
 }
 
-// piecesFor returns how many simulations together inject at least the given number of faults.
-func piecesFor(faults int) int {
-	pieces := 0
-	for planned := 0; planned < faults; planned += len(faultsOf(pieces)) {
-		pieces++
+// simulationsFor returns how many simulations together inject at least the given number of faults.
+func simulationsFor(faults int) int {
+	simulations := 0
+	for planned := 0; planned < faults; planned += len(faultsOf(simulations)) {
+		simulations++
 	}
-	return pieces
+	return simulations
 }
 
-// piece returns the report of a piece, that is, of the simulation with the given seed. If there is no report yet, it
-// runs the simulation.
-func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error) {
+// simulate returns the report of the simulation with the given seed. If there is no report yet, it runs the simulation.
+func (s *settings) simulate(ctx context.Context, seed int) (*report.Document, error) {
 	directory := s.directory
 	path := filepath.Join(directory, fmt.Sprintf("seed-%04d.json", seed))
 	if d, err := report.ReadFile(path); err == nil {
@@ -199,9 +198,9 @@ func faultsOf(seed int) []string {
 	random := rand.New(rand.NewPCG(uint64((seed+1)/2), 0))
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	if seed%2 == 0 {
-		return all[perPiece:]
+		return all[perSimulation:]
 	}
-	return all[:perPiece]
+	return all[:perSimulation]
 }
 
 // manifest returns the ParkingSimulation manifest for a seed.
@@ -235,7 +234,7 @@ spec:
 %s`, nameOf(seed), at+spacing, seed, b)
 }
 
-// summary combines the results of all pieces, that is, of all simulations of the soak.
+// summary combines the results of all simulations of the soak.
 type summary struct {
 	occurrences int
 	seeds       []int
@@ -247,7 +246,7 @@ type summary struct {
 // pair combines the results of all faults with the same action and target.
 type pair struct {
 	occurrences, recovered int
-	recoveries             []float64 // s
+	recoveries             []float64 // in seconds
 	duplicates             int64
 }
 
