@@ -27,7 +27,7 @@ E2E_NODE_SHELL   := $(CLUSTER_TOOL) shell
 endif
 
 .PHONY: demo-cluster
-demo-cluster: refuse-existing cluster-up cluster-load ## Start the local cluster, install the operator, and run the smallest simulation (10 min the first time).
+demo-cluster: refuse-existing cluster-up cluster-load ## Start the local cluster, install the operator, and run the smallest simulation (12 min the first time).
 	@hack/demo-cluster.sh
 
 .PHONY: soak-cluster

@@ -13,7 +13,7 @@ import (
 )
 
 // The configuration files repeat some constants of layout.go, because they cannot refer to Go constants.
-func TestConfigFiles_AgreeWithLayout(t *testing.T) {
+func TestConfigFiles_PathsAndAddresses_AgreeWithConstants(t *testing.T) {
 	t.Parallel()
 	var cni struct {
 		Plugins []struct {

@@ -173,9 +173,9 @@ func binaryName(pkg string) string {
 }
 
 // versions returns the module version of each package in a build. For packages of this repository, it returns an
-// empty version.
+// empty version. It does not load their dependencies, so it downloads only the modules that contain the packages.
 func (b *builder) versions(ctx context.Context, build build) (map[string]string, error) {
-	arguments := append([]string{"list", "-f", "{{.ImportPath}} {{.Module.Version}}"}, slices.Sorted(maps.Values(build.programs))...)
+	arguments := append([]string{"list", "-find", "-f", "{{.ImportPath}} {{.Module.Version}}"}, slices.Sorted(maps.Values(build.programs))...)
 	if build.stamped != "" {
 		arguments = append(arguments, build.stamped)
 	}
