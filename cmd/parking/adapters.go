@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
@@ -19,7 +18,7 @@ import (
 var (
 	// connectTimeout limits the time that a command waits at startup for the servers to respond.
 	connectTimeout = 5 * time.Second
-	// purgeTimeout limits how long the removal of a simulation's queues and keys may take.
+	// purgeTimeout limits how long the removal of a simulation's queues or keys from one server may take.
 	purgeTimeout = 30 * time.Second
 )
 
@@ -27,8 +26,8 @@ var (
 type adapters struct {
 	broker *wiring.Broker
 	store  *wiring.Store
-	// brokerFlag and storeFlag are the names of the flags, or of the fields of the plan file, that select the
-	// servers. Error messages begin with them.
+	// brokerFlag and storeFlag are the names of the flags, of the environment variables, or of the fields of the plan file
+	// that select the servers. Error messages begin with them.
 	brokerFlag, storeFlag string
 }
 
@@ -43,8 +42,8 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 
 // openAdapters opens the adapters for RabbitMQ and Redis. The adapter for a server that no flag selects works in
 // memory. openAdapters does not connect to servers.
-func openAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
-	return openNamedAdapters(p, o, flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), flagOf(p.Redis, flagRedis, flagRedisSecret))
+func openAdapters(p *plan.Plan, o wiring.Options, f serverFlags) (adapters, error) {
+	return openNamedAdapters(p, o, f.rabbitmqSource(), f.redisSource())
 }
 
 // openNamedAdapters opens adapters as openAdapters does. Its errors begin with the name of the invalid flag or
@@ -77,32 +76,45 @@ func (a adapters) readyChecks() []httpserver.Check {
 // connect checks that RabbitMQ and Redis respond. If a server does not respond, the error names the flag or the field
 // that selects it, and says what the user can do.
 func (a adapters) connect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	var errs [2]error
-	var checks sync.WaitGroup
-	checks.Go(func() {
-		if err := a.broker.Check(ctx); err != nil {
-			errs[0] = fmt.Errorf("%s: %w", a.brokerFlag, err)
-		}
-	})
-	checks.Go(func() {
-		if err := a.store.Ping(ctx); err != nil {
-			errs[1] = fmt.Errorf("%s: %w", a.storeFlag, err)
-		}
-	})
-	checks.Wait()
-	return errors.Join(errs[:]...)
+	return errors.Join(both(
+		func() error { return a.reachBroker(ctx) },
+		func() error { return a.reachStore(ctx) },
+	))
 }
 
-// requireConnection calls connect and marks its error as bad input. It does not mark ErrNotReady of packages broker and
-// store, because then a server was reached but cannot serve requests at the moment.
-func (a adapters) requireConnection(ctx context.Context) error {
-	err := a.connect(ctx)
-	if errors.Is(err, broker.ErrNotReady) || errors.Is(err, store.ErrNotReady) {
-		return err
+// both calls two functions at the same time, and returns their errors.
+func both(forBroker, forStore func() error) (brokerErr, storeErr error) {
+	var calls sync.WaitGroup
+	calls.Go(func() { brokerErr = forBroker() })
+	calls.Go(func() { storeErr = forStore() })
+	calls.Wait()
+	return brokerErr, storeErr
+}
+
+// reachBroker checks that RabbitMQ responds. See connect.
+func (a adapters) reachBroker(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := a.broker.Check(ctx); err != nil {
+		return fmt.Errorf("%s: %w", a.brokerFlag, err)
 	}
-	return badInput(err)
+	return nil
+}
+
+// reachStore checks that Redis responds. See connect.
+func (a adapters) reachStore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := a.store.Ping(ctx); err != nil {
+		return fmt.Errorf("%s: %w", a.storeFlag, err)
+	}
+	return nil
+}
+
+// requireConnection calls connect and marks its error as bad input, unless a server was reached but cannot serve
+// requests at the moment.
+func (a adapters) requireConnection(ctx context.Context) error {
+	return badInputUnlessNotReady(a.connect(ctx))
 }
 
 // checkStore checks that the store permits all commands that a simulation needs. If a permission is missing, the
@@ -153,19 +165,25 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	return err
 }
 
-// remove deletes the simulation's queues and keys from the servers. It does nothing if the adapters work in memory.
-// It leaves queues and keys that belong to another owner, and returns an error that names them. If the plan has no
-// owner, it removes the queues and keys of any owner.
-func (a adapters) remove(ctx context.Context, simulation string) error {
-	var queues wiring.Queues
-	var keys wiring.Keys
-	if !a.broker.InMemory() {
-		queues = a.broker
+// removeQueues deletes the simulation's queues. It does nothing if the broker works in memory. It leaves queues that belong
+// to another owner, and returns an error that says so. If the plan has no owner, it removes the queues of any owner.
+func (a adapters) removeQueues(ctx context.Context, simulation string) error {
+	if a.broker.InMemory() {
+		return nil
 	}
-	if !a.store.InMemory() {
-		keys = a.store
+	return remove(ctx, simulation, a.broker, nil)
+}
+
+// removeKeys deletes the simulation's keys. Otherwise it works like removeQueues.
+func (a adapters) removeKeys(ctx context.Context, simulation string) error {
+	if a.store.InMemory() {
+		return nil
 	}
-	foreign, err := wiring.Remove(ctx, simulation, queues, keys)
+	return remove(ctx, simulation, nil, a.store)
+}
+
+func remove(ctx context.Context, simulation string, queues wiring.Queues, keys wiring.Keys) error {
+	foreign, err := wiring.Remove(ctx, purgeTimeout, simulation, queues, keys)
 	if foreign != (wiring.Foreign{}) {
 		err = errors.Join(err, fmt.Errorf("%s of %s belong to another simulation of the same name and were not removed", foreign, simulation))
 	}

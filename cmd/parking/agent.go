@@ -95,7 +95,7 @@ func (c *cli) agent(ctx context.Context, flags agentFlags) error {
 	defer a.Close()
 	server, err := httpserver.Listen(ctx, flags.http, agent.Handler(a, token), log)
 	if err != nil {
-		return badInput(fmt.Errorf("%w; choose another address with --http", err))
+		return listenError(err, "choose another address with --http")
 	}
 	server = server.WithTLS(&tls.Config{GetCertificate: own.get, MinVersion: tls.VersionTLS13})
 	log.Info("Listening for commands from the operator", "address", server.Address(), "target", flags.target)

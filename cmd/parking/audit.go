@@ -32,6 +32,15 @@ The manifest must have the same number of partitions as when the simulation star
 Without --rabbitmq-uri the audit cannot count the messages in the queues. It then assumes that
 a simulation whose ledger does not change is at rest, and counts waiting events as lost.
 
+The store does not contain all data of a run. PASS therefore says nothing about:
+  - faults: whether they took place, the recovery from them, and the objectives withoutFaults
+    and underFaults
+  - whether the generators kept their schedules, and whether the run ended early. For maxLag and
+    minAchievedPercent, only the events that were due while a generator ran count
+  - whether the summary API still stores the summaries that it accepted
+The audit lists these checks as not measured, and one of the reasons names them. 'parking
+simulate' and 'kubectl parking report' show the verdict that includes them.
+
 Exit codes:
   0    the verdict is PASS
   1    the verdict is FAIL, or something failed
@@ -83,7 +92,7 @@ type auditResult struct {
 	LatencySeconds report.Latencies `json:"latencySeconds"`
 	// Running is true if the ledger changed during the audit. In this case the simulation is running.
 	Running bool `json:"running"`
-	// Notes list what the audit could not check.
+	// Notes say why the result may be inaccurate.
 	Notes []string `json:"notes,omitempty"`
 }
 
@@ -112,7 +121,7 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 		return badInput(err)
 	}
 	log := c.logger(f.level.Level)
-	adapters, err := openAdapters(p, wiring.Options{Component: "parking audit", Logger: log})
+	adapters, err := openAdapters(p, wiring.Options{Component: "parking audit", Logger: log}, f.servers)
 	if err != nil {
 		return err
 	}
@@ -161,9 +170,9 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 		LatencySeconds: report.LatenciesOf(latencies),
 	}
 	input := ledger.Evidence{
-		Report: account, Objectives: auditable(p.Objectives), Depths: seen.depths,
+		Report: account, Objectives: p.Objectives, Planned: p.Faults, Depths: seen.depths,
 		Running: seen.moved, InFlight: ledger.Unknown, // only the processors know how many events are in flight
-		Latencies: latencies, Timeline: rows,
+		Latencies: latencies, Timeline: rows, LedgerOnly: true,
 	}
 	if seen.depths.Dead > 0 {
 		if input.DeadReasons, err = a.broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons); err != nil {
@@ -172,17 +181,7 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 	}
 	result.Verdict = ledger.Evaluate(input)
 	result.Notes = notes(a, seen)
-	if len(p.Faults) > 0 || input.Objectives != p.Objectives {
-		result.Notes = append(result.Notes, "faults, recovery and the objectives without and under faults were not checked, because the store does not know the faults")
-	}
 	return result, nil
-}
-
-// auditable removes the objectives that cannot be checked without a list of the injected faults, because the store
-// has no such list.
-func auditable(o plan.Objectives) plan.Objectives {
-	o.WithoutFaults, o.UnderFaults, o.MaxRecovery, o.AbortOnFailure = plan.PhaseObjectives{}, plan.PhaseObjectives{}, 0, false
-	return o
 }
 
 // checkReport returns an error if the store does not know the simulation, or if the simulation has a different
@@ -198,7 +197,7 @@ func checkReport(p *plan.Plan, a adapters, r ledger.Report) error {
 	return nil
 }
 
-// notes lists what the audit could not check.
+// notes says why the result may be inaccurate.
 func notes(a adapters, seen observation) (notes []string) {
 	switch {
 	case seen.moved:

@@ -62,7 +62,7 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 			}
 			return nil
 		})
-		if r.Ledger.AtRest || len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0], "the simulation is still running") ||
+		if r.Ledger.AtRest || len(r.Reasons) != 2 || !strings.Contains(r.Reasons[0], "the simulation is still running") ||
 			strings.Contains(r.Reasons[0], "in processors") {
 			t.Errorf("at rest %t, reasons %q", r.Ledger.AtRest, r.Reasons)
 		}
@@ -74,6 +74,45 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 		}
 	}
 	terminate(ctx, t, append(s.Generators(), append(s.Processors, s.Summaries)...)...)
+}
+
+// The store does not know which faults were injected, or when the schedules began. If the audit omitted the checks that
+// need this, its PASS would look like that of the rehearsal.
+func TestAudit_Rehearsal_NamesTheChecksThatItCannotMake(t *testing.T) {
+	t.Parallel()
+	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
+	name := servers.Name(t)
+	servers.RemoveKeys(t, name)
+	removeQueues(t, amqp, name)
+	simulateUntilBusy(t, "--rabbitmq-uri", amqp, "--redis-uri", redis, "--simulation", name, "--keep")
+	manifest := manifestFile(t, `{duration: 1m, rabbitmq: {partitions: 2}, exit: {minStay: 100ms},
+  faults: [{name: redis-crash, target: Redis, action: Kill, at: 20s}],
+  objectives: {maxRecovery: 15s, withoutFaults: {endToEndP99: 1ms}, underFaults: {maxLag: 1ms}, abortOnFailure: true}}`)
+	audit := []string{"audit", "-f", manifest, "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis}
+	r := checkAudit(t, parking(t, append(audit, "--output", "json")...))
+	want := []string{
+		"run length", "summaries in the API", "entry schedule", "exit schedule", "fault redis-crash", "recovery",
+		"end-to-end p99 without faults", "generator lag under faults",
+	}
+	var unmeasured []string
+	for _, c := range r.Checks {
+		if c.Outcome == ledger.NotMeasured {
+			unmeasured = append(unmeasured, c.Name)
+		}
+	}
+	if !slices.Equal(unmeasured, want) || r.Outcome != ledger.Pass {
+		t.Errorf("the verdict is %s, and the checks %q are not measured, want %q", r.Outcome, unmeasured, want)
+	}
+	reason := "not checked, because the store does not contain the data: " + strings.Join(want, ", ")
+	if !slices.Equal(r.Reasons, []string{reason}) {
+		t.Errorf("the reasons are %q, want %q", r.Reasons, reason)
+	}
+	table := parking(t, audit...)
+	for _, line := range []string{"  – " + reason, "  ? recovery: – (at most 15 s)", "  ? end-to-end p99 without faults: – (at most 1 ms)"} {
+		if !strings.Contains(table.stdout, line+"\n") {
+			t.Errorf("the table does not have the line %q:\n%s", line, table.stdout)
+		}
+	}
 }
 
 func TestSimulate_ReadOnlyRedisUser_IsBadInput(t *testing.T) {

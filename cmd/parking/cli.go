@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -12,7 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
@@ -93,9 +99,14 @@ func execute(ctx context.Context, c *cli, args []string) int {
 		args = append([]string{cobra.ShellCompRequestCmd}, args...)
 	}
 	root.SetArgs(args)
-	root.SetOut(c.stdout)
+	help := &helpWriter{file: c.stdout}
+	root.SetOut(help)
 	root.SetErr(c.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
+	if lost := cmp.Or(help.err, c.outputError(err)); lost != nil {
+		c.printError(lost)
+		return exitFailed
+	}
 	var failed *runError
 	var bySignal *signalError
 	switch {
@@ -114,6 +125,27 @@ func execute(ctx context.Context, c *cli, args []string) int {
 		return exitBadInput
 	}
 	return exitFailed
+}
+
+// outputError returns err if a write to stdout has failed with it, and nil otherwise.
+func (c *cli) outputError(err error) error {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok && failed.Op == "write" && failed.Path == c.stdout.Name() {
+		return err
+	}
+	return nil
+}
+
+// helpWriter writes the output of cobra, such as the help, to stdout. It keeps the first error, because cobra ignores it.
+type helpWriter struct {
+	file *os.File
+	err  error
+}
+
+// Write implements io.Writer.
+func (w *helpWriter) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	w.err = cmp.Or(w.err, err)
+	return n, err
 }
 
 func (c *cli) printError(err error) {
@@ -135,12 +167,33 @@ func (e *runError) Unwrap() error { return e.err }
 var errVerdict = errors.New("the verdict is FAIL")
 
 // badInput marks an error as one that the user can fix. The cause is on the command line, in the environment, in a
-// file, or in the permissions of an account. It returns nil if err is nil.
+// file, or in the permissions of an account. It returns nil if err is nil. It marks an error that is caused by too many
+// open files as a failure, because the input may be correct.
 func badInput(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &runError{err: err, badInput: true}
+	return &runError{err: err, badInput: binding.ExplainFiles(err) == ""}
+}
+
+// badInputUnlessNotReady marks an error of a server, a file or an API that the user has named as bad input. It does not
+// mark an error that matches an ErrNotReady, because the name and the credentials are correct then.
+func badInputUnlessNotReady(err error) error {
+	for _, notReady := range []error{broker.ErrNotReady, store.ErrNotReady, summary.ErrNotReady} {
+		if errors.Is(err, notReady) {
+			return err
+		}
+	}
+	return badInput(err)
+}
+
+// listenError adds the remedy to an error of an HTTP listener, and marks the error as bad input. The remedy is another
+// value of the given flag, unless the process has too many open files.
+func listenError(err error, remedy string) error {
+	if files := binding.ExplainFiles(err); files != "" {
+		remedy = files
+	}
+	return badInput(fmt.Errorf("%w; %s", err, remedy))
 }
 
 // runs returns a function for cobra that calls f. If the error of f is not marked as bad input, it marks the error
@@ -251,7 +304,7 @@ func (l *logLevel) Type() string { return "level" }
 // logger returns a logger that writes to stderr. The format is text if stderr is a terminal, and JSON otherwise.
 func (c *cli) logger(level slog.Level) *slog.Logger { return c.loggerTo(c.stderr, level) }
 
-// loggerTo returns a logger that writes to w. Like logger, it chooses the format by stderr, not by w.
+// loggerTo returns a logger that writes to w. It uses the text format if stderr is a terminal, even if w is not.
 func (c *cli) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if terminal.Is(c.stderr) {

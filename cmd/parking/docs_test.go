@@ -240,7 +240,7 @@ func planOfServers(t *testing.T) *plan.Plan {
 
 func openTestAdapters(t *testing.T, s *recordingRegistry, p *plan.Plan) adapters {
 	t.Helper()
-	o, err := openAdapters(p, wiring.Options{Component: "test", Logger: slog.New(slog.DiscardHandler), Registerer: s})
+	o, err := openAdapters(p, wiring.Options{Component: "test", Logger: slog.New(slog.DiscardHandler), Registerer: s}, serverFlags{})
 	if err != nil {
 		t.Fatal(err)
 	}

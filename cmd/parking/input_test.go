@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,7 +31,7 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 			[]string{"simulate", "--frobnicate"}, []string{"unknown flag --frobnicate; see"}},
 		{"duration shorter than the faults names the last one",
 			[]string{"simulate", "-f", manifestFile(t, `{faults: [{name: a, target: Redis, action: Kill, at: 1m}, {name: b, target: Redis, action: Pause, at: 50s, jitter: 5s, for: 20s}]}`), "--duration", "1m"},
-			[]string{`parking: --duration: 1m0s is too short: fault "b" of the manifest ends 1m15s after the start: raise --duration to 1m25s`}},
+			[]string{`parking: --duration: 1m is too short: fault "b" of the manifest ends 1m15s after the start: raise --duration to 1m25s`}},
 		{"wrong kind names the right one",
 			[]string{"simulate", "-f", file(t, "m.yaml", strings.Replace(header, "ParkingSimulation", "Pod", 1))}, []string{"kind", "Pod", "ParkingSimulation"}},
 		{"negative rate names its bounds",
@@ -97,6 +99,11 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 			[]string{"purge", "--simulation", "x", "--rabbitmq-uri", "amqp://u:s3cr3t@" + closed}, []string{"--rabbitmq-uri", "amqp://" + closed, "start RabbitMQ there"}},
 		{"negative duration is rejected", []string{"simulate", "--duration", "-1s"}, []string{"--duration", "above 0s"}},
 		{"drain timeout of 0s is rejected", []string{"simulate", "--drain-timeout", "0s"}, []string{"--drain-timeout", "above 0s"}},
+		{"negative drain timeout is shown as it is written", []string{"simulate", "--drain-timeout", "-60s"}, []string{"--drain-timeout: must be above 0s, got -60s"}},
+		{"duration of simulate is shown as it is written", []string{"simulate", "--duration", "-60s"}, []string{"--duration: must be above 0s, got -60s; omit"}},
+		{"duration in a message about a field is shown as it is written", []string{"simulate", "--duration", "525601m"}, []string{`spec.duration: Invalid value: "525601m": must be`}},
+		{"duration of a plan is shown as it is written", []string{"plan", "--rate", "5", "--max-stay", "-60s"}, []string{"--max-stay: -60s must be a duration up to 8760h"}},
+		{"grace period is shown as it is written", []string{"process", "--plan", "x", "--grace-period", "-60s"}, []string{"--grace-period: must be above 0s, got -60s"}},
 		{"negative seed is rejected", []string{"simulate", "--seed", "-3"}, []string{"seed", "-3"}},
 		{"simulation name with a slash is rejected", []string{"simulate", "--simulation", "a/b"}, []string{"simulation", "a/b"}},
 		{"unknown format is rejected", []string{"simulate", "--output", "xml"}, []string{"--output", "table or json"}},
@@ -116,7 +123,20 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"audit needs a store", []string{"audit", "-f", manifestFile(t, "{}")}, []string{"--redis-uri", "PARKING_REDIS_URI"}},
 		{"two databases are rejected", []string{"summaries", "--database", "x.db", "--database-uri", "postgres://u:s3cr3t@localhost/d"}, []string{"--database and --database-uri cannot be combined"}},
 		{"schema needs PostgreSQL", []string{"summaries", "--database-schema", "s"}, []string{"--database-schema", "--database-uri"}},
-		{"invalid schema name is rejected", []string{"summaries", "--database-uri", "postgres://u:s3cr3t@" + closed + "/d", "--database-schema", "A-b"}, []string{"A-b", "lower-case letters"}},
+		{"invalid schema name is rejected", []string{"summaries", "--database-uri", "postgres://u:s3cr3t@" + closed + "/d", "--database-schema", "A-b"}, []string{`--database-schema: the schema name "A-b"`, "lower-case letters"}},
+		{"invalid schema name with a Secret is rejected", []string{"summaries", "--database-secret", filepath.Dir(file(t, "host", "localhost")), "--database-schema", "a b"}, []string{`parking: --database-schema: the schema name "a b"`}},
+		{"database that differs from the one in the URI is rejected",
+			[]string{"summaries", "--database-uri", "postgres://u:s3cr3t@" + closed + "/d", "--database-secret", filepath.Dir(file(t, "database", "e"))},
+			[]string{"parking: --database-secret: ", `key "database" differs from the path of the URI: remove one`}},
+		{"number of a Redis database that differs from the one in the URI is rejected",
+			[]string{"purge", "--simulation", "x", "--redis-uri", "redis://:s3cr3t@" + closed + "/1", "--redis-secret", filepath.Dir(file(t, "database", "2"))},
+			[]string{"parking: --redis-secret: ", `key "database" differs from the path of the URI: remove one`}},
+		{"PostgreSQL URI without a user name is rejected", []string{"summaries", "--database-uri", "postgres://" + closed + "/d"}, []string{"--database-uri: ", "has no user name"}},
+		{"migration to a closed port is rejected", []string{"summaries", "migrate", "--from", sqliteFile(t), "--database-uri", "postgres://u:s3cr3t@" + closed + "/d"}, []string{closed + "/d cannot be reached"}},
+		{"migration of an empty file is rejected", []string{"summaries", "migrate", "--from", file(t, "empty.db", ""), "--database-uri", "postgres://u:s3cr3t@" + closed + "/d"}, []string{"--from: ", "empty.db is empty"}},
+		{"rate beyond all numbers names its range", []string{"plan", "--rate", "99999999999999999999"}, []string{`--rate: "99999999999999999999" must be from 1 to 100000000 events per second`}},
+		{"seed beyond all numbers names its range", []string{"simulate", "--seed", "99999999999999999999"}, []string{`--seed: "99999999999999999999" must be a whole number up to 9223372036854775807`}},
+		{"URI without a scheme is rejected", []string{"simulate", "--redis-uri", closed}, []string{"--redis-uri: ", "does not begin with redis:// or rediss://"}},
 		{"invalid PostgreSQL URI shows an example", []string{"summaries", "--database-uri", "mysql://u:s3cr3t@localhost/d"}, []string{"--database-uri", "postgres://user:password@"}},
 		{"invalid parameter of a PostgreSQL URI is not quoted", []string{"summaries", "--database-uri", "postgres://u:s3cr3t@localhost/d?sslmode=s3cr3t"}, []string{"--database-uri", "check sslmode"}},
 		{"missing source of a migration is named", []string{"summaries", "migrate", "--from", "/nowhere/x.db", "--database-uri", "postgres://u:s3cr3t@" + closed + "/d"}, []string{"--from", "/nowhere/x.db", "no such file"}},
@@ -182,5 +202,71 @@ func TestProcessCommand_InvalidURIInPlan_NamesTheFile(t *testing.T) {
 	got := parking(t, "process", "--plan", path)
 	if want := "plan file " + path + ": redis: "; got.code != exitBadInput || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "s3cr3t") {
 		t.Errorf("exit code %d, want %d, %q and no password: %s", got.code, exitBadInput, want, got.stderr)
+	}
+}
+
+// sqliteFile returns the path of an SQLite file without summaries.
+func sqliteFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "summaries.db")
+	db, err := openSQLite(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestBadInput_URIFromEnvironment_NamesTheVariable(t *testing.T) {
+	t.Parallel()
+	closed := servers.FreeAddress(t)
+	for _, tt := range []struct {
+		variable, uri string
+		args          []string
+	}{
+		{envRabbitMQ, "http://u:s3cr3t@" + closed, []string{"purge", "--simulation", "x"}},
+		{envRedis, "redis://u:s3cr3t@" + closed, []string{"audit", "--simulation", "x"}},
+		{envRedis, closed, []string{"simulate", "--http", ""}},
+		{envDatabase, "http://u:s3cr3t@" + closed, []string{"summaries"}},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		r := &running{cmd: command(ctx, t, tt.args...)}
+		r.checkTempFiles(t)
+		r.cmd.Env, r.cmd.Stderr = append(r.cmd.Env, tt.variable+"="+tt.uri), &r.stderr
+		if err := r.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if got := wait(t, r); got.code != exitBadInput || !strings.HasPrefix(got.stderr, "parking: "+tt.variable+": ") || strings.Contains(got.stderr, "s3cr3t") {
+			t.Errorf("%v with %s: exit code %d: %s", tt.args, tt.variable, got.code, got.stderr)
+		}
+	}
+}
+
+// A failed write to stdout is not invalid input, whichever command writes.
+func TestExecute_StdoutIsFull_ExitsWithFailure(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{
+		"", "help", "help plan", "plan --help", "--version", "version", "completion bash", "completion fish",
+		"plan --rate 5", "plan --rate 5 -o json", "plan --rate 5 -o yaml", "plan --rate 5 -o manifest",
+	} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		r := &running{cmd: command(ctx, t, strings.Fields(args)...)}
+		r.cmd.Stdout, r.cmd.Stderr = full, &r.stderr
+		if err := r.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		got := wait(t, r)
+		_ = full.Close() // nothing was written
+		if want := "parking: write /dev/stdout: no space left on device\n"; got.code != exitFailed || got.stderr != want {
+			t.Errorf("parking %s: exit code %d, want %d and %q: %s", args, got.code, exitFailed, want, got.stderr)
+		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/kubectl"
 )
 
-const pluginHelp = `Watch and control the ParkingSimulations of a Kubernetes cluster, with your own rights.
+const pluginHelp = `Watch and control the ParkingSimulations of a Kubernetes cluster, with your own permissions.
 
 To install it as a kubectl plugin, link this binary into your PATH under the name
 kubectl-parking. The second link adds shell completion:
@@ -24,7 +24,7 @@ kubectl-parking. The second link adds shell completion:
 Exit codes:
   0    success, or the verdict is PASS
   1    something failed, the verdict is not PASS, or compare found a regression
-  2    invalid input, an object that does not exist, or a missing right`
+  2    invalid input, an object that does not exist, or a missing permission`
 
 // discardClientLogs discards the logs of the Kubernetes client libraries in this process.
 func discardClientLogs() { kubectl.DiscardLogs() }

@@ -19,7 +19,7 @@ still do so, and nothing is proved before the end.
 Exit codes:
   0    the verdict is PASS
   1    the verdict is FAIL, or something failed
-  2    invalid input, an object that does not exist, or a missing right`
+  2    invalid input, an object that does not exist, or a missing permission`
 
 // pluginAuditCommand returns the command that audits a simulation in the cluster.
 func (c *cli) pluginAuditCommand(plugin *kubectl.Plugin) *cobra.Command {

@@ -78,7 +78,7 @@ exceeds the noise within the runs. 'parking compare --help' says more.
 Exit codes:
   0  no regression
   1  a regression, or something failed
-  2  invalid input, an object that does not exist, or a missing right`
+  2  invalid input, an object that does not exist, or a missing permission`
 
 const pluginCompareExamples = `  # Compare two simulations
   kubectl parking compare nightly-1 nightly-2

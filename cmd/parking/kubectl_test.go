@@ -399,7 +399,7 @@ func TestKubectl_EditorRole_AllowsPauseResumeAndPurge(t *testing.T) {
 	}
 }
 
-func TestKubectl_PurgeWithoutRightToListEvents_NamesTheRule(t *testing.T) {
+func TestKubectl_PurgeWithoutPermissionToListEvents_NamesTheRule(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	sim := u.Simulate("rush-hour", nil)
@@ -465,8 +465,9 @@ func rowsByNamespace(table string) map[string]string {
 	return rows
 }
 
-// startWatch starts a command of the plugin that watches, and returns two functions. The function await waits for a
-// line with the given words. The function rest waits until the command has ended, and returns the rest of its output.
+// startWatch starts a plugin command that watches the cluster until it is canceled. It returns two functions. The
+// function await waits for a line with the given words. The function rest waits until the command has ended, and
+// returns the rest of its output.
 func (u *users) startWatch(t *testing.T, user, line string) (await func(words ...string), rest func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

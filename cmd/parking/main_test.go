@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,6 +24,9 @@ import (
 // tests to run the program in a separate process, with the race detector if it is enabled.
 const asParking = "PARKING_TEST_AS_PARKING"
 
+// freeFiles is an environment variable. If it is set, the program has only this number of free file descriptors.
+const freeFiles = "PARKING_TEST_FREE_FILES"
+
 // patience is the timeout of a test that runs the program. It is long enough for a busy machine, on which RabbitMQ may
 // need minutes to start.
 const patience = 10 * time.Minute
@@ -30,6 +34,9 @@ const patience = 10 * time.Minute
 func TestMain(m *testing.M) {
 	if os.Getenv(asParking) == "1" {
 		connectTimeout, purgeTimeout = time.Minute, 5*time.Minute // a busy machine makes the servers slow
+		if free, err := strconv.Atoi(os.Getenv(freeFiles)); err == nil {
+			defer exhaustFiles(free)()
+		}
 		main()
 		return
 	}
@@ -40,6 +47,30 @@ func TestMain(m *testing.M) {
 	// restores its default action in child processes.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	servers.Main(apiserver.NewTests(m))
+}
+
+// exhaustFiles opens files until the process has only the given number of free file descriptors. The result closes the
+// files.
+func exhaustFiles(free int) func() {
+	const limit = 64
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+		panic(err)
+	}
+	var files []*os.File
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		files = append(files, f)
+	}
+	closeAll := func(files []*os.File) {
+		for _, f := range files {
+			_ = f.Close() // nothing was written
+		}
+	}
+	closeAll(files[len(files)-free:])
+	return func() { closeAll(files[:len(files)-free]) }
 }
 
 // binary returns the path of the test binary, which also serves as the program parking.

@@ -28,6 +28,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/flagvalue"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/wiring"
@@ -60,14 +61,14 @@ type operatorFlags struct {
 	images          resources.Images
 	pullPolicy      string
 	clusterDomain   string
-	cleanupTimeout  time.Duration
+	cleanupTimeout  flagvalue.Duration
 	namespace       string
 	allowPrivileged bool
 	priorityClass   string
 }
 
 func (c *cli) operatorCommands() []*cobra.Command {
-	f := &operatorFlags{}
+	f := &operatorFlags{cleanupTimeout: flagvalue.NewDuration(2 * time.Minute)}
 	cmd := &cobra.Command{
 		Use:                   "operator [flags]",
 		DisableFlagsInUseLine: true,
@@ -95,7 +96,7 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.StringVar(&f.metricsCerts, "metrics-certificates", "", "`directory` with tls.crt and tls.key for /metrics (default: a self-signed certificate)")
 	flags.BoolVar(&f.metricsInsecure, "metrics-insecure", false, "serve /metrics over HTTP without authorization")
 	flags.StringVar(&f.pprof, "pprof-address", "0", "`address` for profiles of this process; 0 disables them")
-	flags.DurationVar(&f.cleanupTimeout, "cleanup-timeout", 2*time.Minute, "how long to try to remove the queues and keys of a deleted simulation")
+	flags.Var(&f.cleanupTimeout, "cleanup-timeout", "how long to try to remove the queues and keys of a deleted simulation")
 	flags.StringVar(&f.images.Parking, "image", ownImage(), "`image` of generators, processors and the summary API")
 	flags.StringVar(&f.images.RabbitMQ, "rabbitmq-image", "docker.io/library/rabbitmq:4.1.4", "`image` of managed RabbitMQ servers")
 	flags.StringVar(&f.images.Redis, "redis-image", "docker.io/library/redis:8.2.1", "`image` of managed Redis servers")
@@ -126,7 +127,7 @@ func (f *operatorFlags) check() error {
 	default:
 		return badInput(fmt.Errorf("--image-pull-policy: must be Always, IfNotPresent or Never, got %q", f.pullPolicy))
 	}
-	if f.cleanupTimeout <= 0 {
+	if f.cleanupTimeout.Duration <= 0 {
 		return badInput(fmt.Errorf("--cleanup-timeout: %s must be above 0s", f.cleanupTimeout))
 	}
 	if f.workers < 1 {
@@ -225,7 +226,7 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 	return controllers.ManagerOptions{
 		Options: controllers.Options{
 			Version: currentBuild().String(), Images: f.images, ClusterDomain: f.clusterDomain, OperatorNamespace: f.namespace, Workers: f.workers,
-			CleanupTimeout: f.cleanupTimeout, AllowPrivilegedTemplates: f.allowPrivileged, PriorityClass: f.priorityClass,
+			CleanupTimeout: f.cleanupTimeout.Duration, AllowPrivilegedTemplates: f.allowPrivileged, PriorityClass: f.priorityClass,
 		},
 		Namespaces: f.namespaces,
 		// Discard the logs of the RabbitMQ and Redis clients. The conditions of each simulation report whether its

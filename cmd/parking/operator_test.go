@@ -545,3 +545,18 @@ func TestPodLock_IdentityIsThePodName(t *testing.T) {
 		})
 	}
 }
+
+// A busy API server, or one that restarts, does not respond for some time. The operator must not end in that time.
+func TestLeaderElection_Times_AllowForAnAPIServerThatRestarts(t *testing.T) {
+	t.Parallel()
+	if renewDeadline < 45*time.Second || leaseDuration <= renewDeadline+retryPeriod {
+		t.Errorf("the leader must renew within %s, and its Lease lasts %s; want at least 45s, and a Lease that outlasts the deadline", renewDeadline, leaseDuration)
+	}
+	text, err := os.ReadFile(troubleshooting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("renew its Lease for %.0f s", renewDeadline.Seconds()); !strings.Contains(string(text), want) {
+		t.Errorf("%s does not say %q", troubleshooting, want)
+	}
+}

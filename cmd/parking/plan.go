@@ -17,6 +17,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/document"
+	"github.com/parking-operator/parking-operator/internal/flagvalue"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/sizing"
 	"github.com/parking-operator/parking-operator/internal/terminal"
@@ -36,7 +37,8 @@ If a rate exceeds what one simulation can do with the servers that the operator 
 several simulations. With --external-servers, the plan is for your own RabbitMQ cluster, Redis
 Cluster and PostgreSQL.
 
--o manifest prints a manifest with the partitions, pods and resources of the plan.
+-o manifest prints a manifest with the partitions, pods and resources of the plan, or one for each
+of several simulations. It fails if no number of simulations is enough.
 
 docs/sizing.md explains the figures.
 
@@ -64,7 +66,7 @@ type planFlags struct {
 	request  sizing.Request
 
 	rate                      int64
-	maxStay, duration, outage time.Duration
+	maxStay, duration, outage flagvalue.Duration
 	external                  bool
 	nodeMemory                memoryFlag
 	costs, name               string
@@ -98,7 +100,8 @@ func (m *memoryFlag) bytes() int64 {
 func defaultPlanFlags() planFlags {
 	return planFlags{
 		request: sizing.Request{MatchPercent: 20, UtilizationPercent: 60, RabbitMQNodes: 1, Node: sizing.Node{Cores: 8}, Seed: 1},
-		maxStay: time.Hour, duration: time.Hour, outage: time.Minute, nodeMemory: "32Gi", name: "planned",
+		maxStay: flagvalue.NewDuration(time.Hour), duration: flagvalue.NewDuration(time.Hour), outage: flagvalue.NewDuration(time.Minute),
+		nodeMemory: "32Gi", name: "planned",
 		output: formatFlag{formatTable, []reportFormat{formatTable, formatJSON, formatYAML, formatManifest}},
 	}
 }
@@ -125,9 +128,9 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	flags.Int64Var(&f.rate, "rate", 0, "`number` of events per second to plan for, entries and exits together")
 	f.manifest.registerFile(cmd)
 	flags.IntVar(&f.request.MatchPercent, "match-percent", f.request.MatchPercent, "`percentage` of exits that finish a visit")
-	flags.DurationVar(&f.maxStay, "max-stay", f.maxStay, "how long a vehicle that does not leave is remembered")
-	flags.DurationVar(&f.duration, "duration", f.duration, "length of the run, which determines how much data accumulates. A duration in the manifest takes precedence")
-	flags.DurationVar(&f.outage, "outage", f.outage, "longest outage of the processors during which RabbitMQ keeps all events")
+	flags.Var(&f.maxStay, "max-stay", "how long a vehicle that does not leave is remembered")
+	flags.Var(&f.duration, "duration", "length of the run, which determines how much data accumulates. A duration in the manifest takes precedence")
+	flags.Var(&f.outage, "outage", "longest outage of the processors during which RabbitMQ keeps all events")
 	flags.IntVar(&f.request.UtilizationPercent, "utilization", f.request.UtilizationPercent, "`percentage` of the requested CPU that is in use at the planned rate")
 	flags.IntVar(&f.request.RabbitMQNodes, "rabbitmq-nodes", f.request.RabbitMQNodes, "`number` of RabbitMQ nodes of a simulation: 1, 3 or 5")
 	flags.Float64Var(&f.request.Node.Cores, "node-cores", f.request.Node.Cores, "allocatable `cores` of a node of the cluster")
@@ -137,7 +140,21 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.name, "name", f.name, "`name` of the simulation in the manifest")
 	flags.VarP(&f.output, outputFlag, "o", "output format: "+f.output.choices())
 	_ = cmd.MarkFlagFilename("costs", "json") // cannot fail, because the flag exists
+	for name, text := range map[string]string{
+		"rate": rateRange, "match-percent": percentRange, "utilization": utilizationRange, "rabbitmq-nodes": nodesRange,
+	} {
+		_ = flags.SetAnnotation(name, annotationRange, []string{text}) // cannot fail, because the flag exists
+	}
 }
+
+// These texts say which values a flag accepts.
+const (
+	mostPlanned      = 100_000_000 // the maximum of rateRange
+	rateRange        = "must be from 1 to 100000000 events per second"
+	percentRange     = "must be from 0 to 100"
+	utilizationRange = "must be a percentage from 1 to 95, because near 100 % queues grow without end"
+	nodesRange       = "must be 1, 3 or 5, because quorum queues need a majority"
+)
 
 // check checks the flags. It needs to know which of them the user has set.
 func (f *planFlags) check(changed func(string) bool) error {
@@ -146,18 +163,18 @@ func (f *planFlags) check(changed func(string) bool) error {
 	}
 	switch {
 	case f.request.MatchPercent < 0 || f.request.MatchPercent > 100:
-		return fmt.Errorf("--match-percent: %d must be from 0 to 100", f.request.MatchPercent)
+		return fmt.Errorf("--match-percent: %d %s", f.request.MatchPercent, percentRange)
 	case f.request.UtilizationPercent < 1 || f.request.UtilizationPercent > 95:
-		return fmt.Errorf("--utilization: %d must be a percentage from 1 to 95, because near 100 %% queues grow without end", f.request.UtilizationPercent)
+		return fmt.Errorf("--utilization: %d %s", f.request.UtilizationPercent, utilizationRange)
 	case !slices.Contains([]int{1, 3, 5}, f.request.RabbitMQNodes):
-		return fmt.Errorf("--rabbitmq-nodes: %d must be 1, 3 or 5, because quorum queues need a majority", f.request.RabbitMQNodes)
+		return fmt.Errorf("--rabbitmq-nodes: %d %s", f.request.RabbitMQNodes, nodesRange)
 	case len(validation.IsDNS1123Label(f.name)) > 0:
 		return fmt.Errorf("--name: %s must be a name of lower-case letters, digits and dashes", quote(f.name))
 	case !(f.request.Node.Cores > 0 && f.request.Node.Cores <= 1024):
 		return errors.New("--node-cores: must be above 0 and at most 1024")
 	}
-	for name, d := range map[string]time.Duration{"max-stay": f.maxStay, "duration": f.duration, "outage": f.outage} {
-		if d < 0 || d == 0 && name != "outage" || d > plan.MaxDuration {
+	for name, d := range map[string]flagvalue.Duration{"max-stay": f.maxStay, "duration": f.duration, "outage": f.outage} {
+		if d.Duration < 0 || d.Duration == 0 && name != "outage" || d.Duration > plan.MaxDuration {
 			return fmt.Errorf("--%s: %s must be a duration up to 8760h, such as 30m", name, d)
 		}
 	}
@@ -174,7 +191,7 @@ func (f *planFlags) checkSource(changed func(string) bool) error {
 	case f.manifest.path != "" && f.output.format == formatManifest:
 		return errors.New("-o manifest makes a new manifest: set --rate instead of -f")
 	case changed("rate") && (f.rate < 1 || f.rate > mostPlanned):
-		return fmt.Errorf("--rate: %d must be from 1 to %d events per second", f.rate, mostPlanned)
+		return fmt.Errorf("--rate: %d %s", f.rate, rateRange)
 	}
 	for _, name := range []string{"match-percent", "max-stay", "rabbitmq-nodes"} {
 		if f.manifest.path != "" && changed(name) {
@@ -183,9 +200,6 @@ func (f *planFlags) checkSource(changed func(string) bool) error {
 	}
 	return nil
 }
-
-// mostPlanned is the maximum value of the flag --rate.
-const mostPlanned = 100_000_000
 
 func (c *cli) plan(ctx context.Context, f *planFlags, changed func(string) bool) error {
 	if err := f.check(changed); err != nil {
@@ -226,7 +240,7 @@ func (f *planFlags) readCosts() (*sizing.Costs, error) {
 func (f *planFlags) complete(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
 	r := &f.request
 	r.Node.MemoryBytes = f.nodeMemory.bytes()
-	r.MaxStay, r.Duration, r.Outage = plan.Duration(f.maxStay), plan.Duration(f.duration), plan.Duration(f.outage)
+	r.MaxStay, r.Duration, r.Outage = plan.Duration(f.maxStay.Duration), plan.Duration(f.duration.Duration), plan.Duration(f.outage.Duration)
 	r.External = sizing.External{RabbitMQ: f.external, Redis: f.external, Database: f.external}
 	if f.manifest.path == "" {
 		r.EntriesPerSecond, r.ExitsPerSecond = (f.rate+1)/2, f.rate/2
@@ -269,6 +283,9 @@ func (c *cli) printPlan(f *planFlags, checked bool, output planOutput) error {
 		}
 		return c.output("", text)
 	case formatManifest:
+		if output.Infeasible != "" {
+			return fmt.Errorf("-o manifest: there is no plan that works. %s", output.Infeasible)
+		}
 		text, err := plannedManifests(f.name, output.Result)
 		if err != nil {
 			return err

@@ -6,9 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -54,6 +57,47 @@ func TestSummariesMigrate_CopiesAnSQLiteFileAndCanBeRepeated(t *testing.T) {
 	})
 }
 
+// If the server answers but cannot serve, the address and the credentials are right.
+func TestSummariesMigrate_ServerRejectsConnection_ExitCodeSaysWhetherTheInputIsWrong(t *testing.T) {
+	t.Parallel()
+	server := servers.NewPostgres(t, servers.PostgresOptions{})
+	uri, err := server.CreateDatabase(t.Context(), "limited")
+	if err != nil {
+		t.Fatal(err)
+	}
+	migrate := func(uri string, code int, want string) {
+		t.Helper()
+		got := parking(t, "summaries", "migrate", "--from", sqliteFile(t), "--database-uri", uri)
+		if got.code != code || !strings.Contains(got.stderr, want) {
+			t.Errorf("exit code %d, want %d and %q: %s", got.code, code, want, got.stderr)
+		}
+	}
+	migrate(strings.Replace(uri, "@", "wrong@", 1), exitBadInput, "rejects the credentials; correct the user name and the password")
+	migrate(strings.TrimSuffix(uri, "limited")+"nosuch", exitBadInput, "has no such database; create it")
+	if err := server.Exec(t.Context(), "ALTER ROLE limited CONNECTION LIMIT 0"); err != nil {
+		t.Fatal(err)
+	}
+	migrate(uri, exitFailed, "has no free connections")
+}
+
+// The flags and the Secret are the only sources of credentials and settings.
+func TestSummariesMigrate_VariablesOfPostgreSQLClients_AreIgnored(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, variable := range []string{"PGSERVICE=nosuch", "PGSSLMODE=bogus", "PGOPTIONS=-c search_path=nosuch", "PGTARGETSESSIONATTRS=standby"} {
+		r := &running{cmd: command(ctx, t, "summaries", "migrate", "--from", sqliteFile(t), "--database-uri", servers.PostgresURI(t))}
+		r.checkTempFiles(t)
+		r.cmd.Env, r.cmd.Stderr = append(r.cmd.Env, variable), &r.stderr
+		if err := r.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if got := wait(t, r); got.code != exitOK {
+			t.Errorf("%s: exit code %d: %s", variable, got.code, got.stderr)
+		}
+	}
+}
+
 // The process starts although PostgreSQL rejects its password, because the password may be corrected while the process
 // runs.
 func TestSummaries_PostgresRejectsThePassword_IsNotReadyAndSaysWhy(t *testing.T) {
@@ -79,6 +123,138 @@ func TestSummaries_PostgresIsSilent_IsNotReadyAndSaysWhy(t *testing.T) {
 	address := servers.FreeAddress(t)
 	start(ctx, t, "summaries", "--database-uri", "postgres://u:s3cr3t@"+silent.Addr().String()+"/d", "--http", address)
 	awaitUnready(ctx, t, address, silent.Addr().String()+"/d does not answer in time")
+}
+
+// newerSchema is an SQL statement that makes the schema look like one of a newer version of parking. isNewer is what
+// parking says about such a schema.
+const (
+	newerSchema = "INSERT INTO parking_schema_version (version_id, is_applied) VALUES (99, true)"
+	isNewer     = "the tables have schema version 99, but this version of parking supports versions up to"
+)
+
+// Each fault occurs while the process runs. The process is ready again after the repair. The operator copies the reason
+// into the condition SummaryAPIReady.
+func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T) {
+	t.Parallel()
+	server := servers.NewPostgres(t, servers.PostgresOptions{})
+	tests := []struct {
+		name string
+		// inject and repair are SQL statements of the superuser in the database of the process. The test replaces USER
+		// with the name that the user and the database share.
+		inject, repair []string
+		want           string
+	}{
+		{"no free connections",
+			[]string{"ALTER ROLE USER CONNECTION LIMIT 0", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'USER'"},
+			[]string{"ALTER ROLE USER CONNECTION LIMIT -1"},
+			"has no free connections; raise max_connections or the connection limit of the user"},
+		// The process reads the version again when it misses a table.
+		{"a newer schema with other tables",
+			[]string{newerSchema, "ALTER TABLE summaries RENAME TO visits"},
+			[]string{"ALTER TABLE visits RENAME TO summaries", "DELETE FROM parking_schema_version WHERE version_id = 99"},
+			isNewer},
+		{"a missing table",
+			[]string{"ALTER TABLE summaries RENAME TO visits"},
+			[]string{"ALTER TABLE visits RENAME TO summaries"},
+			"no longer has all tables; drop the whole schema so that all tables are created again, or restore a backup"},
+		{"a server that becomes read-only",
+			[]string{"ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"},
+			[]string{"ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"},
+			"accepts no writes, although it is not a replica; set default_transaction_read_only to off"},
+	}
+	for i, tt := range tests { // not in parallel, because a fault may concern all databases
+		t.Run(tt.name, func(t *testing.T) {
+			user := fmt.Sprintf("fault%d", i)
+			uri, err := server.CreateDatabase(t.Context(), user)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			execute := func(statements []string) {
+				for _, statement := range statements {
+					executeSQL(ctx, t, strings.TrimSuffix(server.URI(), "postgres")+user, strings.ReplaceAll(statement, "USER", user))
+				}
+			}
+			address := servers.FreeAddress(t)
+			start(ctx, t, "summaries", "--database-uri", uri, "--http", address)
+			awaitReady(ctx, t, address)
+			execute(tt.inject)
+			awaitUnready(ctx, t, address, tt.want)
+			execute(tt.repair)
+			awaitReady(ctx, t, address)
+		})
+	}
+}
+
+// The disk is full before the process has created its tables.
+func TestSummaries_PostgresDiskFullAtStart_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a small volume")
+	}
+	server := servers.NewPostgres(t, servers.PostgresOptions{VolumeMiB: 48, Config: []string{"autovacuum=off"}})
+	uri, err := server.CreateDatabase(t.Context(), "full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	executeSQL(ctx, t, server.URI(),
+		"CREATE TABLE ballast (page text)", "ALTER TABLE ballast ALTER page SET STORAGE PLAIN", `
+		DO $$ BEGIN
+			LOOP
+				INSERT INTO ballast VALUES (repeat('x', 5000));
+			END LOOP;
+		EXCEPTION WHEN disk_full THEN NULL;
+		END $$`)
+	address := servers.FreeAddress(t)
+	start(ctx, t, "summaries", "--database-uri", uri, "--http", address)
+	awaitUnready(ctx, t, address, "has a full disk; enlarge its volume, or delete data")
+	if err := server.ResizeVolume(512); err != nil {
+		t.Fatal(err)
+	}
+	awaitReady(ctx, t, address)
+}
+
+// A retry cannot help, so the process does not wait for another schema.
+func TestSummaries_PostgresHasNewerSchemaAtStart_ExitsAndSaysWhy(t *testing.T) {
+	t.Parallel()
+	uri := servers.PostgresURI(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	address := servers.FreeAddress(t)
+	start(ctx, t, "summaries", "--database-uri", uri, "--http", address)
+	awaitReady(ctx, t, address)
+	executeSQL(ctx, t, uri, newerSchema)
+	got := parking(t, "summaries", "--database-uri", uri, "--http", servers.FreeAddress(t))
+	if got.code != exitBadInput || !strings.Contains(got.stderr, isNewer) {
+		t.Errorf("exit code %d, errors %q, want %d and %q", got.code, got.stderr, exitBadInput, isNewer)
+	}
+}
+
+// executeSQL runs SQL statements, each in its own transaction.
+func executeSQL(ctx context.Context, t *testing.T, uri string, statements ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }() // the statements are committed
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
+
+// awaitReady waits until the readiness check of a process passes.
+func awaitReady(ctx context.Context, t *testing.T, address string) {
+	t.Helper()
+	eventually(ctx, t, "the process is ready", func() error {
+		_, err := get(ctx, "http://"+address+"/readyz")
+		return err
+	})
 }
 
 // awaitUnready waits until the readiness check of a process fails with the given reason.

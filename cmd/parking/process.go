@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -118,7 +117,7 @@ func (s *planned) livePage(ctx context.Context, address string, d live.Dependenc
 		view.Dependencies{Source: live.New(d), Logger: s.log})
 	server, err := httpserver.Listen(ctx, address, httpserver.Guard(nil, page), s.log)
 	if err != nil {
-		return nil, badInput(fmt.Errorf("%w; choose another address with --page", err))
+		return nil, listenError(err, "choose another address with --page")
 	}
 	return func(ctx context.Context) {
 		if err := server.WithConnections(pageConnections).Serve(ctx); err != nil {

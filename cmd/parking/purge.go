@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -89,7 +90,7 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 		return badInput(err)
 	}
 	log := c.logger(f.level.Level)
-	adapters, err := openAdapters(p, wiring.Options{Component: "parking purge", Logger: log})
+	adapters, err := openAdapters(p, wiring.Options{Component: "parking purge", Logger: log}, f.servers)
 	if err != nil {
 		return err
 	}
@@ -97,38 +98,71 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 	if err := adapters.requireConnection(ctx); err != nil {
 		return err
 	}
+	lines, err := purgeServers(ctx, adapters, p.Simulation)
+	if len(lines) > 0 {
+		err = errors.Join(err, c.print(lines))
+	}
+	return err
+}
+
+// purgeServers removes a simulation from both servers. It returns one line for each server from which the removal has
+// succeeded. A server that does not respond does not prevent the removal from the other one.
+func purgeServers(ctx context.Context, a adapters, simulation string) (lines []string, err error) {
+	var queues, keys string
+	err = errors.Join(both(func() (err error) {
+		queues, err = purgeQueues(ctx, a, simulation)
+		return err
+	}, func() (err error) {
+		keys, err = purgeKeys(ctx, a, simulation)
+		return err
+	}))
+	return slices.DeleteFunc([]string{queues, keys}, func(line string) bool { return line == "" }), err
+}
+
+// purgeQueues removes a simulation from RabbitMQ. It returns a line for the output, or "" if the broker is in memory.
+func purgeQueues(ctx context.Context, a adapters, simulation string) (string, error) {
+	if a.broker.InMemory() {
+		return "", nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
-	queues, err := adapters.broker.Exists(ctx)
+	found, err := a.broker.Exists(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
-	keys, err := adapters.store.Exists(ctx)
+	// Call removeQueues even if Exists found nothing, because an interrupted removal may have left objects that Exists
+	// does not detect.
+	if err := a.removeQueues(ctx, simulation); err != nil {
+		return "", err
+	}
+	if left, err := a.broker.Exists(ctx); err != nil || left {
+		return "", cmp.Or(err, fmt.Errorf("%s still has an exchange or queues with names that simulation %s uses, but with other settings: "+
+			"delete the exchange and queues that the warnings above name, unless another program uses them", a.broker.Address, simulation))
+	}
+	return purged(found, "exchange and queues", simulation, a.broker.Address), nil
+}
+
+// purgeKeys removes a simulation from Redis. It returns a line for the output, or "" if the store is in memory.
+func purgeKeys(ctx context.Context, a adapters, simulation string) (string, error) {
+	if a.store.InMemory() {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
+	defer cancel()
+	found, err := a.store.Exists(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
-	// Call remove even if Exists found nothing, because an interrupted removal may have left objects that Exists does
-	// not detect.
-	if err := adapters.remove(ctx, p.Simulation); err != nil {
-		return err
+	if err := a.removeKeys(ctx, simulation); err != nil { // even if Exists found nothing, as for queues
+		return "", err
 	}
-	if left, err := adapters.broker.Exists(ctx); err != nil || left {
-		return cmp.Or(err, fmt.Errorf("%s still has an exchange or queues with names that simulation %s uses, but with other settings: "+
-			"delete the exchange and queues that the warnings above name, unless another program uses them",
-			adapters.broker.Address, p.Simulation))
+	return purged(found, "keys", simulation, a.store.Address), nil
+}
+
+// purged says what was removed from a server.
+func purged(found bool, what, simulation, address string) string {
+	if !found {
+		return fmt.Sprintf("no %s of %s on %s", what, simulation, address)
 	}
-	var lines []string
-	for _, server := range []struct {
-		what, address string
-		found         bool
-	}{{"exchange and queues", adapters.broker.Address, queues}, {"keys", adapters.store.Address, keys}} {
-		switch {
-		case server.address == wiring.InMemory:
-		case server.found:
-			lines = append(lines, fmt.Sprintf("removed %s of %s from %s", server.what, p.Simulation, server.address))
-		default:
-			lines = append(lines, fmt.Sprintf("no %s of %s on %s", server.what, p.Simulation, server.address))
-		}
-	}
-	return c.print(lines)
+	return fmt.Sprintf("removed %s of %s from %s", what, simulation, address)
 }

@@ -1,9 +1,18 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
 // A user who passes the output of 'kubectl get -o yaml' to purge wants to remove all queues and keys of this name. If
@@ -30,4 +39,67 @@ metadata:
 	if p.Owner != "" || p.Simulation != "default.rush" {
 		t.Errorf("the plan is for %s of owner %q, want default.rush of no owner", p.Simulation, p.Owner)
 	}
+}
+
+// hungBroker is a broker whose server accepts connections, but does not respond.
+type hungBroker struct {
+	broker.Broker // nil, because the removal calls only the methods below
+}
+
+func (hungBroker) Delete(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// purgedStore is a store that records whether it was purged.
+type purgedStore struct {
+	store.Store // nil, because the removal calls only the methods below
+
+	purged *bool
+}
+
+func (purgedStore) Ping(context.Context) error { return nil }
+
+func (s purgedStore) Purge(ctx context.Context) error {
+	*s.purged = ctx.Err() == nil
+	return ctx.Err()
+}
+
+// besideHungBroker returns adapters for a broker that does not respond, and for a store that does. It also returns whether
+// the store was purged.
+func besideHungBroker() (adapters, *bool) {
+	purged := new(bool)
+	return adapters{
+		broker: &wiring.Broker{Broker: hungBroker{}, Address: "amqp://h"}, brokerFlag: "--rabbitmq-uri",
+		store: &wiring.Store{Store: purgedStore{purged: purged}, Address: "redis://h"}, storeFlag: "--redis-uri",
+	}, purged
+}
+
+func TestPurge_BrokerDoesNotRespond_RemovesKeys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, purged := besideHungBroker()
+		lines, err := purgeServers(t.Context(), a, "default.rush")
+		if want := []string{"no keys of default.rush on redis://h"}; !*purged || !slices.Equal(lines, want) {
+			t.Errorf("the keys are purged: %t; the lines are %q, want %q", *purged, lines, want)
+		}
+		if err == nil || !strings.Contains(err.Error(), "remove the queues of default.rush") || strings.Contains(err.Error(), "keys") {
+			t.Errorf("error is %v, want one about the queues only", err)
+		}
+	})
+}
+
+func TestSessionPurge_BrokerDoesNotRespond_RemovesKeysAndSaysThatQueuesMayRemain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, purged := besideHungBroker()
+		s := session{plan: &plan.Plan{Simulation: "default.rush"}, adapters: a}
+		s.flags.servers.rabbitmq.URI, s.flags.servers.redis.URI = "amqp://h", "redis://h"
+		err := s.purge(t.Context())
+		const want = "queues on amqp://h of default.rush may remain; remove them with 'parking purge --simulation default.rush --rabbitmq-uri URI': " +
+			"remove the queues of default.rush: context deadline exceeded"
+		if !*purged || err == nil || err.Error() != want {
+			t.Errorf("the keys are purged: %t; error is %v, want %s", *purged, err, want)
+		}
+	})
 }

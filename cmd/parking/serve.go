@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/parking-operator/parking-operator/internal/cores"
+	"github.com/parking-operator/parking-operator/internal/flagvalue"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/metrics"
 )
@@ -27,7 +28,7 @@ type serviceFlags struct {
 	http   string
 	tlsDir string
 	level  logLevel
-	grace  time.Duration
+	grace  flagvalue.Duration
 	pprof  bool
 }
 
@@ -37,7 +38,8 @@ func (f *serviceFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.tlsDir, "tls-dir", "", "`directory` with the files tls.crt and tls.key, which are read again for each connection; --http then accepts only TLS connections")
 	_ = cmd.MarkFlagDirname("tls-dir")
 	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
-	flags.DurationVar(&f.grace, "grace-period", 25*time.Second, "time to finish current work after SIGTERM or Ctrl-C; a second signal ends the process at once")
+	f.grace = flagvalue.NewDuration(25 * time.Second)
+	flags.Var(&f.grace, "grace-period", "time to finish current work after SIGTERM or Ctrl-C; a second signal ends the process at once")
 	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process under /debug/pprof/")
 }
 
@@ -45,7 +47,7 @@ func (f *serviceFlags) check() error {
 	if f.http == "" {
 		return badInput(errors.New("--http: an address is required, because monitoring needs it: for example :8080, or 127.0.0.1:0 for any free port"))
 	}
-	if f.grace <= 0 {
+	if f.grace.Duration <= 0 {
 		return badInput(fmt.Errorf("--grace-period: must be above 0s, got %s", f.grace))
 	}
 	if f.tlsDir != "" {
@@ -58,7 +60,7 @@ func (f *serviceFlags) check() error {
 
 // planFlag adds the required flag --plan, which takes the path of a plan file.
 func planFlag(cmd *cobra.Command, path *string) {
-	cmd.Flags().StringVar(path, "plan", "", "`file` with the plan of the simulation in JSON; the process applies changes of the file while it runs (required)")
+	cmd.Flags().StringVar(path, "plan", "", "`file` with the plan of the simulation in JSON; the process applies changes to the file while it runs (required)")
 	_ = cmd.MarkFlagRequired("plan") // cannot fail, because the flag exists
 	_ = cmd.MarkFlagFilename("plan", "json")
 }
@@ -96,7 +98,9 @@ func newRegistry() *prometheus.Registry {
 const closingTime = 5 * time.Second
 
 // workTime is the part of the grace period that remains for finishing work.
-func (f *serviceFlags) workTime() time.Duration { return f.grace - min(f.grace/5, closingTime) }
+func (f *serviceFlags) workTime() time.Duration {
+	return f.grace.Duration - min(f.grace.Duration/5, closingTime)
+}
 
 // gcPercent lets the heap grow to five times its live size. The live size is only a few megabytes. By default, the heap
 // may only double, and garbage collection takes a tenth of the CPU time at high rates.
@@ -124,7 +128,7 @@ func (s service) run(ctx context.Context) error {
 	})
 	server, err := httpserver.Listen(ctx, s.flags.http, handler, s.log)
 	if err != nil {
-		return badInput(fmt.Errorf("%w; choose another address with --http", err))
+		return listenError(err, "choose another address with --http")
 	}
 	if s.flags.tlsDir != "" {
 		own, err := openCertificate(s.flags.tlsDir, s.log)
@@ -151,7 +155,7 @@ func (s service) run(ctx context.Context) error {
 }
 
 // withinGrace calls work and waits for it to return. After ctx ends, it waits no longer than the grace period.
-func withinGrace(ctx context.Context, grace time.Duration, work func(context.Context) error) error {
+func withinGrace(ctx context.Context, grace flagvalue.Duration, work func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- work(ctx) }()
 	select {
@@ -159,7 +163,7 @@ func withinGrace(ctx context.Context, grace time.Duration, work func(context.Con
 		return err
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(grace.Duration)
 	defer timer.Stop()
 	select {
 	case err := <-done:

@@ -26,6 +26,9 @@ const (
 // serverFlags select the RabbitMQ and Redis servers.
 type serverFlags struct {
 	rabbitmq, redis plan.BindingRef
+	// rabbitmqVariable and redisVariable are the names of the environment variables from which the URIs were read. They
+	// are "" if the URIs are flags.
+	rabbitmqVariable, redisVariable string
 	// changed reports whether the user has set a flag on the command line.
 	changed func(flag string) bool
 }
@@ -66,11 +69,21 @@ func (l *uriList) Type() string { return "string" }
 // with an empty value selects no server, even if the environment variable is set.
 func (f *serverFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagRabbitMQ) {
-		f.rabbitmq.URI = getenv(envRabbitMQ)
+		f.rabbitmq.URI, f.rabbitmqVariable = getenv(envRabbitMQ), envRabbitMQ
 	}
 	if !f.changed(flagRedis) {
-		f.redis.URI = getenv(envRedis)
+		f.redis.URI, f.redisVariable = getenv(envRedis), envRedis
 	}
+}
+
+// rabbitmqSource returns the flag or the environment variable with which the user has selected RabbitMQ.
+func (f *serverFlags) rabbitmqSource() string {
+	return sourceOf(f.rabbitmq, f.rabbitmqVariable, flagRabbitMQ, flagRabbitMQSecret)
+}
+
+// redisSource returns the flag or the environment variable with which the user has selected Redis.
+func (f *serverFlags) redisSource() string {
+	return sourceOf(f.redis, f.redisVariable, flagRedis, flagRedisSecret)
 }
 
 func (f *serverFlags) hasRabbitMQ() bool { return f.rabbitmq != (plan.BindingRef{}) }
@@ -118,10 +131,14 @@ func (f *serverFlags) selection() string {
 	return strings.Join(flags, " ")
 }
 
-// flagOf returns the flag with which the user has selected a server.
-func flagOf(ref plan.BindingRef, uri, secret string) string {
-	if ref.URI == "" && ref.SecretDir != "" {
+// sourceOf returns the flag or the environment variable with which the user has selected a server. The parameter variable
+// is the name of the environment variable from which the URI was read, or "" if the URI is a flag.
+func sourceOf(ref plan.BindingRef, variable, uri, secret string) string {
+	switch {
+	case ref.URI == "" && ref.SecretDir != "":
 		return "--" + secret
+	case ref.URI != "" && variable != "":
+		return variable
 	}
 	return "--" + uri
 }

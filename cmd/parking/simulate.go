@@ -17,6 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/field"
+	"github.com/parking-operator/parking-operator/internal/flagvalue"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -84,9 +86,9 @@ type simulateFlags struct {
 	servers       serverFlags
 	private       privateFlag
 	output        outputFormat
-	duration      time.Duration
+	duration      flagvalue.Duration
 	endless       bool
-	drainTimeout  time.Duration
+	drainTimeout  flagvalue.Duration
 	drainChosen   bool
 	http          string
 	httpChosen    bool
@@ -122,8 +124,8 @@ func (c *cli) simulateCommand() *cobra.Command {
 	cmd.Flags().Var(&f.private, flagServers, "private starts a RabbitMQ and a Redis from installed packages, for this run only")
 	flags := cmd.Flags()
 	flags.Var(&f.output, "output", "output format: table or json")
-	flags.DurationVar(&f.duration, "duration", 0, "how long to publish events (default: the duration of the manifest, otherwise until Ctrl-C)")
-	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "maximum time from the last due event until all events are processed and audited (default: drainTimeout of the manifest, or 5m)")
+	flags.Var(&f.duration, "duration", "how long to publish events (default: the duration of the manifest, otherwise until Ctrl-C)")
+	flags.Var(&f.drainTimeout, "drain-timeout", "maximum time from the last due event until all events are processed and audited (default: drainTimeout of the manifest, or 5m)")
 	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` for the live page, /metrics and the summary API; \"\" for none. If the default port is in use, a free one is used")
 	flags.BoolVar(&f.open, "open", false, "open the live page in a browser")
 	flags.Int64Var(&f.seed, "seed", 0, "`number` that determines the plates and all random draws (default: the seed of the manifest)")
@@ -177,9 +179,9 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 // check returns an error for an invalid flag or an invalid combination of flags.
 func (f *simulateFlags) check() error {
 	switch {
-	case f.duration <= 0 && !f.endless:
+	case f.duration.Duration <= 0 && !f.endless:
 		return fmt.Errorf("--duration: must be above 0s, got %s; omit it to run until Ctrl-C", f.duration)
-	case f.drainTimeout <= 0 && f.drainChosen:
+	case f.drainTimeout.Duration <= 0 && f.drainChosen:
 		return fmt.Errorf("--drain-timeout: must be above 0s, got %s", f.drainTimeout)
 	case f.seedChosen && f.seed < 0:
 		return fmt.Errorf("--seed: must not be negative, got %d", f.seed)
@@ -238,28 +240,28 @@ func (f *simulateFlags) checkFaults(faults []plan.Fault) error {
 			last, end = fault.Name, t
 		}
 	}
-	if f.duration == 0 || f.duration > end {
+	if f.duration.Duration == 0 || f.duration.Duration > end {
 		return nil
 	}
 	return fmt.Errorf("--duration: %s is too short: fault %q of the manifest ends %s after the start: raise --duration to %s, omit the flag, or remove the fault",
-		f.duration, last, end, end+2*plan.SteadyTime)
+		f.duration, last, field.Duration(end), field.Duration(end+2*plan.SteadyTime))
 }
 
 // override applies the flags to the manifest. It returns a note for each field that a flag overrides, for each field
 // that the command ignores, and for spec.suspend if it is true.
 func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []string) {
 	spec := &sim.Spec
-	if f.duration > 0 {
-		if before := spec.Duration; before != nil && before.Value() != f.duration {
-			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", *v1alpha1.NewDuration(f.duration), *before))
+	if f.duration.Duration > 0 {
+		if before := spec.Duration; before != nil && before.Value() != f.duration.Duration {
+			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", f.duration, *before))
 		}
-		spec.Duration = v1alpha1.NewDuration(f.duration)
+		spec.Duration = durationOf(f.duration)
 	}
 	if f.drainChosen {
-		if before := spec.DrainTimeout; before != nil && before.Value() != f.drainTimeout {
-			notes = append(notes, fmt.Sprintf("--drain-timeout %s replaces %s of the manifest", *v1alpha1.NewDuration(f.drainTimeout), *before))
+		if before := spec.DrainTimeout; before != nil && before.Value() != f.drainTimeout.Duration {
+			notes = append(notes, fmt.Sprintf("--drain-timeout %s replaces %s of the manifest", f.drainTimeout, *before))
 		}
-		spec.DrainTimeout = v1alpha1.NewDuration(f.drainTimeout)
+		spec.DrainTimeout = durationOf(f.drainTimeout)
 	}
 	if f.seedChosen {
 		if before := spec.Seed; before != nil && *before != f.seed {
@@ -270,11 +272,14 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	if spec.Suspend {
 		notes = append(notes, "spec.suspend is true: no events will be published")
 	}
-	broker := f.used("the broker", f.servers.rabbitmq, flagRabbitMQ, flagRabbitMQSecret)
-	store := f.used("the store", f.servers.redis, flagRedis, flagRedisSecret)
-	api := "summaries are stored in a file, unless --summary-url selects an API"
-	if f.summaryURL != "" {
+	broker := f.used("the broker", f.servers.hasRabbitMQ(), f.servers.rabbitmqSource())
+	store := f.used("the store", f.servers.hasRedis(), f.servers.redisSource())
+	api := "summaries are stored in memory, unless --summary-url selects an API"
+	switch {
+	case f.summaryURL != "":
 		api = "--summary-url selects the API"
+	case f.summariesDB != "":
+		api = "--summaries-db selects a file for the summaries"
 	}
 	for _, ignored := range []struct {
 		field   string
@@ -293,16 +298,24 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	return notes
 }
 
-// used returns a text that says which server the simulation uses. The text names the flag that selects this server, or
-// a flag that would select another one.
-func (f *simulateFlags) used(what string, ref plan.BindingRef, uri, secret string) string {
+// durationOf returns the duration of a flag for a spec: as the user wrote it, if that is valid there.
+func durationOf(flag flagvalue.Duration) *v1alpha1.Duration {
+	if d := v1alpha1.Duration(flag.String()); d.Value() == flag.Duration {
+		return &d
+	}
+	return v1alpha1.NewDuration(flag.Duration)
+}
+
+// used returns a text that says which server the simulation uses. The text names the flag or the environment variable
+// that selects this server, or a flag that would select another one.
+func (f *simulateFlags) used(what string, isSelected bool, source string) string {
 	switch {
 	case f.private != "":
 		return "--" + flagServers + " private starts " + what
-	case ref != (plan.BindingRef{}):
-		return flagOf(ref, uri, secret) + " selects " + what
+	case isSelected:
+		return source + " selects " + what
 	}
-	return what + " is in memory, unless --" + uri + " selects a server"
+	return what + " is in memory, unless " + source + " selects a server"
 }
 
 func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
@@ -465,7 +478,7 @@ func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimula
 	}
 	if f.simulation != "" {
 		resolved.Plan.Simulation = f.simulation
-		if err := resolved.Plan.Validate(); err != nil { // the rest of the plan was already validated
+		if err := resolved.Plan.Validate(); err != nil { // only the name can be invalid: the plan of the file is valid
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}
 	}

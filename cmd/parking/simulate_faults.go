@@ -27,17 +27,17 @@ const (
 	summaryAPIName = "summary-api"
 )
 
-// checkTargets returns an error if a fault targets a server that was selected by a flag. Other programs may use such a
+// checkTargets returns an error if a fault targets a server that the user has selected. Other programs may use such a
 // server too.
 func (f *simulateFlags) checkTargets(p *plan.Plan) error {
 	const orPrivate = ", or run with --servers private"
 	external := make(map[plan.FaultTarget]string)
 	if p.RabbitMQ != (plan.BindingRef{}) {
-		external[plan.TargetRabbitMQ] = externalTarget(flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), orPrivate)
+		external[plan.TargetRabbitMQ] = externalTarget(f.servers.rabbitmqSource(), orPrivate)
 		external[plan.TargetRabbitMQLeader] = external[plan.TargetRabbitMQ]
 	}
 	if p.Redis != (plan.BindingRef{}) {
-		external[plan.TargetRedis] = externalTarget(flagOf(p.Redis, flagRedis, flagRedisSecret), orPrivate)
+		external[plan.TargetRedis] = externalTarget(f.servers.redisSource(), orPrivate)
 	}
 	if p.SummaryAPI.External {
 		external[plan.TargetSummaryAPI] = externalTarget("--summary-url", ", or remove --summary-url")
@@ -118,9 +118,9 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch writes the new events of a run again and again until ctx ends. The functions occurrences and soFar return the
-// state of the run with its faults so far. The function occurrences must return at once. The function soFar also
-// determines the recoveries, and may wait for a server.
+// watch polls the run until ctx ends, and writes each event once. The functions occurrences and soFar return the state
+// of the run with its faults so far. The function occurrences must return at once. The function soFar also determines
+// the recoveries, and may wait for a server.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
 	var recoveries sync.WaitGroup
 	defer recoveries.Wait()

@@ -59,7 +59,7 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 			return s, err
 		}
 	}
-	if s.adapters, err = openAdapters(p, options); err != nil {
+	if s.adapters, err = openAdapters(p, options, f.servers); err != nil {
 		return s, err
 	}
 	if err := s.adapters.requireConnection(ctx); err != nil {
@@ -72,14 +72,14 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 		return s, err
 	}
 	if s.summaries, err = openSummaries(ctx, p, f.summariesDB, options); err != nil {
-		return s, badInput(err)
+		return s, err
 	}
 	config := simulate.Config{
 		Plan:         *p,
 		Processors:   int(*resolved.Simulation.Spec.Processor.Replicas),
 		DrainTimeout: p.DrainTimeout.D(),
-		// The queue depths of the broker in memory include unacknowledged deliveries. The depths that RabbitMQ
-		// reports do not.
+		// The queue depths of the in-memory broker include unacknowledged deliveries. The depths that RabbitMQ reports
+		// do not.
 		DepthsHoldInFlight: s.adapters.broker.InMemory(),
 	}
 	deps := simulate.Dependencies{
@@ -146,7 +146,7 @@ func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log
 		s.http, err = httpserver.Listen(ctx, net.JoinHostPort(host, "0"), handler, log)
 	}
 	if err != nil {
-		return badInput(fmt.Errorf("%w; choose another address with --http, or \"\" to serve no HTTP", err))
+		return listenError(err, "choose another address with --http, or \"\" to serve no HTTP")
 	}
 	return nil
 }
@@ -199,19 +199,27 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	return result
 }
 
-// purge removes the simulation's queues and keys from its servers, even if ctx has ended. If it fails, the error
-// lists the data that may remain.
+// purge removes the simulation's queues and keys from its servers, even if ctx has ended. If it fails, the error lists the
+// data that may remain. A server that does not respond does not prevent the removal from the other one. The order does not
+// matter, because nothing of the simulation runs any more.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
 		return nil // private servers end with this process, and their data with them
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
-	defer cancel()
-	if err := s.adapters.connect(ctx); err != nil {
-		return fmt.Errorf("%w: %w", s.leftBehind(), err)
-	}
-	if err := s.adapters.remove(ctx, s.plan.Simulation); err != nil {
-		return fmt.Errorf("%w: %w", s.leftBehind(), err)
+	ctx = context.WithoutCancel(ctx)
+	queues, keys := both(func() error {
+		if err := s.adapters.reachBroker(ctx); err != nil {
+			return err
+		}
+		return s.adapters.removeQueues(ctx, s.plan.Simulation)
+	}, func() error {
+		if err := s.adapters.reachStore(ctx); err != nil {
+			return err
+		}
+		return s.adapters.removeKeys(ctx, s.plan.Simulation)
+	})
+	if err := errors.Join(queues, keys); err != nil {
+		return fmt.Errorf("%w: %w", s.leftBehind(queues != nil, keys != nil), err)
 	}
 	return nil
 }
@@ -219,16 +227,16 @@ func (s *session) purge(ctx context.Context) error {
 // abandon returns the error of a simulation that was stopped before it had a verdict. The error lists the data that may
 // remain on servers.
 func (s *session) abandon() error {
-	if left := s.leftBehind(); left != nil {
+	if left := s.leftBehind(true, true); left != nil {
 		return fmt.Errorf("the simulation was stopped before it had a verdict; %w", left)
 	}
 	return errors.New("the simulation was stopped before it had a verdict")
 }
 
-// leftBehind returns an error that lists the data that may remain on servers and the command that removes it. It
-// returns nil if all servers are private or in memory.
-func (s *session) leftBehind() error {
-	what, flags := s.onServers()
+// leftBehind returns an error that lists the data that may remain on servers and the command that removes it. The
+// parameters say which of the two may remain. leftBehind returns nil if all servers are private or in memory.
+func (s *session) leftBehind(queues, keys bool) error {
+	what, flags := s.onServers(queues, keys)
 	if what == "" || s.private != nil {
 		return nil
 	}
@@ -238,7 +246,7 @@ func (s *session) leftBehind() error {
 // kept returns a message about the data that --keep leaves on servers. The message contains the commands that audit
 // the data and remove it.
 func (s *session) kept() string {
-	what, flags := s.onServers()
+	what, flags := s.onServers(true, true)
 	lines := []string{fmt.Sprintf("Kept %s of %s.", what, s.plan.Simulation)}
 	if !s.adapters.store.InMemory() {
 		source := ""
@@ -250,17 +258,20 @@ func (s *session) kept() string {
 	return strings.Join(append(lines, "  remove:  parking purge "+flags), "\n")
 }
 
-// onServers describes the simulation's data on servers. The description is "" if all adapters work in memory. onServers
-// also returns the command line flags that select the simulation on these servers.
-func (s *session) onServers() (what, flags string) {
+// onServers describes the simulation's queues, its keys, or both. The description is "" if all adapters work in memory.
+// onServers also returns the command line flags that select the simulation on these servers.
+func (s *session) onServers(queues, keys bool) (what, flags string) {
 	var parts []string
-	if b := s.adapters.broker; !b.InMemory() {
+	var servers serverFlags
+	if b := s.adapters.broker; queues && !b.InMemory() {
 		parts = append(parts, "queues on "+b.Address)
+		servers.rabbitmq = s.flags.servers.rabbitmq
 	}
-	if k := s.adapters.store; !k.InMemory() {
+	if k := s.adapters.store; keys && !k.InMemory() {
 		parts = append(parts, "keys on "+k.Address)
+		servers.redis = s.flags.servers.redis
 	}
-	return strings.Join(parts, " and "), "--simulation " + s.plan.Simulation + " " + s.flags.servers.selection()
+	return strings.Join(parts, " and "), "--simulation " + s.plan.Simulation + " " + servers.selection()
 }
 
 func (s *session) close(log *slog.Logger) {
@@ -297,7 +308,7 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 	}
 	database, err := openSQLite(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("--summaries-db: %w", err)
+		return nil, badInputUnlessNotReady(fmt.Errorf("--summaries-db: %w", err))
 	}
 	return serveSummaries(ctx, database, path, o)
 }
@@ -312,7 +323,7 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 		err = api.Reach(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--summary-url: %w", err)
+		return nil, badInputUnlessNotReady(fmt.Errorf("--summary-url: %w", err))
 	}
 	return &summaries{
 		poster: api, destination: api.Address(),

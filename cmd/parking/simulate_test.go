@@ -390,6 +390,19 @@ func TestSimulateFlags_IgnoredFields_NotesSayWhatIsUsed(t *testing.T) {
 			t.Errorf("%s: the notes are %q", name, notes)
 		}
 	}
+	for name, tt := range map[string]struct {
+		flags simulateFlags
+		want  string
+	}{
+		"in memory": {simulateFlags{}, "summaries are stored in memory, unless --summary-url selects an API"},
+		"an API":    {simulateFlags{summaryURL: "http://h"}, "--summary-url selects the API"},
+		"a file":    {simulateFlags{summariesDB: "x.db"}, "--summaries-db selects a file for the summaries"},
+	} {
+		sim := &v1alpha1.ParkingSimulation{Spec: v1alpha1.ParkingSimulationSpec{SummaryAPI: v1alpha1.SummaryAPISpec{URL: "http://api"}}}
+		if notes := tt.flags.override(sim); len(notes) != 1 || notes[0] != "spec.summaryAPI.url has no effect here: "+tt.want {
+			t.Errorf("summaries, %s: the notes are %q", name, notes)
+		}
+	}
 }
 
 func TestFaultLog_WritesEachEventOnce(t *testing.T) {

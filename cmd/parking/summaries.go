@@ -15,7 +15,9 @@ import (
 
 const summariesHelp = `Serve the REST API that stores the summaries of finished visits in an SQLite file or a PostgreSQL
 database. Each summary is stored once, and is on disk before the API answers. Several processes can
-share a PostgreSQL database. While PostgreSQL cannot be used, /readyz fails and says why.
+share a PostgreSQL database. While PostgreSQL cannot be used, /readyz fails and says why. All
+settings come from the URI and the directory: variables such as PGPASSWORD, and files such as
+~/.pgpass, are ignored.
 
 Endpoints:
   POST /v1/summaries     store one summary (JSON) or many (application/x-ndjson)

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,8 +28,10 @@ const (
 
 // postgresFlags select a PostgreSQL database.
 type postgresFlags struct {
-	ref    plan.BindingRef
-	schema string
+	ref plan.BindingRef
+	// variable is the name of the environment variable from which the URI was read. It is "" if the URI is a flag.
+	variable string
+	schema   string
 	// changed reports whether the user has set a flag on the command line.
 	changed func(flag string) bool
 }
@@ -45,8 +49,13 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 // If --database-secret names a directory, the files in it complete the URI.
 func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {
-		f.ref.URI = getenv(envDatabase)
+		f.ref.URI, f.variable = getenv(envDatabase), envDatabase
 	}
+}
+
+// source returns the flag or the environment variable with which the user has selected PostgreSQL.
+func (f *postgresFlags) source() string {
+	return sourceOf(f.ref, f.variable, flagDatabaseURI, flagDatabaseSecret)
 }
 
 func (f *postgresFlags) any() bool { return f.ref != (plan.BindingRef{}) }
@@ -55,22 +64,47 @@ func (f *postgresFlags) any() bool { return f.ref != (plan.BindingRef{}) }
 // cannot use the database, open returns only an error, which is marked as bad input. If the server cannot be used at
 // the moment, open returns the database and an error without this mark.
 func (f *postgresFlags) open(ctx context.Context) (*postgres.Database, error) {
-	flag := flagOf(f.ref, flagDatabaseURI, flagDatabaseSecret)
-	source, err := wiring.Source(binding.PostgreSQL(), f.ref)
+	unsetPostgresVariables()
+	source, err := f.binding()
 	if err != nil {
-		return nil, badInput(fmt.Errorf("%s: %w", flag, err))
+		return nil, badInput(err)
 	}
 	db, err := postgres.New(postgres.Config{Schema: f.schema}, postgres.Dependencies{Binding: source})
 	if err != nil {
-		return nil, badInput(fmt.Errorf("%s: %w", flag, err))
+		return nil, badInput(fmt.Errorf("%s: %w", f.source(), err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	err = db.Prepare(ctx)
 	if _, unusable := errors.AsType[*postgres.UnusableError](err); unusable {
-		return nil, badInput(errors.Join(fmt.Errorf("%s: %w", flag, err), db.Close()))
+		return nil, badInput(errors.Join(fmt.Errorf("%s: %w", f.source(), err), db.Close()))
 	}
 	return db, err
+}
+
+// binding returns the binding that the flags select. Its errors name the invalid flag.
+func (f *postgresFlags) binding() (binding.Source, error) {
+	if err := postgres.CheckSchema(f.schema); err != nil {
+		return nil, fmt.Errorf("--%s: %w", flagDatabaseSchema, err)
+	}
+	source, err := wiring.Source(binding.PostgreSQL(), f.ref)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.source(), err)
+	}
+	if _, err := source(); err != nil { // the URI is valid, so a file is not
+		return nil, fmt.Errorf("--%s: %w", flagDatabaseSecret, err)
+	}
+	return source, nil
+}
+
+// unsetPostgresVariables removes the variables of PostgreSQL clients, such as PGPASSWORD and PGSERVICE, from the
+// environment of this process. The PostgreSQL library would use them for everything that the binding does not contain.
+func unsetPostgresVariables() {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			_ = os.Unsetenv(name) // cannot fail, because the variable is set
+		}
+	}
 }
 
 // openDatabaseOf opens the PostgreSQL database that the flags or the environment select. If they select none, it opens
@@ -80,7 +114,7 @@ func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, 
 	pg.fromEnvironment(c.getenv)
 	switch {
 	case pg.any() && pg.changed(flagDatabase):
-		return nil, badInput(fmt.Errorf("--%s and %s cannot be combined: choose SQLite or PostgreSQL", flagDatabase, flagOf(pg.ref, flagDatabaseURI, flagDatabaseSecret)))
+		return nil, badInput(fmt.Errorf("--%s and %s cannot be combined: choose SQLite or PostgreSQL", flagDatabase, pg.source()))
 	case pg.any():
 		db, err := pg.open(ctx)
 		if db == nil {
@@ -95,7 +129,7 @@ func (c *cli) openDatabaseOf(ctx context.Context, s service, pg *postgresFlags, 
 	}
 	db, err := openSQLite(ctx, file)
 	if err != nil {
-		return nil, badInput(fmt.Errorf("--%s: %w", flagDatabase, err))
+		return nil, badInputUnlessNotReady(fmt.Errorf("--%s: %w", flagDatabase, err))
 	}
 	return db, nil
 }

@@ -54,7 +54,7 @@ func (c *cli) migrate(ctx context.Context, pg *postgresFlags, from string) (err 
 	}
 	source, err := sqlite.Open(ctx, sqlite.Config{Path: from, ReadOnly: true})
 	if err != nil {
-		return badInput(fmt.Errorf("--from: %w", err))
+		return badInputUnlessNotReady(fmt.Errorf("--from: %w", err))
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	target, err := pg.open(ctx)
@@ -62,7 +62,7 @@ func (c *cli) migrate(ctx context.Context, pg *postgresFlags, from string) (err 
 		defer func() { err = errors.Join(err, target.Close()) }()
 	}
 	if err != nil {
-		return err
+		return badInputUnlessNotReady(err)
 	}
 	result, err := summary.Copy(ctx, source, target, c.copyProgress())
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *cli) copyProgress() func(summary.CopyResult) {
 			return
 		}
 		last = time.Now()
-		// An error of this output does not stop the copy.
+		// If writing the progress fails, the copy continues.
 		_, _ = fmt.Fprintf(c.stderr, "%d summaries read, %d copied\n", r.Read(), r.Created)
 	}
 }

@@ -92,11 +92,15 @@ func (t *table) banner(v ledger.Verdict, title string) {
 		t.add("")
 	}
 	for _, reason := range v.Reasons {
-		t.paragraph("  "+t.palette.Bad("✗"), reason)
+		sign := t.palette.Bad("✗")
+		if v.IsCaveat(reason) {
+			sign = t.palette.Warn("–")
+		}
+		t.paragraph("  "+sign, reason)
 	}
 }
 
-// notes adds notes to the table.
+// notes appends each note below the table, as a paragraph of its own.
 func (t *table) notes(notes []string) {
 	for _, note := range notes {
 		t.add("")

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,6 +176,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	return err
 }
 
+// annotationRange is the annotation of a flag that says which values the flag accepts.
+const annotationRange = "parking/range"
+
 // expectation says which values a flag accepts. If the type of the flag's value is defined in this package, it returns
 // the error of the value's method Set.
 func expectation(e *pflag.InvalidValueError) error {
@@ -182,7 +186,14 @@ func expectation(e *pflag.InvalidValueError) error {
 	case "duration":
 		return errors.New("must be a duration such as 30s or 1h30m")
 	case "int", "int64":
-		return errors.New("must be a whole number")
+		text := e.GetFlag().Annotations[annotationRange]
+		switch {
+		case !errors.Is(e, strconv.ErrRange):
+			return errors.New("must be a whole number")
+		case len(text) > 0:
+			return errors.New(text[0])
+		}
+		return fmt.Errorf("must be a whole number up to %d", math.MaxInt64)
 	case "float32", "float64":
 		return errors.New("must be a number")
 	case "bool":

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// A proxy that answers in place of the API, or a locked database, does not mean that the command line is wrong.
+func TestCommands_DestinationOfSummariesIsNotReady_ExitWithFailure(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		args []string
+		env  []string
+		want []string
+	}{
+		{"a proxy requires credentials for an https URL", []string{"simulate", "--duration", "1s", "--summary-url", "https://api.example/v1"},
+			[]string{"HTTPS_PROXY=" + proxyAnswering(t, http.StatusProxyAuthRequired)}, []string{"--summary-url: ", "answered 407", "NO_PROXY"}},
+		{"a proxy does not reach the API of an https URL", []string{"simulate", "--duration", "1s", "--summary-url", "https://api.example/v1"},
+			[]string{"HTTPS_PROXY=" + proxyAnswering(t, http.StatusBadGateway)}, []string{"--summary-url: ", "answered 502", "NO_PROXY"}},
+		{"a proxy requires credentials for an http URL", []string{"simulate", "--duration", "1s", "--summary-url", "http://api.example/v1"},
+			[]string{"HTTP_PROXY=" + proxyAnswering(t, http.StatusProxyAuthRequired)}, []string{"--summary-url: ", "answered 407", "NO_PROXY"}},
+		{"another process has locked the database of simulate", []string{"simulate", "--duration", "1s", "--summaries-db", lockedDatabase(t)},
+			nil, []string{"--summaries-db: ", "another process has locked"}},
+		{"another process has locked the database of summaries", []string{"summaries", "--database", lockedDatabase(t)},
+			nil, []string{"--database: ", "another process has locked"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			env := append(tt.env, "NO_PROXY=none.invalid") // the tests may run with another value
+			checkFailure(t, parkingWith(t, env, append(tt.args, "--http", "127.0.0.1:0")...), tt.want)
+		})
+	}
+}
+
+// checkFailure checks that a command has exited with exitFailed before the simulation, and has printed one line that
+// contains all texts, but no password.
+func checkFailure(t *testing.T, got ended, want []string) {
+	t.Helper()
+	if got.code != exitFailed || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("exit code %d, want %d and one line: %s%s", got.code, exitFailed, got.stdout, got.stderr)
+	}
+	for _, text := range want {
+		if !strings.Contains(got.stderr, text) {
+			t.Errorf("stderr does not say %q: %s", text, got.stderr)
+		}
+	}
+	if strings.Contains(got.stderr, "s3cr3t") {
+		t.Errorf("stderr holds the password: %s", got.stderr)
+	}
+}
+
+// proxyAnswering starts an HTTP proxy that answers every request with a status. It returns the URL of the proxy.
+func proxyAnswering(t *testing.T, status int) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	t.Cleanup(server.Close)
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("user", "s3cr3t")
+	return u.String()
+}
+
+// lockedDatabase returns the path of an SQLite file that this process has locked.
+func lockedDatabase(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "summaries.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The first socket that a connection to a host name needs is that of the DNS client. If the process has too few file
+// descriptors for it, the host name is not wrong.
+func TestSimulate_TooFewFileDescriptors_ExitsWithFailure(t *testing.T) {
+	t.Parallel()
+	database := []string{"--summaries-db", filepath.Join(t.TempDir(), "summaries.db")}
+	for _, tt := range []struct {
+		name string
+		free int
+		args []string
+		want string
+	}{
+		{"RabbitMQ", 0, []string{"--rabbitmq-uri", "amqp://u:s3cr3t@broker.invalid"}, "--rabbitmq-uri: "},
+		{"Redis", 0, []string{"--redis-uri", "redis://u:s3cr3t@store.invalid"}, "--redis-uri: "},
+		{"the summary API", 0, []string{"--summary-url", "http://api.invalid/v1"}, "--summary-url: "},
+		{"the live page", 0, []string{"--http", "127.0.0.1:0"}, "listen for HTTP at 127.0.0.1:0: "},
+		{"the summary database", 0, database, "--summaries-db: "},
+		{"the second file of the summary database", 1, database, "--summaries-db: "},
+		{"the third file of the summary database", 2, database, "--summaries-db: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			// A released program has only the DNS client in Go. That in C reports that the host does not exist.
+			env := []string{freeFiles + "=" + strconv.Itoa(tt.free), "GODEBUG=netdns=go"}
+			got := parkingWith(t, env, append([]string{"simulate", "--duration", "1s", "--http", ""}, tt.args...)...)
+			checkFailure(t, got, []string{tt.want, "ulimit -n"})
+		})
+	}
+}
+
+// parkingWith runs a command line with additional environment variables, and waits for it to end.
+func parkingWith(t *testing.T, env []string, args ...string) ended {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r := &running{cmd: command(ctx, t, args...)}
+	r.checkTempFiles(t)
+	r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = append(r.cmd.Env, env...), &r.stdout, &r.stderr
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return wait(t, r)
+}
+
+func TestPurge_RabbitMQRejectsTheUser_ErrorContainsTheRemedy(t *testing.T) {
+	t.Parallel()
+	server, name := servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), servers.Name(t)
+	control := func(args ...string) {
+		t.Helper()
+		if _, err := server.Ctl(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connection, err := amqp091.Dial(server.URI())
+	if err != nil {
+		t.Fatal("the test's broker cannot be reached")
+	}
+	defer func() { _ = connection.Close() }()
+	channel, err := connection.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := channel.ExchangeDeclare("parking."+name, amqp091.ExchangeDirect, true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(server.URI())
+	if err != nil {
+		t.Fatal("the URI of a test's server cannot be parsed")
+	}
+	u.User = url.UserPassword("narrow", "s3cr3t")
+	purge := func() ended { return parking(t, "purge", "--simulation", name, "--rabbitmq-uri", u.String()) }
+	control("add_user", "narrow", "s3cr3t")
+	control("set_permissions", "narrow", "^foo", ".*", ".*")
+	checkFailure(t, purge(), []string{"exchange parking." + name, "ACCESS_REFUSED", "grant the user the permissions to configure, write and read"})
+	control("set_permissions", "narrow", ".*", ".*", ".*")
+	// RabbitMQ closes the connection if the limit is exceeded. The log may also report that, so stderr may have two lines.
+	control("set_user_limits", "narrow", `{"max-channels": 0}`)
+	limited := purge()
+	if _, text, _ := strings.Cut(limited.stderr, "parking: "); limited.code != exitFailed ||
+		!strings.Contains(text, "number of channels opened for user 'narrow'") || !strings.Contains(text, "raise max-channels") {
+		t.Errorf("without a channel: exit code %d, want %d and the remedy: %s", limited.code, exitFailed, limited.stderr)
+	}
+	control("clear_user_limits", "narrow", "all")
+	if got := purge(); got.code != exitOK || !strings.Contains(got.stdout, "removed exchange and queues") {
+		t.Errorf("with all rights: exit code %d: %s%s", got.code, got.stdout, got.stderr)
+	}
+}
