@@ -17,9 +17,10 @@ import (
 // being limited to one core, and would have longer latencies, above all if other processes compete for that core.
 const little = .15
 
-// adapt compares the CPU usage with the threshold little: every busyInterval while the process is limited to one core,
-// and every quietInterval while it has all cores. A load takes more CPU time with all cores than with one. So a load
-// that is above the threshold on one core stays above it on all cores, and the limit does not change back and forth.
+// adapt compares the CPU usage with the constant little. It does so every busyInterval while the process is limited to
+// one core, and every quietInterval while it has all cores. A load takes more CPU time with all cores than with one.
+// So a load that exceeds the constant on one core also exceeds it on all cores, and the limit does not change back and
+// forth.
 const (
 	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second

@@ -16,7 +16,7 @@ import (
 
 func TestAdapt_LowCPUTime_LimitsToOneCoreUntilCPUTimeRises(t *testing.T) {
 	t.Parallel()
-	// Each phase lasts 20 s. Its number says how many cores the process uses in it.
+	// Each phase lasts 20 s. The table gives the number of cores that the process uses in each phase.
 	for name, tt := range map[string]struct {
 		phases []float64
 		want   []bool // the arguments of the successive calls of the function limit

@@ -42,7 +42,7 @@ func (s *idleStore) CountStarved(context.Context, string, int64) error         {
 func (s *idleStore) Mark(context.Context, int) (store.Mark, error)             { return store.Mark{}, nil }
 func (s *idleStore) WaitDurable(context.Context, int, store.Mark) error        { return nil }
 
-// countingPublisher confirms every event at once. After n events, it calls done.
+// countingPublisher confirms every event immediately. After n events, it calls done.
 type countingPublisher struct {
 	n    int
 	done func()

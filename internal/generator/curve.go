@@ -36,7 +36,7 @@ type curve struct {
 	// pieces contains the pieces of the curve in chronological order. Each piece ends where the next one
 	// begins. The last piece has no end.
 	pieces []piece
-	// end is when the schedule ends, or the constant never if it has no end.
+	// end is the time at which the schedule ends. If the schedule has no end, it equals the constant "never".
 	end time.Duration
 }
 
@@ -96,7 +96,7 @@ func (p piece) when(target float64) time.Duration {
 // it up.
 const maxSeconds = float64(never/time.Second) - 1
 
-// later returns t+d, or the constant never if the sum overflows.
+// later returns t+d. If the sum overflows, it returns the constant "never".
 func later(t, d time.Duration) time.Duration {
 	if t > 0 && d > never-t {
 		return never

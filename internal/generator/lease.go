@@ -43,7 +43,7 @@ func (l *leaser) run(ctx context.Context) {
 	for {
 		b, err := l.lease(ctx)
 		if err != nil {
-			return // ctx has ended, because lease retries all other errors
+			return // ctx has ended: lease retries on any other error
 		}
 		select {
 		case l.blocks <- b:

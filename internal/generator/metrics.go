@@ -63,7 +63,7 @@ func newMetrics(t event.Type) *metrics {
 }
 
 // register registers the metrics. These include metrics that are computed from the pacer at each scrape.
-// register does nothing if registerer is nil.
+// It does nothing if r is nil.
 //
 // The lag is a gauge, not a histogram, because it must rise while publishing is blocked. In that time, no event is
 // published that a histogram could count. The delays of published events are part of the histogram

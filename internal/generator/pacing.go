@@ -103,7 +103,7 @@ func (p *pacer) stop(now time.Time) {
 	p.countMissed(p.curve.at(p.stopped).dueAt(p.stopped))
 }
 
-// update replaces the pacing, also while the schedule is in progress.
+// update replaces the pacing, even while the schedule is in progress.
 func (p *pacer) update(next pacing, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -57,7 +57,7 @@ func TestQuantile_IsWithinOneBucketOfTheTrueValue(t *testing.T) {
 			rank := max(int(math.Ceil(q*float64(len(all)))), 1)
 			want := all[rank-1].Seconds()
 			got := h.Snapshot().Quantile(q).Seconds()
-			const step = 1.0906 // 2^(1/8) is 1.0905
+			const step = 1.0906 // a little more than 2^(1/8), which is the ratio between the bounds of adjacent buckets
 			if got > want*step+2e-9 || got < want/step-2e-9 {
 				t.Fatalf("quantile %v of %d durations is %v s, want about %v s", q, len(all), got, want)
 			}

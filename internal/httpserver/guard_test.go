@@ -52,7 +52,7 @@ func TestGuard_HostHeader_MustNameThisMachine(t *testing.T) {
 	}
 }
 
-func TestGuard_RequestOfAnotherOrigin_IsRejectedExceptLinks(t *testing.T) {
+func TestGuard_CrossOriginRequest_IsRejectedUnlessItFollowsALink(t *testing.T) {
 	t.Parallel()
 	guarded := Guard(nil, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	link := []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}

@@ -17,8 +17,9 @@ const (
 	// before an outage counts as over. Otherwise, each success of a part that alternately works and fails would end the
 	// outage.
 	quiet = 5 * time.Second
-	// The constant stale is the age from which a fault no longer counts. A part that is in use is retried much more
-	// often, so a part whose latest fault is that old is no longer in use.
+	// The constant stale is the age from which a fault no longer counts. A dependency consists of parts, for example the
+	// nodes of a cluster. A part that is in use is retried much more often than this. So a part whose latest fault is
+	// that old is no longer in use.
 	stale = time.Minute
 )
 

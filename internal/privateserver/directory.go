@@ -137,7 +137,7 @@ func removeAbandoned(base string) {
 	for _, name := range names {
 		info, err := os.Stat(name)
 		if err != nil || time.Since(info.ModTime()) < time.Minute {
-			continue // the directory may be new, so that its owner has not locked it yet
+			continue // the directory may be new, and its owner may not have locked it yet
 		}
 		if lock, err := tryLock(filepath.Join(name, lockName)); err == nil {
 			_ = os.RemoveAll(name) // if the removal fails, the next server that starts tries again

@@ -8,7 +8,7 @@ import (
 // Stage is the stage of the pipeline at which a message failed. It is a value of the metric label "stage".
 type Stage string
 
-// The stages.
+// The stages of processing at which a message can fail.
 const (
 	// StageParse means that the body is not an event of the queue's type.
 	StageParse Stage = "parse"

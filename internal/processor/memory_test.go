@@ -174,8 +174,8 @@ func TestProcessorRun_LostSessions_LoseNoEvent(t *testing.T) {
 	m.expectBalance(t, true)
 }
 
-// BenchmarkProcessorRun_BrokerAndStoreInMemory measures the processor per event. Half of the events are exits, and a
-// fifth of the exits are matched.
+// BenchmarkProcessorRun_BrokerAndStoreInMemory measures the time and memory that the processor takes per event. Half of
+// the events are exits, and a fifth of the exits are matched.
 func BenchmarkProcessorRun_BrokerAndStoreInMemory(b *testing.B) {
 	m := newInMemory(b, 0)
 	for i := range b.N / 2 {

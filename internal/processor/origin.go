@@ -44,7 +44,7 @@ func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool)
 	return own, ok && own.Partition == partition
 }
 
-// isLastAttempt reports whether an exit is not retried again if it finds no visit in the given attempt.
+// isLastAttempt reports whether the given attempt is the last one for an exit that finds no visit.
 func isLastAttempt(origin store.Origin, attempt int) bool {
 	if origin.Generated() {
 		return attempt >= generatedAttempts

@@ -102,7 +102,7 @@ func (s *settler) close() {
 	s.arrived.Signal()
 }
 
-// run settles the pushed deliveries. It returns after a call of close.
+// run settles the pushed deliveries. After close has been called, it returns once all of them are settled.
 func (s *settler) run(ctx context.Context) {
 	for {
 		batch := s.nextBatch()

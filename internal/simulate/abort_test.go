@@ -107,9 +107,9 @@ func TestSimulationRun_WithFaults_ReportsTheRecoveryFromEachFault(t *testing.T) 
 	}
 }
 
-// A recovery is proved only 5 s after latency and backlog have returned to their previous level. These 5 s do not count
-// towards the recovery time.
-func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheTimeOfTheProof(t *testing.T) {
+// A recovery is confirmed only 5 s after latency and backlog have returned to their previous level. These 5 s do not
+// count towards the recovery time.
+func TestSimulationRun_AbortOnFailure_RecoveryTimeExcludesTheFiveSecondsOfConfirmation(t *testing.T) {
 	t.Parallel()
 	for objective, want := range map[time.Duration]struct {
 		outcome ledger.Outcome

@@ -115,7 +115,7 @@ func (o *observed) recordServers(depths *broker.Depths, pool *int64) {
 	o.depths, o.pool = depths, pool
 }
 
-// recordDepths replaces the recorded depths, which come from the latest poll, by the given ones.
+// recordDepths replaces the depths of the previous poll with the given ones.
 func (o *observed) recordDepths(depths broker.Depths) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/field"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 )
 
@@ -77,7 +78,7 @@ func (s *Simulation) timedOut(ctx context.Context) rest {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPollTimeout)
 	defer cancel()
 	r := s.count(ctx)
-	timeout := fmt.Errorf("the simulation did not come to rest within the drain timeout of %s", s.config.DrainTimeout)
+	timeout := fmt.Errorf("the simulation did not come to rest within the drain timeout of %s", field.Duration(s.config.DrainTimeout))
 	r.errs = append([]error{timeout}, r.errs...)
 	return r
 }

@@ -52,7 +52,7 @@ type Config struct {
 	// replicas, unless a fault targets the generators of this type. Without replicas, nothing is published.
 	Plan plan.Plan
 	// Processors is the number of processors to run if a fault targets processors. Otherwise, one processor does
-	// the work of all, unless the number is 0.
+	// the work of all. If the number is 0, no processor runs.
 	Processors int
 	// DepthsHoldInFlight is true if the broker counts a message as ready until it is settled. Then the number
 	// of ready messages includes the messages that processors hold.

@@ -45,7 +45,7 @@ func escape(text string, keep ...rune) string {
 	return b.String()
 }
 
-// Cleaned returns a deep copy of a value in which Clean has cleaned all texts. Unexported fields, byte slices and
+// Cleaned returns a deep copy of a value in which Clean has cleaned all strings. Unexported fields, byte slices and
 // functions are not copied: the result shares them with the value.
 func Cleaned[T any](value T) T {
 	v := reflect.ValueOf(&value).Elem()

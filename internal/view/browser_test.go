@@ -290,7 +290,7 @@ func TestPage_InChromium(t *testing.T) {
 		{"DrawsLatenciesBelowAPowerOfTen", testPageDrawsLatenciesBelowAPowerOfTen},
 		{"IsAccessible", testPageIsAccessible},
 		{"ClipsNoText", testPageClipsNoText},
-		{"ListsEventsOfNote", testPageListsEventsOfNote},
+		{"ListsNotableEvents", testPageListsNotableEvents},
 		{"JoinsOverlappingBands", testPageJoinsOverlappingBands},
 		{"EndShowsLatenciesOfTheWholeRun", testPageEndShowsLatenciesOfTheWholeRun},
 		{"DrawsEveryUpdate", testPageDrawsEveryUpdate},
@@ -1004,7 +1004,7 @@ func longTexts(f *fake) {
 	}
 }
 
-func testPageListsEventsOfNote(t *testing.T, b *browser) {
+func testPageListsNotableEvents(t *testing.T, b *browser) {
 	f := newFake("run", 60)
 	w := newSite(t, f)
 	f.change(longTexts)
@@ -1201,8 +1201,8 @@ func testPageHeatMapShowsTheHistograms(t *testing.T, b *browser) {
 	}
 }
 
-// testPageKeepsUp sends 10 updates per second to a page with an hour of history. It checks that the charts finally show
-// all of them. The time per frame and the number of updates per frame depend on the machine, so the test only logs
+// testPageKeepsUp sends 10 updates per second to a page with an hour of history. It checks that the charts show all of
+// them in the end. The time per frame and the number of updates per frame depend on the machine, so the test only logs
 // them, together with the values for an idle page.
 func testPageKeepsUp(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
@@ -1287,7 +1287,8 @@ const brokenWords = `(() => {
 	return found;
 })()`
 
-// testReportBreaksNoWord checks the HTML pages of package report. It opens them as files, like an attachment of a mail.
+// testReportBreaksNoWord checks that the HTML pages of package report break no word across lines. It opens them as
+// files, like an email attachment.
 func testReportBreaksNoWord(t *testing.T, b *browser) {
 	dir, err := filepath.Abs("../report/testdata")
 	if err != nil {

@@ -136,10 +136,10 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd returns the end of the part of a timeline that begins at begin and ends at to or earlier. The parameter start
-// is the start of the schedules. If it is zero, there is only one part. A part that begins long before start ends at
-// least an hour before start, so it has few rows. Each part but the last ends at a whole hour, because no row extends
-// across a whole hour.
+// partEnd divides a timeline into parts. It returns the end of the part whose begin is given. The timeline ends at the
+// time to, and so does its last part. The parameter start is the start of the schedules. If it is zero, there is only
+// one part. A part that begins long before start ends at least an hour before start, so it has few rows. Each part but
+// the last ends at a whole hour, because no row extends across a whole hour.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to
@@ -202,6 +202,7 @@ func interval(query string) (from, to time.Time, err error) {
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
 	// The read may have taken longer than the write deadline that guard has set. So set a new one for the response.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // tests have no connection
+	// Ignore the error: a ResponseWriter without a connection, as in tests, has no deadline.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(v.config.writeTimeout))
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")
 }

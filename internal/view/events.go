@@ -139,7 +139,7 @@ func since(r *http.Request, run string) time.Time {
 	return time.Unix(unix, 0).Add(-lookback)
 }
 
-// writeUpdate sends an update.
+// writeUpdate sends an update to the client at once.
 func (s *stream) writeUpdate(u *update) error {
 	if err := writeEvents(s, u); err != nil {
 		return err
@@ -327,7 +327,7 @@ func writeEvents(w io.Writer, u *update) error {
 }
 
 func writeEvent(w io.Writer, kind, id string, data any) error {
-	text, err := json.Marshal(data) // one line: JSON escapes line breaks in texts
+	text, err := json.Marshal(data) // one line: JSON escapes line breaks in strings
 	if err != nil {
 		return err // json.Marshal never fails here, because every field has a JSON form
 	}

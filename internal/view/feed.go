@@ -12,7 +12,7 @@ import (
 )
 
 // maxBehind is the maximum number of rows that wait for a client to receive them. A client that is further behind is
-// disconnected. It is above the number of rows that a store delivers after an outage.
+// disconnected. An outage of the store does not disconnect clients: the store delivers fewer rows after it.
 const maxBehind = maxRows
 
 // update contains what one poll has read.

@@ -131,7 +131,7 @@ func TestEventStream_InvalidEventID_IsAnsweredWithAllRows(t *testing.T) {
 }
 
 // request sends a request over a new connection that has a small buffer for the response. The server closes the
-// connection after any response, also after an error.
+// connection after every response, even after an error.
 func request(t *testing.T, address, path string) *net.TCPConn {
 	t.Helper()
 	connection, err := net.Dial("tcp", address)

@@ -55,8 +55,8 @@ type State struct {
 	Unmeasured *int64 `json:"unmeasured"`
 }
 
-// now returns the time at which the state was read, according to the clock of the machine that read it. The rows have
-// the time of that machine, too. The local clock may differ, so this method uses it only if the state has no time.
+// now returns the time at which the state was read, according to the clock of the machine that read it. The times in the
+// rows come from the same clock. The local clock may differ, so this method uses it only if the state has no time.
 func (s *State) now() time.Time {
 	if s.At.IsZero() {
 		return time.Now()

@@ -28,7 +28,7 @@ import (
 type Source interface {
 	// State returns the current state of the simulation.
 	State(ctx context.Context) (State, error)
-	// Timeline returns the measurements in the interval [from, to), in the order of time.
+	// Timeline returns the measurements in the interval [from, to), in chronological order.
 	Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
 }
 

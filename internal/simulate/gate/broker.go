@@ -48,7 +48,7 @@ func (b *gatedBroker) Close() error {
 // Publish publishes a message through the gate. The comment on the function Broker says when Publish blocks.
 func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
-		return b.Broker.Publish(ctx, q, msg, nil) // an error
+		return b.Broker.Publish(ctx, q, msg, nil) // returns an error, because confirmed is required
 	}
 	done, err := b.accept(ctx, q)
 	if err != nil {

@@ -123,8 +123,8 @@ func (g *Gate) await(ctx context.Context) (connection int, err error) {
 }
 
 // answer must be called before the result of a request is returned. It blocks while the gate is paused or mute.
-// The argument connection is the number that enter returned before the request. If that connection was cut since then,
-// answer returns an error.
+// The argument connection is the number that the method enter returned before the request. If that connection has been
+// cut since then, answer returns an error.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {
