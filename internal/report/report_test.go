@@ -490,7 +490,7 @@ func TestReadReport_AbsurdValue_ErrorNamesTheField(t *testing.T) {
 		{"faults.0.injectedAt", "9999-01-01T00:00:00Z", "faults[0].injectedAt: Invalid value"},
 		{"faults.0.number", "one", `faults[0].number: Invalid value: "one": must be a whole number`},
 		{"faultsOmitted", -1, "faultsOmitted: Invalid value: -1"},
-		{"faultTotals.0.aborted", 7, "faultTotals: Invalid value: 11: must count the 4 occurrences of faults and faultsOmitted"},
+		{"faultTotals.0.aborted", 7, "faultTotals: Invalid value: 11: must add up to 4, the number of occurrences in faults and faultsOmitted"},
 		{"timeline.1.t", 5, "timeline[1].t: Invalid value: 5: must not be before the end of the previous row"},
 		{"timeline.0.t", -5, "timeline[0].t: Invalid value: -5: must be a Unix time"},
 		{"timeline.59.t", 253370764800, "timeline[59].t: Invalid value: 253370764800: must be a Unix time"},
