@@ -81,7 +81,7 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 				return found, err
 			}
 		}
-		queues, err := a.existing(b.topology)
+		queues, err := existingQueues(b.topology, maxGap, a.hasQueue)
 		return len(queues) > 0, err
 	})
 }
@@ -89,31 +89,75 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 // Delete removes the simulation's exchange and queues, with the messages in them. It makes one attempt. If they belong
 // to another simulation, it removes nothing and returns broker.ErrOtherOwner. If a queue or an exchange has one of the
 // simulation's names but other settings, the simulation cannot have declared it. Delete then keeps it and logs a
-// warning. A publisher or consumer that is still running declares the exchange and the queues again.
+// warning. If a queue is unavailable, for example because its node is down, Delete removes the other queues, keeps the
+// owner's mark and returns an error. A publisher or consumer that is still running declares the exchange and the queues
+// again.
 func (b *Broker) Delete(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verify(b.declarer); err != nil {
 			return err
 		}
 		b.declarer.marked.Store(false)
+		gap, err := b.gapForDelete(a)
+		if err != nil {
+			return err
+		}
 		// Delete the exchange first, so that no message is routed to a queue that is already deleted. Delete
 		// the mark last. Otherwise, if the deletion were interrupted, another owner could take over the
 		// remaining queues.
 		if err := b.deleteExchange(a); err != nil {
 			return err
 		}
-		queues, err := a.existing(b.topology)
+		queues, err := existingQueues(b.topology, gap, a.mayHaveQueue)
 		if err != nil {
 			return err
 		}
-		variants := b.topology.variants()
-		for _, queue := range slices.Backward(queues) {
-			if err := b.deleteQueue(a, queue, variants[queue]); err != nil {
-				return err
-			}
+		if err := b.deleteQueues(a, queues); err != nil {
+			return err
 		}
 		return a.deleteExchange(b.topology.ownerExchange())
 	})
+}
+
+// gapForDelete returns the number of successive partitions without queues after which Delete looks no further. It is
+// usually maxGap. If there is an owner's mark but no exchange, an earlier Delete has not removed all queues. The
+// remaining queues may then belong to any partition, so the number is that of all partitions.
+func (b *Broker) gapForDelete(a *administration) (int, error) {
+	found, err := a.hasExchange(b.topology.exchange)
+	if err != nil || found {
+		return maxGap, err
+	}
+	marked, err := a.hasExchange(b.topology.ownerExchange())
+	if err != nil || !marked {
+		return maxGap, err
+	}
+	return b.topology.partitions, nil
+}
+
+// deleteQueues deletes the given queues of the simulation. It skips the queues that are unavailable. The error then
+// contains the reason of the first one and the number of all, because the reasons of all would be too long for a message.
+func (b *Broker) deleteQueues(a *administration, queues []string) error {
+	variants := b.topology.variants()
+	var first error
+	unavailable := 0
+	for _, queue := range slices.Backward(queues) {
+		switch err := b.deleteQueue(a, queue, variants[queue]); {
+		case err == nil:
+			continue
+		case !isUnavailable(err):
+			return errors.Join(first, err)
+		case first == nil:
+			first = err
+		}
+		unavailable++
+		if err := a.open(); err != nil { // the server closes the channel when it reports that a queue is unavailable
+			return errors.Join(first, err)
+		}
+	}
+	if unavailable > 1 {
+		return fmt.Errorf("%w; unavailable queues in total: %d", first, unavailable)
+	}
+	return first
 }
 
 // deleteExchange deletes the simulation's exchange. It keeps an exchange whose settings differ from those with which
@@ -268,19 +312,14 @@ func (a *administration) hasExchange(name string) (bool, error) {
 	return a.found("exchange "+name, err)
 }
 
-// existing returns the names of the simulation's queues that exist, in the order of allRoutes.
-func (a *administration) existing(t topology) ([]string, error) {
-	return existingQueues(t, a.hasQueue)
-}
-
-// maxGap is the number of successive partitions without queues after which existingQueues looks no further.
+// maxGap is the usual value of the parameter gap of existingQueues.
 const maxGap = 4
 
-// existingQueues returns the names of the queues for which exists returns true. It stops after maxGap successive
-// partitions without queues, because for each missing queue the server closes the channel and logs an error. 'parking
-// purge' would otherwise cause thousands of these errors: it does not know the number of partitions, so it assumes the
-// maximum.
-func existingQueues(t topology, exists func(name string) (bool, error)) ([]string, error) {
+// existingQueues returns the names of the queues for which exists returns true, in the order of allRoutes. It stops after
+// gap successive partitions without queues, because for each missing queue the server closes the channel and logs an
+// error. 'parking purge' would otherwise cause hundreds of these errors: it does not know the number of partitions, so
+// it assumes the maximum.
+func existingQueues(t topology, gap int, exists func(name string) (bool, error)) ([]string, error) {
 	var found []string
 	look := func(routes ...route) error {
 		for _, r := range routes {
@@ -297,15 +336,15 @@ func existingQueues(t topology, exists func(name string) (bool, error)) ([]strin
 	if err := look(t.dead()); err != nil {
 		return nil, err
 	}
-	for partition, gap := 0, 0; partition < t.partitions && gap < maxGap; partition++ {
+	for partition, empty := 0, 0; partition < t.partitions && empty < gap; partition++ {
 		before := len(found)
 		for _, q := range t.queuesOf(partition) {
 			if err := look(t.main(q), t.retry(q)); err != nil {
 				return nil, err
 			}
 		}
-		if gap++; len(found) > before {
-			gap = 0
+		if empty++; len(found) > before {
+			empty = 0
 		}
 	}
 	return found, nil
@@ -317,6 +356,15 @@ func (a *administration) hasQueue(name string) (bool, error) {
 		return true, a.open()
 	}
 	return a.found("queue "+name, err)
+}
+
+// mayHaveQueue is like hasQueue, but it also returns true if the queue is unavailable.
+func (a *administration) mayHaveQueue(name string) (bool, error) {
+	found, err := a.hasQueue(name)
+	if isUnavailable(err) {
+		return true, a.open() // the server closes the channel when it reports this error
+	}
+	return found, err
 }
 
 // found interprets the error of a passive declaration: it reports whether the declared queue or exchange
@@ -403,9 +451,14 @@ func (a *administration) deleteExchange(name string) error {
 }
 
 // isNotFound reports whether an error says that a queue or an exchange does not exist. The server uses the same code for
-// a queue that exists but cannot be used, for example because its node is down. The list of remedies contains the
-// reasons in these errors.
+// a queue that is unavailable.
 func isNotFound(err error) bool {
+	return hasCode(err, amqp.NotFound) && !isUnavailable(err)
+}
+
+// isUnavailable reports whether an error says that a queue exists but cannot be used, for example because its node is
+// down. The list of remedies contains the reason of such an error.
+func isUnavailable(err error) bool {
 	refusal, ok := errors.AsType[*amqp.Error](err)
-	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy == ""
+	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy != ""
 }

@@ -29,7 +29,7 @@ func TestExistingQueues_StopsAfterMaxGapPartitionsWithoutQueues(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			requests := 0
-			found, err := existingQueues(all, func(name string) (bool, error) {
+			found, err := existingQueues(all, maxGap, func(name string) (bool, error) {
 				requests++
 				return slices.Contains(tt.present, name), nil
 			})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/logtest"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -64,7 +65,8 @@ func TestBroker_NodeOfClusterIsKilled_UsesOtherNodes(t *testing.T) {
 // evenly again after a node has restarted and its postStart hook has rebalanced the queues.
 //
 // On a busy machine, a queue can elect another leader at any time. So the test makes a few attempts to declare the queues
-// and to rebalance them. It must not make many, because leaders at random are even now and then.
+// and to rebalance them. It must not make many attempts, because randomly placed leaders are sometimes spread evenly.
+// Attempts after which leaders still change do not count.
 func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
@@ -78,21 +80,22 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 		t.Fatal(err)
 	}
 	polltest.UntilState(t, "new leaders", func() bool {
-		now := leaders(t, cluster[0], "")
-		return now[away.Node()] == 0 && total(now) == clusterQueues
-	}, func() any { return leaders(t, cluster[0], "") })
+		now := leaders(t, cluster[0])
+		return now.isComplete() && now.count("")[away.Node()] == 0
+	}, func() any { return leaders(t, cluster[0]) })
 	if err := away.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	moveLeaders(t, cluster[0])
+	awaitReplicas(t, cluster)
 	hook := postStartHook(t)
-	attempt(t, "rebalance the queues", func() bool {
+	attempt(t, "rebalance the queues", cluster[0], func() {
 		output, err := away.Run(hook[0], hook[1:]...)
 		t.Logf("output of the hook: %s, %v", output, err)
+	}, func(now leadership) bool {
 		// RabbitMQ promises only that no node leads more queues than the mean, rounded up. Two nodes may lead 17 queues
 		// each, and the third node 15.
-		now := leaders(t, cluster[0], "")
-		return total(now) == clusterQueues && areEven(t, "all queues", now, cluster, 1)
+		return areEven(t, "all queues", now.count(""), cluster, 1)
 	})
 }
 
@@ -102,30 +105,52 @@ const (
 	clusterQueues     = 4*clusterPartitions + 1
 )
 
-// maxAttempts limits how often a test tries to get even leaders. If the leaders were placed at random, an attempt of
+// maxAttempts limits how often a test tries to spread the leaders evenly. If the leaders were placed at random, an attempt of
 // declareWithEvenLeaders would succeed with a probability of 0.07 %, and one of five attempts with 0.4 %. Without a leader
 // locator, the node that the client is connected to leads all queues.
 const maxAttempts = 5
 
-// attempt calls f until it returns true. It fails the test after maxAttempts calls.
-func attempt(t *testing.T, what string, f func() bool) {
+// maxUnstable limits how often a test repeats an attempt that does not count.
+const maxUnstable = 20
+
+// attempt calls place until isEven returns true for the leaders of all queues. It fails the test after maxAttempts
+// attempts. An attempt counts only if all queues have leaders that stay the same. Otherwise, it may have failed because
+// a queue has elected another leader, so isEven is not called.
+func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
-	for n := 1; !f(); n++ {
-		t.Logf("%s: attempt %d of %d has failed", what, n, maxAttempts)
-		if n == maxAttempts {
-			t.FailNow()
+	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {
+		place()
+		now := leaders(t, node)
+		if after := leaders(t, node); !now.isComplete() || !maps.Equal(now, after) {
+			unstable++
+			t.Logf("%s: this attempt does not count, because the leaders have changed from %v to %v", what, now.count(""), after.count(""))
+			continue
 		}
+		if isEven(now) {
+			return
+		}
+		failed++
+		t.Logf("%s: attempt %d of %d has failed", what, failed, maxAttempts)
 	}
+	t.Fatalf("%s: the leaders are not spread evenly", what)
 }
 
 // declareWithEvenLeaders declares the queues of a simulation. Each node must lead the same number of entry queues, the
 // same number of exit queues, and the same number of all queues, plus or minus one.
 func declareWithEvenLeaders(t *testing.T, cluster []*servers.RabbitMQ) {
 	t.Helper()
-	attempt(t, "declare the queues", func() bool {
-		options := optionsFor(t, cluster[0].URI())
+	var options testOptions
+	var b *rabbitmq.Broker
+	attempt(t, "declare the queues", cluster[0], func() {
+		if b != nil { // an earlier attempt has failed
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			deleteQueues(t, options)
+		}
+		options = optionsFor(t, cluster[0].URI())
 		options.Partitions = clusterPartitions
-		b := open(t, options)
+		b = open(t, options)
 		for partition := range clusterPartitions {
 			for _, eventType := range event.Types() {
 				if _, err := b.Consume(t.Context(), broker.Queue{Type: eventType, Partition: partition}, 1); err != nil {
@@ -133,23 +158,35 @@ func declareWithEvenLeaders(t *testing.T, cluster []*servers.RabbitMQ) {
 				}
 			}
 		}
-		polltest.Until(t, "all queues", func() bool { return total(leaders(t, cluster[0], "")) == clusterQueues })
-		even := areEven(t, "new queues", leaders(t, cluster[0], ""), cluster, 1)
+		polltest.Until(t, "all queues", func() bool { return leaders(t, cluster[0]).isComplete() })
+	}, func(now leadership) bool {
+		even := areEven(t, "new queues", now.count(""), cluster, 1)
 		for _, eventType := range event.Types() {
-			count := leaders(t, cluster[0], fmt.Sprintf("%s.%s.", options.Exchange, eventType))
+			count := now.count(fmt.Sprintf("%s.%s.", options.Exchange, eventType))
 			even = areEven(t, "new "+string(eventType)+" queues", count, cluster, 0) && even
-		}
-		if !even {
-			if err := b.Close(); err != nil {
-				t.Fatal(err)
-			}
-			deleteQueues(t, options)
 		}
 		return even
 	})
 }
 
-// moveLeaders makes one node the leader of all queues. After that, only a rebalance can make the leaders even. Elections
+// awaitReplicas waits until each node has a replica of each queue, and all replicas of a queue have received the same
+// log. A replica that lacks a part of the log cannot become the leader.
+func awaitReplicas(t *testing.T, cluster []*servers.RabbitMQ) {
+	t.Helper()
+	lagging := fmt.Sprintf(`[N || Q <- rabbit_amqqueue:list(), {resource, V, _, N} <- [amqqueue:get_name(Q)],
+		I <- [[C || R <- rabbit_quorum_queue:status(V, N), C <- [proplists:get_value(<<"Commit Index">>, R)], is_integer(C)]],
+		length(I) < %d orelse length(lists:usort(I)) > 1].`, len(cluster))
+	var output string
+	polltest.UntilState(t, "all replicas of the queues are in sync", func() bool {
+		var err error
+		if output, err = cluster[0].Ctl("eval", lagging); err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(output) == "[]"
+	}, func() any { return output })
+}
+
+// moveLeaders makes one node the leader of all queues. After that, only a rebalance can spread them evenly. Elections
 // after a restart may do that by chance.
 func moveLeaders(t *testing.T, node *servers.RabbitMQ) {
 	t.Helper()
@@ -160,7 +197,7 @@ func moveLeaders(t *testing.T, node *servers.RabbitMQ) {
 		if output, err = node.Ctl("eval", move); err != nil {
 			t.Fatal(err)
 		}
-		return leaders(t, node, "")[node.Node()] == clusterQueues
+		return leaders(t, node).count("")[node.Node()] == clusterQueues
 	}, func() any { return output })
 }
 
@@ -202,16 +239,33 @@ func postStartHook(t *testing.T) []string {
 	return nil
 }
 
-// leaders returns how many queues each node leads. It counts only queues whose names begin with the prefix.
-func leaders(t *testing.T, node *servers.RabbitMQ, prefix string) map[string]int {
+// leadership maps the name of each queue to the node that leads it, or to "" if the queue has no leader.
+type leadership map[string]string
+
+// leaders returns the leaders of all queues.
+func leaders(t *testing.T, node *servers.RabbitMQ) leadership {
 	t.Helper()
 	output, err := node.Ctl("list_queues", "--quiet", "--no-table-headers", "name", "leader")
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := map[string]int{}
+	now := leadership{}
 	for line := range strings.Lines(output) {
-		if name, leader, found := strings.Cut(strings.TrimSpace(line), "\t"); found && strings.HasPrefix(name, prefix) && leader != "" {
+		if name, leader, found := strings.Cut(strings.TrimRight(line, "\r\n"), "\t"); found {
+			now[name] = leader
+		}
+	}
+	return now
+}
+
+// isComplete reports whether all queues exist and have a leader.
+func (l leadership) isComplete() bool { return total(l.count("")) == clusterQueues }
+
+// count returns how many queues each node leads. It counts only queues whose names begin with the prefix.
+func (l leadership) count(prefix string) map[string]int {
+	count := map[string]int{}
+	for name, leader := range l {
+		if strings.HasPrefix(name, prefix) && leader != "" {
 			count[leader]++
 		}
 	}

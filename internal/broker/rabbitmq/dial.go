@@ -80,9 +80,10 @@ func newDialer(source binding.Source, component string, log *slog.Logger) *diale
 }
 
 // dial reads the binding and makes one attempt to connect. It tries each IP address of each endpoint until it has a
-// connection, or until a server rejects the credentials, which are the same for all of them. The order is random, so that the connections of many clients spread over the nodes of a cluster, even
-// when they reconnect after a node has failed. The errors contain the addresses and the remedies, but never the
-// password.
+// connection. It continues after a rejected login, because a node also rejects correct credentials if it cannot reach
+// its authentication backend, such as an LDAP server. The order is random, so that the connections of many clients
+// spread over the nodes of a cluster, even when they reconnect after a node has failed. The errors contain the addresses
+// and the remedies, but never the password.
 func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 	b, err := d.binding()
 	if err != nil {
@@ -100,7 +101,7 @@ func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 			return conn, nil
 		}
 		failures = append(failures, failed...)
-		if ctx.Err() != nil || slices.ContainsFunc(failed, func(f failure) bool { return isLoginRejected(f.err) }) {
+		if ctx.Err() != nil {
 			break
 		}
 	}
@@ -126,7 +127,7 @@ func (d *dialer) dialTarget(ctx context.Context, target target, others int, role
 			failed.address = address
 		}
 		failures = append(failures, failed)
-		if ctx.Err() != nil || isLoginRejected(err) {
+		if ctx.Err() != nil {
 			break
 		}
 	}
@@ -287,6 +288,9 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 		}
 		return nil, err
 	}
+	// The connection needs no credentials any more. The client library clears only the passwords of its own types, and
+	// a login is not one of them.
+	conn.Config.SASL = nil
 	return newConnection(conn, w), nil
 }
 

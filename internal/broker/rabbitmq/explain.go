@@ -87,7 +87,7 @@ func (e *connectError) Is(target error) bool {
 }
 
 // isNotReady reports whether a failure has a temporary cause, such as a connection limit of the server, too few file
-// descriptors, or a DNS that does not work. It returns false if the address, the credentials or the permissions may be
+// descriptors, or a failure of DNS. It returns false if the address, the credentials or the permissions may be
 // the cause.
 func isNotReady(err error) bool {
 	if binding.IsTemporary(err) {

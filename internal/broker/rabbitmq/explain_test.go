@@ -31,7 +31,7 @@ func TestExplainConnectError_NamesTheRemedy(t *testing.T) {
 		remedy string
 	}{
 		{"a host that does not exist", &net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, "correct the host name"},
-		{"a DNS that does not respond", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "i/o timeout", IsTimeout: true}}, "check the DNS"},
+		{"a DNS server that does not respond", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "i/o timeout", IsTimeout: true}}, "check the DNS"},
 		{"a lookup with too many open files", &net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}, "ulimit -n"},
 		{"a port without a listener", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "start RabbitMQ there"},
 		{"a process with too many open files", os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n"},
@@ -83,14 +83,14 @@ func TestConnectError_ServerCannotServe_IsErrNotReady(t *testing.T) {
 		err  error
 		want bool
 	}{
-		"a limit of connections":            {&amqp.Error{Code: amqp.NotAllowed, Reason: "NOT_ALLOWED - connection refused for user 'u': user connection limit (1) is reached"}, true},
-		"an internal error":                 {&amqp.Error{Code: amqp.InternalError, Reason: "INTERNAL_ERROR"}, true},
-		"too many open files":               {os.NewSyscallError("socket", syscall.EMFILE), true},
-		"a lookup with too many open files": {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}, true},
-		"a DNS that does not respond":       {&net.DNSError{Err: "i/o timeout", IsTimeout: true}, true},
-		"a host that does not exist":        {&net.DNSError{Err: "no such host", IsNotFound: true}, false},
-		"a wrong password":                  {amqp.ErrCredentials, false},
-		"no listener":                       {errRefused, false},
+		"a limit of connections":             {&amqp.Error{Code: amqp.NotAllowed, Reason: "NOT_ALLOWED - connection refused for user 'u': user connection limit (1) is reached"}, true},
+		"an internal error":                  {&amqp.Error{Code: amqp.InternalError, Reason: "INTERNAL_ERROR"}, true},
+		"too many open files":                {os.NewSyscallError("socket", syscall.EMFILE), true},
+		"a lookup with too many open files":  {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}, true},
+		"a DNS server that does not respond": {&net.DNSError{Err: "i/o timeout", IsTimeout: true}, true},
+		"a host that does not exist":         {&net.DNSError{Err: "no such host", IsNotFound: true}, false},
+		"a wrong password":                   {amqp.ErrCredentials, false},
+		"no listener":                        {errRefused, false},
 	} {
 		err := explain(binding.Binding{URI: parse(t, "amqp://h")}, []failure{{endpoint: "h:5672", err: tt.err}})
 		if got := errors.Is(err, broker.ErrNotReady); got != tt.want {

@@ -30,6 +30,14 @@ func (b *Broker) CountDials() func() int64 {
 	return dials.Load
 }
 
+// HoldsLogins reports whether b keeps the credentials of its administrative connection in the settings of that
+// connection. b must be connected.
+func (b *Broker) HoldsLogins() bool {
+	b.admin.turn <- struct{}{}
+	defer b.admin.release()
+	return len(b.admin.current.Config.SASL) > 0
+}
+
 // ConsumesFrom returns the IP address and the port of the node from which b consumes. b must be connected.
 func (b *Broker) ConsumesFrom() string {
 	b.consume.turn <- struct{}{}

@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// method identifies a method of AMQP 0-9-1 by the numbers of its class and of the method in this class.
+// method identifies a method of AMQP 0-9-1 by the number of its class and its number in that class.
 type method struct{ class, number uint16 }
 
-// The methods that a fakeServer handles. The response to most of them is the method with the next number.
+// The methods that the fake server handles. The response to most of them is the method with the next number.
 var (
 	connectionStart   = method{10, 10}
 	connectionStartOK = method{10, 11}

@@ -1,10 +1,6 @@
 package rabbitmq
 
-import (
-	"errors"
-
-	amqp "github.com/rabbitmq/amqp091-go"
-)
+import amqp "github.com/rabbitmq/amqp091-go"
 
 // login is an authentication mechanism of a client that understands why a login is rejected. If a client does not announce
 // that, RabbitMQ closes the connection without a reason, and only after 3 s. This is longer than some attempts to connect
@@ -32,11 +28,4 @@ func announced(mechanisms []amqp.Authentication, properties amqp.Table) []amqp.A
 		logins[i] = login{mechanism, properties}
 	}
 	return logins
-}
-
-// isLoginRejected reports whether the server has rejected the credentials. amqp.ErrCredentials is not enough: the client
-// library also returns it if the connection is lost during the login.
-func isLoginRejected(err error) bool {
-	refusal, ok := errors.AsType[*amqp.Error](err)
-	return ok && refusal.Server && refusal.Code == amqp.AccessRefused
 }

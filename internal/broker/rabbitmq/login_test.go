@@ -10,9 +10,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// The credentials are the same for all addresses. So the first rejected login is final, and its reason must not get lost
-// among the timeouts of further attempts.
-func TestBrokerCheck_SeveralAddressesAndWrongPassword_ReturnsTheReasonOfTheFirst(t *testing.T) {
+// A node may reject correct credentials because it cannot reach its authentication backend. So a rejected login must not
+// end the attempts at other addresses.
+func TestBrokerCheck_SeveralAddressesAndWrongPassword_TriesAllAndReturnsTheReason(t *testing.T) {
 	t.Parallel()
 	good, err := url.Parse(servers.AMQPURI(t))
 	if err != nil {
@@ -32,12 +32,24 @@ func TestBrokerCheck_SeveralAddressesAndWrongPassword_ReturnsTheReasonOfTheFirst
 	b := open(t, options)
 	dials := b.CountDials()
 	err = b.Check(t.Context())
-	if n := dials(); n != 1 {
-		t.Errorf("the check tried %d addresses, want 1", n)
+	if n := dials(); n != 2 {
+		t.Errorf("the check tried %d addresses, want 2", n)
 	}
 	// This is the text of the server. The server sends it at once, and only to clients that announce that they understand it.
 	const want = "ACCESS_REFUSED - Login was refused"
-	if err == nil || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), ": correct the user name or password") {
-		t.Errorf("the check returned %v, want %q and the remedy", err, want)
+	if err == nil || strings.Count(err.Error(), want) != 2 || !strings.HasSuffix(err.Error(), ": correct the user name or password") {
+		t.Errorf("the check returned %v, want %q for each address, and the remedy", err, want)
+	}
+}
+
+func TestBrokerPing_Connected_ConnectionHoldsNoCredentials(t *testing.T) {
+	t.Parallel()
+	accept := func(request) *rejection { return nil }
+	b := open(t, optionsFor(t, startFakeServer(t, accept)))
+	if err := b.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b.HoldsLogins() {
+		t.Error("the settings of the connection contain credentials")
 	}
 }

@@ -3,6 +3,8 @@ package rabbitmq_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -175,11 +177,12 @@ func TestDepths_ClassicQueueOnDeadNode_ReturnsErrorUntilTheNodeStarts(t *testing
 	if err := dead.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	awaitUnavailable(t, b)
 	for _, inspection := range []string{"Depths", "CheckQueue", "DeadLetterReasons"} {
 		checkText(t, inspection, operations[inspection](t.Context(), b), []string{"NOT_FOUND", "rabbitmqctl cluster_status"})
 	}
 	if exists, err := b.Exists(t.Context()); !exists || err != nil {
-		t.Errorf("the simulation exists: %t (%v), want that its exchange exists", exists, err)
+		t.Errorf("the simulation exists: %t (%v), want true, because its exchange exists", exists, err)
 	}
 	if err := dead.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -188,4 +191,69 @@ func TestDepths_ClassicQueueOnDeadNode_ReturnsErrorUntilTheNodeStarts(t *testing
 		depths, err := b.Depths(t.Context())
 		return err == nil && depths == broker.Depths{Dead: 1}
 	})
+}
+
+// The queues that Delete skips may belong to a partition far behind those whose queues it deletes. The next Delete must
+// find them.
+func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *testing.T) {
+	t.Parallel()
+	cluster := servers.NewRabbitMQCluster(t, 2, servers.RabbitMQOptions{})
+	alive, dead := cluster[0], cluster[1]
+	const far = 6 // Delete skips the queues of this partition, and then more than maxGap partitions before it have none
+	options := optionsFor(t, alive.URI())
+	options.Owner = "the owner"
+	options.QueueType = plan.QueueTypeClassic // such a queue is on the node to which its first client is connected
+	options.Partitions = far
+	if err := open(t, options).Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	options.Binding, options.Partitions = source(t, dead.URI()), far+1
+	if err := open(t, options).Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	options.Binding = source(t, alive.URI())
+	b := open(t, options)
+	if err := dead.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitUnavailable(t, b)
+	checkText(t, "Delete", b.Delete(t.Context()), []string{"NOT_FOUND", "unavailable queues in total: 4", "rabbitmqctl cluster_status"})
+	isSkipped := func(queue string) bool { return strings.HasSuffix(queue, fmt.Sprintf(".%d", far)) }
+	if left := slices.DeleteFunc(queuesOn(t, alive), isSkipped); len(left) > 0 {
+		t.Errorf("Delete has left the queues %q on the other node", left)
+	}
+	if exists, err := b.Exists(t.Context()); !exists || err != nil {
+		t.Errorf("the simulation exists: %t (%v), want true, because of the owner's mark", exists, err)
+	}
+
+	if err := dead.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	polltest.UntilNoError(t, "the remaining queues are deleted", func() error { return b.Delete(t.Context()) })
+	if left := queuesOn(t, alive); len(left) > 0 {
+		t.Errorf("Delete has left the queues %q", left)
+	}
+	if exists, err := b.Exists(t.Context()); exists || err != nil {
+		t.Errorf("the simulation exists: %t (%v), want false", exists, err)
+	}
+}
+
+// awaitUnavailable waits until the server reports that queues of the broker are unavailable. A node notices some time
+// after the end of another node that its queues are.
+func awaitUnavailable(t *testing.T, b *rabbitmq.Broker) {
+	t.Helper()
+	polltest.Until(t, "a node reports that queues of another node are unavailable", func() bool {
+		_, err := b.Depths(t.Context())
+		return err != nil && strings.Contains(err.Error(), "NOT_FOUND")
+	})
+}
+
+// queuesOn returns the names of all queues that a node of a cluster knows.
+func queuesOn(t *testing.T, node *servers.RabbitMQ) []string {
+	t.Helper()
+	output, err := node.Ctl("list_queues", "--quiet", "--no-table-headers", "name")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(output)
 }
