@@ -25,7 +25,7 @@ var (
 	// store itself logs the beginning and the end of an outage.
 	ErrUnavailable = errors.New("the store is unavailable")
 	// ErrNotReady means that the store was reached with valid credentials, but cannot serve at the moment. It also means
-	// that this process has too many open files to connect, or that the DNS does not work. Errors that match it also
+	// that this process has too many open files to connect, or that DNS does not work. Errors that match it also
 	// match ErrUnavailable.
 	ErrNotReady = errors.New("the server is not ready")
 	// ErrOtherPartitions means that the number of partitions with which the simulation started differs from that of this
@@ -200,8 +200,8 @@ const (
 	// ResultUnmatchedExpected means that a generated exit with the intent "unmatched" was recorded. This result is
 	// final.
 	ResultUnmatchedExpected Result = "unmatched_expected"
-	// ResultUnmatchedUnexpected means that the last attempt to process an exit with the intent "matched" found no
-	// visit. This result is final.
+	// ResultUnmatchedUnexpected means that the last attempt to process an exit found no visit, although the generator
+	// published the exit with the intent "matched". This result is final.
 	ResultUnmatchedUnexpected Result = "unmatched_unexpected"
 	// ResultEntryNotFound means that the last attempt to process an exit of an external publisher found no visit. This
 	// result is final.

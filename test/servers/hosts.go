@@ -32,11 +32,12 @@ func WithHosts(t *testing.T, lines string, test func()) {
 	}
 	if output, err := run("true"); err != nil {
 		reason := strings.TrimSpace(err.Error() + " " + output)
-		skipOrFail(t, "run a command in a mount namespace: "+reason+"; run the tests as root, or allow user namespaces")
+		SkipOrFail(t, "run a command in a mount namespace: "+reason+"; run the tests as root, or allow user namespaces")
 	}
 	args := []string{os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v"}
 	if deadline, ok := t.Deadline(); ok {
-		args = append(args, "-test.timeout="+time.Until(deadline).String())
+		// If the test hangs, the other process must end first. Otherwise its output is lost.
+		args = append(args, "-test.timeout="+(time.Until(deadline)*9/10).String())
 	}
 	output, err := run(args...)
 	switch {

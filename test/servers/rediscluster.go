@@ -64,6 +64,9 @@ const none = -1
 // replicas are in sync. See NewRedis.
 func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	t.Helper()
+	if o.HostNames && o.Authority == nil { // otherwise the nodes would wait for host names that no node announces
+		t.Fatal("RedisClusterOptions: HostNames needs an Authority")
+	}
 	c := &RedisCluster{options: o, paused: none}
 	for i := range o.Primaries {
 		c.startNode(t, 0)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -457,4 +458,31 @@ func passwordOf(t *testing.T, uri string) string {
 	}
 	password, _ := u.User.Password()
 	return password
+}
+
+// Without an authority, the nodes announce no host names, so NewRedisCluster would wait for them until its timeout.
+func TestNewRedisCluster_HostNamesWithoutAuthority_FailsAtOnce(t *testing.T) {
+	t.Parallel()
+	r := &recorder{TB: t}
+	ended := make(chan struct{})
+	go func() { // Fatal ends the goroutine that calls it
+		defer close(ended)
+		NewRedisCluster(r, RedisClusterOptions{HostNames: true})
+	}()
+	<-ended
+	if !strings.Contains(r.fatal, "needs an Authority") {
+		t.Errorf("Fatal was called with %q, want that HostNames needs an Authority", r.fatal)
+	}
+}
+
+// recorder records the message with which a test fails, but does not let the test fail.
+type recorder struct {
+	testing.TB
+
+	fatal string
+}
+
+func (r *recorder) Fatal(args ...any) {
+	r.fatal = fmt.Sprint(args...)
+	runtime.Goexit()
 }

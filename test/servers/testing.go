@@ -151,12 +151,12 @@ func need(t testing.TB, err error) {
 	case !errors.As(err, &missing):
 		t.Fatal(err)
 	default:
-		skipOrFail(t, missing.Error())
+		SkipOrFail(t, missing.Error())
 	}
 }
 
-// skipOrFail skips the test for the given reason, or fails it if PARKING_TEST_REQUIRE=1.
-func skipOrFail(t testing.TB, reason string) {
+// SkipOrFail skips the test for the given reason, or fails it if PARKING_TEST_REQUIRE=1.
+func SkipOrFail(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv(requireVariable) == "1" {
 		t.Fatalf("%s (%s=1 does not allow this test to be skipped)", reason, requireVariable)

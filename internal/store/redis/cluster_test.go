@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,44 +58,28 @@ func TestRedisCluster_PartitionMoves_StepsTakeEffectOnce(t *testing.T) {
 	c := newCluster(t, 2)
 	s := open(t, c.URI(0), "moving", 1)
 	before := markOf(t, s)
-	const workers, moves = 16, 4
-	var next, rolledBack atomic.Int64
-	var stopping atomic.Bool
-	var group sync.WaitGroup
-	for range workers {
-		group.Go(func() {
-			for !stopping.Load() {
-				again, err := performDurably(t.Context(), s, next.Add(1)-1)
-				rolledBack.Add(again)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
+	w := &workers{}
+	w.start(t, s, 16)
 	slot := c.Slot(t, s.partitions[0].key(keyLedger))
 	owner, _ := c.Owner(t, slot)
-	for range moves {
-		reached := next.Load() + 200
-		polltest.Until(t, "some steps", func() bool { return next.Load() > reached || t.Failed() })
+	for range 4 {
+		w.perform(t, 200)
 		began := time.Now()
 		c.Move(t, slot, owner, 1-owner)
 		owner = 1 - owner
 		moved := time.Now()
-		if _, err := performDurably(t.Context(), s, next.Add(1)-1); err != nil {
+		if _, err := performDurably(t.Context(), s, w.next.Add(1)-1); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("the move took %s, and a step that began after it was durable within %s",
 			moved.Sub(began).Round(time.Millisecond), time.Since(moved).Round(time.Millisecond))
 	}
-	stopping.Store(true)
-	group.Wait()
-	t.Logf("%d steps, %d taken again", next.Load(), rolledBack.Load())
+	steps := w.stop()
+	t.Logf("%d steps, %d taken again", steps, w.repeated.Load())
 
 	counts := countsOf(t, s)
-	if counts.EntriesRecorded != next.Load() {
-		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, next.Load())
+	if counts.EntriesRecorded != steps {
+		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, steps)
 	}
 	c.Move(t, slot, owner, 1-owner) // after this odd number of moves, the partition is on another node than at the start
 	polltest.Until(t, "the mark of the node of then is not good any more", func() bool {
@@ -107,7 +89,7 @@ func TestRedisCluster_PartitionMoves_StepsTakeEffectOnce(t *testing.T) {
 		}
 		return errors.Is(err, store.ErrRolledBack)
 	})
-	record(t, s, next.Load(), store.ResultRecorded)
+	record(t, s, steps, store.ResultRecorded)
 }
 
 // newCluster starts a Redis cluster of primaries without TLS.

@@ -94,7 +94,7 @@ func (d *dataset) keep(now observation) {
 func (d *dataset) lossRemedy(before *observation, promised int64, now observation) string {
 	const (
 		settings = "set appendonly yes and maxmemory-policy noeviction for later runs"
-		older    = "the server has an older state of the data: set appendonly yes for later runs, and appendfsync always in case machines fail; replicas need the same settings"
+		older    = "the server has older data: for later runs, set appendonly yes and, if machines may fail, appendfsync always; set them on replicas, too"
 	)
 	switch {
 	case !d.durable:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -99,8 +100,8 @@ func TestDataset_Loss_IsDetectedAndRecorded(t *testing.T) {
 		},
 		{
 			name: "its machine failed before the disk had the latest effects",
-			lose: func(t *testing.T, r *servers.Redis, s *Store, _ *goredis.Client) {
-				onDisk := logOf(t, r)
+			lose: func(t *testing.T, r *servers.Redis, s *Store, c *goredis.Client) {
+				onDisk := logOf(t, r, c)
 				noError(t, recordDurably(t.Context(), s, 1))
 				noError(t, s.WaitDurable(t.Context(), 0, markOf(t, s)))
 				noError(t, r.Kill())
@@ -221,6 +222,32 @@ func TestRedisSettings_PrimaryWithReplica_MustRequireAConnectedReplica(t *testin
 		if got := log.containing("level=WARN"); len(got) != want || want > 0 && !strings.Contains(got[0], "setting=min-replicas-to-write is=0 set_to=1") {
 			t.Errorf("with min-replicas-to-write %s, logged %q; want %d warnings", required, got, want)
 		}
+	}
+}
+
+func TestRedisSettings_ReplicaConnectsLater_MustBeRequired(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	noError(t, p.replica.ReplicaOf(t.Context(), "NO", "ONE").Err())
+	polltest.Until(t, "the primary has no replica", func() bool {
+		return infoOf(t, p.primary, "replication", "connected_slaves") == "0"
+	})
+	s, log := openLogged(t, p.servers[0].URI(), 1)
+	markOf(t, s)
+	const warning = "setting=min-replicas-to-write is=0 set_to=1"
+	if got := log.containing(warning); len(got) > 0 {
+		t.Fatalf("logged %q of a primary without a replica", got)
+	}
+	host, port, err := net.SplitHostPort(p.link.listener.Addr().String())
+	noError(t, err)
+	noError(t, p.replica.ReplicaOf(t.Context(), host, port).Err())
+	polltest.Until(t, "the replica is in sync", func() bool {
+		info, err := p.primary.Info(t.Context(), "replication").Result()
+		return err == nil && onlineReplicas(info) == 1
+	})
+	noError(t, s.WaitDurable(t.Context(), 0, markOf(t, s)))
+	if got := log.containing(warning); len(got) != 1 || !strings.Contains(got[0], "level=WARN") {
+		t.Errorf("logged %q; want one warning of %s", got, warning)
 	}
 }
 

@@ -118,7 +118,8 @@ type rewrites struct {
 type observer struct {
 	look    look
 	dataset *dataset
-	// inspect is called at the first observation of each server process, to check its settings.
+	// inspect checks the settings of the server. It is called at the first observation of each server process. It is
+	// also called when the first replica connects, because some settings matter only then.
 	inspect func(context.Context)
 	// outages is the log of the server's outages. part identifies the observer in that log.
 	outages *outage.Log
@@ -339,7 +340,7 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	o.reportReplicas(replicas, seen)
 	o.metrics.observations.Inc()
 	o.outages.Fine(o.part)
-	if before == nil || before.epoch != seen.epoch {
+	if before == nil || before.epoch != seen.epoch || before.replicas == 0 && seen.replicas > 0 {
 		o.inspect(ctx)
 	}
 	if before != nil && before.epoch != seen.epoch {

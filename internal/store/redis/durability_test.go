@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,46 +113,29 @@ func TestWaitDurable_ServerIsKilled_DurableStepsSurvive(t *testing.T) {
 }
 
 func surviveKills(t *testing.T, server *servers.Redis) {
-	const workers, kills = 16, 12
 	s := open(t, server.URI(), "kills", 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	var next, rolledBack atomic.Int64
-	var stopping atomic.Bool
-	var group sync.WaitGroup
-	for range workers {
-		group.Go(func() {
-			for !stopping.Load() {
-				again, err := performDurably(ctx, s, next.Add(1)-1)
-				rolledBack.Add(again)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
+	w := &workers{}
+	w.start(t, s, 16)
 	random := rand.New(rand.NewPCG(1, 2))
-	for range kills {
-		reached := next.Load() + random.Int64N(3000)
-		polltest.Until(t, "more steps", func() bool { return next.Load() > reached || t.Failed() })
+	for range 12 {
+		reached := w.next.Load() + random.Int64N(3000)
+		polltest.Until(t, "more steps", func() bool { return w.next.Load() > reached || t.Failed() })
 		restart(t, server, s)
 	}
-	stopping.Store(true)
-	group.Wait()
+	steps := w.stop()
 	if t.Failed() {
 		return
 	}
 
 	restart(t, server, s)
-	want := store.Counts{EntriesRecorded: next.Load()}
+	want := store.Counts{EntriesRecorded: steps}
 	got := countsOf(t, s)
-	t.Logf("%d steps, %d taken again after a rollback, %d found to have been taken", next.Load(), rolledBack.Load(), got.DuplicatesSuppressed)
+	t.Logf("%d steps, %d taken again after a rollback, %d found to have been taken", steps, w.repeated.Load(), got.DuplicatesSuppressed)
 	got.DuplicatesSuppressed = 0
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Counts (-want +got):\n%s", diff)
 	}
-	for seq := range next.Load() {
+	for seq := range steps {
 		if !seen(t, s, seq) {
 			t.Fatalf("event %d is gone although it was durable", seq)
 		}
@@ -167,6 +149,8 @@ func performDurably(ctx context.Context, s *Store, seq int64) (rolledBack int64,
 		switch {
 		case err == nil:
 			return rolledBack, nil
+		case ctx.Err() != nil:
+			return rolledBack, ctx.Err()
 		case errors.Is(err, store.ErrRolledBack):
 			rolledBack++
 		case !errors.Is(err, store.ErrUnavailable):

@@ -29,7 +29,7 @@ func (s *Store) fault(ctx context.Context, part, doing string, err error) error 
 }
 
 // failure adds to an error what the store was doing, and advice if there is any. If the caller's context has ended, it
-// returns the error of the context. Errors that a retry may avoid wrap ErrUnavailable. The other errors say that the
+// returns the error of the context. If a retry may succeed, the error wraps ErrUnavailable. Any other error says that the
 // server rejected the command, or that the data has another owner or another number of partitions.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	return s.explain(s.classify(ctx, doing, err))
@@ -112,7 +112,7 @@ func refused(err error) bool {
 }
 
 // isNotReady reports whether an error has a cause that is neither the address nor the credentials: the server accepts
-// the credentials but cannot serve at the moment, this process has too few file descriptors, or the DNS does not work.
+// the credentials but cannot serve at the moment, this process has too few file descriptors, or DNS does not work.
 func isNotReady(err error) bool {
 	if binding.IsTemporary(err) {
 		return true

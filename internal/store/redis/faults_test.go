@@ -343,10 +343,10 @@ func TestExplainRedisError_LocalFault_SuggestsARemedyAndIsNotReady(t *testing.T)
 		remedy     string
 		isNotReady bool
 	}{
-		"too many open files":             {os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n", true},
-		"too many open files in a lookup": {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", Name: "h", IsTemporary: true}, "ulimit -n", true},
-		"a DNS that does not respond":     {&net.DNSError{Err: "i/o timeout", Name: "h", IsTimeout: true}, "check the DNS", true},
-		"a host that does not exist":      {&net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}, "correct the host name", false},
+		"too many open files":                {os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n", true},
+		"too many open files in a lookup":    {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", Name: "h", IsTemporary: true}, "ulimit -n", true},
+		"a DNS server that does not respond": {&net.DNSError{Err: "i/o timeout", Name: "h", IsTimeout: true}, "check the DNS", true},
+		"a host that does not exist":         {&net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}, "correct the host name", false},
 	} {
 		err := &net.OpError{Op: "dial", Net: "tcp", Err: tt.cause}
 		if got := remedyOf(fmt.Errorf("%w: %w", store.ErrUnavailable, err)); !strings.Contains(got, tt.remedy) {

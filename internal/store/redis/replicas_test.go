@@ -23,11 +23,11 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects kills a primary under load and promotes its replica, which
+// TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects kills a primary under load and promotes its replica, which
 // has not received the latest writes. If the store waits for the replica, the replica must have all effects that the
 // store has reported as durable. If the store does not wait, the replica lacks some of these effects, and the store
 // must detect the loss.
-func TestFailover_PrimaryIsKilled_PromotedReplicaHasTheEffects(t *testing.T) {
+func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
@@ -104,7 +104,7 @@ func TestFailover_PromotedReplicaIsKilled_LossIsDetected(t *testing.T) {
 	w.next.Store(1)
 	w.start(t, s, 16)
 	w.perform(t, 100)
-	onDisk := logOf(t, p.servers[1])
+	onDisk := logOf(t, p.servers[1], p.replica)
 	w.perform(t, 200)
 
 	noError(t, p.servers[0].Kill())
@@ -139,14 +139,23 @@ type logFile struct {
 	size int64
 }
 
-// logOf returns the append-only file of a server with its present length.
-func logOf(t *testing.T, server *servers.Redis) logFile {
+// logOf returns the append-only file of a server with its present length. It waits until the server has only one such
+// file, because a replica rewrites the file in the background after it has copied the data of its primary.
+func logOf(t *testing.T, server *servers.Redis, admin *goredis.Client) logFile {
 	t.Helper()
-	parts, err := filepath.Glob(filepath.Join(server.Directory(), "data", "appendonlydir", "*.incr.aof"))
-	noError(t, err)
-	if len(parts) != 1 {
-		t.Fatalf("the server appends to one of %q; want exactly one file", parts)
-	}
+	var parts []string
+	polltest.UntilState(t, "the server appends to one file", func() bool {
+		info, err := admin.Info(t.Context(), "persistence").Result()
+		noError(t, err)
+		for _, field := range []string{"aof_rewrite_in_progress", "aof_rewrite_scheduled"} {
+			if value, found := infoField(info, field); !found || value != "0" {
+				return false
+			}
+		}
+		parts, err = filepath.Glob(filepath.Join(server.Directory(), "data", "appendonlydir", "*.incr.aof"))
+		noError(t, err)
+		return len(parts) == 1
+	}, func() any { return parts })
 	info, err := os.Stat(parts[0])
 	noError(t, err)
 	return logFile{path: parts[0], size: info.Size()}
@@ -235,17 +244,23 @@ func infoOf(t *testing.T, c *goredis.Client, section, field string) string {
 
 // workers perform steps and wait until each of them is durable.
 type workers struct {
-	next, durable atomic.Int64
-	stopping      atomic.Bool
-	running       sync.WaitGroup
+	next, durable, repeated atomic.Int64
+	stopping                atomic.Bool
+	running                 sync.WaitGroup
 }
 
-// start starts further workers.
+// start starts further workers. If the test fails early, they end before its servers do.
 func (w *workers) start(t *testing.T, s *Store, count int) {
+	t.Cleanup(func() { w.stop() })
 	for range count {
 		w.running.Go(func() {
 			for !w.stopping.Load() {
-				if _, err := performDurably(t.Context(), s, w.next.Add(1)-1); err != nil {
+				repeated, err := performDurably(t.Context(), s, w.next.Add(1)-1)
+				w.repeated.Add(repeated)
+				if t.Context().Err() != nil { // the test has ended early
+					return
+				}
+				if err != nil {
 					t.Error(err)
 					return
 				}

@@ -21,7 +21,7 @@ type settings struct {
 func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
 	if err != nil {
-		return // the settings are checked again after the next restart or failover of the server
+		return // the settings are checked again after the next restart or failover, or when the first replica connects
 	}
 	var persistence, memory, replication *goredis.StringCmd
 	_, err = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -45,7 +45,7 @@ func (s *settings) check(persistence, memory, replication string) {
 	// The field min_slaves_good_slaves exists only if min-replicas-to-write is above 0.
 	replicas, found := infoField(replication, "connected_slaves")
 	if _, required := infoField(replication, "min_slaves_good_slaves"); found && replicas != "0" && !required {
-		s.warn("min-replicas-to-write", "0", "1", "The store accepts writes that no replica receives: the promotion of a replica without a connection loses them")
+		s.warn("min-replicas-to-write", "0", "1", "The store accepts writes that no replica receives: if a disconnected replica is promoted, these writes are lost")
 	}
 }
 
