@@ -223,7 +223,9 @@ func (j cleanup) removeQueues(ctx context.Context, servers observer.Servers) (wi
 	if err != nil {
 		return wiring.Foreign{}, err
 	}
-	foreign, err := wiring.Remove(ctx, attemptTimeout, j.plan.Simulation, opened, nil)
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	foreign, err := wiring.RemoveQueues(ctx, j.plan.Simulation, opened)
 	return foreign, errors.Join(err, opened.Close())
 }
 
@@ -235,6 +237,8 @@ func (j cleanup) removeKeys(ctx context.Context, servers observer.Servers) (wiri
 	if err != nil {
 		return wiring.Foreign{}, err
 	}
-	foreign, err := wiring.Remove(ctx, attemptTimeout, j.plan.Simulation, nil, opened)
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	foreign, err := wiring.RemoveKeys(ctx, j.plan.Simulation, opened)
 	return foreign, errors.Join(err, opened.Close())
 }

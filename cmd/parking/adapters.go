@@ -171,7 +171,8 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	if a.broker.InMemory() {
 		return nil
 	}
-	return remove(ctx, simulation, a.broker, nil)
+	foreign, err := wiring.RemoveQueues(ctx, simulation, a.broker)
+	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
 // removeKeys deletes the simulation's keys. Otherwise it works like removeQueues.
@@ -179,15 +180,16 @@ func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil
 	}
-	return remove(ctx, simulation, nil, a.store)
+	foreign, err := wiring.RemoveKeys(ctx, simulation, a.store)
+	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-func remove(ctx context.Context, simulation string, queues wiring.Queues, keys wiring.Keys) error {
-	foreign, err := wiring.Remove(ctx, purgeTimeout, simulation, queues, keys)
-	if foreign != (wiring.Foreign{}) {
-		err = errors.Join(err, fmt.Errorf("%s of %s belong to another simulation of the same name and were not removed", foreign, simulation))
+// keptForeign returns an error that says what was not removed, or nil if everything was removed.
+func keptForeign(foreign wiring.Foreign, simulation string) error {
+	if foreign == (wiring.Foreign{}) {
+		return nil
 	}
-	return err
+	return fmt.Errorf("%s of %s belong to another simulation of the same name and were not removed", foreign, simulation)
 }
 
 func (a adapters) close(log *slog.Logger) {

@@ -35,10 +35,11 @@ a simulation whose ledger does not change is at rest, and counts waiting events 
 The store does not contain all data of a run. PASS therefore says nothing about:
   - faults: whether they took place, the recovery from them, and the objectives withoutFaults
     and underFaults
-  - whether the generators kept their schedules, and whether the run ended early. For maxLag and
-    minAchievedPercent, only the events that were due while a generator ran count
+  - whether the generators kept their schedules, and whether the run ended early or something
+    failed, such as the drain timeout
   - whether the summary API still stores the summaries that it accepted
-The audit lists these checks as not measured, and one of the reasons names them. 'parking
+For maxLag and minAchievedPercent, the audit counts only the events that were due while a
+generator ran. It lists these checks as not measured, and one of the reasons names them. 'parking
 simulate' and 'kubectl parking report' show the verdict that includes them.
 
 Exit codes:

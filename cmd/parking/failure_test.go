@@ -57,7 +57,7 @@ func checkFailure(t *testing.T, got ended, want []string) {
 		}
 	}
 	if strings.Contains(got.stderr, "s3cr3t") {
-		t.Errorf("stderr holds the password: %s", got.stderr)
+		t.Errorf("stderr contains the password: %s", got.stderr)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestSimulate_TooFewFileDescriptors_ExitsWithFailure(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// A released program has only the DNS client in Go. That in C reports that the host does not exist.
+			// A released program contains only the Go resolver. The C resolver would report that the host does not exist.
 			env := []string{freeFiles + "=" + strconv.Itoa(tt.free), "GODEBUG=netdns=go"}
 			got := parkingWith(t, env, append([]string{"simulate", "--duration", "1s", "--http", ""}, tt.args...)...)
 			checkFailure(t, got, []string{tt.want, "ulimit -n"})
@@ -179,4 +179,24 @@ func TestPurge_RabbitMQRejectsTheUser_ErrorContainsTheRemedy(t *testing.T) {
 	if got := purge(); got.code != exitOK || !strings.Contains(got.stdout, "removed exchange and queues") {
 		t.Errorf("with all rights: exit code %d: %s%s", got.code, got.stdout, got.stderr)
 	}
+}
+
+func TestPurge_RabbitMQDoesNotRun_RemovesKeysAndNamesRabbitMQ(t *testing.T) {
+	t.Parallel()
+	closed, redis, name := servers.FreeAddress(t), servers.RedisURI(t), servers.Name(t)
+	servers.RemoveKeys(t, name)
+	if err := redisClient(t, redis).Set(t.Context(), "parking:{"+name+":0}:owner", "somebody", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	got := parking(t, "purge", "--simulation", name, "--rabbitmq-uri", "amqp://u:s3cr3t@"+closed, "--redis-uri", redis)
+	if want := "parking: --rabbitmq-uri: "; got.code != exitBadInput || !strings.HasPrefix(got.stderr, want) || !strings.Contains(got.stderr, "start RabbitMQ there") {
+		t.Errorf("exit code %d, want %d and %q: %s", got.code, exitBadInput, want, got.stderr)
+	}
+	if want := "removed keys of " + name; !strings.HasPrefix(got.stdout, want) || strings.Contains(got.stdout, "queues") {
+		t.Errorf("stdout is %q, want %q only", got.stdout, want)
+	}
+	if keys := keysOf(t, redis, name); len(keys) > 0 {
+		t.Errorf("keys are left: %q", keys)
+	}
+	checkNoPassword(t, got, redis)
 }

@@ -134,8 +134,8 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"PostgreSQL URI without a user name is rejected", []string{"summaries", "--database-uri", "postgres://" + closed + "/d"}, []string{"--database-uri: ", "has no user name"}},
 		{"migration to a closed port is rejected", []string{"summaries", "migrate", "--from", sqliteFile(t), "--database-uri", "postgres://u:s3cr3t@" + closed + "/d"}, []string{closed + "/d cannot be reached"}},
 		{"migration of an empty file is rejected", []string{"summaries", "migrate", "--from", file(t, "empty.db", ""), "--database-uri", "postgres://u:s3cr3t@" + closed + "/d"}, []string{"--from: ", "empty.db is empty"}},
-		{"rate beyond all numbers names its range", []string{"plan", "--rate", "99999999999999999999"}, []string{`--rate: "99999999999999999999" must be from 1 to 100000000 events per second`}},
-		{"seed beyond all numbers names its range", []string{"simulate", "--seed", "99999999999999999999"}, []string{`--seed: "99999999999999999999" must be a whole number up to 9223372036854775807`}},
+		{"rate that overflows names the valid range", []string{"plan", "--rate", "99999999999999999999"}, []string{`--rate: "99999999999999999999" must be from 1 to 100000000 events per second`}},
+		{"seed that overflows names the valid range", []string{"simulate", "--seed", "99999999999999999999"}, []string{`--seed: "99999999999999999999" must be a whole number up to 9223372036854775807`}},
 		{"URI without a scheme is rejected", []string{"simulate", "--redis-uri", closed}, []string{"--redis-uri: ", "does not begin with redis:// or rediss://"}},
 		{"invalid PostgreSQL URI shows an example", []string{"summaries", "--database-uri", "mysql://u:s3cr3t@localhost/d"}, []string{"--database-uri", "postgres://user:password@"}},
 		{"invalid parameter of a PostgreSQL URI is not quoted", []string{"summaries", "--database-uri", "postgres://u:s3cr3t@localhost/d?sslmode=s3cr3t"}, []string{"--database-uri", "check sslmode"}},
@@ -231,15 +231,7 @@ func TestBadInput_URIFromEnvironment_NamesTheVariable(t *testing.T) {
 		{envRedis, closed, []string{"simulate", "--http", ""}},
 		{envDatabase, "http://u:s3cr3t@" + closed, []string{"summaries"}},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		r := &running{cmd: command(ctx, t, tt.args...)}
-		r.checkTempFiles(t)
-		r.cmd.Env, r.cmd.Stderr = append(r.cmd.Env, tt.variable+"="+tt.uri), &r.stderr
-		if err := r.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if got := wait(t, r); got.code != exitBadInput || !strings.HasPrefix(got.stderr, "parking: "+tt.variable+": ") || strings.Contains(got.stderr, "s3cr3t") {
+		if got := parkingWith(t, []string{tt.variable + "=" + tt.uri}, tt.args...); got.code != exitBadInput || !strings.HasPrefix(got.stderr, "parking: "+tt.variable+": ") || strings.Contains(got.stderr, "s3cr3t") {
 			t.Errorf("%v with %s: exit code %d: %s", tt.args, tt.variable, got.code, got.stderr)
 		}
 	}

@@ -245,7 +245,7 @@ func TestKubectl_ViewerRole_AllowsOnlyReading(t *testing.T) {
 		"audit nightly":                 {exitFailed, "0123456789abc-0-42"},
 		"audit nightly -o json":         {exitFailed, `"ledger"`},
 		"audit nightly -o yaml":         {exitFailed, "\nverdict: FAIL\n"},
-		"audit rush-hour":               {exitFailed, "was not read from a pod"},
+		"audit rush-hour":               {exitFailed, "cannot be read from a pod"},
 		"status nothing":                {exitBadInput, ""},
 		"report rush-hour":              {exitBadInput, ""},
 		"status rush-hour -A":           {exitBadInput, ""},

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	if err := os.Setenv(asParking, "1"); err != nil { // processes that tests start inherit this environment variable
+	if err := os.Setenv(asParking, "1"); err != nil { // the child processes of the tests inherit this environment variable
 		panic(err)
 	}
 	// If the tests run under nohup, this process and its child processes ignore SIGHUP. Catching the signal here

@@ -284,7 +284,7 @@ func (c *cli) printPlan(f *planFlags, checked bool, output planOutput) error {
 		return c.output("", text)
 	case formatManifest:
 		if output.Infeasible != "" {
-			return fmt.Errorf("-o manifest: there is no plan that works. %s", output.Infeasible)
+			return fmt.Errorf("-o manifest needs a feasible plan. %s", output.Infeasible)
 		}
 		text, err := plannedManifests(f.name, output.Result)
 		if err != nil {

@@ -57,8 +57,8 @@ func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 	return all
 }
 
-// The manifests of a plan are valid, and their rates add up to the planned rate. A plan for the first manifest finds no
-// shortages in it.
+// The manifests of a plan are valid, and their rates add up to the planned rate. If the command then checks the first
+// manifest, it finds no shortages.
 func TestPlanCommand_Manifest_IsValidAndHasNoShortages(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 101, 9_999, 40_000, 1_000_000} {
@@ -222,7 +222,7 @@ func TestPlanCommand_InvalidInput_SaysWhatToDo(t *testing.T) {
 		"plan --rate 1 --node-memory 32":       `--node-memory: "32" must be a quantity of at least 1Gi`,
 		"plan --rate 1 --duration 0s":          "must be a duration up to 8760h",
 		"plan --rate 1 --name No_Name -o yaml": "--name",
-		"plan --rate 100000000 -o manifest":    "there is no plan that works. No number of simulations is enough: there would be fewer plates",
+		"plan --rate 100000000 -o manifest":    "-o manifest needs a feasible plan. No number of simulations is enough: more vehicles would enter a simulation within the longest stay",
 		"plan --rate 1 -o xml":                 "must be table, json, yaml or manifest",
 		"plan --rate 1 --costs " + broken:      "run make bench-costs",
 		"plan -f /does/not/exist.yaml":         "no such file",

@@ -83,16 +83,9 @@ func TestSummariesMigrate_ServerRejectsConnection_ExitCodeSaysWhetherTheInputIsW
 // The flags and the Secret are the only sources of credentials and settings.
 func TestSummariesMigrate_VariablesOfPostgreSQLClients_AreIgnored(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	for _, variable := range []string{"PGSERVICE=nosuch", "PGSSLMODE=bogus", "PGOPTIONS=-c search_path=nosuch", "PGTARGETSESSIONATTRS=standby"} {
-		r := &running{cmd: command(ctx, t, "summaries", "migrate", "--from", sqliteFile(t), "--database-uri", servers.PostgresURI(t))}
-		r.checkTempFiles(t)
-		r.cmd.Env, r.cmd.Stderr = append(r.cmd.Env, variable), &r.stderr
-		if err := r.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if got := wait(t, r); got.code != exitOK {
+		got := parkingWith(t, []string{variable}, "summaries", "migrate", "--from", sqliteFile(t), "--database-uri", servers.PostgresURI(t))
+		if got.code != exitOK {
 			t.Errorf("%s: exit code %d: %s", variable, got.code, got.stderr)
 		}
 	}
@@ -191,7 +184,7 @@ func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T
 func TestSummaries_PostgresDiskFullAtStart_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can mount a small volume")
+		servers.SkipOrFail(t, "only root can mount a small volume")
 	}
 	server := servers.NewPostgres(t, servers.PostgresOptions{VolumeMiB: 48, Config: []string{"autovacuum=off"}})
 	uri, err := server.CreateDatabase(t.Context(), "full")

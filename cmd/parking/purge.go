@@ -95,9 +95,6 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 		return err
 	}
 	defer adapters.close(log)
-	if err := adapters.requireConnection(ctx); err != nil {
-		return err
-	}
 	lines, err := purgeServers(ctx, adapters, p.Simulation)
 	if len(lines) > 0 {
 		err = errors.Join(err, c.print(lines))
@@ -106,17 +103,13 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 }
 
 // purgeServers removes a simulation from both servers. It returns one line for each server from which the removal has
-// succeeded. A server that does not respond does not prevent the removal from the other one.
+// succeeded. A server that does not respond does not prevent the removal from the other one. purgeServers removes the
+// queues first, because a processor that still receives messages would create keys again.
 func purgeServers(ctx context.Context, a adapters, simulation string) (lines []string, err error) {
-	var queues, keys string
-	err = errors.Join(both(func() (err error) {
-		queues, err = purgeQueues(ctx, a, simulation)
-		return err
-	}, func() (err error) {
-		keys, err = purgeKeys(ctx, a, simulation)
-		return err
-	}))
-	return slices.DeleteFunc([]string{queues, keys}, func(line string) bool { return line == "" }), err
+	queues, queuesErr := purgeQueues(ctx, a, simulation)
+	keys, keysErr := purgeKeys(ctx, a, simulation)
+	lines = slices.DeleteFunc([]string{queues, keys}, func(line string) bool { return line == "" })
+	return lines, errors.Join(queuesErr, keysErr)
 }
 
 // purgeQueues removes a simulation from RabbitMQ. It returns a line for the output, or "" if the broker is in memory.
@@ -126,6 +119,9 @@ func purgeQueues(ctx context.Context, a adapters, simulation string) (string, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
+	if err := a.reachBroker(ctx); err != nil {
+		return "", badInputUnlessNotReady(err)
+	}
 	found, err := a.broker.Exists(ctx)
 	if err != nil {
 		return "", err
@@ -149,6 +145,9 @@ func purgeKeys(ctx context.Context, a adapters, simulation string) (string, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
+	if err := a.reachStore(ctx); err != nil {
+		return "", badInputUnlessNotReady(err)
+	}
 	found, err := a.store.Exists(ctx)
 	if err != nil {
 		return "", err

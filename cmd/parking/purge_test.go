@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -63,6 +64,32 @@ func (purgedStore) Ping(context.Context) error { return nil }
 func (s purgedStore) Purge(ctx context.Context) error {
 	*s.purged = ctx.Err() == nil
 	return ctx.Err()
+}
+
+// recordingBroker is a broker that records the removal of its queues, and that nothing else was removed before.
+type recordingBroker struct {
+	broker.Broker // nil, because the removal calls only the methods below
+
+	keysPurged, deletedFirst *bool
+}
+
+func (b recordingBroker) Delete(context.Context) error {
+	time.Sleep(time.Second) // in a bubble of synctest: a concurrent removal of the keys ends meanwhile
+	*b.deletedFirst = !*b.keysPurged
+	return nil
+}
+
+// A processor that still receives messages would create keys again.
+func TestPurge_BothServersRespond_RemovesQueuesBeforeKeys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, purged := besideHungBroker()
+		first := new(bool)
+		a.broker.Broker = recordingBroker{keysPurged: purged, deletedFirst: first}
+		if _, err := purgeServers(t.Context(), a, "default.rush"); err != nil || !*first || !*purged {
+			t.Errorf("the queues are removed first: %t; the keys are removed: %t; error is %v", *first, *purged, err)
+		}
+	})
 }
 
 // besideHungBroker returns adapters for a broker that does not respond, and for a store that does. It also returns whether

@@ -27,8 +27,8 @@ const (
 	summaryAPIName = "summary-api"
 )
 
-// checkTargets returns an error if a fault targets a server that the user has selected. Other programs may use such a
-// server too.
+// checkTargets returns an error if a fault targets a server that this command did not start itself, because other
+// programs may use such a server too.
 func (f *simulateFlags) checkTargets(p *plan.Plan) error {
 	const orPrivate = ", or run with --servers private"
 	external := make(map[plan.FaultTarget]string)

@@ -206,7 +206,8 @@ func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
 		return nil // private servers end with this process, and their data with them
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
+	defer cancel()
 	queues, keys := both(func() error {
 		if err := s.adapters.reachBroker(ctx); err != nil {
 			return err

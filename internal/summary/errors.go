@@ -10,8 +10,18 @@ import (
 var ErrClosed = errors.New("closed")
 
 // ErrNotReady matches errors that do not mean that the configuration is wrong. Examples are a full volume, a locked file, a
-// proxy that answers in place of the API, too few file descriptors, and a DNS that does not work.
+// proxy that answers in place of the API, too few file descriptors, and a failure of DNS.
 var ErrNotReady = errors.New("the destination of summaries is not ready")
+
+// NotReady returns an error that has the text of err, wraps err and matches ErrNotReady.
+func NotReady(err error) error { return &notReadyError{err} }
+
+type notReadyError struct{ error }
+
+func (e *notReadyError) Unwrap() error { return e.error }
+
+// Is makes errors.Is(err, ErrNotReady) true for every notReadyError.
+func (*notReadyError) Is(target error) bool { return target == ErrNotReady }
 
 // MaxDetail is the maximum length of RejectedError.Detail in bytes.
 const MaxDetail = 256

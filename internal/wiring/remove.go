@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/store"
@@ -22,11 +21,10 @@ type Keys interface {
 	Purge(ctx context.Context) error
 }
 
-// Foreign says what Remove has not deleted because it belongs to another simulation of the same name.
+// Foreign says what was not deleted because it belongs to another simulation of the same name.
 type Foreign struct{ Queues, Keys bool }
 
-// String returns "queues", "keys" or "queues and keys", whichever Remove has not deleted. It returns "" if there are
-// none.
+// String returns "queues", "keys" or "queues and keys", whichever were not deleted. It returns "" if there are none.
 func (f Foreign) String() string {
 	switch {
 	case f.Queues && f.Keys:
@@ -39,31 +37,29 @@ func (f Foreign) String() string {
 	return ""
 }
 
-// Remove deletes the queues and the keys of a simulation. Either argument may be nil. Remove deletes the queues first,
-// because a processor that still received messages would create keys again. If the deletion of the queues fails, Remove
-// still deletes the keys. Each of the two has its own timeout, because the broker may not respond. Queues and keys with the
-// mark of another owner belong to another simulation of the same name. Remove does not delete them; this is not an error.
-func Remove(ctx context.Context, timeout time.Duration, simulation string, queues Queues, keys Keys) (Foreign, error) {
-	var foreign Foreign
-	var errs []error
-	if queues != nil {
-		err := limited(ctx, timeout, queues.Delete)
-		if foreign.Queues = errors.Is(err, broker.ErrOtherOwner); err != nil && !foreign.Queues {
-			errs = append(errs, fmt.Errorf("remove the queues of %s: %w", simulation, err))
-		}
-	}
-	if keys != nil {
-		err := limited(ctx, timeout, keys.Purge)
-		if foreign.Keys = errors.Is(err, store.ErrOtherOwner); err != nil && !foreign.Keys {
-			errs = append(errs, fmt.Errorf("remove the keys of %s: %w", simulation, err))
-		}
-	}
-	return foreign, errors.Join(errs...)
+// RemoveQueues deletes the queues of a simulation. Call it before RemoveKeys, because a processor that still receives
+// messages would create keys again. Give each call its own timeout, because one of the servers may not respond. Queues with
+// the mark of another owner belong to another simulation of the same name. RemoveQueues does not delete them; this is not
+// an error.
+func RemoveQueues(ctx context.Context, simulation string, queues Queues) (Foreign, error) {
+	isForeign, err := remove(ctx, queues.Delete, broker.ErrOtherOwner, "queues", simulation)
+	return Foreign{Queues: isForeign}, err
 }
 
-// limited calls f with a timeout.
-func limited(ctx context.Context, timeout time.Duration, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return f(ctx)
+// RemoveKeys deletes the keys of a simulation. It treats keys with the mark of another owner as RemoveQueues treats such
+// queues.
+func RemoveKeys(ctx context.Context, simulation string, keys Keys) (Foreign, error) {
+	isForeign, err := remove(ctx, keys.Purge, store.ErrOtherOwner, "keys", simulation)
+	return Foreign{Keys: isForeign}, err
+}
+
+// remove calls f. If the error of f is otherOwner, remove returns true instead of the error.
+func remove(ctx context.Context, f func(context.Context) error, otherOwner error, what, simulation string) (isForeign bool, err error) {
+	switch err := f(ctx); {
+	case errors.Is(err, otherOwner):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("remove the %s of %s: %w", what, simulation, err)
+	}
+	return false, nil
 }

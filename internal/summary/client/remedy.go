@@ -66,24 +66,23 @@ func (e proxyError) Error() string {
 		": correct its settings, or " + avoidProxy
 }
 
-// Is makes errors.Is(err, summary.ErrNotReady) true, because the proxy is the cause, not the URL of the API.
-func (proxyError) Is(target error) bool { return target == summary.ErrNotReady }
-
-// checkProxy returns an error if the proxy does not connect to the API.
+// checkProxy returns an error if the proxy does not connect to the API. The error matches summary.ErrNotReady, because the
+// proxy is the cause, not the URL of the API.
 func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
 	}
-	return proxyError{proxy.Host, "HTTPS_PROXY", response.Status} // omit the rest of the URL, which may contain a password
+	return summary.NotReady(proxyError{proxy.Host, "HTTPS_PROXY", response.Status}) // omit the rest of the URL, which may contain a password
 }
 
 // checkPlainProxy returns an error if a proxy demands credentials for a request with an http:// URL. For these requests,
-// package http does not distinguish the responses of the proxy from those of the API. Only a proxy sends this status.
+// package http does not distinguish the responses of the proxy from those of the API. Only a proxy sends this status. The
+// error matches summary.ErrNotReady, as that of checkProxy does.
 func (t *transport) checkPlainProxy(request *http.Request, response *http.Response) error {
 	if response.StatusCode != http.StatusProxyAuthRequired {
 		return nil
 	}
-	return proxyError{t.plainProxyFor(request), "HTTP_PROXY", response.Status}
+	return summary.NotReady(proxyError{t.plainProxyFor(request), "HTTP_PROXY", response.Status})
 }
 
 // proxyFor returns the host of the proxy for a request, or "" if the request uses no proxy.

@@ -178,11 +178,11 @@ func TestTransport_ConnectionFails_ErrorContainsTheRemedy(t *testing.T) {
 			want, byProxy string
 			isNotReady    bool
 		}{
-			"too many open files":             {os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n", "ulimit -n", true},
-			"too many open files in a lookup": {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}, "ulimit -n", "ulimit -n", true},
-			"a DNS that does not respond":     {&net.DNSError{Err: "i/o timeout", IsTimeout: true}, "check the DNS", "check the DNS", true},
-			"a host that does not exist":      {&net.DNSError{Err: "no such host", IsNotFound: true}, "correct the host name", "start the proxy", false},
-			"a port without a listener":       {os.NewSyscallError("connect", syscall.ECONNREFUSED), "start the API there", "start the proxy", false},
+			"too many open files":                {os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n", "ulimit -n", true},
+			"too many open files in a lookup":    {&net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}, "ulimit -n", "ulimit -n", true},
+			"a DNS server that does not respond": {&net.DNSError{Err: "i/o timeout", IsTimeout: true}, "check the DNS", "check the DNS", true},
+			"a host that does not exist":         {&net.DNSError{Err: "no such host", IsNotFound: true}, "correct the host name", "start the proxy", false},
+			"a port without a listener":          {os.NewSyscallError("connect", syscall.ECONNREFUSED), "start the API there", "start the proxy", false},
 		} {
 			err := &net.OpError{Op: "dial", Net: "tcp", Err: tt.cause}
 			want := tt.want

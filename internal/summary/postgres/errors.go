@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
@@ -21,6 +22,7 @@ import (
 const (
 	codeUniqueViolation    = "23505"
 	codeReadOnly           = "25006"
+	classInvalidAuth       = "28" // the codes of rejected credentials begin with it
 	codeInvalidAuth        = "28000"
 	codeInvalidPassword    = "28P01"
 	codeInvalidDatabase    = "3D000"
@@ -61,29 +63,55 @@ var (
 	errReadOnly = errors.New("transaction_read_only is on")
 )
 
-// notReadyError is an error that does not mean that the address, the credentials or the permissions are wrong.
-type notReadyError struct{ error }
-
-func (e *notReadyError) Unwrap() error { return e.error }
-
-// Is makes errors.Is(err, summary.ErrNotReady) true for every notReadyError.
-func (e *notReadyError) Is(target error) bool { return target == summary.ErrNotReady }
-
-// isNotReady reports whether an error has a temporary cause, such as a full disk, or a cause in this process.
-func isNotReady(err error) bool {
+// isBadInput reports whether the cause of an error may be the address, the credentials, the permissions or the choice of
+// the database. answered says whether a server has accepted a connection before.
+func isBadInput(err error, answered bool) bool {
+	if _, unusable := errors.AsType[*UnusableError](err); unusable {
+		return true
+	}
 	if binding.IsTemporary(err) {
+		return false
+	}
+	if c := code(err); c != "" {
+		return strings.HasPrefix(c, classInvalidAuth) ||
+			slices.Contains([]string{codeInvalidDatabase, codeInvalidSchema, codeInsufficientRights, codeReadOnly}, c)
+	}
+	for _, target := range []error{
+		errNoSchema, errReplica, errReadOnly,
+		pgconn.ErrStandbyConnection, pgconn.ErrPrimaryConnection, pgconn.ErrReadOnlyConnection, pgconn.ErrReadWriteConnection,
+		syscall.ECONNREFUSED,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	if _, isUnknownHost := errors.AsType[*net.DNSError](err); isUnknownHost || isTLSFault(err) || isOtherProtocol(err) {
 		return true
 	}
-	switch code(err) {
-	case codeDiskFull, codeOutOfMemory, codeTooManyConnections, codeQueryCanceled, codeAdminShutdown, codeCrashShutdown,
-		codeCannotConnectNow, codeIOError, codeDataCorrupted, codeIndexCorrupted:
-		return true
-	}
-	return false
+	return !answered && isWithoutAnswer(err) // the address may be wrong
+}
+
+// isWithoutAnswer reports whether no connection was established, or no answer arrived in time.
+func isWithoutAnswer(err error) bool {
+	network, _ := errors.AsType[*net.OpError](err)
+	isDial := network != nil && network.Op == "dial"
+	isTimeout := errors.Is(err, context.DeadlineExceeded) || network != nil && network.Timeout()
+	return (isDial || isTimeout) && !errors.Is(err, context.Canceled)
+}
+
+func isTLSFault(err error) bool {
+	return binding.ExplainTLS(err) != "" || strings.Contains((oneLine{err}).Error(), noTLS)
+}
+
+// isOtherProtocol reports whether a server does not answer like PostgreSQL.
+func isOtherProtocol(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "invalid response to GSSEncRequest") || strings.Contains(text, "unexpected message from server")
 }
 
 // describe adds the address of the server, and advice, to an error. The result contains neither the URI nor the password.
-// It matches summary.ErrNotReady if the address, the credentials and the permissions are not the cause.
+// It matches summary.ErrNotReady unless the cause may be the address, the credentials, the permissions or the choice of the
+// database.
 func (d *Database) describe(err error) error {
 	if errors.Is(err, puddle.ErrClosedPool) || d.running.Err() != nil {
 		return fmt.Errorf("the summary database is %w", summary.ErrClosed)
@@ -100,10 +128,10 @@ func (d *Database) describe(err error) error {
 		where += " " + advice
 	}
 	described := fmt.Errorf("%s: %w", where, oneLine{err})
-	if isNotReady(err) {
-		return &notReadyError{described}
+	if isBadInput(err, d.answered.Load()) {
+		return described
 	}
-	return described
+	return summary.NotReady(described)
 }
 
 // oneLine is an error whose text has no line breaks. The errors of pgx have one line for each attempt to connect.
@@ -153,7 +181,7 @@ func advise(err error) string {
 		return adviceFor(codeReadOnly)
 	case strings.Contains(text, noTLS):
 		return "does not support TLS; enable ssl in postgresql.conf, or remove sslmode and the certificates from the binding"
-	case strings.Contains(text, "invalid response to GSSEncRequest"), strings.Contains(text, "unexpected message from server"):
+	case isOtherProtocol(err):
 		return "does not answer like PostgreSQL; check the port"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "does not answer in time; check the network and the load of the server"

@@ -1,17 +1,24 @@
 package postgres
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pressly/goose/v3/lock"
 
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -22,11 +29,11 @@ func TestAdvise_ConnectionFails_NamesTheCause(t *testing.T) {
 		err  error
 		want string
 	}{
-		"too many open files":             {fmt.Errorf("dial error: %w", os.NewSyscallError("socket", syscall.EMFILE)), "ulimit -n"},
-		"too many open files in a lookup": {unresolved(net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}), "ulimit -n"},
-		"a DNS that does not respond":     {unresolved(net.DNSError{Err: "i/o timeout", IsTimeout: true}), "check the DNS"},
-		"a host that does not exist":      {unresolved(net.DNSError{Err: "no such host", IsNotFound: true}), "correct the host name"},
-		"a port without a listener":       {fmt.Errorf("dial error: %w", os.NewSyscallError("connect", syscall.ECONNREFUSED)), "check the host and the port"},
+		"too many open files":                {fmt.Errorf("dial error: %w", os.NewSyscallError("socket", syscall.EMFILE)), "ulimit -n"},
+		"too many open files in a lookup":    {unresolved(net.DNSError{Err: "dial udp 192.0.2.53:53: socket: too many open files", IsTemporary: true}), "ulimit -n"},
+		"a DNS server that does not respond": {unresolved(net.DNSError{Err: "i/o timeout", IsTimeout: true}), "check the DNS"},
+		"a host that does not exist":         {unresolved(net.DNSError{Err: "no such host", IsNotFound: true}), "correct the host name"},
+		"a port without a listener":          {fmt.Errorf("dial error: %w", os.NewSyscallError("connect", syscall.ECONNREFUSED)), "check the host and the port"},
 	} {
 		if got := advise(tt.err); !strings.HasPrefix(got, "cannot be reached") || !strings.Contains(got, tt.want) {
 			t.Errorf("%s: the advice is %q, want %q", name, got, tt.want)
@@ -81,27 +88,82 @@ func TestDatabasePrepare_NothingListens_ErrorNamesTheAddressOnce(t *testing.T) {
 }
 
 // The exit code of a command depends on it.
-func TestDescribe_ServerAnswersButFails_MatchesErrNotReady(t *testing.T) {
+func TestDescribe_ServerFails_MatchesErrNotReadyUnlessInputIsWrong(t *testing.T) {
 	t.Parallel()
 	d := open(t, "postgres://u@h/d")
 	for name, tt := range map[string]struct {
 		err        error
 		isNotReady bool
 	}{
-		"a full disk":                 {&pgconn.PgError{Code: codeDiskFull}, true},
-		"too many connections":        {&pgconn.PgError{Code: codeTooManyConnections}, true},
-		"a server that starts":        {&pgconn.PgError{Code: codeCannotConnectNow}, true},
-		"a DNS that does not respond": {unresolved(net.DNSError{Err: "i/o timeout", IsTimeout: true}), true},
-		"a wrong password":            {&pgconn.PgError{Code: codeInvalidPassword}, false},
-		"a missing database":          {&pgconn.PgError{Code: codeInvalidDatabase}, false},
-		"a missing schema":            {errNoSchema, false},
-		"a replica":                   {errReplica, false},
-		"a port without a listener":   {os.NewSyscallError("connect", syscall.ECONNREFUSED), false},
-		"a host that does not exist":  {unresolved(net.DNSError{Err: "no such host", IsNotFound: true}), false},
+		"a full disk":                        {&pgconn.PgError{Code: codeDiskFull}, true},
+		"too many connections":               {&pgconn.PgError{Code: codeTooManyConnections}, true},
+		"a server that starts":               {&pgconn.PgError{Code: codeCannotConnectNow}, true},
+		"a DNS server that does not respond": {unresolved(net.DNSError{Err: "i/o timeout", IsTimeout: true}), true},
+		"a wrong password":                   {&pgconn.PgError{Code: codeInvalidPassword}, false},
+		"a missing database":                 {&pgconn.PgError{Code: codeInvalidDatabase}, false},
+		"a missing schema":                   {errNoSchema, false},
+		"a replica":                          {errReplica, false},
+		"a port without a listener":          {os.NewSyscallError("connect", syscall.ECONNREFUSED), false},
+		"a host that does not exist":         {unresolved(net.DNSError{Err: "no such host", IsNotFound: true}), false},
+		"too many open files":                {fmt.Errorf("dial error: %w", os.NewSyscallError("socket", syscall.EMFILE)), true},
+		"a deadlock":                         {&pgconn.PgError{Code: "40P01"}, true},
+		"a lock timeout":                     {&pgconn.PgError{Code: "55P03"}, true},
+		"missing resources":                  {&pgconn.PgError{Code: "53000"}, true},
+		"an idle timeout":                    {&pgconn.PgError{Code: "57P05"}, true},
+		"an internal error":                  {&pgconn.PgError{Code: "XX000"}, true},
+		"a connection that breaks":           {io.ErrUnexpectedEOF, true},
+		"a connection that is reset":         {&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, true},
+		"a rejected certificate":             {&pgconn.PgError{Code: codeInvalidAuth}, false},
+		"a missing permission":               {&pgconn.PgError{Code: codeInsufficientRights}, false},
+		"a schema that does not exist":       {&pgconn.PgError{Code: codeInvalidSchema}, false},
+		"a replica, as a statement fails":    {&pgconn.PgError{Code: codeReadOnly}, false},
+		"a replica, as pgx found out":        {pgconn.ErrStandbyConnection, false},
+		"a primary, but a replica is wanted": {pgconn.ErrPrimaryConnection, false},
+		"a setting against writes":           {errReadOnly, false},
+		"a newer schema":                     {unusable("a newer schema"), false},
+		"a network without a route":          {fmt.Errorf("dial error: %w", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}), false},
+		"an unknown CA":                      {fmt.Errorf("tls error: %w", x509.UnknownAuthorityError{}), false},
+		"a server without TLS":               {errors.New("h:5432 (h): " + noTLS), false},
+		"another protocol":                   {errors.New("unexpected message from server: 72"), false},
+		"a server that is silent":            {fmt.Errorf("failed to receive message: %w", context.DeadlineExceeded), false},
 	} {
 		if got := errors.Is(d.describe(tt.err), summary.ErrNotReady); got != tt.isNotReady {
 			t.Errorf("%s: ErrNotReady is %t, want %t", name, got, tt.isNotReady)
 		}
+	}
+}
+
+// The migration waits for the lock, so the deadline of the caller passes.
+func TestDatabasePrepare_AnotherProcessHoldsTheMigrationLock_MatchesErrNotReady(t *testing.T) {
+	t.Parallel()
+	uri := servers.PostgresURI(t)
+	conn, err := pgx.Connect(t.Context(), uri)
+	must(t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_lock($1)", lock.DefaultLockID)
+	must(t, err)
+	d := open(t, uri)
+	polltest.UntilNoError(t, "the error of Prepare matches ErrNotReady", func() error { // a busy server may not answer within the first deadline
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := d.Prepare(ctx); !errors.Is(err, summary.ErrNotReady) {
+			return fmt.Errorf("it does not match ErrNotReady: %w", err)
+		}
+		return nil
+	})
+}
+
+// The address of a server that never answers may be wrong.
+func TestDatabasePrepare_ServerIsSilent_DoesNotMatchErrNotReady(t *testing.T) {
+	t.Parallel()
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	defer func() { _ = silent.Close() }()
+	d := open(t, "postgres://u@"+silent.Addr().String()+"/d")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := d.Prepare(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, summary.ErrNotReady) {
+		t.Errorf("error is %v, want a timeout that does not match ErrNotReady", err)
 	}
 }
 

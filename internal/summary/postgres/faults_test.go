@@ -301,7 +301,7 @@ func TestInsert_ServerDoesNotAnswer_ReturnsAnError(t *testing.T) {
 func TestInsert_DiskFull_ErrorSaysSoAndNextInsertSucceeds(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can mount a small volume")
+		servers.SkipOrFail(t, "only root can mount a small volume")
 	}
 	server := servers.NewPostgres(t, servers.PostgresOptions{VolumeMiB: 48, Config: []string{"autovacuum=off"}})
 	uri := database(t, server)

@@ -67,8 +67,8 @@ func TestInsert_ManySummaries_SendsOneStatement(t *testing.T) {
 }
 
 // The default of the server is synchronous_commit=off: it answers before a commit is in its log, which the WAL writer
-// writes later. The test stops the WAL writer, and then kills the server. Only the setting that afterConnect makes keeps
-// the accepted summaries.
+// writes later. The test stops the WAL writer, and then kills the server. The accepted summaries survive only if
+// afterConnect sets synchronous_commit.
 func TestInsert_ServerKilledBeforeWALWriterRuns_KeepsSummariesOnlyWithSynchronousCommit(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}})

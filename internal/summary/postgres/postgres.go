@@ -58,6 +58,10 @@ type Database struct {
 	// writer is a pool of one connection. Queries cannot delay inserts, because they use other connections.
 	writer, readers *pgxpool.Pool
 
+	// answered is true if a server has accepted a connection. An error that follows then does not mean that the address is
+	// wrong.
+	answered atomic.Bool
+
 	// prepared is true if the schema has the current version. The singleflight group named preparing runs one migration
 	// for all goroutines that wait for the schema. The migration runs until it is complete, or until stop is called.
 	prepared  atomic.Bool
@@ -193,6 +197,7 @@ func addCertificates(b binding.Binding, config *pgx.ConnConfig) error {
 // afterConnect selects the schema. It also makes commits on this connection durable on the server and on its synchronous
 // replicas, even if the default of the server is not to wait for that.
 func (d *Database) afterConnect(ctx context.Context, conn *pgx.Conn) error {
+	d.answered.Store(true)
 	_, err := conn.Exec(ctx, `
 		SELECT set_config('synchronous_commit', 'on', false)
 		WHERE current_setting('synchronous_commit') IN ('off', 'local')

@@ -16,8 +16,8 @@ import (
 // primary is a bit mask. It extracts the primary result code from an extended SQLite result code.
 const primary = 0xff
 
-// describe adds the path of the database, and advice, to an SQLite error. The result matches summary.ErrNotReady unless
-// the path or the file may be the cause.
+// describe adds the path of the database, and advice, to an SQLite error. The result matches summary.ErrNotReady if
+// neither the path nor the file is the cause.
 func describe(path string, err error) error {
 	fault, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
@@ -28,17 +28,18 @@ func describe(path string, err error) error {
 	}
 	code := fault.Code() & primary
 	described := advise(path, code, err)
-	if isAboutFile(code) && binding.ExplainFiles(described) == "" {
-		return described
+	if isNotReady(code) || binding.ExplainFiles(described) != "" {
+		return summary.NotReady(described)
 	}
-	return &notReadyError{described}
+	return described
 }
 
-// isAboutFile reports whether a primary result code means that the path, the rights on the file, or the contents of the
-// file may be the cause.
-func isAboutFile(code int) bool {
+// isNotReady reports whether a primary result code means that the cause is the volume, a lock, or this process. With all
+// other codes, the path, the rights on the file, or the contents of the file may be the cause.
+func isNotReady(code int) bool {
 	switch code {
-	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
+		sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
 		return true
 	}
 	return false
@@ -88,11 +89,3 @@ func openErrorOf(directory string) error {
 	}
 	return nil
 }
-
-// notReadyError is an error that does not mean that the path of the database is wrong.
-type notReadyError struct{ error }
-
-func (e *notReadyError) Unwrap() error { return e.error }
-
-// Is makes errors.Is(err, summary.ErrNotReady) true for every notReadyError.
-func (e *notReadyError) Is(target error) bool { return target == summary.ErrNotReady }

@@ -36,6 +36,13 @@ func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 			t.Helper()
 			execute(t, path, "CREATE TABLE visits (plate TEXT)")
 		}, []string{"a database of another program", "give the path of a new file"}},
+		{"a file without a table", func(t *testing.T, path string) {
+			t.Helper()
+			if err := open(t, Config{Path: path}).Close(); err != nil {
+				t.Fatal(err)
+			}
+			execute(t, path, "DROP TABLE totals")
+		}, []string{"no such table: totals"}},
 		{"a file that is not a database", func(t *testing.T, path string) {
 			t.Helper()
 			if err := os.WriteFile(path, []byte(strings.Repeat("this is not a page of a database\n", 100)), 0o600); err != nil {
@@ -128,14 +135,16 @@ func lock(t *testing.T, path string) {
 	t.Cleanup(func() { _ = conn.Close() })
 }
 
-func TestIsAboutFile_ResultCode_ExcludesFaultsOfTheVolume(t *testing.T) {
+func TestIsNotReady_ResultCode_ExcludesFaultsOfTheFile(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]bool{
-		sqlite3.SQLITE_CANTOPEN: true, sqlite3.SQLITE_READONLY: true, sqlite3.SQLITE_PERM: true, sqlite3.SQLITE_NOTADB: true, sqlite3.SQLITE_CORRUPT: true,
-		sqlite3.SQLITE_FULL: false, sqlite3.SQLITE_BUSY: false, sqlite3.SQLITE_LOCKED: false, sqlite3.SQLITE_IOERR: false, sqlite3.SQLITE_NOMEM: false,
+		sqlite3.SQLITE_CANTOPEN: false, sqlite3.SQLITE_READONLY: false, sqlite3.SQLITE_PERM: false, sqlite3.SQLITE_NOTADB: false, sqlite3.SQLITE_CORRUPT: false,
+		sqlite3.SQLITE_ERROR: false, sqlite3.SQLITE_SCHEMA: false,
+		sqlite3.SQLITE_FULL: true, sqlite3.SQLITE_BUSY: true, sqlite3.SQLITE_LOCKED: true, sqlite3.SQLITE_IOERR: true, sqlite3.SQLITE_NOMEM: true,
+		sqlite3.SQLITE_PROTOCOL: true, sqlite3.SQLITE_INTERRUPT: true,
 	} {
-		if got := isAboutFile(code); got != want {
-			t.Errorf("result code %d is about the file: %t, want %t", code, got, want)
+		if got := isNotReady(code); got != want {
+			t.Errorf("result code %d: not ready is %t, want %t", code, got, want)
 		}
 	}
 }
