@@ -12,5 +12,5 @@ const (
 	ImageLengthPattern = `^((localhost|[^/]*[.:A-Z][^/]*)/)?[^:@]{1,255}([:@][^/]*)?$`
 	// ImageRefusedPattern matches image IDs, and images of Docker Hub of more than 247 characters without a slash. Nodes
 	// add "library/" to the repository of the latter, which makes it too long.
-	ImageRefusedPattern = `^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248})`
+	ImageRefusedPattern = `^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248}[^/]*$)`
 )

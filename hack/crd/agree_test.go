@@ -250,7 +250,7 @@ func differences() []difference {
 			return strings.HasPrefix(message, "metadata.finalizers") || strings.HasPrefix(message, "metadata.ownerReferences")
 		}},
 		{"the types of values in `status`", true, false, func(message string) bool { return strings.HasPrefix(message, "status") }},
-		{"a key twice in an object", true, false, func(message string) bool {
+		{"a duplicate key in an object", true, false, func(message string) bool {
 			return strings.Contains(message, "already set in") || strings.Contains(message, "duplicate field")
 		}},
 		{"`metadata.resourceVersion`", false, true, func(message string) bool { return strings.HasPrefix(message, "resourceVersion should not be set") }},

@@ -12,7 +12,7 @@ import (
 
 // The kubelet parses the image of a container with the function ParseNormalizedNamed. The API server and the CLI must
 // reject the images that it rejects, and accept those whose length is just within its limits.
-func TestCRDCreate_ImagesAroundTheLimitsOfTheKubelet_AgreesWithTheKubelet(t *testing.T) {
+func TestCRDCreate_ImagesAroundTheLimitsOfTheKubelet_AgreeWithTheKubelet(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	rejected := 0
@@ -41,7 +41,7 @@ func imagesAroundLimits() []string {
 	for _, length := range []int{1, 2, 63, 64, 65, 237, 238, 246, 247, 248, 249, 254, 255, 256, 257} {
 		repositories = append(repositories, strings.Repeat("a", length))
 		if length > 2 {
-			repositories = append(repositories, "b/"+strings.Repeat("a", length-2))
+			repositories = append(repositories, "b/"+strings.Repeat("a", length-2), strings.Repeat("a", length-2)+"/b")
 		}
 	}
 	for _, registry := range []string{"", "localhost/", "docker.io/", "index.docker.io/", "Docker.io/", "example.com/", "host:5000/", "MyOrg/", "org/"} {

@@ -159,7 +159,7 @@ func checks(e *Evidence) []check {
 		list = append(list, p.checks()...)
 	}
 	return append(list,
-		check{name: CheckFailures, kind: Invariant, find: nothingFailed, withoutLedger: true},
+		check{name: CheckFailures, kind: Invariant, find: nothingFailed, withoutLedger: true, beyondLedger: true},
 	)
 }
 
@@ -295,7 +295,7 @@ func dataKept(e Evidence) finding {
 	}
 	return finding{outcome: Failed, want: want, got: "lost data", message: what +
 		": it is unknown which events took effect, and how often; if Redis restarted, was flushed, or has evicted keys, " +
-		"set appendonly yes and maxmemory-policy noeviction; if its machine failed, set appendfsync always; " +
+		"set appendonly yes and maxmemory-policy noeviction; if the machine of Redis failed, set appendfsync always; " +
 		"if Redis failed over to a replica that lacked effects, set min-replicas-to-write 1; then run the simulation again"}
 }
 

@@ -167,9 +167,9 @@ func TestEvaluate_LedgerOnly_NamesTheChecksThatAreNotCovered(t *testing.T) {
 		WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(1), MaxLag: ms(1e6)}, UnderFaults: plan.PhaseObjectives{ProcessingP99: ms(1), MinAchievedPercent: 1},
 	}
 	const (
-		always = "not checked, because the store does not contain the data: summaries in the API, entry schedule, exit schedule"
+		always = "not checked, because the store does not contain the data: summaries in the API, entry schedule, exit schedule, failures"
 		all    = "not checked, because the store does not contain the data: run length, summaries in the API, entry schedule, exit schedule, fault crash, recovery, " +
-			"end-to-end p99 without faults, generator lag without faults, processing p99 under faults, achieved rate under faults"
+			"end-to-end p99 without faults, generator lag without faults, processing p99 under faults, achieved rate under faults, failures"
 	)
 	for name, tt := range map[string]struct {
 		change  func(*Evidence)

@@ -199,7 +199,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	if len(faults) == 0 { // any other error already quotes a number that is not decimal as the user wrote it
+	if len(faults) == 0 { // other errors already quote such numbers as the user wrote them
 		faults = notDecimal("", original.root())
 	}
 	if err := faults.Err(); err != nil {

@@ -57,18 +57,19 @@ func (w *warner) rates() {
 		"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 }
 
-// durations warns if the simulation ends before its first entry or its first exit, or before its last stage is over.
+// durations warns if the simulation ends before its first entry or its first exit, or before its last stage is over. If
+// arrivals are random, the time of the first event is not known.
 func (w *warner) durations() {
 	end, exit := w.plan.Duration.D(), &w.plan.Exit
 	if end == 0 {
 		return
 	}
-	if w.plan.Entry.Publishes() && w.plan.Entry.Events(end) == 0 {
+	if w.plan.Entry.Publishes() && w.plan.Entry.Arrivals == plan.ArrivalsUniform && w.plan.Entry.Events(end) == 0 {
 		w.warn("no entry is due before the simulation ends after %s: no entry will be published; raise duration or the rate of entry", *w.spec.Duration)
 	}
 	switch {
 	case !exit.Publishes():
-	case exit.Delay() < end && exit.Events(end-exit.Delay()) == 0:
+	case exit.Delay() < end && exit.Arrivals == plan.ArrivalsUniform && exit.Events(end-exit.Delay()) == 0:
 		w.warn("no exit is due before the simulation ends after %s, because exits begin %s after the entries: no exit will be published; raise duration or the rate of exit",
 			*w.spec.Duration, *v1alpha1.NewDuration(exit.Delay()))
 	case exit.Delay() >= end:
@@ -92,7 +93,7 @@ func (w *warner) stays() {
 	exit := &w.plan.Exit
 	if exit.Publishes() && exit.MatchPercent > 0 && w.plan.MaxStay.D() <= exit.Delay() {
 		const enough = plan.Duration(time.Second)
-		w.warn("plates.maxStay, %s, is hardly longer than exit.minStay, %s: some plates may be forgotten before an exit can use them, and exits without a plate will be "+
+		w.warn("plates.maxStay, %s, is only slightly longer than exit.minStay, %s: some plates may be forgotten before an exit can use them, and exits without a plate will be "+
 			"counted as starved; set plates.maxStay to %s or more", *w.spec.Plates.MaxStay, *w.spec.Exit.MinStay, exit.MinStay+enough)
 	}
 }
@@ -104,7 +105,7 @@ const leastDrain = 10 * time.Second
 // drain warns if the drain timeout expires before a simulation usually comes to rest.
 func (w *warner) drain() {
 	if w.plan.Duration > 0 && w.plan.DrainTimeout.D() < leastDrain {
-		w.warn("drainTimeout is %s: in a cluster, it takes longer until the generators have stopped and the queues are empty, and the verdict will be FAIL; "+
+		w.warn("drainTimeout is %s: in a cluster, the generators take longer than this to stop and the queues to become empty, so the verdict will be FAIL; "+
 			"set it to %s or more, such as 5m", *w.spec.DrainTimeout, *v1alpha1.NewDuration(leastDrain))
 	}
 }

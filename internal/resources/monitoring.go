@@ -132,15 +132,11 @@ func relabel(serviceLabel, target string) map[string]any {
 // unstructured returns an object of an optional CRD, for which the scheme has no Go type.
 func (b *builder) unstructured(kind schema.GroupVersionKind, name string, c Component, spec map[string]any) client.Object {
 	meta := b.object(name, c)
-	extra := map[string]string{}
-	for key, value := range b.sim.Spec.Monitoring.Labels {
-		extra[key] = string(value)
-	}
 	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
 	u.SetGroupVersionKind(kind)
 	u.SetNamespace(meta.Namespace)
 	u.SetName(meta.Name)
-	u.SetLabels(merged(extra, meta.Labels))
+	u.SetLabels(merged(texts(b.sim.Spec.Monitoring.Labels), meta.Labels))
 	u.SetOwnerReferences(meta.OwnerReferences)
 	return u
 }

@@ -149,9 +149,10 @@ func lowerRequests(patched, written []corev1.Container) {
 			continue
 		}
 		requests := patched[at].Resources.Requests
-		for name, limit := range written[i].Resources.Limits {
+		for name := range written[i].Resources.Limits {
+			limit, isLimited := patched[at].Resources.Limits[name] // the patch removes a limit that is null
 			_, isWritten := written[i].Resources.Requests[name]
-			if request, ok := requests[name]; ok && !isWritten && request.Cmp(limit) > 0 {
+			if request, ok := requests[name]; ok && isLimited && !isWritten && request.Cmp(limit) > 0 {
 				requests[name] = limit
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -52,8 +53,8 @@ func workloadsWithTemplate() map[string]string {
 	}
 }
 
-// The API server limits the annotations of a pod. The operator adds annotations to those of the template: with a hash of
-// the configuration, and later, to running pods, with a hash of the mounted files.
+// The API server limits the annotations of a pod. The operator adds an annotation with a hash of the configuration. Later,
+// it adds one with a hash of the mounted files to running pods.
 func TestBuild_TemplateWithTheMostAnnotations_LeavesRoomForThoseOfTheOperator(t *testing.T) {
 	t.Parallel()
 	const room = 512
@@ -81,6 +82,11 @@ func TestBuild_TemplateWithLimitBelowTheDefaultRequest_LowersTheRequest(t *testi
 				got := container(t, input(t, "sim", fmt.Sprintf(spec, patch)), workload, c.Name).Resources.Requests
 				if got.Cpu().String() != "1m" || got.Memory().String() != "1Mi" {
 					t.Errorf("%s: container %s requests %v, want its limits, 1m of CPU and 1Mi of memory", workload, c.Name, got)
+				}
+				patch = fmt.Sprintf("spec: {%s: [{name: %s, resources: {limits: {cpu: null, memory: null}}}]}", list, c.Name)
+				got = container(t, input(t, "sim", fmt.Sprintf(spec, patch)), workload, c.Name).Resources.Requests
+				if diff := cmp.Diff(c.Resources.Requests, got); diff != "" {
+					t.Errorf("%s: container %s without limits has other requests (-default +got):\n%s", workload, c.Name, diff)
 				}
 			}
 		}

@@ -431,7 +431,7 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 
 	second := r.newCertificate()
 	r.writeCertificate("/run/secrets/tls", resources.CertificateData{Pair: certificates.Pair{Certificate: second.Certificate, Key: first.Key}, CA: second.CA})
-	r.eventually("the key that does not fit to end new connections", func(ctx context.Context) error {
+	r.eventually("new connections to fail, because the key does not match the certificate", func(ctx context.Context) error {
 		if r.presents(ctx, r.clients.Address(), first) == nil {
 			return errors.New("the server still presents its certificate")
 		}

@@ -9,8 +9,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The following tests show that a new version of the operator does not replace the pods of simulations that do not use
-// its new fields: such a field has no effect on pods if it is absent.
+// The following tests show that optional fields have no effect on pods if they are absent. Otherwise, a version of the
+// operator with a new field would replace the pods of simulations that do not use the field.
 
 // Optional fields have the same effect on pods whether they are absent, null, empty or set to their default.
 func TestBuild_FieldWithItsDefault_LeavesPodsAsWithoutTheField(t *testing.T) {

@@ -206,8 +206,8 @@ func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would have more than %s entries or exits per second", count(plan.MaxRate)), "Plan a lower rate"},
 		{
 			s.entries*r.MaxStay.D().Seconds() > sequence.PlateCapacity,
-			"there would be fewer plates than entries per second times the longest stay (a shorter stay needs fewer simulations)",
-			"Plan a shorter longest stay, or a lower rate",
+			"more vehicles would enter a simulation within the longest stay than there are plates (a shorter stay needs fewer simulations)",
+			"Shorten the longest stay, or plan a lower rate",
 		},
 		{
 			!r.External.Redis && c.UsageAt(Redis, s.load(Redis)).Cores > target,

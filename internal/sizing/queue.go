@@ -11,14 +11,13 @@ import (
 type station struct {
 	// servers is the number of events that are served at the same time.
 	servers int
-	// gap returns the time until the next arrival. service returns how long an event is served.
+	// gap returns the time until the next arrival. service returns the service time of an event.
 	gap, service func() float64
 	// In the interval [downFrom, downTo), no server starts to serve an event.
 	downFrom, downTo float64
 }
 
-// visit describes how one event passed through a station: when it arrived, how long it waited, and how long it was
-// served.
+// visit describes how one event passed through a station: its arrival time, its waiting time and its service time.
 type visit struct {
 	arrived, wait, served float64
 	// waiting is the number of earlier events that waited when the event arrived.

@@ -438,7 +438,7 @@ func FaultyManifests() []Faulty {
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
-			Name:      "a duration with a line end",
+			Name:      "a duration with a trailing newline",
 			Spec:      `duration: "30m\n"`,
 			Error:     `spec.duration: Invalid value: "30m\n": must be a duration above 0s and up to 8760h, such as "30m": remove the white space around the value`,
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
@@ -672,7 +672,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.entry.resources.limits`,
 		},
 		{
-			Name:  "memory with a fraction in a template",
+			Name:  "a fractional amount of memory in a pod template",
 			Spec:  "processor: {template: {spec: {containers: [{name: parking, resources: {limits: {memory: 0.5}}}]}}}",
 			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: 0.5: must be a whole quantity such as "512Mi" or "2Gi"`,
 		},
@@ -1440,7 +1440,7 @@ func FaultyManifests() []Faulty {
 			Admission: `secretRef is for an external API: set url, or remove secretRef`,
 		},
 		{
-			Name:      "an invalid Secret with a certificate",
+			Name:      "an invalid name of a Secret with a certificate",
 			Spec:      "redis: {managed: {tls: {secretName: Certificate}}}",
 			Error:     `spec.redis.managed.tls.secretName: Invalid value: "Certificate": must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret"`,
 			Admission: `spec.redis.managed.tls.secretName: Invalid value: must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret"`,
@@ -1665,13 +1665,13 @@ func FaultyManifests() []Faulty {
 			Name:      "an image with a repository of 256 characters",
 			Spec:      `rabbitmq: {managed: {image: 'example.com:5000/` + strings.Repeat("a/", 127) + `bc:v1'}}`,
 			Error:     `spec.rabbitmq.managed.image: Invalid value: "example.com:5000/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a…": must be an image reference such as "rabbitmq:4" or "registry.example.com/team/rabbitmq:4": the repository must have at most 255 characters, or 247 without a "/"`,
-			Admission: `spec.rabbitmq.managed.image: Invalid value: must be an image reference such as "rabbitmq:4" or "registry.example.com/team/rabbitmq:4", not an image ID; the repository has at most 255 characters, or 247 without a '/'`,
+			Admission: `spec.rabbitmq.managed.image: Invalid value: must be an image reference such as "rabbitmq:4" or "registry.example.com/team/rabbitmq:4", not an image ID; the repository must have at most 255 characters, or 247 without a '/'`,
 		},
 		{
 			Name:      "an image with 248 characters and no slash",
 			Spec:      `redis: {managed: {image: '` + strings.Repeat("a", 248) + `:v1'}}`,
 			Error:     `spec.redis.managed.image: Invalid value: "` + strings.Repeat("a", 64) + `…": must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": the repository must have at most 255 characters, or 247 without a "/"`,
-			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8", not an image ID; the repository has at most 255 characters, or 247 without a '/'`,
+			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8", not an image ID; the repository must have at most 255 characters, or 247 without a '/'`,
 		},
 		{
 			Name:  "the ID of an image in a template",
@@ -1688,13 +1688,13 @@ func FaultyManifests() []Faulty {
 			Name:      "a URL with a label of 64 characters",
 			Spec:      `summaryAPI: {url: 'https://` + strings.Repeat("a", 64) + `.com/v1'}`,
 			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": the host must have at most 253 characters, and at most 63 between dots`,
-			Admission: `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", with a host, a port from 1 to 65535 and no fragment; a host has at most 253 characters, and at most 63 between dots`,
+			Admission: `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", with a host, a port from 1 to 65535 and no fragment; the host must have at most 253 characters, and at most 63 between dots`,
 		},
 		{
 			Name:      "a URL with a host of 254 characters",
 			Spec:      `summaryAPI: {url: 'https://` + strings.Repeat("a.", 126) + `bc:8080/v1'}`,
 			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": the host must have at most 253 characters, and at most 63 between dots`,
-			Admission: `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", with a host, a port from 1 to 65535 and no fragment; a host has at most 253 characters, and at most 63 between dots`,
+			Admission: `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", with a host, a port from 1 to 65535 and no fragment; the host must have at most 253 characters, and at most 63 between dots`,
 		},
 		{
 			Name:      "an IPv4 address in brackets",
