@@ -83,9 +83,9 @@ func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
 	return missingConsent(cluster, "rabbitmqcluster", "RabbitmqCluster "+client.ObjectKeyFromObject(cluster).String(), reasonClusterDenied, sim)
 }
 
-// userDenied explains why a simulation may not use the Secret that a RabbitmqCluster names as that of its default user,
-// or returns an empty finding if it may. If the RabbitmqCluster owns the Secret, its consent is sufficient. Another Secret
-// needs the same annotation as the RabbitmqCluster. Otherwise, everyone who may create a RabbitmqCluster could make the
+// userDenied explains why a simulation may not use the Secret with the default user of a RabbitmqCluster, or returns an
+// empty finding if it may. If the RabbitmqCluster owns the Secret, the annotation of the RabbitmqCluster is sufficient.
+// Any other Secret needs the annotation as well. Otherwise, everyone who may create a RabbitmqCluster could make the
 // operator use a Secret of someone else, for example with spec.secretBackend.externalSecret.
 func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectKey) finding {
 	if metav1.IsControlledBy(secret, cluster) {
@@ -97,7 +97,8 @@ func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectK
 }
 
 // missingConsent explains why a simulation may not use an object that other namespaces may use, too. It returns an empty
-// finding if the simulation may use it. The parameter resource is the kind for kubectl, and name describes the object in the message.
+// finding if the simulation may use it. The parameter resource is the kind for kubectl, and name describes the object in
+// the message.
 func missingConsent(o client.Object, resource, name, reason string, sim client.ObjectKey) finding {
 	switch {
 	case o.GetNamespace() == sim.Namespace && !allowsSimulation(o, sim.Name):

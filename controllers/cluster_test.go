@@ -84,8 +84,8 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	}
 }
 
-// A RabbitmqCluster may name any Secret of its namespace, in its spec or in its status. Its consent is not that of the
-// Secret's owner.
+// A RabbitmqCluster may name any Secret of its namespace, in its spec or in its status. The consent of the
+// RabbitmqCluster is not the consent of the Secret's owner.
 func TestUserDenied_SecretOfSomeoneElse_NeedsItsOwnConsent(t *testing.T) {
 	t.Parallel()
 	const here, elsewhere = "default", "messaging"

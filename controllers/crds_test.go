@@ -251,7 +251,8 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing
 	c.Gone(copied)
 }
 
-// Whoever may create RabbitmqClusters may not let a simulation use every Secret of the namespace.
+// A user who may create RabbitmqClusters must not be able to make a simulation use any Secret of the namespace without
+// the consent of its owner.
 func TestClusterServer_SecretOfSomeoneElse_IsUsedOnlyWhilePermitted(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)

@@ -34,7 +34,7 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		s.accountsSoFar = r.rehearsals.Settle(s.key, s.runSoFar())
 		r.notify(s, recoveries(s.faults, s.accountsSoFar))
 		if settled, known := r.rehearsals.Records(s.key); known {
-			s.faults = settled // Settle has added final accounts to the records
+			s.faults = settled // Settle has stored the measured effects of ended faults in the records
 		}
 		s.sim.Status.Faults = faultsStatus(s.accountsSoFar, s.faultHistory)
 		if slices.ContainsFunc(s.accountsSoFar, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {

@@ -87,7 +87,7 @@ func (w workload) isReady() bool {
 // lacksPods reports whether pods are missing although the controller has acted on the latest change.
 func (w workload) lacksPods() bool { return w.observed && w.pods < w.desired }
 
-// assess returns the state of a workload. The parameter name is a plural noun such as "processors".
+// assess returns the state of a workload. name describes its pods in the plural, such as "processors".
 func (w workload) assess(name string) finding {
 	switch {
 	case w.ending > 0:
@@ -153,9 +153,9 @@ func quotaFailures() []knownFailure {
 		{"failed quota", "set the resources that the namespace's quota requires"},
 		// The configuration of the API server can admit pods of a scope, such as a priority class, only to namespaces that
 		// have a quota with this scope. The same applies to the use of a resource.
-		{"insufficient quota to match these scopes", "create a ResourceQuota with these scopes in the namespace, or change priorityClassName in the template"},
+		{"insufficient quota to match these scopes", "create a ResourceQuota with these scopes in the namespace, or change what the scope selects, such as priorityClassName in the template"},
 		{"insufficient quota to consume", "create a ResourceQuota for these resources in the namespace"},
-		{"status unknown for quota", "wait until Kubernetes has counted what the quota limits. If this lasts, check the kube-controller-manager"},
+		{"status unknown for quota", "wait until Kubernetes has counted the usage of the quota. If this persists, check kube-controller-manager"},
 	}
 }
 

@@ -130,7 +130,7 @@ func TestWorkload_Assess_ReturnsStateReasonAndMessage(t *testing.T) {
 		"a quota that requires limits": {
 			1, deployment(dep{Conditions: refused(`pods "a" is forbidden: failed quota: q: must specify limits.cpu for: parking`)}), reasonQuota, "set the resources that the namespace's quota requires",
 		},
-		"a quota that does not exist for the priority class of the pods": {
+		"no quota for the priority class of the pods": {
 			1, deployment(dep{Conditions: refused("insufficient quota to match these scopes: [{PriorityClass In [urgent]}]")}), reasonQuota, "create a ResourceQuota with these scopes",
 		},
 		"a quota that does not exist for a resource": {
@@ -332,7 +332,7 @@ func TestSetTargetRates_FollowTheStages(t *testing.T) {
 	}{
 		{0, false, 100, 0}, // at the start, no exits are due, because they begin after minStay
 		{30 * time.Second, false, 600, 0},
-		{90 * time.Second, false, 1100, 49}, // halfway to 100, except that exits begin half a second after minStay
+		{90 * time.Second, false, 1100, 49}, // in the middle of the stage that ends with 100 exits per second; exits are half a second late
 		{90 * time.Second, true, 0, 0},
 		{150 * time.Second, false, 7, 100},
 		{10 * time.Minute, false, 7, 7},

@@ -39,7 +39,7 @@ func TestDirectory_ReadsKeysOfAMountedSecret(t *testing.T) {
 		{"an empty uri and no host names the missing keys", RabbitMQ(), map[string]string{"uri": "\n"}, "", `key "uri" is missing or empty`},
 		{"the Secret of another server is refused", RabbitMQ(), map[string]string{"type": "redis", "host": "h"}, "", `key "type" says that this is the Secret of a Redis server`},
 		{"a uri that is not valid names its key", RabbitMQ(), map[string]string{"uri": "redis://h"}, "", `key "uri": the URI of RabbitMQ is invalid`},
-		{"a port that is no number names its key", RabbitMQ(), map[string]string{"host": "h", "port": "x"}, "", `the value of key "port" is not a number from 1 to 65535`},
+		{"a port that is not a number names its key", RabbitMQ(), map[string]string{"host": "h", "port": "x"}, "", `the value of key "port" is not a number from 1 to 65535`},
 		{"an invalid certificate, with the name of its key", RabbitMQ(), map[string]string{"host": "h", "ca.crt": "x"}, "", `key "ca.crt" contains no PEM certificate`},
 		{"a file beyond all bounds is refused", RabbitMQ(), map[string]string{"host": strings.Repeat("h", maxFile+1)}, "", `key "host": the file is longer than`},
 	}

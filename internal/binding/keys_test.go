@@ -262,7 +262,7 @@ func TestSecretKeys_KeyResemblesAKnownKey_ErrorNamesBoth(t *testing.T) {
 		{Redis(), map[string]string{"hostname": "h", "password": "secret"}, `key "hostname" is not read: rename it to "host"`},
 		{Redis(), map[string]string{"host": "h", "pass": "secret"}, `key "pass" is not read: rename it to "password"`},
 		{Redis(), map[string]string{"host": "h", "ca.pem": "secret"}, `key "ca.pem" is not read: rename it to "ca.crt"`},
-		{Redis(), map[string]string{"host": "h", "tls": "true"}, `key "tls" asks for TLS, but is not read: set "uri" to a URI that begins with rediss://`},
+		{Redis(), map[string]string{"host": "h", "tls": "true"}, `key "tls" asks for TLS, but has no effect: set "uri" to a URI that begins with rediss://`},
 		{RabbitMQ(), map[string]string{"uri": "amqp://h", "ssl": "required"}, `key "ssl" asks for TLS`},
 		{RabbitMQ(), map[string]string{"uri": "amqps://h", "ssl": "true"}, ""},
 		{Redis(), map[string]string{"host": "h", "tls": "false"}, ""},
@@ -277,7 +277,7 @@ func TestSecretKeys_KeyResemblesAKnownKey_ErrorNamesBoth(t *testing.T) {
 		{Redis(), map[string]string{"host": "h", "scheme": "rediss"}, `key "scheme" asks for TLS`},
 		{RabbitMQ(), map[string]string{"host": "h", "protocol": "amqps"}, `key "protocol" asks for TLS`},
 		{RabbitMQ(), map[string]string{"host": "h", "protocol": "amqp"}, ""},
-		{PostgreSQL(), map[string]string{"host": "h", "sslmode": "verify-full"}, `key "sslmode" asks for TLS, but is not read: set "uri" to a URI that has sslmode=verify-full`},
+		{PostgreSQL(), map[string]string{"host": "h", "sslmode": "verify-full"}, `key "sslmode" asks for TLS, but has no effect: set "uri" to a URI that has sslmode=verify-full`},
 		{PostgreSQL(), map[string]string{"host": "h", "sslmode": "prefer"}, ""},
 		{PostgreSQL(), map[string]string{"uri": "postgres://h/d?sslmode=require", "sslmode": "require"}, ""},
 		{RabbitMQ(), map[string]string{"host": "h", "password": "secret", "default_user.conf": "x", "provider": "rabbitmq", "connection_string": "x", "username": "u"}, ""},
@@ -422,7 +422,7 @@ func TestBindingURI_DirectoryContradictsIt_ErrorNamesNoOtherKey(t *testing.T) {
 		{PostgreSQL(), "postgres://u@h/a", map[string]string{"database": "b"}, `key "database" differs from the path of the URI: remove one`},
 		{RabbitMQ(), "amqp://h/a", map[string]string{"vhost": "b"}, `key "vhost" differs from the path of the URI: remove one`},
 		{Redis(), "redis://h?master_name=a", map[string]string{"sentinel-master": "b"}, `key "sentinel-master" differs from the parameter master_name of the URI: remove one`},
-		{Redis(), "redis://h", map[string]string{"tls": "true"}, `key "tls" asks for TLS, but is not read: give a URI that begins with rediss://`},
+		{Redis(), "redis://h", map[string]string{"tls": "true"}, `key "tls" asks for TLS, but has no effect: give a URI that begins with rediss://`},
 	} {
 		source, err := URI(tt.service, tt.uri, directoryOf(t, tt.keys))
 		if err != nil {

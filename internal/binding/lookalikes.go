@@ -125,7 +125,7 @@ func (s Service) checkTLSSwitch(keys keyReader, from string, u *url.URL) error {
 			if from != "" {
 				remedy = fmt.Sprintf("set %q to", keyURI)
 			}
-			return fmt.Errorf("key %q asks for TLS, but is not read: %s a URI that %s, or add %q", name, remedy, s.tlsForm(), keyCA)
+			return fmt.Errorf("key %q asks for TLS, but has no effect: %s a URI that %s, or add %q", name, remedy, s.tlsForm(), keyCA)
 		}
 	}
 	return nil

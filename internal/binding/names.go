@@ -12,7 +12,7 @@ func ExplainName(err error) string {
 	case !ok, ExplainFiles(err) != "":
 		return ""
 	case isDNSFault(lookup):
-		return "check the DNS, which cannot resolve the host name at the moment"
+		return "check the DNS server: it cannot resolve the host name at the moment"
 	}
 	return "correct the host name"
 }
@@ -24,7 +24,7 @@ func isDNSFault(lookup *net.DNSError) bool {
 }
 
 // IsTemporary reports whether an error has a temporary cause on this side of a connection: this process has too many
-// open files, or the DNS does not work. Such an error does not mean that the address or the credentials are wrong.
+// open files, or DNS does not work. Such an error does not mean that the address or the credentials are wrong.
 func IsTemporary(err error) bool {
 	lookup, ok := errors.AsType[*net.DNSError](err)
 	return ExplainFiles(err) != "" || ok && isDNSFault(lookup)

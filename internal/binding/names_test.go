@@ -29,14 +29,14 @@ func TestExplain_ConnectionFails_NamesTheCause(t *testing.T) {
 		"the lookup in Go has too many open files": {lookup(net.DNSError{
 			Err: "dial udp 192.0.2.53:53: socket: " + syscall.EMFILE.Error(), Server: "192.0.2.53:53", IsTemporary: true,
 		}), files, true},
-		"the lookup in Go exceeds the limit of the system": {lookup(net.DNSError{Err: "dial udp 192.0.2.53:53: socket: " + syscall.ENFILE.Error(), IsTemporary: true}), files, true},
-		"the lookup in C has too many open files":          {lookup(net.DNSError{Err: syscall.EMFILE.Error()}), files, true},
-		"the host does not exist":                          {lookup(net.DNSError{Err: "no such host", IsNotFound: true}), correct, false},
-		"the host does not exist, says a busy server":      {lookup(net.DNSError{Err: "no such host", IsNotFound: true, IsTemporary: true}), correct, false},
-		"the host name is malformed":                       {lookup(net.DNSError{Err: "invalid character"}), correct, false},
-		"the DNS does not respond":                         {lookup(net.DNSError{Err: "i/o timeout", IsTimeout: true}), dns, true},
-		"the DNS refuses connections":                      {lookup(net.DNSError{Err: "read: connection refused", IsTemporary: true}), dns, true},
-		"another error":                                    {errors.New("socket"), "", false},
+		"the lookup in Go exceeds the limit of the system":    {lookup(net.DNSError{Err: "dial udp 192.0.2.53:53: socket: " + syscall.ENFILE.Error(), IsTemporary: true}), files, true},
+		"the lookup in C has too many open files":             {lookup(net.DNSError{Err: syscall.EMFILE.Error()}), files, true},
+		"the host does not exist":                             {lookup(net.DNSError{Err: "no such host", IsNotFound: true}), correct, false},
+		"a busy DNS server says that the host does not exist": {lookup(net.DNSError{Err: "no such host", IsNotFound: true, IsTemporary: true}), correct, false},
+		"the host name is malformed":                          {lookup(net.DNSError{Err: "invalid character"}), correct, false},
+		"the DNS server does not respond":                     {lookup(net.DNSError{Err: "i/o timeout", IsTimeout: true}), dns, true},
+		"the DNS server refuses connections":                  {lookup(net.DNSError{Err: "read: connection refused", IsTemporary: true}), dns, true},
+		"another error":                                       {errors.New("socket"), "", false},
 	} {
 		byFiles, byName := ExplainFiles(tt.err), ExplainName(tt.err)
 		if got := byFiles + byName; !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") || byFiles != "" && byName != "" {

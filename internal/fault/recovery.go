@@ -100,7 +100,7 @@ type search struct {
 	// The field disturbed contains the intervals from the injection of a fault to the recovery from it, for the faults
 	// handled so far. Overlapping intervals are merged. The earliest comes first.
 	disturbed []interval
-	// The field earlier contains the disturbances by earlier faults that have not been added to the field disturbed.
+	// The field earlier contains disturbances that earlier faults caused, and that are not in the field disturbed yet.
 	earlier []Disturbance
 	// currentBaseline is the latest baseline that was found or saved. It is nil before the first one.
 	currentBaseline *Baseline

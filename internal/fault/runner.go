@@ -257,9 +257,8 @@ func (r *Runner) saveSettled(ctx context.Context) {
 	}
 }
 
-// Update replaces the plan. Faults that are in effect continue. Occurrences of the new plan that were due
-// before the update are not injected. If the new plan is suspended, or ends before a fault in effect would, that fault
-// is ended early.
+// Update replaces the plan. Occurrences of the new plan that were due before the update are not injected. A fault that is
+// in effect continues, unless the new plan is suspended or ends before the fault would. Then the fault ends early.
 func (r *Runner) Update(p *plan.Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -253,7 +253,7 @@ func TestPagesGet_SilentPod_UsesAnotherPod(t *testing.T) {
 	}
 }
 
-func TestPagesGet_EndlessAnswer_IsRejected(t *testing.T) {
+func TestPagesGet_EndlessResponse_IsRejected(t *testing.T) {
 	t.Parallel()
 	endless := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for {

@@ -190,7 +190,7 @@ func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 	return r
 }
 
-// start runs the processor in the background until the test calls finish.
+// start runs the processor in the background. The method finish stops it.
 func (r *rig) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r.stop = cancel

@@ -101,7 +101,7 @@ func (r *Run) OmittedFaults() string {
 	if r.FaultsOmitted == 0 {
 		return ""
 	}
-	text := fmt.Sprintf("The report omits %s occurrences. Among the listed ones are the worst.", terminal.Count(r.FaultsOmitted))
+	text := fmt.Sprintf("The report omits %s occurrences. The listed occurrences include the worst ones.", terminal.Count(r.FaultsOmitted))
 	if r.FaultTotalLines() != nil {
 		text += " The totals include the omitted occurrences."
 	}

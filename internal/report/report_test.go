@@ -672,7 +672,7 @@ func TestRenderings_UnrecoveredFaultWithoutObjective_IsShown(t *testing.T) {
 // totals. Its report must not mention totals.
 func TestRenderings_OmittedFaults_AreCountedAndNotCalledMilderThanListedFaults(t *testing.T) {
 	t.Parallel()
-	const omitted, totals = "omits 3 occurrences. Among the listed ones are the worst.", "The totals include the omitted occurrences."
+	const omitted, totals = "omits 3 occurrences. The listed occurrences include the worst ones.", "The totals include the omitted occurrences."
 	d := sample()
 	d.FaultsOmitted, d.FaultTotals[2].NotRecovered = 3, d.FaultTotals[2].NotRecovered+3
 	for _, hasTotals := range []bool{true, false} {

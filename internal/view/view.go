@@ -2,8 +2,9 @@
 // events.
 //
 // The page does not poll; it receives events. All clients share one poll of the source, which runs only while there
-// are clients. A client that is slower than the updates skips states, but no rows. A client that is much too slow is
-// disconnected. It reconnects and resumes after the last row that it received.
+// are clients. A client that is slower than the updates receives every row of the timeline, but not every state of the
+// simulation. A client that is much too slow is disconnected. It reconnects and resumes after the last row that it
+// received.
 //
 // Only a few timelines are read at the same time; further requests wait. A slow client does not delay these requests:
 // its timeline is completely read, encoded and compressed before it is sent. All timelines that are being sent take at

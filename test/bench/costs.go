@@ -461,7 +461,7 @@ func busyTime() (time.Duration, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	words := strings.Fields(line)
 	var ticks int64
-	const idle, wait, last = 4, 5, 8 // see proc_stat(5); the fields after the last one are included in "user" and "nice"
+	const idle, wait, last = 4, 5, 8 // field numbers in proc_stat(5); "user" and "nice" include the fields 9 and 10
 	for i := 1; i <= min(last, len(words)-1); i++ {
 		if i == idle || i == wait {
 			continue

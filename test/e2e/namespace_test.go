@@ -186,7 +186,7 @@ func (ns *namespace) pods(sim *v1alpha1.ParkingSimulation, c resources.Component
 	return list.Items
 }
 
-// allPods returns the pods of the namespace.
+// allPods returns the pods of the namespace, including those that are being deleted.
 func (ns *namespace) allPods() []corev1.Pod {
 	ns.t.Helper()
 	var list corev1.PodList

@@ -68,8 +68,8 @@ func useTLS(sim *v1alpha1.ParkingSimulation) {
 	spec.SummaryAPI.Managed.TLS, spec.Monitoring.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
 }
 
-// checkPorts fails the test for each port of a pod that answers a client without TLS. Only epmd must answer, which tells
-// RabbitMQ nodes the ports of each other: its answer shows that the test would notice others.
+// checkPorts fails the test for each port of a pod that answers a client without TLS. The exception is epmd, which tells
+// RabbitMQ nodes each other's ports. It must answer: this shows that the test would notice the answer of another port.
 func checkPorts(t *testing.T, c resources.Component, pod corev1.Pod) {
 	t.Helper()
 	const epmd = 4369
