@@ -58,11 +58,11 @@ func TestCountSummaries_PodFails_ErrorNamesPodAndReason(t *testing.T) {
 	}{
 		"nothing listens":                  {nil, "connection refused"},
 		"the pod has no statistics":        {http.NotFoundHandler(), "404"},
-		"the answer is not JSON":           {answer("nonsense"), "decode the answer"},
-		"the answer is another JSON":       {answer("[]"), "decode the answer"},
+		"the response is not JSON":           {answer("nonsense"), "decode the response"},
+		"the response is another JSON":       {answer("[]"), "decode the response"},
 		"the answer is empty":              {answer(""), "EOF"},
 		"the answer has no count":          {answer("{}"), "lacks the field"},
-		"the answer has a count in quotes": {answer(`{"count":"7"}`), "decode the answer"},
+		"the response has a count in quotes": {answer(`{"count":"7"}`), "decode the response"},
 		"the answer is a redirect":         {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), "302"},
 		"the pod takes too long":           {http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { block(r.Context(), release) }), "deadline exceeded"},
 	}
