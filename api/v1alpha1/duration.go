@@ -3,9 +3,8 @@ package v1alpha1
 import (
 	"errors"
 	"regexp"
+	"strings"
 	"time"
-
-	"github.com/parking-operator/parking-operator/internal/field"
 )
 
 // Duration is a length of time from 0s to 8760h, written as a Go duration such as "90s", "1.5h" or "1h30m". It has no
@@ -26,7 +25,16 @@ const maxDurationLength = 32
 var durationSyntax = regexp.MustCompile(DurationPattern)
 
 // NewDuration returns the text of d without trailing units that are zero: "1h1m" instead of "1h1m0s".
-func NewDuration(d time.Duration) *Duration { return new(Duration(field.Duration(d))) }
+func NewDuration(d time.Duration) *Duration {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return new(Duration(text))
+}
 
 // Parse returns the value as a time.Duration. The error does not quote the text: the caller decides whether to quote
 // it.

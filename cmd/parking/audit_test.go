@@ -92,7 +92,7 @@ func TestAudit_Rehearsal_NamesTheChecksThatItCannotMake(t *testing.T) {
 	r := checkAudit(t, parking(t, append(audit, "--output", "json")...))
 	want := []string{
 		"run length", "summaries in the API", "entry schedule", "exit schedule", "fault redis-crash", "recovery",
-		"end-to-end p99 without faults", "generator lag under faults",
+		"end-to-end p99 without faults", "generator lag under faults", "failures",
 	}
 	var unmeasured []string
 	for _, c := range r.Checks {

@@ -153,6 +153,7 @@ func show(value any) string {
 }
 
 // Duration returns the text of a duration for a message, without trailing units that are zero: "1h1m", not "1h1m0s".
+// v1alpha1.NewDuration does the same for the API, which imports no other package of this project.
 func Duration(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {

@@ -56,15 +56,15 @@ func TestCountSummaries_PodFails_ErrorNamesPodAndReason(t *testing.T) {
 		handler http.Handler
 		want    string
 	}{
-		"nothing listens":                  {nil, "connection refused"},
-		"the pod has no statistics":        {http.NotFoundHandler(), "404"},
+		"nothing listens":                    {nil, "connection refused"},
+		"the pod has no statistics":          {http.NotFoundHandler(), "404"},
 		"the response is not JSON":           {answer("nonsense"), "decode the response"},
 		"the response is another JSON":       {answer("[]"), "decode the response"},
-		"the answer is empty":              {answer(""), "EOF"},
-		"the answer has no count":          {answer("{}"), "lacks the field"},
+		"the answer is empty":                {answer(""), "EOF"},
+		"the answer has no count":            {answer("{}"), "lacks the field"},
 		"the response has a count in quotes": {answer(`{"count":"7"}`), "decode the response"},
-		"the answer is a redirect":         {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), "302"},
-		"the pod takes too long":           {http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { block(r.Context(), release) }), "deadline exceeded"},
+		"the answer is a redirect":           {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), "302"},
+		"the pod takes too long":             {http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { block(r.Context(), release) }), "deadline exceeded"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
