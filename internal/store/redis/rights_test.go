@@ -20,7 +20,8 @@ func TestRedisRights_DocumentedRights_Suffice(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/ledger.md")
 	noError(t, err)
-	documented := regexp.MustCompile("ACL rules\\s`([^`]+)`, for a database other than 0 also `([^`]+)`, for a cluster\\salso\\s`([^`]+)`, and for a server\\swith\\sreplicas\\salso\\s`([^`]+)`").FindStringSubmatch(string(text))
+	prose := strings.Join(strings.Fields(string(text)), " ") // without line breaks
+	documented := regexp.MustCompile("ACL rules `([^`]+)`, for a database other than 0 also `([^`]+)`, for a cluster also `([^`]+)`, and for a server with replicas also `([^`]+)`").FindStringSubmatch(prose)
 	if documented == nil {
 		t.Fatal("docs/ledger.md lists no ACL rules")
 	}
