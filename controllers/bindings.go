@@ -185,8 +185,7 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 
 // notAllowed explains that the owner of a Secret does not permit the simulation to use it.
 func notAllowed(secret *corev1.Secret, simulation string) finding {
-	return found(stalled, reasonSecretNotAllowed, "Secret %s does not allow simulation %s to use it. To allow it, run: %s",
-		client.ObjectKeyFromObject(secret), simulation, allowCommand("secret", secret, simulation))
+	return simulationDenied(secret, "secret", "Secret "+client.ObjectKeyFromObject(secret).String(), reasonSecretNotAllowed, simulation)
 }
 
 // readSummaryAPISecret reads the Secret with the credentials of an external summary API, if the spec refers to one.

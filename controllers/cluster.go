@@ -96,14 +96,20 @@ func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectK
 	return missingConsent(secret, "secret", name, reasonSecretNotAllowed, sim)
 }
 
+// simulationDenied explains that an object does not permit a simulation of its namespace to use it. The parameters are
+// those of missingConsent.
+func simulationDenied(o client.Object, resource, name, reason, simulation string) finding {
+	return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
+		name, simulation, allowCommand(resource, o, simulation))
+}
+
 // missingConsent explains why a simulation may not use an object that other namespaces may use, too. It returns an empty
 // finding if the simulation may use it. The parameter resource is the kind for kubectl, and name describes the object in
 // the message.
 func missingConsent(o client.Object, resource, name, reason string, sim client.ObjectKey) finding {
 	switch {
 	case o.GetNamespace() == sim.Namespace && !allowsSimulation(o, sim.Name):
-		return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
-			name, sim.Name, allowCommand(resource, o, sim.Name))
+		return simulationDenied(o, resource, name, reason, sim.Name)
 	case o.GetNamespace() != sim.Namespace && !listed(o.GetAnnotations()[allowedNamespaces], sim.Namespace):
 		return found(stalled, reason, "%s does not allow namespace %s to use it: add the namespace to its annotation %s",
 			name, sim.Namespace, allowedNamespaces)
