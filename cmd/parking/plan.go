@@ -141,20 +141,24 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	flags.VarP(&f.output, outputFlag, "o", "output format: "+f.output.choices())
 	_ = cmd.MarkFlagFilename("costs", "json") // cannot fail, because the flag exists
 	for name, text := range map[string]string{
-		"rate": rateRange, "match-percent": percentRange, "utilization": utilizationRange, "rabbitmq-nodes": nodesRange,
+		"rate": rateRange(), "match-percent": percentRange, "utilization": utilizationRange, "rabbitmq-nodes": nodesRange,
 	} {
 		_ = flags.SetAnnotation(name, annotationRange, []string{text}) // cannot fail, because the flag exists
 	}
 }
 
+// mostPlanned is the maximum value of the flag --rate.
+const mostPlanned = 100_000_000
+
 // These texts say which values a flag accepts.
 const (
-	mostPlanned      = 100_000_000 // the maximum of rateRange
-	rateRange        = "must be from 1 to 100000000 events per second"
 	percentRange     = "must be from 0 to 100"
 	utilizationRange = "must be a percentage from 1 to 95, because near 100 % queues grow without end"
 	nodesRange       = "must be 1, 3 or 5, because quorum queues need a majority"
 )
+
+// rateRange says which values the flag --rate accepts.
+func rateRange() string { return fmt.Sprintf("must be from 1 to %d events per second", mostPlanned) }
 
 // check checks the flags. It needs to know which of them the user has set.
 func (f *planFlags) check(changed func(string) bool) error {
@@ -191,7 +195,7 @@ func (f *planFlags) checkSource(changed func(string) bool) error {
 	case f.manifest.path != "" && f.output.format == formatManifest:
 		return errors.New("-o manifest makes a new manifest: set --rate instead of -f")
 	case changed("rate") && (f.rate < 1 || f.rate > mostPlanned):
-		return fmt.Errorf("--rate: %d %s", f.rate, rateRange)
+		return fmt.Errorf("--rate: %d %s", f.rate, rateRange())
 	}
 	for _, name := range []string{"match-percent", "max-stay", "rabbitmq-nodes"} {
 		if f.manifest.path != "" && changed(name) {
