@@ -146,15 +146,7 @@ func TestPurge_RabbitMQRejectsTheUser_ErrorContainsTheRemedy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	connection, err := amqp091.Dial(server.URI())
-	if err != nil {
-		t.Fatal("the test's broker cannot be reached")
-	}
-	defer func() { _ = connection.Close() }()
-	channel, err := connection.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
+	channel := amqpChannel(t, server.URI())
 	if err := channel.ExchangeDeclare("parking."+name, amqp091.ExchangeDirect, true, false, false, false, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -422,15 +422,7 @@ func TestSimulateAndPurge_QueueOfAnotherProgram_IsNotDeleted(t *testing.T) {
 	t.Parallel()
 	uri, redis, name := servers.VHostURI(t), servers.RedisURI(t), servers.Name(t)
 	servers.RemoveKeys(t, name)
-	connection, err := amqp091.Dial(uri)
-	if err != nil {
-		t.Fatal("the test's broker cannot be reached")
-	}
-	defer func() { _ = connection.Close() }()
-	channel, err := connection.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
+	channel := amqpChannel(t, uri)
 	queue := "parking." + name + ".entry.0"
 	if _, err := channel.QueueDeclare(queue, true, false, false, false, nil); err != nil {
 		t.Fatal(err)
@@ -456,14 +448,30 @@ func TestSimulateAndPurge_QueueOfAnotherProgram_IsNotDeleted(t *testing.T) {
 	}
 }
 
-// queuesOf returns the names of the queues that a simulation has on the broker.
-func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []string) {
+// amqpConnection returns a connection to the broker. It is closed when the test ends.
+func amqpConnection(t *testing.T, uri string) *amqp091.Connection {
 	t.Helper()
 	connection, err := amqp091.Dial(uri)
 	if err != nil {
-		t.Fatal("the test's broker cannot be reached")
+		t.Fatal("the test's broker cannot be reached") // the error may contain the password
 	}
-	defer func() { _ = connection.Close() }()
+	t.Cleanup(func() { _ = connection.Close() })
+	return connection
+}
+
+func amqpChannel(t *testing.T, uri string) *amqp091.Channel {
+	t.Helper()
+	channel, err := amqpConnection(t, uri).Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return channel
+}
+
+// queuesOf returns the names of the queues that a simulation has on the broker.
+func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []string) {
+	t.Helper()
+	connection := amqpConnection(t, uri)
 	names := []string{"dead"}
 	for p := range partitions {
 		for _, queue := range []string{"entry", "exit", "retry.entry", "retry.exit"} {

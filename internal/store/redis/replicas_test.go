@@ -69,12 +69,7 @@ func TestFailover_PrimaryIsKilled_PromotedReplicaHasAllDurableEffects(t *testing
 			w.perform(t, 100)
 			steps := w.stop()
 
-			missing := 0
-			for seq := range steps {
-				if !seen(t, s, seq) {
-					missing++
-				}
-			}
+			missing := missingSteps(t, s, steps)
 			recorded := countsOf(t, s).EntriesRecorded
 			lostAt := datasetOf(t, s).LostAt
 			t.Logf("%d steps, %d recorded, %d lost", steps, recorded, missing)
@@ -120,12 +115,7 @@ func TestFailover_PromotedReplicaIsKilled_LossIsDetected(t *testing.T) {
 	w.perform(t, 100)
 	steps := w.stop()
 
-	missing := 0
-	for seq := range steps {
-		if !seen(t, s, seq) {
-			missing++
-		}
-	}
+	missing := missingSteps(t, s, steps)
 	lostAt := datasetOf(t, s).LostAt
 	t.Logf("%d of %d steps are lost", missing, steps)
 	if missing == 0 || lostAt.IsZero() {
@@ -441,4 +431,15 @@ func TestObserver_ReplicasLag_IsLoggedAfterSomeTime(t *testing.T) {
 	if !o.lagged.IsZero() {
 		t.Error("the replicas still lag although they have confirmed")
 	}
+}
+
+// missingSteps returns how many of the steps with the sequence numbers from 0 to steps-1 have no effect in the store.
+func missingSteps(t *testing.T, s *Store, steps int64) (missing int) {
+	t.Helper()
+	for seq := range steps {
+		if !seen(t, s, seq) {
+			missing++
+		}
+	}
+	return missing
 }
