@@ -115,7 +115,7 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	}
 	s.holdForSecrets()
 	r.secrets.retain(s.key, s.secretsRead)
-	r.cleaner.remember(s.key, s.broker, s.store)
+	r.rememberBindings(s)
 	return nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/cleanup"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
@@ -103,13 +104,13 @@ func cleaning(t *testing.T, removed *removals) (*Reconciler, client.Client) {
 	}
 	c := fake.NewClientBuilder().WithObjects(secret("broker", "amqp://u:p@broker.example"), secret("store", "redis://u:p@store.example")).Build()
 	r := &Reconciler{
-		direct: c, client: c, secrets: newSecretReaders(), cleaner: NewCleaner(removed), observer: observer.New(observer.Dependencies{Servers: removed}),
+		direct: c, client: c, secrets: newSecretReaders(), cleaner: cleanup.New(removed), observer: observer.New(observer.Dependencies{Servers: removed}),
 	}
 	go func() { _ = r.cleaner.Start(t.Context()) }() // the cleaner stops when the test ends
 	go func() {
 		for {
 			select {
-			case <-r.cleaner.updates:
+			case <-r.cleaner.Updates():
 			case <-t.Context().Done():
 				return
 			}
@@ -130,7 +131,7 @@ func awaitCleanup(t *testing.T, r *Reconciler, s *scope) cleanupResult {
 	t.Helper()
 	for ctx := t.Context(); ; {
 		result := r.cleanUp(ctx, s)
-		if result.done() || result.final || ctx.Err() != nil {
+		if result.Done() || result.final || ctx.Err() != nil {
 			return result
 		}
 		time.Sleep(time.Millisecond)
@@ -173,7 +174,7 @@ func TestCleanUp_RemovesQueuesAndKeysWheneverBindingsAreKnown(t *testing.T) {
 			}
 			result := awaitCleanup(t, r, s)
 			want := []string{"keys of default.sim on redis://store.example", "queues of default.sim of owner owner-1 on amqp://broker.example"}
-			if got := removed.sorted(); !result.done() || !slices.Equal(got, want) {
+			if got := removed.sorted(); !result.Done() || !slices.Equal(got, want) {
 				t.Errorf("%s, Secrets deleted: %t: the result is %+v, removed are %q, want %q", name, deleted, result, got, want)
 			}
 		}
@@ -188,7 +189,7 @@ func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
 	r := &Reconciler{events: &events.FakeRecorder{}} // this recorder has no channel, so it discards events, like a namespace that is being deleted
 	s := newScope(externalSimulation(), time.Now())
 	s.broker, s.store = server{name: "RabbitMQ", origin: "Secret default/broker"}, server{name: "Redis", origin: "Secret default/store"}
-	r.abandonCleanup(ctx, s, cleanupResult{queues: context.DeadlineExceeded, keys: context.DeadlineExceeded, final: true})
+	r.abandonCleanup(ctx, s, cleanupResult{Result: cleanup.Result{Queues: context.DeadlineExceeded, Keys: context.DeadlineExceeded}, final: true})
 	logged := strings.Join(lines, "\n")
 	for _, want := range []string{"Cleanup abandoned", "parking purge --simulation default.sim", "queues parking.default.sim*", "keys parking:{default.sim:*"} {
 		if !strings.Contains(logged, want) {
@@ -225,7 +226,8 @@ func finalizing(t *testing.T, removed *removals, deletedAt time.Time, pods ...cl
 func TestFinalize_ObserverHasOpenClients_CleanupWaits(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	r, _ := finalizing(t, &removals{}, now)
+	removed := &removals{}
+	r, _ := finalizing(t, removed, now)
 	sim := &v1alpha1.ParkingSimulation{}
 	key := client.ObjectKey{Namespace: "default", Name: "sim"}
 	if err := r.client.Get(t.Context(), key, sim); err != nil {
@@ -243,12 +245,11 @@ func TestFinalize_ObserverHasOpenClients_CleanupWaits(t *testing.T) {
 		if got := result.RequeueAfter == closeInterval; got != tt.waits {
 			t.Errorf("%s after the deletion, the next check is in %s, want the cleanup to wait: %t", tt.after, result.RequeueAfter, tt.waits)
 		}
-		r.cleaner.mu.Lock()
-		if begun := r.cleaner.latest[key] != nil; begun == tt.waits {
-			t.Errorf("%s after the deletion, the cleanup has begun: %t", tt.after, begun)
+		if tt.waits && len(removed.sorted()) > 0 {
+			t.Errorf("%s after the deletion, %q are removed already", tt.after, removed.sorted())
 		}
-		r.cleaner.mu.Unlock()
 	}
+	polltest.Until(t, "the queues and keys are removed", func() bool { return len(removed.sorted()) == 2 })
 }
 
 // generatorPod returns a pod of the entry generator.

@@ -22,9 +22,9 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/cleanup"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/resources"
-	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
 const (
@@ -34,10 +34,6 @@ const (
 
 	// cleanupTimeout is the default of Options.CleanupTimeout.
 	cleanupTimeout = 2 * time.Minute
-	// attemptTimeout limits how long one attempt to clean up waits for each server. attemptInterval is the time between
-	// two attempts.
-	attemptTimeout  = 20 * time.Second
-	attemptInterval = 5 * time.Second
 	// closeInterval is how often the operator checks whether the observer has closed the clients of a simulation.
 	closeInterval = time.Second
 )
@@ -91,7 +87,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	case err != nil:
 		return reconcile.Result{}, err
 	case len(pods) > 0 && s.now.Before(deadline):
-		return reconcile.Result{RequeueAfter: max(min(attemptInterval, deadline.Sub(s.now)), time.Millisecond)}, nil
+		return reconcile.Result{RequeueAfter: max(min(cleanup.Interval, deadline.Sub(s.now)), time.Millisecond)}, nil
 	}
 	if !s.needsCleanup() {
 		return r.removeFinalizer(ctx, s)
@@ -108,32 +104,32 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 		return reconcile.Result{RequeueAfter: closeInterval}, nil
 	}
 	result := r.cleanUp(ctx, s)
-	if result.running && result.began.IsZero() {
-		return reconcile.Result{RequeueAfter: attemptInterval}, nil // the cleanups of other simulations come first
+	if result.Running && result.Began.IsZero() {
+		return reconcile.Result{RequeueAfter: cleanup.Interval}, nil // the cleanups of other simulations come first
 	}
-	if last := result.began.Add(r.options.CleanupTimeout); last.After(deadline) {
+	if last := result.Began.Add(r.options.CleanupTimeout); last.After(deadline) {
 		deadline = last
 	}
 	overdue, left := !s.now.Before(deadline), max(deadline.Sub(s.now), time.Millisecond)
 	switch {
-	case result.done() && len(pods) > 0:
+	case result.Done() && len(pods) > 0:
 		r.reportPods(ctx, s, pods)
-	case result.done():
-		r.event(s, corev1.EventTypeNormal, "CleanedUp", "Delete", "Removed the queues and keys of %s from its external servers%s", manifest.ID(s.sim), except(result.foreign))
+	case result.Done():
+		r.event(s, corev1.EventTypeNormal, "CleanedUp", "Delete", "Removed the queues and keys of %s from its external servers%s", manifest.ID(s.sim), except(result.Foreign))
 	case result.final || overdue:
 		r.abandonCleanup(ctx, s, result)
-	case result.running:
+	case result.Running:
 		return reconcile.Result{RequeueAfter: left}, nil
 	default:
-		return reconcile.Result{RequeueAfter: min(attemptInterval, left)}, nil
+		return reconcile.Result{RequeueAfter: min(cleanup.Interval, left)}, nil
 	}
 	return r.removeFinalizer(ctx, s)
 }
 
 // except returns the end of a sentence about a cleanup. It says that the cleanup did not remove the queues or keys of
 // another simulation with the same name. If there are none, except returns "".
-func except(foreign wiring.Foreign) string {
-	if foreign == (wiring.Foreign{}) {
+func except(foreign cleanup.Foreign) string {
+	if foreign == (cleanup.Foreign{}) {
 		return ""
 	}
 	return fmt.Sprintf(", except %s that belong to another simulation of the same name", foreign)
@@ -185,10 +181,10 @@ func (s *scope) leftBehind(result cleanupResult) string {
 		what, option string
 		server       server
 	}{
-		{!s.managesBroker(), result.queues, "exchange and queues parking." + id + "*", "--rabbitmq-uri URI", s.broker},
-		{!s.managesStore(), result.keys, "keys parking:{" + id + ":*", "--redis-uri URI", s.store},
+		{!s.managesBroker(), result.Queues, "exchange and queues parking." + id + "*", "--rabbitmq-uri URI", s.broker},
+		{!s.managesStore(), result.Keys, "keys parking:{" + id + ":*", "--redis-uri URI", s.store},
 	} {
-		if !part.external || part.err == nil && !result.running {
+		if !part.external || part.err == nil && !result.Running {
 			continue
 		}
 		why := "no answer in time"
@@ -238,30 +234,38 @@ func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (pods []string
 	return pods, nil
 }
 
+// cleanupResult is the result of the latest attempt to clean up.
+type cleanupResult struct {
+	cleanup.Result
+
+	// final is true if another attempt to clean up would have the same result.
+	final bool
+}
+
 // cleanUp returns the result of the latest attempt to clean up. It starts another attempt if one is due.
 func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 	if err := r.resolveBindings(ctx, s); err != nil {
-		return cleanupResult{queues: err, keys: err}
+		return cleanupResult{Result: cleanup.Result{Queues: err, Keys: err}}
 	}
-	job := cleanup{plan: manifest.Identity(s.sim)} // s.plan cannot be used, because it is nil if the spec is invalid
-	remembered := r.cleaner.remembered(s.key)
-	s.broker.remembered = cmp.Or(remembered.broker, s.broker.remembered)
-	s.store.remembered = cmp.Or(remembered.store, s.store.remembered)
+	job := cleanup.Job{Plan: manifest.Identity(s.sim)} // s.plan cannot be used, because it is nil if the spec is invalid
+	remembered := r.cleaner.Remembered(s.key)
+	s.broker.remembered = cmp.Or(remembered.Broker, s.broker.remembered)
+	s.store.remembered = cmp.Or(remembered.Store, s.store.remembered)
 	var missing cleanupResult
 	if !s.managesBroker() {
-		job.broker, missing.queues = s.broker.cleanupBinding()
+		job.Broker, missing.Queues = s.broker.cleanupBinding()
 	}
 	if !s.managesStore() {
-		job.store, missing.keys = s.store.cleanupBinding()
+		job.Store, missing.Keys = s.store.cleanupBinding()
 	}
-	if job.broker == nil && job.store == nil {
+	if job.Broker == nil && job.Store == nil {
 		missing.final = true
 		return missing
 	}
-	result := r.cleaner.attempt(s.key, job)
+	result := cleanupResult{Result: r.cleaner.Attempt(s.key, job)}
 	// If the attempt is done, data can remain only on servers without a usable binding, and a retry does not help.
-	result.final = result.done()
-	result.queues, result.keys = errors.Join(result.queues, missing.queues), errors.Join(result.keys, missing.keys)
+	result.final = result.Done()
+	result.Queues, result.Keys = errors.Join(result.Queues, missing.Queues), errors.Join(result.Keys, missing.Keys)
 	return result
 }
 
@@ -279,4 +283,22 @@ func (s server) cleanupBinding() (*binding.Binding, error) {
 		return nil, errors.New("the Secret no longer exists, and this operator process has never read it")
 	}
 	return nil, errors.New(orElse(s.finding.message, "the binding of the server is unknown"))
+}
+
+// remember returns the binding to store: the current binding or, if the current one is unknown, the binding that is
+// already stored. It returns nil if the operator manages the server, or if the simulation may no longer use the server.
+func (s server) remember(before *binding.Binding) *binding.Binding {
+	switch {
+	case s.managed || s.denied:
+		return nil
+	case s.binding != nil:
+		return s.binding
+	}
+	return before
+}
+
+// rememberBindings stores the bindings of the external servers for the cleanup.
+func (r *Reconciler) rememberBindings(s *scope) {
+	known := r.cleaner.Remembered(s.key)
+	r.cleaner.Remember(s.key, cleanup.Bindings{Broker: s.broker.remember(known.Broker), Store: s.store.remember(known.Store)})
 }

@@ -1,14 +1,10 @@
 package controllers
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,9 +12,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/binding"
-	"github.com/parking-operator/parking-operator/internal/broker"
-	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/internal/cleanup"
 )
 
 func bindingOf(host string) *binding.Binding {
@@ -35,11 +29,11 @@ func TestLeftBehind_NamesRemainingQueuesAndKeys(t *testing.T) {
 		command             string
 		want, unwanted      string
 	}{
-		"only the queues":             {true, true, cleanupResult{queues: gone}, "--rabbitmq-uri URI", queues + ": Secret default/broker does not exist", "keys"},
-		"only the keys":               {true, true, cleanupResult{keys: gone}, "--redis-uri URI", keys, "queues"},
-		"both":                        {true, true, cleanupResult{queues: gone, keys: gone}, "--rabbitmq-uri URI --redis-uri URI", "; and " + keys, "no answer"},
-		"an attempt is still running": {true, true, cleanupResult{running: true}, "--rabbitmq-uri URI --redis-uri URI", queues + ": no answer in time", "does not exist"},
-		"Redis is managed":            {true, false, cleanupResult{queues: gone, keys: gone}, "--rabbitmq-uri URI", queues, "keys"},
+		"only the queues":             {true, true, cleanupResult{Result: cleanup.Result{Queues: gone}}, "--rabbitmq-uri URI", queues + ": Secret default/broker does not exist", "keys"},
+		"only the keys":               {true, true, cleanupResult{Result: cleanup.Result{Keys: gone}}, "--redis-uri URI", keys, "queues"},
+		"both":                        {true, true, cleanupResult{Result: cleanup.Result{Queues: gone, Keys: gone}}, "--rabbitmq-uri URI --redis-uri URI", "; and " + keys, "no answer"},
+		"an attempt is still running": {true, true, cleanupResult{Result: cleanup.Result{Running: true}}, "--rabbitmq-uri URI --redis-uri URI", queues + ": no answer in time", "does not exist"},
+		"Redis is managed":            {true, false, cleanupResult{Result: cleanup.Result{Queues: gone, Keys: gone}}, "--rabbitmq-uri URI", queues, "keys"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -87,141 +81,27 @@ func TestCleanupBinding_SecretDeleted_ReturnsTheLastKnownBinding(t *testing.T) {
 	}
 }
 
-func TestCleaner_RemembersBindingsUntilUseOfTheSecretIsForbidden(t *testing.T) {
+func TestRememberBindings_KeepsThemUntilUseOfTheSecretIsForbidden(t *testing.T) {
 	t.Parallel()
-	c := NewCleaner(nil)
-	key := client.ObjectKey{Namespace: "default", Name: "sim"}
+	r := &Reconciler{cleaner: cleanup.New(nil)}
+	s := &scope{key: client.ObjectKey{Namespace: "default", Name: "sim"}}
 	broker, store := server{binding: bindingOf("broker")}, server{binding: bindingOf("store")}
-	c.remember(key, broker, store)
-	c.remember(key, server{}, server{})
-	if got := c.remembered(key); got.broker != broker.binding || got.store != store.binding {
-		t.Errorf("remembered is %+v after the Secrets are gone", got)
-	}
-	c.remember(key, server{denied: true}, server{})
-	if got := c.remembered(key); got.broker != nil || got.store != store.binding {
-		t.Errorf("remembered is %+v after the broker's consent was withdrawn", got)
-	}
-	c.remember(key, server{managed: true, binding: broker.binding}, server{})
-	c.evict(key)
-	if got := c.remembered(key); got != (bindings{}) {
-		t.Errorf("remembered is %+v after forget", got)
-	}
-}
-
-// hangingServers hang in every call about the simulations of one namespace, until the context ends. They record the
-// calls about simulations of other namespaces.
-type hangingServers struct {
-	removals
-
-	namespace string
-	hung      atomic.Int64
-}
-
-type hangingBroker struct {
-	broker.Broker // nil, because the cleaner calls only the methods below
-
-	hung *atomic.Int64
-}
-
-func (b hangingBroker) Delete(ctx context.Context) error {
-	b.hung.Add(1)
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-func (hangingBroker) Close() error { return nil }
-
-func (h *hangingServers) OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error) {
-	if strings.HasPrefix(p.Simulation, h.namespace+".") {
-		return hangingBroker{hung: &h.hung}, nil
-	}
-	return h.removals.OpenBroker(p, at)
-}
-
-// jobOf returns a cleanup that deletes the queues of a simulation.
-func jobOf(key client.ObjectKey) cleanup {
-	return cleanup{plan: &plan.Plan{Simulation: key.Namespace + "." + key.Name}, broker: bindingOf("h")}
-}
-
-func TestCleanup_BrokerDoesNotRespond_RemovesKeys(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		servers := &hangingServers{namespace: "dead"}
-		job := jobOf(client.ObjectKey{Namespace: "dead", Name: "sim"})
-		job.store = bindingOf("h")
-		result := job.do(t.Context(), servers)
-		if !errors.Is(result.queues, context.DeadlineExceeded) || result.keys != nil || len(servers.sorted()) != 1 {
-			t.Errorf("the errors are %v for the queues and %v for the keys, removed are %q", result.queues, result.keys, servers.sorted())
+	both := cleanup.Bindings{Broker: broker.binding, Store: store.binding}
+	for _, step := range []struct {
+		what          string
+		broker, store server
+		want          cleanup.Bindings
+	}{
+		{"both Secrets exist", broker, store, both},
+		{"the Secrets are gone", server{}, server{}, both},
+		{"the consent for the broker is withdrawn", server{denied: true}, server{}, cleanup.Bindings{Store: store.binding}},
+		{"the operator manages the broker", server{managed: true, binding: broker.binding}, server{}, cleanup.Bindings{Store: store.binding}},
+		{"the operator manages both", server{managed: true}, server{managed: true}, cleanup.Bindings{}},
+	} {
+		s.broker, s.store = step.broker, step.store
+		r.rememberBindings(s)
+		if got := r.cleaner.Remembered(s.key); got != step.want {
+			t.Errorf("%s: remembered is %+v, want %+v", step.what, got, step.want)
 		}
-	})
-}
-
-// A namespace with many simulations on a server that does not answer must not delay the cleanup in other namespaces.
-func TestCleaner_ServersOfANamespaceHang_OtherNamespacesAreCleanedUp(t *testing.T) {
-	t.Parallel()
-	servers := &hangingServers{namespace: "dead"}
-	c := NewCleaner(servers)
-	for n := range 1000 {
-		key := client.ObjectKey{Namespace: "dead", Name: fmt.Sprint("sim", n)}
-		c.attempt(key, jobOf(key))
-	}
-	go func() { _ = c.Start(t.Context()) }() // runs until the test ends
-	for n := range 50 {
-		key := client.ObjectKey{Namespace: "healthy", Name: fmt.Sprint("sim", n)}
-		c.attempt(key, jobOf(key))
-		if updated := <-c.updates; updated.Object != key {
-			t.Fatalf("the cleanup of %v has ended, want that of %v", updated.Object, key)
-		}
-		if result := c.attempt(key, jobOf(key)); !result.done() || result.began.IsZero() {
-			t.Fatalf("the result is %+v, want success", result)
-		}
-	}
-	last := client.ObjectKey{Namespace: "dead", Name: "sim999"}
-	if result := c.attempt(last, jobOf(last)); !result.running || !result.began.IsZero() {
-		t.Errorf("the result is %+v, want an attempt that has not begun", result)
-	}
-}
-
-// If the cleanup of a simulation is abandoned, the simulation may be created again. A cleanup that still waits or runs
-// would then remove the data of the new simulation.
-func TestCleaner_Evict_CancelsWaitingAndRunningAttempts(t *testing.T) {
-	t.Parallel()
-	servers := &hangingServers{namespace: "dead"}
-	c := NewCleaner(servers)
-	waiting, running := client.ObjectKey{Namespace: "healthy", Name: "sim"}, client.ObjectKey{Namespace: "dead", Name: "sim"}
-	c.attempt(waiting, jobOf(waiting))
-	c.attempt(running, jobOf(running))
-	c.evict(waiting)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = c.Start(ctx) }()
-	polltest.Until(t, "the attempt hangs", func() bool { return servers.hung.Load() > 0 })
-	c.evict(running) // evict ends the running attempt before its timeout
-	next := client.ObjectKey{Namespace: "healthy", Name: "next"}
-	c.attempt(next, jobOf(next))
-	<-c.updates
-	stop()
-	<-ended
-	if got := servers.sorted(); len(got) != 1 || !strings.Contains(got[0], "healthy.next") {
-		t.Errorf("removed are %q, want only the queues of the last simulation", got)
-	}
-}
-
-// Start returns when the cleaner stops. A cleanup that began later would run while the operator ends, and perhaps while
-// the next leader works.
-func TestCleaner_AttemptAfterStop_DoesNotStart(t *testing.T) {
-	t.Parallel()
-	c := NewCleaner(&removals{})
-	ctx, stop := context.WithCancel(t.Context())
-	stop()
-	if err := c.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	key := client.ObjectKey{Namespace: "default", Name: "sim"}
-	c.attempt(key, jobOf(key))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.waiting) != 1 {
-		t.Error("the attempt has started, want it to wait")
 	}
 }

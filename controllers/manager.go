@@ -26,6 +26,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/cleanup"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/podhttp"
 	"github.com/parking-operator/parking-operator/internal/rehearsal"
@@ -92,7 +93,7 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 	if err != nil {
 		return nil, fmt.Errorf("create the cache of referenced objects: %w", err)
 	}
-	watcher, cleaner := observer.New(observer.Dependencies{Servers: o.Servers, Summaries: o.Summaries}), NewCleaner(o.Servers)
+	watcher, cleaner := observer.New(observer.Dependencies{Servers: o.Servers, Summaries: o.Summaries}), cleanup.New(o.Servers)
 	core, err := corev1client.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return nil, fmt.Errorf("create the client for pods: %w", err)

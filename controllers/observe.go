@@ -22,8 +22,8 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 		r.observer.Untrack(s.key)
 		return nil
 	}
-	remembered := r.cleaner.remembered(s.key)
-	broker, store := s.observedBinding(s.broker, remembered.broker), s.observedBinding(s.store, remembered.store)
+	remembered := r.cleaner.Remembered(s.key)
+	broker, store := s.observedBinding(s.broker, remembered.Broker), s.observedBinding(s.store, remembered.Store)
 	s.findings.ledger = s.notRead(broker, store)
 	if broker == nil || store == nil || s.store.managed && s.findings.store.state != ready {
 		return nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/cleanup"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/podfailure"
 	"github.com/parking-operator/parking-operator/internal/rehearsal"
@@ -54,7 +55,7 @@ type Dependencies struct {
 	// Rehearsals injects the faults of simulations.
 	Rehearsals *rehearsal.Rehearsals
 	// Cleaner removes the queues and keys of deleted simulations from external servers.
-	Cleaner *Cleaner
+	Cleaner *cleanup.Cleaner
 	// SummaryAPIs asks the summary APIs of simulations why they cannot use their databases.
 	SummaryAPIs SummaryAPIs
 	// ClusterVersion returns the Kubernetes version of the cluster, or "" if it is unknown.
@@ -70,7 +71,7 @@ type Reconciler struct {
 	events         events.EventRecorder
 	observer       *observer.Observer
 	rehearsals     *rehearsal.Rehearsals
-	cleaner        *Cleaner
+	cleaner        *cleanup.Cleaner
 	childKinds     []childKind
 	kinds          *servedKinds
 	secrets        *secretReaders
@@ -195,7 +196,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 func (r *Reconciler) evict(key client.ObjectKey) {
 	r.observer.Untrack(key)
 	r.rehearsals.Untrack(key)
-	r.cleaner.evict(key)
+	r.cleaner.Evict(key)
 	r.secrets.retain(key, nil)
 	r.databases.evict(key)
 	r.failures.Evict(key)

@@ -58,7 +58,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, ref
 		}
 	}
 	b = b.Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(simulationOfPod), builder.WithPredicates(podChanged()))
-	for _, updates := range []<-chan event.TypedGenericEvent[types.NamespacedName]{r.observer.Updates(), r.cleaner.updates} {
+	for _, updates := range []<-chan event.TypedGenericEvent[types.NamespacedName]{r.observer.Updates(), r.cleaner.Updates()} {
 		b = b.WatchesRawSource(source.TypedChannel(updates, handler.TypedEnqueueRequestsFromMapFunc(requestFor)))
 	}
 	secrets := partial(corev1.SchemeGroupVersion.WithKind("Secret"))

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/cleanup"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
@@ -171,7 +172,7 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	if a.broker.InMemory() {
 		return nil
 	}
-	foreign, err := wiring.RemoveQueues(ctx, simulation, a.broker)
+	foreign, err := cleanup.RemoveQueues(ctx, simulation, a.broker)
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
@@ -180,13 +181,13 @@ func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil
 	}
-	foreign, err := wiring.RemoveKeys(ctx, simulation, a.store)
+	foreign, err := cleanup.RemoveKeys(ctx, simulation, a.store)
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
 // keptForeign returns an error that says what was not removed, or nil if everything was removed.
-func keptForeign(foreign wiring.Foreign, simulation string) error {
-	if foreign == (wiring.Foreign{}) {
+func keptForeign(foreign cleanup.Foreign, simulation string) error {
+	if foreign == (cleanup.Foreign{}) {
 		return nil
 	}
 	return fmt.Errorf("%s of %s belong to another simulation of the same name and were not removed", foreign, simulation)

@@ -29,6 +29,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/flagvalue"
+	"github.com/parking-operator/parking-operator/internal/metricsauth"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/wiring"
@@ -220,7 +221,7 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 	metrics := metricsserver.Options{BindAddress: f.metrics, CertDir: f.metricsCerts}
 	if !f.metricsInsecure {
 		metrics.SecureServing = true
-		metrics.FilterProvider = controllers.ProtectMetrics
+		metrics.FilterProvider = metricsauth.Filter
 		metrics.TLSOpts = []func(*tls.Config){func(t *tls.Config) { t.MinVersion = tls.VersionTLS12 }}
 	}
 	return controllers.ManagerOptions{

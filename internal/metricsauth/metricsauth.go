@@ -1,4 +1,5 @@
-package controllers
+// Package metricsauth lets only authorized clients read the metrics of the operator.
+package metricsauth
 
 import (
 	"context"
@@ -10,18 +11,19 @@ import (
 	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// ProtectMetrics returns an HTTP filter that serves metrics only to authorized clients. A client must send a bearer
+// Filter returns an HTTP filter that serves metrics only to authorized clients. A client must send a bearer
 // token that the API server accepts, and RBAC must allow the token's user to get the path of the request. A
 // ClusterRole can grant this permission with a non-resource URL.
-func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
-	scheme, err := NewScheme()
-	if err != nil {
-		return nil, err
+func Filter(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(authenticationv1.AddToScheme(scheme), authorizationv1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("register the types of access reviews: %w", err)
 	}
 	reviews, err := client.New(config, client.Options{HTTPClient: httpClient, Scheme: scheme})
 	if err != nil {

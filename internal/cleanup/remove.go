@@ -1,4 +1,5 @@
-package wiring
+// Package cleanup removes the queues and keys of deleted simulations from servers.
+package cleanup
 
 import (
 	"context"

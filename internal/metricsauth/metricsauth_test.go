@@ -1,4 +1,4 @@
-package controllers
+package metricsauth
 
 import (
 	"context"

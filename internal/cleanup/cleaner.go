@@ -1,0 +1,242 @@
+package cleanup
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/fair"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+const (
+	// Interval is the time between two attempts to clean up after a simulation.
+	Interval = 5 * time.Second
+	// attemptTimeout limits how long an attempt waits for each server.
+	attemptTimeout = 20 * time.Second
+)
+
+// Servers opens clients of a simulation's servers. A client connects when it is used for the first time.
+type Servers interface {
+	OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error)
+	OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error)
+}
+
+// Job contains what is needed to remove a simulation's queues and keys: its plan, and the bindings of its external
+// servers. If the binding of a server is nil, nothing is removed from the server.
+type Job struct {
+	Plan          *plan.Plan
+	Broker, Store *binding.Binding
+}
+
+// Result is the result of the latest attempt to clean up.
+type Result struct {
+	// Running is true while an attempt runs or waits to run.
+	Running bool
+	// Began is the start time of the first attempt. It is zero until that attempt starts.
+	Began time.Time
+	// Queues is the error of removing the queues. Keys is the error of removing the keys. Each of them is nil on
+	// success.
+	Queues, Keys error
+	// Foreign says whether queues or keys were not removed because they belong to another simulation of the same name.
+	Foreign Foreign
+	// ended is the time at which the latest attempt ended.
+	ended time.Time
+}
+
+// Done reports whether all queues and keys of the simulation have been removed.
+func (r Result) Done() bool { return !r.Running && r.Queues == nil && r.Keys == nil }
+
+// Bindings contains the addresses and credentials of a simulation's external servers. A field is nil if the operator
+// itself manages the server, or if the address is unknown.
+type Bindings struct{ Broker, Store *binding.Binding }
+
+// Cleaner removes queues and keys of deleted simulations from external servers. It works in the background. When an
+// attempt has ended, it causes a reconcile of the simulation. Attempts that wait for a server do not delay the
+// attempts of other namespaces. It is a manager.Runnable and safe for concurrent use.
+type Cleaner struct {
+	servers Servers
+	pool    *fair.Pool
+	updates chan event.TypedGenericEvent[types.NamespacedName]
+
+	mu sync.Mutex
+	// start runs an attempt. It is nil while the cleaner does not run: before Start is called, and after the context of
+	// Start has ended. The field named waiting contains the attempts that are added before Start is called.
+	start   func(*attempt)
+	waiting []*attempt
+	latest  map[client.ObjectKey]*attempt
+	known   map[client.ObjectKey]Bindings
+}
+
+// attempt is the latest attempt to clean up after a simulation.
+type attempt struct {
+	key    client.ObjectKey
+	job    Job
+	result Result
+	// cancel ends the attempt to clean up. It is nil until the attempt begins.
+	cancel context.CancelFunc
+}
+
+// New returns a cleaner, which does nothing until Start is called.
+func New(servers Servers) *Cleaner {
+	return &Cleaner{
+		servers: servers,
+		pool:    fair.New(fair.Limits{Total: 32, PerTenant: 4}), // a tenant is a namespace
+		updates: make(chan event.TypedGenericEvent[types.NamespacedName]),
+		latest:  map[client.ObjectKey]*attempt{},
+		known:   map[client.ObjectKey]Bindings{},
+	}
+}
+
+// Start runs cleanup attempts until ctx ends.
+func (c *Cleaner) Start(ctx context.Context) error {
+	c.mu.Lock()
+	c.start = func(a *attempt) { c.pool.Go(a.key.Namespace, func() { c.run(ctx, a) }) }
+	for _, a := range c.waiting {
+		c.start(a)
+	}
+	c.waiting = nil
+	c.mu.Unlock()
+	<-ctx.Done()
+	c.mu.Lock()
+	c.start = nil // no attempt may be added to the pool while Start waits for the pool
+	c.mu.Unlock()
+	c.pool.Wait()
+	return nil
+}
+
+// NeedLeaderElection returns true, because only the leader may remove queues and keys.
+func (c *Cleaner) NeedLeaderElection() bool { return true }
+
+// Remember stores the bindings of a simulation's external servers, in case their Secrets are deleted before the
+// simulation.
+func (c *Cleaner) Remember(key client.ObjectKey, b Bindings) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b == (Bindings{}) {
+		delete(c.known, key)
+		return
+	}
+	c.known[key] = b
+}
+
+// Remembered returns the bindings that Remember has stored.
+func (c *Cleaner) Remembered(key client.ObjectKey) Bindings {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known[key]
+}
+
+// Updates returns a channel that receives the key of a simulation whenever an attempt has ended. The caller must
+// receive from the channel while Start is running.
+func (c *Cleaner) Updates() <-chan event.TypedGenericEvent[types.NamespacedName] { return c.updates }
+
+// Evict discards what the cleaner has stored about a simulation, and cancels its attempt. An attempt that has not begun
+// never begins. Otherwise the attempt could remove the queues and keys of a later simulation with the same name.
+func (c *Cleaner) Evict(key client.ObjectKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a := c.latest[key]; a != nil && a.cancel != nil {
+		a.cancel()
+	}
+	delete(c.latest, key)
+	delete(c.known, key)
+}
+
+// Attempt returns the result of the latest attempt to clean up. It starts a new attempt if there was none before, or
+// if the latest one failed and Interval has passed since then.
+func (c *Cleaner) Attempt(key client.ObjectKey, job Job) Result {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := &attempt{key: key, job: job}
+	if last := c.latest[key]; last != nil {
+		if last.result.Running || last.result.Done() || time.Since(last.result.ended) < Interval {
+			return last.result
+		}
+		next.result = last.result
+	}
+	next.result.Running = true
+	c.latest[key] = next
+	if c.start == nil {
+		c.waiting = append(c.waiting, next)
+	} else {
+		c.start(next)
+	}
+	return next.result
+}
+
+// run makes an attempt to clean up, unless Evict has discarded the attempt.
+func (c *Cleaner) run(ctx context.Context, a *attempt) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !c.begin(a, cancel) {
+		return
+	}
+	result := a.job.do(ctx, c.servers)
+	c.mu.Lock()
+	result.Began, result.ended = a.result.Began, time.Now()
+	a.result = result
+	c.mu.Unlock()
+	select {
+	case c.updates <- event.TypedGenericEvent[types.NamespacedName]{Object: a.key}:
+	case <-ctx.Done():
+	}
+}
+
+// begin records that an attempt begins, and how to cancel it. It returns false if Evict has discarded the attempt.
+func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.latest[a.key] != a {
+		return false
+	}
+	a.cancel = cancel
+	if a.result.Began.IsZero() {
+		a.result.Began = time.Now()
+	}
+	return true
+}
+
+// do tries once to remove the queues and the keys of a simulation. It removes the queues first, because the processing
+// of a queued message would create keys again. Each server has its own timeout, because one of them may not respond.
+func (j Job) do(ctx context.Context, servers Servers) Result {
+	queues, queuesErr := j.removeQueues(ctx, servers)
+	keys, keysErr := j.removeKeys(ctx, servers)
+	return Result{Queues: queuesErr, Keys: keysErr, Foreign: Foreign{Queues: queues.Queues, Keys: keys.Keys}}
+}
+
+func (j Job) removeQueues(ctx context.Context, servers Servers) (Foreign, error) {
+	if j.Broker == nil {
+		return Foreign{}, nil
+	}
+	opened, err := servers.OpenBroker(j.Plan, *j.Broker)
+	if err != nil {
+		return Foreign{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	foreign, err := RemoveQueues(ctx, j.Plan.Simulation, opened)
+	return foreign, errors.Join(err, opened.Close())
+}
+
+func (j Job) removeKeys(ctx context.Context, servers Servers) (Foreign, error) {
+	if j.Store == nil {
+		return Foreign{}, nil
+	}
+	opened, err := servers.OpenStore(j.Plan, *j.Store)
+	if err != nil {
+		return Foreign{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	foreign, err := RemoveKeys(ctx, j.Plan.Simulation, opened)
+	return foreign, errors.Join(err, opened.Close())
+}
