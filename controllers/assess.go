@@ -310,7 +310,7 @@ func (s *scope) running() string {
 		}
 	}
 	if len(parts) == 0 {
-		return "No generators or processors run: all their replicas are 0"
+		return "No generators or processors run: all of them have 0 replicas"
 	}
 	return "Running: " + strings.Join(parts, ", ")
 }

@@ -220,9 +220,10 @@ func (s *scope) isWithheld() bool {
 		s.metrics.withheld
 }
 
-// A pod that waits for a Secret mounts it as soon as it exists, even if the owner of the Secret does not permit this.
-// Therefore, the operator makes no pod wait for a Secret that does not exist. But users must be able to replace a Secret
-// while pods mount it. Until it exists again, these pods stay, and edits of workloads wait.
+// A pod that waits for a missing Secret mounts the Secret as soon as someone creates it, even if the owner of the
+// Secret does not permit this. Therefore, the operator creates no pod that would wait for a Secret. But users must be
+// able to delete and recreate a Secret while pods mount it. Until the Secret exists again, these pods stay, and edits
+// of workloads wait.
 
 // recordMissing records that a Secret does not exist. The Secret should contain the given content under the given keys.
 // recordMissing returns isWithheld = true if no pod may mount the Secret yet. That is the case unless the pods of a
@@ -239,7 +240,7 @@ func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (is
 	return isWithheld, found(stalled, reasonSecretMissing, "Secret %s with %s does not exist: create it with %s%s", secret, content, keys, waits)
 }
 
-// holdForSecrets makes edits of pods wait until the missing Secrets exist.
+// holdForSecrets makes edits of workloads wait until the missing Secrets exist.
 func (s *scope) holdForSecrets() {
 	switch names := slices.Sorted(maps.Keys(s.missing)); len(names) {
 	case 0:
@@ -312,8 +313,9 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	return err
 }
 
-// newPassword returns a random password for a managed server. If the name of its Secret is taken, no Secret is written,
-// and newPassword returns a constant, so that the withheld workloads do not change with every reconcile.
+// newPassword returns a random password for a managed server. If another owner has taken the name of the server's
+// Secret, the operator cannot store the password. newPassword then returns a constant, because a new password in every
+// reconcile would change the workloads each time.
 func (s *scope) newPassword(of server) string {
 	if s.taken[childKey{"Secret", of.ownSecret}] != nil {
 		return "unused"

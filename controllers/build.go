@@ -61,7 +61,7 @@ func (s *scope) isForming() bool {
 // applyChildren applies the desired objects, except those that are withheld or whose change must wait. If an object
 // cannot be applied, it still applies the others.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
-	s.findings.objects = worstOf(s.findings.objects) // ready, unless an earlier phase has found a problem
+	s.findings.objects = worstOf(s.findings.objects) // from unchecked to ready; a problem that is already known remains
 	var errs []error
 	for _, key := range sortedKeys(s.taken) {
 		errs = append(errs, r.applyFailed(s, key, s.taken[key]))
@@ -94,8 +94,8 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
-// reportWait adds a finding that a change of an object waits. A simulation that has finished stays ready while the
-// change waits.
+// reportWait adds a finding that says which change of an object is postponed, and until when. It adds none if the
+// simulation is complete, so that the simulation stays ready.
 func (s *scope) reportWait(what string, key childKey) {
 	if !s.isComplete() {
 		s.findings.objects = worstOf(s.findings.objects,

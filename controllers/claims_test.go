@@ -49,7 +49,7 @@ func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
 		"it does not exist":                  {nil, 2, nil, false},
 		"it has no pods":                     {deployment(0, "missing"), 2, nil, false},
 		"its pods mount another Secret":      {deployment(2, "other"), 2, nil, false},
-		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // may be applied; scope.mustWait delays it
+		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // Reconciler.mustWait delays the change
 		"another Secret is withheld as well": {deployment(2, "missing"), 4, func(s *scope) { s.metrics.withheld = true }, false},
 		"its pods are to stop":               {deployment(2, "missing"), 0, func(s *scope) { s.metrics.withheld = true }, true},
 	} {

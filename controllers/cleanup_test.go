@@ -186,7 +186,7 @@ func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
 	t.Parallel()
 	var lines []string
 	ctx := log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
-	r := &Reconciler{events: &events.FakeRecorder{}} // this recorder has no channel, so it discards events, like a namespace that is being deleted
+	r := &Reconciler{events: &events.FakeRecorder{}} // a FakeRecorder without a channel discards all events
 	s := newScope(externalSimulation(), time.Now())
 	s.broker, s.store = server{name: "RabbitMQ", origin: "Secret default/broker"}, server{name: "Redis", origin: "Secret default/store"}
 	r.abandonCleanup(ctx, s, cleanupResult{Result: cleanup.Result{Queues: context.DeadlineExceeded, Keys: context.DeadlineExceeded}, final: true})

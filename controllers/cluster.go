@@ -20,10 +20,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// allowedNamespaces is the annotation with which the owner of a RabbitmqCluster, or of a Secret that it names, permits
-// other namespaces to use it.
-// Its value is a comma-separated list of namespaces, or "*". The Messaging Topology Operator of RabbitMQ uses the
-// same annotation.
+// allowedNamespaces is the annotation of a RabbitmqCluster, or of a Secret that a RabbitmqCluster names, that permits
+// other namespaces to use the annotated object. Its value is a comma-separated list of namespaces, or "*". The
+// Messaging Topology Operator of RabbitMQ uses the same annotation.
 const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 
 // clusterServer determines the binding (address and credentials) of a RabbitmqCluster. The binding combines the
@@ -84,9 +83,10 @@ func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
 }
 
 // userDenied explains why a simulation may not use the Secret with the default user of a RabbitmqCluster, or returns an
-// empty finding if it may. If the RabbitmqCluster owns the Secret, the annotation of the RabbitmqCluster is sufficient.
-// Any other Secret needs the annotation as well. Otherwise, everyone who may create a RabbitmqCluster could make the
-// operator use a Secret of someone else, for example with spec.secretBackend.externalSecret.
+// empty finding if it may. If the RabbitmqCluster owns the Secret, it is enough that the RabbitmqCluster has the
+// annotation that permits the simulation. Any other Secret must have this annotation, too. Otherwise, everyone who may
+// create a RabbitmqCluster could make the operator use a Secret of someone else, for example with
+// spec.secretBackend.externalSecret.
 func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectKey) finding {
 	if metav1.IsControlledBy(secret, cluster) {
 		return finding{}
@@ -103,9 +103,9 @@ func simulationDenied(o client.Object, resource, name, reason, simulation string
 		name, simulation, allowCommand(resource, o, simulation))
 }
 
-// missingConsent explains why a simulation may not use an object that other namespaces may use, too. It returns an empty
-// finding if the simulation may use it. The parameter resource is the kind for kubectl, and name describes the object in
-// the message.
+// missingConsent explains why a simulation may not use an object of its own or another namespace, or returns an empty
+// finding if it may. The parameter resource is the object's kind as an argument for kubectl. The parameter name
+// describes the object in the message.
 func missingConsent(o client.Object, resource, name, reason string, sim client.ObjectKey) finding {
 	switch {
 	case o.GetNamespace() == sim.Namespace && !allowsSimulation(o, sim.Name):
@@ -171,7 +171,7 @@ func noDefaultUser(cluster *unstructured.Unstructured) finding {
 		return found(stalled, reasonClusterUnready, "RabbitmqCluster %s keeps its default user in Vault, where the operator cannot read it: "+
 			"create a Secret with a user, and name it in rabbitmq.secretRef instead of rabbitmq.clusterRef", key)
 	}
-	return found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty). If this lasts, check the RabbitMQ Cluster Operator", key)
+	return found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty). If it does not get one, check the RabbitMQ Cluster Operator", key)
 }
 
 // addTLS completes the binding of a RabbitmqCluster with the TLS settings in the cluster's spec, because the Secret of

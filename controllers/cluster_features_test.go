@@ -44,8 +44,8 @@ func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 		sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"hostNetwork":true}`)}
 	})
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "TemplateNotAllowed")
-	// While the template is not allowed, the operator does not examine the workloads, so the conditions must not show
-	// their earlier state.
+	// While the template is not allowed, the operator does not examine the workloads, so no condition may keep its
+	// earlier value.
 	for _, condition := range []string{"BrokerReady", "StoreReady", "SummaryAPIReady", "WorkloadsReady", "LedgerReadable", "Complete"} {
 		c.Expect(sim, condition, metav1.ConditionUnknown, "NotExamined")
 	}
@@ -57,7 +57,8 @@ func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 		t.Errorf("the Deployment was changed to %+v", processor.Spec)
 	}
 
-	// Pods may fail in the meantime. The scale subresource and HPA must see this, whichever phase ends the reconcile.
+	// Pods may fail while the operator rejects the spec. The status must show this, because the scale subresource and
+	// the HPA read it. The two rejections below end the reconcile in different phases.
 	fail := func(pods, ready int32) {
 		c.Exists(processor, "refused-processor")
 		processor.Status = appsv1.DeploymentStatus{ObservedGeneration: processor.Generation, Replicas: pods, ReadyReplicas: ready}

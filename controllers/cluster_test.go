@@ -84,9 +84,9 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	}
 }
 
-// A RabbitmqCluster may name any Secret of its namespace, in its spec or in its status. The consent of the
-// RabbitmqCluster is not the consent of the Secret's owner.
-func TestUserDenied_SecretOfSomeoneElse_NeedsItsOwnConsent(t *testing.T) {
+// A RabbitmqCluster may name any Secret of its namespace, in its spec or in its status. If it does not own that Secret,
+// its own annotation is not enough: the Secret must also have an annotation that allows simulations to use it.
+func TestUserDenied_RabbitmqClusterDoesNotOwnTheSecret_SecretNeedsAnAnnotation(t *testing.T) {
 	t.Parallel()
 	const here, elsewhere = "default", "messaging"
 	owner := func(uid types.UID, controller bool) []metav1.OwnerReference {

@@ -96,8 +96,8 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 	}
 }
 
-// While a Secret is missing, edits of pods wait. New pods that mount the Secret could not start. If only the other pods
-// were replaced, old and new settings would be mixed. Only edits that scale a workload to zero take effect.
+// While a Secret is missing, edits of workloads wait. New pods that mount the Secret could not start. If only the other
+// pods were replaced, old and new settings would be mixed. Only edits that scale a workload to zero take effect.
 func TestReconcile_SecretDeletedWhileRunning_OnlyScalingToZeroTakesEffect(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -15,8 +15,8 @@ import (
 )
 
 // The owner of a Secret must permit each simulation to use it. The owner can revoke this permission while the
-// simulation runs. As long as the Secret does not exist, no pod may wait for it, because that pod would mount the Secret
-// before the operator could read it.
+// simulation runs. As long as the Secret does not exist, no pod may wait for it, because that pod would mount the
+// Secret before the operator could read it.
 func TestReconcile_ReferencedSecrets_AreUsedOnlyWhilePermitted(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -114,7 +114,7 @@ func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) 
 	}
 }
 
-// A suspended simulation is ready when its generators have ended, because they publish events until then.
+// A suspended simulation is not ready until its generators have ended, because they publish events until then.
 func TestReconcile_Suspended_IsReadyWhenTheGeneratorsHaveEnded(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

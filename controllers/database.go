@@ -44,8 +44,10 @@ func newDatabaseFailures(ask SummaryAPIs) *databaseFailures {
 	return &databaseFailures{ask: ask, answers: map[client.ObjectKey]*databaseAnswer{}}
 }
 
-// latest returns the latest answer of a simulation's summary API, or "" before the first answer. It also returns how
-// long the caller should wait before it calls latest again. If the answer is old, latest asks the pod again.
+// latest returns why a simulation's summary API cannot use its database, according to its latest answer. The result
+// failure is "" if the summary API reported no failure, did not answer, or was not asked before. The result next is how
+// long the caller should wait before it calls latest again. If the latest answer is old, latest asks the pod again in
+// the background.
 func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod podhttp.Server) (failure string, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

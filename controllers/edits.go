@@ -88,9 +88,9 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 }
 
 // changesSchedule reports whether an edit of the settings changes the schedule that the verdict checks. The number of
-// generators matters only if it changes from or to 0. The parameter ended is true if the generators have finished. Then
-// a suspension changes nothing. Other edits of the schedule still count, because the earlier schedule is not known any
-// more.
+// generators matters only if it changes from or to 0. The parameter ended is true if the generators have finished: then
+// a suspension no longer changes what they publish. Edits of rates, stages and durations count even then, because the
+// operator keeps only the edited schedule, which is not the one that the generators followed.
 func changesSchedule(before, now map[string]string, ended bool) bool {
 	return slices.ContainsFunc(changed(before, now), func(name string) bool {
 		switch name {
@@ -110,7 +110,7 @@ func changed(before, now map[string]string) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(now)), func(name string) bool { return before[name] == now[name] })
 }
 
-// ignoredEdits returns a message about the settings of the run that a user has changed after completion, because such
+// ignoredEdits returns a message that names the settings of the run that a user has changed after completion. Such
 // changes have no effect. It returns "" if there are none.
 func (s *scope) ignoredEdits() string {
 	if !s.isComplete() || len(s.sim.Status.RunSettings) == 0 {
@@ -128,7 +128,7 @@ func (s *scope) ignoredEdits() string {
 func (s *scope) uncheckedSchedule() string {
 	if at := s.sim.Status.ScheduleChangeTime; at != nil {
 		if at.Equal(s.sim.Status.StartTime) {
-			return "the schedule was not checked, because an edit of the spec may have changed it before the operator was upgraded"
+			return "the schedule was not checked, because an earlier version of the operator started the simulation, and did not record whether an edit of the spec changed the schedule"
 		}
 		return "the schedule was not checked, because an edit of the spec changed it at " + at.UTC().Format(time.RFC3339)
 	}

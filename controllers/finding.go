@@ -42,7 +42,7 @@ type findings struct {
 	// applying the desired objects.
 	spec, objects finding
 	// volumes is the finding about volumes that must grow. It does not delay the start, because the simulation works
-	// with the present size of the volumes.
+	// with the current size of the volumes.
 	volumes       finding
 	broker, store finding
 	summaryAPI    finding

@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// indexSimulation is the name of the cache index that finds objects and pods by the name of their simulation.
+// indexSimulation is the name of the cache index that finds pods and other objects by the name of their simulation.
 const indexSimulation = "simulation"
 
 // ownerOf returns the name of the simulation that owns an object. It reads the owner reference, because the cache
@@ -36,8 +36,8 @@ func labelOf(o client.Object) []string {
 	return nil
 }
 
-// gather reads the simulation's objects and pods from the cache. It also remembers the failures and the nodes of the
-// pods for the report, because a pod may be gone when the report is written.
+// gather reads the simulation's pods and other objects from the cache. It also remembers the failures and the nodes of
+// the pods for the report, because a pod may be gone when the report is written.
 func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 	s.served = r.kinds.snapshot()
 	indexed := []client.ListOption{

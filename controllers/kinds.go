@@ -54,9 +54,9 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
 			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
-		// The cache keeps the status of workloads, because the operator computes conditions from it. It also keeps the replicas,
-		// the names of the mounted Secrets, and the sizes of the volumes of StatefulSets. The operator needs these present values
-		// when it cannot apply the desired ones.
+		// The cache keeps the status of workloads, because the operator computes conditions from it. It also keeps the
+		// replicas, the names of the mounted Secrets, and the sizes of the volumes of StatefulSets. The operator needs
+		// these current values while it cannot apply the desired ones.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
 				spec := appsv1.StatefulSetSpec{

@@ -22,7 +22,8 @@ import (
 // refreshes its mounts immediately. Otherwise a refresh can take a minute.
 const mountsAnnotation = v1alpha1.Group + "/mounts-hash"
 
-// syncMounts annotates the running pods when the plan or a Secret that they mount has changed.
+// syncMounts annotates the running pods when the plan or a Secret that they mount has changed, so that the kubelet
+// updates the mounted files at once.
 func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 	for _, c := range ownComponents() {
 		if err := r.annotatePods(ctx, s, c.component, s.mountsHash(c.component)); err != nil {
@@ -69,8 +70,8 @@ func (r *Reconciler) annotatePods(ctx context.Context, s *scope, c resources.Com
 	return nil
 }
 
-// mountsHash returns a hash of the desired plan and of the versions of the Secrets that the pods of a component mount. The
-// component is a generator or the processor.
+// mountsHash returns a hash of the desired plan and of the versions of the Secrets that the pods of a component mount.
+// The component is a generator or the processor.
 func (s *scope) mountsHash(c resources.Component) string {
 	var plan string
 	for _, object := range s.desired {

@@ -309,9 +309,9 @@ func withReplicasOf(live, object client.Object) client.Object {
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied:
 //   - A workload in the map withheld is not created. If it exists already, it is scaled to 0 replicas.
 //   - A StatefulSet in the map limited is neither created nor scaled up.
-//   - A workload whose new pods would mount a missing Secret does not change, with one exception: its present pods also
-//     mount a missing Secret, and s.isWithheld returns false. Then toApply returns the change, and s.mustWait delays it
-//     like other edits of pods.
+//   - A workload does not change if its new pods would mount a missing Secret. But if its existing pods mount a missing
+//     Secret too, toApply returns the change: mustWait delays it, and a condition shows that it waits. But while
+//     s.isWithheld returns true, mustWait delays nothing, so toApply returns nil.
 //   - An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]

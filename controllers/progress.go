@@ -62,9 +62,9 @@ func (s *scope) isDraining() bool {
 	return true
 }
 
-// draining returns the input for the observer's final audit. Before the drain timeout, it returns nil while generators
-// may still run, and while no pod of a managed summary API runs, because the audit needs this pod to count the
-// summaries.
+// draining returns the input for the observer's final audit, or nil if the audit must wait. The audit waits until the
+// generators have ended. If the summary API is managed, it also waits for a running pod of it, to count the summaries
+// there. After the drain timeout, the audit waits for neither.
 func (s *scope) draining() *observer.Draining {
 	d := &observer.Draining{SummariesPod: s.serverIn(resources.ComponentSummaries, s.addressOf(resources.ComponentSummaries))}
 	d.SummariesDown = d.SummariesPod.IP == "" && s.lacksSummaryAPI()
@@ -175,8 +175,8 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	return nil
 }
 
-// generates reports whether a generator should have pods. A stopped generator does not start while a Secret is missing,
-// because its pods might wait for the Secret.
+// generates reports whether a generator should have pods. While a Secret is missing,
+// generates returns false for a stopped generator: its pods could not start without the Secret.
 func (s *scope) generates(c resources.Component) bool {
 	key := childKey{"Deployment", resources.Name(s.sim, c)}
 	waits := len(s.missing) > 0 && len(mountedSecrets(s.children[key])) == 0

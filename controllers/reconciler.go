@@ -150,7 +150,8 @@ func (r *Reconciler) phases() []phase {
 		// Write the start time to the status, but not yet to the plan. The next reconcile writes it to the plan, when
 		// the status in the API server contains it.
 		r.start,
-		// Enlarge the volumes of StatefulSets. A failure does not stop the phases that follow.
+		// Enlarge the volumes of StatefulSets. A failure does not stop the phases that follow, because the simulation
+		// works with the current volumes too.
 		r.growVolumes,
 		// Apply the desired objects, then delete objects that are no longer desired.
 		r.applyChildren,

@@ -17,7 +17,7 @@ type specPathsError struct {
 	object client.Object
 }
 
-// Error returns the message, in which fields of the simulation's spec replace fields of the rejected object.
+// Error returns the message with the paths of fields in the simulation's spec instead of paths in the rejected object.
 func (e specPathsError) Error() string { return resources.SpecPaths(e.object, e.err.Error()) }
 
 // Unwrap lets errors.Is and errors.As examine the original error.

@@ -52,9 +52,10 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	return nil
 }
 
-// holdPods makes edits of pods wait while a Pause or Isolate is in effect, because replacing a pod would end the fault
-// early. Kill, Restart and Evict do not make edits wait, because their target may need the edit to run again. Edits
-// also wait until the records of the faults are loaded, because only the records say whether a fault is in effect.
+// holdPods makes edits of workloads wait while a Pause or Isolate is in effect, because replacing a pod would end the
+// fault early. Kill, Restart and Evict do not make edits wait, because their target may be unable to start again
+// without the edit. Edits also wait until the records of the faults are loaded, because only the records say whether a
+// fault is in effect.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
 		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"}
@@ -68,10 +69,11 @@ func (s *scope) holdPods(loading bool) {
 	}
 }
 
-// isHeld reports whether an edit of an object must wait. Edits of workloads and of their PodDisruptionBudgets wait. Edits of
-// Services, NetworkPolicies and the agents' Secret wait, too, because clients and the operator reach the agents through
-// these objects. No edit waits if the simulation is not allowed to use an object that it refers to: its pods must stop at
-// once.
+// isHeld reports whether an edit of an object must wait for the end of a fault, or for a missing Secret. Edits of
+// workloads wait, because they replace pods. Edits of PodDisruptionBudgets and of the ConfigMaps of servers wait
+// together with those of the workloads. Edits of Services, NetworkPolicies and the agents' Secret wait, because clients
+// and the operator reach the agents through these objects. No edit waits if the simulation is not allowed to use an
+// object that it refers to: its pods must stop at once.
 func (s *scope) isHeld(key childKey) bool {
 	if s.held.until == "" || s.isWithheld() || s.withheld[key] {
 		return false

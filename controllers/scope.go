@@ -91,7 +91,7 @@ type scope struct {
 	faultHistory  fault.History
 	faultsKnown   bool
 	accountsSoFar []fault.Account
-	// held says why edits of pods must wait, and until when. It is empty if they need not wait.
+	// held says why edits of workloads must wait, and until when. It is empty if they need not wait.
 	held hold
 
 	// finalRecoveries contains the Kubernetes events about faults whose outcome became known only when the simulation
@@ -103,8 +103,8 @@ type scope struct {
 	wake     time.Duration
 }
 
-// hold says why and until when edits of pods wait. The field until completes a sentence such as "The change waits until
-// fault stall/0 has ended".
+// hold says why and until when edits of workloads wait. The field until completes a sentence such as "The change waits
+// until fault stall/0 has ended".
 type hold struct {
 	reason, until string
 }

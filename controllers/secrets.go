@@ -59,7 +59,7 @@ func (r *secretReaders) add(sim, secret client.ObjectKey) {
 	}
 }
 
-// retain discards the records of the Secrets that the simulation has read, except for the Secrets in the list.
+// retain keeps a simulation's records of the listed Secrets, and discards its records of all other Secrets.
 func (r *secretReaders) retain(sim client.ObjectKey, secrets []client.ObjectKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -103,8 +103,8 @@ func conditionTypes() []string {
 	return types
 }
 
-// notice is the content of a Kubernetes event. The field fault is the ID of an occurrence of a fault, or empty if the event
-// does not concern one.
+// notice is the content of a Kubernetes event. The field fault is the ID of an occurrence of a fault, or empty if the
+// event does not concern one.
 type notice struct {
 	kind, reason, action, message, fault string
 }
@@ -165,8 +165,9 @@ func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 	return notices
 }
 
-// changedReason returns a condition if its reason has changed, or if the condition is new and its reason is not
-// Progressing. Otherwise it returns nil.
+// changedReason returns a condition if its reason has changed. Otherwise it returns nil. A new condition counts as
+// changed, unless its reason is Progressing: every simulation starts with this reason, so an event about it would say
+// nothing.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {

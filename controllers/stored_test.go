@@ -103,7 +103,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	c.Gone(text)
 }
 
-// templateWithVolume returns a spec with a pod template that has an empty directory.
+// templateWithVolume returns a spec with a pod template that has the given emptyDir volume.
 func templateWithVolume(emptyDir map[string]any) map[string]any {
 	volume := map[string]any{"name": "scratch", "emptyDir": emptyDir}
 	return templateWith(map[string]any{"volumes": []any{volume}})

@@ -155,8 +155,8 @@ func ifNothingPublished(s *ledger.Schedule) *ledger.Schedule {
 const lateStart = 30 * time.Second
 
 // schedules compares the numbers of published events with the schedules. It reads these numbers from the ledger,
-// because the generators no longer run when a simulation is complete. An exit that was not published because no
-// plate was available counts as published.
+// because the generators no longer run when a simulation is complete. An exit that was due while no plate was available
+// counts as published, because the generator did not miss it: no vehicle could leave.
 func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedule) {
 	r := &rest.Report
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
@@ -192,16 +192,16 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	if !known {
 		return 0
 	}
-	// Events that become due in the last second of a row may be counted only in the next row. So the period in which events
-	// may have been skipped is one second longer than the period of the rows.
+	// Events that become due in the last second of a row may be counted only in the next row. So the period in which
+	// events may have been skipped is one second longer than the period of the rows.
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 
 // kept compares the number of published events with the number of events that were due by the schedule. It subtracts
-// two tolerances from the due events. The first is the number of events that a generator skipped because the generator
-// started late. It is at most half of the due events, and 0 if no event was published. The second is the statistical
-// variation of random arrivals.
-// kept returns nil if no due event remains.
+// two tolerances from the due events. The first is the number of events that were skipped because a generator started
+// late. It is at most half of the due events, so that it cannot excuse all events of a short schedule. It is 0 if no
+// event was published, because a late start does not explain that. The second is the statistical variation of random
+// arrivals. kept returns nil if no due event remains.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil

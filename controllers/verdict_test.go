@@ -282,7 +282,7 @@ func runningScope(t *testing.T, edit func(*v1alpha1.ParkingSimulationSpec)) *sco
 // The simulation was started by an earlier version of the operator, which did not record changes of the spec.
 func TestTrackEdits_RunStartedByEarlierOperator_EditedScheduleIsNotChecked(t *testing.T) {
 	t.Parallel()
-	for generation, want := range map[int64]string{1: "", 2: "may have changed it before the operator was upgraded"} {
+	for generation, want := range map[int64]string{1: "", 2: "did not record whether an edit of the spec changed the schedule"} {
 		s := runningScope(t, func(*v1alpha1.ParkingSimulationSpec) {})
 		s.sim.Generation = generation
 		for range 2 {

@@ -180,7 +180,7 @@ func TestReconcile_VolumesGrow_NoPodIsReplaced(t *testing.T) {
 	}
 }
 
-// observed returns an error until the operator has reconciled the present spec.
+// observed returns an error until the operator has reconciled the current spec.
 func (c *cluster) observed(sim *v1alpha1.ParkingSimulation) error {
 	if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
 		return err
@@ -191,7 +191,7 @@ func (c *cluster) observed(sim *v1alpha1.ParkingSimulation) error {
 	return nil
 }
 
-func TestReconcile_StorageClassCannotGrow_SimulationContinues(t *testing.T) {
+func TestReconcile_StorageClassForbidsExpansion_SimulationContinues(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	class := c.StorageClass(false)
@@ -240,7 +240,6 @@ func TestReconcile_StorageClassCannotGrow_SimulationContinues(t *testing.T) {
 	c.keepsTemplate(set, "2Gi")
 }
 
-// A volume of another owner must not grow.
 func TestReconcile_VolumeClaimOfAnotherOwner_DoesNotGrow(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -27,11 +27,12 @@ import (
 // immutable. The template only determines the initial size of claims that are created later. The operator then enlarges
 // these claims as well.
 //
-// The operator does not watch volume claims. It reads them only while the claim template is smaller than the spec asks for.
+// The operator does not watch volume claims. It reads them only while the claim template is smaller than the spec asks
+// for.
 
 const (
-	// resizeInterval is how often the operator looks at a volume claim whose volume grows, or tries again after a temporary
-	// error.
+	// resizeInterval is how often the operator looks at a volume claim whose volume grows, or tries again after a
+	// temporary error.
 	resizeInterval = 10 * time.Second
 	// claimInterval is how often the operator tries to enlarge a volume claim after an error that is not temporary. It
 	// is also the minimum time between two checks of a claim that is large enough. Such a claim is checked again
@@ -70,8 +71,8 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// A reconcile that uses the finding of an earlier check ignores later changes of the claim. So it requests another
-	// reconcile for the time of the next check. A new check requests a reconcile only if it has a finding.
+	// Reconcile again at the time of the next check, unless this reconcile has checked the claim itself and has no
+	// finding. A reconcile that reuses the finding of an earlier check does not see later changes of the claim.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}
@@ -208,12 +209,12 @@ func examineClaim(claim *corev1.PersistentVolumeClaim, want resource.Quantity) (
 		return false, finding{}
 	}
 	if failure := resizeFailure(claim); failure != "" {
-		return false, found(stalled, reasonVolumeNotResized, "The volume of %s %s cannot grow from %s to %s: %s. The server continues with the present size. "+
+		return false, found(stalled, reasonVolumeNotResized, "The volume of %s %s cannot grow from %s to %s: %s. The server continues to run with the current size. "+
 			"Correct the cause in the storage system; Kubernetes tries again. See 'kubectl describe pvc %s'", claimKind, claim.Name, textOf(capacity), textOf(want), failure, claim.Name)
 	}
 	if hasCondition(claim, corev1.PersistentVolumeClaimFileSystemResizePending) {
 		return false, found(progressing, reasonVolumeResizing, "%s. Its file system grows next. "+
-			"If this lasts, the file system cannot grow while the volume is in use: delete the pod of the claim", grows.message)
+			"If it does not, the storage system cannot enlarge it while a pod uses the volume: delete the pod of the claim", grows.message)
 	}
 	return false, grows
 }
@@ -247,8 +248,9 @@ func hasCondition(claim *corev1.PersistentVolumeClaim, kind corev1.PersistentVol
 	})
 }
 
-// resizeFailed returns the finding about an error of the API server while the operator reads or enlarges a volume claim.
-// The API server does not say in a machine-readable way why it forbids a change, so the text of the error is examined.
+// resizeFailed returns the finding about an error of the API server while the operator reads or enlarges a volume
+// claim. The API server does not say in a machine-readable way why it forbids a change, so the text of the error is
+// examined.
 func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, err error) finding {
 	class := "its StorageClass"
 	if name := claim.Spec.StorageClassName; name != nil && *name != "" {
@@ -262,18 +264,18 @@ func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, e
 		return found(progressing, reasonVolumeResizing, "%s %s could not be read or enlarged to %s: %s; the operator tries again",
 			claimKind, claim.Name, textOf(want), err)
 	case strings.Contains(text, "must support resize"):
-		return found(stalled, reasonVolumeNotResized, "%s, because %s does not allow it. The server continues with the present size. "+
+		return found(stalled, reasonVolumeNotResized, "%s, because %s does not allow it. The server continues to run with the current size. "+
 			"Set allowVolumeExpansion of the StorageClass to true if its storage system can enlarge volumes, %s", keeps, class, undo)
 	case isQuotaFailure(text): // not all of these errors have the status Forbidden
-		return found(progressing, reasonQuota, "%s: %s, %s. The server continues with the present size", keeps, withRemedy(text), undo)
+		return found(progressing, reasonQuota, "%s: %s, %s. The server continues to run with the current size", keeps, withRemedy(text), undo)
 	case apierrors.IsForbidden(err) && strings.Contains(text, `resource "persistentvolumeclaims" in API group`):
 		return forbidden(err)
 	case apierrors.IsForbidden(err), isRefused(err):
-		return found(stalled, reasonVolumeNotResized, "%s: the API server rejects the change: %s. The server continues with the present size. "+
+		return found(stalled, reasonVolumeNotResized, "%s: the API server rejects the change: %s. The server continues to run with the current size. "+
 			"Change the admission policy that rejects the new size, %s", keeps, err, undo)
 	}
-	return found(stalled, reasonVolumeNotResized, "%s: %s. The server continues with the present size, and the operator tries again every minute. "+
-		"If this lasts, check the API server and its admission webhooks, %s", keeps, err, undo)
+	return found(stalled, reasonVolumeNotResized, "%s: %s. The server continues to run with the current size, and the operator tries again every minute. "+
+		"If the error persists, check the API server and its admission webhooks, %s", keeps, err, undo)
 }
 
 // retryInterval returns how long to wait until the next try after an error.

@@ -94,7 +94,7 @@ func TestResizeFailed_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 	}{
 		"a class that cannot grow": {
 			denied("only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"),
-			stalled, reasonVolumeNotResized, []string{"StorageClass fast", "allowVolumeExpansion", "continues with the present size"},
+			stalled, reasonVolumeNotResized, []string{"StorageClass fast", "allowVolumeExpansion", "continues to run with the current size"},
 		},
 		"a quota":                {denied("exceeded quota: small, requested: requests.storage=2Gi"), progressing, reasonQuota, []string{"raise the namespace's quota", "4Gi", "or restore the previous size"}},
 		"an uncounted quota":     {denied("status unknown for quota: small, resources: requests.storage"), progressing, reasonQuota, []string{"wait until Kubernetes has counted", "4Gi"}},

@@ -14,8 +14,9 @@ import (
 // workload contains the desired state of a Deployment or StatefulSet and its actual state.
 type workload struct {
 	component resources.Component
-	// desired is the desired number of pods. pods is the number of existing pods. updated is the number of pods with the
-	// current template. ready is a lower bound of the number of ready pods with the current template.
+	// desired is the desired number of pods. pods is the number of existing pods. updated is the number of pods with
+	// the current template. ready is a lower bound of the number of ready pods with the current template, because
+	// Kubernetes reports only the number of ready pods of all templates.
 	desired, pods, updated, ready int32
 	// ending is the number of pods that have not ended although no pods are desired. It includes pods that are being
 	// deleted, which the status of the workload does not count.
@@ -142,24 +143,26 @@ func assessAll(all ...finding) finding {
 	return found(ready, reasonReady, "%s", strings.Join(messages, "; "))
 }
 
-// knownFailure is a failure that Kubernetes reports. mark is a part of its message, and remedy says what the user can do.
+// knownFailure is a failure that Kubernetes reports. mark is a part of its message, and remedy says what the user can
+// do.
 type knownFailure struct{ mark, remedy string }
 
-// quotaFailures lists the messages with which Kubernetes rejects an object because of a ResourceQuota, or because there
-// is none.
+// quotaFailures lists the messages with which Kubernetes rejects an object because of a ResourceQuota, or because a
+// ResourceQuota that it requires does not exist.
 func quotaFailures() []knownFailure {
 	return []knownFailure{
 		{"exceeded quota", "raise the namespace's quota, or reduce replicas or resources"},
 		{"failed quota", "set the resources that the namespace's quota requires"},
-		// The configuration of the API server can admit pods of a scope, such as a priority class, only to namespaces that
-		// have a quota with this scope. The same applies to the use of a resource.
+		// The configuration of the API server can require a ResourceQuota. Then a pod that matches a scope, such as a
+		// priority class, is admitted only if its namespace has a quota with this scope. Likewise, a pod that requests
+		// a resource is admitted only if its namespace has a quota for this resource.
 		{"insufficient quota to match these scopes", "create a ResourceQuota with these scopes in the namespace, or change what the scope selects, such as priorityClassName in the template"},
 		{"insufficient quota to consume", "create a ResourceQuota for these resources in the namespace"},
 		{"status unknown for quota", "wait until Kubernetes has counted the usage of the quota. If this persists, check kube-controller-manager"},
 	}
 }
 
-// isQuotaFailure reports whether Kubernetes rejects an object because of a ResourceQuota, or because there is none.
+// isQuotaFailure reports whether a message is one of those that quotaFailures lists.
 func isQuotaFailure(message string) bool {
 	return slices.ContainsFunc(quotaFailures(), func(known knownFailure) bool { return strings.Contains(message, known.mark) })
 }
@@ -172,7 +175,7 @@ func withRemedy(failure string) string {
 		{"violates PodSecurity", "let the namespace's Pod Security Standard allow the pod, or change the template"},
 		{"no PriorityClass with name", "create the PriorityClass, or correct priorityClassName in the template"},
 		{"must be less than or equal to", "set limits: those that a LimitRange of the namespace sets are lower than the requests"},
-		{"is forbidden", "change the policy of the namespace that forbids it, or change resources or template"},
+		{"is forbidden", "change the admission policy or LimitRange that rejects the object, or change resources or template"},
 		{"ErrImageNeverPull", "load the image onto the node, or change the pull policy"},
 		{"Image", "correct the image's name, push the image, or name a Secret to pull it with"},
 		{"CreateContainerConfigError", "create the missing object, or correct the template"},

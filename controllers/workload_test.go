@@ -302,7 +302,7 @@ func TestRunning_NamesTheComponentsThatRun(t *testing.T) {
 		processors, entry, exit int32
 		want                    string
 	}{
-		{0, 0, 0, "No generators or processors run: all their replicas are 0"},
+		{0, 0, 0, "No generators or processors run: all of them have 0 replicas"},
 		{2, 0, 0, "Running: 2 processors"},
 		{1, 1, 3, "Running: 1 processor, 1 entry generator, 3 exit generators"},
 	} {
@@ -332,7 +332,9 @@ func TestSetTargetRates_FollowTheStages(t *testing.T) {
 	}{
 		{0, false, 100, 0}, // at the start, no exits are due, because they begin after minStay
 		{30 * time.Second, false, 600, 0},
-		{90 * time.Second, false, 1100, 49}, // in the middle of the stage that ends with 100 exits per second; exits are half a second late
+		// The exit schedule starts 60.5 seconds after the entries: after minStay, and 500 ms for the confirms of entries. So
+		// after 90 seconds, the exit rate has risen for 29.5 seconds. It rises from 0 to 100 in a minute.
+		{90 * time.Second, false, 1100, 49},
 		{90 * time.Second, true, 0, 0},
 		{150 * time.Second, false, 7, 100},
 		{10 * time.Minute, false, 7, 7},
@@ -477,7 +479,8 @@ func TestWithRemedy_KnownFailure_AppendsTheRemedy(t *testing.T) {
 	}
 }
 
-// The duration of a simulation must pass only while the generators may run. So it begins when the schedules start.
+// spec.duration counts from the start of the schedules. So they must not start before the generators may run.
+// Otherwise, a part of the duration would pass without events.
 func TestStart_SecretIsMissingOrWithheld_SchedulesDoNotStart(t *testing.T) {
 	t.Parallel()
 	works := found(ready, reasonReady, "works")

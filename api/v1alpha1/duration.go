@@ -8,8 +8,9 @@ import (
 )
 
 // Duration is a length of time from 0s to 8760h, written as a Go duration such as "90s", "1.5h" or "1h30m". It has no
-// sign, and each number has a unit: h, m, s, ms, us or ns. A number has at most 9 digits (6 for minutes, 5 for hours),
-// and at most 5 before a decimal point.
+// sign, and each number has a unit: h, m, s, ms, us or ns. The number of digits is limited, to exclude overflows and
+// fractions of a nanosecond. An integer has at most 9 digits (6 for m, 5 for h). A decimal number has at most 5 digits
+// before the decimal point and at most 9 after it (6 for ms, 3 for us). The unit ns requires an integer.
 // +kubebuilder:validation:MinLength=2
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') && duration(self) <= duration('8760h')",message="must be a duration from 0s to 8760h such as \"30s\" or \"1h30m\""
@@ -51,7 +52,7 @@ var goSyntax = regexp.MustCompile(`^(\d*[.]?\d*(h|m|s|ms|us|µs|μs|ns))+$`)
 // Shorter returns a valid text for the same duration if d is invalid only because it has too many digits. Otherwise it
 // returns "".
 func (d Duration) Shorter() Duration {
-	const limit = 4 * maxDurationLength // a longer text is not a duration, and takes long to parse
+	const limit = 4 * maxDurationLength // d may be longer than a valid Duration, but parsing it must not take long
 	if len(d) > limit {
 		return ""
 	}

@@ -13,7 +13,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="self.action in ['Pause', 'Isolate'] || !has(self.__for__)",message="is only for Pause and Isolate, because the other actions do not last: remove it",fieldPath=".for",reason="FieldValueForbidden"
 // +kubebuilder:validation:XValidation:rule="!has(self.__for__) || !self.__for__.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.__for__) <= duration('24h')",message="must be at most 24h",fieldPath=".for"
 // +kubebuilder:validation:XValidation:rule="!has(self.every) || !self.every.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.every) >= duration('1s')",message="must be at least 1s; remove it to inject the fault once",fieldPath=".every"
-// +kubebuilder:validation:XValidation:rule="!has(self.every) || ![self.every, has(self.__for__) ? self.__for__ : '0s', has(self.jitter) ? self.jitter : '0s'].all(d, d.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$')) || duration(self.every) < duration('1s') || duration(self.every) > duration(has(self.__for__) ? self.__for__ : '0s') + duration(has(self.jitter) ? self.jitter : '0s') + duration(has(self.jitter) ? self.jitter : '0s')",message="must be longer than \"for\" plus twice \"jitter\", or an occurrence begins before the previous one ends: raise \"every\", or lower \"for\" or \"jitter\"",fieldPath=".every"
+// +kubebuilder:validation:XValidation:rule="!has(self.every) || ![self.every, has(self.__for__) ? self.__for__ : '0s', has(self.jitter) ? self.jitter : '0s'].all(d, d.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$')) || duration(self.every) < duration('1s') || duration(self.every) > duration(has(self.__for__) ? self.__for__ : '0s') + duration(has(self.jitter) ? self.jitter : '0s') + duration(has(self.jitter) ? self.jitter : '0s')",message="must be longer than \"for\" plus twice \"jitter\", so that an occurrence ends before the next one begins: raise \"every\", or lower \"for\" or \"jitter\"",fieldPath=".every"
 // +kubebuilder:validation:XValidation:rule="!has(self.jitter) || !self.jitter.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.at.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.jitter) <= duration(self.at)",message="must not exceed \"at\", or the fault begins before the simulation does: lower \"jitter\" or raise \"at\"",fieldPath=".jitter"
 type Fault struct {
 	// name identifies the fault in the status, in reports and in metrics. It has at most 40 characters of a-z, 0-9
@@ -39,8 +39,9 @@ type Fault struct {
 	// action is what happens to the pods. Kill sends SIGKILL, so that the process crashes without flushing data.
 	// Restart stops and starts the process gracefully. Evict deletes the pods through the eviction API, which respects
 	// disruption budgets. Pause stops the process with SIGSTOP. Isolate cuts the pods off from all other parts of the
-	// simulation. RabbitMQ can be isolated only if it has one node, and processors and generators only if the operator
-	// runs RabbitMQ, Redis and the summary API. The field "for" says how long Pause and Isolate last.
+	// simulation. RabbitMQ can be isolated only if it has one node, because the connections between nodes cannot be
+	// cut. Processors and generators can be isolated only if the operator runs RabbitMQ, Redis and the summary API,
+	// because connections to external servers cannot be cut. The field "for" says how long Pause and Isolate last.
 	// +required
 	Action FaultAction `json:"action,omitempty"`
 

@@ -58,13 +58,13 @@ type ParkingSimulationList struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.exit) || !has(self.exit.minStay) || !has(self.plates) || !has(self.plates.maxStay) || !self.exit.minStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.exit.minStay) < duration(self.plates.maxStay)",message="exit.minStay must be less than plates.maxStay, or every vehicle is forgotten before it may leave: lower exit.minStay or raise plates.maxStay",fieldPath=".exit.minStay"
 // +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.rate) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.rate * duration(self.plates.maxStay).getSeconds() <= 87880000",message="entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay",fieldPath=".entry.rate"
-// +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.stages) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.stages.all(stage, stage.rate * duration(self.plates.maxStay).getSeconds() <= 87880000)",message="the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay",fieldPath=".entry.stages"
+// +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.stages) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.stages.all(stage, stage.rate * duration(self.plates.maxStay).getSeconds() <= 87880000)",message="the rate of each stage in entry.stages, multiplied by plates.maxStay in seconds, must not exceed 87880000, the number of plates: lower the rate or plates.maxStay",fieldPath=".entry.stages"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.duration) || !self.duration.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.faults.all(fault, ![fault.at, has(fault.__for__) ? fault.__for__ : '0s', has(fault.jitter) ? fault.jitter : '0s'].all(d, d.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$')) || duration(fault.at) + duration(has(fault.__for__) ? fault.__for__ : '0s') + duration(has(fault.jitter) ? fault.jitter : '0s') < duration(self.duration))",message="the sum of \"at\", \"for\" and \"jitter\" of each fault must be less than \"duration\", or the simulation ends before the fault does: raise \"duration\" or lower \"at\"",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.clusterRef) && !has(self.rabbitmq.secretRef) || self.faults.all(fault, !(fault.target in ['RabbitMQ', 'RabbitMQLeader']))",message="a fault cannot target an external server: remove the faults of RabbitMQ, or remove rabbitmq.clusterRef and rabbitmq.secretRef to run a managed RabbitMQ",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.redis) || !has(self.redis.secretRef) || self.faults.all(fault, fault.target != 'Redis')",message="a fault cannot target an external server: remove the faults of Redis, or remove redis.secretRef to run a managed Redis",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.summaryAPI) || !has(self.summaryAPI.url) || self.faults.all(fault, fault.target != 'SummaryAPI')",message="a fault cannot target an external server: remove the faults of SummaryAPI, or remove summaryAPI.url to run a managed summary API",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.queueType) || self.rabbitmq.queueType != 'Classic' || self.faults.all(fault, fault.target != 'RabbitMQLeader')",message="the target RabbitMQLeader requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or rabbitmq.queueType to Quorum",fieldPath=".faults"
-// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.managed) || !has(self.rabbitmq.managed.replicas) || self.rabbitmq.managed.replicas < 2 || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['RabbitMQ', 'RabbitMQLeader']))",message="the action Isolate is not possible for one of several RabbitMQ nodes, because it does not cut their connections to each other: use Pause, or set rabbitmq.managed.replicas to 1",fieldPath=".faults"
+// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.managed) || !has(self.rabbitmq.managed.replicas) || self.rabbitmq.managed.replicas < 2 || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['RabbitMQ', 'RabbitMQLeader']))",message="the action Isolate is not possible for one of several RabbitMQ nodes, because an isolation does not cut the connections between nodes: use Pause, or set rabbitmq.managed.replicas to 1",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !(has(self.rabbitmq) && (has(self.rabbitmq.clusterRef) || has(self.rabbitmq.secretRef)) || has(self.redis) && has(self.redis.secretRef) || has(self.summaryAPI) && has(self.summaryAPI.url)) || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['Processor', 'EntryGenerator', 'ExitGenerator']))",message="the action Isolate cannot cut connections to an external server: use Pause, or run managed servers only",fieldPath=".faults"
 type ParkingSimulationSpec struct {
 	// suspend stops the generators if it is true. The processors finish the queued events and keep running; queues,
@@ -229,8 +229,8 @@ type ExitSpec struct {
 
 // GeneratorSpec has the fields that entry and exit generators have in common.
 type GeneratorSpec struct {
-	// replicas is the number of generator pods that share the rate. One pod publishes some ten thousand events per
-	// second. 0 publishes no events.
+	// replicas is the number of generator pods that share the rate. One pod can publish about 10,000 events per second.
+	// With 0 pods, no events are published.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=64
 	// +default=1
@@ -354,7 +354,8 @@ type PodMetadata struct {
 // +kubebuilder:validation:XValidation:rule="!format.labelValue().validate(self).hasValue()",message="must be a valid label value: at most 63 letters, digits, dashes, underscores and dots"
 type LabelValue string
 
-// AnnotationValue is the value of an annotation of pods. Its length is limited so that CEL can add up all values.
+// AnnotationValue is the value of an annotation of pods. Its length is limited, because the API server limits the cost
+// of the CEL rule that adds up the lengths of all values.
 //
 // +kubebuilder:validation:MaxLength=261120
 type AnnotationValue string
@@ -368,8 +369,8 @@ type AnnotationValue string
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 // +kubebuilder:validation:XValidation:rule="!has(self.managed) || !has(oldSelf.managed) || self.managed.replicas == 1 || has(self.managed.tls) == has(oldSelf.managed.tls)",message="cannot be added or removed with several nodes, because a node with TLS cannot talk to one without: create another simulation",fieldPath=".managed.tls"
 type RabbitMQSpec struct {
-	// managed makes the operator run a RabbitMQ for this simulation only, with generated credentials. It is deleted
-	// with the simulation. This is the default.
+	// managed makes the operator run a RabbitMQ for this simulation only, with generated credentials. This is the
+	// default. The RabbitMQ is deleted with the simulation.
 	// +optional
 	Managed *ManagedRabbitMQ `json:"managed,omitempty"`
 
@@ -381,12 +382,12 @@ type RabbitMQSpec struct {
 	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a RabbitMQ.
 	// Its keys are those of the Service Binding specification: uri, or host, port, username and password. The keys
 	// vhost and ca.crt (for TLS) are optional. The key uris may list the URIs of several nodes of a cluster, separated
-	// by commas. The operator applies changes of the Secret.
+	// by commas. If the Secret changes, the operator uses the new values.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
 	// queueType is the type of the event queues. Quorum queues are replicated; Classic queues exist on one node only.
-	// It is immutable.
+	// This field is immutable.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because RabbitMQ cannot change a queue's type: create another simulation"
 	// +default="Quorum"
 	// +optional
@@ -416,7 +417,7 @@ const (
 
 // ManagedRabbitMQ is a RabbitMQ that the operator runs.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$') && self.image.matches('^((localhost|[^/]*[.:A-Z][^/]*)/)?[^:@]{1,255}([:@][^/]*)?$') && !self.image.matches('^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248}[^/]*$)')",message="must be an image reference such as \"rabbitmq:4\" or \"registry.example.com/team/rabbitmq:4\", not an image ID; the repository must have at most 255 characters, or 247 without a '/'",fieldPath=".image"
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$') && self.image.matches('^((localhost|[^/]*[.:A-Z][^/]*)/)?[^:@]{1,255}([:@][^/]*)?$') && !self.image.matches('^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248}[^/]*$)')",message="must be an image reference such as \"rabbitmq:4\" or \"registry.example.com/team/rabbitmq:4\", not an image ID; the repository must have at most 255 characters, including the \"library/\" that nodes prepend if a repository on Docker Hub has no '/'",fieldPath=".image"
 type ManagedRabbitMQ struct {
 	// image is the container image. It must contain RabbitMQ 3.10 or later with the management and prometheus
 	// plugins. If it is omitted, the operator's default image is used.
@@ -425,8 +426,8 @@ type ManagedRabbitMQ struct {
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// replicas is the number of nodes: 1, 3 or 5. Quorum queues work while a majority of them runs. It is immutable,
-	// because the nodes that have a replica of a queue are chosen when the queue is declared.
+	// replicas is the number of nodes: 1, 3 or 5. Quorum queues work while a majority of the nodes runs. This field is
+	// immutable, because the nodes that have a replica of a queue are chosen when the queue is declared.
 	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="must be 1, 3 or 5, because quorum queues need a majority"
 	// +default=1
 	// +optional
@@ -461,22 +462,22 @@ type ManagedRabbitMQ struct {
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type RedisSpec struct {
 	// managed makes the operator run a Redis for this simulation only, with an append-only file and a generated
-	// password. It is deleted with the simulation. This is the default.
+	// password. This is the default. The Redis is deleted with the simulation.
 	// +optional
 	Managed *ManagedRedis `json:"managed,omitempty"`
 
 	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a Redis,
 	// Redis Cluster or Valkey. Its keys are those of the Service Binding specification: uri, or host, port, username
 	// and password. The key ca.crt (for TLS) is optional. The key uris may list the URIs of several nodes of a Redis
-	// Cluster, separated by commas. If the key sentinel-master contains the name of a primary, the addresses are
-	// those of Redis Sentinels. The operator applies changes of the Secret.
+	// Cluster, separated by commas. If the key sentinel-master contains the name of a primary, the addresses are those
+	// of Redis Sentinels. If the Secret changes, the operator uses the new values.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }
 
 // ManagedRedis is a Redis that the operator runs.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$') && self.image.matches('^((localhost|[^/]*[.:A-Z][^/]*)/)?[^:@]{1,255}([:@][^/]*)?$') && !self.image.matches('^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248}[^/]*$)')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\", not an image ID; the repository must have at most 255 characters, or 247 without a '/'",fieldPath=".image"
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$') && self.image.matches('^((localhost|[^/]*[.:A-Z][^/]*)/)?[^:@]{1,255}([:@][^/]*)?$') && !self.image.matches('^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248}[^/]*$)')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\", not an image ID; the repository must have at most 255 characters, including the \"library/\" that nodes prepend if a repository on Docker Hub has no '/'",fieldPath=".image"
 type ManagedRedis struct {
 	// image is the container image. It must contain Redis 7 or later, or Valkey. If it is omitted, the operator's
 	// default image is used.
@@ -517,8 +518,8 @@ type ManagedRedis struct {
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && string(self.managed.storage.size).matches('^[0.]+([^0-9.]|$)')) == (has(oldSelf.managed) && string(oldSelf.managed.storage.size).matches('^[0.]+([^0-9.]|$)'))",message="cannot change from or to \"0\", because the data would be lost: restore the previous size, or create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type SummaryAPISpec struct {
-	// managed makes the operator run its own summary API, which stores the summaries in SQLite on a volume, or in
-	// your PostgreSQL database. The API and the volume are deleted with the simulation. This is the default.
+	// managed makes the operator run its own summary API. This is the default. The API stores the summaries in SQLite
+	// on a volume, or in your PostgreSQL database. The API and the volume are deleted with the simulation.
 	// +optional
 	Managed *ManagedSummaryAPI `json:"managed,omitempty"`
 

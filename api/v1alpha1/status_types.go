@@ -49,9 +49,9 @@ type ParkingSimulationStatus struct {
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
-	// runSettings contains the fields of the spec that determine the run, such as "entry.rate", each with its value or
-	// a digest of it. The operator updates them from startTime until completionTime. Later changes of these fields have
-	// no effect.
+	// runSettings contains the fields of the spec that determine the run, such as "entry.rate", each with its value. A
+	// digest replaces a long value, because the operator only needs to detect changes. The operator updates runSettings
+	// from startTime until completionTime. Later changes of these fields in the spec have no effect.
 	// +kubebuilder:validation:MaxProperties=32
 	// +optional
 	RunSettings map[string]string `json:"runSettings,omitempty"`
@@ -324,7 +324,8 @@ type TargetRates struct {
 	Exit int64 `json:"exit"`
 }
 
-// LatencyStatus has the latencies that the processors measured. Percentiles have an error of at most 9 %.
+// LatencyStatus has the latencies that the processors measured. Percentiles are estimated from histograms, with an
+// error of at most 9 %.
 type LatencyStatus struct {
 	// processing is the time that it takes to process an event.
 	// +optional

@@ -166,8 +166,8 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	return err
 }
 
-// removeQueues deletes the simulation's queues. It does nothing if the broker works in memory. It leaves queues that belong
-// to another owner, and returns an error that says so. If the plan has no owner, it removes the queues of any owner.
+// removeQueues deletes the simulation's queues, unless the broker works in memory. It leaves queues that belong to
+// another owner, and returns an error that says so. If the plan has no owner, it removes the queues of any owner.
 func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	if a.broker.InMemory() {
 		return nil
@@ -176,7 +176,7 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
-// removeKeys deletes the simulation's keys. Otherwise it works like removeQueues.
+// removeKeys deletes the simulation's keys under the same conditions as removeQueues deletes queues.
 func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil

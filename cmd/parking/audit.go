@@ -209,7 +209,8 @@ func notes(a adapters, seen observation) (notes []string) {
 	return notes
 }
 
-// observation is the result of reading the ledger twice and the queues once.
+// observation is the result of reading the ledger, then the queues, then the ledger again. If the two readings of the
+// ledger differ, the simulation is still running.
 type observation struct {
 	depths broker.Depths
 	// moved is true if the ledger changed between the two reads.

@@ -176,8 +176,8 @@ func badInput(err error) error {
 	return &runError{err: err, badInput: binding.ExplainFiles(err) == ""}
 }
 
-// badInputUnlessNotReady marks an error of a server, a file or an API that the user has named as bad input. It does not
-// mark an error that matches an ErrNotReady, because the name and the credentials are correct then.
+// badInputUnlessNotReady marks an error as bad input. The error comes from a server, a file or an API that the user has
+// named. If it matches an ErrNotReady, it is not marked, because then the name and the credentials are correct.
 func badInputUnlessNotReady(err error) error {
 	for _, notReady := range []error{broker.ErrNotReady, store.ErrNotReady, summary.ErrNotReady} {
 		if errors.Is(err, notReady) {

@@ -19,7 +19,7 @@ const compareHelp = `Compare two reports that 'parking simulate --report FILE.js
 A metric has become worse if it changed by more than its threshold, and if the difference
 exceeds the noise within the runs. Lost events, events counted twice, unexpectedly unmatched
 exits, dead letters and faults without recovery have no noise: any increase is a regression. It
-is also a regression if a check passed before, but now fails or is missing, and if the verdict
+is also a regression if a check passed before but now fails or is missing, or if the verdict
 changed from PASS to FAIL. docs/reports.md says how noise is estimated.
 
 Without -o, the suffix of --output-file selects the format. The default is a table.
@@ -29,7 +29,7 @@ Exit codes:
   1  a regression, or something failed
   2  invalid input`
 
-const compareExamples = `  # Compare last week's run with today's, and tolerate 40 % in one metric
+const compareExamples = `  # Compare last week's run with today's, and let the metric endToEnd.p99 rise by up to 40 %
   parking compare before.json after.json --threshold endToEnd.p99=40
 
   # Write a page with the charts of both runs

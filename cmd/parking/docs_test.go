@@ -170,7 +170,7 @@ func operatorMetrics(t *testing.T) []string {
 		labels := slices.Sorted(slices.Values(strings.Split(parts[3], ",")))
 		kind := "gauge"
 		if parts[1] == "parking_simulation_fault_recovery_seconds" {
-			kind = "summary" // the description of a metric does not contain its type
+			kind = "summary" // set here, because a prometheus.Desc does not contain the type of its metric
 		}
 		served := "operator"
 		if slices.Contains(labels, "action") {
@@ -182,7 +182,7 @@ func operatorMetrics(t *testing.T) []string {
 }
 
 // checkSection checks the rows of the table between two marker comments of a document. It does not check the table's
-// head.
+// header row.
 func checkSection(t *testing.T, path, name, want string) {
 	t.Helper()
 	const rule = "|---|---|---|---|---|\n"
@@ -194,8 +194,8 @@ func checkSection(t *testing.T, path, name, want string) {
 	checkGenerated(t, path, name, head+rule+want)
 }
 
-// checkGenerated checks that the text between two marker comments of a document is the expected one. With the flag
-// -update, it replaces the text by the expected one.
+// checkGenerated checks that the text between two marker comments of a document is as expected. With the flag -update,
+// it replaces the text with the expected text.
 func checkGenerated(t *testing.T, path, name, want string) {
 	t.Helper()
 	before, got, after := generatedSection(t, path, name)

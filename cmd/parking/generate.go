@@ -14,7 +14,7 @@ import (
 
 const generateHelp = `Publish the events of a simulation on the schedule of its plan.
 
-The schedule alone determines when an event is due. A slow broker does not delay it (open model).
+The schedule alone determines when an event is due, even if the broker is slow (open model).
 
 The generator watches the plan file. A change of rates, stages, arrivals or match percentage
 takes effect within a second; no event is lost or published twice. Changed server addresses

@@ -49,8 +49,8 @@ func TestMain(m *testing.M) {
 	servers.Main(apiserver.NewTests(m))
 }
 
-// exhaustFiles opens files until the process has only the given number of free file descriptors. The result closes the
-// files.
+// exhaustFiles opens files until the process has only the given number of free file descriptors. The returned function
+// closes the files.
 func exhaustFiles(free int) func() {
 	const limit = 64
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {

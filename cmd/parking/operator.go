@@ -108,8 +108,8 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.StringSliceVar(&f.images.PullSecrets, "image-pull-secrets", nil, "comma-separated `names` of the Secrets for pulling images, in the namespace of each simulation")
 	flags.StringVar(&f.clusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS `domain`")
 	flags.BoolVar(&f.allowPrivileged, "allow-privileged-templates", false, "let templates set any field of a pod, such as hostPath volumes and ServiceAccounts")
-	flags.StringVar(&f.priorityClass, "priority-class", "", "priority `class` of the operator's pods; templates cannot use it")
-	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods; network policies of simulations allow connections from it")
+	flags.StringVar(&f.priorityClass, "priority-class", "", "priority `class` of the operator's pods; pod templates of simulations must not use it")
+	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods; network policies of simulations allow connections from this namespace")
 }
 
 // ownImage returns the container image of the release that this binary belongs to. If the binary does not belong to
@@ -195,8 +195,8 @@ const leaderElectionID = "operator.simulation.parking.dev"
 // A leader exits if it cannot renew its Lease within renewDeadline. This time must be long enough for the API server
 // to restart or to recover from an overload.
 //
-// When an operator stops normally, it releases its Lease at once. Another operator waits for leaseDuration
-// only if the leader's node fails.
+// When a leader stops normally, it releases its Lease at once. If it cannot do so, for example because its node fails,
+// another operator waits for leaseDuration.
 const (
 	leaseDuration = 60 * time.Second
 	renewDeadline = 45 * time.Second

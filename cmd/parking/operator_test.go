@@ -483,7 +483,7 @@ func passwordOf(t *testing.T, uri string) string {
 	return password
 }
 
-func TestOperator_WithoutCluster_PrintsOneLine(t *testing.T) {
+func TestOperator_WithoutCluster_PrintsErrorOnOneLine(t *testing.T) {
 	t.Parallel()
 	faulty := file(t, "kubeconfig", "{")
 	none := filepath.Join(t.TempDir(), "none")

@@ -395,7 +395,7 @@ func predictionRows(r *sizing.Result) [][]string {
 	if outage := r.Request.Outage.D(); outage > 0 {
 		rows = append(rows, []string{
 			"outage of " + string(*v1alpha1.NewDuration(outage)),
-			fmt.Sprintf("%s events wait in RabbitMQ, and are processed %s after the outage", terminal.Count(int64(p.OutageBacklog+.5)), seconds(p.RecoverySeconds)),
+			fmt.Sprintf("%s events wait in RabbitMQ; the last of them is processed %s after the outage", terminal.Count(int64(p.OutageBacklog+.5)), seconds(p.RecoverySeconds)),
 		})
 	}
 	return rows

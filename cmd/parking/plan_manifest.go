@@ -272,7 +272,8 @@ func memoryLimit(p *sizing.Pods) int64 {
 	switch p.Component {
 	case sizing.RabbitMQ: // RabbitMQ blocks publishers when it uses a third of the limit
 		return max(4*p.MemoryRequest, 1024*mebibyte)
-	case sizing.Redis: // with a limit, Redis would reject writes when its data uses 70 % of the limit
+	case sizing.Redis:
+		// With a limit, the operator sets maxmemory to 70 % of it, and Redis rejects writes beyond maxmemory.
 		return 0
 	}
 	return max(2*p.MemoryRequest, 512*mebibyte)

@@ -36,7 +36,7 @@ func planJSON(t *testing.T, args ...string) planOutput {
 	return output
 }
 
-// readManifests reads manifests that are separated by "---", as kubectl does.
+// readManifests reads the manifests in a text. As in a file for kubectl, "---" separates them.
 func readManifests(t *testing.T, text string) []*v1alpha1.ParkingSimulation {
 	t.Helper()
 	var all []*v1alpha1.ParkingSimulation

@@ -57,7 +57,8 @@ func TestSummariesMigrate_CopiesAnSQLiteFileAndCanBeRepeated(t *testing.T) {
 	})
 }
 
-// If the server answers but cannot serve, the address and the credentials are right.
+// Wrong credentials and a wrong database name are bad input. If the server only has no free connections, they are
+// correct, so the exit code is exitFailed.
 func TestSummariesMigrate_ServerRejectsConnection_ExitCodeSaysWhetherTheInputIsWrong(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
@@ -141,7 +142,8 @@ func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T
 			[]string{"ALTER ROLE USER CONNECTION LIMIT 0", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'USER'"},
 			[]string{"ALTER ROLE USER CONNECTION LIMIT -1"},
 			"has no free connections; raise max_connections or the connection limit of the user"},
-		// The process reads the version again when it misses a table.
+		// If a table is missing, the process reads the schema version again: a newer version of parking may have
+		// changed the tables.
 		{"a newer schema with other tables",
 			[]string{newerSchema, "ALTER TABLE summaries RENAME TO visits"},
 			[]string{"ALTER TABLE visits RENAME TO summaries", "DELETE FROM parking_schema_version WHERE version_id = 99"},

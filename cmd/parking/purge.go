@@ -30,7 +30,7 @@ const purgeExamples = `  # Remove a simulation by the name that 'parking simulat
   parking purge --simulation default.rush-hour-4f7k2a \
       --rabbitmq-uri amqp://user:password@127.0.0.1:5672 --redis-uri redis://127.0.0.1:6379
 
-  # Remove the keys of a simulation that ran in a cluster, with the namespace and name in the manifest
+  # Remove the keys of a simulation that ran in a cluster. The manifest contains its namespace and name
   parking purge -f rush-hour.yaml --redis-uri redis://127.0.0.1:6379`
 
 type purgeFlags struct {
@@ -102,9 +102,9 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 	return err
 }
 
-// purgeServers removes a simulation from both servers. It returns one line for each server from which the removal has
-// succeeded. A server that does not respond does not prevent the removal from the other one. purgeServers removes the
-// queues first, because a processor that still receives messages would create keys again.
+// purgeServers removes a simulation from both servers, or from one of them if the other does not respond. It returns
+// one line for each server from which the removal has succeeded. It removes the queues first, because a processor that
+// still receives messages would create keys again.
 func purgeServers(ctx context.Context, a adapters, simulation string) (lines []string, err error) {
 	queues, queuesErr := purgeQueues(ctx, a, simulation)
 	keys, keysErr := purgeKeys(ctx, a, simulation)
@@ -152,7 +152,9 @@ func purgeKeys(ctx context.Context, a adapters, simulation string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	if err := a.removeKeys(ctx, simulation); err != nil { // even if Exists found nothing, as for queues
+	// Call removeKeys even if Exists found nothing, because an interrupted removal may have left keys that Exists does
+	// not detect.
+	if err := a.removeKeys(ctx, simulation); err != nil {
 		return "", err
 	}
 	return purged(found, "keys", simulation, a.store.Address), nil

@@ -66,7 +66,7 @@ func (s purgedStore) Purge(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// recordingBroker is a broker that records the removal of its queues, and that nothing else was removed before.
+// recordingBroker is a broker that records in deletedFirst whether its queues were removed before the keys.
 type recordingBroker struct {
 	broker.Broker // nil, because the removal calls only the methods below
 
@@ -74,7 +74,9 @@ type recordingBroker struct {
 }
 
 func (b recordingBroker) Delete(context.Context) error {
-	time.Sleep(time.Second) // in a bubble of synctest: a concurrent removal of the keys ends meanwhile
+	// The sleep takes no time, because the test runs in a synctest bubble. A concurrent removal of the keys would end
+	// during the sleep.
+	time.Sleep(time.Second)
 	*b.deletedFirst = !*b.keysPurged
 	return nil
 }

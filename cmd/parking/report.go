@@ -182,8 +182,8 @@ func sameFile(a, b string) bool {
 	return withoutLinks(a) == withoutLinks(b)
 }
 
-// withoutLinks returns the absolute path of a file, and resolves symbolic links to directories in it. The file itself
-// need not exist.
+// withoutLinks returns the absolute path of a file, with all symbolic links in the path of its directory resolved. The
+// file itself need not exist.
 func withoutLinks(path string) string {
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
 		path = filepath.Join(dir, filepath.Base(path))

@@ -39,7 +39,7 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Timeline = nil // outside JSON, only charts show the timeline, and the test does not check them
+	d.Timeline = nil // apart from JSON, only charts show the timeline, and this test does not check charts
 	textFormats := []reportFormat{formatTable, formatMarkdown, formatHTML}
 	shown := map[string][]reportFormat{}
 	for _, atRest := range []bool{true, false} {

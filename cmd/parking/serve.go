@@ -97,7 +97,8 @@ func newRegistry() *prometheus.Registry {
 // is shorter, only this fifth is reserved.
 const closingTime = 5 * time.Second
 
-// workTime is the part of the grace period that remains for finishing work.
+// workTime is the time that a process has to finish its work after SIGTERM: the grace period without the time that is
+// reserved for closing connections.
 func (f *serviceFlags) workTime() time.Duration {
 	return f.grace.Duration - min(f.grace.Duration/5, closingTime)
 }

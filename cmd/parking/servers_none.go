@@ -15,17 +15,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// serverCommands returns no commands, because this file is compiled only into builds without clients of servers. These
-// builds simulate in memory, and take less time.
+// serverCommands returns no commands. This file is compiled only with the build tag noservers. The program then
+// compiles faster, because it contains no clients for RabbitMQ, Redis and PostgreSQL. It can simulate only in memory.
 func (c *cli) serverCommands() []*cobra.Command { return nil }
 
-// discardRedisLogs does nothing, because there is no Redis client.
+// discardRedisLogs does nothing, because this build contains no Redis client.
 func discardRedisLogs() {}
 
-// openSQLite returns an error, because these builds do not contain SQLite.
+// openSQLite returns an error, because this build does not contain SQLite.
 func openSQLite(context.Context, string) (summary.Database, error) { return nil, wiring.ErrNoServers }
 
-// privateServers is empty, because builds without clients of servers cannot start private servers.
+// privateServers is empty, because this build cannot start private servers.
 type privateServers struct{}
 
 func startPrivateServers(context.Context, *plan.Plan, io.Writer) (*privateServers, error) {

@@ -817,8 +817,9 @@ func TestProcessCommand_SIGTERM_AcknowledgesAllDeliveries(t *testing.T) {
 	if r.Outcome != ledger.Pass {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	// RabbitMQ redelivers an event that took effect but was not acknowledged, and the event counts as a duplicate. This
-	// also happens if a processor on a busy machine loses its connection, which its log then says.
+	// RabbitMQ redelivers an event that took effect but was not acknowledged, and the event counts as a duplicate. A
+	// terminating processor must not cause this. A processor may cause it if it loses its connection, for example on a
+	// busy machine. Its log then contains "connection lost".
 	var logs strings.Builder
 	for _, p := range s.Processors {
 		log, err := os.ReadFile(p.Log())

@@ -144,8 +144,8 @@ func (c *cli) simulateCommand() *cobra.Command {
 // port instead.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
-// plan derives the plan from the manifest and the flags. It also returns notes for the user: those from the method
-// override, and the warnings about the manifest.
+// plan derives the plan from the manifest and the flags. It also returns notes for the user: those that the method
+// override returns, and the warnings about the manifest.
 func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, notes []string, err error) {
 	if err := f.check(); err != nil {
 		return nil, nil, err
@@ -253,19 +253,19 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	spec := &sim.Spec
 	if f.duration.Duration > 0 {
 		if before := spec.Duration; before != nil && before.Value() != f.duration.Duration {
-			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", f.duration, *before))
+			notes = append(notes, fmt.Sprintf("--duration %s replaces the manifest's duration, %s", f.duration, *before))
 		}
 		spec.Duration = durationOf(f.duration)
 	}
 	if f.drainChosen {
 		if before := spec.DrainTimeout; before != nil && before.Value() != f.drainTimeout.Duration {
-			notes = append(notes, fmt.Sprintf("--drain-timeout %s replaces %s of the manifest", f.drainTimeout, *before))
+			notes = append(notes, fmt.Sprintf("--drain-timeout %s replaces the manifest's drainTimeout, %s", f.drainTimeout, *before))
 		}
 		spec.DrainTimeout = durationOf(f.drainTimeout)
 	}
 	if f.seedChosen {
 		if before := spec.Seed; before != nil && *before != f.seed {
-			notes = append(notes, fmt.Sprintf("--seed %d replaces %d of the manifest", f.seed, *before))
+			notes = append(notes, fmt.Sprintf("--seed %d replaces the manifest's seed, %d", f.seed, *before))
 		}
 		spec.Seed = &f.seed
 	}
@@ -298,7 +298,8 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	return notes
 }
 
-// durationOf returns the duration of a flag for a spec: as the user wrote it, if that is valid there.
+// durationOf converts the duration of a flag for use in a spec. It keeps the text that the user wrote if the text is
+// valid in a spec, and otherwise formats the value.
 func durationOf(flag flagvalue.Duration) *v1alpha1.Duration {
 	if d := v1alpha1.Duration(flag.String()); d.Value() == flag.Duration {
 		return &d
@@ -306,8 +307,8 @@ func durationOf(flag flagvalue.Duration) *v1alpha1.Duration {
 	return v1alpha1.NewDuration(flag.Duration)
 }
 
-// used returns a text that says which server the simulation uses. The text names the flag or the environment variable
-// that selects this server, or a flag that would select another one.
+// used returns a text that says which server the simulation uses. It names the flag or the environment variable that
+// selects this server. If none does, it names one that selects a different server.
 func (f *simulateFlags) used(what string, isSelected bool, source string) string {
 	switch {
 	case f.private != "":
@@ -478,7 +479,8 @@ func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimula
 	}
 	if f.simulation != "" {
 		resolved.Plan.Simulation = f.simulation
-		if err := resolved.Plan.Validate(); err != nil { // only the name can be invalid: the plan of the file is valid
+		// Only the new name can be invalid, because manifest.Resolve returns valid plans.
+		if err := resolved.Plan.Validate(); err != nil {
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}
 	}

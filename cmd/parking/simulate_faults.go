@@ -118,9 +118,9 @@ const (
 
 func newFaultLog(out io.Writer) *faultLog { return &faultLog{out: out, written: map[faultEvent]bool{}} }
 
-// watch polls the run until ctx ends, and writes each event once. The functions occurrences and soFar return the state
-// of the run with its faults so far. The function occurrences must return at once. The function soFar also determines
-// the recoveries, and may wait for a server.
+// watch polls the run until ctx ends, and writes each line once. The functions occurrences and soFar return the run
+// with its faults so far. The function occurrences must return at once. The function soFar also determines the
+// recoveries, and may wait for a server.
 func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soFar func(context.Context) report.Run) {
 	var recoveries sync.WaitGroup
 	defer recoveries.Wait()
@@ -128,7 +128,7 @@ func (l *faultLog) watch(ctx context.Context, occurrences func() report.Run, soF
 	async.Every(ctx, occurrenceInterval, func() { l.write(occurrences()) })
 }
 
-// write writes the events that have not been written yet: first the beginnings and ends of faults in chronological
+// write writes the lines that have not been written yet: first the beginnings and ends of faults in chronological
 // order, then the outcomes, which have no time.
 func (l *faultLog) write(r report.Run) {
 	l.mu.Lock()

@@ -199,9 +199,9 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	return result
 }
 
-// purge removes the simulation's queues and keys from its servers, even if ctx has ended. If it fails, the error lists the
-// data that may remain. A server that does not respond does not prevent the removal from the other one. The order does not
-// matter, because nothing of the simulation runs any more.
+// purge removes the simulation's queues and keys from its servers, even if ctx has ended. If one server does not
+// respond, purge still removes the data from the other one, and the error lists the data that may remain. The order
+// does not matter, because no part of the simulation is running any more.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
 		return nil // private servers end with this process, and their data with them
@@ -235,7 +235,7 @@ func (s *session) abandon() error {
 }
 
 // leftBehind returns an error that lists the data that may remain on servers and the command that removes it. The
-// parameters say which of the two may remain. leftBehind returns nil if all servers are private or in memory.
+// parameters say whether queues and keys may remain. leftBehind returns nil if all servers are private or in memory.
 func (s *session) leftBehind(queues, keys bool) error {
 	what, flags := s.onServers(queues, keys)
 	if what == "" || s.private != nil {

@@ -91,7 +91,7 @@ func (f *postgresFlags) binding() (binding.Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.source(), err)
 	}
-	if _, err := source(); err != nil { // the URI is valid, so a file is not
+	if _, err := source(); err != nil { // wiring.Source has checked the URI, so the error is about a file
 		return nil, fmt.Errorf("--%s: %w", flagDatabaseSecret, err)
 	}
 	return source, nil

@@ -96,7 +96,7 @@ func connectNode() error {
 	if err != nil {
 		return err
 	}
-	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "node0"}} // without ports, it only holds the address
+	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "node0"}} // a bridge without ports: it only holds the address of the node
 	if err := netlink.LinkAdd(link); err != nil {
 		return fmt.Errorf("add the network interface node0: %w", err)
 	}

@@ -65,8 +65,8 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	return nil
 }
 
-// policies builds kube-router, which enforces NetworkPolicies. At its next start, the node starts kube-router if the
-// program exists.
+// policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router only when the node itself
+// starts, and only if the binary of kube-router exists.
 func (c *nativeCluster) policies(ctx context.Context) error {
 	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs their programs
 		return err

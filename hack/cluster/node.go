@@ -201,7 +201,7 @@ func (n *node) startKubeProxy() error {
 
 const kubeRouter = "kube-router"
 
-// startKubeRouter starts kube-router if the program exists. kube-router only enforces NetworkPolicies, while kube-proxy
+// startKubeRouter starts kube-router if its binary exists. kube-router only enforces NetworkPolicies, while kube-proxy
 // and the CNI plugins do the rest of the networking.
 func (n *node) startKubeRouter() error {
 	if _, err := os.Stat(n.layout.program(kubeRouter)); errors.Is(err, fs.ErrNotExist) {

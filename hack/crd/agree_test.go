@@ -229,8 +229,8 @@ type difference struct {
 	doc string
 	// admits is true if the API server accepts these manifests. reads is true if the CLI accepts them.
 	admits, reads bool
-	// explains reports whether this difference is the cause of an error. The error comes from the CLI or the API server,
-	// whichever rejects the manifest.
+	// explains reports whether an error message of the CLI or the API server, whichever rejects the manifest, is due to
+	// this difference between them.
 	explains func(message string) bool
 }
 
@@ -345,8 +345,8 @@ func TestCRDCreate_InvalidQuantity_ReportsOneError(t *testing.T) {
 	}
 }
 
-// explanation returns the index of the known difference that explains why only one side rejects the manifest. It
-// returns -1 if no known difference explains it.
+// explanation returns the index of the known difference that explains why only the API server or only the CLI rejects
+// the manifest. It returns -1 if there is none.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
 		return (admitted == nil) == d.admits && (read == nil) == d.reads && d.explains(errors.Join(admitted, read).Error())

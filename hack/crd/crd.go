@@ -151,7 +151,7 @@ func admitMetadata(object map[string]any) []error {
 }
 
 // admitVersion returns an error if an object that is to be created has a resource version. The storage of an API server
-// ignores 0 and texts that are no numbers.
+// ignores a resource version that is 0 or not a number.
 func admitVersion(object map[string]any) []error {
 	text, _, err := unstructured.NestedString(object, "metadata", "resourceVersion")
 	if version, notNumber := strconv.ParseUint(text, 10, 64); err != nil || notNumber != nil || version == 0 {

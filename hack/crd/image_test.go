@@ -11,8 +11,8 @@ import (
 )
 
 // The kubelet parses the image of a container with the function ParseNormalizedNamed. The API server and the CLI must
-// reject the images that it rejects, and accept those whose length is just within its limits.
-func TestCRDCreate_ImagesAroundTheLimitsOfTheKubelet_AgreeWithTheKubelet(t *testing.T) {
+// reject the images that it rejects, and accept images that are just short enough for it.
+func TestCRDCreate_ImagesNearTheLimitsOfTheKubelet_AcceptsWhatTheKubeletAccepts(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	rejected := 0
@@ -33,8 +33,8 @@ func TestCRDCreate_ImagesAroundTheLimitsOfTheKubelet_AgreeWithTheKubelet(t *test
 	}
 }
 
-// imagesAroundLimits returns valid references, and references that only the length or the form of the repository makes
-// invalid.
+// imagesAroundLimits returns valid references, and references that are invalid only because of the length or the form
+// of the repository.
 func imagesAroundLimits() []string {
 	digest := "@sha256:" + strings.Repeat("0a", 32)
 	var repositories, images []string

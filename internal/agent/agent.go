@@ -99,8 +99,7 @@ type effect struct {
 
 // Config configures an Agent.
 type Config struct {
-	// Target is the path of a mount, such as Marker. Only the container with the processes to signal may have this
-	// mount.
+	// Target is a mount point, such as Marker. Only the container with the processes to signal may have a mount there.
 	Target string
 	// Relay forwards all connections to the target. If it is nil, the agent rejects Isolate.
 	Relay *relay.Relay
@@ -136,8 +135,8 @@ func (a *Agent) Inject(c Command) (Fault, error) {
 	return *fault, nil
 }
 
-// forget removes one fault if the agent remembers more than maxRemembered faults. It removes the fault that was injected
-// first among those that have ended. The caller holds a.mu.
+// forget removes one fault if the agent remembers more than maxRemembered faults. It removes the fault that was
+// injected first among those that have ended. The caller holds a.mu.
 func (a *Agent) forget() {
 	if len(a.faults) <= maxRemembered {
 		return
@@ -171,7 +170,7 @@ func (a *Agent) execute(c Command) (*Fault, error) {
 		return a.pause(c)
 	case plan.ActionIsolate:
 		if a.relay == nil {
-			return nil, &RejectedError{"this agent does not forward the connections of its target, and cannot cut them"}
+			return nil, &RejectedError{"this agent does not forward the connections of its target, so it cannot cut them"}
 		}
 		cut := a.relay.Cut(c.From...)
 		return a.begin(c, effect{end: cut.Restore, connections: cut.Connections}), nil

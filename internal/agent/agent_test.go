@@ -427,7 +427,7 @@ func TestAgentHandler_HostileRequest_HasNoEffect(t *testing.T) {
 				}
 				w := httptest.NewRecorder()
 				handler.ServeHTTP(w, r)
-				// A redirect to the canonical path is harmless, because that path requires the token.
+				// Other codes are harmless. A redirect leads to the canonical path, which requires the token.
 				if w.Code/100 == 2 || w.Code/100 == 5 {
 					t.Errorf("%s %s with %.30q is answered %d %s", method, path, authorization, w.Code, w.Body)
 				}

@@ -53,8 +53,8 @@ func find(path string) (processes, error) {
 	return found, nil
 }
 
-// hasMount reports whether a file lists a mount at the given path. The parameter mounts is the name of the file,
-// whose format is that of proc_pid_mountinfo(5). The path must not contain blanks.
+// hasMount reports whether a file lists a mount at the given path. The parameter mounts is the name of the file, whose
+// format is that of proc_pid_mountinfo(5). The path must not contain white space, because that file escapes it.
 func hasMount(mounts, path string) (bool, error) {
 	text, err := os.ReadFile(mounts)
 	if err != nil {

@@ -119,8 +119,8 @@ func (a *Applier) HasChanged(desired, live client.Object) (bool, error) {
 
 func hash(o client.Object) string { return o.GetAnnotations()[HashAnnotation] }
 
-// CheckName returns a *NameTakenError if an object with the name of the desired object exists, but does not belong to the
-// same controller. It does not read from the cache.
+// CheckName returns a *NameTakenError if an object with the name of the desired object exists, but does not belong to
+// the same controller. It does not read from the cache.
 func (a *Applier) CheckName(ctx context.Context, desired client.Object) error {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
@@ -238,8 +238,8 @@ func sameController(live, desired client.Object) bool {
 	return is != nil && want != nil && is.UID == want.UID
 }
 
-// patchFor returns the patch for the desired object. It contains the hash, and no fields that only the API server
-// sets.
+// patchFor returns the patch for the desired object. The patch sets HashAnnotation to a hash of its other content. It
+// omits the status and the creation timestamp.
 func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, error) {
 	content, err := a.content(desired)
 	if err != nil {

@@ -16,10 +16,12 @@ const maxFile = 1 << 20
 // Directory returns a source that reads the binding from the directory at which a Secret is mounted. Each file is one
 // key:
 //
-//   - uri, or host and port: the address. For RabbitMQ and Redis, uris is a list of URIs of the same server, and host may be
-//     a list of hosts. Commas or white space separate the items. The URIs may differ only in host and port. If the key uri
-//     has a value, the source ignores the key host. It also ignores the key uris if its value contradicts that of uri.
-//   - username and password: the credentials. Each may be in the URI instead. If it is in both, the values must be equal.
+//   - uri, or host and port: the address. For RabbitMQ and Redis, uris is a list of URIs of the same server, and host
+//     may be a list of hosts. Commas or white space separate the items. The URIs may differ only in host and port.
+//     A value of uri is enough: the source then ignores host, and only takes further hosts from uris. It ignores uris,
+//     without an error, if uris is invalid or contradicts uri, or if uri is that of a single Redis server.
+//   - username and password: the credentials. Each may be in the URI instead. If it is in both, the values must be
+//     equal.
 //   - vhost (RabbitMQ) or database (Redis, PostgreSQL): the path of the URI, if the URI has no path.
 //   - sentinel-master (Redis): the name of the primary, if the address is that of Sentinels. sentinel-username and
 //     sentinel-password are the credentials for the Sentinels.

@@ -82,8 +82,9 @@ func (s Service) pathMeaning() string {
 	return "database"
 }
 
-// locateHosts builds a binding from the values of the keys "host" and "port". The value of "host" is a list of hosts that
-// are separated by commas or white space. Each of them may have its own port, which overrides that of the key "port".
+// locateHosts builds a binding from the values of the keys "host" and "port". The value of "host" is a list of hosts
+// that are separated by commas or white space. Each of them may have its own port, which overrides that of the key
+// "port".
 func (s Service) locateHosts(hosts, port string) (Binding, error) {
 	var uris []*url.URL
 	for _, host := range strings.FieldsFunc(hosts, isListSeparator) {
@@ -112,8 +113,8 @@ func (s Service) locateHosts(hosts, port string) (Binding, error) {
 
 func isListSeparator(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }
 
-// Endpoints returns one binding for each endpoint of the server. The first of them is the one in URI. The returned
-// bindings have no alternatives.
+// Endpoints returns one binding for each endpoint of the server. The first binding is for the host in URI. Each of the
+// returned bindings contains only its own endpoint.
 func (b Binding) Endpoints() []Binding {
 	if b.URI == nil {
 		return []Binding{b}

@@ -71,9 +71,9 @@ var (
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 
-// checkLookalikes returns an error if the name of an unknown key resembles that of a known key, and neither the known
-// key nor the URI has a value. Without this check, the server's default would be used silently. u is the URI before
-// the values of other keys are added to it, or nil if there is no valid one.
+// checkLookalikes returns an error if an unknown key has a value and resembles a known key, and neither the known key
+// nor the URI sets that value. Without this check, the server's default would be used silently. u is the URI before the
+// values of other keys are added to it, or nil if there is no valid one.
 func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *url.URL) error {
 	names, err := keys.names()
 	if err != nil {
@@ -101,8 +101,8 @@ func isKey(table []keySpec, name string) bool {
 	return slices.ContainsFunc(table, func(key keySpec) bool { return key.name == name || slices.Contains(key.otherNames(), name) })
 }
 
-// checkTLSSwitch returns an error if a key asks for TLS but the URI does not use TLS. The parameter from is "" if the URI
-// does not come from a key.
+// checkTLSSwitch returns an error if a key asks for TLS but the URI does not use TLS. The parameter from is the key
+// that contains the URI, or "" if the URI does not come from a key.
 func (s Service) checkTLSSwitch(keys keyReader, from string, u *url.URL) error {
 	if s.usesTLS(u) {
 		return nil
@@ -131,8 +131,8 @@ func (s Service) checkTLSSwitch(keys keyReader, from string, u *url.URL) error {
 	return nil
 }
 
-// asksForTLS reports whether the value of a key such as "sslmode" or "tls" asks for TLS. "allow" and "prefer" are modes
-// of PostgreSQL that permit connections without TLS.
+// asksForTLS reports whether the value of a key such as "sslmode" or "tls" asks for TLS. The PostgreSQL modes "allow"
+// and "prefer" do not ask for TLS, because they permit connections without TLS.
 func asksForTLS(value string) bool {
 	switch strings.ToLower(strings.TrimSpace(value)) {
 	case "", "0", "f", "false", "n", "no", "none", "off", "disable", "disabled", "plain", "plaintext", "allow", "prefer":

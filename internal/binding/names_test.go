@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// The first socket that a connection to a host name needs is that of the DNS client. Package net then returns a
-// DNSError, which contains only the text of the cause.
+// A connection to a host name first needs a socket of the DNS client. If that socket cannot be opened, package net
+// returns a DNSError, which contains the cause only as text.
 func TestExplain_ConnectionFails_NamesTheCause(t *testing.T) {
 	t.Parallel()
 	const files, correct, dns = "ulimit -n", "correct the host name", "check the DNS"

@@ -80,8 +80,8 @@ func passwordOf(u *url.URL) string {
 }
 
 // bind completes a binding that has only a URI and alternative URIs. It adds what the other keys of the Secret contain:
-// credentials, certificates, and the virtual host or the database. The parameter from is the key that contains the URI, for
-// error messages. It is "" if the URI does not come from the Secret.
+// credentials, certificates, and the virtual host or the database. The parameter from is the key that contains the URI,
+// for error messages. It is "" if the URI does not come from the Secret.
 func (s Service) bind(b Binding, from string, keys keyReader, values map[string]string) (Binding, error) {
 	if values[keyUsername] != "" || values[keyPassword] != "" {
 		b.URI.User = url.UserPassword(cmp.Or(values[keyUsername], b.URI.User.Username()), cmp.Or(values[keyPassword], passwordOf(b.URI)))
@@ -236,8 +236,8 @@ func serviceOfType(t string) string {
 	return ""
 }
 
-// locate returns a binding with the address from the keys "uri" and "uris", or from the keys "host" and "port". It does not
-// add the user name and password from the keys "username" and "password".
+// locate returns a binding with the address from the keys "uri" and "uris", or from the keys "host" and "port". It does
+// not add the user name and password from the keys "username" and "password".
 func (s Service) locate(values map[string]string) (Binding, error) {
 	if values[keyURI] != "" || values[keyURIs] != "" {
 		return s.locateURIs(values)
@@ -256,8 +256,8 @@ func (s Service) locate(values map[string]string) (Binding, error) {
 	return b, nil
 }
 
-// locateURIs returns a binding with the URIs of the keys "uri" and "uris". The key "uri" alone is enough. So if "uris" is
-// invalid or contradicts "uri", locateURIs ignores "uris". For Redis, it also ignores "uris" unless "uri" or the key
+// locateURIs returns a binding with the URIs of the keys "uri" and "uris". The key "uri" alone is enough. So if "uris"
+// is invalid or contradicts "uri", locateURIs ignores "uris". For Redis, it also ignores "uris" unless "uri" or the key
 // "sentinel-master" refers to a cluster or to Sentinels, because "uris" may list the replicas of a single server.
 func (s Service) locateURIs(values map[string]string) (Binding, error) {
 	if values[keyURI] == "" {
@@ -304,8 +304,9 @@ func takesSeveral(u *url.URL) bool {
 	return err == nil && cluster || query.Has("addr") || query.Has(ParameterMaster)
 }
 
-// CheckDirectory returns an error if the Secret that is mounted at dir cannot be used together with a URI. It cannot be
-// used if the directory cannot be read, if a key is invalid, or if it contains neither credentials nor certificates.
+// CheckDirectory returns an error if the Secret that is mounted at dir cannot be used together with a URI. This is the
+// case if the directory cannot be read, if one of its keys is invalid, or if the directory contains neither credentials
+// nor certificates.
 func (s Service) CheckDirectory(dir string) error {
 	if err := s.checkUsable(&url.URL{Scheme: s.TLSScheme}, directoryReader(dir), "files"); err != nil {
 		return s.unreadable(dir, err)

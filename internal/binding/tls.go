@@ -13,8 +13,8 @@ import (
 
 // TLSConfig returns the client's TLS configuration. It returns nil if the scheme of the URI does not use TLS.
 //
-// The server's certificate must be valid for serverName or for the host of one of the endpoints. The latter is needed for
-// clusters whose nodes announce their own addresses but share one certificate. If serverName is empty, the dialer
+// The server's certificate must be valid for serverName or for the host of one of the endpoints. The latter is needed
+// for clusters whose nodes announce their own addresses but share one certificate. If serverName is empty, the dialer
 // sets it to the host that it connects to.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
@@ -47,8 +47,8 @@ func (b Binding) AddCertificates(config *tls.Config) error {
 		config.RootCAs = roots
 	}
 	if certificate != nil {
-		// Always send the certificate. By default, package tls sends no certificate if the server does not accept its
-		// CA. The server would then report a missing certificate, instead of the unknown CA.
+		// Always send the certificate. By default, package tls sends no certificate if the server does not accept the
+		// CA that issued the certificate. The server would then report a missing certificate instead of the unknown CA.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	}
 	return nil
@@ -164,8 +164,8 @@ func explainCertificate(err error) string {
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
-	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"): // ca.crt contains a CA with the same name
-		return "no certificate in " + keyCA + " fits: it may have expired, or be an older certificate of the CA; put the current certificate of the CA into " + keyCA
+	case errors.As(err, &authority) && strings.Contains(err.Error(), "possibly because of"): // a CA certificate has the name of the issuer, but is invalid or has another key
+		return "the CA certificate in " + keyCA + " cannot verify the server's certificate: the CA certificate may have expired or been replaced; put the current certificate of the CA into " + keyCA
 	case errors.As(err, &authority):
 		return "the client does not know the CA of the server's certificate: put the certificate of that CA into " + keyCA
 	case errors.As(err, &name) && len(name.Certificate.DNSNames)+len(name.Certificate.IPAddresses) == 0:

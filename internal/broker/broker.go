@@ -36,8 +36,8 @@ var (
 	// or another owner.
 	ErrConfig = errors.New("the configuration of the broker is invalid")
 	// ErrNotReady matches errors of Broker.Check that do not indicate a wrong address or wrong credentials. Examples
-	// are a limit on the number of connections, an internal error of the server, too few file descriptors, and a DNS
-	// that does not work.
+	// are a limit on the number of connections, an internal error of the server, too few file descriptors, and a
+	// failure of DNS.
 	ErrNotReady = errors.New("the broker is not ready")
 	// ErrSettled is returned when a delivery has already been settled, or is being settled by another call.
 	ErrSettled = errors.New("the delivery is already settled")

@@ -55,9 +55,10 @@ type Authority struct {
 // signs with it.
 //
 // The first call returns an authority with a new Pair. Trusted then contains the new certificate and those previous
-// ones that have not expired. If the given Pair is valid for longer than Lifetime, the returned authority still signs
-// with the given Pair. The caller must store the new Pair and Trusted, and pass them to the second call. The authority
-// that the second call returns signs with the new Pair.
+// ones that have not expired. The returned authority still signs with the given Pair. But if that Pair is unusable, or
+// if it would expire before the certificates that it signs, the authority signs with the new Pair at once. The caller
+// must store the new Pair and Trusted, and pass them to the second call. The authority that the second call returns
+// signs with the new Pair.
 func RenewAuthority(a Authority, name string, now time.Time) (Authority, error) {
 	a.previous = nil
 	if a.canSignUntil(now.Add(authorityRenewBefore)) {
@@ -86,7 +87,7 @@ func (a Authority) canSignUntil(end time.Time) bool {
 	return err == nil && certificate.IsCA && end.Before(certificate.NotAfter) && bytes.Contains(a.Trusted, a.Certificate)
 }
 
-// Renew returns a certificate for the given host names and its key. It returns the given pair if that is still good:
+// Renew returns a certificate, and its key, for the given host names. It returns the given pair if that is still good:
 // signed by an authority that clients trust, for the same hosts, and valid for longer than RenewBefore.
 func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	if a.isGood(p, hosts, now) {
@@ -100,7 +101,7 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	if err != nil {
 		return Pair{}, fmt.Errorf("read the certificate authority: %w", err)
 	}
-	// Nodes of a RabbitMQ cluster use their certificates as clients, too.
+	// When the nodes of a RabbitMQ cluster connect to each other, they also present their certificates as clients.
 	renewed, err := create(&x509.Certificate{
 		Subject: pkix.Name{CommonName: commonName(hosts[0])}, DNSNames: hosts,
 		KeyUsage:    x509.KeyUsageDigitalSignature,

@@ -35,7 +35,7 @@ func renew(t *testing.T, a certificates.Authority, p certificates.Pair, names []
 	return renewed
 }
 
-// verify checks that a client that trusts the given certificates accepts the certificate for all hosts.
+// verify checks that a client that trusts the given CA certificates accepts the certificate of p for each of the hosts.
 func verify(t *testing.T, trusted []byte, p certificates.Pair, now time.Time) {
 	t.Helper()
 	block, _ := pem.Decode(p.Certificate)
@@ -52,7 +52,7 @@ func verify(t *testing.T, trusted []byte, p certificates.Pair, now time.Time) {
 	}
 }
 
-func TestRenew_IsDueOnceAThirdOfTheLifetimeIsLeft(t *testing.T) {
+func TestRenew_IsDueWhenAThirdOfTheLifetimeIsLeft(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, certificates.Authority{}, start)
 	first := renew(t, a, certificates.Pair{}, hosts, start)

@@ -59,9 +59,9 @@ func (r Result) Done() bool { return !r.Running && r.Queues == nil && r.Keys == 
 // itself manages the server, or if the address is unknown.
 type Bindings struct{ Broker, Store *binding.Binding }
 
-// Cleaner removes queues and keys of deleted simulations from external servers. It works in the background. When an
-// attempt has ended, it causes a reconcile of the simulation. Attempts that wait for a server do not delay the
-// attempts of other namespaces. It is a manager.Runnable and safe for concurrent use.
+// Cleaner removes queues and keys of deleted simulations from external servers. It works in the background. After each
+// attempt to clean up after a simulation, the Cleaner triggers a reconcile of the simulation. Attempts that wait for a
+// server do not delay the attempts for other namespaces. A Cleaner is a manager.Runnable and safe for concurrent use.
 type Cleaner struct {
 	servers Servers
 	pool    *fair.Pool

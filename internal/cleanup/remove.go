@@ -39,16 +39,16 @@ func (f Foreign) String() string {
 }
 
 // RemoveQueues deletes the queues of a simulation. Call it before RemoveKeys, because a processor that still receives
-// messages would create keys again. Give each call its own timeout, because one of the servers may not respond. Queues with
-// the mark of another owner belong to another simulation of the same name. RemoveQueues does not delete them; this is not
-// an error.
+// messages would create keys again. Give each call its own timeout, because one of the servers may not respond. Queues
+// with the mark of another owner belong to another simulation of the same name. RemoveQueues does not delete them; this
+// is not an error.
 func RemoveQueues(ctx context.Context, simulation string, queues Queues) (Foreign, error) {
 	isForeign, err := remove(ctx, queues.Delete, broker.ErrOtherOwner, "queues", simulation)
 	return Foreign{Queues: isForeign}, err
 }
 
-// RemoveKeys deletes the keys of a simulation. It treats keys with the mark of another owner as RemoveQueues treats such
-// queues.
+// RemoveKeys deletes the keys of a simulation. Keys with the mark of another owner belong to another simulation of the
+// same name. RemoveKeys does not delete them; this is not an error.
 func RemoveKeys(ctx context.Context, simulation string, keys Keys) (Foreign, error) {
 	isForeign, err := remove(ctx, keys.Purge, store.ErrOtherOwner, "keys", simulation)
 	return Foreign{Keys: isForeign}, err

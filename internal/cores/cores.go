@@ -1,8 +1,8 @@
 // Package cores limits a process to one core while the process has little to do.
 //
-// Each time a goroutine becomes runnable while cores are free, the Go runtime wakes a thread on another core, which looks
-// for more work and finds none. At a few hundred messages per second, this takes a third of the CPU time of a process.
-// With one core, the runtime wakes no such threads.
+// Each time a goroutine becomes runnable while cores are free, the Go runtime wakes a thread on another core. This
+// thread looks for more work and usually finds none. At a few hundred messages per second, this takes a third of the
+// CPU time of a process. With one core, the runtime wakes no such threads.
 package cores
 
 import (
@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A process has little to do if it uses at most this fraction of one core. A process that does more gains little from
-// being limited to one core, and would have longer latencies, above all if other processes compete for that core.
+// A process has little to do if it uses at most this fraction of one core. For a process that does more, the limit of
+// one core saves little and makes latencies longer, especially if other processes compete for that core.
 const little = .15
 
 // adapt compares the CPU usage with the constant little. It does so every busyInterval while the process is limited to

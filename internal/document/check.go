@@ -66,7 +66,8 @@ func (f Format) checkScalar(path field.Path, value json.RawMessage, t reflect.Ty
 }
 
 // isLeaf reports whether values of a type are checked as a whole, because the type has its own UnmarshalJSON method.
-// A type with an entry in Examples is never a leaf.
+// A type with an entry in Examples is never a leaf, because its UnmarshalJSON method may accept invalid fields, and its
+// errors need not name the invalid field.
 func (f Format) isLeaf(t reflect.Type) bool {
 	_, hasExample := f.Examples[t]
 	return !hasExample && decodesItself(t)
@@ -210,13 +211,13 @@ func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Ty
 func checkMergeKey(path field.Path, value json.RawMessage, key string) field.ErrorList {
 	var items []map[string]json.RawMessage
 	if json.Unmarshal(value, &items) != nil {
-		return nil // Check returns an error for the wrong type
+		return nil // the caller also calls Check, which returns an error for the wrong type
 	}
 	var list field.ErrorList
 	for i, item := range items {
 		_, hasKey := item[key]
 		if _, isDirective := item["$patch"]; !hasKey && !isDirective {
-			list = append(list, field.Required(path.Index(i).Child(key), "the items of this list are merged by "+key))
+			list = append(list, field.Required(path.Index(i).Child(key), "set it, because the items of this list are merged by "+key))
 		}
 	}
 	return list
@@ -360,7 +361,8 @@ func Closest(name string, names []string) string {
 	return cmp.Or(best, longer)
 }
 
-// distance returns the Levenshtein distance between two names. It returns 3 if their lengths differ by more than 2.
+// distance returns the Levenshtein distance between two names. If their lengths differ by more than 2, it returns 3
+// without computing the distance, because Closest treats all distances above 2 alike.
 func distance(a, b string) int {
 	if diff := len(a) - len(b); diff > 2 || diff < -2 {
 		return 3

@@ -23,7 +23,7 @@ func TestDecodeKnown_Errors_NameFieldsAndNotGoTypes(t *testing.T) {
 		`{"parts":[{"count":1},{"count":"x"}],"new":1}`:          `parts[1].count: Invalid value: "x": must be a whole number`,
 		`{"parts":[{"share":"0.5"}]}`:                            `parts[0].share: Invalid value: "0.5": must be a number without quotes: write 0.5`,
 		`{"parts":[{"share":[1]}]}`:                              `parts[0].share: Invalid value: […]: must be a number, such as 0.5`,
-		`{"PARTS":7}`:                                            "a field has a value of the wrong type",
+		`{"PARTS":7}`:                                            "a field whose name differs only in case from a known field has a value of the wrong type",
 		`{"parts":`:                                              "line 1: not valid JSON",
 		`[]`:                                                     "must be an object with fields, not a list",
 	} {

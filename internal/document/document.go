@@ -53,8 +53,8 @@ type Format struct {
 	// Examples contains valid YAML values of struct, list and map types. Errors show these values. If a type has an
 	// example, its values are checked field by field, even if the type has its own UnmarshalJSON method.
 	Examples map[reflect.Type]string
-	// Words contains an example of a valid string for fields and lists of strings, by the name of the field or list. An
-	// error shows the example if the document has an object or a list where a string is expected.
+	// Words maps the name of a string field, or of a list of strings, to an example of a valid string. An error shows
+	// the example if the document has an object or a list where a string is expected.
 	Words map[string]string
 	// Validators check values of a type instead of decoding them. A type needs a validator if some short texts, such
 	// as a number with a large exponent, take minutes to decode. Expected must have an entry for the type.
@@ -98,12 +98,13 @@ func (f Format) DecodeKnown(text []byte, into any) error {
 	if json.Unmarshal(text, into) == nil {
 		return nil
 	}
-	// Let checkDocument find the error: its errors name the invalid fields. Those of package json name Go types.
+	// Let checkDocument find the error: its errors name the invalid fields. Those of package json name Go types. But
+	// checkDocument ignores a field whose name differs from a known field in case, although package json decodes it.
 	f.ignoresUnknown = true
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
 	}
-	return errors.New("a field has a value of the wrong type")
+	return errors.New("a field whose name differs only in case from a known field has a value of the wrong type")
 }
 
 // checkDocument returns an error if a text is not a JSON object that can be decoded into type t.

@@ -72,8 +72,9 @@ func AppendExit(b []byte, e Exit) []byte {
 	return append(b, '}')
 }
 
-// AppendSummary appends the wire format of a summary to b. It has both instants, and the length of the visit twice:
-// as a Go duration string in the field duration, and as the exact number of seconds in duration_seconds.
+// AppendSummary appends the wire format of a summary to b. The summary contains the times of the entry and the exit. It
+// contains the length of the visit twice: as a Go duration string in the field duration, and as the exact number of
+// seconds in the field duration_seconds.
 func AppendSummary(b []byte, s Summary) []byte {
 	b = appendHead(b, s.ID, s.Plate)
 	b = appendInstant(b, fieldEntryAt, s.EntryAt)

@@ -32,8 +32,9 @@ type Account struct {
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
 	// RecoverySeconds is the time that the simulation needed to recover, until RecoveredAt. It is nil if the
 	// simulation has not recovered. For an action with a duration, such as a pause, the time begins at HealedAt. For
-	// all other actions, it begins at InjectedAt, because their recovery includes the restart. After HealedAt, the time
-	// in which other faults are in effect does not count, but the recovery from other faults does.
+	// all other actions, it begins at InjectedAt, because their recovery includes the restart. It leaves out the time
+	// after HealedAt in which other faults are in effect. It includes the time in which the simulation recovers from
+	// other faults.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
 	// UnrecoveredSeconds is set if the simulation has not recovered. It is a lower bound for the time that the recovery
 	// takes, counted in the same way as RecoverySeconds. It does not grow while latency and backlog are back at their
@@ -350,7 +351,7 @@ func (s *search) after(r *Record, recovered time.Time) string {
 
 const withoutOthers = ", not counting the time in which other faults were in effect"
 
-// measure sets the peak lag and the other figures of an account that cover the time from the injection to the recovery.
+// measure sets those figures of an account that cover the time from injection to recovery, such as the peak lag.
 func (s *search) measure(a *Account) {
 	for i := range s.rows {
 		row := &s.rows[i]

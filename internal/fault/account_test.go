@@ -351,8 +351,9 @@ func TestFaultAccounts_RecoveryIsNotProved_UnrecoveredSecondsCountUntilLatencyAn
 	for name, tt := range map[string]struct {
 		outages []outage
 		healed  float64
-		// wantRunning is the expected UnrecoveredSeconds while the run continues. Its complete rows then end at second
-		// 58. wantEnded is the expected UnrecoveredSeconds after the end of the run at second 60.
+		// wantRunning is the expected UnrecoveredSeconds while the run continues. Then the rows after second 58 do not
+		// count, because they may be incomplete. wantEnded is the expected UnrecoveredSeconds after the run has ended
+		// at second 60.
 		wantRunning, wantEnded float64
 	}{
 		"nothing contradicts a recovery": {[]outage{{20, 56, slow, 0}}, 56, 0, 0},
@@ -524,7 +525,7 @@ func TestDisturbs_ReportsRowsThatTheFaultAffects(t *testing.T) {
 		want     bool
 	}{
 		{recovered, 18, 19, false},
-		{recovered, 18, 19.1, true}, // a row may contain events of up to a second after its end
+		{recovered, 18, 19.1, true}, // a row may contain events that occurred up to a second after the end of the row
 		{recovered, 19, 20, true},
 		{recovered, 24, 25, true},
 		{recovered, 25, 26, false},
@@ -665,7 +666,7 @@ func TestFaultResults_CountOccurrencesByTargetAndAction(t *testing.T) {
 
 func TestAccounts_MonotonicClock_IsNotUsed(t *testing.T) {
 	t.Parallel()
-	now := time.Now() // the result of time.Now has a monotonic clock reading
+	now := time.Now() // has a monotonic clock reading, which Accounts must remove from its own copy of the records
 	records := []Record{{Occurrence: Occurrence{Fault: "f", Action: plan.ActionKill}, State: Healed, InjectedAt: now, HealedAt: now.Add(time.Second)}}
 	a := Accounts(records, Run{End: now.Add(time.Minute), Ended: true})[0]
 	if text := a.InjectedAt.String() + a.HealedAt.String(); strings.Contains(text, "m=") {
@@ -689,7 +690,8 @@ func TestFaultAccounts_PeakBacklog_IncludesEventsThatProcessorsHold(t *testing.T
 		events.EndToEnd = histogram.Merge(events.EndToEnd, late.Snapshot())
 	}
 	accounts := Accounts([]Record{record("a", 10, 11), record("b", 20, 26)}, run)
-	// About 600 events wait during fault b, 100 of them due in its last second.
+	// At the end of fault b, 600 events wait: 50 entries and 50 exits for each of its 6 s. The peak backlog is a lower
+	// bound, because it omits the 100 events whose latency is below 1 s, and the histogram rounds latencies down.
 	for i, want := range [][2]int64{{3, 3}, {450, 600}} {
 		if got := accounts[i].PeakBacklog; got == nil || *got < want[0] || *got > want[1] {
 			t.Errorf("%s: the peak backlog is %v, want %d to %d", accounts[i].ID(), *got, want[0], want[1])

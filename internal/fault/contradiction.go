@@ -7,9 +7,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Rows of the timeline are ignored if they are less than settlesAfter after the start of a fault, or less than
-// settlesUntil before its end. They may contain work from before or after the fault, because processes measure up to
-// rowShift late and clocks differ.
+// The function contradiction ignores the rows that begin less than settlesAfter after the start of a fault, or end less
+// than settlesUntil before its end. These rows may contain work from before or after the fault, for two reasons: a
+// process may measure a row up to rowShift after the end of the row, and the clocks of the machines may differ.
 const (
 	settlesAfter = rowShift + time.Second
 	settlesUntil = time.Second
@@ -40,8 +40,8 @@ func (s *search) contradiction(r *Record) string {
 	return fmt.Sprintf("%s worked in %d of %d measurements of that time", r.Target, busy, rows)
 }
 
-// disproves reports whether the measurement disproves that the target was paused or isolated, because it contains work
-// that is impossible while the target is paused or isolated.
+// disproves reports whether the row contains work that is impossible while the target is paused or isolated. Such work
+// disproves that the fault was in effect.
 func (m *measured) disproves(target plan.FaultTarget) bool {
 	switch target {
 	case plan.TargetRedis, plan.TargetProcessor:

@@ -127,8 +127,8 @@ type State string
 // The states of an occurrence.
 const (
 	// Injecting means that the fault is due and is not in effect yet. A record is stored in this state before
-	// the instances are chosen, and again before they are hit. So a process that takes over from a crashed
-	// process hits the same instances, and hits none of them a second time.
+	// the instances are chosen, and again, with the chosen instances, before they are hit. So a process that takes
+	// over from a crashed process knows which instances may have been hit already; see Resumer.
 	Injecting State = "Injecting"
 	// Active means that the fault is in effect.
 	Active State = "Active"
@@ -158,8 +158,8 @@ type Injector interface {
 type Resumer interface {
 	Injector
 	// Resume continues the injection of a fault that an earlier process began. The record contains the chosen
-	// instances. Resume does not hit an instance again that was hit already. If late is true, Resume hits no
-	// instance, and returns an error unless all of them were hit already.
+	// instances. Resume hits no instance a second time. If the argument late is true, it is too late for the fault:
+	// Resume hits no further instance, and returns an error unless all instances were already hit.
 	Resume(ctx context.Context, r Record, late bool) (Injection, error)
 }
 

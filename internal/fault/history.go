@@ -124,7 +124,8 @@ func widthAt(age time.Duration) int64 {
 	return 1
 }
 
-// keepLatest is the number of latest occurrences whose records must not be removed.
+// keepLatest is the number of latest occurrences whose records must not be removed. The status of a simulation shows
+// this number of occurrences.
 const keepLatest = 20
 
 // Removable returns the indexes of the records that may be removed, in the order in which to remove them. Records with

@@ -87,7 +87,7 @@ func TestHistory_RecordsAreRemoved_TotalsAndDisturbedRowsStayTheSame(t *testing.
 	})
 }
 
-func TestHistory_UnmeasuredRecordIsRemoved_CountsAsNotRecovered(t *testing.T) {
+func TestHistory_FaultWithUnknownRecoveryIsRemoved_CountsAsNotRecovered(t *testing.T) {
 	t.Parallel()
 	h := (&History{}).With([]Record{past(0, 10, OutcomeRecovering, 0)}, second(100))
 	want := []Total{{Fault: "f", Result: Result{Target: plan.TargetProcessor, Action: plan.ActionPause, Injected: 1, NotRecovered: 1}}}
@@ -100,7 +100,7 @@ func TestHistory_UnmeasuredRecordIsRemoved_CountsAsNotRecovered(t *testing.T) {
 }
 
 // The first two faults occur before anything is measured, so it is unknown whether the simulation recovers from them.
-func TestFaultAccounts_UnmeasuredRecordsWereRemoved_LaterFaultHasABaseline(t *testing.T) {
+func TestFaultAccounts_FaultsWithUnknownRecoveryWereRemoved_LaterFaultHasABaseline(t *testing.T) {
 	t.Parallel()
 	run := story{length: 200, rate: 10, outages: []outage{{from: 1, to: 9}, {from: 100, to: 110, slow: time.Second}}}.run()
 	run.History = (&History{}).With([]Record{record("first", 0.5, 3), record("second", 5, 7)}, second(50))

@@ -32,11 +32,12 @@ import (
 // in effect, and for at least rowShift. For example, a fault that lasted 20 s counts until 20 s after its end. Without
 // this limit, later faults would have no baseline.
 //
-// If fewer than minEvents events were measured in the baseline, it is extended up to the length maxTime. The period of
-// steadyTime is extended in the same way, unless the third condition is violated. The p99 is computed over all events
-// in the period, so one slow event among hundreds does not matter. In addition, the first row of the period must meet
-// the condition for the p99 by itself if it has at least minEvents events. A row contains the measurements of one
-// interval of the timeline, usually one second.
+// If the baseline contains fewer than minEvents events, it is extended up to the length maxTime. The period of
+// steadyTime is extended in the same way if it contains fewer than minEvents events and meets the third condition. If
+// it violates the third condition, it is not extended, because later events could hide the violation. The p99 is
+// computed over all events in the period, so one slow event among hundreds does not matter. In addition, the first row
+// of the period must meet the condition for the p99 by itself if it has at least minEvents events. A row contains the
+// measurements of one interval of the timeline, usually one second.
 //
 // latencySlack is more than the noise of a busy machine and less than the effect of a fault. After the recovery,
 // latencies are again judged by the objectives for the time without faults. These may be stricter than the conditions
@@ -82,7 +83,7 @@ func (m *measured) overlaps(i interval) bool {
 	return m.end.After(i.from) && (i.to.IsZero() || m.start.Before(i.to))
 }
 
-// waiting returns a lower bound of the largest number of events that waited at the same time in the row. It returns nil
+// waiting returns a lower bound of the largest number of events that waited at one time during the row. It returns nil
 // if nothing was measured.
 func (m *measured) waiting() *int64 {
 	if m.late > 0 && (m.backlog == nil || m.late > *m.backlog) {
@@ -129,15 +130,15 @@ type recovery struct {
 	// violation describes the last measurement that was not normal. It is empty if all measurements after the end of the
 	// fault were normal.
 	violation string
-	// isNormal is true if no measurement since the time in the field at was abnormal, but these measurements cover too
-	// little time to prove the recovery.
+	// isNormal is true if all measurements since that time (the field named at) were normal, but cover too little time
+	// to prove the recovery.
 	isNormal bool
 	// The field unknown says why it is unknown whether latency and backlog returned to the level before the fault. It is
 	// empty if that is known.
 	unknown string
 }
 
-// Baseline holds the measurements from the period before a fault, which count as normal.
+// Baseline holds the measurements from the period before a fault. These measurements count as normal.
 type Baseline struct {
 	// Until is the end of the last row of the timeline that is part of the baseline.
 	Until time.Time     `json:"until"`
@@ -255,8 +256,8 @@ func (s *search) recovery(r *Record) recovery {
 	case s.currentBaseline == nil:
 		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
-	// Reuse the recovery that the previous search found, if that search began before the end of this fault and the
-	// recovery came after it. A new search from the end of this fault would find the same recovery.
+	// Reuse the result of the previous search if this fault ended between the time from which that search began and the
+	// time that it found. A new search from the end of this fault would find the same time.
 	isKnown := !s.cachedFrom.IsZero() && !r.HealedAt.Before(s.cachedFrom) && !s.cached.at.Before(r.HealedAt)
 	if !isKnown {
 		s.cached, s.cachedFrom = s.find(r.HealedAt, s.currentBaseline), r.HealedAt
@@ -326,7 +327,7 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil removes the disturbances from s.earlier that began at or before the given time, and calls disturb with
+// disturbUntil takes the disturbances that began at or before the given time out of s.earlier. It calls disturb with
 // the interval of each.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {

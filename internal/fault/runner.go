@@ -53,8 +53,9 @@ type Progress struct {
 	// counts as handled, so it is no longer injected.
 	Through time.Duration `json:"through"`
 	// Last maps the name of each fault to the time at which its latest handled occurrence was due. Next maps the name
-	// of each fault to the lowest number that its next occurrence may have. After an edit that changes when the fault
-	// occurs, the number of the occurrence in the plan may be lower. The occurrence then gets the number in Next.
+	// of each fault to the lowest number that its next occurrence may have. After an edit of the plan, the plan may
+	// give that occurrence a lower number, which an earlier occurrence already has. The occurrence then gets the number
+	// in Next.
 	Last map[string]time.Duration `json:"last,omitempty"`
 	Next map[string]int           `json:"next,omitempty"`
 	// Plan is the fingerprint of the plan for which this progress was recorded.
@@ -525,7 +526,7 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 	r.observe(ctx, record, injection, err)
 }
 
-// copy returns a copy of a record.
+// copy returns a shallow copy of a record. Other goroutines may change the record, but not the copy.
 func (r *Runner) copy(record *Record) Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -536,7 +537,7 @@ func (r *Runner) copy(record *Record) Record {
 // affects one of them, or was due earlier and will hit one of them, choose waits for that fault. Then it selects again.
 func (r *Runner) choose(ctx context.Context, record *Record) error {
 	waiting := time.Now()
-	affected := "" // the end of the error: it names the last fault that choose has waited for
+	affected := "" // the end of the error text, which names the last fault for which the method choose has waited
 	for {
 		reason, changed := r.refusal(record)
 		if reason != "" {
@@ -561,8 +562,8 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 	}
 }
 
-// refusal returns why a fault that was due can no longer be injected, or "" if it can. It also returns a channel that
-// is closed when a fault that waits must call refusal again.
+// refusal returns why a fault that was due can no longer be injected, or "" if it can. It also returns a channel. If
+// the fault must wait for another fault, the method choose waits until this channel is closed, and then tries again.
 func (r *Runner) refusal(record *Record) (reason string, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -612,8 +613,8 @@ func (r *Runner) reserve(record *Record, choice Choice, err error) (other *Recor
 
 // blocker returns the record of a fault that must end before the fault of the given record can begin, or nil if there
 // is none. A fault must end first if it affects a chosen instance now, or if it was due earlier and may hit a chosen
-// instance. If the choice of instances failed or is incomplete, every fault that affects the same server now must end
-// first. The caller must hold r.mu.
+// instance. If the choice of instances failed or is incomplete, every fault that now affects the target of the given
+// record must end first. The caller must hold r.mu.
 func (r *Runner) blocker(record *Record, choice Choice, err error) *Record {
 	isEarlier := true
 	for _, other := range r.records {

@@ -236,8 +236,9 @@ func TestFaultRunner_FaultHadNoEffect_CountsAsNotInjected(t *testing.T) {
 	})
 }
 
-// Two faults never affect the same instance at the same time: the second one waits. It waits at most until the end of the
-// schedule, and at most MaxLate for a target that does not start again.
+// Two faults never affect the same instance at the same time: the second fault waits. It waits until the end of the
+// schedule at the latest. If the first fault is a kill, and the killed instance does not start again, the second fault
+// waits at most MaxLate.
 func TestFaultRunner_SecondFaultOfAnInstance_WaitsForTheFirst(t *testing.T) {
 	kill := func(at int) plan.Fault {
 		return plan.Fault{Name: "kill", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: seconds(at)}
@@ -331,8 +332,8 @@ func TestFaultRunner_WaitingFault_DoesNotOutlastTheSchedule(t *testing.T) {
 	})
 }
 
-// An update shortens the schedule. By the plan, the second fault ends before the shorter schedule does. But the fault
-// started late, so it is still in effect at the end of the schedule, and must end then.
+// An update shortens the schedule. According to the plan, the second fault ends before the shorter schedule does. But
+// this fault started late, so it is still in effect at the end of the schedule, and must end then.
 func TestFaultRunnerUpdate_ShorterScheduleEndsDuringAFault_FaultEndsWithTheSchedule(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.sameInstance = true

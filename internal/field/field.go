@@ -85,7 +85,7 @@ func InvalidSecret(path Path, text, detail string) Error {
 // result also advises the user to remove the white space.
 func withSpaceAdvice(text, detail string) string {
 	if strings.TrimSpace(text) != text {
-		return detail + ": remove the white space around the value"
+		return detail + " (remove the white space around the value)"
 	}
 	return detail
 }

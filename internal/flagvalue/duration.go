@@ -15,7 +15,7 @@ type Duration struct {
 	text string
 }
 
-// NewDuration returns the default value of a flag.
+// NewDuration returns a flag value that is initially d.
 func NewDuration(d time.Duration) Duration { return Duration{d, field.Duration(d)} }
 
 // String returns the duration as the user wrote it. It implements pflag.Value.

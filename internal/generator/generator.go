@@ -165,7 +165,8 @@ func (g *Generator) matchedRate() float64 {
 
 // Update replaces the plan. Events that are already due or published do not change. The generator keeps the
 // seed and the number of partitions with which it started. With another seed, two parked vehicles could have
-// the same plate.
+// the same plate. With another number of partitions, the exit of a parked vehicle could go to a partition other
+// than that of its entry.
 func (g *Generator) Update(p *plan.Plan) {
 	if p.Seed != g.seed || p.Partitions != g.partitions {
 		g.log.Warn("A running generator keeps its seed and partitions; create a new simulation to change them",

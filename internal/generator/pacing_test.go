@@ -64,7 +64,7 @@ func started(p pacing) *pacer {
 	return r
 }
 
-func TestPacer_RatePerStage_DeterminesTheNumberOfEvents(t *testing.T) {
+func TestPacer_NumberOfDueEvents_IsTheIntegralOfTheRate(t *testing.T) {
 	t.Parallel()
 	lasting := func(p pacing, d time.Duration) pacing { p.duration = d; return p }
 	delayed := func(p pacing, d time.Duration) pacing { p.delay = d; return p }

@@ -17,7 +17,8 @@ type Stats struct {
 	// plate was available (Starved), was missed, or is still to be published.
 	Due int64
 	// Published counts the events that the publisher has accepted. Confirmed counts the events that the broker
-	// has confirmed. Matched and Unmatched count the confirmed exits with each intent.
+	// has confirmed. Matched counts the confirmed exits that were meant to match an entry, and Unmatched counts the
+	// other confirmed exits.
 	Published, Confirmed, Matched, Unmatched int64
 	// Outstanding counts the published events whose confirm is not yet durably recorded in the store.
 	Outstanding int64

@@ -9,8 +9,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxOutstanding is the maximum number of events of one partition at or above the durable watermark. It is less than
-// store.MaxOutstanding, the number of such events that an audit reads, so that an audit misses none.
+// maxOutstanding is the maximum number of published events of one partition for which the store has not yet durably
+// recorded the confirm. An audit reads store.MaxOutstanding such events. It misses none as long as maxOutstanding is
+// not larger. The difference of 1024 is only a safety margin.
 const maxOutstanding = store.MaxOutstanding - 1024
 
 // record is what a generator remembers about a published event, until the store has durably recorded that the

@@ -81,8 +81,8 @@ func (s Snapshot) Mean() time.Duration {
 }
 
 // Quantile estimates the q-quantile of the durations, for q in [0, 1]. For example, 0.5 gives the median. Like
-// histogram_quantile in PromQL, it interpolates exponentially inside a bucket. So the estimate is within 9 % of
-// the true value. It is 0 if the snapshot is empty.
+// histogram_quantile in PromQL, it interpolates exponentially inside a bucket. The upper bound of a bucket is 9 %
+// above the lower bound, so the estimate is within 9 % of the true value. It is 0 if the snapshot is empty.
 func (s Snapshot) Quantile(q float64) time.Duration {
 	if s.total == 0 {
 		return 0
@@ -91,9 +91,9 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 }
 
 // Range returns bounds of the q-quantile. The parameter named missing is the number of durations that were not
-// measured. The lower bound is the quantile if these durations are 0. The upper bound is the quantile if they are
-// longer than every measured duration. The upper bound is math.MaxInt64 if the quantile is then one of the missing
-// durations. If nothing was measured, the bounds are 0 and math.MaxInt64.
+// measured. For the lower bound, each missing duration counts as 0. For the upper bound, each counts as longer than
+// every measured duration. If the quantile is then a missing duration, the upper bound is math.MaxInt64. If nothing
+// was measured, the bounds are 0 and math.MaxInt64.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)

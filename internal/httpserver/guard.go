@@ -39,8 +39,8 @@ func Guard(names []string, h http.Handler) http.Handler {
 }
 
 // isSameOrigin reports whether a request comes from a page of this server, from the user, or from a program other than
-// a browser. Old browsers do not send the header Sec-Fetch-Site. Therefore it also compares the header Origin, if there
-// is one, with the header Host.
+// a browser. Old browsers do not send the header Sec-Fetch-Site, so isSameOrigin also compares the header Origin, if
+// present, with the header Host.
 func isSameOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		return false

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-func TestHandler_ServesChecksMetricsAndRoutes(t *testing.T) {
+func TestHandler_ServesHealthChecksAndMetricsAndRoutes(t *testing.T) {
 	t.Parallel()
 	passes := Check{"store", func(context.Context) error { return nil }}
 	fails := Check{"broker", func(context.Context) error { return errors.New("not connected yet") }}

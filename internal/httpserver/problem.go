@@ -15,7 +15,7 @@ func Problem(w http.ResponseWriter, status int, detail string) {
 		Detail string `json:"detail"`
 	}{"about:blank", http.StatusText(status), status, detail})
 	if err != nil {
-		body = nil // cannot happen: the fields are strings and a number
+		body = nil // never happens: json.Marshal does not fail for strings and a number
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")

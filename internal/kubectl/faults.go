@@ -20,8 +20,9 @@ const (
 	// recoveryInterval is the minimum time between two reads of the timeline while the simulation is recovering from
 	// a fault. The interval grows with the time since the end of the fault.
 	recoveryInterval = 5 * time.Second
-	// The part of the timeline that is read begins baselineTime before the first fault, because package fault compares
-	// the time after a fault with a part of the time before it.
+	// The part of the timeline that is read begins baselineTime before the first fault. Package fault compares the time
+	// after a fault with up to 10 minutes before it. One more minute is a margin, because the rows of the timeline may
+	// be wide.
 	baselineTime = 11 * time.Minute
 )
 

@@ -80,7 +80,8 @@ func writeValue(out io.Writer, format string, value any) error {
 	if format == outputYAML {
 		return WriteYAML(out, value)
 	}
-	encoder := json.NewEncoder(terminal.CleanWriter(out)) // Encode calls Write once, with all of the text
+	// The CleanWriter needs whole characters in each call of Write. Encode calls Write once, with all of the text.
+	encoder := json.NewEncoder(terminal.CleanWriter(out))
 	encoder.SetIndent("", "    ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(value)

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// podAttempts is the maximum number of pods that are tried for one request. podTimeout is how long a pod may send
-	// nothing. There is no timeout for a whole response, because the connection to the cluster may be slow.
+	// podAttempts is the maximum number of pods that are tried for one request. podTimeout is the maximum time without
+	// data from a pod. There is no timeout for a whole response, because the connection to the cluster may be slow.
 	podAttempts = 3
 	podTimeout  = 4 * time.Second
 	// podTimelineTimeout replaces podTimeout for requests of a timeline. Before a pod sends anything, it may have to
@@ -64,7 +64,8 @@ type pages struct {
 	failed map[string]time.Time
 }
 
-// newPages returns a reader of live data, which the caller must close. The transport requests compressed responses.
+// newPages returns a reader of live data, which the caller must close. By default, http.Transport requests compressed
+// responses. This matters here, because all data passes through the API server.
 func newPages(a podAccess) *pages {
 	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, maxAnswer: maxAnswer, failed: map[string]time.Time{}}
 	p.client.Transport = &http.Transport{
@@ -307,7 +308,7 @@ func (e *noPodError) Error() string {
 		case serves && pod.DeletionTimestamp != nil:
 			return fmt.Sprintf("pod %s is being deleted, and no other processor runs", pod.Name)
 		case serves:
-			return fmt.Sprintf("pod %s does not run yet: its phase is %s", pod.Name, pod.Status.Phase)
+			return fmt.Sprintf("pod %s is not running: its phase is %s", pod.Name, pod.Status.Phase)
 		case pod.Labels[resources.ComponentLabel] == string(resources.ComponentProcessor):
 			return fmt.Sprintf("pod %s does not serve the live page: update the operator", pod.Name)
 		}

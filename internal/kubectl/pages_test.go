@@ -166,7 +166,7 @@ func TestPagesGet_NoLiveData_ErrorSaysWhy(t *testing.T) {
 		"deleted":       {&fakePods{pods: []corev1.Pod{deleted}}, "pod deleted is being deleted"},
 		"no pods":       {&fakePods{}, "spec.processor.replicas is 0"},
 		"old operator":  {&fakePods{pods: []corev1.Pod{old}}, "update the operator"},
-		"pending":       {&fakePods{pods: []corev1.Pod{pending}}, "pod pending does not run yet: its phase is Pending"},
+		"pending":       {&fakePods{pods: []corev1.Pod{pending}}, "pod pending is not running: its phase is Pending"},
 		"a server down": {serve(t, map[string]http.Handler{"a": http.HandlerFunc(unavailable)}), "pod a: the state cannot be read now"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -391,7 +391,7 @@ func TestOpenTunnel_Forbidden_ErrorNamesTheMissingRule(t *testing.T) {
 }
 
 // runningSource is a view.Source of a simulation with one row per second and four latency histograms per row. It has rows
-// for the given past seconds and for the next ten minutes, in which a test may run.
+// for a given number of past seconds, and for the next ten minutes, because a test may take that long.
 type runningSource struct{ rows []timeline.Row }
 
 func newRunningSource(seconds int) *runningSource {

@@ -25,13 +25,14 @@ const (
 	// objectInterval is the minimum time between two reads of the ParkingSimulation. Reading it more often is
 	// useless, because its status changes at most every few seconds.
 	objectInterval = 3 * time.Second
-	// recentTime limits the age of recent rows. The live page requests recent rows repeatedly.
+	// recentTime is the maximum age of recent rows. The live page requests recent rows repeatedly, so the source keeps
+	// them in memory. It does not keep older rows.
 	recentTime = 3 * time.Minute
-	// newestTime is the age up to which most requests for recent rows read rows from the pod. Such a request takes the
-	// older rows from the answers to earlier requests, which reduces the load on the pod.
+	// newestTime is the maximum age of the rows that most requests for recent rows read from the pod. These requests
+	// take the other recent rows from memory, which reduces the load on the pod.
 	newestTime = 10 * time.Second
-	// fullUpdateEvery determines how often all recent rows are read from the pod: once in so many requests for recent
-	// rows. That request also finds rows that arrived late.
+	// fullUpdateEvery is the number of requests for recent rows of which one reads all recent rows from the pod. That
+	// request also finds rows that arrived late.
 	fullUpdateEvery = 15
 )
 

@@ -294,7 +294,7 @@ func TestSourceState_RunningSimulation_ContainsFaults(t *testing.T) {
 	if err := c.Update(t.Context(), configMap()); err != nil {
 		t.Fatal(err)
 	}
-	s.faults.readAt = time.Time{} // the next call of account must read the records again
+	s.faults.readAt = time.Time{} // makes the next call to the function account read the records again
 	for range 3 {
 		if a := account(); a.Outcome != fault.OutcomeRecovered || a.RecoverySeconds == nil || *a.RecoverySeconds < 4 || *a.RecoverySeconds > 7 {
 			t.Errorf("a fault that ended is %+v", a)

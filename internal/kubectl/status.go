@@ -363,7 +363,7 @@ func hitOf(f *v1alpha1.FaultStatus) string {
 	return fmt.Sprintf("%d pods", f.HitCount)
 }
 
-// valueOf returns the value as text. A nil value was not measured.
+// valueOf returns the value as text. It returns the text none if the value is nil, that is, was not measured.
 func valueOf[T any](value *T) string {
 	if value == nil {
 		return orNone("")

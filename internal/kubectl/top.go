@@ -77,7 +77,7 @@ func (p *Plugin) topCommand() *cobra.Command {
 	f.output.register(cmd)
 	registerAllNamespaces(cmd, &f.allNamespaces)
 	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "print again every two seconds, until Ctrl-C (default for a table on a terminal)")
-	cmd.Flags().BoolVar(&f.noWatch, "no-watch", false, "print once (default if stdout is not a terminal, and for json, yaml and name)")
+	cmd.Flags().BoolVar(&f.noWatch, "no-watch", false, "print once (default if stdout is not a terminal, and with -o json, yaml or name)")
 	return cmd
 }
 
@@ -293,9 +293,9 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	return nil
 }
 
-// secondsOf returns how many seconds of the interval [from, to) the rows cover. A second without a row counts as
-// covered, because nothing happened in it. Two parts of the interval do not count: the seconds before the start of the
-// simulation, and the last seconds whose rows may still be missing.
+// secondsOf returns for how many seconds of the interval [from, to) the data is complete. A second without a row
+// counts, because nothing happened in it. Two parts of the interval do not count: the seconds before the start of the
+// simulation, and the last seconds, whose rows may still be missing.
 func secondsOf(rows []timeline.Row, from, to, start time.Time) float64 {
 	end := to.Add(-reportDelay)
 	if n := len(rows); n > 0 {

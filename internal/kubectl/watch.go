@@ -87,7 +87,8 @@ type objects map[types.UID]client.Object
 // not report earlier deletions, so the method first passes a Deleted event for each known object that no longer exists.
 //
 // watch returns when ctx ends, when handle returns an error, or when the objects cannot be watched. In the last case,
-// the error contains the parameter doing and names the RBAC rule that is needed.
+// the error begins with the text in the parameter named doing. If the user lacks the permission, the error also names
+// the RBAC rule that grants it.
 func (c *cluster) watch(
 	ctx context.Context, list client.ObjectList, doing string, needed rule, known objects, handle func(watch.Event) error,
 	options ...client.ListOption,

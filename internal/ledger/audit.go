@@ -14,7 +14,7 @@ import (
 // DefaultNamed is the default of Options.Named: the maximum number of lost events that a report names.
 const DefaultNamed = 100
 
-// Options are the options of an audit.
+// Options configures an audit. The zero value suits a simulation that is still running.
 type Options struct {
 	// AtRest means that the generators have stopped and no event is in flight. Then a confirmed event that has
 	// not taken effect counts as lost. Otherwise, it counts as outstanding.

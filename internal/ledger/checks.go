@@ -147,7 +147,7 @@ func checks(e *Evidence) []check {
 		{name: CheckEntrySchedule, kind: Invariant, find: entriesOnSchedule, beyondLedger: true},
 		{name: CheckExitSchedule, kind: Invariant, find: exitsOnSchedule, beyondLedger: true},
 	}
-	// Every planned fault is injected. A rehearsal in which a fault was not injected is not a success.
+	// Every planned fault is injected and ends. A rehearsal without one of its faults proves too little.
 	for _, name := range e.faultNames() {
 		list = append(list, check{
 			name: checkFault + name, kind: Invariant, certain: true, withoutLedger: true, despiteLoss: true, beyondLedger: true,
@@ -206,8 +206,8 @@ func makeChecks(e Evidence, list []check) (made []Check, uncovered []string) {
 	return made, uncovered
 }
 
-// isBlocked reports whether the check cannot be made, because the ledger cannot be read, the store has lost data, or
-// the check requires that no event is in flight and the simulation is still running.
+// isBlocked reports whether the check cannot be made. The reason is that the ledger cannot be read, that the store has
+// lost data, or that the simulation is still running but the check requires that no event is in flight.
 func (c *check) isBlocked(e Evidence) bool {
 	switch {
 	case e.ReportErr != nil:

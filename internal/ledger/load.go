@@ -62,13 +62,13 @@ type demand struct {
 	gap time.Duration
 }
 
-// shortGap is the length of the shortest gap that counts. The rows of the timeline do not show shorter ones, because a
-// process may write a row a little late.
+// shortGap is the length of the shortest gap that counts. A shorter gap in the timeline may only mean that a process
+// wrote a row a little late.
 const shortGap = 100 * time.Millisecond
 
 // demand returns the events of one type that were due in the rows for which covers returns true. The rows must be in
 // chronological order and without gaps. unrecorded is the number of published events that are in no row, because a
-// killed process loses its latest rows. If l is nil, only the events that generators counted are due.
+// killed process loses its latest rows. If l is nil, only the events that generators counted count as due.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -131,7 +131,7 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			planned[i] = s.events(row.Start(), slices.MinFunc([]time.Time{row.End(), l.end}, time.Time.Compare))
 			shortfall[i] = planned[i] - row.Of(t).Due
 		} else if !row.Start().Before(l.end) {
-			shortfall[i] = -row.Of(t).Due // an event that was due before the end may be counted after the end
+			shortfall[i] = -row.Of(t).Due // an event that was due before l.end may be counted in a row after l.end
 		}
 	}
 	for i, n := range lasting(shortfall, planned) {
@@ -139,7 +139,9 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 			absent[i] = n
 		}
 	}
-	remaining := 0 // the number of gaps that are long enough to count
+	// A gap counts if more events are absent than are due within shortGap, and more than one per generator. The next
+	// loop discards the other gaps.
+	remaining := 0 // the number of gaps that count and are not handled yet
 	eachGap(absent, func(from, to int) {
 		short := float64(sum(planned[from:to])) * shortGap.Seconds() / rows[to-1].End().Sub(rows[from].Start()).Seconds()
 		if sum(absent[from:to]) > max(int64(short), int64(s.Replicas)) {
@@ -196,9 +198,11 @@ func sum(numbers []int64) (total int64) {
 }
 
 // longest returns the length of the longest gap, a time in which all planned events were absent. The given rows are
-// consecutive, and each has absent events. A row counts fully if all of its planned events are absent. If only some are
-// absent, this share of the row counts as the start or the end of a gap. With several generators, such a row counts
-// only next to a row that counts fully.
+// consecutive, and each has absent events. If all events of a row are absent, the gap covers the whole row. If only
+// some are absent, the gap begins or ends in the row and covers a part of it. For example, if half of the events are
+// absent, the gap covers half of the row. With several generators, another reason is possible: one generator was absent
+// while others ran, which is not a gap. So with several generators, a row with only some absent events counts only next
+// to a row whose events are all absent.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
 	var most, sum time.Duration // the longest gap so far, and the gap that extends to the end of the current row
@@ -223,8 +227,10 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 // events of row i minus the number that appeared. A negative shortfall is a surplus: it makes up first for shortfalls
 // of earlier rows, and then of later rows. For example, the shortfalls 5, -3, 4 give 2, 0, 4.
 //
-// If expected is not nil, it contains the number of expected events of each row. What is left of a surplus for later
-// rows is then limited to the number of events that are expected in the row with the surplus and in the row before it.
+// If expected is not nil, it contains the number of expected events of each row. The part of a surplus that is left for
+// later rows is then limited to the number of events that are expected in the row with the surplus and in the row
+// before it. A row that is written late also contains events of the next row, which explains a surplus up to this
+// limit. A larger surplus has another cause, and must not hide a later gap.
 func lasting(shortfall, expected []int64) []int64 {
 	total := make([]int64, len(shortfall)+1) // prefix sums: total[i+1] is the shortfall of the rows 0 to i
 	for i, n := range shortfall {

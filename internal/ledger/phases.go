@@ -127,7 +127,8 @@ func (p phase) checks() []check {
 
 // since returns the time from which an objective of this phase was missed without interruption until the end of the
 // simulation. After each row of the phase, the objective is evaluated for all rows of the phase so far. The result is
-// the end of the first row from which on every evaluation failed, or the zero time if the last evaluation did not fail.
+// the end of the row at which the last series of failed evaluations began. It is the zero time if the last evaluation
+// did not fail.
 func (p phase) since(e *Evidence, find func(*Evidence, measured) finding) (since time.Time) {
 	var total timeline.Row
 	for i := range e.Timeline {
@@ -195,8 +196,9 @@ func counted(e *timeline.Events) demand {
 	return demand{due: e.Due, missed: max(0, e.Due-e.Published)}
 }
 
-// demand returns how many events of a type were due in the rows that the function covers selects, and how many of these
-// events were never published. If the plan is known, these numbers include events that were due while no generator ran.
+// demand returns how many events of a type were due in certain rows, and how many of these events were never published.
+// The function covers selects the rows. If the plan is known, both numbers include events that were due while no
+// generator ran.
 func (e *Evidence) demand(t event.Type, covers func(*timeline.Row) bool) demand {
 	rows := e.Timeline
 	if e.Load != nil {
@@ -363,7 +365,7 @@ func tookPlace(e Evidence, name string) finding {
 		return finding{} // all occurrences of the fault were due only after the interruption
 	case all == 0:
 		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
-			"fault %s did not take place: no occurrence was due after it was declared and before the run ended", name)}
+			"fault %s did not take place: no occurrence of the fault was due between its declaration and the end of the run", name)}
 	}
 	return finding{outcome: Passed, want: want, got: fmt.Sprintf("%d injected, %d recovered", all, recovered)}
 }

@@ -282,7 +282,7 @@ func TestEvaluate_Faults_MustBeInjectedAndRecoveredInTime(t *testing.T) {
 			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30 s is not met: every fault that was injected was ended early"},
 		},
 		"one occurrence was aborted": {objective, []fault.Account{recovered(0, 2), aborted}, []string{"1 of 2 occurrences of fault crash did not take place as planned: crash/8: The fault was not injected: Ctrl-C"}},
-		"nothing took place":         {plan.Objectives{}, nil, []string{"fault crash did not take place: no occurrence was due after it was declared and before the run ended"}},
+		"nothing took place":         {plan.Objectives{}, nil, []string{"fault crash did not take place: no occurrence of the fault was due between its declaration and the end of the run"}},
 	} {
 		e := Evidence{Report: Report{AtRest: true}, Objectives: tt.objectives, Planned: []plan.Fault{{Name: "crash"}}, Faults: tt.faults}
 		checkReasons(t, name, Evaluate(e), tt.want)
@@ -355,7 +355,7 @@ func TestEvaluate_FaultRecordsRemoved_TotalsOfTheirOutcomesAreChecked(t *testing
 	}
 }
 
-func TestEvaluate_RecordOfFaultWasRemoved_TimeOfTheFaultCountsAsUnderFaults(t *testing.T) {
+func TestEvaluate_FaultRecordWasRemoved_EventsDuringTheFaultStillCountAsUnderFaults(t *testing.T) {
 	t.Parallel()
 	e := phaseEvidence(plan.Objectives{WithoutFaults: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second)}})
 	checkReasons(t, "with a record", Evaluate(e), nil)

@@ -45,8 +45,9 @@ type Report struct {
 	Outbox int64 `json:"outbox"`
 
 	// The fields IndeterminateEntries to IndeterminateUnmatched split Indeterminate by type and intent. The
-	// fields MissingEntries to MissingUnmatched split Lost or Outstanding in the same way. One of these can be
-	// negative, if an event was processed with an intent other than the one with which it was published.
+	// fields MissingEntries to MissingUnmatched split Lost in the same way, or Outstanding if AtRest is false.
+	// MissingMatched or MissingUnmatched can be negative if the processor received exits with an intent other than
+	// the one that the generator published.
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`

@@ -23,12 +23,12 @@ const (
 // Verdict says whether a simulation met all the conditions that apply to it, and if it did not, why.
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
-	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made because of
-	// another check, and a sentence that equals Evidence.Aborted. Even if the outcome is PASS, it contains
-	// Evidence.Unchecked, and one sentence that names the checks that the verdict does not cover. It is never nil.
+	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made because
+	// another check had not passed, and a sentence that equals Evidence.Aborted. Even if the outcome is PASS, it
+	// contains Evidence.Unchecked, and one sentence that names the checks that the verdict does not cover. It is never
+	// nil.
 	Reasons []string `json:"reasons"`
-	// Checks contains all checks that apply. If the failure of one check can cause other checks to fail, it
-	// comes before them.
+	// Checks contains all checks that apply. A check whose failure can cause other checks to fail comes before them.
 	Checks []Check `json:"checks"`
 }
 
@@ -58,7 +58,7 @@ type Evidence struct {
 	Planned      []plan.Fault
 	Faults       []fault.Account
 	FaultHistory fault.History
-	// Aborted says why the run was ended before its time. It is empty if that did not happen.
+	// Aborted says why the run was ended early. It is empty if the run was not ended early.
 	Aborted string
 	// Interrupted is when someone ended the run before the end of its schedule. It is zero if nobody did. The verdict
 	// says nothing about what was due later.
@@ -66,7 +66,8 @@ type Evidence struct {
 	// Entries and Exits say how many events were due by the schedule, and how many of these were missed.
 	Entries, Exits *Schedule
 	// Load describes the events that were due according to the plan. It is nil if that is unknown, for example because
-	// the rates were edited during the run. Then only the events that a running generator counted are due.
+	// the rates were edited during the run. If Load is nil, only the events that a running generator counted count as
+	// due.
 	Load *Load
 	// Summaries is the number of summaries that the summary API stores. It is nil if the API cannot count the
 	// summaries of one simulation.
@@ -127,7 +128,7 @@ func Evaluate(e Evidence) Verdict {
 // notCovered begins the sentence that names the checks that the verdict does not cover.
 const notCovered = "not checked, because the store does not contain the data: "
 
-// IsCaveat reports whether a reason does not explain a FAIL, but says what was not checked.
+// IsCaveat reports whether a reason only says what was not checked, and is not a cause of the verdict.
 func (v *Verdict) IsCaveat(reason string) bool {
 	return v.Outcome == Pass || strings.HasPrefix(reason, notCovered)
 }

@@ -70,7 +70,7 @@ func (c *checks) isolation(path field.Path, f *v1alpha1.Fault, s *v1alpha1.Parki
 	switch f.Target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader:
 		if m := s.RabbitMQ.Managed; m != nil && *m.Replicas > 1 {
-			c.Invalid(path, string(f.Action), "is not possible for one of several RabbitMQ nodes, because it does not cut their connections to each other: "+
+			c.Invalid(path, string(f.Action), "is not possible for one of several RabbitMQ nodes, because an isolation does not cut the connections between nodes: "+
 				"use Pause, or set rabbitmq.managed.replicas to 1")
 		}
 	case v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:
@@ -125,8 +125,8 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 }
 
 // faults warns about faults that cannot be injected as they are declared, or whose recovery cannot be measured. A
-// sentence that is true only in a cluster says so, because "parking simulate" prints it, too. The method ignores the
-// faults of a suspended simulation, because the operator does not inject them.
+// warning that applies only in a cluster says so, because "parking simulate" also prints the warnings. The method
+// ignores the faults of a suspended simulation, because the operator does not inject them.
 func (w *warner) faults() {
 	if w.spec.Suspend {
 		return
@@ -170,8 +170,9 @@ func (w *warner) contention(f *plan.Fault) {
 
 // waits reports whether the fault f must wait for the end of the fault blocker. The result until is the time at which
 // blocker ends. The result tooLate says whether f is then too late, because the next occurrence of f is due, or because
-// f would outlast the simulation. waits ignores jitter. It compares only two occurrences: the first one of f that is due
-// at or after the first one of blocker, and the last one of blocker before that.
+// f would outlast the simulation. waits ignores jitter. It compares only two occurrences: the first occurrence of f
+// that is not due before the first occurrence of blocker, and the last occurrence of blocker that is not due after that
+// occurrence of f.
 //
 // For example, blocker lasts from 10 s to 40 s, and f is due at 15 s and at 35 s. The first occurrence of f must wait
 // until 40 s. It is then too late, because the next occurrence was due at 35 s.
@@ -190,13 +191,15 @@ func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate boo
 	return until, isDuring && takesPlace && isLate
 }
 
-// Events that are due less than unmeasuredTime before a fault may be missing from the baseline: the timeline has one
-// row per second, and a row that ends less than a second before the fault does not count.
+// Events that are due less than unmeasuredTime before a fault may be missing from the baseline. The timeline has one
+// row per second, and the baseline omits a row that ends less than a second before the fault. A process may measure a
+// row up to a second late, so that row may already show the fault.
 const unmeasuredTime = 2 * time.Second
 
 // baseline warns if a fault may occur before enough events are measured for a baseline, with which recovery is
-// compared. It does not count events that are due less than unmeasuredTime before the fault. At high rates, the
-// timeline may contain enough of these events for a baseline. Then the warning is wrong.
+// compared. It does not count events that are due less than unmeasuredTime before the fault, because they may be
+// missing from the baseline. At high rates, the baseline may contain enough of these events, and the warning is then
+// wrong.
 func (w *warner) baseline(f *plan.Fault) {
 	isEnough := func(occurs time.Duration) bool {
 		before := occurs - unmeasuredTime
@@ -240,12 +243,12 @@ func (w *warner) recovery(f *plan.Fault) {
 	if f.Every > 0 && f.Every.D() <= 2*plan.SteadyTime {
 		remedy = `raise "every" to more than ` + (2 * plan.SteadyTime).String() + margin
 	}
-	w.warn("the fault %q may end as late as %s, but the simulation ends after %s: it may be NotInjected, which makes the verdict FAIL, "+
+	w.warn("the fault %q may end as late as %s, but the simulation ends after %s: the fault may be NotInjected, which makes the verdict FAIL, "+
 		"or NotRecovered, because recovery is proved only by %s of normal operation; %s",
 		f.Name, *v1alpha1.NewDuration(last), *w.spec.Duration, plan.SteadyTime, remedy)
 }
 
-// eviction warns if a fault evicts several pods at the same time, which their disruption budget does not allow.
+// eviction warns if a fault evicts several pods at the same time, which their PodDisruptionBudget does not allow.
 func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 	if f.Action != v1alpha1.FaultActionEvict || pods < 2 || !hasDisruptionBudget(f.Target) {
 		return
@@ -299,8 +302,8 @@ func (w *warner) dataLoss(f *v1alpha1.Fault) {
 	}
 }
 
-// hasDisruptionBudget reports whether the operator creates a disruption budget for the pods of the target if there are
-// several.
+// hasDisruptionBudget reports whether the operator creates a PodDisruptionBudget for a target that has more than one
+// pod.
 func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
 	switch target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor:

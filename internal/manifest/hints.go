@@ -59,8 +59,8 @@ var frequentMistakes = []struct {
 }{
 	{"", []string{"name", "namespace", "labels", "annotations"}, "%s is a field of metadata"},
 	{"spec", []string{"name", "namespace", "annotations"}, "%s is a field of metadata"},
-	{".template.metadata", []string{"name", "namespace"}, "the operator sets the %s of the pods: remove it"},
-	{".secretRef", []string{"namespace"}, "the Secret must be in the namespace of the simulation: remove it"},
+	{".template.metadata", []string{"name", "namespace"}, "the operator sets the %s of the pods: remove this field"},
+	{".secretRef", []string{"namespace"}, "the Secret must be in the namespace of the simulation: remove this field"},
 	{"spec.rabbitmq", []string{"cluster", "clusterName"}, "write clusterRef: {name: my-cluster}"},
 	{"spec.rabbitmq", []string{"type"}, `did you mean "queueType"?`},
 	{"spec.rabbitmq", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
@@ -94,7 +94,7 @@ func hint(path field.Path, name string) string {
 		case name:
 			return fmt.Sprintf("%s is a key of the Secret that %s names", name, path.Child("secretRef"))
 		default:
-			return fmt.Sprintf("%s belongs to the key %q of the Secret that %s names", name, key, path.Child("secretRef"))
+			return fmt.Sprintf("%s belongs in the key %q of the Secret that %s names", name, key, path.Child("secretRef"))
 		}
 	}
 	return ""

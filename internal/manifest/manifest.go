@@ -199,7 +199,9 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	if len(faults) == 0 { // other errors already quote such numbers as the user wrote them
+	// A number such as 010, which YAML reads as 8, is an error. The errors in the slice named faults already show such
+	// numbers as the user wrote them.
+	if len(faults) == 0 {
 		faults = notDecimal("", original.root())
 	}
 	if err := faults.Err(); err != nil {

@@ -66,8 +66,8 @@ func (c *checks) normalize(path field.Path, object map[string]any) {
 	}
 }
 
-// expectedForFraction returns a description of the valid values of a field that accepts only whole numbers and texts.
-// It is for the error about a number with a fraction or an exponent.
+// expectedForFraction returns a description of the valid values of a field that accepts only integers and strings. The
+// description is part of the error for a number with a fraction or an exponent.
 func expectedForFraction(name, number string) string {
 	switch name {
 	case "cpu":

@@ -60,7 +60,7 @@ func TestRehearsalSample_HasPhasesObjectivesAndTimeToRecover(t *testing.T) {
 	}
 	const recovery = 15 * time.Second
 	occurrences := slices.Collect(fault.Occurrences(p))
-	previous := time.Minute // the rates rise during the first minute
+	previous := time.Minute // the rates rise during the first minute; no fault may occur before they are constant
 	for _, o := range occurrences {
 		if o.At < previous+recovery {
 			t.Errorf("the fault %s occurs at %s, less than %s after %s", o.Fault, o.At, recovery, previous)
@@ -69,7 +69,7 @@ func TestRehearsalSample_HasPhasesObjectivesAndTimeToRecover(t *testing.T) {
 	}
 }
 
-func TestDemoSample_FirstExitsAreDueSoon(t *testing.T) {
+func TestDemoSample_FirstExitsAreDueWithinTwoSeconds(t *testing.T) {
 	t.Parallel()
 	sim, err := manifest.ReadFile(filepath.Join("..", "..", "config", "samples", "demo.yaml"))
 	if err != nil {

@@ -45,10 +45,12 @@ func newSource(text []byte) *source {
 	})}
 }
 
-// written returns the value at a path as the author of the document wrote it, for an error message. It hides the
-// contents of objects and lists, because they may contain a password. The parameter value is the decoded value. written
-// returns the decoded value if the document has no value at the path, or if the value is quoted, null or possibly a
-// password.
+// written returns the value at a path for an error message, as the author of the document wrote it. It hides the
+// contents of objects and lists, because they may contain a password. The parameter value is the decoded value.
+//
+// written returns the decoded value if the document has no value at the path, or if the value is null or quoted. It
+// also does so if the value may be a password, because field.Invalid hides a password in a string, but not in a
+// field.Raw.
 func (s *source) written(path field.Path, value any) any {
 	node := s.find(s.root(), "", path)
 	if node == nil {
@@ -97,7 +99,8 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 }
 
 // membersOf returns the members of an object or the items of a list by their paths. A source does not know whether an
-// object becomes a struct or a map in Go, and their paths differ in form. So a member has a path in each form.
+// object becomes a struct or a map in Go. Paths to struct fields and to map keys have different forms, so each member
+// is listed under every form.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]

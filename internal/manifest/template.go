@@ -129,8 +129,8 @@ func checkQuantity(value json.RawMessage) error {
 }
 
 // containers checks the containers in a template. The argument own lists the containers that the operator itself
-// creates. The argument names maps each container name that is already used in the pod to the path of its container. It
-// serves to find duplicates, and the method containers adds the names that it has checked.
+// creates. The argument names maps each container name that is already used in the pod to the path of its container.
+// The method uses names to find duplicates, and adds the containers that it checks.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)

@@ -22,9 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// validate checks a simulation in which defaults are set. It applies the rules of the API server, except those
-// that compare two versions of an object. It also checks the fields of pod templates, which the API server does
-// not.
+// validate checks a simulation in which defaults are set. It applies the rules of the API server, except those that
+// compare two versions of an object. It also checks the fields of pod templates; the API server does not check those.
 func validate(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) field.ErrorList {
 	c := checks{plan.Checks{Source: source}}
 	c.metadata("metadata", &sim.ObjectMeta)
@@ -364,7 +363,7 @@ func imageProblem(image string) string {
 	case imageID.MatchString(image):
 		return "64 hexadecimal digits are the ID of an image: nodes pull images by name"
 	case imageSyntax.MatchString(image):
-		return `the repository must have at most 255 characters, or 247 without a "/"`
+		return `the repository must have at most 255 characters, including the "library/" that nodes prepend if a repository on Docker Hub has no "/"`
 	case strings.Contains(name, "://"):
 		return `remove the scheme, which ends with "://"`
 	case hasDigest && strings.Contains(digest, "/"):
@@ -491,7 +490,7 @@ func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirem
 // These texts describe valid quantities.
 const (
 	expectedQuantity      = `must be a quantity such as "500m" or "2"`
-	expectedWholeQuantity = `must be a whole quantity such as "512Mi" or "2Gi"`
+	expectedWholeQuantity = `must be an integer quantity such as "512Mi" or "2Gi"`
 	expectedSize          = `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`
 )
 

@@ -87,8 +87,9 @@ func (w *warner) durations() {
 	}
 }
 
-// stays warns if plates leave the pool when the first exits are due, or soon after. A plate is available to exits only
-// once its entry is confirmed and recorded. A generator claims plates some time before it needs them.
+// stays warns if plates.maxStay is only slightly longer than exit.minStay. A generator can claim a plate for an exit
+// only from minStay until maxStay after the entry of the plate. Then the plate leaves the pool. If this period is
+// short, plates may leave the pool between two claims.
 func (w *warner) stays() {
 	exit := &w.plan.Exit
 	if exit.Publishes() && exit.MatchPercent > 0 && w.plan.MaxStay.D() <= exit.Delay() {
@@ -98,15 +99,15 @@ func (w *warner) stays() {
 	}
 }
 
-// leastDrain is the minimum time in which a simulation in a cluster usually comes to rest: the pods of the generators
-// end, and then the operator polls the queues every few seconds.
+// leastDrain is the shortest time that a simulation in a cluster usually needs to drain. First the pods of the
+// generators end. Then the operator polls the queues every few seconds.
 const leastDrain = 10 * time.Second
 
-// drain warns if the drain timeout expires before a simulation usually comes to rest.
+// drain warns if drainTimeout is shorter than the time that a simulation usually needs to drain.
 func (w *warner) drain() {
 	if w.plan.Duration > 0 && w.plan.DrainTimeout.D() < leastDrain {
-		w.warn("drainTimeout is %s: in a cluster, the generators take longer than this to stop and the queues to become empty, so the verdict will be FAIL; "+
-			"set it to %s or more, such as 5m", *w.spec.DrainTimeout, *v1alpha1.NewDuration(leastDrain))
+		w.warn("drainTimeout is %s: in a cluster, it takes longer than this until the generators have stopped and the queues are empty, so the verdict will be FAIL; "+
+			"set drainTimeout to %s or more, such as 5m", *w.spec.DrainTimeout, *v1alpha1.NewDuration(leastDrain))
 	}
 }
 

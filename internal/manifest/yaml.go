@@ -147,9 +147,11 @@ var (
 	// templateExpression matches the start of an expression in a Helm or ERB template, or of a variable for envsubst. It
 	// matches $NAME and $(NAME) only as a whole value: elsewhere, Kubernetes replaces $(NAME), and $ has other meanings.
 	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)
-	// missingSpace matches a field of a ParkingSimulation without a space after its colon. The group is the field.
+	// missingSpace matches a field of a ParkingSimulation without a space after its colon. The capturing group is the
+	// name of the field.
 	missingSpace = regexp.MustCompile(`(?m)(?:^|[{,])[ -]*(` + strings.Join(fieldNames(), "|") + `):[^\s]`)
-	// duplicateKey matches the parser's error about a duplicate key. The groups are the line and the key, quoted.
+	// duplicateKey matches the parser's error about a duplicate key. The capturing groups are the line number and
+	// the quoted key.
 	duplicateKey = regexp.MustCompile(`^line (\d+): key (.*) already set in map$`)
 )
 
@@ -226,7 +228,7 @@ func withUnrendered(err error, manifest []byte) error {
 	case expression == "<%":
 		expression = "<% %>"
 	case strings.HasPrefix(expression, "${"):
-		expression += "}" // a default value, as in ${NAME:-value}, may be a password
+		expression += "}" // leave out a default value, as in ${NAME:-value}: it may be a password
 	case strings.Contains(expression, "$("):
 		expression = "$(…)"
 	default: // omit the template expression, because it may contain a password

@@ -127,7 +127,7 @@ type simulation struct {
 	brokerProbe, storeProbe probe
 }
 
-// probe is the result of the last check whether the simulation can write to a server.
+// probe is the result of the last check of whether the simulation can write to a server.
 type probe struct {
 	at  time.Time
 	err error
@@ -144,8 +144,9 @@ func (p *probe) interval() time.Duration {
 	return min(time.Duration(p.failures)*pollInterval, probeInterval)
 }
 
-// repeat checks a server if it can be read and a check is due. It returns the result of the last check, or nil if the
-// server cannot be read.
+// repeat checks whether the simulation can write to a server, if a check is due. It returns the result of the last
+// check. readErr is the error with which the observer failed to read from the server. If readErr is not nil, repeat
+// does not check, and returns nil.
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:

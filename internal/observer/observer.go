@@ -31,8 +31,8 @@ const (
 	// updateInterval is the minimum time between two updates if only numbers have changed. It limits how often the
 	// status is written.
 	updateInterval = 15 * time.Second
-	// probeInterval is the interval between two checks whether the simulation can write to a server. After a failed
-	// check, the interval is at most this long; see probe.interval.
+	// probeInterval is the interval between two checks of whether the simulation can write to a server. After the first
+	// failed checks, the interval is shorter; see probe.interval.
 	probeInterval = 30 * time.Second
 	// readTimeout is the timeout of a request to a server.
 	readTimeout = 8 * time.Second
@@ -249,8 +249,8 @@ func (o *Observer) done(key types.NamespacedName) {
 	o.queue.Done(key)
 }
 
-// interval returns the time until the next observation. Random jitter spreads the observations of many simulations
-// over time.
+// interval returns the time until the next observation. It is shorter while the simulation is draining, and longer
+// after several consecutive failures. Random jitter spreads the observations of many simulations over time.
 func interval(draining bool, failures int) time.Duration {
 	next := pollInterval
 	if draining {
@@ -262,8 +262,9 @@ func interval(draining bool, failures int) time.Duration {
 	return next + rand.N(next/10)
 }
 
-// isNews reports whether an update must be sent, because an observation differs enough from the latest one. If so,
-// isNews stores the observation as the latest one.
+// isNews reports whether an update must be sent. This is the case for the first observation, if an error has changed,
+// and if the simulation has come to rest. If only numbers have changed, an update is sent at most once per
+// updateInterval. If isNews returns true, it also stores the observation as the latest one.
 func (o *Observer) isNews(s *simulation, now *Observation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -1,5 +1,5 @@
 // Package outage logs when a dependency of this process, such as a server, fails and when it works again. It logs one
-// line at the start of an outage, at most one line every 30 s while faults are reported, and one line at its end. The
+// line at the start of an outage, at most one line every 30 s while failures are reported, and one line at its end. The
 // number of lines does not depend on how many goroutines notice the outage and how often they retry.
 package outage
 
@@ -17,9 +17,9 @@ const (
 	// before an outage counts as over. Otherwise, each success of a part that alternately works and fails would end the
 	// outage.
 	quiet = 5 * time.Second
-	// The constant stale is the age from which a fault no longer counts. A dependency consists of parts, for example the
-	// nodes of a cluster. A part that is in use is retried much more often than this. So a part whose latest fault is
-	// that old is no longer in use.
+	// The constant stale is the age from which a failure no longer counts. A dependency consists of parts, for example
+	// the nodes of a cluster. A part that is in use is retried much more often than this. So a part whose latest
+	// failure is that old is no longer in use.
 	stale = time.Minute
 )
 
@@ -33,14 +33,14 @@ type Log struct {
 	isOutage atomic.Bool
 
 	mu sync.Mutex
-	// faults contains, for each part of the dependency that does not work, the time of its latest fault.
+	// faults contains, for each part of the dependency that does not work, the time of its latest failure.
 	faults map[string]time.Time
 	// beganAt is when the outage began. loggedAt is when a line about the outage was last logged.
 	beganAt, loggedAt time.Time
 	// recoveredAt is when all parts of the dependency began to work again. It is zero while one of them does not work.
 	recoveredAt time.Time
-	// generation counts the calls of Fault. The timer that ends the outage compares generation with an earlier value, to
-	// detect another fault.
+	// generation counts the calls of Fault. The timer that ends the outage compares generation with an earlier value,
+	// to detect another failure.
 	generation int
 	// expiry is a timer that calls Fine when the last failure of the dependency is a minute old. Without this timer, an
 	// outage would never end if nothing uses the dependency after its last failure.
@@ -84,7 +84,7 @@ func (l *Log) Fault(part string, err error) {
 
 // Fine records that the given parts of the dependency work. The outage ends if no part is in a failed state any more,
 // and no part fails again within a few seconds (the constant quiet). A part also leaves the failed state when its
-// latest fault is stale.
+// latest failure is too old to count (the constant stale).
 func (l *Log) Fine(parts ...string) {
 	if !l.isOutage.Load() {
 		return

@@ -31,7 +31,8 @@ const (
 	MaxFaults = 20
 	// MaxFaultName is the maximum length of a fault's name, in bytes.
 	MaxFaultName = 40
-	// MaxFaultInstances is the maximum number of instances that one occurrence of a fault hits.
+	// MaxFaultInstances is the maximum number of instances that one occurrence of a fault hits. It is the largest
+	// number that the pattern of v1alpha1.FaultPods allows.
 	MaxFaultInstances = 999
 	// MinFaultInterval is the minimum time between two occurrences of a fault.
 	MinFaultInterval = time.Second
@@ -125,7 +126,8 @@ func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example s
 	c.DurationUpTo(MaxDuration, path, d, zeroAllowed, example)
 }
 
-// DurationUpTo is like Duration, with a limit other than MaxDuration. The limit is a whole number of hours.
+// DurationUpTo is like the method Duration, but with a limit other than MaxDuration. The limit must be a whole number
+// of hours, because the error shows it in hours.
 func (c *Checks) DurationUpTo(limit time.Duration, path field.Path, d Length, zeroAllowed bool, example string) {
 	message := "must be a duration above 0s and up to %dh, such as %q"
 	if zeroAllowed {

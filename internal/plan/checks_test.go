@@ -32,7 +32,7 @@ func TestURLPatterns_Hosts_AreThoseThatDNSAndGoAccept(t *testing.T) {
 	}
 }
 
-func TestPlanValidate_PlanThatIsNotFromAFile_ErrorShowsShortDurations(t *testing.T) {
+func TestPlanValidate_PlanIsNotFromAFile_ErrorShowsDurationsInShortForm(t *testing.T) {
 	t.Parallel()
 	p := full()
 	p.Exit.MinStay = p.MaxStay

@@ -2,8 +2,8 @@ package plan
 
 import "time"
 
-// SteadyTime is how long latency and backlog must stay at their level from before a fault to prove that the simulation
-// has recovered.
+// SteadyTime is how long latency and backlog must stay at the levels that they had before a fault. Only then does the
+// simulation count as recovered.
 const SteadyTime = 5 * time.Second
 
 // MinEvents is how many events must be measured before a fault, and again after it, to tell whether the simulation has

@@ -70,7 +70,8 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		name, text := "at", t.At.Text
-		// The lowest valid "at" is "jitter". If even that value is too high, the error names "for" or "jitter" instead.
+		// The error advises the user to lower "at" if that can be enough. But "at" must be at least as long as
+		// "jitter". If the sum is too long even with that value, the error advises to lower "for" or "jitter".
 		switch {
 		case t.For.Value >= t.Simulation.Value:
 			name, text = "for", t.For.Text
@@ -88,7 +89,7 @@ func (c *Checks) faultInterval(path field.Path, t FaultTimes) {
 		return
 	}
 	if t.Every.Value <= t.For.Value+2*t.Jitter.Value {
-		c.Invalid(path, t.Every.Text, `must be longer than "for" plus twice "jitter", which is %s + 2 × %s, or an occurrence begins before the previous one ends: `+
+		c.Invalid(path, t.Every.Text, `must be longer than "for" plus twice "jitter", which is %s + 2 × %s, so that an occurrence ends before the next one begins: `+
 			`raise "every", or lower "for" or "jitter"`, cmp.Or(t.For.Text, "0s"), cmp.Or(t.Jitter.Text, "0s"))
 	}
 }
@@ -133,7 +134,8 @@ func (c *checks) fault(path field.Path, f *Fault, p *Plan) {
 	}
 }
 
-// unlessZero returns a duration. A duration of 0 means that it is not set, for which it returns the zero Length.
+// unlessZero returns d. If d is 0, the field is not set, and unlessZero returns a Length without a text, as FaultTimes
+// requires.
 func unlessZero(d Length) Length {
 	if d.Value == 0 {
 		return Length{}

@@ -43,10 +43,10 @@ func Parse(text []byte) (*Plan, error) {
 	return p, nil
 }
 
-// textsIn returns the strings in a JSON document by their paths.
+// textsIn returns the strings in a JSON document. The keys of the map are the paths of the strings.
 func textsIn(text []byte) map[field.Path]string {
 	var value any
-	_ = json.Unmarshal(text, &value) // if this fails, there are no strings
+	_ = json.Unmarshal(text, &value) // Unmarshal does not fail, because Parse has already decoded the text
 	texts := map[field.Path]string{}
 	addTexts(texts, "", value)
 	return texts

@@ -157,8 +157,8 @@ type Exit struct {
 // available to exits only after the broker has confirmed its entry and the store has recorded the confirm.
 const confirmTime = 500 * time.Millisecond
 
-// Delay returns how much later the exit schedule starts than the entry schedule. At an earlier start, no vehicle
-// would have been parked for MinStay.
+// Delay returns how much later the exit schedule starts than the entry schedule. By then, the first vehicles have been
+// parked for MinStay, and there has been time to confirm and record their entries.
 func (e *Exit) Delay() time.Duration { return e.MinStay.D() + confirmTime }
 
 // Processor is the plan of the processors.
@@ -223,11 +223,11 @@ type SummaryAPI struct {
 // Exchange returns the name of the simulation's direct exchange. The names of the queues, and of the exchange that
 // marks the owner, are this name with a suffix such as .entry.0, .retry.entry.0 or .owner.
 //
-// If the part of the simulation's name after the first dot ends in .retry or .owner, the name of the exchange ends in a
-// dash. Without the dash, the entry queue of default.a.retry and the retry queue for entries of default.a would both be
-// called parking.default.a.retry.entry.0. A simulation called default.retry needs no dash: the names of its queues
-// could only collide with those of a simulation called default, and the name of every simulation in a cluster contains
-// a dot. No simulation's name ends in a dash, so the dash itself causes no collision.
+// Without a precaution, the entry queue of default.a.retry and the retry queue for entries of default.a would both be
+// called parking.default.a.retry.entry.0. Therefore the exchange's name ends in a dash if the simulation's name ends in
+// .retry or .owner and has another dot before this suffix. The simulation default.retry needs no dash: only the queues of
+// a simulation called default could have the same names, and in a cluster the name of every simulation contains a dot. No
+// simulation's name ends in a dash, so the dash itself causes no collision.
 func (p *Plan) Exchange() string {
 	name := "parking." + p.Simulation
 	_, own, _ := strings.Cut(p.Simulation, ".")

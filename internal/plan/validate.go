@@ -10,8 +10,8 @@ import (
 // each invalid field, its value and a description of valid values.
 func (p *Plan) Validate() error { return p.validate(nil) }
 
-// validate is like Validate. Its errors show durations as they are written: texts contains the strings in the file of the
-// plan by their paths.
+// validate is like Validate, but its errors show each duration as it is written in the plan file. texts maps the path
+// of a field to that text. It is nil if the plan is not from a file.
 func (p *Plan) validate(texts map[field.Path]string) error {
 	c := checks{texts: texts}
 	if !simulationName.MatchString(p.Simulation) {
@@ -46,12 +46,12 @@ type checks struct {
 	texts map[field.Path]string
 }
 
-// length returns the duration of the field at a path, with the text that the plan file has there.
+// length returns the duration of the field at a path, together with the text of the field in the plan file.
 func (c *checks) length(path field.Path, d Duration) Length {
 	return Length{Value: d.D(), Text: cmp.Or(c.texts[path], d.String())}
 }
 
-// duration checks the duration of the field at a path, like Duration.
+// duration checks the duration of the field at a path in the same way as the method Checks.Duration.
 func (c *checks) duration(path field.Path, d Duration, zeroAllowed bool, example string) {
 	c.Duration(path, c.length(path, d), zeroAllowed, example)
 }

@@ -49,7 +49,7 @@ type watcher struct {
 	log     *slog.Logger
 	apply   func(*Plan)
 	// text is the content of the file at the last read. The string fault is the error that was logged last. The string
-	// suspicion is an error of the last read. It is logged if the next read has the same error.
+	// suspicion is an error of the last read; see report.
 	text             []byte
 	fault, suspicion string
 }
@@ -102,7 +102,8 @@ func (w *watcher) change(next *Plan) error {
 	return nil
 }
 
-// report logs an error if it occurs in two consecutive reads. If the error persists, it is not logged again.
+// report logs an error if it occurs in two consecutive reads. If it occurs in only one, the file may have been
+// incomplete, because it was being overwritten in place. If the error persists, report does not log it again.
 func (w *watcher) report(err error) {
 	switch fault := err.Error(); fault {
 	case w.fault:

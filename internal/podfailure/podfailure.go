@@ -175,8 +175,8 @@ func notReadySince(pod *corev1.Pod) time.Time {
 	return time.Time{}
 }
 
-// deletedAt returns the time at which the deletion of a pod was requested, or the zero time. The deletion timestamp is
-// later: it is the end of the grace period.
+// deletedAt returns the time at which the deletion of a pod was requested, or the zero time if the pod is not being
+// deleted. The deletion timestamp is later: it is the end of the grace period.
 func deletedAt(pod *corev1.Pod) time.Time {
 	if pod.DeletionTimestamp == nil {
 		return time.Time{}

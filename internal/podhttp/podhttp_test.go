@@ -44,7 +44,7 @@ func TestPodGet_Redirect_IsNotFollowed(t *testing.T) {
 	}
 }
 
-func TestPodGet_LongResponse_IsLimited(t *testing.T) {
+func TestPodGet_LongResponse_TruncatesBodyAndRejectsHeader(t *testing.T) {
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/header" {
 			w.Header().Set("Long", strings.Repeat("x", podhttp.MaxBody))

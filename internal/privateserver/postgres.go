@@ -298,7 +298,7 @@ func (p *Postgres) URI() string {
 	return u.String()
 }
 
-// Address returns host and port of the server.
+// Address returns the host and port of the server.
 func (p *Postgres) Address() string { return p.ports[0].Address() }
 
 // Version returns the version of the server, such as 15.14.

@@ -125,7 +125,7 @@ func (p *process) kill() error {
 	return nil
 }
 
-// killTimeout limits the time in which the descendants of a killed process end.
+// killTimeout is how long the method kill waits for the descendants of a killed process to end.
 const killTimeout = 30 * time.Second
 
 // isRunning reports whether a process has not ended. A zombie, whose parent has not reaped it yet, does not count as

@@ -49,8 +49,8 @@ type RabbitMQOptions struct {
 	// Files contains files for the working directory of the node, by name. The lines of Config can refer to them by
 	// their names, even if the node is started with chroot.
 	Files map[string][]byte
-	// Join is a running node whose cluster the new node joins. Both nodes have the same users and passwords. Close the
-	// new node first, and this running node afterwards.
+	// Join is a running node whose cluster the new node joins. Both nodes have the same users and passwords. They share
+	// the port mapper (epmd) of the running node, which ends when that node is closed. So close the new node first.
 	Join *RabbitMQ
 }
 
@@ -234,8 +234,8 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_ALLOW_INPUT=1",
 		// Erlang's schedulers must not busy-wait when they are idle, because many processes share the cores.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
-		// The command line tools are Erlang nodes, which listen as well. These settings make them listen on
-		// loopback, above the range of local ports for outgoing connections.
+		// The command line tools are Erlang nodes, which listen as well. These settings make them listen on loopback,
+		// above the ephemeral port range, where no outgoing connection can already use the port.
 		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CTL_DIST_PORT_MIN=61000",
 		"RABBITMQ_CTL_DIST_PORT_MAX=65000",

@@ -152,7 +152,8 @@ func (p *published) exitBeforeEntry(plate string) {
 }
 
 // external publishes events as an external publisher does: n entries, an exit for each of them, and n exits without an
-// entry. All events go to the queues of partition 0.
+// entry. All events go to the queues of partition 0, because external publishers use only the routing keys entry.0 and
+// exit.0.
 func (p *published) external(n int) {
 	for i := range n {
 		plate, in, out := fmt.Sprintf("EXTERNAL-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)
@@ -331,7 +332,9 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	// The API may also hold the summary of an external exit whose effect a crash of the store has undone for good.
+	// A crash of the store can undo the effects of an external entry and of its exit after the exit's summary was
+	// posted. If the exit then uses up its attempts before the entry is processed again, the ledger does not count it
+	// as matched. So the API may hold more summaries than the ledger counts.
 	if held < got.ExternalMatched {
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}

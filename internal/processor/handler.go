@@ -21,7 +21,8 @@ type EntryEventProcessor struct {
 	log        *slog.Logger
 }
 
-// NewEntryEventProcessor returns an EntryEventProcessor. If no exit ends a visit, the visit expires after maxStay.
+// NewEntryEventProcessor returns an EntryEventProcessor for a simulation with the given number of partitions. If no
+// exit ends a visit, the visit expires after maxStay.
 func NewEntryEventProcessor(s EntryStore, partitions int, maxStay time.Duration, log *slog.Logger) *EntryEventProcessor {
 	p := &EntryEventProcessor{store: s, partitions: partitions, log: log}
 	p.SetMaxStay(maxStay)
@@ -69,7 +70,7 @@ type ExitEventProcessor struct {
 // partPost identifies posts of summaries in the log of outages.
 const partPost = "post"
 
-// NewExitEventProcessor returns an ExitEventProcessor.
+// NewExitEventProcessor returns an ExitEventProcessor for a simulation with the given number of partitions.
 func NewExitEventProcessor(s ExitStore, poster Poster, partitions int, log *slog.Logger) *ExitEventProcessor {
 	return &ExitEventProcessor{
 		store: s, poster: poster, partitions: partitions, log: log,

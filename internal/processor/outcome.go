@@ -22,10 +22,10 @@ const (
 	OutcomeMatched
 	// OutcomeUnmatchedExpected means that an exit found no visit, as its generator intended.
 	OutcomeUnmatchedExpected
-	// OutcomeUnmatchedUnexpected means that a generated exit that should have ended a visit found none in its last
-	// attempt.
+	// OutcomeUnmatchedUnexpected means that the last attempt to process a generated exit found no visit, although the
+	// exit should have ended one.
 	OutcomeUnmatchedUnexpected
-	// OutcomeEntryNotFound means that an exit of an external publisher found no visit in its last attempt.
+	// OutcomeEntryNotFound means that the last attempt to process an exit of an external publisher found no visit.
 	OutcomeEntryNotFound
 	// OutcomeEarly means that an exit found no visit yet. The processor retries it.
 	OutcomeEarly

@@ -179,9 +179,9 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 	return true
 }
 
-// countDeadLetter counts a dead letter in the store. It waits until the count is durable, as well as any effect that
-// the message had before its processing failed. It returns store.ErrRolledBack if the store may have lost the count or
-// the effect, and other errors only if ctx has ended.
+// countDeadLetter counts a dead letter in the store, and waits until the count is durable. If the message had an effect
+// before its processing failed, countDeadLetter waits until that effect is durable, too. It returns store.ErrRolledBack
+// if the store may have lost the count or the effect, and other errors only if ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
@@ -239,15 +239,15 @@ func (p *pipeline) requeue(ctx context.Context, d *broker.Delivery) {
 	p.flight.end(1)
 }
 
-// recordSettled records the result of settling a delivery. A failure is harmless if the session has ended, because the
-// broker then delivers the message again, or if the delivery is already settled. Harmless failures are counted like all
-// others, but they are logged at debug level only.
+// recordSettled records the result of settling a delivery. A failure is harmless in two cases: the delivery is already
+// settled, or the session has ended, and then the broker delivers the message again. Harmless failures are counted like
+// all others, but they are logged at debug level only.
 func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err error) {
 	switch {
 	case err == nil:
 	case isOver(err):
 		p.metrics.recordFailure(StageSettle)
-		p.log.LogAttrs(ctx, slog.LevelDebug, "Failed to settle a delivery; the broker delivers the message again unless it is settled",
+		p.log.LogAttrs(ctx, slog.LevelDebug, "Failed to settle a delivery; if the message is still unsettled, the broker delivers it again",
 			slog.String("id", d.Message.ID), slog.Any("error", err))
 	default:
 		p.fail(ctx, Transient(StageSettle, d.Message.ID, err))

@@ -13,9 +13,9 @@ type Handler interface {
 	// ProcessMessage applies the effect of one message. It may be called again with the same message, after a
 	// failure or a redelivery, and must not apply the effect twice.
 	//
-	// The handler creates its errors with Transient or Permanent. Any other error counts as a transient failure of
-	// the store. If an error is permanent and the handler has called the store, the handler returns Partition and
-	// Mark in the completion.
+	// The handler creates its errors with Transient or Permanent. Any other error counts as a transient failure of the
+	// store. If an error is permanent and the handler has called the store, the completion must contain Partition and
+	// Mark: the message may have had an effect, which must be durable before the message is dead-lettered.
 	ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error)
 }
 
@@ -23,8 +23,8 @@ type Handler interface {
 // settled.
 type Completion struct {
 	Outcome Outcome
-	// Partition is the partition of the store in which the event took effect. Mark is what Marker returned for that
-	// partition before the effect. Mark is zero if the handler did not call the store.
+	// Partition is the partition of the store in which the event took effect. Mark is the mark that Marker returned for
+	// that partition before the effect. Mark is zero if the handler did not call the store.
 	Partition int
 	Mark      store.Mark
 }
@@ -47,8 +47,8 @@ type ExitStore interface {
 	SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error)
 }
 
-// Marker returns the current mark of a partition. The caller passes the mark to Durability.WaitDurable, which
-// detects whether the store has restarted since.
+// Marker returns the current mark of a partition, which identifies the running process of the store. The caller later
+// passes the mark to Durability.WaitDurable, to detect whether the store has restarted since.
 type Marker interface {
 	Mark(ctx context.Context, partition int) (store.Mark, error)
 }

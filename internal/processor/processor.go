@@ -46,7 +46,7 @@ type Config struct {
 	DrainTimeout time.Duration
 }
 
-// Dependencies are the ports and services that a processor uses. All are required.
+// Dependencies are the interfaces and services that a processor uses. All are required.
 type Dependencies struct {
 	Consumer Consumer
 	// Entries processes the messages of the entry queues, Exits those of the exit queues.

@@ -290,16 +290,16 @@ type busy time.Duration
 func (b busy) Error() string             { return "busy" }
 func (b busy) RetryAfter() time.Duration { return time.Duration(b) }
 
-func TestProcessorRun_RetryAfter_IsBounded(t *testing.T) {
+func TestProcessorRun_ErrorWithRetryAfter_WaitsThatLongUpToTheMaximum(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name        string
 		hint        time.Duration
 		least, most time.Duration
 	}{
-		{name: "a first retry comes fast", least: firstBackoff / 2, most: firstBackoff},
-		{name: "a hint is waited for", hint: 7 * time.Second, least: 7 * time.Second, most: 7 * time.Second},
-		{name: "a hint beyond the bound is cut", hint: time.Hour, least: maxRetryAfter, most: maxRetryAfter},
+		{name: "without RetryAfter, the first backoff applies", least: firstBackoff / 2, most: firstBackoff},
+		{name: "RetryAfter is below the maximum", hint: 7 * time.Second, least: 7 * time.Second, most: 7 * time.Second},
+		{name: "RetryAfter is above the maximum", hint: time.Hour, least: maxRetryAfter, most: maxRetryAfter},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

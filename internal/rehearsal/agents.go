@@ -215,8 +215,9 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 // keepCut continues an isolation until the given time or until ctx ends, even if the pods of the servers are replaced.
 // The argument commanded lists the servers whose agents have injected the fault. If the agent of any server does not
 // know the fault, for example because its pod is new, keepCut makes that agent inject the fault for the remaining time.
-// At the end, keepCut tells these agents to end the fault, unless another operator takes over. keepCut returns an error
-// if the clients could still reach a server shortly before the end of the fault.
+// At the end of the isolation, keepCut tells the agents that it added to end the fault, unless another operator takes
+// over. keepCut returns an error if its last check found a server that the clients might still reach. It ignores a check
+// that ends less than earlyTolerance before the end of the isolation, because agents may end the fault that early.
 func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
 	cut := map[string]fault.Chosen{}
 	for wait(ctx) == nil && time.Now().Before(until) {
@@ -314,10 +315,12 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 		return now, true, fmt.Errorf("a container of pod %s was restarted during the pause, probably because its liveness probe failed", c.Name)
 	case err == nil:
 		return time.Time{}, false, nil
-	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the fault ended when its agent stopped
-		if !hitsItself(&r) { // the isolation has not ended, because keepCut also isolates the clients from the new server
+	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the agent that injected the fault has stopped
+		if !hitsItself(&r) {
+			// The isolation lasts until its planned end, because keepCut makes the new agent isolate the clients, too.
 			return timer, now.After(timer), nil
 		}
+		// The fault ended when its agent stopped.
 		at := slices.MinFunc([]time.Time{now, timer}, time.Time.Compare)
 		return at, true, early(c, at.Sub(timer.Add(-r.For)), r.For)
 	}

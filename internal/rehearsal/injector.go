@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// healPoll is the interval between two checks whether a fault has ended, and between two attempts to inject one.
+// healPoll is the interval between two checks of whether a fault has ended, and between two attempts to inject one.
 const healPoll = 500 * time.Millisecond
 
 // injector injects faults into the pods of one simulation. It implements fault.Resumer.

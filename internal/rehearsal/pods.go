@@ -161,8 +161,8 @@ func (i *injector) evict(ctx context.Context, c *fault.Chosen) (time.Time, error
 	return at, nil
 }
 
-// evictFurther evicts a pod after other pods of the same component were evicted. A disruption budget may allow that
-// only when those pods have been replaced, so evictFurther retries until Timeouts.Evidence.
+// evictFurther evicts a pod after other pods of the same component were evicted. A disruption budget may allow the
+// eviction only when those pods have been replaced, so evictFurther retries for up to Timeouts.Evidence.
 func (i *injector) evictFurther(ctx context.Context, c *fault.Chosen) (time.Time, error) {
 	deadline := time.Now().Add(i.timeouts.Evidence)
 	for {

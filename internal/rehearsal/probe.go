@@ -30,7 +30,8 @@ func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chos
 	defer cancel()
 	_, err := forEachPod(a.Chosen, func(c *fault.Chosen) (time.Time, error) {
 		evidence := ""
-		if pod, err := i.podOf(ctx, c); err == nil { // without a pod, there is no evidence
+		// If the pod no longer exists, nothing proves that the fault has no effect.
+		if pod, err := i.podOf(ctx, c); err == nil {
 			evidence = i.probe(ctx, &a.Record, pod)
 		}
 		if evidence == "" {
@@ -93,8 +94,9 @@ func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.P
 	return i.pods.Get(ctx, "http://"+address+path)
 }
 
-// stillReaches returns which servers a processor or generator can use, according to its readiness check, which sends a
-// request to each server. The answer of another program, such as a proxy, proves nothing.
+// stillReaches returns a text that says which servers a processor or generator still reaches. It asks the readiness
+// check of the pod, which sends a request to each server. It returns "" if the answer proves nothing, for example
+// because it comes from another program, such as a proxy.
 func (i *injector) stillReaches(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32) string {
 	status, body, err := i.get(ctx, c, pod, port, "/readyz")
 	if err != nil {

@@ -33,10 +33,11 @@ type Target struct {
 	// Simulation is the simulation with defaults set. Plan is its plan.
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
-	// Start is when the schedules of the simulation began. FaultsEdited is true if the faults have just been edited. It
-	// is used only when a simulation without a journal is tracked for the first time. Such a simulation ran without
-	// faults before the edit.
-	Start        time.Time
+	// Start is when the schedules of the simulation began.
+	Start time.Time
+	// FaultsEdited is true if the faults have just been edited. It is used only when Track is called for a simulation
+	// that is not tracked yet and has no journal. If FaultsEdited is then true, the simulation ran without faults
+	// before the edit, so occurrences that are already due are not injected.
 	FaultsEdited bool
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
 	// needs an agent.
@@ -75,7 +76,7 @@ type Dependencies struct {
 	Core rest.Interface
 	// Changed is called with a record whose state has changed, after the record was saved. It may be nil.
 	Changed func(*v1alpha1.ParkingSimulation, fault.Record)
-	// Timeouts are used instead of the default timeouts, unless they are 0.
+	// Timeouts replaces the default timeouts. A field with the value 0 keeps its default.
 	Timeouts Timeouts
 	// ClientPort returns the port at which the pods of a component answer clients. Tests set it. nil means
 	// resources.ClientPort.

@@ -140,7 +140,9 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 					t.Parallel()
 					f := plan.Fault{Name: "fault", Target: target.fault, Action: action, Instances: target.pods}
 					if action.Lasts() {
-						f.For = plan.Duration(2 * time.Second) // on a busy machine, connections to an isolated server take long
+						// During an isolation, each processor must try to connect to every server. On a busy machine,
+						// that may take long.
+						f.For = plan.Duration(2 * time.Second)
 					}
 					w := newWorld(t, f)
 					w.sim.Spec.Processor.Replicas = new(int32(2))
@@ -209,7 +211,7 @@ func (n *nodes) hits() int {
 	return len(n.injected) + n.replaced
 }
 
-// run creates a pod with an agent, and runs it until the test ends.
+// run creates a pod with an agent. The agent runs until the test ends.
 func (n *nodes) run(t *testing.T, c resources.Component) {
 	t.Helper()
 	n.pods++

@@ -178,7 +178,8 @@ func (r *Relay) add(c net.Conn, e end) bool {
 			continue
 		}
 		rejected = true
-		// Count each relayed connection only once. When Cut closed the end of the client, it counted the connection.
+		// Count each relayed connection only once. If c is the end to the server, Cut counted the connection when it
+		// closed the client's end.
 		if !e.toServer {
 			cut.connections++
 		}
@@ -198,6 +199,6 @@ func (r *Relay) remove(c net.Conn) {
 }
 
 func addressOf(c net.Conn) netip.Addr {
-	address, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // a TCP address
+	address, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // the address of a TCP connection is always valid
 	return address.Addr().Unmap()
 }

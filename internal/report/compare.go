@@ -62,8 +62,8 @@ type Change struct {
 	// A change must exceed both to matter. Both are nil for a count, which must not increase at all.
 	Threshold *float64 `json:"threshold,omitempty"`
 	Floor     *float64 `json:"floor,omitempty"`
-	// P is the probability that the samples would differ at least this much if both runs behaved the same. It is
-	// nil if the outcome does not depend on the samples. Windows are the numbers of samples in the two runs. A
+	// P is the probability that the samples would differ by at least the observed amount if both runs behaved the same.
+	// It is nil if the outcome does not depend on the samples. Windows are the numbers of samples in the two runs. A
 	// sample is a window of the timeline or, in the metrics of recovery times, one recovery.
 	P       *float64      `json:"p,omitempty"`
 	Windows [2]int        `json:"windows,omitzero"`
@@ -275,7 +275,8 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 	return c
 }
 
-// isMetricUnproved reports whether a metric may have changed only because a run was cut short.
+// isMetricUnproved reports whether a run that was cut short can be the only cause of the change of a metric. Such a
+// change proves nothing.
 func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
@@ -287,8 +288,8 @@ func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isCheckUnproved reports whether a check may differ only because a run was cut short. Such a difference proves
-// nothing.
+// isCheckUnproved reports whether a run that was cut short can be the only cause of a difference in a check. Such a
+// difference proves nothing.
 func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	isFault := ledger.ConcernsFault(check.Name)
 	lacking := check.After != string(ledger.Failed) &&
@@ -296,9 +297,9 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether a value may differ only because a run was cut short. Such a run has fewer faults and fewer
-// events. isFault is true if the change concerns a fault. lacking is true if the second run lacks a value or has a
-// lower count.
+// isUnproved reports whether a run that was cut short can be the only cause of a difference: such a run has fewer
+// faults and fewer events. isFault is true if the difference concerns a fault. lacking is true if the second run lacks
+// a value or has a lower count.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }

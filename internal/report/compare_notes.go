@@ -39,13 +39,14 @@ func notesOn(c *Comparison) []string {
 	return notes
 }
 
-// isOneInMemory reports whether one of the runs used servers and the other one did not.
+// isOneInMemory reports whether one of the runs used servers and the other ran in memory.
 func isOneInMemory(before, after *Environment) bool {
 	return before.RabbitMQ != "" && after.RabbitMQ != "" && (before.RabbitMQ == InMemory) != (after.RabbitMQ == InMemory)
 }
 
 // changedEnvironment returns the versions of servers and the machines that differ between the runs. It omits unknown
-// values, and the versions of RabbitMQ and Redis if one of the runs used none.
+// values. It omits the versions of RabbitMQ and Redis if one of the runs used these servers and the other ran in
+// memory.
 func changedEnvironment(before, after *Environment) []Values {
 	all := []Values{
 		{"Kubernetes", before.Kubernetes, after.Kubernetes},
@@ -57,8 +58,8 @@ func changedEnvironment(before, after *Environment) []Values {
 	return slices.DeleteFunc(all, func(v Values) bool { return v.Before == "" || v.After == "" || v.Before == v.After })
 }
 
-// machines describes the sizes of machines, such as 3 × 4 CPUs, 16 GiB. It leaves out their names, because pods of equal
-// runs may have different nodes.
+// machines describes the sizes of machines, such as 3 × 4 CPUs, 16 GiB. It leaves out their names, because two runs on
+// the same cluster may use different nodes.
 func machines(nodes []Node) string {
 	counts := map[string]int{}
 	for _, n := range nodes {

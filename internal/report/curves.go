@@ -125,7 +125,7 @@ func (d *Document) charts(notes []Note) []Chart {
 		chart("Generator lag", "How late the generators are: the longest delay in each interval", lagUnit(), 0,
 			c.series("entries", "c1", lag(entry)), c.series("exits", "c2", lag(exit))),
 		chart("Outcomes", "Results of processing, per second", perSecond(), 0, c.outcomes()...),
-		chart("Available plates", "Vehicles that are parked and may leave", events(), 0,
+		chart("Available plates", "Vehicles that are parked and may leave. A draw is starved if no vehicle is available for an exit", events(), 0,
 			c.series("available", "c1", gauge(func(r *timeline.Row) *int64 { return r.Pool })),
 			c.series("starved draws per second", "c3", rate(starved))),
 		chart("Errors", "Failed attempts per second, by stage of the pipeline", perSecond(), 0, c.errors()...),

@@ -63,8 +63,8 @@ func (c Count) Text() string { return terminal.Count(c.N) }
 // Bad reports whether the counter should be 0 but is not.
 func (c Count) Bad() bool { return c.N != 0 && !c.Harmless }
 
-// Counts returns the counters of a ledger that are not part of an equation. It omits counters that do not apply to
-// the run.
+// Counts returns the counters of a ledger that are in none of its Equations. It omits counters that do not apply to the
+// run.
 func Counts(r *ledger.Report) []Count {
 	counts := []Count{
 		{Name: "lost", N: r.Lost},

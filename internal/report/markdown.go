@@ -190,7 +190,7 @@ func (b *markdown) events(d *Document) {
 	}
 	b.line("")
 	if omitted > 0 {
-		b.line("The table leaves out %s further events. It prefers failures to other events.\n", terminal.Count(omitted))
+		b.line("The table leaves out %s further events. It keeps failures rather than other events.\n", terminal.Count(omitted))
 	}
 	b.line("</details>")
 }
@@ -222,7 +222,9 @@ func escapeMarkdown(text string) string {
 		}
 		b.WriteRune(c)
 		if c == '@' || c == '#' || c == ':' && strings.HasPrefix(line[i:], "://") || c == '.' && wwwPrefix.MatchString(line[:i+1]) {
-			b.WriteString("<!-- -->") // GitHub looks for mentions and links after it has removed the backslashes
+			// An empty comment breaks up mentions and links. A backslash would not: GitHub removes backslashes before it
+			// looks for mentions and links.
+			b.WriteString("<!-- -->")
 		}
 	}
 	return b.String()

@@ -32,7 +32,8 @@ type Note struct {
 }
 
 // notes returns the marks of the timeline as notes, in chronological order. If there are more than maxNotes marks, it
-// omits some and returns their number. It prefers failures to other marks, and earlier marks to later ones.
+// omits some and returns their number. It keeps failures rather than other marks, and earlier marks rather than later
+// ones.
 func (d *Document) notes() (notes []Note, omitted int64) {
 	marks := timeline.MarksOf(d.Timeline)
 	if len(marks) > maxNotes {

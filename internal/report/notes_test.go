@@ -23,7 +23,7 @@ func renderedNotes(t *testing.T, d *Document) (html, text string) {
 	return string(page), string(d.Markdown())
 }
 
-func TestRenderings_NotableEvents_AreListedWithTheirNumbersInTheCharts(t *testing.T) {
+func TestRenderings_NotableEvents_AreListedUnderTheNumbersOfTheCharts(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	for i := range d.Timeline {
@@ -78,7 +78,7 @@ func TestRenderings_ManyNotableEvents_ListsFailuresAndSaysHowManyAreOmitted(t *t
 	}
 	html, text := renderedNotes(t, d)
 	for name, rendering := range map[string]string{"HTML": html, "Markdown": text} {
-		if !strings.Contains(rendering, "The table leaves out 2,903 further events. It prefers failures to other events.") {
+		if !strings.Contains(rendering, "The table leaves out 2,903 further events. It keeps failures rather than other events.") {
 			t.Errorf("%s does not say how many events it leaves out", name)
 		}
 		if strings.Contains(rendering, strings.Repeat("é", maxMessage)) {

@@ -195,7 +195,8 @@ func (d *Document) Bounded(limit int) ([]byte, error) {
 	return nil, fmt.Errorf("the report has %d bytes even without its timeline and its manifest: at most %d are allowed", len(text), limit)
 }
 
-// shrinkSteps returns the steps by which Bounded shrinks a report. The first step changes nothing.
+// shrinkSteps returns the steps by which Bounded shrinks a report. The first step changes nothing, so that a report
+// that is already within the limit stays complete.
 func (d *Document) shrinkSteps(limit int) []func() {
 	steps := []func(){func() {}, d.keepWorstFaults, func() { d.abridgeHit(limit / 2) }}
 	rows := d.Timeline

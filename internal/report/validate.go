@@ -17,8 +17,8 @@ import (
 const (
 	// maxNumber limits durations in seconds, and rates in events per second. As a duration, it is about 31 years.
 	maxNumber = 1e9
-	// maxCount limits counts of events. The sum of the rows of a timeline cannot overflow, because a file of maxSize
-	// bytes has less than a million rows.
+	// maxCount limits counts of events. A timeline in a file of maxSize bytes has fewer than a million rows, so the sum
+	// of a count over all rows fits in an int64.
 	maxCount = 1e12
 	// maxMemory limits sizes of memory in bytes.
 	maxMemory = 1 << 50

@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// AgentPort is the port at which the agent in a pod receives commands. An agent is a sidecar that injects faults
-// into the main container of its pod.
+// AgentPort is the port on which the agent in a pod receives commands. An agent is a sidecar that injects faults into
+// the main container of its pod.
 const AgentPort = 8090
 
 // ContainerAgent is the name of the container in which an agent runs.
@@ -77,14 +77,14 @@ func NeedsAgent(a plan.FaultAction) bool {
 // Servers returns the components that other components connect to.
 func Servers() []Component { return []Component{ComponentRabbitMQ, ComponentRedis, ComponentSummaries} }
 
-// isolates reports whether a plan contains a fault that isolates a component from a server. In that case all
-// clients connect to all servers through the agents of the servers. This makes it possible to cut off all clients
-// of one server, or a single client.
+// isolates reports whether a plan contains a fault that isolates a component from a server. In that case, the pods of
+// all servers have an agent, and all clients connect to the servers through these agents, which relay the connections.
+// An agent can then cut off all clients of its server, or a single client.
 func isolates(p *plan.Plan) bool {
 	return slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Action == plan.ActionIsolate })
 }
 
-// isRelayed reports whether clients connect to a component through the agents in its pods.
+// isRelayed reports whether the agents in the pods of a component relay the connections of its clients.
 func isRelayed(p *plan.Plan, c Component) bool { return isolates(p) && slices.Contains(Servers(), c) }
 
 // HasAgent reports whether the pods of a component have an agent.
@@ -94,8 +94,8 @@ func HasAgent(p *plan.Plan, c Component) bool {
 	})
 }
 
-// clientPort returns the Service port at which clients reach a server. Its target port is that of the server
-// itself, or that of the server's agent if the agent relays connections.
+// clientPort returns the Service port through which clients connect to a server. Its target port is the port of the
+// server or, if the server's agent relays connections, the port of that agent.
 func (b *builder) clientPort(c Component, name string, number int32) corev1.ServicePort {
 	p := servicePort(name, number)
 	if isRelayed(b.plan, c) {
@@ -104,8 +104,8 @@ func (b *builder) clientPort(c Component, name string, number int32) corev1.Serv
 	return p
 }
 
-// ClientPort returns the container port at which clients reach a component. It is the port of the component itself, or
-// the port of its agent if the agent relays connections.
+// ClientPort returns the container port to which clients of a component connect. It is the port of the component or, if
+// its agent relays connections, the port of that agent.
 func ClientPort(p *plan.Plan, c Component) int32 {
 	if isRelayed(p, c) {
 		return relayPort
@@ -113,7 +113,7 @@ func ClientPort(p *plan.Plan, c Component) int32 {
 	return portOf(c)
 }
 
-// portOf returns the container port at which a component listens.
+// portOf returns the container port on which a component listens.
 func portOf(c Component) int32 {
 	switch c {
 	case ComponentRabbitMQ:

@@ -15,7 +15,7 @@ import (
 
 const (
 	scrape = "true"
-	// portMetrics is the name of the port at which the Redis exporter serves metrics.
+	// portMetrics is the name of the port on which the Redis exporter serves metrics.
 	portMetrics = "metrics"
 )
 

@@ -168,7 +168,7 @@ func limitGoMemory(spec *corev1.PodSpec) {
 	}
 }
 
-// httpProbe returns a probe that requests a path at the port named portHTTP.
+// httpProbe returns a probe that requests a path on the port named portHTTP.
 func httpProbe(path string, period, failures int32) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{
@@ -179,12 +179,12 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 }
 
 // probeTimeout is the timeout of probes, in seconds. It is longer than the timeout of the readiness checks in our
-// components.
+// components, so that a check can report its own error before the kubelet gives up.
 const probeTimeout = 3
 
-// startupPeriod is the period of startup probes in seconds, and startupFailures is how many of them may fail. A
-// node that is busy or pulls images may take minutes to start a process. The other probes begin after the startup
-// probe has succeeded.
+// startupPeriod is the period of startup probes in seconds, and startupFailures is how many of them may fail. The
+// product is two minutes, because a node that is busy or pulls images may need that long to start a process. The other
+// probes begin after the startup probe has succeeded.
 const (
 	startupPeriod   = 1
 	startupFailures = 120
@@ -192,8 +192,8 @@ const (
 
 // readinessPeriod is the period of the readiness probes of our components in seconds. It is short, because most
 // components start before RabbitMQ does, and should become ready soon after RabbitMQ. readinessFailures is how many
-// probes must fail before a pod is no longer ready. A shorter failure of a server does not matter, because the
-// components wait for it.
+// probes in a row must fail before a pod is no longer ready. So a pod stays ready if a server fails for a shorter time
+// than these probes take: our components wait until the server is back.
 const (
 	readinessPeriod   = 2
 	readinessFailures = 5

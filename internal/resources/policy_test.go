@@ -115,7 +115,7 @@ func templated() map[string]string {
 	}
 }
 
-func TestBuild_TemplateThatGivesRights_IsRejected(t *testing.T) {
+func TestBuild_TemplateThatGrantsPrivileges_IsRejected(t *testing.T) {
 	t.Parallel()
 	for name, tt := range escalations() {
 		t.Run(name, func(t *testing.T) {
@@ -197,9 +197,9 @@ func TestBuild_ContainerAddedByTemplate_IsRestricted(t *testing.T) {
 	}
 }
 
-// TestBuild_AcceptedPodTemplate_GivesPodsNoExtraRights uses randomly drawn templates. Build must either reject
-// a template, or build pods that have the same rights as pods without a template.
-func TestBuild_AcceptedPodTemplate_GivesPodsNoExtraRights(t *testing.T) {
+// TestBuild_AcceptedPodTemplate_GrantsNoPrivileges uses randomly drawn templates. Build must either reject a template,
+// or build pods that have the same privileges as pods without a template.
+func TestBuild_AcceptedPodTemplate_GrantsNoPrivileges(t *testing.T) {
 	t.Parallel()
 	evaluator, err := psapolicy.NewEvaluator(psapolicy.DefaultChecks(), nil)
 	if err != nil {

@@ -155,8 +155,8 @@ func rabbitMQDistributionConf() string {
 	return "[{server, [" + files + ", {fail_if_no_peer_cert, true}]},\n {client, [" + files + "]}].\n"
 }
 
-// rabbitMQAdvancedConf returns the content of advanced.config. It contains the settings that earlier versions of
-// RabbitMQ would reject as unknown keys in rabbitmq.conf.
+// rabbitMQAdvancedConf returns the content of advanced.config. It contains the settings for which rabbitmq.conf has no
+// keys in RabbitMQ 3.10. That version would reject the keys of later versions.
 //
 // The settings quorum_membership_reconciliation_* make RabbitMQ 3.13 and later add members to quorum queues that were
 // declared before all nodes had joined the cluster. The interval is in milliseconds.
@@ -264,7 +264,7 @@ mv -f "$cookie.new" "$cookie"
 		Name:         "cookie",
 		Image:        b.rabbitMQImage(),
 		Command:      []string{"sh", "-ec", script},
-		Resources:    b.rabbitMQResources(), // the same as the RabbitMQ container, so the pod requests no more
+		Resources:    b.rabbitMQResources(), // those of the RabbitMQ container, so that the pod's requests do not increase
 		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, rabbitMQHome), readOnly("cookie", cookieMount)},
 	}
 }

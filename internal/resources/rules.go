@@ -123,7 +123,7 @@ func alerts(s series) []any {
 		s.alert("ParkingPodsNotScraped", "warning", "15m",
 			fmt.Sprintf("absent(%s)", s.selector("up")),
 			"Prometheus scrapes no pod of this simulation",
-			"No alert about the pods of the simulation can fire. Check that the pods exist and that Prometheus selects its ServiceMonitors: spec.monitoring.labels of the simulation sets their labels."),
+			"No alert about the pods of the simulation can fire. Check that the pods exist and that Prometheus selects the ServiceMonitors of the simulation: spec.monitoring.labels sets their labels."),
 		s.alert("ParkingEventsFailing", "warning", "5m",
 			increase("event_type,stage", "parking_event_errors_total"),
 			"Processing of {{ $labels.event_type }} events fails at stage {{ $labels.stage }}",
@@ -155,8 +155,8 @@ func alerts(s series) []any {
 	}
 }
 
-// objectiveAlerts returns an alert per objective of the simulation. The alert fires while the simulation runs,
-// before its verdict becomes FAIL.
+// objectiveAlerts returns one alert for each latency objective of the simulation. The alert fires if the simulation has
+// missed the objective for some minutes, so users learn of it before the verdict becomes FAIL.
 func objectiveAlerts(s series, o plan.Objectives) []any {
 	var rules []any
 	for _, objective := range []struct {

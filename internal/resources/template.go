@@ -150,7 +150,7 @@ func lowerRequests(patched, written []corev1.Container) {
 		}
 		requests := patched[at].Resources.Requests
 		for name := range written[i].Resources.Limits {
-			limit, isLimited := patched[at].Resources.Limits[name] // the patch removes a limit that is null
+			limit, isLimited := patched[at].Resources.Limits[name] // absent if the limit is null in the patch
 			_, isWritten := written[i].Resources.Requests[name]
 			if request, ok := requests[name]; ok && isLimited && !isWritten && request.Cmp(limit) > 0 {
 				requests[name] = limit

@@ -41,7 +41,8 @@ func TestBuild_PodTemplate_PatchesContainersWithoutNamingAnImage(t *testing.T) {
 	}
 }
 
-// workloadsWithTemplate returns, for each workload of the simulation "sim", a format of the spec that patches its pods.
+// workloadsWithTemplate returns a map. Its keys are the names of the workloads of the simulation "sim". Each value is a
+// format string that takes a template for the pods of the workload and yields a spec.
 func workloadsWithTemplate() map[string]string {
 	return map[string]string{
 		"sim-entry":     "entry: {template: {%s}}",

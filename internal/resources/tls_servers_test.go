@@ -42,14 +42,15 @@ type sandbox struct {
 	t         *testing.T
 	objects   []client.Object
 	authority certificates.Authority
-	// replacer replaces paths, ports and host names of the container by those on this machine: in the files, the
-	// arguments and the environment of the server.
+	// replacer replaces paths, ports and host names of the container with those of this machine. It does so in the
+	// files, the arguments and the environment of the server.
 	replacer *strings.Replacer
 	dir      string
 }
 
 // newSandbox builds the objects of a simulation with the given spec. Its certificates are valid for localhost. The
-// replacements are pairs of old and new texts for the replacer of the sandbox.
+// replacements are arguments of strings.NewReplacer: each text of the container is followed by the text for this
+// machine. newSandbox adds the replacements of the paths itself.
 func newSandbox(t *testing.T, spec string, replacements ...string) *sandbox {
 	t.Helper()
 	if testing.Short() {
@@ -155,7 +156,7 @@ func (s *sandbox) start(cmd *exec.Cmd) {
 // eventually calls check until it returns nil.
 func (s *sandbox) eventually(what string, check func(context.Context) error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*serverTimeout) // longer than the timeout of polltest
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*serverTimeout) // longer than the timeout of polltest, which reports the last error of check
 	defer cancel()
 	polltest.UntilNoErrorEvery(s.t, 100*time.Millisecond, what, func() error { return check(ctx) })
 }
@@ -215,8 +216,8 @@ func plainAnswer(ctx context.Context, address, greeting string) ([]byte, error) 
 	return answer(c, greeting)
 }
 
-// expectNoPlainText fails the test if the server answers a client that does not use TLS. A TLS server may answer with an
-// alert, which begins with the byte 21, or close the connection. TestGreetings_ServerWithoutTLS_IsAnswered shows that
+// expectNoPlainText fails the test if the server answers a client that does not use TLS. A TLS server may close the
+// connection, or answer with an alert, which begins with the byte 21. TestGreetings_ServerWithoutTLS_Answers shows that
 // servers without TLS answer.
 func (s *sandbox) expectNoPlainText(address, protocol string) {
 	s.t.Helper()
@@ -266,13 +267,13 @@ func TestRedisTLS_ServesOnlyTLSAndReloadsItsCertificate(t *testing.T) {
 	defer func() { _ = open.Close() }()
 	s.start(s.command(container, append(container.Lifecycle.PostStart.Exec.Command, "")))
 	second := s.newCertificate()
-	// If the key does not fit the certificate, the server keeps the first certificate. It counts the failed attempts to
-	// load the new one.
+	// If the key does not match the certificate, the server keeps the first certificate. It counts the failed attempts
+	// to load the new one.
 	s.writeCertificate("/run/secrets/tls", resources.CertificateData{Pair: certificates.Pair{Certificate: second.Certificate, Key: first.Key}, CA: second.CA})
 	statistics := strings.Replace(container.ReadinessProbe.Exec.Command[2], "ping | grep -q PONG", "INFO commandstats | grep 'config.set.*failed_calls=[1-9]'", 1)
 	s.eventually("the server to reject the key", func(context.Context) error { return s.command(container, []string{"sh", "-c", statistics}).Run() })
 	if err := s.presents(t.Context(), p.Address(), first); err != nil {
-		t.Error("after the key that does not fit:", err)
+		t.Error("after the key that does not match:", err)
 	}
 	s.writeCertificate("/run/secrets/tls", second)
 	s.eventually("the new certificate", func(ctx context.Context) error { return s.presents(ctx, p.Address(), second) })
@@ -388,7 +389,7 @@ func (r *rabbitMQ) expectAlert(client string, err error) {
 	}
 }
 
-func TestGreetings_ServerWithoutTLS_IsAnswered(t *testing.T) {
+func TestGreetings_ServerWithoutTLS_Answers(t *testing.T) {
 	t.Parallel()
 	cache, err := url.Parse(servers.NewRedis(t, servers.RedisOptions{}).URI())
 	if err != nil {
@@ -438,7 +439,7 @@ func TestRabbitMQTLS_ServesOnlyTLSAndReloadsItsCertificates(t *testing.T) {
 		return nil
 	})
 	if _, err := connection.Channel(); err != nil {
-		t.Error("the connection from before the key that does not fit:", err)
+		t.Error("the connection from before the key that does not match:", err)
 	}
 	r.writeCertificate("/run/secrets/tls", second)
 	r.eventually("the new certificate", func(ctx context.Context) error { return r.presents(ctx, r.clients.Address(), second) })
@@ -460,8 +461,8 @@ func TestRabbitMQTLS_BetweenNodes_ServesOnlyNodesAndReloadsItsCertificate(t *tes
 	r.expectAlert("a client without a certificate", r.admits(t.Context(), first))
 	r.expectAlert("a client with a certificate of an unknown authority", r.admits(t.Context(), first, foreign))
 
-	// Keep a connection open, as between the nodes of a cluster: meanwhile, Erlang uses the CA certificates of this
-	// connection for new ones, too.
+	// Keep a connection open, as the nodes of a cluster do. While it is open, Erlang also uses its CA certificates for
+	// new connections.
 	open, err := r.dialNode(t.Context(), first, first)
 	if err != nil {
 		t.Fatal(err)

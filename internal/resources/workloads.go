@@ -11,11 +11,11 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// HTTPPort is the port at which our components serve metrics. The summary API also serves its requests there.
+// HTTPPort is the port on which our components serve metrics. The summary API also serves its requests there.
 const HTTPPort = 8080
 
 const (
-	// PortPage is the name of the container port at which processors serve the live page.
+	// PortPage is the name of the container port on which processors serve the live page.
 	PortPage = "page"
 	// pagePort is the number of the port PortPage. Processors listen on the loopback interface only. Other pods
 	// cannot connect, but kubectl port-forward can.
@@ -54,8 +54,8 @@ func (b *builder) exitDeployment() (client.Object, error) {
 }
 
 // generatorDeployment returns the Deployment of the generators of one event type. It has no replicas while the
-// simulation is suspended and after it is complete. An update stops an old pod before it starts a new one, so that
-// two pods never generate the same share of the event rate.
+// simulation is suspended and after it is complete. An update stops an old pod before it starts a new one. Otherwise
+// two pods could generate the same share of the event rate at the same time.
 func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec) (client.Object, error) {
 	replicas := *spec.Replicas
 	if b.sim.Spec.Suspend || b.Complete || b.HoldClients {
@@ -76,8 +76,9 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	}), nil
 }
 
-// processorDeployment returns the Deployment of the processors. It keeps its replicas while the simulation is
-// suspended and after it is complete.
+// processorDeployment returns the Deployment of the processors. Unlike generators, the processors keep running while
+// the simulation is suspended, because they finish the queued events. They also keep running after it is complete,
+// because they serve the live page.
 func (b *builder) processorDeployment() (client.Object, error) {
 	spec := &b.sim.Spec.Processor
 	replicas := *spec.Replicas

@@ -8,9 +8,9 @@ const (
 )
 
 // PlateCapacity is the number of plates that entries can have. Unmatched exits have PlateCapacity other plates.
-// Together, these are all plates with three letters and four digits. The entries at positions n and
-// n+PlateCapacity have the same plate. So all parked vehicles have different plates as long as at most
-// PlateCapacity vehicles enter within maxStay.
+// Together, these are all plates with three letters and four digits. The entries at positions n and n+PlateCapacity
+// have the same plate. So all parked vehicles have different plates as long as at most PlateCapacity vehicles enter
+// within maxStay.
 const PlateCapacity = letterGroups * digitGroups / 2
 
 // plateFormat is an example of a plate. It shows where letters and digits are.
@@ -28,16 +28,18 @@ func (s *Sequence) UnmatchedPlate(position int64) string {
 	return s.plate(uint32(position%PlateCapacity) + PlateCapacity)
 }
 
-// rounds is the number of rounds of the Feistel network. The letters change in half of the rounds, and the
-// digits in the other half.
+// rounds is the number of rounds of the Feistel network. The letters change in half of the rounds, and the digits in
+// the other half, so the number is even. Four rounds already give a pseudo-random permutation (Luby and Rackoff), and
+// more are cheap. The number must not change, because a seed must give the same plates in every version.
 const rounds = 6
 
-// plate returns plate number n of all 2×PlateCapacity plates, in an order that the seed determines.
+// plate returns plate number n, in an order that the seed determines. The first PlateCapacity numbers are those of the
+// plates of entries. The next PlateCapacity numbers are those of the plates of unmatched exits.
 //
-// The order is a permutation, so different numbers have different plates. It is computed by a Feistel network
-// whose two halves are the letters and the digits, each taken as one number. Each round adds a pseudo-random
-// function of one half to the other half, modulo the number of values that the other half can have. A round can
-// be reversed, because it does not change the half from which the function is computed.
+// The order is a permutation, so different numbers have different plates. It is computed by a Feistel network whose two
+// halves are the letters and the digits, each taken as one number. Each round adds a pseudo-random function of one half
+// to the other half, modulo the number of values that the other half can have. A round can be reversed, because it does
+// not change the half from which the function is computed.
 func (s *Sequence) plate(n uint32) string {
 	letters, digits := n/digitGroups, n%digitGroups
 	for i := 0; i < rounds; i += 2 {

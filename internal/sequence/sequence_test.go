@@ -76,7 +76,7 @@ func TestUnmatchedPlate_IsNeverThatOfAnEntry(t *testing.T) {
 	})
 }
 
-func TestEntryPlate_AfterPlateCapacityPositions_Repeats(t *testing.T) {
+func TestEntryPlate_MorePositionsThanPlates_PlatesRepeat(t *testing.T) {
 	t.Parallel()
 	s := New(7)
 	for position := range int64(100) {

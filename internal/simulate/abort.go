@@ -16,8 +16,9 @@ import (
 const watchInterval = time.Second
 
 // watch adds a mark to the timeline for each check that has failed for good. It returns when ctx ends. If
-// abortOnFailure is set in the plan, watch also calls the function stop, which makes the generators stop. It does not
-// call stop if the context named generating has ended, because the generators are then stopping already.
+// abortOnFailure is set in the plan, watch also calls the function stop at the first such check. stop makes the
+// generators stop. watch does not call stop after the context named generating has ended, because the generators are
+// then stopping already.
 func (s *Simulation) watch(ctx, generating context.Context, stop func()) {
 	async.Every(ctx, watchInterval, func() {
 		polling, cancel := context.WithTimeout(ctx, auditTimeout)

@@ -47,7 +47,7 @@ type component[P process[S], S any] struct {
 	name       string
 	create     func(*life) (P, error)
 	registerer prometheus.Registerer
-	// hasFaults is true if the plan has faults, so that each process needs a gate.
+	// hasFaults is true if the plan has faults. Each process then needs a gate.
 	hasFaults bool
 	// merge adds the counts of a process to the sum of the counts of all earlier processes.
 	merge func(before, last S) S
@@ -153,7 +153,9 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 		case <-start.C:
 		case <-ctx.Done():
 			start.Stop()
-			return nil // the broker redelivers unfinished messages, and unconfirmed events are indeterminate
+			// This is not an error. The broker redelivers the messages that the ended process had not finished. Events
+			// that it had published without a confirm count as indeterminate.
+			return nil
 		}
 		if err := c.begin(true); err != nil {
 			return err

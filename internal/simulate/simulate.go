@@ -57,16 +57,18 @@ type Config struct {
 	// DepthsHoldInFlight is true if the broker counts a message as ready until it is settled. Then the number
 	// of ready messages includes the messages that processors hold.
 	DepthsHoldInFlight bool
-	// DrainTimeout is the maximum time from the end of the schedule, or of the context, until the result is
-	// available. In this time, the remaining events are processed, and the ledger is audited. The audit may
-	// take a few seconds even if the timeout has expired. 0 means DefaultDrainTimeout.
+	// DrainTimeout is the time from the end of the schedule, or of the context, within which the result is available.
+	// In this time, the remaining events are processed, the processors are stopped, and the ledger is audited. If the
+	// timeout is short, the result may take some seconds longer, because the audit always gets at least 5 s. 0 means
+	// DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
 // closingTime returns how long the processors may take to stop if they still hold events.
 func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
 
-// restTime returns how long the simulation waits for all events to be processed.
+// restTime returns how long the simulation waits for all events to be processed. Of the drain timeout, it leaves
+// closingTime for stopping the processors, and the same time for the audit.
 func (c *Config) restTime() time.Duration { return c.DrainTimeout - 2*c.closingTime() }
 
 // Dependencies are what a simulation needs to run. All fields are required except SummariesHeld and Targets.
@@ -282,7 +284,8 @@ func (s *Simulation) end(start, stopped time.Time) time.Time {
 type processing struct {
 	// stopped is closed when the processors have stopped. They may stop by themselves.
 	stopped <-chan struct{}
-	// stop stops the processors after they have settled their deliveries. It returns their error.
+	// stop makes the processors settle their deliveries and end. It returns when they have ended. The result is their
+	// error.
 	stop func() error
 }
 
@@ -319,7 +322,7 @@ func (s *Simulation) totals() timeline.Row {
 
 // recording represents the recorder of the timeline, which runs in the background.
 type recording struct {
-	// stop stops the recorder after the recorder has stored all rows.
+	// stop makes the recorder store its last rows and end. It returns when the recorder has ended.
 	stop func()
 }
 
@@ -370,7 +373,8 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 }
 
 // markFailure adds a mark if a component failed by itself, that is, before its context ended. The mark does not contain
-// the error, because the text of the error may contain the name of a server. The verdict contains the error.
+// the error: the text of the error may contain the name of a server, and the live page shows marks. The verdict
+// contains the error.
 func (s *Simulation) markFailure(ctx context.Context, component string, err error) {
 	if err != nil && ctx.Err() == nil {
 		s.recorder.Mark(timeline.Mark{

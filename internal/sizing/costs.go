@@ -60,7 +60,7 @@ type Method struct {
 	Command       string  `json:"command"`
 	WarmUpSeconds float64 `json:"warmUpSeconds"`
 	LengthSeconds float64 `json:"lengthSeconds"`
-	// Nice is the scheduling priority: 0 is normal, 19 is the lowest.
+	// Nice is the nice value of the benchmark: 0 is the normal priority, 19 is the lowest.
 	Nice     int    `json:"nice"`
 	RabbitMQ string `json:"rabbitmq"`
 	Redis    string `json:"redis"`
@@ -71,7 +71,8 @@ type Point struct {
 	// OfferedPerSecond is the rate of the schedule. It is 0 for idle processes. It is also 0 in the measurement at the
 	// highest rate, because there the benchmark adjusts the schedule repeatedly.
 	OfferedPerSecond int64 `json:"offeredPerSecond"`
-	// EntriesPerSecond and ExitsPerSecond are the events that took effect. SummariesPerSecond are the stored summaries.
+	// EntriesPerSecond and ExitsPerSecond are the rates of the events that took effect. SummariesPerSecond is the rate
+	// of the stored summaries.
 	EntriesPerSecond   float64 `json:"entriesPerSecond"`
 	ExitsPerSecond     float64 `json:"exitsPerSecond"`
 	SummariesPerSecond float64 `json:"summariesPerSecond"`
@@ -104,7 +105,8 @@ func (c *Compared) Ratio() float64 { return c.Predicted / c.Measured }
 // Tolerance is the largest permitted difference between a prediction and its measurement, as a share of the measurement.
 const Tolerance = .3
 
-// WithinTolerance reports whether the prediction is as good as Tolerance demands. A measurement of 0 shows nothing.
+// WithinTolerance reports whether the prediction is as good as Tolerance demands. If the measurement is 0,
+// WithinTolerance returns false, because a prediction cannot be compared with it.
 func (c *Compared) WithinTolerance() bool {
 	return c.Measured > 0 && math.Abs(c.Ratio()-1) <= Tolerance
 }
@@ -243,8 +245,9 @@ func (c *Costs) otherCores() float64 {
 	return largest
 }
 
-// Busy reports whether other programs had priority, or used more than a quarter of the cores, during the measurements.
-// Then latencies and the highest rate are worse than on an idle machine.
+// Busy reports whether other programs may have slowed down the measurements. This is so if the benchmark had a lower
+// priority than normal, or if other programs used more than a quarter of the cores. Then latencies and the highest rate
+// are worse than on an idle machine.
 func (c *Costs) Busy() bool {
 	return c.Method.Nice > 0 || c.otherCores() > float64(c.Machine.Cores)/4
 }
@@ -252,8 +255,9 @@ func (c *Costs) Busy() bool {
 // utilization returns the rate of a measurement as a share of the highest rate.
 func (c *Costs) utilization(p *Point) float64 { return p.Rate() / c.highest().Rate() }
 
-// catchUp returns how fast waiting events are processed after an outage, relative to the highest measured rate. The
-// result is at least 1, even if the measured ratio is lower.
+// catchUp returns how fast waiting events are processed after an outage, relative to the highest measured rate. It is
+// at least 1, because waiting events are already published and so cost less than new ones. A lower measured ratio is
+// ignored.
 func (c *Costs) catchUp() float64 { return max(1, c.DrainPerSecond/c.highest().Rate()) }
 
 // highest returns the measurement of the highest rate.

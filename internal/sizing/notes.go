@@ -54,7 +54,7 @@ func (c *Costs) notes(r *Result, s share) []string {
 		add("Not included: PostgreSQL for %s summaries/s. Its costs were not measured with the pipeline; docs/operations.md compares it with SQLite.", count(s.summaries))
 	}
 	if matched, measured := s.summaries/rate, highest.SummariesPerSecond/highest.Rate(); matched > measured*1.1 {
-		add("Extrapolated: %.0f %% of the events finish a visit, but the costs were measured with %.0f %%. Such events cost more, so plan with a reserve.",
+		add("Extrapolated: %.0f %% of the events finish a visit, but the costs were measured with %.0f %%. Events that finish a visit cost more, so plan with a reserve.",
 			matched*percent, measured*percent)
 	}
 	return append(notes, c.assumptions(r)...)
@@ -66,8 +66,8 @@ func (c *Costs) assumptions(r *Result) []string {
 		notes = append(notes, fmt.Sprintf("Extrapolated: latencies were not measured at a utilization of %.0f %%.", p.UtilizationPercent))
 	}
 	if c.Busy() {
-		notes = append(notes, fmt.Sprintf("The machine was busy with other work during the measurement (other programs used up to %.1f cores, priority nice %d). "+
-			"On an idle machine, latencies and the highest rate are better.", c.otherCores(), c.Method.Nice))
+		notes = append(notes, fmt.Sprintf("Other programs may have slowed down the measurement: they used up to %.1f cores, and "+
+			"the benchmark had the nice value %d (0 is the normal priority, 19 the lowest). On an idle machine, latencies and the highest rate are better.", c.otherCores(), c.Method.Nice))
 	}
 	return append(notes,
 		"A core is a core of the measured machine. A core of your machine may be twice as fast or half as fast: measure it as docs/sizing.md describes, and pass the file with --costs.",

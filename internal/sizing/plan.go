@@ -53,8 +53,8 @@ type Result struct {
 	Request Request `json:"request"`
 	// Simulations is the number of simulations that share the rate. All of them are alike.
 	Simulations int `json:"simulations"`
-	// Infeasible says which limit every number of simulations exceeds, and what to change. It is empty if the plan is
-	// feasible.
+	// Infeasible says which limit is exceeded however many simulations share the load, and what to change. It is empty
+	// if the plan is feasible.
 	Infeasible string `json:"infeasible,omitempty"`
 	// Partitions, and the pods in Components, are those of one simulation.
 	Partitions int    `json:"partitions"`
@@ -112,7 +112,7 @@ type Capacity struct {
 // share is the load of one simulation, if the load of a Request is divided among several simulations.
 type share struct {
 	entries, exits, summaries float64
-	visits                    float64 // parked vehicles at the end of the run, or after MaxStay
+	visits                    float64 // parked vehicles at the end of the run, or after MaxStay if that is earlier
 	finished                  float64 // summaries stored by the end of the run
 	events                    float64 // number of events that are published by the end of the run
 }
@@ -146,9 +146,9 @@ const (
 
 // These factors are rules, not measurements. docs/sizing.md explains them.
 const (
-	// memoryMargin is the factor between measured memory and requested memory.
+	// memoryMargin is the requested memory divided by the expected memory. The request has a reserve of a quarter.
 	memoryMargin = 1.25
-	// diskMargin is the factor between the expected size of files and the size of a volume.
+	// diskMargin is the size of a volume divided by the expected size of its files.
 	diskMargin = 1.25
 	// rewriteCopies is how many copies of its data set Redis keeps on its volume while it rewrites its append-only
 	// file: two in the old file, which is rewritten once it has doubled in size, and one in the new file.
@@ -159,8 +159,8 @@ const (
 	bitsPerEvent = 1.5
 )
 
-// Compute returns what a request needs, according to the measured costs. If a request exceeds the limits of one
-// simulation with the servers that the operator runs, the plan has several simulations.
+// Compute returns the plan for a request, according to the measured costs. If the request exceeds the limits of one
+// simulation, the plan divides the load among several simulations.
 func Compute(c *Costs, r Request) *Result {
 	result := &Result{Request: r, Simulations: c.simulations(&r), Measured: c.String()}
 	s := r.share(result.Simulations)
@@ -178,8 +178,9 @@ func Compute(c *Costs, r Request) *Result {
 	return result
 }
 
-// maxSimulations limits the search for the number of simulations. The search reaches the limit if even a small
-// simulation does not fit on a node.
+// maxSimulations limits the search for the number of simulations. With more simulations, each has a smaller share of
+// the load, but even a simulation without load needs some CPU and memory. If that exceeds a limit, no number is enough,
+// and the search ends at maxSimulations.
 const maxSimulations = 1000
 
 // mostSummaryAPIs is the maximum of summaryAPI.managed.replicas.
@@ -195,36 +196,36 @@ func (c *Costs) simulations(r *Request) int {
 	return maxSimulations
 }
 
-// exceeded says which limit each of n simulations would exceed, and what helps if more simulations do not. It returns ""
-// if they exceed none.
+// exceeded says which limit each of n simulations would exceed, and what to change if no number of simulations is
+// enough. It returns "" for both if they exceed no limit.
 func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 	s, target := r.share(n), r.target()
 	for _, l := range []struct {
 		exceeded      bool
 		limit, remedy string
 	}{
-		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would have more than %s entries or exits per second", count(plan.MaxRate)), "Plan a lower rate"},
+		{max(s.entries, s.exits) > plan.MaxRate, fmt.Sprintf("a simulation would have more than %s entries or exits per second", count(plan.MaxRate)), "Lower --rate, or the rates in the manifest"},
 		{
 			s.entries*r.MaxStay.D().Seconds() > sequence.PlateCapacity,
 			"more vehicles would enter a simulation within the longest stay than there are plates (a shorter stay needs fewer simulations)",
-			"Shorten the longest stay, or plan a lower rate",
+			"Shorten the longest stay (--max-stay, or plates.maxStay in the manifest), or plan a lower rate",
 		},
 		{
 			!r.External.Redis && c.UsageAt(Redis, s.load(Redis)).Cores > target,
 			fmt.Sprintf("Redis would use more than %d %% of a core, and it runs commands on one core only", r.UtilizationPercent),
-			"Plan a higher utilization, or use a Redis Cluster of your own",
+			"Raise --utilization, or use a Redis Cluster of your own, as with --external-servers",
 		},
 		{
 			!r.External.Database && c.UsageAt(SummaryAPI, s.load(SummaryAPI)).Cores > target,
 			fmt.Sprintf("the summary API would use more than %d %% of a core, and its SQLite database has one writer", r.UtilizationPercent),
-			"Plan a higher utilization, or use PostgreSQL",
+			"Raise --utilization, or use PostgreSQL for the summaries, as with --external-servers",
 		},
-		{c.replicas(SummaryAPI, r, s) > mostSummaryAPIs, fmt.Sprintf("a simulation would need more than %d pods of the summary API", mostSummaryAPIs), "Plan a higher utilization"},
-		{c.partitions(r, s) > plan.MaxPartitions, fmt.Sprintf("a simulation would need more than %d partitions", plan.MaxPartitions), "Plan a higher utilization"},
+		{c.replicas(SummaryAPI, r, s) > mostSummaryAPIs, fmt.Sprintf("a simulation would need more than %d pods of the summary API", mostSummaryAPIs), "Raise --utilization"},
+		{c.partitions(r, s) > plan.MaxPartitions, fmt.Sprintf("a simulation would need more than %d partitions", plan.MaxPartitions), "Raise --utilization"},
 		{
 			max(c.replicas(EntryGenerator, r, s), c.replicas(ExitGenerator, r, s)) > plan.MaxGenerators,
 			fmt.Sprintf("a simulation would need more than %d generators of one type", plan.MaxGenerators),
-			"Plan a lower rate",
+			"Lower --rate, or the rates in the manifest",
 		},
 	} {
 		if l.exceeded {
@@ -236,7 +237,7 @@ func (c *Costs) exceeded(r *Request, n int) (limit, remedy string) {
 			continue
 		}
 		if p := c.pods(component, r, s); p.CPURequest > r.Node.Cores || p.MemoryRequest > r.Node.MemoryBytes {
-			return fmt.Sprintf("a pod of %s would not fit on a node", component), "Plan with larger nodes"
+			return fmt.Sprintf("a pod of %s would not fit on a node", component), "Plan with larger nodes: raise --node-cores or --node-memory"
 		}
 	}
 	return "", ""

@@ -206,7 +206,8 @@ func TestCompute_Data_GrowsWithStayAndDuration(t *testing.T) {
 	t.Parallel()
 	q := request(10_000)
 	r := Compute(testCosts(), q)
-	const visits = 4000 * 600 // each second, 5,000 vehicles enter and 1,000 leave
+	// Each second, 5,000 vehicles enter and 1,000 leave. Redis keeps the other 4,000 for the longest stay, 600 s.
+	const visits = 4000 * 600
 	near(t, "parked vehicles", float64(r.Total.VisitsInRedis), visits, .001)
 	bits := 10_000. * 3600 * bitsPerEvent / 8
 	near(t, "memory of Redis", float64(r.pods(Redis).MemoryRequest), memoryMargin*(64<<20+visits*200+bits), .05)
@@ -261,9 +262,9 @@ func TestCompute_NoNumberOfSimulationsIsEnough_NamesTheLimitAndWhatHelps(t *test
 		edit func(*Request)
 		want string
 	}{
-		"small nodes":     {1000, func(q *Request) { q.Node.MemoryBytes = 1 << 20 }, "would not fit on a node. Plan with larger nodes."},
-		"long stays":      {1_000_000, func(q *Request) { q.MaxStay = plan.Duration(plan.MaxDuration) }, "Shorten the longest stay, or plan a lower rate."},
-		"low utilization": {3_000_000, func(q *Request) { q.UtilizationPercent = 1 }, "Redis would use more than 1 % of a core, and it runs commands on one core only. Plan a higher utilization, or use a Redis Cluster of your own."},
+		"small nodes":     {1000, func(q *Request) { q.Node.MemoryBytes = 1 << 20 }, "would not fit on a node. Plan with larger nodes: raise --node-cores or --node-memory."},
+		"long stays":      {1_000_000, func(q *Request) { q.MaxStay = plan.Duration(plan.MaxDuration) }, "Shorten the longest stay (--max-stay, or plates.maxStay in the manifest), or plan a lower rate."},
+		"low utilization": {3_000_000, func(q *Request) { q.UtilizationPercent = 1 }, "Redis would use more than 1 % of a core, and it runs commands on one core only. Raise --utilization, or use a Redis Cluster of your own, as with --external-servers."},
 	} {
 		q := request(tt.rate)
 		tt.edit(&q)

@@ -251,8 +251,8 @@ type Mark struct {
 
 // Durability says when effects survive a crash of the server process.
 type Durability interface {
-	// Mark returns a mark that identifies the server process that ran when the store last read the state of the
-	// partition's server. It does I/O only if the store has not read that state yet. The first call in a simulation also
+	// Mark returns a mark of the server process of the partition. The mark is as old as the store's latest read of the
+	// server's state. Mark does I/O only if the store has not read the state yet. The first call in a simulation also
 	// records the simulation's number of partitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
 	// WaitDurable waits until all effects in the partition that were reported before the call are durable. Durable

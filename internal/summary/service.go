@@ -304,7 +304,7 @@ func (w *writer) observe(took time.Duration, err error) {
 	}
 	w.failure.Store(nil)
 	w.outages.Fine(transactions)
-	if len(w.summaries) == 0 { // a readiness probe
+	if len(w.summaries) == 0 { // only a readiness probe sends a request without summaries
 		return
 	}
 	w.metrics.commitRows.Observe(float64(len(w.summaries)))

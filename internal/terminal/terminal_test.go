@@ -104,7 +104,7 @@ func (d *display) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// put overwrites the characters at the cursor with text.
+// put overwrites the character at the cursor. If the line of the cursor is missing, put first adds an empty line.
 func (d *display) put(character string) {
 	if d.row == len(d.lines) {
 		d.lines = append(d.lines, "")

@@ -59,8 +59,7 @@ func MinuteOf(second int64) int64 { return second - mod(second, blockRows) }
 type Block struct {
 	ID   BlockID
 	Rows []Row
-	// Version changes whenever the rows change. It is empty if the block does not exist. Only the storage knows its
-	// format.
+	// Version is an opaque string that changes whenever the rows change. It is empty if the block does not exist.
 	Version string
 }
 
@@ -70,7 +69,7 @@ type Minute struct {
 	Start int64
 	// Rows contains the rows of each process, by the name of the process.
 	Rows map[string][]Row
-	// Version changes whenever a row is added. Only the storage knows its format.
+	// Version is an opaque string that changes whenever a row is added.
 	Version string
 }
 
@@ -78,7 +77,7 @@ type Minute struct {
 type Storage interface {
 	// Generation returns a number that increases by 1 whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
-	// AppendRows stores rows of one process. Each row becomes part of the stored minute that contains it. It replaces
+	// AppendRows stores rows of one process. Each row becomes part of the stored minute that contains it. A row replaces
 	// an existing row of the same process and second. If the process already has a merged row for the same second or a
 	// later one, the new row is a repetition and is ignored.
 	AppendRows(ctx context.Context, process string, rows []Row) error
@@ -98,10 +97,11 @@ type Storage interface {
 // into a block. The rows in the field Block are those after the step. The version in the field Block is that of the
 // stored block before the step.
 type Replacement struct {
-	// Generation is what Storage.Generation returned before any rows were read. It is needed because versions can
-	// recur. For example, another compaction merges the 5 rows of a minute and moves the block to the next tier. A late
-	// process then appends 5 other rows to this minute. The minute has 5 rows again and the block is missing again, so
-	// both have the same version as before.
+	// Generation is what Storage.Generation returned before any rows were read. It is needed because versions can recur.
+	// For example, the storage has 5 rows of a minute, and no block for this minute yet. Another compaction merges the 5
+	// rows into a new block, and moves the block to the next tier. A late process then appends 5 other rows to the minute.
+	// The minute has 5 rows again, and again there is no block. So the version of the minute and that of the block are the
+	// same as at first.
 	Generation int64
 	Block      Block
 	// Minute is the minute whose rows were merged into Block. It is nil if the blocks in Sources were merged instead.
@@ -309,18 +309,18 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 }
 
 // repetitionTime is the longest outage after which the storage is certain to recognize repeated rows. After an outage,
-// a process sends all rows again that the storage has not acknowledged. From its records, the storage recognizes the
-// rows that it has already merged. If the outage affects only some processes, the storage merges the rows of the other
-// processes meanwhile. When it merges rows that are newer than a record by more than repetitionTime, it may delete the
-// record; see Horizon.
+// a process sends again all rows that the storage has not acknowledged. For each process, the storage has a record of
+// the latest merged second. A row of this second or an earlier one is a repetition. If the outage affects only some
+// processes, the storage merges the rows of the other processes meanwhile. When it merges rows that are newer than a
+// record by more than repetitionTime, it may delete the record; see Horizon.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns the Unix time from which the storage must keep its records when it merges the minute m. Such a record
-// contains the latest merged second of a process, and serves to recognize repeated rows. The storage may delete records
-// of earlier seconds. Otherwise, every process that ever started would leave a record forever.
+// Horizon returns a Unix time. For each process, the storage has a record of the latest merged second, by which it
+// recognizes repeated rows. When the storage merges the minute m, it may delete the records of seconds before Horizon.
+// Without such deletions, it would keep a record of every process that ever started.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
-// LastSeconds returns the second of the latest row of each process in the minute.
+// LastSeconds returns, for each process, the field Second of its latest row in the minute.
 func (m *Minute) LastSeconds() map[string]int64 {
 	last := make(map[string]int64, len(m.Rows))
 	for process, rows := range m.Rows {

@@ -202,8 +202,8 @@ func (r *Recorder) sent(process string, last int64) {
 	}
 }
 
-// compact compacts the timeline about once a minute. The delay is random, so that processes rarely compact at the
-// same time.
+// compact compacts the timeline about once a minute. The interval varies at random, so that two processes rarely
+// compact at the same time.
 func (r *Recorder) compact(ctx context.Context) {
 	for {
 		timer := time.NewTimer(compaction/2 + mathrand.N(compaction))

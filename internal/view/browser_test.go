@@ -255,7 +255,8 @@ func (b *browser) resize(width, height int64, theme string) {
 
 const text = "document.getElementById('%s').textContent"
 
-// TestPage_InChromium uses one browser for all subtests, because starting a browser takes most of the time.
+// TestPage_InChromium tests the live page in a browser. The name of each subtest says what the page must do. All
+// subtests share one browser, because starting a browser takes most of the time.
 func TestPage_InChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
@@ -852,7 +853,8 @@ func testPageWorksWithTheKeyboard(t *testing.T, b *browser) {
 	evaluate[bool](b, "document.getElementById('all-marks').focus(), true")
 	run(b, chromedp.KeyEvent(kb.Enter))
 	b.until("all events of note are listed", "[...document.getElementById('marks').children].every(e => !e.hidden)")
-	// The arrow keys move the cursor of all charts.
+	// The arrow keys move the cursors of all charts to the same time. The constant legends is a script that returns
+	// this time from the legend of each chart.
 	const legends = "[...document.querySelectorAll('#charts .u-legend tr:first-child .u-value')].map(e => e.textContent)"
 	evaluate[bool](b, "document.querySelector('#charts .plot').focus(), true")
 	run(b, chromedp.Steps(chromedp.KeyEvent(kb.Home), chromedp.KeyEvent(kb.ArrowRight)))

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// maxRows is the maximum number of rows in one response. If a timeline has more, rows older than keepTime are merged
-	// into wider rows.
+	// maxRows is the maximum number of rows in one response. If a timeline has more, old rows are merged, so that each
+	// covers a longer time.
 	maxRows = 8000
 	// partLength is the length of the interval that one call of the source reads, in order to bound the memory that the
 	// rows take before they are merged.
@@ -95,8 +95,8 @@ func (v *View) spoolTimeline(ctx context.Context, from, to time.Time, encode fun
 	return newSpool(v.spooled, func(w io.Writer) error { return encode(w, rows) })
 }
 
-// rows returns the rows in an interval. If there are more than maxRows, it merges rows that are more than keepTime
-// older than the last one into wider rows.
+// rows returns the rows in an interval. If there are more than maxRows, it merges old rows, so that each covers a
+// longer time. A row is old if it is more than keepTime older than the last row.
 func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	var all []timeline.Row
 	start, err := v.startFor(ctx, from, to)
@@ -136,9 +136,9 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 	return state.StartedAt, err
 }
 
-// partEnd divides a timeline into parts. It returns the end of the part whose begin is given. The timeline ends at the
-// time to, and so does its last part. The parameter start is the start of the schedules. If it is zero, there is only
-// one part. A part that begins long before start ends at least an hour before start, so it has few rows. Each part but
+// partEnd divides a timeline, which ends at the time to, into parts. It returns the end of the part that begins at the
+// given time. The parameter start is the time at which the schedules start. The timeline has few rows before that time,
+// so the time until an hour or two before start is one part. If start is zero, there is only one part. Each part but
 // the last ends at a whole hour, because no row extends across a whole hour.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
@@ -155,7 +155,9 @@ func partEnd(start, begin, to time.Time) time.Time {
 func limit(rows []timeline.Row, most int) []timeline.Row {
 	for width := int64(10); len(rows) > most && width <= maxWidth; width *= 6 {
 		horizon := rows[len(rows)-1].End().Add(-keepTime).Unix()
-		horizon -= horizon % width // otherwise, a merged row could extend into the latest hour
+		// Merged rows end at multiples of width. If the horizon is also such a multiple, no merged row overlaps the rows
+		// of the latest hour.
+		horizon -= horizon % width
 		n, _ := slices.BinarySearchFunc(rows, horizon, func(r timeline.Row, second int64) int { return cmp.Compare(r.Second, second) })
 		rows = append(timeline.Merge(width, rows[:n]...), rows[n:]...)
 	}
@@ -180,7 +182,7 @@ func interval(query string) (from, to time.Time, err error) {
 		at, err := time.Parse(time.RFC3339, texts[0])
 		switch {
 		case name != "from" && name != "to":
-			return from, to, errors.New("the query has an unknown parameter; the parameters are from and to")
+			return from, to, fmt.Errorf("the query has the unknown parameter %q; the parameters are from and to", name)
 		case len(texts) > 1:
 			return from, to, fmt.Errorf("the parameter %s is given more than once", name)
 		case err != nil:

@@ -41,7 +41,7 @@ const (
 //
 // For a new client, the stream begins with the state and all rows. For a client that resumes, it begins with the state
 // and the rows since the last event that the client received. The header Last-Event-ID or the query parameter "after"
-// identifies that event. If reading these rows takes long, heartbeats precede the state.
+// identifies that event. While the server reads these rows, it may send heartbeats before the state.
 func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -107,8 +107,8 @@ func (v *View) begin(r *http.Request, s *stream) error {
 	return s.flush()
 }
 
-// withHeartbeats calls a function that may take long. Meanwhile, it sends heartbeats, so that the client does not
-// consider the connection broken.
+// withHeartbeats calls a function that may take a long time. Meanwhile, it sends heartbeats, so that the client does
+// not consider the connection broken.
 func (v *View) withHeartbeats(s *stream, do func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- do() }()

@@ -93,7 +93,7 @@ func TestEventStream_NewClient_ReceivesTheStateAndAllRowsFirst(t *testing.T) {
 	f := newFake("run", 500)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
 	m, err := next()
-	for err == nil && m.kind == "heartbeat" { // the timeline is being read
+	for err == nil && m.kind == "heartbeat" { // the server sends heartbeats while it reads the timeline
 		m, err = next()
 	}
 	if err != nil || m.kind != "state" || !strings.Contains(m.data, `"run":"run"`) {
@@ -164,8 +164,8 @@ func TestEventStream_SourceFails_SendsHeartbeats(t *testing.T) {
 	receive(t, next, "state")
 }
 
-// slowSource is a source whose timeline takes long to read from its beginning. It returns the timeline once the channel
-// release is closed.
+// slowSource is a source that takes a long time to read its timeline from the beginning: until the channel release is
+// closed.
 type slowSource struct {
 	*fake
 	release chan struct{}

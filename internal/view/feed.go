@@ -12,7 +12,8 @@ import (
 )
 
 // maxBehind is the maximum number of rows that wait for a client to receive them. A client that is further behind is
-// disconnected. An outage of the store does not disconnect clients: the store delivers fewer rows after it.
+// disconnected. An outage of the store does not disconnect clients: the first poll after the outage reads the rows of
+// at most about an hour, which are fewer than maxBehind.
 const maxBehind = maxRows
 
 // update contains what one poll has read.

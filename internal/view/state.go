@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Phase is a phase of a simulation.
+// Phase says how far a simulation has progressed.
 type Phase string
 
 // The phases, in chronological order.
@@ -108,7 +108,7 @@ type Generator struct {
 	LagSeconds float64 `json:"lagSeconds"`
 }
 
-// Queues contains the numbers of messages and of available plates.
+// Queues says how much is waiting: messages in RabbitMQ, and plates for which an exit can be published.
 type Queues struct {
 	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
 	// dead-letter queue. Ready does not include the messages that processors hold.

@@ -309,8 +309,8 @@ func (c *Cluster) StorageClass(isExpandable bool) string {
 	return class.Name
 }
 
-// Claim creates the volume claim of a replica of a component, as the controller of StatefulSets would. Then it sets the
-// status of the claim to bound, as the controller of volumes would.
+// Claim creates the volume claim of a replica of a component, as the StatefulSet controller would. Then it sets the
+// phase of the claim to Bound, as the PersistentVolume controller would.
 func (c *Cluster) Claim(sim *v1alpha1.ParkingSimulation, component resources.Component, ordinal int, class, size string) *corev1.PersistentVolumeClaim {
 	c.T.Helper()
 	claim := &corev1.PersistentVolumeClaim{

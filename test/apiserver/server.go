@@ -120,7 +120,7 @@ func start(definitions []string) (*server, error) {
 		CRDDirectoryPaths: append([]string{own}, definitions...), ErrorIfCRDPathMissing: true,
 		ControlPlaneStartTimeout: 5 * time.Minute, ControlPlaneStopTimeout: time.Minute,
 	}
-	// The tests of a package create more Services than the 254 for which there are addresses by default.
+	// By default, there are addresses for only 254 Services. The tests of a package create more.
 	environment.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	addresses, err := reserveAddresses(&environment.ControlPlane)
 	if err != nil {

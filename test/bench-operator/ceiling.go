@@ -63,7 +63,8 @@ func (b *bench) readChildren(ctx context.Context) ([]*unstructured.Unstructured,
 			unstructured.RemoveNestedField(child.Object, "metadata", field)
 		}
 		unstructured.RemoveNestedField(child.Object, "status")
-		if ip, _, _ := unstructured.NestedString(child.Object, "spec", "clusterIP"); ip != "None" { // the API server assigns an address to each Service
+		// The API server assigns an address to each Service that is not headless. The copy needs another address.
+		if ip, _, _ := unstructured.NestedString(child.Object, "spec", "clusterIP"); ip != "None" {
 			unstructured.RemoveNestedField(child.Object, "spec", "clusterIP")
 			unstructured.RemoveNestedField(child.Object, "spec", "clusterIPs")
 		}

@@ -25,7 +25,7 @@ type operator struct {
 	ended   chan error
 	health  string // address
 	metrics string // address
-	pprof   string // address, or "0"
+	pprof   string // address, or "0" if the operator serves no profiles
 	log     string // path of the log file
 	// reserved contains the reservations of the operator's addresses, so that other processes do not use them.
 	reserved []*servers.Address

@@ -16,8 +16,7 @@ import (
 // report contains the results of all measurements.
 type report struct {
 	Simulations int `json:"simulations"`
-	// Aims contains the aims of the project, and the values measured for them. There is no aim for the memory used with
-	// more than 3000 simulations.
+	// Aims contains the limits that the project aims at, and the values measured for them.
 	Aims []aim.Aim `json:"aims"`
 	// ChildrenEach is the number of child objects of each simulation.
 	ChildrenEach int `json:"childrenEach"`
@@ -66,8 +65,8 @@ type report struct {
 	Forbidden int `json:"forbidden"`
 }
 
-// computeAims compares the results with the aims. The memory has one bound for up to 1000 simulations,
-// and a higher one for up to 3000.
+// computeAims compares the results with the limits that the project aims at. The limit for the memory of the operator
+// depends on the number of simulations. The project sets no such limit for more than 3000 simulations.
 func (r *report) computeAims() {
 	const otherWrites = 4
 	r.Aims = []aim.Aim{

@@ -35,8 +35,9 @@ var (
 // measureCosts measures the resources that the components use at several rates, and writes the file of costs. If
 // options.checkPath is set, it also measures the rates at which predictions are checked, and writes the comparison.
 //
-// The highest rate and idle processes are measured once. Then every round measures all other rates once, so a change in
-// the speed of the machine or of its disk affects costs and checks in the same way.
+// The highest rate is measured first, because the other rates are shares of it. Idle processes are measured next, also
+// once. Then every round measures all other rates once, so a change in the speed of the machine or of its disk affects
+// costs and checks in the same way.
 func measureCosts(ctx context.Context, env environment, r *report, o options) error {
 	costs := &sizing.Costs{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
 	var err error
@@ -72,7 +73,9 @@ func measureCosts(ctx context.Context, env environment, r *report, o options) er
 		costs.Points = append(costs.Points, averageOf(measured[rate].points))
 	}
 	costs.Points = append(costs.Points, highest)
-	costs.DrainPerSecond = reports.Median(measured[costRates[len(costRates)-1]].drains) // the highest of these rates has the largest backlog
+	// Use the highest of these rates. Its backlog is the largest and takes the longest to drain, so the time is
+	// measured most accurately.
+	costs.DrainPerSecond = reports.Median(measured[costRates[len(costRates)-1]].drains)
 	if err := writeCosts(o.costsPath, costs); err != nil || o.checkPath == "" {
 		return err
 	}
@@ -135,8 +138,8 @@ func (r *rateResult) measure(ctx context.Context, env environment, o options, na
 	return nil
 }
 
-// averageOf returns a point with the mean rates and usages of points at the same offered rate, with the latencies of all
-// of them, and with the largest CPU usage of other programs.
+// averageOf combines points with the same offered rate into one. The result has their mean rates and usages, and all of
+// their latencies. Its field OtherCores, the CPU usage of programs outside the pipeline, is the maximum.
 func averageOf(points []sizing.Point) sizing.Point {
 	average := sizing.Point{OfferedPerSecond: points[0].OfferedPerSecond, Components: map[sizing.Component]sizing.Usage{}}
 	latencies := make([]histogram.Snapshot, len(points))
@@ -392,7 +395,7 @@ func (u usage) since(earlier usage) sizing.Point {
 }
 
 // countersByName returns the sum of the counters of the processes that descend from the given process and run the
-// command with the given name.
+// command with the given name. The caller sets the fields disk and network.
 func countersByName(ancestor int, name string) (counters, error) {
 	all, err := descendantsByName(ancestor, name)
 	if err != nil {
@@ -411,7 +414,8 @@ func countersByName(ancestor int, name string) (counters, error) {
 	return sum, nil
 }
 
-// countersOf returns the counters of a process, except the size of its files.
+// countersOf returns the counters of a process. The field disk stays 0: countProcesses and countServers set it for the
+// components that store data.
 func countersOf(pid int) (counters, error) {
 	cpu, err := cpuOf(pid)
 	if err != nil {

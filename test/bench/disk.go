@@ -14,8 +14,8 @@ import (
 // pipeline at 500 events/s, because one event in ten finishes a visit.
 const syncEvery = 20 * time.Millisecond
 
-// measureDisk measures how long the disk takes to append a page of 4 KiB to a file and to sync it. Nothing else uses
-// the disk meanwhile.
+// measureDisk measures how long the disk takes to append a page of 4 KiB to a file and to sync it. Call it while
+// nothing else uses the disk.
 func measureDisk(ctx context.Context, dir string, length time.Duration) (q quantiles, err error) {
 	file, err := os.Create(filepath.Join(dir, "fsync"))
 	if err != nil {

@@ -25,8 +25,8 @@ type drainResult struct {
 }
 
 // measureDrain measures how fast a processor empties queues that were filled before it started, with the given number
-// of entries. For each entry in the queues there is a matching exit. The events have no headers, and the JSON format of
-// the system that this project replaces, called the original system. Each summary is stored durably.
+// of entries. For each entry in the queues there is a matching exit. The events have no headers. Their JSON format is
+// that of the system that this project replaces. Each summary is stored durably.
 func measureDrain(ctx context.Context, env environment, entries int) (drainResult, error) {
 	p, err := startPipeline(ctx, env, "drain", 0)
 	if err != nil {
@@ -135,7 +135,8 @@ func (p *pipeline) terminateClients(ctx context.Context) error {
 
 // inspect returns the number of messages and consumers of a queue, which are 0 if the queue does not exist.
 func (p *pipeline) inspect(t event.Type) (amqp.Queue, error) {
-	conn, channel, err := openChannel(p.env.amqpURI) // the broker closes the channel if there is no such queue
+	// Use a separate channel, because the broker closes the channel if the queue does not exist.
+	conn, channel, err := openChannel(p.env.amqpURI)
 	if err != nil {
 		return amqp.Queue{}, err
 	}
@@ -151,8 +152,7 @@ func (p *pipeline) inspect(t event.Type) (amqp.Queue, error) {
 }
 
 // publishOriginals publishes the events of one type with the indexes from begin to end-1, and waits until the broker
-// has confirmed them. The events have the format of the original system. The entry and the
-// exit with the same index have the same plate.
+// has confirmed them. The entry and the exit with the same index have the same plate. See originalEvent for the format.
 func (p *pipeline) publishOriginals(ctx context.Context, t event.Type, begin, end int) error {
 	conn, channel, err := openChannel(p.env.amqpURI)
 	if err != nil {

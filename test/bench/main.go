@@ -308,8 +308,8 @@ func prepare(ctx context.Context, dir, binary string, nodes int) (environment, *
 // cluster contains the nodes of a RabbitMQ cluster. The first one was started first.
 type cluster []*servers.RabbitMQ
 
-// startCluster starts the nodes. The directory of the first node is rabbitMQDir, below dir. The others have numbers
-// appended.
+// startCluster starts the nodes. The directory of the first node is rabbitMQDir, below dir. The directories of the
+// other nodes have the same name with a number appended.
 func startCluster(ctx context.Context, dir string, nodes int) (cluster, error) {
 	var started cluster
 	options := servers.RabbitMQOptions{LogSize: logSize}

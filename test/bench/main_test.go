@@ -99,9 +99,10 @@ func checkReport(t *testing.T, r *report) {
 			t.Errorf("%d results of %s, want 1", n, what)
 		}
 	}
-	// In a short round, the CPU time of the bare client may be too short to be measured. Then an aim is missing.
+	// In a short round, the CPU time of the bare client may be too short to be measured. Then one
+	// of the six aims is missing.
 	if len(r.Aims) < 5 {
-		t.Errorf("%d aims, want all: %+v", len(r.Aims), r.Aims)
+		t.Errorf("%d aims, want at least 5: %+v", len(r.Aims), r.Aims)
 	}
 	for _, a := range r.Aims {
 		if a.Measured <= 0 {

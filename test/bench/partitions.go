@@ -29,7 +29,8 @@ const (
 	waitingPerPartition = 40 * queueConcurrency
 )
 
-// partitionCounts returns the measured numbers of partitions. Each is a divisor of queueConcurrency.
+// partitionCounts returns the measured numbers of partitions. Each number n divides queueConcurrency, because each of
+// the n processors processes queueConcurrency/n messages of a queue at the same time.
 func partitionCounts() []int { return []int{1, 2, 4, 8} }
 
 // measurePartitions measures the throughput with several numbers of partitions, and writes the medians of all rounds to

@@ -32,8 +32,8 @@ const (
 	// naive acknowledges each event after its effect. It reads and deletes the visit in Redis in one round trip, so a
 	// crash between the deletion and the POST loses the summary.
 	naive = "naive chain"
-	// original behaves like the original system: the broker considers an event acknowledged as soon as the broker has
-	// sent it to the processor.
+	// original behaves like the system that this project replaces: the broker considers an event acknowledged as soon
+	// as the broker has sent it to the processor.
 	original = "original"
 )
 
@@ -205,8 +205,9 @@ func measureCrash(ctx context.Context, env environment, processor string, n int)
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// maxMarkers is the maximum number of markers that pipeline.finish publishes. A marker is an additional exit. For each
-// marker, pipeline.finish starts the processor once.
+// maxMarkers is the maximum number of rounds of pipeline.finish. Each round starts the processor and publishes one
+// marker. A marker is an additional exit that marks the end of the queue: when its summary is stored, the processor has
+// received all exits before it.
 const maxMarkers = 10
 
 func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, error) {
@@ -245,7 +246,7 @@ func (p *pipeline) crash(ctx context.Context, kind string, n int) (crashResult, 
 		return r, err
 	}
 	start := time.Now()
-	// The method finish publishes up to maxMarkers additional exits. Each of them needs an entry.
+	// The method finish publishes up to maxMarkers markers. Each of them is an exit and needs an entry.
 	entries := int64(n + maxMarkers)
 	publishing := async(func() error { return p.publishOriginals(ctx, event.TypeEntry, 0, n+maxMarkers) })
 	if err := errors.Join(await(ctx, recorded, entries), <-publishing); err != nil {
@@ -301,9 +302,8 @@ func (p *pipeline) stored(ctx context.Context) (int64, error) {
 }
 
 // finish runs the processor after its crash until no exit is left in the queue, and counts the lost summaries. In
-// each round, finish starts the processor, publishes one more exit (the marker), waits until the summary of the marker
-// is stored, and terminates the processor. RabbitMQ then requeues unacknowledged exits. If there are any, another round
-// follows.
+// each round, finish starts the processor, publishes a marker, waits until the summary of the marker is stored, and
+// terminates the processor. RabbitMQ then requeues unacknowledged exits. If there are any, another round follows.
 func (p *pipeline) finish(ctx context.Context, processor *stack.Process, r *crashResult) error {
 	for marker := range maxMarkers {
 		if err := stack.Start(ctx, processor); err != nil {

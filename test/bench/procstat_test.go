@@ -66,7 +66,7 @@ func onOtherThread(f func()) {
 	<-done
 }
 
-// The test reads copies of the files of its own process, some of them incomplete.
+// The test reads a directory with files like those in /proc/PID. At first, some files are missing or incomplete.
 func TestReadEffort_MissingFigures_AreLeftOut(t *testing.T) {
 	dir := t.TempDir()
 	for _, thread := range []string{"1", "2"} {

@@ -27,8 +27,8 @@ import (
 // cert-manager. It renews the CA and all certificates while events are published.
 func TestTLS_CertManagerRenewsUnderLoad_LosesNothingAndRestartsNothing(t *testing.T) {
 	t.Parallel()
-	// The test runs only on the local cluster, because it deletes the CRDs of cert-manager, and with them all
-	// Certificates.
+	// A cluster without a node shell may be shared. The test must not run there, because it deletes the CRDs of
+	// cert-manager, and with them all Certificates.
 	skipWithoutNode(t, "read the files in the pods")
 	ns := newNamespace(t)
 	ns.expected = []warning{

@@ -207,7 +207,9 @@ func (c *cluster) installInto(ctx context.Context, namespace, chart string, sett
 	if values := os.Getenv("E2E_VALUES"); values != "" {
 		arguments = append(arguments, "--values", filepath.Join(repository, values))
 	}
-	if namespace == operatorNamespace { // make demo-cluster and make soak-cluster install it here without Helm
+	// In the namespace operatorNamespace, make demo-cluster and make soak-cluster install the operator without Helm.
+	// Helm must take over their objects.
+	if namespace == operatorNamespace {
 		arguments = append(arguments, "--take-ownership", "--force-conflicts")
 	}
 	for _, setting := range settings {

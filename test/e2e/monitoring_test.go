@@ -33,8 +33,8 @@ const (
 	scrapeInterval    = 5 * time.Second
 )
 
-// form is one of the two forms in which Prometheus can store histograms: classic or native. Rules and dashboards must
-// work with both.
+// form is one of the two forms in which Prometheus can store histograms: classic histograms or native histograms. Rules
+// and dashboards must work with both.
 type form struct {
 	// Features are the feature flags with which Prometheus stores histograms in this form. The classic form needs none.
 	Features []string
@@ -43,8 +43,7 @@ type form struct {
 	histogram, absent string
 }
 
-// forms returns the classic and the native form of histograms, by their names. The test runs one Prometheus server for
-// each.
+// forms returns the two forms by their names. The test runs one Prometheus server for each.
 func forms() map[string]form {
 	const histogram, buckets = "parking_event_processing_seconds", "parking_event_processing_seconds_bucket"
 	return map[string]form{
@@ -211,8 +210,9 @@ type prometheus struct {
 // prometheusImages is the content of the JSON file that the environment variable E2E_MONITORING names.
 type prometheusImages struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
-// installPrometheus installs the Prometheus Operator with its CRDs, and one Prometheus server for each form of
-// histograms. The servers also scrape the parking operator. All of this is removed when the test ends.
+// installPrometheus installs the Prometheus Operator with its CRDs, and two Prometheus servers: one that stores classic
+// histograms, and one that stores native histograms. The servers also scrape the parking operator. All of this is
+// removed when the test ends.
 func installPrometheus(t *testing.T) []*prometheus {
 	t.Helper()
 	upstream := prometheusOperatorDirectory(t)

@@ -295,7 +295,8 @@ var alwaysExpected = []warning{
 	{"Unhealthy", "Readiness probe errored"},
 	// A busy node answers a probe late. If this persists, the kubelet restarts the container, and the test fails.
 	{"Unhealthy", "context deadline exceeded"},
-	// A pod is created before its PersistentVolumeClaim is bound to a volume. The operator reports this, too.
+	// A pod is created before its PersistentVolumeClaim is bound to a volume. The scheduler emits FailedScheduling, and
+	// the operator repeats the message in its event PodsFailing.
 	{"FailedScheduling", `persistentvolumeclaim "`},
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},

@@ -67,7 +67,7 @@ func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 				case from != outsider && from != operator:
 					return false // servers connect to no other component
 				case port == 8090:
-					return from == operator // the port of agents
+					return from == operator // only the operator may connect to the port of an agent
 				case servers[to] == port && to != resources.ComponentSummaries:
 					return from == operator // the operator reads the ledger
 				case metrics[to] != 0:
@@ -132,7 +132,7 @@ func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resource
 	connected := map[resources.Component]connectedPod{}
 	for component, pod := range pods {
 		p := connectedPod{address: pod.Status.PodIP, pid: pidOf(ns.t, pod)}
-		// The operator itself listens only at ports to which connections are allowed. The test also needs a port to
+		// The operator itself listens only on ports to which connections are allowed. The test also needs a port to
 		// which connections are denied.
 		if component == operator {
 			listen(ns.t, p.pid)
@@ -182,7 +182,7 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 	return pod
 }
 
-// listen starts a process on the node that accepts connections at a free port in the network namespace of the given
+// listen starts a process on the node that accepts connections on a free port in the network namespace of the given
 // process. The process ends by itself after five minutes. Tests of denied connections need this process, because a
 // connection to a port without a listener fails even without a NetworkPolicy.
 func listen(t *testing.T, pid string) {
@@ -195,8 +195,8 @@ alarm 300;
 	onNode(t, "nsenter", "--net", "--target", pid, "perl", "-MIO::Socket::INET", "-e", script)
 }
 
-// listening returns the TCP ports at which any process listens in the network namespace of the given process. It omits
-// ports at which processes listen only on the loopback interface.
+// listening returns the TCP ports on which any process listens in the network namespace of the given process. It omits
+// ports on which processes listen only on the loopback interface.
 func listening(t *testing.T, pid string) (ports []int) {
 	t.Helper()
 	const listen, loopback4, loopback6 = "0A", "0100007F", "00000000000000000000000001000000"

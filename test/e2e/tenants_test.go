@@ -65,7 +65,8 @@ func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 		t.Fatal(err)
 	}
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
-	if err := ns.Delete(t.Context(), quota); err != nil { // the method remove waits for an empty namespace
+	// The method remove waits until the namespace is empty, so delete the quota and the LimitRange first.
+	if err := ns.Delete(t.Context(), quota); err != nil {
 		t.Fatal(err)
 	}
 	if err := ns.DeleteAllOf(t.Context(), &corev1.LimitRange{}, client.InNamespace(ns.name)); err != nil {

@@ -68,8 +68,9 @@ func useTLS(sim *v1alpha1.ParkingSimulation) {
 	spec.SummaryAPI.Managed.TLS, spec.Monitoring.TLS = &v1alpha1.TLSSpec{}, &v1alpha1.TLSSpec{}
 }
 
-// checkPorts fails the test for each port of a pod that answers a client without TLS. The exception is epmd, which tells
-// RabbitMQ nodes each other's ports. It must answer: this shows that the test would notice the answer of another port.
+// checkPorts checks each port of a pod, and fails the test if the port answers a client without TLS. The exception is
+// the port of epmd, which tells RabbitMQ nodes each other's ports. This port must answer, which shows that the test
+// would notice the answer of another port.
 func checkPorts(t *testing.T, c resources.Component, pod corev1.Pod) {
 	t.Helper()
 	const epmd = 4369
@@ -176,9 +177,9 @@ const greet = `while [ $# -gt 0 ]; do
   shift 2
 done`
 
-// answersWithoutTLS sends greetings of several protocols to a port, and returns the answers. It omits alerts of TLS,
+// answersWithoutTLS sends greetings of several protocols to a port, and returns the answers. It omits TLS alerts,
 // which begin with the byte 0x15, and the answer HTTP/1.0 400 of a Go server that accepts only HTTPS.
-// TestGreetings_ServerWithoutTLS_IsAnswered shows that servers without TLS answer the greetings.
+// TestGreetings_ServerWithoutTLS_Answers shows that servers without TLS answer the greetings.
 func answersWithoutTLS(t *testing.T, pid string, port int) string {
 	t.Helper()
 	command := []string{"nsenter", "--net", "--target", pid, "bash", "-c", greet, strconv.Itoa(port)}

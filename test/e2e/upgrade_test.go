@@ -59,8 +59,9 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 
 	t.Run("a new operator restarts no pod", func(t *testing.T) {
 		ns := ns.forSubtest(t)
-		// The chart passes its own image to the operator. The extra argument comes later, so it takes precedence, and the
-		// pods of simulations keep their image.
+		// The chart passes its own image to the operator with the flag --image. The value extraArgs repeats this flag
+		// with the image that the pods of the simulation have. The chart puts extraArgs after its own flags, and the
+		// last value of a flag takes precedence, so these pods keep their image.
 		image := ns.pods(sim, resources.ComponentProcessor)[0].Spec.Containers[0].Image
 		if err := shared.install(t.Context(), chart, "extraArgs[0]=--image="+image); err != nil {
 			t.Fatal(err)

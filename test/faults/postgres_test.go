@@ -77,14 +77,16 @@ func (p postgresPair) failOverToLaggingReplica(t *testing.T, wait func()) {
 	}
 }
 
-// killEachSummaryAPI kills one summary API after the other. While one is down, the other must store the summaries. Before
-// that, the processors get no responses to requests that have stored summaries, so they post these summaries again, and
-// some of them to the other API.
+// killEachSummaryAPI kills one of the two summary APIs, starts it again, and then does the same with the other one.
+// While one API is down, the other must store the summaries. For a few seconds before each kill, the proxy drops the
+// responses to requests that have stored summaries, so the processors post these summaries again, some of them to the
+// other API.
 func (s *simulation) killEachSummaryAPI(t *testing.T) {
 	t.Helper()
 	for _, api := range s.stack.SummaryAPIs() {
 		err := errors.Join(s.misbehave(t.Context(), dropsAfterStoring), api.Kill())
-		s.awaitSummaries(t, 300) // more than the processors hold, so the other API has stored some of them
+		// The processors hold fewer than 300 exits, so the other API must have stored some of these summaries.
+		s.awaitSummaries(t, 300)
 		if err := errors.Join(err, api.Start()); err != nil {
 			t.Fatal(err)
 		}

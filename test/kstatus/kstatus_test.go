@@ -110,11 +110,11 @@ func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 	l.awaitStatus(stalled, status.TerminatingStatus, status.TerminatingStatus)
 }
 
-// TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions runs simulations with several combinations of managed and
-// external servers. It checks the status of each one while its servers are missing, while it starts, runs, is rolled
-// out, loses and regains its servers, is suspended, completes, and is deleted; and after its servers were removed and
-// the operator was restarted.
-func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
+// TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase runs simulations with several
+// combinations of managed and external servers. It checks the status that kstatus computes for each simulation while
+// its servers are missing, while it starts, runs, is rolled out, loses and regains its servers, is suspended,
+// completes, and is deleted. It also checks the status after the servers were removed and the operator was restarted.
+func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.Define(rabbitmqClusters())
 	stop := l.startOperator()
@@ -200,7 +200,9 @@ func TestKstatus_EveryWiringInEveryPhase_MatchesTheConditions(t *testing.T) {
 				l.awaitStatus(sim, status.FailedStatus, status.CurrentStatus, status.InProgressStatus)
 				provide()
 				l.Eventually(name+" to run again", func() error {
-					l.MakeWorkloadsReady() // without the servers, the workloads had no replicas
+					// While the servers were missing, the operator had scaled the workloads down to 0. It now scales
+					// them up again.
+					l.MakeWorkloadsReady()
 					got, err := l.statusOf(sim)
 					if err == nil && got.Status != status.CurrentStatus {
 						err = fmt.Errorf("it is %s: %s", got.Status, got.Message)
@@ -307,7 +309,7 @@ func onSSD() *v1alpha1.PodTemplate {
 }
 
 // finishGrowth waits until the operator has enlarged a volume claim. Then it sets the capacity of the claim, as the
-// controller of volumes would.
+// CSI external-resizer would.
 func (l lot) finishGrowth(claim *corev1.PersistentVolumeClaim, size string) {
 	l.T.Helper()
 	l.Eventually("the volume to grow", func() error {

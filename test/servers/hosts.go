@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// hostsVariable contains the name of the test in a process that WithHosts has started.
+// hostsVariable is the name of an environment variable. In a process that WithHosts has started, the variable contains
+// the name of the test.
 const hostsVariable = "PARKING_TEST_HOSTS"
 
 // WithHosts calls a function in a process whose hosts file has additional lines. To do so, it runs the calling test

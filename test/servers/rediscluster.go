@@ -21,7 +21,7 @@ import (
 // ClusterSlots is the number of slots of a Redis Cluster.
 const ClusterSlots = 16384
 
-// RedisClusterOptions are the options of a RedisCluster.
+// RedisClusterOptions configures a RedisCluster.
 type RedisClusterOptions struct {
 	// Primaries is the number of primaries. Each has an equal share of the slots.
 	Primaries int
@@ -49,11 +49,11 @@ type RedisCluster struct {
 	Admins []*goredis.Client
 
 	options RedisClusterOptions
-	// The following slices have an element for each node: its address for nodes, its address for clients, its port of
-	// the cluster bus, and its identifier.
+	// The following slices have an element for each node: its address for other nodes, its endpoint for clients, its
+	// port of the cluster bus, and its ID.
 	addresses, endpoints, buses, ids []string
-	// successor is the replica of the primary that was killed last. The field paused is the replica that is paused, or
-	// none.
+	// successor is the index of the replica that takes over from the last killed primary. paused is the index of the
+	// paused replica, or none.
 	successor, paused int
 }
 
@@ -64,7 +64,8 @@ const none = -1
 // replicas are in sync. See NewRedis.
 func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	t.Helper()
-	if o.HostNames && o.Authority == nil { // otherwise the nodes would wait for host names that no node announces
+	// Without an Authority, no node announces a host name, and NewRedisCluster would wait for the host names in vain.
+	if o.HostNames && o.Authority == nil {
 		t.Fatal("RedisClusterOptions: HostNames needs an Authority")
 	}
 	c := &RedisCluster{options: o, paused: none}
@@ -75,7 +76,7 @@ func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 			t.Fatal(err)
 		}
 	}
-	polltest.Until(t, "the cluster is complete", func() bool { return c.isComplete(t.Context()) })
+	polltest.Until(t, "all nodes know each other and the owner of each slot", func() bool { return c.isComplete(t.Context()) })
 	if o.Replicas {
 		for i := range o.Primaries {
 			c.AddReplica(t, i)
@@ -94,13 +95,15 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 	config := slices.Concat(c.options.Config, []string{
 		"cluster-enabled yes",
-		// By default, nodes talk to each other on the client port plus 10,000, which may be in use.
+		// By default, the port of the cluster bus is the client port plus 10,000, and that port may be in use.
 		"cluster-port " + bus,
 		fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword),
 	}, replicating)
 	if c.options.Elections {
-		config = append(config, "cluster-node-timeout 5000", "cluster-replica-validity-factor 0") // a replica that was paused may be elected
-	} else { // only CLUSTER FAILOVER TAKEOVER promotes a replica
+		// The validity factor 0 allows the election of a replica that was paused for a long time.
+		config = append(config, "cluster-node-timeout 5000", "cluster-replica-validity-factor 0")
+	} else {
+		// No replica starts a failover by itself. A test promotes a replica with CLUSTER FAILOVER TAKEOVER.
 		config = append(config, "cluster-node-timeout 600000", "cluster-replica-no-failover yes")
 	}
 	address, endpoint := "", ""
@@ -135,8 +138,8 @@ func (c *RedisCluster) startNode(t testing.TB, other int) {
 	}
 }
 
-// tlsConfig returns the addresses of a node with TLS for nodes and for clients, the lines of its configuration, and the
-// files that they name. Clients without TLS can connect to 127.0.0.1.
+// tlsConfig returns the address of a TLS node for the other nodes, its endpoint for clients, the lines of its
+// configuration, and the files that these lines name. Clients without TLS can connect to 127.0.0.1.
 func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address, endpoint string, lines []string, files map[string][]byte) {
 	t.Helper()
 	ip := nodeIP(node)
@@ -158,7 +161,8 @@ func (c *RedisCluster) tlsConfig(t testing.TB, node int) (address, endpoint stri
 		map[string][]byte{"ca.crt": c.options.Authority.PEM, "tls.crt": certificate, "tls.key": key}
 }
 
-// nodeDomain is the domain of the host names of nodes. No real host has such a name, because the domain test is reserved.
+// nodeDomain is the domain of the host names of nodes. No real host has such a name, because the top-level domain .test
+// is reserved.
 const nodeDomain = ".redis.test"
 
 func nodeName(node int) string { return fmt.Sprintf("node-%d%s", node, nodeDomain) }
@@ -217,7 +221,7 @@ func (c *RedisCluster) AddReplica(t testing.TB, primary int) int {
 	return replica
 }
 
-// awaitReplica waits until a node is a replica in sync, and the cluster is complete.
+// awaitReplica waits until a node is a replica in sync, and until isComplete returns true.
 func (c *RedisCluster) awaitReplica(t testing.TB, node int) {
 	t.Helper()
 	polltest.Until(t, "the replica is in sync", func() bool {
@@ -283,7 +287,7 @@ func (c *RedisCluster) ownerAt(t testing.TB, admin *goredis.Client, slot int) (p
 	t.Helper()
 	shards, err := admin.ClusterShards(t.Context()).Result()
 	if err != nil {
-		return none, none // the node does not run
+		return none, none // the node is not running
 	}
 	primary, replica = none, none
 	for _, shard := range shards {
@@ -378,7 +382,7 @@ func (c *RedisCluster) KillPrimary(t testing.TB, key string) *Redis {
 	return c.Nodes[primary]
 }
 
-// AwaitFailover implements FailoverGroup. Without elections, it promotes the replica.
+// AwaitFailover implements FailoverGroup. If elections are disabled, it promotes the replica itself.
 func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 	t.Helper()
 	admin := c.Admins[c.successor]
@@ -388,7 +392,8 @@ func (c *RedisCluster) AwaitFailover(t testing.TB, _ *Redis) {
 			return true
 		}
 		if !c.options.Elections {
-			// Ignore the error, because the next iteration checks whether the replica has become the primary.
+			// TAKEOVER needs neither the killed primary nor the votes of other primaries. Ignore the error, because the
+			// next iteration checks whether the replica has become the primary.
 			_ = admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err()
 		}
 		return false

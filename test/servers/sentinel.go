@@ -85,7 +85,7 @@ func (g *SentinelGroup) KillPrimary(t testing.TB, _ string) *Redis {
 	return primary
 }
 
-// awaitReady waits until the Sentinels know a primary that has its replica, and returns the primary.
+// awaitReady waits until the primary has a replica in sync and the Sentinels know both, and returns the primary.
 func (g *SentinelGroup) awaitReady(t testing.TB) (primary *Redis) {
 	t.Helper()
 	polltest.Until(t, "the Sentinels know the primary and its connected replica", func() bool {

@@ -32,11 +32,12 @@ const (
 	// perSimulation is the number of faults in one simulation. A manifest can have at most 20.
 	perSimulation = 18
 	// first is the time of the first fault in a simulation. spacing is the time from one fault to the next, including
-	// 5 s for the measurement of the recovery. After a fault in RabbitMQ, which takes up to 20 s to start,
+	// 5 s for the measurement of the recovery. RabbitMQ takes up to 20 s to start, so after a fault in RabbitMQ,
 	// rabbitMQSpacing replaces spacing.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
-	// inCluster is added to spacing and rabbitMQSpacing in a cluster, because the kubelet delays restarts of a container:
-	// the second restart by 10 s, the third one by 20 s, and so on.
+	// inCluster is added to spacing and rabbitMQSpacing in a cluster, because the kubelet delays the second restart of
+	// a killed container by 10 s, and the third one by 20 s. A simulation kills no container more than twice: each pair
+	// of target and action occurs at most once, and only the targets RabbitMQ and RabbitMQLeader can be the same pod.
 	inCluster = 20 * time.Second
 	// faultDuration is the duration of each pause and each isolation.
 	faultDuration = 5 * time.Second

@@ -15,7 +15,7 @@ import (
 
 // Target is a process in its own mount namespace, like a process of a container.
 type Target struct {
-	// Path is a mount that only the process and its children see.
+	// Path is the mount point of a file system that only the process and its children see.
 	Path string
 	PID  int
 
@@ -59,7 +59,8 @@ func Start(t testing.TB, command ...string) *Target {
 	return s
 }
 
-// missing is called if a mount namespace cannot be created. It skips or fails the test.
+// missing skips the test, because a mount namespace cannot be created. If PARKING_TEST_REQUIRE is 1, missing fails the
+// test instead.
 func missing(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {

@@ -83,8 +83,8 @@ func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 				id, a.confirmed[id], a.delivered[id], a.acknowledged[id], a.dead[id])
 		}
 	}
-	// If a session ended before an acknowledgement reached the broker, the broker delivers that message again. So
-	// acknowledge all messages that are left.
+	// If a session ended before an acknowledgement reached the broker, the broker delivers the acknowledged message
+	// again. So acknowledge all messages that are left.
 	for _, q := range accountQueues() {
 		deliveries, _ := s.consume(t, q, 100)
 		go func() {

@@ -76,7 +76,7 @@ func Run(t *testing.T, factory Factory) {
 		{"deletion removes every message, and the queues work again", deletes},
 		{"the queues of one owner are closed to another until they are deleted", excludesOtherOwners},
 		{"every operation on a closed broker fails", refusesAfterClose},
-		{"every message is accounted for whatever is done with its deliveries", accountsForEveryMessage},
+		{"no message is lost or duplicated, however its deliveries are settled", accountsForEveryMessage},
 		{"lost sessions lose no message", losesNothingWhenSessionsEnd},
 	}
 	for _, tt := range tests {

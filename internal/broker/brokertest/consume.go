@@ -102,7 +102,8 @@ func requeuesUnreceivedDeliveries(t *testing.T, s *subject) {
 		s.publish(t, entries(), message(n))
 	}
 	deliveries, stop := s.consume(t, entries(), count)
-	// After the first delivery is received, the other deliveries are on their way or have arrived.
+	// Receive one delivery before the consumer stops. By then, the broker has sent the others to this consumer, so it
+	// must requeue them.
 	held := receive(t, deliveries)
 	stop()
 	others, _ := s.consume(t, entries(), count)

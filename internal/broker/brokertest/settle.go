@@ -170,7 +170,7 @@ func cutsReasons(t *testing.T, s *subject) {
 		t.Fatalf("there are %d dead letters", len(letters))
 	}
 	if diff := cmp.Diff(want, letters[0].Reason); diff != "" {
-		t.Errorf("the reason differs (-want +got):\n%s", diff)
+		t.Errorf("the reason of the dead letter differs (-want +got):\n%s", diff)
 	}
 }
 

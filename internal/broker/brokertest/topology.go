@@ -14,7 +14,7 @@ import (
 
 func countsDepths(t *testing.T, s *subject) {
 	if err := s.Broker.Declare(t.Context()); err != nil {
-		t.Fatalf("declare once more: %v", err)
+		t.Fatalf("declare the queues again: %v", err)
 	}
 	exits := broker.Queue{Type: event.TypeExit, Partition: 1}
 	s.publish(t, entries(), message(1), message(2))
@@ -51,7 +51,7 @@ func countsReasons(t *testing.T, s *subject) {
 		}
 	}
 	reasons(10)
-	parse, post := broker.Reason{Stage: "parse", Detail: "it is «no» JSON"}, broker.Reason{Stage: "post", Detail: "refused"}
+	parse, post := broker.Reason{Stage: "parse", Detail: "it is «not» JSON"}, broker.Reason{Stage: "post", Detail: "refused"}
 	deliveries, _ := s.consume(t, entries(), 10)
 	for i, reason := range []broker.Reason{post, parse, parse} {
 		s.publish(t, entries(), message(i))
@@ -78,14 +78,14 @@ func deletes(t *testing.T, s *subject) {
 	}
 	stop()
 	if err := s.Broker.Delete(t.Context()); err != nil {
-		t.Fatalf("delete: %v", err)
+		t.Fatalf("delete the queues: %v", err)
 	}
 	s.awaitDepths(t, broker.Depths{})
 	if err := s.Broker.Delete(t.Context()); err != nil {
-		t.Fatalf("delete once more: %v", err)
+		t.Fatalf("delete the queues again: %v", err)
 	}
 	if err := s.Broker.Declare(t.Context()); err != nil {
-		t.Fatalf("declare after deletion: %v", err)
+		t.Fatalf("declare the queues after their deletion: %v", err)
 	}
 	s.publish(t, entries(), message(5))
 	again, _ := s.consume(t, entries(), 1)
@@ -125,12 +125,12 @@ func excludesOtherOwners(t *testing.T, s *subject) {
 	s.awaitDepths(t, broker.Depths{}) // the rival cannot publish to the queues of another owner
 
 	if err := s.Broker.Delete(t.Context()); err != nil {
-		t.Fatalf("delete: %v", err)
+		t.Fatalf("delete the queues: %v", err)
 	}
 	assertMessage(t, receive(t, rivals).Message, message(2))
 	assertError(t, "declare queues that another simulation has taken over", s.Broker.Declare(t.Context()), broker.ErrOtherOwner)
 	if err := errors.Join(rival.Delete(t.Context()), rival.Close()); err != nil {
-		t.Fatalf("delete the queues of the rival and close it: %v", err)
+		t.Fatalf("delete the queues of the other simulation and close its broker: %v", err)
 	}
 }
 

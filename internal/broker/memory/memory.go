@@ -32,7 +32,7 @@ const (
 // but still counted.
 const keptLetters = 1000
 
-// Config is the configuration of a broker.
+// Config configures a Broker. If RetryDelay, Window or Limit is 0, its default applies.
 type Config struct {
 	// Partitions is the number of entry queues. There are as many exit queues.
 	Partitions int
@@ -73,7 +73,7 @@ type Broker struct {
 	dead   *deadLetters
 	tally  *tally.Tally
 
-	interrupted atomic.Bool // Interrupt was called since the last call of Ping
+	interrupted atomic.Bool // true if Interrupt was called after the last call to Ping
 
 	closing sync.Mutex
 	closed  chan struct{}

@@ -37,7 +37,7 @@ type queue struct {
 
 	confirms    []pendingConfirm // the callbacks that must still be called
 	unconfirmed int
-	confirming  bool          // whether a goroutine is calling the callbacks in the slice above
+	confirming  bool          // whether a goroutine is calling the callbacks in confirms
 	room        chan struct{} // closed when the queue may have room again; nil if no publisher waits for room
 }
 

@@ -119,9 +119,10 @@ func (b *Broker) Delete(ctx context.Context) error {
 	})
 }
 
-// gapForDelete returns the number of successive partitions without queues after which Delete looks no further. It is
-// usually maxGap. If there is an owner's mark but no exchange, an earlier Delete has not removed all queues. The
-// remaining queues may then belong to any partition, so the number is that of all partitions.
+// gapForDelete returns the number of successive partitions without queues after which Delete stops its search for
+// queues. It is usually maxGap. If the owner's mark exists but the exchange does not, an earlier Delete may have left
+// queues, and they may belong to any partition. Then gapForDelete returns the number of partitions, so Delete checks
+// all of them.
 func (b *Broker) gapForDelete(a *administration) (int, error) {
 	found, err := a.hasExchange(b.topology.exchange)
 	if err != nil || found {
@@ -135,7 +136,8 @@ func (b *Broker) gapForDelete(a *administration) (int, error) {
 }
 
 // deleteQueues deletes the given queues of the simulation. It skips the queues that are unavailable. The error then
-// contains the reason of the first one and the number of all, because the reasons of all would be too long for a message.
+// contains the reason of the first one and the number of all, because the reasons of all would be too long for a
+// message.
 func (b *Broker) deleteQueues(a *administration, queues []string) error {
 	variants := b.topology.variants()
 	var first error
@@ -160,8 +162,8 @@ func (b *Broker) deleteQueues(a *administration, queues []string) error {
 	return first
 }
 
-// deleteExchange deletes the simulation's exchange. It keeps an exchange whose settings differ from those with which
-// the simulation declares it.
+// deleteExchange deletes the simulation's exchange. It keeps an exchange with other settings than the simulation
+// declares, because another program must have created it.
 func (b *Broker) deleteExchange(a *administration) error {
 	name := b.topology.exchange
 	switch state, err := a.exchangeState(name); {
@@ -176,8 +178,9 @@ func (b *Broker) deleteExchange(a *administration) error {
 	return a.deleteExchange(name)
 }
 
-// deleteQueue deletes a queue of the simulation. It keeps a queue whose settings match none of the given variants:
-// these are all the settings with which the simulation can have declared the queue.
+// deleteQueue deletes a queue of the simulation. The parameter variants contains all the settings with which the
+// simulation can have declared the queue. deleteQueue keeps a queue with other settings, because another program must
+// have created it.
 func (b *Broker) deleteQueue(a *administration, name string, variants []amqp.Table) error {
 	switch state, err := a.queueState(name, variants); {
 	case err != nil:
@@ -299,7 +302,8 @@ func (a *administration) verify(d *declarer) error {
 }
 
 // verifyOnce calls verify, unless d.marked is true: then the server has already confirmed that the queues have the mark
-// of this owner. The owner in a mark never changes, and the mark can only be removed, so one check is enough.
+// of this owner. One check is enough, because the owner in a mark never changes. A mark is only removed after its
+// queues, and declaring the queues again includes a check of the owner.
 func (a *administration) verifyOnce(d *declarer) error {
 	if d.marked.Load() {
 		return nil
@@ -312,13 +316,14 @@ func (a *administration) hasExchange(name string) (bool, error) {
 	return a.found("exchange "+name, err)
 }
 
-// maxGap is the usual value of the parameter gap of existingQueues.
+// maxGap is after how many successive partitions without queues a search for queues usually stops. It is greater than
+// 1, so that the search finds the other queues even if somebody has deleted the queues of a few partitions.
 const maxGap = 4
 
-// existingQueues returns the names of the queues for which exists returns true, in the order of allRoutes. It stops after
-// gap successive partitions without queues, because for each missing queue the server closes the channel and logs an
-// error. 'parking purge' would otherwise cause hundreds of these errors: it does not know the number of partitions, so
-// it assumes the maximum.
+// existingQueues returns the names of the queues for which exists returns true, in the order of allRoutes. It stops
+// after gap successive partitions without queues, because for each missing queue the server closes the channel and logs
+// an error. 'parking purge' would otherwise cause hundreds of these errors: it does not know the number of partitions,
+// so it assumes the maximum.
 func existingQueues(t topology, gap int, exists func(name string) (bool, error)) ([]string, error) {
 	var found []string
 	look := func(routes ...route) error {
@@ -450,14 +455,15 @@ func (a *administration) deleteExchange(name string) error {
 	return nil
 }
 
-// isNotFound reports whether an error says that a queue or an exchange does not exist. The server uses the same code for
-// a queue that is unavailable.
+// isNotFound reports whether an error says that a queue or an exchange does not exist. The server uses the same code
+// for a queue that is unavailable.
 func isNotFound(err error) bool {
 	return hasCode(err, amqp.NotFound) && !isUnavailable(err)
 }
 
 // isUnavailable reports whether an error says that a queue exists but cannot be used, for example because its node is
-// down. The list of remedies contains the reason of such an error.
+// down. The server also uses the code NotFound for a queue that does not exist. But in the list remedies, all entries
+// with this code are about unavailable queues.
 func isUnavailable(err error) bool {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy != ""

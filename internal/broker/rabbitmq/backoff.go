@@ -35,8 +35,8 @@ type retries struct{ backoff.Backoff }
 
 func newRetries() *retries { return &retries{backoff.Backoff{First: minDelay, Last: maxDelay}} }
 
-// wait sleeps before the next attempt. The delay depends on the failure of the last one. If ctx ends first, wait returns
-// the error of ctx.
+// wait sleeps before the next attempt. The delay depends on the failure of the last one. If ctx ends first, wait
+// returns the error of ctx.
 func (r *retries) wait(ctx context.Context, failure error) error {
 	r.Last = maxDelay
 	if isRejected(failure) {
@@ -50,8 +50,8 @@ func (r *retries) wait(ctx context.Context, failure error) error {
 }
 
 // isRejected reports whether the server has rejected an attempt for a reason that lasts until somebody corrects it. If
-// the attempt used several addresses, all of them must have rejected it. The client library also reports a rejected login
-// if the connection is lost during the login.
+// the attempt used several addresses, all of them must have rejected it. isRejected also returns true if the connection
+// was lost during the login, because the client library reports this as a rejected login.
 func isRejected(err error) bool {
 	if connect, ok := errors.AsType[*connectError](err); ok {
 		return !slices.ContainsFunc(connect.failures, func(f failure) bool { return !isRejected(f.err) })

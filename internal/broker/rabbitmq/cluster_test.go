@@ -110,12 +110,13 @@ const (
 // locator, the node that the client is connected to leads all queues.
 const maxAttempts = 5
 
-// maxUnstable limits how often a test repeats an attempt that does not count.
+// maxUnstable limits the number of attempts that do not count. An attempt does not count if a leader changes while the
+// test examines the leaders; see attempt.
 const maxUnstable = 20
 
 // attempt calls place until isEven returns true for the leaders of all queues. It fails the test after maxAttempts
-// attempts. An attempt counts only if all queues have leaders that stay the same. Otherwise, it may have failed because
-// a queue has elected another leader, so isEven is not called.
+// attempts. An attempt counts only if all queues have leaders, and no leader changes while attempt examines them.
+// Otherwise, attempt does not call isEven, because an election may have moved a leader after place had spread them.
 func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
 	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {
@@ -186,8 +187,8 @@ func awaitReplicas(t *testing.T, cluster []*servers.RabbitMQ) {
 	}, func() any { return output })
 }
 
-// moveLeaders makes one node the leader of all queues. After that, only a rebalance can spread them evenly. Elections
-// after a restart may do that by chance.
+// moveLeaders makes one node the leader of all queues. Otherwise, the elections after a restart might spread the
+// leaders evenly by chance, and the test would pass without a rebalance.
 func moveLeaders(t *testing.T, node *servers.RabbitMQ) {
 	t.Helper()
 	move := fmt.Sprintf("[rabbit_quorum_queue:transfer_leadership(Q, '%s') || Q <- rabbit_amqqueue:list()].", node.Node())

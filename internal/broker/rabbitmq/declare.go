@@ -14,7 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// declarer declares the exchange and queues of a topology.
+// declarer is shared by the publishers and consumers of a broker, because it remembers what it has learned about the
+// existing queues.
 type declarer struct {
 	topology
 
@@ -170,8 +171,8 @@ func (d *declarer) queueError(r route, err error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Next time, try the other declaration. That is right after every such error, because another client may have deleted
-	// the queue meanwhile and declared it differently.
+	// Next time, try the other declaration, even if an earlier attempt already used it: another client may meanwhile
+	// have deleted the queue and declared it differently.
 	d.unlocated[r.queue] = !d.unlocated[r.queue]
 	return errOtherLocator
 }

@@ -47,7 +47,7 @@ type connection struct {
 }
 
 func newConnection(conn *amqp.Connection, w *wire) *connection {
-	closes := conn.NotifyClose(make(chan *amqp.Error, 1)) // the client library does not wait, because there is room
+	closes := conn.NotifyClose(make(chan *amqp.Error, 1)) // the buffer keeps the error until the function reason is called
 	return &connection{Connection: conn, wire: w, reason: sync.OnceValue(func() *amqp.Error { return <-closes })}
 }
 
@@ -60,14 +60,14 @@ func (c *connection) close(timeout time.Duration) {
 	<-c.wire.done
 }
 
-// dialer opens connections to the server. The functions are fields so that tests can replace them.
+// dialer opens connections to the server. The functions lookup and dialTCP are fields, so that tests run without a
+// network.
 type dialer struct {
 	binding binding.Source
 	// component is the name of this process in the server's list of connections.
 	component string
 	// lookup returns the IP addresses of a host.
-	lookup func(ctx context.Context, host string) ([]string, error)
-	// dialTCP opens a TCP connection.
+	lookup  func(ctx context.Context, host string) ([]string, error)
 	dialTCP func(ctx context.Context, network, address string) (net.Conn, error)
 	log     *slog.Logger
 }
@@ -79,11 +79,11 @@ func newDialer(source binding.Source, component string, log *slog.Logger) *diale
 	}
 }
 
-// dial reads the binding and makes one attempt to connect. It tries each IP address of each endpoint until it has a
-// connection. It continues after a rejected login, because a node also rejects correct credentials if it cannot reach
-// its authentication backend, such as an LDAP server. The order is random, so that the connections of many clients
-// spread over the nodes of a cluster, even when they reconnect after a node has failed. The errors contain the addresses
-// and the remedies, but never the password.
+// dial reads the binding and makes one attempt to connect. It tries the endpoints, and the IP addresses of each
+// endpoint, until it has a connection. It tries them in random order, so that the connections of many clients spread
+// over the nodes of a cluster, even when they reconnect after a node has failed. It continues after a rejected login,
+// because a node also rejects correct credentials if it cannot reach its authentication backend, such as an LDAP
+// server. The errors contain the addresses and the remedies, but never the password.
 func (d *dialer) dial(ctx context.Context, role string) (*connection, error) {
 	b, err := d.binding()
 	if err != nil {
@@ -301,13 +301,13 @@ func explainLogin(target target, tried []amqp.Authentication, err error) error {
 	case errors.Is(err, amqp.ErrSASL):
 		return err // the server offers no login mechanism that the client supports
 	case len(target.logins) == 1:
-		return fmt.Errorf("login as guest: %s: %w", reason, err)
+		return fmt.Errorf("log in as guest: %s: %w", reason, err)
 	case tried[0].Mechanism() == external:
-		return &configError{fmt.Errorf("login with the client certificate: %s: %w: create a user with the name in the "+
+		return &configError{fmt.Errorf("log in with the client certificate: %s: %w: create a user with the name in the "+
 			"client certificate (ssl_cert_login_from in rabbitmq.conf), or put a user name and password into the binding",
 			reason, err)}
 	default:
-		return fmt.Errorf("login as guest: %s, and the server does not offer %s, so the client certificate of the "+
+		return fmt.Errorf("log in as guest: %s, and the server does not offer %s, so the client certificate of the "+
 			"binding cannot replace a user name: %w", reason, external, err)
 	}
 }
@@ -389,8 +389,8 @@ func readTarget(address binding.Binding) (target, error) {
 }
 
 // loginsOf returns the authentication mechanisms in the order of preference. With a user name, there is only PLAIN.
-// Without a user name, EXTERNAL comes first if there is a client certificate. The last one is PLAIN as guest, the
-// default user of RabbitMQ. A server offers EXTERNAL only if somebody has enabled it.
+// Without a user name, EXTERNAL comes first if there is a client certificate. PLAIN as guest, RabbitMQ's default user,
+// follows, because a server offers EXTERNAL only if somebody has enabled it.
 func loginsOf(uri *url.URL, config *tls.Config) []amqp.Authentication {
 	if name := uri.User.Username(); name != "" {
 		password, _ := uri.User.Password()

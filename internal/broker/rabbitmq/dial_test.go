@@ -115,7 +115,8 @@ func TestDial_HostWithTwoIPVersions_TriesThePreferredVersionFirst(t *testing.T) 
 	}
 }
 
-// If packets to the preferred IP version are dropped, an attempt ends only with its timeout.
+// If the network drops all IPv6 packets, an attempt to connect over IPv6 ends only when it times out. So the dialer
+// must try IPv4 before that.
 func TestDial_IPv6DoesNotRespond_TriesIPv4AfterVersionDelay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -80,8 +80,8 @@ func (e *connectError) Unwrap() []error {
 	return causes
 }
 
-// Is makes errors.Is(err, broker.ErrNotReady) true if at least one failure was caused neither by the address nor by the
-// credentials.
+// Is makes errors.Is(err, broker.ErrNotReady) true if at least one failure has a temporary cause; see isNotReady. One
+// is sufficient, because a connection to one address is all that a later attempt needs.
 func (e *connectError) Is(target error) bool {
 	return target == broker.ErrNotReady && slices.ContainsFunc(e.failures, func(f failure) bool { return isNotReady(f.err) })
 }

@@ -141,11 +141,11 @@ func TestExplainLogin_BindingWithoutUserName_SaysWhichLoginFailed(t *testing.T) 
 		isConfig      bool
 	}{
 		"no certificate": {[]amqp.Authentication{guest}, []amqp.Authentication{guest}, amqp.ErrCredentials,
-			"login as guest: the binding has no user name: ", false},
+			"log in as guest: the binding has no user name: ", false},
 		"a certificate": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate}, amqp.ErrCredentials,
 			"create a user with the name in the client certificate", true},
 		"a certificate that the server does not take": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{guest}, amqp.ErrCredentials,
-			"login as guest: the binding has no user name, and the server does not offer EXTERNAL, so", false},
+			"log in as guest: the binding has no user name, and the server does not offer EXTERNAL, so", false},
 		"a server that offers neither": {[]amqp.Authentication{certificate, guest}, []amqp.Authentication{certificate, guest}, amqp.ErrSASL,
 			amqp.ErrSASL.Error(), false},
 	} {

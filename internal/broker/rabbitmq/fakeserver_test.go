@@ -112,7 +112,7 @@ func (c *fakeConnection) receive() (channel uint16, payload []byte, err error) {
 	if _, err := io.ReadFull(c.in, header); err != nil {
 		return 0, nil, err
 	}
-	payload = make([]byte, binary.BigEndian.Uint32(header[3:])+1) // with the end mark
+	payload = make([]byte, binary.BigEndian.Uint32(header[3:])+1) // the payload is followed by the frame-end octet
 	if _, err := io.ReadFull(c.in, payload); err != nil {
 		return 0, nil, err
 	}
@@ -127,11 +127,11 @@ func requestIn(payload []byte) request {
 	r := request{method: method{binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:])}}
 	switch r.method {
 	case exchangeDeclare, queueDeclare, basicGet:
-		name := payload[6:] // after a reserved number
+		name := payload[6:] // skip the method ID (4 bytes) and a reserved number (2 bytes)
 		r.name = string(name[1 : 1+name[0]])
 		rest := name[1+name[0]:]
 		if r.method == exchangeDeclare {
-			rest = rest[1+rest[0]:] // after the type of the exchange
+			rest = rest[1+rest[0]:] // skip the type of the exchange
 		}
 		r.passive = rest[0]&1 != 0
 	}
@@ -169,7 +169,7 @@ func (c *fakeConnection) sendRejection(channel uint16, r *rejection) {
 	}
 	body := binary.BigEndian.AppendUint16(nil, r.code)
 	body = append(append(body, byte(len(r.reason))), r.reason...)
-	c.send(channel, r.closes, append(body, 0, 0, 0, 0)) // without the method that has failed
+	c.send(channel, r.closes, append(body, 0, 0, 0, 0)) // the zeros replace the class and the method of the rejected request
 }
 
 // send sends a method. Errors have no effect, because the next read fails too.
@@ -179,7 +179,7 @@ func (c *fakeConnection) send(channel uint16, m method, body []byte) {
 	frame = binary.BigEndian.AppendUint32(frame, uint32(4+len(body)))
 	frame = binary.BigEndian.AppendUint16(frame, m.class)
 	frame = binary.BigEndian.AppendUint16(frame, m.number)
-	frame = append(append(frame, body...), 0xCE) // the end mark
+	frame = append(append(frame, body...), 0xCE) // the frame-end octet
 	_, _ = c.out.Write(frame)
 }
 

@@ -15,8 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// errRejected is the error with which a session ends when the broker rejects a message, for example because the queue
-// is full or has no leader.
+// errRejected ends a session in which the broker has rejected a message.
 var errRejected = errors.New("the broker rejected messages: the queue may be full, or without a leader")
 
 // outgoing is a message that a lane has accepted and that the broker has not confirmed yet.
@@ -304,7 +303,7 @@ func (s *sending) await(f flight) {
 // count as returned and are published again. Duplicates are better than a lost message.
 func (s *sending) noteReturn(r amqp.Return, open bool) {
 	if !open {
-		s.returns = nil // the channel is closed
+		s.returns = nil // the Go channel is closed, and a select never chooses a nil channel
 		return
 	}
 	s.returned[r.MessageId] = struct{}{}
@@ -341,9 +340,10 @@ func (s *sending) reason(err error) error {
 // errConnectionLost is the error with which a session ends when its connection is lost.
 var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
-// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost. That error
-// says why the connection was closed, and what to do about it. RabbitMQ also closes the connection if it rejects some
-// requests. The error of the rejected request then contains the reason, but that of the next request does not.
+// lostOr returns err if the connection is open. Otherwise, it returns an error that matches errConnectionLost. That
+// error contains the reason and the remedy, if they are known. When RabbitMQ rejects certain requests, for example
+// because of an internal error, it also closes the connection. The error of the rejected request then contains the
+// reason, but that of a later request does not.
 func lostOr(conn *connection, err error) error {
 	if !conn.IsClosed() {
 		return err

@@ -21,7 +21,7 @@ type link struct {
 	connect func(ctx context.Context) (*connection, error)
 	outages *outage.Log            // all links of a broker share this log, because they fail together
 	part    string                 // the connection's name in the log of outages; lanes and consumers have names of their own
-	lost    *atomic.Pointer[error] // the field lost of the broker, which its links share
+	lost    *atomic.Pointer[error] // points to the field lost of the broker; all its links have this pointer
 	blocks  *outage.Log            // the periods in which the server blocks the connection
 	gauges  linkGauges
 	closed  <-chan struct{} // closed when the broker is closed

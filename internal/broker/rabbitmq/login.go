@@ -2,18 +2,20 @@ package rabbitmq
 
 import amqp "github.com/rabbitmq/amqp091-go"
 
-// login is an authentication mechanism of a client that understands why a login is rejected. If a client does not announce
-// that, RabbitMQ closes the connection without a reason, and only after 3 s. This is longer than some attempts to connect
-// may take, in particular if there are several addresses.
+// login is an authentication mechanism that also announces the client capability authentication_failure_close. Without
+// this capability, RabbitMQ closes the connection after a rejected login without a reason, and only after 3 s. An
+// attempt to connect may have a shorter timeout, in particular if there are several addresses.
 //
-// The client library announces its own capabilities only. It sets them just before it calls Response.
+// The client library does not announce this capability. It sets the capabilities just before it calls Response, so the
+// capability can only be added in Response.
 type login struct {
 	amqp.Authentication
 
 	properties amqp.Table
 }
 
-// Response returns the credentials, and adds the capability to the properties of the client.
+// Response returns the credentials. It also adds the capability to the properties, which the client library sends to
+// the server together with the credentials.
 func (l login) Response() string {
 	if capabilities, ok := l.properties["capabilities"].(amqp.Table); ok {
 		capabilities["authentication_failure_close"] = true
@@ -21,7 +23,7 @@ func (l login) Response() string {
 	return l.Authentication.Response()
 }
 
-// announced returns the mechanisms for a client with the given properties.
+// announced wraps each mechanism in a login. The properties must be those that the client library sends to the server.
 func announced(mechanisms []amqp.Authentication, properties amqp.Table) []amqp.Authentication {
 	logins := make([]amqp.Authentication, len(mechanisms))
 	for i, mechanism := range mechanisms {

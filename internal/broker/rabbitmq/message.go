@@ -22,8 +22,8 @@ const (
 	maxHeaders = 64 << 10
 )
 
-// encode converts a message to an AMQP publishing. It returns an error for a message that every server would
-// reject.
+// encode converts a message to an AMQP publishing. It returns an error if the message exceeds a limit of AMQP, or the
+// default size limit of RabbitMQ.
 func encode(msg broker.Message) (amqp.Publishing, error) {
 	properties := []struct{ name, value string }{
 		{"id", msg.ID}, {"type", string(msg.Type)}, {"application id", msg.AppID}, {"content type", msg.ContentType},
@@ -204,7 +204,7 @@ func isServerHeader(name string) bool {
 // sizeOf returns an upper bound for the encoded size of a header's value. The size does not include the type
 // and the name.
 func sizeOf(value any) int {
-	const fixed = 16 // at least the size of any number, boolean or time, and of the length field of any other value
+	const fixed = 16 // no number, boolean, time, or length field of another value has more bytes
 	switch v := value.(type) {
 	case string:
 		return fixed + len(v)

@@ -135,7 +135,7 @@ func TestCopyOf_HeadersTooLarge_KeepsOnlyHeadersOfPackageEvent(t *testing.T) {
 	})
 }
 
-func TestEncode_RejectsMessagesThatNoServerAccepts(t *testing.T) {
+func TestEncode_MessageIsTooLarge_ReturnsError(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", maxShort+1)
 	for name, msg := range map[string]broker.Message{
@@ -155,7 +155,7 @@ func TestEncode_RejectsMessagesThatNoServerAccepts(t *testing.T) {
 	}
 }
 
-func TestEncode_MessageIsDecodedAgain_IsUnchanged(t *testing.T) {
+func TestEncode_ThenDecode_ReturnsTheSameMessage(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0).UTC()
 	want := broker.Message{

@@ -17,8 +17,8 @@ const (
 )
 
 // Probe checks that a simulation can use the server: that it can declare its exchange and queues, and that the server
-// confirms a message, which no queue receives. Probe creates missing queues, but does not change existing ones. It
-// makes one attempt. Its error says what to do.
+// confirms a message. The message is not routed to any queue. Probe creates missing queues, but does not change
+// existing ones. It makes one attempt. Its error says what to do.
 //
 // A simulation has up to thousands of queues, and each declaration is a round trip. So Probe declares the queues only
 // in its first call, and in a call after a failed one.
@@ -92,6 +92,7 @@ func publishUnrouted(ctx context.Context, conn *connection, exchange string) err
 			return nil
 		}
 		// If the channel is lost, the client library first sends the reason, and then reports the message as rejected.
+		// So only if there is no reason, the server itself has rejected the message.
 		select {
 		case reason = <-closes:
 		default:

@@ -25,7 +25,7 @@ const (
 )
 
 // Publish accepts msg for delivery to q, as described for broker.Publisher. Each queue has its own window of
-// unconfirmed messages. Publish returns an error if every server would reject msg.
+// unconfirmed messages. Publish returns an error if a property or the body of msg is too long.
 func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	publishing, err := encode(msg)
 	if err != nil {
@@ -45,7 +45,7 @@ func (b *Broker) put(ctx context.Context, id laneID, publishing amqp.Publishing,
 	return l.put(ctx, b.running.Done(), &outgoing{publishing: publishing, confirmed: confirmed})
 }
 
-// Flush waits until every message accepted before the call is confirmed.
+// Flush waits until the broker has confirmed all messages that were accepted before the call.
 func (b *Broker) Flush(ctx context.Context) error {
 	if b.running.Err() != nil {
 		return broker.ErrClosed

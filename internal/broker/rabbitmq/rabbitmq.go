@@ -211,8 +211,8 @@ func (b *Broker) newLink(role string) *link {
 	}
 }
 
-// Check makes one attempt to connect, and closes the connection again. Its error is one line with the address,
-// without the password, and with the remedy.
+// Check makes one attempt to connect, and closes the connection again. Its error is one line. It contains the address
+// and the remedy, but not the password.
 func (b *Broker) Check(ctx context.Context) error {
 	conn, err := b.dialer.dial(ctx, "check")
 	if err != nil {

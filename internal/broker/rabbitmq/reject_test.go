@@ -38,7 +38,8 @@ var operations = map[string]func(context.Context, *rabbitmq.Broker) error{
 	"Ping": func(ctx context.Context, b *rabbitmq.Broker) error { return b.Ping(ctx) },
 }
 
-// rejecting returns a function for startFakeServer that rejects one method. It also says that no exchange exists.
+// rejecting returns a function for startFakeServer. The function rejects one method. It also answers each passive
+// declaration of an exchange with the error that the exchange does not exist.
 func rejecting(m method, r rejection) func(request) *rejection {
 	return func(q request) *rejection {
 		switch {
@@ -162,7 +163,7 @@ func TestDepths_ClassicQueueOnDeadNode_ReturnsErrorUntilTheNodeStarts(t *testing
 	cluster := servers.NewRabbitMQCluster(t, 2, servers.RabbitMQOptions{})
 	alive, dead := cluster[0], cluster[1]
 	options := optionsFor(t, dead.URI())
-	options.QueueType = plan.QueueTypeClassic // such a queue is on the node to which its first client is connected
+	options.QueueType = plan.QueueTypeClassic // a classic queue is only on the node that created it, here the one that stops
 	if err := open(t, options).Declare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -193,16 +194,16 @@ func TestDepths_ClassicQueueOnDeadNode_ReturnsErrorUntilTheNodeStarts(t *testing
 	})
 }
 
-// The queues that Delete skips may belong to a partition far behind those whose queues it deletes. The next Delete must
-// find them.
+// Delete skips the queues on a dead node. Usually, it stops looking for queues after maxGap partitions without queues.
+// But the next Delete must find the skipped queues even after a larger gap.
 func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *testing.T) {
 	t.Parallel()
 	cluster := servers.NewRabbitMQCluster(t, 2, servers.RabbitMQOptions{})
 	alive, dead := cluster[0], cluster[1]
-	const far = 6 // Delete skips the queues of this partition, and then more than maxGap partitions before it have none
+	const far = 6 // the partition whose queues are on the dead node; more than maxGap partitions precede it
 	options := optionsFor(t, alive.URI())
 	options.Owner = "the owner"
-	options.QueueType = plan.QueueTypeClassic // such a queue is on the node to which its first client is connected
+	options.QueueType = plan.QueueTypeClassic // a classic queue is only on the node that created it
 	options.Partitions = far
 	if err := open(t, options).Declare(t.Context()); err != nil {
 		t.Fatal(err)
@@ -238,8 +239,8 @@ func TestBrokerDelete_QueuesOnDeadNode_DeletesOtherQueuesAndLaterTheRest(t *test
 	}
 }
 
-// awaitUnavailable waits until the server reports that queues of the broker are unavailable. A node notices some time
-// after the end of another node that its queues are.
+// awaitUnavailable waits until the server reports that queues of the broker are unavailable. After a node has ended,
+// the other nodes need some time to notice it.
 func awaitUnavailable(t *testing.T, b *rabbitmq.Broker) {
 	t.Helper()
 	polltest.Until(t, "a node reports that queues of another node are unavailable", func() bool {

@@ -32,7 +32,7 @@ const (
 // text of one contains that of the other, the longer text must come first: for example, "node connection limit" before
 // "connection limit". The texts are those of RabbitMQ 3.10 to 4.1 and of the client library.
 var remedies = []remedy{
-	// Logging in.
+	// Errors while logging in.
 	{amqp.NotAllowed, "node connection limit", "raise connection_max in rabbitmq.conf, or close unused connections", false},
 	{amqp.NotAllowed, "user connection limit", "raise max-connections with rabbitmqctl set_user_limits, or close unused connections", false},
 	{amqp.NotAllowed, "limit cannot be queried", seeCluster, false},
@@ -45,13 +45,13 @@ var remedies = []remedy{
 	{amqp.AccessRefused, "", "correct the user name or password", true},
 	{amqp.InternalError, "is down", "start the virtual host with rabbitmqctl restart_vhost", false},
 
-	// Opening channels.
+	// Errors while opening channels.
 	{amqp.NotAllowed, "opened for user", "raise max-channels with rabbitmqctl set_user_limits, or use fewer partitions", false},
 	{amqp.NotAllowed, "opened on node", "raise channel_max_per_node in rabbitmq.conf, or use fewer partitions", false},
 	{amqp.NotAllowed, "negotiated channel_max", raiseChannels, true},
 	{amqp.ChannelError, "channel id space exhausted", raiseChannels, true},
 
-	// These errors occur when the exchange and the queues are declared.
+	// Errors while declaring the exchange and the queues.
 	{amqp.PreconditionFailed, "inequivalent arg", "it exists with other settings; delete it, or give the simulation another name", true},
 	{amqp.PreconditionFailed, "limit in vhost", "raise max-queues with rabbitmqctl set_vhost_limits, or delete unused queues", true},
 	{amqp.PreconditionFailed, "limit in cluster", "raise cluster_queue_limit in rabbitmq.conf, or delete unused queues", true},
@@ -64,7 +64,7 @@ var remedies = []remedy{
 	{amqp.NotFound, "failed to perform operation", "the queue does not respond: " + seeQueue, false},
 	{amqp.InternalError, "", "see the log of RabbitMQ; a quorum queue needs a majority of the nodes", false},
 
-	// Consuming.
+	// Errors while consuming.
 	{amqp.PreconditionFailed, "timed out", "the server stopped waiting for an acknowledgement: raise consumer_timeout in rabbitmq.conf, " +
 		"and find out why processing takes so long", false},
 }

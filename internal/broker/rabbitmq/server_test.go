@@ -343,8 +343,9 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	assertOneOutage(t, log, began)
 }
 
-// assertOneOutage checks that the log contains the start and the end of exactly one outage. The outage started after the
-// time began. A long outage is logged again at intervals, so there may be more lines if more time has passed since then.
+// assertOneOutage checks that the log contains the start and the end of exactly one outage. The outage
+// started after the time in the parameter began. A long outage is logged again at intervals, so the log may have one
+// more line for each interval since then.
 func assertOneOutage(t *testing.T, log *logtest.Buffer, began time.Time) {
 	t.Helper()
 	const reminder = 30 * time.Second // the interval at which package outage logs a long outage again

@@ -42,15 +42,15 @@ type session struct {
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue does not
-	// answer settlements. So before the session closes the channel, it must make another request that the queue
-	// answers; see send.
+	// answer settlements, and closing the channel can discard those that the queue has not received. So before the
+	// session closes the channel, it makes another request, which the queue answers; see send.
 	unanswered bool
 	drained    bool // no more deliveries follow
 	// first and last are the ends of a linked list of all deliveries that the server still regards as unsettled, in the
 	// order of their tags.
 	first, last *delivery
-	// The slice settled contains the deliveries of the list that have been settled, but whose settlement has not been
-	// sent to the server yet. They are in the order in which they were settled.
+	// The slice settled contains those deliveries of the linked list that the consumer has settled. The server does not
+	// know this yet. The deliveries are in the order in which they were settled.
 	settled []*delivery
 }
 
@@ -145,7 +145,7 @@ func (s *session) run() {
 		case s.reason = <-s.closes:
 			return
 		}
-		runtime.Gosched() // other goroutines can settle more deliveries now, which makes the batch larger
+		runtime.Gosched() // other goroutines can settle more deliveries now, which makes the outbox larger
 		s.plan(&out, time.Now())
 		if err := s.send(&out); err != nil {
 			return
@@ -171,8 +171,8 @@ type outbox struct {
 	prefix   uint64 // tag of the delivery to acknowledge together with all earlier ones; 0 for none
 	singles  []uint64
 	patience time.Duration // how long settled deliveries may still wait until all earlier deliveries are settled; 0 if none wait
-	cancel   bool          // whether the batch cancels the consumer
-	flush    bool          // whether to call the method flush after the other requests of the batch
+	cancel   bool          // whether this outbox cancels the consumer
+	flush    bool          // whether to call the method flush after the other requests of this outbox
 	last     bool          // whether the session sends nothing after this outbox
 }
 
@@ -277,8 +277,9 @@ func (s *session) send(out *outbox) error {
 	return nil
 }
 
-// flush makes a request to which the queue itself responds: it gets a message from the queue. It then requeues the
-// message, which therefore counts as redelivered.
+// flush waits until the server has passed all earlier settlements to the queue; see send. For this purpose, it gets a
+// message from the queue, because the queue itself answers this request. flush then requeues the message, which
+// therefore counts as redelivered.
 func (s *session) flush() error {
 	d, ok, err := s.channel.Get(s.queue, false)
 	if err != nil || !ok {

@@ -100,7 +100,7 @@ func (p *planned) settleAtRandom(t *rapid.T, tag uint64) {
 	}
 }
 
-func TestSession_RandomSettlements_EachIsSentOnceWithinGapPatience(t *testing.T) {
+func TestSession_RandomSettlements_EachIsSentOnceWithinTheMaximumDelay(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const prefetch = 12
@@ -167,7 +167,7 @@ func TestSession_UnsettledDeliveryBetweenSettledOnes_DelaysTheLaterAcknowledgeme
 			t.Fatal(err)
 		}
 	}
-	ack(1, 2, 4, 5) // 3 takes longer
+	ack(1, 2, 4, 5) // message 3 is still being processed
 	if p.out.prefix != 2 || len(p.out.singles) != 0 || p.out.patience != gapPatience {
 		t.Fatalf("with a gap at 3 it sends %+v", p.out)
 	}

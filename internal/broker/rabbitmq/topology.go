@@ -122,8 +122,8 @@ func (t topology) queuesOf(partition int) []broker.Queue {
 
 // routesAround returns the routes that messages of q may take: first the route to the dead-letter queue, then the
 // route to q, and then the route to the retry queue of q. The queue q dead-letters its messages to the dead-letter
-// queue, and the retry queue to q. A caller that declares the queues in this order loses no dead letter, because the
-// destination of each queue already exists.
+// queue, and the retry queue dead-letters its messages to q. A caller that declares the queues in this order loses no
+// message, because when a queue is declared, the queue to which it dead-letters already exists.
 func (t topology) routesAround(q broker.Queue) []route {
 	return []route{t.dead(), t.main(q), t.retry(q)}
 }

@@ -144,7 +144,7 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader reads from conn. A read fails if nothing arrives for as long as the field silence says.
+// impatientReader reads from conn. A read fails if nothing arrives for the duration in the field silence.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration

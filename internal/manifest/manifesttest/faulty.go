@@ -33,7 +33,7 @@ func FaultyManifests() []Faulty {
 			Admission: `unknown field "spec.entri"`,
 		},
 		{
-			Name:      "an unknown field deep down",
+			Name:      "a deeply nested unknown field",
 			Spec:      "entry: {stages: [{duration: 1s, rate: 1}, {duration: 1s, raet: 1}]}",
 			Error:     `spec.entry.stages[1].raet: Forbidden: unknown field: did you mean "rate"?`,
 			Admission: `unknown field "spec.entry.stages[1].raet"`,
@@ -224,7 +224,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.faults[0].for: Required value: is required for Pause and Isolate: say how long the fault lasts, such as "20s"`,
 		},
 		{
-			Name:      "a kill that lasts",
+			Name:      "a kill with a duration",
 			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, for: 5s}]`,
 			Error:     `spec.faults[0].for: Forbidden: is only for Pause and Isolate, because the other actions do not last: remove it`,
 			Admission: `spec.faults[0].for: Forbidden: is only for Pause and Isolate, because the other actions do not last: remove it`,
@@ -244,8 +244,8 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a fault that overlaps with itself",
 			Spec:      `faults: [{name: a, target: Processor, action: Pause, at: 10s, for: 5s, every: 7s, jitter: 1s}]`,
-			Error:     `spec.faults[0].every: Invalid value: "7s": must be longer than "for" plus twice "jitter", which is 5s + 2 × 1s, or an occurrence begins before the previous one ends: raise "every", or lower "for" or "jitter"`,
-			Admission: `must be longer than "for" plus twice "jitter", or an occurrence begins before the previous one ends`,
+			Error:     `spec.faults[0].every: Invalid value: "7s": must be longer than "for" plus twice "jitter", which is 5s + 2 × 1s, so that an occurrence ends before the next one begins: raise "every", or lower "for" or "jitter"`,
+			Admission: `must be longer than "for" plus twice "jitter", so that an occurrence ends before the next one begins`,
 		},
 		{
 			Name:      "a fault before the start",
@@ -272,31 +272,31 @@ func FaultyManifests() []Faulty {
 			Admission: `the sum of "at", "for" and "jitter" of each fault must be less than "duration"`,
 		},
 		{
-			Name:      "a fault of an external RabbitMQ",
+			Name:      "a fault whose target is an external RabbitMQ",
 			Spec:      `rabbitmq: {secretRef: {name: s}}, faults: [{name: a, target: RabbitMQLeader, action: Kill, at: 10s}]`,
 			Error:     `spec.faults[0].target: Invalid value: "RabbitMQLeader": a fault cannot target an external server: remove the fault, or remove rabbitmq.secretRef to run a managed server`,
 			Admission: `a fault cannot target an external server: remove the faults of RabbitMQ`,
 		},
 		{
-			Name:      "a fault of a RabbitmqCluster",
+			Name:      "a fault whose target is a RabbitmqCluster",
 			Spec:      `rabbitmq: {clusterRef: {name: s}}, faults: [{name: a, target: RabbitMQ, action: Kill, at: 10s}]`,
 			Error:     `spec.faults[0].target: Invalid value: "RabbitMQ": a fault cannot target an external server: remove the fault, or remove rabbitmq.clusterRef to run a managed server`,
 			Admission: `a fault cannot target an external server: remove the faults of RabbitMQ`,
 		},
 		{
-			Name:      "a fault of an external Redis",
+			Name:      "a fault whose target is an external Redis",
 			Spec:      `redis: {secretRef: {name: s}}, faults: [{name: a, target: Redis, action: Kill, at: 10s}]`,
 			Error:     `spec.faults[0].target: Invalid value: "Redis": a fault cannot target an external server: remove the fault, or remove redis.secretRef to run a managed server`,
 			Admission: `a fault cannot target an external server: remove the faults of Redis`,
 		},
 		{
-			Name:      "a fault of an external API",
+			Name:      "a fault whose target is an external summary API",
 			Spec:      `summaryAPI: {url: 'https://a.b'}, faults: [{name: a, target: SummaryAPI, action: Kill, at: 10s}]`,
 			Error:     `spec.faults[0].target: Invalid value: "SummaryAPI": a fault cannot target an external server: remove the fault, or remove summaryAPI.url to run a managed server`,
 			Admission: `a fault cannot target an external server: remove the faults of SummaryAPI`,
 		},
 		{
-			Name:      "a fault of the leader of classic queues",
+			Name:      "a fault whose target is the leader of classic queues",
 			Spec:      `rabbitmq: {queueType: Classic}, faults: [{name: a, target: RabbitMQLeader, action: Kill, at: 10s}]`,
 			Error:     `spec.faults[0].target: Invalid value: "RabbitMQLeader": requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or rabbitmq.queueType to Quorum`,
 			Admission: `the target RabbitMQLeader requires quorum queues`,
@@ -310,13 +310,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an isolation of one of several RabbitMQ nodes",
 			Spec:      `rabbitmq: {managed: {replicas: 3}}, faults: [{name: a, target: RabbitMQ, action: Isolate, at: 10s, for: 5s}]`,
-			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for one of several RabbitMQ nodes, because it does not cut their connections to each other: use Pause, or set rabbitmq.managed.replicas to 1`,
+			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for one of several RabbitMQ nodes, because an isolation does not cut the connections between nodes: use Pause, or set rabbitmq.managed.replicas to 1`,
 			Admission: `the action Isolate is not possible for one of several RabbitMQ nodes`,
 		},
 		{
 			Name:      "an isolation of the leader among several RabbitMQ nodes",
 			Spec:      `rabbitmq: {managed: {replicas: 5}}, faults: [{name: a, target: RabbitMQLeader, action: Isolate, at: 10s, for: 5s}]`,
-			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for one of several RabbitMQ nodes, because it does not cut their connections to each other: use Pause, or set rabbitmq.managed.replicas to 1`,
+			Error:     `spec.faults[0].action: Invalid value: "Isolate": is not possible for one of several RabbitMQ nodes, because an isolation does not cut the connections between nodes: use Pause, or set rabbitmq.managed.replicas to 1`,
 			Admission: `the action Isolate is not possible for one of several RabbitMQ nodes`,
 		},
 		{
@@ -434,25 +434,25 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a duration with a space before it",
 			Spec:      `duration: " 30m"`,
-			Error:     `spec.duration: Invalid value: " 30m": must be a duration above 0s and up to 8760h, such as "30m": remove the white space around the value`,
+			Error:     `spec.duration: Invalid value: " 30m": must be a duration above 0s and up to 8760h, such as "30m" (remove the white space around the value)`,
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
 			Name:      "a duration with a trailing newline",
 			Spec:      `duration: "30m\n"`,
-			Error:     `spec.duration: Invalid value: "30m\n": must be a duration above 0s and up to 8760h, such as "30m": remove the white space around the value`,
+			Error:     `spec.duration: Invalid value: "30m\n": must be a duration above 0s and up to 8760h, such as "30m" (remove the white space around the value)`,
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
 			Name:      "a policy with a space after it",
 			Spec:      `deletionPolicy: "Delete "`,
-			Error:     `spec.deletionPolicy: Unsupported value: "Delete ": supported values: "Delete", "Retain": remove the white space around the value`,
+			Error:     `spec.deletionPolicy: Unsupported value: "Delete ": supported values: "Delete", "Retain" (remove the white space around the value)`,
 			Admission: `spec.deletionPolicy: Unsupported value: "Delete ": supported values: "Delete", "Retain"`,
 		},
 		{
 			Name:      "a Secret with a space after its name",
 			Spec:      `redis: {secretRef: {name: "my-secret "}}`,
-			Error:     `spec.redis.secretRef.name: Invalid value: "my-secret ": must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret": remove the white space around the value`,
+			Error:     `spec.redis.secretRef.name: Invalid value: "my-secret ": must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret" (remove the white space around the value)`,
 			Admission: `must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as "my-secret"`,
 		},
 		{
@@ -504,13 +504,13 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.plates.maxStay in body must be of type string: "integer"`,
 		},
 		{
-			Name:      "a share instead of percent",
+			Name:      "a fraction instead of a percentage",
 			Spec:      `exit: {matchPercent: 0.2}`,
 			Error:     `spec.exit.matchPercent: Invalid value: 0.2: must be a whole number of percent, from 0 to 100, such as 20`,
 			Admission: `spec.exit.matchPercent in body must be of type int32: "float64"`,
 		},
 		{
-			Name:      "percent with a sign",
+			Name:      "a percentage with a percent sign",
 			Spec:      `exit: {matchPercent: 20%}`,
 			Error:     `spec.exit.matchPercent: Invalid value: "20%": must be a number without a percent sign: write 20`,
 			Admission: `spec.exit.matchPercent in body must be of type integer: "string"`,
@@ -534,7 +534,7 @@ func FaultyManifests() []Faulty {
 			Admission: `unknown field "spec.replicas"`,
 		},
 		{
-			Name:      "a host of an external server",
+			Name:      "a host in the spec instead of in a Secret",
 			Spec:      `redis: {host: cache.example.com}`,
 			Error:     `spec.redis.host: Forbidden: unknown field: host is a key of the Secret that spec.redis.secretRef names`,
 			Admission: `unknown field "spec.redis.host"`,
@@ -554,29 +554,29 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a pod template with a name",
 			Spec:      "processor: {template: {metadata: {name: a}}}",
-			Error:     `spec.processor.template.metadata.name: Forbidden: unknown field: the operator sets the name of the pods: remove it`,
+			Error:     `spec.processor.template.metadata.name: Forbidden: unknown field: the operator sets the name of the pods: remove this field`,
 			Admission: `unknown field "spec.processor.template.metadata.name"`,
 		},
 		{
-			Name:      "a namespace of a Secret",
+			Name:      "a reference to a Secret with a namespace",
 			Spec:      "redis: {secretRef: {name: a, namespace: b}}",
-			Error:     `spec.redis.secretRef.namespace: Forbidden: unknown field: the Secret must be in the namespace of the simulation: remove it`,
+			Error:     `spec.redis.secretRef.namespace: Forbidden: unknown field: the Secret must be in the namespace of the simulation: remove this field`,
 			Admission: `unknown field "spec.redis.secretRef.namespace"`,
 		},
 		{
-			Name:      "a duration of a fault",
+			Name:      "the field duration of a fault instead of for",
 			Spec:      "faults: [{name: a, target: Redis, action: Pause, at: 1m, duration: 20s}]",
 			Error:     `spec.faults[0].duration: Forbidden: unknown field: did you mean "for"?`,
 			Admission: `unknown field "spec.faults[0].duration"`,
 		},
 		{
-			Name:      "an interval of a fault",
+			Name:      "the field interval of a fault instead of every",
 			Spec:      "faults: [{name: a, target: Redis, action: Kill, at: 1m, interval: 5m}]",
 			Error:     `spec.faults[0].interval: Forbidden: unknown field: did you mean "every"?`,
 			Admission: `unknown field "spec.faults[0].interval"`,
 		},
 		{
-			Name:      "replicas of a fault",
+			Name:      "a fault with \"replicas\" in place of \"pods\"",
 			Spec:      "faults: [{name: a, target: Redis, action: Kill, at: 1m, replicas: 2}]",
 			Error:     `spec.faults[0].replicas: Forbidden: unknown field: did you mean "pods"?`,
 			Admission: `unknown field "spec.faults[0].replicas"`,
@@ -594,43 +594,43 @@ func FaultyManifests() []Faulty {
 			Admission: `unknown field "spec.entry.memory"`,
 		},
 		{
-			Name:      "a storage class by the first half of its name",
+			Name:      "the field storageClass instead of storageClassName",
 			Spec:      "redis: {managed: {storage: {storageClass: ssd}}}",
 			Error:     `spec.redis.managed.storage.storageClass: Forbidden: unknown field: did you mean "storageClassName"?`,
 			Admission: `unknown field "spec.redis.managed.storage.storageClass"`,
 		},
 		{
-			Name:      "a storage class of a server",
+			Name:      "a storage class outside \"storage\"",
 			Spec:      "redis: {managed: {storageClass: ssd}}",
 			Error:     `spec.redis.managed.storageClass: Forbidden: unknown field: write storage: {storageClassName: my-class}`,
 			Admission: `unknown field "spec.redis.managed.storageClass"`,
 		},
 		{
-			Name:      "a class of storage",
+			Name:      "the field className instead of storageClassName",
 			Spec:      "redis: {managed: {storage: {className: ssd}}}",
 			Error:     `spec.redis.managed.storage.className: Forbidden: unknown field: did you mean "storageClassName"?`,
 			Admission: `unknown field "spec.redis.managed.storage.className"`,
 		},
 		{
-			Name:      "a size of a server",
+			Name:      "a size outside \"storage\"",
 			Spec:      "redis: {managed: {size: 2Gi}}",
 			Error:     `spec.redis.managed.size: Forbidden: unknown field: write storage: {size: 2Gi}`,
 			Admission: `unknown field "spec.redis.managed.size"`,
 		},
 		{
-			Name:      "the name of a Secret",
+			Name:      "the field secretName instead of secretRef",
 			Spec:      "redis: {secretName: a}",
 			Error:     `spec.redis.secretName: Forbidden: unknown field: write secretRef: {name: my-secret}`,
 			Admission: `unknown field "spec.redis.secretName"`,
 		},
 		{
-			Name:      "the name of a cluster",
+			Name:      "the field clusterName instead of clusterRef",
 			Spec:      "rabbitmq: {clusterName: a}",
 			Error:     `spec.rabbitmq.clusterName: Forbidden: unknown field: write clusterRef: {name: my-cluster}`,
 			Admission: `unknown field "spec.rabbitmq.clusterName"`,
 		},
 		{
-			Name:      "a URI of a database",
+			Name:      "the URI of a database in the spec instead of in a Secret",
 			Spec:      "summaryAPI: {managed: {database: {uri: a, secretRef: {name: b}}}}",
 			Error:     `spec.summaryAPI.managed.database.uri: Forbidden: unknown field: uri is a key of the Secret that spec.summaryAPI.managed.database.secretRef names`,
 			Admission: `unknown field "spec.summaryAPI.managed.database.uri"`,
@@ -668,13 +668,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an extended resource with a fraction",
 			Spec:      "entry: {resources: {limits: {nvidia.com/gpu: 0.5}}}",
-			Error:     `spec.entry.resources.limits[nvidia.com/gpu]: Invalid value: 0.5: must be a whole quantity such as "512Mi" or "2Gi"`,
+			Error:     `spec.entry.resources.limits[nvidia.com/gpu]: Invalid value: 0.5: must be an integer quantity such as "512Mi" or "2Gi"`,
 			Admission: `spec.entry.resources.limits`,
 		},
 		{
 			Name:  "a fractional amount of memory in a pod template",
 			Spec:  "processor: {template: {spec: {containers: [{name: parking, resources: {limits: {memory: 0.5}}}]}}}",
-			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: 0.5: must be a whole quantity such as "512Mi" or "2Gi"`,
+			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: 0.5: must be an integer quantity such as "512Mi" or "2Gi"`,
 		},
 		{
 			Name:      "an interval with too many digits",
@@ -750,7 +750,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "a container without a name",
 			Spec:  `processor: {template: {spec: {containers: [{image: "side:v1"}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].name: Required value: the items of this list are merged by name`,
+			Error: `spec.processor.template.spec.containers[0].name: Required value: set it, because the items of this list are merged by name`,
 		},
 		{
 			Name:  "a container with the name null",
@@ -763,12 +763,12 @@ func FaultyManifests() []Faulty {
 			Error: `spec.processor.template.spec.containers[0].name: Invalid value: "Parking": must be the name of a container, such as "parking": at most 63 characters of a-z, 0-9 and '-'`,
 		},
 		{
-			Name:  "a container of other pods",
+			Name:  "a container that only the pods of another component have",
 			Spec:  `processor: {template: {spec: {containers: [{name: redis, env: [{name: A, value: hunter2}]}]}}}`,
 			Error: `spec.processor.template.spec.containers[0].image: Required value: "redis" is a new container: give it an image, or name the operator's container, "parking"`,
 		},
 		{
-			Name:  "an init container of other pods",
+			Name:  "an init container that only the pods of another component have",
 			Spec:  `redis: {managed: {template: {spec: {initContainers: [{name: cookie}]}}}}`,
 			Error: `spec.redis.managed.template.spec.initContainers[0].image: Required value: "cookie" is a new container: give it an image`,
 		},
@@ -783,12 +783,12 @@ func FaultyManifests() []Faulty {
 			Error: `spec.processor.template.spec.containers[0].image: Invalid value: must be an image reference such as "side:v1" or "registry.example.com/team/side:v1": remove the space`,
 		},
 		{
-			Name:  "a container without restarts",
+			Name:  "a container with the restart policy OnFailure",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, restartPolicy: OnFailure}]}}}`,
 			Error: `spec.processor.template.spec.containers[0].restartPolicy: Invalid value: "OnFailure": must be "Always" or absent: the operator's workloads restart a container that ends`,
 		},
 		{
-			Name:  "pods without restarts",
+			Name:  "pods with the restart policy Never",
 			Spec:  `processor: {template: {spec: {restartPolicy: Never}}}`,
 			Error: `spec.processor.template.spec.restartPolicy: Invalid value: "Never": must be "Always" or absent: the operator's workloads restart a pod that ends`,
 		},
@@ -815,27 +815,27 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "thousandths of a byte in a template",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, resources: {limits: {memory: 512m, cpu: null}}}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: "512m": must be a whole quantity such as "512Mi" or "2Gi"`,
+			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: "512m": must be an integer quantity such as "512Mi" or "2Gi"`,
 		},
 		{
-			Name:  "a variable without a name",
+			Name:  "an environment variable without a name",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, env: [{value: hunter2}]}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].env[0].name: Required value: the items of this list are merged by name`,
+			Error: `spec.processor.template.spec.containers[0].env[0].name: Required value: set it, because the items of this list are merged by name`,
 		},
 		{
-			Name:  "a variable that is a number",
+			Name:  "an environment variable whose value is a number",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, env: [{name: PIN, value: 4711}]}]}}}`,
 			Error: `spec.processor.template.spec.containers[0].env[0].value: Invalid value: must be a string: put it in quotes`,
 		},
 		{
 			Name:  "a port without a number",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, ports: [{name: http}]}]}}}`,
-			Error: `spec.processor.template.spec.containers[0].ports[0].containerPort: Required value: the items of this list are merged by containerPort`,
+			Error: `spec.processor.template.spec.containers[0].ports[0].containerPort: Required value: set it, because the items of this list are merged by containerPort`,
 		},
 		{
 			Name:  "a volume without a name",
 			Spec:  `processor: {template: {spec: {volumes: [{emptyDir: {}}]}}}`,
-			Error: `spec.processor.template.spec.volumes[0].name: Required value: the items of this list are merged by name`,
+			Error: `spec.processor.template.spec.volumes[0].name: Required value: set it, because the items of this list are merged by name`,
 		},
 
 		// Passwords in values of the wrong type, or in the wrong place.
@@ -850,32 +850,32 @@ func FaultyManifests() []Faulty {
 			Error: `spec.processor.template.spec.containers[0].command: Invalid value: must be a list such as ["--flag", "value"]`,
 		},
 		{
-			Name:  "variables that are strings",
+			Name:  "environment variables written as strings",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, env: ['PASSWORD=hunter2']}]}}}`,
 			Error: `spec.processor.template.spec.containers[0].env[0]: Invalid value: must be an object such as {name: LOG_LEVEL, value: debug}`,
 		},
 		{
-			Name:  "variables that are one string",
+			Name:  "environment variables written as one string",
 			Spec:  `redis: {managed: {template: {spec: {containers: [{name: redis, env: hunter2}]}}}}`,
 			Error: `spec.redis.managed.template.spec.containers[0].env: Invalid value: must be a list such as [{name: LOG_LEVEL, value: debug}]`,
 		},
 		{
-			Name:  "a string in place of the source of a variable",
+			Name:  "a string in place of the source of an environment variable",
 			Spec:  `rabbitmq: {managed: {template: {spec: {containers: [{name: rabbitmq, env: [{name: A, valueFrom: hunter2}]}]}}}}`,
 			Error: `spec.rabbitmq.managed.template.spec.containers[0].env[0].valueFrom: Invalid value: must be an object`,
 		},
 		{
-			Name:  "HTTP headers that are strings",
+			Name:  "HTTP headers written as strings",
 			Spec:  `entry: {template: {spec: {containers: [{name: parking, livenessProbe: {httpGet: {port: 1, httpHeaders: ['Authorization: Bearer hunter2']}}}]}}}`,
 			Error: `spec.entry.template.spec.containers[0].livenessProbe.httpGet.httpHeaders[0]: Invalid value: must be an object`,
 		},
 		{
-			Name:  "a number that is a password",
+			Name:  "a password in place of a number",
 			Spec:  `exit: {template: {spec: {terminationGracePeriodSeconds: hunter2}}}`,
 			Error: `spec.exit.template.spec.terminationGracePeriodSeconds: Invalid value: must be a whole number of at most 64 bits, such as 10`,
 		},
 		{
-			Name:  "a variable in place of a field",
+			Name:  "an environment variable in place of the name of a field",
 			Spec:  `exit: {template: {spec: {'PASSWORD=hunter2': a}}}`,
 			Error: `spec.exit.template.spec.…: Forbidden: unknown field: remove it; "kubectl explain" lists the known fields`,
 		},
@@ -948,7 +948,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "memory with a fraction",
 			Spec:      `entry: {resources: {limits: {memory: 0.5}}}`,
-			Error:     `spec.entry.resources.limits[memory]: Invalid value: 0.5: must be a whole quantity such as "512Mi" or "2Gi"`,
+			Error:     `spec.entry.resources.limits[memory]: Invalid value: 0.5: must be an integer quantity such as "512Mi" or "2Gi"`,
 			Admission: `spec.entry.resources.limits.memory in body must be of type`,
 		},
 		{
@@ -996,17 +996,17 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a rate in quotes with a space after it",
 			Spec:      `entry: {rate: "200 "}`,
-			Error:     `spec.entry.rate: Invalid value: "200 ": must be a number without quotes: write 200: remove the white space around the value`,
+			Error:     `spec.entry.rate: Invalid value: "200 ": must be a number without quotes: write 200 (remove the white space around the value)`,
 			Admission: `spec.entry.rate in body must be of type integer: "string"`,
 		},
 		{
 			Name:      "a rate in quotes with a space before it",
 			Spec:      `entry: {rate: " 200"}`,
-			Error:     `spec.entry.rate: Invalid value: " 200": must be a number without quotes: write 200: remove the white space around the value`,
+			Error:     `spec.entry.rate: Invalid value: " 200": must be a number without quotes: write 200 (remove the white space around the value)`,
 			Admission: `spec.entry.rate in body must be of type integer: "string"`,
 		},
 		{
-			Name:      "percent after a space",
+			Name:      "a percentage with a space before the percent sign",
 			Spec:      `exit: {matchPercent: 50 %}`,
 			Error:     `spec.exit.matchPercent: Invalid value: must be a number without a percent sign: write 50`,
 			Admission: `spec.exit.matchPercent in body must be of type integer: "string"`,
@@ -1269,7 +1269,7 @@ func FaultyManifests() []Faulty {
 			Name:      "a stage with more vehicles than plates",
 			Spec:      "entry: {stages: [{duration: 1m, rate: 1000000}]}",
 			Error:     `spec.entry.stages[0].rate: Invalid value: 1000000: the rate times plates.maxStay (1h) must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
-			Admission: `the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
+			Admission: `the rate of each stage in entry.stages, multiplied by plates.maxStay in seconds, must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
 		},
 		{
 			Name:      "unknown arrivals",
@@ -1392,7 +1392,7 @@ func FaultyManifests() []Faulty {
 			Admission: `unknown field "spec.objectives.underFaults.maxLost"`,
 		},
 		{
-			Name:      "an objective of a phase that is no object",
+			Name:      "the objectives of a phase as a string instead of an object",
 			Spec:      "objectives: {underFaults: 1s}",
 			Error:     `spec.objectives.underFaults: Invalid value: "1s": must be an object such as {endToEndP99: 1s}`,
 			Admission: `spec.objectives.underFaults in body must be of type object: "string"`,
@@ -1550,7 +1550,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a negative limit",
 			Spec:      "entry: {resources: {limits: {memory: -1}}}",
-			Error:     `spec.entry.resources.limits[memory]: Invalid value: -1: must be a whole quantity such as "512Mi" or "2Gi"`,
+			Error:     `spec.entry.resources.limits[memory]: Invalid value: -1: must be an integer quantity such as "512Mi" or "2Gi"`,
 			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
@@ -1562,13 +1562,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "memory with a fraction as exponent",
 			Spec:      `entry: {resources: {limits: {memory: 1e1.5}}}`,
-			Error:     `spec.entry.resources.limits[memory]: Invalid value: "1e1.5": must be a whole quantity such as "512Mi" or "2Gi"`,
+			Error:     `spec.entry.resources.limits[memory]: Invalid value: "1e1.5": must be an integer quantity such as "512Mi" or "2Gi"`,
 			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
 			Name:      "memory with a huge exponent",
 			Spec:      `entry: {resources: {limits: {memory: "1e2147483640"}}}`,
-			Error:     `spec.entry.resources.limits[memory]: Invalid value: "1e2147483640": must be a whole quantity such as "512Mi" or "2Gi"`,
+			Error:     `spec.entry.resources.limits[memory]: Invalid value: "1e2147483640": must be an integer quantity such as "512Mi" or "2Gi"`,
 			Admission: `must be a quantity such as 2 or "2Gi"`,
 		},
 		{
@@ -1592,8 +1592,8 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "memory in thousandths of a byte",
 			Spec:      `entry: {resources: {limits: {memory: 512m}}}`,
-			Error:     `spec.entry.resources.limits[memory]: Invalid value: "512m": must be a whole quantity such as "512Mi" or "2Gi"`,
-			Admission: `spec.entry.resources.limits: Invalid value: memory: 512m: must be a whole quantity such as "512Mi"`,
+			Error:     `spec.entry.resources.limits[memory]: Invalid value: "512m": must be an integer quantity such as "512Mi" or "2Gi"`,
+			Admission: `spec.entry.resources.limits: Invalid value: memory: 512m: must be an integer quantity such as "512Mi"`,
 		},
 		{
 			Name:      "a resource in capitals",
@@ -1652,7 +1652,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "the image  redis:7",
 			Spec:      `redis: {managed: {image: ' redis:7'}}`,
-			Error:     `spec.redis.managed.image: Invalid value: " redis:7": must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": remove the white space around the value`,
+			Error:     `spec.redis.managed.image: Invalid value: " redis:7": must be an image reference such as "redis:8" or "registry.example.com/team/redis:8" (remove the white space around the value)`,
 			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`,
 		},
 		{
@@ -1664,14 +1664,14 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an image with a repository of 256 characters",
 			Spec:      `rabbitmq: {managed: {image: 'example.com:5000/` + strings.Repeat("a/", 127) + `bc:v1'}}`,
-			Error:     `spec.rabbitmq.managed.image: Invalid value: "example.com:5000/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a…": must be an image reference such as "rabbitmq:4" or "registry.example.com/team/rabbitmq:4": the repository must have at most 255 characters, or 247 without a "/"`,
-			Admission: `spec.rabbitmq.managed.image: Invalid value: must be an image reference such as "rabbitmq:4" or "registry.example.com/team/rabbitmq:4", not an image ID; the repository must have at most 255 characters, or 247 without a '/'`,
+			Error:     `spec.rabbitmq.managed.image: Invalid value: "example.com:5000/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a…": must be an image reference such as "rabbitmq:4" or "registry.example.com/team/rabbitmq:4": the repository must have at most 255 characters, including the "library/" that nodes prepend if a repository on Docker Hub has no "/"`,
+			Admission: `spec.rabbitmq.managed.image: Invalid value: must be an image reference such as "rabbitmq:4" or "registry.example.com/team/rabbitmq:4", not an image ID; the repository must have at most 255 characters, including the "library/" that nodes prepend if a repository on Docker Hub has no '/'`,
 		},
 		{
 			Name:      "an image with 248 characters and no slash",
 			Spec:      `redis: {managed: {image: '` + strings.Repeat("a", 248) + `:v1'}}`,
-			Error:     `spec.redis.managed.image: Invalid value: "` + strings.Repeat("a", 64) + `…": must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": the repository must have at most 255 characters, or 247 without a "/"`,
-			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8", not an image ID; the repository must have at most 255 characters, or 247 without a '/'`,
+			Error:     `spec.redis.managed.image: Invalid value: "` + strings.Repeat("a", 64) + `…": must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": the repository must have at most 255 characters, including the "library/" that nodes prepend if a repository on Docker Hub has no "/"`,
+			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8", not an image ID; the repository must have at most 255 characters, including the "library/" that nodes prepend if a repository on Docker Hub has no '/'`,
 		},
 		{
 			Name:  "the ID of an image in a template",
@@ -1723,7 +1723,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "the URL https://example.com/v1 ",
 			Spec:      `summaryAPI: {url: 'https://example.com/v1 '}`,
-			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": remove the white space around the value`,
+			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits" (remove the white space around the value)`,
 			Admission: `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", with a host, a port from 1 to 65535 and no fragment`,
 		},
 		{

@@ -90,8 +90,8 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass blocks while hold returns true for the state of the gate. Then it returns the number of the current connection.
-// It returns an error if the gate rejects calls, or if ctx ends.
+// pass blocks while hold returns true for the state of the gate. Then it returns the number of the current connection
+// (see Gate.connection). It returns an error if the gate rejects calls, or if ctx ends.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -111,7 +111,9 @@ func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int,
 	}
 }
 
-// enter must be called before each request that the gate controls. It blocks while the gate is paused.
+// enter must be called before each request that the gate controls. It blocks while the gate is paused. It returns the
+// number of the current connection. The caller passes this number to answer, which uses it to detect whether the
+// connection was cut during the request.
 func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }

@@ -38,7 +38,8 @@ func (s *gatedStore) tell(ctx context.Context, call func() error) error {
 	return asStoreError(s.gate.call(ctx, call))
 }
 
-// asStoreError returns the error that a store returns for an error of a gate.
+// asStoreError converts the error of a call through a gate to the error that a store would return: if the gate rejected
+// the call or cut its connection, the result wraps store.ErrUnavailable.
 func asStoreError(err error) error {
 	if errors.Is(err, errCut) || errors.Is(err, errLost) || errors.Is(err, errDead) {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)

@@ -54,7 +54,8 @@ func (p *pool) prune() {
 	}
 }
 
-// pop removes and returns the first plate. The pool must not be empty, and prune must have been called.
+// pop removes and returns the plate with the earliest entry. Before each call, the caller must call prune, because the
+// first item of the heap must not be outdated, and must check that the heap is not empty.
 func (p *pool) pop() available {
 	first := p.heap[0]
 	delete(p.entered, first.plate)

@@ -1,6 +1,6 @@
 // Package memory stores the state of a simulation in the memory of the process. It is for simulations without a server,
-// and for tests. It behaves like package redis. Nothing survives the process, so every effect counts as durable at
-// once, unless Config.Crashable is set.
+// and for tests. It behaves like package redis, with one difference: no effect can be lost while the process runs, so
+// every effect counts as durable at once. Config.Crashable removes this difference.
 package memory
 
 import (
@@ -310,7 +310,8 @@ const (
 	unmatchedExit
 )
 
-// kindOf returns the kind of an exit. If a generated exit has no intent, it is expected to find a visit.
+// kindOf returns the kind of an exit. A generated exit without an intent counts as a matched one. If it finds no visit,
+// the ledger then reports this as unexpected instead of hiding a possible loss.
 func kindOf(e store.ExitStep) exitKind {
 	switch {
 	case !e.Origin.Generated():

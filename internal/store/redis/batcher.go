@@ -172,7 +172,8 @@ type bundle struct {
 }
 
 // execute sends the calls in one pipeline and sets the reply or the error of each. It identifies scripts either by
-// their source or by their hash. Calls of the same step must be adjacent.
+// their source or by their hash. It combines only adjacent calls of the same step in one command, so the caller must
+// sort the calls by step.
 func (s *sender) execute(calls []*call, bySource bool) {
 	pipeline := s.client.Pipeline()
 	s.bundles, s.line = s.bundles[:0], s.line[:0]

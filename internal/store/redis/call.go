@@ -21,14 +21,14 @@ type step struct {
 	part string
 	// hash and source identify the script. The source is sent only if the server does not know the hash.
 	hash, source string
-	// keys is the number of keys of one call, not counting the key of the ledger. A call contains first its
-	// keys, and then its arguments.
+	// keys is the number of keys of one call. A call contains first its keys, and then its arguments. The key of the
+	// ledger does not count: it is the same for all calls, so a command contains it only once.
 	keys int
 	// calls contains call structs for reuse, which saves allocations.
 	calls sync.Pool
 }
 
-// maxFields is the maximum number of keys and arguments of one call, not counting the key of the ledger.
+// maxFields is the maximum number of keys and arguments of one call, without the key of the ledger (see step.keys).
 const maxFields = 10
 
 // maxPooledText is the maximum size of the buffer, in bytes, that a call keeps when it returns to its pool.

@@ -388,9 +388,10 @@ type rejectedConnection string
 
 func (e rejectedConnection) Error() string { return string(e) }
 
-// greeting is a connection that looks at the first reply of the server. A server that rejects a connection, because
-// of maxclients or of its protected mode, sends an error and closes the connection. The client library treats this
-// error as the reply to its first command, HELLO. It ignores errors of HELLO, and then reports only EOF.
+// greeting is a connection whose first read returns an error if the server rejects the connection because of maxclients
+// or of its protected mode. The server then sends an error reply and closes the connection. Without greeting, the
+// client library would take this reply for the reply to its first command, HELLO. It ignores errors of HELLO, and would
+// report only EOF.
 type greeting struct {
 	*rawconn.Conn
 

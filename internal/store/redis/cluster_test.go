@@ -165,8 +165,9 @@ func TestRedisCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	useEveryNode(t, c, authority)
 }
 
-// TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost does the same with nodes that announce host names. The
-// certificate of each node is valid only for its host name, so a connection to its IP address would fail.
+// TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost runs the store on a Redis cluster with TLS whose nodes
+// announce host names. The certificate of each node is valid only for its host name, so a connection to its IP address
+// would fail.
 func TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost(t *testing.T) {
 	t.Parallel()
 	const size = 3
@@ -179,8 +180,8 @@ func TestRedisCluster_WithCertificatePerHostName_VerifiesEachHost(t *testing.T) 
 	})
 }
 
-// useEveryNode checks that a store uses all nodes of a cluster. The binding has several addresses, but not those of all
-// nodes, and nothing listens on the first one.
+// useEveryNode checks that a store uses all nodes of a cluster. The binding has the addresses of only some of the
+// nodes. Nothing listens on its first address.
 func useEveryNode(t *testing.T, c *servers.RedisCluster, authority *tlstest.Authority) {
 	t.Helper()
 	at := bindingOf(t, c, authority)

@@ -22,10 +22,9 @@ const (
 	fieldLostAt     = "lost_at"    // when a loss of data was noticed, in Unix milliseconds
 )
 
-// dataset detects whether a server has lost the data of a simulation. It writes a random mark into the ledger and
-// waits until the mark is durable. If the mark is missing later, the server has lost data. A crash alone does not
-// remove the mark. It may lose the latest writes, but the append-only file restores everything up to the last durable
-// write.
+// dataset detects whether a server has lost the data of a simulation. It writes a random mark into the ledger and waits
+// until the mark is durable. If the mark is missing later, the server has lost data. A crash alone does not remove the
+// mark: the latest writes may be lost, but the append-only file restores everything up to the last durable write.
 type dataset struct {
 	// join writes the mark into the ledger unless the ledger already has one. It returns the mark that the ledger
 	// then has.
@@ -37,8 +36,12 @@ type dataset struct {
 	mark    string
 	durable bool
 	written waiter
-	// The field kept is a number of effects that are durable. The field counted is a later number, and counting waits
-	// until these effects are durable, too. If an observation shows fewer effects, kept is reduced to that number.
+	// The field kept is a number of effects that are known to be durable. If an observation shows fewer effects,
+	// durable effects are lost or purged. Then kept is reduced to the observed number, so that the same loss is not
+	// reported again.
+	//
+	// To raise kept, an observation sets the field counted to its number of effects. The waiter counting then waits
+	// until these effects are durable. After that, kept is set to counted, and the next observation starts over.
 	kept, counted int64
 	counting      waiter
 }
@@ -83,9 +86,10 @@ func (d *dataset) keep(now observation) {
 	if d.counting.epoch != now.epoch {
 		d.counted, d.counting = now.data.effects, waiter{epoch: now.epoch}
 	}
-	// The error can be ignored: it would mean that the epochs differ.
+	// There is no error: consider returns one only if the epochs differ, but counting now has the epoch of the
+	// observation.
 	if durable, _ := d.counting.consider(now); durable {
-		d.kept, d.counting = d.counted, waiter{} // the next observation counts again
+		d.kept, d.counting = d.counted, waiter{} // without an epoch, so the next observation sets counted again
 	}
 	d.kept = min(d.kept, now.data.effects)
 }
@@ -106,9 +110,10 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
 	case now.data.effects < d.kept:
-		// A server may have restarted from an older snapshot, or without the end of its append-only file. If the mark is
-		// older, only the number of effects shows that data is lost. A crash or a failover may also undo effects that
-		// were not durable. These effects are not lost, because their steps are repeated, so they do not count in d.kept.
+		// The server may have restarted from an older snapshot, or without the end of its append-only file. If these
+		// older data already contain the mark, only the number of effects shows that data is lost. A crash or a
+		// failover may also undo effects that were not durable. These effects are not lost, because their steps are
+		// repeated. They do not count in d.kept.
 		return older
 	}
 	return ""
@@ -129,10 +134,11 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 	return nil
 }
 
-// checkDurable sets the field durable, which says whether the mark is durable according to the observation.
+// checkDurable checks whether the mark is durable according to the observation, and sets the field durable. The
+// observation must contain the mark.
 func (d *dataset) checkDurable(now observation) error {
 	written, err := d.written.consider(now)
-	if errors.Is(err, store.ErrRolledBack) { // the server restarted, but has not lost the mark
+	if errors.Is(err, store.ErrRolledBack) { // the server restarted and still has the mark: wait for the new process
 		d.written = waiter{epoch: now.epoch}
 		return nil
 	}
@@ -148,8 +154,8 @@ func (d *dataset) reset() {
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the server has lost the mark that was durable. The argument is the mark that the server has
-// now, or "" if it has none.
+// misses reports whether the server has lost the mark d.mark after this process had found that mark to be durable. The
+// parameter mark is the mark that the ledger has now, or "" if it has none.
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -213,7 +213,7 @@ func TestRedisSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	}
 }
 
-func TestRedisSettings_PrimaryWithReplica_MustRequireAConnectedReplica(t *testing.T) {
+func TestRedisSettings_PrimaryWithReplica_WarnsUnlessMinReplicasToWriteIsSet(t *testing.T) {
 	t.Parallel()
 	for required, want := range map[string]int{"0": 1, "1": 0} {
 		p := newPair(t, "min-replicas-to-write "+required)
@@ -225,7 +225,7 @@ func TestRedisSettings_PrimaryWithReplica_MustRequireAConnectedReplica(t *testin
 	}
 }
 
-func TestRedisSettings_ReplicaConnectsLater_MustBeRequired(t *testing.T) {
+func TestRedisSettings_ReplicaConnectsLater_WarnsThatMinReplicasToWriteIsZero(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	noError(t, p.replica.ReplicaOf(t.Context(), "NO", "ONE").Err())

@@ -102,8 +102,8 @@ func (h history) lacks(earlier history, offset int64) bool {
 	return earlier.id != "" && h.id != earlier.id && h.parent == earlier.id && offset >= h.forkedAt
 }
 
-// look is a function that observes a server, and waits a short time until the given number of replicas have received
-// all earlier writes.
+// look is a function that observes a server. It waits until the given number of replicas have received all earlier
+// writes, but no longer than replicaTimeout.
 type look func(ctx context.Context, replicas int) (observation, error)
 
 // rewrites identifies one version of the append-only file. It changes whenever the server rewrites the file, which
@@ -191,7 +191,8 @@ func (o *observer) epoch(ctx context.Context) (string, error) {
 	return o.latest.Load().epoch, nil
 }
 
-// wait waits until the effects of all steps to which the given server process has already replied are durable.
+// wait waits until earlier effects are durable: the effects of all steps to which the given server process has already
+// replied.
 func (o *observer) wait(ctx context.Context, epoch string) error {
 	if epoch == "" {
 		return store.ErrRolledBack // the server process at the time of the step is unknown
@@ -293,9 +294,9 @@ func (o *observer) answer(waiters []*waiter, seen observation, err error) []*wai
 	})
 }
 
-// consider reports whether an observation shows that the waiter's effects are written to disk, and that all replicas
-// have received them. The error is store.ErrRolledBack if another server process runs than the waiter expects, or if
-// the server was promoted to primary after the steps of the waiter.
+// consider reports whether an observation shows that the waiter's effects are on disk, and that all replicas have
+// received them. The error is store.ErrRolledBack if the running server process is not the one that the waiter expects,
+// or if the server was promoted to primary after the steps of the waiter.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -445,7 +446,8 @@ func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas in
 	return seen, err
 }
 
-// replicaTimeout returns how long an observation waits for replicas. It is shorter than the client's read timeout.
+// replicaTimeout returns how long an observation waits for replicas. It is shorter than the client's read timeout, so
+// that the server replies before the client gives up.
 func replicaTimeout(readTimeout time.Duration) time.Duration {
 	const most = time.Second
 	if readTimeout <= 0 { // the client has no read timeout
@@ -517,8 +519,8 @@ func (o *observation) parseReplication(info string) error {
 			return err
 		}
 	}
-	// The epoch does not contain master_replid: it changes without a restart or failover when the first replica
-	// connects, and an hour after the last one has left.
+	// The epoch does not contain master_replid, because a primary generates a new one without a restart or failover:
+	// when its first replica connects, and an hour after its last replica has left.
 	o.epoch += fmt.Sprintf("/%s:%d", o.history.parent, o.history.forkedAt)
 	if role, _ := infoField(info, "role"); role == "master" {
 		o.replicas = onlineReplicas(info)

@@ -21,10 +21,10 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestWaitDurable_ServerDelaysItsLog_WaitsForTheWrite checks that WaitDurable waits for delayed writes. While an
-// fsync is slow, the server replies before it writes to its append-only file. If the server is killed at that
-// moment, effects that it has already reported are lost.
-func TestWaitDurable_ServerDelaysItsLog_WaitsForTheWrite(t *testing.T) {
+// TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite checks that WaitDurable waits for delayed writes.
+// While an fsync is slow, the server replies before it writes to its append-only file. If the server is killed before
+// that write, effects that it has already reported are lost.
+func TestWaitDurable_ServerDelaysItsAppendOnlyFile_WaitsForTheWrite(t *testing.T) {
 	t.Parallel()
 	server := slowServer(t, 1500)
 	s := open(t, server.URI(), "trap", 1)
@@ -66,9 +66,9 @@ func TestWaitDurable_ServerDelaysItsLog_WaitsForTheWrite(t *testing.T) {
 	}
 }
 
-// stepIntoBuffer records entries until there is one to which the server has replied although it has not yet written
-// the entry to its append-only file. It returns the sequence number of that entry. The sequence numbers begin with
-// *next, which it increments.
+// stepIntoBuffer records entries until the server has replied to an entry that it has not yet written to its
+// append-only file. It returns the sequence number of that entry. The sequence numbers begin with *next, which
+// stepIntoBuffer increments.
 func stepIntoBuffer(t *testing.T, s *Store, next *int64) (seq int64) {
 	t.Helper()
 	polltest.Until(t, "the server has a step in its buffer, because its fsync is slow", func() bool {

@@ -93,7 +93,7 @@ var replies = []struct {
 const (
 	replyCluster = "the server is a node of a cluster: set the parameter cluster=true in the URI if it is missing, " +
 		"and check with CLUSTER INFO that the cluster serves all slots"
-	replyPermission = "grant the user the command with ACL SETUSER"
+	replyPermission = "use ACL SETUSER to allow the user to run the command"
 )
 
 // forbidden matches the name of the command in the reply NOPERM.

@@ -653,8 +653,9 @@ func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 	}
 }
 
-// TestBatcher_EachCallerGetsItsReply puts steps of several kinds and partitions into one pipeline. The server
-// executes only some of them.
+// TestBatcher_EachCallerGetsItsReply performs steps of several kinds and partitions in shared pipelines while the
+// server has a fault. For example, a server whose memory is full rejects all writes, but not the steps that only read.
+// The callers of rejected steps must get the error, and all others must get their own results.
 func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

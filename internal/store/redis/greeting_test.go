@@ -8,10 +8,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// Before the client library uses an idle connection, it checks with a system call that the server has not closed the
-// connection. The system call is skipped while the poller of the Go runtime has reported neither data nor the end of
-// the connection.
-func TestWithGreeting_IdleConnection_SkipsSystemCallUntilServerCloses(t *testing.T) {
+// Before the client library uses an idle connection, it reads from the socket to check that the server has not closed
+// the connection. This read costs a system call. It is skipped as long as the poller of the Go runtime has reported
+// neither data nor the end of the connection.
+func TestWithGreeting_IdleConnection_IsCheckedOnlyAfterServerCloses(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

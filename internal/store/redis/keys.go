@@ -24,7 +24,7 @@ const (
 	keyClaims     = "claims:"     // claims:<run> is a HASH token -> packed plates
 	keyTokens     = "claimorder:" // claimorder:<run> is a LIST of the tokens in claims:<run>, oldest first
 	keyCounter    = "counter:"    // counter:<name> is the number of positions leased so far; only in partition 0
-	keyWritable   = "writable"    // STRING, written by readiness probes and before WAIT
+	keyWritable   = "writable"    // STRING "", written by CheckWritable to try a write, and by lookAt for the command WAIT
 	// The names of the keys of the timeline, which is stored in partition 0.
 	keyTimelineMinutes    = "timeline:minutes"    // SET of the start times of the minutes that have rows
 	keyTimelineMinute     = "timeline:minute:"    // timeline:minute:<start of the minute> is a HASH <second>:<process> -> row

@@ -64,8 +64,8 @@ func (s *Store) purgeNode(ctx context.Context, node *goredis.Client) error {
 	}
 }
 
-// unlink removes keys with one command per key, because in a Redis cluster the keys of one command must have the
-// same hash tag.
+// unlink removes keys with one command per key, because in a Redis cluster all keys of one command must be in the same
+// hash slot.
 func unlink(ctx context.Context, node *goredis.Client, keys []string) error {
 	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for _, key := range keys {

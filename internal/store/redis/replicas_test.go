@@ -104,7 +104,7 @@ func TestFailover_PromotedReplicaIsKilled_LossIsDetected(t *testing.T) {
 
 	noError(t, p.servers[0].Kill())
 	noError(t, p.replica.ReplicaOf(t.Context(), "NO", "ONE").Err())
-	noError(t, p.replica.ConfigRewrite(t.Context()).Err()) // otherwise it would start as a replica again
+	noError(t, p.replica.ConfigRewrite(t.Context()).Err()) // without this, the server would restart as a replica
 	noError(t, p.servers[1].Kill())
 	onDisk.restore(t)
 	noError(t, p.servers[1].Start(t.Context()))
@@ -191,8 +191,8 @@ func TestLookAt_OtherClientWritesDuringTheWait_OffsetPrecedesTheWrite(t *testing
 	})
 }
 
-// When the first replica connects, and when the last one has been gone for some time, a primary takes a new replication
-// ID. Its data stays the same.
+// A primary generates a new replication ID when its first replica connects, and some time after its last replica has
+// disconnected. Its data stays the same.
 func TestObserver_ReplicaComesAndGoes_DoesNotCountAsRestart(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "repl-backlog-ttl 1")

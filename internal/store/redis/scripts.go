@@ -16,7 +16,7 @@ type scripts struct {
 	// These fields contain the frequently used scripts. One execution of such a script performs the steps of several
 	// callers.
 	entry, exit, settle, deadLetter, timelineAppend string
-	// These fields contain the rarely used scripts. One execution of such a script performs the step of one caller.
+	// These fields contain the rarely used scripts. They are not batched: one execution performs the step of one caller.
 	confirm, claim, release, starved, dataset *goredis.Script
 	timelineReplace                           *goredis.Script
 }

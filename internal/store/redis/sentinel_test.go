@@ -22,8 +22,8 @@ func TestConformance_Sentinel(t *testing.T) {
 	})
 }
 
-// TestSentinel_UnusableSentinels_ErrorContainsTheRemedy checks errors of Sentinels. An unknown primary must not look like
-// a missing key.
+// TestSentinel_UnusableSentinels_ErrorContainsTheRemedy checks errors of Sentinels. A Sentinel replies nil if it does
+// not know the primary. The store must not mistake this reply for a missing key.
 func TestSentinel_UnusableSentinels_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
 	group := servers.NewSentinelGroup(t)

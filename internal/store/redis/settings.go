@@ -33,8 +33,9 @@ func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	}
 }
 
-// check warns about three settings: no append-only file, the eviction of keys, and a primary that accepts writes without
-// a connected replica although it has replicas. Its parameters are the sections of the INFO reply with these names.
+// check warns about three settings: no append-only file, the eviction of keys, and a primary that accepts writes
+// without a connected replica although it has replicas. Its parameters are the sections of the INFO reply with these
+// names.
 func (s *settings) check(persistence, memory, replication string) {
 	if enabled, found := infoField(persistence, "aof_enabled"); found && enabled == "0" {
 		s.warn("appendonly", "no", "yes", "The store has no append-only file: when the server stops, it loses everything since its last snapshot, including the ledger")
@@ -42,8 +43,9 @@ func (s *settings) check(persistence, memory, replication string) {
 	if policy, found := infoField(memory, "maxmemory_policy"); found && policy != "noeviction" {
 		s.warn("maxmemory-policy", policy, "noeviction", "The store may evict keys when its memory is full: events and visits are then lost")
 	}
-	// The field min_slaves_good_slaves exists only if min-replicas-to-write is above 0.
 	replicas, found := infoField(replication, "connected_slaves")
+	// INFO has the field min_slaves_good_slaves only if min-replicas-to-write is above 0. So the field shows that writes
+	// require a connected replica.
 	if _, required := infoField(replication, "min_slaves_good_slaves"); found && replicas != "0" && !required {
 		s.warn("min-replicas-to-write", "0", "1", "The store accepts writes that no replica receives: if a disconnected replica is promoted, these writes are lost")
 	}

@@ -21,7 +21,7 @@ func BenchmarkWait(b *testing.B) {
 	for _, bench := range []struct {
 		name    string
 		command []any
-		// want is the reply. Both servers have the write.
+		// want is the reply if no server is missing. WAIT counts only replicas; WAITAOF also counts the primary.
 		want string
 	}{
 		{"WAIT", []any{"WAIT", 1, timeout}, "1"},

@@ -39,7 +39,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.leave(exit, store.ResultDuplicate)
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1, SummariesStored: 1, DuplicatesSuppressed: 1})
 	})
-	t.Run("an exit that took effect does not end a later visit of its plate", func(t *testing.T) {
+	t.Run("a redelivered exit that already took effect does not end a later visit of its plate", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
@@ -52,7 +52,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.leave(exit, store.ResultDuplicate)
 		f.leave(exitOf(1, "AA-1", noon().Add(time.Minute)), store.ResultMatched)
 	})
-	t.Run("a matched exit that arrives before its entry is early, and matched later", func(t *testing.T) {
+	t.Run("an exit that arrives before its entry is early, and is matched once the entry is recorded", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
@@ -63,7 +63,7 @@ func testExits(t *testing.T, factory Factory) {
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
 		f.leave(exit, store.ResultMatched)
 	})
-	t.Run("a matched exit that still finds no visit in its last attempt counts as unexpectedly unmatched", func(t *testing.T) {
+	t.Run("an exit with the intent matched counts as unexpectedly unmatched if it finds no visit in its last attempt", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(9, "AA-1", noon())
@@ -135,7 +135,7 @@ func testExits(t *testing.T, factory Factory) {
 			ExternalEntries: partitions, ExternalMatched: partitions, SummariesStored: partitions, DuplicatesSuppressed: 2 * partitions,
 		})
 	})
-	t.Run("an external exit without a visit is early until its last attempt", func(t *testing.T) {
+	t.Run("an external exit without a visit gets ResultEarly, and ResultEntryNotFound in its last attempt", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		exit := exitOf(0, "AA-1", noon())
@@ -203,7 +203,7 @@ func testExits(t *testing.T, factory Factory) {
 }
 
 func testOutbox(t *testing.T, factory Factory) {
-	t.Run("every delivery of an exit but one is a duplicate, whether its summary is settled or not", func(t *testing.T) {
+	t.Run("of the completed deliveries of an exit, the first stores the summary and the others count as duplicates", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
@@ -218,7 +218,7 @@ func testOutbox(t *testing.T, factory Factory) {
 		f.leave(exit, store.ResultDuplicate)
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1, SummariesStored: 1, DuplicatesSuppressed: 2})
 	})
-	t.Run("a summary is counted as stored once", func(t *testing.T) {
+	t.Run("a summary is counted as stored only once", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)

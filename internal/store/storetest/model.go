@@ -245,8 +245,8 @@ func plateText(plates []store.Plate) string {
 
 // model predicts the results of steps in one partition. It stores its data in plain maps, and they never expire.
 type model struct {
-	seen        map[string]bool // event id
-	matched     map[string]bool // event id
+	seen        map[string]bool // whether the event took effect, by event ID
+	matched     map[string]bool // whether the exit is in the ledger's bitmap of matched exits, by event ID
 	visits      map[string]time.Time
 	outbox      map[string]event.Summary
 	deadLetters map[string]bool

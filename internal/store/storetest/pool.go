@@ -105,7 +105,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 		f.wantPool(1)
 		f.wantRuns(store.Run{Run: entryRun, Type: event.TypeEntry, Confirmed: 1})
 	})
-	t.Run("one confirmation of many events equals many confirmations", func(t *testing.T) {
+	t.Run("overlapping confirmations of many events add each plate once", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		plates := plateNames(4321)
@@ -200,7 +200,7 @@ func testClaims(t *testing.T, factory Factory) {
 		}
 		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // the store has forgotten the first claim
 	})
-	t.Run("only plates between MinStay and MaxStay old are claimed", func(t *testing.T) {
+	t.Run("only plates whose age is between MinStay and MaxStay are claimed", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2", "AA-3"), 3)

@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Factory opens an empty store that no other test uses, and closes it when the test ends. Unclaimed visits must
-// expire after their MaxStay, without store.VisitMargin.
+// Factory opens an empty store that no other test uses, and closes it when the test ends. The store must let each
+// unclaimed visit expire after EntryStep.MaxStay, without adding store.VisitMargin, because tests wait for the expiry.
 type Factory func(t *testing.T, partitions int) store.Store
 
 // Run runs the conformance suite as subtests of t.

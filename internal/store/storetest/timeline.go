@@ -20,7 +20,7 @@ import (
 func testTimeline(t *testing.T, open Factory) {
 	t.Run("adds up the rows of all processes in each second", func(t *testing.T) { timelineMerges(t, open) })
 	t.Run("counts a repeated row once", func(t *testing.T) { timelineRepeats(t, open) })
-	t.Run("keeps the resolution of young rows and merges old rows exactly", func(t *testing.T) { timelineWidens(t, open) })
+	t.Run("keeps the resolution of young rows, and replaces old rows with their exact sums", func(t *testing.T) { timelineWidens(t, open) })
 	t.Run("has exact sums even if rows are repeated, late or compacted", func(t *testing.T) { timelineIsExact(t, open) })
 	t.Run("forgets everything when purged", func(t *testing.T) { timelinePurges(t, open) })
 }
@@ -137,8 +137,8 @@ func resolutions() []resolution {
 }
 
 // rowsPerBlock is the number of rows that one merge of older rows produces. The store merges rows only when the result
-// fills a block of this size. So a row may keep its width longer than its resolution says: for at most the time that a
-// block covers.
+// fills a block of this size. So it may merge a row later than at the age in the row's resolution: later by at most the
+// time that a block covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.
@@ -173,7 +173,7 @@ func timelineWidens(t *testing.T, open Factory) {
 			row := &rows[i]
 			smallest, largest := widths(now.Sub(row.End()))
 			if width := max(row.Width, 1); width < smallest || width > largest {
-				t.Fatalf("%s after the end, the row from %s to %s before now is %d s wide, want %d to %d s",
+				t.Fatalf("compaction %s after the last row: a row whose age is %s at its start and %s at its end is %d s wide; want %d to %d s",
 					after, now.Sub(row.Start()), now.Sub(row.End()), width, smallest, largest)
 			}
 			n := 0
@@ -181,18 +181,18 @@ func timelineWidens(t *testing.T, open Factory) {
 				n++
 			}
 			if n == 0 || left[0].Start().Before(row.Start()) {
-				t.Fatalf("%s after the end, the row at %s has %d rows of the original; want at least one, and none from before its start", after, row.Start(), n)
+				t.Fatalf("compaction %s after the last row: the row at %s was merged from %d original rows; want at least one, and none that begins before this row", after, row.Start(), n)
 			}
 			want := timeline.Sum(left[:n]...)
 			want.Second, want.Width = row.Second, row.Width
 			// cmp.Diff is slow, so compare the encoded rows.
 			if want, got := f.encoded(want), f.encoded(*row); want != got {
-				t.Fatalf("%s after the end, the row at %s differs from the sum of its %d original rows (-want +got):\n%s", after, row.Start(), n, cmp.Diff(want, got))
+				t.Fatalf("compaction %s after the last row: the row at %s differs from the sum of its %d original rows (-want +got):\n%s", after, row.Start(), n, cmp.Diff(want, got))
 			}
 			left = left[n:]
 		}
 		if len(left) > 0 {
-			t.Fatalf("%s after the end, %d rows are lost", after, len(left))
+			t.Fatalf("compaction %s after the last row: the last %d original rows are missing", after, len(left))
 		}
 	}
 }
@@ -322,8 +322,8 @@ func timelinePurges(t *testing.T, open Factory) {
 
 // RunTimelineStorage checks that Replace rejects outdated rows even if the versions are unchanged. The test reads a
 // minute with two rows. Then another compaction merges these rows into a block and moves the block to another tier, and
-// a late process appends two rows to the minute. The minute has two rows again, and the block is missing again, so both
-// have the same version as before. Only the generation differs.
+// a late process appends two rows to the minute. The minute has two rows again, and again there is no block. So the
+// version of the minute and that of the block are the same as before. Only the generation differs.
 func RunTimelineStorage(t *testing.T, s timeline.Storage) {
 	ctx, log := t.Context(), timeline.NewLog(s)
 	start := noon().Truncate(24 * time.Hour)

@@ -282,7 +282,8 @@ func TestEmbedded_LimitsTheSizeAndNumberOfRequests(t *testing.T) {
 	t.Parallel()
 	const posts = 3 * maxBatch
 	largest := 0
-	handler := func(w http.ResponseWriter, r *http.Request) { // the client sends only one request at a time
+	// The handler needs no lock, because the client sends only one request at a time.
+	handler := func(w http.ResponseWriter, r *http.Request) {
 		summaries := lines(t, r)
 		largest = max(largest, len(summaries))
 		for _, s := range summaries {

@@ -76,8 +76,8 @@ func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, response *ht
 }
 
 // checkPlainProxy returns an error if a proxy demands credentials for a request with an http:// URL. For these requests,
-// package http does not distinguish the responses of the proxy from those of the API. Only a proxy sends this status. The
-// error matches summary.ErrNotReady, as that of checkProxy does.
+// package http does not distinguish the responses of the proxy from those of the API, but only a proxy sends the status
+// 407. The error matches summary.ErrNotReady, like that of checkProxy.
 func (t *transport) checkPlainProxy(request *http.Request, response *http.Response) error {
 	if response.StatusCode != http.StatusProxyAuthRequired {
 		return nil
@@ -93,8 +93,9 @@ func (t *transport) proxyFor(request *http.Request) string {
 	return ""
 }
 
-// plainProxyFor returns the host of the proxy from which the response to a request may come, or "" if only the API can
-// respond. A proxy can respond itself if it reads the requests: those with an http:// URL, unless it is a SOCKS proxy.
+// plainProxyFor returns the host of the proxy if the proxy itself can respond to the request, or "" if only the API
+// can. A SOCKS proxy cannot respond. Other proxies can respond only to requests with an http:// URL, because they read
+// only these.
 func (t *transport) plainProxyFor(request *http.Request) string {
 	proxy := t.proxyURLFor(request)
 	if proxy == nil || request.URL.Scheme != "http" || !strings.HasPrefix(proxy.Scheme, "http") {

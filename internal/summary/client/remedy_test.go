@@ -92,7 +92,7 @@ func TestExternal_ProxyRefuses_ErrorNamesTheProxy(t *testing.T) {
 	}
 }
 
-// The API itself can also respond with these statuses, so Reach succeeds.
+// The API itself can also respond with a gateway error, so Reach succeeds.
 func TestExternal_HTTPURLAndGatewayError_ErrorNamesTheProxyIfThereIsOne(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {

@@ -15,8 +15,8 @@ import (
 )
 
 // Database implements summary.Database in memory, so summaries do not survive the process. All methods are safe for
-// concurrent use. A stored summary takes about 150 bytes. While List runs, Insert waits; List reads all summaries if the
-// query selects a plate.
+// concurrent use. A stored summary takes about 150 bytes. Insert waits while List runs, which may take long: List reads
+// all summaries if the query selects a plate.
 type Database struct {
 	mu     sync.Mutex
 	closed bool
@@ -151,7 +151,8 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// sort sorts the field byExit. It does not move the indexes of exits before the earliest new exit.
+// sort sorts the field byExit. It does not touch the elements before the place of the earliest new exit, because they
+// are already in order.
 func (d *Database) sort() {
 	if d.sorted == len(d.byExit) {
 		return
@@ -179,7 +180,8 @@ func (d *Database) Stats(ctx context.Context) (summary.Stats, error) {
 		return summary.Stats{}, err
 	}
 	t := &d.totals
-	mean, _ := bits.Div64(t.sumHigh, t.sumLow, uint64(len(d.rows))) // a mean of 63-bit numbers has at most 63 bits
+	// Div64 cannot panic, because the mean of 63-bit durations has at most 63 bits.
+	mean, _ := bits.Div64(t.sumHigh, t.sumLow, uint64(len(d.rows)))
 	return summary.Stats{
 		Count: int64(len(d.rows)), Mean: time.Duration(mean),
 		Shortest: time.Duration(t.shortest), Longest: time.Duration(t.longest),

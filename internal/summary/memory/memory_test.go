@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/summarytest"
 )
 
-func TestDatabase_Conformance(t *testing.T) {
+func TestDatabase_PassesTheConformanceSuite(t *testing.T) {
 	t.Parallel()
 	summarytest.Run(t, func(testing.TB) summary.Database { return memory.New() })
 }

@@ -88,7 +88,7 @@ func isBadInput(err error, answered bool) bool {
 	if _, isUnknownHost := errors.AsType[*net.DNSError](err); isUnknownHost || isTLSFault(err) || isOtherProtocol(err) {
 		return true
 	}
-	return !answered && isWithoutAnswer(err) // the address may be wrong
+	return !answered && isWithoutAnswer(err) // no server has ever answered, so the address may be wrong
 }
 
 // isWithoutAnswer reports whether no connection was established, or no answer arrived in time.
@@ -138,7 +138,8 @@ func (d *Database) describe(err error) error {
 // Without the parameter sslmode, there are two attempts for each address: one with TLS and one without.
 type oneLine struct{ error }
 
-// Error returns the lines that differ. It omits that a server has refused TLS if an attempt without TLS follows.
+// Error returns each distinct line once. It omits a line that says that the server refused TLS if an attempt without
+// TLS follows.
 func (e oneLine) Error() string {
 	lines := strings.Split(strings.ReplaceAll(e.error.Error(), "\t", ""), "\n")
 	var kept []string
@@ -207,7 +208,7 @@ func adviceFor(code string) string {
 	case codeOutOfMemory:
 		return "has no memory left; give it more memory, or lower its work_mem or max_connections"
 	case codeTooManyConnections:
-		return fmt.Sprintf("has no free connections; raise max_connections or the connection limit of the user (each replica needs %d), or end other clients", maxReaders+1)
+		return fmt.Sprintf("has no free connections; raise max_connections or the connection limit of the user (each replica needs %d), or disconnect other clients", maxReaders+1)
 	case codeQueryCanceled:
 		return "has cancelled the statement; raise its statement_timeout, and check its load"
 	case codeAdminShutdown, codeCrashShutdown, codeCannotConnectNow:

@@ -76,7 +76,7 @@ func TestOneLine_AttemptsWithAndWithoutTLS_ErrorNamesEachCauseOnce(t *testing.T)
 	}
 }
 
-// A URI without sslmode makes two attempts for each address.
+// If the URI has no sslmode, pgx tries each address twice: with TLS and without.
 func TestDatabasePrepare_NothingListens_ErrorNamesTheAddressOnce(t *testing.T) {
 	t.Parallel()
 	uri := "postgres://u:s3cret@" + servers.FreeAddress(t) + "/d"
@@ -87,7 +87,7 @@ func TestDatabasePrepare_NothingListens_ErrorNamesTheAddressOnce(t *testing.T) {
 	}
 }
 
-// The exit code of a command depends on it.
+// The exit code of a command depends on whether its error matches ErrNotReady.
 func TestDescribe_ServerFails_MatchesErrNotReadyUnlessInputIsWrong(t *testing.T) {
 	t.Parallel()
 	d := open(t, "postgres://u@h/d")
@@ -167,7 +167,8 @@ func TestDatabasePrepare_ServerIsSilent_DoesNotMatchErrNotReady(t *testing.T) {
 	}
 }
 
-// Credentials come from the binding only. A certificate that cannot be read would be an error of its own.
+// Credentials come from the binding only. If connConfig read the certificate in the home directory, it would fail,
+// because that file does not contain a certificate.
 func TestConnConfig_FilesInHomeDirectory_AreIgnored(t *testing.T) { //nolint:paralleltest // it sets HOME
 	home := t.TempDir()
 	t.Setenv("HOME", home)

@@ -370,8 +370,9 @@ func TestInsert_PasswordRotated_UsesTheNewPassword(t *testing.T) {
 	}
 }
 
-// The server requires a client certificate with the name of the user. In the database named postgres, it requires no
-// password.
+// The server requires a client certificate with the name of the user. It also requires a password, except in the
+// database named postgres. So the test connects in both ways: with certificate and password, and with the certificate
+// alone.
 func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 	t.Parallel()
 	authority, other := tlstest.NewAuthority(t, "test CA"), tlstest.NewAuthority(t, "another CA")
@@ -423,7 +424,7 @@ func TestDatabase_TLSWithClientCertificate_Connects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var err error
 			// With TLS 1.3, the server rejects a certificate after the client's handshake has ended. If the client writes at
-			// that moment, its error is that of the reset connection.
+			// that moment, it reports a reset connection instead of the server's reason, so the test tries again.
 			polltest.Until(t, "the connection fails with the reason of the server", func() bool {
 				err = connect(uri, tt.ca, tt.issuer, tt.name)
 				return err == nil || !strings.Contains(err.Error(), "connection reset by peer")

@@ -66,9 +66,9 @@ func TestInsert_ManySummaries_SendsOneStatement(t *testing.T) {
 	}
 }
 
-// The default of the server is synchronous_commit=off: it answers before a commit is in its log, which the WAL writer
-// writes later. The test stops the WAL writer, and then kills the server. The accepted summaries survive only if
-// afterConnect sets synchronous_commit.
+// The server is configured with synchronous_commit=off: it confirms a commit before the WAL writer has written the
+// commit to disk. The test suspends the WAL writer, and later kills the server. The accepted summaries survive only if
+// afterConnect sets synchronous_commit to on.
 func TestInsert_ServerKilledBeforeWALWriterRuns_KeepsSummariesOnlyWithSynchronousCommit(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}})
@@ -98,7 +98,7 @@ func TestInsert_ServerKilledBeforeWALWriterRuns_KeepsSummariesOnlyWithSynchronou
 	}
 }
 
-// stopWALWriter stops the process of the server that writes the log in the background, until the server is killed.
+// stopWALWriter suspends the WAL writer, a process of the server, until the server is killed.
 func stopWALWriter(t *testing.T, server *servers.Postgres) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), server.URI())

@@ -27,9 +27,11 @@ const (
 	// connect_timeout.
 	connectTimeout = 3 * time.Second
 	// timeout is the timeout of an insert or a query, including a connection attempt. It is shorter than the timeout of
-	// summary.Service, so that callers get the reason.
+	// summary.Service, so that callers get the error of this package, which says why the operation failed.
 	timeout = 8 * time.Second
-	// slots is the number of rows in the table of totals. Each process updates one of them.
+	// slots is the number of rows that a migration has created in the table of totals. Each process updates one random
+	// row, because transactions that update the same row wait for each other. If two processes choose the same row, they
+	// are slower, but the totals are still correct.
 	slots = 16
 )
 
@@ -144,9 +146,9 @@ func (d *Database) connConfig() (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// completeURI adds to a URI what keeps pgx from reading files in the home directory, such as ~/.pgpass and
-// ~/.postgresql/postgresql.crt. It returns an error if there is no user name, for which pgx would take the name of the user
-// that runs this process.
+// completeURI adds parameters to a URI, so that pgx does not read files in the home directory, such as ~/.pgpass and
+// ~/.postgresql/postgresql.crt. It returns an error if the URI has no user name, because pgx would use the name of the
+// user that runs this process.
 func completeURI(u *url.URL) (string, error) {
 	query := u.Query()
 	if u.User.Username() == "" && query.Get("user") == "" {
@@ -207,8 +209,9 @@ func (d *Database) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// Prepare creates the tables, or migrates them to the current version. Other methods do this if Prepare has not
-// succeeded. It returns an *UnusableError if this version of the program cannot use the database.
+// Prepare creates the tables, or migrates them to the current version. It returns an *UnusableError if this version of
+// the program cannot use the database. If Prepare has not succeeded, the other methods do the same before they use the
+// tables.
 func (d *Database) Prepare(ctx context.Context) error {
 	if err := d.prepare(ctx); err != nil {
 		return fmt.Errorf("prepare the summary database: %w", d.describe(err))
@@ -308,7 +311,8 @@ func (d *Database) call(ctx context.Context, operation func(context.Context) err
 	defer cancel()
 	err := d.attempt(limited, operation)
 	if d.recover(err) {
-		// The second attempt creates the tables again, or finds out that the schema is missing, not only tables.
+		// The second attempt creates the tables again. If the schema in search_path is missing too, the second error says
+		// so, but the first error may not.
 		err = d.attempt(limited, operation)
 		d.recover(err)
 	}

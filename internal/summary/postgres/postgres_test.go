@@ -41,7 +41,7 @@ func static(tb testing.TB, uri string) binding.Source {
 	return source
 }
 
-func TestDatabase_Conformance(t *testing.T) {
+func TestDatabase_PassesTheConformanceSuite(t *testing.T) {
 	uri := servers.PostgresURI(t)
 	unused := make(chan string, 100)
 	summarytest.Run(t, func(tb testing.TB) summary.Database {

@@ -209,7 +209,8 @@ func TestInsert_OneTableDropped_ErrorSaysToDropTheSchema(t *testing.T) {
 	polltest.UntilNoError(t, "insert after the schema was dropped", func() error { return insertOne(d, "a") })
 }
 
-// The tables are in the schema public and intact. The advice to drop the schema would destroy them.
+// The tables are intact, in the schema public. The error must not advise the user to drop the schema, which would
+// destroy them.
 func TestDatabasePrepare_SchemaOfSearchPathIsMissing_ErrorSaysToCreateIt(t *testing.T) {
 	t.Parallel()
 	uri := servers.PostgresURI(t)

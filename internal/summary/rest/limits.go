@@ -40,7 +40,8 @@ func defaultLimits() limits {
 // minWeight is the weight of a small request in bytes. It exceeds the memory that such a request and its response need.
 const minWeight = 64 << 10
 
-// gate limits the total weight in bytes of the requests that are handled at the same time.
+// gate limits the total weight of the requests that are handled at the same time. The weight of a request is the number
+// of bytes that it counts towards maxBytesInFlight.
 type gate struct {
 	room   *semaphore.Weighted
 	limits limits
@@ -50,8 +51,8 @@ func newGate(l limits) *gate {
 	return &gate{room: semaphore.NewWeighted(l.maxBytesInFlight), limits: l}
 }
 
-// enter waits until the total weight of the requests that are being handled permits another request. The caller must
-// call leave after it has handled the request.
+// enter waits until the requests that are being handled leave room for the request r. After maxWait, it fails with
+// status 503. The caller must call leave after it has handled the request.
 func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	weight := min(g.weight(r), g.limits.maxBytesInFlight)
 	if !g.room.TryAcquire(weight) {
@@ -71,7 +72,7 @@ func (g *gate) weight(r *http.Request) int64 {
 	switch {
 	case r.ContentLength < 0: // the request does not say how long its body is
 		return g.limits.maxBytes
-	case r.Method == http.MethodGet: // the response has up to maxLimit summaries
+	case r.Method == http.MethodGet: // count the response, which has up to maxLimit summaries
 		return maxLimit * event.MaxIDBytes * 2
 	}
 	return min(max(r.ContentLength, minWeight), g.limits.maxBytes)

@@ -378,8 +378,9 @@ func TestListSummaries_PagesByCursor(t *testing.T) {
 	for i := range count {
 		id := fmt.Sprintf("id-%02d", i)
 		want = append(want, id)
+		// Every three consecutive summaries have the same exit time.
 		body.Write(append(event.AppendSummary(nil, event.Summary{
-			ID: id, Plate: "P", EntryAt: time.Unix(0, 0), ExitAt: time.Unix(int64(i/3), 0), // three summaries have the same exit time
+			ID: id, Plate: "P", EntryAt: time.Unix(0, 0), ExitAt: time.Unix(int64(i/3), 0),
 		}), '\n'))
 	}
 	(&exchange{method: "POST", path: "/v1/summaries", contentType: typeNDJSON, body: body.String(), status: 200}).do(t, server.URL)

@@ -73,7 +73,7 @@ func advise(path string, code int, err error) error {
 // the same way as a missing directory. SQLite needs several files at once, so openErrorOf opens the directory several
 // times.
 func openErrorOf(directory string) error {
-	const needed = 8 // database, write-ahead log, index of the log and directory, with a reserve
+	const needed = 8 // file descriptors: database, write-ahead log, index of the log and directory, with a reserve
 	var files []*os.File
 	defer func() {
 		for _, f := range files {

@@ -45,7 +45,8 @@ INSERT INTO totals VALUES (1, 0, 0, 0,
 	 9223372036854775807, -9223372036854775807 - 1);
 `
 
-// identity contains the application ID and the schema version of a file. Both are zero in a new file.
+// identity contains the application ID, the schema version and the number of tables and indexes of a file. All are zero
+// in a new file.
 type identity struct {
 	application, version, tables int64
 }
@@ -92,7 +93,7 @@ func identify(ctx context.Context, tx *sql.Tx) (identity, error) {
 // check returns an error if this version of the program cannot use the file.
 func (id identity) check(path string) error {
 	switch {
-	case id == (identity{}): // only if the file is opened for reading
+	case id == (identity{}): // the file is opened read-only, so prepare has not created the schema
 		return fmt.Errorf("%s is empty: give the path of a database that parking created", path)
 	case id.application != applicationID:
 		return fmt.Errorf("%s is a database of another program: give the path of a new file, or of a database that parking created", path)

@@ -37,7 +37,7 @@ func open(tb testing.TB, c Config) *Database {
 	return d
 }
 
-func TestDatabase_Conformance(t *testing.T) {
+func TestDatabase_PassesTheConformanceSuite(t *testing.T) {
 	t.Parallel()
 	summarytest.Run(t, func(tb testing.TB) summary.Database {
 		tb.Helper()
@@ -69,7 +69,7 @@ func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
 // The index of plates is divided into sections of 4096 rows. A search must look into all of them.
 func TestListSummaries_ByPlate_ManyRows_ReturnsEverySummaryOfThePlate(t *testing.T) {
 	t.Parallel()
-	const rows, every = 10_000, 1_000 // so many rows that the index is divided into three parts
+	const rows, every = 10_000, 1_000 // the rows are in three sections; every 1,000th row has the wanted plate
 	d := open(t, Config{NoSync: true})
 	batch := make([]event.Summary, 0, rows)
 	var want []string

@@ -152,7 +152,7 @@ func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Su
 // consecutively, starting after the largest existing number.
 func firstCreated(result sql.Result, created int64) (int64, error) {
 	if created == 0 {
-		return math.MaxInt64, nil // without a new row, LastInsertId would return a row of an earlier statement
+		return math.MaxInt64, nil // LastInsertId would return the ID of a row that an earlier statement inserted
 	}
 	last, err := result.LastInsertId()
 	return last - created + 1, err

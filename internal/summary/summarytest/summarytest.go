@@ -26,8 +26,8 @@ func Run(t *testing.T, factory Factory) {
 	t.Run("Stats", func(t *testing.T) { testStats(t, factory) })
 	t.Run("Find", func(t *testing.T) { testFind(t, factory) })
 	t.Run("random batches", func(t *testing.T) { testRandomBatches(t, factory) })
-	t.Run("a context that has ended", func(t *testing.T) { testEndedContext(t, factory) })
-	t.Run("use after Close", func(t *testing.T) { testClosed(t, factory) })
+	t.Run("queries with an ended context fail", func(t *testing.T) { testEndedContext(t, factory) })
+	t.Run("use after Close fails", func(t *testing.T) { testClosed(t, factory) })
 }
 
 // failer is the interface that testing.TB and *rapid.T have in common.
