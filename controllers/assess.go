@@ -278,9 +278,9 @@ func (s *scope) assessOwn() finding {
 	return assessAll(all...)
 }
 
-// setScale sets the status fields that are read by the scale subresource and by the command "kubectl get". It reads the
-// Deployment of the processors from the cache, because a reconcile may end before it examines the workloads, for example
-// while the spec is invalid. Pods keep running then, and they may fail.
+// setScale sets the status fields for the scale subresource and for the output of "kubectl get". setScale itself reads
+// the Deployment of the processors, because a reconcile may end before the phases that read the objects, for example if
+// the spec is invalid. The pods then keep running, so their numbers can still change.
 func (r *Reconciler) setScale(ctx context.Context, s *scope) {
 	status, processors := &s.sim.Status, &appsv1.Deployment{}
 	status.Selector = metav1.FormatLabelSelector(&metav1.LabelSelector{

@@ -61,7 +61,7 @@ func (s *scope) isForming() bool {
 // applyChildren applies the desired objects, except those that are withheld or whose change must wait. If an object
 // cannot be applied, it still applies the others.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
-	s.findings.objects = worstOf(s.findings.objects) // from unchecked to ready; a problem that is already known remains
+	s.findings.objects = worstOf(s.findings.objects) // replaces unchecked with ready, but keeps a known problem
 	var errs []error
 	for _, key := range sortedKeys(s.taken) {
 		errs = append(errs, r.applyFailed(s, key, s.taken[key]))

@@ -110,8 +110,8 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 	}
 }
 
-// Replacing a pod would end a Pause or Isolate early, so edits usually wait for the end of the fault. But pods that may
-// not mount a Secret must stop at once.
+// Replacing a pod would end a Pause or Isolate early, so edits usually wait for the end of the fault. But pods that
+// mount a forbidden Secret must stop at once.
 func TestIsHeld_WorkloadRefersToForbiddenObject_EditDoesNotWaitForTheFault(t *testing.T) {
 	t.Parallel()
 	redis, entry := childKey{"StatefulSet", "sim-redis"}, childKey{"Deployment", "sim-entry"}

@@ -88,14 +88,16 @@ func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server s
 		server, secret, expiry.UTC().Format(time.RFC3339)))
 }
 
-// ensureCertificates makes the certificates of components for which the spec refers to no Secret, and renews those
+// ensureCertificates issues the certificates of components for which the spec refers to no Secret, and renews those
 // that expire soon. The operator stores them in Secrets of the simulation, and reads the Secrets in later reconciles.
 func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 	s.credentials.Certificates = map[string]resources.CertificateData{}
 	for _, needed := range r.neededCertificates(s) {
 		var err error
 		if needed.External {
-			if known := s.managedServer(needed.Component).certificate; known.CA != nil { // several servers may have the same Secret
+			// Several servers may use the same Secret. A server without a known certificate must not overwrite the
+			// entry of another server.
+			if known := s.managedServer(needed.Component).certificate; known.CA != nil {
 				s.credentials.Certificates[needed.Secret] = known
 			}
 		} else {
@@ -118,9 +120,10 @@ func (s *scope) serverIn(c resources.Component, ip string) podhttp.Server {
 	return pod
 }
 
-// ensureCertificate makes or renews one certificate, and its authority if necessary. If the name of a Secret is taken,
-// the operator cannot store a certificate in that Secret, so ensureCertificate makes none. Clients then trust the same
-// CA certificates as before, and checkNames makes sure that the Secret of the certificate is not applied.
+// ensureCertificate issues or renews one certificate. If necessary, it first creates or renews the certificate
+// authority. If the name of a Secret is taken, the operator cannot store a certificate in that Secret, so
+// ensureCertificate issues none. Clients then trust the same CA certificates as before, and checkNames makes sure that
+// the Secret of the certificate is not applied.
 func (r *Reconciler) ensureCertificate(ctx context.Context, s *scope, needed resources.Certificate) error {
 	if err := r.ensureAuthority(ctx, s); err != nil {
 		return err
@@ -144,7 +147,7 @@ func (r *Reconciler) ensureCertificate(ctx context.Context, s *scope, needed res
 	return nil
 }
 
-// ensureAuthority makes or renews the certificate authority, unless the name of its Secret is taken.
+// ensureAuthority creates or renews the certificate authority, unless the name of its Secret is taken.
 func (r *Reconciler) ensureAuthority(ctx context.Context, s *scope) error {
 	if s.credentials.Authority.Certificate != nil {
 		return nil

@@ -26,7 +26,7 @@ func checkCertificate(secret *corev1.Secret, ca []byte, host string) error {
 	return err
 }
 
-func TestReconcile_TLS_MakesCertificatesAndReplacesDeletedOnes(t *testing.T) {
+func TestReconcile_TLS_IssuesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("safe", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -175,8 +175,8 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testin
 	c.annotated(pod, mounted)
 }
 
-// If the name of a Secret is taken, the operator can store no certificate in it. It must neither replace good certificates
-// by empty ones, nor change what clients trust.
+// If the name of a Secret is taken, the operator cannot store a certificate in that Secret. The operator must then
+// neither replace good certificates with empty ones, nor change what clients trust.
 func TestReconcile_SecretOfCertificateIsTaken_KeepsAllCertificatesAndStopsRedis(t *testing.T) {
 	t.Parallel()
 	for _, taken := range []string{"ca", "redis-tls"} {

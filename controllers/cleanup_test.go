@@ -159,7 +159,7 @@ func TestCleanUp_RemovesQueuesAndKeysWheneverBindingsAreKnown(t *testing.T) {
 			removed := &removals{}
 			r, c := cleaning(t, removed)
 			sim := externalSimulation()
-			if deleted { // an earlier reconcile has read the Secrets
+			if deleted { // a reconcile has read the Secrets before, so the operator still knows the bindings
 				if err := r.resolveBindings(t.Context(), newScope(sim, time.Now())); err != nil {
 					t.Fatal(err)
 				}

@@ -96,8 +96,8 @@ func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectK
 	return missingConsent(secret, "secret", name, reasonSecretNotAllowed, sim)
 }
 
-// simulationDenied explains that an object does not permit a simulation of its namespace to use it. The parameters are
-// those of missingConsent.
+// simulationDenied explains that an object does not permit its use by a simulation in the same namespace. The
+// parameters are described at missingConsent.
 func simulationDenied(o client.Object, resource, name, reason, simulation string) finding {
 	return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
 		name, simulation, allowCommand(resource, o, simulation))

@@ -33,8 +33,8 @@ func (f *findings) parts() []part {
 	}
 }
 
-// setUnexamined finds the parts that no phase has examined but that have a condition in the status. It sets their
-// findings to unknown. Otherwise, such a condition would keep showing the result of an earlier reconcile.
+// setUnexamined sets the finding of a part to unknown if this reconcile has not examined the part, but the status has a
+// condition for the part. Otherwise, this condition would keep showing the result of an earlier reconcile.
 func (f *findings) setUnexamined(before []metav1.Condition) {
 	for _, p := range f.parts() {
 		if p.finding.state == unchecked && meta.FindStatusCondition(before, p.condition) != nil {
@@ -73,7 +73,7 @@ func statusOf(kind string, f finding) metav1.ConditionStatus {
 
 // summarize returns the condition Ready and, if the simulation is not ready, Reconciling or Stalled. Reconciling and
 // Stalled repeat the message of the worst finding, because tools that use kstatus show this message. The message of
-// Ready only refers to the condition that has this finding.
+// Ready only names the condition to look at.
 func summarize(f findings) []metav1.Condition {
 	worst, source := f.worst()
 	switch worst.state {

@@ -251,8 +251,8 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing
 	c.Gone(copied)
 }
 
-// A user who may create RabbitmqClusters must not be able to make a simulation use any Secret of the namespace without
-// the consent of its owner.
+// A user who may create RabbitmqClusters must not be able to make a simulation use a Secret of the namespace without
+// the consent of the Secret's owner.
 func TestClusterServer_SecretOfSomeoneElse_IsUsedOnlyWhilePermitted(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)

@@ -71,8 +71,8 @@ func newClusterOn(t *testing.T, server *apiserver.Cluster) *cluster {
 	}
 }
 
-// startOperator starts an operator. The operator stops when the test calls the returned function, at the latest when
-// the test ends.
+// startOperator starts an operator. The operator stops when the test calls the returned function or, if the test
+// does not call that function, when the test ends.
 func (c *cluster) startOperator() (stop func()) {
 	c.T.Helper()
 	counted := rest.CopyConfig(c.Config)
@@ -127,8 +127,8 @@ type reconcileCounter struct {
 type reconcileCounts struct {
 	// calls is the number of reconciles.
 	calls atomic.Int64
-	// repeat is the delay, in nanoseconds, that the latest finished reconcile requested until the next one. It is 0 if
-	// the reconcile returned an error or requested the next one at once, and math.MaxInt64 if it requested none.
+	// repeat is the delay, in nanoseconds, after which the latest finished reconcile asked to run again. It is 0 if the
+	// reconcile returned an error or asked to run again at once, and math.MaxInt64 if it did not ask to run again.
 	repeat atomic.Int64
 }
 

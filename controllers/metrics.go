@@ -64,7 +64,7 @@ func (m *SimulationMetrics) Describe(descriptions chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector. It sends no requests.
 func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
-	const cacheTimeout = time.Second // List blocks until the cache has synced for the first time
+	const cacheTimeout = time.Second // limits the wait for List, which blocks until the first sync of the cache
 	ctx, cancel := context.WithTimeout(context.Background(), cacheTimeout)
 	defer cancel()
 	list := &v1alpha1.ParkingSimulationList{}

@@ -185,7 +185,7 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 			names[key.name] = true
 		}
 	}
-	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // so the authority cannot sign certificates
+	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // the operator then cannot sign certificates
 		for _, c := range r.neededCertificates(s) {
 			if !c.External {
 				s.withheld[childKey{"Secret", c.Secret}], names[c.Secret] = true, true
@@ -221,8 +221,8 @@ func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[
 	return nil
 }
 
-// refersToAny reports whether a text in an object, outside of its metadata, is one of the names or contains the host
-// name of the Service with such a name.
+// refersToAny reports whether any text in an object, except in its metadata, is one of the names, or contains the host
+// name of a Service with one of the names.
 func refersToAny(object client.Object, names map[string]bool) (bool, error) {
 	if secret, ok := object.(*corev1.Secret); ok {
 		for _, value := range secret.Data {
@@ -309,9 +309,10 @@ func withReplicasOf(live, object client.Object) client.Object {
 // toApply returns the object to apply for a desired object, or nil if nothing may be applied:
 //   - A workload in the map withheld is not created. If it exists already, it is scaled to 0 replicas.
 //   - A StatefulSet in the map limited is neither created nor scaled up.
-//   - A workload does not change if its new pods would mount a missing Secret. But if its existing pods mount a missing
-//     Secret too, toApply returns the change: mustWait delays it, and a condition shows that it waits. But while
-//     s.isWithheld returns true, mustWait delays nothing, so toApply returns nil.
+//   - If the new pods of a workload would mount a missing Secret, the workload must not change yet. If its existing
+//     pods mount no missing Secret, toApply returns nil. Otherwise, toApply returns the change, mustWait delays the
+//     change, and a condition shows that the change waits. While s.isWithheld returns true, mustWait delays nothing, so
+//     toApply returns nil in both cases.
 //   - An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]

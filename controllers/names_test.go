@@ -144,8 +144,8 @@ func TestReconcile_NameTaken_NoPodRefersToTheForeignObject(t *testing.T) {
 	}
 }
 
-// The name of a Secret can be taken while the simulation runs. The kubelet would then mount the foreign Secret into the
-// running pods.
+// While the simulation runs, a user can replace one of its Secrets with another one of the same name. The kubelet would
+// then mount the user's Secret into the running pods.
 func TestReconcile_SecretReplacedWhileRunning_StopsThePodsThatUseIt(t *testing.T) {
 	t.Parallel()
 	for _, component := range []string{"redis", "rabbitmq", "agent"} {

@@ -63,8 +63,8 @@ func (s *scope) isDraining() bool {
 }
 
 // draining returns the input for the observer's final audit, or nil if the audit must wait. The audit waits until the
-// generators have ended. If the summary API is managed, it also waits for a running pod of it, to count the summaries
-// there. After the drain timeout, the audit waits for neither.
+// generators have ended. If the summary API is managed, the audit also waits until a pod of the API runs, because the
+// audit counts the summaries there. After the drain timeout, the audit waits for neither.
 func (s *scope) draining() *observer.Draining {
 	d := &observer.Draining{SummariesPod: s.serverIn(resources.ComponentSummaries, s.addressOf(resources.ComponentSummaries))}
 	d.SummariesDown = d.SummariesPod.IP == "" && s.lacksSummaryAPI()
@@ -175,8 +175,8 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	return nil
 }
 
-// generates reports whether a generator should have pods. While a Secret is missing,
-// generates returns false for a stopped generator: its pods could not start without the Secret.
+// generates reports whether a generator should have pods. While a Secret is missing, a generator with 0 replicas stays
+// at 0, because new pods could not start without the Secret. So generates then returns false.
 func (s *scope) generates(c resources.Component) bool {
 	key := childKey{"Deployment", resources.Name(s.sim, c)}
 	waits := len(s.missing) > 0 && len(mountedSecrets(s.children[key])) == 0
@@ -195,8 +195,7 @@ func (s *scope) setTargetRates() {
 	if start == nil || s.sim.Spec.Suspend || s.generatorsDone() {
 		return
 	}
-	// Use the time at the beginning of the interval, so that several reconciles within the same interval do not
-	// change the status.
+	// Round the elapsed time down to a multiple of rateInterval, so that the status does not change at every reconcile.
 	elapsed := s.now.Sub(start.Time)
 	step := elapsed.Truncate(rateInterval)
 	if s.generates(resources.ComponentEntry) {

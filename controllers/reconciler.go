@@ -214,8 +214,9 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// halt clears the parts of the status that no phase has examined. It does nothing if the simulation is complete,
-// because these parts then no longer change.
+// halt corrects the status after a reconcile has ended early. The conditions of parts that this reconcile has not
+// examined become Unknown, and the target rates are cleared. If the simulation is complete, halt does nothing, because
+// these parts of the status then no longer change.
 func (s *scope) halt() {
 	if !s.isComplete() {
 		s.findings.setUnexamined(s.before.Status.Conditions)

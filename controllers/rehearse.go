@@ -120,8 +120,8 @@ func (s *scope) faultsEnded() bool {
 	return true
 }
 
-// accounts returns, for each fault, its effect and whether the simulation has recovered from it. It is used when the
-// simulation becomes complete.
+// accounts returns, for each fault, its effect and whether the simulation has recovered from it. It is called when the
+// simulation completes.
 func (s *scope) accounts() []fault.Account {
 	rest := s.observation.Rest
 	run := fault.Run{Rows: rest.Timeline, Ended: true, Aborted: s.isAborted(), History: s.faultHistory}

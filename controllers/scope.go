@@ -33,14 +33,14 @@ type scope struct {
 	warnings []string
 	invalid  error
 
-	// The phase gather sets the fields children, pods and served. They contain the simulation's objects and pods in the
+	// The gather phase sets the fields children, pods and served. They contain the simulation's objects and pods in the
 	// cache, and the optional kinds that the API server serves. Phases must not modify the objects, because the cache
 	// shares them.
 	children map[childKey]client.Object
 	pods     []*corev1.Pod
 	served   served
 
-	// These fields are set by the phase resolveBindings. The field database is the PostgreSQL server of a managed
+	// These fields are set by the resolveBindings phase. The field database is the PostgreSQL server of a managed
 	// summary API. It is empty if the summary API uses SQLite. The operator does not connect to PostgreSQL.
 	broker, store, database server
 	summaryAPI              credentialsSecret
@@ -55,38 +55,39 @@ type scope struct {
 	secretsRead []client.ObjectKey
 
 	// The map taken contains the desired objects whose names are taken by objects of other owners. The phases that read
-	// the simulation's own Secrets and the phase checkNames add to this map.
+	// the simulation's own Secrets and the checkNames phase add to this map.
 	taken map[childKey]*apply.NameTakenError
-	// withheld contains the objects in the map taken, the objects that depend on their names, and the servers whose pods
-	// must not mount a Secret that the spec names. The phase checkNames sets it.
+	// withheld contains the objects that are not created and, if they are workloads, get no pods: the objects in the
+	// map taken, the objects that refer to these directly or through other objects, and the servers whose pods must not
+	// mount a Secret that the spec names. The checkNames phase sets this map.
 	withheld map[childKey]bool
-	// limited contains the StatefulSets that must not get more replicas. A new pod would use a PersistentVolumeClaim that
-	// exists already, and that may belong to somebody else. The phase checkNames sets it.
+	// limited contains the StatefulSets that must not get more replicas. A new pod would use a PersistentVolumeClaim
+	// that exists already, and that may belong to somebody else. The checkNames phase sets this map.
 	limited map[childKey]bool
 
-	// The phase ensureCredentials sets the fields credentials and trusted. The map trusted contains, for each component
+	// The ensureCredentials phase sets the fields credentials and trusted. The map trusted contains, for each component
 	// that uses TLS, the CA certificates and the host name with which to verify its pods.
 	credentials resources.Credentials
 	trusted     map[resources.Component]podhttp.Server
 
-	// desired contains the desired objects of the simulation. The phase build sets this field.
+	// desired contains the desired objects of the simulation. The build phase sets this field.
 	desired []client.Object
 
-	// workloads contains the state of each workload. The phase assessWorkloads sets this field.
+	// workloads contains the state of each workload. The assessWorkloads phase sets this field.
 	workloads map[resources.Component]workload
 
-	// observation is the latest observation of the simulation's servers, or nil before the first observation. The phase
-	// observe sets it.
+	// observation is the latest observation of the simulation's servers, or nil before the first observation. The
+	// observe phase sets this field.
 	observation *observer.Observation
 	// timeline contains the latest measurements. It is nil if this reconcile does not need them.
 	timeline []timeline.Row
 
-	// faultsEdited is true if the faults were edited since the last reconcile. The phase trackEdits sets it.
+	// faultsEdited is true if the faults were edited since the last reconcile. The trackEdits phase sets this field.
 	faultsEdited bool
 
-	// The phase rehearse sets these fields. The field faults contains the records of injected faults, and faultsKnown is
-	// false until these records are loaded. accountsSoFar contains, for each fault, its effect so far and whether the
-	// simulation has recovered from it. faultHistory sums up the occurrences whose records were removed.
+	// The rehearse phase sets these fields. The field faults contains the records of injected faults, and faultsKnown
+	// is false until these records are loaded. accountsSoFar contains, for each fault, its effect so far and whether
+	// the simulation has recovered from it. faultHistory sums up the occurrences whose records were removed.
 	faults        []fault.Record
 	faultHistory  fault.History
 	faultsKnown   bool

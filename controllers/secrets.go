@@ -105,7 +105,7 @@ func listed(list, name string) bool {
 	return false
 }
 
-// isNameList matches values of an annotation that can safely be repeated in a shell command.
+// isNameList matches values of an annotation that can safely be inserted into a shell command.
 var isNameList = regexp.MustCompile(`^[a-z0-9, -]{0,1000}$`)
 
 // allowCommand returns the kubectl command with which the owner of an object permits a simulation to use the object.

@@ -34,7 +34,8 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	if equality.Semantic.DeepEqual(s.before.Status, *status) {
 		return nil
 	}
-	// Send the spec as it was read, so that its defaults are not written to the object.
+	// Start from the object as it was read, because the patch must not contain the defaults that the operator has set
+	// in memory.
 	after := s.before.DeepCopy()
 	after.Status = *status
 	patch := client.MergeFromWithOptions(s.before, client.MergeFromWithOptimisticLock{})

@@ -49,8 +49,8 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// conclude reports whether it is time for the verdict. If the servers could not be observed by then, it sets an
-// observation that contains the error.
+// conclude reports whether it is time for the verdict. If giveUpTime has passed since the drain deadline and
+// there is still no final observation, conclude sets s.observation to one that contains the error.
 func (s *scope) conclude() bool {
 	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
 		return true
@@ -114,7 +114,8 @@ func (s *scope) load() *ledger.Load {
 }
 
 // isEditedLate reports whether the schedule was changed so close to the end that a generator may not have published
-// anything after the change. It returns false if the simulation published no events at all.
+// anything after the change. It returns false if the simulation published no events at all, because a late change does
+// not explain that.
 func (s *scope) isEditedLate() bool {
 	at := s.sim.Status.ScheduleChangeTime
 	end, ends := endOf(s.sim)
@@ -197,11 +198,14 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 
-// kept compares the number of published events with the number of events that were due by the schedule. It subtracts
-// two tolerances from the due events. The first is the number of events that were skipped because a generator started
-// late. It is at most half of the due events, so that it cannot excuse all events of a short schedule. It is 0 if no
-// event was published, because a late start does not explain that. The second is the statistical variation of random
-// arrivals. kept returns nil if no due event remains.
+// kept checks whether the generators kept to a schedule. It compares the number of attempted events with the number of
+// due events, after it has subtracted two tolerances from the due events:
+//   - The events that were skipped because a generator started late, but at most half of the due events. Without this
+//     maximum, all events of a short schedule could be excused. If no event was attempted, this tolerance is 0, because
+//     a late start does not explain why all events are missing.
+//   - The statistical variation of random arrivals.
+//
+// kept returns nil if no due event remains.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil

@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// storage returns the volume of a managed server.
+// storage returns the storage settings of a managed server: a storage class and a volume size.
 func storage(class, size string) v1alpha1.StorageSpec {
 	return v1alpha1.StorageSpec{StorageClassName: class, Size: new(v1alpha1.Quantity(size))}
 }
@@ -35,7 +35,6 @@ func (c *cluster) hasSize(claim *corev1.PersistentVolumeClaim, size string) erro
 	return nil
 }
 
-// readStatefulSet reads the StatefulSet with the given name.
 func (c *cluster) readStatefulSet(name string) *appsv1.StatefulSet {
 	c.T.Helper()
 	set := &appsv1.StatefulSet{}

@@ -71,8 +71,8 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// Reconcile again at the time of the next check, unless this reconcile has checked the claim itself and has no
-	// finding. A reconcile that reuses the finding of an earlier check does not see later changes of the claim.
+	// Reconcile again at the time of the next check if this reconcile reused an earlier finding, which may be outdated,
+	// or if its own check has a finding.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}

@@ -80,7 +80,7 @@ func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
 }
 
 // isReady reports whether all desired pods exist, have the current template, and are ready. A workload with 0 desired
-// pods is ready even before its controller has observed it.
+// pods is ready even before its controller has observed it, because no pod has to start.
 func (w workload) isReady() bool {
 	return w.desired == 0 || w.observed && w.ready >= w.desired && w.outdated() == 0
 }
@@ -147,8 +147,8 @@ func assessAll(all ...finding) finding {
 // do.
 type knownFailure struct{ mark, remedy string }
 
-// quotaFailures lists the messages with which Kubernetes rejects an object because of a ResourceQuota, or because a
-// ResourceQuota that it requires does not exist.
+// quotaFailures lists the messages with which Kubernetes rejects an object because of a ResourceQuota, or because the
+// namespace lacks a ResourceQuota that the API server requires for such an object.
 func quotaFailures() []knownFailure {
 	return []knownFailure{
 		{"exceeded quota", "raise the namespace's quota, or reduce replicas or resources"},

@@ -213,7 +213,7 @@ func notes(a adapters, seen observation) (notes []string) {
 // ledger differ, the simulation is still running.
 type observation struct {
 	depths broker.Depths
-	// moved is true if the ledger changed between the two reads.
+	// moved is true if the two readings of the ledger differ.
 	moved bool
 	// held is true if processors may have unacknowledged events whose summaries the summary API has not accepted yet.
 	held bool
@@ -244,8 +244,8 @@ func observe(ctx context.Context, a adapters) (observation, error) {
 	if err != nil {
 		return observation{}, err
 	}
-	// While summaries wait for the summary API, processors have unacknowledged events. Their number is unknown. So an
-	// outstanding event may be one of them, and is not necessarily lost.
+	// While summaries wait for the summary API, processors hold an unknown number of unacknowledged events. So an
+	// outstanding event may be held by a processor, and is not necessarily lost.
 	return observation{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
 }
 

@@ -22,7 +22,7 @@ func TestAudit_WrongNumberOfPartitions_IsBadInput(t *testing.T) {
 	with := func(partitions int) string {
 		return manifestFile(t, fmt.Sprintf("{rabbitmq: {partitions: %d}, exit: {minStay: 100ms}}", partitions))
 	}
-	// The manifest of this simulation, the constant busy, sets 2 partitions.
+	// The manifest of this simulation, the constant busy, sets 2 partitions, so 1 and 3 are wrong.
 	simulateUntilBusy(t, "--rabbitmq-uri", amqp, "--redis-uri", redis, "--simulation", name, "--keep")
 	for _, partitions := range []int{1, 3} {
 		got := parking(t, "audit", "-f", with(partitions), "--simulation", name, "--redis-uri", redis)

@@ -187,8 +187,8 @@ func badInputUnlessNotReady(err error) error {
 	return badInput(err)
 }
 
-// listenError adds the remedy to an error of an HTTP listener, and marks the error as bad input. The remedy is another
-// value of the given flag, unless the process has too many open files.
+// listenError adds a remedy to an error of an HTTP listener, and marks the error as bad input. If the process has too
+// many open files, listenError replaces the given remedy, because choosing another address would not help.
 func listenError(err error, remedy string) error {
 	if files := binding.ExplainFiles(err); files != "" {
 		remedy = files
@@ -304,7 +304,7 @@ func (l *logLevel) Type() string { return "level" }
 // logger returns a logger that writes to stderr. The format is text if stderr is a terminal, and JSON otherwise.
 func (c *cli) logger(level slog.Level) *slog.Logger { return c.loggerTo(c.stderr, level) }
 
-// loggerTo returns a logger that writes to w. It uses the text format if stderr is a terminal, even if w is not.
+// loggerTo is like logger, but writes to w. The format still depends on stderr, because w passes the log on to stderr.
 func (c *cli) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if terminal.Is(c.stderr) {

@@ -38,14 +38,15 @@ func TestCommands_DestinationOfSummariesIsNotReady_ExitWithFailure(t *testing.T)
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			env := append(tt.env, "NO_PROXY=none.invalid") // the tests may run with another value
+			// The environment of the tests may set NO_PROXY to a value that bypasses the proxy.
+			env := append(tt.env, "NO_PROXY=none.invalid")
 			checkFailure(t, parkingWith(t, env, append(tt.args, "--http", "127.0.0.1:0")...), tt.want)
 		})
 	}
 }
 
-// checkFailure checks that a command has exited with exitFailed before the simulation, and has printed one line that
-// contains all texts, but no password.
+// checkFailure checks that a command has exited with exitFailed before the simulation started, and has printed only one
+// line. The line must contain all given texts, but no password.
 func checkFailure(t *testing.T, got ended, want []string) {
 	t.Helper()
 	if got.code != exitFailed || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 {
@@ -95,7 +96,7 @@ func lockedDatabase(t *testing.T) string {
 }
 
 // The first socket that a connection to a host name needs is that of the DNS client. If the process has too few file
-// descriptors for it, the host name is not wrong.
+// descriptors for this socket, the error must not blame the host name.
 func TestSimulate_TooFewFileDescriptors_ExitsWithFailure(t *testing.T) {
 	t.Parallel()
 	database := []string{"--summaries-db", filepath.Join(t.TempDir(), "summaries.db")}

@@ -5,7 +5,7 @@ package main
 import "github.com/spf13/cobra"
 
 // operatorCommands returns no commands, because this file is compiled only into builds without the operator. These
-// builds are much faster, because they do not need the Kubernetes libraries.
+// builds take much less time, because they do not compile the Kubernetes libraries.
 func (c *cli) operatorCommands() []*cobra.Command { return nil }
 
 // pluginCommand returns nil, because builds without the operator have no kubectl plugin either.

@@ -271,7 +271,7 @@ func TestOperator_RealServers_RunsASimulation(t *testing.T) {
 	if keys, queues := keysOf(t, redis, id), queuesOf(t, amqp, id, 1); len(keys) == 0 || len(queues) == 0 {
 		t.Errorf("there are the keys %q and the queues %q, want some of each", keys, queues)
 	}
-	for _, pod := range pods { // in a cluster, controllers and the kubelet delete the pods
+	for _, pod := range pods { // delete the pods, as controllers and the kubelet would do in a cluster
 		if err := l.Client.Delete(t.Context(), pod); err != nil {
 			t.Error(err)
 		}

@@ -211,8 +211,8 @@ func plannedSimulation(r *sizing.Result, index int) *v1alpha1.ParkingSimulation 
 	return planned
 }
 
-// part returns the share of a total that the simulation with the given index has. The shares of all simulations add up
-// to the total.
+// part returns the share of a total for the simulation with the given index. The shares of all simulations add up to
+// the total.
 func part(total int64, simulations, index int) int32 {
 	share, rest := total/int64(simulations), total%int64(simulations)
 	if int64(index) < rest {
@@ -273,7 +273,8 @@ func memoryLimit(p *sizing.Pods) int64 {
 	case sizing.RabbitMQ: // RabbitMQ blocks publishers when it uses a third of the limit
 		return max(4*p.MemoryRequest, 1024*mebibyte)
 	case sizing.Redis:
-		// With a limit, the operator sets maxmemory to 70 % of it, and Redis rejects writes beyond maxmemory.
+		// No limit: with a limit, the operator would set maxmemory to 70 % of the limit, and Redis would reject writes
+		// beyond maxmemory.
 		return 0
 	}
 	return max(2*p.MemoryRequest, 512*mebibyte)

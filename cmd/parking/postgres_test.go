@@ -57,8 +57,8 @@ func TestSummariesMigrate_CopiesAnSQLiteFileAndCanBeRepeated(t *testing.T) {
 	})
 }
 
-// Wrong credentials and a wrong database name are bad input. If the server only has no free connections, they are
-// correct, so the exit code is exitFailed.
+// Wrong credentials and a wrong database name are bad input. A server that merely has no free connections is not, so
+// the exit code is exitFailed.
 func TestSummariesMigrate_ServerRejectsConnection_ExitCodeSaysWhetherTheInputIsWrong(t *testing.T) {
 	t.Parallel()
 	server := servers.NewPostgres(t, servers.PostgresOptions{})
@@ -157,7 +157,7 @@ func TestSummaries_PostgresFault_IsNotReadyAndSaysWhyUntilTheRepair(t *testing.T
 			[]string{"ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"},
 			"accepts no writes, although it is not a replica; set default_transaction_read_only to off"},
 	}
-	for i, tt := range tests { // not in parallel, because a fault may concern all databases
+	for i, tt := range tests { // not in parallel, because a fault may affect all databases
 		t.Run(tt.name, func(t *testing.T) {
 			user := fmt.Sprintf("fault%d", i)
 			uri, err := server.CreateDatabase(t.Context(), user)
@@ -235,7 +235,7 @@ func executeSQL(ctx context.Context, t *testing.T, uri string, statements ...str
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(ctx) }() // the statements are committed
+	defer func() { _ = conn.Close(ctx) }() // an error has no effect, because the statements are already committed
 	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)

@@ -74,8 +74,8 @@ type recordingBroker struct {
 }
 
 func (b recordingBroker) Delete(context.Context) error {
-	// The sleep takes no time, because the test runs in a synctest bubble. A concurrent removal of the keys would end
-	// during the sleep.
+	// If the keys were removed in the background, the removal would be complete after this sleep. The sleep takes no
+	// time, because the test runs in a synctest bubble.
 	time.Sleep(time.Second)
 	*b.deletedFirst = !*b.keysPurged
 	return nil
@@ -94,8 +94,8 @@ func TestPurge_BothServersRespond_RemovesQueuesBeforeKeys(t *testing.T) {
 	})
 }
 
-// besideHungBroker returns adapters for a broker that does not respond, and for a store that does. It also returns whether
-// the store was purged.
+// besideHungBroker returns adapters for a broker that does not respond, and for a store that does. The returned bool
+// becomes true when the store is purged.
 func besideHungBroker() (adapters, *bool) {
 	purged := new(bool)
 	return adapters{

@@ -52,7 +52,8 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 			if got := junitProperties(t, rendered(t, d, formatJUnit))[path]; got != recorded {
 				t.Errorf("JUnit has %q for %s, want %q", got, path, recorded)
 			}
-			var read report.Document // report.Read would reject figures that contradict each other
+			// Do not use report.Read: it would reject the figures of this test, which contradict each other.
+			var read report.Document
 			if err := json.Unmarshal([]byte(rendered(t, d, formatJSON)), &read); err != nil {
 				t.Fatal(err)
 			}

@@ -131,8 +131,9 @@ func (f *serverFlags) selection() string {
 	return strings.Join(flags, " ")
 }
 
-// sourceOf returns the flag or the environment variable with which the user has selected a server. The parameter variable
-// is the name of the environment variable from which the URI was read, or "" if the URI is a flag.
+// sourceOf returns the flag or the environment variable with which the user has selected a server. The parameter
+// variable is the name of the environment variable from which the URI was read, or "" if a flag gives the URI. The
+// parameters uri and secret are the names of the flags for the URI and for the directory with the Secret.
 func sourceOf(ref plan.BindingRef, variable, uri, secret string) string {
 	switch {
 	case ref.URI == "" && ref.SecretDir != "":

@@ -178,7 +178,7 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 
 func TestSimulate_FaultOnExternalServer_IsRejected(t *testing.T) {
 	t.Parallel()
-	closed := servers.FreeAddress(t) // the faults are checked before a server is used
+	closed := servers.FreeAddress(t) // no server listens: the command rejects the faults before it connects
 	for _, tt := range []struct{ target, flag, address, remedy string }{
 		{"Redis", "--redis-uri", "redis://" + closed, "run with --servers private"},
 		{"RabbitMQ", "--rabbitmq-uri", "amqp://" + closed, "run with --servers private"},

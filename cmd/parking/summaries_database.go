@@ -29,7 +29,7 @@ const (
 // postgresFlags select a PostgreSQL database.
 type postgresFlags struct {
 	ref plan.BindingRef
-	// variable is the name of the environment variable from which the URI was read. It is "" if the URI is a flag.
+	// variable is the name of the environment variable from which the URI was read. It is "" if a flag gives the URI.
 	variable string
 	schema   string
 	// changed reports whether the user has set a flag on the command line.
@@ -45,7 +45,7 @@ func (f *postgresFlags) register(cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname(flagDatabaseSecret) // cannot fail, because the flag exists
 }
 
-// fromEnvironment reads the URI from the environment variable, unless a flag sets the URI or selects the SQLite file.
+// fromEnvironment reads the URI from PARKING_DATABASE_URI, unless a flag sets the URI or selects the SQLite file.
 // If --database-secret names a directory, the files in it complete the URI.
 func (f *postgresFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagDatabase) && !f.changed(flagDatabaseURI) {

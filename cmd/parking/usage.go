@@ -148,7 +148,7 @@ func similarFlag(cmd *cobra.Command, name string) string {
 	return ""
 }
 
-// flagError replaces an error of package pflag by an error that says which values are expected.
+// flagError replaces an error of package pflag with an error that says which values are expected.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var valueless *pflag.ValueRequiredError

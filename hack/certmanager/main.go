@@ -1,7 +1,7 @@
-// Command certmanager runs the controllers of cert-manager that sign and renew certificates with a CA. The CRDs of
-// cert-manager must exist in the cluster. It runs outside of the cluster, and needs no image. The tests of the package
-// check that simulations can use the certificates. The package is a separate Go module, so that the main module does not
-// have the dependencies of cert-manager.
+// Command certmanager runs the controllers of cert-manager that sign and renew certificates with a CA. The
+// command runs outside the cluster and needs no image. The CRDs of cert-manager must exist in the cluster. The tests of
+// the package check that simulations can use the certificates. The package is a separate Go module, so that the main
+// module does not have the dependencies of cert-manager.
 package main
 
 import (

@@ -137,7 +137,8 @@ func (p *pki) certificates() error {
 		func() error { return p.client("kube-proxy", "system:kube-proxy") },
 		func() error { return p.client(kubeRouter, kubeRouter, "system:masters") },
 		func() error { return p.client("node", "system:node:"+nodeName, "system:nodes") },
-		func() error { return p.client("service-accounts", "service-accounts") }, // its key signs ServiceAccount tokens
+		// The key of this certificate signs ServiceAccount tokens.
+		func() error { return p.client("service-accounts", "service-accounts") },
 	} {
 		if err := create(); err != nil {
 			return err

@@ -18,6 +18,7 @@ import (
 // build describes one run of go build. It builds several programs of one Go module with the same flags. The go.mod
 // file of this module pins the versions of the programs.
 type build struct {
+	// what describes the build to the user, and usually is the usual duration of the build, such as "7 min".
 	what, usually string
 	// module is the directory of the Go module, relative to hack/cluster.
 	module string
@@ -31,7 +32,8 @@ type build struct {
 	cgo bool
 }
 
-// kubernetesBuild returns a build of Kubernetes programs, with flags that set the version that the programs report.
+// kubernetesBuild returns a build of Kubernetes programs, with flags that set the version that the programs report. The
+// parameters are fields of the build.
 func kubernetesBuild(what, usually string, programs map[string]string) build {
 	return build{
 		what: what, usually: usually, module: ".", programs: programs, stamped: "k8s.io/kubernetes/cmd/kubectl",

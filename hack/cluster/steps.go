@@ -24,7 +24,8 @@ func newSteps(repository string, out io.Writer) *steps {
 	return &steps{repository: repository, out: out, start: time.Now()}
 }
 
-// do runs the function step and prints its progress.
+// do runs the function step and prints its progress. The parameter what is the name of the step, and usually is its
+// usual duration, such as "7 min".
 func (s *steps) do(what, usually string, step func() error) error {
 	s.printf("==> %s (usually %s)\n", what, usually)
 	start := time.Now()
@@ -51,7 +52,8 @@ func (s *steps) do(what, usually string, step func() error) error {
 	return nil
 }
 
-// run runs a command as a step. If the command fails, run prints its output.
+// run runs a command as a step. The parameters what and usually are those of do. If the command fails, run prints its
+// output.
 func (s *steps) run(ctx context.Context, what, usually string, cmd *exec.Cmd) error {
 	step := exec.CommandContext(ctx, filepath.Join(s.repository, "hack", "step.sh"), append([]string{"-q", what, usually}, cmd.Args...)...)
 	step.Dir, step.Env, step.Stdin = cmd.Dir, cmd.Env, cmd.Stdin

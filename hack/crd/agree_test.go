@@ -227,7 +227,7 @@ func nodeInJSON(node *yamlv3.Node) string {
 type difference struct {
 	// doc is the description in the table of docs/manifests.md.
 	doc string
-	// admits is true if the API server accepts these manifests. reads is true if the CLI accepts them.
+	// One of these fields is true: admits if the API server accepts the manifests, reads if the CLI accepts them.
 	admits, reads bool
 	// explains reports whether an error message of the CLI or the API server, whichever rejects the manifest, is due to
 	// this difference between them.
@@ -268,7 +268,9 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	a := load(t)
 	fields, metadata, statuses := values(), metadata(), statuses()
 	names := slices.Sorted(maps.Keys(fields))
-	const workers = 8 // the number of workers is constant, so that every machine draws the same specs
+	// Each worker draws specs from its own seed. The number of workers is constant, so that every machine draws the
+	// same specs.
+	const workers = 8
 	seen := make([]atomic.Int64, len(differences()))
 	var group sync.WaitGroup
 	for worker := range workers {

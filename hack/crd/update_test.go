@@ -79,7 +79,7 @@ func TestCRDUpdate_ImmutableFields_CannotChange(t *testing.T) {
 	}
 }
 
-// If an edit replaces a managed server by an external one, it also removes immutable fields of the managed server.
+// If an edit replaces a managed server with an external one, it also removes immutable fields of the managed server.
 // The error must mention only the replacement.
 func TestCRDUpdate_ManagedServerReplacedByExternal_ReportsOneError(t *testing.T) {
 	t.Parallel()

@@ -3,8 +3,9 @@
 // The operator may neither execute commands in a pod nor signal a process on a node. Therefore each pod of a simulation
 // with faults runs an agent. An agent is a container that shares the process namespace of the pod and runs as the same
 // user as the other containers. The operator sends commands to the agent. The target is the container that the agent
-// injects faults into. To pause or kill the target, the agent sends signals to its processes. To isolate a target that
-// is a server, the agent closes the connections of the clients: they reach the server only through the agent.
+// injects faults into. To pause or kill the target, the agent sends signals to its processes. Clients reach a server
+// only through its agent. To isolate a server, this agent closes the connections of the clients and accepts no new
+// ones. To isolate a generator or processor, the agents of all servers do the same for the connections of its pods.
 //
 // A timer in the agent ends each pause and each isolation, even if the operator is down. If the agent crashes, the
 // next agent ends these faults when it starts.
@@ -33,7 +34,7 @@ const (
 	// maxRemembered is the maximum number of faults that an agent remembers. When it injects another fault, it
 	// forgets the earliest fault that has ended.
 	maxRemembered = 1000
-	// maxID is the maximum length of an ID, in bytes.
+	// maxID is the maximum length of a fault's ID, in bytes.
 	maxID = 200
 )
 

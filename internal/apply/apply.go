@@ -249,7 +249,7 @@ func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, e
 	patch := &unstructured.Unstructured{Object: content}
 	addEmptyRules(patch)
 	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
-	text, err := json.Marshal(content) // Marshal sorts the keys of maps
+	text, err := json.Marshal(content) // Marshal sorts the keys of maps, so equal contents have equal hashes
 	if err != nil {
 		return nil, fmt.Errorf("hash %s %s: %w", patch.GetKind(), client.ObjectKeyFromObject(desired), err)
 	}

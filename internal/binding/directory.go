@@ -27,7 +27,8 @@ const maxFile = 1 << 20
 //     sentinel-password are the credentials for the Sentinels.
 //   - ca.crt, tls.crt and tls.key: the CA certificates to trust, the client's certificate, and its private key. Any of
 //     these keys enables TLS.
-//   - type: the kind of server. It must not name RabbitMQ, Redis, Valkey or PostgreSQL if s describes another of these.
+//   - type: the kind of server. If it names RabbitMQ, Redis, Valkey or PostgreSQL, this must be the server that s
+//     describes.
 //
 // Other keys are ignored. But if a key is missing and another key has a similar name, such as hostname or REDIS_DB, the
 // source returns an error.

@@ -75,7 +75,7 @@ func keyTable() []keySpec {
 // otherNames returns the other names under which the key is read: its synonyms, then its substitutes.
 func (k keySpec) otherNames() []string { return slices.Concat(k.synonyms, k.substitutes) }
 
-// Keys returns the names of all keys that apply to the service, including synonyms and substitutes.
+// Keys returns all names under which the service reads a key. Several names may stand for the same key.
 func (s Service) Keys() []string {
 	var names []string
 	for _, key := range keyTable() {

@@ -411,7 +411,7 @@ func TestBindingURI_WithDirectory_AddsTheKeysInTheDirectory(t *testing.T) {
 }
 
 // The URI is not in the directory, so an error must not say that it is in the key "uri".
-func TestBindingURI_DirectoryContradictsIt_ErrorNamesNoOtherKey(t *testing.T) {
+func TestBindingURI_KeyInDirectoryContradictsURI_ErrorDoesNotNameKeyURI(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		service Service

@@ -63,17 +63,17 @@ var (
 		`|(tls|ssl)*root(cert|certificate|crt|cer|pem)s?(crt|pem)?|(trusted)?certificates|trustedcerts`)
 	likeCert = like(`(tls|ssl|client|user)*(cert|certificate|crt)(chain|file)?(crt|cer|pem|cert|data)?|(tls|ssl|client)(chain|cer|pem)`)
 	likeKey  = like(`(tls|ssl|client|user)+(private)?key(file)?(pem|data)?|privatekey(file)?(pem|data)?|keypem`)
-	// likeTLSSwitch matches names of keys with which people enable TLS by a value such as true. Such a key does not
-	// enable TLS itself; see checkTLSSwitch.
+	// likeTLSSwitch matches names of keys with which other programs enable TLS by a value such as true. In a binding,
+	// such a key does not enable TLS; see checkTLSSwitch.
 	likeTLSSwitch = like(`(is|use|enable|require|with)?(m?tls|ssl|https|secure|encrypt(ed|ion)?)(enabled?|required?|mode|on|active)?`)
 	// likeScheme matches names of keys whose value is a protocol or the scheme of a URI. Such a key asks for TLS if its
 	// value implies TLS, such as ssl or amqps.
 	likeScheme = like(`(uri|url)?scheme|protocol|transport`)
 )
 
-// checkLookalikes returns an error if an unknown key has a value and resembles a known key, and neither the known key
-// nor the URI sets that value. Without this check, the server's default would be used silently. u is the URI before the
-// values of other keys are added to it, or nil if there is no valid one.
+// checkLookalikes returns an error if an unknown key has a value and resembles a known key, unless the known key has a
+// value of its own or the URI contains that value. Without this check, the server's default would be used silently. u
+// is the URI before the values of other keys are added to it, or nil if there is no valid URI.
 func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *url.URL) error {
 	names, err := keys.names()
 	if err != nil {
@@ -96,7 +96,7 @@ func (s Service) checkLookalikes(keys keyReader, values map[string]string, u *ur
 	return nil
 }
 
-// isKey reports whether a name is that of a key, a synonym or a substitute, for any kind of server.
+// isKey reports whether a key is read under the given name for any kind of server.
 func isKey(table []keySpec, name string) bool {
 	return slices.ContainsFunc(table, func(key keySpec) bool { return key.name == name || slices.Contains(key.otherNames(), name) })
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A connection to a host name first needs a socket of the DNS client. If that socket cannot be opened, package net
-// returns a DNSError, which contains the cause only as text.
+// To connect to a host name, package net first opens a socket for the DNS lookup. If package net cannot open this
+// socket, it returns a DNSError, which contains the cause only as text.
 func TestExplain_ConnectionFails_NamesTheCause(t *testing.T) {
 	t.Parallel()
 	const files, correct, dns = "ulimit -n", "correct the host name", "check the DNS"

@@ -173,8 +173,8 @@ func addSentinel(u *url.URL, from string, values map[string]string) error {
 }
 
 // secure changes the scheme of the URI to the scheme for TLS if the binding contains certificates. For PostgreSQL, it
-// changes the parameter sslmode instead. For a summary API, it returns an error, because the user has explicitly
-// written http://.
+// changes the parameter sslmode instead. For a summary API whose URL begins with http://, it returns an error,
+// because the user has explicitly chosen a connection without TLS.
 func (s Service) secure(b Binding) error {
 	switch {
 	case b.CA == nil && b.Certificate == nil:

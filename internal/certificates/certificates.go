@@ -1,4 +1,5 @@
-// Package certificates makes and renews the certificates of servers, and the certificate authority that signs them.
+// Package certificates issues and renews the certificates of servers, and creates and renews the certificate authority
+// that signs them.
 //
 // The functions do no I/O. They return the given certificate if it is still good. So a caller that stores the result and
 // passes it to the next call gets a new certificate only when one is due.
@@ -101,7 +102,8 @@ func (a Authority) Renew(p Pair, hosts []string, now time.Time) (Pair, error) {
 	if err != nil {
 		return Pair{}, fmt.Errorf("read the certificate authority: %w", err)
 	}
-	// When the nodes of a RabbitMQ cluster connect to each other, they also present their certificates as clients.
+	// The certificate needs the client usage, too, because nodes of a RabbitMQ cluster also present their certificates
+	// as clients when they connect to each other.
 	renewed, err := create(&x509.Certificate{
 		Subject: pkix.Name{CommonName: commonName(hosts[0])}, DNSNames: hosts,
 		KeyUsage:    x509.KeyUsageDigitalSignature,

@@ -94,8 +94,9 @@ func TestRenew_UnusablePair_IsReplaced(t *testing.T) {
 	}
 }
 
-// TestRenewAuthority_AlwaysTrustsTheCertificateInUse renews both certificates for 25 years, like a controller that
-// reconciles every ten days. A client that trusts the current CA certificates must always accept the server.
+// TestRenewAuthority_AlwaysTrustsTheCertificateInUse simulates 25 years in which a controller reconciles every ten days
+// and renews the certificates of the CA and of a server when they are due. A client that trusts the current CA
+// certificates must always accept the server.
 func TestRenewAuthority_AlwaysTrustsTheCertificateInUse(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, certificates.Authority{}, start)

@@ -17,10 +17,10 @@ import (
 // one core saves little and makes latencies longer, especially if other processes compete for that core.
 const little = .15
 
-// adapt compares the CPU usage with the constant little. It does so every busyInterval while the process is limited to
-// one core, and every quietInterval while it has all cores. A load takes more CPU time with all cores than with one.
-// So a load that exceeds the constant on one core also exceeds it on all cores, and the limit does not change back and
-// forth.
+// The function adapt compares the CPU usage with the threshold in the constant little: every busyInterval while the
+// process is limited to one core, and every quietInterval while it has all cores. The same work takes more CPU time on
+// all cores than on one. So work that exceeds the threshold on one core also exceeds it on all cores, and adapt does
+// not switch back and forth.
 const (
 	busyInterval  = 100 * time.Millisecond
 	quietInterval = 5 * time.Second

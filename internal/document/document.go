@@ -98,12 +98,14 @@ func (f Format) DecodeKnown(text []byte, into any) error {
 	if json.Unmarshal(text, into) == nil {
 		return nil
 	}
-	// Let checkDocument find the error: its errors name the invalid fields. Those of package json name Go types. But
-	// checkDocument ignores a field whose name differs from a known field in case, although package json decodes it.
+	// Let checkDocument find the error, because its errors name the invalid fields. The errors of package json name Go
+	// types.
 	f.ignoresUnknown = true
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
 	}
+	// To checkDocument, a field whose name differs in case from a known field is unknown, so it does not check the
+	// value. But package json decodes such a field.
 	return errors.New("a field whose name differs only in case from a known field has a value of the wrong type")
 }
 

@@ -19,8 +19,8 @@ const (
 	// MaxIDBytes is the maximum length of an identifier. A SHA-512 hash in hexadecimal digits is exactly this
 	// long. UUIDs and generated identifiers are less than a third of it.
 	MaxIDBytes = 128
-	// MaxPlateBytes is the maximum length of a plate. Real plates have about ten characters of up to three
-	// bytes.
+	// MaxPlateBytes is the maximum length of a plate in bytes. Real plates have about ten characters of up to three
+	// bytes each.
 	MaxPlateBytes = 32
 )
 

@@ -216,7 +216,7 @@ func TestParseSummary_AcceptsOnlyValidBodies(t *testing.T) {
 	}
 }
 
-func TestParseEntry_Result_DoesNotReferToTheBody(t *testing.T) {
+func TestParseEntry_Result_DoesNotShareMemoryWithTheBody(t *testing.T) {
 	t.Parallel()
 	body := []byte(entry)
 	got, err := event.ParseEntry(body)
@@ -363,7 +363,7 @@ func reference(body []byte, fields ...string) (map[string]string, bool) {
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
 // referenceInstant parses an RFC 3339 instant with encoding/json. It accepts a leap second only at the end of a month
-// in UTC, and converts it to the second after it.
+// in UTC, and converts it to the following second.
 func referenceInstant(text string) (time.Time, bool) {
 	if !rfc3339.MatchString(text) {
 		return time.Time{}, false

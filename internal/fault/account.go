@@ -25,16 +25,15 @@ type Account struct {
 	Hit        []string `json:"hit,omitempty"`
 	HitOmitted int      `json:"hitOmitted,omitempty"`
 
-	// InjectedAt is when the fault took effect. HealedAt is when it ended. RecoveredAt is when latency and
-	// backlog were again as before the fault. Each of them is zero until that has happened.
+	// InjectedAt is when the fault took effect. HealedAt is when it ended. RecoveredAt is when latency and backlog had
+	// returned to their levels before the fault. Each of them is zero until that has happened.
 	InjectedAt  time.Time `json:"injectedAt,omitzero"`
 	HealedAt    time.Time `json:"healedAt,omitzero"`
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
-	// RecoverySeconds is the time that the simulation needed to recover, until RecoveredAt. It is nil if the
-	// simulation has not recovered. For an action with a duration, such as a pause, the time begins at HealedAt. For
-	// all other actions, it begins at InjectedAt, because their recovery includes the restart. It leaves out the time
-	// after HealedAt in which other faults are in effect. It includes the time in which the simulation recovers from
-	// other faults.
+	// RecoverySeconds is how long the simulation took to recover. It is nil if the simulation has not recovered. It is
+	// the time from the end of the fault to RecoveredAt. Only for an action without a duration, such as a kill, the
+	// time begins at InjectedAt, because the restart is part of the recovery. Time after HealedAt does not count while
+	// another fault is in effect, but counts while the simulation recovers from another fault.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
 	// UnrecoveredSeconds is set if the simulation has not recovered. It is a lower bound for the time that the recovery
 	// takes, counted in the same way as RecoverySeconds. It does not grow while latency and backlog are back at their
@@ -376,8 +375,8 @@ func (s *search) measure(a *Account) {
 // ID returns a text that identifies the occurrence within its simulation, such as "redis-crash/3".
 func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }
 
-// Worst returns the n accounts with the worst outcomes, in their original order. Outcomes are ordered as in the
-// result of the function Outcomes. If outcomes are equal, the account with the longer recovery is worse.
+// Worst returns the n accounts with the worst outcomes, in their original order. The function Outcomes lists the
+// outcomes from the best to the worst. If outcomes are equal, the account with the longer recovery is worse.
 func Worst(accounts []Account, n int) []Account {
 	if len(accounts) <= n {
 		return accounts

@@ -125,8 +125,8 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 			[]float64{1}, "",
 		},
 		"rows that show the fault up to a second later": {
-			// The process takes each measurement 0.9 s late. So the row of second 19 shows the time from 19.9 s to 20.9 s.
-			// This row is slow because of the fault, although second 19 ends before the fault begins.
+			// The process takes each measurement 0.9 s late. So the row of second 19 covers the time from 19.9 s to
+			// 20.9 s. This row is slow because of the fault, although second 19 ends before the fault begins.
 			story{length: 60, rate: 50, outages: []outage{{19, 22, slow, 0}}}.run(), []Record{record("a", 20.1, 22.5)}, []float64{0}, "",
 		},
 		"two events per second": {
@@ -263,7 +263,6 @@ func TestFaultAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 	}
 }
 
-// If another fault prevents the recovery, the message names that fault.
 func TestFaultAccounts_AnotherFaultPreventsRecovery_MessageNamesIt(t *testing.T) {
 	t.Parallel()
 	measured := story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.run()

@@ -44,8 +44,8 @@ import (
 // above.
 //
 // The time t is either the end of the fault or the beginning of a row. Its error is therefore at most about the
-// duration of one row. A process may measure a row up to rowShift after the end of the row. Such a row may show a fault
-// that was injected after the end of the row.
+// duration of one row. A process may measure a row up to rowShift after the end of the row, so a row that ends less
+// than rowShift before an injection may already show the fault. Such a row counts as disturbed.
 const (
 	rowShift     = time.Second
 	steadyTime   = plan.SteadyTime
@@ -183,7 +183,8 @@ func newSearch(run Run, records []Record) *search {
 
 // countLate sets the field late of each row: the number of events that were overdue. It derives the number from the
 // latencies of events, because queue lengths do not include the messages that processors hold. The number is a lower
-// bound: it omits events that never took effect, and may omit events whose latency is shorter than a row.
+// bound: it omits events that never took effect, and may omit events whose latency is shorter than the interval of a
+// row.
 func countLate(rows []measured) {
 	changes := make([]int64, len(rows)+1) // a difference array: row i has changes[i] more late events than row i-1
 	for i := range rows {
@@ -256,8 +257,8 @@ func (s *search) recovery(r *Record) recovery {
 	case s.currentBaseline == nil:
 		return recovery{at: r.HealedAt, unknown: s.withoutBaseline(r.InjectedAt)}
 	}
-	// Reuse the result of the previous search if this fault ended between the time from which that search began and the
-	// time that it found. A new search from the end of this fault would find the same time.
+	// The method find returns the earliest recovery at or after the time from which it searches. If this fault ended
+	// between the start and the result of the previous search, a new search would have the same result.
 	isKnown := !s.cachedFrom.IsZero() && !r.HealedAt.Before(s.cachedFrom) && !s.cached.at.Before(r.HealedAt)
 	if !isKnown {
 		s.cached, s.cachedFrom = s.find(r.HealedAt, s.currentBaseline), r.HealedAt
@@ -327,7 +328,7 @@ func (s *search) disturb(i interval) {
 	}
 }
 
-// disturbUntil takes the disturbances that began at or before the given time out of s.earlier. It calls disturb with
+// disturbUntil removes from s.earlier the disturbances that began at or before the given time, and calls disturb with
 // the interval of each.
 func (s *search) disturbUntil(injected time.Time) {
 	for len(s.earlier) > 0 && !s.earlier[0].interval().from.After(injected) {
@@ -336,9 +337,10 @@ func (s *search) disturbUntil(injected time.Time) {
 	}
 }
 
-// disturbsUntil estimates until when a fault disturbs the simulation. It is for faults without a baseline, because
-// their aftermath, such as a backlog, cannot be measured. An aftermath usually takes no longer than the fault itself.
-// So disturbsUntil adds the duration of the fault, or at least rowShift, to the end of the fault.
+// disturbsUntil estimates when a fault stops disturbing the simulation. It is used for a fault without a baseline,
+// because the aftermath of such a fault, for example a backlog, cannot be measured. An aftermath usually takes no
+// longer than the fault itself. So the result is the end of the fault plus the duration of the fault. At least rowShift
+// is added, because a row may be measured that much late.
 func disturbsUntil(injected, healed time.Time) time.Time {
 	return healed.Add(max(healed.Sub(injected), rowShift))
 }
@@ -370,9 +372,9 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find searches for the recovery, beginning at the time from. The simulation has recovered as soon as all measurements
-// stay as in the baseline for the duration steadyTime. The time of the recovery is the beginning of that period. find
-// uses only the rows that end before the load ends.
+// find searches for the recovery, beginning at the time from. The simulation has recovered when all measurements have
+// matched the baseline for the duration steadyTime. The time of the recovery is the beginning of that period. find uses
+// only the rows that end before the load ends.
 func (s *search) find(from time.Time, b *Baseline) recovery {
 	found := recovery{at: from}
 	for i := range s.rows {

@@ -23,8 +23,8 @@ import (
 const (
 	// MaxLate is the maximum delay of an injection if no process that injects faults was running when the occurrence
 	// was due. It is also the maximum wait for a target that another fault has killed. After that, the occurrence
-	// becomes NotInjected. MaxLate does not limit the wait for a target that another fault pauses or isolates: this
-	// wait ends when the waiting fault is due again, at the latest.
+	// becomes NotInjected. MaxLate does not limit the wait for a target that another fault pauses or isolates. This
+	// wait ends no later than the next time at which the waiting fault is due.
 	MaxLate = time.Minute
 	// endTolerance is how long after the end of the schedule a fault may end. It is not 0, because an injection takes
 	// some time.
@@ -550,7 +550,7 @@ func (r *Runner) choose(ctx context.Context, record *Record) error {
 		}
 		affected = fmt.Sprintf(", because fault %s affected the target %s: leave more time between these faults", other.ID(), record.Target)
 		if other.Action.Lasts() {
-			waiting = time.Now() // a fault with a duration always ends, so the wait for it does not count towards MaxLate
+			waiting = time.Now() // MaxLate limits only the wait after a kill, because a pause or an isolation always ends
 		}
 		left := MaxLate - time.Since(waiting)
 		if left <= 0 {

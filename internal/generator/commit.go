@@ -15,7 +15,8 @@ const (
 	commitBatch = 512
 	// commitInterval is the time between two operations that record confirmed events. Recording a hundred events costs
 	// the store about as much as recording one. The plates of confirmed entries become available to exits up to
-	// commitInterval later, which does no harm. The first event after a pause is recorded at once.
+	// commitInterval later. This delay is harmless, because exits use the plates of the earliest entries first. The
+	// first event after a pause is recorded at once.
 	commitInterval = 100 * time.Millisecond
 )
 

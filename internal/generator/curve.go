@@ -57,7 +57,8 @@ type piece struct {
 
 // window is the period for which a schedule defines the curve.
 type window struct {
-	// origin is when the first stage of the schedule begins. end is when the schedule ends.
+	// origin is when the first stage of the schedule begins. end is when the schedule ends. Both are times since the
+	// start of the process (pacer.epoch).
 	origin, end time.Duration
 	// suspended means that no events are due until the next edit of the schedule.
 	suspended bool

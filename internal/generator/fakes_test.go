@@ -62,8 +62,8 @@ func newFakeStore() *fakeStore {
 	return &fakeStore{live: empty, kept: empty.clone(), starved: map[string]int64{}, calls: map[string]int{}}
 }
 
-// clone copies the maps. The slices in them can be shared with the copy, because they are only replaced or
-// appended to.
+// clone copies the maps. The copy shares the slices, because their elements never change. The function clip removes the
+// spare capacity of the slices in the copy, so appending to such a slice does not write to the shared memory.
 func (s state) clone() state {
 	return state{
 		leased:    maps.Clone(s.leased),

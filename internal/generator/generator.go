@@ -40,8 +40,8 @@ type Config struct {
 	run string
 }
 
-// Dependencies are the dependencies of a generator. Publisher and Store are required. Several generators may
-// share them. They must not be closed before Run returns.
+// Dependencies are the dependencies of a generator. Publisher and Store are required. Several generators may share the
+// same dependencies. Do not close a dependency before Run returns.
 type Dependencies struct {
 	Publisher broker.Publisher
 	Store     Store
@@ -181,9 +181,9 @@ func (g *Generator) Update(p *plan.Plan) {
 // releases claimed plates that were not used. All of this must finish within ShutdownTimeout. If the cause of
 // ctx is async.ErrKilled, Run skips these steps.
 //
-// Run returns an error if the timeout expires. In this case, an audit counts the unconfirmed events as
-// indeterminate, which is neither lost nor duplicated. Run also returns an error if the publisher is closed, or
-// if the store has lost durable data. Run must be called only once.
+// Run returns an error if the timeout expires. In this case, an audit counts the unconfirmed events as indeterminate:
+// neither as lost nor as duplicated. Run also returns an error if the publisher is closed, or if the store has lost
+// durable data. Run must be called only once.
 func (g *Generator) Run(ctx context.Context) error {
 	generating, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -283,8 +283,8 @@ func (g *Generator) generate(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// prepare registers this process in every partition of the store, and waits until the first positions are
-// leased.
+// prepare registers this process in every partition of the store, and waits until the first positions in the sequence
+// of plates and draws are leased.
 func (g *Generator) prepare(ctx context.Context) error {
 	failures := make([]error, len(g.committers))
 	var registering sync.WaitGroup

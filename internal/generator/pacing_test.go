@@ -155,10 +155,10 @@ func TestPacer_UniformArrivals_HaveEqualIntervals(t *testing.T) {
 	}
 }
 
-func TestPacer_RateChanges_KeepsTheFractionOfTheNextEvent(t *testing.T) {
+func TestPacer_RateChangesBetweenTwoEvents_ElapsedPartOfTheIntervalCounts(t *testing.T) {
 	t.Parallel()
-	// When the rate changes from 1 to 10 events per second, 0.4 of an event has accumulated. At the new rate,
-	// the remaining 0.6 takes 60 ms.
+	// When the rate changes from 1 to 10 events per second, 40 % of the interval to the next event have elapsed. At the
+	// new rate, the remaining 60 % take 60 ms.
 	due := arrivals(started(uniform(1)), 2*time.Second, map[time.Duration]pacing{1400 * time.Millisecond: uniform(10)})
 	want := []time.Duration{1000, 1460, 1560, 1660, 1760, 1860, 1960}
 	for i := range want {

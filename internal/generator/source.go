@@ -39,7 +39,8 @@ type source interface {
 	pool() *int64
 }
 
-// entries is the source of entries. Each position has its own plate, so no two entries have the same plate.
+// entries is the source of entries. The position of an entry determines its plate. Plates repeat only after
+// sequence.PlateCapacity entries.
 type entries struct {
 	sequence   *sequence.Sequence
 	partitions int

@@ -37,9 +37,9 @@ type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
-// run executes a step in the given partition. It repeats the step until its effects survive a crash of the
-// store's server, so the step must be idempotent. Logs and errors contain the name of the step. run returns an
-// error only if ctx ends or the step returns a finalError.
+// run executes a step in the given partition. It repeats the step until the effects of the step are durable, so the
+// step must be idempotent. Logs and errors contain the name of the step. run returns an error only if ctx ends or the
+// step returns a finalError.
 func (s *steps) run(ctx context.Context, partition int, name string, step func(context.Context) error) error {
 	failed := false
 	retry := backoff.Backoff{First: firstBackoff, Last: lastBackoff}

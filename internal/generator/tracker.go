@@ -42,8 +42,8 @@ type tracker struct {
 
 	mu                   sync.Mutex
 	durable, ready, next int64
-	// ring contains the record of each event from durable to next. The index is the sequence number modulo
-	// len(ring), which is a power of two.
+	// ring contains the records of the events in [durable, next). The index is the sequence number modulo len(ring),
+	// which is a power of two.
 	ring []record
 }
 

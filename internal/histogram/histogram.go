@@ -18,8 +18,8 @@ import (
 const (
 	// perOctave is the number of buckets for each power of two. It is 2 to the power of the schema.
 	perOctave = 8
-	// The constants first and last are the indexes of the outermost buckets. Bucket number first counts all
-	// durations up to 2^-30 s (0.93 ns). Bucket number last counts all durations above 2^24 s (194 days).
+	// The constants first and last are the indexes of the outermost buckets. The bucket with the index first counts all
+	// durations up to 2^-30 s (0.93 ns). The bucket with the index last counts all durations above 2^24 s (194 days).
 	first   = -30 * perOctave
 	last    = 25 * perOctave
 	buckets = last - first + 1

@@ -160,7 +160,7 @@ func listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		if refused, ok := errors.AsType[*net.OpError](err); ok {
-			err = refused.Err // omit the address, which the new error contains
+			err = refused.Err // omit the address, because the new error already contains it
 		}
 		return nil, fmt.Errorf("listen for HTTP at %s: %w", address, err)
 	}

@@ -64,8 +64,8 @@ type pages struct {
 	failed map[string]time.Time
 }
 
-// newPages returns a reader of live data, which the caller must close. By default, http.Transport requests compressed
-// responses. This matters here, because all data passes through the API server.
+// newPages returns a reader of live data, which the caller must close. The transport keeps the default of requesting
+// compressed responses, because all data passes through the API server.
 func newPages(a podAccess) *pages {
 	p := &pages{podAccess: a, timeout: podTimeout, timelineTimeout: podTimelineTimeout, maxAnswer: maxAnswer, failed: map[string]time.Time{}}
 	p.client.Transport = &http.Transport{

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Report returns the report of a complete simulation.
+// Report returns the report of a simulation that has completed.
 func (p *Plugin) Report(ctx context.Context, name string) (*report.Document, error) {
 	if err := checkName(name); err != nil {
 		return nil, err

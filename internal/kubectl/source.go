@@ -28,11 +28,11 @@ const (
 	// recentTime is the maximum age of recent rows. The live page requests recent rows repeatedly, so the source keeps
 	// them in memory. It does not keep older rows.
 	recentTime = 3 * time.Minute
-	// newestTime is the maximum age of the rows that most requests for recent rows read from the pod. These requests
-	// take the other recent rows from memory, which reduces the load on the pod.
+	// Most requests for recent rows read from the pod only the rows of the last newestTime. They take older rows from
+	// memory, which reduces the load on the pod.
 	newestTime = 10 * time.Second
-	// fullUpdateEvery is the number of requests for recent rows of which one reads all recent rows from the pod. That
-	// request also finds rows that arrived late.
+	// Of every fullUpdateEvery requests for recent rows, one reads all requested rows from the pod. That request also
+	// finds rows that arrived late.
 	fullUpdateEvery = 15
 )
 
@@ -222,8 +222,8 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return timeline.AddMarks(rows, from, to, fault.Marks(s.accounts(ctx, sim))...), nil
 }
 
-// accounts returns the faults in the report. If there is no report, it returns the faults that the live page showed
-// last.
+// accounts returns the faults in the report. If there is no report, it returns the faults of the latest state that was
+// read for the live page.
 func (s *source) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if d := s.report(ctx, sim); d != nil {
 		return d.Faults

@@ -40,8 +40,9 @@ const (
 	// simulation.
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
-	// topWindow is the length of the most recent period, for which rates and latencies are shown. Processes write their
-	// rows up to reportDelay late, so the newest rows may be incomplete or missing.
+	// topWindow is the length of the most recent period, whose rates and latencies are shown. Processes write their
+	// rows up to reportDelay late. So if the rows of the last reportDelay are missing, this time does not lower the
+	// rates; see secondsOf.
 	topWindow   = 10 * time.Second
 	reportDelay = 2 * time.Second
 	// topConcurrency is the maximum number of simulations that are read at the same time.

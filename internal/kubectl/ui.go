@@ -31,9 +31,9 @@ This needs the rights of parkingsimulation-viewer-role, and this rule of parking
 // second.
 const pageInterval = time.Second
 
-// timelineTimeout is the timeout for reading the timeline from a pod. It is long, because the timeline may have several
-// megabytes, and the connection to the cluster may be slow. If the pod sends nothing for podTimelineTimeout, the read
-// fails earlier.
+// timelineTimeout is the timeout for reading the timeline from a pod. It is long, because the size of the timeline may
+// be several megabytes, and the connection to the cluster may be slow. If the pod sends nothing for podTimelineTimeout,
+// the read fails earlier.
 const timelineTimeout = 5 * time.Minute
 
 type uiFlags struct {

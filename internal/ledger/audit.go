@@ -100,7 +100,7 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	key := runKey{run.Run, run.Partition}
 	known := a.complete[key]
 	if known.chunks*store.ChunkBits > run.Confirmed {
-		known = completeChunks{} // the store lost its latest effects
+		known = completeChunks{} // the store has lost its latest changes, so chunks that were complete may be incomplete again
 	}
 	r.begin(run, known)
 	for index := known.chunks; index*store.ChunkBits < run.Confirmed+store.MaxOutstanding; index++ {

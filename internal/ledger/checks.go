@@ -39,8 +39,8 @@ const (
 // CheckOutcome says whether a check passed.
 type CheckOutcome string
 
-// The outcomes of a check. A verdict is PASS only if the outcome of every check is Passed, except those checks that the
-// verdict does not cover because of Evidence.LedgerOnly.
+// The outcomes of a check. A verdict is PASS only if every check that it covers has the outcome Passed. If
+// Evidence.LedgerOnly is true, the verdict does not cover the checks that need data from outside the store.
 const (
 	Passed      CheckOutcome = "passed"
 	Failed      CheckOutcome = "failed"
@@ -130,8 +130,8 @@ func checks(e *Evidence) []check {
 		{name: CheckUncounted, kind: Invariant, find: nothingUncounted, certain: true},
 		// The processor receives each exit with the intent that the generator published.
 		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},
-		// An exit with a plate from the pool finds the visit of that plate, because the broker confirmed the entry of
-		// the plate before the exit was published.
+		// An exit with a plate from the pool finds the visit of that plate. The broker confirmed the entry of the plate
+		// before the exit was published, and the exit is retried if it arrives before the entry has taken effect.
 		{name: CheckUnexpected, kind: Objective, find: nothingUnexpected, certain: true},
 		// No message is dead-lettered, because every message can be processed.
 		{name: CheckDeadLetters, kind: Invariant, find: nothingDeadLettered, certain: true},
@@ -206,8 +206,8 @@ func makeChecks(e Evidence, list []check) (made []Check, uncovered []string) {
 	return made, uncovered
 }
 
-// isBlocked reports whether the check cannot be made. The reason is that the ledger cannot be read, that the store has
-// lost data, or that the simulation is still running but the check requires that no event is in flight.
+// isBlocked reports whether the check cannot be made because the ledger cannot be read, the store has lost data, or the
+// simulation is still running and the check requires that no event is in flight.
 func (c *check) isBlocked(e Evidence) bool {
 	switch {
 	case e.ReportErr != nil:
@@ -361,8 +361,8 @@ func summariesHeld(e Evidence) finding {
 }
 
 func nothingDeadLettered(e Evidence) finding {
-	// The broker itself dead-letters messages that it has delivered too often. Processors do not count these
-	// messages.
+	// Depths.Dead also counts the messages that the broker itself has dead-lettered, because it had delivered them too
+	// often. DeadLettered also counts the messages that are no longer in the dead-letter queue.
 	dead := max(e.Report.DeadLettered, e.Depths.Dead, 0)
 	return noneOf(dead, deadLetterMessage(dead, e.DeadReasons))
 }

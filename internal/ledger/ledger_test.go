@@ -238,7 +238,7 @@ func TestAudit_ReportsLostData(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.lostAt = time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
-	m.runs = append(m.runs, modelRun{id: event.ID{Run: "0000000000001"}}) // it has no type, because its record is missing
+	m.runs = append(m.runs, modelRun{id: event.ID{Run: "0000000000001"}}) // this run has no type, because its record is missing
 	report, err := Audit(t.Context(), m, Options{AtRest: true})
 	if err != nil {
 		t.Fatal(err)

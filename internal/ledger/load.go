@@ -62,13 +62,14 @@ type demand struct {
 	gap time.Duration
 }
 
-// shortGap is the length of the shortest gap that counts. A shorter gap in the timeline may only mean that a process
-// wrote a row a little late.
+// shortGap is the length of the shortest gap that is not discarded. A shorter gap in the timeline may only mean that a
+// process wrote a row a little late.
 const shortGap = 100 * time.Millisecond
 
 // demand returns the events of one type that were due in the rows for which covers returns true. The rows must be in
 // chronological order and without gaps. unrecorded is the number of published events that are in no row, because a
-// killed process loses its latest rows. If l is nil, only the events that generators counted count as due.
+// killed process loses its latest rows. If l is nil, demand returns only the events that the generators recorded as
+// due.
 func (l *Load) demand(rows []timeline.Row, t event.Type, unrecorded int64, covers func(*timeline.Row) bool) demand {
 	skipped := l.skipped(rows, t)
 	absent, gaps := l.absences(rows, t, unrecorded)
@@ -135,13 +136,14 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		}
 	}
 	for i, n := range lasting(shortfall, planned) {
-		if !rows[i].End().After(l.end) { // the generators do not stop at exactly the same time
+		if !rows[i].End().After(l.end) { // the generators do not stop at exactly the same time, so ignore the row of the end
 			absent[i] = n
 		}
 	}
-	// A gap counts if more events are absent than are due within shortGap, and more than one per generator. The next
-	// loop discards the other gaps.
-	remaining := 0 // the number of gaps that count and are not handled yet
+	// Discard short gaps. A gap shorter than shortGap may only mean that a process wrote a row a little late. A gap
+	// with at most one event per generator may only mean that generators counted these events a little earlier or later
+	// than planned.
+	remaining := 0 // the number of gaps that are not discarded, minus those that the next loop has processed
 	eachGap(absent, func(from, to int) {
 		short := float64(sum(planned[from:to])) * shortGap.Seconds() / rows[to-1].End().Sub(rows[from].Start()).Seconds()
 		if sum(absent[from:to]) > max(int64(short), int64(s.Replicas)) {
@@ -151,9 +153,9 @@ func (l *Load) absences(rows []timeline.Row, t event.Type, unrecorded int64) (ab
 		clear(absent[from:to])
 	})
 	eachGap(absent, func(from, to int) {
-		// A killed process loses the rows of about its last second, so events that it published then are in no row.
-		// Their number does not depend on the length of the gap that follows. So they are divided equally among the
-		// gaps.
+		// Some absent events were published. A killed process loses the rows of about its last second, so the events
+		// that it published in this second are in no row. Their number does not depend on how long no generator runs
+		// afterwards. So each gap gets the same share of the unrecorded events.
 		events := sum(absent[from:to])
 		lost := min(events, unrecorded/int64(remaining))
 		remaining, unrecorded = remaining-1, unrecorded-lost
@@ -198,11 +200,13 @@ func sum(numbers []int64) (total int64) {
 }
 
 // longest returns the length of the longest gap, a time in which all planned events were absent. The given rows are
-// consecutive, and each has absent events. If all events of a row are absent, the gap covers the whole row. If only
-// some are absent, the gap begins or ends in the row and covers a part of it. For example, if half of the events are
-// absent, the gap covers half of the row. With several generators, another reason is possible: one generator was absent
-// while others ran, which is not a gap. So with several generators, a row with only some absent events counts only next
-// to a row whose events are all absent.
+// consecutive, and each has absent events. If all planned events of a row are absent, the gap covers the whole row. If
+// only some are absent, the gap begins or ends in the row: for example, if half of the planned events are absent, the
+// gap covers half of the row.
+//
+// With several generators, some events of a row are also absent if one generator did not run while others did. That is
+// not a gap. So with several generators, a row with only some absent events counts only next to a row whose planned
+// events are all absent.
 func longest(rows []timeline.Row, absent, planned []int64, generators int) time.Duration {
 	isWhole := func(i int) bool { return i >= 0 && i < len(rows) && absent[i] >= planned[i] }
 	var most, sum time.Duration // the longest gap so far, and the gap that extends to the end of the current row
@@ -228,9 +232,9 @@ func longest(rows []timeline.Row, absent, planned []int64, generators int) time.
 // of earlier rows, and then of later rows. For example, the shortfalls 5, -3, 4 give 2, 0, 4.
 //
 // If expected is not nil, it contains the number of expected events of each row. The part of a surplus that is left for
-// later rows is then limited to the number of events that are expected in the row with the surplus and in the row
-// before it. A row that is written late also contains events of the next row, which explains a surplus up to this
-// limit. A larger surplus has another cause, and must not hide a later gap.
+// later rows is then limited to the number of events that are expected in two rows: the row with the surplus and the
+// row before it. A row that is written late also contains events of the next row, but hardly more than the events of
+// one row. A larger surplus has another cause, and must not hide a later gap.
 func lasting(shortfall, expected []int64) []int64 {
 	total := make([]int64, len(shortfall)+1) // prefix sums: total[i+1] is the shortfall of the rows 0 to i
 	for i, n := range shortfall {

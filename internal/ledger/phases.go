@@ -67,8 +67,8 @@ func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 		slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
 }
 
-// isInterruptedUnderFault reports whether the run was interrupted while a fault disturbed it. Then events may be overdue
-// only because the generators had no time to catch up.
+// isInterruptedUnderFault reports whether the run was interrupted while a fault disturbed it. Events may then be
+// overdue merely because the generators had no time to catch up.
 func (e *Evidence) isInterruptedUnderFault() bool {
 	return !e.Interrupted.IsZero() && slices.ContainsFunc(e.Faults, func(a fault.Account) bool {
 		const least = 10 * time.Second

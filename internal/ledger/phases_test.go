@@ -157,8 +157,9 @@ func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 	}
 }
 
-// An audit knows only what the store contains. Its verdict does not cover what depends on other data, even if an objective
-// seems to be met or missed.
+// An audit reads only the store and the queues. Its verdict does not cover the checks that need other data. For
+// example, the store does not record when faults were injected, so the objectives with and without faults are not
+// checked.
 func TestEvaluate_LedgerOnly_NamesTheChecksThatAreNotCovered(t *testing.T) {
 	t.Parallel()
 	ms := func(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Millisecond) }

@@ -23,10 +23,10 @@ const (
 // Verdict says whether a simulation met all the conditions that apply to it, and if it did not, why.
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
-	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made because
-	// another check had not passed, and a sentence that equals Evidence.Aborted. Even if the outcome is PASS, it
-	// contains Evidence.Unchecked, and one sentence that names the checks that the verdict does not cover. It is never
-	// nil.
+	// Reasons contains one sentence for each check that did not pass. It leaves out checks that could not be made
+	// because another check failed. It also leaves out a sentence that equals Evidence.Aborted, because the sentence of
+	// the check CheckRunLength contains that text. Even if the outcome is PASS, Reasons contains Evidence.Unchecked,
+	// and one sentence that names the checks that the verdict does not cover. Reasons is never nil.
 	Reasons []string `json:"reasons"`
 	// Checks contains all checks that apply. A check whose failure can cause other checks to fail comes before them.
 	Checks []Check `json:"checks"`
@@ -66,8 +66,8 @@ type Evidence struct {
 	// Entries and Exits say how many events were due by the schedule, and how many of these were missed.
 	Entries, Exits *Schedule
 	// Load describes the events that were due according to the plan. It is nil if that is unknown, for example because
-	// the rates were edited during the run. If Load is nil, only the events that a running generator counted count as
-	// due.
+	// the rates were edited during the run. If Load is nil, only the events that a running generator has counted are
+	// treated as due.
 	Load *Load
 	// Summaries is the number of summaries that the summary API stores. It is nil if the API cannot count the
 	// summaries of one simulation.
@@ -111,7 +111,8 @@ const Unknown = -1
 func Evaluate(e Evidence) Verdict {
 	made, uncovered := makeChecks(e, checks(&e))
 	v := Verdict{Outcome: Pass, Checks: made}
-	// The reasons must not repeat why the run was ended early: the message of the check CheckRunLength contains e.Aborted.
+	// The message of the check CheckRunLength already says why the run was ended early. So remove a reason that only
+	// repeats e.Aborted.
 	v.Reasons = slices.DeleteFunc(Messages(v.Checks), func(m string) bool { return m == e.Aborted })
 	v.Reasons = append(v.Reasons, e.Unchecked...)
 	if len(uncovered) > 0 {
@@ -133,8 +134,8 @@ func (v *Verdict) IsCaveat(reason string) bool {
 	return v.Outcome == Pass || strings.HasPrefix(reason, notCovered)
 }
 
-// CertainFailures returns the checks that have failed for good, so that a running simulation is already certain to fail.
-// It returns none if the simulation may still pass.
+// CertainFailures returns the checks that have failed for good. If there is one, the running simulation is certain to
+// fail.
 func CertainFailures(e Evidence) []Check {
 	e.Running = true
 	made, _ := makeChecks(e, slices.DeleteFunc(checks(&e), func(c check) bool { return !c.certain }))

@@ -109,7 +109,7 @@ func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSp
 }
 
 // FaultsOf returns the faults of a spec in the form in which the plan contains them. If the spec has no valid number of
-// pods for a fault, its Instances and Percent are 0.
+// pods for a fault, the fields Instances and Percent of the returned fault are 0.
 func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	var faults []plan.Fault
 	for i := range s.Faults {
@@ -257,7 +257,7 @@ func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop the pods together", f.Name, pods, f.Target)
 }
 
-// idle warns if the target of a fault has nothing to do, so that a recovery proves nothing.
+// idle warns if the target of a fault has nothing to do. The recovery of such a target proves nothing.
 func (w *warner) idle(f *v1alpha1.Fault) {
 	entry, exit := &w.plan.Entry, &w.plan.Exit
 	reason := ""

@@ -199,8 +199,8 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 		return nil, err
 	}
 	resolved, faults := resolve(sim, original.written)
-	// A number such as 010, which YAML reads as 8, is an error. The errors in the slice named faults already show such
-	// numbers as the user wrote them.
+	// A number such as 010, which YAML reads as 8, is an error. Look for such numbers only if there are no other
+	// errors: the other errors may concern the same numbers, and show them as the user wrote them.
 	if len(faults) == 0 {
 		faults = notDecimal("", original.root())
 	}

@@ -289,7 +289,7 @@ func (c *checks) lengthUpTo(limit time.Duration, path field.Path, d *v1alpha1.Du
 		return plan.Length{}, false
 	}
 	if err != nil {
-		value = -1 // DurationUpTo rejects negative values, with an error that quotes the text in the manifest
+		value = -1 // the text is not a duration; DurationUpTo rejects -1 with an error that quotes the text
 	}
 	length, before := plan.Length{Value: value, Text: string(*d)}, len(c.Errors)
 	c.DurationUpTo(limit, path, length, zeroAllowed, example)

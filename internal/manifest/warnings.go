@@ -58,7 +58,8 @@ func (w *warner) rates() {
 }
 
 // durations warns if the simulation ends before its first entry or its first exit, or before its last stage is over. If
-// arrivals are random, the time of the first event is not known.
+// arrivals are random, the time of the first event is unknown. Then durations never warns about the first entry, and
+// warns about the first exit only if exits begin after the end of the simulation.
 func (w *warner) durations() {
 	end, exit := w.plan.Duration.D(), &w.plan.Exit
 	if end == 0 {
@@ -240,9 +241,9 @@ func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 	}
 }
 
-// amounts warns of suspicious CPU and memory values of the pods of one component or server. The parameter r contains
-// the values for the main container, which the operator adds to these pods. The template t may contain values for this
-// and other containers.
+// amounts warns about suspicious CPU and memory values of the pods of one component or server. The parameter r contains
+// the values for the main container. The template t may contain values for this and other containers. leastMemory is
+// the least memory with which the main container usually works.
 func (w *warner) amounts(path string, r *v1alpha1.ResourceRequirements, t *v1alpha1.PodTemplate, of pod, leastMemory string) {
 	if r != nil {
 		w.resources(path+".resources", r, leastMemory)
@@ -281,7 +282,7 @@ func (w *warner) resources(path string, r *v1alpha1.ResourceRequirements, leastM
 	}
 }
 
-// images warns of image references of managed servers that are valid, but that nodes can probably not pull.
+// images warns about valid image references of managed servers that nodes probably cannot pull.
 func (w *warner) images() {
 	if m := w.spec.RabbitMQ.Managed; m != nil {
 		w.image("rabbitmq.managed.image", m.Image)
@@ -299,7 +300,7 @@ func (w *warner) image(path, image string) {
 	}
 }
 
-// monitoring warns of settings for monitoring objects if all of these objects are disabled.
+// monitoring warns about settings for monitoring objects if all of these objects are disabled.
 func (w *warner) monitoring() {
 	m := &w.spec.Monitoring
 	isDisabled := m.ServiceMonitors == v1alpha1.MonitoringDisabled && m.Rules == v1alpha1.MonitoringDisabled && m.Dashboards == v1alpha1.MonitoringDisabled

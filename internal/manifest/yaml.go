@@ -186,8 +186,8 @@ func (d yamlDocument) yamlError(err error) error {
 	return fmt.Errorf("not valid YAML: %s", strings.Join(lines, "; "))
 }
 
-// withoutValue rewrites an error text of the YAML parser, so that the text quotes nothing from the document that may be
-// a password. It also explains the error about text after the end of the document.
+// withoutValue rewrites an error text of the YAML parser, so that the text does not quote a part of the document that
+// may be a password. It also explains the error about text after the end of the document.
 func withoutValue(text string) string {
 	if duplicate := duplicateKey.FindStringSubmatch(text); duplicate != nil {
 		key, err := strconv.Unquote(duplicate[2])
@@ -257,7 +257,7 @@ var (
 	// quotation mark or a dash.
 	unusualCharacter = regexp.MustCompile(`(?m)^[^#\n]*?([\x{a0}\x{200b}-\x{200d}\x{2060}\x{feff}\x{2018}\x{2019}\x{201c}\x{201d}\x{2010}-\x{2015}\x{2212}])`)
 	dash             = regexp.MustCompile(`[\x{2010}-\x{2015}\x{2212}]`)
-	// jsonComment finds a comment at the beginning of a line, or after a comma or a brace.
+	// jsonComment finds a comment at the beginning of a line, or after a comma, an opening brace or an opening bracket.
 	jsonComment = regexp.MustCompile(`(?m)^\s*(//|/\*)|[,{\[]\s*(//|/\*)`)
 )
 

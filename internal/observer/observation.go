@@ -24,9 +24,9 @@ const (
 	// because a processor has not stored its last measurements yet, or because the summary API is restarting. After
 	// the last attempt, the audit is made without the missing data, and says what is missing.
 	concludeAttempts = 5
-	// giveUpObservations is the minimum number of observations after the generators have stopped, even if the deadline
-	// has passed. With fewer, a simulation whose last event was processed while the operator was down could count as
-	// too late.
+	// giveUpObservations is the number of observations that the observer makes after the generators have stopped,
+	// before it may give up. It does not give up earlier, even if the deadline has passed. Otherwise, a simulation
+	// whose last event was processed while the operator was down could count as too late.
 	giveUpObservations = missingObservations + concludeAttempts
 )
 
@@ -81,10 +81,10 @@ func (r *Rest) isComplete() bool {
 	return r.Latencies.Err == nil && r.Latencies.Unmeasured == 0 && (r.Summaries == nil || r.Summaries.Err == nil)
 }
 
-// pendingMarks contains marks of failed checks that are not in the store yet.
+// pendingMarks contains the marks that are not in the store yet. A mark notes in the timeline that a check has failed.
 type pendingMarks struct {
 	all     []timeline.Mark
-	marker  *ledger.ObjectiveMarker // adds a mark when an objective fails
+	marker  *ledger.ObjectiveMarker // adds a mark to the field all when a check fails for the first time
 	process string                  // the process name under which the marks are stored; each batch gets a new name
 }
 
@@ -145,8 +145,8 @@ func (p *probe) interval() time.Duration {
 }
 
 // repeat checks whether the simulation can write to a server, if a check is due. It returns the result of the last
-// check. readErr is the error with which the observer failed to read from the server. If readErr is not nil, repeat
-// does not check, and returns nil.
+// check. readErr is the error of reading from the server. If readErr is not nil, the server is already known not to
+// work. So repeat makes no check, and returns nil.
 func (p *probe) repeat(ctx context.Context, now time.Time, readErr error, check func(context.Context) error) error {
 	switch {
 	case readErr != nil:
@@ -228,7 +228,7 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 		})
 	}
 	if s.store != nil && now.StoreErr == nil && s.target.Timeline {
-		now.Timeline, _ = within(ctx, s.reader.Read) // without the timeline, the known effects of faults stay the same
+		now.Timeline, _ = within(ctx, s.reader.Read) // if this fails, the known effects of faults stay the same
 	}
 	if s.broker != nil {
 		now.Depths, now.BrokerErr = within(ctx, s.broker.Depths)
@@ -363,7 +363,8 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 	now.Rest.TimedOut = true
 }
 
-// measure reads the timeline, and the number of summaries in the summary API.
+// measure reads the timeline, and the number of summaries in the summary API. It returns a Rest that contains them, and
+// the errors of reading them. The caller adds the report on the ledger.
 func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation, draining Draining) *Rest {
 	rest := &Rest{}
 	var err error

@@ -167,8 +167,8 @@ func (o *Observer) Latest(key types.NamespacedName) *Observation {
 	return nil
 }
 
-// Timeline returns the timeline from the last read, which may be newer than the latest update. It returns nil if the
-// field Target.Timeline of the simulation is false.
+// Timeline returns the timeline that was last read. It may be newer than the result of Latest. It is nil if the field
+// Target.Timeline of the simulation is false.
 func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -39,8 +39,8 @@ type Log struct {
 	beganAt, loggedAt time.Time
 	// recoveredAt is when all parts of the dependency began to work again. It is zero while one of them does not work.
 	recoveredAt time.Time
-	// generation counts the calls of Fault. The timer that ends the outage compares generation with an earlier value,
-	// to detect another failure.
+	// generation counts the calls of Fault. The timer that ends an outage remembers the generation at which it was
+	// started, to detect a later call of Fault.
 	generation int
 	// expiry is a timer that calls Fine when the last failure of the dependency is a minute old. Without this timer, an
 	// outage would never end if nothing uses the dependency after its last failure.
@@ -53,9 +53,9 @@ func New(logger *slog.Logger, isDown, isUp string) *Log {
 	return &Log{logger: logger, isDown: isDown, isUp: isUp, faults: map[string]time.Time{}}
 }
 
-// Fault records that a part of the dependency has failed. A part is anything that can fail by itself, for
-// example one operation on one node. It counts as failed until Fine is called for it, or until a minute has
-// passed without another call of Fault for it.
+// Fault records that a part of the dependency has failed. A part is anything that can fail independently, for example
+// one operation on one node. A part counts as failed until Fine is called for it, or until a minute has passed since
+// its last failure.
 func (l *Log) Fault(part string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

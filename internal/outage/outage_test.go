@@ -122,7 +122,7 @@ func TestOutageLog_FailedConnectionIsNoLongerUsed_OutageEnds(t *testing.T) {
 // A connection that is lost and then idle reports neither a success nor another fault. The last fault of this
 // connection keeps the outage from ending, although the connections in use work again. After a minute, the fault no
 // longer counts.
-func TestOutageLog_OnePartIsIdleAfterItsFault_OutageEndsAfterAMinute(t *testing.T) {
+func TestOutageLog_PartOfTheDependencyIsIdleAfterItsFault_OutageEndsAfterAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Cost is what one message and its reply cost on average. It is measured for the whole process.
+// Cost is the average cost of one message and its reply: the usage of the whole process during the measurement, divided
+// by the number of messages.
 type Cost struct {
 	// CPU is the CPU time in nanoseconds. Switches is the number of voluntary context switches.
 	CPU, Switches float64

@@ -18,7 +18,8 @@ import (
 const (
 	// MaxRate is the maximum rate of a schedule, in events per second.
 	MaxRate = 1_000_000
-	// MaxStages is the maximum number of stages of a schedule.
+	// MaxStages is the maximum number of stages of a schedule. The API server estimates the cost of the CRD's rules for
+	// stages from this number, and rejects a CRD whose rules are too expensive.
 	MaxStages = 100
 	// MaxGenerators is the maximum number of processes that share a schedule.
 	MaxGenerators = 64
@@ -34,7 +35,8 @@ const (
 	// MaxFaultInstances is the maximum number of instances that one occurrence of a fault hits. It is the largest
 	// number that the pattern of v1alpha1.FaultPods allows.
 	MaxFaultInstances = 999
-	// MinFaultInterval is the minimum time between two occurrences of a fault.
+	// MinFaultInterval is the minimum time between two occurrences of a fault. A row of the timeline covers one second,
+	// so the effects of more frequent occurrences could not be told apart.
 	MinFaultInterval = time.Second
 	// MaxFaultLength is the longest duration of a single pause or isolation.
 	MaxFaultLength = 24 * time.Hour
@@ -150,7 +152,7 @@ func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName stri
 // Capacity checks that there are enough plates. If vehicles enter at the given rate and stay for maxStay, all
 // vehicles that are parked at the same time need different plates.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
-	if rate > MaxRate || maxStay.Value > MaxDuration { // another check returns an error for this value
+	if rate > MaxRate || maxStay.Value > MaxDuration { // another check returns an error for such values
 		return
 	}
 	if rate*int64(maxStay.Value/time.Second) > sequence.PlateCapacity {

@@ -52,8 +52,8 @@ func (c *Checks) FaultAction(path field.Path, action FaultAction) {
 // empty.
 type FaultTimes struct{ At, Every, Jitter, For, Simulation Length }
 
-// FaultTimes checks that the durations of a fault are consistent with each other. The caller must have checked each
-// single duration before. path is the path of the fault.
+// FaultTimes checks that the durations of a fault are consistent with each other. The caller must already have checked
+// each duration on its own. The parameter path is the path of the fault.
 func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	if action.Lasts() && t.For.Text == "" {
 		c.Add(field.Required(path.Child("for"), fmt.Sprintf(`say how long %s lasts, such as "20s"`, action)))
@@ -70,8 +70,9 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		name, text := "at", t.At.Text
-		// The error advises the user to lower "at" if that can be enough. But "at" must be at least as long as
-		// "jitter". If the sum is too long even with that value, the error advises to lower "for" or "jitter".
+		// The error usually advises the user to lower "at". But "at" must be at least as long as "jitter", so the
+		// least possible sum is "for" plus twice "jitter". If even this sum is too long, the error advises the user to
+		// lower "for" or "jitter" instead.
 		switch {
 		case t.For.Value >= t.Simulation.Value:
 			name, text = "for", t.For.Text

@@ -189,7 +189,7 @@ func TestReadPlan_RejectsInvalidFiles(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzParsePlan_AcceptedPlan_RoundTrips(f *testing.F) {
 	text, err := full().Marshal()
 	if err != nil {
 		f.Fatal(err)

@@ -57,7 +57,7 @@ func texts(t *testing.T, tracker *Tracker) []string {
 	return all
 }
 
-func TestTrackerObserve_AddsAMarkForEachFailure(t *testing.T) {
+func TestTrackerObserve_AddsATimelineMarkForEachFailure(t *testing.T) {
 	t.Parallel()
 	running := corev1.ContainerStatus{Name: "agent", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
 	with := func(pod *corev1.Pod, conditions ...corev1.PodCondition) *corev1.Pod {
@@ -161,7 +161,7 @@ func TestTrackerObserve_RepeatedRestarts_RemembersEachOne(t *testing.T) {
 	}
 }
 
-func TestTrackerObserveDeleted_RunningContainer_AddsAMark(t *testing.T) {
+func TestTrackerObserveDeleted_RunningContainer_AddsATimelineMark(t *testing.T) {
 	t.Parallel()
 	running := corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
 	lost := podWith(resources.ComponentRedis, running)

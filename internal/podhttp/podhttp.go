@@ -58,7 +58,8 @@ func (c *Client) GetUnverified(ctx context.Context, url string) (status int, bod
 	return c.over(&tls.Config{InsecureSkipVerify: true}).Get(ctx, url) //nolint:gosec // the request contains no secret
 }
 
-// over returns a client that uses the given TLS configuration, and opens a new connection for each request.
+// over returns a client for one request that uses the given TLS configuration. The client does not keep the connection,
+// because no other request would use it.
 func (c *Client) over(config *tls.Config) *Client {
 	client := New()
 	client.http.Transport = &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, TLSClientConfig: config}

@@ -14,7 +14,7 @@ import (
 type NotInstalledError struct {
 	Program string // the name of the program, such as rabbitmq-server
 	Where   string // the place that was searched: the root directory, or "PATH"
-	Remedy  string
+	Remedy  string // how to install the program
 }
 
 func (e *NotInstalledError) Error() string {
@@ -22,7 +22,8 @@ func (e *NotInstalledError) Error() string {
 }
 
 // FindProgram returns the absolute path of a program within the root directory. It searches the given directories,
-// relative to root. If root is "", it also searches the directories in PATH.
+// relative to root. If root is "", it also searches the directories in PATH. The parameter remedy is the field Remedy
+// of the error if the program is not found.
 func FindProgram(root, name, remedy string, directories ...string) (string, error) {
 	for _, dir := range directories {
 		path := filepath.Join(dir, name)

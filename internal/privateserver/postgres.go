@@ -37,8 +37,8 @@ exec setpriv --reuid postgres --regid postgres --init-groups --pdeathsig KILL "$
 
 // PostgresOptions configures a PostgreSQL server. For most callers, the zero value is sufficient.
 type PostgresOptions struct {
-	// Primary is the server to replicate. The replica streams from it until Promote is called. It has the same users
-	// and passwords.
+	// Primary is the server to replicate. The replica streams from the primary until Promote is called, and has the
+	// same users and passwords.
 	Primary *Postgres
 	// Config contains additional settings, such as max_connections=5.
 	Config []string

@@ -157,7 +157,9 @@ func TestProcessorRun_ContextEnds_LeavesNoDeliveryUnsettled(t *testing.T) {
 			t.Fatalf("processor %d left %d deliveries unsettled", n, left)
 		}
 	}
-	m.expectBalance(t, false) // an unsettled delivery of an event that took effect would cause a duplicate
+	// There must be no duplicates: if an event took effect but its delivery was not settled, the next delivery of the
+	// event counts as a duplicate.
+	m.expectBalance(t, false)
 }
 
 func TestProcessorRun_LostSessions_LoseNoEvent(t *testing.T) {

@@ -20,7 +20,8 @@ const (
 	// because most failures occur while a connection is being replaced.
 	firstBackoff = 5 * time.Millisecond
 	maxBackoff   = 2 * time.Second
-	// maxRetryAfter limits the retry delay that the summary API may request.
+	// maxRetryAfter limits the retry delay that the summary API may request, because a worker processes no other
+	// message during the delay.
 	maxRetryAfter = 30 * time.Second
 )
 

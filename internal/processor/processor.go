@@ -173,8 +173,8 @@ func (p *Processor) Run(ctx context.Context) error {
 	return p.result(ctx, consuming)
 }
 
-// consume consumes every queue until the context named consuming ends. It returns when all deliveries are processed. If
-// the broker closes the channel of one queue earlier, consume stops consuming all queues.
+// consume consumes every queue until the context named consuming is cancelled. It returns when all deliveries are
+// processed. If the Go channel with the deliveries of one queue is closed earlier, consume stops consuming all queues.
 func (p *Processor) consume(consuming, working context.Context, stop context.CancelCauseFunc) {
 	var consumers sync.WaitGroup
 	defer consumers.Wait()

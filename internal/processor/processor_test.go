@@ -455,7 +455,7 @@ func TestProcessorRun_Panic_IsLoggedOnceWithItsStack(t *testing.T) {
 	}
 }
 
-func TestProcessorRun_InvalidCompletion_CountsAsAFailure(t *testing.T) {
+func TestProcessorRun_HandlerReturnsAnInvalidCompletion_CountsAsATransientFailure(t *testing.T) {
 	t.Parallel()
 	for name, done := range map[string]Completion{
 		"no outcome":                     {},

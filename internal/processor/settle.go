@@ -54,8 +54,9 @@ func deadLetterKey(f *Failure, body []byte) string {
 // work is a delivery that is being processed, and the state of its processing.
 type work struct {
 	delivery broker.Delivery
-	// mark is the mark that was read from the store before the latest effect of the event. It is set when the
-	// delivery begins to wait for durability.
+	// mark identifies the server process of the store that ran before the latest effect of the event. WaitDurable uses
+	// it to detect that the store may have lost the effect. The method process sets mark before it pushes the delivery
+	// to a settler.
 	mark store.Mark
 	// effectAt is the time at which the event took effect, or zero if it did not take effect in this process. If the
 	// event is processed again and turns out to be a duplicate, the store has not lost the effect, so effectAt keeps

@@ -10,7 +10,8 @@ package rawconn
 import "net"
 
 // New returns a connection that reads from and writes to conn. Closing it closes conn. If conn is not a TCP connection,
-// New returns conn itself. On systems other than Linux on amd64 and arm64, the connection behaves exactly like conn.
+// New returns conn itself. Only on Linux on amd64 and arm64, the connection uses raw system calls. On other systems, it
+// calls the methods of conn.
 func New(conn net.Conn) net.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		return wrap(tcp)

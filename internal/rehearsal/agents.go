@@ -21,9 +21,9 @@ import (
 )
 
 // command makes agents inject a fault. It returns the time at which a fault without a duration began, or at which a
-// fault with a duration was in effect in all pods. If command fails, it ends the fault in all pods, because an agent
-// that did not answer may have injected the fault. If another operator takes over, the fault stays in effect, and that
-// operator continues it.
+// fault with a duration was in effect in all pods. If command fails, it ends a fault with a duration in all pods,
+// because an agent that did not answer may have injected the fault. There is one exception: if another operator takes
+// over, the fault stays in effect, and that operator continues it.
 func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -317,10 +317,12 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 		return time.Time{}, false, nil
 	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the agent that injected the fault has stopped
 		if !hitsItself(&r) {
-			// The isolation lasts until its planned end, because keepCut makes the new agent isolate the clients, too.
+			// The stopped agent belongs to a server from which clients are isolated. The isolation lasts until its
+			// planned end, because keepCut makes the agent that replaces the stopped one inject the isolation again.
 			return timer, now.After(timer), nil
 		}
-		// The fault ended when its agent stopped.
+		// The fault ended when its agent stopped. That time is unknown, so use the latest possible one: now, or the
+		// planned end of the fault if it is earlier.
 		at := slices.MinFunc([]time.Time{now, timer}, time.Time.Compare)
 		return at, true, early(c, at.Sub(timer.Add(-r.For)), r.For)
 	}

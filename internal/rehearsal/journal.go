@@ -20,7 +20,7 @@ import (
 )
 
 // maxBytes is the maximum size of a journal. It is limited because a ConfigMap cannot be larger than 1 MiB. A journal
-// that would be larger is compacted to three quarters of maxBytes, so that this is rarely necessary.
+// that would be larger is compacted to three quarters of maxBytes, so that compaction is rarely necessary.
 const maxBytes = 900 << 10
 
 // fieldManager is the field manager with which the journal's ConfigMap is applied.
@@ -57,7 +57,8 @@ type journal struct {
 	uid types.UID
 }
 
-// load reads what the previous leader has saved: the records of faults, and which occurrences were already handled.
+// load reads what the previous leader has saved: the records of faults, and which occurrences of the faults were
+// already handled.
 func (j *journal) load(ctx context.Context) error {
 	sim := j.target().Simulation
 	object := &corev1.ConfigMap{}

@@ -30,7 +30,7 @@ func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chos
 	defer cancel()
 	_, err := forEachPod(a.Chosen, func(c *fault.Chosen) (time.Time, error) {
 		evidence := ""
-		// If the pod no longer exists, nothing proves that the fault has no effect.
+		// A pod that no longer exists cannot be probed, so it provides no evidence.
 		if pod, err := i.podOf(ctx, c); err == nil {
 			evidence = i.probe(ctx, &a.Record, pod)
 		}
@@ -45,7 +45,7 @@ func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chos
 	return fmt.Errorf("the agents answered that the fault is in effect, but the target works: %w", err)
 }
 
-// isActive reports whether the agents in all of the pods answer that the fault has not ended.
+// isActive reports whether the agents in all pods of the list commanded answer that the fault has not ended.
 func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Chosen) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
 	defer cancel()

@@ -123,7 +123,7 @@ func TestRehearsals_AgentOnlyClaimsToInject_FaultIsNotInjected(t *testing.T) {
 		ip := func(n int) string { return fmt.Sprintf("127.77.%d.%d", 100+number, n) }
 		t.Run(fmt.Sprintf("%s of %s, HTTPS %t", tt.action, tt.target, tt.https), func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "fault", Target: tt.target, Action: tt.action, Instances: 1, For: plan.Duration(time.Hour)})
-			w.timeouts.Probe = time.Minute // on a busy machine, an answer may take long
+			w.timeouts.Probe = time.Minute // on a busy machine, an answer may take a long time
 			if w.https = tt.https; w.https {
 				w.sim.Spec.Monitoring.TLS, w.sim.Spec.SummaryAPI.Managed = &v1alpha1.TLSSpec{}, &v1alpha1.ManagedSummaryAPI{TLS: &v1alpha1.TLSSpec{}}
 			}

@@ -84,7 +84,7 @@ type Dependencies struct {
 	Logger     *slog.Logger
 }
 
-// Timeouts are timeouts of the injection of a fault.
+// Timeouts contains the time limits of the steps with which the operator injects and ends a fault.
 type Timeouts struct {
 	// Evidence is the timeout of three waits: until the status of a pod shows that the pod was killed, until a
 	// disruption budget allows the eviction of a further pod, and until an agent answers that its timer has ended a

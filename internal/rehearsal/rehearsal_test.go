@@ -140,7 +140,7 @@ func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }
 
-// leadWith is like lead, but uses the given client, and also ends when ctx ends.
+// leadWith is like lead, but uses the given client. The injection in the background also stops when ctx ends.
 func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Rehearsals, stop func()) { //nolint:revive // ctx is rarely given
 	core, err := corev1client.NewForConfig(w.Config)
 	if err != nil {
@@ -232,7 +232,8 @@ func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *ag
 	}
 }
 
-// agentFor serves an agent for the process with the given path. It serves the agent until the test ends.
+// agentFor serves an agent at an IP address until the test ends. The agent signals the processes for which the path
+// target is a mount point.
 func (w *world) agentFor(t *testing.T, target, ip string) *agent.Agent {
 	t.Helper()
 	return w.serve(t, agent.Config{Target: target}, ip)
@@ -247,7 +248,8 @@ func (w *world) serve(t *testing.T, config agent.Config, ip string) *agent.Agent
 	return a
 }
 
-// tlsConfig returns the TLS settings of servers in pods. All have the certificate of the agents.
+// tlsConfig returns the TLS settings of the servers that run in pods. All of these servers use the certificate of the
+// agents.
 func (w *world) tlsConfig(t *testing.T) *tls.Config {
 	t.Helper()
 	pair, err := tls.X509KeyPair([]byte(w.agents.Certificate), []byte(w.agents.PrivateKey))
@@ -638,16 +640,15 @@ func TestRehearsals_SuspendedDuringPauseOfRedis_EndsThePause(t *testing.T) {
 // relayPort is the port of a pod at which the agent of a server relays connections.
 const relayPort = 8091
 
-// relayed creates the pod of a server whose agent relays the connections to the server. It returns the address
-// at which clients connect.
+// relayed creates a server pod whose agent relays the connections to the server. It returns the address at which
+// clients connect.
 func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address string) {
 	t.Helper()
 	address, _ = w.relayedBy(t, c, ip)
 	return address
 }
 
-// relayedBy creates the pod of a server whose agent relays the connections to the server. It returns the address at
-// which clients connect, and the agent.
+// relayedBy is like relayed, but also returns the agent.
 func (w *world) relayedBy(t *testing.T, c resources.Component, ip string) (address string, a *agent.Agent) {
 	t.Helper()
 	server := httptest.NewServer(http.NotFoundHandler())

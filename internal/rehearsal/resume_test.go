@@ -37,7 +37,8 @@ func chosen(pods ...*corev1.Pod) []fault.Chosen {
 	return list
 }
 
-// takeOver writes the journal that a killed operator has left. Then it starts another operator as the leader.
+// takeOver writes the given records to a journal, as if an operator had been killed. Then it starts another operator as
+// the leader.
 func (w *world) takeOver(t *testing.T, records ...fault.Record) *rehearsal.Rehearsals {
 	t.Helper()
 	w.leave(t, records...)
@@ -45,7 +46,7 @@ func (w *world) takeOver(t *testing.T, records ...fault.Record) *rehearsal.Rehea
 	return r
 }
 
-// leave writes the journal that an operator leaves when it is killed.
+// leave writes the given records to a journal, as if an operator had been killed.
 func (w *world) leave(t *testing.T, records ...fault.Record) {
 	t.Helper()
 	next := map[string]int{}
@@ -297,7 +298,7 @@ func TestResumeFault_PausedPodIsGone_FaultHasEnded(t *testing.T) {
 	}
 }
 
-func TestResumeFault_AgentIsUnreachable_CountsAsEndedByItsTimer(t *testing.T) {
+func TestResumeFault_AgentIsUnreachable_FaultCountsAsEndedByTheAgentsTimer(t *testing.T) {
 	w := newWorld(t)
 	w.timeouts.Evidence = 5 * time.Second
 	pod := w.Pod(w.sim, resources.ComponentRedis, func(s *corev1.PodStatus) {
@@ -457,8 +458,8 @@ func TestRehearsals_NewServersRejectTheIsolation_FaultIsAborted(t *testing.T) {
 	}
 }
 
-// The budget allows one disruption at a time, as the operator's own budgets do. So the second pod is evicted when the
-// first has been replaced.
+// The budget allows one disruption at a time, as the operator's own budgets do. So the second pod is evicted only
+// after the first has been replaced.
 func TestRehearsals_EvictTwoPods_WaitsForTheBudget(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "evict", Target: plan.TargetProcessor, Action: plan.ActionEvict, Instances: 2})
 	w.sim.Spec.Processor.Replicas = new(int32(2))

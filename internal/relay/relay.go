@@ -178,8 +178,8 @@ func (r *Relay) add(c net.Conn, e end) bool {
 			continue
 		}
 		rejected = true
-		// Count each relayed connection only once. If c is the end to the server, Cut counted the connection when it
-		// closed the client's end.
+		// Count each relayed connection only once, at its client's end. If e is the end to the server, Cut has already
+		// closed and counted the client's end.
 		if !e.toServer {
 			cut.connections++
 		}

@@ -205,7 +205,7 @@ func valueTicks(a axis, u unit) []Tick {
 	return ticks
 }
 
-// timeSteps are the possible intervals between labels of the time axis, in seconds.
+// timeSteps returns the possible intervals between labels of the time axis, in seconds.
 func timeSteps() []float64 {
 	return []float64{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 12 * 3600, 24 * 3600, 7 * 24 * 3600}
 }

@@ -275,8 +275,8 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 	return c
 }
 
-// isMetricUnproved reports whether a run that was cut short can be the only cause of the change of a metric. Such a
-// change proves nothing.
+// isMetricUnproved reports whether a metric may have changed only because a run was cut short. Such a change proves
+// nothing.
 func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	isFault := strings.HasPrefix(m.key, faultPrefix)
 	lacking := change.After == nil
@@ -288,8 +288,8 @@ func (c *Comparison) isMetricUnproved(m *metric, change *Change) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isCheckUnproved reports whether a run that was cut short can be the only cause of a difference in a check. Such a
-// difference proves nothing.
+// isCheckUnproved reports whether a check may differ only because a run was cut short. Such a difference proves
+// nothing.
 func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	isFault := ledger.ConcernsFault(check.Name)
 	lacking := check.After != string(ledger.Failed) &&
@@ -297,9 +297,9 @@ func (c *Comparison) isCheckUnproved(check *CheckChange) bool {
 	return c.isUnproved(isFault, lacking)
 }
 
-// isUnproved reports whether a run that was cut short can be the only cause of a difference: such a run has fewer
-// faults and fewer events. isFault is true if the difference concerns a fault. lacking is true if the second run lacks
-// a value or has a lower count.
+// isUnproved reports whether a difference may exist only because a run was cut short. Such a run has fewer faults and
+// fewer events. isFault is true if the difference concerns a fault. lacking is true if the second run lacks a value or
+// has a lower count.
 func (c *Comparison) isUnproved(isFault, lacking bool) bool {
 	return c.runs[1].CutShort != "" && (isFault || lacking) || c.runs[0].CutShort != "" && isFault
 }
@@ -308,7 +308,6 @@ func runOf(d *Document) RunOf {
 	return RunOf{Simulation: d.Simulation, StartTime: d.StartTime, Verdict: d.Outcome}
 }
 
-// compare compares the values of the metric in both runs.
 func (m *metric) compare(before, after *Document) Change {
 	c := Change{Key: m.key, Name: m.name, Outcome: Unchanged, text: m.text, samples: "windows"}
 	if m.recoveries != nil {
@@ -393,8 +392,8 @@ func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil 
 
 // significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. If they
 // do, it returns the parameter direction, which is Regression or Improved; otherwise it returns Noise. If there are too
-// few samples for the test, it returns Undecided, except for recovery times. Most runs have only a few of these, so the
-// threshold alone decides, and significance returns direction.
+// few samples for the test, it returns Undecided. Recovery times are an exception, because most runs have only a few of
+// them. For these, it then returns direction, so that only the threshold of the metric decides.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
@@ -412,8 +411,8 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	samples := [2]*benchmath.Sample{benchmath.NewSample(was, thresholds), benchmath.NewSample(is, thresholds)}
 	test := benchmath.AssumeNothing.Compare(samples[0], samples[1])
 	c.P = &test.P
-	// A change of the total counts only if the median of the samples changed in the same direction, because a single
-	// extreme sample can change the total.
+	// A change of the total is significant only if the median of the samples changed in the same direction, because a
+	// single extreme sample can change the total.
 	difference := Median(samples[1].Values) - Median(samples[0].Values)
 	moved := difference != 0 && difference < 0 == (*c.After < *c.Before)
 	if test.P >= alpha || !moved {

@@ -60,8 +60,9 @@ type Run struct {
 	LatencySeconds Latencies       `json:"latencySeconds"`
 	Objectives     plan.Objectives `json:"objectives"`
 	// Faults contains the occurrences of faults, in the order in which they were due. FaultsOmitted is the number of
-	// occurrences that were omitted to limit the size of the report. The worst of all occurrences is never omitted.
-	// FaultTotals sums up all occurrences, including those that were omitted.
+	// occurrences that were omitted to limit the size of the report. Of the occurrences with the worst outcome, the
+	// occurrence with the longest recovery is never omitted. FaultTotals sums up all occurrences, including those that
+	// were omitted.
 	Faults        []fault.Account `json:"faults,omitempty"`
 	FaultsOmitted int64           `json:"faultsOmitted,omitempty"`
 	FaultTotals   []fault.Total   `json:"faultTotals,omitempty"`
@@ -141,7 +142,7 @@ type Environment struct {
 
 // Node describes a machine.
 type Node struct {
-	// Name is empty for the machine on which the report was created.
+	// Name is the name of the Kubernetes node. It is empty for the machine on which the report was created.
 	Name string `json:"name,omitempty"`
 	// CPUs is the number of logical processors. MemoryBytes is the size of the memory.
 	CPUs         int64  `json:"cpus"`

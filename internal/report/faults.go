@@ -35,8 +35,8 @@ func (r *Run) FaultLines() []FaultLine {
 	return lines
 }
 
-// Warnings returns sentences that a reader of the verdict should know, although they do not change it. A run may have the
-// verdict PASS without recovering from a fault, if no objective limits the time of recovery.
+// Warnings returns facts that a reader of the verdict should know, although they do not change the verdict. For
+// example, a run that did not recover from a fault may still PASS if no objective limits the recovery time.
 func (r *Run) Warnings() []string {
 	var warnings, names []string
 	if r.CutShort != "" {
@@ -109,8 +109,8 @@ func (r *Run) OmittedFaults() string {
 }
 
 // FaultTotalLines formats the totals of faults. It returns nil if no fault occurred more than once, because the totals
-// would then repeat the occurrences. It also returns nil for a report of an earlier version that leaves out occurrences,
-// because their totals are unknown.
+// would then repeat the occurrences. Reports of earlier versions have no totals. If such a report omits occurrences,
+// FaultTotalLines also returns nil, because the totals are unknown.
 func (r *Run) FaultTotalLines() []TotalLine {
 	if r.FaultsOmitted > 0 && len(r.FaultTotals) == 0 {
 		return nil
@@ -177,7 +177,7 @@ func (r *Run) faultLine(a *fault.Account) FaultLine {
 type Band struct{ X, Width, Class, Label string }
 
 // bands returns up to two bands for each occurrence of a fault. One lasts from the injection of the fault until its
-// end. The other lasts from the end of the fault until the simulation had recovered.
+// end. The other lasts from the end of the fault until the recovery of the simulation.
 func (c curves) bands(faults []fault.Account) []Band {
 	x := timeAxis(c.end)
 	var all []Band

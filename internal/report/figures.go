@@ -162,7 +162,8 @@ func Seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 // Fact is a named property of a run, such as the version of a server.
 type Fact struct{ Name, Value string }
 
-// Facts returns the time and the place of the run. It omits unknown values.
+// Facts returns when the run took place, on which machines, and with which versions of the programs. It omits unknown
+// values.
 func (d *Document) Facts() []Fact {
 	facts := []Fact{
 		{"start", timeText(d.StartTime)},

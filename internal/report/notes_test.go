@@ -23,7 +23,7 @@ func renderedNotes(t *testing.T, d *Document) (html, text string) {
 	return string(page), string(d.Markdown())
 }
 
-func TestRenderings_NotableEvents_AreListedUnderTheNumbersOfTheCharts(t *testing.T) {
+func TestRenderings_NotableEvents_AreListedWithTheNumbersThatTheChartsShow(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	for i := range d.Timeline {

@@ -990,7 +990,7 @@ func checkMarkdown(t *testing.T, name, text string) {
 	t.Helper()
 	text = regexp.MustCompile("(?ms)^(````*)$.*?^(````*)$").ReplaceAllString(text, "")
 	for line := range strings.Lines(text) {
-		// An odd number of backslashes escapes a character.
+		// A character is escaped only if the number of backslashes before it is odd, so look for an even number.
 		if found := regexp.MustCompile("(^|[^\\\\])(\\\\\\\\)*(<b>|`x|\\$a|\\[l)").FindString(line); found != "" || strings.HasPrefix(line, "# ") || strings.HasPrefix(line, "- - ") || strings.HasPrefix(line, "- + ") {
 			t.Errorf("%s contains the line %q", name, line)
 		}

@@ -56,9 +56,9 @@ func (r *Rate) Correct(s *ledger.Schedule) {
 }
 
 // scheduled returns the number of seconds that the schedule covers, given the rows in which events were due. There are
-// gaps between these rows if the rate is below one event per second and replica. Such gaps are part of the schedule. A
-// gap of more than 10 * (1 + median gap) seconds is not part of it: such a long gap means that the simulation was
-// suspended. The 1 keeps gaps of up to 10 seconds if the median is 0.
+// gaps between these rows if the rate is below one event per second per replica. Such gaps are part of the schedule. A
+// gap of more than 10 * (1 + median gap) seconds is not: a gap that is about ten times as long as usual means that the
+// simulation was suspended. The 1 keeps gaps of up to 10 seconds if the median is 0.
 func scheduled(due []*timeline.Row) float64 {
 	const pause = 10
 	idle := make([]float64, 0, len(due))

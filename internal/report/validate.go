@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// maxNumber limits durations in seconds, and rates in events per second. As a duration, it is about 31 years.
+	// maxNumber limits durations in seconds, and rates in events per second. It is the largest power of ten for which
+	// this number of seconds fits in a time.Duration.
 	maxNumber = 1e9
 	// maxCount limits counts of events. A timeline in a file of maxSize bytes has fewer than a million rows, so the sum
 	// of a count over all rows fits in an int64.

@@ -147,9 +147,9 @@ func (b *builder) agents() ([]client.Object, error) {
 	}, nil
 }
 
-// addAgent adds an agent to the pod if faults hit its component. It lets all containers share one process
-// namespace, so that the agent can signal the processes of the main container. It mounts a marker volume into the
-// main container, by which the agent recognizes these processes.
+// addAgent adds an agent to the pod if faults hit its component. It lets all containers share one process namespace, so
+// that the agent can signal the processes of the main container. It mounts a marker volume into the main container. The
+// agent recognizes the processes of this container by the marker volume.
 func (b *builder) addAgent(spec *corev1.PodSpec, p pod) {
 	if !HasAgent(b.plan, p.component) {
 		return

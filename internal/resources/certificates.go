@@ -28,12 +28,13 @@ type Certificate struct {
 	Secret string
 	// Hosts are the DNS names that the certificate must be valid for.
 	Hosts []string
-	// External is true if the Secret is the user's. Otherwise the operator makes the certificate and the Secret.
+	// External is true if the Secret is the user's. Otherwise the operator issues the certificate and creates the
+	// Secret.
 	External bool
 }
 
 // AuthoritySecretName returns the name of the Secret with the certificate authority that signs the certificates that the
-// operator makes. No pod mounts this Secret.
+// operator issues. No pod mounts this Secret.
 func AuthoritySecretName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-ca" }
 
 // Certificates returns the certificates that the components of a simulation need.
@@ -51,8 +52,9 @@ func Certificates(sim *v1alpha1.ParkingSimulation, clusterDomain string) []Certi
 	return needed
 }
 
-// nodesCertificate returns the certificate by which RabbitMQ nodes authenticate each other. It is valid for their own host
-// names. Clients never see it, so the operator makes it even if the user has a certificate for clients.
+// nodesCertificate returns the certificate with which RabbitMQ nodes authenticate to each other. It is valid for the
+// host names of the nodes. Clients never see it, so the operator issues it even if the user has a certificate for
+// clients.
 func (b *builder) nodesCertificate() Certificate {
 	nodes := Certificate{Component: ComponentRabbitMQ, Secret: b.rabbitMQNodes()}
 	for i := range *b.sim.Spec.RabbitMQ.ManagedOrDefault().Replicas {
@@ -93,7 +95,7 @@ func ReadCertificate(data map[string][]byte) CertificateData {
 	return CertificateData{Pair: certificates.Pair{Certificate: data[keyCertificate], Key: data[keyPrivateKey]}, CA: data[keyCA]}
 }
 
-// certificates returns the Secrets with the certificates that the operator makes, and the Secret with the certificate
+// certificates returns the Secrets with the certificates that the operator issues, and the Secret with the certificate
 // authority that signs them.
 func (b *builder) certificates() ([]client.Object, error) {
 	var objects []client.Object

@@ -85,8 +85,8 @@ func suffixes(t *testing.T, objects []client.Object) []string {
 	return list
 }
 
-// documented lists the objects of a Markdown table in the same form as the function suffixes. The first column of the
-// table contains a kind and the names of objects. The second column contains the number of these objects.
+// documented lists the objects of a Markdown table in the form that the function suffixes returns. The first column of
+// the table contains a kind and the names of objects. The second column contains the number of these objects.
 func documented(t *testing.T, table string) []string {
 	t.Helper()
 	var list []string

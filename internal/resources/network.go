@@ -62,9 +62,9 @@ func (b *builder) clientPolicy() client.Object {
 	})
 }
 
-// httpPolicy returns the policy that allows connections to our own programs from everywhere. Metrics and the
-// summary API share a port. The policy has no egress rules. If it had, kube-router would apply its ingress rules to
-// outgoing connections, too.
+// httpPolicy returns the policy that allows connections to our own programs from any address. Metrics and the summary
+// API share a port. The policy has no egress rules: if a policy has egress rules, kube-router applies the policy's
+// ingress rules to outgoing connections, too.
 func (b *builder) httpPolicy() client.Object {
 	return b.policy(b.sim.Name+"-http", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.peers(ComponentEntry, ComponentExit, ComponentProcessor, ComponentSummaries).PodSelector,
@@ -74,9 +74,8 @@ func (b *builder) httpPolicy() client.Object {
 }
 
 func (b *builder) rabbitMQPolicy() client.Object {
-	// A command such as rabbitmqctl runs as an Erlang node of its own beside a RabbitMQ node. The other RabbitMQ nodes
-	// connect to it to send their part of the answer. It listens on one of 11 ports:
-	// https://www.rabbitmq.com/docs/networking#ports
+	// A command such as rabbitmqctl starts an Erlang node of its own. To reply to the command, the other RabbitMQ nodes
+	// connect to this Erlang node, which listens on one of 11 ports: https://www.rabbitmq.com/docs/networking#ports
 	commands := port(corev1.ProtocolTCP, commandsFirstNumber)
 	commands.EndPort = new(int32(commandsLastNumber))
 	clustering := append(tcp(epmdNumber, distributionNumber), commands)

@@ -233,7 +233,7 @@ func TestBuild_AcceptedPodTemplate_GrantsNoPrivileges(t *testing.T) {
 	})
 }
 
-// secretsOf counts the references of a pod to Secrets, ConfigMaps and volume claims, by kind of reference.
+// secretsOf returns, as text, how many references of each kind a pod has to Secrets, ConfigMaps and volume claims.
 func secretsOf(spec *corev1.PodSpec) string {
 	text, err := json.Marshal(spec)
 	if err != nil {

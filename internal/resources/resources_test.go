@@ -330,8 +330,9 @@ func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	}
 }
 
-// TestBuild_TLSWithoutCA_ClientsDoNotConnect checks what happens while the user's Secret is missing. Without the key
-// ca.crt, clients would send the password without TLS.
+// TestBuild_TLSWithoutCA_ClientsDoNotConnect checks what happens while the user's Secret with the certificates is
+// missing. Clients use TLS only if their binding has the key ca.crt. If the operator omitted this key while the CA is
+// unknown, clients would send the password without TLS.
 func TestBuild_TLSWithoutCA_ClientsDoNotConnect(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "rabbitmq: {managed: {tls: {secretName: missing}}}, redis: {managed: {tls: {secretName: missing}}}")

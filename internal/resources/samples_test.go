@@ -18,12 +18,13 @@ import (
 
 // TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the sample simulations, once for each
 // sample alone, and once for all samples in the kustomization together. Each sum must leave room for the
-// system pods of the cluster. The README must state the largest sum of each kind.
+// system pods of the cluster. The README must state the largest sum of a single sample, and that of the kustomization.
 func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	t.Parallel()
 	const directory = "../../config/samples/"
-	// All in millicores. The system pods of a cluster made by kind request 250 for the API server, 200 for the controller
-	// manager, 200 for two pods of CoreDNS, and 100 each for etcd, the scheduler and the network.
+	// All in millicores. According to the README, the samples fit on a cluster with two CPUs. The system pods of a
+	// cluster made by kind request 250 for the API server, 200 for the controller manager, 200 for two pods of CoreDNS,
+	// and 100 each for etcd, the scheduler and the network.
 	const capacity, system = 2000, 950
 	const available = capacity - system
 	var operator appsv1.Deployment

@@ -103,8 +103,8 @@ func SummarySchema(sim *v1alpha1.ParkingSimulation) string {
 	return name[:min(len(name), maxBytes-len(suffix))] + suffix
 }
 
-// databasePolicy returns the policy that allows the summary API to connect to PostgreSQL. It allows connections to
-// everywhere, because the operator does not know the IP addresses of the database.
+// databasePolicy returns the policy that allows the summary API to connect to PostgreSQL. The policy allows connections
+// to any address, because the operator does not know the IP addresses of the database.
 func (b *builder) databasePolicy() client.Object {
 	return b.policy(b.sim.Name+"-database", ComponentSummaries, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentSummaries),

@@ -139,9 +139,9 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	return patched, checkContainers(patched.Containers, main)
 }
 
-// lowerRequests lowers a request to the limit if the patch sets a lower limit, but no request. The request is then that
-// of the spec or the operator's default, and the API server would reject it. The parameter written contains the
-// containers of the patch.
+// lowerRequests lowers a request to the limit if the patch sets a lower limit, but no request. Otherwise, the request
+// of the spec, or the operator's default, would exceed the limit, and the API server would reject the pod template. The
+// parameter written contains the containers of the patch.
 func lowerRequests(patched, written []corev1.Container) {
 	for i := range written {
 		at := slices.IndexFunc(patched, func(c corev1.Container) bool { return c.Name == written[i].Name })

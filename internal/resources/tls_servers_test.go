@@ -146,7 +146,7 @@ func (s *sandbox) start(cmd *exec.Cmd) {
 	}
 	s.t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait() // killed
+		_ = cmd.Wait() // always fails, because the process was killed
 		if s.t.Failed() {
 			s.t.Logf("output of %s:\n%s", cmd.Path, output)
 		}
@@ -217,8 +217,8 @@ func plainAnswer(ctx context.Context, address, greeting string) ([]byte, error) 
 }
 
 // expectNoPlainText fails the test if the server answers a client that does not use TLS. A TLS server may close the
-// connection, or answer with an alert, which begins with the byte 21. TestGreetings_ServerWithoutTLS_Answers shows that
-// servers without TLS answer.
+// connection, or answer with a TLS alert, which begins with the byte 21. Servers without TLS do answer:
+// TestPlainTextGreeting_ServerWithoutTLS_Answers checks that.
 func (s *sandbox) expectNoPlainText(address, protocol string) {
 	s.t.Helper()
 	got, err := plainAnswer(s.t.Context(), address, tlstest.Greetings()[protocol])
@@ -381,7 +381,7 @@ func (r *rabbitMQ) admits(ctx context.Context, want resources.CertificateData, o
 	return err
 }
 
-// expectAlert fails the test unless the error is an alert with which the port for other nodes rejects a client.
+// expectAlert fails the test unless the error is a TLS alert, with which the inter-node port rejects a client.
 func (r *rabbitMQ) expectAlert(client string, err error) {
 	r.t.Helper()
 	if err == nil || !strings.Contains(err.Error(), "remote error: tls:") {
@@ -389,7 +389,9 @@ func (r *rabbitMQ) expectAlert(client string, err error) {
 	}
 }
 
-func TestGreetings_ServerWithoutTLS_Answers(t *testing.T) {
+// TestPlainTextGreeting_ServerWithoutTLS_Answers shows that the greetings of package tlstest are complete messages of
+// their protocols. Otherwise, even servers without TLS would not answer them, and a missing answer would prove nothing.
+func TestPlainTextGreeting_ServerWithoutTLS_Answers(t *testing.T) {
 	t.Parallel()
 	cache, err := url.Parse(servers.NewRedis(t, servers.RedisOptions{}).URI())
 	if err != nil {
@@ -461,8 +463,8 @@ func TestRabbitMQTLS_BetweenNodes_ServesOnlyNodesAndReloadsItsCertificate(t *tes
 	r.expectAlert("a client without a certificate", r.admits(t.Context(), first))
 	r.expectAlert("a client with a certificate of an unknown authority", r.admits(t.Context(), first, foreign))
 
-	// Keep a connection open, as the nodes of a cluster do. While it is open, Erlang also uses its CA certificates for
-	// new connections.
+	// Keep a connection open, as the nodes of a cluster do. While the connection is open, Erlang caches the CA
+	// certificates that it loaded for the connection, and uses them for new connections, too.
 	open, err := r.dialNode(t.Context(), first, first)
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func TestBuild_FieldWithItsDefault_LeavesPodsAsWithoutTheField(t *testing.T) {
 	}
 }
 
-// Each field leaves a trace in some pods if it is set, but not in the pods of a simulation that sets no field.
+// Each field of the spec must change some pods if it is set. A field that is not set must leave no trace in these pods.
 func TestBuild_UnusedField_LeavesNoTraceInPods(t *testing.T) {
 	t.Parallel()
 	unused := templates(t, build(t, input(t, "sim", "")))

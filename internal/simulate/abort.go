@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// watchInterval is the interval between two checks whether a run is already certain to fail.
+// watchInterval is the interval between two checks of whether a run is already certain to fail.
 const watchInterval = time.Second
 
 // watch adds a mark to the timeline for each check that has failed for good. It returns when ctx ends. If

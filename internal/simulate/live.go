@@ -80,7 +80,7 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 		Queues:          view.Queues{InFlight: &p.InFlight, Pool: p.Pool},
 	}
 	if start := s.started.Load(); start != nil {
-		state.StartedAt = *start // p.Elapsed stands still while the machine is suspended
+		state.StartedAt = *start // not p.At - p.Elapsed, because p.Elapsed stands still while the machine is suspended
 	}
 	if d := p.Depths; d != nil {
 		state.Queues.Ready, state.Queues.Retrying, state.Queues.DeadLetters = &d.Ready, &d.Retry, &d.Dead

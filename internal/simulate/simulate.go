@@ -33,8 +33,8 @@ import (
 const DefaultDrainTimeout = 5 * time.Minute
 
 const (
-	// overrun is how long after the end of the schedule the generators are stopped by force. They stop by themselves
-	// earlier, unless they are blocked because the broker or the store does not respond.
+	// overrun is the time after the end of the schedule at which the generators are stopped by force. They stop by
+	// themselves earlier, unless they are blocked because the broker or the store does not respond.
 	overrun = 2 * time.Second
 	// maxClosing limits the time that is reserved for stopping the processors, and also the time that is
 	// reserved for the audit. Both times are parts of the drain timeout. Each is also limited to an eighth of
@@ -64,11 +64,12 @@ type Config struct {
 	DrainTimeout time.Duration
 }
 
-// closingTime returns how long the processors may take to stop if they still hold events.
+// closingTime returns the time that is reserved for stopping the processors. The same time is reserved for the audit.
+// At an eighth of the drain timeout each, at least three quarters are left for processing the remaining events.
 func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
 
-// restTime returns how long the simulation waits for all events to be processed. Of the drain timeout, it leaves
-// closingTime for stopping the processors, and the same time for the audit.
+// restTime returns how long the simulation waits for all events to be processed: the drain timeout without the two
+// reserved times.
 func (c *Config) restTime() time.Duration { return c.DrainTimeout - 2*c.closingTime() }
 
 // Dependencies are what a simulation needs to run. All fields are required except SummariesHeld and Targets.
@@ -418,7 +419,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	result.Rates.Exit.Correct(evidence.Exits)
 	if reason := s.aborted.Load(); reason != nil {
 		evidence.Aborted = *reason
-		evidence.Entries, evidence.Exits = nil, nil // the generators were stopped before the end of the schedule
+		evidence.Entries, evidence.Exits = nil, nil // do not check the schedule, which the abort ended early
 	}
 	s.account(&evidence, end)
 	result.Faults, result.FaultTotals = evidence.Faults, fault.Totals(evidence.FaultHistory, evidence.Faults)

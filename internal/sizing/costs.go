@@ -106,7 +106,7 @@ func (c *Compared) Ratio() float64 { return c.Predicted / c.Measured }
 const Tolerance = .3
 
 // WithinTolerance reports whether the prediction is as good as Tolerance demands. If the measurement is 0,
-// WithinTolerance returns false, because a prediction cannot be compared with it.
+// WithinTolerance returns false, because the relative deviation from 0 is undefined.
 func (c *Compared) WithinTolerance() bool {
 	return c.Measured > 0 && math.Abs(c.Ratio()-1) <= Tolerance
 }
@@ -182,7 +182,7 @@ func ParseCosts(text []byte) (*Costs, error) {
 }
 
 func (c *Costs) validate() error {
-	const fewest = 3 // measurements of idle processes, at the highest rate, and at a rate in between
+	const fewest = 3 // measurements: with idle processes, at the highest rate, and at a rate in between
 	if len(c.Points) < fewest || c.Machine.Cores < 1 {
 		return fmt.Errorf("there are %d measurements on a machine with %d cores: at least %d measurements and 1 core are needed; run make bench-costs", len(c.Points), c.Machine.Cores, fewest)
 	}

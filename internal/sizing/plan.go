@@ -20,7 +20,7 @@ type Request struct {
 	// determines how much data accumulates.
 	MaxStay  plan.Duration `json:"maxStay"`
 	Duration plan.Duration `json:"duration"`
-	// Outage is how long the processors may be down while RabbitMQ keeps all events.
+	// Outage is the longest outage of the processors during which RabbitMQ must be able to keep all events.
 	Outage plan.Duration `json:"outage"`
 	// UtilizationPercent is the share of the requested CPU that is in use at the planned rate.
 	UtilizationPercent int `json:"utilizationPercent"`
@@ -35,7 +35,7 @@ type Request struct {
 	Seed    int64 `json:"seed"`
 }
 
-// External says which servers are external: a RabbitMQ, a Redis Cluster, and a PostgreSQL for the summary API.
+// External says which servers are external: RabbitMQ, Redis (as a Redis Cluster), and PostgreSQL for the summary API.
 type External struct {
 	RabbitMQ bool `json:"rabbitmq"`
 	Redis    bool `json:"redis"`
@@ -144,7 +144,7 @@ const (
 	leastRabbitMQMemory = 512 * mebibyte
 )
 
-// These factors are rules, not measurements. docs/sizing.md explains them.
+// These factors are rules of thumb, not measurements. docs/sizing.md explains them.
 const (
 	// memoryMargin is the requested memory divided by the expected memory. The request has a reserve of a quarter.
 	memoryMargin = 1.25
@@ -251,8 +251,8 @@ func (c *Costs) partitions(r *Request, s share) int {
 	return max(1, int(math.Ceil((s.entries+s.exits)/(c.highest().Rate()*r.target()))))
 }
 
-// replicas returns the number of pods of a component. Each generator and each processor gets at most the highest load
-// that one of them had in the measurement.
+// replicas returns the number of pods of a component. A generator gets at most the highest load that one generator had
+// in the measurement. The same applies to processors.
 func (c *Costs) replicas(component Component, r *Request, s share) int {
 	switch component {
 	case RabbitMQ:

@@ -46,7 +46,8 @@ type Latency struct {
 	Mean float64 `json:"mean"`
 }
 
-// A prediction simulates fewestEvents to mostEvents events, and up to outageEvents for an outage.
+// To predict latencies, Predict simulates the events of 10 s, but at least fewestEvents and at most mostEvents. To
+// predict the backlog of an outage, it runs another simulation, with about outageEvents events at most.
 const (
 	fewestEvents = 20_000
 	mostEvents   = 200_000
@@ -115,8 +116,9 @@ func (s *Scenario) simulateOutage(rate, capacity float64) (backlog, recovery flo
 	return backlog, recovery
 }
 
-// gaps returns the gaps between the events of a partition. If there are several partitions, the gaps are
-// random even if arrivals are evenly spaced, because the plates are spread over the partitions at random.
+// gaps returns a function that returns the time until the next event of a partition, in seconds. If there are several
+// partitions, these times are random even if arrivals are evenly spaced, because the plates are spread over the
+// partitions at random.
 func (s *Scenario) gaps(rate float64) func() float64 {
 	if s.Poisson || s.Partitions > 1 {
 		return poisson(newRandom(s.Seed+1), rate)

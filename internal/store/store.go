@@ -1,6 +1,6 @@
-// Package store defines the state of a simulation: the steps of generators and processors, the results of steps,
-// and the queries of an audit. Package redis implements it on Redis or Valkey, and package memory within one
-// process. Both pass the conformance suite in package storetest.
+// Package store defines the interfaces to the state of a simulation: the steps of generators and processors, the
+// results of steps, and the queries of an audit. Package redis implements these interfaces on Redis or Valkey, and
+// package memory implements them within one process. Both pass the conformance suite in package storetest.
 //
 // Every step is atomic and idempotent. A caller may repeat a step with the same arguments, for example because a
 // reply was lost or a message was redelivered. The repeated step changes nothing, and its result lets the caller
@@ -66,7 +66,8 @@ func (o Origin) Generated() bool { return o.Run != "" }
 const (
 	// ExternalIDTTL is how long a partition remembers the identifier of an external event.
 	ExternalIDTTL = 24 * time.Hour
-	// DeadLetterTTL is how long the store remembers the key of a dead letter.
+	// DeadLetterTTL is how long the store remembers the key of a dead letter. In this time, the dead letter is counted
+	// only once, even if its message is delivered again.
 	DeadLetterTTL = 7 * 24 * time.Hour
 )
 
@@ -103,7 +104,8 @@ func (c Confirmation) Newest() time.Time {
 }
 
 const (
-	// MaxClaim is the maximum number of plates of one claim, even if its Limit is larger.
+	// MaxClaim is the maximum number of plates of one claim, even if Claim.Limit is larger. The maximum limits how long
+	// a claim blocks other steps.
 	MaxClaim = 1024
 	// ClaimsRemembered is how many claims the store remembers for each generator run and partition. Only these
 	// claims can be repeated or released. Older claims are evicted.
@@ -191,7 +193,8 @@ type ExitStep struct {
 // Result says what a step of a processor did.
 type Result string
 
-// The results of steps. A step with a final result has taken effect.
+// The results of steps. A result is final if the event has taken effect. If the step is repeated after a final result,
+// the store returns ResultPending or ResultDuplicate.
 const (
 	// ResultRecorded means that the visit of the entry was created. This result is final.
 	ResultRecorded Result = "recorded"
@@ -326,8 +329,8 @@ type Ledger interface {
 	Chunk(ctx context.Context, r Run, index int64) (Chunk, error)
 	// Outbox returns the number of summaries, in all partitions, that the summary API has not accepted yet.
 	Outbox(ctx context.Context) (int64, error)
-	// Dataset describes the simulation's data. It works even if the simulation started with another number of
-	// partitions than the store has.
+	// Dataset describes the simulation's data. It works even if the simulation started with a different number of
+	// partitions than this store was opened with.
 	Dataset(ctx context.Context) (Dataset, error)
 }
 

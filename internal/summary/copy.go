@@ -25,8 +25,8 @@ func (r CopyResult) Read() int64 { return r.Created + r.Known + r.Conflicting }
 
 // Copy stores all summaries of one database in another, in the order of the exits. It calls the function progress after
 // each transaction. It can be repeated after an error: then the summaries that the earlier call copied count as Known.
-// It returns an error if the source changes during the call, if it has a summary that does not pass Validate, or if not
-// all summaries could be stored.
+// It returns an error if the source changes during the call or contains a summary that does not pass Validate, or if
+// not all summaries could be stored.
 func Copy(ctx context.Context, from, to Database, progress func(CopyResult)) (CopyResult, error) {
 	var result CopyResult
 	outcomes := make([]Outcome, copyRows)

@@ -9,8 +9,8 @@ import (
 // ErrClosed is wrapped by the errors of all calls to a closed Service, Database or client.
 var ErrClosed = errors.New("closed")
 
-// ErrNotReady matches errors that do not mean that the configuration is wrong. Examples are a full volume, a locked file, a
-// proxy that answers in place of the API, too few file descriptors, and a failure of DNS.
+// ErrNotReady marks an error whose cause may go away without a change of the configuration. Examples are a full volume,
+// a locked file, a proxy that answers in place of the API, too few file descriptors, and a failure of DNS.
 var ErrNotReady = errors.New("the destination of summaries is not ready")
 
 // NotReady returns an error that has the text of err, wraps err and matches ErrNotReady.
@@ -26,8 +26,8 @@ func (*notReadyError) Is(target error) bool { return target == ErrNotReady }
 // MaxDetail is the maximum length of RejectedError.Detail in bytes.
 const MaxDetail = 256
 
-// Shorten truncates a long text to MaxDetail bytes, at a character boundary, and appends an ellipsis. It returns all
-// other texts unchanged.
+// Shorten truncates a text that is longer than MaxDetail bytes, at a character boundary, and appends an ellipsis. The
+// result, with the ellipsis, has at most MaxDetail bytes.
 func Shorten(text string) string {
 	if len(text) <= MaxDetail {
 		return text

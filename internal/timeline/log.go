@@ -77,9 +77,9 @@ type Minute struct {
 type Storage interface {
 	// Generation returns a number that increases by 1 whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
-	// AppendRows stores rows of one process. Each row becomes part of the stored minute that contains it. A row replaces
-	// an existing row of the same process and second. If the process already has a merged row for the same second or a
-	// later one, the new row is a repetition and is ignored.
+	// AppendRows stores rows of one process. Each row becomes part of the stored minute that contains it. A row
+	// replaces an existing row of the same process and second. A process sends its rows in chronological order. So if
+	// it already has a merged row for the same second or a later one, the new row is a repetition and is ignored.
 	AppendRows(ctx context.Context, process string, rows []Row) error
 	// Minutes returns the starts of the minutes that contain rows, as Unix times in any order.
 	Minutes(ctx context.Context) ([]int64, error)
@@ -94,8 +94,8 @@ type Storage interface {
 }
 
 // Replacement is one step of a compaction. It merges either the rows of one minute, or blocks of the previous tier,
-// into a block. The rows in the field Block are those after the step. The version in the field Block is that of the
-// stored block before the step.
+// into a block. Block.Rows are the rows after the step. Block.Version is the version of the stored block before the
+// step, so that Replace can detect a concurrent change.
 type Replacement struct {
 	// Generation is what Storage.Generation returned before any rows were read. It is needed because versions can recur.
 	// For example, the storage has 5 rows of a minute, and no block for this minute yet. Another compaction merges the 5

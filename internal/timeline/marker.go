@@ -27,8 +27,8 @@ type Marker struct {
 	next      map[event.Type]int // the next stage to mark
 }
 
-// NewMarker returns a Marker that passes marks to the function mark. The process publishes events of the given types
-// according to their schedules.
+// NewMarker returns a Marker that passes its marks to the function mark. The Marker marks the stages in the schedules
+// of the given event types, which are the types that the process publishes.
 func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 	return &Marker{mark: mark, schedules: schedules, next: map[event.Type]int{}}
 }
@@ -37,7 +37,7 @@ func NewMarker(mark func(Mark), schedules ...event.Type) *Marker {
 // not begun.
 func (m *Marker) Observe(p *plan.Plan, start, now time.Time) {
 	if start.IsZero() {
-		m.observed = true // this process was running before the first stage began
+		m.observed = true // this process runs before the first stage, so it must mark every stage, however old
 		return
 	}
 	for _, t := range m.schedules {

@@ -110,7 +110,7 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 			r.measure(now)
 			select {
 			case due <- struct{}{}:
-			default: // a signal is still pending, and the sender will send all rows when it receives it
+			default: // a signal is still pending; when the sender receives that signal, it sends all rows
 			}
 		}
 	}
@@ -123,9 +123,9 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 // timer may fire a little early.
 func untilNext(now time.Time) time.Duration { return now.Round(interval).Add(interval).Sub(now) }
 
-// measure adds a pending row with the changes since the last row. It adds no row if nothing has changed. If the clock was
-// set back, the row and later rows are those of a new process, because the sink ignores a row that is earlier than another
-// row of the same process.
+// measure adds a pending row with the changes since the last row. It adds no row if nothing has changed. If the clock
+// was set back, this row and all later rows get the name of a new process, because the sink ignores a row that is
+// earlier than another row of the same process.
 func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()

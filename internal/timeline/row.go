@@ -1,9 +1,9 @@
 // Package timeline records what happens in a simulation, second by second, in a bounded amount of memory.
 //
-// Each process of a simulation measures one Row per second and sends it to the store (Recorder). The store keeps the
-// rows of each process until their minute is over. Then it merges them (Log): first across all processes, and later
-// into rows that cover more time. Merging adds up counts, merges histograms exactly, and keeps the maximum of gauges.
-// Everything that reports what happened over time reads these rows.
+// In each process of a simulation, a Recorder measures one Row per second and sends the row to the store. The store
+// keeps the rows of each process until their minute is over. Then a Log merges them: first across all processes, and
+// later into rows that cover more time. Merging adds up counts, merges histograms exactly, and keeps the maximum of
+// gauges. Everything that reports what happened over time reads these rows.
 package timeline
 
 import (
@@ -56,11 +56,11 @@ type Events struct {
 	// Effects is the number of events that took effect. If it is known when an event was due, the event is also counted
 	// in EndToEnd.
 	Effects int64 `json:"effects,omitempty"`
-	// Outcomes contains the numbers of calls of ProcessMessage, by outcome. Errors contains the numbers of failures, by
-	// the stage of the pipeline.
+	// Outcomes contains the numbers of attempts to process an event, by outcome. An attempt is a call of ProcessMessage
+	// in package processor. Errors contains the numbers of failures, by the stage of the pipeline.
 	Outcomes map[string]int64 `json:"outcomes,omitempty"`
 	Errors   map[string]int64 `json:"errors,omitempty"`
-	// Processing is the distribution of the time in ProcessMessage. EndToEnd is the distribution of the time from
+	// Processing is the distribution of the durations of the attempts. EndToEnd is the distribution of the time from
 	// when an event was due until it took effect.
 	Processing histogram.Snapshot `json:"processing,omitzero"`
 	EndToEnd   histogram.Snapshot `json:"endToEnd,omitzero"`

@@ -2,9 +2,9 @@ package tlstest
 
 import "encoding/binary"
 
-// Greetings returns what clients without TLS send first, by the protocol of the server. A server that accepts
-// connections without TLS answers each complete greeting of its protocol. So a test that expects no answer must send
-// these greetings: a server also ends a connection without an answer if a greeting is incomplete.
+// Greetings returns the first bytes that a client without TLS sends, for each protocol. A server that accepts
+// connections without TLS answers a complete greeting of its protocol. If a greeting is incomplete, the server closes
+// the connection without an answer. So a test that expects no answer must send a complete greeting.
 func Greetings() map[string]string {
 	return map[string]string{
 		"AMQP":                "AMQP\x00\x00\x09\x01",

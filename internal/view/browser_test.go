@@ -255,9 +255,9 @@ func (b *browser) resize(width, height int64, theme string) {
 
 const text = "document.getElementById('%s').textContent"
 
-// TestPage_InChromium tests the live page in a browser. The name of each subtest says what the page must do. All
+// TestLivePage_InChromium tests the live page in a browser. The name of each subtest says what the page must do. All
 // subtests share one browser, because starting a browser takes most of the time.
-func TestPage_InChromium(t *testing.T) {
+func TestLivePage_InChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
 	}
@@ -983,7 +983,7 @@ func testPageClipsNoText(t *testing.T, b *browser) {
 	}
 }
 
-// longTexts replaces texts and numbers by long ones.
+// longTexts replaces texts and numbers with long ones.
 func longTexts(f *fake) {
 	f.state.Simulation = "parking-lots-of-the-city-center.rush-hour-of-a-friday-in-december"
 	f.state.Queues = Queues{Ready: new(int64(25_123)), Retrying: new(int64(25_123)), DeadLetters: new(int64(1_234_567)), InFlight: new(int64(2_345))}

@@ -138,8 +138,8 @@ func (v *View) startFor(ctx context.Context, from, to time.Time) (time.Time, err
 
 // partEnd divides a timeline, which ends at the time to, into parts. It returns the end of the part that begins at the
 // given time. The parameter start is the time at which the schedules start. The timeline has few rows before that time,
-// so the time until an hour or two before start is one part. If start is zero, there is only one part. Each part but
-// the last ends at a whole hour, because no row extends across a whole hour.
+// so everything until one hour before start, rounded down to a whole hour, is one part. If start is zero, there is only
+// one part. Each part but the last ends at a whole hour, because no row extends across a whole hour.
 func partEnd(start, begin, to time.Time) time.Time {
 	if start.IsZero() {
 		return to
@@ -164,8 +164,8 @@ func limit(rows []timeline.Row, most int) []timeline.Row {
 	return rows
 }
 
-// maxWidth is the maximum width in seconds to which rows are merged. Even a run of many years has fewer than maxRows
-// rows of this width.
+// maxWidth is the maximum width in seconds to which limit merges rows. The width begins at 10 s, and each step
+// multiplies it by 6. Even a run of many years has fewer than maxRows rows of this width.
 const maxWidth = 10 * 6 * 6 * 6 * 6 * 6 * 6
 
 // interval parses the query parameters "from" and "to", which are times in RFC 3339 format. It limits the end to

@@ -21,9 +21,10 @@ const (
 	// lookback is how far back the feed looks for rows that have changed since it sent them. Rows change because the
 	// processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
-	// rereadInterval is the time between two reads of older rows, in case a process could not store its rows in time.
-	// Older rows ended more than lookback ago, but at most keepTime ago. Each read covers an interval of the length
-	// rereadPart. This length is short, so that a read over a slow connection does not delay the newest rows for long.
+	// rereadInterval is the time between two reads of older rows. These reads find rows that a process stored late.
+	// Older rows ended more than lookback ago, but at most keepTime ago, because no process keeps unsent rows for
+	// longer. Each read covers an interval of the length rereadPart. This length is short, so that a read over a slow
+	// connection does not delay the newest rows for long.
 	rereadInterval = 6 * time.Second
 	rereadPart     = 2 * time.Minute
 	keepTime       = time.Hour

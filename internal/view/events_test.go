@@ -22,7 +22,8 @@ import (
 // message is a received server-sent event.
 type message struct{ kind, id, data string }
 
-// listen requests the event stream. The request ends with the test.
+// listen requests the event stream. It returns the response, and a function that reads the next event. The request ends
+// with the test.
 func listen(t *testing.T, base, after string) (*http.Response, func() (message, error)) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/v1/events", http.NoBody)
@@ -268,7 +269,7 @@ func TestEventStream_TimelineUnchanged_SendsAnEmptyListOfRows(t *testing.T) {
 	}
 }
 
-// receiveSeconds reads events until it has received a row for the second of each given row.
+// receiveSeconds reads events until it has received, for each given row, a row that begins in the same second.
 func receiveSeconds(t *testing.T, next func() (message, error), rows []timeline.Row) {
 	t.Helper()
 	missing := map[int64]bool{}

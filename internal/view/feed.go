@@ -110,8 +110,8 @@ func (f *feed) leave(c *client) {
 	}
 }
 
-// take returns what a client has not received yet, or nil if there is nothing. The result named ended is true if the
-// client must be disconnected after that.
+// take returns what a client has not received yet, or nil if there is nothing. If the result named ended is true, the
+// caller must send the update, if any, and then disconnect the client.
 func (f *feed) take(c *client) (u *update, ended bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -224,8 +224,8 @@ func TestView_SlowReaderOfATimeline_IsDisconnected(t *testing.T) {
 			c := Config{Interval: time.Hour, writeTimeout: time.Hour, transferTimeout: 2 * time.Second}
 			v := New(c, Dependencies{Source: newLargeFake(), Logger: slog.New(slog.DiscardHandler)})
 			slow := request(t, listenHTTP(t, v), path)
-			// The client reads a little again and again, so that writes to it make progress. At this speed, it would
-			// need several minutes for the timeline. The server must end the response much earlier.
+			// The client reads 1 KiB every 100 ms, so that writes to it make progress. At this speed, the timeline
+			// would take several minutes. The server must end the response much earlier.
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// maxWrite is the maximum number of bytes that a client must receive within the timeout of one write.
+// maxWrite is the maximum size of one write in bytes. The client must receive the bytes within the timeout of the
+// write.
 const maxWrite = 32 << 10
 
 // stream is the response to one client. It is compressed if the client accepts gzip. The caller must call close.
@@ -82,7 +83,8 @@ func (s *stream) extendDeadline() {
 	_ = s.control.SetWriteDeadline(deadline) // SetWriteDeadline fails only in tests whose ResponseWriter has no connection
 }
 
-// send sends the data in a spool as the whole response. If the client accepts gzip, send does not decompress the data.
+// send sends the data in a spool as the whole response. The data is compressed with gzip. send decompresses the data
+// only if the client does not accept gzip.
 func (s *stream) send(from *spool) error {
 	if !s.acceptsGzip {
 		return s.include(from)

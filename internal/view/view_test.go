@@ -329,7 +329,6 @@ func TestView_Timeline_ReturnsRowsOfTheSource(t *testing.T) {
 	}
 }
 
-// The page must be small and must not contain anything that its content security policy forbids.
 func TestAssets_AreSmallAndComplyWithTheContentSecurityPolicy(t *testing.T) {
 	t.Parallel()
 	const maxBytes = 250_000

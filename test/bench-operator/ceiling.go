@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// workers is how many goroutines send requests in measureServer.
+	// workers is the number of goroutines that send requests in measureServer. The operator has the same number of
+	// workers by default.
 	workers = 8
 	// maxCopies limits the work of measureServer: with each kind of request, it creates the children of at most this
 	// many simulations.

@@ -23,9 +23,9 @@ import (
 type operator struct {
 	cmd     *exec.Cmd
 	ended   chan error
-	health  string // address
-	metrics string // address
-	pprof   string // address, or "0" if the operator serves no profiles
+	health  string // address of the health endpoint
+	metrics string // address of the metrics endpoint
+	pprof   string // address of the profiling endpoint, or "0" if the operator serves no profiles
 	log     string // path of the log file
 	// reserved contains the reservations of the operator's addresses, so that other processes do not use them.
 	reserved []*servers.Address

@@ -16,7 +16,7 @@ import (
 // report contains the results of all measurements.
 type report struct {
 	Simulations int `json:"simulations"`
-	// Aims contains the limits that the project aims at, and the values measured for them.
+	// Aims contains the performance targets of the project, and the values measured for them.
 	Aims []aim.Aim `json:"aims"`
 	// ChildrenEach is the number of child objects of each simulation.
 	ChildrenEach int `json:"childrenEach"`
@@ -35,7 +35,8 @@ type report struct {
 		WritesPerSimulation float64        `json:"writesPerSimulation"`
 		Writes              map[string]int `json:"writes"`
 	} `json:"create"`
-	// Server contains the rates at which 8 workers create the same children without an operator.
+	// Server contains the numbers of child objects that the API server creates per second while no operator runs; see
+	// measureServer.
 	Server struct {
 		CreatesPerSecond float64 `json:"createsPerSecond"`
 		AppliesPerSecond float64 `json:"appliesPerSecond"`
@@ -65,8 +66,8 @@ type report struct {
 	Forbidden int `json:"forbidden"`
 }
 
-// computeAims compares the results with the limits that the project aims at. The limit for the memory of the operator
-// depends on the number of simulations. The project sets no such limit for more than 3000 simulations.
+// computeAims compares the results with the performance targets. The target for the memory of the operator depends on
+// the number of simulations. There is no such target for more than 3000 simulations.
 func (r *report) computeAims() {
 	const otherWrites = 4
 	r.Aims = []aim.Aim{

@@ -19,11 +19,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// These limits are the same as in the RabbitMQ adapter that the pipeline uses.
+// The constants window and prefetch have the same values as in the pipeline.
 const (
 	window   = 1024 // unconfirmed messages per publisher
 	prefetch = 2048 // unsettled deliveries per consumer
-	ackEvery = 256  // deliveries per acknowledgement; at its highest rate, a processor acknowledges about 300 at once
+	ackEvery = 256  // deliveries per acknowledgement; close to the 300 of a processor at its highest rate
 	backlog  = 4096 // published but not acknowledged messages per queue
 )
 
@@ -51,8 +51,9 @@ func runCeiling(ctx context.Context, uri string, offered int64) error {
 	return group.Wait()
 }
 
-// ackBatch returns the number of deliveries per acknowledgement: ackEvery, or fewer at a low rate, so that a queue has
-// at least 20 acknowledgements per second. rate is the number of messages per second and queue, or 0 for no limit.
+// ackBatch returns the number of deliveries per acknowledgement: ackEvery, or fewer at a low rate, so that a delivery
+// waits at most 1/20 s for its acknowledgement. rate is the number of messages per second in each queue, or 0 for no
+// limit.
 func ackBatch(rate int64) int64 {
 	if rate == 0 {
 		return ackEvery

@@ -25,19 +25,21 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// Rates are shares of the highest rate. Costs are measured at costShares, and with idle processes and at the highest
-// rate. Predictions are checked at checkedShares, which lie between the rates with measured costs.
+// These variables contain rates as shares of the highest rate. Costs are measured at the rates in costShares, at the
+// highest rate, and with idle processes. The predictions of package sizing are checked at the rates in checkedShares,
+// which lie between the rates with measured costs.
 var (
 	costShares    = []float64{.05, .25, .5, .75}
 	checkedShares = []float64{.15, .4, .65}
 )
 
 // measureCosts measures the resources that the components use at several rates, and writes the file of costs. If
-// options.checkPath is set, it also measures the rates at which predictions are checked, and writes the comparison.
+// options.checkPath is set, it also measures the resources at other rates, and writes a comparison of these results
+// with the predictions of package sizing.
 //
-// The highest rate is measured first, because the other rates are shares of it. Idle processes are measured next, also
-// once. Then every round measures all other rates once, so a change in the speed of the machine or of its disk affects
-// costs and checks in the same way.
+// The highest rate is measured first, because the other rates are calculated from it. Idle processes are measured next,
+// also once. Then every round measures all other rates once, so a change in the speed of the machine or of its disk
+// affects costs and checks in the same way.
 func measureCosts(ctx context.Context, env environment, r *report, o options) error {
 	costs := &sizing.Costs{MeasuredAt: time.Now().UTC().Truncate(time.Second)}
 	var err error
@@ -91,9 +93,9 @@ func ratesOf(shares []float64, highest float64) []int64 {
 	return rates
 }
 
-// rateResult contains the measurements of all rounds at one rate: the usage; the largest backlog after an outage, whose
-// length is checkedOutage; the seconds until the backlog was normal again; and the processing rate in these seconds.
-// The processing rate is the offered rate plus the rate at which the backlog shrank.
+// rateResult contains the measurements of all rounds at one rate: the resource usage, and three results of an outage of
+// length checkedOutage. These are the largest backlog, the seconds until the backlog was normal again, and the
+// processing rate in these seconds. The processing rate is the offered rate plus the rate at which the backlog shrank.
 type rateResult struct {
 	points                       []sizing.Point
 	backlogs, recoveries, drains []float64
@@ -339,8 +341,8 @@ func (p *pipeline) countProcesses(u *usage) error {
 }
 
 // countServers adds the counters of RabbitMQ and Redis to u. Redis reports its own network traffic. The traffic of
-// RabbitMQ is calculated: it is that of generators and processors, minus that of Redis. The result includes the small
-// traffic of the summaries.
+// RabbitMQ is calculated: it is the traffic of the generators and processors, minus the traffic of Redis. The result
+// includes the traffic to the summary API, which is small.
 func (p *pipeline) countServers(ctx context.Context, u *usage) error {
 	redisCounters, err := countersByName(os.Getpid(), "redis-server")
 	if err != nil {
@@ -456,7 +458,7 @@ func readFields(path string) (map[string]int64, error) {
 }
 
 // busyTime returns the CPU time that all programs on the machine have used, plus the time stolen by other virtual
-// machines.
+// machines. Stolen time counts, because it disturbs the measurements in the same way as another program.
 func busyTime() (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -465,7 +467,9 @@ func busyTime() (time.Duration, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	words := strings.Fields(line)
 	var ticks int64
-	const idle, wait, last = 4, 5, 8 // field numbers in proc_stat(5); "user" and "nice" include the fields 9 and 10
+	// These are field numbers in proc_stat(5). Guest time, in the fields 9 and 10, is not added, because "user" and
+	// "nice" include it.
+	const idle, wait, last = 4, 5, 8
 	for i := 1; i <= min(last, len(words)-1); i++ {
 		if i == idle || i == wait {
 			continue

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// syncEvery is the time between two writes of measureDisk. It is also the mean time between two summaries of the
-// pipeline at 500 events/s, because one event in ten finishes a visit.
+// syncEvery is the time between two writes of measureDisk. It equals the mean time between two summaries at 500
+// events/s: half of the events are exits, and matchPercent of the exits finish a visit.
 const syncEvery = 20 * time.Millisecond
 
 // measureDisk measures how long the disk takes to append a page of 4 KiB to a file and to sync it. Call it while

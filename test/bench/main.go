@@ -221,7 +221,8 @@ func remaining(steps []step, next int, elapsed time.Duration) time.Duration {
 	return left.Round(time.Second)
 }
 
-// round returns the steps of one round. Only the last round measures offered rates other than aimRate.
+// round returns the steps of one round. Only the last round measures offered rates other than aimRate, because no
+// performance target needs these rates.
 func (r *report) round(env environment, o options, last bool) []step {
 	const start = 3 * time.Second // the time to start and stop a pipeline
 	steps := []step{

@@ -23,9 +23,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// These constants name the processors that measureCrash compares. All except ours are peers: small programs in this
-// file. A peer handles the events of a queue one after the other. It stores an entry with one command, and posts one
-// summary per request.
+// These constants name the processors that measureCrash compares. One is the processor of this project. The others are
+// peers: small programs in this file. A peer handles the events of a queue one after the other. It stores an entry with
+// one command, and posts one summary per request.
 const (
 	// ours is the processor of this project.
 	ours = "this project"

@@ -43,8 +43,8 @@ const (
 	commands measure = "commands"
 )
 
-// effort contains the measures of a process: its CPU time, context switches and so on, in total or per event. A measure
-// that the kernel does not provide is missing.
+// effort contains the resource usage of a process: its CPU time, context switches and so on, in total or per event. A
+// measure that the kernel does not provide is missing.
 type effort map[measure]float64
 
 // perEvent returns the increase of each measure since an earlier observation, divided by the number of events.
@@ -62,7 +62,7 @@ func (e effort) add(other effort) {
 	}
 }
 
-// sumOf adds up the efforts of several processes, separately for each measure.
+// sumOf adds up the resource usage of several processes, separately for each measure.
 func sumOf(efforts iter.Seq[effort]) effort {
 	sum := effort{}
 	for e := range efforts {
@@ -71,10 +71,11 @@ func sumOf(efforts iter.Seq[effort]) effort {
 	return sum
 }
 
-// effortOf returns the CPU time and the other measures of a process since its start.
+// effortOf returns the resource usage of a process since its start.
 func effortOf(pid int) (effort, error) { return readEffort(fmt.Sprintf("/proc/%d", pid)) }
 
-// effortByName adds up the efforts of all processes that descend from the given process and run the given command.
+// effortByName adds up the resource usage of all processes that descend from the given process and run the given
+// command.
 func effortByName(ancestor int, name string) (effort, error) {
 	all, err := descendantsByName(ancestor, name)
 	sum := effort{}
@@ -86,8 +87,8 @@ func effortByName(ancestor int, name string) (effort, error) {
 	return sum, err
 }
 
-// readEffort reads the CPU time and the other measures of a process from its directory in /proc. The context switches
-// are only those of threads that have not ended.
+// readEffort reads the resource usage of a process from its directory in /proc. The context switches are only those of
+// threads that have not ended.
 func readEffort(dir string) (effort, error) {
 	p, err := readProcess(dir)
 	if err != nil {

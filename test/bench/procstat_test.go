@@ -109,7 +109,7 @@ func TestReadEffort_MissingFigures_AreLeftOut(t *testing.T) {
 	}
 }
 
-func TestEffortPerEvent_SubtractsTheEarlierMeasures(t *testing.T) {
+func TestEffortPerEvent_SubtractsTheEarlierMeasurement(t *testing.T) {
 	earlier, later := effort{ioCalls: 10}, effort{ioCalls: 30, commands: 5}
 	got := later.perEvent(earlier, 10)
 	if len(got) != 2 || got[ioCalls] != 2 || got[commands] != .5 {

@@ -24,27 +24,27 @@ type report struct {
 	CPUs   int       `json:"cpus"`
 	Broker string    `json:"broker"`
 	Store  string    `json:"store"`
-	// Aims contains the ratios that the project aims at.
+	// Aims contains the performance targets of the project, and the values measured for them.
 	Aims []aim.Aim `json:"aims"`
 
 	Ceiling   []ceilingResult  `json:"ceiling"`
 	Saturated []pipelineResult `json:"saturated"`
 	Drain     []drainResult    `json:"drain"`
 	Crash     []crashResult    `json:"crash"`
-	// Memory contains the events per second of a simulation whose broker and store are in memory.
+	// Memory contains, for each round, the events per second of a simulation whose broker and store are in memory.
 	Memory []float64 `json:"memoryEventsPerSecond"`
-	// Disk contains the time that a write with fsync takes.
+	// Disk contains, for each round, the time that a write with fsync takes.
 	Disk []quantiles `json:"diskSyncSeconds"`
-	// Bare contains the results of the bare broker at the offered rates. Offered contains the results of the pipeline
-	// at the same rates.
+	// Bare contains the results of measureCeiling, which measures the broker without the pipeline. Offered contains the
+	// results of the pipeline. Both are measured at fixed rates, the offered rates.
 	Bare    []ceilingResult  `json:"bare"`
 	Offered []pipelineResult `json:"offered"`
 }
 
-// aimRate is the offered rate for which there are aims. It is measured in every round.
+// aimRate is the offered rate for which the project has performance targets. It is measured in every round.
 const aimRate = 500
 
-// computeAims compares the results with the aims. It skips an aim if its measurements were not taken.
+// computeAims compares the results with the performance targets. It skips a target if its measurements were not taken.
 func (r *report) computeAims() {
 	at := func(results []pipelineResult) []pipelineResult {
 		return slices.DeleteFunc(slices.Clone(results), func(p pipelineResult) bool { return p.OfferedPerSecond != aimRate })
@@ -118,8 +118,8 @@ func (r *report) printBenchmarks(out io.Writer) {
 	}
 }
 
-// benchUnits returns two things as values of a Go benchmark: the effort per event of the project's own processes, and
-// the number of Redis commands per event.
+// benchUnits returns two things as values of a Go benchmark: the resource usage per event of the project's own
+// processes, and the number of Redis commands per event.
 func benchUnits(own, redis effort) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, " %e own-cpu-sec/event", own[cpuMicros]/1e6)

@@ -202,13 +202,13 @@ func (c *cluster) install(ctx context.Context, chart string, settings ...string)
 
 // installInto is like install, but for the given namespace.
 func (c *cluster) installInto(ctx context.Context, namespace, chart string, settings ...string) error {
-	// Without --reset-values, Helm keeps the values of the previous installation if this one sets none.
+	// Without --reset-values, Helm would keep the values of the previous installation when no values are given.
 	arguments := []string{"upgrade", "--install", "--reset-values", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m"}
 	if values := os.Getenv("E2E_VALUES"); values != "" {
 		arguments = append(arguments, "--values", filepath.Join(repository, values))
 	}
-	// In the namespace operatorNamespace, make demo-cluster and make soak-cluster install the operator without Helm.
-	// Helm must take over their objects.
+	// 'make demo-cluster' and 'make soak-cluster' install the operator in operatorNamespace without Helm. Helm must
+	// take over the objects of the operator.
 	if namespace == operatorNamespace {
 		arguments = append(arguments, "--take-ownership", "--force-conflicts")
 	}

@@ -193,7 +193,8 @@ func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	cluster.SetNamespace(ns.name)
 	cluster.SetName(name)
 	cluster.SetAnnotations(map[string]string{"rabbitmq.com/topology-allowed-namespaces": allowed})
-	ns.eventually("a RabbitmqCluster", time.Minute, func() error { // a new kind is served some time after its CRD
+	// The API server begins to serve a new kind only some time after its CRD was created.
+	ns.eventually("a RabbitmqCluster", time.Minute, func() error {
 		return ns.Create(ns.t.Context(), cluster)
 	})
 	var user corev1.Secret

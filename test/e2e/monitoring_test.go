@@ -38,12 +38,12 @@ const (
 type form struct {
 	// Features are the feature flags with which Prometheus stores histograms in this form. The classic form needs none.
 	Features []string
-	// The field histogram is the name of a series that exists only if Prometheus uses this form. The field absent is
-	// the name of a series that exists only if Prometheus uses the other form.
+	// If Prometheus stores histograms in this form, a series with the name in the field histogram exists, and none with
+	// the name in the field absent.
 	histogram, absent string
 }
 
-// forms returns the two forms by their names. The test runs one Prometheus server for each.
+// forms returns the two forms of histograms, by name. The test runs one Prometheus server for each.
 func forms() map[string]form {
 	const histogram, buckets = "parking_event_processing_seconds", "parking_event_processing_seconds_bucket"
 	return map[string]form{
@@ -322,9 +322,9 @@ func (p *prometheus) get(ctx context.Context, path string, parameters map[string
 	return json.Unmarshal(text, &answer)
 }
 
-// allUp returns an error unless Prometheus has exactly the given targets, as the function targets returns them, and its
-// latest scrape of each one was successful. Over HTTPS, Prometheus verifies the certificate of a target, unless a
-// ServiceMonitor says otherwise.
+// allUp returns an error unless Prometheus has exactly the wanted targets, and its latest scrape of each target was
+// successful. The wanted targets have the format of the function targets. Over HTTPS, Prometheus verifies the
+// certificate of a target, unless a ServiceMonitor says otherwise.
 func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	var answer struct {
 		ActiveTargets []struct {
@@ -388,7 +388,7 @@ func (p *prometheus) checkRules(ctx context.Context, sim *v1alpha1.ParkingSimula
 	return errors.Join(errs...)
 }
 
-// haveData returns an error for each expression that has no data.
+// haveData returns an error that names each expression without data.
 func (p *prometheus) haveData(ctx context.Context, expressions map[string]string) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(expressions)) {

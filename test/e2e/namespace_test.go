@@ -320,8 +320,8 @@ var alwaysExpected = []warning{
 	{"ProvisioningFailed", "the object has been modified"},
 	{"FailedToUpdateEndpoint", ""},
 	{"FailedToUpdateEndpointSlices", ""},
-	// Every few minutes the API server checks the IP addresses of Services. It may see a Service that is not completely
-	// created.
+	// Every few minutes the API server checks the IP addresses of Services. It emits this event if it sees a Service
+	// that is not completely created.
 	{"ClusterIPNotAllocated", "repairing"},
 	// The disruption controller warns about a pod whose Deployment has just been deleted.
 	{"CalculateExpectedPodCountFailed", "found no controllers for pod"},

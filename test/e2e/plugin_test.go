@@ -99,7 +99,8 @@ func TestPlugin_EachUser_CanRunOnlyThePermittedCommands(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	p := ns.buildPlugin()
-	ns.expected = []warning{{"EditIgnored", "spec.suspend"}} // the editor pauses a simulation that is complete
+	// At the end, pluginEditor pauses a simulation that is complete. The operator ignores this edit.
+	ns.expected = []warning{{"EditIgnored", "spec.suspend"}}
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Duration = v1alpha1.NewDuration(2 * time.Minute)
 		sim.Spec.Objectives = v1alpha1.ObjectivesSpec{}

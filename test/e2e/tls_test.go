@@ -89,7 +89,7 @@ func checkPorts(t *testing.T, c resources.Component, pod corev1.Pod) {
 	}
 }
 
-// certificateFile says where the pods of a component have the certificate of a Secret.
+// certificateFile is the path at which the pods of a component mount the certificate of a Secret.
 type certificateFile struct {
 	secret    string
 	component resources.Component
@@ -179,7 +179,7 @@ done`
 
 // answersWithoutTLS sends greetings of several protocols to a port, and returns the answers. It omits TLS alerts,
 // which begin with the byte 0x15, and the answer HTTP/1.0 400 of a Go server that accepts only HTTPS.
-// TestGreetings_ServerWithoutTLS_Answers shows that servers without TLS answer the greetings.
+// TestPlainTextGreeting_ServerWithoutTLS_Answers shows that servers without TLS answer the greetings.
 func answersWithoutTLS(t *testing.T, pid string, port int) string {
 	t.Helper()
 	command := []string{"nsenter", "--net", "--target", pid, "bash", "-c", greet, strconv.Itoa(port)}

@@ -53,7 +53,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 			t.Fatal(err)
 		}
 		ns.awaitReconciled(sim, time.Minute)
-		ns.awaitProgress(sim, pods) // while pods are replaced, the simulation is not ready
+		// If the operator replaces pods, awaitProgress waits until the new pods are ready. checkSame then detects them.
+		ns.awaitProgress(sim, pods)
 		ns.checkSame(before)
 	})
 
@@ -112,7 +113,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		if err := uninstall(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		ns.awaitProgress(sim, pods) // the operator wrote the condition Ready before it was uninstalled
+		ns.awaitProgress(sim, pods) // the condition Ready proves nothing: its writer, the operator, is uninstalled
 		ns.checkSame(before)
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)

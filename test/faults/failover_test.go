@@ -24,8 +24,8 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 }
 
 // TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce moves partitions between the nodes of a Redis Cluster, and
-// kills the primaries of partitions. The other nodes elect the replicas. Each node has a certificate that is valid only for
-// its address.
+// kills the primaries of partitions. The other nodes then elect the replicas of these primaries as the new primaries.
+// Each node has a certificate that is valid only for its address.
 func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 	cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{Authority: tlstest.NewAuthority(t, "test CA"), Elections: true})
 	s := startSimulationOn(t, serverSet{redis: redis}, "-race")
@@ -40,7 +40,7 @@ func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
 }
 
 // TestFaults_RedisCluster_EveryEventIsCountedOnce moves one partition between the nodes of a Redis Cluster without TLS,
-// and kills the primary of this partition. The other nodes elect its replica.
+// and kills the primary of this partition. The other nodes then elect its replica as the new primary.
 func TestFaults_RedisCluster_EveryEventIsCountedOnce(t *testing.T) {
 	cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{Elections: true})
 	s := startSimulationOn(t, serverSet{redis: redis}, "-race")
@@ -100,8 +100,8 @@ func (s *simulation) failOver(t *testing.T, group servers.FailoverGroup, partiti
 // failOverToLaggingReplica is like failOver, but the replica has not received the latest effects.
 func (s *simulation) failOverToLaggingReplica(t *testing.T, group servers.FailoverGroup, partition int) {
 	t.Helper()
-	// Generators soon wait for the replica, so it is unknown how many further entries take effect. Therefore wait for a
-	// fixed duration, not for a number of entries.
+	// The replica is paused, and generators wait until it has confirmed their writes. So it is unknown how many further
+	// entries take effect. Therefore wait for some time, not for a number of entries.
 	s.endFailOver(t, group, s.killPrimaryOfLaggingReplica(t, group, partition, func() { s.pauseOrFail(t) }))
 }
 

@@ -85,7 +85,8 @@ func (s *simulation) killEachSummaryAPI(t *testing.T) {
 	t.Helper()
 	for _, api := range s.stack.SummaryAPIs() {
 		err := errors.Join(s.misbehave(t.Context(), dropsAfterStoring), api.Kill())
-		// The processors hold fewer than 300 exits, so the other API must have stored some of these summaries.
+		// At the time of the kill, the processors hold fewer than 300 exits. So some of the next 300 summaries belong
+		// to later exits, and only the API that still runs can have stored them.
 		s.awaitSummaries(t, 300)
 		if err := errors.Join(err, api.Start()); err != nil {
 			t.Fatal(err)

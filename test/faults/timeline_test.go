@@ -12,7 +12,8 @@ import (
 )
 
 // measuredEvents is the number of events after which the test checks the timeline. At the end, at most 1% of them may
-// be unmeasured. The test kills a processor when at most 0.5% are unmeasured.
+// be unmeasured. The test kills a processor only while at most 0.5% are unmeasured, because the kill may lose the
+// measurements of these events. The other 0.5% are a margin for later losses.
 const measuredEvents = 100_000
 
 func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // FailoverGroup is a group of Redis servers. When a primary is killed, its replica takes over.
 type FailoverGroup interface {
 	// Lag pauses the replica of the primary that stores the key, until the returned function is called. If the primary
-	// is killed during the pause, the replica lacks the writes since the call of Lag. A paused replica cannot take
+	// is killed during the pause, the replica lacks the writes since the call to Lag. A paused replica cannot take
 	// over.
 	Lag(t testing.TB, key string) (resume func())
 	// KillPrimary kills the primary that stores the key, and returns the killed server.

@@ -14,8 +14,8 @@ import (
 const hostsVariable = "PARKING_TEST_HOSTS"
 
 // WithHosts calls a function in a process whose hosts file has additional lines. To do so, it runs the calling test
-// again in another process, which has its own mount namespace. In this process, WithHosts calls the function. Other
-// processes do not see the lines. The calling test must not be a subtest. If the machine does not allow mount
+// again in a child process, which has its own mount namespace. In the child process, WithHosts calls the function.
+// Other processes do not see the lines. The calling test must not be a subtest. If the machine does not allow mount
 // namespaces, WithHosts skips the test, or fails it if PARKING_TEST_REQUIRE=1.
 func WithHosts(t *testing.T, lines string, test func()) {
 	t.Helper()

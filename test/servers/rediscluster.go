@@ -61,7 +61,7 @@ type RedisCluster struct {
 const none = -1
 
 // NewRedisCluster starts a Redis Cluster for this test alone. It returns when all nodes know each other, and all
-// replicas are in sync. See NewRedis.
+// replicas are in sync. The nodes end with the test. If Redis is not installed, NewRedisCluster behaves like NewRedis.
 func NewRedisCluster(t testing.TB, o RedisClusterOptions) *RedisCluster {
 	t.Helper()
 	// Without an Authority, no node announces a host name, and NewRedisCluster would wait for the host names in vain.
@@ -221,7 +221,7 @@ func (c *RedisCluster) AddReplica(t testing.TB, primary int) int {
 	return replica
 }
 
-// awaitReplica waits until a node is a replica in sync, and until isComplete returns true.
+// awaitReplica waits until a node is a replica in sync, and until every node knows the whole cluster; see isComplete.
 func (c *RedisCluster) awaitReplica(t testing.TB, node int) {
 	t.Helper()
 	polltest.Until(t, "the replica is in sync", func() bool {

@@ -23,7 +23,8 @@ type SentinelGroup struct {
 }
 
 // NewSentinelGroup starts a primary, its replica, and three Sentinels for this test alone. It returns when the
-// Sentinels know the replica and each other. See NewRedis.
+// Sentinels know the replica and each other. The servers end with the test. If Redis is not installed, NewSentinelGroup
+// behaves like NewRedis.
 func NewSentinelGroup(t testing.TB) *SentinelGroup {
 	t.Helper()
 	user := fmt.Sprintf("user %s on >%s ~* &* +@all", groupUser, groupPassword)

@@ -38,7 +38,8 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	return r
 }
 
-// NewRabbitMQCluster starts a cluster of RabbitMQ nodes for this test alone. See NewRabbitMQ.
+// NewRabbitMQCluster starts a cluster of RabbitMQ nodes for this test alone. The nodes end with the test. If RabbitMQ
+// is not installed, NewRabbitMQCluster behaves like NewRabbitMQ.
 func NewRabbitMQCluster(t testing.TB, nodes int, opts RabbitMQOptions) []*RabbitMQ {
 	t.Helper()
 	cluster := []*RabbitMQ{NewRabbitMQ(t, opts)}
@@ -78,8 +79,8 @@ func NewPostgres(t testing.TB, opts PostgresOptions) *Postgres {
 	return p
 }
 
-// PostgresURI creates a database for this test alone, on the PostgreSQL that the tests of this binary share, and
-// returns its URI. Tests must not stop the server.
+// PostgresURI creates a database for this test alone and returns its URI. The tests of this binary share the PostgreSQL
+// server, so they must not stop it.
 func PostgresURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -248,7 +249,8 @@ func VHostURI(t testing.TB) string {
 func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	t.Helper()
 	skipIfShort(t)
-	// The context of the test would stop the server at the end of the test. Other tests still need the server.
+	// Do not use the context of the test: it would stop the server at the end of the test, but other tests still need
+	// the server.
 	r, err := shared.rabbitMQ.get(func() (*RabbitMQ, error) {
 		return StartRabbitMQ(context.Background(), "", RabbitMQOptions{})
 	})
@@ -257,8 +259,8 @@ func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	return r
 }
 
-// RedisURI returns the URI of the Redis that the tests of this binary share. PARKING_TEST_REDIS_URI selects an existing
-// server; by default a private one is started. Tests must not stop or flush the server.
+// RedisURI returns the URI of the Redis server that the tests of this binary share. PARKING_TEST_REDIS_URI selects an
+// existing server; by default a private one is started. Tests must not stop or flush the server.
 func RedisURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)

@@ -1,6 +1,7 @@
 // Command soak is a long fault test. It injects every fault action into every target, many times, on private servers or
-// in a cluster. It runs many simulations of a few minutes. Each of them has its own seed and a part of the faults. A
-// simulation that already has a report is not run again, so an interrupted soak continues with the next simulation.
+// in a cluster. It runs many simulations of a few minutes. Each simulation has its own seed and injects a share of the
+// faults. A simulation that already has a report is not run again, so an interrupted soak continues with the next
+// simulation.
 package main
 
 import (
@@ -29,15 +30,16 @@ import (
 )
 
 const (
-	// perSimulation is the number of faults in one simulation. A manifest can have at most 20.
+	// perSimulation is the maximum number of faults in one simulation. With 18, two simulations can cover all 35 pairs
+	// of target and action; see faultsOf. A manifest can have at most 20 faults.
 	perSimulation = 18
 	// first is the time of the first fault in a simulation. spacing is the time from one fault to the next, including
 	// 5 s for the measurement of the recovery. RabbitMQ takes up to 20 s to start, so after a fault in RabbitMQ,
 	// rabbitMQSpacing replaces spacing.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
 	// inCluster is added to spacing and rabbitMQSpacing in a cluster, because the kubelet delays the second restart of
-	// a killed container by 10 s, and the third one by 20 s. A simulation kills no container more than twice: each pair
-	// of target and action occurs at most once, and only the targets RabbitMQ and RabbitMQLeader can be the same pod.
+	// a killed container by 10 s. There is no third restart with a longer delay: a simulation kills each target at most
+	// once, and only the targets RabbitMQ and RabbitMQLeader can be the same pod.
 	inCluster = 20 * time.Second
 	// faultDuration is the duration of each pause and each isolation.
 	faultDuration = 5 * time.Second

@@ -102,8 +102,8 @@ func requeuesUnreceivedDeliveries(t *testing.T, s *subject) {
 		s.publish(t, entries(), message(n))
 	}
 	deliveries, stop := s.consume(t, entries(), count)
-	// Receive one delivery before the consumer stops. By then, the broker has sent the others to this consumer, so it
-	// must requeue them.
+	// Receive one delivery before the consumer stops. By then, the broker has sent the other messages to this consumer
+	// too, so the broker must requeue them when the consumer stops.
 	held := receive(t, deliveries)
 	stop()
 	others, _ := s.consume(t, entries(), count)

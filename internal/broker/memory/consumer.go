@@ -8,10 +8,11 @@ import (
 )
 
 const (
-	// maxBuffered is the maximum capacity of a consumer's Go channel.
+	// maxBuffered is the maximum capacity of a consumer's Go channel. The prefetch may be greater, but Go allocates the
+	// whole buffer when it creates the channel.
 	maxBuffered = 256
 	// maxBatch is the maximum number of messages that a consumer takes from its queue each time it locks the
-	// queue.
+	// queue. The number is limited so that other consumers and publishers do not wait long for the lock.
 	maxBatch = 64
 )
 
@@ -123,7 +124,8 @@ func (c *consumer) leaveQueue() {
 	delete(q.consumers, c)
 	c.session.removeIfDone()
 	if q.ready.Len() > 0 {
-		q.wakeOne() // if the queue woke this consumer, another consumer must take the message
+		// The queue may have woken this consumer for a message that another consumer must now take.
+		q.wakeOne()
 	}
 }
 

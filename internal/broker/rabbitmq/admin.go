@@ -135,9 +135,9 @@ func (b *Broker) gapForDelete(a *administration) (int, error) {
 	return b.topology.partitions, nil
 }
 
-// deleteQueues deletes the given queues of the simulation. It skips the queues that are unavailable. The error then
-// contains the reason of the first one and the number of all, because the reasons of all would be too long for a
-// message.
+// deleteQueues deletes the given queues of the simulation. It skips unavailable queues. The error then contains the
+// reason for the first unavailable queue and the number of unavailable queues, because all reasons would be too long
+// for one message.
 func (b *Broker) deleteQueues(a *administration, queues []string) error {
 	variants := b.topology.variants()
 	var first error
@@ -316,8 +316,9 @@ func (a *administration) hasExchange(name string) (bool, error) {
 	return a.found("exchange "+name, err)
 }
 
-// maxGap is after how many successive partitions without queues a search for queues usually stops. It is greater than
-// 1, so that the search finds the other queues even if somebody has deleted the queues of a few partitions.
+// maxGap is the number of successive partitions without queues after which a search for queues stops, except in the
+// case that gapForDelete describes. It is greater than 1, so that the search finds the other queues even if somebody
+// has deleted the queues of a few partitions.
 const maxGap = 4
 
 // existingQueues returns the names of the queues for which exists returns true, in the order of allRoutes. It stops
@@ -405,7 +406,7 @@ type state int
 const (
 	absent  state = iota
 	own           // the queue or exchange has the settings with which the simulation declares it
-	foreign       // the queue or exchange has other settings, or another connection uses the queue exclusively
+	foreign       // the settings differ from those of the simulation, or another connection uses the queue exclusively
 )
 
 // exchangeState returns the state of the simulation's exchange.
@@ -462,8 +463,8 @@ func isNotFound(err error) bool {
 }
 
 // isUnavailable reports whether an error says that a queue exists but cannot be used, for example because its node is
-// down. The server also uses the code NotFound for a queue that does not exist. But in the list remedies, all entries
-// with this code are about unavailable queues.
+// down. The server also uses the code NotFound for a queue that does not exist. Only the texts differ: the list
+// remedies contains the texts about unavailable queues, and no other texts with this code.
 func isUnavailable(err error) bool {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	return ok && refusal.Code == amqp.NotFound && find(refusal).remedy != ""

@@ -35,8 +35,8 @@ type retries struct{ backoff.Backoff }
 
 func newRetries() *retries { return &retries{backoff.Backoff{First: minDelay, Last: maxDelay}} }
 
-// wait sleeps before the next attempt. The delay depends on the failure of the last one. If ctx ends first, wait
-// returns the error of ctx.
+// wait sleeps before the next attempt. The delay depends on the parameter failure, which is the error of the previous
+// attempt. If ctx ends first, wait returns the error of ctx.
 func (r *retries) wait(ctx context.Context, failure error) error {
 	r.Last = maxDelay
 	if isRejected(failure) {

@@ -93,8 +93,8 @@ func TestBroker_QueuesOnCluster_LeadersAreSpreadEvenly(t *testing.T) {
 		output, err := away.Run(hook[0], hook[1:]...)
 		t.Logf("output of the hook: %s, %v", output, err)
 	}, func(now leadership) bool {
-		// RabbitMQ promises only that no node leads more queues than the mean, rounded up. Two nodes may lead 17 queues
-		// each, and the third node 15.
+		// RabbitMQ promises only that no node leads more queues than the mean, rounded up. With 49 queues, two nodes
+		// may lead 17 each, and the third node 15.
 		return areEven(t, "all queues", now.count(""), cluster, 1)
 	})
 }
@@ -105,18 +105,19 @@ const (
 	clusterQueues     = 4*clusterPartitions + 1
 )
 
-// maxAttempts limits how often a test tries to spread the leaders evenly. If the leaders were placed at random, an attempt of
-// declareWithEvenLeaders would succeed with a probability of 0.07 %, and one of five attempts with 0.4 %. Without a leader
-// locator, the node that the client is connected to leads all queues.
+// maxAttempts limits how often a test tries to spread the leaders evenly. It is small, so that a success is not due to
+// chance. If RabbitMQ placed the leaders at random, one attempt of declareWithEvenLeaders would succeed with a
+// probability of 0.07 %, and one of five attempts with 0.4 %. Without a leader locator, no attempt would succeed,
+// because the node that the client is connected to leads all queues.
 const maxAttempts = 5
 
-// maxUnstable limits the number of attempts that do not count. An attempt does not count if a leader changes while the
-// test examines the leaders; see attempt.
+// maxUnstable limits the number of attempts that do not count towards maxAttempts; see the function attempt.
 const maxUnstable = 20
 
-// attempt calls place until isEven returns true for the leaders of all queues. It fails the test after maxAttempts
-// attempts. An attempt counts only if all queues have leaders, and no leader changes while attempt examines them.
-// Otherwise, attempt does not call isEven, because an election may have moved a leader after place had spread them.
+// The function attempt calls place until isEven returns true for the leaders of all queues. It fails the test when
+// isEven has returned false maxAttempts times. After a call of place, some queues may have no leader, or an election
+// may move a leader while the function reads them. The function then does not call isEven, and the call of place does
+// not count towards maxAttempts.
 func attempt(t *testing.T, what string, node *servers.RabbitMQ, place func(), isEven func(leadership) bool) {
 	t.Helper()
 	for failed, unstable := 0, 0; failed < maxAttempts && unstable < maxUnstable; {
@@ -203,9 +204,10 @@ func moveLeaders(t *testing.T, node *servers.RabbitMQ) {
 }
 
 // postStartHook returns the command that a managed node runs after it has started. It reads the command from the golden
-// file of the node, which contains what the operator applies. It makes two changes: the command does not sleep before
-// it rebalances the queues, and it writes to its own output instead of the log of the container. The command does its
-// work in a background process. That process inherits the output, so the method Run waits until the process has ended.
+// file of the node, which contains what the operator applies. It changes the command in two ways: the command does not
+// sleep before it rebalances the queues, and the command writes to its own output instead of the log of the container.
+// The command does its work in a background process that inherits this output. So servers.RabbitMQ.Run waits until the
+// background process has ended.
 func postStartHook(t *testing.T) []string {
 	t.Helper()
 	content, err := os.ReadFile("../../resources/testdata/managed/statefulset-rabbitmq.yaml")

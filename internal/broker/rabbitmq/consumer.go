@@ -52,7 +52,7 @@ func (c *consumer) run(ctx context.Context) {
 	defer cancel()
 	stop := context.AfterFunc(c.broker.running, cancel)
 	defer stop()
-	defer c.broker.outages.Fine(c.part()) // when the consumer has ended, the log must not report an outage of it
+	defer c.broker.outages.Fine(c.part()) // after the consumer has ended, the log must no longer report its outage
 
 	delay := newRetries()
 	for ctx.Err() == nil {
@@ -103,7 +103,7 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 }
 
 // openUntilDone opens a session. If ctx ends before the server has responded, openUntilDone returns at once. If the
-// session is opened later, it is retired immediately.
+// session is opened later, its consumer is cancelled and its deliveries are requeued.
 func (c *consumer) openUntilDone(ctx context.Context, conn *connection) (*session, <-chan amqp.Delivery, error) {
 	type result struct {
 		session    *session

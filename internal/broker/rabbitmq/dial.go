@@ -29,9 +29,9 @@ const (
 	// versionDelay is the delay after which an address of the other IP version (IPv4 or IPv6) is tried as well, if the
 	// first attempt to connect has not ended. It is the default of net.Dialer.
 	versionDelay = 300 * time.Millisecond
-	// heartbeat is the heartbeat interval that the client proposes to the server. Client and server use the
-	// shorter of their two proposals. Each of them sends data at least twice per interval, so a peer that has
-	// been silent for two intervals is considered dead.
+	// heartbeat is the heartbeat interval that the client proposes to the server. Client and server use the shorter of
+	// their two proposals. silence is how long the server may send nothing before the client closes the connection.
+	// AMQP specifies two intervals for this; a live server sends data at least twice per interval.
 	heartbeat = 10 * time.Second
 	silence   = 2 * heartbeat
 )
@@ -51,8 +51,7 @@ func newConnection(conn *amqp.Connection, w *wire) *connection {
 	return &connection{Connection: conn, wire: w, reason: sync.OnceValue(func() *amqp.Error { return <-closes })}
 }
 
-// close closes the connection gracefully. If the server does not answer within the timeout, it closes the connection
-// forcibly.
+// close closes the connection: gracefully if the server responds within the timeout, and forcibly otherwise.
 func (c *connection) close(timeout time.Duration) {
 	force := time.AfterFunc(timeout, c.wire.abort)
 	defer force.Stop()
@@ -135,7 +134,8 @@ func (d *dialer) dialTarget(ctx context.Context, target target, others int, role
 }
 
 // addresses returns the IP addresses of a host. The addresses of the IP version that the resolver prefers come first,
-// because there may be no route for the other version. Within each version, the order is random.
+// because there may be no route for the other version. Within each version, the order is random. The parameter others
+// is the number of targets that dial tries afterwards; it limits the time for the lookup, see attemptTimeout.
 func (d *dialer) addresses(ctx context.Context, host string, others int) ([]string, error) {
 	if net.ParseIP(host) != nil {
 		return []string{host}, nil
@@ -199,8 +199,8 @@ func (d *dialer) connect(ctx context.Context, target target, address, fallback s
 
 // dialEither opens a TCP connection to address, or to fallback, which is the host's address of the other IP version. It
 // tries fallback only if address has not answered after versionDelay. dialEither returns the connection that is open
-// first, and its address. If the connection to address fails, dialEither returns the error at once. If fallback is "",
-// there is only one attempt.
+// first, and its address. If the connection to address fails, dialEither returns the error at once, because dialTarget
+// then tries the other addresses. If fallback is "", there is only one attempt.
 func (d *dialer) dialEither(ctx context.Context, port, address, fallback string) (net.Conn, string, error) {
 	if fallback == "" {
 		conn, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(address, port))
@@ -389,8 +389,8 @@ func readTarget(address binding.Binding) (target, error) {
 }
 
 // loginsOf returns the authentication mechanisms in the order of preference. With a user name, there is only PLAIN.
-// Without a user name, EXTERNAL comes first if there is a client certificate. PLAIN as guest, RabbitMQ's default user,
-// follows, because a server offers EXTERNAL only if somebody has enabled it.
+// Without a user name, EXTERNAL comes first if there is a client certificate. Then comes PLAIN with RabbitMQ's default
+// user guest, because a server offers EXTERNAL only if somebody has enabled it.
 func loginsOf(uri *url.URL, config *tls.Config) []amqp.Authentication {
 	if name := uri.User.Username(); name != "" {
 		password, _ := uri.User.Password()

@@ -20,8 +20,8 @@ import (
 
 var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 
-// testDialer returns a dialer that resolves hosts by a table and whose connections are refused. It also returns a
-// function that returns the addresses dialed since its last call.
+// testDialer returns a dialer that looks up hosts in the given map. All its connections are refused. testDialer also
+// returns a function that returns the addresses dialed since its last call.
 func testDialer(t *testing.T, uris string, hosts map[string][]string) (d *dialer, dialed func() []string) {
 	t.Helper()
 	source, err := binding.URI(binding.RabbitMQ(), uris, "")
@@ -117,7 +117,7 @@ func TestDial_HostWithTwoIPVersions_TriesThePreferredVersionFirst(t *testing.T) 
 
 // If the network drops all IPv6 packets, an attempt to connect over IPv6 ends only when it times out. So the dialer
 // must try IPv4 before that.
-func TestDial_IPv6DoesNotRespond_TriesIPv4AfterVersionDelay(t *testing.T) {
+func TestDial_IPv6DoesNotRespond_TriesIPv4BeforeTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d, _ := testDialer(t, "amqp://nodes", nil)

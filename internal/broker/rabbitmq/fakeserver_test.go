@@ -183,7 +183,7 @@ func (c *fakeConnection) send(channel uint16, m method, body []byte) {
 	_, _ = c.out.Write(frame)
 }
 
-// appendLong appends a long string of AMQP.
+// appendLong appends a value of the AMQP type long string.
 func appendLong(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
 }

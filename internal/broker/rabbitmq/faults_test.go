@@ -316,7 +316,7 @@ type stream struct {
 	published    int
 	confirmed    map[string]int
 	acknowledged map[string]int
-	latest       int // number of confirms and acknowledgements so far
+	latest       int // the number of confirms and acknowledgements so far, which shows whether messages flow
 }
 
 // backlog is the number of unacknowledged messages at which the type stream pauses publishing.

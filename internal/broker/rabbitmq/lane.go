@@ -42,7 +42,7 @@ type lane struct {
 	outages  *outage.Log
 	part     string // the name of the lane in the outage log
 
-	slots chan struct{} // a semaphore that each unconfirmed message holds once
+	slots chan struct{} // a semaphore: each unconfirmed message holds one slot
 	wake  chan struct{} // receives a value when a message is added to unsent
 
 	mu     sync.Mutex
@@ -101,7 +101,7 @@ func (l *lane) swapUnsent(empty []*outgoing) []*outgoing {
 	return unsent
 }
 
-// putBack puts messages back in front of the unsent messages, because they are older.
+// putBack puts the given messages in front of the unsent messages, because the given messages are older.
 func (l *lane) putBack(messages []*outgoing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -201,7 +201,7 @@ type sending struct {
 	returns <-chan amqp.Return
 
 	inFlight chan flight   // published messages that the sender passes to the collector
-	refused  chan struct{} // the collector closes this channel when a message stays unconfirmed
+	refused  chan struct{} // closed by the collector when the server rejects or returns a message, or when the AMQP channel is lost
 
 	// Until the collector ends, no other goroutine may use the following fields.
 	returned    map[string]struct{} // message ids

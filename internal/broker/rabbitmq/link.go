@@ -21,7 +21,7 @@ type link struct {
 	connect func(ctx context.Context) (*connection, error)
 	outages *outage.Log            // all links of a broker share this log, because they fail together
 	part    string                 // the connection's name in the log of outages; lanes and consumers have names of their own
-	lost    *atomic.Pointer[error] // points to the field lost of the broker; all its links have this pointer
+	lost    *atomic.Pointer[error] // points to Broker.lost, which all links of the broker share
 	blocks  *outage.Log            // the periods in which the server blocks the connection
 	gauges  linkGauges
 	closed  <-chan struct{} // closed when the broker is closed
@@ -163,8 +163,8 @@ func (l *link) reportBlocked(blocking amqp.Blocking) {
 	l.blocks.Fine(l.part)
 }
 
-// close closes the connection. If the server does not respond within the timeout, it closes the connection
-// forcibly. The caller must close the channel l.closed first, so that no other connection is opened.
+// close closes the connection: gracefully if the server responds within the timeout, and forcibly otherwise. The caller
+// must close the channel l.closed first, so that no other connection is opened.
 func (l *link) close(timeout time.Duration) {
 	l.turn <- struct{}{}
 	defer l.release()

@@ -125,7 +125,8 @@ func TestLink_BlockedForALongTime_OutageEndsWhenTheServerUnblocks(t *testing.T) 
 	})
 }
 
-// TestLink_IdleAfterConnectionLoss_OutageEnds has a connection that is lost and not used again.
+// TestLink_IdleAfterConnectionLoss_OutageEnds simulates the loss of a connection that is not used afterwards, and
+// expects the outage to end.
 func TestLink_IdleAfterConnectionLoss_OutageEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -14,8 +14,8 @@ type login struct {
 	properties amqp.Table
 }
 
-// Response returns the credentials. It also adds the capability to the properties, which the client library sends to
-// the server together with the credentials.
+// Response returns the credentials. Before that, it adds the capability authentication_failure_close to the properties.
+// The client library sends the properties together with the credentials.
 func (l login) Response() string {
 	if capabilities, ok := l.properties["capabilities"].(amqp.Table); ok {
 		capabilities["authentication_failure_close"] = true

@@ -173,8 +173,9 @@ func copyOf(d *amqp.Delivery) amqp.Publishing {
 	return p
 }
 
-// foreignHeaders returns the headers to keep in a copy of a message. If they do not fit into a frame, it
-// returns only the headers that package event defines.
+// foreignHeaders returns the headers of a message that a copy keeps: all headers except those that isServerHeader
+// selects. If these headers are larger than maxHeaders, it returns only the headers with the intent, the scheduled time
+// and the attempt.
 func foreignHeaders(headers amqp.Table) amqp.Table {
 	kept := make(amqp.Table, len(headers)+2)
 	size := 0
@@ -204,7 +205,7 @@ func isServerHeader(name string) bool {
 // sizeOf returns an upper bound for the encoded size of a header's value. The size does not include the type
 // and the name.
 func sizeOf(value any) int {
-	const fixed = 16 // no number, boolean, time, or length field of another value has more bytes
+	const fixed = 16 // upper bound in bytes for a number, a boolean or a time, and for the length prefix of any other value
 	switch v := value.(type) {
 	case string:
 		return fixed + len(v)

@@ -107,7 +107,7 @@ func TestBrokerProbe_ServerAcceptsNoMessages_ErrorContainsTheRemedy(t *testing.T
 		t.Fatal(err)
 	}
 	control("set_vm_memory_high_watermark", "0")
-	// The first broker connected before the alarm, the second one connects during the alarm.
+	// The first broker connected before the alarm; the second one connects during it.
 	for _, b := range []*rabbitmq.Broker{admin, open(t, options)} {
 		polltest.Until(t, "the alarm is reported", func() bool {
 			err := b.Probe(t.Context())

@@ -38,8 +38,8 @@ const (
 	maxName = 255
 	// maxOwner is the maximum length of Config.Owner, in bytes. A UUID has 36 bytes.
 	maxOwner = 64
-	// maxPartitions is the maximum number of partitions. Each queue needs a channel, and a server allows 2047
-	// channels per connection.
+	// maxPartitions is the maximum number of partitions. Each partition has an entry queue and an exit queue, and each
+	// of them needs a channel. RabbitMQ allows 2047 channels per connection by default.
 	maxPartitions = 1000
 	// maxWindow is the maximum of Config.Window.
 	maxWindow = 1 << 16

@@ -121,7 +121,7 @@ func deadLetters(t *testing.T, uri, exchange string) []brokertest.DeadLetter {
 	return letters
 }
 
-// dialServer opens a plain AMQP connection.
+// dialServer opens a plain AMQP connection, and returns a channel of it.
 func dialServer(t *testing.T, uri string) *amqp.Channel {
 	t.Helper()
 	conn, err := amqp.Dial(uri)

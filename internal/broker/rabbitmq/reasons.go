@@ -18,7 +18,7 @@ const (
 )
 
 // DeadLetterReasons counts the reasons in the headers of dead letters. It takes the oldest messages from the
-// dead-letter queue and then requeues them. It makes one attempt.
+// dead-letter queue and then requeues them. It does not retry after an error.
 func (b *Broker) DeadLetterReasons(ctx context.Context, limit int) ([]broker.ReasonCount, error) {
 	return administer(ctx, b, func(a *administration) ([]broker.ReasonCount, error) {
 		reasons, err := a.deadReasons(b.topology.dead())

@@ -39,8 +39,8 @@ type session struct {
 
 	mu        sync.Mutex
 	err       error // the error with which settling fails after the session has ended
-	retiring  bool  // the consumer must be cancelled
-	cancelled bool  // the consumer is cancelled
+	retiring  bool  // whether the session must cancel the consumer
+	cancelled bool  // whether an outbox has contained the request to cancel the consumer
 	// unanswered is true if settlements were sent after the request that cancelled the consumer. The queue does not
 	// answer settlements, and closing the channel can discard those that the queue has not received. So before the
 	// session closes the channel, it makes another request, which the queue answers; see send.
@@ -156,8 +156,8 @@ func (s *session) run() {
 	}
 }
 
-// close closes the channel. If the server has already closed it, close records the reason, because the error of a
-// failed request does not contain it.
+// close closes the channel. If the server has already closed the channel, close records the reason, because the error
+// of a failed request does not contain the reason.
 func (s *session) close() {
 	_ = s.channel.Close()                                       // Close fails if the server has already closed the channel
 	if reason := <-s.closes; reason != nil && s.reason == nil { // the client library closes s.closes when the AMQP channel closes
@@ -176,8 +176,8 @@ type outbox struct {
 	last     bool          // whether the session sends nothing after this outbox
 }
 
-// plan fills the outbox with the settlements that are due. It removes the deliveries that they settle from the list of
-// unsettled deliveries.
+// plan fills the outbox with the settlements that are due. It removes the deliveries of these settlements from the list
+// of unsettled deliveries.
 func (s *session) plan(out *outbox, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,10 +246,11 @@ func (s *session) remove(d *delivery) {
 // send sends the requests in the outbox. It sends the requeues first. Otherwise, the acknowledgement of all deliveries
 // up to out.prefix would include requeued deliveries.
 //
-// The last request is one that the queue answers: the cancellation of the consumer or, if the consumer is already
-// cancelled, flush. Without this answer, closing the channel could discard settlements: the server lets at most 32
-// settlements of a channel wait for a quorum queue (SOFT_LIMIT in rabbit_fifo_client.erl), delays all others, and
-// discards the delayed ones when the channel is closed. When the queue answers, no settlements are delayed any more.
+// The session closes the channel only after a request that the queue itself answers: the cancellation of the consumer
+// or, if settlements follow the cancellation, a request for a message; see the method flush. Without this answer,
+// closing the channel could discard settlements: the server lets at most 32 settlements of a channel wait for a quorum
+// queue (SOFT_LIMIT in rabbit_fifo_client.erl), delays all others, and discards the delayed ones when the channel is
+// closed. When the queue answers, no settlements are delayed any more.
 //
 // In rare cases, a change of the queue's leader still loses settlements. The queue then delivers the messages again.
 func (s *session) send(out *outbox) error {

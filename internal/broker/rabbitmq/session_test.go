@@ -39,7 +39,8 @@ func (p *planned) deliver() *delivery {
 }
 
 // flush lets the session plan its requests, and applies them to the model of the server. It returns an error if a
-// request settles a delivery that is already settled in another way.
+// request settles a delivery that the server no longer holds, or settles a delivery with another verdict than the
+// consumer did.
 func (p *planned) flush() error {
 	p.session.plan(&p.out, p.now)
 	for _, tag := range p.out.requeues {

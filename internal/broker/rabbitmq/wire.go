@@ -79,7 +79,8 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close makes the wire end as soon as the buffered bytes are written, but no later than lastWrite after the call.
+// Close returns at once. The connection is closed as soon as the buffered bytes are written, but no later than
+// lastWrite after the call.
 func (w *wire) Close() error {
 	// The deadline also ends a write that is blocked because the peer does not read.
 	_ = w.conn.SetWriteDeadline(time.Now().Add(lastWrite))

@@ -180,7 +180,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.summaryAPI.managed.template.spec in body must be of type object: "array"`,
 		},
 
-		// Faults.
+		// Invalid faults, followed by other invalid fields.
 		{
 			Name:      "faults that are an object",
 			Spec:      `faults: {name: a, target: Redis, action: Kill, at: 10s}`,

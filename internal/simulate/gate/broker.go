@@ -48,7 +48,7 @@ func (b *gatedBroker) Close() error {
 // Publish publishes a message through the gate. The comment on the function Broker says when Publish blocks.
 func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
-		return b.Broker.Publish(ctx, q, msg, nil) // returns an error, because confirmed is required
+		return b.Broker.Publish(ctx, q, msg, nil) // returns an error, because a callback is required
 	}
 	done, err := b.accept(ctx, q)
 	if err != nil {
@@ -102,7 +102,7 @@ func (b *gatedBroker) slotsOf(q broker.Queue) chan struct{} {
 	return b.slots[q]
 }
 
-// publish publishes the message when the gate is neither paused nor cut.
+// publish waits until the gate is neither paused nor cut. Then it publishes the message.
 func (b *gatedBroker) publish(ctx context.Context, p publication) error {
 	err := b.attempt(ctx, p)
 	if err != nil {

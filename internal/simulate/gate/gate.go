@@ -112,8 +112,8 @@ func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int,
 }
 
 // enter must be called before each request that the gate controls. It blocks while the gate is paused. It returns the
-// number of the current connection. The caller passes this number to answer, which uses it to detect whether the
-// connection was cut during the request.
+// number of the current connection. The caller passes this number to the method answer, which uses the number to detect
+// whether the connection was cut during the request.
 func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }
@@ -176,7 +176,8 @@ func (g *Gate) ping(ctx context.Context, f func() error) error {
 }
 
 const (
-	// muteTime is how long calls to a killed server still take effect, although their results are not returned.
+	// muteTime is the time before a crash in which calls take effect, but return no result. It models that a real
+	// server may crash after it has executed a request, but before it replies.
 	muteTime = 20 * time.Millisecond
 	// DownTime is the time from when a server or a component ends until it runs again.
 	DownTime = 500 * time.Millisecond

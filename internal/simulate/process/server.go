@@ -30,7 +30,8 @@ type Server struct {
 	daemon Daemon
 	relay  *relay.Relay
 	uri    string
-	// closing is the context in which Stop starts the server again. It ends when Close is called.
+	// closing is the context in which Stop starts the new process after it has ended the old one. The context ends when
+	// Close is called.
 	closing context.Context //nolint:containedctx // Stop returns before the server has started
 	close   context.CancelFunc
 

@@ -54,8 +54,8 @@ func (p *pool) prune() {
 	}
 }
 
-// pop removes and returns the plate with the earliest entry. Before each call, the caller must call prune, because the
-// first item of the heap must not be outdated, and must check that the heap is not empty.
+// pop removes and returns the plate with the earliest entry. The caller must first call prune, so that the top of the
+// heap is not outdated, and then check that the heap is not empty.
 func (p *pool) pop() available {
 	first := p.heap[0]
 	delete(p.entered, first.plate)

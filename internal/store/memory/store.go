@@ -226,7 +226,8 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if mark.Epoch != s.epoch() { // Crash changes the epoch only while it holds p.mu
+	// The epoch cannot change here, because Crash changes it only while it holds p.mu.
+	if mark.Epoch != s.epoch() {
 		return fmt.Errorf("%s: %w", doing, store.ErrRolledBack)
 	}
 	p.flush()
@@ -268,8 +269,8 @@ func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chun
 	return read(p, func(s *state) store.Chunk { return s.chunk(r.Run, index) }), nil
 }
 
-// Dataset implements store.Ledger. It never reports a loss of data, because the data exist only as long as the
-// process.
+// Dataset implements store.Ledger. It never reports a loss of data, because durable data is lost only when this process
+// ends.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	if err := s.ready(ctx, "describe the data"); err != nil {
 		return store.Dataset{}, err

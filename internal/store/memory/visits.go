@@ -52,9 +52,9 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 	return found, ok && found.parked && found.expires > now
 }
 
-// enter creates the visit of a plate, or sets a new entry time if there is already a visit. This is the case if the
-// plate was claimed before its entry was processed, or if the vehicle has entered before and has not left. The
-// later of the old and the new expiry time applies.
+// enter creates the visit of a plate. A visit already exists if the plate was claimed before its entry was processed,
+// or if the vehicle has entered before and has not left. Then enter sets a new entry time, and the later of the old and
+// the new expiry time applies.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
@@ -110,8 +110,8 @@ func (v *visits) end(plate string) {
 	delete(v.unclaimed, plate)
 }
 
-// expire removes expired visits. An item of the queue named expiry may be outdated, because its visit has ended, was
-// claimed, or expires later now. Such an item removes no visit.
+// expire removes expired visits. An item of the queue named expiry may be outdated, because its visit has ended, has
+// been claimed, or now expires later. Such an item removes no visit.
 func (v *visits) expire(now int64) {
 	for v.expiry.Len() > 0 && v.expiry.Front().at <= now {
 		plate := v.expiry.PopFront().name

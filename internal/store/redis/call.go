@@ -141,8 +141,8 @@ func (c *call) origin(o store.Origin) {
 	}
 }
 
-// matched appends a key to the call: the key of the bitmap of exits with the intent "matched". The script ignores
-// this key for an external exit.
+// matched appends a key to the call: the key of the bitmap of exits with the intent "matched". If the exit comes from
+// an external publisher, the script ignores this key, because such an exit has no intent.
 func (c *call) matched(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keyMatched, o)
@@ -151,7 +151,8 @@ func (c *call) matched(o store.Origin) {
 	}
 }
 
-// bit appends an argument to the call: the offset of the event's bit in its bitmap, or "" for an external event.
+// bit appends an argument to the call: the offset of a generated event in its bitmaps, or "" for the event of an
+// external publisher, which has no bitmaps.
 func (c *call) bit(o store.Origin) {
 	if o.Generated() {
 		c.number(o.Seq % store.ChunkBits)

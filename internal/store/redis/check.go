@@ -31,7 +31,8 @@ const writableTTL = time.Minute
 
 // CheckWritable writes one key with an expiry to a single server, or one to each partition of a cluster. It detects a
 // server that does not answer or accepts no writes, for example because its memory is full. Readiness probes call it, so
-// it must be cheap. It does not check permissions: it succeeds even if the user may not write the key.
+// it must be cheap. It succeeds even if the user may not write the key: pods that have worked so far must stay ready if
+// the user merely lacks this permission.
 func (s *Store) CheckWritable(ctx context.Context) error {
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for _, p := range s.servers() {

@@ -108,8 +108,8 @@ func optionsFrom(source binding.Source) (o options, err error) {
 }
 
 // withoutClusterParameter returns the URI without the parameter "cluster" and without the credentials, which are
-// read for each connection. The parameters "addr" contain all endpoints but the first. It also reports whether the binding
-// refers to a Redis cluster, either by cluster=true or by several endpoints.
+// read for each connection. The parameters "addr" contain all endpoints but the first. withoutClusterParameter also
+// reports whether the binding refers to a Redis cluster, either by cluster=true or by several endpoints.
 func withoutClusterParameter(b binding.Binding) (*url.URL, bool, error) {
 	if b.URI == nil {
 		return nil, false, errors.New("the Redis binding has no URI")

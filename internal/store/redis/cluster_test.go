@@ -81,7 +81,9 @@ func TestRedisCluster_PartitionMoves_StepsTakeEffectOnce(t *testing.T) {
 	if counts.EntriesRecorded != steps {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, steps)
 	}
-	c.Move(t, slot, owner, 1-owner) // after this odd number of moves, the partition is on another node than at the start
+	// After the four moves above, the partition is on the same node as at the start. Move it to the other node, so that
+	// the mark from the start becomes invalid.
+	c.Move(t, slot, owner, 1-owner)
 	polltest.Until(t, "the mark of the node of then is not good any more", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)
 		if err == nil {

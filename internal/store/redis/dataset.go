@@ -36,12 +36,12 @@ type dataset struct {
 	mark    string
 	durable bool
 	written waiter
-	// The field kept is a number of effects that are known to be durable. If an observation shows fewer effects,
-	// durable effects are lost or purged. Then kept is reduced to the observed number, so that the same loss is not
-	// reported again.
+	// The field kept is a number of effects that are known to be durable; see dataState.effects. If an observation
+	// shows fewer effects, durable effects are lost or purged. Then kept is reduced to the observed number, so that the
+	// same loss is not reported again.
 	//
-	// To raise kept, an observation sets the field counted to its number of effects. The waiter counting then waits
-	// until these effects are durable. After that, kept is set to counted, and the next observation starts over.
+	// To raise kept, an observation sets the field counted to its number of effects. The waiter in the field counting
+	// waits until these effects are durable. Then kept is set to counted, and the next observation sets counted again.
 	kept, counted int64
 	counting      waiter
 }
@@ -51,8 +51,9 @@ type dataState struct {
 	// mark is the random mark in the ledger, by which a loss of data is detected. It is empty if the server has no data
 	// of the simulation.
 	mark string
-	// effects is the number of effects in one partition before the observation began to wait for replicas. It decreases
-	// only if effects are lost.
+	// effects is the number of generated events that had taken effect in one partition before the observation began to
+	// wait for replicas: recorded entries, matched exits, and exits that were unmatched as intended. It decreases only
+	// if effects are lost or undone.
 	effects int64
 }
 
@@ -70,7 +71,8 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 			d.logger.Error("The store lost data of the simulation, so the verdict will be FAIL", "remedy", remedy)
 		}
 	case d.mark == "" || now.data.mark != d.mark:
-		// This process has not read the mark yet, or the server lost the mark before the mark was durable.
+		// This process does not know the random mark yet, or the server lost the mark before the mark was durable. In
+		// both cases, begin makes sure that the ledger has a mark.
 		err = d.begin(ctx, now, time.Time{})
 	case !d.durable:
 		err = d.checkDurable(now)
@@ -81,20 +83,21 @@ func (d *dataset) compare(ctx context.Context, before *observation, promised int
 	return err
 }
 
-// keep updates the number of effects that are durable.
+// keep updates d.kept, the number of effects that are known to be durable.
 func (d *dataset) keep(now observation) {
 	if d.counting.epoch != now.epoch {
 		d.counted, d.counting = now.data.effects, waiter{epoch: now.epoch}
 	}
-	// There is no error: consider returns one only if the epochs differ, but counting now has the epoch of the
-	// observation.
+	// There is no error: consider returns an error only if the epochs differ, but d.counting has the epoch of the
+	// observation here.
 	if durable, _ := d.counting.consider(now); durable {
-		d.kept, d.counting = d.counted, waiter{} // without an epoch, so the next observation sets counted again
+		d.kept, d.counting = d.counted, waiter{} // the new waiter has no epoch, so the next call sets counted again
 	}
 	d.kept = min(d.kept, now.data.effects)
 }
 
-// lossRemedy returns how to avoid the loss of durable data that an observation shows. It returns "" if there is no loss.
+// lossRemedy returns advice that prevents a loss in later runs, if the observation "now" shows that durable data was
+// lost. Otherwise, it returns "". The method compare explains the parameters.
 func (d *dataset) lossRemedy(before *observation, promised int64, now observation) string {
 	const (
 		settings = "set appendonly yes and maxmemory-policy noeviction for later runs"
@@ -110,10 +113,11 @@ func (d *dataset) lossRemedy(before *observation, promised int64, now observatio
 	case now.history.lacks(before.history, promised):
 		return "the promoted replica had lost its connection to the primary: set min-replicas-to-write 1 for later runs"
 	case now.data.effects < d.kept:
-		// The server may have restarted from an older snapshot, or without the end of its append-only file. If these
-		// older data already contain the mark, only the number of effects shows that data is lost. A crash or a
-		// failover may also undo effects that were not durable. These effects are not lost, because their steps are
-		// repeated. They do not count in d.kept.
+		// The server may have restarted from an older snapshot, or without the end of its append-only file. If this
+		// older data already contains the random mark, only the lower number of effects shows the loss.
+		//
+		// A crash or a failover may also undo effects that were not durable. These effects do not count in d.kept,
+		// because their steps are repeated.
 		return older
 	}
 	return ""
@@ -138,7 +142,7 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 // observation must contain the mark.
 func (d *dataset) checkDurable(now observation) error {
 	written, err := d.written.consider(now)
-	if errors.Is(err, store.ErrRolledBack) { // the server restarted and still has the mark: wait for the new process
+	if errors.Is(err, store.ErrRolledBack) { // the restart did not remove the mark: wait again until it is durable
 		d.written = waiter{epoch: now.epoch}
 		return nil
 	}
@@ -146,8 +150,8 @@ func (d *dataset) checkDurable(now observation) error {
 	return err
 }
 
-// reset forgets the mark of the dataset, so that the next observation writes a new one. Purge calls it, because purged
-// data do not count as lost.
+// reset forgets the mark of the dataset, so that the next observation writes a new mark. Purge calls reset, because
+// purged data does not count as lost.
 func (d *dataset) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -162,9 +166,9 @@ func (d *dataset) misses(mark string) bool {
 	return d.durable && mark != d.mark
 }
 
-// joiner returns a function that writes a mark into the ledger of a partition, unless the ledger already has one. The
-// function also records the owner of this store and, if data were lost, when the loss was noticed. It returns
-// store.ErrOtherOwner if another owner is recorded.
+// joiner returns the function dataset.join for a partition. The function writes the random mark into the ledger, unless
+// the ledger already has a mark. It also records the owner of this store and, if data was lost, when the loss was
+// noticed. It returns store.ErrOtherOwner if another owner is recorded.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""
@@ -201,7 +205,9 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
 	var d store.Dataset
-	for i, p := range s.servers() { // one partition of each server: only these partitions contain a mark
+	// Only the partitions in s.servers() have a mark that detects a loss of data. For a single server, this is one
+	// partition, because the server loses the data of all partitions together.
+	for i, p := range s.servers() {
 		fields := found[i].Val()
 		partitions, err := wholeNumber(fields[1])
 		if err != nil {

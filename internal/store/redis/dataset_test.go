@@ -51,7 +51,8 @@ func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
 	}), log
 }
 
-// settled records an event, and then waits until the random mark by which the store detects a loss of data is durable.
+// settled records an event, and then waits until the store's random mark is durable. The store uses this mark to detect
+// a loss of data.
 func settled(t *testing.T, s *Store) {
 	t.Helper()
 	noError(t, recordDurably(t.Context(), s, 0))

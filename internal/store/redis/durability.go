@@ -85,7 +85,7 @@ type observation struct {
 }
 
 // history identifies the stream of writes that a primary sends to its replicas. A replica that is promoted begins a new
-// stream, and knows from which stream it comes.
+// stream, which continues the stream that the replica received before.
 type history struct {
 	// id is the identifier of the stream. The field offset is its length in bytes before the observation began to wait
 	// for replicas.
@@ -151,8 +151,9 @@ type waiter struct {
 	// epoch identifies the server process that the caller expects. If another process runs, the caller's effects may be
 	// lost. If epoch is empty, the caller accepts any process.
 	epoch string
-	// target is the length in bytes that the append-only file must reach before the caller's writes are on disk. target
-	// is valid only if observed is true and rewrites has not changed, because each rewrite begins a new file.
+	// The field target is the length in bytes that the append-only file must reach before the caller's writes are on
+	// disk. The field observed is true once target is set. If the server's rewrites differ from the field rewrites,
+	// target is set again, because each rewrite begins a new file.
 	observed bool
 	rewrites rewrites
 	target   int64
@@ -195,7 +196,7 @@ func (o *observer) epoch(ctx context.Context) (string, error) {
 // replied.
 func (o *observer) wait(ctx context.Context, epoch string) error {
 	if epoch == "" {
-		return store.ErrRolledBack // the server process at the time of the step is unknown
+		return store.ErrRolledBack // without an epoch, a restart since the step cannot be ruled out
 	}
 	return o.join(ctx, &waiter{epoch: epoch})
 }
@@ -406,13 +407,12 @@ func (s *Store) nodeOf(ctx context.Context, key string) (*goredis.Client, error)
 // stores the partition rejects the command. That is intended, because its append-only file says nothing about the
 // partition.
 //
-// If the server has replicas, lookAt first waits until the given number of them have received all earlier writes. The
-// command WAIT covers only the writes of its own connection, so lookAt writes a key and waits until the replicas have
-// this key. They then also have all earlier writes, because replicas receive writes in order.
+// If the parameter replicas is above 0, lookAt also waits until that number of replicas have received all earlier
+// writes. The command WAIT covers only the writes of its own connection, so lookAt writes a key and waits until the
+// replicas have this key. They then also have all earlier writes, because replicas receive writes in order.
 //
-// A replica may still lack what other clients write during the wait. So lookAt reads the ledger and the replication
-// offset before it writes the key. All commands of the pipeline use one connection, so they reach the same server
-// process.
+// The replicas may lack what other clients write during the wait. So lookAt reads the ledger and the replication offset
+// before it writes the key. All commands of the pipeline use one connection, so they reach the same server process.
 func lookAt(ctx context.Context, node *goredis.Client, p *partition, replicas int) (observation, error) {
 	var before, server, persistence, replication *goredis.StringCmd
 	var fields *goredis.SliceCmd

@@ -622,7 +622,8 @@ func TestAppendTimeline_SharesPipelinesWithEvents(t *testing.T) {
 	}
 	rows, err := s.ReadTimeline(t.Context(), time.Unix(second, 0), time.Unix(second+10, 0))
 	noError(t, err)
-	if got := timeline.Sum(rows...).Entry.Published; got != callers*callers/4 { // 1 + 3 + ... + 199
+	// Each caller with an odd number i adds i events: 1 + 3 + ... + 199 = 100².
+	if got := timeline.Sum(rows...).Entry.Published; got != callers*callers/4 {
 		t.Errorf("%d events are in the timeline; want %d", got, callers*callers/4)
 	}
 }

@@ -30,7 +30,7 @@ func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64,
 	return next - int64(n), nil
 }
 
-// Confirm implements store.Generators. It confirms a limited number of events per execution of the script.
+// Confirm implements store.Generators. It confirms at most maxConfirmed events per execution of the script.
 func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error) {
 	doing := fmt.Sprintf("confirm %d events of run %s in partition %d, starting at sequence number %d", len(c.Events), c.Run, c.Partition, c.From)
 	p, err := s.partition(c.Partition)

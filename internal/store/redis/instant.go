@@ -29,8 +29,8 @@ func appendInstant(b []byte, t time.Time) []byte {
 	return appendDigits(b, uint64(nano), 9)
 }
 
-// appendDigits appends n to b, as a decimal number of exactly width digits. It adds leading zeros, or drops the
-// first digits.
+// appendDigits appends n to b, as a decimal number of exactly width digits with leading zeros. n must not have more
+// digits.
 func appendDigits(b []byte, n uint64, width int) []byte {
 	start := len(b)
 	b = append(b, "000000000000"[:width]...)

@@ -9,27 +9,28 @@ import (
 // The names of the keys of a partition, or the first part of the names. Each is appended to the prefix
 // parking:{<simulation>:<partition>}:. The braces are a hash tag, which makes a Redis cluster store all keys of a
 // partition on the same node. In the comments, HASH a -> b means a hash whose fields are a and whose values are b.
+// <chunk> is the number of a chunk: each chunk of a bitmap covers store.ChunkBits consecutive sequence numbers.
 const (
-	keyLedger     = "ledger"      // HASH name of a counter -> its value
-	keyOutbox     = "outbox"      // HASH exit id -> outbox row
+	keyLedger     = "ledger"      // HASH <name of a counter> -> its value
+	keyOutbox     = "outbox"      // HASH <exit id> -> outbox row
 	keyPool       = "pool"        // ZSET of plates, with the Unix ms of their entries as scores
 	keyRuns       = "runs"        // SET of the runs of generator processes
-	keyStarved    = "starved"     // HASH run -> number of exits for which no plate was available; only in partition 0
+	keyStarved    = "starved"     // HASH <run> -> number of exits for which no plate was available; only in partition 0
 	keyVisit      = "visit:"      // visit:<plate> is a STRING: the instant of entry, or "" if claimed before the entry was recorded
 	keySeen       = "seen:"       // seen:<run>:<chunk> is a bitmap of the events that took effect
 	keyMatched    = "matched:"    // matched:<run>:<chunk> is a bitmap of the matched exits that took effect
 	keyExternal   = "external:"   // external:<event id> exists while the event id is remembered
 	keyDeadLetter = "dead:"       // dead:<key> exists while the dead letter is remembered; see store.Processors.RecordDeadLetter
 	keyConfirmed  = "confirmed:"  // confirmed:<run> is a HASH with the fields type, next, matched and unmatched
-	keyClaims     = "claims:"     // claims:<run> is a HASH token -> packed plates
+	keyClaims     = "claims:"     // claims:<run> is a HASH <token> -> packed plates
 	keyTokens     = "claimorder:" // claimorder:<run> is a LIST of the tokens in claims:<run>, oldest first
 	keyCounter    = "counter:"    // counter:<name> is the number of positions leased so far; only in partition 0
-	keyWritable   = "writable"    // STRING "", written by CheckWritable to try a write, and by lookAt for the command WAIT
+	keyWritable   = "writable"    // STRING ""; see CheckWritable and lookAt, which write it
 	// The names of the keys of the timeline, which is stored in partition 0.
 	keyTimelineMinutes    = "timeline:minutes"    // SET of the start times of the minutes that have rows
 	keyTimelineMinute     = "timeline:minute:"    // timeline:minute:<start of the minute> is a HASH <second>:<process> -> row
-	keyTimelineBlocks     = "timeline:blocks:"    // timeline:blocks:<tier> is a HASH start of a block -> rows of the block
-	keyTimelineMerged     = "timeline:merged"     // HASH process -> second of its latest merged row
+	keyTimelineBlocks     = "timeline:blocks:"    // timeline:blocks:<tier> is a HASH <start of a block> -> its rows
+	keyTimelineMerged     = "timeline:merged"     // HASH <process> -> second of its latest merged row
 	keyTimelineGeneration = "timeline:generation" // STRING with the number of calls of Replace that took effect
 	keyOwner              = "owner"               // STRING with the owner of the data
 )

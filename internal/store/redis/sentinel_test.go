@@ -47,7 +47,7 @@ func TestSentinel_UnusableSentinels_ErrorContainsTheRemedy(t *testing.T) {
 	}
 }
 
-func TestSentinel_AddressOfRedis_ErrorSaysToGiveThatOfASentinel(t *testing.T) {
+func TestSentinel_AddressOfARedisServer_ErrorAsksForASentinelAddress(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{Config: []string{"user default on nopass ~* &* +@all"}})
 	s := open(t, server.String()+"?master_name=park", "unusable", 1)

@@ -37,8 +37,8 @@ type Dependencies struct {
 	// Binding returns the current binding. Its URI has the scheme redis or rediss, and may have parameters of go-redis,
 	// such as read_timeout. The binding refers to a single server unless one of these rules applies:
 	//   - With master_name, the endpoints are those of Sentinels, which know the address of the primary.
-	//   - With cluster=true, the binding refers to a Redis cluster. The same is true if it has several endpoints, in
-	//     parameters "addr" or as alternative endpoints, but no master_name.
+	//   - With cluster=true, or with several endpoints but no master_name, the binding refers to a Redis cluster. The
+	//     further endpoints are in the field Alternatives of the binding, or in parameters "addr" of the URI.
 	Binding binding.Source
 	// Logger receives messages about the server that concern administrators. Nil discards them.
 	Logger *slog.Logger

@@ -11,8 +11,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Benchmark measures the steps of a processor in one partition with the given number of concurrent callers. One
-// operation is one event, or a whole visit: its entry, its exit, and the settlement of its summary.
+// Benchmark measures the steps of a processor in one partition with the given number of concurrent callers. In the
+// benchmarks of entries and of unmatched exits, one operation is one event. In the benchmark of visits, one operation
+// is a whole visit: its entry, its exit, and the settlement of its summary.
 func Benchmark(b *testing.B, callers int, open func(*testing.B) store.Store) {
 	b.Helper()
 	for _, bench := range []struct {

@@ -243,7 +243,7 @@ func plateText(plates []store.Plate) string {
 	return strings.Join(texts, " ")
 }
 
-// model predicts the results of steps in one partition. It stores its data in plain maps, and they never expire.
+// model predicts the results of steps in one partition. It stores its data in plain maps, and its data never expires.
 type model struct {
 	seen        map[string]bool // whether the event took effect, by event ID
 	matched     map[string]bool // whether the exit is in the ledger's bitmap of matched exits, by event ID

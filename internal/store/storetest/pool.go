@@ -277,8 +277,8 @@ func testReleases(t *testing.T, factory Factory) {
 	})
 }
 
-// testExpiry uses visits that expire soon. To find out whether a visit still exists, it records an exit dated
-// before the entry, which changes nothing.
+// testExpiry uses visits that expire soon. To find out whether a visit still exists, it records an exit dated before
+// the entry. Such an exit changes nothing, but its result is ResultPrecedesEntry only if the visit exists.
 func testExpiry(t *testing.T, factory Factory) {
 	const short = 20 * time.Millisecond
 	enter := func(f fixture, seq int64, plate string) {

@@ -69,8 +69,8 @@ func (f fixture) timeline(from, to time.Time) []timeline.Row {
 	return rows
 }
 
-// recorded returns the total number of effects in the rows. It checks that the histograms of the rows contain the
-// same number of durations.
+// recorded returns how many entries took effect according to the rows. It checks that the rows contain the same number
+// of processing times and outcomes.
 func (f fixture) recorded(rows []timeline.Row) int64 {
 	f.t.Helper()
 	total := timeline.Sum(rows...).Entry
@@ -137,8 +137,8 @@ func resolutions() []resolution {
 }
 
 // rowsPerBlock is the number of rows that one merge of older rows produces. The store merges rows only when the result
-// fills a block of this size. So it may merge a row later than at the age in the row's resolution: later by at most the
-// time that a block covers.
+// fills a block of this size. So a row may keep its width beyond the age in its resolution, by at most the time that
+// one block covers.
 const rowsPerBlock = 60
 
 // widths returns the smallest and the largest width that a row of the given age may have.

@@ -32,7 +32,7 @@ func answerWith(status int, contentType, body string, headers ...string) http.Ha
 
 // Status 400 counts as a rejection only after the API has accepted a summary. Before that, the URL may be wrong: proxies
 // and web servers may respond to it with 400, too.
-func TestExternalPost_BadRequest_RejectsOnlyAfterAnEarlierSummaryWasAccepted(t *testing.T) {
+func TestExternalPost_BadRequest_SummaryCountsAsRejectedOnlyIfAnEarlierOneWasAccepted(t *testing.T) {
 	t.Parallel()
 	for first, want := range map[int]string{201: "rejected 400", 409: "rejected 400", 400: "again", 503: "again"} {
 		c := newExternal(t, Config{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {

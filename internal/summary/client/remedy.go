@@ -115,9 +115,10 @@ func (t *transport) proxyURLFor(request *http.Request) *url.URL {
 	return proxy
 }
 
-// tlsSentences are parts, in lower case, of the responses of web servers to an unencrypted request on a TLS port.
+// tlsSentences are parts, in lower case, of the responses of web servers to an unencrypted request on a TLS port. The
+// comment after each part names the server that sends it.
 var tlsSentences = []string{
-	"http request to an https server",                   // a Go server
+	"http request to an https server",                   // package net/http of Go
 	"plain http request was sent to https port",         // nginx
 	"speaking plain http to an ssl-enabled server port", // Apache
 	"combination of host and port requires tls",         // Tomcat, the default server of Spring Boot

@@ -66,7 +66,8 @@ func TestExternal_ProxyIsDown_ErrorNamesTheProxy(t *testing.T) {
 	}
 }
 
-// For an http:// URL, the response of the proxy looks like a response of the API.
+// For an http:// URL, the response of the proxy looks like a response of the API. Only the status 407 shows that a
+// proxy sent it.
 func TestExternal_ProxyRefuses_ErrorNamesTheProxy(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -39,7 +39,8 @@ func (r *results) next(id string) (result, error) {
 	if json.Unmarshal(line, &res) != nil || res.Status == 0 {
 		return result{}, errUnlike
 	}
-	// A line without an identifier is the result of a summary that the API could not parse.
+	// If the API could not parse a summary, it rejects the summary and does not know its identifier. So the result may
+	// lack the identifier, but must not say that the summary was accepted.
 	accepted := res.Status/100 == 2
 	if res.ID != id && (accepted || res.ID != "") {
 		return result{}, errUnlike

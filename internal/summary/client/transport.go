@@ -20,8 +20,8 @@ const (
 	dialTimeout = 3 * time.Second
 	idleTimeout = 90 * time.Second
 	keepAlive   = 15 * time.Second
-	// maxDrained is how many bytes of the rest of a response the client reads and discards. A connection can be reused
-	// only after the whole response is read.
+	// maxDrained is the maximum number of unread bytes of a response that the client reads and discards, so that the
+	// connection can be reused.
 	maxDrained = 64 << 10
 	// maxHeader is the maximum size of the response headers in bytes.
 	maxHeader = 64 << 10

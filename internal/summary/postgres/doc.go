@@ -17,7 +17,7 @@
 // The connection settings are read again before each new connection, so that a new password takes effect without a
 // restart.
 //
-// The schema has a version, and goose migrates it under an advisory lock. Of the libraries that use pgx, embedded files
-// and such a lock, goose has the fewest dependencies. A migration must leave the tables usable for the previous version
-// of the program, because the replicas of that version run on during an upgrade.
+// The schema has a version, and goose migrates it under an advisory lock. Of the migration libraries that support pgx,
+// embedded files and such a lock, goose has the fewest dependencies. A migration must leave the tables usable for the
+// previous version of the program, because the replicas of that version run on during an upgrade.
 package postgres

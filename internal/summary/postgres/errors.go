@@ -56,7 +56,7 @@ func code(err error) string {
 	return fault.Code
 }
 
-// These are errors of a server that accepts connections, but not with the current settings.
+// These errors mean that a connection was established, but that it cannot be used to store summaries.
 var (
 	errNoSchema = errors.New("current_schema() is null")
 	errReplica  = errors.New("pg_is_in_recovery() is true")
@@ -138,8 +138,8 @@ func (d *Database) describe(err error) error {
 // Without the parameter sslmode, there are two attempts for each address: one with TLS and one without.
 type oneLine struct{ error }
 
-// Error returns each distinct line once. It omits a line that says that the server refused TLS if an attempt without
-// TLS follows.
+// Error returns each distinct line once. If the server refused TLS and an attempt without TLS follows, Error omits the
+// line about the refusal.
 func (e oneLine) Error() string {
 	lines := strings.Split(strings.ReplaceAll(e.error.Error(), "\t", ""), "\n")
 	var kept []string
@@ -215,7 +215,7 @@ func adviceFor(code string) string {
 		return "is starting, stopping or recovering; wait, and see its log if this lasts"
 	case codeInvalidSchema:
 		return "lacks the schema in search_path, or does not let the user use it; create it and grant USAGE on it, correct search_path, or select another schema with --database-schema"
-	case codeUndefinedTable: // the tables were there: see Database.call
+	case codeUndefinedTable: // only some tables are missing: Database.call creates them again if all are missing
 		return "no longer has all tables; drop the whole schema so that all tables are created again, or restore a backup"
 	case codeIOError, codeDataCorrupted, codeIndexCorrupted:
 		return "has a damaged disk or database; see its log, and restore a backup"

@@ -41,7 +41,8 @@ func TestAdvise_ConnectionFails_NamesTheCause(t *testing.T) {
 	}
 }
 
-// Only the server knows whether it is a replica.
+// A server accepts no writes if it is a replica, or if default_transaction_read_only is on. Some errors do not tell
+// which.
 func TestAdvise_ReadOnlyServer_NamesBothCausesUnlessOneIsKnown(t *testing.T) {
 	t.Parallel()
 	const replica, setting = "wait for the failover", "set default_transaction_read_only to off"
@@ -167,8 +168,8 @@ func TestDatabasePrepare_ServerIsSilent_DoesNotMatchErrNotReady(t *testing.T) {
 	}
 }
 
-// Credentials come from the binding only. If connConfig read the certificate in the home directory, it would fail,
-// because that file does not contain a certificate.
+// Credentials come from the binding only. If connConfig read the certificate file in the home directory, it would fail,
+// because the file does not contain a certificate.
 func TestConnConfig_FilesInHomeDirectory_AreIgnored(t *testing.T) { //nolint:paralleltest // it sets HOME
 	home := t.TempDir()
 	t.Setenv("HOME", home)

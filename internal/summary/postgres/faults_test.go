@@ -187,7 +187,8 @@ func mustInsert(t *testing.T, d *Database, id string) {
 
 func TestInsert_ServerKilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
-	// The default synchronous_commit=off must have no effect: Insert must return only after the commit is durable.
+	// The server's setting synchronous_commit=off must have no effect: Insert must return only after the commit is
+	// durable.
 	server := servers.NewPostgres(t, servers.PostgresOptions{Config: []string{"synchronous_commit=off"}})
 	d := open(t, database(t, server))
 	l := startLoad(t, d)

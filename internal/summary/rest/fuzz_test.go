@@ -10,8 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// FuzzDecodeBulk checks that a body of many lines decodes to the same summaries as its individual lines.
-func FuzzDecodeBulk(f *testing.F) {
+func FuzzDecodeBulk_BodyOfManyLines_DecodesLikeItsSingleLines(f *testing.F) {
 	for _, seed := range []string{
 		"", "\n", "\r\n \t\n", visitA, visitA + "\n", visitA + "\r\n" + visitB, visitA + "\n\n" + otherA + "\n{\"id\":\n",
 		"1\n2\n3\n4\n5\n6\n7\n8\n9\n", `{"id":"x"}`, "\xff\n" + visitB, "\x00", visitA + visitB,
@@ -72,8 +71,7 @@ func FuzzDecodeBulk(f *testing.F) {
 	})
 }
 
-// FuzzParseQuery checks that every query that the API accepts is within the documented limits.
-func FuzzParseQuery(f *testing.F) {
+func FuzzParseQuery_AcceptedQuery_IsWithinTheDocumentedLimits(f *testing.F) {
 	for _, seed := range []string{
 		"", "plate=P-1&limit=3", "from=2026-03-01T08:00:00Z&to=2026-03-01T08:00:00%2B01:00", "limit=0", "cursor=AQAAAAAAAAABAAAAAAAAAAE", "a;b", "%", "limit=+7",
 	} {

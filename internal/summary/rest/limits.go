@@ -40,8 +40,8 @@ func defaultLimits() limits {
 // minWeight is the weight of a small request in bytes. It exceeds the memory that such a request and its response need.
 const minWeight = 64 << 10
 
-// gate limits the total weight of the requests that are handled at the same time. The weight of a request is the number
-// of bytes that it counts towards maxBytesInFlight.
+// gate limits the total weight of the requests that are handled at the same time. The weight of a request is the part
+// of maxBytesInFlight that it takes up, in bytes.
 type gate struct {
 	room   *semaphore.Weighted
 	limits limits
@@ -67,12 +67,12 @@ func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	return func() { g.room.Release(weight) }, nil
 }
 
-// weight returns how many bytes a request counts towards the limit of the gate.
+// weight returns how many bytes of maxBytesInFlight a request takes up.
 func (g *gate) weight(r *http.Request) int64 {
 	switch {
 	case r.ContentLength < 0: // the request does not say how long its body is
 		return g.limits.maxBytes
-	case r.Method == http.MethodGet: // count the response, which has up to maxLimit summaries
+	case r.Method == http.MethodGet: // the response takes memory: it has up to maxLimit summaries
 		return maxLimit * event.MaxIDBytes * 2
 	}
 	return min(max(r.ContentLength, minWeight), g.limits.maxBytes)

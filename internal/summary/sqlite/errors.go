@@ -34,8 +34,9 @@ func describe(path string, err error) error {
 	return described
 }
 
-// isNotReady reports whether a primary result code means that the cause is the volume, a lock, or this process. With all
-// other codes, the path, the rights on the file, or the contents of the file may be the cause.
+// isNotReady reports whether an error with the given primary result code must match summary.ErrNotReady, because its
+// cause is the volume, a lock, or this process. With all other codes, the cause may be the path, the rights on the
+// file, or the contents of the file.
 func isNotReady(code int) bool {
 	switch code {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL,
@@ -69,9 +70,9 @@ func advise(path string, code int, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-// openErrorOf returns the error with which a directory cannot be opened, or nil. SQLite reports too many open files in
-// the same way as a missing directory. SQLite needs several files at once, so openErrorOf opens the directory several
-// times.
+// openErrorOf opens a directory and returns the error, if any. The error says whether the directory is missing or too
+// many files are open. SQLite reports the same code in both cases. SQLite needs several files at once, so openErrorOf
+// keeps the directory open several times.
 func openErrorOf(directory string) error {
 	const needed = 8 // file descriptors: database, write-ahead log, index of the log and directory, with a reserve
 	var files []*os.File

@@ -87,7 +87,7 @@ func TestOpenDatabase_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 	}
 }
 
-// If the file is not the cause, the error must not count as invalid input.
+// An error that does not match ErrNotReady counts as invalid input.
 func TestOpenDatabase_FileIsNotTheCause_ErrorMatchesErrNotReady(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -135,7 +135,7 @@ func lock(t *testing.T, path string) {
 	t.Cleanup(func() { _ = conn.Close() })
 }
 
-func TestIsNotReady_ResultCode_ExcludesFaultsOfTheFile(t *testing.T) {
+func TestIsNotReady_ResultCode_IsFalseIfPathOrFileMayBeTheCause(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]bool{
 		sqlite3.SQLITE_CANTOPEN: false, sqlite3.SQLITE_READONLY: false, sqlite3.SQLITE_PERM: false, sqlite3.SQLITE_NOTADB: false, sqlite3.SQLITE_CORRUPT: false,

@@ -148,11 +148,12 @@ func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Su
 	return w.lookUpOutcomes(ctx, rows, outcomes, first)
 }
 
-// firstCreated returns the number of the first row that a statement created. SQLite numbers the created rows
-// consecutively, starting after the largest existing number.
+// firstCreated returns the number of the first row that a statement created. If the statement created no row, the
+// result is greater than the number of every row. SQLite numbers the created rows consecutively, starting after the
+// largest existing number.
 func firstCreated(result sql.Result, created int64) (int64, error) {
 	if created == 0 {
-		return math.MaxInt64, nil // LastInsertId would return the ID of a row that an earlier statement inserted
+		return math.MaxInt64, nil // LastInsertId would return the number of a row of an earlier statement
 	}
 	last, err := result.LastInsertId()
 	return last - created + 1, err
