@@ -84,7 +84,7 @@ func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server s
 		return
 	}
 	s.wakeAfter(left)
-	s.findings.notes = append(s.findings.notes, fmt.Sprintf("a certificate of %s in Secret %s, in tls.crt or ca.crt, expires at %s: renew each certificate that expires then",
+	s.findings.notes = append(s.findings.notes, fmt.Sprintf("a certificate of %s in Secret %s (tls.crt or ca.crt) expires at %s: renew it before then",
 		server, secret, expiry.UTC().Format(time.RFC3339)))
 }
 

@@ -77,7 +77,7 @@ func TestReadCertificate_CertificateInSecretExpires_WarnsAndSchedulesAReconcile(
 	r := &Reconciler{client: c, direct: c, secrets: newSecretReaders()}
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
 	sim.Spec.Redis.Managed = &v1alpha1.ManagedRedis{TLS: &v1alpha1.TLSSpec{SecretName: "mine"}}
-	const warning = "a certificate of Redis in Secret default/mine, in tls.crt or ca.crt, expires at 2026-08-15T08:00:00Z: renew each certificate that expires then"
+	const warning = "a certificate of Redis in Secret default/mine (tls.crt or ca.crt) expires at 2026-08-15T08:00:00Z: renew it before then"
 	for _, step := range []struct {
 		after time.Duration
 		wake  time.Duration

@@ -36,8 +36,8 @@ type serverFlags struct {
 func (f *serverFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	f.changed = flags.Changed
-	flags.Var((*uriList)(&f.rabbitmq.URI), flagRabbitMQ, "`URI` of a RabbitMQ server, amqp:// or amqps://; repeat it for several nodes (default $"+envRabbitMQ+"; \"\" for none)")
-	flags.Var((*uriList)(&f.redis.URI), flagRedis, "`URI` of a Redis or Valkey server, redis:// or rediss://; repeat it for several nodes of a cluster, or for several Sentinels with ?master_name=NAME (default $"+envRedis+"; \"\" for none)")
+	flags.Var((*uriList)(&f.rabbitmq.URI), flagRabbitMQ, "`URI` of a RabbitMQ server, amqp:// or amqps://; repeat it for several nodes (default $"+envRabbitMQ+"; \"\" for no server)")
+	flags.Var((*uriList)(&f.redis.URI), flagRedis, "`URI` of a Redis or Valkey server, redis:// or rediss://; repeat it for several nodes of a cluster, or for several Sentinels with ?master_name=NAME (default $"+envRedis+"; \"\" for no server)")
 	for _, secret := range []struct {
 		directory  *string
 		flag, name string

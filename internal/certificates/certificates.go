@@ -46,8 +46,8 @@ type Authority struct {
 	Pair
 
 	Trusted []byte
-	// previous is the authority that signs certificates until clients trust Pair. It is nil if they trust Pair, or if
-	// the previous authority is unusable.
+	// previous is the authority before the renewal. It signs certificates until clients trust the new one, which is the
+	// embedded Pair. It is nil if clients trust the new one already, or if the previous one is unusable.
 	previous *Pair
 }
 

@@ -126,7 +126,7 @@ func checks(e *Evidence) []check {
 		{name: CheckLost, kind: Objective, find: nothingLost, certain: true},
 		// No event takes effect twice, however often it is delivered.
 		{name: CheckTakenTwice, kind: Invariant, find: nothingTakenTwice, certain: true},
-		// The ledger counts every effect. If it missed one, other numbers in the report would be wrong, too.
+		// The ledger counts every effect. An uncounted effect would also falsify other numbers in the report.
 		{name: CheckUncounted, kind: Invariant, find: nothingUncounted, certain: true},
 		// The processor receives each exit with the intent that the generator published.
 		{name: CheckIntents, kind: Invariant, find: intentsKept, certain: true},

@@ -50,7 +50,7 @@ func TestEvaluate_EachCheck_ContainsWantAndGot(t *testing.T) {
 	}
 }
 
-func TestEvaluate_ChecksCannotBeMade_AreNotMeasured(t *testing.T) {
+func TestEvaluate_ImpossibleChecks_AreNotMeasured(t *testing.T) {
 	t.Parallel()
 	for name, e := range map[string]Evidence{
 		"an unreadable ledger": {ReportErr: errors.New("no route")},

@@ -215,9 +215,9 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 // keepCut continues an isolation until the given time or until ctx ends, even if the pods of the servers are replaced.
 // The argument commanded lists the servers whose agents have injected the fault. If the agent of any server does not
 // know the fault, for example because its pod is new, keepCut makes that agent inject the fault for the remaining time.
-// At the end of the isolation, keepCut tells the agents that it added to end the fault, unless another operator takes
-// over. keepCut returns an error if its last check found a server that the clients might still reach. It ignores a check
-// that ends less than earlyTolerance before the end of the isolation, because agents may end the fault that early.
+// At the end of the isolation, keepCut also ends the fault in these agents, unless another operator takes over. keepCut
+// returns an error if its last check found a server that the clients might still reach. It ignores a check that ends
+// less than earlyTolerance before the end of the isolation, because agents may end the fault that early.
 func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
 	cut := map[string]fault.Chosen{}
 	for wait(ctx) == nil && time.Now().Before(until) {

@@ -123,8 +123,8 @@ func TestResumeFault_LongAfterItWasDue_HitsNoFurtherPod(t *testing.T) {
 	w.Exists(pod, pod.Name)
 }
 
-// The fault had waited for the end of another fault, so its pods were chosen long after the fault was due. The earlier
-// operator deleted one of the pods and crashed. The fault took effect when the pods were chosen.
+// The fault waited for the end of another fault, so its pods were chosen long after it was due. The operator then deleted
+// one of the pods and crashed. The restarted operator takes the time of the choice as the time of the injection.
 func TestResumeFault_PodsWereChosenLate_InjectedAtIsTheTimeOfTheChoice(t *testing.T) {
 	w := newWorld(t)
 	w.start = time.Now().Add(-10 * time.Minute)

@@ -79,7 +79,7 @@ type Marks struct {
 	Numbers []Tick
 }
 
-// Mark is the line of a note at its position on the time axis.
+// Mark is the vertical line that shows a note in a chart, at its position on the time axis.
 type Mark struct{ At, Class string }
 
 // marks returns the marks of the notes in a chart. Notes that are close together share a label, such as 3–5.

@@ -163,7 +163,7 @@ func TestSimulationRun_AbortOnFailure_NoBaseline_FailsOnlyAtTheEnd(t *testing.T)
 	}
 }
 
-func TestSimulationRun_WithFaults_MissedRecoveryObjectiveFails(t *testing.T) {
+func TestSimulationRun_LatencyObjectiveIsMissedUnderFaults_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		objectives plan.Objectives

@@ -35,7 +35,7 @@ type rest struct {
 	// hold.
 	depths   broker.Depths
 	inFlight int64
-	errs     []error // why the simulation did not come to rest, or why that is unknown
+	errs     []error // why the simulation did not come to rest, or why it is unknown whether it did
 }
 
 // comeToRest waits until the queues are empty and the processors hold no deliveries. If some events have not taken

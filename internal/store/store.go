@@ -172,7 +172,8 @@ type EntryStep struct {
 	Partition int
 	Plate     string
 	At        time.Time
-	// The lifetime of an unclaimed visit is MaxStay plus VisitMargin.
+	// MaxStay is the longest time between an entry and its exit. The store deletes a visit without an exit after MaxStay
+	// plus VisitMargin.
 	MaxStay time.Duration
 }
 

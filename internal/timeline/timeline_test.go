@@ -172,7 +172,8 @@ func TestRecorderRun_SinkFails_ReturnsAnError(t *testing.T) {
 	})
 }
 
-// appended is a Sink that records which rows it receives, as "process second: effects".
+// appended is a Sink that records which rows it receives, as texts such as "processor 12: 3": the process,
+// the second and the number of effects.
 type appended struct{ rows []string }
 
 func (a *appended) AppendTimeline(_ context.Context, process string, rows []Row) error {

@@ -243,9 +243,8 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 // startRate is the rate, in events per second, at which the measurement of the highest rate starts.
 const startRate = 4000
 
-// saturatedBacklog is the number of events that wait in a saturated pipeline with one partition. To make the two
-// results comparable, runCeiling permits the same number of unacknowledged messages: the constant backlog in each of
-// its two queues.
+// saturatedBacklog is the number of events that wait in a saturated pipeline with one partition. The benchmark of the bare
+// broker, runCeiling, permits the same number of unacknowledged messages in its two queues. So both rates are comparable.
 const saturatedBacklog = 2 * backlog
 
 // saturate returns a function that adjusts the rate of the generators each time it is called. The adjustments bring the

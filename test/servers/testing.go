@@ -39,7 +39,7 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 }
 
 // NewRabbitMQCluster starts a cluster of RabbitMQ nodes for this test alone. The nodes end with the test. If RabbitMQ
-// is not installed, NewRabbitMQCluster behaves like NewRabbitMQ.
+// is not installed, NewRabbitMQCluster skips or fails the test, as NewRabbitMQ does.
 func NewRabbitMQCluster(t testing.TB, nodes int, opts RabbitMQOptions) []*RabbitMQ {
 	t.Helper()
 	cluster := []*RabbitMQ{NewRabbitMQ(t, opts)}

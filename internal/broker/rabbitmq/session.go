@@ -171,7 +171,7 @@ type outbox struct {
 	prefix   uint64 // tag of the delivery to acknowledge together with all earlier ones; 0 for none
 	singles  []uint64
 	patience time.Duration // how long settled deliveries may still wait until all earlier deliveries are settled; 0 if none wait
-	cancel   bool          // whether this outbox cancels the consumer
+	cancel   bool          // whether to cancel the consumer of this session
 	flush    bool          // whether to call the method flush after the other requests of this outbox
 	last     bool          // whether the session sends nothing after this outbox
 }

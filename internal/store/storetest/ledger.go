@@ -39,10 +39,10 @@ func testLedger(t *testing.T, factory Factory) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff([]int64{0, 1, 2}, bits(chunk.Seen, 0)); diff != "" {
-				t.Errorf("the bits of the events that took effect in partition %d differ (-want +got):\n%s", p, diff)
+				t.Errorf("the set of events that took effect in partition %d differs (-want +got):\n%s", p, diff)
 			}
 			if diff := cmp.Diff([]int64{0, 2}, bits(chunk.Matched, 0)); diff != "" {
-				t.Errorf("the bits of matched events in partition %d differ (-want +got):\n%s", p, diff)
+				t.Errorf("the set of matched events in partition %d differs (-want +got):\n%s", p, diff)
 			}
 		}
 	})

@@ -96,7 +96,7 @@ func New(c Config, deps Dependencies) (*Database, error) {
 func (d *Database) pool(limit int32) (*pgxpool.Pool, error) {
 	// Each pool starts with the connection settings of the current binding. It reads them again before each connection
 	// attempt.
-	config, err := pgxpool.ParseConfig("sslmode=disable") // pool settings only; connConfig sets everything else
+	config, err := pgxpool.ParseConfig("sslmode=disable") // for the defaults of the pool; connConfig replaces the connection settings, including sslmode
 	if err != nil {
 		return nil, fmt.Errorf("configure the connections to PostgreSQL: %w", err)
 	}
