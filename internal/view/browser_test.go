@@ -365,8 +365,8 @@ func testPageSurvivesSleep(t *testing.T, b *browser) {
 	for range 7 {
 		f.grow()
 	}
-	evaluate[int](b, "window.skip_ = 0, Date.now = (now => () => now() + window.skip_)(Date.now), 0")
-	b.until("no row is missing", "(window.skip_ += 60_000, document.getElementById('charts').dataset.rows == 67)")
+	evaluate[int](b, "Date.now = (now => () => now() + 60_000)(Date.now), 0")
+	b.until("no row is missing", "document.getElementById('charts').dataset.rows == 67")
 	b.until("the page is connected", fmt.Sprintf(text+" == ''", "connection"))
 }
 
@@ -408,16 +408,21 @@ func newSilencer(t *testing.T, server string) *silencer {
 
 func (s *silencer) silence() { s.silent.Store(s.opened.Load()) }
 
-// forward copies data until the connection ends. It drops the data of a silenced connection.
-func (s *silencer) forward(number int64, from io.Reader, to io.Writer) {
+// forward copies data until the connection ends, and then ends the other connection. It drops the data of a silenced
+// connection, and does not end the other one.
+func (s *silencer) forward(number int64, from io.Reader, to io.WriteCloser) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		if number > s.silent.Load() {
+		isSilent := number <= s.silent.Load()
+		if !isSilent {
 			_, _ = to.Write(buffer[:n]) // no error handling: if the connection has ended, the next read fails
+		}
+		if err != nil {
+			if !isSilent {
+				_ = to.Close()
+			}
+			return
 		}
 	}
 }
