@@ -25,18 +25,26 @@ func TestFaults_RedisFailovers_EveryEventIsCountedOnce(t *testing.T) {
 
 // TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce moves partitions between the nodes of a Redis Cluster, and
 // kills the primaries of partitions. The other nodes then elect the replicas of these primaries as the new primaries.
-// Each node has a certificate that is valid only for its address.
+// Each node announces its host name, and has a certificate that is valid only for this name. If the machine does not
+// allow mount namespaces, each certificate is valid only for the address of its node.
 func TestFaults_RedisClusterWithTLS_EveryEventIsCountedOnce(t *testing.T) {
-	cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{Authority: tlstest.NewAuthority(t, "test CA"), Elections: true})
-	s := startSimulationOn(t, serverSet{redis: redis}, "-race")
-	for partition := range s.plan.Partitions {
-		s.pauseOrFail(t)
-		cluster.MoveKey(t, s.tagOf(partition))
-		s.failOver(t, cluster, partition)
-	}
-	cluster.MoveKey(t, s.tagOf(0))
-	s.failOverToLaggingReplica(t, cluster, 0)
-	s.auditAtRest(t)
+	servers.WithHostsIfAllowed(t, servers.NodeHosts(2*redisPrimaries), func(hostNames bool) {
+		if !hostNames {
+			t.Log("the certificates of the Redis nodes are for IP addresses, not for host names")
+		}
+		cluster, redis := newRedisCluster(t, servers.RedisClusterOptions{
+			Authority: tlstest.NewAuthority(t, "test CA"), HostNames: hostNames, Elections: true,
+		})
+		s := startSimulationOn(t, serverSet{redis: redis}, "-race")
+		for partition := range s.plan.Partitions {
+			s.pauseOrFail(t)
+			cluster.MoveKey(t, s.tagOf(partition))
+			s.failOver(t, cluster, partition)
+		}
+		cluster.MoveKey(t, s.tagOf(0))
+		s.failOverToLaggingReplica(t, cluster, 0)
+		s.auditAtRest(t)
+	})
 }
 
 // TestFaults_RedisCluster_EveryEventIsCountedOnce moves one partition between the nodes of a Redis Cluster without TLS,
@@ -81,10 +89,13 @@ func newSentinels(t *testing.T) (servers.FailoverGroup, plan.BindingRef) {
 	return group, plan.BindingRef{URI: strings.Join(group.URIs(t), ",")}
 }
 
-// newRedisCluster starts a Redis Cluster of three primaries with a replica each.
+// redisPrimaries is the number of primaries of a Redis Cluster.
+const redisPrimaries = 3
+
+// newRedisCluster starts a Redis Cluster whose primaries have a replica each.
 func newRedisCluster(t *testing.T, o servers.RedisClusterOptions) (*servers.RedisCluster, plan.BindingRef) {
 	t.Helper()
-	o.Primaries, o.Replicas = 3, true
+	o.Primaries, o.Replicas = redisPrimaries, true
 	cluster := servers.NewRedisCluster(t, o)
 	return cluster, plan.BindingRef{SecretDir: cluster.SecretDir(t)}
 }

@@ -15,9 +15,31 @@ const hostsVariable = "PARKING_TEST_HOSTS"
 
 // WithHosts calls a function in a process whose hosts file has additional lines. To do so, it runs the calling test
 // again in a child process, which has its own mount namespace. In the child process, WithHosts calls the function.
-// Other processes do not see the lines. The calling test must not be a subtest. If the machine does not allow mount
-// namespaces, WithHosts skips the test, or fails it if PARKING_TEST_REQUIRE=1.
+// Processes that the function starts see the lines; other processes do not. The calling test must not be a subtest. If
+// the machine does not allow mount namespaces, WithHosts skips the test, or fails it if PARKING_TEST_REQUIRE=1.
 func WithHosts(t *testing.T, lines string, test func()) {
+	t.Helper()
+	withHosts(t, lines, test, func(reason string) {
+		t.Helper()
+		SkipOrFail(t, reason+"; run the tests as root, or allow user namespaces")
+	})
+}
+
+// WithHostsIfAllowed is like WithHosts, but it never skips the test because of mount namespaces. If the machine does not
+// allow them, it logs the reason and calls the function in the process of the caller, without the lines. The parameter
+// of the function says whether the hosts file has the lines.
+func WithHostsIfAllowed(t *testing.T, lines string, test func(added bool)) {
+	t.Helper()
+	withHosts(t, lines, func() { test(true) }, func(reason string) {
+		t.Helper()
+		t.Logf("the hosts file has no additional lines: %s", reason)
+		test(false)
+	})
+}
+
+// withHosts implements WithHosts. If the machine does not allow mount namespaces, it calls the function forbidden with
+// the reason.
+func withHosts(t *testing.T, lines string, test func(), forbidden func(reason string)) {
 	t.Helper()
 	skipIfShort(t)
 	if os.Getenv(hostsVariable) == t.Name() {
@@ -32,8 +54,8 @@ func WithHosts(t *testing.T, lines string, test func()) {
 		return string(output), err
 	}
 	if output, err := run("true"); err != nil {
-		reason := strings.TrimSpace(err.Error() + " " + output)
-		SkipOrFail(t, "run a command in a mount namespace: "+reason+"; run the tests as root, or allow user namespaces")
+		forbidden("run a command in a mount namespace: " + strings.TrimSpace(err.Error()+" "+output))
+		return
 	}
 	args := []string{os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v"}
 	if deadline, ok := t.Deadline(); ok {
@@ -48,6 +70,8 @@ func WithHosts(t *testing.T, lines string, test func()) {
 		t.Skip("it was skipped in its mount namespace")
 	case !strings.Contains(output, "--- PASS: "+t.Name()+" "):
 		t.Fatalf("the test did not run in its mount namespace:\n%s", output)
+	default:
+		t.Logf("the test passed in its mount namespace:\n%s", output)
 	}
 }
 

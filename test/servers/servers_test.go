@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -458,6 +460,33 @@ func passwordOf(t *testing.T, uri string) string {
 	}
 	password, _ := u.User.Password()
 	return password
+}
+
+func TestWithHostsIfAllowed_MountNamespacesAllowed_NamesAreResolved(t *testing.T) {
+	WithHostsIfAllowed(t, NodeHosts(1), func(added bool) {
+		if !added {
+			SkipOrFail(t, "the machine does not allow mount namespaces")
+		}
+		addresses, err := net.DefaultResolver.LookupHost(t.Context(), nodeName(0))
+		if err != nil || !slices.Equal(addresses, []string{nodeIP(0)}) {
+			t.Errorf("%s has the addresses %v (%v), want %s", nodeName(0), addresses, err, nodeIP(0))
+		}
+	})
+}
+
+func TestWithHostsIfAllowed_MountNamespacesNotAllowed_RunsTheTestInThisProcess(t *testing.T) {
+	t.Setenv("PATH", "")           // the program that creates mount namespaces is not found
+	t.Setenv(requireVariable, "1") // otherwise a skip would hide that the function was not called
+	calls := 0
+	WithHostsIfAllowed(t, NodeHosts(1), func(added bool) {
+		calls++
+		if added {
+			t.Error("the function was called with true, want false: the hosts file has no additional lines")
+		}
+	})
+	if calls != 1 {
+		t.Errorf("the function was called %d times, want once", calls)
+	}
 }
 
 // Without an authority, the nodes announce no host names, so NewRedisCluster would wait for them until its timeout.
