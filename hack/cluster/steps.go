@@ -11,17 +11,18 @@ import (
 )
 
 // steps prints the progress of long steps, in the same format as hack/step.sh. It prints the name and the usual
-// duration of a step at its start, a line every 10 s, and the actual duration at its end. Several steps can run at
-// the same time.
+// duration of a step at its start, progress lines while it runs, and the actual duration at its end. Several steps can
+// run at the same time.
 type steps struct {
 	repository string
 	out        io.Writer
+	every      time.Duration // the time between two progress lines of a step
 	start      time.Time
 	mu         sync.Mutex
 }
 
 func newSteps(repository string, out io.Writer) *steps {
-	return &steps{repository: repository, out: out, start: time.Now()}
+	return &steps{repository: repository, out: out, every: 10 * time.Second, start: time.Now()}
 }
 
 // do runs the function step and prints its progress. The parameter what is the name of the step, and usually is its
@@ -30,8 +31,9 @@ func (s *steps) do(what, usually string, step func() error) error {
 	s.printf("==> %s (usually %s)\n", what, usually)
 	start := time.Now()
 	done := make(chan struct{})
-	go func() {
-		ticker := time.NewTicker(10 * time.Second)
+	var progress sync.WaitGroup
+	progress.Go(func() {
+		ticker := time.NewTicker(s.every)
 		defer ticker.Stop()
 		for {
 			select {
@@ -41,9 +43,10 @@ func (s *steps) do(what, usually string, step func() error) error {
 				s.printf("    … %s: %.0f s\n", what, time.Since(start).Seconds())
 			}
 		}
-	}()
+	})
 	err := step()
 	close(done)
+	progress.Wait() // no progress line follows the line that ends the step
 	if err != nil {
 		s.printf("==> %s: failed after %.0f s\n", what, time.Since(start).Seconds())
 		return err
