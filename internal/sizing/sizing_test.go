@@ -397,7 +397,8 @@ func TestPredict_SameSeed_SamePrediction(t *testing.T) {
 	}
 }
 
-// The documentation shows these measurements. It must not say that predictions are good while some are not.
+// The documentation shows these measurements. It must not say that predictions are good while some are not. A test in
+// test/bench checks that the recorded predictions are those of the model.
 func TestCheck_RecordedMeasurements_AreWithinTheTolerance(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/check.json")
@@ -420,6 +421,38 @@ func TestCheck_RecordedMeasurements_AreWithinTheTolerance(t *testing.T) {
 		if !row.WithinTolerance() {
 			t.Errorf("at %d events/s, %s was predicted to be %.3g and measured as %.3g, want a difference of at most %.0f %%: "+
 				"correct the model, or run make bench-costs on an idle machine", row.EventsPerSecond, row.Figure, row.Predicted, row.Measured, percent*Tolerance)
+		}
+	}
+}
+
+// docs/sizing.md describes the growth of the throughput in a sentence, which is written by hand.
+func TestScaling_RecordedThroughput_GrowsAsTheDocumentationSays(t *testing.T) {
+	t.Parallel()
+	const sentence = "The throughput grows slightly more than the number of partitions."
+	if docs, err := os.ReadFile("../../docs/sizing.md"); err != nil || !strings.Contains(string(docs), sentence) {
+		t.Errorf("docs/sizing.md does not say %q (%v): change this test with the sentence", sentence, err)
+	}
+	text, err := os.ReadFile("testdata/partitions.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s Scaling
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	counts := []int{1, 2, 4, 8}
+	if len(s.Rows) != len(counts) {
+		t.Fatalf("%d numbers of partitions were measured, want %v", len(s.Rows), counts)
+	}
+	const slightly = 1.2
+	for i, row := range s.Rows {
+		if row.Partitions != counts[i] || row.Processors != counts[i] {
+			t.Errorf("row %d has %d partitions and %d processors, want %d of each", i, row.Partitions, row.Processors, counts[i])
+		}
+		growth := row.EventsPerSecond / s.Rows[0].EventsPerSecond
+		if most := slightly * float64(counts[i]); i > 0 && (growth <= float64(counts[i]) || growth > most) {
+			t.Errorf("the throughput with %d partitions is %.2f times that with one, want more than %d and at most %.1f times: "+
+				"correct the product, or the sentence in docs/sizing.md", counts[i], growth, counts[i], most)
 		}
 	}
 }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"encoding/json"
 	"math"
+	"os"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/parking-operator/parking-operator/internal/goldentest"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/sizing"
 )
@@ -71,5 +74,52 @@ func TestCompare_SeveralRounds_ComparesMediansAndMeans(t *testing.T) {
 	approximately := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= .1*math.Abs(a) })
 	if diff := cmp.Diff(want, measured, approximately); diff != "" {
 		t.Errorf("the measured figures differ (-want +got):\n%s", diff)
+	}
+}
+
+// The file of the check has predictions next to measurements. After a change of the model or of the costs, the predictions
+// must be computed again. Otherwise the file shows how good an earlier model was.
+func TestCompare_RecordedCheck_HasThePredictionsOfTheModel(t *testing.T) {
+	t.Parallel()
+	const path = "../../internal/sizing/testdata/check.json"
+	costs, err := sizing.Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var check sizing.Check
+	if err := json.Unmarshal(text, &check); err != nil {
+		t.Fatal(err)
+	}
+	unmeasured := &rateResult{points: make([]sizing.Point, 1), backlogs: make([]float64, 1), recoveries: make([]float64, 1)}
+	var rows []sizing.Compared
+	for _, rate := range ratesOf(checkedShares, costs.Points[len(costs.Points)-1].Rate()) {
+		rows = append(rows, compare(costs, rate, unmeasured)...)
+	}
+	if len(rows) != len(check.Rows) {
+		t.Fatalf("%s has %d rows, want %d: run make bench-costs", path, len(check.Rows), len(rows))
+	}
+	const rounding = 1e-3 // processors of other types round differently
+	for i := range rows {
+		row, recorded := &rows[i], &check.Rows[i]
+		if row.EventsPerSecond != recorded.EventsPerSecond || row.Figure != recorded.Figure {
+			t.Fatalf("row %d of %s is %s at %d events/s, want %s at %d events/s: run make bench-costs",
+				i, path, recorded.Figure, recorded.EventsPerSecond, row.Figure, row.EventsPerSecond)
+		}
+		if goldentest.Updating() {
+			recorded.Predicted = row.Predicted
+		}
+		if math.Abs(row.Predicted-recorded.Predicted) > rounding*row.Predicted {
+			t.Errorf("at %d events/s, %s is predicted to be %.3g, but %s has %.3g: run this test and then TestDocs_Sizing with -update",
+				row.EventsPerSecond, row.Figure, row.Predicted, path, recorded.Predicted)
+		}
+	}
+	if goldentest.Updating() {
+		if err := writeJSON(path, check); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
