@@ -2,6 +2,7 @@ package controllers_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -109,6 +110,10 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
+// strictly makes the API server reject objects with fields that the schema does not have. Otherwise it would drop the
+// fields, and only warn.
+const strictly = client.FieldValidation(metav1.FieldValidationStrict)
+
 func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]string, spec map[string]any) *unstructured.Unstructured {
 	c.T.Helper()
 	rabbit := &unstructured.Unstructured{Object: map[string]any{}}
@@ -119,21 +124,21 @@ func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]st
 	rabbit.SetNamespace(namespace)
 	rabbit.SetName("rabbit")
 	rabbit.SetAnnotations(annotations)
-	c.Create(rabbit)
+	if err := c.Client.Create(c.T.Context(), rabbit, strictly); err != nil {
+		c.T.Fatal(err)
+	}
 	return rabbit
 }
 
-// bind does what the RabbitMQ Cluster Operator does: it sets the name of the default user's Secret in the status.
+// bind does what the RabbitMQ Cluster Operator does: it sets the status, with the name of the default user's Secret.
 func (c *cluster) bind(rabbit *unstructured.Unstructured, secret string) {
 	c.T.Helper()
 	c.Eventually("the binding to be written", func() error {
 		if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(rabbit), rabbit); err != nil {
 			return err
 		}
-		if err := unstructured.SetNestedField(rabbit.Object, secret, "status", "binding", "name"); err != nil {
-			return err
-		}
-		return c.Client.Status().Update(c.T.Context(), rabbit)
+		apiserver.SetRabbitmqClusterStatus(rabbit, secret)
+		return c.Client.Status().Update(c.T.Context(), rabbit, strictly)
 	})
 }
 
@@ -167,7 +172,7 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit", Namespace: messaging}
 	})
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
-	c.Define(definition(resources.RabbitmqClusterKind()))
+	c.Define(apiserver.RabbitmqClusterDefinition())
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotFound")
 
 	rabbit := c.newRabbitmqCluster(messaging, nil, nil)
@@ -194,6 +199,8 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 		t.Errorf("the message is %q, want it to name the cluster and its own Secret", answers.Message)
 	}
 
+	c.failsWithTLS(sim, rabbit)
+
 	// When the password in the RabbitmqCluster's Secret changes, the operator updates the simulation's copy of the
 	// Secret.
 	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
@@ -206,10 +213,42 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 	c.isCalm(2)
 }
 
+// failsWithTLS makes a RabbitmqCluster use TLS, and lets connections fail for a while. The condition must name the Secrets
+// of the RabbitmqCluster. Changes of the simulation's copy would not last.
+func (c *cluster) failsWithTLS(sim *v1alpha1.ParkingSimulation, rabbit *unstructured.Unstructured) {
+	c.T.Helper()
+	namespace, ca := rabbit.GetNamespace(), string(tlstest.NewAuthority(c.T, "issuer").PEM)
+	c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "rabbit-tls"}, StringData: map[string]string{"ca.crt": ca}})
+	c.Edit(rabbit, func() { rabbit.Object["spec"] = map[string]any{"tls": map[string]any{"secretName": "rabbit-tls"}} })
+	copied := sim.Name + "-rabbitmq"
+	settled(c, &corev1.Secret{}, copied, func(s *corev1.Secret) bool { return len(s.Data["ca.crt"]) > 0 })
+	c.servers.fail(errors.New("certificate signed by unknown authority"))
+	failing := c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "Unreachable")
+	want := fmt.Sprintf("RabbitMQ (Secret %[1]s/rabbit-default-user of RabbitmqCluster %[1]s/rabbit; CA certificates belong in ca.crt of "+
+		"Secret %[1]s/rabbit-tls) cannot be used: ", namespace)
+	if !strings.HasPrefix(failing.Message, want) || strings.Contains(failing.Message, copied) {
+		c.T.Errorf("the message is %q, want it to begin with %q and not to name the copy %s", failing.Message, want, copied)
+	}
+	c.servers.fail(nil)
+	c.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
+}
+
+// rejectsMisspelledFields checks that the CRD of RabbitmqClusters finds wrong field names in tests.
+func (c *cluster) rejectsMisspelledFields() {
+	c.T.Helper()
+	rabbit := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"tls": map[string]any{"secret": "rabbit-tls"}}}}
+	rabbit.SetGroupVersionKind(resources.RabbitmqClusterKind())
+	rabbit.SetNamespace(c.Namespace)
+	rabbit.SetName("misspelled")
+	if err := c.Client.Create(c.T.Context(), rabbit, strictly); err == nil || !strings.Contains(err.Error(), `unknown field "spec.tls.secret"`) {
+		c.T.Errorf("the API server answers %v, want that it does not know spec.tls.secret", err)
+	}
+}
+
 func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
-	c.Define(definition(resources.RabbitmqClusterKind()))
+	c.Define(apiserver.RabbitmqClusterDefinition())
 	c.startOperator()
 	ca := strings.TrimSpace(string(tlstest.NewAuthority(t, "issuer").PEM))
 	peers := strings.TrimSpace(string(tlstest.NewAuthority(t, "peers").PEM))
@@ -217,6 +256,7 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing
 		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}
 	})
 	tls := map[string]any{"tls": map[string]any{"secretName": "rabbit-tls", "caSecretName": "rabbit-ca", "disableNonTLSListeners": true}}
+	c.rejectsMisspelledFields()
 	rabbit := c.newRabbitmqCluster(c.Namespace, nil, tls)
 	denied := c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
 	if want := "kubectl annotate rabbitmqcluster rabbit --namespace " + c.Namespace + " simulation.parking.dev/allowed-simulations=tenant"; !strings.Contains(denied.Message, want) {
@@ -256,7 +296,7 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing
 func TestClusterServer_SecretOfSomeoneElse_IsUsedOnlyWhilePermitted(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
-	c.Define(definition(resources.RabbitmqClusterKind()))
+	c.Define(apiserver.RabbitmqClusterDefinition())
 	c.startOperator()
 	sim := c.Simulate("guest", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}

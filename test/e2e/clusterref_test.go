@@ -14,13 +14,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
+	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
 // TestClusterRef_WithTLS_LosesNoEvents runs a simulation on a real RabbitMQ that accepts only TLS connections. The
@@ -42,26 +42,10 @@ func TestClusterRef_WithTLS_LosesNoEvents(t *testing.T) {
 	ns.remove(sim)
 }
 
-// installRabbitmqClusterCRD installs a CRD for RabbitmqCluster that accepts any spec and any status.
+// installRabbitmqClusterCRD installs a CRD for RabbitmqClusters, and deletes it when the test ends.
 func installRabbitmqClusterCRD(t *testing.T) {
 	t.Helper()
-	open := map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}
-	crd := &unstructured.Unstructured{Object: map[string]any{
-		"metadata": map[string]any{"name": "rabbitmqclusters.rabbitmq.com"},
-		"spec": map[string]any{
-			"group": "rabbitmq.com",
-			"scope": "Namespaced",
-			"names": map[string]any{"kind": "RabbitmqCluster", "listKind": "RabbitmqClusterList", "plural": "rabbitmqclusters", "singular": "rabbitmqcluster"},
-			"versions": []any{map[string]any{
-				"name": "v1beta1", "served": true, "storage": true,
-				"subresources": map[string]any{"status": map[string]any{}},
-				"schema": map[string]any{"openAPIV3Schema": map[string]any{
-					"type": "object", "properties": map[string]any{"spec": open, "status": open},
-				}},
-			}},
-		},
-	}}
-	crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
+	crd := apiserver.RabbitmqClusterDefinition()
 	if err := shared.Create(t.Context(), crd); err != nil {
 		t.Fatal(err)
 	}
@@ -183,6 +167,8 @@ func (ns *namespace) rabbitMQImage() string {
 // RabbitMQ.
 func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	ns.t.Helper()
+	// The API server must reject fields that the schema of RabbitmqClusters does not have.
+	const strictly = client.FieldValidation(metav1.FieldValidationStrict)
 	cluster := &unstructured.Unstructured{Object: map[string]any{
 		"spec": map[string]any{
 			"replicas": int64(1),
@@ -195,7 +181,7 @@ func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	cluster.SetAnnotations(map[string]string{"rabbitmq.com/topology-allowed-namespaces": allowed})
 	// The API server begins to serve a new kind only some time after its CRD was created.
 	ns.eventually("a RabbitmqCluster", time.Minute, func() error {
-		return ns.Create(ns.t.Context(), cluster)
+		return ns.Create(ns.t.Context(), cluster, strictly)
 	})
 	var user corev1.Secret
 	if err := ns.Get(ns.t.Context(), client.ObjectKey{Namespace: ns.name, Name: name + "-default-user"}, &user); err != nil {
@@ -205,13 +191,8 @@ func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	if err := ns.Update(ns.t.Context(), &user); err != nil {
 		ns.t.Fatal(err)
 	}
-	cluster.Object["status"] = map[string]any{
-		"binding": map[string]any{"name": name + "-default-user"},
-		"defaultUser": map[string]any{"secretReference": map[string]any{
-			"name": name + "-default-user", "namespace": ns.name, "keys": map[string]any{"username": "username", "password": "password"},
-		}},
-	}
-	if err := ns.Status().Update(ns.t.Context(), cluster); err != nil {
+	apiserver.SetRabbitmqClusterStatus(cluster, user.Name)
+	if err := ns.Status().Update(ns.t.Context(), cluster, strictly); err != nil {
 		ns.t.Fatal(err)
 	}
 }

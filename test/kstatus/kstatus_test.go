@@ -14,7 +14,6 @@ import (
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -116,7 +115,7 @@ func TestKstatus_EachStageOfASimulation_HasTheMatchingStatus(t *testing.T) {
 // completes, and is deleted. It also checks the status after the servers were removed and the operator was restarted.
 func TestKstatus_ManagedOrExternalServers_StatusMatchesTheConditionsInEveryPhase(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
-	l.Define(rabbitmqClusters())
+	l.Define(apiserver.RabbitmqClusterDefinition())
 	stop := l.startOperator()
 	ref := func(name string) *v1alpha1.SecretReference { return &v1alpha1.SecretReference{Name: name} }
 	broker := l.newSecret("broker", "uri", "amqp://user:password@broker.example")
@@ -324,37 +323,22 @@ func (l lot) finishGrowth(claim *corev1.PersistentVolumeClaim, size string) {
 	})
 }
 
-func rabbitmqClusters() *apiextensionsv1.CustomResourceDefinition {
-	return &apiextensionsv1.CustomResourceDefinition{
-		ObjectMeta: metav1.ObjectMeta{Name: "rabbitmqclusters.rabbitmq.com"},
-		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-			Group: "rabbitmq.com", Scope: apiextensionsv1.NamespaceScoped,
-			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: "RabbitmqCluster", ListKind: "RabbitmqClusterList", Plural: "rabbitmqclusters"},
-			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
-				Name: "v1beta1", Served: true, Storage: true,
-				Schema: &apiextensionsv1.CustomResourceValidation{
-					OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)},
-				},
-			}},
-		},
-	}
-}
-
 // newRabbitmqCluster creates a RabbitmqCluster, and the Secret of the default user of RabbitMQ. All simulations may use
 // the cluster.
 func (l lot) newRabbitmqCluster(simulation string) []client.Object {
 	l.T.Helper()
 	name := simulation + "-rabbit"
 	user, _ := l.Secret(name+"-default-user", map[string]string{"host": name + ".example", "port": "5672", "username": "u", "password": "p"})
-	rabbit := &unstructured.Unstructured{Object: map[string]any{
-		"status": map[string]any{"binding": map[string]any{"name": user.Name}},
-	}}
-	rabbit.SetAPIVersion("rabbitmq.com/v1beta1")
-	rabbit.SetKind("RabbitmqCluster")
+	rabbit := &unstructured.Unstructured{}
+	rabbit.SetGroupVersionKind(resources.RabbitmqClusterKind())
 	rabbit.SetNamespace(l.Namespace)
 	rabbit.SetName(name)
 	rabbit.SetAnnotations(map[string]string{v1alpha1.AllowedSimulationsAnnotation: "*"})
 	l.Create(rabbit)
+	apiserver.SetRabbitmqClusterStatus(rabbit, user.Name)
+	if err := l.Client.Status().Update(l.T.Context(), rabbit); err != nil {
+		l.T.Fatal(err)
+	}
 	return []client.Object{user, rabbit}
 }
 
