@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,6 +15,8 @@ import (
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -122,6 +126,46 @@ func TestSimulate_TooFewFileDescriptors_ExitsWithFailure(t *testing.T) {
 			checkFailure(t, got, []string{tt.want, "ulimit -n"})
 		})
 	}
+}
+
+// rejectingBroker is a broker that rejects declarations with an error.
+type rejectingBroker struct {
+	broker.Broker // nil, because the session calls only the methods below
+
+	err error
+}
+
+func (b rejectingBroker) Declare(context.Context) error { return b.err }
+
+func (rejectingBroker) Delete(context.Context) error { return nil }
+
+// Package rabbitmq decides which errors of RabbitMQ match broker.ErrConfig.
+func TestSessionDeclare_RabbitMQRejectsTheDeclaration_IsBadInputOnlyIfTheConfigurationIsInvalid(t *testing.T) {
+	t.Parallel()
+	rejection := func(code int) error { return &amqp091.Error{Code: code, Reason: "the reason", Server: true} }
+	for name, tt := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"an internal error":           {rejection(amqp091.InternalError), false},
+		"too few resources":           {rejection(amqp091.ResourceError), false},
+		"no answer in time":           {context.DeadlineExceeded, false},
+		"a missing permission":        {fmt.Errorf("%w: %w", broker.ErrConfig, rejection(amqp091.AccessRefused)), true},
+		"a queue with other settings": {fmt.Errorf("%w: %w", broker.ErrConfig, rejection(amqp091.PreconditionFailed)), true},
+	} {
+		a, _ := besideHungBroker()
+		a.broker.Broker = rejectingBroker{err: tt.err}
+		s := session{plan: &plan.Plan{Simulation: "default.rush"}, adapters: a}
+		if err := s.declare(t.Context()); !errors.Is(err, tt.err) || isBadInput(err) != tt.want {
+			t.Errorf("%s: the error is %v, and it is bad input: %t, want %t", name, err, isBadInput(err), tt.want)
+		}
+	}
+}
+
+// isBadInput reports whether a command that ends with the given error exits with exitBadInput.
+func isBadInput(err error) bool {
+	failed, ok := errors.AsType[*runError](err)
+	return ok && failed.badInput
 }
 
 // parkingWith runs a command line with additional environment variables, and waits for it to end.

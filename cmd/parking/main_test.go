@@ -32,8 +32,8 @@ const freeFiles = "PARKING_TEST_FREE_FILES"
 const patience = 10 * time.Minute
 
 func TestMain(m *testing.M) {
+	connectTimeout, purgeTimeout = time.Minute, 5*time.Minute // a busy machine makes the servers slow
 	if os.Getenv(asParking) == "1" {
-		connectTimeout, purgeTimeout = time.Minute, 5*time.Minute // a busy machine makes the servers slow
 		if free, err := strconv.Atoi(os.Getenv(freeFiles)); err == nil {
 			defer exhaustFiles(free)()
 		}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,6 +22,7 @@ import (
 	amqp091 "github.com/rabbitmq/amqp091-go"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/fault/faulttest"
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -347,6 +350,39 @@ func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	}
 	if got := <-ends; !passedButSchedules(got.ended, got.result(t)) {
 		t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
+	}
+}
+
+// Each simulation reserves the name in its own Redis. Only the mark of the owner in RabbitMQ then tells them apart. Both
+// sessions look for existing queues before one of them declares its queues.
+func TestSessionDeclare_SimulationOfTheSameNameHasAnotherRedis_IsRejected(t *testing.T) {
+	t.Parallel()
+	amqp, name, log := servers.VHostURI(t), servers.Name(t), slog.New(slog.DiscardHandler)
+	servers.RemoveKeys(t, name)
+	removeQueues(t, amqp, name)
+	var sessions []*session
+	for _, redis := range []string{servers.RedisURI(t), servers.NewRedis(t, servers.RedisOptions{}).URI()} {
+		f := simulateFlags{endless: true, manifest: manifestFlags{path: manifestPath(manifestFile(t, busy)), simulation: name}}
+		f.servers.rabbitmq.URI, f.servers.redis.URI = amqp, redis
+		resolved, _, err := f.plan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := openSession(t.Context(), f, resolved, io.Discard, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.close(log) })
+		sessions = append(sessions, s)
+	}
+	if err := sessions[0].declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sessions[1].declare(t.Context()); !errors.Is(err, broker.ErrOtherOwner) || !isBadInput(err) {
+		t.Errorf("the error is %v, want %v as bad input", err, broker.ErrOtherOwner)
+	}
+	if len(queuesOf(t, amqp, name, 2)) == 0 {
+		t.Error("the rejected simulation has removed the queues of the other one")
 	}
 }
 

@@ -31,6 +31,7 @@ func TestDeclareError_NamesTheRemedy(t *testing.T) {
 		{"an exclusive queue", refusal(amqp.ResourceLocked, "RESOURCE_LOCKED - cannot obtain exclusive access"), "another name", true},
 		{"a node that is down", refusal(amqp.NotFound, "NOT_FOUND - home node 'a@b' of durable queue 'q' is down"), "cluster_status", false},
 		{"an internal error", refusal(amqp.InternalError, "INTERNAL_ERROR"), "log of RabbitMQ", false},
+		{"too few resources", refusal(amqp.ResourceError, "RESOURCE_ERROR"), "RESOURCE_ERROR", false},
 		{"a lost connection", io.EOF, "EOF", false},
 	}
 	for _, tt := range tests {

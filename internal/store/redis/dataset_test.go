@@ -4,15 +4,21 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -298,6 +304,132 @@ func TestStore_StepsFail_ObservationsDoNotEndTheOutage(t *testing.T) {
 		return len(log.containing("available again")) > 0
 	})
 	log.checkOneOutage(t, began, "READONLY", "give the address of the primary")
+}
+
+func TestStore_OneStepFails_OtherStepsDoNotEndTheOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := &answering{}
+		s, log := openLogged(t, "redis://unused?cluster=true", 2) // in a cluster, each partition may be on a node of its own
+		s.client.AddHook(server)
+		for _, o := range s.observers {
+			o.look, o.inspect = server.look, func(context.Context) {}
+			o.dataset.join = func(context.Context, string, time.Time) (string, error) { return "mark", nil }
+		}
+		// awaitEnds waits for longer than all steps must work before an outage ends. It then checks how many outages have
+		// ended.
+		awaitEnds := func(step string, want int) {
+			t.Helper()
+			time.Sleep(10 * time.Second)
+			if got := len(log.containing("available again")); got != want {
+				t.Fatalf("%s: %d outages have ended, want %d", step, got, want)
+			}
+		}
+		steps := partSteps(t.Context(), s, server)
+		for i, failing := range steps {
+			server.isDown.Store(true)
+			if err := failing.do(); !errors.Is(err, store.ErrUnavailable) {
+				t.Fatalf("%s on a server that is down: %v", failing.name, err)
+			}
+			server.isDown.Store(false)
+			for _, other := range slices.Delete(slices.Clone(steps), i, i+1) {
+				noError(t, other.do())
+			}
+			awaitEnds("all steps except "+failing.name+" work", i)
+			noError(t, failing.do())
+			awaitEnds(failing.name+" works again", i+1)
+		}
+	})
+}
+
+// partStep is a step of one kind in one partition.
+type partStep struct {
+	name string
+	do   func() error
+}
+
+// partSteps returns a step of each kind that the outage log distinguishes, in each partition.
+func partSteps(ctx context.Context, s *Store, server *answering) (steps []partStep) {
+	add := func(name string, do func() error) { steps = append(steps, partStep{name, do}) }
+	add("Lease", func() error { _, err := s.Lease(ctx, store.CounterExits, 1); return err })
+	for p := range s.partitions {
+		entry, exit, claim := entryStep(0), exitStep(0), store.Claim{Partition: p, Run: exitTestRun, Limit: 1}
+		entry.Partition, exit.Partition = p, p
+		for name, do := range map[string]func() error{
+			"RecordEntry":      func() error { _, err := s.RecordEntry(ctx, entry); return err },
+			"RecordExit":       func() error { _, err := s.RecordExit(ctx, exit); return err },
+			"SettleSummary":    func() error { _, err := s.SettleSummary(ctx, p, exit.Origin.ID); return err },
+			"RecordDeadLetter": func() error { return s.RecordDeadLetter(ctx, p, "letter") },
+			"WaitDurable":      func() error { return s.WaitDurable(ctx, p, store.Mark{Epoch: answeringEpoch}) },
+			"Release":          func() error { return s.Release(ctx, claim, nil) },
+			"Confirm": func() error {
+				server.script = int64(0)
+				_, err := s.Confirm(ctx, store.Confirmation{Partition: p, Run: testRun, Type: event.TypeEntry})
+				return err
+			},
+			"Claim": func() error {
+				server.script = []any{}
+				_, err := s.Claim(ctx, claim)
+				return err
+			},
+		} {
+			add(fmt.Sprintf("%s in partition %d", name, p), do)
+		}
+	}
+	return steps
+}
+
+// answering is a hook of the client library that answers commands in place of a server.
+type answering struct {
+	// isDown is true while all commands fail.
+	isDown atomic.Bool
+	// script is the reply to scripts that are not batched.
+	script any
+}
+
+const answeringEpoch = "epoch"
+
+// DialHook implements goredis.Hook. No connection is opened.
+func (*answering) DialHook(next goredis.DialHook) goredis.DialHook { return next }
+
+// ProcessHook implements goredis.Hook.
+func (a *answering) ProcessHook(goredis.ProcessHook) goredis.ProcessHook {
+	return func(_ context.Context, cmd goredis.Cmder) error { return a.answer(cmd) }
+}
+
+// ProcessPipelineHook implements goredis.Hook.
+func (a *answering) ProcessPipelineHook(goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(_ context.Context, cmds []goredis.Cmder) error {
+		var errs []error
+		for _, cmd := range cmds {
+			errs = append(errs, a.answer(cmd))
+		}
+		return errors.Join(errs...)
+	}
+}
+
+func (a *answering) answer(cmd goredis.Cmder) error {
+	switch c := cmd.(type) {
+	case *goredis.IntCmd:
+		c.SetVal(1)
+	case *goredis.StringSliceCmd:
+		c.SetVal([]string{duplicate})
+	case *goredis.Cmd:
+		c.SetVal(a.script)
+	}
+	cmd.SetErr(a.err())
+	return a.err()
+}
+
+func (a *answering) look(context.Context, int) (observation, error) {
+	return observation{epoch: answeringEpoch, replicated: true, data: dataState{mark: "mark"}}, a.err()
+}
+
+func (a *answering) err() error {
+	if a.isDown.Load() {
+		return syscall.ECONNREFUSED
+	}
+	return nil
 }
 
 // checkOneOutage checks that the log shows one outage, which began after the given time and is over. The first line about

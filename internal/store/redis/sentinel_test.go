@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,12 +14,18 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestConformance_Sentinel runs the conformance suite on a primary that Sentinels monitor.
+// TestConformance_Sentinel runs the conformance suite on a primary that Sentinels monitor. The first address refuses
+// connections, as the address of a Sentinel that is down does. So the store must also try the other addresses.
 func TestConformance_Sentinel(t *testing.T) {
 	t.Parallel()
-	group := servers.NewSentinelGroup(t)
+	uris := servers.NewSentinelGroup(t).URIs(t)
+	down, err := url.Parse(uris[0])
+	noError(t, err)
+	down.Host = servers.FreeAddress(t)
+	uris = slices.Insert(uris, 0, down.String())
+	list := strings.Join(uris, "&"+longTimeouts+",") + "&" + longTimeouts
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
-		return open(t, group.URIs(t)[0], servers.Name(t), partitions)
+		return open(t, list, servers.Name(t), partitions)
 	})
 }
 

@@ -55,8 +55,11 @@ func openTimed(t testing.TB, c Config, d Dependencies, timing timing) *Store {
 	return s
 }
 
-// source returns a source of a binding with the given URI. If the URI sets no timeouts, source adds some that are long
-// enough for a busy machine. After a timeout, the client would repeat a step, and the result would be a duplicate.
+// longTimeouts are parameters of a URI: timeouts that are long enough for a busy machine. After a timeout, the client would
+// repeat a step, and the result would be a duplicate.
+const longTimeouts = "dial_timeout=1m&read_timeout=1m&write_timeout=1m&pool_timeout=2m"
+
+// source returns a source of a binding with the given URI. If the URI sets no timeouts, source adds longTimeouts.
 func source(t testing.TB, uri string) binding.Source {
 	t.Helper()
 	if !strings.Contains(uri, "timeout=") {
@@ -64,7 +67,7 @@ func source(t testing.TB, uri string) binding.Source {
 		if strings.Contains(uri, "?") {
 			separator = "&"
 		}
-		uri += separator + "dial_timeout=1m&read_timeout=1m&write_timeout=1m&pool_timeout=2m"
+		uri += separator + longTimeouts
 	}
 	return exactSource(t, uri)
 }
