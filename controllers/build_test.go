@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,6 +40,36 @@ func TestPrune_FaultInEffect_DeletionOfWorkloadWaits(t *testing.T) {
 	const want = "The deletion of Deployment sim-summaries waits until fault stall/0 has ended"
 	if f := s.findings.objects; f.state != progressing || f.reason != reasonFaultInEffect || f.message != want {
 		t.Errorf("the finding is %v/%s: %q, want %v/%s: %q", f.state, f.reason, f.message, progressing, reasonFaultInEffect, want)
+	}
+}
+
+// The operator's flags say what the pod templates of simulations may contain.
+func TestBuild_TemplateForPrivilegedPod_IsAllowedOnlyByTheOptions(t *testing.T) {
+	t.Parallel()
+	const class = "parking-operator"
+	host, priority := `{"hostNetwork":true}`, `{"priorityClassName":"`+class+`"}`
+	for name, tt := range map[string]struct {
+		options  Options
+		template string
+		allowed  bool
+	}{
+		"the host's network": {Options{}, host, false},
+		"the host's network, privileged templates allowed":   {Options{AllowPrivilegedTemplates: true}, host, true},
+		"another priority class":                             {Options{PriorityClass: "other"}, priority, true},
+		"the operator's priority class":                      {Options{PriorityClass: class}, priority, false},
+		"the operator's class, privileged templates allowed": {Options{PriorityClass: class, AllowPrivilegedTemplates: true}, priority, true},
+	} {
+		sim := externalSimulation()
+		sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(tt.template)}}
+		c, s := fake.NewClientBuilder().Build(), newScope(sim, time.Now())
+		tt.options.Images.Parking = "parking:test"
+		err := NewReconciler(tt.options, Dependencies{Client: c, Direct: c}).build(t.Context(), s)
+		switch {
+		case tt.allowed && (err != nil || len(s.desired) == 0):
+			t.Errorf("%s: there are %d desired objects (%v), want some: %s", name, len(s.desired), err, s.findings.spec.message)
+		case !tt.allowed && (!errors.Is(err, errHalt) || s.findings.spec.reason != reasonTemplateNotAllowed):
+			t.Errorf("%s: the finding is %+v (%v), want the reason %s", name, s.findings.spec, err, reasonTemplateNotAllowed)
+		}
 	}
 }
 

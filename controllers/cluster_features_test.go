@@ -5,11 +5,14 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/resources"
@@ -60,14 +63,8 @@ func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 	// Pods may fail while the operator rejects the spec. The status must show this, because the scale subresource and
 	// the HPA read it. The two rejections below end the reconcile in different phases.
 	fail := func(pods, ready int32) {
-		c.Exists(processor, "refused-processor")
-		processor.Status = appsv1.DeploymentStatus{ObservedGeneration: processor.Generation, Replicas: pods, ReadyReplicas: ready}
-		if err := c.Client.Status().Update(t.Context(), processor); err != nil {
-			t.Fatal(err)
-		}
-		settled(c, sim, "refused", func(s *v1alpha1.ParkingSimulation) bool {
-			return *s.Status.Replicas == pods && *s.Status.ReadyReplicas == ready
-		})
+		c.setProcessorPods(sim, pods, ready)
+		c.checkScale(sim, 5, pods)
 	}
 	fail(2, 1)
 	c.Edit(sim, func() { sim.Spec.Processor.Template.Spec = rawExtension(`{"containerz":[]}`) })
@@ -78,6 +75,48 @@ func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 	c.Eventually("the edit to be applied", func() error { return c.hasReplicas("refused-processor", 5) })
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+}
+
+// setProcessorPods acts as the Deployment controller: it sets how many processor pods exist and how many of them are
+// ready. Then it waits until the status of the simulation shows these numbers.
+func (c *cluster) setProcessorPods(sim *v1alpha1.ParkingSimulation, pods, ready int32) {
+	c.T.Helper()
+	name := resources.Name(sim, resources.ComponentProcessor)
+	c.Eventually("the status of "+name+" to be written", func() error {
+		d := &appsv1.Deployment{}
+		if err := c.Client.Get(c.T.Context(), client.ObjectKey{Namespace: c.Namespace, Name: name}, d); err != nil {
+			return err
+		}
+		d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: pods, UpdatedReplicas: pods, ReadyReplicas: ready}
+		return c.Client.Status().Update(c.T.Context(), d)
+	})
+	settled(c, sim, sim.Name, func(s *v1alpha1.ParkingSimulation) bool {
+		return *s.Status.Replicas == pods && *s.Status.ReadyReplicas == ready
+	})
+}
+
+// checkScale reads the scale subresource of a simulation, as an HPA does. It fails the test if the subresource has other
+// numbers of desired and existing pods, or if its selector does not select exactly the processor pods.
+func (c *cluster) checkScale(sim *v1alpha1.ParkingSimulation, desired, pods int32) {
+	c.T.Helper()
+	scale := &autoscalingv1.Scale{}
+	if err := c.Client.SubResource("scale").Get(c.T.Context(), sim, scale); err != nil {
+		c.T.Fatal(err)
+	}
+	if scale.Spec.Replicas != desired || scale.Status.Replicas != pods {
+		c.T.Errorf("the scale has %d desired and %d existing pods, want %d and %d", scale.Spec.Replicas, scale.Status.Replicas, desired, pods)
+	}
+	selector, err := labels.Parse(scale.Status.Selector)
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	for _, component := range []resources.Component{resources.ComponentProcessor, resources.ComponentEntry, resources.ComponentExit} {
+		d := &appsv1.Deployment{}
+		c.Exists(d, resources.Name(sim, component))
+		if selects := selector.Matches(labels.Set(d.Spec.Template.Labels)); selects != (component == resources.ComponentProcessor) {
+			c.T.Errorf("the selector %q of the scale selects the pods of the %s: %t", scale.Status.Selector, component, selects)
+		}
+	}
 }
 
 func TestReconcile_ClusterFeatures_ChangeTheDesiredObjects(t *testing.T) {

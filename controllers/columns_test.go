@@ -18,16 +18,26 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
+// A column could show a wrong field whose value happens to be the same. So the current rates differ from those at the
+// start, and the numbers of existing, ready and desired pods differ. The operator updates the rates every 15 s.
 func TestPrinterColumns_ShowRatesPodsAndLedger(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.Simulate("shown", nil)
+	sim := c.Simulate("shown", func(s *v1alpha1.ParkingSimulationSpec) {
+		stage := func(rate int32) []v1alpha1.Stage {
+			return []v1alpha1.Stage{{Duration: v1alpha1.NewDuration(time.Millisecond), Rate: new(rate)}}
+		}
+		s.Entry.Rate, s.Entry.Stages = new(int32(200)), stage(230)
+		s.Exit.Rate, s.Exit.Stages = new(int32(180)), stage(210)
+		s.Processor.Replicas = new(int32(2))
+	})
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	c.Eventually("the ledger to be shown", func() error {
+	c.setProcessorPods(sim, 4, 3)
+	c.Eventually("the columns to show the status", func() error {
 		header, row := c.columns(sim.Name)
-		want := []string{"Name shown", "Entry/s 200", "Exit/s 180", "Match% 20", "Processors 2", "Ready 2", "Status Running", "Processed 0", "Lost <nil>", "Faults <nil>"}
+		want := []string{"Name shown", "Entry/s 230", "Exit/s 210", "Match% 20", "Processors 4", "Ready 3", "Status Running", "Processed 0", "Lost <nil>", "Faults <nil>"}
 		var got []string
 		for i := range header {
 			if header[i] != "Age" {

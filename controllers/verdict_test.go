@@ -94,7 +94,15 @@ func TestEvaluate_LatenciesAndSummaries_AreChecked(t *testing.T) {
 		"without objectives": {want: metav1.ConditionTrue, message: "p99"},
 		"without anything measured": {
 			edit: func(r *observer.Rest) { r.Latencies = ledger.Latencies{} },
-			want: metav1.ConditionTrue, message: "All checks passed",
+			want: metav1.ConditionTrue, message: "All checks passed. No latency was measured",
+		},
+		"without processing times": {
+			edit: func(r *observer.Rest) { r.Latencies.Processing = histogram.Snapshot{} },
+			want: metav1.ConditionTrue, message: "Measured: processing –; end to end p50 1.02ms, p99 ",
+		},
+		"without end-to-end latencies": {
+			edit: func(r *observer.Rest) { r.Latencies.EndToEnd = histogram.Snapshot{} },
+			want: metav1.ConditionTrue, message: "; end to end –",
 		},
 		"an objective, and nothing measured": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second)}},

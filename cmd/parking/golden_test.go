@@ -102,6 +102,17 @@ func unread() report.Run {
 	return r
 }
 
+// unmeasured returns a run without a measured latency.
+func unmeasured() report.Run {
+	r := passed()
+	r.LatencySeconds = report.LatenciesOf(&ledger.Latencies{})
+	const message = "end-to-end p99 is unknown, so the objective of 1 s is not met: no event was measured"
+	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{message}, Checks: []ledger.Check{
+		{Name: ledger.CheckEndToEnd, Kind: ledger.Objective, Outcome: ledger.NotMeasured, Want: "at most 1 s", Message: message},
+	}}
+	return r
+}
+
 func TestReportTable_MatchesGoldenFiles(t *testing.T) {
 	t.Parallel()
 	lost := failed()
@@ -110,7 +121,7 @@ func TestReportTable_MatchesGoldenFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, r := range map[string]report.Run{"pass": passed(), "fail": failed(), "unread": unread(), "lost": lost, "rehearsal": rehearsal.Run} {
+	for name, r := range map[string]report.Run{"pass": passed(), "fail": failed(), "unread": unread(), "unmeasured": unmeasured(), "lost": lost, "rehearsal": rehearsal.Run} {
 		goldentest.Compare(t, "table-"+name+".txt", strings.Join(reportTable(documentOf(r), &table{columns: unlimited}), "\n"))
 		goldentest.Compare(t, "table-"+name+"-narrow.txt", strings.Join(reportTable(documentOf(r), &table{columns: 60}), "\n"))
 		for _, columns := range []int{54, 60, 72, 79, 80, 100} {
@@ -201,6 +212,7 @@ func TestLiveView_MatchesGoldenFiles(t *testing.T) {
 	s.Phase, s.plan = simulate.Draining, &plan.Plan{}
 	goldentest.Compare(t, "live-view-draining.txt", draw(s, 120, 39))
 	s.Depths, s.Pool = nil, nil
+	s.Done.Entry.Processing, s.Done.Entry.EndToEnd = histogram.Snapshot{}, histogram.Snapshot{}
 	goldentest.Compare(t, "live-view-unknown.txt", draw(s, 80, 23))
 }
 
@@ -212,6 +224,8 @@ func TestProgressLine_MatchesGoldenFile(t *testing.T) {
 	s.Depths = nil
 	lines = append(lines, s.line())
 	s.Phase = simulate.Draining
+	lines = append(lines, s.line())
+	s.Done.Entry.Processing, s.Done.Entry.EndToEnd = histogram.Snapshot{}, histogram.Snapshot{}
 	lines = append(lines, s.line())
 	goldentest.Compare(t, "progress-line.txt", strings.Join(lines, "\n")+"\n")
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +34,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/plan/plantest"
@@ -546,17 +549,51 @@ func TestPodLock_IdentityIsThePodName(t *testing.T) {
 	}
 }
 
+// optionsOf returns the options that follow from flags of the command operator.
+func optionsOf(t *testing.T, args ...string) controllers.ManagerOptions {
+	t.Helper()
+	f, cmd := &operatorFlags{}, &cobra.Command{}
+	f.register(cmd, func(string) string { return "" })
+	if err := cmd.ParseFlags(args); err != nil {
+		t.Fatal(err)
+	}
+	return f.options(slog.New(slog.DiscardHandler))
+}
+
+func TestOperatorOptions_FlagsAboutTemplates_ReachTheController(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args  []string
+		allow bool
+		class string
+	}{
+		{nil, false, ""},
+		{[]string{"--allow-privileged-templates"}, true, ""},
+		{[]string{"--priority-class", "parking-operator"}, false, "parking-operator"},
+	} {
+		if o := optionsOf(t, tt.args...); o.AllowPrivilegedTemplates != tt.allow || o.PriorityClass != tt.class {
+			t.Errorf("with the flags %q, privileged templates are allowed: %t, and the priority class is %q; want %t and %q",
+				tt.args, o.AllowPrivilegedTemplates, o.PriorityClass, tt.allow, tt.class)
+		}
+	}
+}
+
 // A busy API server, or one that restarts, does not respond for some time. The operator must not end in that time.
 func TestLeaderElection_Times_AllowForAnAPIServerThatRestarts(t *testing.T) {
 	t.Parallel()
-	if renewDeadline < 45*time.Second || leaseDuration <= renewDeadline+retryPeriod {
-		t.Errorf("the leader must renew within %s, and its Lease lasts %s; want at least 45s, and a Lease that outlasts the deadline", renewDeadline, leaseDuration)
+	m := optionsOf(t).Manager
+	if m.LeaseDuration == nil || m.RenewDeadline == nil || m.RetryPeriod == nil {
+		t.Fatal("a time of leader election has its default, want the constant")
+	}
+	lease, renew, retry := *m.LeaseDuration, *m.RenewDeadline, *m.RetryPeriod
+	if renew < 45*time.Second || lease <= renew+retry {
+		t.Errorf("the leader must renew within %s and tries every %s, and its Lease lasts %s; want at least 45s, and a Lease that outlasts the deadline", renew, retry, lease)
 	}
 	text, err := os.ReadFile(troubleshooting)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("renew its Lease for %.0f s", renewDeadline.Seconds()); !strings.Contains(string(text), want) {
+	if want := fmt.Sprintf("renew its Lease for %.0f s", renew.Seconds()); !strings.Contains(string(text), want) {
 		t.Errorf("%s does not say %q", troubleshooting, want)
 	}
 }

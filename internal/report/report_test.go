@@ -181,6 +181,30 @@ func TestReportDocument_EmptyReport_RendersLikeItsGoldenFile(t *testing.T) {
 	}
 }
 
+// A latency that was not measured must not look like a latency of 0.
+func TestRenderings_NoLatencyMeasured_ShowDashes(t *testing.T) {
+	t.Parallel()
+	d := sample()
+	d.LatencySeconds = LatenciesOf(&ledger.Latencies{})
+	html, err := d.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"processing", "end to end"} {
+		if want := `<tr><td>` + name + strings.Repeat(`</td><td class="n">–`, 3) + `</td></tr>`; !bytes.Contains(html, []byte(want)) {
+			t.Errorf("the table in HTML does not contain %q", want)
+		}
+		if want := "|" + name + "|–|–|–|"; !bytes.Contains(d.Markdown(), []byte(want)) {
+			t.Errorf("Markdown does not contain %q", want)
+		}
+	}
+	for _, name := range []string{ledger.CheckProcessing, ledger.CheckEndToEnd} {
+		if want := `<span>` + name + `</span><b>–</b><span>p50 –</span>`; !bytes.Contains(html, []byte(want)) {
+			t.Errorf("the tiles in HTML do not contain %q", want)
+		}
+	}
+}
+
 // schema returns the published JSON schema of reports.
 func schema(t *testing.T) *jsonschema.Schema {
 	t.Helper()

@@ -28,7 +28,8 @@ import (
 func TestRollout_PodUnschedulable_SimulationIsNotReady(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	ns.expected = []warning{{"PodsFailing", ""}, {"FailedScheduling", "node affinity/selector"}}
+	const problem = "node affinity/selector"
+	ns.expected = []warning{{"PodsFailing", problem}, {"FailedScheduling", problem}}
 	sim := ns.applySample("minimal.yaml", shareNode)
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 
@@ -38,7 +39,9 @@ func TestRollout_PodUnschedulable_SimulationIsNotReady(t *testing.T) {
 			Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"example.com/absent":"true"}}`)},
 		}
 	})
-	ns.awaitNotReady(sim, "")
+	// During every rollout the simulation is not ready for some time. Only a rollout that cannot finish has this reason and
+	// this message.
+	ns.awaitNotReady(sim, "PodsFailing", "pod "+resources.Name(sim, resources.ComponentProcessor)+"-", " is not scheduled: ", problem)
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Template = nil })
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 	ns.remove(sim)
@@ -219,18 +222,24 @@ func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v
 	return &v1alpha1.SecretReference{Name: name}
 }
 
-// awaitNotReady waits until a simulation is not ready at its current generation. The reason or message of the condition
-// must contain the given text.
-func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, text string) {
+// awaitNotReady waits until a simulation is not ready at its current generation for the given reason. The message of the
+// condition Reconciling, which describes the problem, must contain all the given texts.
+func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, reason string, texts ...string) {
 	ns.t.Helper()
-	ns.eventually(sim.Name+" is not Ready", readyTimeout, func() error {
+	ns.eventually(sim.Name+" is not Ready: "+reason, readyTimeout, func() error {
 		current := ns.get(sim)
 		c := meta.FindStatusCondition(current.Status.Conditions, v1alpha1.ConditionReady)
+		problem := meta.FindStatusCondition(current.Status.Conditions, v1alpha1.ConditionReconciling)
 		switch {
 		case c == nil:
 			return errors.New("the simulation has no such condition")
-		case c.Status != metav1.ConditionFalse || c.ObservedGeneration != current.Generation || !strings.Contains(c.Reason+" "+c.Message, text):
+		case c.Status != metav1.ConditionFalse || c.ObservedGeneration != current.Generation || c.Reason != reason || problem == nil:
 			return fmt.Errorf("%s at generation %d of %d: %s: %s", c.Status, c.ObservedGeneration, current.Generation, c.Reason, c.Message)
+		}
+		for _, text := range texts {
+			if !strings.Contains(problem.Message, text) {
+				return fmt.Errorf("the message %q does not contain %q", problem.Message, text)
+			}
 		}
 		return nil
 	})
