@@ -55,7 +55,7 @@ func TestStepsDo_LongStep_PrintsNameUsualTimeProgressAndResult(t *testing.T) {
 			seen := make(chan struct{})
 			out := &transcript{awaited: regexp.MustCompile(`… Build it: [1-9]`), then: sync.OnceFunc(func() { close(seen) })}
 			s := newSteps("", out)
-			s.every /= 100 // 100 ms
+			s.every = 100 * time.Millisecond
 			err := s.do("Build it", "30 s", func() error {
 				select {
 				case <-seen:
