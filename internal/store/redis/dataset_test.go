@@ -342,6 +342,31 @@ func TestStore_OneStepFails_OtherStepsDoNotEndTheOutage(t *testing.T) {
 	})
 }
 
+// A single server has one observer for all partitions.
+func TestStore_WaitFailsInLaterPartitionOfOneServer_LaterObservationEndsTheOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := &answering{}
+		s, log := openLogged(t, "redis://unused", 2)
+		s.client.AddHook(server)
+		for _, o := range s.observers {
+			o.look, o.inspect = server.look, func(context.Context) {}
+			o.dataset.join = func(context.Context, string, time.Time) (string, error) { return "mark", nil }
+		}
+		wait := func() error { return s.WaitDurable(t.Context(), 1, store.Mark{Epoch: answeringEpoch}) }
+		server.isDown.Store(true)
+		if err := wait(); !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("the server is down: %v", err)
+		}
+		server.isDown.Store(false)
+		noError(t, wait())
+		time.Sleep(10 * time.Second) // an outage ends after a quiet time that is shorter
+		if got := len(log.containing("available again")); got != 1 {
+			t.Errorf("%d outages have ended, want 1", got)
+		}
+	})
+}
+
 // partStep is a step of one kind in one partition.
 type partStep struct {
 	name string

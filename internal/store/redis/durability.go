@@ -36,7 +36,7 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	}
 	epoch, err := s.observer(p).epoch(ctx)
 	if err != nil {
-		return store.Mark{}, s.fault(ctx, p.part(kindObservation), doing, err)
+		return store.Mark{}, s.fault(ctx, s.observer(p).part, doing, err)
 	}
 	return store.Mark{Epoch: epoch}, nil
 }
@@ -56,7 +56,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	case errors.Is(err, store.ErrRolledBack):
 		return fmt.Errorf("%s: %w", doing, err)
 	default:
-		return s.fault(ctx, p.part(kindObservation), doing, err)
+		return s.fault(ctx, s.observer(p).part, doing, err)
 	}
 }
 
