@@ -583,7 +583,7 @@ func TestLeaderElection_Times_AllowForAnAPIServerThatRestarts(t *testing.T) {
 	t.Parallel()
 	m := optionsOf(t).Manager
 	if m.LeaseDuration == nil || m.RenewDeadline == nil || m.RetryPeriod == nil {
-		t.Fatal("a time of leader election has its default, want the constant")
+		t.Fatal("options leaves a time of leader election at the manager's default")
 	}
 	lease, renew, retry := *m.LeaseDuration, *m.RenewDeadline, *m.RetryPeriod
 	if renew < 45*time.Second || lease <= renew+retry {
