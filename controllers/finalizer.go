@@ -24,6 +24,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/cleanup"
 	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/purge"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -128,8 +129,8 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 
 // except returns the end of a sentence about a cleanup. It says that the cleanup did not remove the queues or keys of
 // another simulation with the same name. If there are none, except returns "".
-func except(foreign cleanup.Foreign) string {
-	if foreign == (cleanup.Foreign{}) {
+func except(foreign purge.Foreign) string {
+	if foreign == (purge.Foreign{}) {
 		return ""
 	}
 	return fmt.Sprintf(", except %s that belong to another simulation of the same name", foreign)

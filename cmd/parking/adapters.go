@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/parking-operator/parking-operator/internal/cleanup"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/purge"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
@@ -172,7 +172,7 @@ func (a adapters) removeQueues(ctx context.Context, simulation string) error {
 	if a.broker.InMemory() {
 		return nil
 	}
-	foreign, err := cleanup.RemoveQueues(ctx, simulation, a.broker)
+	foreign, err := purge.RemoveQueues(ctx, simulation, a.broker)
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
@@ -181,13 +181,13 @@ func (a adapters) removeKeys(ctx context.Context, simulation string) error {
 	if a.store.InMemory() {
 		return nil
 	}
-	foreign, err := cleanup.RemoveKeys(ctx, simulation, a.store)
+	foreign, err := purge.RemoveKeys(ctx, simulation, a.store)
 	return errors.Join(err, keptForeign(foreign, simulation))
 }
 
 // keptForeign returns an error that says what was not removed, or nil if everything was removed.
-func keptForeign(foreign cleanup.Foreign, simulation string) error {
-	if foreign == (cleanup.Foreign{}) {
+func keptForeign(foreign purge.Foreign, simulation string) error {
+	if foreign == (purge.Foreign{}) {
 		return nil
 	}
 	return fmt.Errorf("%s of %s belong to another simulation of the same name and were not removed", foreign, simulation)

@@ -1,3 +1,4 @@
+// Package cleanup removes the queues and keys of deleted simulations from external servers, in the background.
 package cleanup
 
 import (
@@ -14,6 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/fair"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/purge"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -47,7 +49,7 @@ type Result struct {
 	// success.
 	Queues, Keys error
 	// Foreign says whether queues or keys were not removed because they belong to another simulation of the same name.
-	Foreign Foreign
+	Foreign purge.Foreign
 	// ended is the time at which the latest attempt ended.
 	ended time.Time
 }
@@ -135,8 +137,8 @@ func (c *Cleaner) Remembered(key client.ObjectKey) Bindings {
 	return c.known[key]
 }
 
-// Updates returns a channel that receives the key of a simulation whenever an attempt has ended. The caller must
-// receive from the channel while Start is running.
+// Updates returns a channel that receives the key of a simulation whenever an attempt has ended, unless
+// Evict or the end of Start has cancelled the attempt. The caller must receive from the channel while Start is running.
 func (c *Cleaner) Updates() <-chan event.TypedGenericEvent[types.NamespacedName] { return c.updates }
 
 // Evict discards what the cleaner has stored about a simulation, and cancels its attempt. An attempt that has not begun
@@ -210,33 +212,33 @@ func (c *Cleaner) begin(a *attempt, cancel context.CancelFunc) bool {
 func (j Job) do(ctx context.Context, servers Servers) Result {
 	queues, queuesErr := j.removeQueues(ctx, servers)
 	keys, keysErr := j.removeKeys(ctx, servers)
-	return Result{Queues: queuesErr, Keys: keysErr, Foreign: Foreign{Queues: queues.Queues, Keys: keys.Keys}}
+	return Result{Queues: queuesErr, Keys: keysErr, Foreign: purge.Foreign{Queues: queues.Queues, Keys: keys.Keys}}
 }
 
-func (j Job) removeQueues(ctx context.Context, servers Servers) (Foreign, error) {
+func (j Job) removeQueues(ctx context.Context, servers Servers) (purge.Foreign, error) {
 	if j.Broker == nil {
-		return Foreign{}, nil
+		return purge.Foreign{}, nil
 	}
 	opened, err := servers.OpenBroker(j.Plan, *j.Broker)
 	if err != nil {
-		return Foreign{}, err
+		return purge.Foreign{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	foreign, err := RemoveQueues(ctx, j.Plan.Simulation, opened)
+	foreign, err := purge.RemoveQueues(ctx, j.Plan.Simulation, opened)
 	return foreign, errors.Join(err, opened.Close())
 }
 
-func (j Job) removeKeys(ctx context.Context, servers Servers) (Foreign, error) {
+func (j Job) removeKeys(ctx context.Context, servers Servers) (purge.Foreign, error) {
 	if j.Store == nil {
-		return Foreign{}, nil
+		return purge.Foreign{}, nil
 	}
 	opened, err := servers.OpenStore(j.Plan, *j.Store)
 	if err != nil {
-		return Foreign{}, err
+		return purge.Foreign{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	foreign, err := RemoveKeys(ctx, j.Plan.Simulation, opened)
+	foreign, err := purge.RemoveKeys(ctx, j.Plan.Simulation, opened)
 	return foreign, errors.Join(err, opened.Close())
 }

@@ -150,6 +150,21 @@ func TestCleaner_Evict_CancelsWaitingAndRunningAttempts(t *testing.T) {
 	}
 }
 
+// A later simulation of the same name must not use the credentials of an earlier one.
+func TestCleaner_Evict_DiscardsBindings(t *testing.T) {
+	t.Parallel()
+	c, key := New(nil), client.ObjectKey{Namespace: "default", Name: "sim"}
+	bindings := Bindings{Broker: &binding.Binding{}}
+	c.Remember(key, bindings)
+	if got := c.Remembered(key); got != bindings {
+		t.Errorf("remembered is %+v, want %+v", got, bindings)
+	}
+	c.Evict(key)
+	if got := c.Remembered(key); got != (Bindings{}) {
+		t.Errorf("after Evict, remembered is %+v", got)
+	}
+}
+
 // Start returns when the cleaner stops. A cleanup that began later would run while the operator ends, and perhaps while
 // the next leader works.
 func TestCleaner_AttemptAfterStop_DoesNotStart(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
@@ -182,7 +183,7 @@ func interval(query string) (from, to time.Time, err error) {
 		at, err := time.Parse(time.RFC3339, texts[0])
 		switch {
 		case name != "from" && name != "to":
-			return from, to, fmt.Errorf("the query has the unknown parameter %q; the parameters are from and to", name)
+			return from, to, fmt.Errorf("the query has the unknown parameter %q; the parameters are from and to", excerpt.Of(name, 100))
 		case len(texts) > 1:
 			return from, to, fmt.Errorf("the parameter %s is given more than once", name)
 		case err != nil:

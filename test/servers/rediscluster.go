@@ -187,8 +187,8 @@ func (c *RedisCluster) URI(node int) string {
 	return u.String()
 }
 
-// SecretDir returns a directory with the keys of a binding of the cluster: the addresses of two nodes, the credentials,
-// and with TLS the certificates of the authority and of a client.
+// SecretDir returns a directory with the keys of a binding of the cluster: the addresses of at most two primaries,
+// the credentials, and with TLS the certificates of the authority and of a client.
 //
 // A client accepts a certificate that is valid for any host of its binding. If the binding had all nodes, the client
 // would therefore accept the certificate of one node from another node. Two nodes are sufficient, because no test kills

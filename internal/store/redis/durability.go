@@ -34,9 +34,10 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	if err != nil {
 		return store.Mark{}, fmt.Errorf("%s: %w", doing, err)
 	}
-	epoch, err := s.observer(p).epoch(ctx)
+	o := s.observer(p)
+	epoch, err := o.epoch(ctx)
 	if err != nil {
-		return store.Mark{}, s.fault(ctx, s.observer(p).part, doing, err)
+		return store.Mark{}, s.fault(ctx, o.part, doing, err)
 	}
 	return store.Mark{Epoch: epoch}, nil
 }
@@ -49,14 +50,15 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	err = s.observer(p).wait(ctx, mark.Epoch)
+	o := s.observer(p)
+	err = o.wait(ctx, mark.Epoch)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, store.ErrRolledBack):
 		return fmt.Errorf("%s: %w", doing, err)
 	default:
-		return s.fault(ctx, s.observer(p).part, doing, err)
+		return s.fault(ctx, o.part, doing, err)
 	}
 }
 

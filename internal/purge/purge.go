@@ -1,5 +1,5 @@
-// Package cleanup removes the queues and keys of deleted simulations from servers.
-package cleanup
+// Package purge removes the queues and keys of a simulation from its servers.
+package purge
 
 import (
 	"context"

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// The libraries for Kubernetes and for servers would make the first build of the demo much longer.
+func TestDemoBuild_Dependencies_ContainNoClientsOfServers(t *testing.T) {
+	t.Parallel()
+	const tags = "nooperator,noservers" // those of the target demo in the Makefile
+	output, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", tags, ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dependency := range strings.Fields(string(output)) {
+		for _, unwanted := range []string{
+			"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/rabbitmq/", "github.com/redis/", "github.com/jackc/", "modernc.org/sqlite",
+		} {
+			if strings.HasPrefix(dependency, unwanted) {
+				t.Errorf("the demo contains the package %s", dependency)
+			}
+		}
+	}
+}
