@@ -14,7 +14,7 @@ func TestDemoBuild_Dependencies_ContainNoClientsOfServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dependency := range strings.Fields(string(output)) {
+	for dependency := range strings.FieldsSeq(string(output)) {
 		for _, unwanted := range []string{
 			"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/rabbitmq/", "github.com/redis/", "github.com/jackc/", "modernc.org/sqlite",
 		} {
