@@ -309,13 +309,7 @@ func TestStore_StepsFail_ObservationsDoNotEndTheOutage(t *testing.T) {
 func TestStore_OneStepFails_OtherStepsDoNotEndTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := &answering{}
-		s, log := openLogged(t, "redis://unused?cluster=true", 2) // in a cluster, each partition may be on a node of its own
-		s.client.AddHook(server)
-		for _, o := range s.observers {
-			o.look, o.inspect = server.look, func(context.Context) {}
-			o.dataset.join = func(context.Context, string, time.Time) (string, error) { return "mark", nil }
-		}
+		s, server, log := openAnswered(t, "redis://unused?cluster=true", 2) // in a cluster, each partition may be on a node of its own
 		// awaitEnds waits for longer than all steps must work before an outage ends. It then checks how many outages have
 		// ended.
 		awaitEnds := func(step string, want int) {
@@ -346,13 +340,7 @@ func TestStore_OneStepFails_OtherStepsDoNotEndTheOutage(t *testing.T) {
 func TestStore_WaitFailsInLaterPartitionOfOneServer_LaterObservationEndsTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := &answering{}
-		s, log := openLogged(t, "redis://unused", 2)
-		s.client.AddHook(server)
-		for _, o := range s.observers {
-			o.look, o.inspect = server.look, func(context.Context) {}
-			o.dataset.join = func(context.Context, string, time.Time) (string, error) { return "mark", nil }
-		}
+		s, server, log := openAnswered(t, "redis://unused", 2)
 		wait := func() error { return s.WaitDurable(t.Context(), 1, store.Mark{Epoch: answeringEpoch}) }
 		server.isDown.Store(true)
 		if err := wait(); !errors.Is(err, store.ErrUnavailable) {
@@ -413,6 +401,19 @@ type answering struct {
 }
 
 const answeringEpoch = "epoch"
+
+// openAnswered opens a store whose commands and observations are answered in place of a server, and returns its log.
+func openAnswered(t *testing.T, uri string, partitions int) (*Store, *answering, *lines) {
+	t.Helper()
+	server := &answering{}
+	s, log := openLogged(t, uri, partitions)
+	s.client.AddHook(server)
+	for _, o := range s.observers {
+		o.look, o.inspect = server.look, func(context.Context) {}
+		o.dataset.join = func(context.Context, string, time.Time) (string, error) { return "mark", nil }
+	}
+	return s, server, log
+}
 
 // DialHook implements goredis.Hook. No connection is opened.
 func (*answering) DialHook(next goredis.DialHook) goredis.DialHook { return next }
