@@ -397,18 +397,24 @@ func TestPredict_SameSeed_SamePrediction(t *testing.T) {
 	}
 }
 
+// recorded reads measurements from a file.
+func recorded[T any](t *testing.T, path string) (measurements T) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &measurements); err != nil {
+		t.Fatal(err)
+	}
+	return measurements
+}
+
 // The documentation shows these measurements. It must not say that predictions are good while some are not. A test in
 // test/bench checks that the recorded predictions are those of the model.
 func TestCheck_RecordedMeasurements_AreWithinTheTolerance(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("testdata/check.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var check Check
-	if err := json.Unmarshal(text, &check); err != nil {
-		t.Fatal(err)
-	}
+	check := recorded[Check](t, "testdata/check.json")
 	costs, err := Embedded()
 	if err != nil {
 		t.Fatal(err)
@@ -432,14 +438,7 @@ func TestScaling_RecordedThroughput_GrowsAsTheDocumentationSays(t *testing.T) {
 	if docs, err := os.ReadFile("../../docs/sizing.md"); err != nil || !strings.Contains(string(docs), sentence) {
 		t.Errorf("docs/sizing.md does not say %q (%v): change this test with the sentence", sentence, err)
 	}
-	text, err := os.ReadFile("testdata/partitions.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s Scaling
-	if err := json.Unmarshal(text, &s); err != nil {
-		t.Fatal(err)
-	}
+	s := recorded[Scaling](t, "testdata/partitions.json")
 	counts := []int{1, 2, 4, 8}
 	if len(s.Rows) != len(counts) {
 		t.Fatalf("%d numbers of partitions were measured, want %v", len(s.Rows), counts)
