@@ -20,10 +20,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// command makes agents inject a fault. It returns the time at which a fault without a duration began, or at which a
-// fault with a duration was in effect in all pods. If command fails, it ends a fault with a duration in all pods,
-// because an agent that did not answer may have injected the fault. There is one exception: if another operator takes
-// over, the fault stays in effect, and that operator continues it.
+// command makes the agents inject a fault. If the fault has a duration, the returned time is when the fault was in
+// effect in all pods. Otherwise, the returned time is when the fault hit the first pod.
+//
+// An agent that did not answer may have injected the fault. So if the injection of a fault with a duration fails,
+// command ends the fault in all pods. Exception: if another operator takes over, command leaves the fault in effect,
+// because the other operator continues the fault.
 func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -50,7 +52,8 @@ func (i *injector) command(ctx context.Context, a attempt) (at time.Time, err er
 	return at, err
 }
 
-// commandAll makes the agents in all of the pods inject a fault, one after the other.
+// commandAll sends a command to the agents in the given pods, one after the other. For the meaning of the returned
+// time, see the method command.
 func (i *injector) commandAll(ctx context.Context, agents *agent.Client, a attempt, commanded []fault.Chosen, command agent.Command) (at time.Time, err error) {
 	for n := range commanded {
 		f, err := i.commandOne(ctx, agents, a, &commanded[n], command)
@@ -67,8 +70,8 @@ func (i *injector) commandAll(ctx context.Context, agents *agent.Client, a attem
 	return at, nil
 }
 
-// commandOne makes the agent in one pod inject a fault, unless the agent has already injected it. It returns the fault
-// as the agent reports it.
+// commandOne makes the agent in one pod inject a fault, unless the agent has already injected the fault. It returns the
+// state of the fault in this pod.
 func (i *injector) commandOne(ctx context.Context, agents *agent.Client, a attempt, c *fault.Chosen, command agent.Command) (agent.Fault, error) {
 	pod, err := i.podOf(ctx, c)
 	if err != nil {
@@ -98,8 +101,9 @@ func (i *injector) commandOne(ctx context.Context, agents *agent.Client, a attem
 	}
 }
 
-// isolated returns the addresses of the client pods that the agents of all servers must cut off. If the target of the
-// isolation is a server, it returns no addresses, because then all clients are cut off from that server.
+// isolated returns the value of agent.Command.From for an isolation. If the target is a client of the servers, the
+// value contains the addresses of the chosen pods. If the target is a server, the value is nil, which stands for all
+// clients.
 func (i *injector) isolated(ctx context.Context, a attempt) ([]netip.Addr, error) {
 	spec := &i.target().Simulation.Spec
 	component := resources.ComponentOf(a.Target)
@@ -127,8 +131,9 @@ func (i *injector) isolated(ctx context.Context, a attempt) ([]netip.Addr, error
 	return addresses, nil
 }
 
-// commanded returns the pods whose agents must inject the fault. Usually, these are the pods that the fault
-// hits. But to isolate pods of clients, the agents of all servers must reject connections from these pods.
+// commanded returns the pods whose agents inject the fault. For an isolation of clients, these are the pods of all
+// servers of the simulation, because their agents reject the connections of the clients. For every other fault, these
+// are the pods that the fault hits.
 func (i *injector) commanded(ctx context.Context, r fault.Record) ([]fault.Chosen, error) {
 	if hitsItself(&r) {
 		return r.Chosen, nil
@@ -146,14 +151,13 @@ func (i *injector) commanded(ctx context.Context, r fault.Record) ([]fault.Chose
 	return commanded, nil
 }
 
-// hitsItself reports whether the agents in the hit pods inject the fault of a record. Otherwise, the agents of all
-// servers inject it.
+// hitsItself reports whether the agents that inject a fault run in the pods that the fault hits. For the exception, see
+// the method commanded.
 func hitsItself(r *fault.Record) bool {
 	return r.Action != plan.ActionIsolate || slices.Contains(resources.Servers(), resources.ComponentOf(r.Target))
 }
 
-// agents returns a client that can reach the agents of the simulation. It creates a new one only when the credentials
-// have changed.
+// agents returns a client for the agents of the simulation. It reuses the client until the credentials change.
 func (i *injector) agents() (*agent.Client, error) {
 	credentials := i.target().Agents
 	i.mu.Lock()
@@ -173,9 +177,9 @@ func agentOf(pod *corev1.Pod) string {
 	return net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.AgentPort))
 }
 
-// untilEnded waits until the agents have ended a fault, and returns the time at which the last one ended it. If ctx
-// ends first, it tells all agents to end the fault. The timers of the agents end the fault at the given time in any
-// case.
+// untilEnded waits until all agents have ended a fault, and returns the time at which the last agent ended the fault.
+// The parameter timer is the time at which the agents end the fault by themselves. If ctx ends earlier, untilEnded
+// tells all agents to end the fault, unless another operator takes over.
 func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Time) (time.Time, error) {
 	commanded, err := i.commanded(context.WithoutCancel(ctx), r)
 	for ; err != nil; commanded, err = i.commanded(context.WithoutCancel(ctx), r) {
@@ -212,12 +216,14 @@ func (i *injector) untilEnded(ctx context.Context, r fault.Record, timer time.Ti
 	return at, err
 }
 
-// keepCut continues an isolation until the given time or until ctx ends, even if the pods of the servers are replaced.
-// The argument commanded lists the servers whose agents have injected the fault. If the agent of any server does not
-// know the fault, for example because its pod is new, keepCut makes that agent inject the fault for the remaining time.
-// At the end of the isolation, keepCut also ends the fault in these agents, unless another operator takes over. keepCut
-// returns an error if its last check found a server that the clients might still reach. It ignores a check that ends
-// less than earlyTolerance before the end of the isolation, because agents may end the fault that early.
+// keepCut keeps an isolation of clients in effect until the given time or until ctx ends, even if the pods of the
+// servers are replaced. The parameter commanded contains the servers whose agents have injected the fault. If the agent
+// of a server does not know the fault, for example because the pod of the server is new, keepCut sends this agent a
+// command to inject the fault for the remaining time. Before keepCut returns, it ends the fault in all agents to which
+// it has sent this command, unless another operator takes over.
+//
+// keepCut returns an error if its last check found a server that the clients might still reach. It ignores the checks
+// in the last second before the end of the isolation, because agents may end the fault that early (see earlyTolerance).
 func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []fault.Chosen, until time.Time) (uncut error) {
 	cut := map[string]fault.Chosen{}
 	for wait(ctx) == nil && time.Now().Before(until) {
@@ -247,20 +253,23 @@ func (i *injector) keepCut(ctx context.Context, r fault.Record, commanded []faul
 	return uncut
 }
 
-// ensureCut makes sure that the agent of a server isolates the clients. If the agent does not know the fault, for
-// example because the pod of the server is new, ensureCut sends the command again, and the result named again is true.
-// ensureCut returns an error if the clients may still reach the server.
+// ensureCut makes sure that the agent of a server rejects the isolated clients. If the agent does not know the fault,
+// for example because the pod of the server is new, ensureCut sends the agent a command to inject the fault, and the
+// result named again is true. ensureCut returns an error if the clients may still reach the server.
 func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.Chosen, isCommanded bool, until time.Time) (again bool, err error) {
 	pod, err := i.podOf(ctx, server)
+	if errors.Is(err, errReplaced) {
+		return false, nil // the pod is gone, so no client can reach it
+	}
 	if err != nil {
-		return false, nil //nolint:nilerr // the pod is gone, so no client can reach it
+		return false, err
 	}
 	_, err = i.ask(ctx, pod, r.ID())
 	switch {
 	case errors.Is(err, agent.ErrUnknown):
 		again, err = true, i.cutAgain(ctx, r, pod, until)
 	case isCommanded, !resources.IsReady(pod):
-		return false, nil // the agent isolates the clients, or no client connects yet, because the pod is not ready
+		return false, nil // the isolated clients cannot connect: the agent rejects them, or the pod is not ready yet
 	}
 	if err != nil && !errors.Is(err, errReplaced) {
 		return again, fmt.Errorf("the isolated pods may still be able to reach the new pod %s: %w", pod.Name, err)
@@ -268,7 +277,7 @@ func (i *injector) ensureCut(ctx context.Context, r fault.Record, server *fault.
 	return again, nil
 }
 
-// cutAgain makes the agent of a server isolate the clients until the given time.
+// cutAgain makes the agent of a server reject the isolated clients until the given time.
 func (i *injector) cutAgain(ctx context.Context, r fault.Record, pod *corev1.Pod, until time.Time) error {
 	agents, err := i.agents()
 	if err != nil {
@@ -283,7 +292,7 @@ func (i *injector) cutAgain(ctx context.Context, r fault.Record, pod *corev1.Pod
 }
 
 // forEachPod calls f for all pods at the same time, and waits for all calls. It returns the latest of the times that
-// the calls returned, and all errors.
+// the calls return, and the errors of all calls.
 func forEachPod(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (last time.Time, err error) {
 	times, errs := make([]time.Time, len(pods)), make([]error, len(pods))
 	var calls sync.WaitGroup
@@ -297,10 +306,12 @@ func forEachPod(pods []fault.Chosen, f func(*fault.Chosen) (time.Time, error)) (
 	return last, errors.Join(errs...)
 }
 
-// hasEnded reports whether a fault has ended in one pod, and when it ended. The parameter timer is the time at which
-// the agent ends the fault by itself. If the agent cannot be reached, the fault counts as ended once Timeouts.Evidence
-// has passed since that time. hasEnded returns an error if the fault has ended early, because its agent was stopped or
-// Kubernetes restarted a paused container.
+// hasEnded reports whether a fault has ended in one pod, and when the fault ended. The parameter timer is the time at
+// which the agent ends the fault by itself. If the agent cannot be reached, the fault counts as ended as soon as
+// Timeouts.Evidence has passed since that time.
+//
+// hasEnded returns an error if the fault has ended early. Possible causes: the agent was stopped, or Kubernetes
+// restarted a paused container.
 func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen, timer time.Time) (at time.Time, ended bool, err error) {
 	pod, err := i.podOf(ctx, c)
 	var f agent.Fault
@@ -317,19 +328,18 @@ func (i *injector) hasEnded(ctx context.Context, r fault.Record, c *fault.Chosen
 		return time.Time{}, false, nil
 	case errors.Is(err, agent.ErrUnknown), errors.Is(err, errReplaced): // the agent that injected the fault has stopped
 		if !hitsItself(&r) {
-			// The stopped agent belongs to a server from which clients are isolated. The isolation lasts until its
-			// planned end, because keepCut makes the agent that replaces the stopped one inject the isolation again.
+			// Clients are isolated from a server, and the agent of this server has stopped. The isolation lasts until
+			// its planned end, because keepCut makes the new agent of the server inject the fault again.
 			return timer, now.After(timer), nil
 		}
-		// The fault ended when its agent stopped. That time is unknown, so use the latest possible one: now, or the
-		// planned end of the fault if it is earlier.
+		// The fault ended when its agent stopped. That time is unknown, so use the latest possible time: the planned
+		// end of the fault, or the current time if the planned end has not been reached.
 		at := slices.MinFunc([]time.Time{now, timer}, time.Time.Compare)
 		return at, true, early(c, at.Sub(timer.Add(-r.For)), r.For)
 	}
 	return timer, now.After(timer.Add(i.timeouts.Evidence)), nil
 }
 
-// early returns an error if a fault ended earlier than it should have.
 func early(c *fault.Chosen, lasted, want time.Duration) error {
 	if lasted >= want-earlyTolerance {
 		return nil
@@ -340,8 +350,7 @@ func early(c *fault.Chosen, lasted, want time.Duration) error {
 // earlyTolerance is how much earlier than planned a fault may end. The tolerance is needed because clocks differ.
 const earlyTolerance = time.Second
 
-// ask asks the agent in a pod for the state of a fault. It fails if an edit has removed the agents from the
-// simulation.
+// ask asks the agent in a pod for the state of a fault.
 func (i *injector) ask(ctx context.Context, pod *corev1.Pod, id string) (agent.Fault, error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -350,8 +359,7 @@ func (i *injector) ask(ctx context.Context, pod *corev1.Pod, id string) (agent.F
 	return agents.Fault(ctx, agentOf(pod), id)
 }
 
-// end tells the agent in one pod to end a fault early. It does so even if ctx has ended. It takes at most
-// healTimeout.
+// end tells the agent in one pod to end a fault early, even if ctx has ended. It takes at most healTimeout.
 func (i *injector) end(ctx context.Context, r fault.Record, c *fault.Chosen) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
 	defer cancel()

@@ -20,26 +20,27 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// healPoll is the interval between two checks of whether a fault has ended, and between two attempts to inject one.
+// healPoll is the interval between two checks of whether a fault has ended, and between two attempts to inject a fault.
 const healPoll = 500 * time.Millisecond
 
 // injector injects faults into the pods of one simulation. It implements fault.Resumer.
 type injector struct {
 	client client.Client
 	core   rest.Interface
-	// pods sends the HTTP requests that check whether a fault has an effect, and those that ask RabbitMQ nodes which
-	// queues they lead. clientPort returns the port at which the pods of a component answer clients.
+	// The field pods sends two kinds of HTTP requests: requests that check whether a fault has an effect, and requests
+	// that ask RabbitMQ nodes which queues they lead. The function clientPort returns the port at which the pods of a
+	// component answer clients.
 	pods       *podhttp.Client
 	clientPort func(*plan.Plan, resources.Component) int32
-	// target returns the current Target of the simulation. Rehearsals.Track may replace it. records returns the
-	// current records of the simulation's faults.
+	// The function target returns the current Target of the simulation, which Rehearsals.Track may replace. The
+	// function records returns the current records of the simulation's faults.
 	target   func() Target
 	records  func() []fault.Record
 	timeouts Timeouts
 
 	mu sync.Mutex
-	// The client reached sends commands to the agents of the simulation. It is nil until the first request to an agent.
-	// It was created with the credentials in the field credentials.
+	// The field reached is the client for the agents of the simulation. It is nil until the first request to an agent.
+	// The field credentials contains the credentials with which this client was created.
 	reached     *agent.Client
 	credentials resources.AgentCredentials
 }
@@ -65,9 +66,10 @@ func (i *injector) Resume(ctx context.Context, r fault.Record, late bool) (fault
 type attempt struct {
 	fault.Record
 
-	// resumed is true if an earlier operator may have hit some of the pods. refusal says why no further pod may be hit.
-	// It is nil if further pods may be hit.
+	// resumed is true if an earlier process of the operator may already have injected the fault into some of the pods.
 	resumed bool
+	// The field refusal is the reason why the fault must not hit further pods, or nil if the fault may hit further
+	// pods.
 	refusal error
 }
 
@@ -93,9 +95,10 @@ func (i *injector) inject(ctx context.Context, a attempt) (fault.Injection, erro
 	return i.injection(a.Record, at), nil
 }
 
-// remove deletes or evicts the chosen pods. It returns the time at which the first of them was hit. If the attempt is
-// resumed, and a chosen pod is terminating, missing, or replaced by a pod with another UID, then an earlier operator
-// has hit the pod. The time of that hit is unknown, so remove uses the time at which the pod was chosen.
+// remove deletes or evicts the chosen pods. It returns the time at which the first pod was hit. If a resumed attempt
+// finds that a chosen pod is terminating, missing, or replaced by a pod with another UID, then an earlier process of
+// the operator has hit the chosen pod. The time of that hit is unknown, so remove uses the time at which the pod was
+// chosen.
 func (i *injector) remove(ctx context.Context, a attempt) (first time.Time, err error) {
 	var hit []string
 	for n := range a.Chosen {
@@ -175,7 +178,8 @@ func (i *injector) injection(r fault.Record, at time.Time) fault.Injection {
 	return injection
 }
 
-// isHeld reports whether a fault with a duration, other than the given one, affects the pod now.
+// isHeld reports whether a fault with a duration is now in effect in the pod. The fault of the given record does not
+// count.
 func (i *injector) isHeld(pod string, except *fault.Record) bool {
 	return slices.ContainsFunc(i.records(), func(r fault.Record) bool {
 		return r.State == fault.Active && r.Action.Lasts() && r.ID() != except.ID() && slices.Contains(r.Hit, pod)

@@ -42,16 +42,17 @@ type journal struct {
 	// ConfigMaps.
 	direct client.Reader
 	target func() Target
-	// The callback changed is called after each save of a record whose state has changed. Its argument is that record.
+	// After each save of a record r whose state has changed, the journal calls changed(r).
 	changed func(*fault.Record)
-	// The function failed is called with nil after each successful save, and with the error if the retry of a save fails
-	// as well. The first failure is not reported, because a concurrent write to the ConfigMap may have caused it.
+	// After each successful save, the journal calls failed(nil). After the second and each further consecutive failure,
+	// the journal calls failed(err). The first failure does not count, because a concurrent write to the ConfigMap may
+	// have caused it.
 	failed   func(error)
 	failures int
 
 	content entries
-	// The field removed contains the IDs of the records that this journal has removed. If one of them is saved again, it
-	// is ignored, because the history counts it already.
+	// The field removed contains the IDs of the records that this journal has removed. Save ignores these records,
+	// because the history already counts them.
 	removed map[string]bool
 	// uid is the UID of the ConfigMap. It is empty as long as the ConfigMap does not exist.
 	uid types.UID
@@ -99,7 +100,7 @@ func (j *journal) Save(ctx context.Context, p fault.Progress, r *fault.Record) e
 	return nil
 }
 
-// stateOf returns the state of the record with the given ID, or "" if it does not exist.
+// stateOf returns the state of the record with the given ID, or "" if there is no such record.
 func stateOf(records []fault.Record, id string) fault.State {
 	for n := range records {
 		if records[n].ID() == id {
@@ -170,8 +171,9 @@ func putRecord(records []fault.Record, r fault.Record) []fault.Record {
 
 // marshal returns the content as JSON, and the IDs of the records that it has removed. If the JSON is larger than
 // maxBytes, marshal first removes the names of the instances that were hit, beginning with the earliest faults. It does
-// so only for faults whose accounts are final and no longer need the names. If that is not enough, marshal also removes
-// records, in the order of fault.Removable, and adds them to the history.
+// so only for records whose field Measured is set, because the names are not needed any more once the effect of a fault
+// is measured. If that is not enough, marshal also removes records, in the order of fault.Removable, and adds them to
+// the history.
 func (e *entries) marshal() (text string, removed []string, err error) {
 	encoded, err := json.Marshal(e)
 	if err != nil || len(encoded) <= maxBytes {

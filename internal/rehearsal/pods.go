@@ -56,7 +56,8 @@ func (i *injector) Choose(ctx context.Context, o fault.Occurrence) (choice fault
 }
 
 // byIndex returns a list of n pods, sorted by index. The index of a pod of a StatefulSet is its ordinal. All other pods
-// get the remaining indexes, in the order in which they are given. If no pod is left for an index, the element is nil.
+// get the remaining indexes, in the order of the parameter pods. If there is no pod for an index, the element at this
+// index is nil.
 func byIndex(pods []*corev1.Pod, n int) []*corev1.Pod {
 	indexed := make([]*corev1.Pod, n)
 	var others []*corev1.Pod
@@ -81,8 +82,8 @@ func chosen(pod *corev1.Pod) fault.Chosen {
 	return fault.Chosen{Name: pod.Name, ID: string(pod.UID), Processes: processesOf(pod)}
 }
 
-// processesOf returns a text that changes when a container of the pod starts again. The container of the agent does
-// not count. The text contains no start times, because the clocks of nodes differ.
+// processesOf returns a text that changes when a container of the pod starts again. The container of the agent does not
+// count. The text contains no start times, because the clocks of nodes differ.
 func processesOf(pod *corev1.Pod) string {
 	hash := fnv.New64a()
 	for _, s := range pod.Status.ContainerStatuses {
@@ -161,8 +162,8 @@ func (i *injector) evict(ctx context.Context, c *fault.Chosen) (time.Time, error
 	return at, nil
 }
 
-// evictFurther evicts a pod after other pods of the same component were evicted. A disruption budget may allow the
-// eviction only when those pods have been replaced, so evictFurther retries for up to Timeouts.Evidence.
+// evictFurther evicts a pod after other pods of the same component were evicted. A disruption budget may forbid the
+// eviction until those pods have been replaced, so evictFurther retries for up to Timeouts.Evidence.
 func (i *injector) evictFurther(ctx context.Context, c *fault.Chosen) (time.Time, error) {
 	deadline := time.Now().Add(i.timeouts.Evidence)
 	for {
@@ -173,8 +174,8 @@ func (i *injector) evictFurther(ctx context.Context, c *fault.Chosen) (time.Time
 	}
 }
 
-// untilReady waits until every pod that was hit has been replaced or restarted, and all pods of the component
-// are ready again, except those that another fault pauses or isolates.
+// untilReady waits until every chosen pod has been replaced or restarted, and all pods of the component are ready
+// again. A pod that another fault pauses or isolates counts as ready.
 func (i *injector) untilReady(ctx context.Context, r fault.Record) (time.Time, error) {
 	component := resources.ComponentOf(r.Target)
 	for {
@@ -188,8 +189,8 @@ func (i *injector) untilReady(ctx context.Context, r fault.Record) (time.Time, e
 	}
 }
 
-// isHealed reports whether every pod that was hit has been replaced or restarted since it was chosen, and whether at
-// least the wanted number of pods are ready. A pod that another fault pauses or isolates counts as ready.
+// isHealed reports whether every chosen pod has been replaced or restarted, and whether at least the wanted number of
+// pods are ready. A pod that another fault pauses or isolates counts as ready.
 func (i *injector) isHealed(pods []*corev1.Pod, r *fault.Record, want int) bool {
 	ready := 0
 	for _, pod := range pods {
@@ -206,10 +207,10 @@ func (i *injector) isHealed(pods []*corev1.Pod, r *fault.Record, want int) bool 
 	return ready >= want
 }
 
-// untilKilled waits until, for each of the pods, the kubelet reports that a container has ended since the pod was
-// chosen. The container of the agent itself does not count. If no container ends before the timeout, untilKilled
-// returns an error, because the agent has killed nothing, even if it said that it had. If ctx ends first, untilKilled
-// returns nil, and the fault counts as injected without proof.
+// untilKilled waits until every given pod has been killed: until the kubelet reports, for each of these pods, that a
+// container has ended since the pod was chosen. The container of the agent does not count. If a pod has no such
+// container at the timeout, untilKilled returns an error, because the agent has then killed nothing in this pod, even
+// if it reported success. If ctx ends earlier, untilKilled returns nil, and the fault counts as injected without proof.
 func (i *injector) untilKilled(ctx context.Context, killed []fault.Chosen) error {
 	deadline := time.Now().Add(i.timeouts.Evidence)
 	for n := range killed {

@@ -19,10 +19,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// After the agents have reported that a pause or an isolation is in effect, the code in this file checks whether it
-// really is. It sends each target a request that the target cannot answer while it is paused or isolated. An answer
-// proves that the fault has no effect. A missing answer proves nothing: for example, a network policy may reject the
-// request.
+// After the agents have reported that a pause or an isolation is in effect, the code in this file checks the report. It
+// sends each target a request whose answer can prove that the fault has no effect. A missing answer proves nothing: for
+// example, a network policy may reject the request.
 
 // verify returns an error if the target of a pause or an isolation works as if there were no fault.
 func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chosen) error {
@@ -45,7 +44,7 @@ func (i *injector) verify(ctx context.Context, a attempt, commanded []fault.Chos
 	return fmt.Errorf("the agents answered that the fault is in effect, but the target works: %w", err)
 }
 
-// isActive reports whether the agents in all pods of the list commanded answer that the fault has not ended.
+// isActive reports whether the agents in all given pods answer that the fault has not ended.
 func (i *injector) isActive(ctx context.Context, id string, commanded []fault.Chosen) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
 	defer cancel()
@@ -84,7 +83,7 @@ func (i *injector) probe(ctx context.Context, r *fault.Record, pod *corev1.Pod) 
 }
 
 // get sends an HTTP request to a port of a pod. It does not verify the certificate, because the request contains no
-// secret, and the author of the simulation may run any program in the pod anyway. A false response has limited effects:
+// secret, and the author of the simulation can run any program in the pod anyway. A false response has limited effects:
 // a fault of this simulation gets a wrong outcome, or leaderOf selects another RabbitMQ node of this simulation.
 func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32, path string) (status int, body []byte, err error) {
 	address := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(port)))
@@ -94,9 +93,9 @@ func (i *injector) get(ctx context.Context, c resources.Component, pod *corev1.P
 	return i.pods.Get(ctx, "http://"+address+path)
 }
 
-// stillReaches returns a text that says which servers a processor or generator still reaches. It asks the readiness
-// check of the pod, which sends a request to each server. It returns "" if the answer proves nothing, for example
-// because it comes from another program, such as a proxy.
+// stillReaches returns a text that says which servers a processor or generator still reaches. It calls the readiness
+// endpoint of the pod, which sends a request to each server. It returns "" if the answer proves nothing, for example
+// because another program, such as a proxy, has answered.
 func (i *injector) stillReaches(ctx context.Context, c resources.Component, pod *corev1.Pod, port int32) string {
 	status, body, err := i.get(ctx, c, pod, port, "/readyz")
 	if err != nil {
@@ -130,18 +129,18 @@ func replies(ctx context.Context, address, greeting string) bool {
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // makes a blocked read return
 	defer func() {
 		stop()
-		_ = c.Close() // Close fails if ctx has ended, because the connection is then closed
+		_ = c.Close() // ignore the error: if ctx has ended, the connection is already closed
 	}()
 	if _, err := io.WriteString(c, greeting); err != nil {
 		return false
 	}
-	n, _ := c.Read(make([]byte, 1)) // Read returns an error if the connection is cut
+	n, _ := c.Read(make([]byte, 1)) // if the connection is cut, n is 0, so the error is not needed
 	return n > 0
 }
 
-// cutNothing reports whether the isolation of a processor or generator has ended without any agent having closed or
-// rejected a connection. That happens if the servers see client addresses other than those of the pods. It returns false
-// if the number of connections is unknown, because an agent does not answer or is of an earlier version.
+// cutNothing reports whether no agent closed or rejected a connection during the isolation of a processor or generator.
+// That happens if the servers see client addresses other than those of the pods. cutNothing returns false if the number
+// of connections is unknown, because an agent does not answer, or is too old to count connections.
 func (i *injector) cutNothing(ctx context.Context, r *fault.Record, commanded []fault.Chosen) bool {
 	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()

@@ -91,9 +91,7 @@ func failing(servers ...string) http.HandlerFunc {
 	}
 }
 
-// The agents answer that the fault is in effect, but do nothing. The fault hits only one of two instances, so the
-// timeline could not show that the fault had no effect.
-func TestRehearsals_AgentOnlyClaimsToInject_FaultIsNotInjected(t *testing.T) {
+func TestRehearsals_AgentOnlyClaimsToInject_FaultCountsAsNotInjected(t *testing.T) {
 	number := 0
 	for _, tt := range []struct {
 		target plan.FaultTarget
@@ -140,13 +138,14 @@ func TestRehearsals_AgentOnlyClaimsToInject_FaultIsNotInjected(t *testing.T) {
 			r, _ := w.lead()
 			got := w.await(r, fault.NotInjected)
 			if !strings.Contains(got.Reason, "the target works") || !strings.Contains(got.Reason, tt.want) {
-				t.Errorf("the reason is %q, want one with %q", got.Reason, tt.want)
+				t.Errorf("the reason is %q, want a reason that contains %q", got.Reason, tt.want)
 			}
 		})
 	}
 }
 
-// A probe must not be redirected: the operator may reach addresses that the author of the simulation cannot reach.
+// A probe must not follow a redirect. Otherwise, the author of a simulation could make the operator send requests to
+// addresses that only the operator can reach.
 func TestRehearsals_PodRedirectsProbe_RedirectIsNotFollowed(t *testing.T) {
 	var requests atomic.Int64
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
@@ -176,11 +175,11 @@ func TestRehearsals_InconclusiveProbe_FaultCountsAsInjected(t *testing.T) {
 		}
 	}
 	for name, handler := range map[string]http.HandlerFunc{
-		"both checks fail":           failing("RabbitMQ", "Redis"),
-		"another check fails":        failing("process"),
-		"a proxy has no upstream":    answers(http.StatusServiceUnavailable, "upstream connect error\n"),
-		"a proxy answers by itself":  answers(http.StatusOK, "<html>RabbitMQ</html>\n"),
-		"another program is missing": answers(http.StatusNotFound, "Redis: 404\n"),
+		"both checks fail":                 failing("RabbitMQ", "Redis"),
+		"another check fails":              failing("process"),
+		"a proxy has no upstream":          answers(http.StatusServiceUnavailable, "upstream connect error\n"),
+		"a proxy answers by itself":        answers(http.StatusOK, "<html>RabbitMQ</html>\n"),
+		"another program answers with 404": answers(http.StatusNotFound, "Redis: 404\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
@@ -197,8 +196,8 @@ func TestRehearsals_InconclusiveProbe_FaultCountsAsInjected(t *testing.T) {
 }
 
 // The connections of the processor reach the servers from an address that is not the address of its pod, for example
-// because the network translates addresses. So the relays cut none of these connections.
-func TestRehearsals_IsolationCutsNoConnection_FaultIsNotInjected(t *testing.T) {
+// because the network translates addresses. So the agents cut none of these connections.
+func TestRehearsals_IsolationCutsNoConnection_FaultCountsAsNotInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(2 * time.Second)})
 	const processor, translated = "127.77.121.1", "127.77.121.2"
 	var servers []string
@@ -222,8 +221,8 @@ func TestRehearsals_IsolationCutsNoConnection_FaultIsNotInjected(t *testing.T) {
 	}
 }
 
-// The agents are of an earlier version, whose answers do not contain the number of connections. So it is unknown whether
-// the relays cut any.
+// The agents are of an earlier version, whose answers do not contain the number of connections. So the operator does
+// not know whether the agents cut any connection.
 func TestRehearsals_AgentsDoNotCountConnections_FaultCountsAsInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)})
 	injected := time.Now()

@@ -115,7 +115,7 @@ type rehearsal struct {
 	mu     sync.Mutex
 	target Target
 	runner *fault.Runner // nil until the journal is loaded
-	err    error         // the error with which loading or saving the journal failed
+	err    error         // why loading or saving the journal failed, or nil
 }
 
 // New returns Rehearsals without any tracked simulation. The Rehearsals inject faults only after both Start and
@@ -134,8 +134,8 @@ func New(d Dependencies) *Rehearsals {
 // NeedLeaderElection returns true, so that only the leader injects faults.
 func (r *Rehearsals) NeedLeaderElection() bool { return true }
 
-// Start injects faults until ctx ends. Then it leaves the faults that are in effect unchanged, so that the next
-// leader can continue them.
+// Start injects faults until ctx ends. Faults that are in effect at that time stay in effect, so that the next leader
+// can continue them.
 func (r *Rehearsals) Start(ctx context.Context) error {
 	r.mu.Lock()
 	r.ctx = ctx
@@ -149,7 +149,7 @@ func (r *Rehearsals) Start(ctx context.Context) error {
 }
 
 // Track starts to inject the faults of a simulation. If the simulation is already tracked, Track replaces its
-// Target. If the plan has changed, this affects only future occurrences of faults.
+// Target. A changed plan affects only future occurrences of faults.
 func (r *Rehearsals) Track(key types.NamespacedName, t Target) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -211,7 +211,7 @@ func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *
 }
 
 // Untrack stops injecting the faults of a simulation, and ends the faults that are in effect. It does not wait
-// until they have ended.
+// until these faults have ended.
 func (r *Rehearsals) Untrack(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -244,8 +244,8 @@ func (r *Rehearsals) History(key types.NamespacedName) fault.History {
 	return fault.History{}
 }
 
-// Settle derives the accounts of a tracked simulation's faults from the measurements so far, and saves those that are
-// final. It returns nil until the journal is loaded.
+// Settle derives the accounts of a tracked simulation's faults from the measurements so far. It saves the accounts that
+// are final, and returns all accounts. It returns nil until the journal is loaded.
 func (r *Rehearsals) Settle(key types.NamespacedName, run fault.Run) []fault.Account {
 	tracked := r.find(key)
 	if tracked == nil {
@@ -322,8 +322,8 @@ func (t *rehearsal) update(target Target) {
 	}
 }
 
-// sameFaults reports whether two plans have the same occurrences of faults, and whether both or neither of the
-// plans are suspended.
+// sameFaults reports whether two plans have the same occurrences of faults, and are either both suspended or both not
+// suspended.
 func sameFaults(a, b *plan.Plan) bool {
 	return a.Suspended == b.Suspended && a.Seed == b.Seed && a.Duration == b.Duration && slices.Equal(a.Faults, b.Faults)
 }

@@ -55,13 +55,13 @@ type world struct {
 	agents resources.AgentCredentials
 	// https says whether the HTTP servers in the pods use TLS.
 	https bool
-	// timeouts are long enough for a busy machine. Tests whose result is a timeout make them shorter.
+	// The timeouts are long enough for a busy machine. Tests that wait for a timeout make it shorter.
 	timeouts rehearsal.Timeouts
 
 	mu     sync.Mutex
-	states []fault.State // the states of the records that Changed has received
-	// ports maps the ports of a real cluster to those at which the pods of the test listen. The real ones may be in use
-	// on this machine.
+	states []fault.State // the states of the records that were passed to Dependencies.Changed
+	// ports maps each port of a pod in a real cluster to the port at which the pods of the test listen. The two ports
+	// differ, because the port of the real cluster may be in use on this machine.
 	ports map[int32]int32
 }
 
@@ -78,8 +78,8 @@ func (w *world) listen(t *testing.T, ip string, port int32) net.Listener {
 	return listener
 }
 
-// redirect replaces the port of requests: requests to the given port of any pod go to the port in the given address.
-// The IP address of the requests stays that of the pod.
+// redirect changes the port of requests: a request to the given port of any pod goes to the port in the parameter
+// address. The request still goes to the IP address of the pod.
 func (w *world) redirect(t *testing.T, port int32, address string) {
 	t.Helper()
 	parsed, err := netip.ParseAddrPort(address)
@@ -91,15 +91,14 @@ func (w *world) redirect(t *testing.T, port int32, address string) {
 	w.ports[port] = int32(parsed.Port())
 }
 
-// clientPort returns the port at which a component listens in the test. It returns port 1, where nothing listens, if
-// the test has no such listener.
+// clientPort returns the port at which a component listens in the test. If the component does not listen in the test,
+// clientPort returns port 1, where nothing listens.
 func (w *world) clientPort(p *plan.Plan, c resources.Component) int32 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return cmp.Or(w.ports[resources.ClientPort(p, c)], 1)
 }
 
-// reported returns the states that the Rehearsals have reported so far.
 func (w *world) reported() []fault.State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,13 +133,13 @@ func (w *world) suspend(r *rehearsal.Rehearsals) {
 	r.Track(w.key(), w.target())
 }
 
-// lead injects the faults of the simulation in the background, as the leading operator does, until the caller calls the
-// returned function stop or the test ends.
+// lead starts an operator in the background, which injects the faults of the simulation as the leader. The operator
+// runs until the caller calls the returned function stop, or until the test ends.
 func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }
 
-// leadWith is like lead, but uses the given client. The injection in the background also stops when ctx ends.
+// leadWith does the same as w.lead, but the operator uses the given client, and also stops when ctx ends.
 func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Rehearsals, stop func()) { //nolint:revive // ctx is rarely given
 	core, err := corev1client.NewForConfig(w.Config)
 	if err != nil {
@@ -210,8 +209,8 @@ func (w *world) journalAndHistory() ([]fault.Record, fault.History) {
 	return content.Records, content.History
 }
 
-// ready returns a function that sets the status of a pod to ready. In this status, a container has been running
-// since the given time.
+// ready returns a function that sets the status of a pod to ready, with a container that has been running since the
+// given time.
 func ready(since time.Time) func(*corev1.PodStatus) {
 	return func(s *corev1.PodStatus) {
 		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
@@ -221,8 +220,8 @@ func ready(since time.Time) func(*corev1.PodStatus) {
 	}
 }
 
-// serveAgent starts a process, and serves an agent for that process at the given IP address. It also returns a
-// function that sets the status of the pod to which both belong.
+// serveAgent starts a process, and serves an agent for that process at the given IP address. The returned function
+// named status gives a pod this IP address and makes the pod ready.
 func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *agenttest.Target, status func(*corev1.PodStatus)) {
 	t.Helper()
 	process = agenttest.Start(t, "sleep", "300")
@@ -232,8 +231,8 @@ func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *ag
 	}
 }
 
-// agentFor serves an agent at an IP address until the test ends. The agent signals the processes for which the path
-// target is a mount point.
+// agentFor serves an agent at an IP address until the test ends. The parameter target is the value of
+// agent.Config.Target.
 func (w *world) agentFor(t *testing.T, target, ip string) *agent.Agent {
 	t.Helper()
 	return w.serve(t, agent.Config{Target: target}, ip)
@@ -259,7 +258,7 @@ func (w *world) tlsConfig(t *testing.T) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}
 }
 
-// handle serves the given handler at an IP address until the test ends, in place of an agent.
+// handle serves the given handler at an IP address, at the port of the agents, until the test ends.
 func (w *world) handle(t *testing.T, ip string, handler http.Handler) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -280,7 +279,7 @@ func (w *world) handle(t *testing.T, ip string, handler http.Handler) {
 	})
 }
 
-func TestRehearsals_Evict_EndsWhenTheNewPodIsReady(t *testing.T) {
+func TestRehearsals_Eviction_FaultEndsWhenTheNewPodIsReady(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "evict", Target: plan.TargetProcessor, Action: plan.ActionEvict, Instances: 1})
 	old := w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now().Add(-time.Hour)))
 	r, _ := w.lead()
@@ -319,7 +318,7 @@ func TestRehearsals_FaultOnReplicatedSummaryAPI_HitsOnePodAndEndsWhenAllAreReady
 	}
 	time.Sleep(time.Second) // enough time for the injector to check the pods twice
 	if records, _ := r.Records(w.key()); records[0].State != fault.Active {
-		t.Errorf("with 2 of 3 pods the record is %+v, want it to be active", records[0])
+		t.Errorf("while only 2 of 3 pods exist, the record is %+v, want an active fault", records[0])
 	}
 	pod()
 	w.await(r, fault.Healed)
@@ -333,7 +332,7 @@ func TestRehearsals_ImpossibleFaults_AreNotInjected(t *testing.T) {
 		want    string
 	}{
 		{
-			name:  "an eviction that a budget forbids",
+			name:  "an eviction that a disruption budget forbids",
 			fault: plan.Fault{Target: plan.TargetProcessor, Action: plan.ActionEvict, Instances: 1},
 			prepare: func(w *world) {
 				w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now()))
@@ -373,7 +372,7 @@ func TestRehearsals_ImpossibleFaults_AreNotInjected(t *testing.T) {
 			want: "reach the agent",
 		},
 		{
-			name:  "the isolation of one RabbitMQ node of several",
+			name:  "the isolation of one of several RabbitMQ nodes",
 			fault: plan.Fault{Target: plan.TargetRabbitMQ, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)},
 			prepare: func(w *world) {
 				w.sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
@@ -384,7 +383,7 @@ func TestRehearsals_ImpossibleFaults_AreNotInjected(t *testing.T) {
 			want: "between RabbitMQ nodes",
 		},
 		{
-			name:  "the isolation from a server of others",
+			name:  "the isolation from a server that the operator does not run",
 			fault: plan.Fault{Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)},
 			prepare: func(w *world) {
 				w.sim.Spec.Redis = v1alpha1.RedisSpec{SecretRef: &v1alpha1.SecretReference{Name: "store"}}
@@ -393,7 +392,7 @@ func TestRehearsals_ImpossibleFaults_AreNotInjected(t *testing.T) {
 			want: "a server that the operator does not run",
 		},
 		{
-			name:  "a leader that no node knows",
+			name:  "the RabbitMQ leader, but no node leads a queue",
 			fault: plan.Fault{Target: plan.TargetRabbitMQLeader, Action: plan.ActionRestart, Instances: 1},
 			prepare: func(w *world) {
 				w.rabbitMQ(t, "127.77.1.1", 0)
@@ -410,13 +409,13 @@ func TestRehearsals_ImpossibleFaults_AreNotInjected(t *testing.T) {
 			}
 			r, _ := w.lead()
 			if got := w.await(r, fault.NotInjected); !strings.Contains(got.Reason, tt.want) {
-				t.Errorf("the reason is %q, want one with %q", got.Reason, tt.want)
+				t.Errorf("the reason is %q, want a reason that contains %q", got.Reason, tt.want)
 			}
 		})
 	}
 }
 
-// rabbitMQ creates the pod of a RabbitMQ node. The metrics of the node say that it leads the given number of
+// rabbitMQ creates the pod of a RabbitMQ node. According to its metrics, the node is the leader of the given number of
 // queues.
 func (w *world) rabbitMQ(t *testing.T, ip string, leads int) *corev1.Pod {
 	t.Helper()
@@ -439,7 +438,7 @@ func (w *world) rabbitMQ(t *testing.T, ip string, leads int) *corev1.Pod {
 	})
 }
 
-func TestRehearsals_RabbitMQLeader_HitsTheNodeThatLeadsMostQueues(t *testing.T) {
+func TestRehearsals_TargetIsRabbitMQLeader_HitsTheNodeThatLeadsTheMostQueues(t *testing.T) {
 	for name, tls := range map[string]*v1alpha1.TLSSpec{"without TLS": nil, "TLS": {}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "leader", Target: plan.TargetRabbitMQLeader, Action: plan.ActionRestart, Instances: 1})
@@ -456,7 +455,7 @@ func TestRehearsals_RabbitMQLeader_HitsTheNodeThatLeadsMostQueues(t *testing.T) 
 	}
 }
 
-func TestRehearsals_Kill_EndsWhenTheContainerRunsAgain(t *testing.T) {
+func TestRehearsals_Kill_FaultEndsWhenTheContainerRunsAgain(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
 	_, process, status := w.serveAgent(t, "127.77.0.1")
 	pod := w.Pod(w.sim, resources.ComponentRedis, status)
@@ -466,13 +465,13 @@ func TestRehearsals_Kill_EndsWhenTheContainerRunsAgain(t *testing.T) {
 	w.await(r, fault.Healed)
 }
 
-// restarted changes the status of a pod as the kubelet does when it has restarted the container.
+// restarted changes the status of a pod in the same way as the kubelet after a restart of the container.
 func (w *world) restarted(pod *corev1.Pod) {
 	w.T.Helper()
 	w.restartedAt(pod, time.Now())
 }
 
-// restartedAt changes the status of a pod as the kubelet does when it has restarted the container at the given time.
+// restartedAt does the same as w.restarted, with the given time as the time of the restart.
 func (w *world) restartedAt(pod *corev1.Pod, at time.Time) {
 	w.T.Helper()
 	w.Eventually("the kubelet to report the restart", func() error {
@@ -484,7 +483,7 @@ func (w *world) restartedAt(pod *corev1.Pod, at time.Time) {
 	})
 }
 
-// deletions is a client that records the options of deletions.
+// deletions is a client that records the options with which objects are deleted.
 type deletions struct {
 	client.Client
 
@@ -534,11 +533,11 @@ func TestRehearsals_KillWithoutEffect_CountsAsNotInjected(t *testing.T) {
 	r, _ := w.lead()
 	const want = "the agent answered that it killed the target, but no container of the pod has ended"
 	if got := w.await(r, fault.NotInjected); !strings.Contains(got.Reason, want) {
-		t.Errorf("the reason is %q, want one with %q", got.Reason, want)
+		t.Errorf("the reason is %q, want a reason that contains %q", got.Reason, want)
 	}
 }
 
-func TestRehearsals_LeaderIsReplaced_NewLeaderContinuesTheFault(t *testing.T) {
+func TestRehearsals_OperatorIsReplaced_NewOperatorContinuesTheFault(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	a, process, status := w.serveAgent(t, "127.77.0.2")
 	w.Pod(w.sim, resources.ComponentRedis, status)
@@ -546,7 +545,7 @@ func TestRehearsals_LeaderIsReplaced_NewLeaderContinuesTheFault(t *testing.T) {
 	before := w.await(first, fault.Active)
 	stop()
 	if !process.IsStopped() {
-		t.Error("the end of the leader ended the pause")
+		t.Error("the pause ended when the first operator stopped")
 	}
 	second, _ := w.lead()
 	w.await(second, fault.Active)
@@ -554,12 +553,12 @@ func TestRehearsals_LeaderIsReplaced_NewLeaderContinuesTheFault(t *testing.T) {
 	after := w.await(second, fault.Aborted)
 	injected, ok := a.Fault("pause/0")
 	if !ok || !injected.At.Equal(before.InjectedAt) || !after.InjectedAt.Equal(before.InjectedAt) || !after.HealedAt.Equal(injected.Healed) {
-		t.Errorf("the agent has %+v, the first leader %+v, the second %+v", injected, before, after)
+		t.Errorf("the agent has %+v, the first operator %+v, the second %+v", injected, before, after)
 	}
 }
 
-// After a leader has saved a record, it may crash before or after it injects the fault.
-func TestRehearsals_LeaderCrashes_NewLeaderInjectsTheFaultOnce(t *testing.T) {
+// An operator saves a record and crashes, either before or after the injection of the fault.
+func TestRehearsals_OperatorCrashes_NewOperatorInjectsTheFaultOnce(t *testing.T) {
 	for _, injected := range []bool{false, true} {
 		t.Run("injected="+strconv.FormatBool(injected), func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Second)})
@@ -597,7 +596,7 @@ func TestRehearsals_LeaderCrashes_NewLeaderInjectsTheFaultOnce(t *testing.T) {
 	}
 }
 
-func TestRehearsalsUntrack_EndsAPause(t *testing.T) {
+func TestRehearsalsUntrack_PauseInEffect_EndsThePause(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	_, process, status := w.serveAgent(t, "127.77.0.4")
 	w.Pod(w.sim, resources.ComponentRedis, status)
@@ -609,11 +608,11 @@ func TestRehearsalsUntrack_EndsAPause(t *testing.T) {
 	r.Untrack(w.key())
 	w.Eventually("the process to run again", func() error {
 		if process.IsStopped() {
-			return errors.New("it is stopped")
+			return errors.New("the process is stopped")
 		}
 		return nil
 	})
-	w.Eventually("the journal to say so", func() error {
+	w.Eventually("the journal to record the end of the pause", func() error {
 		if saved := w.journal(); saved[0].State != fault.Aborted {
 			return fmt.Errorf("the journal has %+v", saved)
 		}
@@ -621,7 +620,7 @@ func TestRehearsalsUntrack_EndsAPause(t *testing.T) {
 	})
 }
 
-func TestRehearsals_SuspendedDuringPauseOfRedis_EndsThePause(t *testing.T) {
+func TestRehearsals_SimulationIsSuspendedDuringPauseOfRedis_EndsThePause(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	_, process, status := w.serveAgent(t, "127.77.0.5")
 	w.Pod(w.sim, resources.ComponentRedis, status)
@@ -648,7 +647,7 @@ func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address
 	return address
 }
 
-// relayedBy is like relayed, but also returns the agent.
+// relayedBy does the same as w.relayed, but also returns the agent.
 func (w *world) relayedBy(t *testing.T, c resources.Component, ip string) (address string, a *agent.Agent) {
 	t.Helper()
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -666,7 +665,7 @@ func (w *world) relayedBy(t *testing.T, c resources.Component, ip string) (addre
 	return forwarding.Address(), a
 }
 
-// connects reports whether a client can connect to a server, if the client has the given address.
+// connects reports whether a client with the given address can connect to a server.
 func connects(t *testing.T, from, server string) bool {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -675,7 +674,7 @@ func connects(t *testing.T, from, server string) bool {
 	if err != nil {
 		return false
 	}
-	_ = response.Body.Close() // the body of the response is not needed
+	_ = response.Body.Close()
 	return true
 }
 
@@ -683,9 +682,9 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const isolated, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// These arrays say whether a client can reach RabbitMQ, Redis and the summary API (in this order) during the
-		// isolation. The array client is for a pod of the target, or for a processor if the target is a server. The
-		// array other is for another client.
+		// Each array says which servers a client can reach during the isolation: RabbitMQ, Redis and the summary API,
+		// in this order. The array named client is for a pod of the target, or for a processor if the target is a
+		// server. The array named other is for a client outside the simulation.
 		client, other [3]bool
 	}{
 		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},

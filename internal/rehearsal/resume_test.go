@@ -37,8 +37,8 @@ func chosen(pods ...*corev1.Pod) []fault.Chosen {
 	return list
 }
 
-// takeOver writes the given records to a journal, as if an operator had been killed. Then it starts another operator as
-// the leader.
+// takeOver writes the given records to a journal, as if a killed operator had left them. Then it starts a new operator
+// as the leader.
 func (w *world) takeOver(t *testing.T, records ...fault.Record) *rehearsal.Rehearsals {
 	t.Helper()
 	w.leave(t, records...)
@@ -46,7 +46,7 @@ func (w *world) takeOver(t *testing.T, records ...fault.Record) *rehearsal.Rehea
 	return r
 }
 
-// leave writes the given records to a journal, as if an operator had been killed.
+// leave writes the given records to a journal, as if a killed operator had left them.
 func (w *world) leave(t *testing.T, records ...fault.Record) {
 	t.Helper()
 	next := map[string]int{}
@@ -86,8 +86,8 @@ func (w *world) deletePod(t *testing.T, pod *corev1.Pod) {
 	w.Gone(pod)
 }
 
-// The earlier operator deleted the first chosen pod, which has been replaced within the same second. It did not delete
-// the second chosen pod. The new operator must delete the second pod, but not the replacement of the first.
+// An earlier operator deleted only the first of two chosen pods, and that pod has been replaced. The new operator must
+// delete the second pod, but not the replacement.
 func TestResumeFault_FirstOfTwoPodsWasDeleted_DeletesOnlyTheSecond(t *testing.T) {
 	for _, action := range []plan.FaultAction{plan.ActionRestart, plan.ActionEvict} {
 		t.Run(string(action), func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestResumeFault_FirstOfTwoPodsWasDeleted_DeletesOnlyTheSecond(t *testing.T)
 	}
 }
 
-func TestResumeFault_LongAfterItWasDue_HitsNoFurtherPod(t *testing.T) {
+func TestResumeFault_FaultWasDueLongAgo_IsNotInjected(t *testing.T) {
 	w := newWorld(t)
 	w.start = time.Now().Add(-5 * time.Minute)
 	pod := w.processor()
@@ -123,8 +123,9 @@ func TestResumeFault_LongAfterItWasDue_HitsNoFurtherPod(t *testing.T) {
 	w.Exists(pod, pod.Name)
 }
 
-// The fault waited for the end of another fault, so its pods were chosen long after it was due. The operator then deleted
-// one of the pods and crashed. The restarted operator takes the time of the choice as the time of the injection.
+// The fault waited for the end of another fault, so its pod was chosen long after the fault was due. Then the operator
+// deleted the pod and crashed. The time of the deletion is unknown, so the next operator must use the time at which the
+// pod was chosen.
 func TestResumeFault_PodsWereChosenLate_InjectedAtIsTheTimeOfTheChoice(t *testing.T) {
 	w := newWorld(t)
 	w.start = time.Now().Add(-10 * time.Minute)
@@ -137,8 +138,8 @@ func TestResumeFault_PodsWereChosenLate_InjectedAtIsTheTimeOfTheChoice(t *testin
 	}
 }
 
-// paused serves an agent, and returns its pod and its process. If length is not 0, the fault "fault/0" pauses the
-// process for that time.
+// paused creates a pod with an agent. It returns the pod, and the process that the agent can pause. If length is not 0,
+// the fault "fault/0" pauses the process for this duration.
 func (w *world) paused(t *testing.T, ip string, length time.Duration) (pod *corev1.Pod, process *agenttest.Target) {
 	t.Helper()
 	a, process, status := w.serveAgent(t, ip)
@@ -150,9 +151,9 @@ func (w *world) paused(t *testing.T, ip string, length time.Duration) (pod *core
 	return w.Pod(w.sim, resources.ComponentProcessor, status), process
 }
 
-// The earlier operator paused the first pod and the third. The agent of the second pod does not answer, so the fault
-// cannot be injected in all pods. Then no pod may stay paused, not even the third, which comes after the failed one.
-func TestResumeFault_OneAgentFails_EndsThePauseOfAllPods(t *testing.T) {
+// An earlier operator paused the first pod and the third pod. The agent of the second pod does not answer, so the fault
+// cannot be injected in all pods. Therefore, both pauses must end.
+func TestResumeFault_AgentOfOnePodFails_PausesOfOtherPodsEnd(t *testing.T) {
 	w := newWorld(t)
 	first, firstProcess := w.paused(t, "127.77.7.51", time.Hour)
 	second := w.Pod(w.sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
@@ -167,15 +168,15 @@ func TestResumeFault_OneAgentFails_EndsThePauseOfAllPods(t *testing.T) {
 	}
 }
 
-// The pause of the first pod ended before this operator took over. A pause of only the second pod would not be the
-// planned fault, so the operator must not begin it.
-func TestResumeFault_PauseEndedInOnePod_PausesNoFurtherPod(t *testing.T) {
+// The pause of the first pod ended before the new operator took over. The new operator must not pause the second pod,
+// because a pause of only one pod would not be the planned fault.
+func TestResumeFault_PauseEndedInOnePod_PausesNoOtherPod(t *testing.T) {
 	w := newWorld(t)
 	first, firstProcess := w.paused(t, "127.77.7.54", time.Millisecond)
 	second, secondProcess := w.paused(t, "127.77.7.55", 0)
 	w.Eventually("the pause of the first pod to end", func() error {
 		if firstProcess.IsStopped() {
-			return errors.New("it is stopped")
+			return errors.New("the process is stopped")
 		}
 		return nil
 	})
@@ -188,9 +189,9 @@ func TestResumeFault_PauseEndedInOnePod_PausesNoFurtherPod(t *testing.T) {
 	}
 }
 
-// The leader is replaced while it waits for the agent of the second pod. The pause of the first pod stays in effect, so
-// that the next leader can continue.
-func TestResumeFault_LeaderIsReplacedDuringInjection_KeepsThePause(t *testing.T) {
+// The operator is replaced while it waits for the agent of the second pod. The pause of the first pod must stay in
+// effect, so that the next operator can continue the fault.
+func TestResumeFault_OperatorIsReplacedDuringInjection_FirstPodStaysPaused(t *testing.T) {
 	w := newWorld(t)
 	first, process := w.paused(t, "127.77.7.56", 0)
 	const slow = "127.77.7.57"
@@ -213,7 +214,8 @@ func TestResumeFault_LeaderIsReplacedDuringInjection_KeepsThePause(t *testing.T)
 	}
 }
 
-// A new leader saves the record again if the fault is in effect. That must not be reported as another injection.
+// If a fault is in effect, a new operator saves the record of the fault again. This save must not be reported as
+// another injection.
 func TestResumeFault_FaultInEffect_ReportsOnlyItsEnd(t *testing.T) {
 	w := newWorld(t)
 	pod := w.processor()
@@ -228,7 +230,7 @@ func TestResumeFault_FaultInEffect_ReportsOnlyItsEnd(t *testing.T) {
 	})
 }
 
-// forbidden is a client that cannot create objects until the field allowed is set.
+// forbidden is a client that cannot create objects until the field allowed is true.
 type forbidden struct {
 	client.Client
 
@@ -242,12 +244,12 @@ func (f *forbidden) Create(ctx context.Context, object client.Object, options ..
 	return f.Client.Create(ctx, object, options...)
 }
 
-func TestRehearsals_JournalCannotBeSaved_ReturnsTheErrorUntilItIsSaved(t *testing.T) {
+func TestRehearsalsErr_JournalCannotBeSaved_ReturnsTheErrorUntilASaveSucceeds(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
 	pod := w.processor()
 	c := &forbidden{Client: w.Client}
 	r, _ := w.leadWith(c, context.Background())
-	w.Eventually("the error", func() error {
+	w.Eventually("Err to return the error", func() error {
 		if err := r.Err(w.key()); err == nil || !strings.Contains(err.Error(), "the quota is exceeded") {
 			return errors.New(fmt.Sprint("the error is ", err))
 		}
@@ -261,9 +263,9 @@ func TestRehearsals_JournalCannotBeSaved_ReturnsTheErrorUntilItIsSaved(t *testin
 	}
 }
 
-// The earlier operator was killed after it had cut the connections to RabbitMQ, but before it cut those to the other
-// servers.
-func TestResumeFault_Isolation_CutsTheRemainingServers(t *testing.T) {
+// An earlier operator was killed while it injected an isolation. At that time, only the agent of RabbitMQ had injected
+// the isolation.
+func TestResumeFault_OnlyOneServerHadCutOffTheProcessor_AllServersCutItOff(t *testing.T) {
 	w := newWorld(t)
 	const processor = "127.77.7.9"
 	var servers [3]string
@@ -344,7 +346,8 @@ func TestRehearsals_KillOnNodeWhoseClockIsBehind_FaultEnds(t *testing.T) {
 	w.await(r, fault.Healed)
 }
 
-// One agent fails after the other agents have cut the connections. All agents must then end the isolation.
+// The agent of RabbitMQ cuts the connections. Then the agent of Redis fails, so the isolation is incomplete. The agent
+// of RabbitMQ must end the isolation.
 func TestRehearsals_IsolationFailsInOnePod_EndsInAllPods(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
 	rabbitMQ := w.relayed(t, resources.ComponentRabbitMQ, "127.77.7.31")
@@ -364,7 +367,8 @@ func TestRehearsals_IsolationFailsInOnePod_EndsInAllPods(t *testing.T) {
 	}
 }
 
-// The agent of RabbitMQ is gone when the simulation is suspended. The other agents must still end the isolation.
+// During the isolation of a processor, the agent of RabbitMQ fails. Then the simulation is suspended. The other agents
+// must still end the isolation.
 func TestRehearsals_SuspendedWhileOneAgentFails_OtherAgentsEndTheIsolation(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "cut", Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Hour)})
 	const ip, processor = "127.77.7.41", "127.77.7.49"
@@ -416,7 +420,7 @@ func TestRehearsals_ServerIsReplacedDuringIsolation_NewServerIsCutOffToo(t *test
 	redis := w.relayed(t, resources.ComponentRedis, "127.77.7.54")
 	w.Eventually("the new Redis to reject the processor", func() error {
 		if connects(t, processor, redis) {
-			return errors.New("it accepts connections")
+			return errors.New("the new Redis accepts connections")
 		}
 		return nil
 	})
@@ -434,9 +438,9 @@ func TestRehearsals_ServerIsReplacedDuringIsolation_NewServerIsCutOffToo(t *test
 	}
 }
 
-// The servers are replaced while a processor is isolated. The agents of the new servers reject the command, so the
-// processor is not isolated any more.
-func TestRehearsals_NewServersRejectTheIsolation_FaultIsAborted(t *testing.T) {
+// During the isolation of a processor, the pods of the servers are replaced. The agents in the new pods reject the
+// command to isolate the processor, so the isolation ends early.
+func TestRehearsals_AgentsOfReplacementPodsRejectTheIsolation_FaultIsAborted(t *testing.T) {
 	w := newWorld(t)
 	rejecting := http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
@@ -451,15 +455,15 @@ func TestRehearsals_NewServersRejectTheIsolation_FaultIsAborted(t *testing.T) {
 		w.handle(t, ip, rejecting)
 	}
 	pod := w.Pod(w.sim, resources.ComponentProcessor, at("127.77.7.58"))
-	// The isolation lasts long enough for the operator to command the agent of each new server at least once.
+	// The isolation lasts long enough for the operator to send each agent at least one command.
 	r := w.takeOver(t, active(record(plan.TargetProcessor, plan.ActionIsolate, 15*time.Second, pod), time.Now()))
 	if got := w.await(r, fault.Aborted); !strings.Contains(got.Reason, "the isolated pods may still be able to reach the new pod") || !strings.Contains(got.Reason, "no relay") {
 		t.Errorf("the reason is %q", got.Reason)
 	}
 }
 
-// The budget allows one disruption at a time, as the operator's own budgets do. So the second pod is evicted only
-// after the first has been replaced.
+// The budget allows one disruption at a time, as the operator's own budgets do. So the second pod is evicted only after
+// the first pod has been replaced.
 func TestRehearsals_EvictTwoPods_WaitsForTheBudget(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "evict", Target: plan.TargetProcessor, Action: plan.ActionEvict, Instances: 2})
 	w.sim.Spec.Processor.Replicas = new(int32(2))
@@ -500,7 +504,7 @@ func TestRehearsals_EvictTwoPods_WaitsForTheBudget(t *testing.T) {
 	w.Gone(second)
 }
 
-// While a pod is missing, the fault still hits the pod that it would hit if all pods ran.
+// A pod is missing. The fault must still hit the pod that it would hit if all pods ran.
 func TestRehearsals_OnePodIsMissing_OtherPodsKeepTheirIndexes(t *testing.T) {
 	f := plan.Fault{Name: "leader", Target: plan.TargetRabbitMQ, Action: plan.ActionRestart, Instances: 1}
 	w := newWorld(t, f)
@@ -524,8 +528,9 @@ func TestRehearsals_OnePodIsMissing_OtherPodsKeepTheirIndexes(t *testing.T) {
 	}
 }
 
-// A ConfigMap of the user has the name of the journal. It must stay as it is, and no fault is injected.
-func TestRehearsals_JournalNameIsTaken_ReturnsAnError(t *testing.T) {
+// A ConfigMap of the user has the name of the journal. The operator must neither change this ConfigMap nor inject a
+// fault.
+func TestRehearsalsErr_JournalNameIsTaken_ReturnsNameTakenError(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
 	pod := w.processor()
 	theirs := &corev1.ConfigMap{
@@ -534,9 +539,9 @@ func TestRehearsals_JournalNameIsTaken_ReturnsAnError(t *testing.T) {
 	}
 	w.Create(theirs)
 	r, _ := w.lead()
-	w.Eventually("the error", func() error {
+	w.Eventually("Err to return an error", func() error {
 		if err := r.Err(w.key()); err == nil {
-			return errors.New("it does not exist")
+			return errors.New("the error is nil")
 		}
 		return nil
 	})
@@ -549,8 +554,8 @@ func TestRehearsals_JournalNameIsTaken_ReturnsAnError(t *testing.T) {
 	}
 }
 
-// The records of faults in 64 pods would not fit into a ConfigMap. The records of faults that failed must remain, and all
-// occurrences must be counted.
+// The records are too large for one journal. The journal must keep the records of faults that failed or are not
+// measured yet. It must still count the occurrences whose records it removes.
 func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "restart", Target: plan.TargetProcessor, Action: plan.ActionRestart, Instances: 1})
 	w.processor()
@@ -564,7 +569,7 @@ func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 		switch number {
 		case 0:
 			r.State, r.Reason, r.Measured = fault.NotInjected, "it failed", nil
-		case 1: // the effect of this fault is not measured yet
+		case 1:
 			r.Measured = nil
 		case 2:
 			r.Measured.Outcome = fault.OutcomeNotInjected
@@ -587,7 +592,7 @@ func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 				return nil
 			}
 		}
-		return errors.New("it was not")
+		return errors.New("the fault is not in effect")
 	})
 	for number, r := range w.journal()[:3] {
 		if r.Number != number {
@@ -596,11 +601,11 @@ func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 	}
 	kept, history := w.journalAndHistory()
 	if removed := history.Occurrences(); removed == 0 || int64(len(kept))+removed != int64(len(records))+1 {
-		t.Errorf("the journal has %d records, and counts %d others, of %d", len(kept), removed, len(records)+1)
+		t.Errorf("the journal has %d records, and its history counts %d, want a total of %d", len(kept), removed, len(records)+1)
 	}
 	for _, r := range kept {
 		if r.Measured != nil && len(r.Hit)+r.Measured.HitOmitted != len(records[r.Number].Hit) {
-			t.Errorf("occurrence %d hit %d instances, and %d without a name, want %d", r.Number, len(r.Hit), r.Measured.HitOmitted, len(records[r.Number].Hit))
+			t.Errorf("the record of occurrence %d has %d instances with a name and %d without, want a total of %d", r.Number, len(r.Hit), r.Measured.HitOmitted, len(records[r.Number].Hit))
 		}
 	}
 	if n := len(first.Settle(w.key(), fault.Run{})); n != len(records)+1 {
@@ -612,7 +617,7 @@ func TestRehearsals_LargeJournal_KeepsFailedFaultsAndCountsAll(t *testing.T) {
 		loaded, ok := second.Records(w.key())
 		history := second.History(w.key())
 		if all := history.Occurrences() + int64(len(loaded)); !ok || all != int64(len(records))+1 {
-			return fmt.Errorf("it has %d occurrences, want %d", all, len(records)+1)
+			return fmt.Errorf("the second operator has %d occurrences, want %d", all, len(records)+1)
 		}
 		return nil
 	})

@@ -36,7 +36,7 @@ type mortal struct {
 	// takes effect.
 	killState  fault.State
 	keepsWrite bool
-	// kill ends the context of the operator.
+	// The function kill ends the context of the operator.
 	kill context.CancelFunc
 
 	dead atomic.Bool
@@ -65,7 +65,8 @@ func (m *mortal) die() {
 	m.kill()
 }
 
-// stateIn returns the state of the only record in a journal, or "" if the journal has no record.
+// stateIn returns the state of the only record in a journal. It returns "" if the object is not a journal, or if the
+// journal contains no record.
 func stateIn(object client.Object) fault.State {
 	config, ok := object.(*corev1.ConfigMap)
 	if !ok {
@@ -81,8 +82,8 @@ func stateIn(object client.Object) fault.State {
 	return chosenState
 }
 
-// chosenState is a state that exists only in this test. A record has this state if its real state is Injecting, and its
-// instances have been chosen.
+// chosenState is a state that exists only in this test: stateIn returns chosenState for a record whose real state is
+// Injecting and whose instances have been chosen.
 const chosenState fault.State = "Chosen"
 
 func (m *mortal) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
@@ -115,22 +116,23 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 		at    fault.State
 		after bool
 	}{
-		{"before the record", fault.Injecting, false},
-		{"after the record, before the choice", fault.Injecting, true},
-		{"before the record of the choice", chosenState, false},
-		{"after the choice, before the injection", chosenState, true},
-		{"after the injection, before its record", fault.Active, false},
+		{"before the fault is recorded", fault.Injecting, false},
+		{"after the fault is recorded, before pods are chosen", fault.Injecting, true},
+		{"before the chosen pods are recorded", chosenState, false},
+		{"after the chosen pods are recorded, before the injection", chosenState, true},
+		{"after the injection, before it is recorded", fault.Active, false},
 		{"while the fault is in effect", fault.Active, true},
-		{"after the end, before its record", fault.Healed, false},
-		{"after the record of the end", fault.Healed, true},
+		{"after the end, before it is recorded", fault.Healed, false},
+		{"after the end is recorded", fault.Healed, true},
 	}
 	number := 0
 	for _, target := range []struct {
 		fault plan.FaultTarget
 		pods  int // the number of pods; the fault hits all of them
 	}{
-		{plan.TargetRedis, 1},     // a StatefulSet
-		{plan.TargetProcessor, 2}, // a Deployment
+		// One target for each kind of workload: Redis is a StatefulSet, and the processors are a Deployment.
+		{plan.TargetRedis, 1},
+		{plan.TargetProcessor, 2},
 	} {
 		for _, action := range []plan.FaultAction{plan.ActionKill, plan.ActionRestart, plan.ActionEvict, plan.ActionPause, plan.ActionIsolate} {
 			for _, phase := range phases {
@@ -140,8 +142,8 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 					t.Parallel()
 					f := plan.Fault{Name: "fault", Target: target.fault, Action: action, Instances: target.pods}
 					if action.Lasts() {
-						// During an isolation, each processor must try to connect to every server. On a busy machine,
-						// that may take long.
+						// During an isolation, each processor must have time to try to connect to every server, even on
+						// a busy machine.
 						f.For = plan.Duration(2 * time.Second)
 					}
 					w := newWorld(t, f)
@@ -152,7 +154,7 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 						n.run(t, resources.ComponentOf(target.fault))
 					}
 					if action == plan.ActionIsolate && target.fault == plan.TargetProcessor {
-						want = len(resources.Servers()) // every server has one agent, which closes the connections of the processors
+						want = len(resources.Servers()) // the agents of all servers inject the isolation
 						for _, c := range resources.Servers() {
 							n.run(t, c)
 						}
@@ -172,7 +174,7 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 						t.Errorf("the record is %+v", record)
 					}
 					if got := n.hits(); got != want {
-						t.Errorf("%d pods were hit, want %d, each of them once", got, want)
+						t.Errorf("there were %d hits, want %d, one on each pod", got, want)
 					}
 				})
 			}
@@ -180,12 +182,12 @@ func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 	}
 }
 
-// nodes do what the nodes and the workload controllers of a cluster would do: they run the agents of pods, report that
-// a killed container runs again, and replace deleted pods.
+// nodes simulates the nodes and the workload controllers of a cluster: it runs the agents of pods, reports that a
+// killed container runs again, and replaces deleted pods.
 type nodes struct {
 	world *world
-	// network is the beginning of the IP addresses of the pods. server is the address of the server to which all relays
-	// forward connections.
+	// The field network is the beginning of the IP addresses of the pods. The field server is the address to which all
+	// relays forward connections.
 	network, server string
 	pods            int
 
@@ -204,7 +206,7 @@ func (w *world) nodes(t *testing.T, network string) *nodes {
 	return &nodes{world: w, network: network, server: server.Listener.Addr().String(), injected: map[string]bool{}}
 }
 
-// hits returns the number of hits on all pods. A hit is a fault that an agent injected, or a replaced pod.
+// hits returns the number of hits on all pods. A hit is an injection by an agent, or the replacement of a pod.
 func (n *nodes) hits() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -228,7 +230,8 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	n.world.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(response, r)
 		if r.Method == http.MethodPut {
-			// If the fault is an isolation, it is in effect now, although the operator has not received the response yet.
+			// The agent has executed the command. If the fault is an isolation, the processors must now try to connect,
+			// because an isolation that cuts no connection counts as not injected.
 			n.connect(forwarding.Address())
 		}
 		if f, ok := a.Fault("fault/0"); ok {
@@ -250,14 +253,15 @@ func (n *nodes) run(t *testing.T, c resources.Component) {
 	})
 }
 
-// lasting is a test whose context is not canceled when the test ends, because cleanups run after that.
+// lasting is a test whose context is never canceled. The context of an ordinary test is canceled before its cleanup
+// functions are called.
 type lasting struct{ testing.TB }
 
 func (lasting) Context() context.Context { return context.Background() }
 
-// watch acts as the kubelet and the workload's controller for one pod: it restarts the container when the process ends,
-// and replaces the pod when it is deleted. It returns when the channel stop is closed. The test may end while watch is
-// changing a pod, so watch uses a context that does not end with the test.
+// watch acts as the kubelet and the workload controller for one pod: it restarts the container when the process ends,
+// and replaces the pod when the pod is deleted. It returns when the channel stop is closed. The test may end while
+// watch is changing a pod, so watch uses a context that does not end with the test.
 func (n *nodes) watch(t *testing.T, c resources.Component, pod *corev1.Pod, process *agenttest.Target, stop chan struct{}) {
 	t.Helper()
 	cluster := *n.world.Cluster
@@ -283,7 +287,7 @@ func (n *nodes) watch(t *testing.T, c resources.Component, pod *corev1.Pod, proc
 	}
 }
 
-// connect connects from all processors to a relay.
+// connect connects to a relay from the addresses of all processors.
 func (n *nodes) connect(relay string) {
 	for _, ip := range n.processors {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: time.Second}
