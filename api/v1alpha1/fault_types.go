@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Fault is a failure that is injected while events are published, once or periodically.
+// Fault is a failure that is injected, once or periodically, while events are published.
 // +kubebuilder:validation:XValidation:rule="!(self.action in ['Pause', 'Isolate']) || has(self.__for__)",message="is required for Pause and Isolate: say how long the fault lasts, such as \"20s\"",fieldPath=".for",reason="FieldValueRequired"
 // +kubebuilder:validation:XValidation:rule="self.action in ['Pause', 'Isolate'] || !has(self.__for__)",message="is only for Pause and Isolate, because the other actions do not last: remove it",fieldPath=".for",reason="FieldValueForbidden"
 // +kubebuilder:validation:XValidation:rule="!has(self.__for__) || !self.__for__.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.__for__) <= duration('24h')",message="must be at most 24h",fieldPath=".for"

@@ -68,7 +68,7 @@ type ParkingSimulationList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !(has(self.rabbitmq) && (has(self.rabbitmq.clusterRef) || has(self.rabbitmq.secretRef)) || has(self.redis) && has(self.redis.secretRef) || has(self.summaryAPI) && has(self.summaryAPI.url)) || self.faults.all(fault, fault.action != 'Isolate' || !(fault.target in ['Processor', 'EntryGenerator', 'ExitGenerator']))",message="the action Isolate cannot cut connections to an external server: use Pause, or run managed servers only",fieldPath=".faults"
 type ParkingSimulationSpec struct {
 	// suspend stops the generators if it is true. The processors finish the queued events and keep running; queues,
-	// keys and summaries are kept. Set it to false to resume. Time in suspension counts towards duration.
+	// keys and summaries are kept. Set it to false to resume. The time in suspension is part of spec.duration.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
@@ -79,8 +79,9 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Duration *Duration `json:"duration,omitempty"`
 
-	// drainTimeout is the maximum time that the processors get to finish once the duration has passed, as a Go duration
-	// such as "5m". If events are unprocessed when it expires, the verdict is FAIL, and its reasons name them.
+	// drainTimeout is the maximum time that the processors get to finish once the simulation's duration has passed. It
+	// is a Go duration such as "5m". If events are still unprocessed when this time expires, the verdict is FAIL, and its
+	// reasons say so.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="5m"
 	// +optional
@@ -177,7 +178,7 @@ const (
 // +kubebuilder:validation:Enum=Uniform;Poisson
 type Arrivals string
 
-// These are the arrival processes.
+// These are the ways in which events are distributed over time.
 const (
 	// ArrivalsUniform spaces events evenly.
 	ArrivalsUniform Arrivals = "Uniform"
@@ -200,9 +201,9 @@ type EntrySpec struct {
 
 // ExitSpec configures the exits that are published.
 type ExitSpec struct {
-	// rate is the total number of exits per second of all replicas, matched and unmatched. 0 publishes no exits. With
-	// stages, it is the rate at the start of the first stage. Running generators apply an edit within seconds,
-	// without a restart.
+	// rate is the number of exits per second, matched and unmatched, that all replicas publish together. 0 publishes no
+	// exits. With stages, it is the rate at the start of the first stage. Running generators apply a new rate within
+	// seconds, without a restart.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +default=180
@@ -322,7 +323,7 @@ type PodTemplate struct {
 	Metadata PodMetadata `json:"metadata,omitzero"`
 
 	// spec is a strategic merge patch for the PodSpec that the operator generates. Lists such as containers are merged
-	// by name. The operator's container is named "parking"; a container with another name is added, and needs an image.
+	// by name. The generated container is named "parking". A container with another name is added, and needs an image.
 	// Examples are {"nodeSelector": {"disk": "ssd"}} and {"containers": [{"name": "parking", "env": [...]}]}. An
 	// unknown field or an invalid value makes the simulation Stalled, with a message that names the field. The
 	// simulation is also Stalled if a field gives the pods access to Secrets, or more rights than the restricted Pod
@@ -512,7 +513,7 @@ type ManagedRedis struct {
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.url))",message="at most one of managed and url may be set: remove all but one"
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an external API: set url, or remove secretRef"
-// +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@')",message="must not hold a user name or password: put them into a Secret and name it in secretRef",fieldPath=".url"
+// +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@')",message="must not hold a user name or password: put the credentials into a Secret, and name the Secret in secretRef",fieldPath=".url"
 // +kubebuilder:validation:XValidation:rule="!has(self.url) || self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@') || isURL(self.url) && self.url.matches('^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f.]*:[0-9A-Fa-f:.]*[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$') && !self.url.matches('^[^/]*//[^/?:]{253}([^/?:.]|[.][^/?:])') && (!self.url.matches('^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)') || self.url.matches('^[^/]*//((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(:[0-9]*)?([/?]|$)'))",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", with a host, a port from 1 to 65535 and no fragment; the host must have at most 253 characters, and at most 63 between dots",fieldPath=".url"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) == (has(oldSelf.managed) && has(oldSelf.managed.database))",message="cannot change between a volume and a database, as stored summaries would be left behind: create another simulation"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.database)) != (has(oldSelf.managed) && has(oldSelf.managed.database)) || (has(self.managed) && string(self.managed.storage.size).matches('^[0.]+([^0-9.]|$)')) == (has(oldSelf.managed) && string(oldSelf.managed.storage.size).matches('^[0.]+([^0-9.]|$)'))",message="cannot change from or to \"0\", because the data would be lost: restore the previous size, or create another simulation",fieldPath=".managed.storage.size"
@@ -534,9 +535,9 @@ type SummaryAPISpec struct {
 	// +optional
 	URL string `json:"url,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace with the credentials for url: a bearer token under the key
-	// "token", or a user name and password under the keys "username" and "password". The optional key "ca.crt" contains
-	// the CA certificates to trust instead of those of the system.
+	// secretRef names a Secret in the simulation's namespace with the credentials for the server in the field url: a
+	// bearer token under the key "token", or a user name and password under the keys "username" and "password". The
+	// optional key "ca.crt" contains the CA certificates to trust instead of those of the system.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }
@@ -544,7 +545,7 @@ type SummaryAPISpec struct {
 // ManagedSummaryAPI is a summary API that the operator runs.
 //
 // +kubebuilder:validation:XValidation:rule="self.replicas == 1 || has(self.database)",message="several replicas need a database that they share: set database.secretRef, or set replicas to 1",fieldPath=".replicas"
-// +kubebuilder:validation:XValidation:rule="!has(self.database) || string(self.storage.size) == '2Gi' && !has(self.storage.storageClassName)",message="cannot be set together with database, because the summaries are stored in PostgreSQL, not on a volume: remove storage, or remove database",fieldPath=".storage"
+// +kubebuilder:validation:XValidation:rule="!has(self.database) || string(self.storage.size) == '2Gi' && !has(self.storage.storageClassName)",message="cannot be set together with the field database, because the summaries are stored in PostgreSQL, not on a volume: remove storage, or remove database",fieldPath=".storage"
 type ManagedSummaryAPI struct {
 	// replicas is the number of pods, from 1 to 16. More than one pod requires database, and keeps the summary API
 	// available when a pod or a node fails. Each pod opens several connections to the database.
@@ -555,13 +556,13 @@ type ManagedSummaryAPI struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// database is the PostgreSQL database that stores the summaries. If it is omitted, they are stored in SQLite on the
-	// volume that storage describes. database cannot be added or removed later, because the verdict would count the
-	// summaries stored so far as missing.
+	// volume that the field storage describes. The field database cannot be added or removed later, because the verdict
+	// would count the summaries stored so far as missing.
 	// +optional
 	Database *SummaryDatabase `json:"database,omitempty"`
 
 	// storage is the volume of the SQLite database, which grows by some 130 bytes per matched exit. It cannot be
-	// combined with database.
+	// combined with the field database.
 	// +default={}
 	// +optional
 	Storage StorageSpec `json:"storage,omitzero"`
@@ -592,8 +593,9 @@ type SummaryDatabase struct {
 	SecretRef SecretReference `json:"secretRef,omitzero"`
 }
 
-// TLSSpec makes a managed server, or the generators and processors, accept only TLS connections. Their port numbers do
-// not change. If secretName is omitted, the operator creates the certificate and renews it.
+// TLSSpec enables TLS for a managed server, or for the generators and processors. With TLS, these components accept only
+// TLS connections, on the same ports as without TLS. If secretName is omitted, the operator creates the certificate and
+// renews it.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.secretName) || !format.dns1123Subdomain().validate(self.secretName).hasValue()",message="must be the name of a Secret, without its namespace: at most 253 characters of a-z, 0-9, '-' and '.', such as \"my-secret\"",fieldPath=".secretName"
 type TLSSpec struct {
@@ -710,7 +712,7 @@ const (
 
 // ObjectivesSpec are the conditions for the verdict PASS. An objective is not met if there is no measurement for it.
 type ObjectivesSpec struct {
-	// The following objectives apply to the whole run.
+	// The embedded objectives apply to the whole run.
 	PhaseObjectivesSpec `json:",inline"`
 
 	// withoutFaults are objectives for the time in which no fault affects the simulation.
@@ -764,7 +766,8 @@ type PhaseObjectivesSpec struct {
 
 	// maxLag is the maximum time that a generator may be behind its schedule, as a Go duration such as "5s". Time in
 	// which events are due but no generator runs also counts as lag. So does the time in which a generator does not
-	// publish because 1024 events of a queue are unconfirmed. The time that RabbitMQ takes to confirm an event does not.
+	// publish because 1024 events of a queue are unconfirmed. An event that was published on time adds no lag, however
+	// long RabbitMQ takes to confirm it.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxLag *Duration `json:"maxLag,omitempty"`

@@ -10,8 +10,8 @@ const (
 	// ImageLengthPattern matches images whose repository, without the registry, has at most 255 characters. What
 	// precedes the first slash is a registry if it is "localhost" or contains a dot, a colon or a capital.
 	ImageLengthPattern = `^((localhost|[^/]*[.:A-Z][^/]*)/)?[^:@]{1,255}([:@][^/]*)?$`
-	// ImageRefusedPattern matches image IDs, because nodes pull images only by name. It also matches repositories on
-	// Docker Hub that have no slash and more than 247 characters: nodes prepend "library/", which makes the repository
-	// longer than 255 characters.
+	// ImageRefusedPattern matches images that are rejected. Image IDs are rejected because nodes pull images only by
+	// name. Repositories on Docker Hub without a namespace are rejected if they have more than 247 characters: nodes
+	// prepend "library/", which makes the repository longer than 255 characters.
 	ImageRefusedPattern = `^([0-9a-f]{64}$|((index[.])?docker[.]io/)?[^/:@]{248}[^/]*$)`
 )

@@ -50,8 +50,8 @@ type ParkingSimulationStatus struct {
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
 	// runSettings contains the fields of the spec that determine the run, such as "entry.rate", each with its value. A
-	// digest replaces a long value, because the operator only needs to detect changes. The operator updates runSettings
-	// from startTime until completionTime. Later changes of these fields in the spec have no effect.
+	// digest replaces a long value, because the operator only needs to detect changes. The operator keeps
+	// runSettings up to date until completionTime. After that, changes of these fields in the spec have no effect.
 	// +kubebuilder:validation:MaxProperties=32
 	// +optional
 	RunSettings map[string]string `json:"runSettings,omitempty"`
@@ -62,7 +62,8 @@ type ParkingSimulationStatus struct {
 	// +optional
 	ScheduleChangeTime *metav1.Time `json:"scheduleChangeTime,omitempty"`
 
-	// endTime is when the duration of a complete simulation ended. Later changes of spec.duration have no effect.
+	// endTime is when a simulation that is now complete reached the end of its duration. Later changes of spec.duration
+	// do not affect the simulation.
 	// +optional
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 
@@ -169,7 +170,7 @@ type FaultsStatus struct {
 	Latest []FaultStatus `json:"latest,omitempty"`
 }
 
-// FaultResult counts the occurrences of all faults with one target and one action.
+// FaultResult counts the occurrences of all faults that have the same target and the same action.
 type FaultResult struct {
 	// target is the component that the faults affect.
 	// +required
@@ -248,7 +249,7 @@ type FaultStatus struct {
 	// +optional
 	Hit []string `json:"hit,omitempty"`
 
-	// injectedTime is when the fault took effect. It is absent if it did not.
+	// injectedTime is when the fault took effect. This field is absent if the fault did not take effect.
 	// +optional
 	InjectedTime *metav1.Time `json:"injectedTime,omitempty"`
 
@@ -263,9 +264,9 @@ type FaultStatus struct {
 	Recovery *Duration `json:"recovery,omitempty"`
 
 	// peakLag is the longest lag of a generator behind its schedule, as a Go duration. The fields from peakLag to
-	// duplicatesSuppressed cover the time from the injection to the recovery, or to the end if the simulation did not
-	// recover. They are absent if the fault did not take effect. If the times of two faults overlap, both faults count
-	// what happened in the overlap.
+	// duplicatesSuppressed cover the time from the injection to the recovery, or to the end of the simulation if it did
+	// not recover. They are absent if the fault did not take effect. If the times of two faults overlap, both faults
+	// count what happened in the overlap.
 	// +optional
 	PeakLag *Duration `json:"peakLag,omitempty"`
 
@@ -293,7 +294,8 @@ type FaultStatus struct {
 	DuplicatesSuppressed *int64 `json:"duplicatesSuppressed,omitempty"`
 
 	// lost is 0 if no event was lost in the whole simulation. It is absent until that is known. It is also absent if
-	// events were lost, because it is unknown which fault caused the loss: status.ledger.lost has their number.
+	// events were lost, because it is unknown which fault caused the loss. status.ledger.lost is the number of lost
+	// events.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Lost *int64 `json:"lost,omitempty"`

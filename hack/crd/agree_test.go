@@ -25,8 +25,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-// values returns YAML values to test for each field of the spec. They are values at and around the bounds of the
-// field, and frequent mistakes.
+// values returns YAML values to test, by the path of the field in the spec. They are values at and around the bounds of
+// the field, and frequent mistakes.
 func values() map[string][]string {
 	durations := []string{
 		"0s", "1ns", "1ms", "1.5s", "999ms", "1s", "1h0m0s", "1h", "1h0.000000001s", "10000s", "8760h", "8761h", "-1s", "1d", "5", "''", "1µs", "1μs",
@@ -121,7 +121,7 @@ func values() map[string][]string {
 }
 
 // faults returns YAML lists of faults to test. Most lists contain one fault with one unusual field, such as a value at
-// or around a bound. Some lists contain no fault or several faults.
+// or around a bound.
 func faults(durations []string) []string {
 	const kill, pause = "name: a, target: Redis, action: Kill, at: 10s", "name: a, target: Processor, action: Pause, at: 10s, for: 5s"
 	texts := []string{
@@ -180,8 +180,8 @@ func statuses() []string {
 	}
 }
 
-// inJSON converts a manifest in YAML to JSON and keeps the form of numbers, such as 1e2 and 1.0. It returns "" if the
-// manifest has values that cannot be written in JSON in the same form.
+// inJSON converts a manifest from YAML to JSON. It keeps the form of numbers, such as 1e2 and 1.0. It returns "" if
+// JSON cannot represent a value of the manifest in the same form.
 func inJSON(text string) string {
 	var document yamlv3.Node
 	if yamlv3.Unmarshal([]byte(text), &document) != nil {
@@ -223,14 +223,16 @@ func nodeInJSON(node *yamlv3.Node) string {
 	return string(quoted)
 }
 
-// difference describes manifests that only one of the CLI and the API server accepts.
+// difference is a documented reason why only the API server or only the CLI accepts a manifest. The CLI is the parking
+// command.
 type difference struct {
-	// doc is the description in the table of docs/manifests.md.
+	// doc is the text in the first column of the table in docs/manifests.md.
 	doc string
-	// One of these fields is true: admits if the API server accepts the manifests, reads if the CLI accepts them.
+	// Exactly one of these fields is true. The field admits is true if only the API server accepts the manifest. The field
+	// reads is true if only the CLI accepts the manifest.
 	admits, reads bool
-	// explains reports whether an error message of the CLI or the API server, whichever rejects the manifest, is due to
-	// this difference between them.
+	// explains reports whether this difference is the reason for the given error message. The message comes from the CLI
+	// or from the API server, depending on which of the two rejects the manifest.
 	explains func(message string) bool
 }
 
@@ -258,11 +260,11 @@ func differences() []difference {
 	}
 }
 
-// The API server and the CLI must accept the same manifests, except for the differences that docs/manifests.md
-// lists. The plan of each manifest that the CLI accepts must be valid.
-func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
+// The API server and the CLI must accept the same manifests, except for the differences that docs/manifests.md lists.
+// The plan of each manifest that the CLI accepts must be valid.
+func TestCRDCreate_RandomManifest_IsAcceptedIfAndOnlyIfParkingCLIAcceptsIt(t *testing.T) {
 	t.Parallel()
-	const moreGarbage = 800 // with the default GOGC=100, garbage collection takes a third of the time
+	const moreGarbage = 800 // with the default GOGC=100, a third of the test's time is spent on garbage collection
 	defer debug.SetGCPercent(debug.SetGCPercent(moreGarbage))
 	const specs = 20_000
 	a := load(t)
@@ -301,7 +303,7 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 				if i := explanation(admitted, read); i >= 0 {
 					seen[i].Add(1)
 				} else if (admitted == nil) != (read == nil) {
-					t.Errorf("%s\nadmission: %v\nmanifest: %v", shown, admitted, read)
+					t.Errorf("%s\nerror of the API server: %v\nerror of the CLI: %v", shown, admitted, read)
 				}
 				if read == nil {
 					if resolved, errs := manifest.Resolve(sim); len(errs) > 0 {
@@ -312,7 +314,7 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 				}
 				for _, err := range []error{admitted, read} {
 					if err != nil && strings.Contains(err.Error(), "hunter2") {
-						t.Errorf("%s\nshows a password: %v", shown, err)
+						t.Errorf("%s\ncauses an error that shows a password: %v", shown, err)
 					}
 				}
 			}
@@ -326,7 +328,7 @@ func TestCRDCreate_RandomManifests_AgreesWithTheCLI(t *testing.T) {
 	}
 }
 
-// A value that breaks several rules gets only one error message.
+// The API server must report only one error for a value that breaks several rules.
 func TestCRDCreate_InvalidQuantity_ReportsOneError(t *testing.T) {
 	t.Parallel()
 	a := load(t)
@@ -347,8 +349,8 @@ func TestCRDCreate_InvalidQuantity_ReportsOneError(t *testing.T) {
 	}
 }
 
-// explanation returns the index of the known difference that explains why only the API server or only the CLI rejects
-// the manifest. It returns -1 if there is none.
+// explanation returns the index of the difference that explains why only the API server or only the CLI rejects the
+// manifest. It returns -1 if no difference explains the errors.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
 		return (admitted == nil) == d.admits && (read == nil) == d.reads && d.explains(errors.Join(admitted, read).Error())
@@ -382,8 +384,8 @@ func TestDifferences_BetweenCLIAndAPIServer_AreDocumented(t *testing.T) {
 // tree is a YAML mapping. Its values are YAML texts or nested trees.
 type tree map[string]any
 
-// set sets the value at a path. It does nothing if there already is a value at this path, or if an element on the
-// way to it is not a mapping.
+// set sets the value at a path. It does nothing if the path already has a value, or if a parent of the path is not a
+// mapping.
 func (m tree) set(path []string, text string) {
 	if len(path) == 1 {
 		if _, taken := m[path[0]]; !taken {

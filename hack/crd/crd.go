@@ -109,7 +109,8 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	if malformed {
 		return errors.Join(errs...)
 	}
-	// An interface value that holds a nil map is not equal to nil. So assign old only if there is an old object.
+	// The variable before must be nil if there is no old object. An interface value that holds a nil map is not equal to
+	// nil.
 	var before any
 	if old != nil {
 		before = old
@@ -150,8 +151,8 @@ func admitMetadata(object map[string]any) []error {
 	return errs
 }
 
-// admitVersion returns an error if an object that is to be created has a resource version. The storage of an API server
-// ignores a resource version that is 0 or not a number.
+// admitVersion returns an error if an object that is to be created has a resource version. It accepts a resource
+// version that is 0 or not a number, because the storage of an API server ignores such a value.
 func admitVersion(object map[string]any) []error {
 	text, _, err := unstructured.NestedString(object, "metadata", "resourceVersion")
 	if version, notNumber := strconv.ParseUint(text, 10, 64); err != nil || notNumber != nil || version == 0 {
@@ -160,8 +161,7 @@ func admitVersion(object map[string]any) []error {
 	return []error{storage.ErrResourceVersionSetOnCreate}
 }
 
-// malformations returns the types of those validation errors that prevent an API server from evaluating the CEL
-// rules.
+// malformations returns the types of validation errors that prevent an API server from evaluating the CEL rules.
 func malformations() []field.ErrorType {
 	return []field.ErrorType{
 		field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid,

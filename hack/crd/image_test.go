@@ -10,8 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-// The kubelet parses the image of a container with the function ParseNormalizedNamed. The API server and the CLI must
-// reject the images that it rejects, and accept images that are just short enough for it.
+// The kubelet parses the image of a container with the function ParseNormalizedNamed. Near the limits of this function,
+// the API server and the CLI must accept exactly the images that the function accepts.
 func TestCRDCreate_ImagesNearTheLimitsOfTheKubelet_AcceptsWhatTheKubeletAccepts(t *testing.T) {
 	t.Parallel()
 	a := load(t)

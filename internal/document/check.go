@@ -15,8 +15,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Check returns an error for each part of a JSON value that cannot be decoded into type t. The value must be valid
-// JSON. path is the position of the value in the document. Error messages begin with it.
+// Check returns an error for each invalid part of a JSON value: an unknown or duplicate field, or a value that cannot
+// be decoded into type t. The JSON syntax must be valid. The parameter path is the path of the value in the document.
+// Error messages begin with the path.
 func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -65,9 +66,9 @@ func (f Format) checkScalar(path field.Path, value json.RawMessage, t reflect.Ty
 	}
 }
 
-// isLeaf reports whether values of a type are checked as a whole, because the type has its own UnmarshalJSON method.
-// A type with an entry in Examples is never a leaf, because its UnmarshalJSON method may accept invalid fields, and its
-// errors need not name the invalid field.
+// isLeaf reports whether values of type t are checked only as a whole, by the UnmarshalJSON method of t. If t has an
+// entry in Examples, isLeaf returns false, and each part of a value is checked separately. The reason is that the
+// UnmarshalJSON method may accept invalid fields, or return an error that does not name the invalid field.
 func (f Format) isLeaf(t reflect.Type) bool {
 	_, hasExample := f.Examples[t]
 	return !hasExample && decodesItself(t)
@@ -77,7 +78,7 @@ func decodesItself(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
 }
 
-// expectedString returns the error message for a value that should be a string, but is not.
+// expectedString returns the error message for a value that should be a string but has another type.
 func (f Format) expectedString(path field.Path, value json.RawMessage) string {
 	if strings.ContainsAny(string(value[:1]), "{[") {
 		name, _, _ := strings.Cut(string(path[strings.LastIndex(string(path), ".")+1:]), "[")
@@ -89,7 +90,7 @@ func (f Format) expectedString(path field.Path, value json.RawMessage) string {
 	return fmt.Sprintf("must be a string: write %q", fmt.Sprint(f.Written(path, value)))
 }
 
-// expectedNumber returns the error message for a value that should be a number of type t, but is not.
+// expectedNumber returns the error message for a value that is not a valid number of type t.
 func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) string {
 	isPercent := strings.HasSuffix(string(path), "Percent")
 	var text string
@@ -99,9 +100,10 @@ func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) stri
 		if number, hasSign := strings.CutSuffix(text, "%"); isPercent && hasSign {
 			text, excess = strings.TrimSpace(number), "a percent sign"
 		}
-		isOctal := strings.HasPrefix(text, "0") && strings.HasSuffix(strings.ToLower(string(path)), "mode") // such as "0400"
+		// A file mode such as "0400" is octal.
+		isOctal := strings.HasPrefix(text, "0") && strings.HasSuffix(strings.ToLower(string(path)), "mode")
 		if number, err := strconv.ParseFloat(text, 64); err == nil && !isOctal && number == math.Trunc(number) && math.Abs(number) < 1<<53 {
-			text = strconv.FormatFloat(number, 'f', -1, 64) // 200.0 and 2e2 are 200
+			text = strconv.FormatFloat(number, 'f', -1, 64) // suggest 200 for "200.0" and "2e2"
 		}
 		if json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
 			return "must be a number without " + excess + ": write " + text
@@ -113,11 +115,11 @@ func expectedNumber(path field.Path, value json.RawMessage, t reflect.Type) stri
 	if t.Kind() == reflect.Float64 || t.Kind() == reflect.Float32 {
 		return "must be a number, such as 0.5"
 	}
-	return fmt.Sprintf("must be a whole number of at most %d bits, such as 10", t.Bits())
+	return fmt.Sprintf("must be a whole number such as 10, of at most %d bits", t.Bits())
 }
 
-// checkLeaf checks a value by decoding it. expected describes the valid values, for the error message. If expected is
-// empty, the error message is that of the decoder.
+// checkLeaf decodes a value, and returns an error if decoding fails. The parameter expected is the error message. If
+// expected is empty, the error message is that of the decoder.
 func (f Format) checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
@@ -129,8 +131,8 @@ func (f Format) checkLeaf(path field.Path, value json.RawMessage, t reflect.Type
 	return field.ErrorList{f.invalid(path, value, expected)}
 }
 
-// checkDuplicates returns an error for each duplicate name in a JSON value of unknown structure. The decoder would keep
-// only the last member with that name.
+// checkDuplicates returns an error for each duplicate field name in a JSON value of unknown structure. Package json
+// would accept duplicate names, and keep only the last value.
 func (f Format) checkDuplicates(path field.Path, value json.RawMessage) field.ErrorList {
 	var list field.ErrorList
 	switch value[0] {
@@ -142,7 +144,7 @@ func (f Format) checkDuplicates(path field.Path, value json.RawMessage) field.Er
 		}
 	case '[':
 		var elements []json.RawMessage
-		_ = json.Unmarshal(value, &elements) // json.Unmarshal succeeds, because the value is valid JSON
+		_ = json.Unmarshal(value, &elements) // cannot fail, because the value is valid JSON
 		for i, element := range elements {
 			list = append(list, f.checkDuplicates(path.Index(i), element)...)
 		}
@@ -150,7 +152,7 @@ func (f Format) checkDuplicates(path field.Path, value json.RawMessage) field.Er
 	return list
 }
 
-// invalid returns an error for an invalid value.
+// invalid returns an error for a value. If the value is a text that may be a secret, the error does not show the text.
 func (f Format) invalid(path field.Path, value json.RawMessage, expected string) field.Error {
 	written := f.Written(path, value)
 	if text, isText := written.(string); isText && f.mayBeSecret(path) {
@@ -161,8 +163,8 @@ func (f Format) invalid(path field.Path, value json.RawMessage, expected string)
 
 func (f Format) mayBeSecret(path field.Path) bool { return f.MayBeSecret != nil && f.MayBeSecret(path) }
 
-// Written returns a JSON value for use in an error message. A string is returned without quotes, any other value as
-// a field.Raw. The contents of objects and lists are hidden, because they may contain a password.
+// Written returns a JSON value in the form in which error messages show the value. A string is returned without quotes.
+// Objects and lists are returned without their contents, which may include a password.
 func (f Format) Written(path field.Path, value json.RawMessage) any {
 	var text string
 	switch {
@@ -178,8 +180,7 @@ func (f Format) Written(path field.Path, value json.RawMessage) any {
 	return field.Raw(value)
 }
 
-// example appends an example of type t to a description of the expected value. It appends nothing if the format has
-// no example.
+// example appends an example of type t to a description of the expected value, if the format has such an example.
 func (f Format) example(expected string, t reflect.Type) string {
 	if example, known := f.Examples[t]; known {
 		return expected + " such as " + example
@@ -243,8 +244,8 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 	return list
 }
 
-// membersOf returns the members of a JSON object. It returns an error for each duplicate name. If the value is not an
-// object, it returns an error that contains the argument expected, which describes valid values.
+// membersOf returns the members of a JSON object, and an error for each duplicate name. If the value is not an object,
+// membersOf returns an error with the text in the parameter expected.
 func (f Format) membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -258,7 +259,7 @@ func (f Format) membersOf(path field.Path, value json.RawMessage, expected strin
 		if err == nil {
 			err = decoder.Decode(&member)
 		}
-		if err != nil { // valid JSON causes no error
+		if err != nil { // cannot happen, because the value is valid JSON
 			return nil, append(list, f.invalid(path, value, err.Error()))
 		}
 		key, _ := name.(string)
@@ -270,9 +271,9 @@ func (f Format) membersOf(path field.Path, value json.RawMessage, expected strin
 	return members, list
 }
 
-// Owners finds out where field names occur in a struct of type t and in the structs within it. It maps each name to
-// the paths of all structs that have a field with this name. It does not look into lists, maps, or structs with
-// their own UnmarshalJSON method.
+// Owners returns a map. The keys are the names of all fields in a struct of type t and in its nested structs. Each
+// value contains the paths of the structs that have a field with this name. The parameter path is the path of the
+// struct of type t. Owners does not look into lists, maps, or structs with their own UnmarshalJSON method.
 func Owners(path field.Path, t reflect.Type) map[string][]string {
 	owners := make(map[string][]string)
 	addOwners(owners, path, t)
@@ -293,7 +294,7 @@ func addOwners(owners map[string][]string, path field.Path, t reflect.Type) {
 	}
 }
 
-// fieldsOf returns the fields of a struct by their JSON names.
+// fieldsOf returns a map from JSON names to the fields of a struct.
 func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	fields := make(map[string]reflect.StructField)
 	for f := range t.Fields() {
@@ -314,12 +315,12 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 const (
 	// maxListed is the maximum number of known fields that an error lists.
 	maxListed = 20
-	// maxOwners is the maximum number of paths that an error lists to say where a misplaced field belongs.
+	// maxOwners is the maximum number of objects that an error lists as possible places of a misplaced field.
 	maxOwners = 8
 )
 
-// unknownField returns the error text for an unknown field in the object at a path. It lists the known fields only if
-// there are few. The objects in a pod template have too many.
+// unknownField returns the error text for an unknown field in the object at a path. If the object has more than
+// maxListed known fields, as a pod spec has, the text does not list these fields.
 func (f Format) unknownField(path field.Path, name string, known map[string]reflect.StructField) string {
 	if f.Hint != nil {
 		if hint := f.Hint(path, name); hint != "" {
@@ -332,7 +333,7 @@ func (f Format) unknownField(path field.Path, name string, known map[string]refl
 		owners = slices.DeleteFunc(slices.Clone(owners), func(owner string) bool { return !isBelow(owner) })
 	}
 	if len(owners) > 0 && len(owners) <= maxOwners {
-		return fmt.Sprintf("unknown field: %s is a field of %s", name, strings.Join(owners, ", "))
+		return fmt.Sprintf("unknown field: %q is a field of %s", name, strings.Join(owners, ", "))
 	}
 	names := slices.Sorted(maps.Keys(known))
 	if near := Closest(name, names); near != "" {
@@ -344,9 +345,10 @@ func (f Format) unknownField(path field.Path, name string, known map[string]refl
 	return "unknown field: remove it; \"kubectl explain\" lists the known fields"
 }
 
-// Closest returns the known name that is most similar to an unknown name. It returns "" if no name is similar. Two
-// names are similar if they differ in at most two characters, and in at most half of the characters, or if the unknown
-// name is a prefix of the known name and at least half as long. Case is ignored.
+// Closest returns the known name that is most similar to an unknown name, or "" if no known name is similar. Case is
+// ignored. A known name is similar if its Levenshtein distance from the unknown name is at most 2, and at most half of
+// the length of the known name. A known name is also similar if it begins with the unknown name and is at most twice as
+// long as the unknown name.
 func Closest(name string, names []string) string {
 	best, bestDistance, longer := "", 3, ""
 	for _, candidate := range names {
@@ -361,8 +363,8 @@ func Closest(name string, names []string) string {
 	return cmp.Or(best, longer)
 }
 
-// distance returns the Levenshtein distance between two names. If their lengths differ by more than 2, it returns 3
-// without computing the distance, because Closest treats all distances above 2 alike.
+// distance returns the Levenshtein distance between two names. If the lengths of the names differ by more than 2,
+// distance returns 3, because Closest treats all distances above 2 alike.
 func distance(a, b string) int {
 	if diff := len(a) - len(b); diff > 2 || diff < -2 {
 		return 3

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-func TestDecodeKnown_Errors_NameFieldsAndNotGoTypes(t *testing.T) {
+func TestDecodeKnown_InvalidDocument_ErrorContainsFieldNamesButNoGoTypes(t *testing.T) {
 	t.Parallel()
 	type part struct {
 		Count int64   `json:"count"`
@@ -35,7 +35,7 @@ func TestDecodeKnown_Errors_NameFieldsAndNotGoTypes(t *testing.T) {
 	}
 }
 
-func TestWriteFile_Errors_NameThePathAndNoTemporaryFile(t *testing.T) {
+func TestWriteFile_Error_ContainsThePathButNotTheTemporaryFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link.md")

@@ -1,5 +1,5 @@
-// Package document reads small JSON documents, such as plan files and manifests, and writes files. Reading is strict:
-// it rejects unknown and duplicate fields, and each error names the invalid field.
+// Package document decodes small JSON documents, such as plan files and manifests, and reads and writes files.
+// Format.Decode rejects unknown and duplicate fields, and its errors name the invalid fields.
 package document
 
 import (
@@ -25,17 +25,17 @@ func ReadFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }() // ignore the error, because the file was only read
+	defer func() { _ = file.Close() }() // ignore the error, because nothing was written to the file
 	return ReadAll(file, strconv.Quote(path))
 }
 
-// ReadAll reads everything from r. It returns an error if there are more than MaxBytes bytes. Errors begin with the
-// given name of the source.
+// ReadAll reads everything from r. It returns an error if there are more than MaxBytes bytes. The parameter name is the
+// name of the source. Errors begin with this name.
 func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			err = failed.Err // omit the path of the file, because the error begins with it anyway
+			err = failed.Err // omit the path, because the returned error already begins with the name of the source
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -47,44 +47,46 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 
 // Format configures how documents of one kind are checked, and what the errors say.
 type Format struct {
-	// Expected describes the valid values of a type for errors, for example "must be a duration". If there is no
-	// entry for a type with its own UnmarshalJSON method, errors contain the error of this method.
+	// Expected contains error texts that describe the valid values of a type, for example "must be a duration". If a
+	// type with its own UnmarshalJSON method has no entry, errors contain the error of this method.
 	Expected map[reflect.Type]string
-	// Examples contains valid YAML values of struct, list and map types. Errors show these values. If a type has an
-	// example, its values are checked field by field, even if the type has its own UnmarshalJSON method.
+	// Examples maps struct, list and map types to a valid value in YAML. Errors show this value. Values of a type with
+	// an example are checked part by part, even if the type has its own UnmarshalJSON method.
 	Examples map[reflect.Type]string
-	// Words maps the name of a string field, or of a list of strings, to an example of a valid string. An error shows
-	// the example if the document has an object or a list where a string is expected.
+	// Words maps the name of a field to an example of a valid string. The field is a string or a list of strings. An
+	// error shows the example if the document has an object or a list in place of the string.
 	Words map[string]string
-	// Validators check values of a type instead of decoding them. A type needs a validator if some short texts, such
-	// as a number with a large exponent, take minutes to decode. Expected must have an entry for the type.
+	// Validators contains functions that check values of a type without decoding them. A type needs such a function if
+	// some short texts, such as a number with a large exponent, take minutes to decode. The map Expected must also have
+	// an entry for the type.
 	Validators map[reflect.Type]func(value json.RawMessage) error
-	// Owners maps the name of a field to the paths of the objects that have this field. An error about a field in
-	// the wrong object names these paths.
+	// Owners maps the name of a field to the paths of the objects that have this field. The error for a field in the
+	// wrong object lists these paths.
 	Owners map[string][]string
-	// Hint explains an unknown field that people often write by mistake in the object at a path. Errors show the
-	// explanation. Hint returns "" for any other unknown field. nil means that there are no hints.
+	// Hint explains an unknown field that is a frequent mistake. Errors show the explanation. The parameter path is the
+	// path of the object with the field, and the parameter name is the name of the field. For any other unknown field,
+	// Hint returns "". Hint may be nil.
 	Hint func(path field.Path, name string) string
 	// FromNumber contains functions for types whose values are strings. If a document has a number in place of such a
 	// string, the function of the type returns the valid value to suggest in the error, for example the number with a
-	// unit. It returns "" if there is no valid value, or if the author may have meant another number. The function gets
-	// the number twice: in the syntax of JSON, and as the author of the document wrote it.
+	// unit. The function returns "" if there is no valid value, or if the author may have meant another number: YAML
+	// reads 010 as 8. The parameter number is the number in JSON. The parameter written is the number as the author
+	// wrote it.
 	FromNumber map[reflect.Type]func(path field.Path, number, written string) string
-	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
-	// It is needed for documents that were converted to JSON. If Source is nil, errors show the decoded value.
+	// Source returns the value at a path in the form in which the author wrote the value, for use in errors. Source is
+	// needed for documents that were converted to JSON. If Source is nil, errors show the value in JSON.
 	Source func(path field.Path, decoded any) any
-	// MayBeSecret reports whether the text at a path may be a password, whatever it looks like. Errors do not show such
-	// a text. nil means that there is no such path.
+	// MayBeSecret reports whether the string field at a path may contain a password. Errors do not show the value of
+	// such a field. MayBeSecret may be nil.
 	MayBeSecret func(path field.Path) bool
-	// Directives allows the directives of a strategic merge patch, which are unknown fields whose names begin with
-	// "$".
+	// Directives allows the directives of a strategic merge patch. Directives are fields whose names begin with "$".
 	Directives bool
 
-	ignoresUnknown bool // true if unknown fields are permitted
+	ignoresUnknown bool
 }
 
 // Decode decodes a JSON object. The parameter into is a pointer to the struct that receives the values. Field names are
-// case-sensitive. An error is one line that names each invalid field, its value and the expected value.
+// case-sensitive. An error is one line with the name of each invalid field, its value and the expected value.
 func (f Format) Decode(text []byte, into any) error {
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
@@ -92,20 +94,20 @@ func (f Format) Decode(text []byte, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// DecodeKnown is like Decode, but ignores unknown fields, and ignores the case of field names. It is faster than
-// Decode, because it checks the fields one by one only if the text is invalid.
+// DecodeKnown is like Decode, but ignores unknown fields and the case of field names. DecodeKnown is faster than
+// Decode, because it checks the fields one by one only after decoding has failed.
 func (f Format) DecodeKnown(text []byte, into any) error {
 	if json.Unmarshal(text, into) == nil {
 		return nil
 	}
-	// Let checkDocument find the error, because its errors name the invalid fields. The errors of package json name Go
-	// types.
+	// The error of package json contains Go types, so return the error of checkDocument instead. Unknown fields are not
+	// the cause of the error, because package json accepts unknown fields.
 	f.ignoresUnknown = true
 	if err := f.checkDocument(text, reflect.TypeOf(into)); err != nil {
 		return err
 	}
-	// To checkDocument, a field whose name differs in case from a known field is unknown, so it does not check the
-	// value. But package json decodes such a field.
+	// Only package json has found an error. Package json also decodes a field whose name differs only in case from a
+	// known field, but checkDocument ignores such a field. So the value of such a field must have caused the error.
 	return errors.New("a field whose name differs only in case from a known field has a value of the wrong type")
 }
 

@@ -10,9 +10,9 @@ import (
 )
 
 // WriteFile replaces the content of a file atomically: readers never see an incomplete file, and if WriteFile fails,
-// the file keeps its old content. An existing file keeps its permissions. Symbolic links are followed. Everyone may
-// read a new file, unless the umask forbids it, so the text must not contain credentials. WriteFile writes to devices
-// and named pipes directly.
+// the file keeps its old content. An existing file keeps its permissions. Symbolic links are followed. With the usual
+// umask, every user can read a new file, so the text must not contain credentials. WriteFile writes to devices and
+// named pipes directly.
 func WriteFile(path string, text []byte) error { return named(path, writeFile(path, text)) }
 
 func writeFile(path string, text []byte) error {
@@ -48,8 +48,8 @@ func writeInPlace(path string, text []byte) error {
 	return errors.Join(err, file.Close())
 }
 
-// CheckWritable returns an error if WriteFile would fail for the path. It does not try devices and named pipes, because
-// opening a named pipe blocks until another process reads from it.
+// CheckWritable returns an error if WriteFile cannot write to the path. It does not check devices and named pipes,
+// because it would have to open them, and opening a named pipe blocks until another process reads from the pipe.
 func CheckWritable(path string) error { return named(path, checkWritable(path)) }
 
 func checkWritable(path string) error {
@@ -81,7 +81,7 @@ func named(path string, err error) error {
 	return fmt.Errorf("write %s: %w", path, cause)
 }
 
-// linked returns the path of the file that a symbolic link points to, or the path itself if it is not a link.
+// linked returns the path of the file that a symbolic link points to, or the path itself if the path is not a link.
 func linked(path string) string {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		return target
@@ -89,9 +89,9 @@ func linked(path string) string {
 	return path
 }
 
-// createNextTo creates a temporary file in the directory of the path. The name of the file cannot be guessed, and the
-// file must not exist yet. Otherwise, other users with write access to the directory could place a link there that
-// points to another file. os.CreateTemp is not used, because only the owner could read its file.
+// createNextTo creates a temporary file in the directory of the path. The name cannot be guessed, and the file must not
+// exist yet. Otherwise, another user with write access to the directory could place a symbolic link there, and the text
+// would be written to the target of the link. os.CreateTemp is unsuitable, because only the owner can read its files.
 func createNextTo(path string) (*os.File, error) {
 	const mode = 0o666 // the umask of the process can remove permissions
 	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%s.tmp", filepath.Base(path), rand.Text()))

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-func TestWriteFile_Failure_KeepsTheOldContent(t *testing.T) {
+func TestWriteFile_ReplacesFilesButNotDirectories(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "r.md")
@@ -28,10 +28,10 @@ func TestWriteFile_Failure_KeepsTheOldContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if document.CheckWritable(directory) == nil || document.WriteFile(directory, []byte("x")) == nil {
-		t.Error("a directory is replaced by a file")
+		t.Error("CheckWritable or WriteFile returned no error for a directory")
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 2 {
-		t.Errorf("temporary files are left: %v", files)
+		t.Errorf("the directory has %v, want only r.md and d.md", files)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestWriteFile_Device_IsNotReplaced(t *testing.T) {
 			t.Error(err)
 		}
 		if err := document.WriteFile(path, []byte("text")); !errors.Is(err, syscall.ENOSPC) {
-			t.Errorf("%s: error is %v, want one about a full disk", path, err)
+			t.Errorf("%s: error is %v, want ENOSPC", path, err)
 		}
 	}
 	if info, err := os.Stat("/dev/full"); err != nil || info.Mode()&os.ModeCharDevice == 0 {

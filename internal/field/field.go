@@ -17,8 +17,8 @@ import (
 // Path is the path of a field, such as spec.entry.stages[0].rate. The empty path denotes the whole document.
 type Path string
 
-// Child returns the path of a field of the object at p. If there are several names, they lead to a nested
-// field: Child("a", "b") is the field b of the field a.
+// Child returns the path of a field of the object at p. Several names denote a nested field: p.Child("a", "b") is the
+// same as p.Child("a").Child("b").
 func (p Path) Child(names ...string) Path {
 	for _, child := range names {
 		if p != "" {
@@ -35,8 +35,8 @@ func (p Path) Index(i int) Path { return p + Path("["+strconv.Itoa(i)+"]") }
 // Key returns the path of the value with the given key in the map at p.
 func (p Path) Key(key string) Path { return p + Path("["+name(key)+"]") }
 
-// name returns the name of a field or the key of a map, for use in a path. It returns "…" instead if the text
-// may contain a password.
+// name returns its parameter, which is the name of a field or the key of a map. If this text may contain a password,
+// the result is "…" instead.
 func name(text string) string {
 	if MayHoldPassword(text) {
 		return "…"
@@ -47,8 +47,8 @@ func name(text string) string {
 // Error says what is wrong with one field.
 type Error struct {
 	Path Path
-	// Problem is one line. It contains the kind of error, the value unless that may be secret, and a
-	// description of valid values.
+	// Problem is one line with the kind of error, the value, and a description of valid values. A value that may be
+	// secret is omitted.
 	Problem string
 }
 
@@ -60,11 +60,11 @@ func (e Error) Error() string {
 	return string(e.Path) + ": " + e.Problem
 }
 
-// Raw is a value as text, exactly as the document contains it. Errors show it without adding quotes.
+// Raw is the text of a value, exactly as in the document. Errors show a Raw value without adding quotes.
 type Raw string
 
-// Invalid returns an error for an invalid value. detail describes which values are valid. The error quotes the
-// value unless it may contain a password; see MayHoldPassword.
+// Invalid returns an error for an invalid value. The parameter detail describes the valid values. The error quotes the
+// value, unless the value may contain a password; see MayHoldPassword.
 func Invalid(path Path, value any, detail string) Error {
 	text, isText := value.(string)
 	if !isText {
@@ -81,8 +81,8 @@ func InvalidSecret(path Path, text, detail string) Error {
 	return Error{path, "Invalid value: " + withSpaceAdvice(text, detail)}
 }
 
-// withSpaceAdvice returns detail. If text begins or ends with white space, which users easily overlook, the
-// result also advises the user to remove the white space.
+// withSpaceAdvice returns the parameter detail. If text begins or ends with white space, which users easily overlook,
+// the result also advises the user to remove the white space.
 func withSpaceAdvice(text, detail string) string {
 	if strings.TrimSpace(text) != text {
 		return detail + " (remove the white space around the value)"
@@ -90,26 +90,27 @@ func withSpaceAdvice(text, detail string) string {
 	return detail
 }
 
-// MayHoldPassword reports whether a text may contain a password. A URI may contain one, even if it is malformed. So may
-// an assignment such as "password=a", and several words such as "--password a".
+// MayHoldPassword reports whether a text may contain a password. It returns true for URIs, for malformed URIs, for
+// assignments such as "password=a", and for texts of several words such as "--password a".
 func MayHoldPassword(text string) bool {
 	return strings.ContainsAny(text, "@\\=") || strings.Contains(text, ":/") || len(strings.Fields(text)) > 1
 }
 
-// LooksLikeURI reports whether a text is probably a URI, perhaps malformed, and not a path or an address. A path may
-// contain "@", but not a colon before it.
+// LooksLikeURI reports whether a text is probably a URI and not a path or an address. The URI may be malformed. A path
+// may contain "@", so "@" counts only after a colon, as in "redis:user@host".
 func LooksLikeURI(text string) bool {
 	text = text[len(filepath.VolumeName(text)):]
 	beforeAt, _, hasAt := strings.Cut(text, "@")
 	return strings.Contains(text, ":/") || strings.Contains(text, `:\\`) || hasAt && strings.Contains(beforeAt, ":")
 }
 
-// Required returns an error for a missing field. detail says how to set the field.
+// Required returns an error for a missing field. The parameter detail says how to set the field.
 func Required(path Path, detail string) Error {
 	return Error{path, "Required value: " + detail}
 }
 
-// Forbidden returns an error for a field that must not be set. detail says why, or which field to set instead.
+// Forbidden returns an error for a field that must not be set. The parameter detail says why the field is forbidden, or
+// which field to set instead.
 func Forbidden(path Path, detail string) Error {
 	return Error{path, "Forbidden: " + detail}
 }
@@ -132,7 +133,7 @@ func TooLong(path Path, limit int) Error {
 	return Error{path, fmt.Sprintf("Too long: may not be more than %d bytes", limit)}
 }
 
-// TooMany returns an error for a list or map with n items if at most limit are allowed.
+// TooMany returns an error for a list or map with n items if at most limit items are allowed.
 func TooMany(path Path, n, limit int) Error {
 	return Error{path, fmt.Sprintf("Too many: %d: must have at most %d items", n, limit)}
 }
@@ -140,7 +141,7 @@ func TooMany(path Path, n, limit int) Error {
 // maxShown is the maximum number of bytes of a value that an error shows.
 const maxShown = 64
 
-// show returns a value as one line of text. Strings are quoted.
+// show returns a value as text, shortened to maxShown bytes. It quotes values of type string.
 func show(value any) string {
 	text := fmt.Sprint(value)
 	if len(text) > maxShown {
@@ -153,7 +154,7 @@ func show(value any) string {
 }
 
 // Duration returns the text of a duration for a message, without trailing units that are zero: "1h1m", not "1h1m0s".
-// v1alpha1.NewDuration does the same for the API, which imports no other package of this project.
+// v1alpha1.NewDuration duplicates this code, because package v1alpha1 imports no other package of this project.
 func Duration(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -176,11 +177,11 @@ func (l ErrorList) Err() error {
 	return errors.New(l.String())
 }
 
-// maxListed is the maximum number of errors that a list shows.
+// maxListed is the maximum number of errors in the text of an ErrorList.
 const maxListed = 20
 
-// String returns the first errors on one line, separated by semicolons. If there are more than maxListed, the line ends
-// with the number of the omitted errors.
+// String returns the errors on one line, separated by semicolons. If there are more than maxListed errors, String omits
+// the rest, and the line ends with the number of omitted errors.
 func (l ErrorList) String() string {
 	listed := l[:min(len(l), maxListed)]
 	lines := make([]string, 0, len(listed)+1)

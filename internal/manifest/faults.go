@@ -48,8 +48,7 @@ func (c *checks) fault(path field.Path, f *v1alpha1.Fault, s *v1alpha1.ParkingSi
 	}
 }
 
-// faultTarget checks the target of a fault. The target must be a server that the operator runs, or a component
-// of the simulation.
+// faultTarget checks the target of a fault. The target must not be an external server.
 func (c *checks) faultTarget(path field.Path, target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSpec) {
 	if target == "" {
 		c.required(path, "say what the fault hits, such as Redis or Processor")
@@ -62,7 +61,7 @@ func (c *checks) faultTarget(path field.Path, target v1alpha1.FaultTarget, s *v1
 	}
 }
 
-// isolation checks that the operator can cut all connections of the target, if the fault is an isolation.
+// isolation checks a fault with the action Isolate: the operator must be able to cut all connections of the target.
 func (c *checks) isolation(path field.Path, f *v1alpha1.Fault, s *v1alpha1.ParkingSimulationSpec) {
 	if f.Action != v1alpha1.FaultActionIsolate {
 		return
@@ -84,8 +83,8 @@ func (c *checks) isolation(path field.Path, f *v1alpha1.Fault, s *v1alpha1.Parki
 	}
 }
 
-// externalServer returns the spec field that makes the fault's target an external server. It returns "" if the
-// operator runs the target itself.
+// externalServer returns the path of the spec field that makes the target of a fault an external server. It returns ""
+// if the operator runs the target.
 func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSpec) string {
 	switch target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader:
@@ -108,8 +107,8 @@ func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSp
 	return ""
 }
 
-// FaultsOf returns the faults of a spec in the form in which the plan contains them. If the spec has no valid number of
-// pods for a fault, the fields Instances and Percent of the returned fault are 0.
+// FaultsOf converts the faults of a spec to faults of a plan. If the field pods of a fault is invalid, Instances and
+// Percent of the converted fault are 0.
 func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	var faults []plan.Fault
 	for i := range s.Faults {
@@ -124,9 +123,9 @@ func FaultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	return faults
 }
 
-// faults warns about faults that cannot be injected as they are declared, or whose recovery cannot be measured. A
-// warning that applies only in a cluster says so, because "parking simulate" also prints the warnings. The method
-// ignores the faults of a suspended simulation, because the operator does not inject them.
+// faults warns about faults that cannot be injected as declared, and about faults whose recovery cannot be measured. If
+// a warning applies only in Kubernetes, its text says so, because "parking simulate" also prints the warnings. The
+// method does not warn about a suspended simulation, because no faults are injected into such a simulation.
 func (w *warner) faults() {
 	if w.spec.Suspend {
 		return
@@ -152,8 +151,8 @@ func (w *warner) faults() {
 	}
 }
 
-// contention warns about a fault that is due while another fault pauses or isolates its target. The fault must wait
-// until the other fault ends. contention warns only if it may then be too late to inject the fault.
+// contention warns if another fault may delay the fault f too much. While a fault pauses or isolates a target, all
+// other faults of the same target must wait.
 func (w *warner) contention(f *plan.Fault) {
 	for i := range w.plan.Faults {
 		other := &w.plan.Faults[i]
@@ -161,21 +160,22 @@ func (w *warner) contention(f *plan.Fault) {
 			continue
 		}
 		if until, tooLate := w.waits(f, other); tooLate {
-			w.warn("the fault %q is due while the fault %q may still affect %s (until %s after the start): %[1]q then waits, "+
-				"and if it becomes too late to inject it, the verdict will be FAIL; leave more time between these faults",
+			w.warn("the fault %q is due while the fault %q may still affect %s (until %s after the start of the simulation): %[1]q then waits, "+
+				"and if it cannot be injected in time, the verdict will be FAIL; leave more time between these faults",
 				f.Name, other.Name, f.Target, *v1alpha1.NewDuration(until.D()))
 		}
 	}
 }
 
-// waits reports whether the fault f must wait for the end of the fault blocker. The result until is the time at which
-// blocker ends. The result tooLate says whether f is then too late, because the next occurrence of f is due, or because
-// f would outlast the simulation. waits ignores jitter. It compares only two occurrences: the first occurrence of f
-// that is not due before the first occurrence of blocker, and the last occurrence of blocker that is not due after that
-// occurrence of f.
+// waits reports whether the fault f is too late because it must wait for the end of the fault blocker. The fault f is
+// too late if its next occurrence is already due when blocker ends, or if f would then outlast the simulation. The
+// result until is the end of blocker.
+//
+// The method ignores jitter. It compares only two occurrences: the first occurrence of f that is due at or after the
+// first occurrence of blocker, and the last occurrence of blocker that is due at or before this occurrence of f.
 //
 // For example, blocker lasts from 10 s to 40 s, and f is due at 15 s and at 35 s. The first occurrence of f must wait
-// until 40 s. It is then too late, because the next occurrence was due at 35 s.
+// until 40 s. At that time, the first occurrence is too late, because the second occurrence was due at 35 s.
 func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate bool) {
 	due, begin := f.At, blocker.At
 	if due < begin && f.Every > 0 {
@@ -191,15 +191,15 @@ func (w *warner) waits(f, blocker *plan.Fault) (until plan.Duration, tooLate boo
 	return until, isDuring && takesPlace && isLate
 }
 
-// Events that are due less than unmeasuredTime before a fault may be missing from the baseline. The timeline has one
-// row per second, and the baseline omits a row that ends less than a second before the fault. A process may measure a
-// row up to a second late, so that row may already show the fault.
+// unmeasuredTime is the length of the period before a fault whose events may be missing from the baseline of the fault.
+// The baseline consists of the rows of the timeline before the fault. A process may measure a row up to 1 s late, so a
+// row that ends less than 1 s before the fault may already show the fault. The baseline omits such rows. A row is 1 s
+// long, so an omitted row begins up to 2 s before the fault.
 const unmeasuredTime = 2 * time.Second
 
-// baseline warns if a fault may occur before enough events are measured for a baseline, with which recovery is
-// compared. It does not count events that are due less than unmeasuredTime before the fault, because they may be
-// missing from the baseline. At high rates, the baseline may contain enough of these events, and the warning is then
-// wrong.
+// baseline warns if a fault may occur before enough events are measured for its baseline. It does not count the events
+// in the period of unmeasuredTime before the fault, because these events may be missing from the baseline. If they are
+// not missing, the warning can be wrong.
 func (w *warner) baseline(f *plan.Fault) {
 	isEnough := func(occurs time.Duration) bool {
 		before := occurs - unmeasuredTime
@@ -228,8 +228,8 @@ func (w *warner) baseline(f *plan.Fault) {
 		f.Name, *v1alpha1.NewDuration(earliest), plan.MinEvents, remedy)
 }
 
-// recovery warns if the time between the last occurrence of a fault and the end of the simulation is too short to prove
-// that the simulation recovers.
+// recovery warns if the last occurrence of a fault ends so late that the rest of the simulation is too short to prove a
+// recovery.
 func (w *warner) recovery(f *plan.Fault) {
 	end, last := w.plan.Duration.D(), f.LatestEnd()
 	if every := f.Every.D(); every > 0 {
@@ -248,12 +248,13 @@ func (w *warner) recovery(f *plan.Fault) {
 		f.Name, *v1alpha1.NewDuration(last), *w.spec.Duration, plan.SteadyTime, remedy)
 }
 
-// eviction warns if a fault evicts several pods at the same time, which their PodDisruptionBudget does not allow.
+// eviction warns if a fault evicts several pods at once, because their PodDisruptionBudget allows only one eviction at
+// a time.
 func (w *warner) eviction(f *v1alpha1.Fault, pods int) {
 	if f.Action != v1alpha1.FaultActionEvict || pods < 2 || !hasDisruptionBudget(f.Target) {
 		return
 	}
-	w.warn("the fault %q evicts %d pods of %s: in a cluster, the disruption budget allows one eviction at a time; each further pod waits up to a minute, "+
+	w.warn("the fault %q evicts %d pods of %s: in Kubernetes, the disruption budget allows one eviction at a time; each further pod waits up to a minute, "+
 		"and if it is not evicted by then, the verdict will be FAIL; use Restart to stop the pods together", f.Name, pods, f.Target)
 }
 
@@ -297,13 +298,13 @@ func (w *warner) dataLoss(f *v1alpha1.Fault) {
 	}
 	replacesPod := f.Action == v1alpha1.FaultActionRestart || f.Action == v1alpha1.FaultActionEvict
 	if size := storage.Size.Value(); replacesPod && size.IsZero() {
-		w.warn("the fault %q replaces a pod of %s: in a cluster, the data in the pod is lost, because %s.managed.storage.size is %s; use Kill, or set the size, for example to 2Gi",
+		w.warn("the fault %q replaces a pod of %s: in Kubernetes, the data in the pod is lost, because %s.managed.storage.size is %s; use Kill, or set the size, for example to 2Gi",
 			f.Name, f.Target, path, *storage.Size)
 	}
 }
 
-// hasDisruptionBudget reports whether the operator creates a PodDisruptionBudget for a target that has more than one
-// pod.
+// hasDisruptionBudget reports whether the operator creates a PodDisruptionBudget for the target if the target has more
+// than one pod.
 func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
 	switch target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor:
@@ -314,22 +315,22 @@ func hasDisruptionBudget(target v1alpha1.FaultTarget) bool {
 }
 
 // maxProbedPause is the longest pause during which the kubelet certainly does not restart the container. The kubelet
-// probes the operator's components every 20 s and restarts a container after three failures in a row. The third failure
-// occurs 40 to 60 s after the beginning of a pause.
+// probes the components of a simulation every 20 s, and restarts a container after three failures in a row. The third
+// failure occurs 40 to 60 s after the beginning of a pause.
 const maxProbedPause = 40 * time.Second
 
-// pause warns if a liveness probe may restart the target during a pause.
+// pause warns if the kubelet may restart the target during a pause, because the liveness probe of the target fails.
 func (w *warner) pause(f *v1alpha1.Fault) {
 	if f.Action != v1alpha1.FaultActionPause || f.For.Value() <= maxProbedPause || !w.isProbed(f.Target) {
 		return
 	}
-	w.warn("the fault %q pauses %s for %s: in a cluster, unless the template sets a more tolerant livenessProbe, the container is restarted after 40 to 60 s, "+
+	w.warn("the fault %q pauses %s for %s: in Kubernetes, unless the template sets a more tolerant livenessProbe, the container is restarted after 40 to 60 s, "+
 		"the fault is Aborted, and the verdict will be FAIL; set \"for\" to 40s or less", f.Name, f.Target, *f.For)
 }
 
-// isProbed reports whether the target has a liveness probe that fails while it is paused. RabbitMQ has no liveness
-// probe. The liveness probe of Redis without TLS only opens a connection, which the kernel accepts for a paused
-// process.
+// isProbed reports whether the target has a liveness probe that fails while the target is paused. RabbitMQ has no
+// liveness probe. The liveness probe of Redis without TLS only opens a connection. This probe succeeds during a pause,
+// because the kernel accepts connections for a paused process.
 func (w *warner) isProbed(target v1alpha1.FaultTarget) bool {
 	switch target {
 	case v1alpha1.FaultTargetSummaryAPI, v1alpha1.FaultTargetProcessor, v1alpha1.FaultTargetEntryGenerator, v1alpha1.FaultTargetExitGenerator:

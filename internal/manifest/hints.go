@@ -14,8 +14,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// owners maps the name of a field to the paths of the objects that have such a field. It contains all fields of the
-// spec, the names of resources such as cpu, and the fields that people most often set in a pod or a container.
+// owners returns a map from the names of fields to the paths of the objects that have a field with this name. The map
+// contains the fields of the spec outside of lists, the names of resources such as cpu, and the fields that people most
+// often set in a pod or a container.
 func owners() map[string][]string {
 	all := document.Owners("spec", reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
 	for _, owner := range all["limits"] {
@@ -38,7 +39,7 @@ func owners() map[string][]string {
 	return all
 }
 
-// services maps the path of an object with the field secretRef to the kind of server that the Secret describes. The
+// services maps the path of each object with the field secretRef to the kind of server that the Secret describes. The
 // kind determines the keys of the Secret.
 var services = map[field.Path]binding.Service{
 	"spec.rabbitmq":                    binding.RabbitMQ(),
@@ -47,36 +48,36 @@ var services = map[field.Path]binding.Service{
 	"spec.summaryAPI.managed.database": binding.PostgreSQL(),
 }
 
-// frequentMistakes contains unknown fields that people often write, with hints for the error messages. The error about
-// any other unknown field names the objects that have a field of this name; see the function owners. For the fields in
-// frequentMistakes, there is no such object, or its name would mislead the user.
+// frequentMistakes contains unknown fields that people often write by mistake, and hints for the error messages.
+// Without a hint, the error lists the objects that have a field with this name; see owners. For these mistakes, that
+// list would be empty or misleading.
 var frequentMistakes = []struct {
-	// parent identifies the objects that contain the field. If parent begins with a dot, it is a suffix of their paths.
-	// Otherwise it is the whole path. [] stands for any index.
+	// parent is the path of the object in which people write the unknown field. If parent begins with a dot, it is a
+	// suffix of the path. [] stands for any index.
 	parent string
 	names  []string
 	hint   string
 }{
-	{"", []string{"name", "namespace", "labels", "annotations"}, "%s is a field of metadata"},
-	{"spec", []string{"name", "namespace", "annotations"}, "%s is a field of metadata"},
+	{"", []string{"name", "namespace", "labels", "annotations"}, `"%s" is a field of metadata`},
+	{"spec", []string{"name", "namespace", "annotations"}, `"%s" is a field of metadata`},
 	{".template.metadata", []string{"name", "namespace"}, "the operator sets the %s of the pods: remove this field"},
 	{".secretRef", []string{"namespace"}, "the Secret must be in the namespace of the simulation: remove this field"},
-	{"spec.rabbitmq", []string{"cluster", "clusterName"}, "write clusterRef: {name: my-cluster}"},
+	{"spec.rabbitmq", []string{"cluster", "clusterName"}, `use "clusterRef: {name: my-cluster}" instead`},
 	{"spec.rabbitmq", []string{"type"}, `did you mean "queueType"?`},
-	{"spec.rabbitmq", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
-	{"spec.redis", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
-	{"spec.summaryAPI", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
-	{".database", []string{"secret", "secretName"}, "write secretRef: {name: my-secret}"},
+	{"spec.rabbitmq", []string{"secret", "secretName"}, `use "secretRef: {name: my-secret}" instead`},
+	{"spec.redis", []string{"secret", "secretName"}, `use "secretRef: {name: my-secret}" instead`},
+	{"spec.summaryAPI", []string{"secret", "secretName"}, `use "secretRef: {name: my-secret}" instead`},
+	{".database", []string{"secret", "secretName"}, `use "secretRef: {name: my-secret}" instead`},
 	{".storage", []string{"class", "className"}, `did you mean "storageClassName"?`},
-	{".managed", []string{"storageClass", "storageClassName"}, "write storage: {storageClassName: my-class}"},
-	{".managed", []string{"size"}, "write storage: {size: 2Gi}"},
+	{".managed", []string{"storageClass", "storageClassName"}, `use "storage: {storageClassName: my-class}" instead`},
+	{".managed", []string{"size"}, `use "storage: {size: 2Gi}" instead`},
 	{".faults[]", []string{"duration"}, `did you mean "for"?`},
 	{".faults[]", []string{"interval"}, `did you mean "every"?`},
 	{".faults[]", []string{"replicas"}, `did you mean "pods"?`},
 }
 
-// hint returns what an error says about an unknown field in the object at a path. It returns "" if the field is not a
-// frequent mistake.
+// hint returns a hint for the error about an unknown field in the object at the given path. It returns "" if there is
+// no hint for this field.
 func hint(path field.Path, name string) string {
 	parent := string(path)
 	if list, _, isItem := strings.Cut(parent, "["); isItem && strings.HasSuffix(parent, "]") {
@@ -92,9 +93,9 @@ func hint(path field.Path, name string) string {
 		switch key := service.KeyFor(name); key {
 		case "":
 		case name:
-			return fmt.Sprintf("%s is a key of the Secret that %s names", name, path.Child("secretRef"))
+			return fmt.Sprintf("%q is a key of the Secret that %s names", name, path.Child("secretRef"))
 		default:
-			return fmt.Sprintf("%s belongs in the key %q of the Secret that %s names", name, key, path.Child("secretRef"))
+			return fmt.Sprintf("%q belongs in the key %q of the Secret that %s names", name, key, path.Child("secretRef"))
 		}
 	}
 	return ""

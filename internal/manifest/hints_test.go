@@ -11,8 +11,8 @@ import (
 
 func TestReadManifest_SecretKeyWrittenAsField_ErrorNamesTheSecret(t *testing.T) {
 	t.Parallel()
-	const isKey = "%[1]s: Forbidden: unknown field: %[2]s is a key of the Secret that %[3]s.secretRef names"
-	const belongs = "%[1]s: Forbidden: unknown field: %[2]s belongs in the key %[4]q of the Secret that %[3]s.secretRef names"
+	const isKey = "%[1]s: Forbidden: unknown field: %[2]q is a key of the Secret that %[3]s.secretRef names"
+	const belongs = "%[1]s: Forbidden: unknown field: %[2]q belongs in the key %[4]q of the Secret that %[3]s.secretRef names"
 	check := func(path, name, key, format string) {
 		t.Helper()
 		objects := strings.Split(path, ".")

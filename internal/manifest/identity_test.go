@@ -9,9 +9,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// TestIdentity_UnknownPartitions_CoversAllPossiblePartitions checks that the queues and keys of all partitions are
-// removed even if the number of partitions in a stored simulation cannot be decoded.
-func TestIdentity_UnknownPartitions_CoversAllPossiblePartitions(t *testing.T) {
+// The queues and keys of all partitions must be removed even if the number of partitions in a stored simulation is
+// invalid.
+func TestIdentity_NumberOfPartitionsIsInvalid_HasTheMaximumNumberOfPartitions(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]int{
 		`{"rabbitmq":{"partitions":3}}`:      3,

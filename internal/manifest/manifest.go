@@ -118,7 +118,7 @@ var (
 		reflect.TypeFor[corev1.Probe]():                "{periodSeconds: 30}",
 	}
 
-	// words contains a valid value for fields that are strings, by the name of the field.
+	// words maps the name of a string field to a valid value of the field.
 	words = map[string]string{
 		"image":            "redis:8",
 		"url":              "https://example.com/v1/visits",
@@ -140,9 +140,9 @@ func oneOf[T ~string](values ...T) string {
 	return "must be one of " + strings.Join(quoted, ", ")
 }
 
-// withUnit returns the duration that the author of a number without a unit probably means: that number of seconds. It
-// returns "" if this duration is invalid for the field, or if the number has leading zeros. YAML may have read a number
-// with leading zeros as octal.
+// withUnit adds the unit s to a number without a unit, because its author probably means seconds. It returns "" if the
+// resulting duration is invalid for the field. It also returns "" if the number was written with leading zeros, because
+// YAML may have read the number as octal.
 func withUnit(path field.Path, number, written string) string {
 	if leadingZeros.MatchString(written) {
 		return ""
@@ -157,7 +157,7 @@ func withUnit(path field.Path, number, written string) string {
 }
 
 // Read reads one ParkingSimulation in YAML or JSON, of at most 1 MiB. It sets defaults, and applies the same
-// rules as the API server does when an object is created. The error is one line. It contains each invalid
+// rules as the API server does when an object is created. The error is one line that contains each invalid
 // field, its value and a description of valid values.
 func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 	text, err := document.ReadAll(r, "the manifest")
@@ -183,7 +183,7 @@ func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
 	return sim, err
 }
 
-// decode decodes a simulation in JSON. Its errors show the values as the original contains them.
+// decode decodes a simulation in JSON. Its errors show the values as the author of the manifest wrote them.
 func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) {
 	format := format
 	format.Source = original.written
@@ -200,7 +200,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 	}
 	resolved, faults := resolve(sim, original.written)
 	// A number such as 010, which YAML reads as 8, is an error. Look for such numbers only if there are no other
-	// errors: the other errors may concern the same numbers, and show them as the user wrote them.
+	// errors, because another error may already report the same number.
 	if len(faults) == 0 {
 		faults = notDecimal("", original.root())
 	}
@@ -213,7 +213,7 @@ func decode(text []byte, original *source) (*v1alpha1.ParkingSimulation, error) 
 // ReadFile reads a manifest from a file, in the same way as Read. Its errors contain the path.
 func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 	if field.LooksLikeURI(path) { // the error does not quote the URI, which may contain a password
-		return nil, errors.New("read manifest: URLs are not supported: download the manifest and pass the file, or - for standard input")
+		return nil, errors.New("read manifest: URLs are not supported: download the manifest and pass the file, or pass \"-\" to read standard input")
 	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil, fmt.Errorf("read manifest: %q is a directory: give one file, such as %q", path, filepath.Join(path, "simulation.yaml"))

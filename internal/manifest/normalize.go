@@ -15,9 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// normalize checks the names and types of the fields in a manifest. Then it treats the spec as the API server
-// does: it removes fields whose value is null, and rejects empty strings and numbers with a fraction or an
-// exponent.
+// normalize checks the names and types of the fields in a manifest. Then it treats the spec as the API server does: it
+// removes fields whose value is null, rejects empty strings, and rejects numbers that have a fraction or an exponent.
 func normalize(text []byte, format *document.Format) ([]byte, error) {
 	if err := format.Check("", text, reflect.TypeFor[v1alpha1.ParkingSimulation]()).Err(); err != nil {
 		return nil, err

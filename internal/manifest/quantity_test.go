@@ -14,9 +14,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest"
 )
 
-// The API server stores the pod templates of a ParkingSimulation without decoding their quantities. Decoding one of the
-// texts below as a resource.Quantity takes minutes or gigabytes of memory. The operator would decode the text, or the
-// API server when the operator applies the template. So the operator must reject these texts without decoding them.
+// Decoding one of the texts below as a resource.Quantity takes minutes or gigabytes of memory. The API server does not
+// reject the texts, because it stores the pod templates of a ParkingSimulation without decoding the quantities. So the
+// operator must reject the texts without decoding them.
 func TestReadManifest_QuantityInTemplateIsExpensiveToDecode_IsRejected(t *testing.T) {
 	t.Parallel()
 	nines := strings.Repeat("9", 40)
@@ -51,8 +51,8 @@ func TestReadManifest_QuantityInTemplateIsExpensiveToDecode_IsRejected(t *testin
 }
 
 // quantityFields maps the path of each quantity in the type t to a format string. The format string is a JSON document
-// with only this quantity set, such as {"storage": {"size": %s}}. quantityFields calls itself for each field, with the
-// path and the format string of that field. The first call has the path "" and the format string "%s".
+// with only this quantity set, such as {"storage": {"size": %s}}. quantityFields is recursive: the first call has the
+// path "" and the format string "%s".
 func quantityFields(path string, t reflect.Type, format string) map[string]string {
 	fields := map[string]string{}
 	add := func(path string, t reflect.Type, value string) {

@@ -12,21 +12,21 @@ import (
 type Resolved struct {
 	// Simulation is a copy of the simulation, with defaults set.
 	Simulation *v1alpha1.ParkingSimulation
-	// Plan is derived from the spec and status.startTime. Callers must set its fields RabbitMQ and Redis
-	// themselves, because the values depend on where the plan is used. In the field SummaryAPI, only the URL of
-	// an external API is set.
+	// Plan is derived from the spec and status.startTime. The caller must set Plan.RabbitMQ, Plan.Redis and
+	// Plan.SummaryAPI, because their values depend on where the plan is used. Resolve sets only the URL of an external
+	// summary API.
 	Plan *plan.Plan
 	// Warnings contains one sentence for each setting that is valid but probably a mistake.
 	Warnings []string
 }
 
-// Resolve copies a simulation, sets defaults in the copy, validates it, and derives the plan and the warnings.
-// If the simulation is invalid, Resolve returns the errors and nil.
+// Resolve copies a simulation, sets defaults in the copy, validates the copy, and derives the plan and the warnings. If
+// the simulation is invalid, Resolve returns nil and the errors.
 //
 // Call Resolve once per version of a simulation, and pass its result to all functions that need it.
 func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) { return resolve(sim, nil) }
 
-// resolve is like Resolve. Its errors show the values that the function source returns; see plan.Checks.
+// resolve is like Resolve, but its errors show the values that the parameter named source returns; see plan.Checks.
 func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) (*Resolved, field.ErrorList) {
 	sim = sim.DeepCopy()
 	sim.Default()
@@ -37,8 +37,8 @@ func resolve(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) 
 	return &Resolved{Simulation: sim, Plan: p, Warnings: warnings(sim, p)}, nil
 }
 
-// Identity returns those fields of a simulation's plan that identify its queues and keys. Unlike Resolve, it also
-// works if the spec is invalid, so that the queues and keys can be removed. Defaults must be set.
+// Identity returns a plan with only those fields that identify the queues and keys of a simulation. Unlike Resolve,
+// Identity accepts an invalid spec, so that the queues and keys can be removed. Defaults must be set.
 func Identity(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	p := &plan.Plan{
 		Simulation: ID(sim), Owner: string(sim.UID), Partitions: int(*sim.Spec.RabbitMQ.Partitions), QueueType: plan.QueueTypeQuorum,
@@ -89,8 +89,8 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	return p
 }
 
-// ID returns the identifier of a simulation on shared servers: <namespace>.<name>. It is unique, because
-// neither part can contain a dot. If the namespace is empty, the namespace "default" is used.
+// ID returns the identifier of a simulation on shared servers: <namespace>.<name>. The identifier is unique, because a
+// namespace cannot contain a dot. An empty namespace stands for the namespace "default".
 func ID(sim *v1alpha1.ParkingSimulation) string {
 	namespace := sim.Namespace
 	if namespace == "" {

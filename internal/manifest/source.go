@@ -16,15 +16,14 @@ import (
 )
 
 // source is a document as its author wrote it. Decoded values do not show how they were written: YAML decodes 1.10 as
-// 1.1, and no as false.
+// 1.1, and the word "no" as false.
 type source struct {
-	root func() *yamlv3.Node // the function root returns the document; its first call parses the document
-	// The field members is a cache: it contains the members of each node that find has visited. So find scans a large
-	// object only once, even if the object contains many errors.
+	root func() *yamlv3.Node // returns the document; the first call parses the document
+	// members caches the results of membersOf, so that a large object with many errors is scanned only once.
 	members map[member]map[field.Path]*yamlv3.Node
 }
 
-// member is a YAML node and the path of its field.
+// member is a YAML node with one of its paths. A node has several paths if aliases refer to it.
 type member struct {
 	node *yamlv3.Node
 	at   field.Path
@@ -45,12 +44,12 @@ func newSource(text []byte) *source {
 	})}
 }
 
-// written returns the value at a path for an error message, as the author of the document wrote it. It hides the
-// contents of objects and lists, because they may contain a password. The parameter value is the decoded value.
+// written returns the value at a path for an error message, as the author of the document wrote it. The parameter named
+// value is the decoded value. The result hides the contents of objects and lists, because they may contain a password.
 //
-// written returns the decoded value if the document has no value at the path, or if the value is null or quoted. It
-// also does so if the value may be a password, because field.Invalid hides a password in a string, but not in a
-// field.Raw.
+// The result is a field.Raw, which errors show without quotes. In three cases, written returns the decoded value
+// instead: if the document has no value at the path, if the value is null or a string, or if the value may be a
+// password. The reason for the last case is that field.Invalid hides a password in a string, but not in a field.Raw.
 func (s *source) written(path field.Path, value any) any {
 	node := s.find(s.root(), "", path)
 	if node == nil {
@@ -77,9 +76,8 @@ func collection(left string, node *yamlv3.Node, right string) field.Raw {
 	return field.Raw(left + "…" + right)
 }
 
-// find searches a tree for the node at a path. It returns nil if there is no such node. The search starts at the given
-// node, whose own path is the parameter named at. The form of a path depends on whether the objects on it are structs
-// or maps. The search does not know which they are, so it tries both forms.
+// find searches the given node and the tree below it for the node at a path. The parameter named at is the path of the
+// given node. The result is nil if no node has the path.
 func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	if node.Kind == yamlv3.AliasNode {
 		node = node.Alias
@@ -98,9 +96,9 @@ func (s *source) find(node *yamlv3.Node, at, path field.Path) *yamlv3.Node {
 	return nil
 }
 
-// membersOf returns the members of an object or the items of a list by their paths. A source does not know whether an
-// object becomes a struct or a map in Go. Paths to struct fields and to map keys have different forms, so each member
-// is listed under every form.
+// membersOf returns the members of an object or the items of a list by their paths. A path ends with .name for a field
+// of a struct, and with [name] for a key of a map. A source does not know whether an object is decoded into a struct or
+// into a map, so the result contains each member under both paths.
 func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yamlv3.Node {
 	key := member{node, at}
 	members, known := s.members[key]
@@ -118,7 +116,7 @@ func (s *source) membersOf(node *yamlv3.Node, at field.Path) map[field.Path]*yam
 
 // childNode is a member of an object or an item of a list.
 type childNode struct {
-	paths []field.Path // the path of the node, in each form that an error may use
+	paths []field.Path // the paths under which an error may report the node; see membersOf
 	node  *yamlv3.Node
 }
 
@@ -138,8 +136,8 @@ func childrenOf(node *yamlv3.Node, at field.Path) []childNode {
 	return children
 }
 
-// memberPath returns the path of a member of an object. The member is a key if the object is a map, and a field
-// otherwise.
+// memberPath returns the path of a member of an object. The path ends with [name] if the object is decoded into a map,
+// and with .name otherwise.
 func memberPath(object field.Path, name string) field.Path {
 	for _, of := range []string{"labels", "annotations", "nodeSelector", "limits", "requests"} {
 		if strings.HasSuffix(string(object), "."+of) {
@@ -149,7 +147,8 @@ func memberPath(object field.Path, name string) field.Path {
 	return object.Child(name)
 }
 
-// unrepresentable finds the first number that JSON cannot represent, such as .inf. It returns the number and its path.
+// unrepresentable finds the first number that JSON cannot represent, such as .inf. It returns the path and the text of
+// the number, or empty strings if JSON can represent all numbers.
 func (s *source) unrepresentable() (field.Path, string) { return unrepresentableIn("", s.root()) }
 
 func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) {
@@ -170,9 +169,9 @@ var (
 	leadingZeros = regexp.MustCompile(`^([-+]?)0+([1-9]\d*)$`)
 )
 
-// notDecimal returns an error for each number that is not written in decimal, or that has leading zeros. It looks at
-// the given path and below it. YAML accepts such numbers, but may read another number than the author means: 0200 is
-// octal, so it is 128. notDecimal ignores file modes, which are usually octal.
+// notDecimal returns an error for each number that is not written in decimal, or that has leading zeros. It checks the
+// given node and the tree below it. YAML accepts such a number, but may read another number than the author means: it
+// reads 0200 as octal, which is 128. notDecimal ignores file modes, which are usually octal.
 func notDecimal(path field.Path, node *yamlv3.Node) field.ErrorList {
 	if tag := node.ShortTag(); node.Kind == yamlv3.ScalarNode && (tag == "!!int" || tag == "!!float") && !decimal.MatchString(node.Value) {
 		number, err := yaml.YAMLToJSON([]byte(node.Value))
@@ -192,13 +191,13 @@ func notDecimal(path field.Path, node *yamlv3.Node) field.ErrorList {
 	return list
 }
 
-// isFileMode reports whether a path is that of the mode of a file in a volume.
+// isFileMode reports whether the value at a path is the mode of a file in a volume.
 func isFileMode(path field.Path) bool {
 	return strings.HasSuffix(string(path), ".mode") || strings.HasSuffix(string(path), ".defaultMode")
 }
 
-// hasBinary reports whether a value has the tag !!binary. Errors must not quote such a value: once decoded, it may be a
-// password.
+// hasBinary reports whether any value in the document has the tag !!binary. If so, errors about the document must not
+// be shown, because they may quote the decoded value, which may be a password.
 func (s *source) hasBinary() bool { return hasBinary(s.root()) }
 
 func hasBinary(node *yamlv3.Node) bool {

@@ -16,20 +16,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// pod contains the names of the containers that the operator creates in pods of one kind. In a template for
-// such pods, only these containers need no image.
+// pod contains the names of the containers that the operator creates in pods of one kind. A template for such pods need
+// not set the images of these containers. All other containers need an image.
 type pod struct{ containers, initContainers []string }
 
-// The kinds of pods for which the spec can have a template. A pod has the container "agent" if a fault hits its
-// component.
+// These are the kinds of pods for which the spec can have a template. The pods of a component have the container
+// "agent" if the component is the target of a fault.
 var (
 	parkingPod  = pod{containers: []string{"parking", "agent"}}
 	rabbitMQPod = pod{containers: []string{"rabbitmq", "agent"}, initContainers: []string{"cookie"}}
 	redisPod    = pod{containers: []string{"redis", "exporter", "agent"}}
 )
 
-// podPatch contains those fields of the pod spec in a template whose values are checked. Of all other fields,
-// only the types are checked.
+// podPatch contains the fields of a pod spec whose values are checked in a template. For all other fields of a pod
+// spec, only the names and types are checked.
 type podPatch struct {
 	RestartPolicy  string              `json:"restartPolicy"`
 	DNSPolicy      string              `json:"dnsPolicy"`
@@ -69,12 +69,11 @@ type resourcesPatch struct {
 	Requests map[string]*v1alpha1.Quantity `json:"requests"`
 }
 
-// maxPodAnnotations is the maximum number of bytes of the annotations of a template. It is 1 KiB below the limit of the
-// API server, because the operator adds annotations to the pods. The CRD has the same limit.
+// maxPodAnnotations is the maximum size of the annotations of a template, in bytes. It is 1 KiB less than the API
+// server allows, because the operator adds annotations to the pods. The CRD enforces the same maximum.
 const maxPodAnnotations = apivalidation.TotalAnnotationSizeLimitB - 1<<10
 
-// template checks a pod template. It checks the metadata, the names and types of the fields in the pod spec,
-// and that pods with this template can be created and started.
+// template checks the metadata and the pod spec of a pod template.
 func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate, of pod) {
 	if t == nil {
 		return
@@ -116,9 +115,9 @@ func (c *checks) podSpec(path field.Path, patch []byte, of pod) {
 	c.containers(path.Child("initContainers"), p.InitContainers, of.initContainers, names)
 }
 
-// checkQuantity checks the JSON text of a resource.Quantity without decoding it. Decoding a short text such as
-// "1e-2147483640" takes minutes and gigabytes of memory. The pattern of v1alpha1.Quantity limits the number of digits
-// and the exponent.
+// checkQuantity checks the JSON text of a resource.Quantity. It parses the text as a v1alpha1.Quantity, whose pattern
+// limits the number of digits and the exponent. Decoding a resource.Quantity would be dangerous: even for a short text
+// such as "1e-2147483640", it takes minutes and gigabytes of memory.
 func checkQuantity(value json.RawMessage) error {
 	var text string
 	if json.Unmarshal(value, &text) != nil {
@@ -128,9 +127,9 @@ func checkQuantity(value json.RawMessage) error {
 	return err
 }
 
-// containers checks the containers in a template. The argument own lists the containers that the operator itself
-// creates. The argument names maps each container name that is already used in the pod to the path of its container.
-// The method uses names to find duplicates, and adds the containers that it checks.
+// containers checks the containers in a template. The parameter named own contains the names of the containers that the
+// operator creates. To find duplicate names, the method records each checked container in the last parameter, which
+// maps the names of containers to their paths.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)
@@ -171,8 +170,8 @@ func (c *checks) ports(path field.Path, ports []portPatch) {
 	}
 }
 
-// env checks the names of environment variables. The errors do not quote them: a name such as "KEY=value" may hold a
-// password.
+// env checks the names of environment variables. The errors do not quote the names, because a name such as "KEY=value"
+// may contain a password.
 func (c *checks) env(path field.Path, env []envPatch) {
 	for i, variable := range env {
 		if variable.Directive == "" && len(validation.IsRelaxedEnvVarName(variable.Name)) > 0 {
@@ -183,13 +182,13 @@ func (c *checks) env(path field.Path, env []envPatch) {
 
 func (c *checks) nodeSelector(path field.Path, labels map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		if !strings.HasPrefix(key, "$") { // such a key is a directive of a strategic merge patch, such as $patch
+		if !strings.HasPrefix(key, "$") { // a key that begins with $ is a directive of the strategic merge patch
 			c.label(path, key, labels[key])
 		}
 	}
 }
 
-// optional checks that a value is one of the allowed values, or empty.
+// optional checks that a value is empty or is one of the allowed values.
 func optional[V ~string](c *checks, path field.Path, value string, allowed ...V) {
 	if value == "" {
 		return
@@ -206,13 +205,13 @@ func optional[V ~string](c *checks, path field.Path, value string, allowed ...V)
 func missingImage(name string, own []string) string {
 	text := fmt.Sprintf("%q is a new container: give it an image", name)
 	if len(own) > 0 {
-		text += fmt.Sprintf(", or name the operator's container, %q", own[0])
+		text += fmt.Sprintf(", or use the name of the container that the operator creates, %q", own[0])
 	}
 	return text
 }
 
-// alwaysRestarts checks that a restart policy is Always or not set. The pods must run until the simulation is
-// deleted.
+// alwaysRestarts checks that a restart policy is Always or is not set, because the pods must run until the simulation
+// is deleted.
 func (c *checks) alwaysRestarts(path field.Path, policy, of string) {
 	if policy != "" && policy != string(corev1.RestartPolicyAlways) {
 		c.Invalid(path.Child("restartPolicy"), policy, `must be "Always" or absent: the operator's workloads restart %s that ends`, of)

@@ -22,8 +22,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// validate checks a simulation in which defaults are set. It applies the rules of the API server, except those that
-// compare two versions of an object. It also checks the fields of pod templates; the API server does not check those.
+// validate checks a simulation in which defaults are set. It applies the same rules as the API server, except the rules
+// that compare two versions of an object. It also checks the fields of pod templates, which the API server does not
+// check.
 func validate(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any) field.ErrorList {
 	c := checks{plan.Checks{Source: source}}
 	c.metadata("metadata", &sim.ObjectMeta)
@@ -35,8 +36,7 @@ func validate(sim *v1alpha1.ParkingSimulation, source func(field.Path, any) any)
 	return c.Errors
 }
 
-// checks collects the errors of a simulation. It extends plan.Checks, which validates the values that plans and
-// manifests have in common, with methods that validate Kubernetes objects.
+// checks collects the errors of a simulation. The embedded plan.Checks validates the values that also occur in plans.
 type checks struct{ plan.Checks }
 
 // types adds an error for each value in the spec that has the wrong type. An object in the cluster can have
@@ -49,8 +49,8 @@ func (c *checks) types(path field.Path, spec []byte) {
 	c.Errors = append(c.Errors, faults...)
 }
 
-// maxNameLength is the maximum length of a simulation's name. It is limited because the names of other objects
-// consist of this name and a suffix.
+// maxNameLength is the maximum length of a simulation's name. The limit leaves room for a suffix, because the names of
+// other objects consist of this name and a suffix.
 const maxNameLength = 40
 
 func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
@@ -97,7 +97,7 @@ func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 		string(v1alpha1.DeletionPolicyDelete), string(v1alpha1.DeletionPolicyRetain))
 }
 
-// plates checks how long vehicles stay. It also checks that there are enough plates for all vehicles that can
+// plates checks exit.minStay and plates.maxStay. It also checks that there are enough plates for all vehicles that can
 // be parked at the same time.
 func (c *checks) plates(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 	minStay, minStayValid := c.length(path.Child("exit", "minStay"), s.Exit.MinStay, true, "2s")
@@ -200,7 +200,7 @@ func (c *checks) summaryAPISpec(path field.Path, s *v1alpha1.SummaryAPISpec) {
 		if len(s.URL) > 2048 {
 			c.Add(field.TooLong(path.Child("url"), 2048))
 		}
-		c.HTTPURL(path.Child("url"), s.URL, "a Secret and name it in secretRef")
+		c.HTTPURL(path.Child("url"), s.URL, "put the credentials into a Secret, and name the Secret in secretRef")
 	} else if s.SecretRef != nil {
 		c.Add(field.Forbidden(path.Child("secretRef"), "is for an external API: set url, or remove secretRef"))
 	}
@@ -215,7 +215,7 @@ func (c *checks) managedSummaryAPI(path field.Path, m *v1alpha1.ManagedSummaryAP
 	if m.Database != nil {
 		c.secretRef(path.Child("database", "secretRef"), &m.Database.SecretRef)
 		if !m.Storage.IsDefault() {
-			c.Add(field.Forbidden(path.Child("storage"), "cannot be set together with database, because the summaries are stored in PostgreSQL, not on a volume: remove storage, or remove database"))
+			c.Add(field.Forbidden(path.Child("storage"), "cannot be set together with the field database, because the summaries are stored in PostgreSQL, not on a volume: remove storage, or remove database"))
 		}
 	}
 	c.storage(path.Child("storage"), &m.Storage)
@@ -258,10 +258,10 @@ func (c *checks) phaseObjectivesSpec(path field.Path, o *v1alpha1.PhaseObjective
 	}
 }
 
-// oneUnit is the syntax of a number with one unit, such as "1d", "5 s" or "1min".
+// oneUnit matches a number with one unit, such as "1d", "5 s" or "1min".
 var oneUnit = regexp.MustCompile(`^[0-9.]{1,32}( *)(\pL{1,32})$`)
 
-// hasWrongUnit reports whether an invalid duration is a number with a space or an unknown unit after it.
+// hasWrongUnit reports whether an invalid duration is a number with an unknown unit, or with a space before the unit.
 func hasWrongUnit(text string) bool {
 	parts := oneUnit.FindStringSubmatch(text)
 	if len(parts) == 0 {
@@ -271,7 +271,8 @@ func hasWrongUnit(text string) bool {
 	return parts[1] != "" || !slices.Contains(units, parts[2])
 }
 
-// length checks an optional duration and returns it. It returns false if the duration is not set or is invalid.
+// length checks an optional duration and returns it. The second result is false if the duration is not set or is
+// invalid.
 func (c *checks) length(path field.Path, d *v1alpha1.Duration, zeroAllowed bool, example string) (plan.Length, bool) {
 	return c.lengthUpTo(plan.MaxDuration, path, d, zeroAllowed, example)
 }
@@ -303,7 +304,7 @@ func (c *checks) shorter(path field.Path, d *v1alpha1.Duration) bool {
 	if err == nil || shorter == "" {
 		return false
 	}
-	c.Invalid(path, string(*d), "must be written as %q", shorter)
+	c.Invalid(path, string(*d), `must be a duration such as "30s" or "1h30m": write %q`, shorter)
 	return true
 }
 
@@ -311,8 +312,8 @@ func (c *checks) required(path field.Path, remedy string) {
 	c.Add(field.Required(path, remedy))
 }
 
-// atMostOne checks that at most one of several fields is set. The map named set says for each field whether it
-// is set.
+// atMostOne checks that at most one of several fields is set. The keys of the map are the names of the fields. A value
+// is true if the field is set.
 func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(set)) {
@@ -335,8 +336,8 @@ var (
 	registrySyntax = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?$`)
 )
 
-// image checks an optional image reference. Errors show the parameter named example, which is a valid reference without
-// a registry.
+// image checks an optional image reference. The parameter named example is a valid reference without a registry, for
+// use in errors.
 func (c *checks) image(path field.Path, image, example string) {
 	switch {
 	case image == "":
@@ -356,7 +357,7 @@ func isImage(text string) bool {
 	return imageSyntax.MatchString(text) && imageLength.MatchString(text) && !imageRefused.MatchString(text)
 }
 
-// imageProblem says which part of an invalid image reference is invalid. It does not quote the part.
+// imageProblem says which part of an invalid image reference is invalid. The result does not quote this part.
 func imageProblem(image string) string {
 	name, digest, hasDigest := strings.Cut(image, "@")
 	switch {
@@ -367,7 +368,7 @@ func imageProblem(image string) string {
 	case strings.Contains(name, "://"):
 		return `remove the scheme, which ends with "://"`
 	case hasDigest && strings.Contains(digest, "/"):
-		return "remove the user name and the password: put them into a Secret for pulling images"
+		return "remove the user name and the password: put the credentials into a Secret for pulling images"
 	case hasDigest && !digestSyntax.MatchString(digest):
 		return `the digest after "@" must be "sha256:" and 64 digits of 0-9 and a-f`
 	case strings.ContainsFunc(name, unicode.IsSpace):
@@ -382,7 +383,8 @@ func imageProblem(image string) string {
 	return repositoryProblem(name)
 }
 
-// registryProblem says what is wrong with the host and port before the first "/". It returns "" if they are valid.
+// registryProblem says what is wrong with the registry of an image. A registry has the form <host> or <host>:<port>.
+// The result is "" if the registry is valid.
 func registryProblem(registry string) string {
 	host, port, hasPort := strings.Cut(registry, ":")
 	number, err := strconv.ParseUint(port, 10, 16)
@@ -428,8 +430,8 @@ func (c *checks) tls(path field.Path, t *v1alpha1.TLSSpec) {
 	}
 }
 
-// objectName checks the name of a Kubernetes object of the given kind. The parameter named example is a
-// valid name, which errors show.
+// objectName checks the name of a Kubernetes object of the given kind. The parameter named example is a valid name, for
+// use in errors.
 func (c *checks) objectName(path field.Path, name, kind, example string) {
 	switch {
 	case name == "":
@@ -448,8 +450,8 @@ func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
 	}
 }
 
-// resources validates the requests and limits of a container in the same way as the API server does when a pod
-// is created.
+// resources validates the requests and limits of a container by the rules that the API server applies when a pod is
+// created.
 func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
@@ -469,8 +471,9 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 }
 
-// completeResources validates resource requirements that are not merged with others. It makes the same checks as
-// checks.resources. It also rejects a missing limit or request, because no merge can add it.
+// completeResources calls c.resources and checks two more rules. A request requires a limit if the resource cannot be
+// overcommitted; see isReserved. Huge pages require cpu or memory. Pod templates do not have to meet these two rules,
+// because the requirements in a template are merged with other requirements.
 func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
@@ -478,7 +481,7 @@ func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirem
 	c.resources(path, r)
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		if _, limited := r.Limits[name]; isReserved(name) && !limited {
-			c.required(path.Child("limits").Key(name), "the limit must equal the request, because "+name+" cannot be overcommitted: set the limit instead of the request")
+			c.required(path.Child("limits").Key(name), "the limit must equal the request, because "+name+" cannot be overcommitted: set only the limit, which is then also the request")
 		}
 	}
 	names := slices.Concat(slices.Sorted(maps.Keys(r.Limits)), slices.Sorted(maps.Keys(r.Requests)))
@@ -487,10 +490,9 @@ func (c *checks) completeResources(path field.Path, r *v1alpha1.ResourceRequirem
 	}
 }
 
-// These texts describe valid quantities.
 const (
 	expectedQuantity      = `must be a quantity such as "500m" or "2"`
-	expectedWholeQuantity = `must be an integer quantity such as "512Mi" or "2Gi"`
+	expectedWholeQuantity = `must be an integer quantity, such as "512Mi" for memory`
 	expectedSize          = `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`
 )
 
@@ -537,7 +539,7 @@ func isHugePages(name string) bool { return hugePages.MatchString(name) }
 
 const (
 	kubernetesPrefix = "kubernetes.io/"
-	quotaPrefix      = "requests." // in quotas, the names of extended resources begin with this prefix
+	quotaPrefix      = "requests." // in a ResourceQuota, the names of extended resources begin with this prefix
 )
 
 func isExtendedResource(name string) bool {
@@ -545,8 +547,8 @@ func isExtendedResource(name string) bool {
 		len(validation.IsQualifiedName(quotaPrefix+name)) == 0
 }
 
-// isReserved reports whether a resource cannot be overcommitted: a container's request for the resource must equal its
-// limit. Such resources are huge pages and extended resources, such as GPUs.
+// isReserved reports whether a resource cannot be overcommitted. If so, the request of a container must equal the
+// limit. Such resources are huge pages, and extended resources such as GPUs.
 func isReserved(name string) bool { return isHugePages(name) || isExtendedResource(name) }
 
 func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, limit int) {
@@ -563,7 +565,8 @@ func (c *checks) label(path field.Path, key, value string) {
 	}
 }
 
-// annotations checks the keys of annotations, and that all keys and values together have at most limit bytes.
+// annotations checks the keys of annotations. It also checks that the total size of the keys and values does not exceed
+// the limit in bytes.
 func annotations[V ~string](c *checks, path field.Path, values map[string]V, limit int) {
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(values)) {
@@ -575,9 +578,9 @@ func annotations[V ~string](c *checks, path field.Path, values map[string]V, lim
 	}
 }
 
-// qualifiedName checks the key of a label or an annotation. form is the form of the key that must be valid. For a label,
-// this is the key itself. For an annotation, it is the key in lower case, because the API server ignores the case of
-// annotation keys.
+// qualifiedName adds an error for the key of a label or an annotation if the parameter named form is not a valid
+// qualified name. For a label, form is the key itself. For an annotation, form is the key in lower case, because the
+// API server ignores the case of annotation keys.
 func (c *checks) qualifiedName(path field.Path, key, form, kind string) {
 	if len(validation.IsQualifiedName(form)) > 0 {
 		c.Add(field.Invalid(path.Key(key), key, fmt.Sprintf(`must be the key of %s, such as "team" or "example.com/team"`, kind)))

@@ -14,9 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// warnings returns one sentence for each setting of a valid simulation that is probably a mistake. The
-// sentences name fields without "spec." at the beginning. They show durations and quantities as they are
-// written in the manifest.
+// warnings returns one sentence for each setting of a valid simulation that is probably a mistake. The sentences omit
+// the prefix "spec." of field paths. Durations and quantities of the manifest appear as the author wrote them.
 func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) []string {
 	w := warner{spec: &sim.Spec, plan: p}
 	w.rates()
@@ -43,35 +42,36 @@ func (w *warner) warn(format string, args ...any) {
 	w.list = append(w.list, fmt.Sprintf(format, args...))
 }
 
-// rates warns if a simulation would publish nothing, or if it has more matched exits than entries.
+// rates warns if a simulation publishes no events, or has more matched exits than entries. The method replicas warns
+// about generators without pods.
 func (w *warner) rates() {
 	if !w.plan.Entry.Publishes() && !w.plan.Exit.Publishes() {
 		w.warn("entry.rate and exit.rate are 0: nothing will be published")
 		return
 	}
 	percent, entries, exits := int64(w.plan.Exit.MatchPercent), w.plan.Entry.FinalRate(), w.plan.Exit.FinalRate()
-	if w.plan.Entry.Replicas == 0 || w.plan.Exit.Replicas == 0 || exits*percent <= entries*100 { // the method replicas warns about generators without pods
+	if w.plan.Entry.Replicas == 0 || w.plan.Exit.Replicas == 0 || exits*percent <= entries*100 {
 		return
 	}
-	w.warn("%d %% of %d exits per second are matched, but only %d entries per second are published: the missing exits will be "+
-		"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
+	w.warn("%d %% of %d exits per second are matched, but only %d entries per second are published: exits without a plate will "+
+		"not be published, but counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 }
 
 // durations warns if the simulation ends before its first entry or its first exit, or before its last stage is over. If
-// arrivals are random, the time of the first event is unknown. Then durations never warns about the first entry, and
-// warns about the first exit only if exits begin after the end of the simulation.
+// arrivals are random, the time of the first event is unknown. In this case, the method does not warn about the first
+// entry. It warns about the first exit only if the exits begin at or after the end of the simulation.
 func (w *warner) durations() {
 	end, exit := w.plan.Duration.D(), &w.plan.Exit
 	if end == 0 {
 		return
 	}
 	if w.plan.Entry.Publishes() && w.plan.Entry.Arrivals == plan.ArrivalsUniform && w.plan.Entry.Events(end) == 0 {
-		w.warn("no entry is due before the simulation ends after %s: no entry will be published; raise duration or the rate of entry", *w.spec.Duration)
+		w.warn("the simulation ends after %s, before the first entry is due: no entry will be published; raise the duration or the rate of the entries", *w.spec.Duration)
 	}
 	switch {
 	case !exit.Publishes():
 	case exit.Delay() < end && exit.Arrivals == plan.ArrivalsUniform && exit.Events(end-exit.Delay()) == 0:
-		w.warn("no exit is due before the simulation ends after %s, because exits begin %s after the entries: no exit will be published; raise duration or the rate of exit",
+		w.warn("no exit will be published, because the simulation ends after %s, exits begin %s after the entries, and the rate of the exits is low; raise the duration or the rate of the exits",
 			*w.spec.Duration, *v1alpha1.NewDuration(exit.Delay()))
 	case exit.Delay() >= end:
 		w.warn("exits begin %s after the entries (exit.minStay is %s), but the simulation ends after %s: no exit will be published",
@@ -88,38 +88,36 @@ func (w *warner) durations() {
 	}
 }
 
-// stays warns if plates.maxStay is only slightly longer than exit.minStay. A generator can claim a plate for an exit
-// only from minStay until maxStay after the entry of the plate. Then the plate leaves the pool. If this period is
-// short, plates may leave the pool between two claims.
+// stays warns if plates.maxStay is only slightly longer than exit.minStay. A vehicle can exit only in the period from
+// minStay to maxStay after its entry. If this period is short, it may end before a generator publishes the next exit.
 func (w *warner) stays() {
 	exit := &w.plan.Exit
 	if exit.Publishes() && exit.MatchPercent > 0 && w.plan.MaxStay.D() <= exit.Delay() {
 		const enough = plan.Duration(time.Second)
-		w.warn("plates.maxStay, %s, is only slightly longer than exit.minStay, %s: some plates may be forgotten before an exit can use them, and exits without a plate will be "+
-			"counted as starved; set plates.maxStay to %s or more", *w.spec.Plates.MaxStay, *w.spec.Exit.MinStay, exit.MinStay+enough)
+		w.warn("plates.maxStay, %s, is only slightly longer than exit.minStay, %s: some plates may be forgotten before an exit can use them, and exits without a plate will "+
+			"not be published, but counted as starved; set plates.maxStay to %s or more", *w.spec.Plates.MaxStay, *w.spec.Exit.MinStay, exit.MinStay+enough)
 	}
 }
 
-// leastDrain is the shortest time that a simulation in a cluster usually needs to drain. First the pods of the
+// leastDrain is the shortest time that a simulation in Kubernetes usually needs to drain. First the pods of the
 // generators end. Then the operator polls the queues every few seconds.
 const leastDrain = 10 * time.Second
 
 // drain warns if drainTimeout is shorter than the time that a simulation usually needs to drain.
 func (w *warner) drain() {
 	if w.plan.Duration > 0 && w.plan.DrainTimeout.D() < leastDrain {
-		w.warn("drainTimeout is %s: in a cluster, it takes longer than this until the generators have stopped and the queues are empty, so the verdict will be FAIL; "+
+		w.warn("drainTimeout is %s: in Kubernetes, it takes longer than this until the generators have stopped and the queues are empty, so the verdict will be FAIL; "+
 			"set drainTimeout to %s or more, such as 5m", *w.spec.DrainTimeout, *v1alpha1.NewDuration(leastDrain))
 	}
 }
 
-// objectives warns if objectives are never checked, if an objective requires faults but the plan has none, or if, in
-// the same phase, the objective for the end-to-end latency is stricter than the one for the processing time.
+// objectives warns about objectives that are never checked, that the simulation cannot meet, or that have no effect.
 func (w *warner) objectives() {
 	o := &w.spec.Objectives
 	var noPhase v1alpha1.PhaseObjectivesSpec
 	underFaults := o.UnderFaults != noPhase
 	if w.spec.Duration == nil && (o.PhaseObjectivesSpec != noPhase || o.WithoutFaults != noPhase || underFaults || o.MaxRecovery != nil || o.AbortOnFailure) {
-		w.warn("objectives are set, but duration is not: in a cluster, the simulation does not end and has no verdict; set duration, such as 30m")
+		w.warn("objectives are set, but duration is not: in Kubernetes, the simulation does not end and has no verdict; set duration, such as 30m")
 	}
 	if underFaults && len(w.spec.Faults) == 0 {
 		w.warn("objectives.underFaults is set, but there are no faults: the verdict will be FAIL; add faults, or remove objectives.underFaults")
@@ -132,7 +130,8 @@ func (w *warner) objectives() {
 	w.phaseObjectives("objectives.underFaults", &o.UnderFaults)
 }
 
-// No simulation is faster than these times, not even one in memory.
+// The p99 latencies of a simulation are never shorter than these limits, not even with the in-memory broker and the
+// in-memory store.
 const (
 	leastEndToEnd   = 100 * time.Microsecond
 	leastProcessing = time.Microsecond
@@ -155,30 +154,30 @@ func (w *warner) phaseObjectives(path string, o *v1alpha1.PhaseObjectivesSpec) {
 	}
 }
 
-// summaryURL warns if the URL of an external summary API leads to the pod that uses it.
+// summaryURL warns if the URL of an external summary API leads to the pod that uses the URL.
 func (w *warner) summaryURL() {
 	u, err := url.Parse(w.spec.SummaryAPI.URL)
 	if err != nil {
 		return
 	}
 	if isLoopback(u.Hostname()) {
-		w.warn("the host of summaryAPI.url is %s: in a cluster, this is the pod itself; use the name of a Service or of another host", u.Hostname())
+		w.warn("the host of summaryAPI.url is %s: in Kubernetes, this is the pod itself; use the name of a Service or of another host", u.Hostname())
 	}
 }
 
-// isLoopback reports whether connections to a host lead to the pod that connects.
+// isLoopback reports whether a pod that connects to the host connects to itself.
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	name := "." + strings.ToLower(strings.TrimSuffix(host, "."))
 	return strings.HasSuffix(name, ".localhost") || err == nil && (ip.Unmap().IsLoopback() || ip.Unmap().IsUnspecified())
 }
 
-// replicas warns if a component has no pods but is needed, or if additional RabbitMQ nodes give no redundancy.
+// replicas warns if a component that is needed has no pods, or if additional RabbitMQ nodes give no redundancy.
 func (w *warner) replicas() {
 	if w.plan.Entry.Replicas == 0 && w.plan.Entry.Publishes() {
 		w.warn("entry.replicas is 0: no entries will be published")
 		if w.plan.Exit.Replicas > 0 && w.plan.Exit.Publishes() && w.plan.Exit.MatchPercent > 0 {
-			w.warn("exit.matchPercent is %d, but entry.replicas is 0: each matched exit will be counted as starved; set "+
+			w.warn("exit.matchPercent is %d, but entry.replicas is 0: matched exits will have no plate, so they will not be published, but counted as starved; set "+
 				"exit.matchPercent to 0, or entry.replicas to 1", w.plan.Exit.MatchPercent)
 		}
 	}
@@ -190,7 +189,7 @@ func (w *warner) replicas() {
 	}
 	if m := w.spec.RabbitMQ.Managed; m != nil && *m.Replicas > 1 && w.spec.RabbitMQ.QueueType == v1alpha1.QueueTypeClassic {
 		w.warn("rabbitmq.queueType is Classic: each queue is on one of the %d nodes, and its events are unavailable while that "+
-			"node is; Quorum replicates them", *m.Replicas)
+			"node is unavailable; Quorum replicates the events", *m.Replicas)
 	}
 }
 
@@ -200,15 +199,15 @@ const (
 	leastStorage        = "100Mi"
 	leastMemory         = "32Mi"
 	leastRabbitMQMemory = "256Mi"
-	leastSidecarMemory  = "6Mi" // with a lower limit, the container runtime itself does not start
+	leastSidecarMemory  = "6Mi" // with a smaller memory limit, the container runtime cannot start the container
 	leastCPU            = "10m"
 	mostCPU             = "256"
 	mostMemory          = "16Ti"
 	mostStorage         = "64Ti"
 )
 
-// sizes warns if the size of a volume, or an amount of memory or CPU, is suspiciously small or large. The usual cause is
-// a missing or a wrong unit.
+// sizes warns if the size of a volume, or an amount of memory or CPU, is suspiciously small or large. The usual cause
+// is a missing or a wrong unit.
 func (w *warner) sizes() {
 	s := w.spec
 	w.amounts("entry", s.Entry.Resources, s.Entry.Template, parkingPod, leastMemory)
@@ -242,8 +241,8 @@ func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
 }
 
 // amounts warns about suspicious CPU and memory values of the pods of one component or server. The parameter r contains
-// the values for the main container. The template t may contain values for this and other containers. leastMemory is
-// the least memory with which the main container usually works.
+// the values for the main container. The template t may contain values for this and other containers. The parameter
+// leastMemory is the least memory with which the main container usually works.
 func (w *warner) amounts(path string, r *v1alpha1.ResourceRequirements, t *v1alpha1.PodTemplate, of pod, leastMemory string) {
 	if r != nil {
 		w.resources(path+".resources", r, leastMemory)
@@ -282,7 +281,7 @@ func (w *warner) resources(path string, r *v1alpha1.ResourceRequirements, leastM
 	}
 }
 
-// images warns about valid image references of managed servers that nodes probably cannot pull.
+// images warns about valid image references of managed servers if nodes probably cannot pull the images.
 func (w *warner) images() {
 	if m := w.spec.RabbitMQ.Managed; m != nil {
 		w.image("rabbitmq.managed.image", m.Image)
@@ -296,15 +295,15 @@ func (w *warner) image(path, image string) {
 	registry, repository, hasRegistry := strings.Cut(image, "/")
 	host, _, hasPort := strings.Cut(registry, ":")
 	if hasRegistry && !hasPort && host != strings.ToLower(host) && !strings.Contains(host, ".") {
-		w.warn("%[1]s has upper-case letters before the first slash, so %[2]s is the host of a registry: write %[3]s/%[4]s for a repository", path, host, strings.ToLower(host), repository)
+		w.warn("%[1]s has upper-case letters before the first slash, so container runtimes read %[2]s as the host of a registry: if %[2]s is part of the repository, write %[3]s/%[4]s", path, host, strings.ToLower(host), repository)
 	}
 }
 
-// monitoring warns about settings for monitoring objects if all of these objects are disabled.
+// monitoring warns about labels for monitoring objects if all of these objects are disabled.
 func (w *warner) monitoring() {
 	m := &w.spec.Monitoring
 	isDisabled := m.ServiceMonitors == v1alpha1.MonitoringDisabled && m.Rules == v1alpha1.MonitoringDisabled && m.Dashboards == v1alpha1.MonitoringDisabled
 	if isDisabled && len(m.Labels) > 0 {
-		w.warn("monitoring.labels have no effect, because serviceMonitors, rules and dashboards are Disabled; remove the labels, or set one of these to Auto")
+		w.warn("monitoring.labels have no effect, because serviceMonitors, rules and dashboards are Disabled; remove the labels, or set serviceMonitors, rules or dashboards to Auto")
 	}
 }

@@ -54,7 +54,7 @@ func toJSON(text []byte) (converted []byte, original *source, err error) {
 	return converted, original, nil
 }
 
-// yamlDocument is a part of a YAML file between two lines that begin with "---".
+// yamlDocument is one document of a YAML file. Lines that begin with "---" separate the documents.
 type yamlDocument struct {
 	text  []byte
 	lines int // the number of lines of the file that precede the document
@@ -84,13 +84,13 @@ func splitYAML(text []byte) ([]yamlDocument, error) {
 }
 
 // documentToJSON converts a YAML document to JSON. It returns nil if the document is empty. It returns an error if a
-// second document follows, after a line "..." or after the closing brace of the first one.
+// second document follows, after a line "..." or after the closing brace of the first document.
 func documentToJSON(text []byte) ([]byte, error) {
 	converted, err := yaml.YAMLToJSONStrict(text)
 	if err != nil {
 		return nil, err
 	}
-	// YAMLToJSONStrict uses the same parser, but ignores everything after the first document.
+	// YAMLToJSONStrict ignores everything after the first document. So the decoder looks for a second document.
 	decoder := yamlv2.NewDecoder(bytes.NewReader(text))
 	var document, following any
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
@@ -144,8 +144,9 @@ var (
 	yamlDirective = regexp.MustCompile(`\A\s*%[A-Z]`)
 	// conflictMarker matches a line that Git adds to a file with a merge conflict.
 	conflictMarker = regexp.MustCompile(`(?m)^(<{7}|={7}|>{7})( |\r?$)`)
-	// templateExpression matches the start of an expression in a Helm or ERB template, or of a variable for envsubst. It
-	// matches $NAME and $(NAME) only as a whole value: elsewhere, Kubernetes replaces $(NAME), and $ has other meanings.
+	// templateExpression matches the start of a template expression of Helm, ERB or envsubst. The expressions $NAME and
+	// $(NAME) match only if they are the whole value. Inside a longer value, $ can have other meanings: for example,
+	// Kubernetes replaces $(NAME) in the command of a container.
 	templateExpression = regexp.MustCompile(`{{|<%|\$\{\w+|(?m: ["']?\$(?:[A-Za-z_]\w*|\([A-Za-z_]\w*\))["']? *(?:$|[,}\]\r#]))`)
 	// missingSpace matches a field of a ParkingSimulation without a space after its colon. The capturing group is the
 	// name of the field.
@@ -155,8 +156,8 @@ var (
 	duplicateKey = regexp.MustCompile(`^line (\d+): key (.*) already set in map$`)
 )
 
-// yamlError converts an error of the YAML parser to one line. Its line numbers are those of the file. For frequent
-// mistakes, it adds how to correct them. It does not quote values.
+// yamlError converts an error of the YAML parser to a message of one line. The message contains line numbers of the
+// file, and advice on frequent mistakes. It quotes no value that may be a password.
 func (d yamlDocument) yamlError(err error) error {
 	if errors.Is(err, errSeveralDocuments) {
 		return err
@@ -213,9 +214,9 @@ func withoutValue(text string) string {
 	return text
 }
 
-// withUnrendered adds to err the advice to render the manifest first, if the manifest contains a template
-// expression. A template expression by itself is not an error, because a valid manifest may contain one, for
-// example in an annotation.
+// withUnrendered adds to err the advice to render the manifest first, if the manifest contains a template expression. A
+// template expression alone is not an error, because a valid manifest may contain such an expression, for example in an
+// annotation.
 func withUnrendered(err error, manifest []byte) error {
 	at := templateExpression.FindIndex(manifest)
 	if at == nil {
@@ -228,26 +229,27 @@ func withUnrendered(err error, manifest []byte) error {
 	case expression == "<%":
 		expression = "<% %>"
 	case strings.HasPrefix(expression, "${"):
-		expression += "}" // leave out a default value, as in ${NAME:-value}: it may be a password
+		expression += "}" // without the default value in ${NAME:-value}, because that value may be a password
 	case strings.Contains(expression, "$("):
 		expression = "$(…)"
-	default: // omit the template expression, because it may contain a password
+	default: // without the text after $, because that text may be a password
 		expression = "$…"
 	}
 	return fmt.Errorf("%w; line %d has the template expression %s: render the manifest first, for example with \"helm template\" or \"envsubst\"",
 		err, lineAt(manifest, at[0]), expression)
 }
 
-// withMissingSpace adds to err the line of a field that has no space after its colon.
+// withMissingSpace adds to err the line number of a field that has no space after its colon.
 func withMissingSpace(err error, manifest []byte) error {
 	groups := missingSpace.FindSubmatchIndex(manifest)
 	if groups == nil || json.Valid(manifest) {
 		return err
 	}
-	return fmt.Errorf("%w; line %d has no space after %q: write one before the value", err, lineAt(manifest, groups[2]), string(manifest[groups[2]:groups[3]])+":")
+	return fmt.Errorf("%w; line %d has no space after %q: write a space before the value", err, lineAt(manifest, groups[2]), string(manifest[groups[2]:groups[3]])+":")
 }
 
-// fieldNames returns the names of all fields of a ParkingSimulation that its author sets.
+// fieldNames returns the names of the top-level fields of a ParkingSimulation, and the keys of the map that owners
+// returns.
 func fieldNames() []string {
 	return append(slices.Sorted(maps.Keys(owners())), "apiVersion", "kind", "metadata", "spec")
 }
@@ -261,8 +263,8 @@ var (
 	jsonComment = regexp.MustCompile(`(?m)^\s*(//|/\*)|[,{\[]\s*(//|/\*)`)
 )
 
-// withUnusualCharacters searches a manifest that cannot be parsed for a comment in JSON, an invisible character, or a
-// typographic quotation mark or dash. It appends the line number of one match, and the remedy, to err.
+// withUnusualCharacters searches an invalid manifest for a likely cause of err: a comment in JSON, an invisible
+// character, or a typographic quotation mark or dash. It adds the line number of one match, and the remedy, to err.
 func withUnusualCharacters(err error, manifest []byte) error {
 	manifest = bytes.TrimPrefix(manifest, []byte("\xef\xbb\xbf")) // a byte order mark is allowed
 	if at := jsonComment.FindIndex(manifest); at != nil && bytes.HasPrefix(bytes.TrimSpace(manifest), []byte("{")) {

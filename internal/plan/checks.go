@@ -21,9 +21,9 @@ const (
 	// MaxStages is the maximum number of stages of a schedule. The API server estimates the cost of the CRD's rules for
 	// stages from this number, and rejects a CRD whose rules are too expensive.
 	MaxStages = 100
-	// MaxGenerators is the maximum number of processes that share a schedule.
+	// MaxGenerators is the maximum number of generator processes that share a schedule.
 	MaxGenerators = 64
-	// MaxPartitions is the maximum number of entry queues, and of exit queues.
+	// MaxPartitions is the maximum number of partitions. Each partition has one entry queue and one exit queue.
 	MaxPartitions = 64
 	// MaxConcurrency is the maximum number of messages of one queue that a processor processes at the same
 	// time. It is the largest prefetch count that AMQP allows.
@@ -47,19 +47,18 @@ const (
 // owner is the pattern of valid values of Plan.Owner. The owner becomes part of the name of an exchange.
 var owner = regexp.MustCompile(`^[A-Za-z0-9-]{0,64}$`)
 
-// Patterns for URLs. The rules in the CRD contain copies of them.
+// Patterns for URLs. The rules in the CRD contain copies of these patterns.
 const (
 	// URLPattern matches absolute http and https URLs without credentials and without a fragment.
 	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f.]*:[0-9A-Fa-f:.]*[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
-	// URLLongHostPattern matches URLs whose host has more than 253 characters. A dot at its end does not count.
+	// URLLongHostPattern matches URLs whose host has more than 253 characters. A dot at the end does not count.
 	URLLongHostPattern = `^[^/]*//[^/?:]{253}([^/?:.]|[.][^/?:])`
-	// URLNumericHostPattern matches URLs whose host ends with a number. Such a host must be an IP address in the usual
-	// form: some programs read 127.1 and 0x7f000001 as IP addresses, others look them up as names.
+	// URLNumericHostPattern matches URLs whose host ends with a number. Such a URL is valid only if it also matches
+	// URLIPv4Pattern, because programs disagree on whether hosts such as 127.1 and 0x7f000001 are IP addresses.
 	URLNumericHostPattern = `^[^/]*//([^/?]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?(:[0-9]*)?([/?]|$)`
 	// URLIPv4Pattern matches URLs whose host is an IPv4 address.
 	URLIPv4Pattern = `^[^/]*//((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(:[0-9]*)?([/?]|$)`
-	// URLCredentialsPattern matches URLs with a user name or password, even if the rest of the URL is
-	// malformed.
+	// URLCredentialsPattern matches URLs with a user name or password, even if the rest of the URL is malformed.
 	URLCredentialsPattern = `^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@`
 )
 
@@ -67,12 +66,12 @@ const (
 // keys.
 var simulationName = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,126}[A-Za-z0-9])?$`)
 
-// Checks collects the errors of a plan or a manifest. Its methods check values that occur in both. They add an
-// error if a value is invalid. The zero value is ready to use.
+// Checks collects the errors of a plan or a manifest. Its methods check values that occur both in plans and in
+// manifests, and add an error for each invalid value. The zero value of Checks is ready to use.
 type Checks struct {
 	Errors field.ErrorList
-	// Source converts a decoded value, given its path, to the form in which the author wrote it, for use in errors.
-	// If Source is nil, errors show the decoded value.
+	// Source returns the value at the path as it is written in the document. Errors show the result. The parameter
+	// decoded is the decoded value. If Source is nil, errors show the decoded value.
 	Source func(path field.Path, decoded any) any
 }
 
@@ -94,7 +93,7 @@ func (c *Checks) OneOf(path field.Path, value string, allowed ...string) {
 	}
 }
 
-// Number checks that an integer is in the range [low, high]. The error contains the unit of the number.
+// Number checks that an integer is in the range [low, high]. The parameter unit is the unit of the integer, for errors.
 func (c *Checks) Number(path field.Path, value, low, high int64, unit string) {
 	if value < low || value > high {
 		c.Invalid(path, value, "must be from %d to %d %s", low, high, unit)
@@ -104,7 +103,7 @@ func (c *Checks) Number(path field.Path, value, low, high int64, unit string) {
 // NotNegative checks that a limit for a number of events is not negative.
 func (c *Checks) NotNegative(path field.Path, value int64) {
 	if value < 0 {
-		c.Invalid(path, value, "must not be negative; 0 allows no events")
+		c.Invalid(path, value, "must not be negative; the strictest limit is 0 events")
 	}
 }
 
@@ -116,13 +115,13 @@ func (c *Checks) Rate(path field.Path, value int64) {
 // Percent checks that a percentage is from 0 to 100.
 func (c *Checks) Percent(path field.Path, value int64) { c.Number(path, value, 0, 100, "percent") }
 
-// Length is a duration, together with its text in the document, which error messages show.
+// Length is a duration and its text in the document. Errors show the text.
 type Length struct {
 	Value time.Duration
 	Text  string
 }
 
-// Duration checks that a duration is greater than 0 and at most MaxDuration. If zeroAllowed is true, it may
+// Duration checks that a duration is greater than 0 and at most MaxDuration. If zeroAllowed is true, the duration may
 // also be 0.
 func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example string) {
 	c.DurationUpTo(MaxDuration, path, d, zeroAllowed, example)
@@ -140,8 +139,8 @@ func (c *Checks) DurationUpTo(limit time.Duration, path field.Path, d Length, ze
 	}
 }
 
-// Stay checks that minStay is less than maxStay. If it were not, every visit would expire before the vehicle
-// may leave. maxStayName is the name of the field of maxStay, for error messages.
+// Stay checks that minStay is less than maxStay. Otherwise, every visit would expire before the vehicle may leave. The
+// parameter maxStayName is the name of the field that contains maxStay, for errors.
 func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName string) {
 	if minStay.Value >= maxStay.Value {
 		c.Invalid(path, minStay.Text, "must be less than %s, which is %s, or every vehicle is forgotten before it may leave: "+
@@ -149,10 +148,10 @@ func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName stri
 	}
 }
 
-// Capacity checks that there are enough plates. If vehicles enter at the given rate and stay for maxStay, all
-// vehicles that are parked at the same time need different plates.
+// Capacity checks that there are enough plates for vehicles that enter at the given rate and stay for maxStay. Vehicles
+// that are parked at the same time need different plates.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
-	if rate > MaxRate || maxStay.Value > MaxDuration { // another check returns an error for such values
+	if rate > MaxRate || maxStay.Value > MaxDuration { // other checks reject such values; the product could overflow
 		return
 	}
 	if rate*int64(maxStay.Value/time.Second) > sequence.PlateCapacity {
@@ -170,12 +169,12 @@ var (
 	urlCharacter   = regexp.MustCompile(`^([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})`)
 )
 
-// HTTPURL checks that a text is an absolute URL without credentials. If it contains credentials, the error tells the
-// user to put them into the place that the last parameter names. No error quotes the text, because it may contain a
-// password in an unexpected place.
+// HTTPURL checks that a text is an absolute http or https URL without credentials. If the text contains credentials,
+// the error ends with the value of the parameter "instead", which says where to put the credentials. No error quotes
+// the text, because the text may contain a password in an unexpected place.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
-		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))
+		c.Add(field.Forbidden(path, "must not hold a user name or password: "+instead))
 		return
 	}
 	if !isHTTPURL(text) {
@@ -192,7 +191,8 @@ func isHTTPURL(text string) bool {
 	return err == nil && urlSyntax.MatchString(text) && !urlLongHost.MatchString(text) && (!urlNumericHost.MatchString(text) || urlIPv4.MatchString(text))
 }
 
-// urlProblem says which part of an invalid URL is invalid. It does not quote the part.
+// urlProblem says which part of a URL is invalid. It quotes at most one character, because the URL may contain a
+// password.
 func urlProblem(text string) string {
 	const hostExpected = `the host must be a name such as "example.com", or an IP address such as "192.0.2.1" or "[2001:db8::1]"`
 	scheme, rest, hasScheme := strings.Cut(text, "://")
@@ -222,7 +222,7 @@ func urlProblem(text string) string {
 	return pathProblem(path)
 }
 
-// hasLongPart reports whether the name of a host, or one of its parts between dots, is longer than DNS allows.
+// hasLongPart reports whether a host name, or one of its labels, is longer than DNS allows.
 func hasLongPart(host string) bool {
 	if strings.HasPrefix(host, "[") { // an IPv6 address
 		return false

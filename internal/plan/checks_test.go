@@ -8,9 +8,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// API servers that are built with older versions of Go accept any text in brackets as the host of a URL. So the patterns
-// in the CRD must not depend on the parser.
-func TestURLPatterns_Hosts_AreThoseThatDNSAndGoAccept(t *testing.T) {
+// API servers that are built with older versions of Go accept any text in brackets as the host of a URL. So the
+// patterns in the CRD must themselves reject invalid hosts.
+func TestURLPatterns_AcceptExactlyTheHostsThatDNSAndGoAccept(t *testing.T) {
 	t.Parallel()
 	syntax, long := regexp.MustCompile(plan.URLPattern), regexp.MustCompile(plan.URLLongHostPattern)
 	label := strings.Repeat("a", 63)
@@ -25,7 +25,7 @@ func TestURLPatterns_Hosts_AreThoseThatDNSAndGoAccept(t *testing.T) {
 			t.Errorf("%s: accepted is %t, want %t", host, accepted, valid)
 		}
 		var c plan.Checks
-		c.HTTPURL("url", url, "a Secret")
+		c.HTTPURL("url", url, "put them into a Secret")
 		if accepted := len(c.Errors) == 0; accepted != valid {
 			t.Errorf("%s: HTTPURL returns %v, want valid: %t", host, c.Errors, valid)
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The page docs/plan.md must list every field of a plan file, and its example must be valid.
+// The page docs/plan.md must list every field of a plan file, and contain a valid example.
 func TestPlanDoc_ListsEveryField(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/plan.md")
@@ -34,13 +34,13 @@ func TestPlanDoc_ListsEveryField(t *testing.T) {
 	}
 }
 
-// rows returns the rows of the table of fields in docs/plan.md. Each contains a field and the effect of editing
-// it.
+// rows returns the rows of the table of fields in docs/plan.md. Each row has three elements: the whole line, the path
+// of a field, and the effect of an edit of the field.
 func rows(page string) [][]string {
 	return regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| (rejected|at once|next start) \\|$").FindAllStringSubmatch(page, -1)
 }
 
-// fieldsOf returns the paths of all values and lists that the JSON form of a type contains.
+// fieldsOf returns the paths of all fields in the JSON form of a type, except fields that contain an object.
 func fieldsOf(path string, t reflect.Type) (fields []string) {
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -59,7 +59,6 @@ func fieldsOf(path string, t reflect.Type) (fields []string) {
 	return fields
 }
 
-// For each field, the page docs/plan.md must correctly say when an edit of the field takes effect.
 func TestPlanDoc_EffectOfEachEdit_MatchesTheCode(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/plan.md")

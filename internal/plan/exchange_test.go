@@ -6,8 +6,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// To name the queues of a simulation, and the exchange that marks its owner, the adapter of RabbitMQ appends suffixes
-// to the name of the simulation's exchange.
+// The RabbitMQ adapter appends suffixes to the name of the simulation's exchange. The results are the names of the
+// simulation's queues, and of a second exchange that marks the simulation's owner. None of these names may be a name of
+// another simulation.
 func TestExchange_NoNameCollidesWithAnotherSimulation(t *testing.T) {
 	t.Parallel()
 	suffixes := []string{".dead", ".entry.0", ".exit.0", ".retry.entry.0", ".retry.exit.0"}
@@ -31,7 +32,8 @@ func TestExchange_NoNameCollidesWithAnotherSimulation(t *testing.T) {
 	}
 }
 
-// The names must not change: after an upgrade of parking, a running simulation must still find its queues.
+// The name of a simulation's exchange must never change: after an upgrade of parking, a running simulation must still
+// find its exchange and queues.
 func TestExchange_HasTheNameOfTheSimulation(t *testing.T) {
 	t.Parallel()
 	for simulation, want := range map[string]string{

@@ -2,12 +2,12 @@ package plan
 
 import "time"
 
-// SteadyTime is how long latency and backlog must stay at the levels that they had before a fault. Only then does the
-// simulation count as recovered.
+// SteadyTime is how long latency and backlog must stay at their levels from before a fault, so that the simulation
+// counts as recovered.
 const SteadyTime = 5 * time.Second
 
-// MinEvents is how many events must be measured before a fault, and again after it, to tell whether the simulation has
-// recovered.
+// MinEvents is how many events must be measured before a fault, and how many after the fault, to tell whether the
+// simulation has recovered.
 const MinEvents = 5
 
 // Fault is a failure that is injected while the simulation runs. It may occur once or periodically.
@@ -16,28 +16,28 @@ type Fault struct {
 	Name   string      `json:"name"`
 	Target FaultTarget `json:"target"`
 	Action FaultAction `json:"action"`
-	// Instances is the number of instances of the target to hit, at least 1. If Percent is set instead, that
-	// percentage of the target's instances is hit. The number is rounded up to whole instances.
+	// Instances is the number of instances of the target that the fault hits. If Instances is 0, Percent is the
+	// percentage of instances that the fault hits, rounded up to a whole instance.
 	Instances int `json:"instances,omitempty"`
 	Percent   int `json:"percent,omitempty"`
-	// At is the time at which the fault occurs first, measured from the start of the schedule.
+	// At is the time of the first occurrence of the fault, measured from the start of the schedule.
 	At Duration `json:"at"`
 	// Every is the interval between occurrences. If it is 0, the fault occurs only once. Jitter is the maximum of the
 	// random time by which each occurrence is moved in either direction.
 	Every  Duration `json:"every,omitzero"`
 	Jitter Duration `json:"jitter,omitzero"`
-	// For is the duration of the fault, for the actions Pause and Isolate.
+	// For is the duration of a fault with the action Pause or Isolate.
 	For Duration `json:"for,omitzero"`
 }
 
-// LatestEnd returns when the first occurrence of the fault ends if Jitter delays it as much as possible. The result is
-// measured from the start of the schedule.
+// LatestEnd returns the latest time at which the first occurrence of the fault can end, measured from the start of the
+// schedule.
 func (f *Fault) LatestEnd() time.Duration { return (f.At + f.Jitter + f.For).D() }
 
 // FaultTarget is the part of a simulation that a fault hits.
 type FaultTarget string
 
-// These are the targets that a fault can have.
+// The targets of faults.
 const (
 	TargetRabbitMQ FaultTarget = "RabbitMQ"
 	// TargetRabbitMQLeader is the RabbitMQ node that is the leader of the most quorum queues of the simulation.
@@ -52,7 +52,7 @@ const (
 // FaultAction is what a fault does to its target.
 type FaultAction string
 
-// These are the actions that a fault can have.
+// The actions of faults.
 const (
 	// ActionKill crashes the target with SIGKILL, so that it writes nothing to disk before it ends.
 	ActionKill FaultAction = "Kill"
@@ -60,11 +60,11 @@ const (
 	ActionRestart FaultAction = "Restart"
 	// ActionEvict deletes pods with the eviction API, which respects disruption budgets.
 	ActionEvict FaultAction = "Evict"
-	// ActionPause stops the target with SIGSTOP. After the duration, it resumes the target with SIGCONT.
+	// ActionPause stops the target with SIGSTOP and, after the duration of the fault, resumes it with SIGCONT.
 	ActionPause FaultAction = "Pause"
 	// ActionIsolate cuts off the target from all other parts of the simulation, for the duration of the fault.
 	ActionIsolate FaultAction = "Isolate"
 )
 
-// Lasts reports whether the action has a duration. Only Pause and Isolate do.
+// Lasts reports whether faults with this action have a duration.
 func (a FaultAction) Lasts() bool { return a == ActionPause || a == ActionIsolate }

@@ -10,7 +10,8 @@ import (
 
 var faultName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 
-// FaultNames checks that the names of faults are valid and unique. path is the path of the list of faults.
+// FaultNames checks that the names of faults are valid and unique. The parameter path is the path of the list of
+// faults.
 func (c *Checks) FaultNames(path field.Path, names []string) {
 	first := make(map[string]int, len(names))
 	for i, name := range names {
@@ -35,8 +36,8 @@ func (c *Checks) FaultTarget(path field.Path, target FaultTarget) {
 		string(TargetProcessor), string(TargetEntryGenerator), string(TargetExitGenerator))
 }
 
-// FaultLeader checks that the queues have leaders if the target of a fault is a leader. Classic queues have no
-// leader. queueTypeName is the name of the field for the queue type, for error messages.
+// FaultLeader rejects the target RabbitMQLeader for classic queues, because classic queues have no leader. The
+// parameter queueTypeName is the name of the field with the queue type, for errors.
 func (c *Checks) FaultLeader(path field.Path, target FaultTarget, queueType QueueType, queueTypeName string) {
 	if target == TargetRabbitMQLeader && queueType == QueueTypeClassic {
 		c.Invalid(path, string(target), "requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or %s to Quorum", queueTypeName)
@@ -48,7 +49,7 @@ func (c *Checks) FaultAction(path field.Path, action FaultAction) {
 	c.OneOf(path, string(action), string(ActionKill), string(ActionRestart), string(ActionEvict), string(ActionPause), string(ActionIsolate))
 }
 
-// FaultTimes contains the times of a fault, and the duration of the simulation. The Text of a time that is not set is
+// FaultTimes contains the times of a fault, and the duration of the simulation. If a time is not set, its field Text is
 // empty.
 type FaultTimes struct{ At, Every, Jitter, For, Simulation Length }
 
@@ -70,9 +71,8 @@ func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	f := Fault{At: Duration(t.At.Value), Jitter: Duration(t.Jitter.Value), For: Duration(t.For.Value)}
 	if t.Simulation.Value > 0 && f.LatestEnd() >= t.Simulation.Value {
 		name, text := "at", t.At.Text
-		// The error usually advises the user to lower "at". But "at" must be at least as long as "jitter", so the
-		// least possible sum is "for" plus twice "jitter". If even this sum is too long, the error advises the user to
-		// lower "for" or "jitter" instead.
+		// The minimum of "at" is "jitter". So the advice to lower "at" helps only if "for" plus twice "jitter" is less
+		// than "duration".
 		switch {
 		case t.For.Value >= t.Simulation.Value:
 			name, text = "for", t.For.Text
@@ -135,8 +135,8 @@ func (c *checks) fault(path field.Path, f *Fault, p *Plan) {
 	}
 }
 
-// unlessZero returns d. If d is 0, the field is not set, and unlessZero returns a Length without a text, as FaultTimes
-// requires.
+// unlessZero returns d, or a Length with an empty text if d is 0. In a plan, a duration of 0 means that the field is
+// not set, and FaultTimes requires an empty text for such a field.
 func unlessZero(d Length) Length {
 	if d.Value == 0 {
 		return Length{}

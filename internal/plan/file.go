@@ -10,15 +10,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// format describes the fields of a plan file. Error messages use it.
+// format is the format of a plan file. The texts in Expected become part of errors.
 var format = document.Format{Expected: map[reflect.Type]string{
 	reflect.TypeFor[Duration]():  `must be a duration such as "30s" or "1h30m"`,
 	reflect.TypeFor[time.Time](): `must be a date and time such as "2006-01-02T15:04:05Z"`,
 }}
 
-// Read reads a plan file and validates it. The file contains one JSON object with the fields of Plan, and has
-// at most 1 MiB. Fields that are unknown, occur twice or have an invalid value are errors. The error is one
-// line. It contains the file, the field, its value and a description of valid values.
+// Read reads a plan file and validates the plan. The file must contain one JSON object with the fields of Plan, and
+// have at most 1 MiB. Unknown fields, duplicate fields and invalid values are errors. The error is one line with the
+// name of the file. For each invalid field, the error describes the valid values.
 func Read(path string) (*Plan, error) {
 	text, err := document.ReadFile(path)
 	if err != nil {
@@ -31,7 +31,7 @@ func Read(path string) (*Plan, error) {
 	return p, nil
 }
 
-// Parse parses the text of a plan file and validates it. It follows the rules of Read.
+// Parse parses the text of a plan file and validates the plan. The function Read describes the format of the text.
 func Parse(text []byte) (*Plan, error) {
 	p := new(Plan)
 	if err := format.Decode(text, p); err != nil {
@@ -67,7 +67,7 @@ func addTexts(texts map[field.Path]string, path field.Path, value any) {
 	}
 }
 
-// Marshal returns the text of a plan file for the plan. The texts of equal plans are equal.
+// Marshal returns the plan as the text of a plan file. Equal plans have equal texts.
 func (p *Plan) Marshal() ([]byte, error) {
 	text, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {

@@ -56,10 +56,10 @@ func full() *plan.Plan {
 	}
 }
 
-func TestPlanFile_ReplacesAnExistingFile_IsReadUnchanged(t *testing.T) {
+func TestReadPlan_FileWasWrittenTwice_ReturnsTheSamePlan(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
-	for range 2 { // the second call replaces the file that the first one wrote
+	for range 2 { // the second call replaces the file of the first call
 		if err := plantest.Write(full(), path); err != nil {
 			t.Fatal(err)
 		}
@@ -73,7 +73,7 @@ func TestPlanFile_ReplacesAnExistingFile_IsReadUnchanged(t *testing.T) {
 	}
 }
 
-// edited returns the text of a full plan after it has set one field to another value.
+// edited returns the JSON text of the plan full() with one change: the field at the given path has the given value.
 func edited(t *testing.T, value any, path ...string) string {
 	t.Helper()
 	text, err := full().Marshal()
@@ -109,49 +109,49 @@ func TestParsePlan_RejectsInvalidPlans(t *testing.T) {
 		return []any{f}
 	}
 	tests := map[string]struct{ text, want string }{
-		"an empty file":                  {"", `line 1: not valid JSON: unexpected end of JSON input`},
-		"truncated JSON":                 {"{\n\"seed\":1,\n", `line 3: not valid JSON: unexpected end of JSON input`},
-		"a second object":                {edited(t, 1, "seed") + "{}", `line 1: not valid JSON: invalid character '{' after top-level value`},
-		"another type of JSON":           {`[1]`, `must be an object with fields, not a list`},
-		"an unknown field":               {edited(t, 1, "entry", "raet"), `entry.raet: Forbidden: unknown field: did you mean "rate"?`},
-		"a field unlike any other":       {edited(t, 1, "redis", "password"), `redis.password: Forbidden: unknown field: remove it; known fields are secretDir, uri`},
-		"a field twice":                  {`{"seed":1,` + edited(t, 1, "seed")[1:], `seed: Forbidden: duplicate field: give each field once`},
-		"a field in capitals":            {edited(t, 1, "Seed"), `Seed: Forbidden: unknown field: did you mean "seed"?`},
-		"a rate in words":                {edited(t, "fast", "entry", "rate"), `entry.rate: Invalid value: "fast": must be a whole number of at most 64 bits, such as 10`},
-		"a fraction of an event":         {edited(t, 1.5, "entry", "rate"), `entry.rate: Invalid value: 1.5: must be a whole number of at most 64 bits, such as 10`},
-		"a negative seed":                {edited(t, -1, "seed"), `seed: Invalid value: -1: must be a whole number of at most 64 bits, such as 10`},
-		"a duration in words":            {edited(t, "long", "maxStay"), `maxStay: Invalid value: "long": must be a duration such as "30s" or "1h30m"`},
-		"a duration without unit":        {edited(t, 5, "exit", "minStay"), `exit.minStay: Invalid value: 5: must be a duration such as "30s" or "1h30m"`},
-		"no simulation":                  {edited(t, "", "simulation"), `simulation: Invalid value: "": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores, the first and the last a letter or digit`},
-		"a simulation with braces":       {edited(t, "a}{b", "simulation"), `simulation: Invalid value: "a}{b": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores, the first and the last a letter or digit`},
-		"no partitions":                  {edited(t, 0, "partitions"), `partitions: Invalid value: 0: must be from 1 to 64 partitions`},
-		"too many partitions":            {edited(t, 65, "partitions"), `partitions: Invalid value: 65: must be from 1 to 64 partitions`},
-		"an unknown queue type":          {edited(t, "stream", "queueType"), `queueType: Unsupported value: "stream": supported values: "quorum", "classic"`},
-		"unknown arrivals":               {edited(t, "Burst", "exit", "arrivals"), `exit.arrivals: Unsupported value: "Burst": supported values: "Uniform", "Poisson"`},
-		"a negative rate":                {edited(t, -1, "exit", "rate"), `exit.rate: Invalid value: -1: must be from 0 to 1000000 events per second`},
-		"too many generators":            {edited(t, 65, "entry", "replicas"), `entry.replicas: Invalid value: 65: must be from 0 to 64 generators`},
-		"a ratio of 101":                 {edited(t, 101, "exit", "matchPercent"), `exit.matchPercent: Invalid value: 101: must be from 0 to 100 percent`},
-		"a stage without duration":       {edited(t, stage("0s", 1), "entry", "stages"), `entry.stages[0].duration: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "5m"`},
-		"a stage with a negative rate":   {edited(t, stage("1s", -1), "entry", "stages"), `entry.stages[0].rate: Invalid value: -1: must be from 0 to 1000000 events per second`},
-		"101 stages":                     {edited(t, make([]struct{}, 101), "exit", "stages"), `exit.stages: Too many: 101: must have at most 100 items`},
-		"a negative minStay":             {edited(t, "-1s", "exit", "minStay"), `exit.minStay: Invalid value: "-1s": must be a duration from 0s to 8760h, such as "2s"`},
-		"no maxStay":                     {edited(t, "0s", "maxStay"), `maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; exit.minStay: Invalid value: "1.5s": must be less than maxStay, which is 0s, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
-		"minStay as long as maxStay":     {edited(t, "1h", "exit", "minStay"), `exit.minStay: Invalid value: "1h": must be less than maxStay, which is 1h0m0s, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
-		"a duration of more than a year": {edited(t, "8761h", "duration"), `duration: Invalid value: "8761h": must be a duration from 0s to 8760h, such as "30m"`},
-		"more vehicles than plates":      {edited(t, 24412, "entry", "rate"), `entry.rate: Invalid value: 24412: the rate times maxStay (1h0m0s) must not exceed 87880000, the number of plates: lower the rate or maxStay`},
-		"maxStay as it is written":       {strings.Replace(edited(t, "3600s", "exit", "minStay"), `"maxStay":"1h0m0s"`, `"maxStay":"60m"`, 1), `exit.minStay: Invalid value: "3600s": must be less than maxStay, which is 60m, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
-		"a fault as it is written":       {edited(t, fault("instances", 1, "at", "60s", "jitter", "61000ms"), "faults"), `faults[0].jitter: Invalid value: "61000ms": must not exceed "at", which is 60s, or the fault begins before the simulation does: lower "jitter" or raise "at"`},
-		"no concurrency":                 {edited(t, 0, "processor", "concurrency"), `processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`},
-		"21 faults":                      {edited(t, make([]struct{}, 21), "faults"), `faults: Too many: 21: must have at most 20 items`},
-		"a fault without anything":       {edited(t, []any{map[string]any{}}, "faults"), `faults[0].target: Unsupported value: "": supported values: "RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"; faults[0].action: Unsupported value: "": supported values: "Kill", "Restart", "Evict", "Pause", "Isolate"; faults[0].instances: Invalid value: 0: must be from 1 to 999 instances; or set percent; faults[0].name: Required value: give the fault a name, such as "redis-crash"`},
-		"a fault of 101 percent":         {edited(t, fault("percent", 101), "faults"), `faults[0].percent: Invalid value: 101: must be from 1 to 100 percent`},
-		"a fault of 1 and 50 percent":    {edited(t, fault("percent", 50, "instances", 1), "faults"), `faults[0].percent: Invalid value: 50: instances and percent cannot be combined: remove one of them`},
-		"a kill with a duration":         {edited(t, fault("instances", 1, "for", "1s"), "faults"), `faults[0].for: Forbidden: is only for Pause and Isolate, because the other actions do not last: remove it`},
-		"a fault too often":              {edited(t, fault("instances", 1, "every", "1ms"), "faults"), `faults[0].every: Invalid value: "1ms": must be at least 1s; remove it to inject the fault once`},
-		"a negative objective":           {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; 0 allows no events`},
-		"an external API without URL":    {edited(t, "", "summaryAPI", "url"), `summaryAPI.url: Required value: must be the URL of the external API`},
-		"an API that is no URL":          {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": begin it with "https://" or "http://"`},
-		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into files of a directory, and write the path of the directory into secretDir`},
+		"an empty file":                              {"", `line 1: not valid JSON: unexpected end of JSON input`},
+		"truncated JSON":                             {"{\n\"seed\":1,\n", `line 3: not valid JSON: unexpected end of JSON input`},
+		"a second object":                            {edited(t, 1, "seed") + "{}", `line 1: not valid JSON: invalid character '{' after top-level value`},
+		"a list":                                     {`[1]`, `must be an object with fields, not a list`},
+		"an unknown field":                           {edited(t, 1, "entry", "raet"), `entry.raet: Forbidden: unknown field: did you mean "rate"?`},
+		"a field without a similar name":             {edited(t, 1, "redis", "password"), `redis.password: Forbidden: unknown field: remove it; known fields are secretDir, uri`},
+		"a duplicate field":                          {`{"seed":1,` + edited(t, 1, "seed")[1:], `seed: Forbidden: duplicate field: give each field once`},
+		"a capitalized field":                        {edited(t, 1, "Seed"), `Seed: Forbidden: unknown field: did you mean "seed"?`},
+		"a rate that is no number":                   {edited(t, "fast", "entry", "rate"), `entry.rate: Invalid value: "fast": must be a whole number such as 10, of at most 64 bits`},
+		"a fractional rate":                          {edited(t, 1.5, "entry", "rate"), `entry.rate: Invalid value: 1.5: must be a whole number such as 10, of at most 64 bits`},
+		"a negative seed":                            {edited(t, -1, "seed"), `seed: Invalid value: -1: must be a whole number such as 10, of at most 64 bits`},
+		"a malformed duration":                       {edited(t, "long", "maxStay"), `maxStay: Invalid value: "long": must be a duration such as "30s" or "1h30m"`},
+		"a duration without unit":                    {edited(t, 5, "exit", "minStay"), `exit.minStay: Invalid value: 5: must be a duration such as "30s" or "1h30m"`},
+		"an empty simulation name":                   {edited(t, "", "simulation"), `simulation: Invalid value: "": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores, the first and the last a letter or digit`},
+		"a simulation name with braces":              {edited(t, "a}{b", "simulation"), `simulation: Invalid value: "a}{b": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores, the first and the last a letter or digit`},
+		"no partitions":                              {edited(t, 0, "partitions"), `partitions: Invalid value: 0: must be from 1 to 64 partitions`},
+		"too many partitions":                        {edited(t, 65, "partitions"), `partitions: Invalid value: 65: must be from 1 to 64 partitions`},
+		"an unknown queue type":                      {edited(t, "stream", "queueType"), `queueType: Unsupported value: "stream": supported values: "quorum", "classic"`},
+		"unknown arrivals":                           {edited(t, "Burst", "exit", "arrivals"), `exit.arrivals: Unsupported value: "Burst": supported values: "Uniform", "Poisson"`},
+		"a negative rate":                            {edited(t, -1, "exit", "rate"), `exit.rate: Invalid value: -1: must be from 0 to 1000000 events per second`},
+		"too many generators":                        {edited(t, 65, "entry", "replicas"), `entry.replicas: Invalid value: 65: must be from 0 to 64 generators`},
+		"a percentage of 101":                        {edited(t, 101, "exit", "matchPercent"), `exit.matchPercent: Invalid value: 101: must be from 0 to 100 percent`},
+		"a stage without duration":                   {edited(t, stage("0s", 1), "entry", "stages"), `entry.stages[0].duration: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "5m"`},
+		"a stage with a negative rate":               {edited(t, stage("1s", -1), "entry", "stages"), `entry.stages[0].rate: Invalid value: -1: must be from 0 to 1000000 events per second`},
+		"101 stages":                                 {edited(t, make([]struct{}, 101), "exit", "stages"), `exit.stages: Too many: 101: must have at most 100 items`},
+		"a negative minStay":                         {edited(t, "-1s", "exit", "minStay"), `exit.minStay: Invalid value: "-1s": must be a duration from 0s to 8760h, such as "2s"`},
+		"no maxStay":                                 {edited(t, "0s", "maxStay"), `maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; exit.minStay: Invalid value: "1.5s": must be less than maxStay, which is 0s, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
+		"minStay as long as maxStay":                 {edited(t, "1h", "exit", "minStay"), `exit.minStay: Invalid value: "1h": must be less than maxStay, which is 1h0m0s, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
+		"a duration of more than a year":             {edited(t, "8761h", "duration"), `duration: Invalid value: "8761h": must be a duration from 0s to 8760h, such as "30m"`},
+		"more vehicles than plates":                  {edited(t, 24412, "entry", "rate"), `entry.rate: Invalid value: 24412: the rate times maxStay (1h0m0s) must not exceed 87880000, the number of plates: lower the rate or maxStay`},
+		"the error shows maxStay as in the file":     {strings.Replace(edited(t, "3600s", "exit", "minStay"), `"maxStay":"1h0m0s"`, `"maxStay":"60m"`, 1), `exit.minStay: Invalid value: "3600s": must be less than maxStay, which is 60m, or every vehicle is forgotten before it may leave: lower exit.minStay or raise maxStay`},
+		"the error shows fault times as in the file": {edited(t, fault("instances", 1, "at", "60s", "jitter", "61000ms"), "faults"), `faults[0].jitter: Invalid value: "61000ms": must not exceed "at", which is 60s, or the fault begins before the simulation does: lower "jitter" or raise "at"`},
+		"no concurrency":                             {edited(t, 0, "processor", "concurrency"), `processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`},
+		"21 faults":                                  {edited(t, make([]struct{}, 21), "faults"), `faults: Too many: 21: must have at most 20 items`},
+		"an empty fault":                             {edited(t, []any{map[string]any{}}, "faults"), `faults[0].target: Unsupported value: "": supported values: "RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"; faults[0].action: Unsupported value: "": supported values: "Kill", "Restart", "Evict", "Pause", "Isolate"; faults[0].instances: Invalid value: 0: must be from 1 to 999 instances; or set percent; faults[0].name: Required value: give the fault a name, such as "redis-crash"`},
+		"a fault of 101 percent":                     {edited(t, fault("percent", 101), "faults"), `faults[0].percent: Invalid value: 101: must be from 1 to 100 percent`},
+		"a fault with instances and percent":         {edited(t, fault("percent", 50, "instances", 1), "faults"), `faults[0].percent: Invalid value: 50: instances and percent cannot be combined: remove one of them`},
+		"a kill with a duration":                     {edited(t, fault("instances", 1, "for", "1s"), "faults"), `faults[0].for: Forbidden: is only for Pause and Isolate, because the other actions do not last: remove it`},
+		"an interval of 1ms between faults":          {edited(t, fault("instances", 1, "every", "1ms"), "faults"), `faults[0].every: Invalid value: "1ms": must be at least 1s; remove it to inject the fault once`},
+		"a negative objective":                       {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; the strictest limit is 0 events`},
+		"an external API without URL":                {edited(t, "", "summaryAPI", "url"), `summaryAPI.url: Required value: must be the URL of the external API`},
+		"an API URL without a scheme":                {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits": begin it with "https://" or "http://"`},
+		"an API URL with a password":                 {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put the credentials into files of a directory, and write the path of the directory into secretDir`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestParsePlan_RejectsInvalidPlans(t *testing.T) {
 				t.Errorf("error is\n%v, want\n%s", err, tt.want)
 			}
 			if got != nil {
-				t.Errorf("plan is %+v together with an error, want nil", got)
+				t.Errorf("the plan is %+v although there is an error, want nil", got)
 			}
 		})
 	}
@@ -211,7 +211,7 @@ func FuzzParsePlan_AcceptedPlan_RoundTrips(f *testing.F) {
 			return
 		}
 		if p.Partitions < 1 || p.Entry.Rate < 0 || p.Exit.MatchPercent < 0 || p.Exit.MatchPercent > 100 || p.Exit.MinStay >= p.MaxStay {
-			t.Fatalf("plan %+v is accepted", p)
+			t.Fatalf("the invalid plan %+v is accepted", p)
 		}
 		again, err := p.Marshal()
 		if err != nil {

@@ -1,6 +1,6 @@
-// Package plan defines the plan of a simulation, which contains the values that its processes need at run time.
-// The operator writes the plan to a ConfigMap, which each process sees as a file. When the file is edited,
-// running processes apply the changes. Package manifest derives a plan from a ParkingSimulation.
+// Package plan defines the plan of a simulation. The plan contains the values that the processes of the simulation need
+// at run time. The operator writes the plan to a ConfigMap, which each process sees as a file. When the file is edited,
+// running processes apply the changes that need no restart. Package manifest derives a plan from a ParkingSimulation.
 package plan
 
 import (
@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// Plan contains everything that a generator, a processor or an audit must know about its simulation. In a
-// cluster, it contains no secrets. It only contains the paths of the directories in which secrets are mounted.
+// Plan contains everything that a generator, a processor or an audit must know about its simulation. In a cluster, a
+// plan contains no secrets, but the paths of the directories in which secrets are mounted.
 type Plan struct {
 	// Simulation identifies the simulation on shared brokers and stores. Its form is <namespace>.<name>.
 	Simulation string `json:"simulation"`
-	// Owner distinguishes the simulation from others that have the same name and use the same RabbitMQ or
-	// Redis. The operator sets it to the UID of the ParkingSimulation. If it is empty, the simulation does not check
-	// to whom the queues and the data belong.
+	// Owner distinguishes the simulation from others that have the same name and use the same RabbitMQ or Redis. The
+	// operator sets Owner to the UID of the ParkingSimulation. If Owner is empty, the simulation does not check to whom
+	// the queues and the data belong.
 	Owner string `json:"owner,omitempty"`
 	// Seed determines which plates are used and which exits have a matching entry.
 	Seed uint64 `json:"seed"`
-	// StartTime is when the schedules begin. The zero time means that they begin when the process starts.
+	// StartTime is when the schedules begin. If StartTime is zero, the schedules begin when the process starts.
 	StartTime time.Time `json:"startTime,omitzero"`
-	// Duration is how long the schedules last. 0 means that they do not end.
+	// Duration is how long the schedules last. If Duration is 0, the schedules do not end.
 	Duration Duration `json:"duration,omitzero"`
-	// DrainTimeout is the maximum time from the end of the schedules to the verdict. 0 means that there is no
-	// maximum.
+	// DrainTimeout is the maximum time from the end of the schedules to the verdict. If DrainTimeout is 0, this time is
+	// not limited.
 	DrainTimeout Duration `json:"drainTimeout,omitzero"`
 	// Suspended means that the schedules are interrupted.
 	Suspended bool `json:"suspended,omitempty"`
-	// Partitions is the number of entry queues and the number of exit queues.
+	// Partitions is the number of partitions. Each partition has one entry queue and one exit queue.
 	Partitions int `json:"partitions"`
 	// QueueType is the RabbitMQ type of the queues.
 	QueueType QueueType `json:"queueType"`
@@ -93,8 +93,8 @@ func (s Schedule) FinalRate() int64 {
 	return s.Rate
 }
 
-// RateAt returns the rate at the time t after the start of the schedule, in events per second. It returns 0
-// before the start.
+// RateAt returns the rate at the time t after the start of the schedule, in events per second. If t is negative, the
+// result is 0.
 func (s Schedule) RateAt(t time.Duration) int64 {
 	if t < 0 {
 		return 0
@@ -153,12 +153,12 @@ type Exit struct {
 	MinStay Duration `json:"minStay"`
 }
 
-// confirmTime is the time that the exit schedule leaves for the confirms of entries, in addition to MinStay. A plate is
-// available to exits only after the broker has confirmed its entry and the store has recorded the confirm.
+// confirmTime is the time that the method Delay adds to MinStay. A plate is available to exits only after the broker
+// has confirmed the entry of the plate and the store has recorded the confirm.
 const confirmTime = 500 * time.Millisecond
 
-// Delay returns how much later the exit schedule starts than the entry schedule. By then, the first vehicles have been
-// parked for MinStay, and there has been time to confirm and record their entries.
+// Delay returns how much later the exit schedule starts than the entry schedule. After the delay, the first vehicles
+// may leave.
 func (e *Exit) Delay() time.Duration { return e.MinStay.D() + confirmTime }
 
 // Processor is the plan of the processors.
@@ -167,8 +167,7 @@ type Processor struct {
 	Concurrency int `json:"concurrency"`
 }
 
-// Objectives are the limits that the verdict checks. A duration of 0 means that there is no limit for that
-// value.
+// Objectives are the limits that the verdict checks. A duration of 0 means that there is no such limit.
 type Objectives struct {
 	// The embedded PhaseObjectives apply to the whole run.
 	PhaseObjectives
@@ -195,16 +194,16 @@ type PhaseObjectives struct {
 	MinAchievedPercent int `json:"minAchievedPercent,omitempty"`
 }
 
-// BindingRef names the URI, or the directory of files, in which a process finds the address and the credentials of a
-// server. The process reads the files each time it connects, so that credentials can be rotated without a restart. If
-// both fields are empty, the process uses an in-memory implementation instead of a server.
+// BindingRef says where a process finds the address and the credentials of a server: in a URI, or in the files of a
+// directory. The process reads the files each time it connects, so that credentials can be rotated without a restart.
+// If both fields are empty, the process uses an in-memory implementation instead of a server.
 type BindingRef struct {
-	// URI is the URI of the server, or a list of the URIs of its nodes, separated by commas. If a user has given it on
-	// the command line, it may contain a password. It is empty in the plans that the operator writes.
+	// URI contains one or more URIs of the server, separated by commas. If URI comes from the command line, URI may
+	// contain a password. In the plans that the operator writes, URI is empty.
 	URI string `json:"uri,omitempty"`
 	// SecretDir is a directory that contains a file for each key of a Service Binding. The keys are uri, or host
-	// and port; username and password; ca.crt, tls.crt and tls.key. If URI is set as well, the address is taken
-	// from URI, and the credentials are taken from the directory.
+	// and port; username and password; ca.crt, tls.crt and tls.key. If URI is set as well, the process takes the
+	// address from URI, and the credentials from the directory.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
@@ -212,22 +211,24 @@ type BindingRef struct {
 type SummaryAPI struct {
 	// URL is the base URL of the project's summary API, or the full URL of an external API.
 	URL string `json:"url,omitempty"`
-	// External means that the API is a program of the user. It receives one POST request per summary, whose
-	// body is a JSON object.
+	// External means that the API is a program of the user. The program receives one POST request per summary, with a
+	// JSON object as the body.
 	External bool `json:"external,omitempty"`
-	// SecretDir is a directory with the credentials for an external API. It contains either the file token or the
-	// files username and password. It may also contain ca.crt.
+	// SecretDir is a directory with the credentials for an external API. The directory contains either a file named
+	// token, or two files named username and password. It may also contain a file named ca.crt.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
 // Exchange returns the name of the simulation's direct exchange. The names of the queues, and of the exchange that
 // marks the owner, are this name with a suffix such as .entry.0, .retry.entry.0 or .owner.
 //
-// Without a precaution, the entry queue of default.a.retry and the retry queue for entries of default.a would both be
-// called parking.default.a.retry.entry.0. Therefore the exchange's name ends in a dash if the simulation's name ends in
-// .retry or .owner and has another dot before this suffix. The simulation default.retry needs no dash: only the queues of
-// a simulation called default could have the same names, and in a cluster the name of every simulation contains a dot. No
-// simulation's name ends in a dash, so the dash itself causes no collision.
+// The name ends in a dash if the simulation's name ends in .retry or .owner, and also contains an earlier dot. Without
+// the dash, the entry queue of default.a.retry and the retry queue for entries of default.a would both be called
+// parking.default.a.retry.entry.0. The dash causes no new collision, because no simulation's name ends in a dash.
+//
+// A name such as default.retry needs no dash: only a simulation called default could have queues of the same names. In
+// a cluster, no simulation is called default, because the name of every simulation contains a dot. Outside a cluster,
+// "parking simulate" does not start if one of its queues already exists.
 func (p *Plan) Exchange() string {
 	name := "parking." + p.Simulation
 	_, own, _ := strings.Cut(p.Simulation, ".")

@@ -6,12 +6,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Validate checks the fields that must be valid in every process that uses the plan. The error is one line. It contains
-// each invalid field, its value and a description of valid values.
+// Validate checks the fields that must be valid in every process that uses the plan. The error is one line that
+// describes the valid values of each invalid field.
 func (p *Plan) Validate() error { return p.validate(nil) }
 
-// validate is like Validate, but its errors show each duration as it is written in the plan file. texts maps the path
-// of a field to that text. It is nil if the plan is not from a file.
+// validate is like Validate, but its errors show each duration as it is written in the plan file. The map texts
+// contains the strings in the plan file, by path. It is nil if the plan is not from a file.
 func (p *Plan) validate(texts map[field.Path]string) error {
 	c := checks{texts: texts}
 	if !simulationName.MatchString(p.Simulation) {
@@ -92,6 +92,6 @@ func (c *checks) summaryAPI(path field.Path, a SummaryAPI) {
 		c.Add(field.Required(path.Child("url"), "must be the URL of the external API"))
 	}
 	if a.URL != "" {
-		c.HTTPURL(path.Child("url"), a.URL, "files of a directory, and write the path of the directory into secretDir")
+		c.HTTPURL(path.Child("url"), a.URL, "put the credentials into files of a directory, and write the path of the directory into secretDir")
 	}
 }

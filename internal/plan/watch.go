@@ -12,21 +12,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-// pollInterval is the time between two reads of the plan file. Polling works on every file system. It also
-// works with the symbolic links through which the kubelet updates a ConfigMap volume. Reading a small file
-// takes only microseconds.
+// pollInterval is the time between two reads of the plan file. Polling works on every file system, and also with the
+// symbolic links through which the kubelet updates a ConfigMap volume. Reading a small file takes only microseconds.
 const pollInterval = 200 * time.Millisecond
 
-// Watch polls the plan file until ctx ends. Within a second of an edit, it calls apply with the new plan if the edit
-// changed a field that takes effect in a running process. The parameter running is the plan that the process already
-// uses. Calls of apply are never concurrent.
+// Watch polls the plan file until ctx ends. If an edit changes a field that takes effect in a running process, Watch
+// calls the function apply with the new plan within a second. Calls of the function apply are never concurrent. The
+// parameter named running is the plan that the process already uses.
 //
 // If the file cannot be read, is invalid, or changes a field that must not change while the simulation runs, Watch logs
-// an error and keeps the previous plan. It ignores an error that does not occur again in the next read. The file may
-// have been incomplete, because it was being overwritten in place.
+// an error and keeps the previous plan. Watch ignores an error that does not occur again in the next read, because the
+// first read may have taken place while the file was being overwritten.
 //
-// Some fields, such as the bindings of servers, take effect only when the process starts. If a process with the given
-// role uses such a field, Watch logs a warning when the field is edited.
+// Some fields, such as the bindings of servers, take effect only when the process starts. Watch logs a warning if
+// an edit changes such a field and a process with the given role uses the field.
 func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -48,8 +47,9 @@ type watcher struct {
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
-	// text is the content of the file at the last read. The string fault is the error that was logged last. The string
-	// suspicion is an error of the last read; see report.
+	// The field text is the content of the file at the last read. The field fault is the text of the error that was
+	// logged last. The field suspicion is the text of an error that is logged if it occurs again in the next read. A
+	// valid plan clears both error texts.
 	text             []byte
 	fault, suspicion string
 }
@@ -102,8 +102,8 @@ func (w *watcher) change(next *Plan) error {
 	return nil
 }
 
-// report logs an error if it occurs in two consecutive reads. If it occurs in only one, the file may have been
-// incomplete, because it was being overwritten in place. If the error persists, report does not log it again.
+// report logs an error if the error occurs in two consecutive reads. It ignores an error in a single read, because the
+// file may have been incomplete while it was being overwritten. An error that persists is logged only once.
 func (w *watcher) report(err error) {
 	switch fault := err.Error(); fault {
 	case w.fault:
@@ -124,8 +124,8 @@ func (p *Plan) successor(text []byte) (*Plan, error) {
 	return next, p.canBecome(next)
 }
 
-// canBecome returns an error if next changes a field that must not change while the simulation runs. If such a field
-// changed, processes could no longer find the events and visits of the simulation.
+// canBecome returns an error if the plan named next changes a field that must not change while the simulation runs.
+// With another value of the field, processes could no longer find the events and visits of the simulation.
 func (p *Plan) canBecome(next *Plan) error {
 	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {

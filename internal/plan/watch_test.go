@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan/plantest"
 )
 
-// buffer stores log lines. It can be read while lines are being written.
+// buffer stores log lines. It is safe for concurrent use.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -115,13 +115,13 @@ func overwrite(t *testing.T, path, text string) {
 func TestWatchPlan_AppliesEachEdit(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
-	// The process has started with the plan full(). The file is edited before the process watches it.
+	// The file already differs from full(), the plan with which the process started.
 	write(t, withRate(100), path)
 	w := watch(t, path, full())
 	for _, rate := range []int64{100, 200, 0} {
 		write(t, withRate(rate), path)
 		if diff := cmp.Diff(withRate(rate), w.next(t)); diff != "" {
-			t.Errorf("applied (-want +got):\n%s", diff)
+			t.Errorf("the applied plan (-want +got):\n%s", diff)
 		}
 	}
 }
@@ -147,7 +147,7 @@ func TestWatchPlan_InvalidEdit_KeepsThePlan(t *testing.T) {
 
 	write(t, withRate(7), path)
 	if diff := cmp.Diff(withRate(7), w.next(t)); diff != "" {
-		t.Errorf("applied after the faults (-want +got):\n%s", diff)
+		t.Errorf("the plan applied after the invalid edits (-want +got):\n%s", diff)
 	}
 	if n := strings.Count(w.log.String(), "no such file"); n != 1 {
 		t.Errorf("a missing file was logged %d times, want once", n)
@@ -159,15 +159,15 @@ func TestWatchPlan_EditWithoutEffect_IsIgnored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
 	w := watch(t, path, full())
-	overwrite(t, path, edited(t, 42, "seed")) // the file has another layout, but contains the same plan
+	overwrite(t, path, edited(t, 42, "seed")) // the seed is already 42, so only the layout of the file changes
 	write(t, withRate(7), path)
 	if got := w.next(t); got.Entry.Rate != 7 {
 		t.Errorf("the plan with rate %d was applied, want only the plan with rate 7", got.Entry.Rate)
 	}
 }
 
-// The kubelet writes each version of a ConfigMap to a new directory. Then it replaces the symbolic link that
-// points to the directory.
+// The kubelet writes each version of a ConfigMap to a new directory. Then the kubelet replaces the symbolic link
+// ..data, which points to the directory of the current version.
 func TestWatchPlan_ConfigMapVolume_AppliesEachVersion(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -223,6 +223,7 @@ func TestWatchPlan_EditOfUnusedField_NeedsNoRestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
 	w := watchAs(t, plan.RoleGenerator, path, full())
+	// Besides the rate and the Redis URI, edit changes two fields that a generator does not use.
 	edit := func(rate int64, redis string) {
 		t.Helper()
 		next := withRate(rate)
@@ -230,14 +231,14 @@ func TestWatchPlan_EditOfUnusedField_NeedsNoRestart(t *testing.T) {
 		write(t, next, path)
 		w.next(t)
 	}
-	edit(1, full().Redis.URI) // a generator uses only the rate, and ignores the other edited fields
+	edit(1, full().Redis.URI)
 	if strings.Contains(w.log.String(), "restart") {
-		t.Errorf("a generator asks for a restart after edits of fields that it ignores:\n%s", w.log)
+		t.Errorf("a generator asks for a restart after an edit of fields that a generator does not use:\n%s", w.log)
 	}
 	edit(2, "redis://elsewhere")
 	w.waitLogged(t, `fields=redis.uri`)
-	edit(3, full().Redis.URI) // change the URI back
+	edit(3, full().Redis.URI)
 	if n := strings.Count(w.log.String(), "restart"); n != 1 {
-		t.Errorf("a restart was requested %d times, want once: the last edit restores the value in use:\n%s", n, w.log)
+		t.Errorf("the log asks for a restart %d times, want once, because the last edit restores the Redis URI in use:\n%s", n, w.log)
 	}
 }
