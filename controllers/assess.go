@@ -45,7 +45,8 @@ func (r *Reconciler) assessWorkloads(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// findFailure sets the failure of a workload if it is not ready and one of its pods says why.
+// findFailure sets the field failure of a workload that is not ready, if the status of its pods shows why. For the
+// summary API, findFailure also asks a pod whether the database is the reason.
 func (r *Reconciler) findFailure(ctx context.Context, s *scope, w *workload) {
 	if w.failure == "" && !w.isReady() {
 		w.failure = s.podFailureOf(w.component)
@@ -91,9 +92,9 @@ func (s *scope) persistentFailure(pod *corev1.Pod) string {
 	return s.overduePod(pod)
 }
 
-// crashFailure returns why a running container of an unready pod crashed the last time, if it has been restarted at
-// least twice. Between two crashes, the container runs, so no other status shows the crash loop. A container that has
-// run for 10 min since its last crash no longer counts: after that time, the kubelet resets its backoff, too.
+// crashFailure returns why a running container last crashed. It considers only containers that are not ready and have
+// been restarted at least twice. Between two crashes, such a container runs, so its state does not show the crash loop.
+// A crash counts for 10 min, because the kubelet resets its backoff when a container has run for 10 min.
 func (s *scope) crashFailure(pod *corev1.Pod) string {
 	const (
 		restarts = 2
@@ -132,7 +133,7 @@ func (s *scope) isFaultRecent() bool {
 }
 
 // overduePod returns what is wrong with a pod that should have ended or become ready long ago. It finds problems that
-// no component reports. It returns "" if the pod may only need more time.
+// Kubernetes does not report. It returns "" if the pod may only need more time.
 func (s *scope) overduePod(pod *corev1.Pod) string {
 	const endPatience = 2 * time.Minute
 	due, text := time.Time{}, ""
@@ -155,8 +156,8 @@ func (s *scope) overduePod(pod *corev1.Pod) string {
 	return text
 }
 
-// readyDue returns the time by which a running pod should be ready, and a text that says what is wrong if it is not
-// ready by then. The text is "" if the pod is ready, or if explainsUnready finds a reason why it is not.
+// readyDue returns the time by which a running pod should be ready, and a text that says what is wrong if the pod is
+// not ready by then. The text is "" if the pod is ready, or if explainsUnready finds a reason why the pod is not ready.
 func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	const patience = 5 * time.Minute
 	for _, c := range pod.Status.Conditions {
@@ -177,10 +178,10 @@ func (s *scope) readyDue(pod *corev1.Pod) (due time.Time, text string) {
 	return due, text
 }
 
-// explainsUnready reports whether the pods of a component may be unready because a fault is in effect or, for
-// generators and processors, because RabbitMQ or Redis is not ready. If there is no such reason now, the second result
-// is the time at which the latest such fault or outage ended. The function reads the status that the previous reconcile
-// has written, because a reconcile examines the servers after the pods.
+// explainsUnready reports whether there is a known reason why the pods of a component are not ready: a fault is in
+// effect or, for generators and processors, RabbitMQ or Redis is not ready. If there is no such reason now, the second
+// result is the time at which the latest fault or outage ended. The function reads the status that the previous
+// reconcile has written, because a reconcile examines the servers after the pods.
 func (s *scope) explainsUnready(c resources.Component) (explained bool, until time.Time) {
 	status := &s.before.Status
 	if status.Faults != nil {
@@ -290,7 +291,7 @@ func (r *Reconciler) setScale(ctx context.Context, s *scope) {
 	switch {
 	case err == nil && metav1.IsControlledBy(processors, s.sim):
 		status.Replicas, status.ReadyReplicas = new(processors.Status.Replicas), new(processors.Status.ReadyReplicas)
-	case err == nil, apierrors.IsNotFound(err): // the simulation has no such Deployment
+	case err == nil, apierrors.IsNotFound(err): // the Deployment has another owner (err is nil), or does not exist
 		status.Replicas, status.ReadyReplicas = new(int32), new(int32)
 	default:
 		status.Replicas, status.ReadyReplicas = nil, nil

@@ -24,53 +24,52 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// server is a RabbitMQ, Redis or PostgreSQL server that a simulation uses.
+// server describes a server of a simulation: RabbitMQ, Redis, PostgreSQL, the summary API, or the metrics servers of
+// the generators and processors.
 type server struct {
-	// name is "RabbitMQ", "Redis" or "PostgreSQL".
+	// name is the name of the server in messages, such as "RabbitMQ" or "the summary API".
 	name    string
 	managed bool
-	// ownSecret is the name of the Secret that the operator creates for the server. It is "" if the operator creates
-	// none.
+	// ownSecret is the name of the Secret that the operator creates for the server. It is "" if the operator creates no
+	// Secret for the server.
 	ownSecret string
-	// origin is the object that the binding (address and credentials) comes from: a Secret or a RabbitmqCluster. It
-	// is used in messages.
+	// origin names the source of the binding (address and credentials) in messages, such as "Secret default/redis".
 	origin string
-	// data is the data of the Secret with the binding, including the password. It is nil if the Secret has not been
-	// read.
+	// data is the data of the Secret with the binding, including the password. It is nil if the operator has not read
+	// this Secret.
 	data map[string][]byte
 	// version is the resource version of the Secret that the pods mount.
 	version string
-	// binding is the current binding of the server, or nil if the binding is unknown. remembered is the binding that
-	// an earlier reconcile has read. The finalizer uses it to clean up if the Secret no longer exists.
+	// The field binding contains the current binding of the server, or nil if that binding is unknown. The field
+	// remembered contains the last known binding. If the Secret no longer exists, the finalizer cleans up with the last
+	// known binding.
 	binding, remembered *binding.Binding
-	// denied is true if the owner of the Secret or RabbitmqCluster does not permit the simulation to use this
-	// object.
+	// denied is true if the simulation is not permitted to use the server's Secret or RabbitmqCluster.
 	denied bool
-	// withheld is true if no pod may mount the Secret.
+	// withheld is true if pods must not mount the server's Secret.
 	withheld bool
-	// certificate is the certificate that the user provides for a managed server or for the metrics. Package resources
-	// needs only its CA certificates. It is empty if the operator makes the certificate, or if the server does not use
-	// TLS.
+	// certificate contains the certificate and the CA certificates from the Secret that the user provides. It is empty
+	// if the operator issues the certificate, or if the server does not use TLS.
 	certificate resources.CertificateData
-	// finding says why the binding is unknown, or what is wrong with the Secret of the certificate.
+	// finding says why the binding is unknown, or why the user's certificate cannot be used.
 	finding finding
 }
 
 // credentialsSecret is the Secret with the credentials of an external summary API.
 type credentialsSecret struct {
 	version string
-	// withheld is true if no pod may mount the Secret.
+	// withheld is true if pods must not mount the Secret.
 	withheld bool
 	finding  finding
 }
 
-// secretKeys lists, for a message, the keys that a Secret must have to describe the connection to a server.
+// secretKeys returns a text that lists the keys of a Secret with the binding of a server.
 func secretKeys(service binding.Service) string {
 	location := "host, port"
 	if service == binding.PostgreSQL() {
 		location += ", database"
 	}
-	return "uri, or " + location + ", username and password; and ca.crt for TLS"
+	return location + ", username and password (or only uri instead); for TLS, also ca.crt"
 }
 
 // resolveBindings determines the bindings (addresses and credentials) of RabbitMQ, Redis and PostgreSQL, and the
@@ -119,8 +118,8 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// managedServer reads the binding of a managed server from the Secret that the operator creates for the server.
-// During the first reconcile, this Secret does not exist yet.
+// managedServer reads the binding of a managed server from the Secret that the operator creates for the server. While
+// this Secret does not exist, the returned server has no binding.
 func (r *Reconciler) managedServer(ctx context.Context, s *scope, service binding.Service, c resources.Component) (server, error) {
 	name := resources.Name(s.sim, c)
 	own := server{name: service.Name, managed: true, ownSecret: name, origin: fmt.Sprintf("Secret %s/%s", s.key.Namespace, name)}
@@ -137,21 +136,21 @@ func (r *Reconciler) managedServer(ctx context.Context, s *scope, service bindin
 	return own, r.readCertificate(ctx, s, &own, c)
 }
 
-// ownSecret returns the Secret with the given name that the operator has created, or nil if it does not exist. If the
-// Secret belongs to someone else, ownSecret records that the name is taken and returns nil.
+// ownSecret returns the simulation's own Secret with the given name, or nil if this Secret does not exist. If a Secret
+// of another owner has this name, ownSecret records that the name is taken, and returns nil.
 func (r *Reconciler) ownSecret(ctx context.Context, s *scope, name string) (*corev1.Secret, error) {
 	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
 		return secret, nil
 	}
-	// Read the Secret from the API server, because the cache may not contain a Secret that the operator has just
-	// created. The operator would then replace its password, and clients with the old password could no longer connect.
+	// Read the Secret from the API server, because the cache lags behind. If the operator missed a Secret that it has
+	// just created, it would generate another password, and clients with the first password could no longer connect.
 	key := client.ObjectKey{Namespace: s.key.Namespace, Name: name}
 	secret, err := r.getSecret(ctx, key)
 	if err != nil || secret == nil || metav1.IsControlledBy(secret, s.sim) {
 		return secret, err
 	}
 	s.taken[childKey{"Secret", name}] = &apply.NameTakenError{Kind: "Secret", Key: key}
-	return nil, nil //nolint:nilnil // the simulation has no Secret
+	return nil, nil //nolint:nilnil // the simulation has no such Secret
 }
 
 // referencedServer reads the binding of an external server from the Secret that the spec refers to.
@@ -183,7 +182,7 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 	return named, nil
 }
 
-// notAllowed explains that the owner of a Secret does not permit the simulation to use it.
+// notAllowed returns the finding that the owner of a Secret does not permit the simulation to use the Secret.
 func notAllowed(secret *corev1.Secret, simulation string) finding {
 	return simulationDenied(secret, "secret", "Secret "+client.ObjectKeyFromObject(secret).String(), reasonSecretNotAllowed, simulation)
 }
@@ -200,7 +199,7 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	case err != nil:
 		return err
 	case secret == nil:
-		s.summaryAPI.withheld, s.summaryAPI.finding = s.recordMissing(key, "the credentials for the summary API", "the key token, or the keys username and password")
+		s.summaryAPI.withheld, s.summaryAPI.finding = s.recordMissing(key, "the credentials for the summary API", `the key "token", or the keys "username" and "password"`)
 	case !allowsSimulation(secret, s.key.Name):
 		s.summaryAPI.withheld = true
 		s.summaryAPI.finding = notAllowed(secret, s.key.Name)
@@ -213,28 +212,29 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// isWithheld reports whether the simulation refers to a Secret or RabbitmqCluster that it may not use. If so, no
-// generator or processor may run, because their pods mount the Secret, or use a summary API whose pods mount it.
+// isWithheld reports whether the simulation needs a Secret that pods must not mount. In this case, no generators and
+// processors run, because their pods mount this Secret, or use a server whose pods mount this Secret.
 func (s *scope) isWithheld() bool {
 	return s.broker.withheld || s.store.withheld || s.database.withheld || s.summaryAPI.withheld || s.summaries.withheld ||
 		s.metrics.withheld
 }
 
-// A pod that waits for a missing Secret mounts the Secret as soon as someone creates it, even if the owner of the
-// Secret does not permit this. Therefore, the operator creates no pod that would wait for a Secret. But users must be
-// able to delete and recreate a Secret while pods mount it. Until the Secret exists again, these pods stay, and edits
-// of workloads wait.
+// If a pod waits for a missing Secret, the kubelet mounts the Secret as soon as someone creates it, even without the
+// consent of the Secret's owner. Therefore, the operator creates no pod that would wait for a missing Secret. Existing
+// pods can mount a Secret that was deleted. The operator keeps these pods, and postpones edits of workloads until the
+// Secret exists again.
 
-// recordMissing records that a Secret does not exist. The Secret should contain the given content under the given keys.
-// recordMissing returns isWithheld = true if no pod may mount the Secret yet. That is the case unless the pods of a
-// workload already mount it.
+// recordMissing records that a Secret does not exist. The finding tells the user to create the Secret with the given
+// content under the given keys. The result isWithheld is false if existing pods mounted the Secret before it was
+// deleted, because the operator keeps these pods. Otherwise isWithheld is true, and the operator must create no pods
+// that mount the Secret.
 func (s *scope) recordMissing(secret client.ObjectKey, content, keys string) (isWithheld bool, f finding) {
 	s.missing[secret.Name] = true
 	isWithheld = true
 	var waits string
 	for _, child := range s.children {
 		if slices.Contains(mountedSecrets(child), secret.Name) {
-			isWithheld, waits = false, ". Until it exists, the pods that mount it stay, and edits that replace, add or remove pods wait"
+			isWithheld, waits = false, ". Until it exists again, the pods that already mount it keep running, and edits that replace, add or remove pods wait"
 		}
 	}
 	return isWithheld, found(stalled, reasonSecretMissing, "Secret %s with %s does not exist: create it with %s%s", secret, content, keys, waits)
@@ -256,8 +256,8 @@ func (s *scope) mountsMissing(workload client.Object) bool {
 	return slices.ContainsFunc(mountedSecrets(workload), func(secret string) bool { return s.missing[secret] })
 }
 
-// mountedSecrets returns the names of the Secrets that the pods of a workload mount. It returns none for a workload without
-// pods and for other objects.
+// mountedSecrets returns the names of the Secrets that the pods of a workload mount. It returns no names if the
+// workload has 0 replicas, or if the object is not a workload.
 func mountedSecrets(object client.Object) []string {
 	var replicas *int32
 	var volumes []corev1.Volume
@@ -279,10 +279,9 @@ func mountedSecrets(object client.Object) []string {
 	return names
 }
 
-// ensureCredentials generates the passwords of managed servers and the credentials of the agents, unless they exist.
-// The operator stores them in Secrets of the simulation, and reads these Secrets in later reconciles. If an edit
-// removes the last fault that needs agents, the agents keep their credentials, because a fault that is in effect needs
-// its agents until it ends.
+// ensureCredentials generates the missing passwords of managed servers and the missing credentials of the agents. Later
+// phases store these credentials in Secrets of the simulation. Agents keep their credentials even if an edit removes
+// the last fault that needs agents, because that fault may still be in effect.
 func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	var broker, store map[string][]byte
 	if s.broker.managed {
@@ -313,9 +312,9 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	return err
 }
 
-// newPassword returns a random password for a managed server. If another owner has taken the name of the server's
-// Secret, the operator cannot store the password. newPassword then returns a constant, because a new password in every
-// reconcile would change the workloads each time.
+// newPassword returns a random password for a managed server. If an object of another owner has the name of the
+// server's Secret, the operator cannot store the password. newPassword then returns a constant, because a random
+// password would change the workloads in every reconcile.
 func (s *scope) newPassword(of server) string {
 	if s.taken[childKey{"Secret", of.ownSecret}] != nil {
 		return "unused"
@@ -327,8 +326,8 @@ func (s *scope) newPassword(of server) string {
 // they read the certificate for each connection.
 const renewBefore = 30 * 24 * time.Hour
 
-// agentCredentials returns the agents' credentials from a Secret. It generates new credentials if the Secret has
-// none or if the certificate expires soon.
+// agentCredentials returns the agents' credentials from a Secret. It generates new credentials if the Secret contains
+// no valid credentials, or if the certificate expires soon.
 func agentCredentials(secret *corev1.Secret, now time.Time) (resources.AgentCredentials, error) {
 	if secret != nil {
 		c := resources.ReadAgentCredentials(secret.Data)
@@ -350,13 +349,13 @@ func setIfEmpty(field *string, value string) {
 	}
 }
 
-// pending returns the state of an external server that has not been observed yet.
+// pending returns the finding for an external server that has not been observed yet.
 func (s server) pending() finding {
 	return found(progressing, reasonConnecting, "The operator is connecting to %s (%s)", s.name, s.origin)
 }
 
-// reached returns the state of an external server that has been observed. err is the error of the observation, or
-// nil. unusable says why the simulation cannot write to the server, or is nil.
+// reached returns the finding for an external server that has been observed. The parameter err is the error of the
+// observation, or nil. The parameter unusable says why the simulation cannot write to the server, or is nil.
 func (s server) reached(err, unusable error) finding {
 	switch {
 	case err != nil:
@@ -372,7 +371,7 @@ func (s server) notObserved() error {
 	return fmt.Errorf("%s could not be observed: %s", s.name, s.finding.message)
 }
 
-// leftOn names the server in messages about queues or keys that could not be removed from it.
+// leftOn names the server in messages about queues or keys that could not be removed from the server.
 func (s server) leftOn() string {
 	if b := cmp.Or(s.binding, s.remembered); b != nil {
 		return fmt.Sprintf("%s at %s (%s)", s.name, b.Redacted(), s.origin)

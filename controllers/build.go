@@ -19,7 +19,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// build computes the desired objects of the simulation.
 func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	input := resources.Input{
 		Resolved: s.resolved, Images: r.options.Images, Credentials: s.credentials,
@@ -46,8 +45,8 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// isForming reports whether the nodes of a managed RabbitMQ cluster are starting for the first time and have not yet
-// found each other.
+// isForming reports whether a managed RabbitMQ cluster is still forming: it has several nodes, at least one node is not
+// ready, and the simulation has not started.
 func (s *scope) isForming() bool {
 	managed := s.sim.Spec.RabbitMQ.ManagedOrDefault()
 	if managed == nil || *managed.Replicas == 1 || s.sim.Status.StartTime != nil {
@@ -58,10 +57,10 @@ func (s *scope) isForming() bool {
 	return !nodes.isReady()
 }
 
-// applyChildren applies the desired objects, except those that are withheld or whose change must wait. If an object
-// cannot be applied, it still applies the others.
+// applyChildren applies the desired objects. It skips objects that toApply withholds, and objects whose change must
+// wait. If an object cannot be applied, applyChildren still applies the other objects.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
-	s.findings.objects = worstOf(s.findings.objects) // replaces unchecked with ready, but keeps a known problem
+	s.findings.objects = worstOf(s.findings.objects) // replaces the state "unchecked" with the state "ready", because this phase examines the objects
 	var errs []error
 	for _, key := range sortedKeys(s.taken) {
 		errs = append(errs, r.applyFailed(s, key, s.taken[key]))
@@ -94,8 +93,8 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
-// reportWait adds a finding that says which change of an object is postponed, and until when. It adds none if the
-// simulation is complete, so that the simulation stays ready.
+// reportWait adds a finding that says which change of an object is postponed, and until when. If the simulation is
+// complete, reportWait adds no finding, so that the simulation stays ready.
 func (s *scope) reportWait(what string, key childKey) {
 	if !s.isComplete() {
 		s.findings.objects = worstOf(s.findings.objects,
@@ -103,15 +102,16 @@ func (s *scope) reportWait(what string, key childKey) {
 	}
 }
 
-// reportHealed records an event about an object that was restored. The event contains a reference to the object, because
-// the recorder combines events that have the same references and the same reason, even if their messages differ.
+// reportHealed records an event about an object that someone had changed and that the operator restored. The event
+// contains a reference to the object, because the recorder combines events that have the same references and the same
+// reason, even if their messages differ.
 func (r *Reconciler) reportHealed(s *scope, key childKey) {
 	related := &corev1.ObjectReference{Kind: key.kind, Namespace: s.sim.Namespace, Name: key.name}
 	r.events.Eventf(s.sim, related, corev1.EventTypeNormal, "Healed", "Apply", "%s %s had been changed and was restored", key.kind, key.name)
 }
 
-// mustWait reports whether the desired object differs from the one in the cluster, and must not be applied yet. A workload
-// that is to stop does not wait for missing Secrets.
+// mustWait reports whether the desired object differs from the object in the cluster, and must not be applied yet. The
+// scale-down of a workload to 0 replicas never waits for a missing Secret.
 func (r *Reconciler) mustWait(s *scope, key childKey, desired client.Object) (bool, error) {
 	live := s.children[key]
 	if live == nil || !s.isHeld(key) {
@@ -123,8 +123,9 @@ func (r *Reconciler) mustWait(s *scope, key childKey, desired client.Object) (bo
 	return r.applier.HasChanged(desired, live)
 }
 
-// applyFailed records why an object could not be applied. It returns an error, so that the reconcile is retried with
-// backoff.
+// applyFailed records why an object could not be applied. It returns the error, so that the reconcile is retried with
+// backoff. If the API server does not serve the object's optional kind, applyFailed only requests another reconcile,
+// and returns nil.
 func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	if taken, ok := errors.AsType[*apply.NameTakenError](err); ok {
 		s.findings.objects = worstOf(s.findings.objects, nameTaken(taken))
@@ -134,13 +135,13 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	var f finding
 	switch {
 	case isOptionalKind(key.kind) && isNotServed(err):
-		const retry = 5 * time.Second // usually, the watch of CRDs causes a reconcile before this time has passed
+		const retry = 5 * time.Second // usually, the watch of CRDs causes an earlier reconcile
 		s.wakeAfter(retry)
 		return nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		f = found(progressing, reasonApplyFailed, "Namespace %s is being deleted, so %s %s is not created", s.key.Namespace, key.kind, key.name)
 	case isRefused(err):
-		f = found(stalled, reasonRejected, "The API server rejects %s %s: %s. Undo the edit of the spec, or delete the object so that it is created again", key.kind, key.name, err)
+		f = found(stalled, reasonRejected, "The API server rejects %s %s: %s. Undo the last edit of the simulation's spec, or delete the rejected object so that the operator creates it again", key.kind, key.name, err)
 	case apierrors.IsForbidden(err) && isQuotaFailure(err.Error()):
 		f = found(progressing, reasonQuota, "%s", withRemedy(err.Error()))
 	case apierrors.IsForbidden(err):
@@ -152,9 +153,9 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	return err
 }
 
-// isRefused reports whether the API server or an admission webhook has rejected an object for good, although the
-// operator has the permission to write it. Any status of the class 4xx that does not suggest a retry counts, because a
-// webhook may choose its status.
+// isRefused reports whether the API server or an admission webhook has rejected the content of an object. A webhook can
+// return any status. So isRefused returns true for every 4xx status with three exceptions: the operator lacks a
+// permission, a resource does not exist, or a retry may succeed.
 func isRefused(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
@@ -174,8 +175,8 @@ func isNotServed(err error) bool {
 	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource")
 }
 
-// prune deletes the simulation's objects that are no longer desired, except those whose deletion must wait. It never
-// deletes the report and the records of faults.
+// prune deletes the simulation's objects that are no longer desired, except objects whose deletion must wait. It never
+// deletes the report or the records of faults.
 func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 	desired := map[childKey]bool{}
 	for _, object := range s.desired {
@@ -185,13 +186,13 @@ func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 		}
 		desired[key] = true
 	}
-	desired[reportKey(s)], desired[faultsKey(s)] = true, true // never prune the report and the records of faults
+	desired[reportKey(s)], desired[faultsKey(s)] = true, true
 	for _, key := range sortedKeys(s.children) {
 		object := s.children[key]
 		if desired[key] || object.GetDeletionTimestamp() != nil {
 			continue
 		}
-		if s.isHeld(key) || s.held.until != "" && key.kind == "Secret" { // pods may still mount the Secret
+		if s.isHeld(key) || s.held.until != "" && key.kind == "Secret" { // keep Secrets while edits of workloads wait, because running pods may still mount these Secrets
 			s.reportWait("deletion", key)
 			continue
 		}

@@ -43,8 +43,7 @@ func TestPrune_FaultInEffect_DeletionOfWorkloadWaits(t *testing.T) {
 	}
 }
 
-// The operator's flags say what the pod templates of simulations may contain.
-func TestBuild_TemplateForPrivilegedPod_IsAllowedOnlyByTheOptions(t *testing.T) {
+func TestBuild_PrivilegedTemplate_IsRejectedUnlessTheOptionsAllowIt(t *testing.T) {
 	t.Parallel()
 	const class = "parking-operator"
 	host, priority := `{"hostNetwork":true}`, `{"priorityClassName":"`+class+`"}`
@@ -55,7 +54,7 @@ func TestBuild_TemplateForPrivilegedPod_IsAllowedOnlyByTheOptions(t *testing.T) 
 	}{
 		"the host's network": {Options{}, host, false},
 		"the host's network, privileged templates allowed":   {Options{AllowPrivilegedTemplates: true}, host, true},
-		"another priority class":                             {Options{PriorityClass: "other"}, priority, true},
+		"a priority class that the operator does not use":    {Options{PriorityClass: "other"}, priority, true},
 		"the operator's priority class":                      {Options{PriorityClass: class}, priority, false},
 		"the operator's class, privileged templates allowed": {Options{PriorityClass: class, AllowPrivilegedTemplates: true}, priority, true},
 	} {
@@ -95,11 +94,11 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 		},
 		"the object is invalid": {
 			"Deployment", apierrors.NewInvalid(schema.GroupKind{Group: "apps", Kind: "Deployment"}, "sim-entry", invalid),
-			stalled, reasonRejected, []string{"Deployment sim-entry", "spec.template", "must be between 1 and 65535", "Undo the edit"}, 0,
+			stalled, reasonRejected, []string{"Deployment sim-entry", "spec.template", "must be between 1 and 65535", "Undo the last edit"}, 0,
 		},
-		"a webhook refuses the object with another status": {
+		"a webhook rejects the object with the status 400": {
 			"Deployment", apierrors.NewBadRequest(`admission webhook "policy.example.com" denied the request: no owner label`),
-			stalled, reasonRejected, []string{"denied the request: no owner label", "Undo the edit"}, 0,
+			stalled, reasonRejected, []string{"denied the request: no owner label", "Undo the last edit"}, 0,
 		},
 		"the namespace is being deleted": {
 			"Secret", terminating, progressing, reasonApplyFailed, []string{"is being deleted"}, 0,
@@ -141,19 +140,19 @@ func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 	}
 }
 
-// Replacing a pod would end a Pause or Isolate early, so edits usually wait for the end of the fault. But pods that
-// mount a forbidden Secret must stop at once.
-func TestIsHeld_WorkloadRefersToForbiddenObject_EditDoesNotWaitForTheFault(t *testing.T) {
+// Replacing a pod would end a Pause or Isolate early, so edits usually wait for the end of the fault. But pods must
+// stop at once if the simulation may not use a Secret that they mount.
+func TestIsHeld_FaultInEffect_EditWaitsUnlessPodsMustStop(t *testing.T) {
 	t.Parallel()
 	redis, entry := childKey{"StatefulSet", "sim-redis"}, childKey{"Deployment", "sim-entry"}
 	for name, tt := range map[string]struct {
 		edit func(s *scope)
 		want map[childKey]bool
 	}{
-		"nothing is withheld":         {func(*scope) {}, map[childKey]bool{redis: true, entry: true, {"ConfigMap", "sim"}: false}},
-		"an object is withheld":       {func(s *scope) { s.withheld[redis] = true }, map[childKey]bool{redis: false, entry: true}},
-		"a Secret may not be mounted": {func(s *scope) { s.broker.withheld = true }, map[childKey]bool{redis: false, entry: false}},
-		"no fault is in effect":       {func(s *scope) { s.held = hold{} }, map[childKey]bool{redis: false, entry: false}},
+		"no pod must stop":             {func(*scope) {}, map[childKey]bool{redis: true, entry: true, {"ConfigMap", "sim"}: false}},
+		"the pods of Redis must stop":  {func(s *scope) { s.withheld[redis] = true }, map[childKey]bool{redis: false, entry: true}},
+		"pods must not mount a Secret": {func(s *scope) { s.broker.withheld = true }, map[childKey]bool{redis: false, entry: false}},
+		"no fault is in effect":        {func(s *scope) { s.held = hold{} }, map[childKey]bool{redis: false, entry: false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

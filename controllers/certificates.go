@@ -15,18 +15,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// neededCertificates returns the certificates that the components of the simulation need.
 func (r *Reconciler) neededCertificates(s *scope) []resources.Certificate {
 	return resources.Certificates(s.sim, r.options.ClusterDomain)
 }
 
-// readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to one. If
-// something is wrong with the Secret, it sets the finding of the given server.
+// readCertificate reads the user's Secret with the certificate of the given components, if the spec refers to such a
+// Secret. If the Secret cannot be used, readCertificate stores the reason in the field finding of the given server.
 //
-// While the Secret is missing or invalid, clients of RabbitMQ and Redis still trust the last known CA certificates.
-// Invalid files reach the pods that mount the Secret. RabbitMQ loads them, so new connections fail until the Secret is
-// valid. All other processes keep their last valid certificate. If the Secret is deleted, the mounted files do not
-// change.
+// While the Secret is missing or invalid, clients of RabbitMQ and Redis still trust the last known CA certificates. If
+// the Secret is deleted, the files in the pods do not change. If the Secret becomes invalid, the invalid files reach
+// the pods. RabbitMQ loads these files, so new connections fail until the Secret is valid. All other processes keep
+// their last valid certificate.
 func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, components ...resources.Component) error {
 	external := slices.DeleteFunc(r.neededCertificates(s), func(c resources.Certificate) bool {
 		return !c.External || !slices.Contains(components, c.Component)
@@ -66,7 +65,6 @@ func (r *Reconciler) readCertificate(ctx context.Context, s *scope, of *server, 
 	return nil
 }
 
-// hosts lists the host names that clients use to verify certificates.
 func hosts(all []resources.Certificate) string {
 	names := make([]string, len(all))
 	for i, c := range all {
@@ -75,8 +73,8 @@ func hosts(all []resources.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// warnOfExpiry adds a note if the user's certificate in a Secret expires soon. It also requests the next reconcile: for
-// the time at which the note must appear or, if it has appeared, for the time at which the certificate expires.
+// warnOfExpiry adds a note if the user's certificate in a Secret expires soon, and requests a reconcile for the time at
+// which the certificate expires. Otherwise, it requests a reconcile for the time at which the note becomes due.
 func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server string) {
 	left := expiry.Sub(s.now)
 	if left > certificates.RenewBefore {
@@ -88,15 +86,15 @@ func (s *scope) warnOfExpiry(expiry time.Time, secret client.ObjectKey, server s
 		server, secret, expiry.UTC().Format(time.RFC3339)))
 }
 
-// ensureCertificates issues the certificates of components for which the spec refers to no Secret, and renews those
-// that expire soon. The operator stores them in Secrets of the simulation, and reads the Secrets in later reconciles.
+// ensureCertificates issues the certificates that the user does not provide, and renews these certificates before they
+// expire. A later phase stores the certificates in Secrets of the simulation.
 func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 	s.credentials.Certificates = map[string]resources.CertificateData{}
 	for _, needed := range r.neededCertificates(s) {
 		var err error
 		if needed.External {
-			// Several servers may use the same Secret. A server without a known certificate must not overwrite the
-			// entry of another server.
+			// Several servers can use the same Secret, and the map has one entry for each Secret. A server without
+			// known CA certificates must not overwrite the entry of another server.
 			if known := s.managedServer(needed.Component).certificate; known.CA != nil {
 				s.credentials.Certificates[needed.Secret] = known
 			}
@@ -106,7 +104,9 @@ func (r *Reconciler) ensureCertificates(ctx context.Context, s *scope) error {
 		if err != nil {
 			return err
 		}
-		if s.trusted[needed.Component].Host == "" { // the first certificate of a component is the one that its clients verify
+		// Clients verify only the first certificate of a component. The second certificate of RabbitMQ is for
+		// connections between its nodes.
+		if s.trusted[needed.Component].Host == "" {
 			s.trusted[needed.Component] = podhttp.Server{CA: string(s.credentials.Certificates[needed.Secret].CA), Host: needed.Hosts[0]}
 		}
 	}
@@ -121,9 +121,8 @@ func (s *scope) serverIn(c resources.Component, ip string) podhttp.Server {
 }
 
 // ensureCertificate issues or renews one certificate. If necessary, it first creates or renews the certificate
-// authority. If the name of a Secret is taken, the operator cannot store a certificate in that Secret, so
-// ensureCertificate issues none. Clients then trust the same CA certificates as before, and checkNames makes sure that
-// the Secret of the certificate is not applied.
+// authority. If an object of another owner has the name of the authority's Secret or of the certificate's Secret,
+// ensureCertificate issues no certificate, because the operator could not store the certificate.
 func (r *Reconciler) ensureCertificate(ctx context.Context, s *scope, needed resources.Certificate) error {
 	if err := r.ensureAuthority(ctx, s); err != nil {
 		return err
@@ -172,8 +171,8 @@ func (s *scope) addCertificateVersion(c resources.Component, secret *corev1.Secr
 	}
 }
 
-// managedServer returns the server that runs in the pods of a component. For generators and processors, it is the
-// server of their metrics.
+// managedServer returns the server that runs in the pods of a component. For generators and processors, managedServer
+// returns the server of their metrics.
 func (s *scope) managedServer(c resources.Component) *server {
 	switch c {
 	case resources.ComponentRabbitMQ:

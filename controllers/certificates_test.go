@@ -19,7 +19,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// checkCertificate checks that clients with the given CA certificates accept the certificate in a Secret.
 func checkCertificate(secret *corev1.Secret, ca []byte, host string) error {
 	pair := certificates.Pair{Certificate: secret.Data["tls.crt"], Key: secret.Data["tls.key"]}
 	_, err := certificates.Check(pair, ca, host, time.Now())
@@ -93,7 +92,7 @@ func TestReconcile_TLS_IssuesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 			}
 			return checkCertificate(second, authority.Data["ca.crt"], hosts[name])
 		})
-		c.Eventually("the kubelet to be told", func() error {
+		c.Eventually("the annotation of the pod to change", func() error {
 			c.Exists(pod, pod.Name)
 			if pod.Annotations["simulation.parking.dev/mounts-hash"] == mounted {
 				return errors.New("the annotation of the pod is the same")
@@ -114,9 +113,9 @@ func TestReconcile_TLS_IssuesCertificatesAndReplacesDeletedOnes(t *testing.T) {
 	}
 }
 
-// The certificate of the metrics endpoint must be valid for generators and processors, and the owner of its Secret must
+// The certificate of the metrics endpoint must be valid for generators and processors, and the owner of the Secret must
 // permit its use. Until both conditions are met, no pod may mount the Secret.
-func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
+func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhileValidAndItsOwnerConsents(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	authority, err := certificates.RenewAuthority(certificates.Authority{}, "mine", time.Now())
@@ -158,8 +157,9 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testin
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
-	// The user changes the key first, and the certificate later. Until both match, the operator must not change the
-	// annotation of the pod, because the kubelet would then refresh the mounted files at once.
+	// The user changes the key first, and the certificate later. Until the two match, the operator must not change the
+	// annotation of the pod. A change makes the kubelet refresh the mounted files at once, so the pod would read a key
+	// and a certificate that do not match.
 	pod := c.Pod(sim, resources.ComponentProcessor, nil)
 	mounted := c.annotated(pod, "")
 	renewed := issue(host("entry"), host("exit"), host("processor"))
@@ -175,9 +175,9 @@ func TestReconcile_TLSSecretOfMetrics_IsUsedOnlyWhilePermittedAndValid(t *testin
 	c.annotated(pod, mounted)
 }
 
-// If the name of a Secret is taken, the operator cannot store a certificate in that Secret. The operator must then
-// neither replace good certificates with empty ones, nor change what clients trust.
-func TestReconcile_SecretOfCertificateIsTaken_KeepsAllCertificatesAndStopsRedis(t *testing.T) {
+// The operator cannot store a certificate in a Secret that does not belong to the simulation. Nevertheless, the
+// operator must neither replace good certificates with empty ones, nor change which CA certificates clients trust.
+func TestReconcile_CertificateSecretLosesItsOwner_ServerStopsAndCertificatesStay(t *testing.T) {
 	t.Parallel()
 	for _, taken := range []string{"ca", "redis-tls"} {
 		t.Run(taken, func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestReconcile_SecretOfCertificateIsTaken_KeepsAllCertificatesAndStopsRedis(
 	}
 }
 
-func TestReconcile_NameOfAuthoritySecretIsTakenAtTheStart_CreatesNoCertificate(t *testing.T) {
+func TestReconcile_NameOfCASecretIsTaken_CreatesNoCertificate(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.Secret("late-ca", map[string]string{"tls.crt": "the CA of another program"})
@@ -252,7 +252,7 @@ func TestReconcile_NameOfAuthoritySecretIsTakenAtTheStart_CreatesNoCertificate(t
 
 // The owner of a Secret with a certificate must permit each simulation to use the Secret. Until then, no pod may mount
 // it. If the Secret is deleted later, clients still trust the same CA certificates as before.
-func TestReconcile_TLSSecret_IsUsedOnlyWhilePermittedAndValid(t *testing.T) {
+func TestReconcile_TLSSecret_IsUsedOnlyWhileValidAndItsOwnerConsents(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	host := "chosen-redis." + c.Namespace + ".svc.cluster.local"

@@ -17,7 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// rabbitSet returns a StatefulSet with a volume claim for each replica.
+// rabbitSet returns a StatefulSet with a claim template. The parameter replicas sets spec.replicas, and the parameter
+// running sets status.replicas.
 func rabbitSet(replicas, running int32) *appsv1.StatefulSet {
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim-rabbitmq"}}
 	set.Spec.Replicas, set.Status.Replicas = new(replicas), running
@@ -46,11 +47,11 @@ func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
 		edit      func(*scope)
 		isApplied bool
 	}{
-		"it does not exist":                  {nil, 2, nil, false},
-		"it has no pods":                     {deployment(0, "missing"), 2, nil, false},
+		"the Deployment does not exist":      {nil, 2, nil, false},
+		"the Deployment has no pods":         {deployment(0, "missing"), 2, nil, false},
 		"its pods mount another Secret":      {deployment(2, "other"), 2, nil, false},
-		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // Reconciler.mustWait delays the change
-		"another Secret is withheld as well": {deployment(2, "missing"), 4, func(s *scope) { s.metrics.withheld = true }, false},
+		"its pods mount the Secret":          {deployment(2, "missing"), 4, nil, true}, // toApply returns the Deployment, and Reconciler.mustWait then delays the scale-up to 4 replicas
+		"pods must not mount another Secret": {deployment(2, "missing"), 4, func(s *scope) { s.metrics.withheld = true }, false},
 		"its pods are to stop":               {deployment(2, "missing"), 0, func(s *scope) { s.metrics.withheld = true }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,9 +71,9 @@ func TestToApply_PodsWouldMountMissingSecret_NoPodIsAdded(t *testing.T) {
 	}
 }
 
-// If a pod of a StatefulSet is missing, the operator checks the pod's claim. The claim may have lost its labels, or the
-// operator may lack the permission to read it. The other pods must keep running.
-func TestCheckNames_VolumeClaimMayBelongToAnotherOwner_RunningPodsStay(t *testing.T) {
+// If a pod of a StatefulSet is missing, the operator checks the pod's volume claim. The claim may have lost its labels,
+// or the operator may lack the permission to read the claim. In both cases, the other pods must keep running.
+func TestCheckNames_OwnerOfVolumeClaimIsUncertain_RunningPodsStay(t *testing.T) {
 	t.Parallel()
 	const created = -1
 	reject := interceptor.Funcs{Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {

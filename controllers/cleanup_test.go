@@ -29,7 +29,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// removals records what is removed from external servers.
+// removals lists the queues and keys that the operator removes from external servers.
 type removals struct {
 	mu   sync.Mutex
 	list []string
@@ -90,8 +90,8 @@ func (s removedStore) Purge(ctx context.Context) error {
 
 func (s removedStore) Close() error { return nil }
 
-// cleaning returns a reconciler that can clean up after a simulation, and the client that the reconciler uses. The
-// client is a fake that has the Secrets to which the simulation refers.
+// cleaning returns a reconciler that can clean up after a simulation, and the fake client of the reconciler. The fake
+// client contains the Secrets to which the simulation refers.
 func cleaning(t *testing.T, removed *removals) (*Reconciler, client.Client) {
 	t.Helper()
 	secret := func(name, uri string) *corev1.Secret {
@@ -106,7 +106,7 @@ func cleaning(t *testing.T, removed *removals) (*Reconciler, client.Client) {
 	r := &Reconciler{
 		direct: c, client: c, secrets: newSecretReaders(), cleaner: cleanup.New(removed), observer: observer.New(observer.Dependencies{Servers: removed}),
 	}
-	go func() { _ = r.cleaner.Start(t.Context()) }() // the cleaner stops when the test ends
+	go func() { _ = r.cleaner.Start(t.Context()) }()
 	go func() {
 		for {
 			select {
@@ -138,8 +138,9 @@ func awaitCleanup(t *testing.T, r *Reconciler, s *scope) cleanupResult {
 	}
 }
 
-// The name of a simulation and the bindings of its servers are all that the cleanup needs. An invalid spec, or Secrets
-// that were deleted first, must not leave queues and keys behind.
+// The cleanup needs only the name of the simulation and the bindings of its servers. So it must remove all queues and
+// keys even if the spec is invalid. If the Secrets with the bindings have already been deleted, the cleanup must use
+// the last known bindings.
 func TestCleanUp_RemovesQueuesAndKeysWheneverBindingsAreKnown(t *testing.T) {
 	t.Parallel()
 	invalid := map[string]func(*v1alpha1.ParkingSimulationSpec){
@@ -159,7 +160,7 @@ func TestCleanUp_RemovesQueuesAndKeysWheneverBindingsAreKnown(t *testing.T) {
 			removed := &removals{}
 			r, c := cleaning(t, removed)
 			sim := externalSimulation()
-			if deleted { // a reconcile has read the Secrets before, so the operator still knows the bindings
+			if deleted { // read the Secrets before their deletion, so that the operator knows the bindings
 				if err := r.resolveBindings(t.Context(), newScope(sim, time.Now())); err != nil {
 					t.Fatal(err)
 				}
@@ -181,7 +182,8 @@ func TestCleanUp_RemovesQueuesAndKeysWheneverBindingsAreKnown(t *testing.T) {
 	}
 }
 
-// A namespace that is being deleted accepts no events. The log is then the only place that says what remains.
+// A namespace that is being deleted accepts no new Kubernetes events. Then only the log says which queues and keys
+// remain.
 func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
 	t.Parallel()
 	var lines []string
@@ -198,7 +200,8 @@ func TestAbandonCleanup_LogsWhatRemains(t *testing.T) {
 	}
 }
 
-// finalizing returns a reconciler that can finalize a deleted simulation with external servers.
+// finalizing returns a reconciler that can finalize a deleted simulation, and the event recorder of the reconciler. The
+// simulation uses external servers.
 func finalizing(t *testing.T, removed *removals, deletedAt time.Time, pods ...client.Object) (*Reconciler, *events.FakeRecorder) {
 	t.Helper()
 	r, before := cleaning(t, removed)
@@ -249,7 +252,6 @@ func TestFinalize_ObserverHasOpenClients_CleanupWaits(t *testing.T) {
 	polltest.Until(t, "the queues and keys are removed", func() bool { return len(removed.sorted()) == 2 })
 }
 
-// generatorPod returns a pod of the entry generator.
 func generatorPod(phase corev1.PodPhase) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -259,8 +261,8 @@ func generatorPod(phase corev1.PodPhase) *corev1.Pod {
 	}
 }
 
-// A generator that has not ended, for example on a node that is cut off, may create queues and keys again. The event must
-// not say that all is removed.
+// A generator whose pod has not ended may create the queues and keys again. In this case, the event must not say that
+// everything was removed.
 func TestFinalize_Event_SaysWhatWasRemovedAndWhatMayRemain(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

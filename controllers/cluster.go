@@ -20,24 +20,25 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// allowedNamespaces is the annotation of a RabbitmqCluster, or of a Secret that a RabbitmqCluster names, that permits
-// other namespaces to use the annotated object. Its value is a comma-separated list of namespaces, or "*". The
-// Messaging Topology Operator of RabbitMQ uses the same annotation.
+// allowedNamespaces is an annotation that permits other namespaces to use the annotated object: a RabbitmqCluster, or a
+// Secret that a RabbitmqCluster names. Its value is a comma-separated list of namespaces, or "*". The Messaging
+// Topology Operator of RabbitMQ uses the same annotation.
 const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 
 // clusterServer determines the binding (address and credentials) of a RabbitmqCluster. The binding combines the
 // Secret of the cluster's default user with the TLS settings in the cluster's spec. The operator copies the binding
 // to a Secret of the simulation, because pods cannot mount Secrets of other namespaces.
 //
-// Without a binding, the operator does not create this Secret. The pods are then withheld, because they would mount any
-// Secret of this name that someone else has created or creates later.
+// Without a binding, the operator does not create this Secret. The simulation then runs no generators and processors,
+// because their pods would mount any Secret of this name that someone else creates.
 func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
 	named, err := r.findCluster(ctx, s)
 	named.withheld = named.denied || len(named.data) == 0
 	return named, err
 }
 
-// findCluster reads the RabbitmqCluster. If the simulation may use the cluster, it also reads the binding.
+// findCluster reads the RabbitmqCluster. It also reads the binding if the simulation is permitted to use the
+// RabbitmqCluster.
 func (r *Reconciler) findCluster(ctx context.Context, s *scope) (server, error) {
 	ref := s.sim.Spec.RabbitMQ.ClusterRef
 	key := client.ObjectKey{Namespace: orElse(ref.Namespace, s.key.Namespace), Name: ref.Name}
@@ -75,18 +76,18 @@ func (s *server) useCopy(scope *scope) {
 	}
 }
 
-// clusterDenied explains why a simulation may not use a RabbitmqCluster, or returns an empty finding if it may. An
-// annotation of the RabbitmqCluster must permit it. Within one namespace, the annotation lists simulations. For
-// simulations of other namespaces, it lists the namespaces.
+// clusterDenied explains why a simulation is not allowed to use a RabbitmqCluster. It returns an empty finding if the
+// use is allowed. If the simulation is in the namespace of the RabbitmqCluster, the annotation
+// AllowedSimulationsAnnotation of the RabbitmqCluster must list the simulation. Otherwise, the annotation
+// allowedNamespaces of the RabbitmqCluster must list the namespace of the simulation.
 func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
 	return missingConsent(cluster, "rabbitmqcluster", "RabbitmqCluster "+client.ObjectKeyFromObject(cluster).String(), reasonClusterDenied, sim)
 }
 
-// userDenied explains why a simulation may not use the Secret with the default user of a RabbitmqCluster, or returns an
-// empty finding if it may. If the RabbitmqCluster owns the Secret, it is enough that the RabbitmqCluster has the
-// annotation that permits the simulation. Any other Secret must have this annotation, too. Otherwise, everyone who may
-// create a RabbitmqCluster could make the operator use a Secret of someone else, for example with
-// spec.secretBackend.externalSecret.
+// userDenied explains why a simulation is not allowed to use the Secret with the default user of a RabbitmqCluster. It
+// returns an empty finding if the use is allowed. A Secret that the RabbitmqCluster owns needs no annotation. Any other
+// Secret must have an annotation that permits the simulation. Otherwise, everyone who may create a RabbitmqCluster
+// could make the operator use a Secret of someone else, for example with spec.secretBackend.externalSecret.
 func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectKey) finding {
 	if metav1.IsControlledBy(secret, cluster) {
 		return finding{}
@@ -96,16 +97,17 @@ func userDenied(secret *corev1.Secret, cluster client.Object, sim client.ObjectK
 	return missingConsent(secret, "secret", name, reasonSecretNotAllowed, sim)
 }
 
-// simulationDenied explains that an object does not permit its use by a simulation in the same namespace. The
-// parameters are described at missingConsent.
+// simulationDenied returns the finding for an object that a simulation in the same namespace is not allowed to use. The
+// parameter resource is the object's kind as an argument for kubectl. The parameter name describes the object in the
+// message.
 func simulationDenied(o client.Object, resource, name, reason, simulation string) finding {
 	return found(stalled, reason, "%s does not allow simulation %s to use it. To allow it, run: %s",
 		name, simulation, allowCommand(resource, o, simulation))
 }
 
-// missingConsent explains why a simulation may not use an object of its own or another namespace, or returns an empty
-// finding if it may. The parameter resource is the object's kind as an argument for kubectl. The parameter name
-// describes the object in the message.
+// missingConsent explains why a simulation is not allowed to use an object. The object may be in any namespace. The
+// finding is empty if the use is allowed. The parameter resource is the object's kind as an argument for kubectl. The
+// parameter name describes the object in the message.
 func missingConsent(o client.Object, resource, name, reason string, sim client.ObjectKey) finding {
 	switch {
 	case o.GetNamespace() == sim.Namespace && !allowsSimulation(o, sim.Name):
@@ -161,7 +163,7 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 }
 
 // defaultVHost finds the virtual host of the default user in the configuration of a RabbitmqCluster. The Secret of the
-// default user does not contain it.
+// default user does not contain the virtual host.
 var defaultVHost = regexp.MustCompile(`(?m)^\s*default_vhost\s*=\s*(\S+)`)
 
 // noDefaultUser says why a RabbitmqCluster has no Secret with a default user.
@@ -174,9 +176,9 @@ func noDefaultUser(cluster *unstructured.Unstructured) finding {
 	return found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty). If it does not get one, check the RabbitMQ Cluster Operator", key)
 }
 
-// addTLS completes the binding of a RabbitmqCluster with the TLS settings in the cluster's spec, because the Secret of
-// the default user does not contain them. If the Secrets that the spec names contain CA certificates, it adds these.
-// Otherwise it adds only a URI that requires TLS.
+// addTLS adds the TLS settings of a RabbitmqCluster to the data of a binding, because the Secret of the default user
+// does not contain these settings. It adds the CA certificates from the Secrets that the spec of the RabbitmqCluster
+// names. If these Secrets contain no CA certificates, addTLS adds a URI that requires TLS.
 func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured.Unstructured, data map[string][]byte) (finding, error) {
 	tlsName := nested(cluster, "spec", "tls", "secretName")
 	if tlsName == "" || len(data["ca.crt"]) > 0 {

@@ -30,9 +30,9 @@ func TestReconcile_TemplateNotAllowed_Stalls(t *testing.T) {
 	c.Exists(&appsv1.Deployment{}, "escalating-processor")
 }
 
-// If an edit makes the pod template invalid while the simulation runs, the pods keep the previous template until the
-// template is corrected.
-func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
+// If an edit sets a forbidden pod template while the simulation runs, the pods keep the previous template until a user
+// corrects the new template.
+func TestReconcile_RunningSimulationGetsForbiddenTemplate_KeepsPods(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("refused", nil)
@@ -47,8 +47,8 @@ func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 		sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"hostNetwork":true}`)}
 	})
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "TemplateNotAllowed")
-	// While the template is not allowed, the operator does not examine the workloads, so no condition may keep its
-	// earlier value.
+	// While the template is not allowed, the operator does not examine the workloads. The earlier values of these
+	// conditions could be outdated, so all of them must become Unknown.
 	for _, condition := range []string{"BrokerReady", "StoreReady", "SummaryAPIReady", "WorkloadsReady", "LedgerReadable", "Complete"} {
 		c.Expect(sim, condition, metav1.ConditionUnknown, "NotExamined")
 	}
@@ -60,8 +60,9 @@ func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 		t.Errorf("the Deployment was changed to %+v", processor.Spec)
 	}
 
-	// Pods may fail while the operator rejects the spec. The status must show this, because the scale subresource and
-	// the HPA read it. The two rejections below end the reconcile in different phases.
+	// Pods may also fail while the operator rejects the spec. The status must show the current numbers of pods, because
+	// an HPA reads them through the scale subresource. The test uses two invalid templates, because each of them ends
+	// the reconcile in a different phase.
 	fail := func(pods, ready int32) {
 		c.setProcessorPods(sim, pods, ready)
 		c.checkScale(sim, 5, pods)
@@ -95,8 +96,8 @@ func (c *cluster) setProcessorPods(sim *v1alpha1.ParkingSimulation, pods, ready 
 	})
 }
 
-// checkScale reads the scale subresource of a simulation, as an HPA does. It fails the test if the subresource has other
-// numbers of desired and existing pods, or if its selector does not select exactly the processor pods.
+// checkScale reads the scale subresource of a simulation, as an HPA does. It fails the test if the subresource does not
+// have the given numbers of desired and existing pods, or if its selector does not select exactly the processor pods.
 func (c *cluster) checkScale(sim *v1alpha1.ParkingSimulation, desired, pods int32) {
 	c.T.Helper()
 	scale := &autoscalingv1.Scale{}

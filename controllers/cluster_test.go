@@ -19,7 +19,8 @@ import (
 )
 
 // The Secret of the default user does not say whether the RabbitmqCluster uses TLS. If a public CA has signed the
-// certificate of the RabbitmqCluster, no Secret contains a CA certificate either.
+// certificate of the RabbitmqCluster, no Secret contains a CA certificate either. So the operator must read the spec of
+// the RabbitmqCluster.
 func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	t.Parallel()
 	ca := string(tlstest.NewAuthority(t, "issuer").PEM)
@@ -30,14 +31,14 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 		ca                    bool
 		reason                string
 	}{
-		"another virtual host":   {config: "a = b\ndefault_vhost = lots\n", want: "amqp://u:p@rabbit:5672/lots"},
-		"a vhost and a uri":      {config: "default_vhost = lots", user: map[string]any{"uri": "amqp://u:p@other"}, want: "amqp://u:p@other"},
-		"without TLS":            {want: "amqp://u:p@rabbit:5672"},
-		"a private CA":           {spec: map[string]any{"secretName": "tls"}, tlsSecret: map[string]any{"ca.crt": ca}, want: "amqps://u:p@rabbit:5672", ca: true},
-		"a public CA":            {spec: map[string]any{"secretName": "tls"}, tlsSecret: map[string]any{"tls.crt": "-"}, want: "amqps://u:p@rabbit:5672"},
-		"a public CA, no port":   {spec: map[string]any{"secretName": "tls"}, user: map[string]any{"port": ""}, tlsSecret: map[string]any{"tls.crt": "-"}, want: "amqps://u:p@rabbit:5671"},
-		"a public CA and a uri":  {spec: map[string]any{"secretName": "tls"}, user: map[string]any{"uri": "amqps://u:p@other"}, tlsSecret: map[string]any{"tls.crt": "-"}, want: "amqps://u:p@other"},
-		"a Secret still to come": {spec: map[string]any{"secretName": "tls"}, reason: reasonClusterUnready},
+		"a configured virtual host":           {config: "a = b\ndefault_vhost = lots\n", want: "amqp://u:p@rabbit:5672/lots"},
+		"a configured virtual host and a uri": {config: "default_vhost = lots", user: map[string]any{"uri": "amqp://u:p@other"}, want: "amqp://u:p@other"},
+		"without TLS":                         {want: "amqp://u:p@rabbit:5672"},
+		"a private CA":                        {spec: map[string]any{"secretName": "tls"}, tlsSecret: map[string]any{"ca.crt": ca}, want: "amqps://u:p@rabbit:5672", ca: true},
+		"a public CA":                         {spec: map[string]any{"secretName": "tls"}, tlsSecret: map[string]any{"tls.crt": "-"}, want: "amqps://u:p@rabbit:5672"},
+		"a public CA, no port":                {spec: map[string]any{"secretName": "tls"}, user: map[string]any{"port": ""}, tlsSecret: map[string]any{"tls.crt": "-"}, want: "amqps://u:p@rabbit:5671"},
+		"a public CA and a uri":               {spec: map[string]any{"secretName": "tls"}, user: map[string]any{"uri": "amqps://u:p@other"}, tlsSecret: map[string]any{"tls.crt": "-"}, want: "amqps://u:p@other"},
+		"the Secret does not exist yet":       {spec: map[string]any{"secretName": "tls"}, reason: reasonClusterUnready},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -84,9 +85,10 @@ func TestDefaultUser_RabbitmqClusterHasTLS_BindingUsesTLS(t *testing.T) {
 	}
 }
 
-// A RabbitmqCluster may name any Secret of its namespace, in its spec or in its status. If it does not own that Secret,
-// its own annotation is not enough: the Secret must also have an annotation that allows simulations to use it.
-func TestUserDenied_RabbitmqClusterDoesNotOwnTheSecret_SecretNeedsAnAnnotation(t *testing.T) {
+// A RabbitmqCluster can name any Secret of its namespace. If the RabbitmqCluster does not own that Secret, the
+// annotation of the RabbitmqCluster is not enough: the Secret itself must also have an annotation that permits the
+// simulation.
+func TestUserDenied_SecretNotOwnedByRabbitmqCluster_IsDeniedUnlessTheSecretHasTheAnnotation(t *testing.T) {
 	t.Parallel()
 	const here, elsewhere = "default", "messaging"
 	owner := func(uid types.UID, controller bool) []metav1.OwnerReference {
@@ -98,17 +100,17 @@ func TestUserDenied_RabbitmqClusterDoesNotOwnTheSecret_SecretNeedsAnAnnotation(t
 		namespace   string
 		owners      []metav1.OwnerReference
 		annotations map[string]string
-		want        string // a part of the message, or "" if the simulation may use the Secret
+		want        string // a part of the message, or "" if the simulation is allowed to use the Secret
 	}{
-		"a Secret of the RabbitmqCluster":               {here, owner("1", true), nil, ""},
-		"a Secret of the RabbitmqCluster elsewhere":     {elsewhere, owner("1", true), nil, ""},
-		"a Secret without an owner":                     {here, nil, nil, "kubectl annotate secret orders --namespace default simulation.parking.dev/allowed-simulations=sim"},
-		"a Secret of another RabbitmqCluster":           {here, owner("2", true), nil, "which RabbitmqCluster default/rabbit names but does not own"},
-		"an owner that is not the controller":           {here, owner("1", false), nil, "does not allow simulation sim to use it"},
-		"a Secret with consent":                         {here, nil, simulations, ""},
-		"a Secret elsewhere with consent":               {elsewhere, nil, namespaces, ""},
-		"consent to the namespace itself":               {here, nil, namespaces, "does not allow simulation sim to use it"},
-		"consent to simulations of the other namespace": {elsewhere, nil, simulations, "does not allow namespace default to use it: add the namespace to its annotation " + allowedNamespaces},
+		"a Secret of the RabbitmqCluster":                                {here, owner("1", true), nil, ""},
+		"a Secret of the RabbitmqCluster in another namespace":           {elsewhere, owner("1", true), nil, ""},
+		"a Secret without an owner":                                      {here, nil, nil, "kubectl annotate secret orders --namespace default simulation.parking.dev/allowed-simulations=sim"},
+		"a Secret of another RabbitmqCluster":                            {here, owner("2", true), nil, "which RabbitmqCluster default/rabbit names but does not own"},
+		"an owner that is not the controller":                            {here, owner("1", false), nil, "does not allow simulation sim to use it"},
+		"a Secret with consent":                                          {here, nil, simulations, ""},
+		"a Secret in another namespace with consent":                     {elsewhere, nil, namespaces, ""},
+		"a Secret with consent only to its namespace":                    {here, nil, namespaces, "does not allow simulation sim to use it"},
+		"a Secret in another namespace with consent only to simulations": {elsewhere, nil, simulations, "does not allow namespace default to use it: add the namespace to its annotation " + allowedNamespaces},
 	} {
 		cluster := &unstructured.Unstructured{Object: map[string]any{}}
 		cluster.SetNamespace(tt.namespace)
@@ -127,7 +129,7 @@ func TestUserDenied_RabbitmqClusterDoesNotOwnTheSecret_SecretNeedsAnAnnotation(t
 	}
 }
 
-func TestNoDefaultUser_DefaultUserInVault_ReturnsStalledFinding(t *testing.T) {
+func TestNoDefaultUser_RabbitmqClusterUsesVault_ReturnsStalledFinding(t *testing.T) {
 	t.Parallel()
 	for want, spec := range map[state]map[string]any{
 		progressing: {},

@@ -19,7 +19,8 @@ import (
 )
 
 // A column could show a wrong field whose value happens to be the same. So the current rates differ from those at the
-// start, and the numbers of existing, ready and desired pods differ. The operator updates the rates every 15 s.
+// start, and the numbers of existing, ready and desired pods differ. The test takes at least 15 s, because the operator
+// updates the rates only every 15 s.
 func TestPrinterColumns_ShowRatesPodsAndLedger(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -17,8 +17,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// After the drain timeout, the simulation still waits for the observer, but only for giveUpTime. Then the verdict is
-// given without an observation.
+// The verdict needs an observation: the measurements that the operator reads from RabbitMQ and Redis. If there is no
+// observation when the drain timeout expires, the verdict waits for giveUpTime. Then the verdict is given without an
+// observation.
 func TestConclude_NoObservation_WaitsUntilGiveUpTime(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
@@ -30,10 +31,10 @@ func TestConclude_NoObservation_WaitsUntilGiveUpTime(t *testing.T) {
 		reasons     []string
 	}{
 		"the drain timeout is not over":     {duration + drain - time.Second, nil, false, nil},
-		"the observer may still conclude":   {duration + drain + giveUpTime - time.Second, nil, false, nil},
+		"giveUpTime has not passed yet":     {duration + drain + giveUpTime - time.Second, nil, false, nil},
 		"the servers were never observed":   {duration + drain + giveUpTime, nil, true, []string{"RabbitMQ or Redis could not be observed"}},
 		"the servers could not be observed": {duration + drain + giveUpTime, &observer.Observation{StoreErr: errors.New("no route to Redis")}, true, []string{"no route to Redis"}},
-		"the observer has given up in time": {
+		"the observer has a final result": {
 			duration + drain, &observer.Observation{Rest: &observer.Rest{Report: ledger.Report{Outstanding: 7}}}, true,
 			[]string{"7 confirmed events have not taken effect"},
 		},
@@ -78,8 +79,8 @@ func TestConclude_SecretMissing_VerdictNamesTheSecret(t *testing.T) {
 	}
 }
 
-// While the server of the ledger is down, the message must not say that the ledger has never been read.
-func TestNotRead_Message_ContainsTheCauseAndTheTimeOfTheLastRead(t *testing.T) {
+// While Redis is down, the message must not say that the ledger has never been read.
+func TestLedgerFinding_NoObservation_MessageHasTheCauseAndTheTimeOfTheLastRead(t *testing.T) {
 	t.Parallel()
 	read := metav1.NewTime(time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC))
 	known := &binding.Binding{}
@@ -105,7 +106,7 @@ func TestNotRead_Message_ContainsTheCauseAndTheTimeOfTheLastRead(t *testing.T) {
 }
 
 // A retry does not help if the operator lacks a permission.
-func TestRecordError_Forbidden_IsStalled(t *testing.T) {
+func TestRecordError_OperatorLacksPermission_SimulationIsStalled(t *testing.T) {
 	t.Parallel()
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Group: "rabbitmq.com", Resource: "rabbitmqclusters"}, "r", errors.New("not in this namespace"))

@@ -97,7 +97,7 @@ func TestConditionsOf_EachFinding_SetsTheConditionsThatItAffects(t *testing.T) {
 	}
 }
 
-func TestConditionsOf_NotReady_RefersToTheConditionWithTheMessage(t *testing.T) {
+func TestConditionsOf_NotReady_NamesTheConditionThatExplainsWhy(t *testing.T) {
 	t.Parallel()
 	const cause = "RabbitMQ cannot be used: connection refused"
 	tests := map[string]struct {

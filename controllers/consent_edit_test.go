@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// secretReferences returns functions that make a simulation refer to the Secret with the given name, one for each field
-// that refers to a Secret.
+// secretReferences returns one function for each field of the spec that refers to a Secret. The function sets the field
+// to the Secret with the given name.
 func secretReferences() map[string]func(s *v1alpha1.ParkingSimulationSpec, name string) {
 	ref := func(name string) *v1alpha1.SecretReference { return &v1alpha1.SecretReference{Name: name} }
 	tls := func(name string) *v1alpha1.TLSSpec { return &v1alpha1.TLSSpec{SecretName: name} }
@@ -55,8 +55,9 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			}
 			c.Secret("permitted", binding)
 			sim := c.Simulate("sim", func(s *v1alpha1.ParkingSimulationSpec) {
-				// A running simulation cannot change from a managed to an external broker or store, nor from a
-				// volume to a database.
+				// A running simulation cannot change from a managed to an external RabbitMQ or Redis. Its summary API
+				// cannot change from a volume to a database. So in these cases, the simulation uses an external server
+				// from the start.
 				if name == "rabbitmq" || name == "redis" || name == "database" {
 					refer(s, "permitted")
 				}
@@ -82,8 +83,8 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 			c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
 			noneRefers("the Secret does not exist any more")
 
-			// The new Secret permits all simulations to use it. Its URI may be invalid, because the test only checks
-			// that pods refer to the Secret.
+			// This Secret permits all simulations to use it. Its URI can be invalid, because the test only checks that
+			// pods refer to the Secret.
 			c.Secret("foreign", map[string]string{"uri": "invalid"})
 			c.Eventually("the pods to use the Secret", func() error {
 				users, err := c.referrers("foreign")
@@ -96,9 +97,10 @@ func TestReconcile_RunningSimulationRefersToMissingSecret_NoPodWaitsForIt(t *tes
 	}
 }
 
-// While a Secret is missing, edits of workloads wait. New pods that mount the Secret could not start. If only the other
-// pods were replaced, old and new settings would be mixed. Only edits that scale a workload to zero take effect.
-func TestReconcile_SecretDeletedWhileRunning_OnlyScalingToZeroTakesEffect(t *testing.T) {
+// While a Secret is missing, edits of workloads wait, because new pods that mount the Secret could not start. If an
+// edit took effect only in workloads that do not mount the Secret, the simulation would run with both old and new
+// settings. Only edits that scale a workload to zero take effect.
+func TestReconcile_EditWhileSecretIsMissing_OnlyScalingToZeroTakesEffect(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	binding := map[string]string{"uri": "amqp://u:p@broker.example:5672"}
@@ -144,9 +146,9 @@ func TestReconcile_SecretDeletedWhileRunning_OnlyScalingToZeroTakesEffect(t *tes
 	c.Eventually("Redis to change", func() error { return hasImage(after) })
 }
 
-// While no RabbitmqCluster is found, the operator creates no Secret with the binding. Someone else may create a Secret of
-// the same name.
-func TestReconcile_ClusterRefWithoutBinding_NoPodMountsAForeignSecret(t *testing.T) {
+// While no RabbitmqCluster is found, the operator does not create the Secret with the binding. If someone else creates
+// a Secret of that name, no pod may mount it.
+func TestReconcile_ClusterRefWithoutBinding_NoPodMountsASecretOfAnotherOwner(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "sim-rabbitmq"}})

@@ -15,9 +15,9 @@ import (
 )
 
 // The owner of a Secret must permit each simulation to use it. The owner can revoke this permission while the
-// simulation runs. As long as the Secret does not exist, no pod may wait for it, because that pod would mount the
-// Secret before the operator could read it.
-func TestReconcile_ReferencedSecrets_AreUsedOnlyWhilePermitted(t *testing.T) {
+// simulation runs. While the Secret does not exist, no pod that would mount it may exist. When the Secret is created,
+// such a pod would mount it before the operator could check the permission.
+func TestReconcile_ReferencedSecrets_AreUsedOnlyWhileTheirOwnersConsent(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		refer     func(s *v1alpha1.ParkingSimulationSpec, ref *v1alpha1.SecretReference)
@@ -93,8 +93,8 @@ func TestReconcile_ReferencedSecrets_AreUsedOnlyWhilePermitted(t *testing.T) {
 	}
 }
 
-// The pods continue to use the binding that they have read, and so does the operator. Otherwise the verdict would be
-// FAIL only because somebody deletes a Secret in order to replace it.
+// After a Secret with a binding is deleted, the pods and the operator continue to use the binding that they have read.
+// Otherwise the verdict would be FAIL only because somebody deletes a Secret in order to replace it.
 func TestReconcile_SecretDeletedWhileRunning_StatusIsStillUpdated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -56,8 +56,9 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
 	}
 
-	// The following edits cause reconciles, but they do not change any desired object. On a busy machine, the operator
-	// may still write objects of the new simulation during the first round of edits, so there is a second round.
+	// Edits of an annotation cause reconciles, but change no desired object, so the operator must write nothing. On a
+	// busy machine, the operator may still write objects of the new simulation during the first round of edits. If so,
+	// a second round follows.
 	c.awaitQuiet()
 	const times = 10
 	touch := func(round string) (writes []string) {
@@ -99,7 +100,7 @@ func TestReconcile_RestartedOperator_WritesNothing(t *testing.T) {
 	c.Exists(&corev1.ConfigMap{}, "steady-plan")
 	for _, write := range c.awaitQuiet() {
 		if !strings.Contains(write, "configmaps/steady-plan") && !strings.HasSuffix(write, "/status") {
-			t.Errorf("it wrote %s", write)
+			t.Errorf("the operator wrote %s", write)
 		}
 	}
 }
@@ -311,7 +312,7 @@ func TestReconcile_SimulationCompletes_WritesAReportAndKeepsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(d.Outcome) != string(sim.Status.Verdict) || d.StartTime.IsZero() || d.ElapsedSeconds != 1 || d.Ledger == nil || len(d.Checks) == 0 {
-		t.Errorf("the report is of %+v", d.Run)
+		t.Errorf("the run in the report is %+v", d.Run)
 	}
 	if e := d.Environment; e.RabbitMQ != "RabbitMQ 4.1.2" || e.Redis != "in memory" || e.Kubernetes == "" {
 		t.Errorf("the environment is %+v", e)
@@ -420,7 +421,6 @@ func TestReconcile_DeadLetters_AreReportedWhileRunning(t *testing.T) {
 	})
 }
 
-// plan returns the simulation's plan from its ConfigMap.
 func (c *cluster) plan(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	c.T.Helper()
 	config := &corev1.ConfigMap{}

@@ -22,8 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// crdWatcher watches the objects of an optional kind while the kind's CustomResourceDefinition exists. It records
-// the kind as served once the cache contains the existing objects. It is a manager.Runnable.
+// crdWatcher watches the objects of each optional kind while the kind's CustomResourceDefinition exists. As soon as the
+// cache contains the existing objects, crdWatcher records that the API server serves the kind.
 type crdWatcher struct {
 	reconciler *Reconciler
 	manager    ctrl.Manager
@@ -38,8 +38,7 @@ type crdWatcher struct {
 type crdChange struct {
 	kind   schema.GroupVersionKind
 	exists bool
-	// queue is the work queue of the controller. When the CustomResourceDefinition is created or deleted, the
-	// watcher adds a request for every simulation to the work queue.
+	// queue is the work queue of the controller. The watcher adds a request for every simulation to this queue.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
 	// lifetime is a context that is canceled when the CustomResourceDefinition is deleted.
 	lifetime context.Context //nolint:containedctx // a definition that is deleted and created again has another lifetime
@@ -52,8 +51,8 @@ func newCRDWatcher(r *Reconciler, mgr ctrl.Manager, referenced cache.Cache, owne
 	}
 }
 
-// handler returns an event handler for CustomResourceDefinitions. If a definition defines an optional kind, the
-// handler passes its creation or deletion to Start.
+// handler returns an event handler for CustomResourceDefinitions. If a definition defines an optional kind, the event
+// handler sends each change of the definition to the channel w.changes.
 func (w *crdWatcher) handler() handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
 	type object = *metav1.PartialObjectMetadata
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -105,15 +104,15 @@ func (w *crdWatcher) Start(ctx context.Context) error {
 				w.unwatch(ctx, c)
 			}
 		case c := <-w.synced:
-			if c.lifetime.Err() == nil { // the definition still exists
+			if c.lifetime.Err() == nil { // the deletion of the CustomResourceDefinition cancels this context
 				w.record(ctx, c)
 			}
 		}
 	}
 }
 
-// watch starts to watch the objects of a kind whose CustomResourceDefinition was created. It retries, because the
-// API server does not serve the kind at once.
+// watch starts to watch the objects of a kind whose CustomResourceDefinition was created. It first waits until the API
+// server serves the kind.
 func (w *crdWatcher) watch(c crdChange) {
 	const interval = 250 * time.Millisecond
 	ctx := c.lifetime
@@ -142,7 +141,6 @@ func (w *crdWatcher) watch(c crdChange) {
 	}
 }
 
-// unwatch stops watching a kind whose CustomResourceDefinition was deleted.
 func (w *crdWatcher) unwatch(ctx context.Context, c crdChange) {
 	if err := w.cacheOf(c.kind).RemoveInformer(ctx, unstructuredOf(c.kind)); err != nil {
 		log.FromContext(ctx).Error(err, "Failed to stop the watch of an optional kind", "kind", c.kind.Kind)
@@ -150,7 +148,7 @@ func (w *crdWatcher) unwatch(ctx context.Context, c crdChange) {
 	w.record(ctx, c)
 }
 
-// record stores whether the API server serves a kind. If this has changed, it causes a reconcile of every
+// record stores whether the API server serves a kind. If the stored value changes, record requests a reconcile of every
 // simulation.
 func (w *crdWatcher) record(ctx context.Context, c crdChange) {
 	if !w.reconciler.kinds.set(c.kind, c.exists) {

@@ -80,7 +80,8 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		t.Errorf("the message is %q, want the missing kinds", missing.Message)
 	}
 	monitors, rules := resources.ServiceMonitorKind(), resources.PrometheusRuleKind()
-	// components is the number of ServiceMonitors. Redis has none, because this simulation has no Redis exporter.
+	// components is the number of components with a ServiceMonitor. Redis has no ServiceMonitor, because this
+	// simulation has no Redis exporter.
 	const components = 5
 	for range 2 {
 		c.Define(definition(monitors), definition(rules))
@@ -110,8 +111,8 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-// strictly makes the API server reject objects with fields that the schema does not have. Otherwise it would drop the
-// fields, and only warn.
+// The client option named strictly makes the API server reject objects with fields that the schema does not have.
+// Without this option, the API server drops such fields and returns only a warning.
 const strictly = client.FieldValidation(metav1.FieldValidationStrict)
 
 func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]string, spec map[string]any) *unstructured.Unstructured {
@@ -142,8 +143,8 @@ func (c *cluster) bind(rabbit *unstructured.Unstructured, secret string) {
 	})
 }
 
-// newDefaultUser creates the Secret of the default user. The Secret has the owner and the keys that the RabbitMQ Cluster
-// Operator sets.
+// newDefaultUser creates the Secret of the default user. The Secret has the owner and the keys that the RabbitMQ
+// Cluster Operator sets.
 func (c *cluster) newDefaultUser(rabbit *unstructured.Unstructured, scheme, port string) *corev1.Secret {
 	c.T.Helper()
 	namespace := rabbit.GetNamespace()
@@ -206,15 +207,17 @@ func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 
-	// While the kind RabbitmqCluster is not served, the operator keeps the simulation's copy of the Secret.
+	// While the kind RabbitmqCluster is not served, the operator cannot read the credentials of the RabbitmqCluster, so
+	// the operator keeps the simulation's copy of these credentials.
 	c.undefine(resources.RabbitmqClusterKind())
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 	c.isCalm(2)
 }
 
-// failsWithTLS makes a RabbitmqCluster use TLS, and lets connections fail for a while. The condition must name the Secrets
-// of the RabbitmqCluster. Changes of the simulation's copy would not last.
+// failsWithTLS makes a RabbitmqCluster use TLS, and lets connections fail for a while. The condition BrokerReady must
+// name the Secrets of the RabbitmqCluster. It must not name the simulation's copy, because the operator would overwrite
+// an edit of the copy.
 func (c *cluster) failsWithTLS(sim *v1alpha1.ParkingSimulation, rabbit *unstructured.Unstructured) {
 	c.T.Helper()
 	namespace, ca := rabbit.GetNamespace(), string(tlstest.NewAuthority(c.T, "issuer").PEM)
@@ -233,7 +236,8 @@ func (c *cluster) failsWithTLS(sim *v1alpha1.ParkingSimulation, rabbit *unstruct
 	c.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
 }
 
-// rejectsMisspelledFields checks that the CRD of RabbitmqClusters finds wrong field names in tests.
+// rejectsMisspelledFields checks that the API server rejects a RabbitmqCluster with a misspelled field. Otherwise, a
+// test with a misspelled field would not test what it seems to test.
 func (c *cluster) rejectsMisspelledFields() {
 	c.T.Helper()
 	rabbit := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"tls": map[string]any{"secret": "rabbit-tls"}}}}
@@ -245,7 +249,7 @@ func (c *cluster) rejectsMisspelledFields() {
 	}
 }
 
-func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing.T) {
+func TestClusterServer_SameNamespaceWithTLS_CopiesCertificatesWithoutPrivateKey(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	c.Define(apiserver.RabbitmqClusterDefinition())
@@ -284,16 +288,16 @@ func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing
 		t.Errorf("the copy has the keys %v, want no private key", keysOf(copied.Data))
 	}
 
-	// When the permission to use the RabbitmqCluster is revoked, the operator deletes the simulation's Secret with the
-	// CA certificates.
+	// When the permission to use the RabbitmqCluster is revoked, the operator deletes the simulation's copy of the
+	// binding.
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(nil) })
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
 	c.Gone(copied)
 }
 
 // A user who may create RabbitmqClusters must not be able to make a simulation use a Secret of the namespace without
-// the consent of the Secret's owner.
-func TestClusterServer_SecretOfSomeoneElse_IsUsedOnlyWhilePermitted(t *testing.T) {
+// the consent of the Secret's owner. The owner consents by means of an annotation of the Secret.
+func TestClusterServer_SecretNotOwnedByRabbitmqCluster_IsUsedOnlyWhileItHasTheAnnotation(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	c.Define(apiserver.RabbitmqClusterDefinition())

@@ -24,7 +24,7 @@ const (
 )
 
 // databaseFailures asks the summary APIs of simulations, in the background, why they cannot use their databases. The
-// operator itself does not connect to these databases. It is safe for concurrent use.
+// operator itself does not connect to these databases. A databaseFailures is safe for concurrent use.
 type databaseFailures struct {
 	ask SummaryAPIs
 
@@ -32,7 +32,7 @@ type databaseFailures struct {
 	answers map[client.ObjectKey]*databaseAnswer
 }
 
-// databaseAnswer is the latest answer of a simulation's summary API. It is from the pod in the field pod.
+// databaseAnswer is the latest answer of a simulation's summary API. The field pod is the pod that was asked.
 type databaseAnswer struct {
 	pod     podhttp.Server
 	asking  bool
@@ -44,15 +44,15 @@ func newDatabaseFailures(ask SummaryAPIs) *databaseFailures {
 	return &databaseFailures{ask: ask, answers: map[client.ObjectKey]*databaseAnswer{}}
 }
 
-// latest returns why a simulation's summary API cannot use its database, according to its latest answer. The result
-// failure is "" if the summary API reported no failure, did not answer, or was not asked before. The result next is how
-// long the caller should wait before it calls latest again. If the latest answer is old, latest asks the pod again in
-// the background.
+// latest returns why a simulation's summary API cannot use its database, according to the previous answer of the given
+// pod. The result failure is "" if the pod reported no failure, did not answer, or was not asked before. The result
+// next is how long the caller should wait before the next call. If the previous answer is old, the method asks the pod
+// again in the background.
 func (d *databaseFailures) latest(ctx context.Context, sim client.ObjectKey, pod podhttp.Server) (failure string, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a := d.answers[sim]
-	if a == nil || a.pod != pod { // discard the answer of a previous pod, which may be out of date
+	if a == nil || a.pod != pod { // discard the answer of another pod, which may be out of date
 		a = &databaseAnswer{pod: pod}
 		d.answers[sim] = a
 	}
@@ -75,7 +75,6 @@ func (d *databaseFailures) update(ctx context.Context, a *databaseAnswer) {
 	a.asking, a.failure = false, failure
 }
 
-// evict removes the cached answer of a simulation's summary API.
 func (d *databaseFailures) evict(sim client.ObjectKey) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// withDatabase makes a simulation store its summaries in the PostgreSQL database of a Secret.
+// withDatabase makes the summary API of a simulation use a PostgreSQL database. The given Secret contains the address
+// and the credentials of the database.
 func withDatabase(secret string, replicas int32) func(*v1alpha1.ParkingSimulationSpec) {
 	return func(s *v1alpha1.ParkingSimulationSpec) {
 		s.SummaryAPI.Managed = &v1alpha1.ManagedSummaryAPI{
@@ -23,7 +24,7 @@ func withDatabase(secret string, replicas int32) func(*v1alpha1.ParkingSimulatio
 	}
 }
 
-func TestReconcile_DatabaseSecret_IsAwaitedAndRotatedWithoutRestart(t *testing.T) {
+func TestReconcile_DatabaseSecret_SummaryAPIWaitsForSecretAndNewPasswordRestartsNoPod(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("stored", withDatabase("summaries-app", 2))
@@ -39,7 +40,7 @@ func TestReconcile_DatabaseSecret_IsAwaitedAndRotatedWithoutRestart(t *testing.T
 			t.Errorf("the message %q contains a password", got)
 		}
 	}
-	expect("SecretNotFound", "the binding of PostgreSQL", "uri, or host, port, database, username and password")
+	expect("SecretNotFound", "the binding of PostgreSQL", "host, port, database, username and password (or only uri instead)")
 	c.Exists(&policyv1.PodDisruptionBudget{}, "stored-summaries")
 	c.awaitQuiet()
 	if err := c.Absent(&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "stored-summaries"}}); err != nil {
@@ -71,8 +72,8 @@ func TestReconcile_DatabaseSecret_IsAwaitedAndRotatedWithoutRestart(t *testing.T
 	}
 }
 
-// The pods of the summary API report why they cannot use their database. The condition quotes one of these pods.
-func TestReconcile_DatabaseUnusable_ConditionQuotesThePod(t *testing.T) {
+// The pods of the summary API report why they cannot use their database.
+func TestReconcile_DatabaseUnusable_ConditionShowsTheMessageOfAPod(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.Secret("summaries-app", map[string]string{"uri": "postgresql://app:hunter2@summaries-rw/app"})
@@ -91,9 +92,9 @@ func TestReconcile_DatabaseUnusable_ConditionQuotesThePod(t *testing.T) {
 	c.Expect(sim, "SummaryAPIReady", metav1.ConditionTrue, "Ready")
 }
 
-// While the summary API uses SQLite, its pod mounts neither the plan nor a Secret. So the operator must not annotate
-// the pod.
-func TestSyncMounts_SummaryAPIWithSQLite_IsNotAnnotated(t *testing.T) {
+// The operator annotates a pod so that the kubelet updates the pod's mounted files sooner. While the summary API uses
+// SQLite, its pod mounts neither the plan nor a Secret, so the operator must not annotate this pod.
+func TestSyncMounts_SummaryAPIWithSQLite_PodIsNotAnnotated(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("plain", nil)

@@ -13,11 +13,11 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// editIgnored is the end of a message about an edit that has no effect.
+// editIgnored is the last part of a message about an edit that has no effect.
 const editIgnored = "has no effect: to run again, delete the simulation and create it again"
 
-// runSettings returns the fields of the spec that determine the run, each with its value in a short form. A simulation
-// that is complete does not run again, so later changes of these fields have no effect.
+// runSettings returns the fields of the spec that determine the run, each with its value in a short form. When the
+// simulation is complete, changes of these fields no longer have an effect.
 func runSettings(sim *v1alpha1.ParkingSimulation) map[string]string {
 	spec := &sim.Spec
 	settings := map[string]string{
@@ -57,7 +57,7 @@ func short(value any) string {
 	const longest = 24
 	text, err := json.Marshal(value)
 	if err != nil {
-		text = []byte(err.Error()) // json.Marshal cannot fail, because the values consist of strings and numbers
+		text = []byte(err.Error()) // cannot happen: json.Marshal does not fail for fields of the spec
 	}
 	if len(text) <= longest {
 		return string(text)
@@ -66,8 +66,9 @@ func short(value any) string {
 	return hex.EncodeToString(sum[:longest/2])
 }
 
-// trackEdits writes the settings of the run to the status while the simulation runs. If an edit of the spec has changed
-// the schedule, it sets status.scheduleChangeTime to the current time. It also records whether the faults were edited.
+// trackEdits detects edits of a running simulation. It compares the spec with the settings that the previous reconcile
+// stored in the status, and stores the current settings. If an edit has changed the schedule, trackEdits sets
+// status.scheduleChangeTime to the current time. It also records whether an edit has changed the faults.
 func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	status := &s.sim.Status
 	if status.StartTime == nil || s.isComplete() {
@@ -76,8 +77,10 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	now := runSettings(s.sim)
 	switch {
 	case len(status.RunSettings) == 0 && s.sim.Generation > 1:
-		// The simulation was started by an earlier version of the operator, which stored no settings. It is unknown
-		// whether the spec was changed before or after the start, so assume a change at the start.
+		// An earlier version of the operator started the simulation, and did not store status.runSettings. The
+		// generation shows that the spec was edited, but not whether the edit followed the start. To be safe, the
+		// verdict does not check the schedule. The function uncheckedSchedule recognizes this case: the time of the
+		// change equals the start time.
 		status.ScheduleChangeTime = status.StartTime.DeepCopy()
 	case len(status.RunSettings) > 0 && changesSchedule(status.RunSettings, now, s.generatorsDone()):
 		status.ScheduleChangeTime = wholeSeconds(s.now)
@@ -87,10 +90,10 @@ func (r *Reconciler) trackEdits(_ context.Context, s *scope) error {
 	return nil
 }
 
-// changesSchedule reports whether an edit of the settings changes the schedule that the verdict checks. The number of
-// generators matters only if it changes from or to 0. The parameter ended is true if the generators have finished: then
-// a suspension no longer changes what they publish. Edits of rates, stages and durations count even then, because the
-// operator keeps only the edited schedule, which is not the one that the generators followed.
+// changesSchedule reports whether an edit of the settings changes the schedule that the verdict checks. The parameter
+// ended is true if the generators have finished. Even then, edits of rates, stages and durations count, because the
+// verdict would check the edited schedule, which the generators did not follow. An edit of the number of generators
+// counts only if the old or the new number is 0.
 func changesSchedule(before, now map[string]string, ended bool) bool {
 	return slices.ContainsFunc(changed(before, now), func(name string) bool {
 		switch name {
@@ -110,8 +113,8 @@ func changed(before, now map[string]string) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(now)), func(name string) bool { return before[name] == now[name] })
 }
 
-// ignoredEdits returns a message that names the settings of the run that a user has changed after completion. Such
-// changes have no effect. It returns "" if there are none.
+// ignoredEdits returns a message that names the settings of the run that a user has changed after the simulation became
+// complete. Such changes have no effect. The message is "" if no settings were changed.
 func (s *scope) ignoredEdits() string {
 	if !s.isComplete() || len(s.sim.Status.RunSettings) == 0 {
 		return ""
@@ -124,7 +127,7 @@ func (s *scope) ignoredEdits() string {
 }
 
 // uncheckedSchedule returns why the verdict does not compare the published events with the schedule. It returns "" if
-// the verdict compares them.
+// the verdict makes this comparison.
 func (s *scope) uncheckedSchedule() string {
 	if at := s.sim.Status.ScheduleChangeTime; at != nil {
 		if at.Equal(s.sim.Status.StartTime) {

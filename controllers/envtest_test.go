@@ -31,11 +31,11 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
-// cluster is an API server with an operator. The operator watches only the namespace of one test.
+// cluster is an API server on which a test can run an operator.
 type cluster struct {
 	*apiserver.Cluster
 
-	watched    []string // the namespaces that the operator watches; if empty, it watches all
+	watched    []string // the namespaces that the operator watches, or empty for all namespaces
 	writes     *writeCounter
 	reconciles reconcileCounter
 	servers    *fakeServers
@@ -117,18 +117,18 @@ func (w *writeCounter) drain() []string {
 	return calls
 }
 
-// reconcileCounter is a log handler that counts the reconciles in the log. It passes warnings and errors to another
-// handler. The handlers that WithAttrs and WithGroup return share the counts.
+// reconcileCounter is a log handler that counts the reconciles in the log. It passes warnings and errors to the
+// embedded handler. The handlers that WithAttrs and WithGroup return share the counts.
 type reconcileCounter struct {
 	slog.Handler
 	*reconcileCounts
 }
 
 type reconcileCounts struct {
-	// calls is the number of reconciles.
 	calls atomic.Int64
-	// repeat is the delay, in nanoseconds, after which the latest finished reconcile asked to run again. It is 0 if the
-	// reconcile returned an error or asked to run again at once, and math.MaxInt64 if it did not ask to run again.
+	// repeat is the delay, in nanoseconds, that the latest finished reconcile requested before its next run. It is 0 if
+	// the reconcile returned an error or requested an immediate run, and math.MaxInt64 if the reconcile requested no
+	// run.
 	repeat atomic.Int64
 }
 
@@ -180,14 +180,14 @@ type fakeServers struct {
 	opened   []string
 }
 
-// open records the binding of a server that the operator opens.
+// open records the binding of a server to which the operator connects.
 func (f *fakeServers) open(at binding.Binding) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.opened = append(f.opened, at.Redacted())
 }
 
-// bindings returns the bindings of the servers that the operator has opened.
+// bindings returns the bindings of the servers to which the operator has connected.
 func (f *fakeServers) bindings() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -208,7 +208,8 @@ func (f *fakeServers) fail(err error) {
 	f.fault = err
 }
 
-// refuse makes the servers reject writes with err, while reads still succeed. If err is nil, they accept writes again.
+// refuse makes the servers reject writes with err, while reads still succeed. If err is nil, the servers accept writes
+// again.
 func (f *fakeServers) refuse(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -310,7 +311,7 @@ type fakeStore struct {
 
 func (s fakeStore) Check(context.Context) error { return s.servers.refused() }
 
-// Counts returns the counters of the ledger. If fakeServers.fail has set an error, it returns this error.
+// Counts returns the counters of the ledger, or the error that fakeServers.fail has set.
 func (s fakeStore) Counts(ctx context.Context) (store.Counts, error) {
 	if err := s.servers.err(); err != nil {
 		return store.Counts{}, fmt.Errorf("count: %w", err)
@@ -328,7 +329,6 @@ func (s fakeStore) ReadTimeline(_ context.Context, from, to time.Time) ([]timeli
 	return slices.DeleteFunc(slices.Clone(s.servers.rows), func(r timeline.Row) bool { return !r.End().After(from) || !r.Start().Before(to) }), nil
 }
 
-// AppendTimeline implements store.Timeline.
 func (s fakeStore) AppendTimeline(_ context.Context, _ string, rows []timeline.Row) error {
 	s.servers.mu.Lock()
 	defer s.servers.mu.Unlock()

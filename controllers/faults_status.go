@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The CRD allows at most maxFaults faults in the status, each with at most maxHit names of pods and a message of at most
-// maxFaultMessage characters.
+// The CRD allows at most maxFaults faults in the status, each with at most maxHit names of pods and a message of at
+// most maxFaultMessage characters.
 const (
 	maxFaults       = 20
 	maxHit          = 5

@@ -142,7 +142,8 @@ func (s *eventSink) Patch(_ context.Context, e *eventsv1.Event, _ []byte) (*even
 	return e, nil
 }
 
-// The broadcaster combines similar events into a series, and keeps only the message of the first event in the series.
+// The broadcaster combines events that have the same references and the same reason, and keeps only the first message.
+// So the events of each fault and each object need their own references.
 func TestEvents_SeveralFaultsAndObjectsAtOnce_AreNotCombined(t *testing.T) {
 	t.Parallel()
 	scheme := runtime.NewScheme()

@@ -39,14 +39,13 @@ const (
 	closeInterval = time.Second
 )
 
-// needsCleanup reports whether queues or keys would remain on external servers if only the Kubernetes objects of the
-// simulation were deleted.
+// needsCleanup reports whether the operator must remove the simulation's queues or keys from external servers.
 func (s *scope) needsCleanup() bool {
 	return s.sim.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete && (!s.managesBroker() || !s.managesStore())
 }
 
-// ensureFinalizer adds the finalizer. With it, the operator sees every deletion, and deletes managed servers only
-// after the workloads that still need them.
+// ensureFinalizer adds the finalizer. Because of the finalizer, the operator sees every deletion, and deletes managed
+// servers only after the workloads that still need them.
 func (r *Reconciler) ensureFinalizer(ctx context.Context, s *scope) error {
 	if !controllerutil.AddFinalizer(s.sim, Finalizer) {
 		return nil
@@ -96,10 +95,10 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	return r.finalizeData(ctx, s, pods, deadline)
 }
 
-// finalizeData waits until the observer has closed its clients, because they declare queues. It then removes the queues
-// and keys of a deleted simulation from external servers, and finally the finalizer. If an attempt fails but another
-// may succeed, finalizeData does not give up before the deadline. The parameter pods contains the names of pods that
-// have not ended.
+// finalizeData waits until the observer has closed its clients, because these clients declare queues. It then removes
+// the queues and keys of a deleted simulation from external servers, and finally the finalizer. If an attempt fails but
+// a retry may succeed, finalizeData does not give up before the deadline. The parameter pods contains the names of pods
+// that have not ended.
 func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, deadline time.Time) (reconcile.Result, error) {
 	if !r.observer.IsClosed(s.key) && s.now.Before(deadline) {
 		return reconcile.Result{RequeueAfter: closeInterval}, nil
@@ -128,7 +127,7 @@ func (r *Reconciler) finalizeData(ctx context.Context, s *scope, pods []string, 
 }
 
 // except returns the end of a sentence about a cleanup. It says that the cleanup did not remove the queues or keys of
-// another simulation with the same name. If there are none, except returns "".
+// another simulation with the same name. If there are no such queues or keys, except returns "".
 func except(foreign purge.Foreign) string {
 	if foreign == (purge.Foreign{}) {
 		return ""
@@ -136,13 +135,13 @@ func except(foreign purge.Foreign) string {
 	return fmt.Sprintf(", except %s that belong to another simulation of the same name", foreign)
 }
 
-// abandonCleanup reports in an event which queues or keys remain. It also logs them, because a namespace that is
+// abandonCleanup reports the remaining queues and keys in an event. It also logs them, because a namespace that is
 // being deleted accepts no new events.
 func (r *Reconciler) abandonCleanup(ctx context.Context, s *scope, result cleanupResult) {
 	r.reportAbandoned(ctx, s, s.leftBehind(result))
 }
 
-// reportPods reports that the queues and keys are removed, but that pods which may create them again have not ended.
+// reportPods reports that the queues and keys are removed, but that the given pods may create them again.
 func (r *Reconciler) reportPods(ctx context.Context, s *scope, pods []string) {
 	const most = 5
 	names := strings.Join(pods[:min(len(pods), most)], ", ")
@@ -172,7 +171,7 @@ func (r *Reconciler) reportAbandoned(ctx context.Context, s *scope, message stri
 }
 
 // leftBehind returns the command that removes the remaining queues or keys, followed by a description of them. The
-// command comes first, because long messages of events are cut off.
+// command comes first, because the end of a long event message is cut off.
 func (s *scope) leftBehind(result cleanupResult) string {
 	id := manifest.ID(s.sim)
 	var options, parts []string
@@ -199,7 +198,6 @@ func (s *scope) leftBehind(result cleanupResult) string {
 		id, strings.Join(options, " "), strings.Join(parts, "; and "))
 }
 
-// removeFinalizer removes the finalizer, so that Kubernetes deletes the simulation.
 func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) (reconcile.Result, error) {
 	controllerutil.RemoveFinalizer(s.sim, Finalizer)
 	switch err := r.patchFinalizers(ctx, s); {
@@ -214,7 +212,7 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) (reconcile.R
 }
 
 // stopWorkloads deletes the generators and processors, because they would create queues and keys again. It returns the
-// names of their pods that have not ended.
+// names of the pods that have not ended.
 func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (pods []string, err error) {
 	if err := r.gather(ctx, s); err != nil {
 		return nil, err
@@ -264,7 +262,8 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := cleanupResult{Result: r.cleaner.Attempt(s.key, job)}
-	// If the attempt is done, data can remain only on servers without a usable binding, and a retry does not help.
+	// If Done returns true, data can remain only on servers without a usable binding. A retry does not help there, so
+	// the result is final.
 	result.final = result.Done()
 	result.Queues, result.Keys = errors.Join(result.Queues, missing.Queues), errors.Join(result.Keys, missing.Keys)
 	return result
@@ -286,8 +285,8 @@ func (s server) cleanupBinding() (*binding.Binding, error) {
 	return nil, errors.New(orElse(s.finding.message, "the binding of the server is unknown"))
 }
 
-// remember returns the binding to store: the current binding or, if the current one is unknown, the binding that is
-// already stored. It returns nil if the operator manages the server, or if the simulation may no longer use the server.
+// remember returns the binding to store: the current binding or, if that binding is unknown, the previously stored
+// binding. It returns nil if the operator manages the server, or if the simulation may no longer use the server.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:

@@ -65,10 +65,10 @@ func TestCleanupBinding_SecretDeleted_ReturnsTheLastKnownBinding(t *testing.T) {
 		want   *binding.Binding
 		err    string
 	}{
-		"the Secret exists":               {server{binding: current, remembered: before}, current, ""},
-		"the Secret is gone":              {server{finding: missing, remembered: before}, before, ""},
-		"consent has been withdrawn":      {server{denied: true, finding: found(stalled, reasonSecretNotAllowed, "not allowed"), remembered: before}, nil, "not allowed"},
-		"the Secret has never been there": {server{finding: missing}, nil, "the Secret no longer exists"},
+		"the Secret exists":              {server{binding: current, remembered: before}, current, ""},
+		"the Secret is gone":             {server{finding: missing, remembered: before}, before, ""},
+		"consent has been withdrawn":     {server{denied: true, finding: found(stalled, reasonSecretNotAllowed, "not allowed"), remembered: before}, nil, "not allowed"},
+		"the Secret has never been read": {server{finding: missing}, nil, "the Secret no longer exists"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestCleanupBinding_SecretDeleted_ReturnsTheLastKnownBinding(t *testing.T) {
 	}
 }
 
-func TestRememberBindings_KeepsThemUntilUseOfTheSecretIsForbidden(t *testing.T) {
+func TestRememberBindings_KeepsBindingOfDeletedSecret_ForgetsBindingAfterConsentIsWithdrawn(t *testing.T) {
 	t.Parallel()
 	r := &Reconciler{cleaner: cleanup.New(nil)}
 	s := &scope{key: client.ObjectKey{Namespace: "default", Name: "sim"}}

@@ -6,17 +6,18 @@ import "fmt"
 type state int
 
 const (
-	// unchecked means that no phase of this reconcile has examined this part of the simulation. The condition of the
-	// part keeps its value.
+	// unchecked means that no phase of this reconcile has examined a part of the simulation. The condition of that part
+	// keeps its value.
 	unchecked state = iota
-	// ready means that this part of the simulation works.
+	// ready means that a part of the simulation works.
 	ready
-	// unknown means that this part of the simulation cannot be examined.
+	// unknown means that the operator cannot examine a part of the simulation while the spec is invalid.
 	unknown
-	// progressing means that this part of the simulation is not ready, but is expected to become ready without a change
-	// by the user. For example, it is starting, or the operator waits until an external problem is solved.
+	// progressing means that a part of the simulation is not ready, but is expected to become ready without a change by
+	// the user. For example, the part is starting, or the operator waits until an external problem is solved.
 	progressing
-	// stalled means that a user must act. The message says what to do.
+	// stalled means that a part of the simulation becomes ready only after a user has acted. The message of the finding
+	// says what to do.
 	stalled
 )
 
@@ -36,13 +37,14 @@ func found(s state, reason, format string, args ...any) finding {
 	return finding{state: s, reason: reason, message: message}
 }
 
-// findings contains the findings about all parts of a simulation. The conditions are computed from it.
+// findings contains the findings about all parts of a simulation. These findings determine the conditions of the
+// simulation.
 type findings struct {
-	// The field spec contains the finding about the validity of the spec. The field objects contains the finding about
-	// applying the desired objects.
+	// The field spec says whether the spec is valid. The field objects says whether the desired objects could be
+	// applied.
 	spec, objects finding
-	// volumes is the finding about volumes that must grow. It does not delay the start, because the simulation works
-	// with the current size of the volumes.
+	// The field volumes is the finding about volumes that must grow. This finding does not delay the start of the
+	// simulation, because the simulation works with the current size of the volumes.
 	volumes       finding
 	broker, store finding
 	summaryAPI    finding
@@ -51,12 +53,12 @@ type findings struct {
 	ledger        finding
 	completion    finding
 	objectives    finding
-	// running is a text that says which components are running. It is the message for a simulation that is ready.
+	// The field running is the message for a simulation that is ready. It says which components are running.
 	running string
 	// notes are warnings about a valid spec, and about certificates that expire soon.
 	notes []string
-	// suspended is true if the simulation is suspended. complete is true if the simulation is complete. In both cases,
-	// no generators run.
+	// The fields suspended and complete say whether the simulation is suspended or complete. In both cases, no
+	// generators run.
 	suspended, complete bool
 }
 

@@ -39,8 +39,8 @@ func everyKind() []schema.GroupVersionKind {
 	}
 }
 
-// TestApply_ChangedField_IsRestored changes and deletes each field that the operator owns, in each object of a
-// simulation.
+// TestApply_ChangedField_IsRestored changes each field that the operator owns, in each object of a simulation. It also
+// deletes the objects.
 func TestApply_ChangedField_IsRestored(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
@@ -60,7 +60,7 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 		}
 		t.Logf("%s has %d fields that can be edited", child.what, edited)
 		if edited == 0 {
-			t.Errorf("nothing of %s can be edited", child.what)
+			t.Errorf("no field of %s can be edited", child.what)
 		}
 	}
 	c.startOperator()
@@ -84,8 +84,8 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 				c.isRestored(child)
 			}
 		}
-		// This edit removes all labels. The object therefore disappears from the operator's cache, which contains only
-		// objects with the label of their simulation. The operator must restore the labels nevertheless.
+		// This edit replaces all labels with another label. The object then disappears from the operator's cache, which
+		// contains only objects with the label of their simulation. The operator must restore the labels nevertheless.
 		if !c.edit(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
 			t.Errorf("the labels of %s cannot be edited", child.what)
 		}
@@ -105,7 +105,6 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 	c.isCalm(1)
 }
 
-// child is a desired object of a simulation.
 type child struct {
 	*unstructured.Unstructured
 
@@ -162,16 +161,15 @@ func (c *cluster) isRestored(child child) {
 	})
 }
 
-// leaf is a field without nested fields in an object. It consists of the field's name in the managed fields, its JSON
-// Patch path, and its value.
+// leaf describes a field without nested fields: its name in the managed fields, its JSON Patch path, and its value.
 type leaf struct {
 	name, path string
 	value      any
 }
 
 // ownedLeaves returns those fields of an object that, according to its managed fields, the operator owns. It omits
-// owner references, because the operator does not change an object that has a different owner. It omits passwords,
-// because the operator keeps passwords that users have edited.
+// owner references, because the operator does not change an object with a different owner. It also omits passwords,
+// because the operator keeps a password that a user has edited.
 func ownedLeaves(o *unstructured.Unstructured) []leaf {
 	var leaves []leaf
 	for _, entry := range o.GetManagedFields() {
@@ -201,7 +199,7 @@ func appendLeaves(leaves []leaf, at leaf, fields map[string]any) []leaf {
 	for name, below := range fields {
 		kind, text, isField := strings.Cut(name, ":")
 		if !isField {
-			continue // the name "." stands for the parent, which is not a field
+			continue // in managed fields, the name "." stands for the object that contains the fields
 		}
 		isLeaf = false
 		next := leaf{name: at.name + "/" + name}
@@ -220,7 +218,8 @@ func appendLeaves(leaves []leaf, at leaf, fields map[string]any) []leaf {
 	return leaves
 }
 
-// indexOf returns the index of the list element that matches a key in the managed fields.
+// indexOf returns the index of a list element. The parameter text identifies the element, as in the managed fields: the
+// text contains the value of the element, or the values of its key fields.
 func indexOf(list any, text string) int {
 	var key any
 	elements, _ := list.([]any)
@@ -243,14 +242,14 @@ func indexOf(list any, text string) int {
 func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
-		return v + "0" // a string that is a quantity or a number stays valid
+		return v + "0" // a string that contains a number, such as "5", stays valid with a 0 at its end
 	case bool:
 		return !v
 	case int64:
 		return v + 1
 	case []any:
 		if len(v) == 0 {
-			return []any{map[string]any{}} // an empty network policy rule allows everything
+			return []any{map[string]any{}} // in a NetworkPolicy, an empty rule allows all traffic
 		}
 		return v[:len(v)-1]
 	case map[string]any:
@@ -284,14 +283,14 @@ func TestReconcile_EditedPassword_RotatesThePasswordOfTheServer(t *testing.T) {
 		} {
 			password, cookie, before := string(secret.Data["password"]), string(secret.Data["erlang-cookie"]), set.Spec.Template.Annotations[configHash]
 			way.rotate()
-			c.Eventually(name+", "+way.name+", to get another password, and the server to be rolled", func() error {
+			c.Eventually(name+", "+way.name+", to get another password, and the pod template to change", func() error {
 				key := client.ObjectKey{Namespace: c.Namespace, Name: name}
 				if err := errors.Join(c.Client.Get(t.Context(), key, secret), c.Client.Get(t.Context(), key, set)); err != nil {
 					return err
 				}
 				now := string(secret.Data["password"])
 				if now == "" || now == password || set.Spec.Template.Annotations[configHash] == before {
-					return errors.New("nothing has changed yet")
+					return errors.New("the password or the pod template has not changed yet")
 				}
 				return nil
 			})
@@ -337,7 +336,8 @@ func TestSyncMounts_PlanOrSecretChanges_AnnotatesRunningPods(t *testing.T) {
 	}
 }
 
-// annotated waits until the operator has changed the annotation that contains the hash of a pod's mounted files.
+// annotated waits until the operator has changed the annotation that contains the hash of a pod's mounted files. It
+// returns the new value of the annotation.
 func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	c.T.Helper()
 	var now string
@@ -353,8 +353,8 @@ func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	return now
 }
 
-// An edit makes an object invalid, so that the operator has to replace it. Later, one of its fields is no longer desired. The
-// operator must then remove this field from the object.
+// If an edit by somebody else makes it impossible to apply an object, the operator replaces the object. Later, the
+// operator must still remove a field that is no longer desired.
 func TestApply_AfterForcedReplacement_RemovesFieldsNoLongerDesired(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -25,12 +25,13 @@ import (
 type childKind struct {
 	schema.GroupVersionKind
 
-	// object is an empty object of the Go type that the cache uses for this kind. newList returns an empty list of
-	// such objects.
+	// The field object is an empty object of the Go type that the cache uses for this kind. The function newList
+	// returns an empty list of such objects.
 	object  client.Object
 	newList func() client.ObjectList
-	// keep removes all fields of o that the operator does not use. The parameter slim is the metadata to keep. The cache
-	// stores only what keep leaves: the pod templates of a thousand simulations alone would need hundreds of MiB.
+	// The function keep removes the fields of the object o that the operator does not use, and replaces the metadata
+	// with the parameter slim. Without this reduction, the pod templates of a thousand simulations alone would need
+	// hundreds of MiB in the cache.
 	keep func(slim metav1.ObjectMeta, o client.Object) error
 	// crd is the name of the CustomResourceDefinition that defines an optional kind. It is "" for a kind that every
 	// cluster serves.
@@ -47,16 +48,17 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *networkingv1.NetworkPolicy) {
 				*o = networkingv1.NetworkPolicy{ObjectMeta: m}
 			}),
-		// The cache keeps the data of Secrets, because the operator reads the passwords of managed servers from it.
+		// The cache keeps the data of Secrets, because the operator reads the passwords of managed servers from the
+		// cache.
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.SecretList{} },
 			func(m metav1.ObjectMeta, o *corev1.Secret) { *o = corev1.Secret{ObjectMeta: m, Data: o.Data} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ConfigMapList{} },
 			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
 			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
-		// The cache keeps the status of workloads, because the operator computes conditions from it. It also keeps the
-		// replicas, the names of the mounted Secrets, and the sizes of the volumes of StatefulSets. The operator needs
-		// these current values while it cannot apply the desired ones.
+		// The cache keeps the status of workloads, because the operator computes conditions from the status. It also
+		// keeps the replicas, the names of the mounted Secrets, and the sizes of the volumes of StatefulSets, because
+		// the operator needs these current values while it cannot apply the desired values.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
 				spec := appsv1.StatefulSetSpec{
@@ -114,7 +116,7 @@ func builtIn[T any, O interface {
 		keep: func(slim metav1.ObjectMeta, o client.Object) error {
 			typed, ok := o.(O)
 			if !ok {
-				return fmt.Errorf("reduce %T for the cache: it is not a %T", o, object)
+				return fmt.Errorf("remove the unused fields of %T: it is not a %T", o, object)
 			}
 			keep(slim, typed)
 			return nil
@@ -142,11 +144,11 @@ func optional(kind schema.GroupVersionKind, crd string) childKind {
 func keepUnstructured(slim metav1.ObjectMeta, o client.Object) error {
 	u, ok := o.(*unstructured.Unstructured)
 	if !ok {
-		return fmt.Errorf("reduce %T for the cache: it is not unstructured", o)
+		return fmt.Errorf("remove the unused fields of %T: it is not unstructured", o)
 	}
 	metadata, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&slim)
 	if err != nil {
-		return fmt.Errorf("reduce %s %s for the cache: %w", u.GetKind(), client.ObjectKeyFromObject(u), err)
+		return fmt.Errorf("remove the unused fields of %s %s: %w", u.GetKind(), client.ObjectKeyFromObject(u), err)
 	}
 	u.Object = map[string]any{"apiVersion": u.GetAPIVersion(), "kind": u.GetKind(), "metadata": metadata}
 	return nil
@@ -158,8 +160,8 @@ func unstructuredOf(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	return o
 }
 
-// reduce returns a function that removes unused fields from an object before the cache stores it. The function returns
-// an error if the type of the object is neither a pod nor listed in childKinds.
+// reduce returns a function that removes unused fields from an object before the cache stores it. The returned function
+// fails if the type of the object is neither a pod nor listed in childKinds.
 func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	keep := map[reflect.Type]func(metav1.ObjectMeta, client.Object) error{}
 	for _, kind := range childKinds() {
@@ -174,13 +176,12 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 		o, isObject := object.(client.Object)
 		reduceType, ok := keep[reflect.TypeOf(object)]
 		if !isObject || !ok {
-			return nil, fmt.Errorf("reduce %T for the cache: childKinds does not contain its kind", object)
+			return nil, fmt.Errorf("remove the unused fields of %T: childKinds does not contain its kind", object)
 		}
 		return o, reduceType(slimmer.Metadata(o), o)
 	}
 }
 
-// crdRabbitmqClusters is the name of the RabbitmqCluster CRD.
 const crdRabbitmqClusters = "rabbitmqclusters.rabbitmq.com"
 
 // optionalKinds maps the names of optional CustomResourceDefinitions to the kinds that they define.
@@ -197,7 +198,8 @@ func optionalKinds() map[string]schema.GroupVersionKind {
 // served is the set of optional kinds that the API server serves.
 type served map[schema.GroupVersionKind]bool
 
-// serves reports whether the API server serves a kind in childKinds.
+// serves reports whether the API server serves the given kind. Every API server serves the built-in kinds, which
+// have no CRD.
 func (s served) serves(kind childKind) bool { return kind.crd == "" || s[kind.GroupVersionKind] }
 
 func (s served) input() resources.Served {
@@ -222,7 +224,7 @@ type servedKinds struct {
 
 func newServedKinds() *servedKinds { return &servedKinds{kinds: served{}} }
 
-// set records whether a kind is served. It reports whether this has changed.
+// set stores whether the API server serves a kind. It returns true if the stored value has changed.
 func (k *servedKinds) set(kind schema.GroupVersionKind, isServed bool) (changed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

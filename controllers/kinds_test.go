@@ -54,7 +54,7 @@ func builtKinds(t *testing.T) []schema.GroupVersionKind {
 	return kinds
 }
 
-func TestChildKinds_ListAllBuiltKinds(t *testing.T) {
+func TestChildKinds_ListTheKindsOfAllBuiltObjects(t *testing.T) {
 	t.Parallel()
 	var listed []schema.GroupVersionKind
 	for _, kind := range childKinds() {
@@ -111,7 +111,7 @@ func TestReduce_KeepsFieldsThatTheOperatorReads_RejectsUnknownKinds(t *testing.T
 	if diff := cmp.Diff(want, deployment.Spec); err != nil || diff != "" {
 		t.Errorf("the reduced Deployment does not have exactly its replicas and Secrets (%v):\n%s", err, diff)
 	}
-	if _, err := transform(&corev1.Endpoints{}); err == nil { //nolint:staticcheck // any kind that is not in the table will do
+	if _, err := transform(&corev1.Endpoints{}); err == nil { //nolint:staticcheck // any kind that is not in childKinds will do
 		t.Error("a kind that is not in childKinds is accepted")
 	}
 }

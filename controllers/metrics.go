@@ -45,7 +45,7 @@ func NewSimulationMetrics(simulations client.Reader, o *observer.Observer) *Simu
 		unexpected:   describe("unexpected", "Exits that found no visit although their plate had entered."),
 		deadLettered: describe("dead_lettered", "Dead-lettered messages."),
 		outstanding:  describe("outstanding", "Confirmed events that have not taken effect yet."),
-		messages:     describe("queue_messages", "Messages in the simulation's queues: ready, retry or dead. Messages that processors hold are not included.", "queue"),
+		messages:     describe("queue_messages", "Messages in the simulation's queues, by kind of queue (ready, retry or dead). Messages that processors hold are not included.", "queue"),
 
 		faultsInjected: describe("faults_injected", "Occurrences of faults that took effect."),
 		faults:         fault.NewMetrics("namespace", "simulation"),

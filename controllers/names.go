@@ -21,9 +21,9 @@ import (
 )
 
 // The pods of a simulation refer to the simulation's own objects by name. If an object of another owner had such a
-// name, a pod would use that object: it would mount a Secret whose owner did not consent, for example, or send
-// passwords to another Service. Therefore, while a name is taken, no workload that refers to it has pods, and the
-// operator does not connect to a server through it.
+// name, a pod would use that object. For example, the pod would mount a Secret without the consent of its owner, or
+// send passwords to a Service of another owner. Therefore, while a name is taken, no workload that refers to this name
+// has pods, and the operator connects to no server through an object of this name.
 
 // isReferable reports whether other objects refer by name to objects of the given kind.
 func isReferable(kind string) bool {
@@ -34,9 +34,9 @@ func isReferable(kind string) bool {
 	return false
 }
 
-// checkNames finds the names that are taken by objects of other owners. It then fills s.withheld with three groups of
-// objects: those whose name is taken, those that depend on a taken name, and the managed servers whose pods must not
-// mount a Secret that the spec names.
+// checkNames finds the names that are taken by objects of other owners. It then adds three groups of objects to
+// s.withheld: the objects whose name is taken, the objects that refer to a taken name, and the managed servers that
+// need a Secret that pods must not mount.
 func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		key, err := r.keyOf(object)
@@ -71,8 +71,8 @@ func (r *Reconciler) checkNames(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// withholdServers adds to s.withheld the managed servers whose pods must not mount a Secret that the spec names. The
-// method toApply then makes sure that these servers have no pods.
+// withholdServers adds to s.withheld the managed servers that need a Secret that pods must not mount. The method
+// toApply then makes sure that these servers have no pods.
 func (s *scope) withholdServers() {
 	for _, c := range resources.Servers() {
 		server := s.managedServer(c)
@@ -102,10 +102,10 @@ func sortedKeys[V any](m map[childKey]V) []childKey {
 
 func nameTaken(err *apply.NameTakenError) finding { return found(stalled, reasonNameTaken, "%s", err) }
 
-// checkClaims checks the volume claims of a StatefulSet that lacks pods. The controller of StatefulSets uses every
-// claim that has the right name, and deletes it together with the StatefulSet. If a claim is not the simulation's, or
-// if the operator may not read it, a missing StatefulSet is not created, and an existing one gets no more replicas.
-// Existing replicas stay, because they may use claims of the simulation.
+// checkClaims checks the volume claims of a StatefulSet that lacks pods. The StatefulSet controller uses every claim
+// that has the right name, and deletes the claim together with the StatefulSet. So the operator neither creates the
+// StatefulSet nor scales it up if a claim does not belong to the simulation, or if the operator has no permission to
+// read a claim. Existing replicas stay, because they may use claims of the simulation.
 func (r *Reconciler) checkClaims(ctx context.Context, s *scope, owner childKey, set *appsv1.StatefulSet) error {
 	if live, ok := s.children[owner].(*appsv1.StatefulSet); ok && live.Status.Replicas >= *set.Spec.Replicas {
 		return nil
@@ -144,13 +144,14 @@ func claimNames(set *appsv1.StatefulSet) []string {
 
 const (
 	claimKind = "PersistentVolumeClaim"
-	// forbiddenRetry is how often the operator tries to read a claim that it has no permission to read. It does not
-	// watch its own roles, so it does not notice when it gets the permission.
+	// forbiddenRetry is the time until the operator tries again to read a PersistentVolumeClaim that it has no
+	// permission to read. The operator does not watch roles, so it does not notice that somebody grants the permission.
 	forbiddenRetry = time.Minute
 )
 
-// checkClaim returns a *apply.NameTakenError if a volume claim exists and does not belong to the simulation. A claim
-// belongs to the simulation if it has the labels of the claim template. It may be left from an earlier StatefulSet.
+// checkClaim returns an *apply.NameTakenError if a volume claim exists and does not belong to the simulation. A claim
+// that has the labels of the claim template belongs to the simulation: an earlier StatefulSet of the simulation may
+// have left this claim behind.
 func (r *Reconciler) checkClaim(ctx context.Context, key client.ObjectKey, labels map[string]string) error {
 	claim := partial(corev1.SchemeGroupVersion.WithKind(claimKind))
 	err := r.direct.Get(ctx, key, claim)
@@ -174,9 +175,10 @@ func hasLabels(o client.Object, want map[string]string) bool {
 	return true
 }
 
-// withholdReferrers withholds every object that refers to a taken name, directly or through other objects. If the name
-// of the authority's Secret is taken, it also withholds the Secrets with certificates that the authority would sign.
-// withholdReferrers compares only names, not kinds, because all objects of a component have the same name.
+// withholdReferrers adds to s.withheld every object that refers, directly or through other objects, to a name that an
+// object of another owner already has. If the Secret of the certificate authority is such an object, withholdReferrers
+// also adds the Secrets with certificates that the authority would sign. It compares only names, because many references
+// do not contain the kind of the object. So it may add more objects than necessary.
 func (r *Reconciler) withholdReferrers(s *scope) error {
 	names := map[string]bool{}
 	for key := range s.taken {
@@ -185,7 +187,7 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 			names[key.name] = true
 		}
 	}
-	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // the operator then cannot sign certificates
+	if s.isTaken(resources.AuthoritySecretName(s.sim)) { // without the authority, the operator cannot sign certificates
 		for _, c := range r.neededCertificates(s) {
 			if !c.External {
 				s.withheld[childKey{"Secret", c.Secret}], names[c.Secret] = true, true
@@ -204,7 +206,7 @@ func (r *Reconciler) withholdReferrers(s *scope) error {
 }
 
 // withholdReferrer adds an object to s.withheld if the object refers to one of the given names. It then adds the
-// object's own name to these names, so that objects that refer to it are withheld too.
+// object's own name to these names, so that the objects that refer to this object are also withheld.
 func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[string]bool) error {
 	key, err := r.keyOf(object)
 	if err != nil || s.withheld[key] {
@@ -221,8 +223,8 @@ func (r *Reconciler) withholdReferrer(s *scope, object client.Object, names map[
 	return nil
 }
 
-// refersToAny reports whether any text in an object, except in its metadata, is one of the names, or contains the host
-// name of a Service with one of the names.
+// refersToAny reports whether an object refers to one of the names. A text in the object is a reference if it equals a
+// name, or if it contains the host name of a Service with such a name. The metadata of the object does not count.
 func refersToAny(object client.Object, names map[string]bool) (bool, error) {
 	if secret, ok := object.(*corev1.Secret); ok {
 		for _, value := range secret.Data {
@@ -306,20 +308,19 @@ func withReplicasOf(live, object client.Object) client.Object {
 	return limited
 }
 
-// toApply returns the object to apply for a desired object, or nil if nothing may be applied:
-//   - A workload in the map withheld is not created. If it exists already, it is scaled to 0 replicas.
-//   - A StatefulSet in the map limited is neither created nor scaled up.
-//   - If the new pods of a workload would mount a missing Secret, the workload must not change yet. If its existing
-//     pods mount no missing Secret, toApply returns nil. Otherwise, toApply returns the change, mustWait delays the
-//     change, and a condition shows that the change waits. While s.isWithheld returns true, mustWait delays nothing, so
-//     toApply returns nil in both cases.
+// toApply returns the object to apply for a desired object, or nil if no object must be applied:
+//   - An object in s.withheld is not applied. But an existing workload in s.withheld is scaled to 0 replicas.
+//   - A StatefulSet in s.limited is neither created nor scaled up.
+//   - A workload whose pods would mount a missing Secret is not applied. There is one exception: if the existing pods
+//     of the workload mount a missing Secret, and s.isWithheld returns false, toApply returns the workload. The caller
+//     then delays the change, and a condition reports the delay.
 //   - An existing StatefulSet keeps its claim template.
 func (s *scope) toApply(key childKey, object client.Object) client.Object {
 	live := s.children[key]
 	object = withVolumeSizeOf(live, object)
 	switch {
 	case !s.withheld[key] && s.mountsMissing(object) && (!s.mountsMissing(live) || s.isWithheld()):
-		return nil // apply nothing, because new pods would wait for a missing Secret
+		return nil // new pods would wait for a missing Secret
 	case live == nil && (s.withheld[key] || s.limited[key]):
 		return nil
 	case s.withheld[key]:

@@ -17,13 +17,13 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// withAgents makes a simulation create objects of all kinds, including those of the agents.
+// withAgents adds a fault to a simulation, so that the operator also creates the objects that agents need.
 func withAgents(s *v1alpha1.ParkingSimulationSpec) {
 	s.Faults = []v1alpha1.Fault{{Name: "kill", Target: "Processor", Action: "Kill", At: new(v1alpha1.Duration("1h"))}}
 }
 
-// ownedKinds lists the kinds of objects that simulations own. The optional kinds are missing, because other objects do
-// not refer to them.
+// ownedKinds lists the kinds of objects that simulations own. The optional kinds are missing, because the API server of
+// these tests does not serve them.
 func ownedKinds() []schema.GroupVersionKind {
 	kinds := []schema.GroupVersionKind{
 		{Group: "apps", Version: "v1", Kind: "Deployment"}, {Group: "apps", Version: "v1", Kind: "StatefulSet"},
@@ -35,7 +35,6 @@ func ownedKinds() []schema.GroupVersionKind {
 	return kinds
 }
 
-// objectsOf returns the objects that a simulation owns.
 func (c *cluster) objectsOf(sim *v1alpha1.ParkingSimulation) []unstructured.Unstructured {
 	c.T.Helper()
 	var owned []unstructured.Unstructured
@@ -54,14 +53,14 @@ func (c *cluster) objectsOf(sim *v1alpha1.ParkingSimulation) []unstructured.Unst
 	return owned
 }
 
-// foreignCopy returns a copy of an object with another name, which belongs to no simulation.
+// foreignCopy returns a copy of an object. The copy has the given name and belongs to no simulation.
 func foreignCopy(o *unstructured.Unstructured, name string) *unstructured.Unstructured {
 	foreign := o.DeepCopy()
 	metadata := map[string]any{"name": name, "namespace": o.GetNamespace()}
 	foreign.Object["metadata"] = metadata
 	delete(foreign.Object, "status")
 	if _, isWorkload, _ := unstructured.NestedInt64(foreign.Object, "spec", "replicas"); isWorkload {
-		_ = unstructured.SetNestedField(foreign.Object, int64(0), "spec", "replicas") // the foreign workload has no pods
+		_ = unstructured.SetNestedField(foreign.Object, int64(0), "spec", "replicas")
 	}
 	for _, assigned := range []string{"clusterIP", "clusterIPs"} {
 		unstructured.RemoveNestedField(foreign.Object, "spec", assigned)
@@ -98,9 +97,9 @@ func (c *cluster) referrers(name string) ([]string, error) {
 	return found, nil
 }
 
-// The author of a simulation chooses its name, and so the names of its objects. If such a name could make a pod mount
-// an object of another owner, an author could use a Secret without the consent of its owner.
-func TestReconcile_NameTaken_NoPodRefersToTheForeignObject(t *testing.T) {
+// The author of a simulation chooses its name, and so the names of its objects. The author must not be able to choose a
+// name that makes pods mount a Secret of another owner.
+func TestReconcile_NameTaken_NoPodRefersToTheObjectOfAnotherOwner(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	model := c.Simulate("model", withAgents)
@@ -134,7 +133,7 @@ func TestReconcile_NameTaken_NoPodRefersToTheForeignObject(t *testing.T) {
 		switch o.GetKind() {
 		case "ServiceAccount", "Secret", "ConfigMap", "Service":
 			if users, err := c.referrers(o.GetName()); err != nil || len(users) > 0 {
-				t.Errorf("%v use the foreign %s %s (%v)", users, o.GetKind(), o.GetName(), err)
+				t.Errorf("%v use the %s %s of another owner (%v)", users, o.GetKind(), o.GetName(), err)
 			}
 		}
 		c.Delete(o, o.GetName())
@@ -144,8 +143,8 @@ func TestReconcile_NameTaken_NoPodRefersToTheForeignObject(t *testing.T) {
 	}
 }
 
-// While the simulation runs, a user can replace one of its Secrets with another one of the same name. The kubelet would
-// then mount the user's Secret into the running pods.
+// While the simulation runs, a user can replace one of its Secrets with the user's own Secret of the same name. The
+// kubelet would then mount the user's Secret into the running pods.
 func TestReconcile_SecretReplacedWhileRunning_StopsThePodsThatUseIt(t *testing.T) {
 	t.Parallel()
 	for _, component := range []string{"redis", "rabbitmq", "agent"} {
@@ -173,9 +172,9 @@ func TestReconcile_SecretReplacedWhileRunning_StopsThePodsThatUseIt(t *testing.T
 	}
 }
 
-// The operator recognizes the keys of a binding. It must not mistake someone else's Secret with these keys for its own.
-// Otherwise it would connect to the server in that Secret.
-func TestReconcile_ForeignSecretWithBinding_IsNotUsed(t *testing.T) {
+// A Secret of another owner can have the same name and the same keys as the Secret that the operator creates for
+// RabbitMQ. The operator must not connect to the server in such a Secret.
+func TestReconcile_SecretOfAnotherOwnerContainsABinding_IsNotUsed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.Secret("prod-rabbitmq", map[string]string{
@@ -190,8 +189,8 @@ func TestReconcile_ForeignSecretWithBinding_IsNotUsed(t *testing.T) {
 	}
 }
 
-// The StatefulSet controller uses every volume claim that has the right name, no matter who created it. It deletes the
-// claim together with the StatefulSet.
+// The StatefulSet controller uses every volume claim that has the right name, and deletes the claim together with the
+// StatefulSet. So the operator must not create the StatefulSet while a claim of another owner has such a name.
 func TestReconcile_VolumeClaimOfAnotherOwner_IsNotUsed(t *testing.T) {
 	t.Parallel()
 	for component, claim := range map[string]string{"rabbitmq": "data-prod-rabbitmq-1", "redis": "data-prod-redis-0", "summaries": "data-prod-summaries-0"} {
@@ -215,7 +214,8 @@ func TestReconcile_VolumeClaimOfAnotherOwner_IsNotUsed(t *testing.T) {
 				t.Error(err)
 			}
 
-			// The simulation reuses a claim that one of its earlier StatefulSets left behind.
+			// With these labels, the claim looks like a claim that an earlier StatefulSet of the simulation left
+			// behind. The operator uses such a claim.
 			c.Edit(foreign, func() {
 				foreign.Labels = map[string]string{"simulation.parking.dev/simulation": "prod", "app.kubernetes.io/component": component}
 			})

@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// observe makes the observer track the simulation's servers, and examines the latest observation. Once the
-// simulation is complete, it makes the observer stop.
+// observe makes the observer track the simulation's servers, and examines the latest observation. When the simulation
+// is complete, observe stops the tracking.
 func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	if s.isComplete() {
 		r.observer.Untrack(s.key)
@@ -44,8 +44,9 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	return nil
 }
 
-// observedBinding returns the binding with which to observe a server, or nil if it is unknown. If the Secret was
-// deleted while the simulation runs, it returns the last known binding, which the pods also continue to use.
+// observedBinding returns the binding with which the observer connects to a server, or nil if the binding is unknown.
+// If the Secret was deleted after the start of the simulation, observedBinding returns the last known binding, which
+// the pods also use.
 func (s *scope) observedBinding(of server, remembered *binding.Binding) *binding.Binding {
 	if of.binding == nil && of.finding.reason == reasonSecretMissing && s.sim.Status.StartTime != nil {
 		return remembered
@@ -71,8 +72,8 @@ func (s *scope) notRead(broker, store *binding.Binding) finding {
 	return found(progressing, reasonNotRead, "%s", message)
 }
 
-// foresee examines whether the verdict of a running simulation can still be PASS. If it cannot, and the spec sets
-// abortOnFailure, foresee ends the simulation early.
+// foresee examines whether the verdict of a running simulation can still be PASS. If the verdict can only be FAIL, and
+// the spec sets abortOnFailure, foresee ends the simulation early.
 func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	isRead := s.observation != nil && s.observation.Err() == nil
 	if s.isComplete() || !isRead {
@@ -85,20 +86,20 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	r.observer.MarkFailed(s.key, s.observation.At, failed)
 	s.findings.objectives = foreseen(failed)
 	s.abortIfFailed(failed)
-	if s.isAborted() && len(failed) == 0 { // later measurements do not change the verdict
+	if s.isAborted() && len(failed) == 0 { // the verdict of an aborted simulation stays FAIL, even if the latest measurements show no failure
 		s.findings.objectives = found(stalled, reasonObjectivesUnmet, "%s", s.abortReason())
 	}
 	return nil
 }
 
-// abortReason returns why the operator ended the simulation early. If an earlier version of the operator ended it, the
-// status contains no reason, and abortReason returns a general text.
+// abortReason returns why the operator ended the simulation early. It returns a general text if an earlier version of
+// the operator ended the simulation, because that version did not store the reason.
 func (s *scope) abortReason() string {
 	return cmp.Or(s.sim.Status.AbortReason, "at least one check had failed for good")
 }
 
-// abortIfFailed ends the simulation early if checks have failed for good and its spec sets abortOnFailure. It writes the
-// abort time and the first of these failures to the status, where later reconciles read them.
+// abortIfFailed ends the simulation early if at least one check has failed for good and the spec sets abortOnFailure.
+// It writes the abort time and the first failure to the status, for later reconciles.
 func (s *scope) abortIfFailed(failed []ledger.Check) {
 	running := s.sim.Status.StartTime != nil && !s.generatorsDone()
 	if running && s.plan.Objectives.AbortOnFailure && len(failed) > 0 {
@@ -107,8 +108,8 @@ func (s *scope) abortIfFailed(failed []ledger.Check) {
 	}
 }
 
-// assessObservation examines the latest observation. It considers an external server ready if the observer could
-// read it, and if the simulation can write to it.
+// assessObservation examines the latest observation. An external server is ready if the observer can read from it and
+// the simulation can write to it.
 func (s *scope) assessObservation() {
 	now := s.observation
 	s.findings.ledger = found(ready, reasonRead, "The ledger can be read")
@@ -123,8 +124,8 @@ func (s *scope) assessObservation() {
 	}
 }
 
-// foreseen returns the state for the condition ObjectivesMet of a running simulation: it says whether the verdict
-// can still be PASS. The parameter named failed contains the checks that have failed for good.
+// foreseen returns the finding for the condition ObjectivesMet of a running simulation. The parameter named failed
+// contains the checks that have failed for good.
 func foreseen(failed []ledger.Check) finding {
 	if len(failed) > 0 {
 		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(ledger.Messages(failed)), "; "))
@@ -132,12 +133,11 @@ func foreseen(failed []ledger.Check) finding {
 	return verdictPending()
 }
 
-// verdictPending is the state for the condition ObjectivesMet while the verdict can still be PASS.
+// verdictPending returns the finding for the condition ObjectivesMet while the verdict can still be PASS.
 func verdictPending() finding {
 	return found(progressing, reasonNotComplete, "The verdict follows when the simulation is complete")
 }
 
-// ledgerStatus converts the ledger in an observation to the form that it has in the status.
 func ledgerStatus(now *observer.Observation) *v1alpha1.LedgerStatus {
 	at := metav1.NewTime(now.At.Truncate(time.Second)) // times in the status have a precision of seconds
 	l := now.Report

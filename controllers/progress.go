@@ -13,8 +13,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// endOf returns the time at which the simulation's duration ends or, if the simulation was aborted, the abort time. It
-// returns false if the simulation has not started or has no duration.
+// endOf returns the time at which the generators stop for good: the end of the duration or, if it is earlier, the abort
+// time. The result ok is false if the simulation has not started. It is also false if the simulation has no duration
+// and was not aborted.
 func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 	start, duration := sim.Status.StartTime, sim.Spec.Duration.Value()
 	if start == nil {
@@ -30,13 +31,13 @@ func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 // isAborted reports whether the operator ended the simulation early.
 func (s *scope) isAborted() bool { return s.sim.Status.AbortTime != nil }
 
-// drainDeadline returns the time at which the drain timeout expires. It returns false if the simulation has no end.
+// drainDeadline returns the time at which the drain timeout expires. The result ok is false if endOf returns false.
 func (s *scope) drainDeadline() (deadline time.Time, ok bool) {
 	end, ok := endOf(s.sim)
 	return end.Add(s.sim.Spec.DrainTimeout.Value()), ok
 }
 
-// drainTimedOut reports whether the drain timeout has expired.
+// drainTimedOut reports whether the drain timeout has expired. It returns false if the simulation is complete.
 func (s *scope) drainTimedOut() bool {
 	deadline, ok := s.drainDeadline()
 	return ok && !s.now.Before(deadline) && !s.isComplete()
@@ -48,7 +49,7 @@ func (s *scope) generatorsDone() bool {
 	return s.isComplete() || ok && !s.now.Before(end)
 }
 
-// isDraining reports whether the generators are stopped and their pods have ended. From then on, no event is
+// isDraining reports whether the generators are stopped and their pods have ended. In this state, no event is
 // published, and the processors only empty the queues.
 func (s *scope) isDraining() bool {
 	if !s.generatorsDone() || s.isComplete() {
@@ -63,8 +64,8 @@ func (s *scope) isDraining() bool {
 }
 
 // draining returns the input for the observer's final audit, or nil if the audit must wait. The audit waits until the
-// generators have ended. If the summary API is managed, the audit also waits until a pod of the API runs, because the
-// audit counts the summaries there. After the drain timeout, the audit waits for neither.
+// generators have ended. If the summary API is managed, the audit also waits until a pod of the summary API runs,
+// because the audit asks this pod for the number of summaries. After the drain timeout, the audit no longer waits.
 func (s *scope) draining() *observer.Draining {
 	d := &observer.Draining{SummariesPod: s.serverIn(resources.ComponentSummaries, s.addressOf(resources.ComponentSummaries))}
 	d.SummariesDown = d.SummariesPod.IP == "" && s.lacksSummaryAPI()
@@ -81,8 +82,8 @@ func (s *scope) lacksSummaryAPI() bool {
 	return s.sim.Spec.SummaryAPI.ManagedOrDefault() != nil && !w.isReady()
 }
 
-// observedPlan returns the part of a plan that the observer uses. If only other parts of the plan change, the
-// observation is not restarted.
+// observedPlan returns a copy of a plan without the fields that the observer does not use. So a change of these fields
+// does not restart the observation.
 func observedPlan(p *plan.Plan) *plan.Plan {
 	observed := *p
 	observed.StartTime, observed.Suspended = time.Time{}, false
@@ -132,8 +133,8 @@ func (s *scope) overMessage() string {
 	return "The duration is over"
 }
 
-// wakeAtDeadline requests two reconciles: one when the drain timeout expires, and one when giveUpTime has passed
-// after that.
+// wakeAtDeadline requests two reconciles: the first when the drain timeout expires, and the second after an additional
+// giveUpTime.
 func (s *scope) wakeAtDeadline() {
 	deadline, ok := s.drainDeadline()
 	if !ok || s.isComplete() {
@@ -175,19 +176,19 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	return nil
 }
 
-// generates reports whether a generator should have pods. While a Secret is missing, a generator with 0 replicas stays
-// at 0, because new pods could not start without the Secret. So generates then returns false.
+// generates reports whether a generator should have pods. While a Secret is missing, the result is false for a
+// generator whose Deployment has 0 replicas, because new pods could not start without the Secret.
 func (s *scope) generates(c resources.Component) bool {
 	key := childKey{"Deployment", resources.Name(s.sim, c)}
 	waits := len(s.missing) > 0 && len(mountedSecrets(s.children[key])) == 0
 	return s.workloads[c].desired > 0 && !s.withheld[key] && !waits
 }
 
-// rateInterval is how often the status shows new rates while the scheduled rate is changing.
+// rateInterval is the time between two updates of the rates in the status while the scheduled rate is changing.
 const rateInterval = 15 * time.Second
 
-// setTargetRates writes the current scheduled rates to the status. As long as the rates can still change, it
-// requests another reconcile.
+// setTargetRates writes the current scheduled rates to the status. As long as the rates can still change,
+// setTargetRates requests another reconcile.
 func (s *scope) setTargetRates() {
 	rates := &v1alpha1.TargetRates{}
 	s.sim.Status.TargetRates = rates

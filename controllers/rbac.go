@@ -4,8 +4,8 @@ package controllers
 // its markers.
 //
 // The operator must not create or bind roles. It must not change objects that it did not create, with two exceptions:
-// it annotates, deletes and evicts the pods of its workloads, and it enlarges the volume claims of its StatefulSets. Pods
-// of simulations have no API token.
+// it annotates, deletes and evicts the pods of its workloads, and it enlarges the volume claims of its StatefulSets.
+// Pods of simulations have no API token.
 //
 // Permissions in all namespaces, or in the namespaces that the operator watches:
 //

@@ -26,10 +26,10 @@ type Options struct {
 	Images resources.Images
 	// ClusterDomain is the DNS domain of the cluster. If it is empty, the operator uses cluster.local.
 	ClusterDomain string
-	// OperatorNamespace is the namespace of the operator's pods. Network policies refer to it. It is empty if the
-	// namespace is unknown.
+	// OperatorNamespace is the namespace of the operator's pods, for network policies. It is empty if the namespace is
+	// unknown.
 	OperatorNamespace string
-	// Version is the version of the operator. Reports contain it.
+	// Version is the version of the operator, for reports.
 	Version string
 	// Workers is the number of simulations that are reconciled at the same time.
 	Workers int
@@ -38,7 +38,7 @@ type Options struct {
 	CleanupTimeout time.Duration
 	// AllowPrivilegedTemplates allows pod templates to set any field of a pod.
 	AllowPrivilegedTemplates bool
-	// PriorityClass is the priority class of the operator's pods. Pod templates may use it only if
+	// PriorityClass is the priority class of the operator's pods. Pod templates must not use this class unless
 	// AllowPrivilegedTemplates is set.
 	PriorityClass string
 }
@@ -50,7 +50,8 @@ type Dependencies struct {
 	// Direct is a client that reads from the API server, not from a cache.
 	Direct client.Reader
 	Events events.EventRecorder
-	// Observer reads the ledgers, queue depths and numbers of stored summaries of simulations from their servers.
+	// Observer reads the ledger, the queue depths and the number of stored summaries from the servers of each
+	// simulation.
 	Observer *observer.Observer
 	// Rehearsals injects the faults of simulations.
 	Rehearsals *rehearsal.Rehearsals
@@ -77,11 +78,11 @@ type Reconciler struct {
 	secrets        *secretReaders
 	databases      *databaseFailures
 	clusterVersion func(context.Context) string
-	// failures remembers pod failures for the reports of the simulations.
+	// The field failures stores pod failures for the reports of the simulations.
 	failures podfailure.Tracker
-	// nodeNames remembers the nodes of pods for the reports of the simulations.
+	// nodeNames stores the nodes of pods for the reports of the simulations.
 	nodeNames nodeTracker
-	// claimChecks remembers the latest checks of the volume claims that must grow.
+	// claimChecks stores the latest checks of the volume claims that must grow.
 	claimChecks claimChecks
 	features    clusterFeatures
 	now         func() time.Time
@@ -120,21 +121,20 @@ type phase func(ctx context.Context, s *scope) error
 // phases lists the steps of a reconcile in order.
 func (r *Reconciler) phases() []phase {
 	return []phase{
-		// If the spec is invalid, no objects are created.
+		// An invalid spec ends the reconcile, so that no objects are created.
 		r.validate,
 		// Every object that needs cleanup must be created after the finalizer has been added.
 		r.ensureFinalizer,
-		// gather reads the objects that all later phases use.
+		// Read the objects that all later phases use.
 		r.gather,
-		// Read the Secrets with the bindings (addresses and credentials) of the servers. Pods mount these Secrets
-		// too.
+		// Read the Secrets with the bindings (addresses and credentials) of the servers.
 		r.resolveBindings,
-		// Generate the passwords of managed servers, but only once.
+		// Generate the missing passwords, certificates and agent credentials.
 		r.ensureCredentials,
-		// The desired objects depend on the plan, the credentials, and the progress of the simulation.
+		// Build the desired objects from the spec, the credentials and the status.
 		r.build,
-		// A foreign object may have the name of a desired object. Make sure that neither the pods of the simulation nor
-		// the operator use the foreign object.
+		// An object of another owner may have the name of a desired object. Make sure that neither the pods of the
+		// simulation nor the operator use the object of the other owner.
 		r.checkNames,
 		// Examine the workloads and everything that depends on them.
 		r.assessWorkloads,
@@ -147,11 +147,11 @@ func (r *Reconciler) phases() []phase {
 		r.foresee,
 		r.complete,
 		r.assessProgress,
-		// Write the start time to the status, but not yet to the plan. The next reconcile writes it to the plan, when
-		// the status in the API server contains it.
+		// Write the start time to the status, but not yet to the plan. The next reconcile copies the start time from
+		// the status to the plan.
 		r.start,
 		// Enlarge the volumes of StatefulSets. A failure does not stop the phases that follow, because the simulation
-		// works with the current volumes too.
+		// works with the current volumes.
 		r.growVolumes,
 		// Apply the desired objects, then delete objects that are no longer desired.
 		r.applyChildren,
@@ -214,9 +214,9 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// halt corrects the status after a reconcile has ended early. The conditions of parts that this reconcile has not
-// examined become Unknown, and the target rates are cleared. If the simulation is complete, halt does nothing, because
-// these parts of the status then no longer change.
+// halt corrects the status after a reconcile has ended early. If this reconcile has not examined a part of the
+// simulation, the condition of that part becomes Unknown. The target rates are cleared. If the simulation is complete,
+// halt does nothing, because its conditions and target rates no longer change.
 func (s *scope) halt() {
 	if !s.isComplete() {
 		s.findings.setUnexamined(s.before.Status.Conditions)
@@ -224,8 +224,8 @@ func (s *scope) halt() {
 	}
 }
 
-// recordError records the error of a phase as a finding, so that the conditions show it. If the phase has already
-// recorded a finding, recordError keeps that one.
+// recordError records the error of a phase as a finding, so that the conditions show the error. If a finding about the
+// objects already reports a problem, recordError keeps that finding.
 func (s *scope) recordError(err error) {
 	switch {
 	case s.findings.objects.state == stalled || s.findings.objects.state == progressing:

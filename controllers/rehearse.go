@@ -44,21 +44,21 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	err := r.rehearsals.Err(s.key)
 	s.holdPods(hasRecords && err == nil)
 	if err != nil {
-		// The rehearsal retries reading or saving its records. Meanwhile, the simulation continues without new faults,
-		// and the drain timeout still ends it.
+		// The rehearsal itself retries the read or write of its records. Until a retry succeeds, the simulation
+		// continues without new faults. The drain timeout still ends the simulation.
 		_ = r.applyFailed(s, faultsKey(s), err) // a condition shows this error, so the reconcile need not return it
 		s.wakeAfter(accountInterval)
 	}
 	return nil
 }
 
-// holdPods makes edits of workloads wait while a Pause or Isolate is in effect, because replacing a pod would end the
-// fault early. Kill, Restart and Evict do not make edits wait, because their target may be unable to start again
-// without the edit. Edits also wait until the records of the faults are loaded, because only the records say whether a
-// fault is in effect.
+// holdPods makes edits of workloads wait while a fault with the action Pause or Isolate is in effect, because replacing
+// a pod would end the fault early. Faults with the action Kill, Restart or Evict do not make edits wait, because their
+// target may need the edit to start again. Edits also wait until the records of the faults are loaded, because only the
+// records say whether a fault is in effect.
 func (s *scope) holdPods(loading bool) {
 	if !s.faultsKnown && loading {
-		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"}
+		s.held = hold{reasonFaultInEffect, "the operator has loaded the records of the faults"} // completes the message "The change waits until …"
 		s.wakeAfter(time.Second)
 	}
 	for i := range s.faults {
@@ -70,10 +70,10 @@ func (s *scope) holdPods(loading bool) {
 }
 
 // isHeld reports whether an edit of an object must wait for the end of a fault, or for a missing Secret. Edits of
-// workloads wait, because they replace pods. Edits of PodDisruptionBudgets and of the ConfigMaps of servers wait
-// together with those of the workloads. Edits of Services, NetworkPolicies and the agents' Secret wait, because clients
-// and the operator reach the agents through these objects. No edit waits if the simulation is not allowed to use an
-// object that it refers to: its pods must stop at once.
+// workloads wait, because such edits replace pods. Edits of PodDisruptionBudgets and of the ConfigMaps of servers wait
+// together with the edits of workloads. Edits of Services, NetworkPolicies and the agents' Secret wait, because the
+// operator sends commands to the agents, and clients connect to the servers through the agents. But no edit waits if
+// pods must not use a Secret or another object, because these pods must stop at once.
 func (s *scope) isHeld(key childKey) bool {
 	if s.held.until == "" || s.isWithheld() || s.withheld[key] {
 		return false
@@ -90,7 +90,6 @@ func isServerName(s *scope, name string) bool {
 	return name == resources.Name(s.sim, resources.ComponentRabbitMQ) || name == resources.Name(s.sim, resources.ComponentRedis)
 }
 
-// agentSecretKey returns the key of the Secret with the credentials of the agents.
 func agentSecretKey(s *scope) childKey {
 	return childKey{"Secret", resources.Name(s.sim, resources.ComponentAgent)}
 }
@@ -98,7 +97,6 @@ func agentSecretKey(s *scope) childKey {
 // accountInterval is the interval of reconciles while a simulation has not yet recovered from all of its faults.
 const accountInterval = 5 * time.Second
 
-// runSoFar returns the measurements of the simulation so far.
 func (s *scope) runSoFar() fault.Run {
 	end, ends := endOf(s.sim)
 	if !ends {
@@ -107,7 +105,7 @@ func (s *scope) runSoFar() fault.Run {
 	return fault.RunSoFar(s.timeline, end)
 }
 
-// faultsEnded reports whether all faults have ended, so that no fault affects the simulation any more.
+// faultsEnded reports whether all faults have ended.
 func (s *scope) faultsEnded() bool {
 	if len(s.plan.Faults) == 0 && !s.faultsKnown {
 		return true
@@ -120,8 +118,8 @@ func (s *scope) faultsEnded() bool {
 	return true
 }
 
-// accounts returns, for each fault, its effect and whether the simulation has recovered from it. It is called when the
-// simulation completes.
+// accounts returns the final account of each fault: its effect, and whether the simulation has recovered from the
+// fault.
 func (s *scope) accounts() []fault.Account {
 	rest := s.observation.Rest
 	run := fault.Run{Rows: rest.Timeline, Ended: true, Aborted: s.isAborted(), History: s.faultHistory}
@@ -163,5 +161,4 @@ func faultReference(sim *v1alpha1.ParkingSimulation, id string) *corev1.ObjectRe
 	}
 }
 
-// faultsKey returns the key of the ConfigMap with the records of injected faults.
 func faultsKey(s *scope) childKey { return childKey{"ConfigMap", resources.FaultsName(s.sim)} }

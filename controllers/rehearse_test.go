@@ -27,7 +27,7 @@ func (c *cluster) rehearse(name string, f v1alpha1.Fault, prepare func(*v1alpha1
 	f.At = v1alpha1.NewDuration(time.Second)
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = v1alpha1.NewDuration(15 * time.Second)      // long enough to inject the fault, even on a busy machine
-		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the fake servers report no events
+		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the rates are 0, because the fake servers report no events
 		s.Processor.Replicas = new(int32(1))
 		s.Faults = []v1alpha1.Fault{f}
 	})
@@ -70,7 +70,7 @@ func TestRehearse_ActiveFault_DelaysCompletion(t *testing.T) {
 	c.Pod(sim, resources.ComponentProcessor, ready)
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 	c.AwaitEvent(sim, "FaultEnded", "restart/0")
-	c.AwaitEvent(sim, "FaultNotRecovered", "restart/0") // the fake store has no measurements
+	c.AwaitEvent(sim, "FaultNotRecovered", "restart/0") // the fake store has no measurements that could prove a recovery
 }
 
 func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
@@ -89,15 +89,16 @@ func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 	c.Exists(pod, pod.Name)
 }
 
-// Each edit makes an occurrence of the fault due soon: the first changes the time of the fault, and the second makes
-// the fault periodic.
+// The first edit changes the time of the fault, and the second edit makes the fault periodic. After each edit, an
+// occurrence of the fault is due within seconds.
 func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim, hit := c.createRunning("edited", v1alpha1.ObjectivesSpec{}, restart(30*time.Minute))
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	// The operator does not inject a fault whose time has passed. So nearFuture returns a time that is far enough
-	// ahead for the operator to receive the edit first.
+	// nearFuture returns the time 10 s from now, relative to the parameter since. The edits below change the fault
+	// times to such times. An edit must reach the operator within the 10 s, because the operator does not inject a
+	// fault whose time has passed.
 	nearFuture := func(since time.Time) *v1alpha1.Duration {
 		return v1alpha1.NewDuration((time.Since(since) + 10*time.Second).Round(time.Second))
 	}
@@ -113,9 +114,9 @@ func TestRehearse_EditOfFaultTimes_AppliesDuringTheRun(t *testing.T) {
 	c.AwaitEvent(sim, "FaultInjected", "restart/1, Restart of Processor, hit "+second.Name)
 }
 
-// An edit during a pause removes the last fault that needs an agent, and changes the template of the target. Either
-// change alone would replace the paused pod, and so end the pause early.
-func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
+// An edit during a pause removes the last fault that needs an agent, and changes the template of the target. Each of
+// these two changes would replace the paused pod, and would so end the pause early.
+func TestRehearse_PodTemplateEditedDuringAPause_IsAppliedAfterThePause(t *testing.T) {
 	t.Parallel()
 	const name = "held"
 	c := newCluster(t)
@@ -130,7 +131,7 @@ func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
 	secret := &corev1.Secret{}
 	c.Exists(&appsv1.Deployment{}, name+"-processor")
 	paused := c.Pod(sim, resources.ComponentProcessor, nil)
-	// The operator continues this fault, as if an earlier operator had injected it.
+	// The operator continues the fault in this record, as if a previous operator process had injected the fault.
 	records, err := json.Marshal(map[string]any{"records": []fault.Record{{
 		Occurrence: fault.Occurrence{Fault: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, At: time.Second, For: 30 * time.Minute},
 		Chosen:     []fault.Chosen{{Name: paused.Name, ID: string(paused.UID)}},
@@ -178,8 +179,8 @@ func TestRehearse_EditOfPodsDuringAPause_WaitsForItsEnd(t *testing.T) {
 	c.Gone(secret)
 }
 
-// measured returns a timeline from 30 s before a fault to 5 min after it. After the fault, the latencies are high for
-// the duration slowFor, and the generators have the given lag until the end of the timeline.
+// measured returns a timeline that begins 30 s before a fault and ends 5 min after the fault. After the fault, the
+// latencies are high for the duration slowFor, and the generators have the given lag until the end of the timeline.
 func measured(at time.Time, slowFor, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
 	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {
@@ -255,13 +256,14 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
+			// The function measure sets high latencies and a lag of 9 s for the time after its call.
 			measure := func() { c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second)) }
-			if name == "lag" { // every measurement has a lag of 9 s, so that the abort reason contains exactly 9 s
+			if name == "lag" { // the lag must be 9 s in the whole run
 				measure()
 			}
 			tt.objectives.AbortOnFailure = true
 			sim, hit := c.createRunning(name, tt.objectives, restart(time.Second))
-			if name == "recovery" { // the latencies must not be high before the fault
+			if name == "recovery" { // the latencies must not rise before the fault, because the recovery is measured against the latencies before the fault
 				c.AwaitEvent(sim, "FaultInjected", hit.Name)
 				measure()
 			}
@@ -279,8 +281,8 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 	}
 }
 
-// Latency returns to its previous level 295 s after the fault. The timeline ends 3 s later, too soon to confirm the
-// recovery. The simulation is aborted only if maxRecovery is shorter than 295 s.
+// Latency returns to its previous level 295 s after the fault. The timeline ends 300 s after the fault, which is too
+// early to confirm the recovery. Nevertheless, the simulation is aborted only if maxRecovery is shorter than 295 s.
 func TestRehearse_AbortOnFailure_AbortsOnlyIfRecoveryIsTooLate(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -340,7 +342,7 @@ func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 }
 
 // awaitFault creates another simulation with a fault that is due after the given duration, and waits until that fault
-// is injected. Any fault that was due earlier has then been injected, too, or never will be.
+// is injected. By then, the operator has injected every fault that was due earlier, or will never inject it.
 func (c *cluster) awaitFault(later time.Duration) {
 	c.T.Helper()
 	other, hit := c.createRunning("other", v1alpha1.ObjectivesSpec{}, restart(later))
@@ -377,7 +379,7 @@ func TestRehearse_EndedSimulation_InjectsNothing(t *testing.T) {
 
 // If another object has the name of the ConfigMap with the records of the faults, no fault is injected. The simulation
 // nevertheless runs and gets a verdict.
-func TestRehearse_NameOfFaultRecordsIsTaken_SimulationRunsAndGetsAVerdict(t *testing.T) {
+func TestRehearse_OtherObjectHasTheNameOfTheFaultRecords_SimulationRunsAndGetsAVerdict(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	const name = "blocked"

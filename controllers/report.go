@@ -22,8 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// writeReport writes the report of a simulation that becomes complete. It stores the report in a ConfigMap and
-// returns the name of the ConfigMap. If the report is too large, or if the API server rejects it, writeReport records an
+// writeReport writes the report when a simulation becomes complete. It stores the report in a ConfigMap and returns the
+// name of the ConfigMap. If the report is too large, or if the API server rejects the ConfigMap, writeReport records an
 // event and returns an empty name, because the verdict does not depend on the report. Other errors cause a retry.
 func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) (name string, err error) {
 	document := r.report(ctx, s, verdict, faults)
@@ -44,15 +44,13 @@ func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.V
 	return "", fmt.Errorf("write the report of %s: %w", s.key, err)
 }
 
-// reportNotWritten records an event that says why there is no report.
 func (r *Reconciler) reportNotWritten(s *scope, why error) {
 	r.event(s, corev1.EventTypeWarning, "ReportNotWritten", "Report", "The report is not written: %s", why)
 }
 
-// reportKey returns the key of the ConfigMap with the report.
 func reportKey(s *scope) childKey { return childKey{"ConfigMap", resources.ReportName(s.sim)} }
 
-// report builds the report of a simulation that becomes complete.
+// report builds the report when a simulation becomes complete.
 func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) report.Document {
 	rest := s.observation.Rest
 	run := report.Run{
@@ -79,7 +77,8 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	run.Rates.Entry.Correct(scheduled.ScheduleOf(event.TypeEntry))
 	run.Rates.Exit.Correct(scheduled.ScheduleOf(event.TypeExit))
 	if len(rows) > 0 {
-		// The interval includes marks at the end of the run.
+		// Marks show events of the run, such as the end of a fault. The interval includes the second in which the run
+		// ends, because that second can have marks.
 		from, until := rows[0].Start(), run.EndTime.Add(time.Second)
 		evidence := &ledger.Evidence{Objectives: s.plan.Objectives, Faults: faults, FaultHistory: s.faultHistory, Timeline: rows}
 		missing := ledger.MissingMarks(evidence, &verdict, run.EndTime)
@@ -105,15 +104,14 @@ func (r *Reconciler) environment(ctx context.Context, s *scope) report.Environme
 	return e
 }
 
-// maxNodes is the maximum number of nodes in a report.
 const maxNodes = 50
 
 // nodeTracker remembers on which nodes the pods of simulations have run, because a pod may be gone when its simulation
-// is complete. It keeps at most maxNodes names per simulation. The zero value is ready to use. It is safe for concurrent
-// use.
+// is complete. It keeps at most maxNodes names per simulation. The zero value is ready to use. A nodeTracker is safe
+// for concurrent use.
 type nodeTracker struct {
 	mu    sync.Mutex
-	names map[client.ObjectKey][]string // sorted
+	names map[client.ObjectKey][]string // each list is sorted
 }
 
 // observe adds the nodes of the given pods to the nodes of the simulation.
@@ -135,22 +133,20 @@ func (t *nodeTracker) observe(simulation client.ObjectKey, pods ...*corev1.Pod) 
 	}
 }
 
-// namesOf returns the names of a simulation's nodes in alphabetical order.
 func (t *nodeTracker) namesOf(simulation client.ObjectKey) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.names[simulation])
 }
 
-// evict forgets the nodes on which the pods of a simulation have run.
 func (t *nodeTracker) evict(simulation client.ObjectKey) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.names, simulation)
 }
 
-// nodes describes the nodes on which pods of the simulation have run since this operator started. It omits nodes that it
-// cannot read.
+// nodes describes the nodes on which pods of the simulation have run since this operator process started. It omits
+// nodes that it cannot read.
 func (r *Reconciler) nodes(ctx context.Context, s *scope) []report.Node {
 	var nodes []report.Node
 	for _, name := range r.nodeNames.namesOf(s.key) {
@@ -162,7 +158,6 @@ func (r *Reconciler) nodes(ctx context.Context, s *scope) []report.Node {
 	return nodes
 }
 
-// nodeOf describes the size and the operating system of a node.
 func nodeOf(n *corev1.Node) report.Node {
 	info := n.Status.NodeInfo
 	return report.Node{

@@ -168,8 +168,8 @@ func TestNodes_IncludeNodesOfDeletedPods(t *testing.T) {
 	}
 	r := &Reconciler{direct: fake.NewClientBuilder().WithScheme(scheme).WithLists(nodes).Build()}
 	s := newScope(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}, time.Now())
-	// Each reconcile observes a pod on another node. The reconciler must remember all names of nodes, because earlier pods
-	// are deleted.
+	// Each call stands for a reconcile that sees a single pod, because the previous pod has been deleted. A pod that is
+	// not scheduled yet has the node name "". The node "unreadable" does not exist.
 	for _, node := range []string{"b", "", "unreadable", "a", "b"} {
 		r.nodeNames.observe(s.key, &corev1.Pod{Spec: corev1.PodSpec{NodeName: node}})
 	}

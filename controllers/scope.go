@@ -18,55 +18,60 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// scope is the state of one reconcile of one simulation. The comments say which phase sets each field.
+// scope is the state of one reconcile of one simulation. A reconcile consists of phases, and the comments say which
+// phase sets each field.
 type scope struct {
-	// These fields are set before the first phase. The field sim contains the simulation with its defaults, and phases
-	// write its status. The field before contains the simulation as the operator has read it.
+	// The fields sim, before, key and now are set before the first phase. The field sim contains the simulation with
+	// its defaults, and the phases write its status. The field before contains the simulation as the operator has read
+	// it.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// These fields are set before the first phase. If the spec has errors, the field invalid contains them,
-	// and the other fields are nil. Otherwise the field resolved contains the simulation with its defaults, the plan and
-	// the warnings.
+	// The fields resolved, plan, warnings and invalid are also set before the first phase. If the spec has errors, the
+	// field invalid contains these errors, and the fields resolved, plan and warnings are nil. If the spec has no
+	// errors, the field invalid is nil. The fields plan and warnings have the same values as the fields of resolved.
 	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string
 	invalid  error
 
 	// The gather phase sets the fields children, pods and served. They contain the simulation's objects and pods in the
-	// cache, and the optional kinds that the API server serves. Phases must not modify the objects, because the cache
-	// shares them.
+	// cache, and the optional kinds that the API server serves. Phases must not modify these objects, because they are
+	// the objects in the cache and not copies.
 	children map[childKey]client.Object
 	pods     []*corev1.Pod
 	served   served
 
-	// These fields are set by the resolveBindings phase. The field database is the PostgreSQL server of a managed
-	// summary API. It is empty if the summary API uses SQLite. The operator does not connect to PostgreSQL.
+	// The resolveBindings phase sets the fields from here to secretsRead. The field database is the PostgreSQL server
+	// of a managed summary API. It is empty if the summary API uses SQLite. The operator does not connect to
+	// PostgreSQL.
 	broker, store, database server
 	summaryAPI              credentialsSecret
-	// summaries describes the managed summary API. metrics describes the metrics servers of the generators and
-	// processors. Only the fields about their certificates are used.
+	// The field summaries describes the managed summary API. The field metrics describes the metrics servers of the
+	// generators and processors. These servers have a certificate, but no binding.
 	summaries, metrics server
 	// certificateVersions contains, for each component, the versions of the Secrets with its certificates.
 	certificateVersions map[resources.Component][]string
-	// missing contains the names of the Secrets that the spec names and that do not exist.
+	// The field missing contains the names of the Secrets that the spec names and that do not exist.
 	missing map[string]bool
 	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
 	secretsRead []client.ObjectKey
 
-	// The map taken contains the desired objects whose names are taken by objects of other owners. The phases that read
-	// the simulation's own Secrets and the checkNames phase add to this map.
+	// The field named taken contains the desired objects whose names are already used by objects of other owners.
+	// Entries are added by the checkNames phase, and also by the phases that read the simulation's own Secrets.
 	taken map[childKey]*apply.NameTakenError
-	// withheld contains the objects that are not created and, if they are workloads, get no pods: the objects in the
-	// map taken, the objects that refer to these directly or through other objects, and the servers whose pods must not
-	// mount a Secret that the spec names. The checkNames phase sets this map.
+	// withheld contains the objects that the operator does not create. If such an object is a workload that already
+	// exists, the operator scales it to 0 replicas. The map contains three groups: the objects in the field named
+	// taken, the objects that refer to the objects in that field directly or through other objects, and the servers
+	// that need a Secret that no pod may mount. The checkNames phase sets this map.
 	withheld map[childKey]bool
-	// limited contains the StatefulSets that must not get more replicas. A new pod would use a PersistentVolumeClaim
-	// that exists already, and that may belong to somebody else. The checkNames phase sets this map.
+	// limited contains the StatefulSets that must not get more replicas. Their new pods would use
+	// PersistentVolumeClaims that already exist, and that may belong to somebody else. The checkNames phase sets this
+	// map.
 	limited map[childKey]bool
 
 	// The ensureCredentials phase sets the fields credentials and trusted. The map trusted contains, for each component
-	// that uses TLS, the CA certificates and the host name with which to verify its pods.
+	// that uses TLS, the CA certificates and the host name with which to verify the certificate of its pods.
 	credentials resources.Credentials
 	trusted     map[resources.Component]podhttp.Server
 
@@ -82,30 +87,34 @@ type scope struct {
 	// timeline contains the latest measurements. It is nil if this reconcile does not need them.
 	timeline []timeline.Row
 
-	// faultsEdited is true if the faults were edited since the last reconcile. The trackEdits phase sets this field.
+	// faultsEdited is true if the faults in the spec were edited since the previous reconcile. The trackEdits phase
+	// sets this field.
 	faultsEdited bool
 
-	// The rehearse phase sets these fields. The field faults contains the records of injected faults, and faultsKnown
-	// is false until these records are loaded. accountsSoFar contains, for each fault, its effect so far and whether
-	// the simulation has recovered from it. faultHistory sums up the occurrences whose records were removed.
+	// The rehearse phase sets the fields faults, faultHistory, faultsKnown and accountsSoFar. The field faults contains
+	// the records of injected faults, and faultsKnown is false until these records are loaded. accountsSoFar contains,
+	// for each fault, its effect so far and whether the simulation has recovered from it. faultHistory sums up the
+	// occurrences whose records were removed.
 	faults        []fault.Record
 	faultHistory  fault.History
 	faultsKnown   bool
 	accountsSoFar []fault.Account
-	// held says why edits of workloads must wait, and until when. It is empty if they need not wait.
+	// The field held says why edits of workloads must wait, and until when. It is empty if edits need not wait. The
+	// resolveBindings phase and the rehearse phase set this field.
 	held hold
 
 	// finalRecoveries contains the Kubernetes events about faults whose outcome became known only when the simulation
 	// became complete. The operator records these events after it has written the status.
 	finalRecoveries []notice
 
-	// Every phase may add findings and may call wakeAfter, which sets wake. If wake is 0, no reconcile is requested.
+	// Every phase may add findings, and may request the next reconcile with the method wakeAfter, which sets the field
+	// wake. If the field wake is 0, no phase has requested a reconcile.
 	findings findings
 	wake     time.Duration
 }
 
-// hold says why and until when edits of workloads wait. The field until completes a sentence such as "The change waits
-// until fault stall/0 has ended".
+// hold says why and until when edits of workloads wait. The field named until is the end of a sentence such as "The
+// change waits until fault stall/0 has ended".
 type hold struct {
 	reason, until string
 }
@@ -115,7 +124,7 @@ type childKey struct {
 	kind, name string
 }
 
-// newScope derives everything that depends only on the spec, so that it is derived only once per reconcile.
+// newScope returns the scope of a new reconcile. It validates the spec and derives the plan once for all phases.
 func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s := &scope{
 		before: sim, key: client.ObjectKeyFromObject(sim), now: now,
@@ -166,8 +175,8 @@ func (s *scope) podsOf(c resources.Component) []*corev1.Pod {
 	return pods
 }
 
-// addressOf returns the IP address of a running pod of a component, preferably of a ready one. It returns "" if no pod
-// is running. As long as the pods do not change, it always returns the same address.
+// addressOf returns the IP address of a running pod of a component, preferably of a pod that is ready. It returns "" if
+// no pod is running. As long as the pods do not change, addressOf always returns the same address.
 func (s *scope) addressOf(c resources.Component) string {
 	var ready, others []string
 	for _, pod := range s.podsOf(c) {

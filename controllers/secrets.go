@@ -37,11 +37,11 @@ func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*core
 	return secret, nil
 }
 
-// secretReaders records which simulation has read which Secrets. It is safe for concurrent use.
+// secretReaders stores which simulation has read which Secrets. It is safe for concurrent use.
 type secretReaders struct {
 	mu sync.Mutex
-	// The map named readers contains, for each Secret, the simulations that have read it. The map named read contains,
-	// for each simulation, the Secrets that it has read.
+	// The map named readers contains, for each Secret, the simulations that have read the Secret. The map named read
+	// contains, for each simulation, the Secrets that the simulation has read.
 	readers, read map[client.ObjectKey][]client.ObjectKey
 }
 
@@ -49,7 +49,7 @@ func newSecretReaders() *secretReaders {
 	return &secretReaders{readers: map[client.ObjectKey][]client.ObjectKey{}, read: map[client.ObjectKey][]client.ObjectKey{}}
 }
 
-// add records that a simulation has read a Secret.
+// add remembers that a simulation has read a Secret.
 func (r *secretReaders) add(sim, secret client.ObjectKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,7 +59,7 @@ func (r *secretReaders) add(sim, secret client.ObjectKey) {
 	}
 }
 
-// retain keeps a simulation's records of the listed Secrets, and discards its records of all other Secrets.
+// retain forgets all Secrets that a simulation has read, except the given Secrets.
 func (r *secretReaders) retain(sim client.ObjectKey, secrets []client.ObjectKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,7 +109,7 @@ func listed(list, name string) bool {
 var isNameList = regexp.MustCompile(`^[a-z0-9, -]{0,1000}$`)
 
 // allowCommand returns the kubectl command with which the owner of an object permits a simulation to use the object.
-// The command keeps existing permissions.
+// The command keeps existing permissions, unless the annotation contains text that is not safe in a shell command.
 func allowCommand(resource string, o client.Object, name string) string {
 	value := name
 	overwrite := ""

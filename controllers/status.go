@@ -24,9 +24,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// patchStatus writes the status if this reconcile has changed it, and records the changes as events. The patch fails
-// if the status in the API server is newer than the one in the cache. This ensures that nothing is started or
-// reported twice.
+// patchStatus writes the status if this reconcile has changed it, and records the changes as Kubernetes events. The
+// patch fails if the simulation has changed since this reconcile read it. So nothing is started or reported twice.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	status.ObservedGeneration = s.sim.Generation
@@ -68,10 +67,11 @@ const rejectedRetry = 5 * time.Minute
 // rule of the CRD cannot be evaluated, and the API server rejects every change.
 func (s *scope) isRejected(err error) bool { return s.invalid != nil && apierrors.IsInvalid(err) }
 
-// reportRejected reports an invalid spec as an event and in the log, because no condition can be written.
+// reportRejected reports an invalid spec as an event and in the log. The operator cannot set a condition, because the
+// API server rejects every change of such a simulation, including every change of its status.
 func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
 	message := fmt.Sprintf("The API server rejects every change of the simulation until its spec is corrected, "+
-		"so the operator cannot write its status or finalizers: %s", s.invalid)
+		"so the operator cannot write the status or finalizers of the simulation: %s", s.invalid)
 	r.event(s, corev1.EventTypeWarning, reasonInvalidSpec, "Reconcile", "%s", message)
 	log.FromContext(ctx).Error(errors.New(message), "The status cannot be written")
 }
@@ -105,7 +105,7 @@ func conditionTypes() []string {
 }
 
 // notice is the content of a Kubernetes event. The field fault is the ID of an occurrence of a fault, or empty if the
-// event does not concern one.
+// event does not concern a fault.
 type notice struct {
 	kind, reason, action, message, fault string
 }
@@ -141,9 +141,9 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// recoveries returns the Kubernetes events to record when it becomes known whether the simulation has recovered from
-// faults. It returns none for a fault whose record contains a final account, because that account was reported when it
-// was saved.
+// recoveries returns a Kubernetes event for each fault for which it has become known whether the simulation has
+// recovered. A fault whose record already contains its final account gets no event, because an earlier reconcile has
+// reported this account.
 func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 	reported := map[string]bool{}
 	for i := range records {
@@ -167,8 +167,8 @@ func recoveries(records []fault.Record, accounts []fault.Account) []notice {
 }
 
 // changedReason returns a condition if its reason has changed. Otherwise it returns nil. A new condition counts as
-// changed, unless its reason is Progressing: every simulation starts with this reason, so an event about it would say
-// nothing.
+// changed, unless its reason is Progressing: every simulation starts with this reason, so an event would say nothing
+// new.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {
@@ -177,8 +177,9 @@ func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *
 	return is
 }
 
-// wholeMessage returns the complete message about readiness. If the condition Ready only names another condition, it
-// returns the message of Stalled or Reconciling. Otherwise it returns the message of Ready.
+// wholeMessage returns the complete message about readiness. If the simulation is not ready, the message of the
+// condition Ready only names another condition. So wholeMessage returns the message of the condition Stalled or
+// Reconciling, if there is such a condition.
 func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Condition) string {
 	for _, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling} {
 		if c := meta.FindStatusCondition(now.Conditions, kind); c != nil {
@@ -198,7 +199,7 @@ func ignoredEdit(before, now *v1alpha1.ParkingSimulationStatus) bool {
 // maxNote is the maximum length of an event's note in bytes.
 const maxNote = 1024
 
-// notify records Kubernetes events that concern the simulation.
+// notify sends Kubernetes events that concern the simulation.
 func (r *Reconciler) notify(s *scope, notices []notice) {
 	for _, n := range notices {
 		var about runtime.Object = s.sim
@@ -209,7 +210,7 @@ func (r *Reconciler) notify(s *scope, notices []notice) {
 	}
 }
 
-// event records a Kubernetes Event that concerns the simulation.
+// event sends a Kubernetes event that concerns the simulation.
 func (r *Reconciler) event(s *scope, kind, reason, action, format string, args ...any) {
 	r.events.Eventf(s.sim, nil, kind, reason, action, "%s", excerpt.Of(fmt.Sprintf(format, args...), maxNote))
 }

@@ -39,8 +39,8 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		"secret":   {map[string]any{"redis": map[string]any{"secretRef": map[string]any{"name": "host=a password=hunter2"}}}, "spec.redis.secretRef.name"},
 		"suspend":  {map[string]any{"suspend": []any{}}, "spec.suspend"},
 	}
-	// Each of these values has the wrong type. A CEL rule of the CRD reads the value, so the rule cannot be
-	// evaluated.
+	// Each of these values has the wrong type. A CEL rule of the CRD reads the value, and the API server rejects every
+	// change of the simulation because it cannot evaluate the rule.
 	rejected := map[string]struct {
 		spec map[string]any
 		path string
@@ -59,13 +59,13 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	}
 	for name, tt := range rejected {
 		sim := c.unchecked(name, tt.spec)
-		sim.SetFinalizers([]string{controllers.Finalizer}) // the operator adds its finalizer only to valid simulations
+		sim.SetFinalizers([]string{controllers.Finalizer}) // the operator does not add its finalizer, because the spec is invalid
 		if err := c.Client.Create(t.Context(), sim); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c.replaceSchema(func(schema *apiextensionsv1.JSONSchemaProps) { *schema = *strict })
-	c.Eventually("the API server to check again", func() error {
+	c.Eventually("the API server to use the strict schema again", func() error {
 		if err := c.Client.Create(t.Context(), c.unchecked("trial", stored["soon"].spec), client.DryRunAll); err == nil {
 			return errors.New("it accepts an invalid duration")
 		}
@@ -85,7 +85,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		}
 	}
 	for name, tt := range rejected {
-		c.AwaitEvent(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: name}}, "InvalidSpec", "cannot write its status or finalizers: "+tt.path+": ")
+		c.AwaitEvent(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: name}}, "InvalidSpec", "cannot write the status or finalizers of the simulation: "+tt.path+": ")
 	}
 	c.Edit(good, func() { good.Spec.Suspend = true })
 	c.Expect(good, "Ready", metav1.ConditionTrue, "Suspended")

@@ -45,12 +45,13 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	status.Latency = latencyStatus(&s.observation.Rest.Latencies)
 	status.Faults, s.finalRecoveries = faultsStatus(faults, s.faultHistory), recoveries(s.faults, faults)
 	s.findings.complete = true
-	s.wakeAfter(0) // stop observing in the next reconcile, when the status contains the verdict
+	s.wakeAfter(0) // the next reconcile stops the observation, because the status then contains the verdict
 	return nil
 }
 
-// conclude reports whether it is time for the verdict. If giveUpTime has passed since the drain deadline and
-// there is still no final observation, conclude sets s.observation to one that contains the error.
+// conclude reports whether it is time for the verdict. If giveUpTime has passed since the drain deadline, and there is
+// still no final observation, conclude sets s.observation to an observation with an error. The error says why there is
+// no final observation.
 func (s *scope) conclude() bool {
 	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
 		return true
@@ -82,7 +83,6 @@ func (s *scope) conclude() bool {
 	return true
 }
 
-// evaluate computes the verdict of the simulation.
 func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 	// The published events can be compared with the schedule only if the schedule has not changed since the start.
 	unchecked := s.uncheckedSchedule()
@@ -97,7 +97,7 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 		e.Entries, e.Exits = nil, nil
 	}
 	if s.isAborted() {
-		e.Entries, e.Exits = nil, nil // the generators were stopped before the end of the schedule
+		e.Entries, e.Exits = nil, nil // do not check the schedule, because the generators were stopped before the schedule ended
 		e.Aborted = s.abortReason()
 	}
 	return ledger.Evaluate(e)
@@ -113,9 +113,9 @@ func (s *scope) load() *ledger.Load {
 	return ledger.LoadOf(s.plan, s.sim.Status.StartTime.Time, end, lateStart)
 }
 
-// isEditedLate reports whether the schedule was changed so close to the end that a generator may not have published
-// anything after the change. It returns false if the simulation published no events at all, because a late change does
-// not explain that.
+// isEditedLate reports whether the schedule was changed so close to the end of the run that a generator may not have
+// published anything after the change. It returns false if the simulation published no events at all, because a late
+// change does not explain why earlier events are missing.
 func (s *scope) isEditedLate() bool {
 	at := s.sim.Status.ScheduleChangeTime
 	end, ends := endOf(s.sim)
@@ -125,8 +125,8 @@ func (s *scope) isEditedLate() bool {
 }
 
 // finalEvidence returns the evidence for the verdict from the final observation. The parameter named unchecked says why
-// the published events cannot be compared with the schedules. It is empty if they can be compared. If they cannot be
-// compared, a schedule still counts as missed if none of its events were published.
+// the published events cannot be compared with the schedules. It is empty if a comparison is possible. Without a
+// comparison, a schedule counts as missed only if none of its events were published.
 func finalEvidence(now *observer.Observation, p *plan.Plan, unchecked string, faults []fault.Account) ledger.Evidence {
 	e := evidence(now, p.Objectives)
 	e.Report, e.ReportErr, e.Summaries = now.Rest.Report, now.Rest.Err, now.Rest.Summaries
@@ -143,7 +143,7 @@ func finalEvidence(now *observer.Observation, p *plan.Plan, unchecked string, fa
 	return e
 }
 
-// ifNothingPublished returns the result of a schedule only if all of its events were missed, and nil otherwise.
+// ifNothingPublished returns s if all due events of the schedule were missed. Otherwise it returns nil.
 func ifNothingPublished(s *ledger.Schedule) *ledger.Schedule {
 	if s != nil && s.Missed == s.Due {
 		return s
@@ -151,13 +151,13 @@ func ifNothingPublished(s *ledger.Schedule) *ledger.Schedule {
 	return nil
 }
 
-// lateStart is the maximum delay after startTime with which generators may begin to publish. Pods do not know the
-// start time before the kubelet updates the mounted plan.
+// lateStart is the longest tolerated delay between startTime and the first event of a generator. Pods learn the start
+// time only when the kubelet updates the mounted plan.
 const lateStart = 30 * time.Second
 
-// schedules compares the numbers of published events with the schedules. It reads these numbers from the ledger,
-// because the generators no longer run when a simulation is complete. An exit that was due while no plate was available
-// counts as published, because the generator did not miss it: no vehicle could leave.
+// schedules returns, for entries and for exits, how many events were due, and how many of them were not published. It
+// reads the numbers of published events from the ledger, because the generators no longer run when a simulation is
+// complete. An exit that was due while no plate was available does not count as missed, because no vehicle could leave.
 func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedule) {
 	r := &rest.Report
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
@@ -175,8 +175,8 @@ func schedules(p *plan.Plan, rest *observer.Rest) (entries, exits *ledger.Schedu
 
 // skippedBy returns how many events the generators skipped because they started late. It considers only the first part
 // of the schedule, which has the length lateStart. The result is the number of events that the schedule plans for this
-// part, minus the number of events that became due for a running generator. This is correct even if the replicas start
-// at different times. If the timeline contains no event, the result is 0.
+// part, minus the number of events that became due for a running generator. This difference is correct even if the
+// replicas start at different times. If the timeline contains no event, the result is 0.
 func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Type) int64 {
 	deadline := begin.Add(lateStart)
 	var due int64
@@ -193,19 +193,17 @@ func skippedBy(s plan.Schedule, begin time.Time, rows []timeline.Row, t event.Ty
 	if !known {
 		return 0
 	}
-	// Events that become due in the last second of a row may be counted only in the next row. So the period in which
-	// events may have been skipped is one second longer than the period of the rows.
+	// Add one second of the schedule as a tolerance, because a row may count events that became due in the second
+	// before the row.
 	return min(max(s.Events(until.Sub(begin)+time.Second)-due, 0), s.Events(lateStart))
 }
 
 // kept checks whether the generators kept to a schedule. It compares the number of attempted events with the number of
 // due events, after it has subtracted two tolerances from the due events:
 //   - The events that were skipped because a generator started late, but at most half of the due events. Without this
-//     maximum, all events of a short schedule could be excused. If no event was attempted, this tolerance is 0, because
-//     a late start does not explain why all events are missing.
+//     maximum, the tolerance could cover all events of a short schedule. If no event was attempted, this tolerance is
+//     0, because a late start does not explain why all events are missing.
 //   - The statistical variation of random arrivals.
-//
-// kept returns nil if no due event remains.
 func kept(s plan.Schedule, length time.Duration, attempted, skipped int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil
@@ -261,8 +259,8 @@ func latencySummary(s histogram.Snapshot) *v1alpha1.LatencySummary {
 	return &v1alpha1.LatencySummary{P50: shown(p50), P99: shown(p99)}
 }
 
-// verdictFinding returns the state for the condition ObjectivesMet of a complete simulation. It contains the
-// verdict.
+// verdictFinding returns the finding for the condition ObjectivesMet of a complete simulation: the verdict, its reasons
+// and the latencies.
 func verdictFinding(status *v1alpha1.ParkingSimulationStatus) finding {
 	if status.Verdict != v1alpha1.VerdictPass {
 		return found(stalled, reasonObjectivesUnmet, "%s%s", strings.Join(status.Reasons, "; "), figures(status.Latency))
@@ -297,10 +295,10 @@ func figures(l *v1alpha1.LatencyStatus) string {
 	return text
 }
 
-// maxReasons and maxReason are the limits that the CRD sets for the reasons in the status.
+// maxReasons is the maximum number of reasons in the status, and maxReason is the maximum length of one reason. The CRD
+// sets both limits.
 const maxReasons, maxReason = 32, 1024
 
-// boundedReasons limits the number and the length of the reasons to what the status allows.
 func boundedReasons(reasons []string) []string {
 	if len(reasons) > maxReasons {
 		reasons = reasons[:maxReasons]

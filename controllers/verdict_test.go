@@ -70,7 +70,7 @@ func TestForeseen_CertainFailure_IsReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestEvaluate_LatenciesAndSummaries_AreChecked(t *testing.T) {
+func TestEvaluate_LatenciesAndSummaries_DetermineWhetherObjectivesAreMet(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		objectives plan.Objectives
@@ -107,12 +107,12 @@ func TestEvaluate_LatenciesAndSummaries_AreChecked(t *testing.T) {
 		"an objective, and nothing measured": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second)}},
 			edit:       func(r *observer.Rest) { r.Latencies = ledger.Latencies{} },
-			want:       metav1.ConditionFalse, message: "end-to-end p99 is unknown, so the objective of 1 s is not met: no event was measured",
+			want:       metav1.ConditionFalse, message: "end-to-end p99 is unknown, so the objective of 1 s counts as not met: no event was measured",
 		},
 		"an objective, and too many unmeasured": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(time.Second)}},
 			edit:       func(r *observer.Rest) { r.Latencies.Unmeasured = 100 },
-			want:       metav1.ConditionFalse, message: "processing p99 is unknown, so the objective of 1 s is not met: only 100 of 200 events were measured",
+			want:       metav1.ConditionFalse, message: "processing p99 is unknown, so the objective of 1 s counts as not met: only 100 of 200 events were measured",
 		},
 		"an objective, and a timeline that cannot be read": {
 			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(time.Second)}},
@@ -164,7 +164,7 @@ func TestEvaluate_LatenciesAndSummaries_AreChecked(t *testing.T) {
 	}
 }
 
-func TestEvaluate_PublishedEvents_AreComparedWithSchedules(t *testing.T) {
+func TestEvaluate_TooFewEventsPublished_VerdictSaysThatScheduleWasNotKept(t *testing.T) {
 	t.Parallel()
 	const minute = plan.Duration(time.Minute)
 	entries := func(rate int64, s plan.Schedule) *plan.Plan {
@@ -181,18 +181,18 @@ func TestEvaluate_PublishedEvents_AreComparedWithSchedules(t *testing.T) {
 		edited  bool
 		message string
 	}{
-		"nothing of it":                {entries(100, plan.Schedule{}), noEvents, false, "the schedule of the entries was not kept: 12,000 of 12,000 due events were missed (100 %)"},
-		"half of it":                   {entries(2, plan.Schedule{}), nil, false, "the schedule of the entries was not kept: 80 of 180 due events were missed (44.4 %)"},
-		"all but a late start":         {entries(1, plan.Schedule{}), nil, false, ""},
-		"a ramp":                       {entries(0, ramp), nil, false, "the schedule of the entries was not kept: 65 of 165 due events were missed (39.4 %)"},
-		"nothing of a short one":       {&plan.Plan{Duration: plan.Duration(time.Second), Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5, Replicas: 1}}}, noEvents, false, "the schedule of the entries was not kept: 5 of 5 due events were missed"},
-		"none was due":                 {entries(0, plan.Schedule{}), noEvents, false, ""},
-		"no generators":                {&plan.Plan{Duration: minute, Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5}}}, noEvents, false, ""},
-		"an edit while it ran":         {entries(2, plan.Schedule{}), nil, true, ""},
-		"no exits":                     {exits(0), noEvents, false, "the schedule of the exits was not kept: 119 of 119 due events were missed"},
-		"exits before minStay":         {exits(2 * minute), noEvents, false, ""},
-		"starved exits were attempted": {exits(0), func(r *ledger.Report) { r.Starved = 100 }, false, ""},
-		"random arrivals":              {entries(1, plan.Schedule{Arrivals: plan.ArrivalsPoisson}), func(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 75, 75 }, false, ""},
+		"no entry was published":                            {entries(100, plan.Schedule{}), noEvents, false, "the schedule of the entries was not kept: 12,000 of 12,000 due events were missed (100 %)"},
+		"fewer than half of the entries were published":     {entries(2, plan.Schedule{}), nil, false, "the schedule of the entries was not kept: 80 of 180 due events were missed (44.4 %)"},
+		"a late start explains the missing entries":         {entries(1, plan.Schedule{}), nil, false, ""},
+		"the rate rises":                                    {entries(0, ramp), nil, false, "the schedule of the entries was not kept: 65 of 165 due events were missed (39.4 %)"},
+		"no entry of a short run was published":             {&plan.Plan{Duration: plan.Duration(time.Second), Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5, Replicas: 1}}}, noEvents, false, "the schedule of the entries was not kept: 5 of 5 due events were missed"},
+		"no entry was due":                                  {entries(0, plan.Schedule{}), noEvents, false, ""},
+		"no generators":                                     {&plan.Plan{Duration: minute, Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5}}}, noEvents, false, ""},
+		"the schedule was edited during the run":            {entries(2, plan.Schedule{}), nil, true, ""},
+		"no exit was published":                             {exits(0), noEvents, false, "the schedule of the exits was not kept: 119 of 119 due events were missed"},
+		"no exit was due, because minStay is the whole run": {exits(2 * minute), noEvents, false, ""},
+		"the exits found no plate":                          {exits(0), func(r *ledger.Report) { r.Starved = 100 }, false, ""},
+		"the arrivals are random, and fewer than expected":  {entries(1, plan.Schedule{Arrivals: plan.ArrivalsPoisson}), func(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 75, 75 }, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -216,23 +216,22 @@ func TestEvaluate_PublishedEvents_AreComparedWithSchedules(t *testing.T) {
 	}
 }
 
-// noEvents turns a ledger into that of a simulation without events.
 func noEvents(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 0, 0 }
 
 // A user who edits a complete simulation expects an effect. So the status must say which changes have no effect.
-func TestCompleteFinding_SpecEditedAfterTheEnd_IsReported(t *testing.T) {
+func TestCompleteFinding_SpecEditedAfterTheEnd_MessageNamesTheIgnoredEdit(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		edit    func(*v1alpha1.ParkingSimulationSpec)
 		ignored string
 	}{
-		"nothing":                          {func(*v1alpha1.ParkingSimulationSpec) {}, ""},
-		"the same duration in other words": {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = new(v1alpha1.Duration("1.5m")) }, ""},
-		"a longer duration":                {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = v1alpha1.NewDuration(95 * time.Second) }, "spec.duration"},
-		"no duration":                      {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = nil }, "spec.duration"},
-		"drainTimeout":                     {func(s *v1alpha1.ParkingSimulationSpec) { s.DrainTimeout = v1alpha1.NewDuration(time.Hour) }, "spec.drainTimeout"},
-		"suspend":                          {func(s *v1alpha1.ParkingSimulationSpec) { s.Suspend = true }, "spec.suspend"},
-		"two rates":                        {func(s *v1alpha1.ParkingSimulationSpec) { s.Entry.Rate, s.Exit.Rate = new(int32(7)), new(int32(7)) }, "spec.entry.rate, spec.exit.rate"},
+		"nothing":                           {func(*v1alpha1.ParkingSimulationSpec) {}, ""},
+		"the same duration in another unit": {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = new(v1alpha1.Duration("1.5m")) }, ""},
+		"a longer duration":                 {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = v1alpha1.NewDuration(95 * time.Second) }, "spec.duration"},
+		"no duration":                       {func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = nil }, "spec.duration"},
+		"drainTimeout":                      {func(s *v1alpha1.ParkingSimulationSpec) { s.DrainTimeout = v1alpha1.NewDuration(time.Hour) }, "spec.drainTimeout"},
+		"suspend":                           {func(s *v1alpha1.ParkingSimulationSpec) { s.Suspend = true }, "spec.suspend"},
+		"two rates":                         {func(s *v1alpha1.ParkingSimulationSpec) { s.Entry.Rate, s.Exit.Rate = new(int32(7)), new(int32(7)) }, "spec.entry.rate, spec.exit.rate"},
 		"stages": {func(s *v1alpha1.ParkingSimulationSpec) {
 			s.Entry.Stages = []v1alpha1.Stage{{Duration: v1alpha1.NewDuration(time.Minute), Rate: new(int32(9))}}
 		}, "spec.entry.stages"},
@@ -272,7 +271,8 @@ func TestCompleteFinding_SpecEditedAfterTheEnd_IsReported(t *testing.T) {
 	}
 }
 
-// runningScope returns the state of a simulation that started 2 minutes ago, has a duration of 90 s, and is not complete.
+// runningScope returns the state of a simulation that started 2 minutes ago, has a duration of 90 s, and is not
+// complete.
 func runningScope(t *testing.T, edit func(*v1alpha1.ParkingSimulationSpec)) *scope {
 	t.Helper()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -287,8 +287,8 @@ func runningScope(t *testing.T, edit func(*v1alpha1.ParkingSimulationSpec)) *sco
 	return s
 }
 
-// The simulation was started by an earlier version of the operator, which did not record changes of the spec.
-func TestTrackEdits_RunStartedByEarlierOperator_EditedScheduleIsNotChecked(t *testing.T) {
+// An earlier version of the operator started the simulation, and did not record the settings of the run.
+func TestTrackEdits_RunStartedByOlderOperatorVersion_EditedScheduleIsNotChecked(t *testing.T) {
 	t.Parallel()
 	for generation, want := range map[int64]string{1: "", 2: "did not record whether an edit of the spec changed the schedule"} {
 		s := runningScope(t, func(*v1alpha1.ParkingSimulationSpec) {})
@@ -304,9 +304,9 @@ func TestTrackEdits_RunStartedByEarlierOperator_EditedScheduleIsNotChecked(t *te
 	}
 }
 
-// An edit that changes the schedule makes it impossible to check the schedule, and the verdict says so. Any other edit
-// has no effect on the verdict. A simulation that published nothing does not pass in either case.
-func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysSo(t *testing.T) {
+// After an edit of the schedule, the verdict cannot check the schedule, and says so. Any other edit has no effect on
+// the verdict. A simulation that published nothing never passes.
+func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysThatScheduleWasNotChecked(t *testing.T) {
 	t.Parallel()
 	const unchecked = "the schedule was not checked, because an edit of the spec changed it at 2026-05-04T08:02:00Z"
 	for name, tt := range map[string]struct {
@@ -324,7 +324,7 @@ func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysSo(t *testing.T) {
 	} {
 		for _, published := range []int64{9000, 500, 0} {
 			s := runningScope(t, func(s *v1alpha1.ParkingSimulationSpec) { s.Exit.Replicas = new(int32(0)) })
-			for range 2 { // only the second reconcile sees the edit
+			for range 2 { // the first call stores the settings, and the second call detects the edit of the settings
 				if err := (&Reconciler{}).trackEdits(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}
@@ -334,7 +334,7 @@ func TestEvaluate_ScheduleEditedWhileRunning_VerdictSaysSo(t *testing.T) {
 			}
 			r := measured(t)
 			r.Report.EntriesConfirmed, r.Report.EntriesRecorded = published, published
-			r.Report.Starved = 100_000 // so many exits found no available plate that all missing exits are excused
+			r.Report.Starved = 100_000 // exits that found no available plate do not count as missed, and all due exits are fewer than 100,000
 			s.observation = &observer.Observation{Rest: r}
 			verdict := s.evaluate(nil)
 			status := &v1alpha1.ParkingSimulationStatus{Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons}
@@ -358,18 +358,18 @@ func TestEvaluate_GeneratorStartsLate_IsToleratedUpToALimit(t *testing.T) {
 		published int64
 		want      ledger.Outcome
 	}{
-		"a short run, died after the first event":          {30 * time.Second, 0, nil, 1, ledger.Fail},
-		"a short run, died before its first record":        {30 * time.Second, -1, nil, 1, ledger.Fail},
-		"a short run, died, and no timeline":               {30 * time.Second, -1, errors.New("refused"), 1, ledger.Fail},
-		"a very short run, died after the first event":     {time.Second, 0, nil, 1, ledger.Fail},
-		"a short run that started late":                    {30 * time.Second, 12 * time.Second, nil, 1800, ledger.Pass},
-		"a short run that started late, and then died":     {30 * time.Second, 12 * time.Second, nil, 10, ledger.Fail},
-		"a minute, died in the middle":                     {time.Minute, 0, nil, 3000, ledger.Fail},
-		"a minute that started in the middle":              {time.Minute, 29 * time.Second, nil, 3100, ledger.Pass},
-		"a minute that started too late":                   {time.Minute, 45 * time.Second, nil, 1500, ledger.Fail},
-		"a minute with half of it, and no timeline":        {time.Minute, -1, errors.New("refused"), 3000, ledger.Pass},
-		"a short run that kept to its schedule":            {30 * time.Second, 0, nil, 3000, ledger.Pass},
-		"a short run that kept to its schedule, no record": {30 * time.Second, -1, nil, 3000, ledger.Pass},
+		"30 s: the generator died after its first event":                      {30 * time.Second, 0, nil, 1, ledger.Fail},
+		"30 s: the generator died before its first record":                    {30 * time.Second, -1, nil, 1, ledger.Fail},
+		"30 s: the generator died, and the timeline is unreadable":            {30 * time.Second, -1, errors.New("refused"), 1, ledger.Fail},
+		"1 s: the generator died after its first event":                       {time.Second, 0, nil, 1, ledger.Fail},
+		"30 s: the generator started late":                                    {30 * time.Second, 12 * time.Second, nil, 1800, ledger.Pass},
+		"30 s: the generator started late, and then died":                     {30 * time.Second, 12 * time.Second, nil, 10, ledger.Fail},
+		"1 min: the generator died in the middle":                             {time.Minute, 0, nil, 3000, ledger.Fail},
+		"1 min: the generator started in the middle":                          {time.Minute, 29 * time.Second, nil, 3100, ledger.Pass},
+		"1 min: the generator started too late":                               {time.Minute, 45 * time.Second, nil, 1500, ledger.Fail},
+		"1 min: half of the events, and the timeline is unreadable":           {time.Minute, -1, errors.New("refused"), 3000, ledger.Pass},
+		"30 s: the generator kept to its schedule":                            {30 * time.Second, 0, nil, 3000, ledger.Pass},
+		"30 s: the generator kept to its schedule, but the timeline is empty": {30 * time.Second, -1, nil, 3000, ledger.Pass},
 	} {
 		r := measured(t)
 		r.Report.EntriesConfirmed, r.Report.EntriesRecorded, r.Latencies.Err = tt.published, tt.published, tt.err
@@ -386,8 +386,8 @@ func TestEvaluate_GeneratorStartsLate_IsToleratedUpToALimit(t *testing.T) {
 	}
 }
 
-// One of two replicas starts after 2 s, and the other one after 25 s. Between these times, only half of the scheduled
-// events belong to a replica that runs. If events of this half are missing, the verdict is FAIL.
+// One of two replicas starts after 2 s, and the other replica starts after 25 s. The verdict ignores the missing events
+// from the time before each start. But if a replica dies after 40 s, the verdict is FAIL.
 func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -414,11 +414,12 @@ func TestEvaluate_ReplicasStartLate_OnlyTheLateStartIsTolerated(t *testing.T) {
 	}
 }
 
-// The first exit generator was added 2 s before the end, so it cannot have published anything.
-func TestEvaluate_ScheduleEditedJustBeforeTheEnd_PassesWithoutExits(t *testing.T) {
+// A generator that is added 2 s before the end has no time to publish anything. A generator that is added 1 min before
+// the end has enough time.
+func TestEvaluate_ExitGeneratorAddedJustBeforeTheEnd_MissingExitsAreExcused(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		before    time.Duration // time from the edit to the end of the run
+		before    time.Duration // time from the change of the schedule to the end of the run
 		published int64
 		want      ledger.Outcome
 	}{{2 * time.Second, 9000, ledger.Pass}, {2 * time.Second, 0, ledger.Fail}, {time.Minute, 9000, ledger.Fail}} {
@@ -434,9 +435,9 @@ func TestEvaluate_ScheduleEditedJustBeforeTheEnd_PassesWithoutExits(t *testing.T
 	}
 }
 
-// The simulation was aborted because of a slow recovery. Later, a message was dead-lettered, and the recovery turned out to
-// be in time.
-func TestEvaluate_AbortedSimulation_FirstReasonIsThatOfTheAbort(t *testing.T) {
+// The simulation was aborted because a recovery took too long. The final measurements show a dead-lettered message, but
+// no recovery that took too long. The first reason of the verdict must still be the reason of the abort.
+func TestEvaluate_AbortedSimulation_FirstReasonIsTheReasonOfTheAbort(t *testing.T) {
 	t.Parallel()
 	s := runningScope(t, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Objectives.AbortOnFailure = true })
 	const reason = "recovery exceeded the objective of 30 s: redis-crash/0 had not recovered after 31 s"

@@ -19,12 +19,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// storage returns the storage settings of a managed server: a storage class and a volume size.
 func storage(class, size string) v1alpha1.StorageSpec {
 	return v1alpha1.StorageSpec{StorageClassName: class, Size: new(v1alpha1.Quantity(size))}
 }
 
-// hasSize returns an error if a claim does not request the given size.
 func (c *cluster) hasSize(claim *corev1.PersistentVolumeClaim, size string) error {
 	if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(claim), claim); err != nil {
 		return err
@@ -71,7 +69,7 @@ func (c *cluster) pods() []types.UID {
 	return uids
 }
 
-// templates returns the generation of each workload, which changes with its pod template.
+// templates returns the UID and the generation of each workload. The generation changes with the pod template.
 func (c *cluster) templates() map[string]string {
 	c.T.Helper()
 	deployments, sets := &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}
@@ -130,9 +128,8 @@ func TestReconcile_VolumesGrow_NoPodIsReplaced(t *testing.T) {
 		t.Errorf("the message is %q, want it to contain %q", grows.Message, want)
 	}
 
-	// At first, the storage system fails to enlarge the volume of claims[0]. Then it enlarges the volumes of both
-	// claims.
-	c.Edit(claims[0], func() {})
+	// Simulate that the storage system fails to enlarge the volume of claims[0].
+	c.Edit(claims[0], func() {}) // read the current claim
 	claims[0].Status.Conditions = []corev1.PersistentVolumeClaimCondition{{
 		Type: corev1.PersistentVolumeClaimControllerResizeError, Status: corev1.ConditionTrue, Message: "the pool is full",
 	}}
@@ -142,6 +139,7 @@ func TestReconcile_VolumesGrow_NoPodIsReplaced(t *testing.T) {
 	if failed := c.Expect(sim, "Stalled", metav1.ConditionTrue, "VolumeNotResized"); !strings.Contains(failed.Message, "the pool is full") {
 		t.Errorf("the message is %q, want the error of the storage system", failed.Message)
 	}
+	// Simulate that the storage system enlarges the volumes of claims[0] and claims[1].
 	for _, claim := range claims[:2] {
 		if err := c.hasSize(claim, "4Gi"); err != nil {
 			t.Fatal(err)
@@ -227,7 +225,7 @@ func TestReconcile_StorageClassForbidsExpansion_SimulationContinues(t *testing.T
 	}
 	c.keepsTemplate(set, "2Gi")
 
-	// The user can undo the edit: with the previous size, the simulation is ready again.
+	// If the user restores the previous size, the simulation is ready again.
 	c.Edit(sim, func() { sim.Spec.Redis.Managed.Storage = storage(class, "2Gi") })
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Edit(sim, func() { sim.Spec.Redis.Managed.Storage = storage(class, "4Gi") })

@@ -23,25 +23,25 @@ import (
 )
 
 // Volumes of managed servers grow without a restart. The operator raises the requests of the volume claims, and the
-// storage system enlarges the volumes while they are in use. A StatefulSet keeps its claim template, which is
-// immutable. The template only determines the initial size of claims that are created later. The operator then enlarges
-// these claims as well.
+// storage system enlarges the volumes while they are in use. A StatefulSet keeps its claim template, because the
+// template is immutable. So a claim that is created later has the size of the template at first, and the operator then
+// enlarges this claim.
 //
-// The operator does not watch volume claims. It reads them only while the claim template is smaller than the spec asks
-// for.
+// The operator does not watch volume claims. It reads them only while the size in the claim template is smaller than
+// the size in the spec.
 
 const (
-	// resizeInterval is how often the operator looks at a volume claim whose volume grows, or tries again after a
+	// resizeInterval is the time until the operator checks a volume claim again while its volume grows, or after a
 	// temporary error.
 	resizeInterval = 10 * time.Second
-	// claimInterval is how often the operator tries to enlarge a volume claim after an error that is not temporary. It
+	// claimInterval is the time until the operator checks a volume claim again after an error that is not temporary. It
 	// is also the minimum time between two checks of a claim that is large enough. Such a claim is checked again
-	// because it may have been deleted and created again with the smaller size of the claim template.
+	// because a user may delete it. The claim is then created again with the smaller size of the claim template.
 	claimInterval = time.Minute
 )
 
-// growVolumes enlarges the volumes that are smaller than the spec asks for. Larger volumes keep their size. A failure
-// affects neither the other volumes nor the other phases.
+// growVolumes enlarges the volumes that are smaller than the size in the spec. Larger volumes keep their size. A
+// failure affects neither the other volumes nor the other phases.
 func (r *Reconciler) growVolumes(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		set, isSet := object.(*appsv1.StatefulSet)
@@ -59,8 +59,8 @@ func (r *Reconciler) growVolumes(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// checkSize adds the finding about the size of a volume claim to s.findings. If a check of the claim is due, it checks
-// the claim, and enlarges it if necessary. Otherwise, it adds the finding of the last check.
+// checkSize adds the finding about the size of a volume claim to s.findings. If a check of the claim is due, checkSize
+// checks the claim, and enlarges the claim if necessary. Otherwise, it adds the finding of the last check.
 func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *appsv1.StatefulSet) {
 	want := volumeSize(set)
 	check, isKnown := r.claimChecks.latest(s.key, name)
@@ -71,15 +71,15 @@ func (r *Reconciler) checkSize(ctx context.Context, s *scope, name string, set *
 		r.claimChecks.record(s.key, name, check)
 	}
 	s.findings.volumes = worstOf(s.findings.volumes, check.finding)
-	// Reconcile again at the time of the next check if this reconcile reused an earlier finding, which may be outdated,
-	// or if its own check has a finding.
+	// Reconcile again when the next check is due. No further reconcile is needed if this reconcile has checked the
+	// claim and the finding is empty.
 	if isCurrent || check.finding.state != unchecked {
 		s.wakeAfter(check.due.Sub(s.now))
 	}
 }
 
-// claimCheck is the result of the latest check of a volume claim. The field want is the size that was wanted, and the
-// field due is the time of the next check. If another size is wanted earlier, the claim is checked at once.
+// claimCheck is the result of the latest check of a volume claim. The field want is the desired size at that time, and
+// the field due is the time of the next check. If the desired size changes earlier, the claim is checked at once.
 type claimCheck struct {
 	want    resource.Quantity
 	due     time.Time
@@ -111,15 +111,14 @@ func (c *claimChecks) record(simulation client.ObjectKey, claim string, check cl
 	c.checks[simulation][claim] = check
 }
 
-// evict discards the checks of a simulation.
 func (c *claimChecks) evict(simulation client.ObjectKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.checks, simulation)
 }
 
-// isLess reports whether a volume is smaller than the desired size. It returns false if its size is 0, because there is
-// no volume then.
+// isLess reports whether a volume is smaller than the desired size. It returns false if the size is 0, because a size
+// of 0 means that there is no volume.
 func isLess(size, want resource.Quantity) bool { return !size.IsZero() && size.Cmp(want) < 0 }
 
 // volumeSize returns the size in the claim template of a StatefulSet. It is 0 if the StatefulSet has no volumes.
@@ -147,9 +146,9 @@ func withVolumeSizeOf(live, object client.Object) client.Object {
 	return kept
 }
 
-// growClaim raises the request of a volume claim if it is smaller than wanted. It returns a finding, and how long the
-// caller should wait until it calls growClaim again. There is no finding if the volume is large enough, or if the claim
-// does not exist.
+// growClaim raises the request of a volume claim if the request is smaller than the desired size. It returns a finding,
+// and how long the caller should wait until it calls growClaim again. The finding is empty if the volume is large
+// enough, or if the claim does not exist.
 func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *appsv1.StatefulSet) (f finding, next time.Duration) {
 	claim, want := &corev1.PersistentVolumeClaim{}, volumeSize(set)
 	switch err := r.direct.Get(ctx, key, claim); {
@@ -172,7 +171,7 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 	case err == nil:
 		log.FromContext(ctx).Info("Enlarging a volume", "claim", key.Name, "size", textOf(want))
 		return f, resizeInterval
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // the claim has changed since it was read
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // the claim was changed or deleted after growClaim had read it, so check it again soon
 		return f, resizeInterval
 	default:
 		return resizeFailed(claim, want, err), retryInterval(err)
@@ -180,7 +179,7 @@ func (r *Reconciler) growClaim(ctx context.Context, key client.ObjectKey, set *a
 }
 
 // patchSize changes the request of a volume claim. It fails with a conflict if the claim has changed since it was read,
-// because someone may have made it larger than wanted.
+// because someone may have requested a larger size in the meantime.
 func (r *Reconciler) patchSize(ctx context.Context, claim *corev1.PersistentVolumeClaim, size resource.Quantity) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": claim.UID, "resourceVersion": claim.ResourceVersion},
@@ -196,7 +195,7 @@ func (r *Reconciler) patchSize(ctx context.Context, claim *corev1.PersistentVolu
 }
 
 // examineClaim reports whether the operator must raise the request of a volume claim. It returns a finding if the
-// request or the volume is smaller than wanted.
+// request or the volume is smaller than the desired size.
 func examineClaim(claim *corev1.PersistentVolumeClaim, want resource.Quantity) (isTooSmall bool, f finding) {
 	requested, capacity := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
 	grows := found(progressing, reasonVolumeResizing, "The volume of %s %s grows from %s to %s", claimKind, claim.Name, cmp.Or(textOf(capacity), textOf(requested)), textOf(want))
@@ -213,8 +212,8 @@ func examineClaim(claim *corev1.PersistentVolumeClaim, want resource.Quantity) (
 			"Correct the cause in the storage system; Kubernetes tries again. See 'kubectl describe pvc %s'", claimKind, claim.Name, textOf(capacity), textOf(want), failure, claim.Name)
 	}
 	if hasCondition(claim, corev1.PersistentVolumeClaimFileSystemResizePending) {
-		return false, found(progressing, reasonVolumeResizing, "%s. Its file system grows next. "+
-			"If it does not, the storage system cannot enlarge it while a pod uses the volume: delete the pod of the claim", grows.message)
+		return false, found(progressing, reasonVolumeResizing, "%s. The file system of the volume grows next. "+
+			"If the file system does not grow, the storage system cannot enlarge it while a pod uses the volume: delete the pod of the claim", grows.message)
 	}
 	return false, grows
 }
@@ -248,9 +247,9 @@ func hasCondition(claim *corev1.PersistentVolumeClaim, kind corev1.PersistentVol
 	})
 }
 
-// resizeFailed returns the finding about an error of the API server while the operator reads or enlarges a volume
-// claim. The API server does not say in a machine-readable way why it forbids a change, so the text of the error is
-// examined.
+// resizeFailed returns the finding about an error that occurs while the operator reads or enlarges a volume claim. The
+// API server does not say in a machine-readable way why it forbids a change, so resizeFailed examines the text of the
+// error.
 func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, err error) finding {
 	class := "its StorageClass"
 	if name := claim.Spec.StorageClassName; name != nil && *name != "" {
@@ -264,9 +263,9 @@ func resizeFailed(claim *corev1.PersistentVolumeClaim, want resource.Quantity, e
 		return found(progressing, reasonVolumeResizing, "%s %s could not be read or enlarged to %s: %s; the operator tries again",
 			claimKind, claim.Name, textOf(want), err)
 	case strings.Contains(text, "must support resize"):
-		return found(stalled, reasonVolumeNotResized, "%s, because %s does not allow it. The server continues to run with the current size. "+
+		return found(stalled, reasonVolumeNotResized, "%s, because %s does not allow volumes to be enlarged. The server continues to run with the current size. "+
 			"Set allowVolumeExpansion of the StorageClass to true if its storage system can enlarge volumes, %s", keeps, class, undo)
-	case isQuotaFailure(text): // not all of these errors have the status Forbidden
+	case isQuotaFailure(text): // not every quota failure has the status Forbidden
 		return found(progressing, reasonQuota, "%s: %s, %s. The server continues to run with the current size", keeps, withRemedy(text), undo)
 	case apierrors.IsForbidden(err) && strings.Contains(text, `resource "persistentvolumeclaims" in API group`):
 		return forbidden(err)

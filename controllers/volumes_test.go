@@ -22,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// claimOf returns a claim. It is bound unless capacity is "".
+// claimOf returns a volume claim. The claim is bound unless capacity is "".
 func claimOf(requested, capacity string, conditions ...corev1.PersistentVolumeClaimConditionType) *corev1.PersistentVolumeClaim {
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "data-sim-redis-0"}}
 	claim.Spec.StorageClassName = new("fast")
@@ -65,7 +65,7 @@ func TestExamineClaim_ReturnsWhetherTheClaimMustGrow(t *testing.T) {
 		"too small on a larger volume":  {claimOf("2Gi", "5Gi"), true, progressing, reasonVolumeResizing, "to 4Gi"},
 		"too small and not bound":       {claimOf("2Gi", ""), false, progressing, reasonVolumeResizing, "when it is bound"},
 		"growing":                       {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimResizing), false, progressing, reasonVolumeResizing, "from 2Gi to 4Gi"},
-		"growing, not begun":            {claimOf("4Gi", "2Gi"), false, progressing, reasonVolumeResizing, "from 2Gi to 4Gi"},
+		"growing has not begun":         {claimOf("4Gi", "2Gi"), false, progressing, reasonVolumeResizing, "from 2Gi to 4Gi"},
 		"the file system is too small":  {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimFileSystemResizePending), false, progressing, reasonVolumeResizing, "delete the pod"},
 		"the storage system fails":      {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimControllerResizeError), false, stalled, reasonVolumeNotResized, "from 2Gi to 4Gi: no room. The server"},
 		"the node fails":                {claimOf("4Gi", "2Gi", corev1.PersistentVolumeClaimNodeResizeError), false, stalled, reasonVolumeNotResized, "no room"},
@@ -76,7 +76,7 @@ func TestExamineClaim_ReturnsWhetherTheClaimMustGrow(t *testing.T) {
 			t.Parallel()
 			grows, f := examineClaim(tt.claim, resource.MustParse(want))
 			if grows != tt.grows || f.state != tt.finding || f.reason != tt.reason || !strings.Contains(f.message, tt.message) {
-				t.Errorf("it must grow: %t, with the finding %+v, want %t, %d, %q and a message with %q", grows, f, tt.grows, tt.finding, tt.reason, tt.message)
+				t.Errorf("the claim must grow: %t, with the finding %+v, want %t, %d, %q and a message with %q", grows, f, tt.grows, tt.finding, tt.reason, tt.message)
 			}
 		})
 	}
@@ -92,22 +92,22 @@ func TestResizeFailed_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 		reason string
 		want   []string
 	}{
-		"a class that cannot grow": {
+		"a StorageClass that does not allow growth": {
 			denied("only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"),
 			stalled, reasonVolumeNotResized, []string{"StorageClass fast", "allowVolumeExpansion", "continues to run with the current size"},
 		},
-		"a quota":                {denied("exceeded quota: small, requested: requests.storage=2Gi"), progressing, reasonQuota, []string{"raise the namespace's quota", "4Gi", "or restore the previous size"}},
-		"an uncounted quota":     {denied("status unknown for quota: small, resources: requests.storage"), progressing, reasonQuota, []string{"wait until Kubernetes has counted", "4Gi"}},
-		"a scope without quota":  {apierrors.NewInternalError(errors.New("insufficient quota to match these scopes: [{VolumeAttributesClass Exists []}]")), progressing, reasonQuota, []string{"create a ResourceQuota with these scopes"}},
-		"a missing permission":   {denied(`User "operator" cannot patch resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
-		"a policy":               {denied("volumes have at most 2Gi"), stalled, reasonVolumeNotResized, []string{"volumes have at most 2Gi", "policy"}},
-		"an invalid size":        {apierrors.NewInvalid(schema.GroupKind{Kind: claimKind}, "data-sim-redis-0", nil), stalled, reasonVolumeNotResized, []string{"rejects"}},
-		"a failed webhook":       {apierrors.NewInternalError(errors.New("failed calling webhook")), stalled, reasonVolumeNotResized, []string{"failed calling webhook", "tries again every minute"}},
-		"a busy server":          {apierrors.NewTooManyRequests("later", 1), progressing, reasonVolumeResizing, []string{"later", "tries again"}},
-		"an unavailable server":  {apierrors.NewServiceUnavailable("later"), progressing, reasonVolumeResizing, []string{"later", "tries again"}},
-		"a timeout of a request": {apierrors.NewTimeoutError("later", 1), progressing, reasonVolumeResizing, []string{"later", "tries again"}},
-		"no connection":          {fmt.Errorf("read the claim: %w", syscall.ECONNREFUSED), progressing, reasonVolumeResizing, []string{"connection refused", "tries again"}},
-		"no read right":          {denied(`User "operator" cannot get resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
+		"a quota":                         {denied("exceeded quota: small, requested: requests.storage=2Gi"), progressing, reasonQuota, []string{"raise the namespace's quota", "4Gi", "or restore the previous size"}},
+		"a quota that is not counted yet": {denied("status unknown for quota: small, resources: requests.storage"), progressing, reasonQuota, []string{"wait until Kubernetes has counted", "4Gi"}},
+		"no quota for a scope":            {apierrors.NewInternalError(errors.New("insufficient quota to match these scopes: [{VolumeAttributesClass Exists []}]")), progressing, reasonQuota, []string{"create a ResourceQuota with these scopes"}},
+		"a missing permission":            {denied(`User "operator" cannot patch resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
+		"a policy":                        {denied("volumes have at most 2Gi"), stalled, reasonVolumeNotResized, []string{"volumes have at most 2Gi", "policy"}},
+		"an invalid size":                 {apierrors.NewInvalid(schema.GroupKind{Kind: claimKind}, "data-sim-redis-0", nil), stalled, reasonVolumeNotResized, []string{"rejects"}},
+		"a failed webhook":                {apierrors.NewInternalError(errors.New("failed calling webhook")), stalled, reasonVolumeNotResized, []string{"failed calling webhook", "tries again every minute"}},
+		"a busy server":                   {apierrors.NewTooManyRequests("later", 1), progressing, reasonVolumeResizing, []string{"later", "tries again"}},
+		"an unavailable server":           {apierrors.NewServiceUnavailable("later"), progressing, reasonVolumeResizing, []string{"later", "tries again"}},
+		"a timeout of a request":          {apierrors.NewTimeoutError("later", 1), progressing, reasonVolumeResizing, []string{"later", "tries again"}},
+		"no connection":                   {fmt.Errorf("read the claim: %w", syscall.ECONNREFUSED), progressing, reasonVolumeResizing, []string{"connection refused", "tries again"}},
+		"no read right":                   {denied(`User "operator" cannot get resource "persistentvolumeclaims" in API group "" in the namespace "default"`), stalled, reasonForbidden, []string{"grant the operator's role"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -128,8 +128,8 @@ func TestResizeFailed_ErrorsOfTheAPIServer_NameTheRemedy(t *testing.T) {
 	}
 }
 
-// The claim template of a StatefulSet is immutable. The API server would reject a StatefulSet whose claim template
-// requests another volume size than before.
+// The claim template of a StatefulSet is immutable. The API server would reject a change of the volume size in the
+// claim template.
 func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 	t.Parallel()
 	key := childKey{"StatefulSet", "sim-rabbitmq"}
@@ -142,9 +142,9 @@ func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 		live *appsv1.StatefulSet
 		want string
 	}{
-		"the template is smaller": {sized("1Gi"), "1Gi"},
-		"the template is larger":  {sized("8Gi"), "8Gi"},
-		"it does not exist":       {nil, "4Gi"},
+		"the template is smaller":        {sized("1Gi"), "1Gi"},
+		"the template is larger":         {sized("8Gi"), "8Gi"},
+		"the StatefulSet does not exist": {nil, "4Gi"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -171,7 +171,8 @@ func TestToApply_StatefulSetExists_KeepsItsClaimTemplate(t *testing.T) {
 }
 
 // growing returns a reconciler and a scope for a RabbitMQ with three nodes, whose claims must grow from 2Gi to 4Gi. The
-// function patch receives the name of each claim that the operator patches. If it returns an error, the patch fails.
+// function patch receives the name of each claim that the operator patches. If the function returns an error, the patch
+// fails.
 func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope) {
 	t.Helper()
 	live, desired := rabbitSet(3, 3), rabbitSet(3, 3)
@@ -200,7 +201,7 @@ func growing(t *testing.T, patch func(claim string) error) (*Reconciler, *scope)
 	return &Reconciler{client: c, direct: c, childKinds: childKinds()}, s
 }
 
-// again returns the scope of a reconcile that follows after some time, without any change.
+// The function again returns the scope of the next reconcile, which follows after the given time without any change.
 func again(s *scope, later time.Duration) *scope {
 	next := newScope(s.before, s.now.Add(later))
 	next.children, next.desired = s.children, s.desired
@@ -308,7 +309,8 @@ func TestGrowVolumes_SizeIsEditedAfterFailure_TakesEffectAtOnce(t *testing.T) {
 	}
 }
 
-// A claim that was deleted and created again has the size of the claim template.
+// A claim that was deleted and created again has the old size, because the claim template cannot change. So the
+// operator must enlarge the claim again.
 func TestGrowVolumes_ClaimIsCreatedAgain_ClaimGrows(t *testing.T) {
 	t.Parallel()
 	patches := 0
@@ -337,7 +339,8 @@ func TestGrowVolumes_ClaimIsCreatedAgain_ClaimGrows(t *testing.T) {
 	}
 }
 
-// A volume that cannot grow must not prevent the start of the simulation.
+// If a volume cannot grow, the condition Ready is False. But the conditions of the servers stay True, because the
+// simulation can still start.
 func TestConditionsOf_VolumeCannotGrow_OnlyReadyIsFalse(t *testing.T) {
 	t.Parallel()
 	works := found(ready, reasonReady, "works")

@@ -14,17 +14,17 @@ import (
 // workload contains the desired state of a Deployment or StatefulSet and its actual state.
 type workload struct {
 	component resources.Component
-	// desired is the desired number of pods. pods is the number of existing pods. updated is the number of pods with
-	// the current template. ready is a lower bound of the number of ready pods with the current template, because
-	// Kubernetes reports only the number of ready pods of all templates.
+	// The field desired is the desired number of pods, and the field pods is the number of existing pods. The field
+	// updated is the number of pods with the current template. The field ready is a lower bound of the number of ready
+	// pods with the current template, because Kubernetes reports only the number of ready pods of all templates.
 	desired, pods, updated, ready int32
 	// ending is the number of pods that have not ended although no pods are desired. It includes pods that are being
 	// deleted, which the status of the workload does not count.
 	ending int32
-	// observed is true if the controller of the workload has acted on the latest change.
+	// observed is true if the Deployment or StatefulSet controller has acted on the latest change.
 	observed bool
-	// failure is the reason why pods are not ready, or "" if it is unknown. stuck is the message that the rollout
-	// has exceeded its progress deadline. stuck is used only if failure is empty.
+	// The field failure is the reason why pods are not ready, or "" if it is unknown. The field stuck is the message
+	// that the rollout has exceeded its progress deadline. The field stuck is used only if the field failure is empty.
 	failure, stuck string
 }
 
@@ -73,7 +73,7 @@ func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
 		case c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue:
 			failure = withRemedy(c.Message)
 		case c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse:
-			stuck = c.Message + ": see the logs and events of its pods"
+			stuck = c.Message + " (see the logs and events of the pods)"
 		}
 	}
 	return failure, stuck
@@ -85,10 +85,12 @@ func (w workload) isReady() bool {
 	return w.desired == 0 || w.observed && w.ready >= w.desired && w.outdated() == 0
 }
 
-// lacksPods reports whether pods are missing although the controller has acted on the latest change.
+// lacksPods reports whether pods are missing although the Deployment or StatefulSet controller has acted on the latest
+// change.
 func (w workload) lacksPods() bool { return w.observed && w.pods < w.desired }
 
-// assess returns the state of a workload. name describes its pods in the plural, such as "processors".
+// assess returns the finding for a workload. The message begins with the given name, such as "processors" or
+// "RabbitMQ".
 func (w workload) assess(name string) finding {
 	switch {
 	case w.ending > 0:
@@ -111,7 +113,7 @@ func (w workload) progress() string {
 	if !w.observed {
 		return "the latest change has not been rolled out yet"
 	}
-	counted := min(w.ready, w.desired) // more pods exist until a reduction of the replicas has finished
+	counted := min(w.ready, w.desired) // during a scale-down, more pods than desired may be ready
 	if n := w.outdated(); n > 0 {
 		return fmt.Sprintf("%d of %d pods of the current template are ready, %d of an older template %s still running",
 			counted, w.desired, n, plural(n, "is", "are"))
@@ -143,8 +145,8 @@ func assessAll(all ...finding) finding {
 	return found(ready, reasonReady, "%s", strings.Join(messages, "; "))
 }
 
-// knownFailure is a failure that Kubernetes reports. mark is a part of its message, and remedy says what the user can
-// do.
+// knownFailure is a failure that Kubernetes reports. The field mark is a part of its message. The field remedy says
+// what the user can do.
 type knownFailure struct{ mark, remedy string }
 
 // quotaFailures lists the messages with which Kubernetes rejects an object because of a ResourceQuota, or because the
@@ -156,13 +158,13 @@ func quotaFailures() []knownFailure {
 		// The configuration of the API server can require a ResourceQuota. Then a pod that matches a scope, such as a
 		// priority class, is admitted only if its namespace has a quota with this scope. Likewise, a pod that requests
 		// a resource is admitted only if its namespace has a quota for this resource.
-		{"insufficient quota to match these scopes", "create a ResourceQuota with these scopes in the namespace, or change what the scope selects, such as priorityClassName in the template"},
+		{"insufficient quota to match these scopes", "create a ResourceQuota with these scopes in the namespace, or change the field that the scopes match, such as priorityClassName in the template"},
 		{"insufficient quota to consume", "create a ResourceQuota for these resources in the namespace"},
 		{"status unknown for quota", "wait until Kubernetes has counted the usage of the quota. If this persists, check kube-controller-manager"},
 	}
 }
 
-// isQuotaFailure reports whether a message is one of those that quotaFailures lists.
+// isQuotaFailure reports whether a message contains one of the marks in quotaFailures.
 func isQuotaFailure(message string) bool {
 	return slices.ContainsFunc(quotaFailures(), func(known knownFailure) bool { return strings.Contains(message, known.mark) })
 }
@@ -174,14 +176,14 @@ func withRemedy(failure string) string {
 	for _, known := range append(quotaFailures(), []knownFailure{
 		{"violates PodSecurity", "let the namespace's Pod Security Standard allow the pod, or change the template"},
 		{"no PriorityClass with name", "create the PriorityClass, or correct priorityClassName in the template"},
-		{"must be less than or equal to", "set limits: those that a LimitRange of the namespace sets are lower than the requests"},
-		{"is forbidden", "change the admission policy or LimitRange that rejects the object, or change resources or template"},
+		{"must be less than or equal to", "set limits, because the default limits of a LimitRange in the namespace are lower than the requests"},
+		{"is forbidden", "change the admission policy or LimitRange that rejects the object, or change the resources or the template in the spec"},
 		{"ErrImageNeverPull", "load the image onto the node, or change the pull policy"},
 		{"Image", "correct the image's name, push the image, or name a Secret to pull it with"},
 		{"CreateContainerConfigError", "create the missing object, or correct the template"},
 		{"pod has unbound immediate PersistentVolumeClaims", "check that the storage class exists and can create volumes"},
 		{"persistentvolumeclaim \"", "delete the pod, so that its volume claim is created again; the data on the old volume are lost"},
-		{"is not scheduled", "add a node with enough room, or change resources, nodeSelector or affinity; for a volume, check that its storage class exists"},
+		{"is not scheduled", "add a node with enough room, or change resources, nodeSelector or affinity; if the pod waits for a volume, check that the storage class of the volume exists"},
 	}...) {
 		if strings.Contains(failure, known.mark) {
 			return failure + ": " + known.remedy

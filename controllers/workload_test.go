@@ -192,7 +192,7 @@ func TestPersistentFailure_IgnoresRecentSchedulingFailures(t *testing.T) {
 
 // Kubernetes reports no failure of a pod on a lost node, or of a pod whose readiness probe fails for ever. So the
 // operator itself reports a failure if the pod has been overdue for too long.
-func TestPersistentFailure_PodIsOverdue_IsReported(t *testing.T) {
+func TestPersistentFailure_PodDoesNotEndOrBecomeReadyInTime_IsReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	ending := func(since time.Duration) *corev1.Pod {
@@ -208,10 +208,10 @@ func TestPersistentFailure_PodIsOverdue_IsReported(t *testing.T) {
 		want string
 		wake time.Duration
 	}{
-		"it may still end":               {ending(-time.Minute), "", 3 * time.Minute},
-		"it should have ended long ago":  {ending(time.Hour), "pod p should have ended at 2026-05-04T07:00:00Z, but node n has not confirmed this", 0},
-		"it may still become ready":      {unready(4 * time.Minute), "", time.Minute},
-		"it has not been ready for long": {unready(time.Hour), "pod p on node n runs, but has not been ready since 2026-05-04T07:00:00Z", 0},
+		"the pod may still end":                    {ending(-time.Minute), "", 3 * time.Minute},
+		"the pod should have ended long ago":       {ending(time.Hour), "pod p should have ended at 2026-05-04T07:00:00Z, but node n has not confirmed this", 0},
+		"the pod may still become ready":           {unready(4 * time.Minute), "", time.Minute},
+		"the pod has been unready for a long time": {unready(time.Hour), "pod p on node n runs, but has not been ready since 2026-05-04T07:00:00Z", 0},
 	} {
 		tt.pod.Name, tt.pod.Spec.NodeName = "p", "n"
 		s := newScope(&v1alpha1.ParkingSimulation{}, now)
@@ -222,7 +222,7 @@ func TestPersistentFailure_PodIsOverdue_IsReported(t *testing.T) {
 }
 
 // A rate above 0 in the status tells users that events are published.
-func TestSetTargetRates_NoGenerators_AreZero(t *testing.T) {
+func TestSetTargetRates_GeneratorsHaveNoPods_RateIsZero(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	withheld := func(s *scope) { s.withheld[childKey{"Deployment", "sim-entry"}] = true }
@@ -316,7 +316,7 @@ func TestRunning_NamesTheComponentsThatRun(t *testing.T) {
 }
 
 // Columns such as ENTRY/S show the current rates of the stages, not the base rate.
-func TestSetTargetRates_FollowTheStages(t *testing.T) {
+func TestSetTargetRates_RatesFollowTheStages(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	stages := func(rate int32) []v1alpha1.Stage {
@@ -332,8 +332,8 @@ func TestSetTargetRates_FollowTheStages(t *testing.T) {
 	}{
 		{0, false, 100, 0}, // at the start, no exits are due, because they begin after minStay
 		{30 * time.Second, false, 600, 0},
-		// The exit schedule starts 60.5 seconds after the entries: after minStay, and 500 ms for the confirms of entries. So
-		// after 90 seconds, the exit rate has risen for 29.5 seconds. It rises from 0 to 100 in a minute.
+		// The exit schedule starts 60.5 s after the entries: minStay is 60 s, and the entries get 500 ms to be
+		// confirmed. The exit rate rises from 0 to 100 within a minute. After 90 s, it has risen for 29.5 s, to 49.
 		{90 * time.Second, false, 1100, 49},
 		{90 * time.Second, true, 0, 0},
 		{150 * time.Second, false, 7, 100},
@@ -374,7 +374,8 @@ func TestLivePodsOf_OmitsPodsThatHaveEnded(t *testing.T) {
 	}
 }
 
-// If a server fails, or a fault pauses it for more than 5 min, no processor is ready. The user need not act.
+// If a server fails, or a fault pauses it for more than 5 min, no processor is ready. The user need not act, so the
+// condition reports no failing pod.
 func TestPersistentFailure_CausedByFaultOrServer_IsNotReported(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
@@ -468,7 +469,7 @@ func TestWithRemedy_KnownFailure_AppendsTheRemedy(t *testing.T) {
 	t.Parallel()
 	for failure, want := range map[string]string{
 		`pods "a" is forbidden: no PriorityClass with name high was found`:                                        "create the PriorityClass",
-		`pods "a" is forbidden: [spec.containers[0].resources.requests: must be less than or equal to cpu limit]`: "set limits: those that a LimitRange",
+		`pods "a" is forbidden: [spec.containers[0].resources.requests: must be less than or equal to cpu limit]`: "set limits, because the default limits of a LimitRange",
 		`pod a is not scheduled: 0/1 nodes are available: persistentvolumeclaim "data-a-0" not found`:             "delete the pod, so that its volume claim is created again",
 		`pod a is not scheduled: 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims`:       "check that the storage class exists",
 		`pod a is not scheduled: 0/1 nodes are available: Insufficient cpu`:                                       "add a node with enough room",
@@ -479,18 +480,18 @@ func TestWithRemedy_KnownFailure_AppendsTheRemedy(t *testing.T) {
 	}
 }
 
-// spec.duration counts from the start of the schedules. So they must not start before the generators may run.
+// spec.duration counts from the start of the schedules. So the schedules must not start before the generators may run.
 // Otherwise, a part of the duration would pass without events.
-func TestStart_SecretIsMissingOrWithheld_SchedulesDoNotStart(t *testing.T) {
+func TestStart_SecretIsMissingOrMustNotBeMounted_SchedulesDoNotStart(t *testing.T) {
 	t.Parallel()
 	works := found(ready, reasonReady, "works")
 	for name, tt := range map[string]struct {
 		edit   func(*scope)
 		starts bool
 	}{
-		"all Secrets may be used":     {func(*scope) {}, true},
-		"a mounted Secret is missing": {func(s *scope) { s.missing["metrics-tls"] = true }, false},
-		"a Secret is withheld":        {func(s *scope) { s.metrics.withheld = true }, false},
+		"all Secrets may be used":      {func(*scope) {}, true},
+		"a mounted Secret is missing":  {func(s *scope) { s.missing["metrics-tls"] = true }, false},
+		"pods must not mount a Secret": {func(s *scope) { s.metrics.withheld = true }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
